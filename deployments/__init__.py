@@ -1,0 +1,1 @@
+"""What runs beside the flows: the Prefect server and its settings; schedule, watcher and worker to come."""

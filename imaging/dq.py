@@ -1,0 +1,32 @@
+"""Data quality: one 16-bit plane whose bits have the meaning that Gemini gives them."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class DQ(IntFlag):
+    """Bits of a data quality plane (the values that Gemini's software writes and reads)."""
+
+    GOOD = 0
+    BAD_PIXEL = 1
+    NON_LINEAR = 2
+    SATURATED = 4
+    COSMIC_RAY = 8
+    NO_DATA = 16
+    OVERLAP = 32
+    UNILLUMINATED = 64
+
+
+#: A pixel with one of these holds no measurement of the sky.
+UNUSABLE = DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED
+
+#: Levels of badness, least bad first: a stack takes the inputs of the lowest level that any input has.
+#: Non-linear and saturated pixels hold a (poor) measurement and count as good here.
+LEVELS: tuple[DQ, ...] = (
+    DQ.COSMIC_RAY,
+    DQ.OVERLAP,
+    DQ.BAD_PIXEL,
+    DQ.UNILLUMINATED,
+    DQ.NO_DATA,
+)

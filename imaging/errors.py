@@ -1,0 +1,78 @@
+"""Errors that a person can act on: each names what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class NirflowError(Exception):
+    """Base of every error that nirflow raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong: the thing, what was found, what was expected.
+    remedy
+        What the reader can do about it.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} {remedy}".strip())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by state: subclasses have constructors of their own."""
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[NirflowError], args: tuple[object, ...], state: dict[str, object]) -> NirflowError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class FrameError(NirflowError):
+    """A frame that cannot be used.
+
+    Parameters
+    ----------
+    name
+        The frame's file name.
+    problem
+        What is wrong, in words.
+    keyword, found, expected
+        The header keyword, the value it has and the value it should have, where the problem is one
+        of a keyword.
+    remedy
+        What to do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        problem: str,
+        *,
+        keyword: str | None = None,
+        found: object = None,
+        expected: object = None,
+        remedy: str = "",
+    ) -> None:
+        self.name = name
+        self.problem = problem
+        self.keyword = keyword
+        self.found = found
+        self.expected = expected
+        where = f" ({keyword} = {found!r}, expected {expected})" if keyword else ""
+        super().__init__(f"{name}: {problem}{where}.", remedy=remedy)
+
+
+class GroupError(NirflowError):
+    """A group of frames that cannot be combined; names the odd ones."""
+
+
+class MissingCalibrationError(NirflowError):
+    """A calibration that a step needs and that is neither in the night nor in the store."""
+
+
+class StoreError(NirflowError):
+    """The calibration store cannot do what it was asked to."""

@@ -1,0 +1,140 @@
+"""Planes between steps: a folder of native arrays that is whole or not there, read in bands of rows.
+
+A step's pixels go to the next step through such a folder, never through the orchestrator. A folder is
+written aside and renamed, carries the sha256 of each plane, and is checked against it before it is trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MANIFEST = "planes.json"
+
+
+def write_planes(
+    folder: Path, planes: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None
+) -> Path:
+    """Write ``planes`` (name to array) and ``meta`` (JSON values) as ``folder``, all or nothing.
+
+    Scratch can be made again, so it is not synced to the disk; the checksums tell a torn write.
+    A folder that is there already is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
+    aside.mkdir()
+    try:
+        manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
+        for name, plane in planes.items():
+            data = np.ascontiguousarray(plane)
+            (aside / name).write_bytes(data.data)  # type: ignore[arg-type]
+            manifest["planes"][name] = {
+                "dtype": data.dtype.str,
+                "shape": list(data.shape),
+                "sha256": hashlib.sha256(data.data).hexdigest(),
+            }
+        (aside / _MANIFEST).write_text(json.dumps(manifest))
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
+
+
+class Planes:
+    """The planes of one scratch folder, opened for reading by rows.
+
+    Parameters
+    ----------
+    folder
+        A folder that `write_planes` made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        self.meta: dict[str, Any] = manifest["meta"]
+        self._planes: dict[str, dict[str, Any]] = manifest["planes"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._planes
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a plane."""
+        return tuple(self._planes[name]["shape"])
+
+    def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of a plane (all without ``rows``) as a new array, read without mapping the file."""
+        plane = self._planes[name]
+        dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
+        first, last, _ = (rows or slice(None)).indices(shape[0])
+        out = np.empty((last - first, *shape[1:]), dtype)
+        with (self.folder / name).open("rb", buffering=0) as file:
+            file.seek(first * (out[0].nbytes if len(out) else 0))
+            if file.readinto(out.data.cast("B")) != out.nbytes:  # type: ignore[attr-defined]
+                raise OSError(f"{self.folder / name} is shorter than its manifest says")
+        return out
+
+    def whole(self) -> bool:
+        """Whether every plane has the size and the sha256 of the manifest."""
+        try:
+            return all(
+                hashlib.sha256((self.folder / name).read_bytes()).hexdigest() == plane["sha256"]
+                for name, plane in self._planes.items()
+            )
+        except OSError:
+            return False
+
+    def sha256(self) -> str:
+        """One checksum of all planes: the identity of the folder's pixels."""
+        told = "".join(f"{name}:{p['sha256']};" for name, p in sorted(self._planes.items()))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def open_if_whole(folder: Path) -> Planes | None:
+    """The planes of ``folder`` when they are all there and undamaged, otherwise None."""
+    if not (folder / _MANIFEST).is_file():
+        return None
+    planes = Planes(folder)
+    return planes if planes.whole() else None
+
+
+def scratch_size(root: Path) -> int:
+    """Bytes below ``root``."""
+    return sum(f.stat().st_size for f in root.rglob("*") if f.is_file())
+
+
+def prune(root: Path, limit: int, *, keep: frozenset[Path] = frozenset()) -> list[Path]:
+    """Remove the folders below ``root`` that were least lately used until it holds ``limit`` bytes or fewer.
+
+    Folders in ``keep`` stay. Returns what was removed.
+    """
+    folders = [f for f in root.iterdir() if f.is_dir()] if root.is_dir() else []
+    folders.sort(key=lambda f: f.stat().st_mtime)
+    sizes = {f: scratch_size(f) for f in folders}
+    total, removed = sum(sizes.values()), []
+    for folder in folders:
+        if total <= limit:
+            break
+        if folder in keep:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= sizes[folder]
+        removed.append(folder)
+    return removed
+
+
+def touch(folder: Path) -> None:
+    """Mark ``folder`` as used now."""
+    os.utime(folder)

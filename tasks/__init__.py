@@ -1,0 +1,1 @@
+"""One module a reduction step: its typed input and output models and its Prefect task. Thin."""
