@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 _MANIFEST = "planes.json"
 
@@ -36,7 +36,7 @@ def write_planes(
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
         for name, plane in planes.items():
             data = np.ascontiguousarray(plane)
-            (aside / name).write_bytes(data.data)  # type: ignore[arg-type]
+            (aside / name).write_bytes(data.data)
             manifest["planes"][name] = {
                 "dtype": data.dtype.str,
                 "shape": list(data.shape),
@@ -50,6 +50,103 @@ def write_planes(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return folder
+
+
+class PlanesWriter:
+    """Planes of one scratch folder, written by rows in any order; the folder appears whole at `commit`.
+
+    The files are made at their full size beside the folder, so threads may write different rows at the
+    same time. Left without `commit` (an error, a `with` block that ends early), nothing stays.
+
+    Parameters
+    ----------
+    folder
+        Where the planes are to be; a folder that is there already is replaced at `commit`.
+    layout
+        Name to (dtype, shape) of each plane.
+    """
+
+    def __init__(self, folder: Path, layout: Mapping[str, tuple[DTypeLike, tuple[int, ...]]]) -> None:
+        self.folder = folder
+        self._layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
+        self._aside.mkdir()
+        self._open: dict[str, int] = {}
+        try:
+            for name, (dtype, shape) in self._layout.items():
+                self._open[name] = os.open(self._aside / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                os.ftruncate(self._open[name], dtype.itemsize * int(np.prod(shape)))
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> PlanesWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, name: str, rows: slice, data: NDArray[Any]) -> None:
+        """Write ``rows`` of a plane; ``data`` has the plane's dtype and the rows' shape."""
+        dtype, shape = self._layout[name]
+        first, last, _ = rows.indices(shape[0])
+        if data.dtype != dtype or data.shape != (last - first, *shape[1:]):
+            raise ValueError(
+                f"{self.folder.name}/{name}: rows of {data.dtype} {data.shape}, expected {dtype} "
+                f"{(last - first, *shape[1:])}"
+            )
+        left = np.ascontiguousarray(data).data.cast("B")
+        offset = first * self._row_bytes(name)
+        while left:
+            written = os.pwrite(self._open[name], left, offset)
+            left, offset = left[written:], offset + written
+
+    def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of a plane (all without ``rows``) as they have been written so far, as a new array."""
+        dtype, shape = self._layout[name]
+        first, last, _ = (rows or slice(None)).indices(shape[0])
+        out = np.empty((last - first, *shape[1:]), dtype)
+        _read_into(self._open[name], out, first * self._row_bytes(name), self._aside / name)
+        return out
+
+    def commit(self, meta: Mapping[str, Any] | None = None) -> Path:
+        """Checksum the planes, write the manifest with ``meta`` (JSON values) and name the folder."""
+        manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
+        for name, (dtype, shape) in self._layout.items():
+            with (self._aside / name).open("rb", buffering=0) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            manifest["planes"][name] = {"dtype": dtype.str, "shape": list(shape), "sha256": digest}
+        self._close()
+        (self._aside / _MANIFEST).write_text(json.dumps(manifest))
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._aside.rename(self.folder)
+        return self.folder
+
+    def discard(self) -> None:
+        """Remove what was written; without effect after `commit`."""
+        self._close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _row_bytes(self, name: str) -> int:
+        dtype, shape = self._layout[name]
+        return dtype.itemsize * int(np.prod(shape[1:]))
+
+    def _close(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open = {}
+
+
+def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> None:
+    """Fill ``out`` from ``offset`` of an open file."""
+    left = out.data.cast("B")
+    while left:
+        got = os.preadv(descriptor, [left], offset)
+        if not got:
+            raise OSError(f"{path} is shorter than its manifest says")
+        left, offset = left[got:], offset + got
 
 
 class Planes:
@@ -82,7 +179,7 @@ class Planes:
         out = np.empty((last - first, *shape[1:]), dtype)
         with (self.folder / name).open("rb", buffering=0) as file:
             file.seek(first * (out[0].nbytes if len(out) else 0))
-            if file.readinto(out.data.cast("B")) != out.nbytes:  # type: ignore[attr-defined]
+            if file.readinto(out.data.cast("B")) != out.nbytes:
                 raise OSError(f"{self.folder / name} is shorter than its manifest says")
         return out
 

@@ -1,0 +1,47 @@
+# Everything a checkout needs: Linux, python3 >= 3.11 and make. No root, no Docker, no database installed.
+#   make demo       simulate the tutorial's night, reduce it, compare with the truth
+#   make test       the default tests            make test-long   the tests that take minutes
+#   make lint       ruff and mypy                make bench       speed and memory, with ratios
+#   make venv       only .venv                   make clean       remove what these made (not .venv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+.PHONY: venv demo test test-long lint bench clean
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(f"nirflow needs Python 3.11 or later, and $(PYTHON) is {v}. Name another: make venv PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@if [ ! -x $(BIN)/pip ]; then \
+	  echo "Making $(VENV) with $$($(PYTHON) --version)"; \
+	  $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; install its venv module (Debian: python3-venv)." >&2; exit 1; }; \
+	fi
+	@echo "Installing the pinned dependencies (the first time takes a minute or two)"
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "Ready: $(BIN)/nirflow --help"
+
+demo: $(INSTALLED)
+	@$(BIN)/nirflow demo --out demo
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: $(INSTALLED)
+	@$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.xml
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,168 @@
+"""Raw frames: noting what was seen, in a few statements whatever their number."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from calib_store.models import frame_files, frame_headers, frames
+from calib_store.records import FrameRecord, IngestReport, KnownFile
+from imaging.errors import StoreError
+from imaging.facts import FrameFacts, plain_name
+
+#: Facts that have a column of their own, to be searched by.
+_COLUMNS = (
+    "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id", "data_label",
+    "started",
+)  # fmt: skip
+
+
+def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, KnownFile]:
+    """What is known of the files among ``paths`` that were seen before."""
+    by_text = {_path_text(path): path for path in paths}
+    found = connection.execute(
+        select(frame_files.c.path, frame_files.c.size, frame_files.c.mtime_ns, frame_files.c.frame_sha256)
+        .where(frame_files.c.path == _any(by_text))
+    )  # fmt: skip
+    return {by_text[path]: KnownFile(size, mtime_ns, sha256) for path, size, mtime_ns, sha256 in found}
+
+
+def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
+    """The facts of the frames that the store knows and that are usable."""
+    found = connection.execute(
+        select(frames.c.sha256, frames.c.facts)
+        .where(frames.c.sha256 == _any(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
+    )  # fmt: skip
+    return {sha256: FrameFacts.model_validate(facts) for sha256, facts in found}
+
+
+def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestReport:
+    """Note frames and files; see `calib_store.store.Store.ingest`."""
+    if not records:
+        return IngestReport(0, 0, (), ())
+    by_sha: dict[str, list[FrameRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.sha256, _path_text(r.path))):
+        if record.facts is None and record.quarantine is None:
+            raise StoreError(
+                f"{record.path.name} has neither facts nor a reason for its quarantine.",
+                remedy="Give one of the two.",
+            )
+        by_sha[record.sha256].append(record)
+    # Rows go in by the order of their keys: two processes that note the same night cannot deadlock.
+    firsts = [same[0] for same in by_sha.values()]
+    known = set(connection.scalars(select(frames.c.sha256).where(frames.c.sha256 == _any(by_sha))))
+    _write_frames(connection, firsts)
+    headers = insert(frame_headers).on_conflict_do_nothing()
+    connection.execute(headers, [{"frame_sha256": r.sha256, "header": plain_json(r.header)} for r in firsts])
+    _write_files(connection, [record for same in by_sha.values() for record in same])
+    return IngestReport(
+        new=len(by_sha) - len(known),
+        known=len(known),
+        duplicates=tuple((sha, tuple(r.path for r in same)) for sha, same in by_sha.items() if len(same) > 1),
+        renamed_content=_other_content(connection, firsts),
+    )
+
+
+def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> None:
+    rows = []
+    for record in records:
+        facts = record.facts
+        rows.append({
+            "sha256": record.sha256,
+            "name": plain_text(plain_name(record.path.name)),
+            **{name: plain_json(getattr(facts, name)) if facts else None for name in _COLUMNS[:-1]},
+            "started": facts.started if facts else None,
+            "facts": plain_json(facts.model_dump(mode="json")) if facts else None,
+            "quarantine": plain_text(record.quarantine) if record.quarantine is not None else None,
+        })  # fmt: skip
+    write = insert(frames)
+    new = write.excluded
+    # What is judged of the same bytes may change with the software; the bytes and their name stay.
+    changed = ("facts", "quarantine", *_COLUMNS)
+    connection.execute(
+        write.on_conflict_do_update(
+            index_elements=["sha256"],
+            set_={name: new[name] for name in changed},
+            where=or_(
+                frames.c.facts.is_distinct_from(new.facts),
+                frames.c.quarantine.is_distinct_from(new.quarantine),
+            ),
+        ),
+        rows,
+    )
+
+
+def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None:
+    rows = {
+        text: {"path": text, "size": r.size, "mtime_ns": r.mtime_ns, "frame_sha256": r.sha256}
+        for text, r in sorted((_path_text(r.path), r) for r in records)
+    }
+    write = insert(frame_files)
+    new = write.excluded
+    same = (
+        (frame_files.c.size == new.size)
+        & (frame_files.c.mtime_ns == new.mtime_ns)
+        & (frame_files.c.frame_sha256 == new.frame_sha256)
+    )
+    connection.execute(
+        write.on_conflict_do_update(
+            index_elements=["path"],
+            set_={name: new[name] for name in ("size", "mtime_ns", "frame_sha256")},
+            where=~same,
+        ),
+        list(rows.values()),
+    )
+
+
+def _other_content(
+    connection: Connection, records: Sequence[FrameRecord]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    names = {plain_text(plain_name(r.path.name)) for r in records}
+    found = connection.execute(
+        select(frames.c.name, frames.c.sha256)
+        .where(frames.c.name == _any(names))
+        .order_by(frames.c.name, frames.c.added_at, frames.c.sha256)
+    )
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name, sha256 in found:
+        by_name[name].append(sha256)
+    return tuple((name, tuple(shas)) for name, shas in by_name.items() if len(shas) > 1)
+
+
+def plain_text(value: str) -> str:
+    """A text that PostgreSQL can hold: no NUL, no halves of surrogate pairs."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+
+
+def plain_json(value: Any) -> Any:
+    """A value of a header or a record as JSON can hold it; what is not finite becomes its name."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, Mapping):
+        return {plain_text(str(k)): plain_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(v) for v in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        return plain_json(value.item())
+    return plain_text(str(value))
+
+
+def _path_text(path: Path) -> str:
+    """An absolute path as text; bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def _any(values: Iterable[str]) -> Any:
+    # One array parameter, so that the statement is the same whatever the number of values.
+    return any_(bindparam(None, list(values), type_=ARRAY(Text)))

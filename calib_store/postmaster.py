@@ -1,0 +1,53 @@
+"""Which server process is alive: PostgreSQL's lock files, read with more care than it does itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is more than a zombie."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return told.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def _recorded_pid(lock_file: Path) -> int | None:
+    try:
+        return int(lock_file.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def running_pid(cluster: Path) -> int | None:
+    """Process id of the server that runs on the cluster, from postmaster.pid, if it is that indeed.
+
+    After a kill -9 or a power cut the file stays, and its number may be somebody else's by now.
+    """
+    pid = _recorded_pid(cluster / "postmaster.pid")
+    if pid is None or not alive(pid):
+        return None
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid if os.fsencode(cluster) in command else None
+
+
+def forget_dead_server(cluster: Path, socket_lock: Path) -> None:
+    """Remove lock files that PostgreSQL itself would take for a live server's.
+
+    It asks only whether a process of that number exists, and so trips over a zombie and over a number that
+    was given out again. Processes that a killed server left are found through shared memory all the same.
+    """
+    for lock in (cluster / "postmaster.pid", socket_lock):
+        pid = _recorded_pid(lock)
+        if pid is not None and running_pid(cluster) is None:
+            logger.info("Server process %d was not shut down in order: forget %s", pid, lock)
+            lock.unlink(missing_ok=True)

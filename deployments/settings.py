@@ -1,0 +1,168 @@
+"""What can be set about the Prefect server, and the environments made from it for the server and its clients.
+
+Prefect reads its settings from the environment once, when it is imported. So nothing here imports
+Prefect: a process asks for its environment first, puts it in place, and imports Prefect after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
+"""Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
+
+_PRIVACY: Final = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+}
+
+
+class ServerSettings(BaseSettings):
+    """Settings of the Prefect server that nirflow keeps, from ``NIRFLOW_SERVER_*`` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="NIRFLOW_SERVER_", frozen=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    port: int = Field(
+        default=4210,
+        ge=0,
+        le=65535,
+        description="TCP port; when another program has it, a free one is taken and kept from then on.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Prefect's own PostgreSQL database (postgresql://...); the embedded server's by default.",
+    )
+    log_level: str = Field(default="WARNING", description="Level of the server's own log file.")
+    stop_grace: float = Field(
+        default=5.0, ge=0, description="Seconds between the request to stop and the kill."
+    )
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a running Prefect server is.
+
+    Parameters
+    ----------
+    api_url, ui_url
+        Where clients and people connect.
+    pid
+        The server's process; None for a server that the user named with PREFECT_API_URL.
+    started
+        True when this call started it.
+    home
+        PREFECT_HOME of its clients; None leaves the user's own.
+    """
+
+    api_url: str
+    ui_url: str
+    pid: int | None
+    started: bool
+    home: Path | None
+
+
+def server_environment(
+    settings: ServerSettings,
+    *,
+    home: Path,
+    port: int,
+    database_url: str,
+    base: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the whole environment of the server process.
+
+    A ``PREFECT_SERVER_*`` that the user has set wins over our defaults, except for what makes the server
+    findable: home, database, host and port.
+
+    Parameters
+    ----------
+    settings
+        What the user set.
+    home
+        PREFECT_HOME: block memo, UI files and results go below it.
+    port
+        The port that the server really listens on.
+    database_url
+        SQLAlchemy URL with the asyncpg driver.
+    base
+        The environment to start from; the process's own by default.
+    """
+    base = os.environ if base is None else base
+    # Anything else of Prefect's in there is a client's: a user's profile, or this process's own settings.
+    kept = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith("PREFECT_") or name.startswith("PREFECT_SERVER_")
+    }
+    defaults = {
+        # Task-run events in batches: a third of the server's CPU per task run of the default.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_SERVER_LOGGING_LEVEL": settings.log_level,
+    }
+    ours = {
+        **_PRIVACY,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
+        "PREFECT_SERVER_API_HOST": settings.host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        # The UI calls its API by this URL; the copy of its files goes where we may surely write.
+        "PREFECT_SERVER_UI_API_URL": f"{base_url(settings.host, port)}/api",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    return {**defaults, **kept, **ours}
+
+
+def client_environment(address: ServerAddress, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what must be in ``os.environ`` *before* Prefect is imported, to talk to that server.
+
+    Prefect's own chatter stays off the console; its lines and those of our loggers go to the run's page
+    in the UI. No request leaves for anywhere but the server.
+
+    Parameters
+    ----------
+    address
+        From `deployments.server.ensure_server`.
+    base
+        The environment that will be updated (for NO_PROXY); the process's own by default.
+    """
+    base = os.environ if base is None else base
+    environment = {
+        **_PRIVACY,
+        "PREFECT_API_URL": address.api_url,
+        "PREFECT_UI_URL": address.ui_url,
+        # A lost server is an error, not a reason for a throw-away server that forgets its runs.
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # Both are pinned to one version: asking the server for its version buys nothing.
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    }
+    if address.home is not None:
+        environment["PREFECT_HOME"] = str(address.home)
+        # A proxy meant for the outside must not be asked for a server on this machine.
+        local = "127.0.0.1,localhost"
+        known = base.get("no_proxy") or base.get("NO_PROXY") or ""
+        hosts = known if local in known else ",".join(filter(None, (known, local)))
+        environment |= {"no_proxy": hosts, "NO_PROXY": hosts}
+    return environment
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the URL by which this machine reaches a server bound to `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"http://{reachable}:{port}"

@@ -1,0 +1,35 @@
+"""Bad pixel masks: from lamp flats and short darks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+
+from flows.report import NightReport
+from flows.running import Night, Options, night_of, report_of, timing
+from tasks.bpm import build_bpm
+
+
+def submit_bpms(night: Night) -> list[PrefectFuture[Any]]:
+    """Submit the night's bad pixel mask; it depends on raw frames only."""
+    return [
+        night.add("bpm", plan.label, build_bpm.submit(plan, night.parameters.bpm, night.workspace))
+        for plan in night.plan.bpms
+    ]
+
+
+@flow(name="bpm", flow_run_name="bad pixel mask in {out}")
+def reduce_bpm(
+    paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
+) -> NightReport:
+    """Make the bad pixel mask of the raw flats and short darks in ``paths``."""
+    began = datetime.now(UTC)
+    options = options.model_copy(update={"only": ("bpm",)})
+    with timing() as seconds, night_of(paths, out, options, "bad pixel mask") as night:
+        submit_bpms(night)
+        return report_of(night, began, seconds)

@@ -1,0 +1,46 @@
+"""Master flats: each needs the bad pixel mask first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import allow_failure, flow
+from prefect.futures import PrefectFuture
+
+from flows.bpm import submit_bpms
+from flows.report import NightReport
+from flows.running import Night, Options, night_of, report_of, timing
+from tasks.choose import choose_calibrations
+from tasks.flat import build_flat
+
+
+def submit_flats(night: Night, bpms: Sequence[PrefectFuture[Any]]) -> list[PrefectFuture[Any]]:
+    """Submit the night's flats; each waits for the night's masks and takes the one that the rules give it.
+
+    A mask that failed does not fail the flat: the store may have another.
+    """
+    built = [allow_failure(bpm) for bpm in bpms]
+    flats = []
+    for plan in night.plan.flats:
+        chosen = choose_calibrations.submit(
+            plan.label, plan.first, ("bpm",), built, night.options.choice, night.workspace
+        )
+        night.add("flat", plan.label, chosen)
+        flat = build_flat.submit(plan, chosen, night.parameters.flat, night.workspace)
+        flats.append(night.add("flat", plan.label, flat))
+    return flats
+
+
+@flow(name="flat", flow_run_name="flats in {out}")
+def reduce_flats(
+    paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
+) -> NightReport:
+    """Make the flats of the raw frames in ``paths``, and the bad pixel mask that they need."""
+    began = datetime.now(UTC)
+    options = options.model_copy(update={"only": ("flat",)})
+    with timing() as seconds, night_of(paths, out, options, "flats") as night:
+        submit_flats(night, submit_bpms(night))
+        return report_of(night, began, seconds)

@@ -1,0 +1,60 @@
+"""A night: darks, bad pixel mask, flats and science, in the order that the frames and the rules demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import flow
+
+from flows.bpm import submit_bpms
+from flows.dark import submit_darks
+from flows.flat import submit_flats
+from flows.report import NightReport
+from flows.running import Options, night_of, report_of, timing
+from flows.science import submit_science
+
+__all__ = ["Options", "reduce_night"]
+
+
+@flow(name="night", flow_run_name="night in {out}")
+def reduce_night(
+    paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
+) -> NightReport:
+    """Reduce a night of raw FLAMINGOS-2 imaging.
+
+    The frames are grouped, the calibrations that they allow are built or found in the store, and every science
+    group is reduced to a stack. One bad frame or group does not stop the others.
+
+    Parameters
+    ----------
+    paths
+        Raw frames: files, folders, globs; plain or compressed.
+    out
+        Folder for the products and their previews.
+    options
+        Bands, products wanted, parameters of the steps, calibrations named by the user.
+
+    Returns
+    -------
+    NightReport
+        Products with their quality figures, frames left out and failures with reasons, times.
+
+    Raises
+    ------
+    NirflowError
+        Where a path does not exist, the output folder cannot be written, or the store does not answer.
+
+    Examples
+    --------
+    >>> from nirflow.session import start_services  # doctest: +SKIP
+    >>> start_services()  # doctest: +SKIP
+    >>> report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))  # doctest: +SKIP
+    """
+    began = datetime.now(UTC)
+    with timing() as seconds, night_of(paths, out, options, "the night") as night:
+        darks, bpms = submit_darks(night), submit_bpms(night)
+        flats = submit_flats(night, bpms)
+        submit_science(night, [*darks, *bpms, *flats])
+        return report_of(night, began, seconds)

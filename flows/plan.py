@@ -1,0 +1,228 @@
+"""What a night's frames allow and what they need: the sets to combine and the order that follows from them.
+
+Pure functions of the frames' facts. Nothing is read and nothing is decided here that the rules of
+association decide: which product serves which frame is the store's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, Literal
+
+from imaging.groups import (
+    CalibrationGroup,
+    FlatGroups,
+    GroupParameters,
+    calibration_groups,
+    flat_groups,
+    nearest_group,
+    science_groups,
+)
+from tasks.parameters import ReductionParameters
+from tasks.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Reference, ScienceSet
+
+Target = Literal["dark", "bpm", "flat", "science"]
+
+#: What each kind of product is made with.
+NEEDS: Final[dict[Target, tuple[Target, ...]]] = {
+    "dark": (),
+    "bpm": (),
+    "flat": ("bpm", "dark"),
+    "science": ("dark", "bpm", "flat"),
+}
+
+
+class NightPlan(Reference):
+    """The products that a night's frames allow, by kind."""
+
+    darks: tuple[FrameSet, ...] = ()
+    bpms: tuple[BpmSet, ...] = ()
+    flats: tuple[FlatSet, ...] = ()
+    science: tuple[ScienceSet, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing can be made."""
+        return not (self.darks or self.bpms or self.flats or self.science)
+
+
+def targets_with_needs(targets: Collection[Target]) -> frozenset[Target]:
+    """The kinds wanted and all kinds that they are made with."""
+    wanted = set(targets) or set(NEEDS)
+    for target in tuple(wanted):
+        wanted.update(NEEDS[target])
+    return frozenset(wanted)
+
+
+def plan_night(
+    frames: Sequence[RawFrame],
+    parameters: ReductionParameters,
+    *,
+    bands: Collection[str] = (),
+    only: Collection[Target] = (),
+) -> NightPlan:
+    """Find out what can be made of ``frames``.
+
+    Parameters
+    ----------
+    frames
+        The frames of the survey.
+    parameters
+        Those of the groups and the least numbers of the steps.
+    bands
+        Filters to reduce; all without any.
+    only
+        Kinds of product to make, with what they need; all without any.
+
+    Returns
+    -------
+    NightPlan
+        Sets in time; groups that are too small or lack a partner are in ``left_out`` with the reason.
+    """
+    wanted = targets_with_needs(only)
+    by_name = {f.name: f for f in frames}
+    in_band = [f for f in frames if not bands or f.facts.kind == "dark" or f.facts.filter in bands]
+    groups = calibration_groups([f.facts for f in in_band], parameters.groups)
+    left_out: list[LeftOut] = []
+
+    def as_set(group: CalibrationGroup, what: str) -> FrameSet:
+        night = by_name[group.members[0]].facts.night
+        return FrameSet(label=f"{what} {night}", frames=tuple(by_name[name] for name in group.members))
+
+    flats = [_flat(pair, as_set) for pair in flat_groups(groups, parameters.groups)]
+    left_out += _lamps_alone(groups, flats)
+    science = _science(in_band, parameters.groups, by_name)
+    darks = [g for g in groups if g.kind == "dark"]
+    bpm, reason = _bpm(flats, darks, parameters, as_set)
+    if reason is not None and flats and "bpm" in wanted:
+        left_out.append(reason)
+    matched = _darks(darks, flats, science, bpm, parameters, as_set, left_out)
+    return NightPlan(
+        darks=tuple(matched) if "dark" in wanted else (),
+        bpms=(bpm,) if bpm is not None and "bpm" in wanted else (),
+        flats=tuple(flats) if "flat" in wanted else (),
+        science=tuple(science) if "science" in wanted else (),
+        left_out=tuple(left_out),
+    )
+
+
+Naming = Callable[[CalibrationGroup, str], FrameSet]
+
+
+def _flat(pair: FlatGroups, as_set: Naming) -> FlatSet:
+    named = pair.on or pair.off
+    assert named is not None
+    on = as_set(pair.on, f"lamp on {named.filter}") if pair.on is not None else None
+    off = as_set(pair.off, f"lamp off {named.filter}") if pair.off is not None else None
+    darks = as_set(pair.darks, f"dark {named.exposure_time:g} s") if pair.darks is not None else None
+    first = on or off
+    assert first is not None
+    label = f"flat {named.filter} {first.first.facts.night}"
+    return FlatSet(label=label, filter=named.filter, on=on, off=off, darks=darks)
+
+
+def _lamps_alone(groups: Sequence[CalibrationGroup], flats: Sequence[FlatSet]) -> list[LeftOut]:
+    """Lamp-offs that no lamp-on wants, and flats of an unknown lamp."""
+    used = {f.name for flat in flats for part in (flat.on, flat.off) if part for f in part.frames}
+    alone = [g for g in groups if g.kind == "flat" and not used.intersection(g.members)]
+    return [
+        LeftOut(
+            name=f"{group.members[0]} and {len(group.members) - 1} more" if group.members[1:] else group.members[0],
+            reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s "
+            "without lamp-ons of the same exposure and filter",
+            remedy="Give the night that has the lamp-ons as well.",
+        )
+        for group in alone
+    ]
+
+
+def _science(
+    frames: Sequence[RawFrame], parameters: GroupParameters, by_name: Mapping[str, RawFrame]
+) -> list[ScienceSet]:
+    plans = []
+    for group in science_groups([f.facts for f in frames], parameters):
+        members = tuple(by_name[name] for name in group.members)
+        target = group.target or group.observation_id
+        label = f"{target} {group.filter} {members[0].facts.night}".strip()
+        plans.append(
+            ScienceSet(
+                label=label,
+                frames=FrameSet(label=label, frames=members),
+                objects=group.objects,
+                skies=group.skies,
+                mode=group.mode,
+                notes=group.notes,
+            )
+        )
+    return plans
+
+
+def _bpm(
+    flats: Sequence[FlatSet],
+    darks: Sequence[CalibrationGroup],
+    parameters: ReductionParameters,
+    as_set: Naming,
+) -> tuple[BpmSet | None, LeftOut | None]:
+    """The bad pixel mask, from the flat with the most lamp frames: it is the detector's, not the band's."""
+    limit = parameters.groups.longest_short_dark
+    short = [g for g in darks if g.exposure_time <= limit]
+    lamps = [f for f in flats if f.light_and_none[1] is not None]
+    if not lamps:
+        return None, LeftOut(
+            name="bad pixel mask",
+            reason="no lamp-offs to go with the lamp-ons",
+            remedy="Give lamp-offs, or name a mask with --use bpm=NAME.",
+        )
+    lamps.sort(key=lambda f: (f.thermal, -len(f.first.frames), f.first.first.facts.started))
+    for flat in lamps:
+        facts = flat.first.first.facts
+        of = next(g for g in calibration_groups([facts], parameters.groups))
+        near = nearest_group(of, short, parameters.groups, same=("detector", "section", "binning"))
+        if near is not None:
+            label = f"bad pixel mask {facts.night}"
+            shorts = as_set(near, f"dark {near.exposure_time:g} s")
+            return BpmSet(label=label, flat=flat, short_darks=shorts), None
+    return None, LeftOut(
+        name="bad pixel mask",
+        reason=f"no short darks (of {limit:g} s or less) within {parameters.groups.pair_within_days:g} days "
+        "of the flats",
+        remedy="Give short darks, or name a mask with --use bpm=NAME.",
+    )
+
+
+def _darks(
+    darks: Sequence[CalibrationGroup],
+    flats: Sequence[FlatSet],
+    science: Sequence[ScienceSet],
+    bpm: BpmSet | None,
+    parameters: ReductionParameters,
+    as_set: Naming,
+    left_out: list[LeftOut],
+) -> list[FrameSet]:
+    """The groups that become master darks.
+
+    Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay raw.
+    """
+    wanting = [plan.frames.first.facts for plan in science]
+    wanting += [flat.first.first.facts for flat in flats if flat.thermal]
+    asked = {(f.exposure_time, f.read_pairs, f.coadds) for f in wanting}
+    in_mask = {f.name for f in bpm.short_darks.frames} if bpm is not None else set()
+    sets = []
+    for group in darks:
+        needed = (group.exposure_time, group.read_pairs, group.coadds) in asked
+        if not needed and in_mask.issuperset(group.members):
+            continue
+        few = len(group.members) < parameters.dark.min_frames
+        if few:
+            left_out.append(
+                LeftOut(
+                    name=", ".join(group.members),
+                    reason=f"{len(group.members)} darks of {group.exposure_time:g} s with {group.read_pairs} read "
+                    f"pairs and {group.coadds} coadds; a master dark needs {parameters.dark.min_frames}",
+                    remedy="Take more, or lower dark.min_frames.",
+                )
+            )
+            continue
+        sets.append(as_set(group, f"dark {group.exposure_time:g} s"))
+    return sets

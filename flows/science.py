@@ -1,0 +1,99 @@
+"""Science: each group of frames detrended, sky-subtracted twice, aligned and stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import allow_failure, flow
+from prefect.futures import PrefectFuture
+
+from flows.bpm import submit_bpms
+from flows.dark import submit_darks
+from flows.flat import submit_flats
+from flows.report import NightReport
+from flows.running import Night, Options, night_of, report_of, timing
+from tasks.align import align_group
+from tasks.choose import choose_calibrations
+from tasks.detect import detect_sources
+from tasks.detrend import detrend_frame
+from tasks.references import Calibrations, ScienceSet
+from tasks.sky import subtract_group_sky
+from tasks.stack import build_stack, find_stack
+
+
+def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
+    """Submit the night's science groups; each waits for the night's calibrations.
+
+    A group whose stack is in the store already, made from the same frames with the same calibrations and
+    parameters, is taken from there.
+    """
+    products = [allow_failure(product) for product in built]
+    chosen = [
+        choose_calibrations.submit(
+            group.label, group.frames, ("dark", "bpm", "flat"), products, night.options.choice, night.workspace
+        )
+        for group in night.plan.science
+    ]
+    for group, choosing in zip(night.plan.science, chosen, strict=True):
+        night.add("science", group.label, choosing)
+        choosing.wait()
+        if not choosing.state.is_completed():
+            continue
+        found = find_stack.submit(group, choosing, night.parameters, night.workspace)
+        night.add("science", group.label, found)
+        if found.result(raise_on_failure=False) is None:
+            submit_group(night, group, choosing.result())
+
+
+def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> None:
+    """Submit the steps of one science group."""
+    p, workspace = night.parameters, night.workspace
+    names = [frame.name for frame in group.frames.frames]
+    detrended = [
+        night.add(
+            "detrend", frame.name,
+            detrend_frame.submit(frame, calibrations, p.prepare, p.detrend, workspace), minor=True,
+        )
+        for frame in group.frames.frames
+    ]  # fmt: skip
+    frames = [allow_failure(one) for one in detrended]
+    flat = calibrations.flat
+    first = subtract_group_sky.submit(
+        group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
+    )
+    night.add("sky", group.label, first)
+    masks = [
+        night.add("detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True)
+        for name in names
+    ]
+    second = subtract_group_sky.submit(
+        group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
+        masks=[allow_failure(mask) for mask in masks],
+    )  # fmt: skip
+    night.add("sky", group.label, second)
+    sources = [
+        night.add(
+            "detect", name, detect_sources.submit(second, name, "catalogue", p.detect, workspace), minor=True
+        )
+        for name in group.objects
+    ]
+    aligned = align_group.submit(group.label, [allow_failure(one) for one in sources], p.align, workspace)
+    night.add("align", group.label, aligned)
+    stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)
+    night.add("science", group.label, stack)
+
+
+@flow(name="science", flow_run_name="science in {out}")
+def reduce_science(
+    paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
+) -> NightReport:
+    """Reduce the science frames in ``paths``, and make the calibrations among them that they need."""
+    began = datetime.now(UTC)
+    options = options.model_copy(update={"only": ("science",)})
+    with timing() as seconds, night_of(paths, out, options, "science") as night:
+        bpms = submit_bpms(night)
+        submit_science(night, [*submit_darks(night), *bpms, *submit_flats(night, bpms)])
+        return report_of(night, began, seconds)

@@ -1,0 +1,69 @@
+"""A file that is there whole or not at all: written aside in its folder, synced, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from imaging.errors import NirflowError
+
+
+def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = True) -> str:
+    """Write ``parts`` one after the other as ``path``, replacing what is there only when all is written.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where it is not there.
+    parts
+        The content.
+    sync
+        Whether the file and its folder are on the disk before this returns. What can be made again
+        cheaply (a preview) does without.
+
+    Returns
+    -------
+    str
+        sha256 of the content.
+
+    Raises
+    ------
+    NirflowError
+        Where it cannot be written (no space, no permission); nothing is left behind.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    sha256 = hashlib.sha256()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+                    sha256.update(part)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        if sync:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise NirflowError(
+            f"{path.name} could not be written to {path.parent}: {error.strerror or error}.",
+            remedy="Free space there, make the folder writable, or choose another with --out.",
+        ) from error
+    return sha256.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on the disk, so that a rename in it outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,189 @@
+"""The bad pixel mask: pixels that are hot or cold in short darks, or respond too little or too much to the lamp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.bands import DEFAULT_MEMORY
+from imaging.dark import DarkParameters, make_dark
+from imaging.dq import DQ
+from imaging.illumination import Circle, measure_circle
+from imaging.image import BadPixelMask, Reason
+from imaging.lamp import LampParameters, lamp_difference, lamp_level
+from imaging.noise import Pedestal
+from imaging.parameters import parameter
+from imaging.rawstack import RawFrame
+
+
+class BpmParameters(LampParameters):
+    """How a bad pixel mask is made."""
+
+    dark_lowest: float = parameter(-150.0, "a short dark below this: cold", unit="electron")
+    dark_highest: float = parameter(3050.0, "a short dark above this: hot", unit="electron")
+    flat_lowest: float = parameter(0.68, "a response below this: low", ge=0)
+    flat_highest: float = parameter(1.28, "a response above this: high", gt=0)
+    min_darks: int = parameter(1, "fewest short darks", ge=1)
+    margin: float = parameter(
+        2.0,
+        "pixels this close to the edge of the circle of light are half lit and not judged",
+        unit="pixels",
+        ge=0,
+    )
+
+
+class BpmMetrics(BaseModel):
+    """Figures of a bad pixel mask. A pixel may be bad for more than one reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_on: int = Field(description="frames with light")
+    n_off: int = Field(description="frames without")
+    n_darks: int = Field(description="short darks")
+    n_bad: int = Field(description="bad pixels")
+    n_hot: int = Field(description="above the short dark's limit")
+    n_cold: int = Field(description="below the short dark's limit")
+    n_low: int = Field(description="response too low")
+    n_high: int = Field(description="response too high")
+    fraction: float = Field(description="bad pixels over judged pixels")
+    n_judged: int = Field(description="illuminated pixels that were judged")
+    dark_level: float = Field(description="median of the stacked short darks, electrons")
+    flat_level: float = Field(description="median of the light of a flat, electrons a frame")
+    pedestal: Pedestal = Field(description="pedestal that the short darks gave")
+    circle: Circle = Field(description="circle of light")
+
+
+@dataclass(frozen=True)
+class BpmResult:
+    """A bad pixel mask.
+
+    Parameters
+    ----------
+    mask
+        The plane of 0 and 1, the plane of reasons, headers.
+    metrics
+        Its figures.
+    circle
+        The circle of light.
+    pedestal
+        Electrons of a frame without shot noise, from the short darks.
+    warnings
+        What a user has to know.
+    """
+
+    mask: BadPixelMask
+    metrics: BpmMetrics
+    circle: Circle
+    pedestal: float
+    warnings: tuple[str, ...] = ()
+
+
+def make_bpm(
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    short_darks: Sequence[RawFrame],
+    parameters: BpmParameters | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> BpmResult:
+    """Make a bad pixel mask.
+
+    Neither the darks nor the flats are corrected for non-linearity: the limits are of what the pixel gives.
+    Only pixels inside the circle of light are judged; the others have DQ unilluminated in every frame.
+
+    Parameters
+    ----------
+    on, off
+        Frames with light and without: lamp on and lamp off, or in K lamp off and darks of the same exposure time.
+        ``off`` may be empty, with a warning.
+    short_darks
+        Darks of 2 to 3 s, of one exposure time and read mode.
+    parameters
+        `BpmParameters`.
+    threads, memory
+        As for `imaging.dark.make_dark`.
+
+    Returns
+    -------
+    BpmResult
+        The mask, its metrics, the circle of light and the pedestal.
+
+    Raises
+    ------
+    GroupError
+        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+    """
+    parameters = parameters or BpmParameters()
+    common = {name: getattr(parameters, name) for name in _COMBINATION}
+    dark = make_dark(
+        short_darks,
+        DarkParameters(**common, min_frames=parameters.min_darks, linearise=False),
+        threads=threads,
+        memory=memory,
+    )
+    same_mode = bool(on) and short_darks[0].facts.read_pairs == on[0].facts.read_pairs
+    light = lamp_difference(
+        ("flats with light", "flats without"),
+        on,
+        off,
+        parameters,
+        linearise=False,
+        bpm=None,
+        pedestal=dark.pedestal if same_mode else None,
+        threads=threads,
+        memory=memory,
+    )
+    circle = measure_circle(light.sci)
+    warnings = dark.warnings + light.warnings
+    if not circle.measured:
+        warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
+    shape = light.sci.shape
+    judged = circle.mask(shape, margin=parameters.margin if circle.measured else 0.0).view(bool)
+    usable = judged & (light.dq & np.uint16(DQ.SATURATED | DQ.NO_DATA) == 0)
+    level = lamp_level(light.sci[usable], "flats with light", on)
+    reasons = _reasons(dark.image.sci, light.sci, level, parameters) * judged
+    count = {reason: int(np.count_nonzero(reasons & reason)) for reason in Reason}
+    n_bad, n_judged = int(np.count_nonzero(reasons)), int(np.count_nonzero(judged))
+    metrics = BpmMetrics(
+        n_on=len(on),
+        n_off=len(off),
+        n_darks=len(short_darks),
+        n_bad=n_bad,
+        n_hot=count[Reason.HOT],
+        n_cold=count[Reason.COLD],
+        n_low=count[Reason.LOW_RESPONSE],
+        n_high=count[Reason.HIGH_RESPONSE],
+        fraction=n_bad / max(1, n_judged),
+        n_judged=n_judged,
+        dark_level=dark.metrics.level,
+        flat_level=level,
+        pedestal=dark.metrics.pedestal,
+        circle=circle,
+    )
+    header, primary = on[0].extension.copy(), on[0].primary.copy()
+    header["PEDESTAL"] = (round(dark.pedestal, 3), "[electron] of one frame, no shot noise")
+    mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
+    return BpmResult(mask, metrics, circle, dark.pedestal, warnings)
+
+
+#: Parameters of the combination that darks and flats share.
+_COMBINATION = (
+    "operation", "reject", "low", "high", "max_iterations", "nlow", "nhigh", "pool_variance",
+)  # fmt: skip
+
+
+def _reasons(
+    dark: NDArray[np.float32], light: NDArray[np.float32], level: float, parameters: BpmParameters
+) -> NDArray[np.uint8]:
+    reasons = np.zeros(dark.shape, np.uint8)
+    lowest, highest = np.float32(parameters.flat_lowest * level), np.float32(parameters.flat_highest * level)
+    reasons |= np.where(dark > parameters.dark_highest, np.uint8(Reason.HOT), np.uint8(0))
+    reasons |= np.where(dark < parameters.dark_lowest, np.uint8(Reason.COLD), np.uint8(0))
+    reasons |= np.where(light < lowest, np.uint8(Reason.LOW_RESPONSE), np.uint8(0))
+    reasons |= np.where(light > highest, np.uint8(Reason.HIGH_RESPONSE), np.uint8(0))
+    return reasons

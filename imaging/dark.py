@@ -1,0 +1,154 @@
+"""The master dark: the mean of darks of one configuration, with rejection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.bands import DEFAULT_MEMORY, run_bands
+from imaging.combine import CombineParameters, combine
+from imaging.image import ELECTRON, Image
+from imaging.noise import NoiseModel, Pedestal, measure_pedestal
+from imaging.parameters import parameter
+from imaging.rawstack import (
+    VARIANCE_FROM,
+    RawFrame,
+    RawStack,
+    check_alike,
+    rows_per_band,
+    stacked_variance,
+)
+
+
+class DarkParameters(CombineParameters):
+    """How a master dark is made."""
+
+    pool_variance: bool = parameter(True, CombineParameters.model_fields["pool_variance"].description or "")
+    min_frames: int = parameter(3, "fewest darks", ge=1)
+    linearise: bool = parameter(True, "correct for non-linearity, as the frames are that it is taken from")
+    pedestal: float | None = parameter(
+        None, "electrons of a frame without shot noise; measured from the darks if not given", unit="electron"
+    )
+    hot_limit: float = parameter(
+        3050.0, "pixels above this are counted as hot in the metrics", unit="electron"
+    )
+
+
+class DarkMetrics(BaseModel):
+    """Figures of a master dark. Electrons of the whole frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_frames: int = Field(description="darks combined")
+    level: float = Field(description="median of the master")
+    scatter: float = Field(description="standard deviation of a usual pixel from dark to dark")
+    read_noise: float = Field(description="the read mode's read noise, which is part of the scatter")
+    noise: float = Field(description="median of the master's stated standard deviation")
+    drift: float = Field(description="highest less lowest level among the darks")
+    n_hot: int = Field(description="pixels above hot_limit")
+    rejected: float = Field(description="fraction of the input pixels that were rejected")
+    pedestal: Pedestal = Field(description="pedestal as measured")
+    variance_from: str = Field(description="what the variance plane was computed from")
+
+
+@dataclass(frozen=True)
+class DarkResult:
+    """A master dark.
+
+    Parameters
+    ----------
+    image
+        Electrons; the header has the pedestal as PEDESTAL.
+    metrics
+        Its figures.
+    pedestal
+        Electrons of one frame without shot noise.
+    warnings
+        What a user has to know.
+    """
+
+    image: Image
+    metrics: DarkMetrics
+    pedestal: float
+    warnings: tuple[str, ...] = ()
+
+
+def make_dark(
+    raws: Sequence[RawFrame],
+    parameters: DarkParameters | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> DarkResult:
+    """Combine darks to a master.
+
+    The variance of a pixel is that of one dark at the *stacked* level (read noise, rounding, shot noise of what
+    is above the pedestal) over the number of darks combined. Each dark's own counts would make it
+    follow their noise, and the pedestal's electrons would make it twice too large.
+
+    Parameters
+    ----------
+    raws
+        Darks of one exposure time, read mode, number of coadds and detector section.
+    parameters
+        `DarkParameters`.
+    threads
+        Threads; as many as cores without it.
+    memory
+        Bytes that the bands in work may take.
+
+    Returns
+    -------
+    DarkResult
+        The master, its metrics and the pedestal.
+
+    Raises
+    ------
+    GroupError
+        If there are too few darks or they are not alike; names the odd ones.
+    """
+    parameters = parameters or DarkParameters()
+    facts = check_alike(raws, "darks", least=parameters.min_frames)
+    ny, nx = raws[0].shape
+    rows = rows_per_band(len(raws), nx, memory=memory, threads=threads)
+    stack = RawStack(raws, rows=rows, memory=memory)
+    sample = stack.sample()
+    measured = measure_pedestal(sample, NoiseModel.of(facts))
+    levels = np.median(sample, axis=1)
+    del sample
+    pedestal = measured.value if parameters.pedestal is None else parameters.pedestal
+    model = NoiseModel.of(facts, pedestal)
+    sci, var = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
+    dq = np.empty((ny, nx), np.uint16)
+    combined = np.zeros(ny, np.int64)
+
+    def work(band: slice) -> None:
+        planes = stack.prepared(band, pedestal=pedestal, linearise=parameters.linearise)
+        master = combine(*planes, parameters)
+        sci[band], dq[band] = master.sci, master.dq
+        var[band] = stacked_variance(
+            master.sci, master.count, model, parameters, linearised=parameters.linearise
+        )
+        combined[band] = master.count.sum(axis=1, dtype=np.int64)
+
+    run_bands(work, ny, rows_per_band=rows, threads=threads)
+    metrics = DarkMetrics(
+        n_frames=len(raws),
+        level=float(np.median(sci)),
+        scatter=measured.scatter,
+        read_noise=facts.read_noise,
+        noise=float(np.sqrt(np.median(var))),
+        drift=float(np.ptp(levels)),
+        n_hot=int(np.count_nonzero(sci > parameters.hot_limit)),
+        rejected=1 - float(combined.sum()) / (len(raws) * ny * nx),
+        pedestal=measured,
+        variance_from=VARIANCE_FROM,
+    )
+    header, primary = raws[0].extension.copy(), raws[0].primary.copy()
+    header["BUNIT"] = (ELECTRON, "unit of the values")
+    header["PEDESTAL"] = (round(pedestal, 3), "[electron] of one frame, no shot noise")
+    warnings = (f"pedestal: {measured.reason}",) if measured.reason and parameters.pedestal is None else ()
+    return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings)

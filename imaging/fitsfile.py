@@ -1,0 +1,300 @@
+"""The layout of one FITS file: its HDUs found by their header blocks, its images read in bands of rows.
+
+astropy parses the headers; finding the blocks and reading the pixels is done here, because a night opens the
+same file from several steps, reads it in bands from several threads and must not map or hold it whole.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from astropy.io.fits import Header
+from astropy.io.fits.verify import VerifyError
+from numpy.typing import NDArray
+
+from imaging.errors import FrameError
+
+#: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
+BLOCK = 2880
+CARD = 80
+
+#: One read that holds the headers of a raw frame (about 100 and 20 cards).
+_FIRST_READ = 16 * BLOCK
+#: Headers longer than this are no headers but pixels without an END card.
+_LONGEST_HEADER = 2000 * BLOCK
+_DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """One HDU: its header and where its data are.
+
+    Attributes
+    ----------
+    header
+        The header as stored.
+    data_at, data_bytes
+        Offset of the data in the file and their length without padding, bytes.
+    """
+
+    header: Header
+    data_at: int
+    data_bytes: int
+
+    @property
+    def extname(self) -> str:
+        """EXTNAME, or an empty text."""
+        return str(self.header.get("EXTNAME", "")).strip()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this is a primary array or an image extension with pixels."""
+        return self.data_bytes > 0 and str(self.header.get("XTENSION", "IMAGE")).strip() == "IMAGE"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in numpy's order, length-1 axes before the last two dropped."""
+        axes = [int(self.header[f"NAXIS{i}"]) for i in range(1, int(self.header["NAXIS"]) + 1)][::-1]
+        while len(axes) > 2 and axes[0] == 1:
+            axes.pop(0)
+        return tuple(axes)
+
+
+class FitsFile:
+    """A plain FITS file, opened once; reads by position, so threads may share it.
+
+    Parameters
+    ----------
+    descriptor
+        An open file descriptor; this object owns and closes it.
+    name
+        File name, for errors.
+
+    Raises
+    ------
+    FrameError
+        Where the file is empty, is not FITS, or is shorter than its headers say.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+        self.name = name
+        self.size = os.fstat(descriptor).st_size
+        try:
+            self.hdus: tuple[Hdu, ...] = self._scan()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer at the end of the file."""
+        return os.pread(self._descriptor, length, offset)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset``; returns the bytes read, fewer at the end of the file."""
+        done = 0
+        while done < len(buffer):
+            n = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            if n == 0:
+                break
+            done += n
+        return done
+
+    def find(self, extname: str) -> Hdu | None:
+        """The first HDU of that EXTNAME, or None."""
+        return next((hdu for hdu in self.hdus if hdu.extname == extname), None)
+
+    def rows(self, hdu: Hdu, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of an image as a new, contiguous array of the machine's byte order.
+
+        Parameters
+        ----------
+        hdu
+            An image of this file.
+        rows
+            Rows to read, step 1; all without it.
+
+        Returns
+        -------
+        ndarray, shape (n_rows, nx)
+            The stored type. Unsigned integers (BZERO of 2^15 or 2^31) come as such; any other BZERO and
+            BSCALE give float32 (float64 from 32-bit integers).
+        """
+        n_rows, n_columns = hdu.shape
+        first, last, step = (rows or slice(None)).indices(n_rows)
+        if step != 1:
+            raise ValueError(f"rows are read in bands: the step of {rows} has to be 1")
+        stored = np.dtype(_DTYPES[int(hdu.header["BITPIX"])])
+        out = np.empty((max(0, last - first), n_columns), stored)
+        if out.size == 0:
+            return _scaled(out, hdu.header)
+        view = out.data.cast("B")
+        if self.read_into(view, hdu.data_at + first * n_columns * stored.itemsize) != len(view):
+            raise FrameError(
+                self.name, f"rows {first} to {last - 1} could not be read whole; the file was cut short "
+                "after it was opened", remedy="Fetch the file again.",
+            )  # fmt: skip
+        if np.little_endian:
+            out.byteswap(inplace=True)
+        return _scaled(out, hdu.header)
+
+    def _scan(self) -> tuple[Hdu, ...]:
+        head = self.read(0, _FIRST_READ)
+        _check_start(head, self.name)
+        hdus: list[Hdu] = []
+        offset = 0
+        while offset < self.size:
+            text, data_at = self._header_text(offset, head if offset == 0 else b"")
+            if text is None:
+                break
+            header = _parse(text, self.name)
+            length = _data_length(header, self.name)
+            missing = data_at + length - self.size
+            if length and missing > 0:
+                raise FrameError(
+                    self.name, f"truncated: {missing} of the {length} bytes of pixels of HDU {len(hdus)} are "
+                    "missing", remedy="Fetch the file again.",
+                )  # fmt: skip
+            hdus.append(Hdu(header, data_at, length))
+            offset = data_at + -(-length // BLOCK) * BLOCK
+        return tuple(hdus)
+
+    def _header_text(self, offset: int, known: bytes) -> tuple[str | None, int]:
+        """Text of the header at ``offset`` and where its data begin; None where no HDU follows."""
+        raw = known or self.read(offset, 4 * BLOCK)
+        if offset and not raw.startswith(b"XTENSION"):
+            return None, offset  # what follows the last HDU is no part of it (FITS 4.0, section 3.5)
+        checked = 0
+        while True:
+            if end := _end_of_header(raw, checked):
+                break
+            checked = len(raw) // CARD * CARD
+            more = self.read(offset + len(raw), 16 * BLOCK)
+            if not more or len(raw) > _LONGEST_HEADER:
+                raise FrameError(
+                    self.name, f"truncated: the header at byte {offset} has no END card",
+                    remedy="Fetch the file again.",
+                )  # fmt: skip
+            raw += more
+        return _ascii(raw[:end], self.name, offset), offset + -(-end // BLOCK) * BLOCK
+
+
+def _end_of_header(raw: bytes, start: int) -> int:
+    """Offset behind the END card, 0 where there is none."""
+    at = raw.find(b"END" + b" " * (CARD - 3), start)
+    while at >= 0:
+        if at % CARD == 0:
+            return at + CARD
+        at = raw.find(b"END" + b" " * (CARD - 3), at + 1)
+    return 0
+
+
+def _parse(text: str, name: str) -> Header:
+    try:
+        header = Header.fromstring(text)
+        header.get("BITPIX")
+    except (VerifyError, ValueError, KeyError) as error:
+        raise FrameError(
+            name, f"the header cannot be read: {error}", remedy="Correct the header or leave the file out."
+        ) from None
+    return header
+
+
+def _data_length(header: Header, name: str) -> int:
+    """Bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
+    numbers: list[int] = []
+    keywords = ["BITPIX", "NAXIS"]
+    for keyword in keywords:
+        value = header.get(keyword)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _bad(name, keyword, value, "a whole number")
+        numbers.append(value)
+        if keyword == "NAXIS":
+            keywords += [f"NAXIS{i}" for i in range(1, value + 1)]
+    bitpix, naxis, *axes = numbers
+    if bitpix not in _DTYPES:
+        raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
+    if naxis == 0:
+        return 0
+    if min(axes) < 0:
+        raise _bad(name, "NAXISn", axes, "no negative axis")
+    parameters, groups = int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1))
+    return abs(bitpix) // 8 * groups * (parameters + int(np.prod(axes, dtype=np.int64)))
+
+
+def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
+    return FrameError(
+        name, "the header does not describe its data", keyword=keyword, found=found, expected=expected,
+        remedy="Fetch the file again or leave it out.",
+    )  # fmt: skip
+
+
+def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
+    zero, scale = header.get("BZERO", 0), header.get("BSCALE", 1)
+    if scale == 1 and zero == 0:
+        return stored
+    if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):
+        unsigned = stored.view(f"u{stored.itemsize}")
+        unsigned ^= unsigned.dtype.type(int(zero))
+        return unsigned
+    wide = np.dtype(np.float64 if stored.dtype.str[1:] in ("i4", "i8", "f8") else np.float32)
+    values = stored.astype(wide)
+    values *= wide.type(scale)
+    values += wide.type(zero)
+    return values
+
+
+def leading_headers(raw: bytes, name: str) -> list[Header]:
+    """The headers at the start of a file, up to and with the first that has data.
+
+    Parameters
+    ----------
+    raw
+        The first bytes of the file; headers that they do not hold whole are left out.
+    name
+        File name, for errors.
+    """
+    _check_start(raw, name)
+    headers: list[Header] = []
+    offset = 0
+    while end := _end_of_header(raw[offset:], 0):
+        headers.append(_parse(_ascii(raw[offset : offset + end], name, offset), name))
+        offset += -(-end // BLOCK) * BLOCK
+        if _data_length(headers[-1], name) or not raw[offset:].startswith(b"XTENSION"):
+            break
+    return headers
+
+
+def _check_start(raw: bytes, name: str) -> None:
+    if not raw:
+        raise FrameError(name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
+    if not raw.startswith(b"SIMPLE  ="):
+        raise FrameError(
+            name, f"not a FITS file: it begins with {raw[:12]!r}, not with SIMPLE",
+            remedy="Leave the file out, or fetch it again if it should be FITS.",
+        )  # fmt: skip
+
+
+def _ascii(raw: bytes, name: str, offset: int) -> str:
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise FrameError(
+            name, f"the header at byte {offset} has a byte that is not ASCII at {error.start}",
+            remedy="Correct the header or fetch the file again.",
+        ) from None  # fmt: skip

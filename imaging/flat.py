@@ -1,0 +1,196 @@
+"""The master flat: what each pixel makes of the same light.
+
+In Y, J and H the lamp's light is lamp-on frames minus lamp-off frames; in K the calibration unit's own heat is the
+lamp, and it is lamp-off frames minus darks of the same exposure time. Both are one difference of two stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.bands import DEFAULT_MEMORY
+from imaging.dq import DQ, UNUSABLE
+from imaging.illumination import Circle, measure_circle
+from imaging.image import DIMENSIONLESS, Image
+from imaging.lamp import LampParameters, lamp_difference, lamp_level
+from imaging.parameters import parameter
+from imaging.rawstack import VARIANCE_FROM, RawFrame
+
+
+class FlatParameters(LampParameters):
+    """How a master flat is made."""
+
+    linearise: bool = parameter(True, "correct for non-linearity")
+    lowest: float = parameter(0.01, "a response below this is no light: DQ unilluminated, value 1", ge=0)
+    highest: float = parameter(
+        10.0, "a response above this is no measurement: DQ unilluminated, value 1", gt=1
+    )
+
+
+class FlatMetrics(BaseModel):
+    """Figures of a master flat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_on: int = Field(description="frames with light: lamp on; lamp off in K")
+    n_off: int = Field(description="frames without: lamp off; darks in K")
+    counts_on: float = Field(description="mean level of the frames with light, electrons")
+    counts_off: float = Field(description="mean level of the frames without, electrons")
+    level: float = Field(description="median of the difference, by which it was divided, electrons a frame")
+    rms: float = Field(description="robust standard deviation of the response inside the circle")
+    noise: float = Field(description="median of the stated standard deviation of the response")
+    drift: float = Field(description="highest less lowest lamp level over their mean")
+    rejected: float = Field(description="fraction of the input pixels that were rejected")
+    n_unusable: int = Field(description="pixels inside the circle without a usable response")
+    circle: Circle = Field(description="circle of light")
+    pedestal: float = Field(description="electrons of a frame without shot noise")
+    variance_from: str = Field(description="what the variance plane was computed from")
+
+
+@dataclass(frozen=True)
+class FlatResult:
+    """A master flat.
+
+    Parameters
+    ----------
+    image
+        Response, median 1, no dimension.
+    metrics
+        Its figures.
+    circle
+        The circle of light.
+    pedestal
+        Electrons of a frame without shot noise; what the caller gave, or measured from the frames without light.
+    warnings
+        What a user has to know.
+    """
+
+    image: Image
+    metrics: FlatMetrics
+    circle: Circle
+    pedestal: float
+    warnings: tuple[str, ...] = ()
+
+
+def make_flat(
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    parameters: FlatParameters | None = None,
+    *,
+    bpm: NDArray[Any] | None = None,
+    pedestal: float | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> FlatResult:
+    """Make a flat of the bands Y, J and H: lamp on minus lamp off.
+
+    Parameters
+    ----------
+    on, off
+        Lamp-on and lamp-off frames of one filter, exposure time and read mode. Without any lamp-off the
+        flat keeps dark current and ambient light, and says so in ``warnings``.
+    parameters
+        `FlatParameters`.
+    bpm
+        DQ bits of the bad pixels (1), (ny, nx).
+    pedestal
+        Electrons of a frame without shot noise, as the BPM measured it; without it, it is measured from
+        the lamp-offs.
+    threads
+        Threads; as many as cores without it.
+    memory
+        Bytes that the bands in work may take.
+
+    Returns
+    -------
+    FlatResult
+        The flat, its metrics, the circle of light.
+
+    Raises
+    ------
+    GroupError
+        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+    """
+    return _make(("lamp-on flats", "lamp-off flats"), on, off, parameters, bpm, pedestal, threads, memory)
+
+
+def make_thermal_flat(
+    off: Sequence[RawFrame],
+    darks: Sequence[RawFrame],
+    parameters: FlatParameters | None = None,
+    *,
+    bpm: NDArray[Any] | None = None,
+    pedestal: float | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> FlatResult:
+    """Make a flat of the K bands: lamp off, the heat of the calibration unit, minus darks of the same exposure time.
+
+    Parameters, result and errors are those of `make_flat`; take the lamp-offs of one day, their pattern drifts.
+    """
+    return _make(("lamp-off flats", "darks"), off, darks, parameters, bpm, pedestal, threads, memory)
+
+
+def _make(
+    names: tuple[str, str],
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    parameters: FlatParameters | None,
+    bpm: NDArray[Any] | None,
+    pedestal: float | None,
+    threads: int | None,
+    memory: int,
+) -> FlatResult:
+    parameters = parameters or FlatParameters()
+    light = lamp_difference(
+        names,
+        on,
+        off,
+        parameters,
+        linearise=parameters.linearise,
+        bpm=bpm,
+        pedestal=pedestal,
+        threads=threads,
+        memory=memory,
+    )
+    circle = measure_circle(light.sci)
+    warnings = light.warnings
+    if not circle.measured:
+        warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
+    lit = circle.mask(light.sci.shape).view(bool)
+    good = lit & ((light.dq & np.uint16(UNUSABLE)) == 0)
+    level = lamp_level(light.sci[good], names[0], on)
+    response = light.sci / np.float32(level)
+    var = light.var / np.float32(level * level)
+    dq = light.dq
+    none = ~lit | (response < parameters.lowest) | (response > parameters.highest) | ((dq & DQ.NO_DATA) != 0)
+    dq[none] |= DQ.UNILLUMINATED
+    response[none], var[none] = 1, 0
+    good &= ~none
+    values = response[good]
+    quartiles = np.percentile(values, [25, 75])
+    metrics = FlatMetrics(
+        n_on=len(on),
+        n_off=len(off),
+        counts_on=light.counts_on,
+        counts_off=light.counts_off,
+        level=level,
+        rms=float(np.ptp(quartiles)) / 1.349,
+        noise=float(np.sqrt(np.median(var[good]))),
+        drift=light.drift,
+        rejected=light.rejected,
+        n_unusable=int(np.count_nonzero(lit & ~good)),
+        circle=circle,
+        pedestal=light.pedestal,
+        variance_from=VARIANCE_FROM,
+    )
+    header, primary = on[0].extension.copy(), on[0].primary.copy()
+    header["BUNIT"] = (DIMENSIONLESS, "relative response")
+    image = Image(response, var, dq, header, primary)
+    return FlatResult(image, metrics, circle, light.pedestal, warnings)

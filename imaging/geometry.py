@@ -1,0 +1,208 @@
+"""Where a frame's pixels lie: plane transforms, and the pixel grid that resampled frames share.
+
+Pixel positions count from 0 at the centre of the first pixel, x along a row, throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.errors import GroupError
+
+#: A linear part closer to the identity than this moves no pixel of a 2048 px frame by 1e-6 px.
+_SHIFT_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The transform x' = xx x + xy y + x0, y' = yx x + yy y + y0, in pixels."""
+
+    xx: float = 1.0
+    xy: float = 0.0
+    yx: float = 0.0
+    yy: float = 1.0
+    x0: float = 0.0
+    y0: float = 0.0
+
+    @classmethod
+    def shift(cls, dx: float, dy: float) -> Affine:
+        """Move by (dx, dy)."""
+        return cls(x0=float(dx), y0=float(dy))
+
+    def __call__(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Transform positions (arrays or numbers)."""
+        return self.xx * x + self.xy * y + self.x0, self.yx * x + self.yy * y + self.y0
+
+    def then(self, after: Affine) -> Affine:
+        """This transform and then ``after``."""
+        return Affine(
+            after.xx * self.xx + after.xy * self.yx,
+            after.xx * self.xy + after.xy * self.yy,
+            after.yx * self.xx + after.yy * self.yx,
+            after.yx * self.xy + after.yy * self.yy,
+            after.xx * self.x0 + after.xy * self.y0 + after.x0,
+            after.yx * self.x0 + after.yy * self.y0 + after.y0,
+        )
+
+    def inverse(self) -> Affine:
+        """The transform back."""
+        if self.is_shift:
+            return Affine.shift(-self.x0, -self.y0)
+        d = self.determinant
+        xx, xy, yx, yy = self.yy / d, -self.xy / d, -self.yx / d, self.xx / d
+        return Affine(xx, xy, yx, yy, -(xx * self.x0 + xy * self.y0), -(yx * self.x0 + yy * self.y0))
+
+    @property
+    def determinant(self) -> float:
+        """Factor by which areas grow; negative for a mirror image."""
+        return self.xx * self.yy - self.xy * self.yx
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether nothing but a shift is left."""
+        linear = (self.xx - 1, self.xy, self.yx, self.yy - 1)
+        return max(abs(v) for v in linear) < _SHIFT_TOLERANCE
+
+    @property
+    def rotation(self) -> float:
+        """Rotation in degrees, from +x towards +y."""
+        return math.degrees(math.atan2(self.yx - self.xy, self.xx + self.yy))
+
+    @property
+    def scale(self) -> float:
+        """Linear scale."""
+        return math.sqrt(abs(self.determinant))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The output's pixel grid.
+
+    Attributes
+    ----------
+    shape
+        (ny, nx) of the output.
+    origin
+        (x, y) in pixels of the reference frame of the output's pixel (0, 0); whole numbers, so that the
+        reference itself is moved without interpolation.
+    header
+        Celestial WCS of the output, two axes; empty where the reference had none.
+    """
+
+    shape: tuple[int, int]
+    origin: tuple[int, int]
+    header: Header
+
+    def place(self, transform: Affine) -> Affine:
+        """Frame pixel to output pixel, from frame pixel to reference pixel."""
+        return transform.then(Affine.shift(-self.origin[0], -self.origin[1]))
+
+
+def make_grid(
+    transforms: Sequence[Affine],
+    shapes: Sequence[tuple[int, int]],
+    header: Header,
+    *,
+    mode: Literal["union", "intersection"] = "union",
+) -> Grid:
+    """The grid that holds all frames, or the field that all of them share.
+
+    Parameters
+    ----------
+    transforms
+        Frame pixel to reference pixel, one for each frame.
+    shapes
+        (ny, nx) of each frame.
+    header
+        Celestial header of the reference (see `celestial_header`).
+    mode
+        ``union`` or ``intersection`` of the frames.
+
+    Returns
+    -------
+    Grid
+        Pixels of the reference's scale and orientation.
+
+    Raises
+    ------
+    GroupError
+        Where the frames have no field in common.
+    """
+    low, high = [], []
+    for transform, (ny, nx) in zip(transforms, shapes, strict=True):
+        # Pixel centres: a frame that is moved by a whole number of pixels keeps its size.
+        x, y = transform(np.array([0.0, nx - 1, 0, nx - 1]), np.array([0.0, 0, ny - 1, ny - 1]))
+        if mode == "union":
+            low.append((x.min(), y.min()))
+            high.append((x.max(), y.max()))
+        else:
+            # The largest upright box inside the (slightly turned) frame.
+            low.append((np.sort(x)[1], np.sort(y)[1]))
+            high.append((np.sort(x)[2], np.sort(y)[2]))
+    if mode == "union":
+        first, last = np.floor(np.min(low, axis=0) + 1e-6), np.ceil(np.max(high, axis=0) - 1e-6)
+    else:
+        first, last = np.ceil(np.max(low, axis=0) - 1e-6), np.floor(np.min(high, axis=0) + 1e-6)
+    nx, ny = (int(n) for n in last - first + 1)
+    if nx < 1 or ny < 1:
+        raise GroupError("The frames have no field in common.", remedy="Stack their union instead.")
+    out = header.copy()
+    if "CRPIX1" in out:
+        out["CRPIX1"] -= float(first[0])
+        out["CRPIX2"] -= float(first[1])
+    return Grid((ny, nx), (int(first[0]), int(first[1])), out)
+
+
+def celestial_header(header: Header) -> Header:
+    """The celestial WCS of a frame's extension as a header of two axes, without the useless third.
+
+    Parameters
+    ----------
+    header
+        Extension header: CTYPEi, CRPIXi, CRVALi and CDi_j (or CDELTi with PCi_j).
+
+    Returns
+    -------
+    Header
+        WCSAXES 2 and the keywords of axes 1 and 2; RADECSYS (obsolete) becomes RADESYS. Empty where the
+        header has no complete celestial WCS.
+    """
+    out = Header()
+    needed = [f"{name}{axis}" for axis in (1, 2) for name in ("CTYPE", "CRPIX", "CRVAL")]
+    if any(key not in header for key in needed) or not str(header["CTYPE1"]).strip():
+        return out
+    matrix = {f"CD{i}_{j}": header.get(f"CD{i}_{j}", 0.0) for i in (1, 2) for j in (1, 2)}
+    if not any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
+        matrix = {
+            f"CD{i}_{j}": header.get(f"CDELT{i}", 0.0) * header.get(f"PC{i}_{j}", float(i == j))
+            for i in (1, 2)
+            for j in (1, 2)
+        }
+    numbers = [*matrix.values(), *(header[key] for key in needed if not key.startswith("CTYPE"))]
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
+        return out
+    if matrix["CD1_1"] * matrix["CD2_2"] == matrix["CD1_2"] * matrix["CD2_1"]:
+        return out
+    out["WCSAXES"] = (2, "number of WCS axes")
+    for key in needed:
+        value = header[key]
+        out[key] = value.strip() if isinstance(value, str) else float(value)
+    for key, value in matrix.items():
+        out[key] = float(value)
+    for axis in (1, 2):
+        out[f"CUNIT{axis}"] = "deg"
+    frame = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip()
+    if frame:
+        out["RADESYS"] = frame
+    if isinstance(header.get("EQUINOX"), (int, float)):
+        out["EQUINOX"] = float(header["EQUINOX"])
+    return out

@@ -1,0 +1,79 @@
+"""Interpolants by name: their weights on the pixels around a position, and what they do to the noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Interpolant = Literal["lanczos3", "lanczos4", "bicubic", "linear", "nearest"]
+
+#: Pixels along one axis that each interpolant draws on.
+TAPS: Final[dict[str, int]] = {"lanczos3": 6, "lanczos4": 8, "bicubic": 4, "linear": 2, "nearest": 2}
+
+
+def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64]:
+    """Weights along one axis for positions between two pixels.
+
+    Parameters
+    ----------
+    interpolant
+        ``lanczos3`` and ``lanczos4`` (windowed sinc, Duchon 1979), ``bicubic`` (Keys 1981, a = -1/2),
+        ``linear`` or ``nearest``.
+    fraction
+        Distance of the position from the pixel before it, 0 <= fraction < 1; any shape.
+
+    Returns
+    -------
+    ndarray
+        float64 (..., taps); the weight of the pixel before the position is number taps / 2 - 1. They sum to
+        1, so that a constant stays what it is (a windowed sinc by itself does not sum to 1).
+
+    Notes
+    -----
+    A Lanczos kernel does not reproduce a slope exactly: it moves what is very smooth by up to 0.02 px, a
+    star of 4 px FWHM by up to 0.007 px (0.005 px rms over all fractions). Making it exact would move sharper
+    stars more.
+    """
+    taps = TAPS[interpolant]
+    offsets = np.arange(taps) - (taps // 2 - 1)
+    d = np.abs(np.asarray(fraction, np.float64)[..., None] - offsets)
+    if interpolant in ("lanczos3", "lanczos4"):
+        half = taps // 2
+        out = np.where(d < half, np.sinc(d) * np.sinc(d / half), 0.0)
+    elif interpolant == "bicubic":
+        near = (1.5 * d - 2.5) * d * d + 1.0
+        far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+        out = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+    elif interpolant == "linear":
+        out = np.maximum(1.0 - d, 0.0)
+    else:
+        before = np.asarray(fraction)[..., None] <= 0.5
+        out = np.where(offsets == 0, before, ~before).astype(np.float64)
+    return out / out.sum(axis=-1, keepdims=True)
+
+
+def noise_correlation_factor(interpolant: Interpolant, dx: float, dy: float) -> float:
+    """How far resampling hides noise: true sigma of a large bin's mean over the one that VAR gives.
+
+    Interpolation by weights w that sum to 1 leaves the mean of a large bin as it was, with the variance
+    of independent pixels s^2 / n; but the VAR of each output pixel is only s^2 sum(w^2). The covariance of
+    neighbours, which VAR does not hold, is the difference (Fruchter & Hook 2002, PASP 114, 144, section 7).
+
+    Parameters
+    ----------
+    interpolant
+        Name.
+    dx, dy
+        Shift in pixels; only the fractions count.
+
+    Returns
+    -------
+    float
+        1 / sqrt(sum of w^2 in two dimensions), 1 for a shift by whole pixels.
+    """
+    wx = weights(interpolant, dx - math.floor(dx))
+    wy = weights(interpolant, dy - math.floor(dy))
+    return float(1.0 / math.sqrt((wx**2).sum() * (wy**2).sum()))

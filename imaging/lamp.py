@@ -1,0 +1,210 @@
+"""The light of a lamp alone: a stack with it minus a stack without it. Flats and bad pixel masks start here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bands import run_bands
+from imaging.combine import Combined, CombineParameters, combine
+from imaging.errors import GroupError
+from imaging.noise import NoiseModel, measure_pedestal
+from imaging.parameters import parameter
+from imaging.rawstack import RawFrame, RawStack, check_alike, rows_per_band, stacked_variance
+
+#: Lamp levels that differ by more than this between the frames of one stack are worth a warning.
+_DRIFT_WARNING: Final = 0.1
+#: Pixels brighter than this fraction of the bright ones are lit; a lamp's levels are compared on them.
+_LIT: Final = 0.5
+
+
+class LampParameters(CombineParameters):
+    """How lamp frames are stacked."""
+
+    pool_variance: bool = parameter(True, CombineParameters.model_fields["pool_variance"].description or "")
+    min_frames: int = parameter(1, "fewest frames with light", ge=1)
+    level_lamp: bool = parameter(
+        True,
+        "scale the light of each frame to the mean level before rejection and combination: a lamp that drifts by "
+        "some per cent would otherwise have its first or last frame rejected",
+    )
+
+
+@dataclass(frozen=True)
+class LampLight:
+    """Stack with light minus stack without; electrons of one frame.
+
+    Parameters
+    ----------
+    sci, var, dq
+        The difference, (ny, nx): float32, float32, uint16.
+    counts_on, counts_off
+        Mean levels of the lit pixels in the frames with light and without.
+    drift
+        Highest less lowest lamp level over their mean.
+    rejected
+        Fraction of the input pixels that were rejected.
+    pedestal
+        Electrons of a frame without shot noise.
+    warnings
+        What a user has to know.
+    """
+
+    sci: NDArray[np.float32]
+    var: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    counts_on: float
+    counts_off: float
+    drift: float
+    rejected: float
+    pedestal: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Levels of the lit pixels, and what brings each frame's light to the mean level: x scale + zero."""
+
+    on: float
+    off: float
+    drift: float
+    scale: NDArray[np.float64] | None
+    zero: NDArray[np.float64] | None
+
+
+def lamp_difference(
+    names: tuple[str, str],
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    parameters: LampParameters,
+    *,
+    linearise: bool,
+    bpm: NDArray[Any] | None,
+    pedestal: float | None,
+    threads: int | None,
+    memory: int,
+) -> LampLight:
+    """Stack both sets and subtract; every row of every frame is read once.
+
+    Variances are those of the stacked levels, see `imaging.rawstack.stacked_variance`. A scaled frame's
+    variance is taken for an unscaled one's: the scales average to 1.
+
+    Parameters
+    ----------
+    names
+        What the frames with and without light are called: "lamp-on flats", "lamp-off flats".
+    on, off
+        The frames; ``off`` may be empty.
+    parameters
+        Combination and levelling.
+    linearise
+        Correct for non-linearity.
+    bpm
+        DQ bits of bad pixels, (ny, nx).
+    pedestal
+        Electrons of a frame without shot noise; measured from ``off`` if not given.
+    threads, memory
+        As for `imaging.dark.make_dark`.
+
+    Raises
+    ------
+    GroupError
+        If there are too few frames, or they are not alike.
+    """
+    facts = check_alike(on, names[0], least=parameters.min_frames, also=("filter_id",))
+    warnings: list[str] = []
+    if off:
+        check_alike([*on, *off], f"{names[0]} and {names[1]}")
+    else:
+        warnings.append(f"no {names[1]}: dark current and stray light are left in")
+    ny, nx = on[0].shape
+    rows = rows_per_band(len(on) + len(off), nx, memory=memory, threads=threads)
+    stack_on = RawStack(on, rows=rows, memory=memory // 2)
+    stack_off = RawStack(off, rows=rows, memory=memory // 2) if off else None
+
+    sample_off = stack_off.sample() if stack_off else None
+    if pedestal is None and sample_off is not None:
+        measured = measure_pedestal(sample_off, NoiseModel.of(facts))
+        pedestal = measured.value
+        if measured.reason:
+            warnings.append(f"pedestal: {measured.reason}")
+    elif pedestal is None:
+        pedestal = 0.0
+        warnings.append(f"pedestal: no {names[1]} to measure it from; taken as 0")
+    levels = _levels(stack_on.sample(), sample_off, pedestal)
+    del sample_off
+    if levels.drift > _DRIFT_WARNING:
+        warnings.append(f"the level of the {names[0]} drifts by {levels.drift:.0%}")
+    scale, zero = (levels.scale, levels.zero) if parameters.level_lamp else (None, None)
+
+    model = NoiseModel.of(facts, pedestal)
+    sci, var = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
+    dq = np.empty((ny, nx), np.uint16)
+    used = np.zeros(ny, np.int64)
+
+    def stacked(stack: RawStack, band: slice, **scaling: Any) -> tuple[Combined, NDArray[np.float32]]:
+        planes = stack.prepared(band, pedestal=model.pedestal, linearise=linearise, bpm=bpm)
+        result = combine(*planes, parameters, **scaling)
+        return result, stacked_variance(result.sci, result.count, model, parameters, linearised=linearise)
+
+    def work(band: slice) -> None:
+        light, variance = stacked(stack_on, band, scale=scale, zero=zero)
+        sci[band], var[band], dq[band] = light.sci, variance, light.dq
+        used[band] = light.count.sum(axis=1, dtype=np.int64)
+        if stack_off:
+            dim, variance = stacked(stack_off, band)
+            sci[band] -= dim.sci
+            var[band] += variance
+            dq[band] |= dim.dq
+            used[band] += dim.count.sum(axis=1, dtype=np.int64)
+
+    run_bands(work, ny, rows_per_band=rows, threads=threads)
+    return LampLight(
+        sci, var, dq,
+        counts_on=levels.on,
+        counts_off=levels.off,
+        drift=levels.drift,
+        rejected=1 - float(used.sum()) / ((len(on) + len(off)) * ny * nx),
+        pedestal=pedestal,
+        warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def lamp_level(light: NDArray[np.float32], name: str, raws: Sequence[RawFrame]) -> float:
+    """Median of the light of good lit pixels.
+
+    Raises
+    ------
+    GroupError
+        If there is none.
+    """
+    level = float(np.median(light)) if light.size else 0.0
+    if not level > 0:
+        raise GroupError(
+            f"{name} ({', '.join(raw.name for raw in raws)}) have no more light than the frames without: "
+            f"the median of the difference is {level:.1f} e-, expected above 0.",
+            remedy="Check GCALLAMP and GCALSHUT of the frames in the night log.",
+        )
+    return level
+
+
+def _levels(on: NDArray[np.float32], off: NDArray[np.float32] | None, pedestal: float) -> _Levels:
+    """Lamp levels from samples (n, pixels); no scales where there is only one frame or no light."""
+    dark = off.mean(axis=0) if off is not None else np.full(on.shape[1], pedestal, np.float32)
+    mean = on.mean(axis=0) - dark
+    lit = mean > _LIT * np.percentile(mean, 75)
+    if not lit.any() or not np.median(mean[lit]) > 0:
+        return _Levels(float(np.median(on)), float(np.median(dark)), 0.0, None, None)
+    light = (on - dark)[:, lit]
+    ratio = np.median(light / mean[lit], axis=1).astype(np.float64)
+    under = float(np.median(dark[lit]))
+    level_on = float(np.median(mean[lit])) + under
+    drift = float(np.ptp(ratio) / ratio.mean())
+    if len(on) < 2 or not (ratio > 0).all():
+        return _Levels(level_on, under, drift, None, None)
+    scale = ratio.mean() / ratio
+    return _Levels(level_on, under, drift, scale, (1 - scale) * under)

@@ -1,0 +1,241 @@
+"""Header cards of a product: Gemini's marks, the celestial WCS, and the raw header that stays true.
+
+The marks make astrodata tag a product as processed, and DRAGONS take our dark, flat and bad pixel mask for
+its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from astropy.io.fits import Card, Header
+
+from imaging import f2
+from imaging.facts import FrameFacts, plain_name
+from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, stamped
+
+ProductKind = Literal["dark", "bpm", "flat", "image"]
+CardValue = str | int | float | bool
+Cards = Mapping[str, CardValue | tuple[CardValue, str]]
+
+#: The time stamp that marks a processed frame of each kind, and what OBSTYPE says then.
+_PROCESSED: dict[ProductKind, tuple[str, str]] = {
+    "dark": ("PROCDARK", "DARK"),
+    "bpm": ("BPMASK", "BPM"),
+    "flat": ("PROCFLAT", "FLAT"),
+    "image": ("PROCSCI", "OBJECT"),
+}
+#: What describes the raw file's bytes, or the raw pixels' gain and noise, and is not true of a product.
+_RAW_ONLY = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|NEXTEND|INHERIT|EXTNAME|EXTVER"
+    r"|CHECKSUM|DATASUM|GAIN|RDNOISE|END|ZIMAGE|ZHECKSUM|ZDATASUM"
+)
+_WCS = re.compile(
+    r"WCSAXES|WCSDIM|RADECSYS|RADESYS|EQUINOX|(CTYPE|CRPIX|CRVAL|CUNIT|CDELT|CROTA)\d|(CD|PC)\d_\d|CD3_3"
+    r"|LONPOLE|LATPOLE|MJDREF[IF]?"
+)
+#: Distortions, which go with a WCS as they are.
+_DISTORTION = re.compile(r"(A|B|AP|BP)_(ORDER|\d_\d)|PV[12]_\d+")
+_MOST_NAMED = 999
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a product says about itself besides its pixels.
+
+    Attributes
+    ----------
+    kind
+        dark, bpm, flat or image.
+    facts
+        The first input's facts.
+    inputs
+        Names of the frames that were combined, the first one first.
+    stamp
+        When the product was made (UTC); the caller's, since the science has no clock.
+    version
+        Version of nirflow.
+    key
+        The recipe key: same key, same product.
+    dark, flat, bpm
+        Names of the calibrations that were applied.
+    linearised
+        Whether the pixels went through the correction for non-linearity; the limits in the header then
+        did too.
+    cards, extension_cards
+        Further cards of the primary and of every image extension: value, or value and comment.
+    history, provenance, lineage
+        The tables' rows.
+    """
+
+    kind: ProductKind
+    facts: FrameFacts
+    inputs: Sequence[str]
+    stamp: datetime
+    version: str = ""
+    key: str = ""
+    dark: str = ""
+    flat: str = ""
+    bpm: str = ""
+    linearised: bool = True
+    cards: Cards = field(default_factory=dict)
+    extension_cards: Cards = field(default_factory=dict)
+    history: Sequence[HistoryRow] = ()
+    provenance: Sequence[ProvenanceRow] = ()
+    lineage: Sequence[LineageRow] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("a product has at least one input")
+
+
+def product_name(first_input: str, kind: ProductKind) -> str:
+    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``."""
+    return f"{plain_name(first_input).removesuffix('.fits')}_{kind}.fits"
+
+
+def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | tuple[Any, ...]]:
+    """Cards of a product's primary header behind the structural ones.
+
+    Parameters
+    ----------
+    raw
+        Primary header of the first input.
+    record
+        What the product says about itself.
+    extensions
+        Number of extensions.
+    """
+    stamp, facts = stamped(record.stamp), record.facts
+    mark, obstype = _PROCESSED[record.kind]
+    new: dict[str, CardValue | tuple[CardValue, str]] = {
+        "OBSTYPE": obstype,
+        "NEXTEND": (extensions, "Number of extensions"),
+        "ORIGNAME": (plain_name(record.inputs[0]), "Original filename prior to processing"),
+        "GEM-TLM": (stamp, "UT last modification with GEMINI"),
+        "PROCSOFT": ("nirflow", "Data processing software used"),
+        "PREPARE": (stamp, "UT time stamp for PREPARE"),
+        "NCOMBINE": (len(record.inputs), "Number of input images"),
+    }
+    if record.kind == "bpm":
+        new["OBJECT"] = "BPM"
+    if facts.data_label:
+        new["DATALAB"] = (f"{facts.data_label}-{record.kind.upper()}", "DHS data label")
+    if record.version:
+        new["PROCVER"] = (record.version, "nirflow version")
+    if record.key:
+        new["NFKEY"] = (record.key, "nirflow recipe key")
+    for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):
+        new[f"IMCMB{i:03d}"] = plain_name(name)
+    for keyword, name, what in (
+        ("DARKIM", record.dark, "Dark image used"),
+        ("FLATIM", record.flat, "Flat image used"),
+        ("BPMIM", record.bpm, "Bad pixel mask used"),
+    ):
+        if name:
+            new[keyword] = (name, what)
+    new[mark] = (stamp, f"UT time stamp of the processed {record.kind}")
+    new.update({keyword.upper(): value for keyword, value in record.cards.items()})
+    return _with_new(raw, new, drop=_RAW_ONLY)
+
+
+def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> list[Card | tuple[Any, ...]]:
+    """Cards that SCI, VAR and DQ share, behind the structural ones and before BUNIT.
+
+    Parameters
+    ----------
+    header
+        Header of the image: the celestial WCS is kept, a third axis and what belongs to the raw file is not.
+    record
+        What the product says about itself.
+    shape
+        Rows and columns of the product.
+    """
+    facts = record.facts
+    saturation = saturation_electrons(facts, corrected=record.linearised)
+    linear = saturation_electrons(facts, corrected=record.linearised, fraction=f2.LINEAR_FRACTION)
+    new: dict[str, CardValue | tuple[CardValue, str]] = {
+        "RDNOISE": (facts.read_noise, "Read noise of one input [electrons]"),
+        "GAIN": (1.0, "Gain [electrons/data value]"),
+        "NONLINEA": (linear, "Non-linear regime [electron]"),
+        "SATLEVEL": (saturation, "Saturation level [electron]"),
+        "ARRAYSEC": (facts.section, "Array section(s)"),
+        "DATASEC": (f"[1:{shape[1]},1:{shape[0]}]", "Data section(s)"),
+        "DETSEC": (facts.section, "Detector section(s)"),
+    }
+    new.update({keyword.upper(): value for keyword, value in record.extension_cards.items()})
+    dropped = re.compile(f"{_RAW_ONLY.pattern}|{_WCS.pattern}|{_DISTORTION.pattern}|BUNIT|UTYPE")
+    return [*_with_new(header, new, drop=dropped), *celestial_cards(header)]
+
+
+def saturation_electrons(facts: FrameFacts, *, corrected: bool, fraction: float = 1.0) -> float:
+    """Saturation (or a fraction of it) of a frame in electrons, all coadds.
+
+    With ``corrected`` it goes through the cubic for non-linearity as the pixels did, per coadd.
+    """
+    n = f2.saturation_adu(facts.read_pairs, 1) * facts.gain * fraction
+    if corrected:
+        c1, c2, c3 = f2.NONLINEARITY
+        n = c1 * n + c2 * n**2 + c3 * n**3
+    return n * facts.coadds
+
+
+def celestial_cards(header: Header) -> list[tuple[Any, ...]]:
+    """The two celestial axes of a header's WCS in today's keywords; empty where it has none.
+
+    RADECSYS becomes RADESYS, PC and CDELT become CD, a third axis is dropped.
+    """
+    if not all(str(header.get(f"CTYPE{i}", "")).strip() for i in (1, 2)):
+        return []
+    matrix = _cd_matrix(header)
+    if matrix is None:
+        return []
+    frame = str(header.get("RADESYS", header.get("RADECSYS", "FK5"))).strip()
+    cards: list[tuple[Any, ...]] = [("WCSAXES", 2, "Number of celestial axes"), ("WCSDIM", 2)]
+    cards += [(f"CTYPE{i}", str(header[f"CTYPE{i}"]).strip()) for i in (1, 2)]
+    for keyword in ("CRPIX", "CRVAL"):
+        cards += [(f"{keyword}{i}", float(header.get(f"{keyword}{i}", 0.0))) for i in (1, 2)]
+    cards += [(f"CUNIT{i}", str(header.get(f"CUNIT{i}", "deg")).strip()) for i in (1, 2)]
+    cards += [(f"CD{i}_{j}", matrix[i - 1][j - 1]) for i in (1, 2) for j in (1, 2)]
+    cards.append(("RADESYS", frame))
+    if frame.startswith("FK"):
+        cards.append(("EQUINOX", float(header.get("EQUINOX", 2000.0 if frame == "FK5" else 1950.0))))
+    cards += [(card.keyword, card.value) for card in header.cards if _DISTORTION.fullmatch(card.keyword)]
+    return cards
+
+
+def _cd_matrix(header: Header) -> list[list[float]] | None:
+    pairs = [(i, j) for i in (1, 2) for j in (1, 2)]
+    if any(f"CD{i}_{j}" in header for i, j in pairs):
+        return [[float(header.get(f"CD{i}_{j}", 0.0)) for j in (1, 2)] for i in (1, 2)]
+    if "CDELT1" not in header or "CDELT2" not in header:
+        return None
+    return [
+        [float(header[f"CDELT{i}"]) * float(header.get(f"PC{i}_{j}", float(i == j))) for j in (1, 2)]
+        for i in (1, 2)
+    ]
+
+
+def _with_new(
+    old: Header, new: Mapping[str, CardValue | tuple[CardValue, str]], *, drop: re.Pattern[str]
+) -> list[Card | tuple[Any, ...]]:
+    """The old cards that stay, a replaced one in its place, then the new ones."""
+    left = {keyword: _card(keyword, value) for keyword, value in new.items()}
+    cards: list[Card | tuple[Any, ...]] = []
+    for card in old.cards:
+        if card.keyword in left:
+            cards.append(left.pop(card.keyword))
+        elif card.keyword and card.keyword not in new and not drop.fullmatch(card.keyword):
+            cards.append(card)
+    return [*cards, *left.values()]
+
+
+def _card(keyword: str, value: CardValue | tuple[CardValue, str]) -> tuple[Any, ...]:
+    content, *comment = value if isinstance(value, tuple) else (value,)
+    if isinstance(content, str):
+        content = content.encode("ascii", "backslashreplace").decode("ascii")
+    return (keyword, content, *comment)

@@ -1,0 +1,332 @@
+"""Product files: multi-extension FITS with SCI, VAR and DQ, written whole, read in bands of rows.
+
+Read by this project, by astropy's CCDData, and by astrodata and DRAGONS as their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.atomic import write_whole
+from imaging.dq import DQ
+from imaging.errors import FrameError
+from imaging.facts import FrameFacts, facts_from_headers
+from imaging.fitsfile import FitsFile, Hdu
+from imaging.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
+from imaging.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
+from imaging.marks import Record, extension_cards, primary_cards
+from imaging.marks import product_name as product_name
+from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
+from imaging.unpack import compression, reading, unpacked_descriptor
+
+#: EXTNAME of the table that says why a pixel is bad.
+REASONS = "REASONS"
+_CHUNK = 8 << 20
+_SHORT_KEY = 8
+
+
+@dataclass(frozen=True)
+class WrittenProduct:
+    """A product on the disk.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Of all its bytes.
+    datasums
+        DATASUM of each plane by EXTNAME: the identity of the pixels.
+    """
+
+    path: Path
+    sha256: str
+    datasums: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PlacedProduct:
+    """What `place_product` did: the file, and whether it is new, was there, or had to take another name."""
+
+    path: Path
+    outcome: Literal["new", "unchanged", "renamed", "overwritten"]
+
+
+def write_product(
+    path: Path,
+    image: Image | BadPixelMask,
+    record: Record,
+    *,
+    object_mask: NDArray[np.uint8] | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> WrittenProduct:
+    """Write a product as a multi-extension FITS file: aside, synced, renamed.
+
+    Parameters
+    ----------
+    path
+        The file, replaced if it is there (`place_product` is the one that does not replace).
+    image
+        Planes and headers. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
+        software takes every further image for a mask.
+    record
+        What the product is, was made from and how.
+    object_mask
+        Plane of a science image, 1 on sources, shape (ny, nx).
+    tables
+        Further tables by EXTNAME; OBJCAT belongs to the image.
+
+    Returns
+    -------
+    WrittenProduct
+        Path, sha256 and the planes' DATASUMs. The same pixels give the same DATASUMs; the sha256 depends on
+        the stamps too.
+
+    Raises
+    ------
+    NirflowError
+        Where the file cannot be written; nothing is left behind.
+    """
+    planes = _mask_planes(image, record) if isinstance(image, BadPixelMask) else _image_planes(image, record)
+    if object_mask is not None:
+        shared = extension_cards(image.header, record, image.shape)
+        planes.append(encode_image("OBJMASK", np.ascontiguousarray(object_mask, np.uint8), shared))
+    described = [
+        encode_table(name, table.rows, units=dict(table.units), extver=1 if name == "OBJCAT" else None)
+        for name, table in (tables or {}).items()
+    ]
+    if isinstance(image, BadPixelMask):
+        described.append(encode_table(REASONS, _reason_rows(image)))
+    described += [
+        encode_table("HISTORY", rows_to_array(record.history, HistoryRow)),
+        encode_table("PROVENANCE", rows_to_array(record.provenance, ProvenanceRow)),
+        encode_table("LINEAGE", rows_to_array(record.lineage, LineageRow)),
+    ]
+    primary = encode_primary(primary_cards(image.primary, record, len(planes) + len(described)))
+    sha256 = write_whole(path, (part for hdu in [primary, *planes, *described] for part in hdu.parts()))
+    return WrittenProduct(path, sha256, {plane.extname: plane.datasum for plane in planes})
+
+
+def place_product(source: Path, target: Path, *, key: str, overwrite: bool = False) -> PlacedProduct:
+    """Copy a product to where the user wants it, without ever losing another one.
+
+    Parameters
+    ----------
+    source
+        The product.
+    target
+        Where it goes. A file there with the same planes (by DATASUM; stamps may differ) is left alone. One
+        with other planes is kept, and the new one gets the first 8 characters of ``key`` in its name.
+    key
+        The recipe key.
+    overwrite
+        Replace what is there.
+
+    Raises
+    ------
+    NirflowError
+        Where the folder cannot be written.
+    """
+    new = datasums(source)
+    outcome: Literal["new", "unchanged", "renamed", "overwritten"] = "new"
+    if target.exists() and overwrite and not _holds(target, new):
+        outcome = "overwritten"
+    elif target.exists():
+        for candidate in _names(target, key):
+            if not candidate.exists():
+                target, outcome = candidate, "renamed"
+                break
+            if _holds(candidate, new):
+                return PlacedProduct(candidate, "unchanged")
+    write_whole(target, _chunks(source))
+    return PlacedProduct(target, outcome)
+
+
+class ProductFile:
+    """A product open for reading by rows: ours or DRAGONS', compressed or not; threads may share it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    FrameError
+        Where it cannot be read, is damaged, or has neither a SCI nor a DQ plane.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            descriptor = unpacked_descriptor(path) if compression(path) else os.open(path, os.O_RDONLY)
+            self._file = FitsFile(descriptor, path.name)
+        self.primary: Header = self._file.hdus[0].header
+        self._planes: dict[str, Hdu] = {}
+        for hdu in self._file.hdus:
+            if hdu.is_image:
+                self._planes.setdefault(hdu.extname, hdu)
+        first = self._planes.get("SCI") or self._planes.get("DQ")
+        if first is None:
+            self.close()
+            raise FrameError(
+                path.name, "no product: it has neither a SCI nor a DQ plane, but "
+                f"{', '.join(name or 'an unnamed image' for name in self._planes) or 'no image'}",
+                remedy="Give a processed dark, flat, bad pixel mask or image.",
+            )  # fmt: skip
+        self.header: Header = first.header
+        self.shape: tuple[int, int] = (first.shape[0], first.shape[1])
+
+    def __contains__(self, extname: str) -> bool:
+        return extname in self._planes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it is closed with the object at the latest."""
+        self._file.close()
+
+    @cached_property
+    def facts(self) -> FrameFacts:
+        """What the product is."""
+        return facts_from_headers(self.primary, self.header, name=self.path.name)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """EXTNAMEs of the images."""
+        return tuple(self._planes)
+
+    def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of a plane (all without ``rows``), shape (n_rows, nx): DQ as uint16, uint8 as such, else float32."""
+        pixels = self._file.rows(self._plane(extname), rows)
+        if extname == "DQ":
+            return pixels.astype(np.uint16, copy=False)
+        return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32, copy=False)
+
+    def bad_pixels(self, rows: slice | None = None) -> NDArray[np.uint8]:
+        """1 on the bad pixels of a bad pixel mask, whether its plane is SCI or DQ; shape (n_rows, nx)."""
+        pixels = self.rows("DQ" if "DQ" in self else "SCI", rows)
+        bad = (pixels.astype(np.uint16) & np.uint16(DQ.BAD_PIXEL)) != 0
+        return bad.astype(np.uint8)
+
+    def datasums(self) -> dict[str, str]:
+        """DATASUM of each plane by EXTNAME, computed where the header has none."""
+        return {
+            name: str(hdu.header.get("DATASUM") or self._summed(hdu)).strip()
+            for name, hdu in self._planes.items()
+        }
+
+    def damaged_planes(self) -> tuple[str, ...]:
+        """The planes whose pixels do not add up to the DATASUM in their header."""
+        return tuple(
+            name
+            for name, hdu in self._planes.items()
+            if "DATASUM" in hdu.header and self._summed(hdu) != int(hdu.header["DATASUM"])
+        )
+
+    def _plane(self, extname: str) -> Hdu:
+        if extname not in self._planes:
+            raise FrameError(
+                self.path.name, f"no {extname} plane (found {', '.join(self._planes)})",
+                remedy="Give a product that carries it.",
+            )  # fmt: skip
+        return self._planes[extname]
+
+    def _summed(self, hdu: Hdu) -> int:
+        return data_sum(np.frombuffer(self._file.read(hdu.data_at, hdu.data_bytes), np.uint8))
+
+
+def read_product(path: Path, *, rows: slice | None = None) -> Image:
+    """A product as an `Image`: ours or DRAGONS'.
+
+    A bad pixel mask gives DQ with the bad pixels, SCI the same as 0 and 1, and no variance. A plane that
+    is not there is an error, not zeros.
+    """
+    with ProductFile(path) as product:
+        if product.facts.product_kind == "bpm":
+            bad = product.bad_pixels(rows)
+            flags = bad.astype(np.uint16) * np.uint16(DQ.BAD_PIXEL)
+            header = product.header.copy()
+            header["BUNIT"] = DIMENSIONLESS
+            return Image(
+                bad.astype(np.float32), np.zeros(bad.shape, np.float32), flags, header, product.primary
+            )
+        sci, var, dq = (product.rows(name, rows) for name in ("SCI", "VAR", "DQ"))
+        return Image(sci, var, dq, product.header, product.primary)
+
+
+def datasums(path: Path) -> dict[str, str]:
+    """DATASUM of each plane of a product by EXTNAME."""
+    with ProductFile(path) as product:
+        return product.datasums()
+
+
+def read_table(path: Path, extname: str) -> NDArray[Any] | None:
+    """A table of a product as a structured array (texts as str), or None where it has no such table."""
+    from astropy.io import fits
+
+    with reading(path), fits.open(path, memmap=False) as hdus:
+        return np.array(hdus[extname].data) if extname in hdus else None
+
+
+def _image_planes(image: Image, record: Record) -> list[HduBytes]:
+    shared = extension_cards(image.header, record, image.shape)
+    unit = DIMENSIONLESS if record.kind == "flat" else ELECTRON
+    sci_unit = ("BUNIT", unit, "Unit of the pixels")
+    var_unit = ("BUNIT", f"{unit}2" if unit else DIMENSIONLESS, "Unit of the pixels")
+    utype = ("UTYPE", "VarianceUncertainty", "What astropy takes this for")
+    return [
+        encode_image("SCI", image.sci, [*shared, sci_unit]),
+        encode_image("VAR", image.var, [*shared, var_unit, utype]),
+        encode_image("DQ", image.dq, shared),
+    ]
+
+
+def _mask_planes(mask: BadPixelMask, record: Record) -> list[HduBytes]:
+    return [encode_image("SCI", mask.bad, extension_cards(mask.header, record, mask.shape))]
+
+
+def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:
+    """The bad pixels: x and y from 0, and the bits of `imaging.image.Reason`."""
+    y, x = np.nonzero(mask.bad)
+    rows = np.empty(len(x), [("x", np.int16), ("y", np.int16), ("reason", np.uint8)])
+    rows["x"], rows["y"], rows["reason"] = x, y, mask.reasons[y, x]
+    return rows
+
+
+def _holds(path: Path, planes: dict[str, str]) -> bool:
+    """Whether ``path`` is an undamaged product of those planes."""
+    try:
+        with ProductFile(path) as there:
+            return there.datasums() == planes and not there.damaged_planes()
+    except FrameError:
+        return False  # what is there is no product that can be read: other content
+
+
+def _names(target: Path, key: str) -> Iterator[Path]:
+    yield target
+    keyed = target.with_name(f"{target.stem}_{key[:_SHORT_KEY]}{target.suffix}")
+    yield keyed
+    number = 2
+    while True:
+        yield keyed.with_name(f"{keyed.stem}-{number}{keyed.suffix}")
+        number += 1
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with reading(path), path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

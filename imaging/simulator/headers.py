@@ -1,0 +1,216 @@
+"""Headers of raw frames: the cards that real FLAMINGOS-2 files have, with values that agree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from astropy.io import fits
+
+from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.sources import FIELD
+
+Role = Literal["science", "dark", "short_dark", "flat_dark", "lamp_on", "lamp_off"]
+_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
+#: Names of the read modes by their read pairs.
+_READ_MODES = {1: "Bright", 4: "Medium", 6: "Dark", 8: "Dark"}
+#: The lamp of the flats with its beam at full strength.
+_LAMP = "IRhigh"
+
+
+@dataclass(frozen=True)
+class PlannedFrame:
+    """One exposure of the night's plan."""
+
+    root: str  #: S20131121S0075
+    role: Role
+    number: int  #: index in its set
+    started: datetime
+    exposure_time: float  #: s, of one coadd
+    read_pairs: int
+    coadds: int
+    offset: tuple[float, float] = (0.0, 0.0)  #: commanded (P, Q), arcsec
+    wcs: tuple[float, float] = (0.0, 0.0)  #: (P, Q) that the WCS tells, arcsec
+
+
+def raw_headers(parameters: NightParameters, frame: PlannedFrame) -> tuple[fits.Header, fits.Header]:
+    """Primary header and header of the image extension of one raw frame.
+
+    A world coordinate system of the form of the real files: x runs North and y runs East, and CRVAL moves
+    with the telescope by P in RA and Q in Dec.
+    """
+    primary = fits.Header()
+    primary["SIMPLE"] = (True, "conforms to FITS standard")
+    primary["BITPIX"], primary["NAXIS"], primary["EXTEND"] = 8, 0, True
+    for cards in (
+        _identity(parameters, frame),
+        _telescope(frame),
+        _instrument(parameters, frame),
+        _calibration_unit(frame),
+        _time(frame),
+    ):
+        for keyword, value, comment in cards:
+            primary[keyword] = (value, comment)
+    return primary, _extension(frame, parameters.size)
+
+
+_Card = tuple[str, object, str]
+
+
+def _identity(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]:
+    day, number = frame.root[1:9], int(frame.root[10:])
+    dark = frame.role in ("dark", "short_dark", "flat_dark")
+    if frame.role == "science":
+        program = f"GS-{day[:4]}B-Q-15"
+        observation, label = f"{program}-39", f"{program}-39-{frame.number + 1:03d}"
+        obstype, obsclass, target = "OBJECT", "science", "WISE J041358.14-475039.3"
+    else:
+        program = f"GS-CAL{day}"
+        sequence = {"dark": 1, "short_dark": 2, "flat_dark": 3, "lamp_on": 4, "lamp_off": 5}[frame.role]
+        observation, label = f"{program}-{sequence}", f"{program}-{sequence}-{number:04d}"
+        obstype, obsclass = ("DARK", "dayCal") if dark else ("FLAT", "partnerCal")
+        target = "Dark" if dark else "GCALflat"
+    return [
+        ("INSTRUME", "F2", "Instrument used to acquire data"),
+        ("OBJECT", target, "Object Name"),
+        ("OBSTYPE", obstype, "Observation type"),
+        ("OBSCLASS", obsclass, "Observe class"),
+        ("GEMPRGID", program, "Gemini programme ID"),
+        ("OBSID", observation, "Observation ID / Data label"),
+        ("DATALAB", label, "DHS data label"),
+        ("OBSERVER", "nirflow simulator", "Observer"),
+        ("OBSERVAT", "Gemini-South", "Name of telescope"),
+        ("TELESCOP", "Gemini-South", "Name of telescope"),
+        ("SIMSEED", parameters.seed, "Simulated frame: seed of its night"),
+        ("SSA", "simulated", "SSA"),
+        ("RAWIQ", "70-percentile", "Raw Image Quality"),
+        ("RAWCC", "50-percentile", "Raw Cloud Cover"),
+        ("RAWWV", "80-percentile", "Raw Water Vapour/Transparency"),
+        ("RAWBG", "50-percentile", "Raw Background"),
+        ("RAWPIREQ", "YES" if frame.role == "science" else "UNKNOWN", "PI Requirements Met"),
+        ("RAWGEMQA", "USABLE", "Gemini Quality Assessment"),
+        ("RELEASE", f"{int(day[:4]) + 1}-{day[4:6]}-{day[6:]}", "End of proprietary period YYYY-MM-DD"),
+    ]
+
+
+def _telescope(frame: PlannedFrame) -> list[_Card]:
+    science = frame.role == "science"
+    ra, dec = FIELD if science else (0.0, 0.0)
+    p, q = frame.offset
+    airmass = 1.05 + 0.002 * frame.number if science else 1.0
+    return [
+        ("PARALLAX", 0.0, "Parallax of Target"),
+        ("RADVEL", 0.0, "Heliocentric Radial Velocity"),
+        ("EPOCH", 2000.0, "Target Coordinate Epoch"),
+        ("EQUINOX", 2000.0, "Target Coordinate Equinox"),
+        ("TRKEQUIN", 2000.0, "Tracking equinox"),
+        ("FRAME", "FK5", "Target coordinate system"),
+        ("TRKFRAME", "FK5", "Tracking co-ordinate"),
+        ("RA", ra, "Target Right Ascension"),
+        ("DEC", dec, "Target Declination"),
+        ("ELEVATIO", 72.0 if science else 90.0, "Current Elevation"),
+        ("AZIMUTH", 170.0 if science else 0.0, "Current Azimuth"),
+        ("CRPA", 0.0, "Current Cass Rotator Position Angle"),
+        ("HA", "+00:05:00.00", "Telescope hour angle"),
+        ("PMDEC", 0.0, "Proper Motion in Declination"),
+        ("PMRA", 0.0, "Proper Motion in RA"),
+        ("XOFFSET", p, "Telescope offset in x in arcsec"),
+        ("YOFFSET", q, "Telescope offset in y in arcsec"),
+        ("POFFSET", p, "Telescope offset in p in arcsec"),
+        ("QOFFSET", q, "Telescope offset in q in arcsec"),
+        ("RAOFFSET", p, "Telescope offset in RA in arcsec"),
+        ("DECOFFSE", q, "Telescope offset in DEC in arcsec"),
+        ("PA", 0.0, "Sky Position Angle at start of exposure"),
+        ("IAA", 0.0, "Instrument Alignment Angle"),
+        ("M2BAFFLE", "VISIBLE", "Position of M2 baffle"),
+        ("M2CENBAF", "OPEN", "Position of M2 central hole baffle"),
+        ("AOFOLD", "park-pos.", "AO fold position"),
+        ("PWFS1_ST", "parked", "PWFS1 probe state"),
+        ("PWFS2_ST", "parked", "PWFS2 probe state"),
+        ("OIWFS_ST", "guiding" if science else "parked", "OIWFS probe state"),
+        ("AOWFS_ST", "parked", "AOWFS probe state"),
+        ("INPORT", 3, "Number of ISS port where F2 was located"),
+        ("AIRMASS", round(airmass, 4), "Mean airmass for the observation"),
+        ("AMSTART", round(airmass - 0.001, 4), "Airmass at start of exposure"),
+        ("AMEND", round(airmass + 0.001, 4), "Airmass at end of exposure"),
+    ]
+
+
+def _instrument(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]:
+    dark = frame.role in ("dark", "short_dark", "flat_dark")
+    filter_id = "DK_G0807" if dark else parameters.defaults.filter_id
+    return [
+        ("PREIMAGE", False, "Pre-imaging for MOS"),
+        ("READMODE", _READ_MODES[frame.read_pairs], "Detector read mode"),
+        ("NREADS", frame.read_pairs, "Number of low noise reads"),
+        ("LNRS", frame.read_pairs, "Number of low noise reads"),
+        ("COADDS", frame.coadds, "Number of coadds"),
+        ("EXPTIME", frame.exposure_time, "Exposure time in seconds"),
+        ("GAIN", 4.44, "Detector gain of one read [e-/ADU]"),
+        ("RDNOISE", 0.0, "Detector read noise"),
+        ("PIXSCALE", SKY_SCALE, "Pixel scale in arcsec/pixel"),
+        ("GRORDER", 0, "Grism order"),
+        ("GRWLEN", 0.0, "Grism wavelength"),
+        ("WAVELENG", parameters.defaults.wavelength, "Effective wavelength [Angstrom]"),
+        ("DECKER", "Open", "Decker position"),
+        ("DETGRADE", "Science", "Detector grade"),
+        ("DETID", "109", "Detector ID"),
+        ("DETTYPE", "Hawaii-2 2048", "Detector type"),
+        ("FILTER", filter_id, "Filter name"),
+        ("FILTER1", "Open", "Filter wheel 1 position"),
+        ("FILTER2", filter_id, "Filter wheel 2 position"),
+        ("FOCUS", "f/16", "Focus position"),
+        ("GRISM", "Open", "Grism position"),
+        ("LYOT", "f/16_G5830", "Lyot wheel position"),
+        ("MASKNAME", "None", "Mask name"),
+        ("MASKTYPE", 0, "Mask type"),
+        ("MOSPOS", "Open", "MOS wheel position"),
+        ("WINDOW", "Closed" if dark else "Open", "Window cover position"),
+    ]
+
+
+def _calibration_unit(frame: PlannedFrame) -> list[_Card]:
+    if frame.role not in ("lamp_on", "lamp_off"):
+        return []
+    return [
+        ("GCALLAMP", _LAMP, "GCAL lamp"),
+        ("GCALFILT", "ND4.0", "GCAL filter"),
+        ("GCALDIFF", "IR", "GCAL diffuser"),
+        ("GCALSHUT", "OPEN" if frame.role == "lamp_on" else "CLOSED", "GCAL shutter"),
+    ]
+
+
+def _time(frame: PlannedFrame) -> list[_Card]:
+    day, clock = frame.started.date().isoformat(), f"{frame.started:%H:%M:%S}.0"
+    # The real UTEND was late by the overhead before December 2015.
+    ended = frame.started + timedelta(seconds=math.ceil(frame.exposure_time * frame.coadds) + 1)
+    mjd = (frame.started - _MJD_EPOCH) / timedelta(days=1)
+    return [
+        ("DATE", day, "UT date of the file"),
+        ("DATE-OBS", day, "UT date at observation start"),
+        ("TIMESYS", "UTC", "Time system used"),
+        ("UT", clock, "UT at observation start"),
+        ("TIME-OBS", clock, "UT at observation start"),
+        ("UTSTART", f"{frame.started:%H:%M:%S}.000", "UT at observation start"),
+        ("UTEND", f"{ended:%H:%M:%S}.000", "UT at observation end"),
+        ("MJD-OBS", float(np.float32(mjd)), "MJD of observation start (single precision)"),
+        ("OBSEPOCH", round(2000 + (mjd - 51544.5) / 365.25, 1), "Epoch at start of exposure"),
+    ]
+
+
+def _extension(frame: PlannedFrame, size: int) -> fits.Header:
+    ra, dec = FIELD
+    p, q = frame.wcs
+    step = SKY_SCALE / 3600.0
+    header = fits.Header()
+    for keyword, value in (
+        ("CD1_1", 0.0), ("CD1_2", step), ("CD2_1", step), ("CD2_2", 0.0), ("CD3_3", 1.0),
+        ("CRPIX1", (size + 1) / 2), ("CRPIX2", (size + 1) / 2),
+        ("CRVAL1", ra + p / 3600.0 / math.cos(math.radians(dec))), ("CRVAL2", dec + q / 3600.0),
+        ("CTYPE1", "RA---TAN"), ("CTYPE2", "DEC--TAN"), ("RADECSYS", "FK5"), ("INHERIT", False),
+    ):  # fmt: skip
+        header[keyword] = value
+    return header

@@ -1,0 +1,99 @@
+"""The plan of a night: which frames, under which names, when, and where the telescope points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from imaging.simulator.headers import PlannedFrame, Role
+from imaging.simulator.parameters import NightParameters
+
+#: A run of file numbers of one set: day, first number, length, UT of the first exposure.
+_Run = tuple[str, int, int, str]
+
+#: The tutorial's sets. Names are the real ones; times of day follow the order of the numbers.
+_LAMP_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
+    "science": (("20131121", 75, 200, "02:52:48"),),
+    "dark": (
+        ("20131120", 115, 6, "04:48:00"),
+        ("20131121", 10, 1, "00:21:00"),
+        ("20131122", 12, 1, "00:24:30"),
+        ("20131122", 438, 200, "10:12:00"),
+    ),
+    "short_dark": (("20131121", 369, 60, "10:31:00"),),
+    "lamp_on": (("20131129", 320, 60, "09:52:00"),),
+    "lamp_off": (("20131126", 1111, 60, "10:40:00"),),
+    "flat_dark": (("20131127", 20, 60, "10:40:00"),),
+}
+_K_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
+    "science": (("20200104", 75, 400, "01:35:10"),),
+    "dark": (("20200107", 49, 113, "10:05:00"),),
+    "short_dark": (("20200107", 35, 7, "09:58:00"), ("20200111", 257, 60, "10:02:00")),
+    "lamp_on": (),
+    "lamp_off": (("20200108", 10, 60, "10:20:00"),),
+    "flat_dark": (("20200108", 110, 60, "10:40:00"),),
+}
+#: Time between the end of an exposure and the start of the next, s.
+_OVERHEAD: Final = 12.0
+
+
+def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
+    """All frames of a night in the order of their names.
+
+    K nights have no lamp-ons; their lamp-offs take the short darks as darks of the same exposure, or get
+    a set of their own where the short darks differ.
+    """
+    p = parameters
+    counts: list[tuple[Role, int, float, int, int]] = [
+        ("science", p.n_science, p.exposure_time, p.read_pairs, p.coadds),
+        ("dark", p.n_darks, p.exposure_time, p.read_pairs, p.coadds),
+        ("short_dark", p.n_short_darks, p.short_dark_time, p.short_dark_reads, 1),
+        ("lamp_on", 0 if p.thermal else p.n_lamp_on, p.flat_exposure, p.flat_reads, 1),
+        ("lamp_off", p.n_lamp_off, p.flat_exposure, p.flat_reads, 1),
+    ]
+    if p.thermal and (p.flat_exposure, p.flat_reads) != (p.short_dark_time, p.short_dark_reads):
+        counts.append(("flat_dark", p.n_short_darks, p.flat_exposure, p.flat_reads, 1))
+    runs = _K_NIGHT if p.thermal else _LAMP_NIGHT
+    frames: list[PlannedFrame] = []
+    for role, count, time, reads, coadds in counts:
+        offsets, wcs = _pointings(p, count) if role == "science" else ([(0.0, 0.0)] * count,) * 2
+        slots = _slots(runs[role], count, time * coadds)
+        frames += [
+            PlannedFrame(root, role, i, started, time, reads, coadds, offsets[i], wcs[i])
+            for i, (root, started) in enumerate(slots)
+        ]
+    return sorted(frames, key=lambda frame: frame.root)
+
+
+def _slots(runs: Sequence[_Run], count: int, exposure: float) -> Iterator[tuple[str, datetime]]:
+    left = count
+    for i, (day, first, length, clock) in enumerate(runs):
+        start = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S").replace(tzinfo=UTC)
+        take = left if i == len(runs) - 1 else min(left, length)
+        for k in range(take):
+            began = start + timedelta(seconds=k * math.ceil(exposure + _OVERHEAD))
+            yield f"S{day}S{first + k:04d}", began
+        left -= take
+
+
+def _pointings(p: NightParameters, count: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Commanded offsets, and the offsets that the headers' WCS tell, arcsec (P, Q)."""
+    rng = np.random.Generator(np.random.PCG64([p.seed, 3]))
+    commanded = [_grid(p.dither_step, i) for i in range(count)]
+    told: list[tuple[float, float]] = []
+    for i, (a, b) in enumerate(commanded):
+        ea, eb = rng.normal(0.0, 1.0, 2) * p.wcs_rms
+        told.append(told[-1] if i == p.stale_wcs else (a + float(ea), b + float(eb)))
+    return commanded, told
+
+
+def _grid(step: float, i: int) -> tuple[float, float]:
+    """Offset (P, Q) of the ``i``-th dither: a 3 x 3 grid, its centre moved a little on each new round."""
+    turn = i // 9
+    shift = 0.13 * step * turn
+    p, q = (i % 3 - 1) * step, (i % 9 // 3 - 1) * step
+    return p + shift * math.cos(2.4 * turn), q + shift * math.sin(2.4 * turn)

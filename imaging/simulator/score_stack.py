@@ -1,0 +1,255 @@
+"""How good a stack of a simulated night is: registration, photometry, sharpness, noise and outliers.
+
+Everything that can be is measured the same way on a model: the noise-free stack that the truth's sources,
+seeing and transparency give when they are aligned perfectly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.dq import UNUSABLE
+from imaging.simulator import measure
+from imaging.simulator.figures import ScoreRow
+from imaging.simulator.parameters import SKY_SCALE
+from imaging.simulator.sources import pixel_position
+from imaging.simulator.stack_model import (
+    Grid,
+    StackProduct,
+    locate,
+    measured,
+    model_stack,
+    noise_floor,
+    pointing,
+    read_stack,
+    similarity,
+)
+from imaging.simulator.truth import FrameTruth, NightTruth
+
+#: Side of the bins of the background's noise, and of the blocks that take its large-scale level out, pixels.
+BIN: Final = 8
+BLOCK: Final = 64
+#: Sky is empty where the model is below this fraction of a pixel's noise.
+EMPTY: Final = 0.01
+#: Aperture and annulus of the photometry, in full widths of a star.
+APERTURE: Final = 2.5
+ANNULUS: Final = (5.0, 8.0)
+#: A star is isolated where its neighbours put less than this part of its own light into its aperture.
+NEIGHBOUR_LIGHT: Final = 0.01
+#: A star is bright enough where the noise of its aperture is below this part of its light.
+STAR_NOISE: Final = 0.004
+OUTLIER_SIGMAS: Final = 8.0
+
+
+def score_stack(
+    stack: StackProduct, truth: NightTruth, *, transparency: float | None = None
+) -> list[ScoreRow]:
+    """All figures of a stack.
+
+    Parameters
+    ----------
+    stack
+        The product.
+    truth
+        The night's truth.
+    transparency
+        Transparency that the stack was scaled to; None: the mean of the frames used.
+    """
+    frames = [truth.frame(name) for name in stack.mappings] or list(truth.science)
+    scale = 1.0 if transparency is None else transparency / np.mean([f.transparency for f in frames])
+    background = np.where(measured(stack), stack.sci, 0).astype(np.float32)
+    grid = locate(stack, truth, frames)
+    model = model_stack(truth, frames, grid, stack.sci.shape, factor=float(scale))
+    floor, count = noise_floor(truth, frames, grid, stack.sci.shape)
+    rows = []
+    if stack.mappings:
+        rows.append(score_registration(truth, stack.mappings, stack.reference))
+    rows += score_stars(background, model, floor, truth, frames, grid, usable=measured(stack) & (count > 0))
+    rows += score_background(stack, model, floor, count, len(frames))
+    return rows
+
+
+def score_registration(
+    truth: NightTruth, mappings: Mapping[str, NDArray[np.float64]], reference: str
+) -> ScoreRow:
+    """Registration: distance of bright stars, mapped to the reference frame, from their true places there.
+
+    The mean over all stars and frames is taken out: it is the reference frame's own error, which moves the
+    stack and blurs nothing.
+    """
+    stars = truth.sources[truth.sources["kind"] == "bright"]
+    size, home = truth.parameters.size, truth.frame(reference)
+    to = np.stack(pixel_position(stars, pointing(home), size))
+    residuals = []
+    for name, mapping in mappings.items():
+        at = np.stack(pixel_position(stars, pointing(truth.frame(name)), size))
+        matrix = similarity(*mapping) if np.shape(mapping) == (2,) else np.asarray(mapping)
+        inside = ((at > 0) & (at < size - 1) & (to > 0) & (to < size - 1)).all(axis=0)
+        residuals.append((matrix[:, :2] @ at + matrix[:, 2:] - to)[:, inside])
+    all_of_them = np.concatenate(residuals, axis=1)
+    all_of_them -= all_of_them.mean(axis=1, keepdims=True)
+    rms = float(np.sqrt(np.mean((all_of_them**2).sum(axis=0)))) if all_of_them.size else math.nan
+    return ScoreRow(
+        product="stack", figure="registration", value=rms, unit="px", high=0.05,
+        meaning="rms distance of bright stars from their true places in the reference frame's grid",
+    )  # fmt: skip
+
+
+def score_stars(
+    image: NDArray[np.float32], model: NDArray[np.float32], floor: NDArray[np.float32], truth: NightTruth,
+    frames: Sequence[FrameTruth], grid: Grid, *, usable: NDArray[np.bool_],
+) -> list[ScoreRow]:  # fmt: skip
+    """Photometry and sharpness of bright isolated stars, in the stack against the model.
+
+    Parameters
+    ----------
+    image, model
+        The stack and its noise-free model, electrons.
+    floor
+        Variance of a pixel (see `noise_floor`).
+    truth, frames, grid
+        The truth, the frames used, and where the field lies.
+    usable
+        Pixels that hold data.
+    """
+    ratios, widths = [], []
+    fwhm = float(np.mean([f.fwhm for f in frames]))
+    radius, annulus = APERTURE * fwhm, (ANNULUS[0] * fwhm, ANNULUS[1] * fwhm)
+    exposure = float(np.mean([f.exposure * f.transparency for f in frames]))
+    stars = truth.sources[truth.sources["kind"] == "bright"]
+    for star in stars:
+        x = grid.origin[0] + star["eta"] / SKY_SCALE
+        y = grid.origin[1] + star["xi"] / SKY_SCALE
+        if not _isolated(truth, star, radius) or not _clear(usable, x, y, annulus[1], radius):
+            continue
+        noise = math.sqrt(math.pi * radius**2 * float(floor[round(y), round(x)]))
+        if noise > STAR_NOISE * star["flux"] * exposure:
+            continue
+        seen = measure.measure_star(image, x, y, fwhm=fwhm)
+        true = measure.measure_star(model, x, y, fwhm=fwhm)
+        if seen is None or true is None:
+            continue
+        widths.append(seen.fwhm / true.fwhm)
+        ratios.append(
+            measure.aperture_flux(image, seen.x, seen.y, radius=radius, annulus=annulus)
+            / measure.aperture_flux(model, true.x, true.y, radius=radius, annulus=annulus)
+        )
+    ratio, n = np.array(ratios), len(ratios)
+    median = float(np.median(ratio)) if n else math.nan
+    return [
+        ScoreRow(
+            product="stack", figure="flux scatter", unit="%", high=0.6,
+            value=100 * measure.robust_sigma(ratio / median),
+            meaning=f"robust scatter of flux / truth of {n} bright isolated stars",
+        ),
+        ScoreRow(
+            product="stack", figure="flux scale", value=median, low=0.995, high=1.005,
+            meaning="median of flux / (true flux x mean transparency x exposure)",
+        ),
+        ScoreRow(
+            product="stack", figure="broadening of stars",
+            value=100 * (float(np.median(widths)) - 1) if n else math.nan, unit="%", high=5.0,
+            meaning="stars' width in the stack against frames that are noise-free and aligned perfectly",
+        ),
+    ]  # fmt: skip
+
+
+def _isolated(truth: NightTruth, star: Any, radius: float) -> bool:
+    others = truth.sources[truth.sources["id"] != star["id"]]
+    distance = np.hypot(others["eta"] - star["eta"], others["xi"] - star["xi"]) / SKY_SCALE
+    close = np.asarray(others["flux"])[np.asarray(distance) < 2 * radius]
+    return bool(close.sum() < NEIGHBOUR_LIGHT * star["flux"])
+
+
+def _clear(usable: NDArray[np.bool_], x: float, y: float, outer: float, inner: float) -> bool:
+    """Whether a star's annulus lies inside the image and its aperture on usable pixels."""
+    ny, nx = usable.shape
+    if not (outer < x < nx - 1 - outer and outer < y < ny - 1 - outer):
+        return False
+    r, column, row = math.ceil(inner), round(x), round(y)
+    wide = math.ceil(outer)
+    ring = usable[row - wide : row + wide + 1, column - wide : column + wide + 1]
+    core = usable[row - r : row + r + 1, column - r : column + r + 1]
+    return bool(core.all() and ring.mean() > 0.95)
+
+
+def score_background(
+    stack: StackProduct,
+    model: NDArray[np.float32],
+    floor: NDArray[np.float32],
+    count: NDArray[np.uint8],
+    n: int,
+) -> list[ScoreRow]:
+    """Noise of the empty sky in 8 x 8 bins, its VAR, and outliers.
+
+    Parameters
+    ----------
+    stack
+        The product.
+    model
+        The noise-free stack, electrons.
+    floor, count
+        Variance of a plain mean, and the frames in it (see `noise_floor`).
+    n
+        Frames used.
+    """
+    good = ((stack.dq & UNUSABLE) == 0) & measured(stack) & (stack.var > 0)
+    sky = good & (model < EMPTY * np.sqrt(floor)) & (count >= max(2, math.ceil(0.7 * n)))
+    values = measure.bin_means(stack.sci, sky, BIN)
+    per_block = BLOCK // BIN
+    level, members = measure.block_means(values, per_block, least=per_block**2 // 4)
+    # A mean of m bins takes 1/m of their variance with it.
+    residual = (values - level) * np.sqrt(members / np.maximum(members - 1, 1))
+    kept = np.isfinite(residual)
+    residual = residual[kept]
+    expected = np.sqrt(measure.bin_means(floor, sky, BIN)[kept]) / BIN
+    told = stack.noise_correlation * np.sqrt(measure.bin_means(stack.var, sky, BIN)[kept]) / BIN
+    with_sky = math.sqrt(1 + 1 / (n - 1)) if n > 1 else math.inf
+    ratio = measure.robust_sigma(residual / expected)
+    blocks = level[::per_block, ::per_block]
+    outliers = _outliers_per_million(stack, sky)
+    return [
+        ScoreRow(
+            product="stack", figure="background noise", value=measure.robust_sigma(residual), unit="e-",
+            meaning="robust rms of the empty sky's 8 x 8 bins about their 64-pixel blocks",
+        ),
+        ScoreRow(
+            product="stack", figure="background / photon floor", value=ratio / with_sky, high=1.05,
+            meaning="against the frames' noise with that of a sky made of all other frames, 1 + 1/(N-1)",
+        ),
+        ScoreRow(
+            product="stack", figure="background / floor without sky noise", value=ratio,
+            meaning="against the frames' own noise alone, a sky known without noise",
+        ),
+        ScoreRow(
+            product="stack", figure="rms of 64-pixel blocks", unit="e-",
+            value=measure.robust_sigma(blocks[np.isfinite(blocks)]),
+            meaning="large-scale unevenness of the empty sky",
+        ),
+        ScoreRow(
+            product="stack", figure="VAR pull", low=0.9, high=1.1,
+            value=measure.robust_sigma(residual / told),
+            meaning="noise of 8 x 8 bins against VAR and the noise-correlation factor",
+        ),
+        ScoreRow(
+            product="stack", figure="outliers beyond 8 sigma", value=outliers, unit="per million", high=20.0,
+            meaning="pixels of empty sky, sigma as measured relative to VAR",
+        ),
+    ]  # fmt: skip
+
+
+def _outliers_per_million(stack: StackProduct, sky: NDArray[np.bool_]) -> float:
+    if not sky.any():
+        return math.nan
+    z = stack.sci[sky] - np.median(stack.sci[sky])
+    z = z / np.sqrt(stack.var[sky])
+    z /= measure.robust_sigma(z)
+    return float(1e6 * np.mean(np.abs(z) > OUTLIER_SIGMAS))
+
+
+__all__ = ["read_stack", "score_background", "score_registration", "score_stack", "score_stars"]

@@ -1,0 +1,288 @@
+"""Stars and galaxies: where they are, how bright they are, and what they look like on the array."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import QTable, Table
+from numba import njit
+from numpy.typing import NDArray
+
+from imaging.simulator.parameters import SKY_SCALE, NightParameters
+
+#: Position of the field: the tutorial's target (RA, Dec), degrees.
+FIELD: Final = (63.4917, -47.8443)
+#: Fluxes of the kinds of source: electrons of one science exposure at transparency 1.
+BRIGHT_ELECTRONS: Final = (1.5e5, 1.3e6)
+SATURATED_ELECTRONS: Final = (4e6, 3e7)
+FAINT_ELECTRONS: Final = (3e2, 6e4)
+GALAXY_ELECTRONS: Final = (1e3, 2e5)
+#: Slope of the faint sources' counts, dN/dF ~ F^-slope.
+FAINT_SLOPE: Final = 1.6
+#: A stamp ends where a source's light is below this many electrons per pixel and exposure.
+STAMP_LEVEL: Final = 0.02
+#: Points that stand for a galaxy's light; each is spread by the stars' profile.
+GALAXY_POINTS: Final = 64
+
+#: Three-point Gauss-Legendre rule on a pixel of width 1.
+_NODES: Final = np.array([-0.5 * math.sqrt(0.6), 0.0, 0.5 * math.sqrt(0.6)])
+_WEIGHTS: Final = np.array([5.0 / 18.0, 8.0 / 18.0, 5.0 / 18.0])
+
+
+def moffat_alpha(fwhm: float, beta: float) -> float:
+    """Scale radius of a Moffat profile of full width ``fwhm`` at half maximum (Moffat 1969)."""
+    return float(fwhm / (2.0 * math.sqrt(2.0 ** (1.0 / beta) - 1.0)))
+
+
+def moffat_enclosed(radius: float, fwhm: float, beta: float) -> float:
+    """Fraction of a Moffat star's light within ``radius``."""
+    return float(1.0 - (1.0 + (radius / moffat_alpha(fwhm, beta)) ** 2) ** (1.0 - beta))
+
+
+def make_sources(parameters: NightParameters) -> Table:
+    """Draw the sources of a night.
+
+    Returns
+    -------
+    Table
+        Columns: id, kind (bright, saturated, faint, galaxy), ra, dec (deg), xi, eta (arcsec East and
+        North of the field's centre on the tangent plane), flux (e-/s at response 1 and transparency 1),
+        half_light (arcsec, 0 for a star), axis_ratio, position_angle (deg, East of North).
+    """
+    rng = np.random.Generator(np.random.PCG64([parameters.seed, 2]))
+    n_bright, n_saturated, n_faint, n_galaxies = parameters.source_counts()
+    kinds = np.repeat(
+        ["bright", "saturated", "faint", "galaxy"], [n_bright, n_saturated, n_faint, n_galaxies]
+    )
+    x, y = _positions(rng, parameters, n_bright + n_saturated, n_faint + n_galaxies)
+    time = parameters.exposure_time
+    flux = np.concatenate([
+        _power_law(rng, n_bright, BRIGHT_ELECTRONS, 1.3),
+        _power_law(rng, n_saturated, SATURATED_ELECTRONS, 1.0),
+        _power_law(rng, n_faint, FAINT_ELECTRONS, FAINT_SLOPE),
+        _power_law(rng, n_galaxies, GALAXY_ELECTRONS, FAINT_SLOPE),
+    ]) / time  # fmt: skip
+    galaxy = kinds == "galaxy"
+    n = len(kinds)
+    xi, eta = y * SKY_SCALE, x * SKY_SCALE  # +x is North and +y is East
+    ra, dec = sky_position(xi, eta)
+    return Table({
+        "id": np.arange(n), "kind": kinds, "ra": ra, "dec": dec, "xi": xi, "eta": eta, "flux": flux,
+        "half_light": np.where(galaxy, np.exp(rng.normal(np.log(0.6), 0.4, n)), 0.0),
+        "axis_ratio": np.where(galaxy, rng.uniform(0.3, 1.0, n), 1.0),
+        "position_angle": np.where(galaxy, rng.uniform(0.0, 180.0, n), 0.0),
+    })  # fmt: skip
+
+
+def _power_law(
+    rng: np.random.Generator, n: int, limits: tuple[float, float], slope: float
+) -> NDArray[np.float64]:
+    low, high = limits
+    q = rng.uniform(0, 1, n)
+    if slope == 1.0:
+        return np.asarray(low * (high / low) ** q)
+    a = 1.0 - slope
+    return np.asarray((low**a + q * (high**a - low**a)) ** (1.0 / a))
+
+
+def _positions(
+    rng: np.random.Generator, parameters: NightParameters, n_apart: int, n_anywhere: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places on the array, pixels from the field's centre.
+
+    The first ``n_apart`` lie in every dithered frame and apart from each other where there is room; the
+    others lie anywhere that a frame sees.
+    """
+    half = parameters.size / 2
+    x0, y0, radius = parameters.circle
+    shift = parameters.dither_step / SKY_SCALE + 4 * parameters.fwhm
+    inner, apart = min(radius, half) - 1.25 * shift, 10 * parameters.fwhm
+    inner = max(inner, half / 3)
+    places: list[tuple[float, float]] = []
+    for attempt in range(400 * n_apart):
+        x, y = rng.uniform(-half, half, 2)
+        if np.hypot(x + half - x0, y + half - y0) > inner or max(abs(x), abs(y)) > max(
+            half - shift, half / 3
+        ):
+            continue
+        room = apart * 0.5 ** (attempt // (100 * n_apart))
+        if all((x - a) ** 2 + (y - b) ** 2 > room**2 for a, b in places):
+            places.append((x, y))
+        if len(places) == n_apart:
+            break
+    while len(places) < n_apart:  # a crowded small array: the rest fall where they fall
+        places.append((rng.uniform(-inner, inner) * 0.7, rng.uniform(-inner, inner) * 0.7))
+    reach = half + 1.5 * shift
+    anywhere = rng.uniform(-reach, reach, (n_anywhere, 2))
+    both = np.concatenate([np.array(places).reshape(-1, 2), anywhere])
+    return both[:, 0], both[:, 1]
+
+
+def sky_position(xi: Any, eta: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """RA and Dec (deg) of tangent-plane offsets (arcsec East and North) about `FIELD`.
+
+    The gnomonic projection's inverse: Calabretta and Greisen 2002, A&A 395, 1077, section 5.1.3.
+    """
+    ra0, dec0 = np.radians(FIELD)
+    x, y = np.radians(np.asarray(xi) / 3600.0), np.radians(np.asarray(eta) / 3600.0)
+    denominator = np.cos(dec0) - y * np.sin(dec0)
+    ra = ra0 + np.arctan2(x, denominator)
+    dec = np.arctan2(np.sin(dec0) + y * np.cos(dec0), np.hypot(x, denominator))
+    return np.degrees(ra), np.degrees(dec)
+
+
+def pixel_position(
+    sources: Table | QTable, pointing: tuple[float, float], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec East and North of the field.
+
+    Frames are shifted against each other and nothing else: the rotator keeps the array's axes.
+    """
+    middle = (size - 1) / 2
+    x = middle + (np.asarray(sources["eta"]) - pointing[1]) / SKY_SCALE
+    y = middle + (np.asarray(sources["xi"]) - pointing[0]) / SKY_SCALE
+    return x, y
+
+
+@njit(cache=True, nogil=True)
+def _add_star(plane: Any, x: float, y: float, flux: float, alpha: float, beta: float, level: float) -> None:
+    """Add a Moffat star, integrated over each pixel, to the float32 ``plane``."""
+    peak = flux * (beta - 1.0) / (math.pi * alpha * alpha)
+    if peak <= level:
+        reach = 2.0 * alpha
+    else:
+        reach = alpha * math.sqrt((peak / level) ** (1.0 / beta) - 1.0) + 2.0 * alpha
+    fine = 4.0 * alpha
+    ny, nx = plane.shape
+    for j in range(max(0, math.ceil(y - reach)), min(ny, math.floor(y + reach) + 1)):
+        for i in range(max(0, math.ceil(x - reach)), min(nx, math.floor(x + reach) + 1)):
+            dx, dy = i - x, j - y
+            r2 = dx * dx + dy * dy
+            if r2 > reach * reach:
+                continue
+            if r2 > fine * fine:
+                plane[j, i] += peak * (1.0 + r2 / (alpha * alpha)) ** -beta
+                continue
+            total = 0.0
+            for b in range(3):
+                for a in range(3):
+                    ex, ey = dx + _NODES[a], dy + _NODES[b]
+                    w = _WEIGHTS[a] * _WEIGHTS[b]
+                    total += w * (1.0 + (ex * ex + ey * ey) / (alpha * alpha)) ** -beta
+            plane[j, i] += peak * total
+
+
+@njit(cache=True, nogil=True)
+def _add_stars(plane: Any, xs: Any, ys: Any, fluxes: Any, alpha: float, beta: float, level: float) -> None:
+    ny, nx = plane.shape
+    for k in range(xs.size):
+        if -200.0 < xs[k] < nx + 200.0 and -200.0 < ys[k] < ny + 200.0:
+            _add_star(plane, xs[k], ys[k], fluxes[k], alpha, beta, level)
+
+
+def add_stars(
+    plane: NDArray[np.float32],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    *,
+    fwhm: float,
+    beta: float,
+    level: float,
+) -> None:
+    """Add Moffat stars to ``plane`` in place.
+
+    Parameters
+    ----------
+    plane
+        Image, shape (ny, nx); the unit is that of ``flux`` per pixel.
+    x, y
+        Centres, pixels from 0.
+    flux
+        Total fluxes.
+    fwhm, beta
+        Full width at half maximum in pixels, and exponent of the profile.
+    level
+        Surface brightness at which a star's stamp ends.
+    """
+    alpha = moffat_alpha(fwhm, beta)
+    xs, ys, fluxes = (np.ascontiguousarray(a, np.float64) for a in (x, y, flux))
+    _add_stars(plane, xs, ys, fluxes, alpha, float(beta), float(level))
+
+
+def galaxy_points(
+    sources: Table, index: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Points (x, y pixels from the centre; flux) that stand for a galaxy's exponential disc.
+
+    The radii are the disc's light quantiles and the angles go round by the golden angle, so that the
+    points are even; the stars' profile then smooths them.
+    """
+    quantile = (np.arange(GALAXY_POINTS) + 0.5) / GALAXY_POINTS
+    grid = np.linspace(0.0, 12.0, 2400)  # in scale lengths; holds 99.99 % of the light
+    radius = np.interp(quantile, 1.0 - (1.0 + grid) * np.exp(-grid), grid)
+    scale = sources["half_light"][index] / 1.6783 / SKY_SCALE  # half light lies at 1.6783 scale lengths
+    angle = np.arange(GALAXY_POINTS) * math.pi * (3.0 - math.sqrt(5.0))
+    along, across = radius * np.cos(angle), radius * np.sin(angle) * sources["axis_ratio"][index]
+    turn = math.radians(sources["position_angle"][index])  # from North (+x) to East (+y)
+    x = scale * (along * math.cos(turn) - across * math.sin(turn))
+    y = scale * (along * math.sin(turn) + across * math.cos(turn))
+    return x, y, np.full(GALAXY_POINTS, sources["flux"][index] / GALAXY_POINTS)
+
+
+def render(
+    sources: Table,
+    pointing: tuple[float, float],
+    *,
+    size: int,
+    fwhm: float,
+    beta: float,
+    exposure_time: float,
+) -> NDArray[np.float32]:
+    """The sources of one frame as a noise-free image.
+
+    Parameters
+    ----------
+    sources
+        As `make_sources` gives them.
+    pointing
+        True offset (P, Q) of the frame, arcsec.
+    size, fwhm, beta
+        Rows and columns; width (pixels) and exponent of the stars' profile.
+    exposure_time
+        Exposure in s, which sets how far out the stamps go.
+
+    Returns
+    -------
+    ndarray of float32, (size, size)
+        e-/s/pixel at response 1 and transparency 1.
+    """
+    plane = np.zeros((size, size), np.float32)
+    x, y = pixel_position(sources, pointing, size)
+    render_at(plane, sources, x, y, fwhm=fwhm, beta=beta, exposure_time=exposure_time)
+    return plane
+
+
+def render_at(
+    plane: NDArray[np.float32],
+    sources: Table,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    fwhm: float,
+    beta: float,
+    exposure_time: float,
+    factor: float = 1.0,
+) -> None:
+    """Add the sources, ``factor`` times as bright, to ``plane`` in place with their centres at (x, y)."""
+    star = np.asarray(sources["kind"]) != "galaxy"
+    flux = factor * np.asarray(sources["flux"], np.float64)
+    level = factor * STAMP_LEVEL / exposure_time
+    add_stars(plane, x[star], y[star], flux[star], fwhm=fwhm, beta=beta, level=level)
+    points = [galaxy_points(sources, int(i)) for i in np.flatnonzero(~star)]
+    if points:
+        dx, dy, part = (np.concatenate(p) for p in zip(*points, strict=True))
+        gx, gy = np.repeat(x[~star], GALAXY_POINTS), np.repeat(y[~star], GALAXY_POINTS)
+        add_stars(plane, gx + dx, gy + dy, factor * part, fwhm=fwhm, beta=beta, level=level / 4)

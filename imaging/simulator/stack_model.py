@@ -1,0 +1,194 @@
+"""What a stack should be: the noise-free stack and its photon noise that the truth gives.
+
+A stack's product is read here, and the field is found on it, so that truth and product share a grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sep
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from imaging.dq import DQ
+from imaging.errors import FrameError
+from imaging.simulator import measure
+from imaging.simulator.figures import read_planes
+from imaging.simulator.parameters import SKY_SCALE
+from imaging.simulator.sources import render_at
+from imaging.simulator.truth import FrameTruth, NightTruth
+
+
+@dataclass(frozen=True)
+class StackProduct:
+    """The planes and header facts of a stack that are judged."""
+
+    sci: NDArray[Any]  #: electrons of one frame's exposure
+    var: NDArray[Any]
+    dq: NDArray[Any]
+    wcs: WCS
+    reference: str  #: name of the reference frame
+    noise_correlation: float = 1.0  #: true sigma of a large bin's mean over the naive one from VAR
+    #: Frames used: (dx, dy) or a 2 x 3 affine matrix that maps a frame's pixel to the reference frame's.
+    mappings: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def read_stack(path: Path) -> StackProduct:
+    """Read a stack: SCI, VAR, DQ, the ALIGNMENT table, and the cards REFFRAME and NCORR.
+
+    Raises
+    ------
+    FrameError
+        Where the table or REFFRAME is missing.
+    """
+    with fits.open(path, memmap=False) as hdus:
+        header = hdus["SCI"].header.copy()
+        cards = {**dict(hdus[0].header), **dict(header)}
+        if "ALIGNMENT" not in hdus or "REFFRAME" not in cards:
+            raise FrameError(
+                path.name, "is no stack: it has no ALIGNMENT table or no REFFRAME card",
+                remedy="Give the science product of this night.",
+            )  # fmt: skip
+        table = hdus["ALIGNMENT"].data
+        used = np.asarray(table["used"], bool)
+        mappings = {
+            str(row["name"]).strip(): similarity(
+                float(row["dx"]), float(row["dy"]), float(row["rotation"]), float(row["scale"])
+            )
+            for row in table[used]
+        }
+    sci, var, dq = read_planes(path, "SCI", "VAR", "DQ")
+    reference, correlation = str(cards["REFFRAME"]), float(cards.get("NCORR", 1.0))
+    return StackProduct(sci, var, dq, WCS(header).celestial, reference, correlation, mappings)
+
+
+def similarity(dx: float, dy: float, rotation: float = 0.0, scale: float = 1.0) -> NDArray[np.float64]:
+    """The 2 x 3 matrix of x' = scale R(rotation) x + (dx, dy); ``rotation`` in degrees, from x to y."""
+    a = math.radians(rotation)
+    c, s = scale * math.cos(a), scale * math.sin(a)
+    return np.array([[c, -s, dx], [s, c, dy]])
+
+
+def measured(stack: StackProduct) -> NDArray[np.bool_]:
+    """Pixels of a stack that hold a measurement."""
+    no_data = int(DQ.NO_DATA | DQ.UNILLUMINATED)
+    return np.asarray(((stack.dq & no_data) == 0) & np.isfinite(stack.sci) & np.isfinite(stack.var))
+
+
+def pointing(frame: FrameTruth) -> tuple[float, float]:
+    """True offset (P, Q) of a science frame, arcsec."""
+    if frame.pointing is None:
+        raise FrameError(frame.file, "is no science frame", remedy="Score a stack of science frames.")
+    return frame.pointing
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the field lies on the stack: pixel = origin + (eta, xi) / scale."""
+
+    origin: tuple[float, float]  #: stack pixel (x, y) of the field's centre
+
+
+def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth]) -> Grid:
+    """Find the field's centre on the stack: from its WCS, then from the bright stars themselves.
+
+    Raises
+    ------
+    FrameError
+        Where no stars are found near where they should be.
+    """
+    stars = truth.sources[truth.sources["kind"] == "bright"]
+    expected = np.stack(stack.wcs.all_world2pix(stars["ra"], stars["dec"], 0), axis=1)
+    mask = ~measured(stack)
+    image = np.where(mask, 0, stack.sci).astype(np.float32)
+    level = sep.Background(image, mask=mask)
+    found = sep.extract(image - level.back(), 20 * level.globalrms, mask=mask, minarea=6)
+    places = np.stack([found["x"], found["y"]], axis=1)
+    fwhm = float(np.mean([f.fwhm for f in frames]))
+    reach = 10.0 + 2.0 * truth.parameters.dither_step / SKY_SCALE
+    shift = measure.common_shift(places, expected, reach=reach)
+    if shift is None:
+        raise FrameError(
+            "stack", "shows none of the night's bright stars", remedy="Is it this night's stack?"
+        )
+    # The grid is the reference frame's, so the stars lie at (eta, xi) / scale from the field's centre.
+    near = []
+    for x, y, star in zip(*(expected + shift).T, stars, strict=True):
+        shape = measure.measure_star(image, x, y, fwhm=fwhm)
+        if shape is not None:
+            near.append((shape.x - star["eta"] / SKY_SCALE, shape.y - star["xi"] / SKY_SCALE))
+    if not near:
+        raise FrameError("stack", "has no bright star that can be measured", remedy="Look at the stack.")
+    x, y = np.median(near, axis=0)
+    return Grid((float(x), float(y)))
+
+
+def model_stack(
+    truth: NightTruth,
+    frames: Sequence[FrameTruth],
+    grid: Grid,
+    shape: tuple[int, ...],
+    *,
+    factor: float = 1.0,
+) -> NDArray[np.float32]:
+    """The noise-free stack: the mean of the frames' sources, aligned perfectly, in electrons of one frame."""
+    plane = np.zeros(shape, np.float32)
+    x = grid.origin[0] + np.asarray(truth.sources["eta"]) / SKY_SCALE
+    y = grid.origin[1] + np.asarray(truth.sources["xi"]) / SKY_SCALE
+    for frame in frames:
+        render_at(
+            plane,
+            truth.sources,
+            x,
+            y,
+            fwhm=float(frame.fwhm or truth.parameters.fwhm),
+            beta=truth.parameters.moffat_beta,
+            exposure_time=frame.exposure,
+            factor=factor * frame.transparency * frame.exposure / len(frames),
+        )
+    return plane
+
+
+def noise_floor(
+    truth: NightTruth, frames: Sequence[FrameTruth], grid: Grid, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Variance of a plain mean of the frames over empty sky, and the number of good pixels in it.
+
+    Shot noise of sky and dark current, read noise and rounding of each frame, divided by its response
+    squared; frames are laid on the stack to the whole pixel. Zero where no frame has a good pixel.
+    """
+    response, dark = truth.plane("RESPONSE"), truth.plane("DARK")
+    good = truth.plane("ILLUMINATED") & (truth.plane("BPM") == 0) & (response > 0.1)
+    total, count = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    u = np.linspace(-1, 1, truth.parameters.size, dtype=np.float32)
+    for frame in frames:
+        light = np.float32(frame.level) * (
+            1 + np.float32(frame.slope_x) * u[None, :] + np.float32(frame.slope_y) * u[:, None]
+        )
+        electrons = (dark + response * light) * np.float32(frame.exposure)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.where(good, (electrons + np.float32(frame.read_variance)) / response**2, 0)
+        centre = frame.field_centre or (0.0, 0.0)
+        here, there = _overlap(shape, good.shape, grid.origin[0] - centre[0], grid.origin[1] - centre[1])
+        total[here] += variance[there]
+        count[here] += good[there]
+    return total / np.maximum(count, 1).astype(np.float32) ** 2, count
+
+
+def _overlap(
+    big: tuple[int, ...], small: tuple[int, ...], dx: float, dy: float
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    here, there = [], []
+    for n_big, n_small, d in ((big[0], small[0], round(dy)), (big[1], small[1], round(dx))):
+        first, last = max(0, d), min(n_big, n_small + d)
+        last = max(first, last)
+        here.append(slice(first, last))
+        there.append(slice(first - d, last - d))
+    return (here[0], here[1]), (there[0], there[1])

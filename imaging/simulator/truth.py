@@ -1,0 +1,265 @@
+"""The truth of a simulated night: written beside its raw files, loaded plane by plane."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging import f2
+from imaging.errors import FrameError
+from imaging.simulator.detector import CLIP, Detector
+from imaging.simulator.headers import Role
+from imaging.simulator.parameters import NightParameters
+
+PlaneName = Literal["DARK", "OFFSET", "RESPONSE", "ILLUMINATED", "DEFECT", "BPM", "MARGIN"]
+#: Limits of a bad pixel mask: stacked short dark in electrons, normalised flat.
+SHORT_DARK_LIMITS: Final = (-150.0, 3050.0)
+FLAT_LIMITS: Final = (0.68, 1.28)
+_NIGHT, _FRAMES, _SOURCES, _PLANES = "night.json", "frames.json", "sources.ecsv", "detector.fits"
+
+
+class FrameTruth(BaseModel):
+    """What is true of one frame. Light levels are at response 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str = Field(description="S20131121S0075")
+    file: str = Field(description="file name, with its compression suffix")
+    role: Role
+    number: int = Field(description="index in its set")
+    exposure_time: float = Field(description="exposure of one coadd, s")
+    coadds: int
+    read_pairs: int
+    level: float = Field(description="light at the array's centre, e-/s/pixel")
+    slope_x: float = Field(description="relative change of the light from the centre to the edge in x")
+    slope_y: float = Field(description="relative change of the light from the centre to the edge in y")
+    transparency: float = Field(default=1.0, description="of the sources")
+    fwhm: float | None = Field(default=None, description="full width of a star at half maximum, pixels")
+    pointing: tuple[float, float] | None = Field(default=None, description="true offset (P, Q), arcsec")
+    field_centre: tuple[float, float] | None = Field(
+        default=None, description="pixel (x, y from 0) where the field's centre fell"
+    )
+    wcs_error: tuple[float, float] | None = Field(
+        default=None, description="what the header's WCS says minus the true offset (P, Q), arcsec"
+    )
+
+    @property
+    def exposure(self) -> float:
+        """Total exposure, s."""
+        return self.exposure_time * self.coadds
+
+    @property
+    def read_variance(self) -> float:
+        """Variance of read noise and of rounding to ADU, electrons squared."""
+        return float(f2.read_noise(self.read_pairs, self.coadds) ** 2 + f2.gain(self.read_pairs) ** 2 / 12)
+
+
+class NightTruth:
+    """The truth of a night in a folder; planes are read when they are asked for and kept.
+
+    Attributes
+    ----------
+    folder
+        The truth's folder.
+    parameters
+        What the night was made from.
+    frames
+        One `FrameTruth` for each raw file, in the order of the names.
+    """
+
+    def __init__(self, folder: Path, parameters: NightParameters, frames: tuple[FrameTruth, ...]) -> None:
+        self.folder, self.parameters, self.frames = folder, parameters, frames
+        self._planes: dict[str, NDArray[Any]] = {}
+
+    @cached_property
+    def sources(self) -> Table:
+        """The source catalogue (see `imaging.simulator.sources.make_sources`)."""
+        return Table.read(self.folder / _SOURCES, format="ascii.ecsv")
+
+    def plane(self, name: PlaneName) -> NDArray[Any]:
+        """A plane of the detector's truth, shape (size, size).
+
+        DARK (e-/s), OFFSET (e-), RESPONSE, ILLUMINATED (bool), DEFECT (bits of `Defect`), BPM (uint8, 1 where
+        a limit is passed in truth) and MARGIN (noise sigmas of the stacks by which the nearest limit is
+        passed; negative inside the limits).
+        """
+        if name not in self._planes:
+            plane = fits.getdata(self.folder / _PLANES, name)
+            plane = plane.astype(plane.dtype.newbyteorder("="), copy=False)
+            self._planes[name] = plane.astype(bool) if name == "ILLUMINATED" else plane
+        return self._planes[name]
+
+    def forget_planes(self) -> None:
+        """Let go of the planes read so far."""
+        self._planes.clear()
+
+    def of_role(self, role: Role) -> tuple[FrameTruth, ...]:
+        """The frames of one set."""
+        return tuple(frame for frame in self.frames if frame.role == role)
+
+    @property
+    def science(self) -> tuple[FrameTruth, ...]:
+        """The science frames."""
+        return self.of_role("science")
+
+    @property
+    def flat_darks(self) -> tuple[FrameTruth, ...]:
+        """The darks of the K flats: their own set, or the short darks."""
+        return self.of_role("flat_dark") or self.of_role("short_dark")
+
+    def frame(self, name: str) -> FrameTruth:
+        """The frame of a file name or root; any suffix is ignored."""
+        root = Path(name).name.split(".")[0].split("_")[0]
+        for frame in self.frames:
+            if frame.root == root:
+                return frame
+        raise FrameError(
+            name,
+            f"is no frame of the simulated night in {self.folder.parent}",
+            remedy=f"Its frames are {', '.join(f.root for f in self.frames)}.",
+        )
+
+    def raw_paths(self) -> list[Path]:
+        """The raw files."""
+        return [self.folder.parent / frame.file for frame in self.frames]
+
+
+def write_truth(
+    folder: Path,
+    parameters: NightParameters,
+    frames: tuple[FrameTruth, ...],
+    sources: Table,
+    detector: Detector,
+) -> NightTruth:
+    """Write the truth of a night as ``folder`` and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _NIGHT).write_text(parameters.model_dump_json(indent=1) + "\n")
+    (folder / _FRAMES).write_text(json.dumps([f.model_dump(mode="json") for f in frames], indent=1) + "\n")
+    sources.write(folder / _SOURCES, format="ascii.ecsv", overwrite=True)
+    margin = bpm_margin(detector, frames)
+    planes: Mapping[str, NDArray[Any]] = {
+        "DARK": detector.dark,
+        "OFFSET": detector.offset,
+        "RESPONSE": detector.response,
+        "ILLUMINATED": detector.illuminated.astype(np.uint8),
+        "DEFECT": detector.defect,
+        "BPM": ((margin > 0) & detector.illuminated).astype(np.uint8),
+        "MARGIN": margin,
+    }
+    units = {"DARK": "electron/s", "OFFSET": "electron"}
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    for name, plane in planes.items():
+        # A copy in the file's byte order: astropy swaps a native array's bytes in place while it writes, and
+        # frames may be reading the detector's planes at the same time.
+        hdus.append(fits.ImageHDU(plane.astype(plane.dtype.newbyteorder(">")), name=name))
+        if name in units:
+            hdus[-1].header["BUNIT"] = units[name]
+    hdus.writeto(folder / _PLANES, overwrite=True)
+    return NightTruth(folder, parameters, frames)
+
+
+def load_truth(folder: Path) -> NightTruth:
+    """Load the truth of a night from its folder (``OUT/truth``) or from the night's folder ``OUT``."""
+    folder = Path(folder)
+    if not (folder / _NIGHT).is_file():
+        folder = folder / "truth"
+    if not (folder / _NIGHT).is_file():
+        raise FrameError(
+            str(folder), f"no truth of a simulated night: {_NIGHT} is missing",
+            remedy="Simulate the night first: nirflow simulate OUT.",
+        )  # fmt: skip
+    parameters = NightParameters.model_validate_json((folder / _NIGHT).read_text())
+    frames = tuple(FrameTruth.model_validate(f) for f in json.loads((folder / _FRAMES).read_text()))
+    return NightTruth(folder, parameters, frames)
+
+
+def reported_level(electrons: NDArray[Any]) -> NDArray[np.float32]:
+    """Electrons that the array reports, without the linearity correction, for mean electrons of a pixel."""
+    c1, c2, c3 = f2.NONLINEARITY
+    level = np.minimum(electrons, 1.1 * CLIP).astype(np.float32)
+    n = level.copy()
+    for _ in range(4):
+        n -= (((c3 * n + c2) * n + c1) * n - level) / ((3 * c3 * n + 2 * c2) * n + c1)
+    return np.minimum(n, np.float32(CLIP))
+
+
+def stack_level(
+    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean reported level (e-, not linearised) of a set of equal calibration frames, and its variance.
+
+    Parameters
+    ----------
+    detector_planes
+        Dark current, offset and response.
+    frames
+        Frames of one set with uniform light: darks or flats.
+
+    Returns
+    -------
+    level, variance : ndarray of float32
+        Of the plain mean of the frames; variance of shot noise, read noise and rounding.
+    """
+    dark, offset, response = detector_planes
+    light = np.float32(np.mean([f.level for f in frames]))
+    time = np.float32(frames[0].exposure_time)
+    electrons = (dark + response * light) * time
+    variance = (electrons + np.float32(frames[0].read_variance)) / np.float32(len(frames))
+    return reported_level(electrons + offset), variance
+
+
+def flat_level(
+    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Level and variance of the difference that a flat is made of; None where a set is missing.
+
+    Lamp-on minus lamp-off, or lamp-off minus dark of the same exposure in a night without lamp-ons.
+    """
+    sets: dict[str, tuple[FrameTruth, ...]] = {
+        role: tuple(f for f in frames if f.role == role)
+        for role in ("lamp_on", "lamp_off", "flat_dark", "short_dark")
+    }
+    if sets["lamp_on"]:
+        pair = sets["lamp_on"], sets["lamp_off"]
+    else:
+        pair = sets["lamp_off"], sets["flat_dark"] or sets["short_dark"]
+    if not all(pair):
+        return None
+    (on, var_on), (off, var_off) = (stack_level(detector_planes, group) for group in pair)
+    return on - off, var_on + var_off
+
+
+def bpm_margin(detector: Detector, frames: tuple[FrameTruth, ...]) -> NDArray[np.float32]:
+    """By how many sigmas of the stacks' noise each pixel passes the nearest limit of a bad pixel mask.
+
+    Positive outside the limits. NaN-free; a set that is missing does not judge.
+    """
+    planes = (detector.dark, detector.offset, detector.response)
+    margin = np.full(detector.dark.shape, -np.inf, np.float32)
+    short = tuple(f for f in frames if f.role == "short_dark")
+    if short:
+        level, variance = stack_level(planes, short)
+        _widen(margin, level, np.sqrt(variance), SHORT_DARK_LIMITS)
+    flat = flat_level(planes, frames)
+    if flat is not None:
+        level, variance = flat
+        good = detector.illuminated & (detector.defect == 0)
+        norm = np.float32(np.median(level[good]))
+        _widen(margin, level / norm, np.sqrt(variance) / norm, FLAT_LIMITS)
+    return np.clip(margin, -1e6, 1e6)
+
+
+def _widen(
+    margin: NDArray[np.float32], level: NDArray[Any], sigma: NDArray[Any], limits: tuple[float, float]
+) -> None:
+    np.maximum(margin, (limits[0] - level) / sigma, out=margin)
+    np.maximum(margin, (level - limits[1]) / sigma, out=margin)

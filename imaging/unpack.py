@@ -1,0 +1,233 @@
+"""Compressed files: read, recognised and unpacked.
+
+The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fits`` and ``x.fits.bz2`` are
+one frame. A tile-compressed ``x.fits.fz`` holds pixels and header cards but not the original bytes: it is
+rewritten as a plain file (astropy's reading of it), and the sha256 of *that* is its identity. It is the
+original's where the cards came through unchanged, and always the same for the same ``.fz``.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import os
+import tempfile
+import uuid
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from imaging.errors import FrameError, NirflowError
+
+#: Compressions that are read, by the suffix of the file's name.
+COMPRESSIONS = (".gz", ".bz2", ".fz")
+_CHUNK = 1 << 20
+
+
+def compression(path: Path) -> str:
+    """The compression's suffix, or an empty text for a plain file."""
+    return path.suffix if path.suffix in COMPRESSIONS else ""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the errors of opening and decompressing ``path`` into a `FrameError` that says what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FrameError(path.name, f"no such file: {path}", remedy="Check the path.") from None
+    except PermissionError:
+        raise FrameError(
+            path.name, f"no permission to read {path}", remedy=f"Make it readable: chmod u+r {path}"
+        ) from None
+    except IsADirectoryError:
+        raise FrameError(path.name, f"{path} is a folder", remedy="Name the files in it.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FrameError(
+                path.name, f"could not be read: {error.strerror}", remedy="Check the disk and try again."
+            ) from error
+        raise FrameError(
+            path.name, f"the compressed data are damaged ({error})", remedy="Fetch the file again."
+        ) from None
+
+
+def open_stream(path: Path) -> io.BufferedIOBase | io.RawIOBase:
+    """The uncompressed bytes of a plain, gzip or bzip2 file, from the start; not for ``.fz``."""
+    match compression(path):
+        case ".gz":
+            return gzip.open(path, "rb")
+        case ".bz2":
+            return bz2.open(path, "rb")
+        case _:
+            return path.open("rb", buffering=0)
+
+
+def digest(path: Path) -> str:
+    """sha256 of the uncompressed bytes of ``path``: the identity of a frame.
+
+    Raises
+    ------
+    FrameError
+        Where the file is not there, may not be read, or is damaged.
+    """
+    with reading(path):
+        if compression(path) == ".fz":
+            return hashlib.sha256(_plain_from_tiles(path)).hexdigest()
+        if compression(path):
+            return _copy(path, None)
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpack(path: Path, folder: Path) -> tuple[Path, str]:
+    """Make sure that ``path`` is there uncompressed.
+
+    Parameters
+    ----------
+    path
+        A file, compressed or not.
+    folder
+        Where an unpacked file goes, as ``<sha256>.fits``. Beside it stays a note of which packed bytes gave
+        it, so that the same packed file is not decompressed again, whatever its name and date.
+
+    Returns
+    -------
+    tuple of Path and str
+        The plain file and the sha256 of its bytes. A plain ``path`` is left where it is.
+
+    Raises
+    ------
+    FrameError
+        Where the file is not there, may not be read, or its stream is damaged.
+    NirflowError
+        Where ``folder`` cannot be written. Nothing half-written stays.
+
+    Notes
+    -----
+    Several threads and processes may unpack the same file at once: each writes aside and renames, and what
+    they write is the same.
+    """
+    if not compression(path):
+        return path, digest(path)
+    with reading(path), path.open("rb", buffering=0) as packed:
+        note = folder / f"{hashlib.file_digest(packed, 'sha256').hexdigest()}.json"
+    if known := _noted(note, folder):
+        return known
+    aside = folder / f".{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        out = aside.open("wb")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        with out:
+            sha256 = _copy_checked(path, out, folder)
+        target = folder / f"{sha256}.fits"
+        size = aside.stat().st_size
+        aside.rename(target)
+        aside.write_text(json.dumps({"sha256": sha256, "size": size}))
+        aside.rename(note)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return target, sha256
+
+
+def unpacked_descriptor(path: Path) -> int:
+    """A file descriptor of the uncompressed bytes, in a temporary file without a name; ``path`` is packed."""
+    with tempfile.TemporaryFile() as out:
+        _copy_checked(path, out, Path(tempfile.gettempdir()))
+        return os.dup(out.fileno())
+
+
+def _copy_checked(path: Path, out: IO[bytes], folder: Path) -> str:
+    """Decompress ``path`` to ``out``, synced; errors of reading and of writing told apart."""
+    sink = _Sink(out, folder)
+    with reading(path):
+        if compression(path) == ".fz":
+            data = _plain_from_tiles(path)
+            sink.write(data)
+            sha256 = hashlib.sha256(data).hexdigest()
+        else:
+            sha256 = _copy(path, sink)
+    sink.sync()
+    return sha256
+
+
+class _Sink:
+    """A file to write to whose errors name the folder, not the frame that is being read."""
+
+    def __init__(self, out: IO[bytes], folder: Path) -> None:
+        self.out, self.folder = out, folder
+
+    def write(self, data: bytes | memoryview) -> None:
+        try:
+            self.out.write(data)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def sync(self) -> None:
+        try:
+            self.out.flush()
+            os.fsync(self.out.fileno())
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+
+def _copy(path: Path, sink: _Sink | None) -> str:
+    sha256 = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with open_stream(path) as stream:
+        while n := stream.readinto(buffer):
+            sha256.update(buffer[:n])
+            if sink:
+                sink.write(buffer[:n])
+    return sha256.hexdigest()
+
+
+def _noted(note: Path, folder: Path) -> tuple[Path, str] | None:
+    """What an earlier unpacking of the same packed bytes left, where it is still whole."""
+    try:
+        told = json.loads(note.read_text())
+        target = folder / f"{told['sha256']}.fits"
+        return (target, told["sha256"]) if target.stat().st_size == told["size"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no note, or one that is no use: unpack again
+
+
+def _plain_from_tiles(path: Path) -> bytes:
+    """A tile-compressed file as plain FITS."""
+    from astropy.io import fits
+
+    if path.stat().st_size == 0:
+        raise FrameError(path.name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
+    with warnings.catch_warnings():
+        # What astropy warns of here (a short file) it then fails on, or the scan of the plain file tells.
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.filterwarnings("ignore", message="File may have been truncated")
+        with fits.open(path, memmap=False, do_not_scale_image_data=True) as packed:
+            plain = fits.HDUList()
+            for i, hdu in enumerate(packed):
+                kind = fits.PrimaryHDU if i == 0 else fits.ImageHDU
+                if isinstance(hdu, fits.BinTableHDU):
+                    plain.append(hdu.copy())
+                else:
+                    plain.append(kind(hdu.data, hdu.header, do_not_scale_image_data=True))
+            out = io.BytesIO()
+            plain.writeto(out, output_verify="ignore")
+    return out.getvalue()
+
+
+def _unwritable(folder: Path, error: OSError) -> NirflowError:
+    return NirflowError(
+        f"Could not write to {folder}: {error.strerror or error}.",
+        remedy="Free space there, or choose another folder.",
+    )

@@ -1,0 +1,85 @@
+"""The command line ``nirflow``: commands, exit codes, and errors told in one clean message.
+
+Only typer and rich are imported here; each command imports what it needs when it runs, so that ``--help``
+and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from imaging.errors import NirflowError
+from nirflow import __version__
+from nirflow.commands import frames, night, parameters, server, store
+from nirflow.exits import MEANINGS, Exit, UsageError
+from nirflow.tables import console
+
+_EPILOG = (
+    "Exit codes: "
+    + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
+    + ".\n\nThe store and its database live under NIRFLOW_DATA_DIR (default ~/.local/share/nirflow); "
+    "NIRFLOW_DATABASE_URL names a PostgreSQL server in place of the embedded one."
+)
+
+
+class _CleanErrors(TyperGroup):
+    """Shows nirflow's own errors as message and remedy; a traceback with ``--debug``, or for a defect."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NirflowError as error:
+            if ctx.params.get("debug"):
+                raise
+            out = console(stderr=True)
+            out.print("Error: ", style="bold red", end="")
+            out.print(error.message, markup=False)
+            if error.remedy:
+                out.print(error.remedy, markup=False)
+            raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from None
+        except KeyboardInterrupt:
+            console(stderr=True).print("Interrupted.", style="red")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="nirflow", cls=_CleanErrors, no_args_is_help=True, epilog=_EPILOG, add_completion=False,
+    rich_markup_mode="rich", pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nirflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _nirflow(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Near-infrared imaging reduction: raw FLAMINGOS-2 night in, calibrated and stacked science out."""
+
+
+_REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store and server"
+app.command(rich_help_panel=_REDUCE)(night.demo)
+app.command(rich_help_panel=_REDUCE)(night.simulate)
+app.command(rich_help_panel=_REDUCE)(night.reduce)
+app.command(rich_help_panel=_LOOK)(frames.inspect)
+app.command(rich_help_panel=_LOOK)(frames.select)
+app.command(rich_help_panel=_LOOK)(parameters.params)
+app.add_typer(store.app, name="cal", rich_help_panel=_RUN)
+app.add_typer(server.app, name="server", rich_help_panel=_RUN)
+
+
+def main() -> None:
+    """Entry point of the ``nirflow`` command."""
+    app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)

@@ -1,0 +1,1 @@
+"""The commands of ``nirflow``, one module a subject. Heavy imports happen inside the commands."""

@@ -1,0 +1,239 @@
+"""``nirflow simulate``, ``reduce`` and ``demo``: a night made up, a night reduced, and both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from imaging.f2 import SHAPE
+from nirflow.choices import Calibration, Target
+from nirflow.exits import Exit, UsageError
+from nirflow.tables import print_json
+
+if TYPE_CHECKING:
+    from imaging.simulator.parameters import NightParameters
+
+_SIMULATED = "What is simulated"
+_CALIBRATIONS = "Calibrations"
+_RESOURCES = "Resources"
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the products and the log.")]
+SimulatedBand = Annotated[
+    Literal["Y", "J", "H", "Ks", "K-red"], typer.Option("--band", help="Filter.", rich_help_panel=_SIMULATED)
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="The same seed gives the same bytes.", rich_help_panel=_SIMULATED)
+]
+Size = Annotated[
+    int, typer.Option(min=128, max=4096, help="Rows and columns, pixels.", rich_help_panel=_SIMULATED)
+]
+NightSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PARAMETER=VALUE", rich_help_panel=_SIMULATED,
+        help="Any other parameter of the simulator: --set seeing=0.9. Repeatable; see --parameters.",
+    ),
+]  # fmt: skip
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Tasks at the same time.", rich_help_panel=_RESOURCES)
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Threads of the kernels.", rich_help_panel=_RESOURCES)
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Limit of the stacks' memory: 800MB.", rich_help_panel=_RESOURCES),
+]
+
+
+def simulate(
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the raw frames.")] = None,
+    band: SimulatedBand = "Y",
+    seed: Seed = 20131121,
+    size: Size = 2048,
+    science: Annotated[
+        int | None, typer.Option(min=0, help="Science frames.", rich_help_panel=_SIMULATED)
+    ] = None,
+    darks: Annotated[int | None, typer.Option(min=0, help="Darks.", rich_help_panel=_SIMULATED)] = None,
+    short_darks: Annotated[
+        int | None, typer.Option(min=0, help="Short darks.", rich_help_panel=_SIMULATED)
+    ] = None,
+    lamp_on: Annotated[
+        int | None, typer.Option(min=0, help="Lamp-on flats.", rich_help_panel=_SIMULATED)
+    ] = None,
+    lamp_off: Annotated[
+        int | None, typer.Option(min=0, help="Lamp-off flats.", rich_help_panel=_SIMULATED)
+    ] = None,
+    exposure: Annotated[
+        float | None, typer.Option(help="Exposure of a science frame, s.", rich_help_panel=_SIMULATED)
+    ] = None,
+    settings: NightSettings = None,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="List the simulator's parameters.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a simulated night of raw FLAMINGOS-2 frames, and the truth beside it.
+
+    Without options: the tutorial's Y night at full size, 36 frames.
+    """
+    if parameters:
+        _print_night_parameters(json)
+        return
+    if out is None:
+        raise UsageError("No OUT was given.", remedy="Name the folder to write to: nirflow simulate night")
+    given = {
+        "band": band, "seed": seed, "size": size, "n_science": science, "n_darks": darks,
+        "n_short_darks": short_darks, "n_lamp_on": lamp_on, "n_lamp_off": lamp_off, "science_time": exposure,
+    }  # fmt: skip
+    from nirflow.demo import simulated
+
+    files = simulated(out, night_parameters(given, settings or ()), quiet=quiet or json).raw_paths()
+    if json:
+        print_json({"folder": out, "files": files, "truth": out / "truth"})
+    else:
+        typer.echo(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
+
+
+def reduce(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Raw frames: files, folders or globs.")],
+    out: Out = Path("out"),
+    bands: Annotated[
+        list[str] | None, typer.Option("--band", metavar="BAND", help="Only this filter. Repeatable.")
+    ] = None,
+    only: Annotated[
+        list[Target] | None,
+        typer.Option("--only", help="Only this product, and what it needs. Repeatable."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="STEP.PARAMETER=VALUE",
+            help="A step's parameter; see nirflow params. Repeatable.",
+        ),
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--use",
+            metavar="KIND=NAME_OR_PATH",
+            rich_help_panel=_CALIBRATIONS,
+            help="Take this dark, flat or bpm, a file or a name in the store; it is recorded. Repeatable.",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        list[Calibration] | None,
+        typer.Option(
+            "--allow-missing",
+            rich_help_panel=_CALIBRATIONS,
+            help="Go on without, and mark the product. Repeatable.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same name and other content.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")
+    ] = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Reduce a night: group the frames, make or find the calibrations, reduce every science group.
+
+    nirflow reduce night --out out --band Y --set stack.combine.high=4
+    """  # fmt: skip
+    from nirflow.request import build_request
+
+    request = build_request(
+        paths, out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
+        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, workers=workers,
+        threads=threads, memory=memory, quiet=quiet or json,
+    )  # fmt: skip
+    from nirflow.reduce import run_reduce
+
+    report = run_reduce(request)
+    from nirflow.report import exit_code, print_report
+
+    if json:
+        print_json(report)
+    else:
+        print_report(report)
+    raise typer.Exit(exit_code(report))
+
+
+def demo(
+    out: Out = Path("demo"),
+    band: SimulatedBand = "Y",
+    seed: Seed = 20131121,
+    size: Size = 2048,
+    settings: NightSettings = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Simulate the tutorial's night, reduce it, and compare the products with the truth.
+
+    Exit code 4 where a figure is beyond its limit.
+    """
+    from nirflow.demo import compare, print_score, simulated
+    from nirflow.report import exit_code, print_report
+    from nirflow.request import build_request
+
+    parameters = night_parameters({"band": band, "seed": seed, "size": size}, settings or ())
+    any_shape = [] if parameters.size == SHAPE[0] else ["check.shape=none"]
+    request = build_request(
+        [out / "raw"], out=out, settings=any_shape, workers=workers, threads=threads, memory=memory,
+        quiet=quiet or json,
+    )  # fmt: skip
+    truth = simulated(out / "raw", parameters, quiet=quiet or json)
+    from nirflow.reduce import run_reduce
+
+    report = run_reduce(request)
+    score = compare(report, truth)
+    if json:
+        print_json({"report": report, "score": score})
+    else:
+        print_report(report)
+        typer.echo("\nCompared with the truth:")
+        print_score(score)
+    code = exit_code(report)
+    raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
+
+
+def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> NightParameters:
+    """The simulator's parameters from options (None: not given) and ``--set`` texts."""
+    from pydantic import ValidationError
+
+    from imaging.simulator.parameters import NightParameters
+    from nirflow.step_settings import first_problem, resolve
+
+    steps = {"night": NightParameters}
+    changed = resolve([f"night.{text}" for text in settings], steps)
+    base = changed["night"].model_dump(exclude_defaults=True) if changed else {}
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return NightParameters.model_validate(options | base)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"])) or "night"
+        raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+
+
+def _print_night_parameters(json: bool) -> None:
+    from imaging.simulator.parameters import NightParameters
+    from nirflow.commands.parameters import print_parameters
+    from nirflow.step_settings import describe
+
+    print_parameters(describe("night", NightParameters), json=json, with_step=False)

@@ -1,0 +1,69 @@
+"""``nirflow server``: the Prefect server that keeps the record of runs and serves the UI."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nirflow.exits import Exit
+from nirflow.tables import print_json
+
+app = typer.Typer(
+    help="The Prefect server of runs and its UI: reduce starts it where it is not up.", no_args_is_help=True
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command()
+def start(json: Json = False) -> None:
+    """Start the server, where it is not up, and leave it running."""
+    from calib_store.settings import StoreSettings
+    from deployments.server import ensure_server
+
+    address = ensure_server(StoreSettings().data_dir)
+    if json:
+        told = {"started": address.started, "pid": address.pid, "api": address.api_url, "ui": address.ui_url}
+        print_json(told)
+        return
+    word = "Started" if address.started else "Already up"
+    process = f" (process {address.pid})" if address.pid else ""
+    typer.echo(f"{word}{process}. Runs and logs: {address.ui_url}")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the server; the store and its database stay as they are."""
+    from calib_store.settings import StoreSettings
+    from deployments.server import stop_server
+
+    stopped = stop_server(StoreSettings().data_dir)
+    typer.echo("Stopped." if stopped else "No server was running.")
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Tell whether the server is up. Exit code 3 where it is not."""
+    from calib_store.settings import StoreSettings
+    from deployments.server import server_status
+
+    state = server_status(StoreSettings().data_dir)
+    if json:
+        print_json(
+            {
+                "running": state.running,
+                "ready": state.ready,
+                "pid": state.pid,
+                "api": state.api_url,
+                "ui": state.ui_url,
+                "log": state.log_file,
+            }
+        )
+    elif not state.running:
+        typer.echo("No server is running. Start it with: nirflow server start")
+    else:
+        ready = "up" if state.ready else "starting, or its database is down"
+        typer.echo(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}\nLog file: {state.log_file}")
+    if not state.ready:
+        raise typer.Exit(Exit.NOTHING)

@@ -1,0 +1,82 @@
+"""The demonstration: a simulated night, reduced, and compared with what is true of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nirflow.exits import UsageError
+from nirflow.tables import Column, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.report import NightReport
+    from imaging.simulator.figures import NightScore
+    from imaging.simulator.parameters import NightParameters
+    from imaging.simulator.truth import NightTruth
+
+
+def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False) -> NightTruth:
+    """Simulate a night into ``folder``, or take the same night that is there already.
+
+    Raises
+    ------
+    UsageError
+        Where the folder holds FITS files that are not this night.
+    """
+    from imaging.files import SUFFIXES
+    from imaging.simulator.night import simulate_night
+    from imaging.simulator.plan import plan_night
+    from imaging.simulator.truth import load_truth
+    from nirflow.progress import progress_bar
+
+    if (folder / "truth" / "night.json").is_file():
+        truth = load_truth(folder)
+        if truth.parameters == parameters and all(path.is_file() for path in truth.raw_paths()):
+            return truth
+    if folder.is_dir() and any(path.name.endswith(SUFFIXES) for path in folder.iterdir()):
+        raise UsageError(
+            f"{folder} holds other FITS files already.", remedy="Name a new or empty folder, or remove it."
+        )
+    with progress_bar("Simulating", len(plan_night(parameters)), quiet=quiet) as advance:
+        return simulate_night(folder, parameters, progress=lambda done, total: advance())
+
+
+def compare(report: NightReport, truth: NightTruth) -> NightScore:
+    """Judge the products of a simulated night by its truth.
+
+    A kind of which several were made is judged by the one that took the night's own frames: of the darks
+    the one that the science frames use.
+    """
+    from imaging.simulator.score import score_night
+
+    def product(kind: str, roots: Sequence[str]) -> Path | None:
+        for made in report.products:
+            if made.kind == kind and {name.removesuffix(".fits") for name in made.inputs} & set(roots):
+                return made.output or made.path
+        return None
+
+    darks = [frame.root for frame in truth.of_role("dark")]
+    flats = [frame.root for role in ("lamp_on", "lamp_off") for frame in truth.frames if frame.role == role]
+    return score_night(
+        truth,
+        bpm=product("bpm", flats),
+        dark=product("dark", darks),
+        flat=product("flat", flats),
+        stack=product("image", [frame.root for frame in truth.science]),
+    )
+
+
+def print_score(score: NightScore) -> None:
+    """Print each figure beside the range in which it should lie."""
+    columns = [
+        Column("product"), Column("figure", fold=True), Column("value", "right"), Column("unit"),
+        Column("should be", "right"), Column(""), Column("meaning", fold=True),
+    ]  # fmt: skip
+    words = {True: "good", False: "BEYOND", None: ""}
+    rows = [
+        [row.product, row.figure, f"{row.value:.4g}", row.unit, row.limit, words[row.ok] or " ", row.meaning]
+        for row in score.rows
+    ]
+    print_table(columns, rows, styles=["red" if row.ok is False else "" for row in score.rows])

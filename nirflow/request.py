@@ -1,0 +1,145 @@
+"""What ``nirflow reduce`` was asked to do, checked before anything is read or started."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+
+from imaging import f2
+from nirflow.choices import Calibration, Target
+from nirflow.exits import UsageError
+from nirflow.step_settings import first_problem, resolve
+from tasks.parameters import STEPS, ReductionParameters
+from tasks.references import CalibrationKind
+
+#: What a reduction can be limited to.
+TargetKind = Literal["dark", "bpm", "flat", "science"]
+BANDS: Final = (*f2.LAMP_BANDS, *f2.THERMAL_BANDS)
+
+
+class UseCalibration(BaseModel):
+    """A calibration that the user names in place of the one that the rules would choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: CalibrationKind
+    name: str = Field(min_length=1, description="a product's file, or its name or id in the store")
+
+
+class ReduceRequest(BaseModel):
+    """A reduction as the user asked for it.
+
+    Empty ``bands`` and ``only`` mean all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    paths: tuple[Path, ...] = Field(min_length=1, description="files, folders and globs of raw frames")
+    recursive: bool = Field(default=False, description="search the folders below a folder too")
+    out: Path = Field(description="folder of the products")
+    bands: tuple[str, ...] = Field(default=(), description="filters to reduce")
+    only: tuple[TargetKind, ...] = Field(
+        default=(), description="products wanted; what they need is made too"
+    )
+    parameters: ReductionParameters = Field(
+        default_factory=ReductionParameters, description="parameters of every step"
+    )
+    changed: tuple[str, ...] = Field(default=(), description="the --set texts as they were given")
+    use: tuple[UseCalibration, ...] = Field(default=(), description="calibrations named by the user")
+    allow_missing: frozenset[CalibrationKind] = Field(
+        default=frozenset(), description="calibrations to go on without; the product is marked"
+    )
+    overwrite: bool = Field(default=False, description="replace products of the same name and other content")
+    workers: int | None = Field(default=None, ge=1, le=256, description="tasks that run at the same time")
+    threads: int | None = Field(default=None, ge=1, le=256, description="threads of the kernels, in all")
+    memory: ByteSize | None = Field(default=None, description="limit of the stacks' memory, bytes")
+    quiet: bool = Field(default=False, description="no progress on the terminal")
+
+
+def build_request(
+    paths: Sequence[Path],
+    *,
+    out: Path,
+    recursive: bool = False,
+    bands: Sequence[str] = (),
+    only: Sequence[Target] = (),
+    settings: Sequence[str] = (),
+    use: Sequence[str] = (),
+    allow_missing: Sequence[Calibration] = (),
+    overwrite: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: str | None = None,
+    quiet: bool = False,
+) -> ReduceRequest:
+    """Check the texts of the command line and make a request of them.
+
+    Raises
+    ------
+    UsageError
+        With what is wrong and what would be right.
+    """
+    try:
+        return ReduceRequest(
+            paths=tuple(paths),
+            recursive=recursive,
+            out=out,
+            bands=tuple(dict.fromkeys(_band(band) for band in bands)),
+            only=tuple(dict.fromkeys(target.value for target in only)),
+            parameters=_parameters(settings),
+            changed=tuple(settings),
+            use=tuple(_use(text) for text in use),
+            allow_missing=frozenset(kind.value for kind in allow_missing),
+            overwrite=overwrite,
+            workers=workers,
+            threads=threads,
+            memory=_memory(memory),
+            quiet=quiet,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+
+
+def _parameters(settings: Sequence[str]) -> ReductionParameters:
+    changed = resolve(settings, STEPS)
+    return ReductionParameters.model_validate(changed) if changed else ReductionParameters()
+
+
+def _band(text: str) -> str:
+    """The band's own spelling: ``k-RED`` is ``K-red``."""
+    known = {band.lower(): band for band in BANDS}
+    if text.lower() in known:
+        return known[text.lower()]
+    close = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.5)
+    guess = f"Did you mean {known[close[0]]}? " if close else ""
+    raise UsageError(f"There is no band {text!r}.", remedy=f"{guess}Bands: {', '.join(BANDS)}.")
+
+
+def _use(text: str) -> UseCalibration:
+    kind, sign, name = text.partition("=")
+    kind, name = kind.strip().lower(), name.strip()
+    if not sign or not name or kind not in tuple(Calibration):
+        raise UsageError(
+            f"--use {text!r} names no calibration.",
+            remedy="Write dark=, flat= or bpm= and a file, or a product's name in the store "
+            "(nirflow cal list): --use dark=S20131120S0115_dark.fits",
+        )
+    return UseCalibration.model_validate({"kind": kind, "name": name})
+
+
+def _memory(text: str | None) -> ByteSize | None:
+    if text is None:
+        return None
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = ByteSize(0)
+    if size <= 0:
+        raise UsageError(f"--memory {text!r} is no amount of memory.", remedy="Write 800MB or 1.2GB.")
+    return size

@@ -1,0 +1,53 @@
+"""Bad pixel mask: from lamp flats and short darks."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+from pydantic import validate_call
+
+from imaging.bpm import BpmParameters, make_bpm
+from imaging.errors import GroupError
+from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.references import BpmSet, ProductRef
+from tasks.workspace import Workspace
+
+VERSION = 1
+
+
+@task(
+    name="bpm",
+    task_run_name="{plan.label}",
+    tags=["calibration"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def build_bpm(
+    plan: BpmSet, parameters: BpmParameters, workspace: Workspace
+) -> ProductRef | State[ProductRef]:
+    """Find or build the bad pixel mask of ``plan``."""
+    light, none = plan.flat.light_and_none
+    if none is None:
+        raise GroupError(
+            f"{plan.label}: there is nothing to subtract from {light.label}.",
+            remedy="Give lamp-offs (in the K bands darks of the same exposure time).",
+        )
+
+    def build() -> Built:
+        with open_frames(workspace, light, none, plan.short_darks) as (on, off, short):
+            result = make_bpm(
+                on, off, short, parameters, threads=workspace.threads, memory=workspace.memory
+            )
+        return Built(result.mask, figures(result.metrics), result.warnings, linearised=False)
+
+    roles = ("lamp_off", "dark") if plan.flat.thermal else ("lamp_on", "lamp_off")
+    ingredients = [
+        Ingredient(role, frame)
+        for role, part in zip((*roles, "short_dark"), (light, none, plan.short_darks), strict=True)
+        for frame in part.frames
+    ]
+    return find_or_build(
+        Recipe("bpm", plan.label, VERSION, ingredients, {"bpm": parameters}), build, workspace
+    )

@@ -1,0 +1,171 @@
+"""Which calibrations a group of frames gets: the store's rules, or the user's word."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from pathlib import Path
+from uuid import UUID
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field, validate_call
+
+from calib_store.adopt import adopt
+from calib_store.records import Decision, Match, Override, Product
+from calib_store.store import Store
+from imaging.errors import MissingCalibrationError
+from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
+from tasks.sky import Outcome
+from tasks.step import step
+from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+_WORDS: dict[str, str] = {"dark": "dark", "bpm": "bad pixel mask", "flat": "flat"}
+
+
+class Choice(BaseModel):
+    """What the user says about calibrations; without a word the rules decide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use: dict[CalibrationKind, str] = Field(
+        default_factory=dict, description="kind to a product's file, name or id that is to be used"
+    )
+    allow_missing: frozenset[CalibrationKind] = Field(
+        default=frozenset(), description="kinds to go on without where none is found"
+    )
+
+
+@task(
+    name="calibrations",
+    task_run_name="calibrations for {label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def choose_calibrations(
+    label: str,
+    frames: FrameSet,
+    kinds: tuple[CalibrationKind, ...],
+    built: list[Outcome],
+    choice: Choice,
+    workspace: Workspace,
+) -> Calibrations:
+    """Choose a calibration of each of ``kinds`` for ``frames`` and note the decision for every frame.
+
+    Parameters
+    ----------
+    label
+        Name of the group.
+    frames
+        The group. One choice holds for all of it, made for its middle in time: the noise of dark and flat
+        must be common to the frames for it to cancel in the sky subtraction.
+    kinds
+        Kinds wanted.
+    built
+        Products made from the frames of this run (errors in place of those that failed): they come before
+        older candidates.
+    choice
+        What the user named or does without.
+
+    Raises
+    ------
+    MissingCalibrationError
+        Where none serves and going on without was not allowed; says what there is and why it does not serve.
+    """
+    store = workspace.store()
+    mine = [one.uuid for one in built if isinstance(one, ProductRef)]
+    taken: dict[str, ProductRef | None] = {}
+    missing: list[CalibrationKind] = []
+    with step("choose", label, workspace):
+        for kind in kinds:
+            product, override = _chosen(store, kind, label, frames, mine, choice)
+            if product is None:
+                if override is None:
+                    raise _none_serves(store, kind, label, frames, mine)
+                missing.append(kind)
+            taken[kind] = _reference(product, kind) if product is not None else None
+    return Calibrations(
+        dark=taken.get("dark"),
+        bpm=taken.get("bpm"),
+        flat=taken.get("flat"),
+        missing=tuple(missing),
+        overridden=tuple(kind for kind in kinds if kind in choice.use),
+    )
+
+
+def _chosen(
+    store: Store, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID], choice: Choice
+) -> tuple[Product | None, Override | None]:
+    """The product, and what the user said; neither where no product serves and no word was given."""
+    facts = frames.middle.facts
+    match = store.match(facts, kind, prefer=mine)
+    product, override = match.product, None
+    if kind in choice.use:
+        product = _named(store, choice.use[kind])
+        override = Override(getpass.getuser(), f"--use {kind}={choice.use[kind]}")
+        _check_kind(product, kind)
+    elif product is None and kind in choice.allow_missing:
+        override = Override(getpass.getuser(), f"--allow-missing {kind}")
+    if product is not None or override is not None:
+        _note(store, frames, match, product, override)
+        told = product.name if product is not None else "none, as the user allowed"
+        logger.info("%s: %s is %s", label, _WORDS[kind], told)
+    return product, override
+
+
+def _note(
+    store: Store, frames: FrameSet, match: Match, product: Product | None, override: Override | None
+) -> None:
+    run = str(runtime.flow_run.id) if runtime.flow_run.id else None
+    store.record_decisions(
+        [Decision(frame.sha256, match, product, override, run) for frame in frames.frames]
+    )
+
+
+def _named(store: Store, name: str) -> Product:
+    path = Path(name).expanduser()
+    return adopt(store, path) if path.is_file() else store.get(name)
+
+
+def _check_kind(product: Product, kind: CalibrationKind) -> None:
+    if product.kind != kind:
+        raise MissingCalibrationError(
+            f"{product.name} is a {product.kind}, not a {_WORDS[kind]}.",
+            remedy=f"Name a {_WORDS[kind]} with --use {kind}=NAME (see `nirflow cal list --kind {kind}`).",
+        )
+
+
+def _reference(product: Product, kind: CalibrationKind) -> ProductRef:
+    return ProductRef(
+        id=str(product.id),
+        kind=kind,
+        name=product.name,
+        sha256=product.sha256,
+        recipe_key=product.recipe_key,
+        path=product.path,
+        reused=True,
+    )
+
+
+def _none_serves(
+    store: Store, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID]
+) -> MissingCalibrationError:
+    facts = frames.middle.facts
+    nearest = store.explain(facts, kind, prefer=mine).candidates[:3]
+    told = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
+    return MissingCalibrationError(
+        f"{label}: no {_WORDS[kind]} serves {facts.name} ({_asked(kind, frames)}). "
+        + (f"The store has {told}." if told else f"The store has no {_WORDS[kind]} at all."),
+        remedy=f"Reduce the night that has one, name one with --use {kind}=NAME_OR_PATH, "
+        f"or go on without by --allow-missing {kind}.",
+    )
+
+
+def _asked(kind: CalibrationKind, frames: FrameSet) -> str:
+    facts = frames.middle.facts
+    if kind == "dark":
+        return f"exposure {facts.exposure_time:g} s, {facts.read_pairs} read pairs, {facts.coadds} coadds"
+    return f"filter {facts.filter_id}" if kind == "flat" else f"detector {facts.detector}"

@@ -1,0 +1,69 @@
+"""Sources of one sky-subtracted frame: their mask, and a catalogue to align by."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+from pydantic import validate_call
+
+from imaging.detect import CATALOGUE, DetectParameters, detect
+from imaging.scratch import write_planes
+from tasks.references import ScratchRef
+from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
+from tasks.sky import SkyPass
+from tasks.step import step
+from tasks.workspace import Workspace
+
+VERSION = 1
+
+
+@task(
+    name="detect",
+    task_run_name="sources of {name} ({purpose})",
+    tags=["science"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def detect_sources(
+    sky: SkyPass, name: str, purpose: str, parameters: DetectParameters, workspace: Workspace
+) -> ScratchRef | State[ScratchRef | None] | None:
+    """Detect the sources of the frame ``name``; None where its sky was not subtracted.
+
+    ``purpose`` is ``mask`` after the first pass of the sky, ``catalogue`` after the second.
+    """
+    frame = sky.frame(name)
+    if frame is None:
+        return Completed(name="Left out", data=None)
+    key = scratch_key("detect", VERSION, [frame.key, frame.name, purpose], parameters)
+    with step("detect", f"{frame.frame.facts.root} ({purpose})", workspace) as current:
+        earlier = found(workspace, key, frame.frame)
+        if earlier is not None:
+            current.reused = True
+            return Completed(name="Reused", data=earlier)
+        planes = planes_of(frame)
+        catalogued = purpose == "catalogue"
+        seen = detect(
+            planes.rows("sci"), planes.rows("dq"), parameters, deblend=catalogued, catalogue=catalogued
+        )
+        metrics = {
+            "sources": len(seen.catalogue),
+            "seeing": float(seen.seeing) if np.isfinite(seen.seeing) else None,
+            "rms": float(seen.rms),
+            "level": float(seen.level),
+        }
+        folder = folder_for(workspace, key, frame.frame)
+        stored = {
+            "objmask": seen.object_mask,
+            "catalogue": np.frombuffer(seen.catalogue.tobytes(), np.uint8),
+        }
+        write_planes(folder, stored, meta(key, metrics))
+        return ScratchRef(frame=frame.frame, key=key, folder=folder, metrics=metrics)
+
+
+def catalogue_of(ref: ScratchRef) -> NDArray[np.void]:
+    """The catalogue that `detect_sources` left."""
+    return np.frombuffer(planes_of(ref).rows("catalogue").tobytes(), CATALOGUE)

@@ -1,0 +1,66 @@
+"""One science frame: prepared, dark subtracted, divided by the flat."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+from pydantic import validate_call
+
+from imaging.detrend import DetrendParameters, detrend
+from imaging.prepare import PrepareParameters
+from imaging.products import ProductFile
+from imaging.rawio import open_raw
+from imaging.scratch import write_planes
+from tasks.references import Calibrations, RawFrame, ScratchRef
+from tasks.scratching import folder_for, found, meta, scratch_key
+from tasks.step import step
+from tasks.workspace import Workspace
+
+VERSION = 1
+
+
+@task(
+    name="detrend",
+    task_run_name="detrend {frame.facts.root}",
+    tags=["science"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def detrend_frame(
+    frame: RawFrame,
+    calibrations: Calibrations,
+    prepare: PrepareParameters,
+    parameters: DetrendParameters,
+    workspace: Workspace,
+) -> ScratchRef | State[ScratchRef]:
+    """Detrend ``frame``, or find it detrended with the same calibrations and parameters."""
+    key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key()], prepare, parameters)
+    with step("detrend", frame.facts.root, workspace) as current:
+        earlier = found(workspace, key, frame)
+        if earlier is not None:
+            current.reused = True
+            return Completed(name="Reused", data=earlier)
+        with ExitStack() as stack:
+            raw = stack.enter_context(open_raw(workspace.readable(frame), name=frame.name, shape=None))
+            opened = {
+                product.kind: stack.enter_context(ProductFile(product.path)) for product in calibrations.present
+            }
+            result = detrend(
+                raw,
+                dark=opened.get("dark"),
+                flat=opened.get("flat"),
+                bpm=opened.get("bpm"),
+                parameters=parameters,
+                prepare=prepare,
+                threads=workspace.threads,
+            )
+        folder = folder_for(workspace, key, frame)
+        planes = {"sci": result.sci, "var": result.var, "dq": result.dq.astype(np.uint16, copy=False)}
+        metrics = result.metrics.model_dump(mode="json")
+        write_planes(folder, planes, meta(key, metrics))
+        return ScratchRef(frame=frame, key=key, folder=folder, metrics=metrics)

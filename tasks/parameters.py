@@ -1,0 +1,45 @@
+"""The parameters of all steps in one model: what ``--set``, the Prefect form and ``nirflow params`` show."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.align import AlignParameters
+from imaging.bpm import BpmParameters
+from imaging.dark import DarkParameters
+from imaging.detect import DetectParameters
+from imaging.detrend import DetrendParameters
+from imaging.flat import FlatParameters
+from imaging.groups import GroupParameters
+from imaging.parameters import StepParameters
+from imaging.prepare import PrepareParameters
+from imaging.rawio import CheckParameters
+from imaging.resample import ResampleParameters
+from imaging.sky import SkyParameters
+from imaging.stack import StackParameters
+
+
+class ReductionParameters(BaseModel):
+    """Parameters of a whole reduction, by step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: CheckParameters = Field(default=CheckParameters(), description="what makes a frame unusable")
+    groups: GroupParameters = Field(default=GroupParameters(), description="which frames belong together")
+    prepare: PrepareParameters = Field(default=PrepareParameters(), description="ADU to electrons")
+    dark: DarkParameters = Field(default=DarkParameters(), description="master dark")
+    bpm: BpmParameters = Field(default=BpmParameters(), description="bad pixel mask")
+    flat: FlatParameters = Field(default=FlatParameters(), description="master flat")
+    detrend: DetrendParameters = Field(default=DetrendParameters(), description="dark and flat applied")
+    sky: SkyParameters = Field(default=SkyParameters(), description="sky from the other dithers")
+    detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
+    align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
+    resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")
+    stack: StackParameters = Field(default=StackParameters(), description="frames into one image")
+
+
+#: The parameter model of each step, by the step's name.
+STEPS: dict[str, type[StepParameters]] = {
+    name: field.annotation  # type: ignore[misc]
+    for name, field in ReductionParameters.model_fields.items()
+}

@@ -1,0 +1,179 @@
+"""What tasks hand to each other: references, never pixels.
+
+A reference is a path, a checksum or key and the few facts that the next step, the report and the Prefect UI
+need. It is frozen and small.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.facts import FrameFacts
+
+ProductKind = Literal["dark", "bpm", "flat", "image"]
+CalibrationKind = Literal["dark", "bpm", "flat"]
+Metric = float | int | str | bool | None
+
+
+class Reference(BaseModel):
+    """Base of the references."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RawFrame(Reference):
+    """A raw frame that can be reduced."""
+
+    path: Path = Field(description="plain FITS file to read: the original or its unpacked copy")
+    source: Path = Field(description="the file as the user gave it")
+    sha256: str = Field(description="of the uncompressed bytes: the frame's identity")
+    facts: FrameFacts
+
+    @property
+    def name(self) -> str:
+        """File name without a compression suffix."""
+        return self.facts.name
+
+
+class LeftOut(Reference):
+    """A file, frame or group that takes no part, and why."""
+
+    name: str
+    reason: str
+    remedy: str = ""
+
+
+class Survey(Reference):
+    """The frames of a night: those that can be reduced and those that cannot."""
+
+    frames: tuple[RawFrame, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class FrameSet(Reference):
+    """Frames that are combined or reduced together."""
+
+    label: str = Field(description="what a night observer would call it: 'dark 120 s 2013-11-20'")
+    frames: tuple[RawFrame, ...]
+
+    @property
+    def first(self) -> RawFrame:
+        """The frame that the product is named after."""
+        return self.frames[0]
+
+    @property
+    def middle(self) -> RawFrame:
+        """The frame in the middle of the set in time."""
+        return sorted(self.frames, key=lambda f: f.facts.started)[len(self.frames) // 2]
+
+
+class FlatSet(Reference):
+    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and darks like them."""
+
+    label: str
+    filter: str
+    on: FrameSet | None
+    off: FrameSet | None
+    darks: FrameSet | None = None
+
+    @property
+    def thermal(self) -> bool:
+        """The calibration unit's heat is the lamp, and darks take the place of the lamp-offs."""
+        return self.on is None
+
+    @property
+    def first(self) -> FrameSet:
+        """The set that the flat is named after: the one with light."""
+        return self.light_and_none[0]
+
+    @property
+    def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
+        """The set with light, and what is subtracted from it if there is any."""
+        if self.on is not None:
+            return self.on, self.off
+        if self.off is None:
+            raise ValueError(f"{self.label} has neither lamp-ons nor lamp-offs")
+        return self.off, self.darks
+
+
+class BpmSet(Reference):
+    """The sets of one bad pixel mask."""
+
+    label: str
+    flat: FlatSet
+    short_darks: FrameSet
+
+
+class ScienceSet(Reference):
+    """One field in one band."""
+
+    label: str
+    frames: FrameSet
+    objects: tuple[str, ...]
+    skies: tuple[str, ...]
+    mode: str
+    notes: tuple[str, ...] = ()
+
+
+class ProductRef(Reference):
+    """A product in the store, and its copy in the output folder."""
+
+    id: str
+    kind: ProductKind
+    name: str
+    sha256: str
+    recipe_key: str
+    path: Path = Field(description="the store's own file")
+    output: Path | None = Field(default=None, description="the copy in the output folder")
+    preview: Path | None = None
+    label: str = ""
+    inputs: tuple[str, ...] = Field(default=(), description="names of the frames it was made from")
+    calibrations: tuple[str, ...] = Field(default=(), description="names of the products it was made with")
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = Field(default=(), description="members that could not be used")
+    reused: bool = False
+    seconds: float = 0.0
+
+    @property
+    def uuid(self) -> UUID:
+        """The id as the store has it."""
+        return UUID(self.id)
+
+
+class Calibrations(Reference):
+    """The calibrations chosen for a group of frames; None where going on without was allowed."""
+
+    dark: ProductRef | None = None
+    bpm: ProductRef | None = None
+    flat: ProductRef | None = None
+    missing: tuple[CalibrationKind, ...] = ()
+    overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
+
+    @property
+    def present(self) -> tuple[ProductRef, ...]:
+        """The calibrations there are."""
+        return tuple(p for p in (self.dark, self.bpm, self.flat) if p is not None)
+
+    def key(self) -> list[str]:
+        """What of the calibrations goes into the key of a step that uses them."""
+        return [f"{p.kind}:{p.recipe_key}" for p in self.present]
+
+
+class ScratchRef(Reference):
+    """Planes of one frame between two steps, in a folder that is named after the key of its recipe."""
+
+    frame: RawFrame
+    key: str
+    folder: Path
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    reused: bool = False
+
+    @property
+    def name(self) -> str:
+        """The frame's name."""
+        return self.frame.name

@@ -1,0 +1,170 @@
+"""Sky of a group of science frames, from the other dithers or from the sky frames."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+from pydantic import SkipValidation, validate_call
+
+from imaging.errors import GroupError
+from imaging.products import ProductFile
+from imaging.scratch import PlanesWriter
+from imaging.sky import LAYOUT, SkyInput, SkyParameters, choose_sky, subtract_sky
+from tasks.references import LeftOut, ProductRef, Reference, ScratchRef
+from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
+from tasks.step import step
+from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+#: A frame's planes, or the error that its task ended with.
+Outcome = Annotated[Any, SkipValidation]
+
+
+class SkyPass(Reference):
+    """The sky-subtracted frames of a group."""
+
+    frames: tuple[ScratchRef, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def frame(self, name: str) -> ScratchRef | None:
+        """The frame of that name, if it was subtracted."""
+        return next((f for f in self.frames if f.name == name), None)
+
+
+@task(
+    name="sky",
+    task_run_name="sky {number} of {label}",
+    tags=["science"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def subtract_group_sky(
+    label: str,
+    number: int,
+    detrended: list[Outcome],
+    objects: tuple[str, ...],
+    skies: tuple[str, ...],
+    flat: ProductRef | None,
+    parameters: SkyParameters,
+    workspace: Workspace,
+    masks: list[Outcome] | None = None,
+) -> SkyPass | State[SkyPass]:
+    """Subtract from each of ``objects`` the sky that its neighbours among ``skies`` show.
+
+    Parameters
+    ----------
+    label
+        Name of the group.
+    number
+        Pass 1 is without masks and subtracts every frame; pass 2 has the masks of the sources found in pass 1.
+    detrended
+        The detrended frames; an error in place of a frame leaves that frame out.
+    objects, skies
+        Names of the frames to be subtracted and of those that may serve as sky.
+    flat
+        The flat that was applied; its noise acts on the signal that is left.
+    masks
+        Object masks of the frames.
+    """
+    frames, left_out = sort_out(detrended)
+    masked = {ref.name: ref for ref in sort_out(masks or [])[0]}
+    choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
+    left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
+    chosen = [f for f in frames if f.name in choice.needed]
+    if not choice.skies:
+        told = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
+        raise GroupError(f"{label}: no frame's sky can be subtracted ({told}).")
+    inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
+    inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
+    key = scratch_key("sky", VERSION, inputs, parameters)
+    wanted = [f for f in chosen if f.name in choice.skies]
+    with step("sky", f"{number} of {label}", workspace) as current:
+        earlier = [found(workspace, key, f.frame) for f in wanted]
+        if all(earlier):
+            current.reused = True
+            done = SkyPass(frames=tuple(e for e in earlier if e), left_out=tuple(left_out))
+            return Completed(name="Reused", data=done)
+        made = _subtract(key, chosen, choice.skies, masked, flat, parameters, workspace)
+    return SkyPass(frames=tuple(made), left_out=tuple(left_out))
+
+
+def sort_out(outcomes: Sequence[Any]) -> tuple[list[ScratchRef], list[LeftOut]]:
+    """Frames apart from the errors of the tasks that should have given them."""
+    frames = [one for one in outcomes if isinstance(one, ScratchRef)]
+    return frames, [left_out_by(one) for one in outcomes if isinstance(one, BaseException)]
+
+
+def left_out_by(error: BaseException) -> LeftOut:
+    """The frame that an error names, and the reason."""
+    name = str(getattr(error, "name", "") or "a frame")
+    reason = str(getattr(error, "message", "") or error).removeprefix(f"{name}: ").removesuffix(".")
+    return LeftOut(name=name, reason=reason, remedy=str(getattr(error, "remedy", "")))
+
+
+def _subtract(
+    key: str,
+    frames: Sequence[ScratchRef],
+    skies: dict[str, tuple[str, ...]],
+    masks: dict[str, ScratchRef],
+    flat: ProductRef | None,
+    parameters: SkyParameters,
+    workspace: Workspace,
+) -> list[ScratchRef]:
+    inputs = [
+        SkyInput(
+            name=f.name,
+            planes=planes_of(f),
+            level=float(f.metrics["level"] or 0.0),
+            object_mask=planes_of(masks[f.name]) if f.name in masks else None,
+        )
+        for f in frames
+    ]
+    by_name = {f.name: f for f in frames}
+    with ExitStack() as stack:
+        writers: dict[str, PlanesWriter] = {}
+        for f in frames:
+            if f.name in skies:
+                shape = planes_of(f).shape("sci")
+                layout = {plane: (dtype, shape) for plane, dtype in LAYOUT.items()}
+                writers[f.name] = stack.enter_context(
+                    PlanesWriter(folder_for(workspace, key, f.frame), layout)
+                )
+        flat_file = stack.enter_context(ProductFile(flat.path)) if flat is not None else None
+        measured = subtract_sky(
+            inputs,
+            skies,
+            parameters,
+            writers=writers,
+            flat_variance=_relative_variance(flat_file) if flat_file is not None else None,
+            threads=workspace.threads,
+            memory=workspace.memory,
+        )
+        made = []
+        for metrics in measured:
+            values = metrics.model_dump(mode="json")
+            values["sky_frames"] = len(metrics.sky_frames)
+            folder = writers[metrics.name].commit(meta(key, values))
+            made.append(
+                ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
+            )
+    return made
+
+
+def _relative_variance(flat: ProductFile) -> Callable[[slice], NDArray[np.float32]]:
+    def rows(wanted: slice) -> NDArray[np.float32]:
+        response = flat.rows("SCI", wanted)
+        return np.asarray(flat.rows("VAR", wanted) / np.maximum(response * response, 1e-4), np.float32)
+
+    return rows

@@ -1,0 +1,101 @@
+"""Survey of a night: which files are frames that can be reduced, which are not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from astropy.io.fits import VerifyError
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import validate_call
+
+from calib_store.records import FrameRecord, KnownFile
+from imaging.errors import FrameError
+from imaging.facts import FrameFacts, facts_from_headers
+from imaging.files import CheckParameters
+from imaging.rawio import check_pixels, open_raw, read_headers
+from imaging.unpack import compression, unpack
+from tasks.references import LeftOut, RawFrame, Survey
+from tasks.step import step
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What a look at one file gave: a frame, or the reason why it is none."""
+
+    path: Path
+    frame: RawFrame | None = None
+    record: FrameRecord | None = None
+    left_out: LeftOut | None = None
+
+
+@task(name="survey", task_run_name="survey of {label}", cache_policy=NO_CACHE, persist_result=False)
+@validate_call
+def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspace: Workspace) -> Survey:
+    """Look at every file, note the frames in the store and sort out what cannot be reduced.
+
+    A file that the store has seen (same path, size and modification time) is not read whole again. The
+    bytes of any other file are hashed and its pixels looked at once. What makes one file unusable never
+    stops the others.
+    """
+    with step("survey", label, workspace) as current:
+        known = workspace.store().known_files(paths)
+
+        def look(path: Path) -> _Looked:
+            return _look(path, known.get(path), check, workspace)
+
+        with ThreadPoolExecutor(workspace.threads, thread_name_prefix="survey") as pool:
+            looked = list(pool.map(look, paths))
+        records = [one.record for one in looked if one.record is not None]
+        said = workspace.store().ingest(records)
+        current.reused = said.new == 0
+        return _sorted_out(looked)
+
+
+def _look(path: Path, known: KnownFile | None, check: CheckParameters, workspace: Workspace) -> _Looked:
+    facts: FrameFacts | None = None
+    record: FrameRecord | None = None
+    try:
+        stat = path.stat()
+        same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+        primary, extension = read_headers(path)
+        facts = facts_from_headers(primary, extension, name=path.name)
+        if known is not None and same:
+            sha256 = known.sha256
+            plain = workspace.unpacked / f"{sha256}.fits" if compression(path) else path
+        else:
+            plain, sha256 = unpack(path, workspace.unpacked)
+            with open_raw(plain, name=path.name, shape=check.shape, sha256=sha256) as raw:
+                check_pixels(raw, saturated_fraction=check.saturated_fraction)
+        unfit = facts.unfit()
+        header = {} if same else dict(primary)
+        record = FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header)
+        if unfit:
+            return _Looked(path, record=record, left_out=LeftOut(name=path.name, reason=unfit))
+        return _Looked(path, RawFrame(path=plain, source=path, sha256=sha256, facts=facts), record)
+    except OSError as error:
+        return _Looked(path, left_out=LeftOut(name=path.name, reason=error.strerror or str(error)))
+    except VerifyError as error:
+        # astropy parses a card when it is asked for, so a garbled one shows only here.
+        return _Looked(path, left_out=LeftOut(name=path.name, reason=f"a header card cannot be read: {error}"))
+    except FrameError as error:
+        reason = error.message.removeprefix(f"{error.name}: ").removesuffix(".")
+        return _Looked(path, left_out=LeftOut(name=path.name, reason=reason, remedy=error.remedy))
+
+
+def _sorted_out(looked: Sequence[_Looked]) -> Survey:
+    frames: dict[str, RawFrame] = {}
+    left_out = [one.left_out for one in looked if one.left_out is not None]
+    for one in looked:
+        if one.frame is None:
+            continue
+        twin = frames.setdefault(one.frame.sha256, one.frame)
+        if twin is not one.frame:
+            reason = f"the same frame as {twin.source.name}, which is used"
+            left_out.append(LeftOut(name=one.path.name, reason=reason))
+    ordered = sorted(frames.values(), key=lambda f: (f.facts.started, f.name, f.sha256))
+    return Survey(frames=tuple(ordered), left_out=tuple(left_out))

@@ -1,0 +1,100 @@
+"""Where a run works and how much of the machine it takes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.bands import DEFAULT_MEMORY, thread_count
+from imaging.rawio import unpack
+from tasks.references import RawFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from calib_store.store import Store
+
+#: Scratch that a data folder keeps so that a changed parameter redoes only the steps after it, bytes.
+DEFAULT_SCRATCH_LIMIT = 20 * 1024**3
+
+
+class Workspace(BaseModel):
+    """Folders and limits of a run. It goes with every task, so it holds no connection and no secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(description="the store's folder: objects, scratch, embedded database")
+    out: Path = Field(description="folder for the products")
+    threads: int = Field(default_factory=thread_count, ge=1, description="threads that compute at a time")
+    memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
+    scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
+    overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
+    previews: bool = Field(default=True, description="write a PNG beside each product")
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the planes between steps."""
+        return self.data_dir / "scratch"
+
+    @property
+    def unpacked(self) -> Path:
+        """Folder of unpacked raw frames."""
+        return self.data_dir / "unpacked"
+
+    @property
+    def staging(self) -> Path:
+        """Folder on the file system of the objects where products are written before they are added."""
+        return self.data_dir / "staging"
+
+    def store(self) -> Store:
+        """The calibration store; one connection pool for the whole process."""
+        return _open_store(self.data_dir)
+
+    def readable(self, frame: RawFrame) -> Path:
+        """The frame as a plain file that bands of rows can be read from; unpacks it again if need be."""
+        if not frame.path.is_file() and frame.path != frame.source:
+            return unpack(frame.source, self.unpacked)[0]
+        return frame.path
+
+
+_store_lock = threading.Lock()
+
+
+def _open_store(data_dir: Path) -> Store:
+    with _store_lock:
+        return _cached_store(data_dir)
+
+
+@lru_cache(maxsize=4)
+def _cached_store(data_dir: Path) -> Store:
+    from calib_store.settings import StoreSettings
+    from calib_store.store import Store
+
+    return Store.open(StoreSettings(data_dir=data_dir))
+
+
+def close_stores() -> None:
+    """Close the stores that this process opened."""
+    with _store_lock:
+        _cached_store.cache_clear()
+
+
+_slots: dict[int, threading.BoundedSemaphore] = {}
+_slots_lock = threading.Lock()
+
+
+@contextmanager
+def compute_slot(workspace: Workspace) -> Iterator[None]:
+    """Wait for one of the run's ``threads`` places.
+
+    The orchestrator starts every task whose inputs are there; this keeps cores and memory within bounds.
+    """
+    with _slots_lock:
+        slot = _slots.setdefault(workspace.threads, threading.BoundedSemaphore(workspace.threads))
+    with slot:
+        yield

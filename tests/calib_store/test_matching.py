@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from calib_store.database import Database
+from calib_store.matching import judge, rank
+from calib_store.objects import ObjectStore
+from calib_store.rules import RULES_VERSION, configuration
+from calib_store.store import Store
+from imaging.errors import StoreError
+
+DAY = timedelta(days=1)
+
+
+def _certify(store, product, start=None, end=None):
+    return store.set_status(product, "certified", author="me", reason="", validity=(start, end))
+
+
+def test_nothing_serves_in_an_empty_store(store, facts) -> None:
+    match = store.match(facts(), "dark")
+    assert (match.product, match.candidates, match.rules_version) == (None, (), RULES_VERSION)
+    with pytest.raises(StoreError, match="no product kind"):
+        store.match(facts(), "bias")
+    with pytest.raises(StoreError, match="no product kind"):
+        store.explain(facts(), "bias")
+    assert store.match(facts(), "image").product is None
+
+
+def test_nearest_then_earlier_then_newest(store, add, facts) -> None:
+    late, early, far = add(hours=3), add(hours=-3), add(hours=-4)
+    newest = add(hours=-3)
+    found = store.match(facts(), "dark")
+    assert [c.product for c in found.candidates] == [newest, early, late, far]
+    assert [c.reason for c in found.candidates] == [
+        "taken: 3.0 hours before",
+        "as near in time but made earlier",
+        "as near in time but later",
+        "4.0 hours before; the one taken 3.0 hours before",
+    ]
+
+
+def test_certified_before_own_night_before_nearest(store, add, facts, epoch) -> None:
+    near, own, certified = add(hours=1), add(hours=20), add(hours=200)
+    assert store.match(facts(), "dark").product == near
+    preferred = store.match(facts(), "dark", prefer=[own.id])
+    assert preferred.product == own
+    assert preferred.candidates[1].reason == "not of this night's own frames; one of them was taken"
+    certified = _certify(store, certified, epoch - DAY, epoch + DAY)
+    found = store.match(facts(), "dark", prefer=[own.id])
+    assert found.product == certified
+    assert found.candidates[1].reason == "a candidate; a certified one was taken"
+    # Outside its validity a certified product does not serve, however near it is.
+    later = facts(started=certified.middle)
+    assert store.match(later, "dark").product != certified
+
+
+def test_rejected_and_superseded_do_not_serve(store, add, facts) -> None:
+    one, two = add(), add()
+    store.set_status(one, "rejected", author="me", reason="glow")
+    store.set_status(two, "superseded", author="me", reason="newer")
+    assert store.match(facts(), "dark").product is None
+    reasons = {c.product.id: c.reason for c in store.explain(facts(), "dark").candidates}
+    assert reasons == {one.id: "status rejected", two.id: "status superseded"}
+
+
+def test_window_of_ninety_days_either_side(store, add, facts) -> None:
+    inside, outside = add("flat", hours=90 * 24), add("flat", hours=90 * 24 + 0.01)
+    found = store.explain(facts(), "flat")
+    assert found.product == inside
+    assert found.candidates[1].product == outside
+    assert found.candidates[1].reason == "90.0 days after the frame, at most 90"
+
+
+def test_masks_static_from_their_date_made_ones_either_side(store, add, facts) -> None:
+    static = add("bpm", hours=-24 * 400, static=True)
+    future = add("bpm", hours=24 * 10, static=True)
+    assert store.match(facts(), "bpm").product == static
+    made = add("bpm", hours=24 * 80)
+    assert store.match(facts(), "bpm").product == made
+    assert store.match(facts(started=facts().started + 30 * 365 * DAY), "bpm").product == future
+    reasons = {c.product.id: c.reason for c in store.explain(facts(), "bpm").candidates}
+    assert reasons[future.id].startswith("serves frames from 2013-12-01")
+    # Two rules, two configurations: certifying one says nothing of the other.
+    _certify(store, static)
+    assert _certify(store, made).status == "certified"
+
+
+def test_explain_tells_both_values_of_the_first_difference(store, add, facts) -> None:
+    good, wrong = add(), add(facts=facts(exposure_time=60.0, read_pairs=4))
+    found = store.explain(facts(), "dark")
+    assert found.product == good
+    assert [(c.product, c.serves, c.taken) for c in found.candidates] == [
+        (good, True, True),
+        (wrong, False, False),
+    ]
+    assert found.candidates[1].reason == "exposure 60 s, frame 120 s"
+
+
+def test_as_of_repeats_the_choice_of_the_time(store, add, facts) -> None:
+    def now():
+        time.sleep(0.002)
+        with store.database.begin() as connection:
+            return connection.scalar(text("SELECT clock_timestamp()"))
+
+    before = now()
+    far = add(hours=10)
+    first = now()
+    near = add(hours=1)
+    second = now()
+    _certify(store, far)
+    third = now()
+    store.set_status(far, "rejected", author="me", reason="glow")
+    chosen = [store.match(facts(), "dark", as_of=t).product for t in (before, first, second, third)]
+    assert [p and p.id for p in chosen] == [None, far.id, near.id, far.id]
+    assert store.match(facts(), "dark").product == near
+    assert store.match(facts(), "dark", as_of=third).as_of == third
+
+
+@pytest.fixture(scope="module")
+def population(postgres_address, tmp_path_factory, facts):
+    """A database with 300 products written straight into the tables, in tight ties; read only."""
+    url = postgres_address.url("population").render_as_string(hide_password=False)
+    with postgres_address.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE population TEMPLATE nirflow_template")
+    database = Database(url)
+    digests = []
+    with database.begin() as connection:
+        for exposure in (60.0, 120.0):
+            chosen = configuration("dark", facts(exposure_time=exposure))
+            digests.append(chosen.digest)
+            connection.execute(
+                text(
+                    "INSERT INTO configurations (digest, rule, kind, keys)"
+                    " VALUES (:d, 'dark', 'dark', CAST(:k AS jsonb))"
+                ),
+                {"d": chosen.digest, "k": json.dumps(dict(chosen.keys))},
+            )
+        # Times on a coarse grid of days, so that distances, sides and dates of making tie often.
+        connection.execute(
+            text("""
+                INSERT INTO products (id, recipe_key, kind, name, sha256, size, configuration_id, status,
+                    validity, span_start, span_end, middle, facts, metrics, parameters, algorithm_version,
+                    software_version, made_at, damaged)
+                SELECT md5(n::text)::uuid, encode(sha256(n::text::bytea), 'hex'), 'dark', 'n' || n,
+                    encode(sha256(n::text::bytea), 'hex'), 1,
+                    CASE WHEN n <= 4 THEN 1 + n % 2 ELSE 1 + (n * 7) % 2 END,
+                    CASE WHEN n <= 4 THEN 'certified' WHEN n % 11 = 0 THEN 'rejected' ELSE 'candidate' END,
+                    CASE WHEN n <= 4 THEN tstzrange(:epoch + (n - 3) * interval '20 days',
+                        :epoch + (n - 1) * interval '20 days' ) END,
+                    m, m, m, '{}', '{}', '{}', '1', '1',
+                    timestamptz '2020-01-01' + (n % 5) * interval '1 day', n % 13 = 0
+                FROM (SELECT n, :epoch + ((n * 37) % 241 - 120) * interval '1 day' AS m
+                      FROM generate_series(1, 300) n) numbered
+            """),
+            {"epoch": facts().middle},
+        )
+    store = Store(database, ObjectStore(tmp_path_factory.mktemp("population")))
+    store._whole = lambda product: True  # type: ignore[method-assign]  # there are no files here
+    yield store
+    store.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts, data) -> None:
+    day = data.draw(st.integers(-220, 220))
+    half = data.draw(st.sampled_from([0, 0, 12]))
+    exposure = data.draw(st.sampled_from([60.0, 120.0, 30.0]))
+    everything = population.products("dark")
+    prefer = data.draw(st.lists(st.sampled_from([p.id for p in everything]), max_size=4))
+    shift = timedelta(seconds=(120.0 - exposure) / 2)  # keep the middle on the grid
+    frame = facts(exposure_time=exposure, started=facts().started + day * DAY + timedelta(hours=half) + shift)
+
+    expected = sorted(
+        (p for p in everything if judge(p, frame) is None), key=lambda p: rank(p, frame, prefer)
+    )
+    match = population.match(frame, "dark", prefer=prefer)
+    assert [c.product.id for c in match.candidates] == [p.id for p in expected[:16]]
+    assert (match.product.id if match.product else None) == (expected[0].id if expected else None)
+    ranks = [rank(p, frame, prefer) for p in everything]
+    assert len(set(ranks)) == len(ranks)
+    assert population.match(frame, "dark", prefer=list(reversed(prefer))).product == match.product
+
+    explained = population.explain(frame, "dark", prefer=prefer)
+    told = {c.product.id: c for c in explained.candidates}
+    assert len(told) == len(explained.candidates)
+    assert explained.product == match.product
+    for product in everything:
+        if product.id in told:
+            assert told[product.id].serves == (judge(product, frame) is None)
+            assert told[product.id].reason

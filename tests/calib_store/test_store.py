@@ -1,0 +1,465 @@
+from __future__ import annotations
+
+import math
+import os
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, SecretStr
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from calib_store.models import (
+    configurations,
+    decisions,
+    frame_headers,
+    frames,
+    metadata,
+    products,
+    status_history,
+)
+from calib_store.products import product_id
+from calib_store.records import InputRef, KnownFile, Override
+from calib_store.settings import StoreSettings
+from calib_store.store import Store, recipe_key
+from imaging.errors import StoreError
+
+HOSTILE = "'; DROP TABLE products; --"
+
+
+def _count(store: Store, table) -> int:
+    with store.database.begin() as connection:
+        return connection.scalar(select(func.count()).select_from(table))
+
+
+def _damage(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("rb+") as file:
+        first = file.read(1)[0]
+        file.seek(0)
+        file.write(bytes([first ^ 1]))
+
+
+# Settings and opening
+
+
+def test_settings_are_read_when_constructed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert StoreSettings().data_dir == tmp_path / "nirflow"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert StoreSettings().data_dir == Path.home() / ".local/share/nirflow"
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "here"))
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", "postgresql://me:hush@host/db")
+    settings = StoreSettings()
+    assert settings.objects_dir == tmp_path / "here" / "objects"
+    assert settings.scratch_dir == tmp_path / "here" / "scratch"
+    assert "hush" not in repr(settings)
+
+
+def test_open_starts_the_embedded_server_and_migrates(postgres_data_dir: Path, facts) -> None:
+    with Store.open(StoreSettings(data_dir=postgres_data_dir)) as opened:
+        assert opened.match(facts(), "dark").product is None
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://me:hush@/nirflow?host=/nowhere", "does not answer"),
+        ("postgresql+asyncpg://me:hush@127.0.0.1:1/nirflow", "does not answer"),
+        ("postgresql://me:hush@host:port/db", "not a database address"),
+        ("hush", "not a database address"),
+        ("mysql://me:hush@host/db", "needs PostgreSQL"),
+    ],
+)
+def test_database_that_is_down_is_told_without_the_password(tmp_path: Path, url: str, told: str) -> None:
+    with pytest.raises(StoreError, match=told) as caught:
+        Store.open(StoreSettings(data_dir=tmp_path, database_url=SecretStr(url)))
+    error: BaseException | None = caught.value
+    assert "NIRFLOW_DATABASE_URL" in str(error)
+    while error is not None:
+        assert "hush" not in str(error) + repr(error)
+        error = error.__cause__
+
+
+def test_database_that_goes_away_and_comes_back(store: Store, postgres_address, facts) -> None:
+    assert store.match(facts(), "dark").product is None
+    with postgres_address.connect("postgres") as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            (store.database.url.database,),
+        )
+    assert store.match(facts(), "dark").product is None
+
+
+def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store, postgres_address) -> None:
+    insertion = text("INSERT INTO configurations (digest, rule, kind, keys) VALUES ('d', 'r', 'k', '{}')")
+
+    def lose() -> None:
+        with store.database.begin() as connection:
+            connection.execute(insertion)
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with postgres_address.connect("postgres") as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreError, match="does not answer"):
+        lose()
+    assert _count(store, configurations) == 0
+
+
+# Frames
+
+
+def test_ingest_is_idempotent_and_remembers_files(store: Store, record) -> None:
+    night = [record(f"S{i}.fits") for i in range(40)]
+    assert store.known_files([r.path for r in night]) == {}
+    first, second = store.ingest(night), store.ingest(night)
+    assert (first.new, first.known, second.new, second.known) == (40, 0, 0, 40)
+    assert first.messages() == second.messages() == ()
+    assert store.known_files([r.path for r in night] + [Path("/other.fits")]) == {
+        r.path: KnownFile(10, 1, r.sha256) for r in night
+    }
+    assert store.facts_of([night[3].sha256, "0" * 64]) == {night[3].sha256: night[3].facts}
+    assert _count(store, frames) == _count(store, frame_headers) == 40
+
+
+def test_the_same_bytes_under_two_names_are_one_frame(store: Store, record) -> None:
+    one, two = record("S1.fits", "same"), record("copy of S1.fits", "same")
+    report = store.ingest([one, two])
+    assert report.new == 1
+    assert report.duplicates == ((one.sha256, (one.path, two.path)),)
+    assert "used once" in report.messages()[0]
+    assert set(store.known_files([one.path, two.path])) == {one.path, two.path}
+
+
+def test_the_same_name_with_other_bytes_is_another_frame(store: Store, record, tmp_path: Path) -> None:
+    old = record("S1.fits", "old")
+    new = record("S1.fits", "new", path=tmp_path / "elsewhere" / "S1.fits.bz2")
+    assert store.ingest([old]).renamed_content == ()
+    report = store.ingest([new])
+    assert report.new == 1
+    assert report.renamed_content == (("S1.fits", (old.sha256, new.sha256)),)
+    assert "2 different files" in report.messages()[0]
+
+
+def test_a_file_whose_content_changes_points_to_the_new_frame(store: Store, record) -> None:
+    store.ingest([record("S1.fits", "old")])
+    changed = record("S1.fits", "new", size=11, mtime_ns=2)
+    store.ingest([changed])
+    assert store.known_files([changed.path]) == {changed.path: KnownFile(11, 2, changed.sha256)}
+
+
+def test_quarantine_is_kept_and_can_be_lifted(store: Store, record, facts) -> None:
+    bad = record("S1.fits", facts=None, quarantine="S1.fits: cut short")
+    store.ingest([bad])
+    assert store.facts_of([bad.sha256]) == {}
+    store.ingest([record("S1.fits")])
+    assert store.facts_of([bad.sha256]) == {bad.sha256: facts(name="S1.fits")}
+    with pytest.raises(StoreError, match="neither facts nor a reason"):
+        store.ingest([record("S2.fits", facts=None)])
+
+
+def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path: Path) -> None:
+    header = {
+        "NAN": math.nan, "INF": -math.inf, "NUL": "a\0b", "NONE": None, "FLAG": True, "LONG": 2**70,
+        "SMALL": np.float32(1.5), "KEY\0": [1, {"x": math.nan}], "QUOTE": HOSTILE, "HALF": "\ud800",
+    }  # fmt: skip
+    strange = Path(
+        os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + HOSTILE.encode().replace(b"/", b"") + b".fits")
+    )
+    raw = record("S1.fits", path=strange, header=header)
+    store.ingest([raw])
+    with store.database.begin() as connection:
+        kept = connection.scalar(select(frame_headers.c.header))
+    assert (kept["NAN"], kept["INF"], kept["FLAG"], kept["LONG"]) == ("nan", "-inf", True, 2**70)
+    assert (kept["SMALL"], kept["QUOTE"]) == (1.5, HOSTILE)
+    assert set(store.known_files([strange])) == {strange}
+
+
+# Promise 8: nothing of a header or a user becomes SQL or a path
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "../../etc/passwd", "/etc/passwd", ".hidden", "", "a/b.fits", "a\0.fits", "x" * 300]
+)
+def test_product_names_are_plain_file_names(store: Store, add, name: str) -> None:
+    with pytest.raises(StoreError, match="not a plain file name"):
+        add("dark", name=name)
+    assert _count(store, products) == 0
+    assert not store.objects.root.exists()
+
+
+def test_hostile_values_are_values(store: Store, add, facts, record) -> None:
+    hostile = facts(filter_id=HOSTILE, target=HOSTILE, lyot=HOSTILE, program="%(x)s :y {z}")
+    product = add(
+        "flat", facts=hostile, parameters={HOSTILE: HOSTILE}, metrics={HOSTILE: HOSTILE},
+        algorithm_version=HOSTILE, flow_run_id=HOSTILE, author=HOSTILE,
+    )  # fmt: skip
+    assert store.match(hostile, "flat").product == product
+    assert store.match(facts(), "flat").product is None
+    frame = record("S9.fits")
+    store.ingest([frame])
+    store.record_decision(
+        frame.sha256, store.match(hostile, "flat"), product=product, override=Override(HOSTILE, HOSTILE)
+    )
+    for name in (HOSTILE, "%", "_", "\\", "0" * 5, "ab%"):
+        with pytest.raises(StoreError, match="has no product"):
+            store.get(name)
+    assert _count(store, products) == _count(store, decisions) == 1
+
+
+# Products
+
+
+def test_recipe_key_is_canonical() -> None:
+    class Parameters(BaseModel):
+        low: float = 3.0
+        operation: str = "mean"
+
+    key = recipe_key("dark", ["a", "b"], Parameters(), "1")
+    assert key == recipe_key("dark", ["a", "b"], {"operation": "mean", "low": 3.0}, "1")
+    others = [
+        recipe_key("flat", ["a", "b"], Parameters(), "1"),
+        recipe_key("dark", ["b", "a"], Parameters(), "1"),
+        recipe_key("dark", ["ab"], Parameters(), "1"),
+        recipe_key("dark", ["a", "b"], Parameters(low=2.5), "1"),
+        recipe_key("dark", ["a", "b"], Parameters(), "2"),
+    ]
+    assert len({key, *others}) == 6
+    for value in (math.nan, object()):
+        with pytest.raises(StoreError, match="cannot be told as JSON"):
+            recipe_key("dark", [], {"low": value}, "1")
+
+
+def test_a_product_comes_back_as_it_was_added(store: Store, add, facts, epoch) -> None:
+    product = add("dark", hours=2, preview="S0_dark.png", flow_run_id="run")
+    assert store.find(product.recipe_key) == product
+    assert store.products("dark") == (product,)
+    assert store.products("flat") == store.products(status="certified") == ()
+    assert product.middle == facts().middle + timedelta(hours=2)
+    assert product.span == (product.middle - timedelta(minutes=10), product.middle + timedelta(minutes=10))
+    assert (product.status, product.validity, product.rule) == ("candidate", None, "dark")
+    assert product.keys["exposure_time"] == 120.0
+    assert (product.metrics, product.parameters) == ({"level": 1.5}, {"low": 3.0})
+    assert (product.preview, product.flow_run_id) == ("S0_dark.png", "run")
+    assert product.software_version.startswith("nirflow ")
+    assert store.file_of(product).read_bytes() == b"product 0" * 1000
+    for name in (
+        product.id,
+        str(product.id),
+        product.name,
+        product.sha256[:8],
+        product.short_key,
+        str(product.id)[:8],
+    ):
+        assert store.get(name) == product
+
+
+def test_adding_again_gives_the_first_and_changes_nothing(store: Store, add) -> None:
+    key = recipe_key("dark", [], {}, "1")
+    first = add("dark", recipe_key=key)
+    again = add("dark", recipe_key=key, name="other.fits", metrics={"level": 99})
+    assert again == first
+    assert _count(store, products) == _count(store, status_history) == 1
+
+
+def test_the_same_recipe_has_the_same_id_in_every_store(add) -> None:
+    key = recipe_key("dark", [], {}, "1")
+    assert add("dark", recipe_key=key).id == product_id(key)
+
+
+def test_two_products_of_one_name_are_told_apart(store: Store, add) -> None:
+    one, two = add("dark", name="S1_dark.fits"), add("dark", name="S1_dark.fits")
+    with pytest.raises(StoreError, match="any of 2 products") as caught:
+        store.get("S1_dark.fits")
+    assert str(one.id) in str(caught.value)
+    assert str(two.id) in str(caught.value)
+    with pytest.raises(StoreError, match=r"has no product 'S2_dark\.fits'"):
+        store.get("S2_dark.fits")
+
+
+@pytest.mark.parametrize("source", ["f" * 64, uuid4()])
+def test_unknown_input_leaves_no_row(store: Store, add, source) -> None:
+    with pytest.raises(StoreError, match="an input that the store does not know"):
+        add("dark", inputs=[InputRef("dark", source)])
+    assert _count(store, products) == _count(store, status_history) == 0
+
+
+def test_spans_that_make_no_sense(add, epoch) -> None:
+    for span in ((epoch, epoch - timedelta(seconds=1)), (epoch.replace(tzinfo=None), epoch)):
+        with pytest.raises(StoreError, match="time span"):
+            add("dark", span=span)
+    with pytest.raises(StoreError, match="not a recipe key"):
+        add("dark", recipe_key="abc")
+    with pytest.raises(StoreError, match="no product kind"):
+        add("bias")
+
+
+def test_lineage_reaches_every_raw_frame(store: Store, add, record) -> None:
+    darks = [record(f"D{i}.fits") for i in range(3)]
+    flats = [record(f"F{i}.fits") for i in range(2)]
+    science = [record(f"S{i}.fits") for i in range(2)]
+    store.ingest([*darks, *flats, *science])
+    bpm = add("bpm", inputs=[InputRef("short dark", r.sha256) for r in darks])
+    flat = add("flat", inputs=[*[InputRef("lamp on", r.sha256) for r in flats], InputRef("bpm", bpm.id)])
+    inputs = [
+        *[InputRef("science", r.sha256) for r in science],
+        InputRef("flat", flat.id),
+        InputRef("bpm", bpm.id),
+    ]
+    image = add("image", inputs=inputs)
+    assert store.inputs_of(image) == tuple(inputs)
+    lineage = store.lineage(image)
+    assert set(lineage.frames) == {r.sha256 for r in (*darks, *flats, *science)}
+    assert lineage.frames[:2] == tuple(r.sha256 for r in science)
+    assert set(lineage.products) == {flat.id, bpm.id}
+    assert {e.name for e in lineage.edges if e.depth == 1} == {"S0.fits", "S1.fits", flat.name, bpm.name}
+
+
+def test_export_copies_into_a_folder_or_to_a_path(store: Store, add, tmp_path: Path) -> None:
+    product = add("dark")
+    out = tmp_path / "out"
+    out.mkdir()
+    assert store.export_file(product, out) == out / product.name
+    assert store.export_file(product, out / "mine.fits").read_bytes() == product.path.read_bytes()
+    # What a user does with a copy does not reach the store.
+    (out / product.name).write_bytes(b"changed")
+    assert store.find(product.recipe_key) == product
+
+
+# Promise 1: what can be found is whole
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("harm", ["bit", "gone"])
+def test_damaged_product_is_not_found_and_is_made_again(
+    store: Store, store_settings, add, facts, harm: str, fresh: bool
+) -> None:
+    key = recipe_key("dark", [], {}, "1")
+    near, next_best = add("dark", recipe_key=key), add("dark", hours=5)
+    assert store.match(facts(), "dark").product == near
+    if harm == "bit":
+        _damage(near.path)
+    else:
+        near.path.unlink()
+    reader = Store.open(store_settings) if fresh else store
+    match = reader.match(facts(), "dark")
+    assert match.product == next_best
+    assert "missing or damaged" in match.candidates[0].reason
+    assert reader.find(key) is None
+    with pytest.raises(StoreError, match="missing or damaged"):
+        reader.file_of(near)
+    assert reader.get(near.id).damaged
+    explained = {c.product.id: c.reason for c in reader.explain(facts(), "dark").candidates}
+    assert explained[near.id] == "its file is missing or damaged"
+    again = add("dark", recipe_key=key, content=b"made anew")
+    assert again.id == near.id
+    assert again.path.read_bytes() == b"made anew"
+    assert reader.match(facts(), "dark").product == again
+    if fresh:
+        reader.close()
+
+
+# Promise 2: certified validity never overlaps
+
+
+def test_overlapping_certification_is_refused_in_words(store: Store, add, facts, epoch) -> None:
+    day = timedelta(days=1)
+    one, two = add("dark"), add("dark", hours=1)
+    other = add("dark", facts=facts(exposure_time=60.0))
+    flat = add("flat")
+
+    def certify(product, start, end):
+        return store.set_status(product, "certified", author="me", reason="looks good", validity=(start, end))
+
+    assert certify(one, epoch - day, epoch + day).validity == (epoch - day, epoch + day)
+    for start, end in (
+        (epoch, epoch + 2 * day),
+        (None, None),
+        (epoch + day - timedelta(microseconds=1), None),
+    ):
+        with pytest.raises(StoreError, match="another dark of the same configuration is"):
+            certify(two, start, end)
+    assert store.get(two.id).status == "candidate"
+    # A range that begins where the other ends is next to it; other configurations and kinds are free.
+    assert certify(two, epoch + day, None).status == "certified"
+    certify(other, None, None)
+    certify(flat, None, None)
+    for start, end in ((epoch, epoch), (epoch + day, epoch)):
+        with pytest.raises(StoreError, match="no time at all"):
+            certify(other, start, end)
+    superseded = store.set_status(one, "superseded", author="me", reason="newer")
+    assert (superseded.status, superseded.validity) == ("superseded", None)
+
+
+def test_empty_and_missing_validity_are_refused(store: Store, add, epoch) -> None:
+    product, image = add("dark"), add("image")
+    for status, validity in (("certified", None), ("candidate", (None, None)), ("rejected", (epoch, None))):
+        with pytest.raises(StoreError, match="forbids it"):
+            store.set_status(product, status, author="me", reason="", validity=validity)
+    with pytest.raises(StoreError, match="forbids it"):
+        store.set_status(image, "certified", author="me", reason="", validity=(None, None))
+    assert _count(store, status_history) == 2
+
+
+def test_the_database_itself_refuses(store: Store, add) -> None:
+    one, two = add("dark"), add("dark", hours=1)
+    certify = text(
+        "UPDATE products SET status = 'certified', validity = CAST(:range AS tstzrange) WHERE id = :id"
+    )
+    with store.database.begin() as connection:
+        connection.execute(certify, {"range": "[2013-01-01,2014-01-01)", "id": one.id})
+    for span in ("[2013-12-31,2015-01-01)", "empty", "[2013-06-01,2013-06-01)", "(,)", None):
+        with pytest.raises(IntegrityError), store.database.begin() as connection:
+            connection.execute(certify, {"range": span, "id": two.id})
+    with pytest.raises(IntegrityError), store.database.begin() as connection:
+        connection.execute(text("UPDATE products SET configuration_id = NULL WHERE id = :id"), {"id": one.id})
+
+
+def test_every_status_is_logged(store: Store, add, epoch) -> None:
+    product = add("dark", author="pipeline")
+    store.set_status(product, "certified", author="Ana", reason="good", validity=(None, epoch))
+    store.set_status(product, "rejected", author="Bo", reason="glow")
+    with store.database.begin() as connection:
+        rows = connection.execute(select(status_history).order_by(status_history.c.id)).all()
+    assert [(r.status, r.author, r.reason) for r in rows] == [
+        ("candidate", "pipeline", "made"),
+        ("certified", "Ana", "good"),
+        ("rejected", "Bo", "glow"),
+    ]
+    assert rows[0].changed_at <= rows[1].changed_at <= rows[2].changed_at
+
+
+# Decisions
+
+
+def test_decisions_record_choice_and_candidates(store: Store, add, facts, record) -> None:
+    frame = record("S9.fits")
+    store.ingest([frame])
+    near, far = add("dark"), add("dark", hours=30)
+    match = store.match(facts(), "dark")
+    store.record_decision(frame.sha256, match, flow_run_id="run")
+    store.record_decision(frame.sha256, match, product=far, override=Override("Ana", "glow in the other"))
+    store.record_decision(frame.sha256, store.match(facts(), "flat"))
+    with store.database.begin() as connection:
+        rows = connection.execute(select(decisions).order_by(decisions.c.id)).all()
+    assert [row.product_id for row in rows] == [near.id, far.id, None]
+    assert [(row.override_author, row.override_reason) for row in rows[:2]] == [
+        (None, None),
+        ("Ana", "glow in the other"),
+    ]
+    taken, other = rows[0].candidates
+    assert (taken["product"], taken["taken"], other["taken"]) == (str(near.id), True, False)
+    assert other["reason"].startswith("30.0 hours after; the one taken 0.0 hours")
+    assert rows[0].rules_version == match.rules_version
+    assert rows[0].flow_run_id == "run"
+
+
+def test_all_tables_are_known() -> None:
+    assert set(metadata.tables) == {
+        "frames", "frame_headers", "frame_files", "configurations", "products", "inputs", "status_history",
+        "decisions",
+    }  # fmt: skip

@@ -1,0 +1,86 @@
+"""Fixtures for the whole suite: one embedded server a session, one fresh database a test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from calib_store.postgres import PostgresAddress
+    from calib_store.settings import StoreSettings
+    from calib_store.store import Store
+
+_TEMPLATE = "nirflow_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep every test away from the user's own store and settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("NIRFLOW_")]:
+            patch.delenv(name)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("xdg")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data folder of the session's embedded server, which runs."""
+    from calib_store import postgres
+
+    folder = tmp_path_factory.mktemp("pg")
+    address = postgres.ensure_running(folder)
+    with address.connect("postgres") as connection:
+        # The tests do not cut the power, and syncing makes each new database three times as slow.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield folder
+    postgres.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
+    """Address of the session's server, with a migrated template database."""
+    from calib_store import postgres
+    from calib_store.database import Database
+
+    address = postgres.ensure_running(postgres_data_dir)
+    with address.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    database = Database(address.url(_TEMPLATE))
+    database.migrate()
+    database.close()
+    return address
+
+
+@pytest.fixture
+def database_url(postgres_address: PostgresAddress) -> Iterator[str]:
+    """URL of a fresh, migrated database, dropped after the test."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with postgres_address.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield postgres_address.url(name).render_as_string(hide_password=False)
+    with postgres_address.connect("postgres") as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store_settings(database_url: str, tmp_path: Path) -> StoreSettings:
+    """Settings of an empty store of the test's own."""
+    from calib_store.settings import StoreSettings
+
+    return StoreSettings(data_dir=tmp_path / "data", database_url=database_url)
+
+
+@pytest.fixture
+def store(store_settings: StoreSettings) -> Iterator[Store]:
+    """An empty store of the test's own."""
+    from calib_store.store import Store
+
+    with Store.open(store_settings) as opened:
+        yield opened

@@ -1,0 +1,224 @@
+"""The server that stays: one for all who ask, found again, replaced when it is gone.
+
+A start costs three seconds, so the tests of this module share one data folder and hand the server on; each
+makes what it needs first and holds on its own.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from calib_store import postgres
+from deployments.server import ServerError, ensure_server, server_status, stop_server
+from deployments.settings import ServerSettings
+
+# Below the range that the kernel takes for outgoing connections, so that the port stays free between two
+# servers; not the default one, where the user's own server may be.
+SETTINGS = ServerSettings(port=random.randint(20_000, 30_000))
+ASK = """
+import sys
+from pathlib import Path
+from deployments.server import ensure_server
+address = ensure_server(Path(sys.argv[1]))
+print(address.pid, address.started)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_named_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nirflow-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+        stop_server(path)
+        postgres.stop(path)
+
+
+def state_of(data_dir: Path) -> dict[str, object]:
+    return json.loads((data_dir / "prefect" / "server.json").read_text())
+
+
+def test_four_processes_at_once_start_one_server_that_outlives_them(data_dir: Path) -> None:
+    environment = os.environ | {"NIRFLOW_SERVER_PORT": str(SETTINGS.port)}
+    asking = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, str(data_dir)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    answers = [process.communicate(timeout=60)[0].split() for process in asking]
+    assert {process.returncode for process in asking} == {0}
+    assert len({pid for pid, _ in answers}) == 1
+    assert sorted(started for _, started in answers) == ["False", "False", "False", "True"]
+    status = server_status(data_dir)
+    assert (status.running, status.ready, str(status.pid)) == (True, True, answers[0][0])
+
+
+def test_the_second_to_ask_gets_the_first_ones_server_quickly(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        second = ensure_server(data_dir, settings=SETTINGS)
+        took.append(time.perf_counter() - began)
+        assert (second.pid, second.api_url, second.started) == (first.pid, first.api_url, False)
+    assert min(took) < 0.03
+
+
+def test_asking_does_not_import_prefect(data_dir: Path) -> None:
+    ensure_server(data_dir, settings=SETTINGS)
+    program = ASK + "assert not any(name.split('.')[0] == 'prefect' for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", program, str(data_dir)], check=True, timeout=30)
+
+
+def test_the_api_and_the_ui_answer_and_the_ui_calls_that_api(data_dir: Path) -> None:
+    import urllib.request
+
+    address = ensure_server(data_dir, settings=SETTINGS)
+    with urllib.request.urlopen(f"{address.ui_url}/ui-settings", timeout=10) as answer:
+        assert json.load(answer)["api_url"] == address.api_url
+    with urllib.request.urlopen(f"{address.ui_url}/v2/", timeout=10) as answer:
+        assert b"<html" in answer.read()
+    assert (data_dir / "prefect" / "ui").is_dir()  # not inside the installed package
+
+
+def test_after_kill_9_a_new_server_comes_up_on_the_same_port(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not server_status(data_dir).running)
+    second = ensure_server(data_dir, settings=SETTINGS)
+    assert second.started
+    assert second.pid != first.pid
+    assert second.api_url == first.api_url
+
+
+def test_a_database_that_went_down_is_brought_back_under_the_same_server(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    postgres.stop(data_dir)
+    assert server_status(data_dir).running
+    assert not server_status(data_dir).ready
+    second = ensure_server(data_dir, settings=SETTINGS)
+    assert (second.pid, second.started) == (first.pid, False)
+    assert server_status(data_dir).ready
+
+
+def test_stop_then_a_strangers_pid_and_a_taken_port_in_the_state_file(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.pid is not None
+    assert stop_server(data_dir, settings=ServerSettings(stop_grace=2))
+    assert not server_status(data_dir).running
+    assert not stop_server(data_dir)
+
+    state = state_of(data_dir)
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with socket.socket() as squatter:
+        squatter.bind((str(state["host"]), int(str(state["port"]))))
+        squatter.listen()
+        # The machine has given our server's process id to somebody else since.
+        (data_dir / "prefect" / "server.json").write_text(json.dumps(state | {"pid": stranger.pid}))
+        assert not server_status(data_dir).running
+        assert not stop_server(data_dir)
+        assert stranger.poll() is None
+        second = ensure_server(data_dir, settings=SETTINGS)
+        assert second.started
+        assert second.pid != stranger.pid
+        assert second.api_url != first.api_url
+        assert second.api_url == ensure_server(data_dir, settings=SETTINGS).api_url
+    assert stranger.poll() is None
+    stranger.communicate(b"\n", timeout=10)
+
+
+def test_a_stopped_process_is_killed_and_replaced(data_dir: Path) -> None:
+    """A server that hangs neither answers nor obeys: it must not block every command for ever."""
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGSTOP)
+    assert stop_server(data_dir, settings=ServerSettings(stop_grace=0.2))
+    assert not server_status(data_dir).running
+
+
+def test_a_damaged_state_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "server.json").write_text('{"pid": 1')
+    assert not server_status(tmp_path).running
+    assert not stop_server(tmp_path)
+    assert "damaged" in caplog.text
+
+
+def test_nothing_is_made_by_asking_after_a_server_that_never_was(tmp_path: Path) -> None:
+    assert not server_status(tmp_path).running
+    assert not stop_server(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    settings = ServerSettings(port=0, database_url="postgresql://nobody:hush@127.0.0.1:9/none")
+    with pytest.raises(ServerError, match="ended while starting") as caught:
+        ensure_server(tmp_path, settings=settings, timeout=30)
+    assert "prefect-server.log" in caught.value.remedy
+    assert "ConnectionRefusedError" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert not server_status(tmp_path).running
+
+
+def test_a_database_url_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="not a PostgreSQL URL"):
+        ensure_server(tmp_path, settings=ServerSettings(port=0, database_url="sqlite:///runs.db"))
+
+
+def test_a_named_server_that_is_down_is_an_error_and_nothing_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(ServerError, match="PREFECT_API_URL") as caught:
+        ensure_server(tmp_path)
+    assert "unset PREFECT_API_URL" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_server_that_answers_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Health) as named:
+        threading.Thread(target=named.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{named.server_port}/api/")
+        address = ensure_server(tmp_path)
+        named.shutdown()
+    assert address.api_url == f"http://127.0.0.1:{named.server_port}/api"
+    assert address.ui_url == f"http://127.0.0.1:{named.server_port}"
+    assert (address.pid, address.home, address.started) == (None, None, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def wait_until(holds: object, seconds: float = 5.0) -> None:
+    assert callable(holds)
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

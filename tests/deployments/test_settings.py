@@ -1,0 +1,107 @@
+"""The environments that decide whom Prefect talks to."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.settings import (
+    ServerAddress,
+    ServerSettings,
+    base_url,
+    client_environment,
+    server_environment,
+)
+
+HOME = Path("/data/prefect")
+OURS = ServerAddress("http://127.0.0.1:4210/api", "http://127.0.0.1:4210", pid=1, started=False, home=HOME)
+THEIRS = ServerAddress("https://prefect.example/api", "https://prefect.example", None, False, None)
+
+
+def server(base: dict[str, str], **settings: object) -> dict[str, str]:
+    return server_environment(
+        ServerSettings(**settings), home=HOME, port=4321, database_url="postgresql+asyncpg://db", base=base
+    )
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "5000")
+    monkeypatch.setenv("NIRFLOW_SERVER_DATABASE_URL", "postgresql://u:secret@h/d")
+    settings = ServerSettings()
+    assert settings.port == 5000
+    assert "secret" not in repr(settings)
+    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "70000")
+    with pytest.raises(ValidationError, match="port"):
+        ServerSettings()
+
+
+def test_a_server_does_not_inherit_a_clients_prefect_settings() -> None:
+    users = {
+        "PREFECT_API_URL": "https://elsewhere/api",
+        "PREFECT_API_KEY": "pnu_secret",
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_HOME": "/home/u/.prefect",
+        "PATH": "/bin",
+    }
+    environment = server(users)
+    assert environment["PATH"] == "/bin"
+    assert environment["PREFECT_HOME"] == str(HOME)
+    assert not {"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"} & set(environment)
+    assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in environment
+
+
+def test_a_users_server_setting_wins_but_not_over_place_and_privacy() -> None:
+    environment = server(
+        {
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "7",
+            "PREFECT_SERVER_API_PORT": "4200",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "true",
+        }
+    )
+    assert environment["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE"] == "7"
+    assert environment["PREFECT_SERVER_API_PORT"] == "4321"
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"
+
+
+def test_everything_we_set_is_a_setting_that_prefect_knows() -> None:
+    """A misspelt name would be ignored in silence."""
+    from prefect.settings import get_current_settings
+
+    known = set(get_current_settings().to_environment_variables(include_aliases=True))
+    special = {"DO_NOT_TRACK", "NO_PROXY", "no_proxy", "PREFECT__SERVER_FINAL"}
+    special |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}  # a path into Prefect's logging.yml
+    nullable = {"PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL"}
+    nullable |= {"PREFECT_SERVER_UI_STATIC_DIRECTORY", "PREFECT_SERVER_DATABASE_CONNECTION_URL"}
+    assert set(server({})) - special - nullable <= known
+    assert set(client_environment(OURS, {})) - special - nullable <= known
+
+
+def test_a_client_of_ours_keeps_off_the_users_profile_and_proxy() -> None:
+    environment = client_environment(OURS, {"NO_PROXY": "intra.net"})
+    assert environment["PREFECT_API_URL"] == OURS.api_url
+    assert environment["PREFECT_HOME"] == str(HOME)
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intra.net,127.0.0.1,localhost"
+    assert client_environment(OURS, environment)["NO_PROXY"] == environment["NO_PROXY"]
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert "imaging" in environment["PREFECT_LOGGING_EXTRA_LOGGERS"].split(",")
+
+
+def test_a_client_of_a_named_server_keeps_the_users_profile() -> None:
+    environment = client_environment(THEIRS, {})
+    assert environment["PREFECT_API_URL"] == THEIRS.api_url
+    assert not {"PREFECT_HOME", "NO_PROXY", "no_proxy"} & set(environment)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("mko.example", "http://mko.example:80"),
+    ],
+)
+def test_base_url_is_reachable_from_here(host: str, url: str) -> None:
+    assert base_url(host, 80) == url

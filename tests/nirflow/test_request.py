@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import Result
+
+from flows.report import NightReport
+from nirflow.choices import Calibration, Target
+from nirflow.exits import UsageError
+from nirflow.request import ReduceRequest, build_request
+from nirflow.step_settings import describe, resolve, shown
+from tasks.parameters import STEPS, ReductionParameters
+from tasks.references import LeftOut
+
+Run = Callable[..., Result]
+
+
+def build(**changes: Any) -> ReduceRequest:
+    return build_request([Path("night")], **{"out": Path("out")} | changes)
+
+
+def test_without_options_everything_is_wanted_with_the_defaults() -> None:
+    request = build()
+    assert request.parameters == ReductionParameters()
+    assert (request.bands, request.only, request.use, request.allow_missing) == ((), (), (), frozenset())
+
+
+def test_options_become_typed_values() -> None:
+    request = build(
+        bands=["k-RED", "Y", "y"], only=[Target.FLAT, Target.FLAT], use=["dark=a_dark.fits", "FLAT = 1=2"],
+        allow_missing=[Calibration.BPM], memory="1.5GB", settings=["groups.max_gap_days=9"], threads=2,
+    )  # fmt: skip
+    assert request.bands == ("K-red", "Y")
+    assert request.only == ("flat",)
+    assert [(use.kind, use.name) for use in request.use] == [("dark", "a_dark.fits"), ("flat", "1=2")]
+    assert request.allow_missing == frozenset({"bpm"})
+    assert request.memory == 1_500_000_000
+    assert request.parameters.groups.max_gap_days == 9
+    assert request.changed == ("groups.max_gap_days=9",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bands": ["Z"]}, "Bands: Y, J, H"),
+        ({"bands": ["kred"]}, "Did you mean K-red"),
+        ({"use": ["dark"]}, "names no calibration"),
+        ({"use": ["arc=x"]}, "Write dark=, flat= or bpm="),
+        ({"use": ["dark="]}, "names no calibration"),
+        ({"memory": "lots"}, "Write 800MB"),
+        ({"memory": "-1"}, "Write 800MB"),
+        ({"threads": 0}, "threads cannot be 0"),
+        ({"settings": ["stak.combine=1"]}, "Did you mean stack"),
+        ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(**changes)
+    assert words in str(caught.value)
+
+
+def test_a_request_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        build().out = Path("other")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_parameter_of_every_step_has_a_meaning_and_its_default_can_be_set(step: str) -> None:
+    described = describe(step, STEPS[step])
+    assert all(info.meaning for info in described)
+    settings = [f"{step}.{info.name}={shown(info.default)}" for info in described]
+    assert resolve(settings, STEPS)[step] == STEPS[step]() if settings else True
+
+
+def test_params_shows_every_step_and_one_alone(nirflow: Run) -> None:
+    everything = json.loads(nirflow("params", "--json").stdout)
+    assert {info["step"] for info in everything} == {name for name in STEPS if describe(name, STEPS[name])}
+    lines = [" ".join(line.split()) for line in nirflow("params", "groups").stdout.splitlines()]
+    assert any(
+        line.startswith("groups.max_gap_days 5 [days] > 0 a group of raw calibrations") for line in lines
+    )
+    wrong = nirflow("params", "grups")
+    assert wrong.exit_code == 2
+    assert "Did you mean groups?" in wrong.stderr
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
+    """The requests that reach the flows, which are not run here; each leaves one frame out."""
+    requests: list[ReduceRequest] = []
+
+    def run_reduce(request: ReduceRequest) -> NightReport:
+        requests.append(request)
+        lost = LeftOut(name="x.fits", reason="empty")
+        return NightReport(
+            out=request.out, started=datetime(2026, 1, 1, tzinfo=UTC), seconds=1, left_out=(lost,)
+        )
+
+    module = types.ModuleType("nirflow.reduce")
+    module.run_reduce = run_reduce  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nirflow.reduce", module)
+    return requests
+
+
+def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
+    nirflow: Run, asked: list[ReduceRequest], tmp_path: Path
+) -> None:
+    options = ["--out", tmp_path, "--band", "y", "--only", "dark", "--only", "bpm", "--use", "bpm=b.fits"]
+    options += ["--set", "groups.max_gap_days=9", "--allow-missing", "flat", "--overwrite", "--workers", "3"]
+    result = nirflow("reduce", "night", "more/*.fits", *options, "--memory", "800MB")
+    assert result.exit_code == 3
+    assert "Left out, x.fits: empty" in result.stdout
+    (request,) = asked
+    assert request == build_request(
+        [Path("night"), Path("more/*.fits")], out=tmp_path, bands=["Y"], only=[Target.DARK, Target.BPM],
+        use=["bpm=b.fits"], settings=["groups.max_gap_days=9"], allow_missing=[Calibration.FLAT],
+        overwrite=True, workers=3, memory="800MB",
+    )  # fmt: skip
+
+
+def test_reduce_json_is_the_report_and_shows_no_progress(nirflow: Run, asked: list[ReduceRequest]) -> None:
+    told = json.loads(nirflow("reduce", "night", "--json").stdout)
+    assert told["left_out"][0]["name"] == "x.fits"
+    assert asked[0].quiet
+
+
+@pytest.mark.parametrize(
+    "options", [["--set", "stack"], ["--only", "arc"], ["--band", "Q"], ["--workers", "0"]]
+)
+def test_a_wrong_option_starts_nothing(nirflow: Run, asked: list[ReduceRequest], options: list[str]) -> None:
+    result = nirflow("reduce", "night", *options)
+    assert result.exit_code == 2
+    assert asked == []

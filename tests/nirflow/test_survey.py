@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import bz2
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from nirflow.exits import UsageError
+from nirflow.survey import examine, frame_files, group_frames, survey
+
+Writer = Callable[..., Path]
+
+
+def test_a_folder_gives_its_fits_files_by_name_and_others_not(night: Path) -> None:
+    (night / "notes.txt").write_text("x")
+    (night / "below").mkdir()
+    shutil.copy(night / "S20131120S0115.fits", night / "below" / "S20131120S0999.fits")
+    names = [path.name for path in frame_files([night])]
+    assert names == sorted(names)
+    assert len(names) == 8
+    assert len(frame_files([night], recursive=True)) == 9
+
+
+def test_a_file_named_twice_counts_once_and_the_order_is_that_of_the_arguments(night: Path) -> None:
+    last = night / "S20131129S0320.fits"
+    found = frame_files([last, night, night / ".." / "night" / last.name])
+    assert found[0] == last
+    assert len(found) == 8
+
+
+def test_globs_that_the_shell_left_alone(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [p.name for p in frame_files([night / "S20131121S007[56].fits"])] == [
+        "S20131121S0075.fits",
+        "S20131121S0076.fits",
+    ]
+    monkeypatch.chdir(night.parent)
+    assert len(frame_files(["night/*.fits", "*/*.bz2"])) == 7
+
+
+@pytest.mark.parametrize("name", ["nothing.fits", "nothing*.fits"])
+def test_a_path_that_is_not_there_is_said(night: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        frame_files([night / name])
+
+
+@pytest.mark.parametrize("suffix", ["", ".bz2", ".gz"])
+def test_the_facts_come_from_the_first_blocks(tmp_path: Path, frame_writer: Writer, suffix: str) -> None:
+    seen = examine(frame_writer(tmp_path / f"S20131121S0075.fits{suffix}", EXPTIME=60.0))
+    assert seen.problem == ""
+    assert seen.facts is not None
+    assert (seen.facts.name, seen.facts.exposure_time) == ("S20131121S0075.fits", 60.0)
+
+
+def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
+    plain = frame_writer(tmp_path / "S20131121S0075.fits")
+    packed = tmp_path / "packed" / "S20131121S0075.fits.fz"
+    packed.parent.mkdir()
+    with fits.open(plain) as hdus:
+        image = fits.CompImageHDU(hdus[1].data[0], hdus[1].header)
+        fits.HDUList([hdus[0], image]).writeto(packed)
+    seen = examine(packed)
+    assert (seen.problem, seen.facts and seen.facts.filter) == ("", "Y")
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"INSTRUME": "GMOS-S"}, "not a FLAMINGOS-2 frame"),
+        ({"EXPTIME": None}, "EXPTIME"),
+        ({"EXPTIME": "long"}, "EXPTIME = 'long'"),
+        ({"LNRS": 5, "NREADS": 5}, "LNRS = 5"),
+        ({"LNRS": 4, "DATE_OBS": "2020-01-01"}, "disagree"),
+        ({"DATE_OBS": "yesterday"}, "DATE-OBS"),
+        ({"shape": (1024, 1024)}, "wrong shape: 1024 x 1024, expected 2048 x 2048"),
+        ({"shape": (3, 2048, 2048)}, "wrong shape: 3 x 2048 x 2048"),
+        ({"whole": False}, "truncated"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_a_remedy(
+    tmp_path: Path, frame_writer: Writer, cards: dict[str, object], words: str
+) -> None:
+    seen = examine(frame_writer(tmp_path / "S20131121S0075.fits", **cards))
+    assert seen.broken
+    assert words in seen.problem
+    assert seen.remedy
+    assert "S20131121S0075" not in seen.problem  # stands beside the name already
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.fits", b"", "empty"),
+        ("a.fits", b"hello" * 1000, "not a FITS file"),
+        ("a.fits.bz2", b"hello" * 1000, "damaged"),
+        ("a.fits.gz", b"hello" * 1000, "damaged"),
+        ("a.fits.bz2", bz2.compress(b"SIMPLE  =" + b" " * 5000)[:40], "damaged"),
+        ("a.fits", b"SIMPLE  =                    T".ljust(2880), "END card"),
+    ],
+)
+def test_a_file_that_is_no_fits_file(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    seen = examine(tmp_path / name)
+    assert seen.facts is None
+    assert words in seen.problem
+
+
+def test_a_garbled_card_is_told_and_does_not_stop_the_others(night: Path) -> None:
+    path = night / "S20131120S0115.fits"
+    path.write_bytes(
+        path.read_bytes().replace(b"EXPTIME =                120.0", b"EXPTIME =              'x 120.0")
+    )
+    frames = survey(frame_files([night]))
+    assert [frame.path.name for frame in frames if frame.broken] == [path.name]
+    assert len(frames) == 8
+
+
+def test_pixels_are_looked_at_when_asked(night: Path) -> None:
+    path = night / "S20131120S0115.fits"
+    assert not examine(path).broken
+    dead = examine(path, pixels=True)
+    assert "all pixels have the value 0" in dead.problem
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].data[:] = np.arange(2048)
+    assert not examine(path, pixels=True).broken
+
+
+def test_progress_is_told_for_each_file(night: Path) -> None:
+    told: list[int] = []
+    survey(frame_files([night]), progress=lambda: told.append(1))
+    assert len(told) == 8
+
+
+def test_the_same_exposure_under_two_names_is_noted(night: Path, tmp_path: Path) -> None:
+    twin = night / "copy.fits"
+    shutil.copy(night / "S20131121S0075.fits", twin)
+    frames = {frame.path.name: frame for frame in survey(frame_files([night]))}
+    notes = [note for frame in frames.values() for note in frame.notes]
+    assert len(notes) == 1
+    assert "the same exposure as S20131121S0075.fits" in notes[0]
+
+
+def test_a_corrected_keyword_is_noted(tmp_path: Path, frame_writer: Writer) -> None:
+    seen = examine(frame_writer(tmp_path / "a.fits", LNRS=2, NREADS=4))
+    assert not seen.broken
+    assert any("NREADS" in note for note in seen.notes)
+
+
+def test_groups_are_named_as_an_observer_would(night: Path, frame_writer: Writer) -> None:
+    frame_writer(night / "S20131121S0080.fits", OBSCLASS="acq")
+    frame_writer(night / "S20131121S0081.fits", EXPTIME=None)
+    groups = group_frames(survey(frame_files([night])))
+    assert [(group.label, len(group.frames)) for group in groups] == [
+        ("dark 120 s", 2),
+        ("dark 2 s", 1),
+        ("flat Y 20 s lamp off", 1),
+        ("flat Y 20 s lamp on", 1),
+        ("science Y 120 s WISE J0413 (dither)", 3),
+    ]
+
+
+def test_offset_to_sky_and_coadds_are_said(tmp_path: Path, frame_writer: Writer) -> None:
+    for i in range(4):
+        frame_writer(tmp_path / f"S{i}.fits", POFFSET=600.0 * (i % 2), UTSTART=f"02:5{i}:00")
+    frame_writer(tmp_path / "D.fits", OBSTYPE="DARK", COADDS=3)
+    labels = [group.label for group in group_frames(survey(frame_files([tmp_path])))]
+    assert labels == ["dark 120 s x 3", "science Y 120 s WISE J0413 (offset, 2 for the sky)"]
+
+
+def test_a_frame_and_its_compressed_copy_are_one_member(tmp_path: Path, frame_writer: Writer) -> None:
+    for suffix in ("", ".bz2"):
+        frame_writer(tmp_path / f"S20131121S0075.fits{suffix}")
+    (group,) = group_frames(survey(frame_files([tmp_path])))
+    assert [frame.path.suffix for frame in group.frames] == [".fits"]
