@@ -122,6 +122,7 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
         with _locked(data_dir):
             if not _answers(data_dir, address):
                 account = server_account()
+                _make_socket_dir(address.socket_dir, account)
                 _make_cluster(data_dir, account)
                 _start(data_dir, address, account)
                 _make_databases(address)
@@ -254,7 +255,6 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
 
 def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     cluster = _cluster(data_dir)
-    _make_socket_dir(address.socket_dir, account)
     forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{_PORT}.lock")
     began = time.perf_counter()
     # The shell only puts the server in the background, so that init inherits it, and tells its number.

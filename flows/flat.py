@@ -25,7 +25,7 @@ def submit_flats(night: Night, bpms: Sequence[PrefectFuture[Any]]) -> list[Prefe
     built = [allow_failure(bpm) for bpm in bpms]
     flats = []
     for plan in night.plan.flats:
-        chosen = choose_calibrations.submit(
+        chosen: Any = choose_calibrations.submit(
             plan.label, plan.first, ("bpm",), built, night.options.choice, night.workspace
         )
         night.add("flat", plan.label, chosen)

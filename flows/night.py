@@ -24,8 +24,8 @@ def reduce_night(
 ) -> NightReport:
     """Reduce a night of raw FLAMINGOS-2 imaging.
 
-    The frames are grouped, the calibrations that they allow are built or found in the store, and every science
-    group is reduced to a stack. One bad frame or group does not stop the others.
+    The frames are grouped, the calibrations that they allow are built or found in the store, and every
+    science group is reduced to a stack. One bad frame or group does not stop the others.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ def _lamps_alone(groups: Sequence[CalibrationGroup], flats: Sequence[FlatSet]) -
     alone = [g for g in groups if g.kind == "flat" and not used.intersection(g.members)]
     return [
         LeftOut(
-            name=f"{group.members[0]} and {len(group.members) - 1} more" if group.members[1:] else group.members[0],
+            name=", ".join(group.members),
             reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s "
             "without lamp-ons of the same exposure and filter",
             remedy="Give the night that has the lamp-ons as well.",
@@ -202,7 +202,8 @@ def _darks(
 ) -> list[FrameSet]:
     """The groups that become master darks.
 
-    Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay raw.
+    Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay
+    raw.
     """
     wanting = [plan.frames.first.facts for plan in science]
     wanting += [flat.first.first.facts for flat in flats if flat.thermal]
@@ -218,8 +219,8 @@ def _darks(
             left_out.append(
                 LeftOut(
                     name=", ".join(group.members),
-                    reason=f"{len(group.members)} darks of {group.exposure_time:g} s with {group.read_pairs} read "
-                    f"pairs and {group.coadds} coadds; a master dark needs {parameters.dark.min_frames}",
+                    reason=f"{len(group.members)} darks of {group.exposure_time:g} s with {group.read_pairs} "
+                    f"read pairs and {group.coadds} coadds; a master dark needs {parameters.dark.min_frames}",
                     remedy="Take more, or lower dark.min_frames.",
                 )
             )

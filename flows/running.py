@@ -17,6 +17,7 @@ from prefect.states import State
 from pydantic import Field
 
 from calib_store.settings import StoreSettings
+from flows.folders import make_writable
 from flows.plan import NightPlan, Target, plan_night
 from flows.report import Failure, NightReport
 from imaging.bands import DEFAULT_MEMORY, thread_count
@@ -37,7 +38,7 @@ class Options(Reference):
     """What may be said about a reduction besides what and where."""
 
     bands: tuple[str, ...] = Field(default=(), description="filters to reduce; all without any")
-    only: tuple[Target, ...] = Field(default=(), description="products wanted, with what they need; all without")
+    only: tuple[Target, ...] = Field(default=(), description="products wanted, with what they need")
     parameters: ReductionParameters = Field(default=ReductionParameters(), description="parameters by step")
     choice: Choice = Field(default=Choice(), description="calibrations named, or done without")
     recursive: bool = Field(default=False, description="search the folders below a folder too")
@@ -106,26 +107,6 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     prune(workspace.scratch, workspace.scratch_limit)
 
 
-def make_writable(folder: Path) -> None:
-    """Make a folder and make sure that files can be written there.
-
-    Raises
-    ------
-    NirflowError
-        Where that is not so; before any work is done.
-    """
-    probe = folder / ".nirflow-probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise NirflowError(
-            f"The output folder {folder} cannot be written: {error.strerror or error}.",
-            remedy="Choose another with --out, or change its permissions.",
-        ) from error
-
-
 @contextmanager
 def timing() -> Iterator[dict[str, float]]:
     """Sum the time of the steps, by kind of step."""
@@ -179,7 +160,8 @@ def _publish(report: NightReport) -> None:
     """The summary as an artifact of the flow run."""
     if not runtime.flow_run.id:
         return
-    lines = [f"# Night in {report.out.name}", "", "| product | frames | made with | state | s |", "|---|---|---|---|---|"]
+    head = ("| product | frames | made with | state | s |", "|---|---|---|---|---|")
+    lines = [f"# Night in {report.out.name}", "", *head]
     lines += [
         f"| {p.name} | {len(p.inputs)} | {', '.join(p.calibrations)} | {'reused' if p.reused else 'built'} "
         f"| {p.seconds:.1f} |"

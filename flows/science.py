@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture
+from tasks.stack import build_stack, find_stack
 
 from flows.bpm import submit_bpms
 from flows.dark import submit_darks
@@ -19,9 +20,10 @@ from tasks.align import align_group
 from tasks.choose import choose_calibrations
 from tasks.detect import detect_sources
 from tasks.detrend import detrend_frame
-from tasks.references import Calibrations, ScienceSet
+from tasks.references import CalibrationKind, Calibrations, ScienceSet
 from tasks.sky import subtract_group_sky
-from tasks.stack import build_stack, find_stack
+
+_KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
 
 
 def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
@@ -31,9 +33,9 @@ def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
     parameters, is taken from there.
     """
     products = [allow_failure(product) for product in built]
-    chosen = [
+    chosen: list[Any] = [
         choose_calibrations.submit(
-            group.label, group.frames, ("dark", "bpm", "flat"), products, night.options.choice, night.workspace
+            group.label, group.frames, _KINDS, products, night.options.choice, night.workspace
         )
         for group in night.plan.science
     ]
@@ -61,7 +63,7 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
     ]  # fmt: skip
     frames = [allow_failure(one) for one in detrended]
     flat = calibrations.flat
-    first = subtract_group_sky.submit(
+    first: Any = subtract_group_sky.submit(
         group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
     )
     night.add("sky", group.label, first)
@@ -69,7 +71,7 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         night.add("detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True)
         for name in names
     ]
-    second = subtract_group_sky.submit(
+    second: Any = subtract_group_sky.submit(
         group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
         masks=[allow_failure(mask) for mask in masks],
     )  # fmt: skip
@@ -80,7 +82,8 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         )
         for name in group.objects
     ]
-    aligned = align_group.submit(group.label, [allow_failure(one) for one in sources], p.align, workspace)
+    catalogues = [allow_failure(one) for one in sources]
+    aligned: Any = align_group.submit(group.label, catalogues, p.align, workspace)
     night.add("align", group.label, aligned)
     stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)
     night.add("science", group.label, stack)

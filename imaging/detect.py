@@ -3,7 +3,7 @@
 The frame is smoothed with a small Gaussian, pixels above a multiple of the local noise are joined into
 components, blends are taken apart at their saddles, and each source is measured: a centroid in an adaptive
 Gaussian window, a flux in an aperture of a fixed number of FWHM. Bad pixels are filled from their neighbours
-first, so that they neither make sources nor cut them.
+first, so that they neither make sources nor cut them; so are hot pixels and cosmic rays of a pixel or two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imaging import measure, segmentation
 from imaging.background import Background, measure_background
 from imaging.dq import DQ
-from imaging.fill import NOT_MEASURED, fill_gaps, find_gaps
+from imaging.fill import NOT_MEASURED, fill_gaps, find_gaps, remove_spikes
 from imaging.measure import FWHM_PER_SIGMA
 from imaging.parameters import StepParameters, parameter
 
@@ -57,6 +57,9 @@ _SEEING_SNR: Final = 30.0
 _SEEING_SOURCES: Final = 3
 #: A source narrower than this share of the seeing is no star: a hot pixel or a cosmic ray.
 _SHARP: Final = 0.7
+#: A single pixel this many sigmas above the background, whose second highest neighbour has less than this
+#: share of it, is no source: a star of 2.5 px FWHM gives that neighbour 0.5 of its highest pixel, or more.
+_SPIKE, _SPIKE_SHARE = 10.0, 0.35
 #: The seeing where no star tells it, px.
 _FALLBACK_FWHM: Final = 4.0
 #: A blend is taken apart where the lower peak stands this many (smoothed) sigmas above the saddle.
@@ -153,7 +156,9 @@ def detect(
     plane = np.empty(sci.shape, np.float32)
     segmentation.subtract_mesh(sci, background.level_mesh, cell, plane)
     filled = np.empty(sci.shape, np.float32)
-    fill_gaps(plane, find_gaps(sci, sci, dq, NOT_MEASURED), filled)
+    gaps = find_gaps(sci, sci, dq, NOT_MEASURED)
+    fill_gaps(plane, gaps, filled)
+    remove_spikes(filled, gaps, np.float32(_SPIKE * background.rms), np.float32(_SPIKE_SHARE))
     taps = _taps(parameters.filter_fwhm)
     smooth = plane  # no longer needed: its memory serves
     segmentation.smooth_plane(filled, taps, smooth)

@@ -97,12 +97,67 @@ def fill_gaps(plane, gaps, out):  # type: ignore[no-untyped-def]
             if line[x] == HOPELESS:
                 out[y, x] = 0.0
                 continue
-            total = np.float32(0.0)
-            weights = np.float32(0.0)
-            for j in range(max(0, y - REACH), min(ny, y + REACH + 1)):
-                for i in range(max(0, x - REACH), min(nx, x + REACH + 1)):
-                    if gaps[j, i] == GOOD:
-                        weight = _CLOSENESS[j - y + REACH, i - x + REACH]
-                        total += weight * plane[j, i]
-                        weights += weight
-            out[y, x] = total / weights
+            out[y, x] = _stand_in(plane, gaps, y, x)
+
+
+@njit(cache=True, nogil=True)
+def _stand_in(plane, gaps, y, x):  # type: ignore[no-untyped-def]
+    ny, nx = plane.shape
+    total = np.float32(0.0)
+    weights = np.float32(0.0)
+    for j in range(max(0, y - REACH), min(ny, y + REACH + 1)):
+        for i in range(max(0, x - REACH), min(nx, x + REACH + 1)):
+            if gaps[j, i] == GOOD:
+                weight = _CLOSENESS[j - y + REACH, i - x + REACH]
+                total += weight * plane[j, i]
+                weights += weight
+    return total / weights if weights > 0 else np.float32(0.0)
+
+
+@njit(cache=True, nogil=True)
+def remove_spikes(plane, gaps, limit, share):  # type: ignore[no-untyped-def]
+    """Replace, in place, the pixels that stand too far above their neighbours for the optics to have made.
+
+    A star lights several pixels; a hot pixel or a cosmic ray lights one or two. A pixel above ``limit`` whose
+    second highest neighbour is below ``share`` of it is such a spike: a gap from here on.
+
+    Parameters
+    ----------
+    plane : float32 (ny, nx)
+        Background-subtracted values without gaps; changed.
+    gaps : uint8 (ny, nx)
+        As `find_gaps` gives them; changed.
+    limit : float
+        Lowest value of a spike.
+    share : float
+        Of the spike's value.
+    """
+    ny, nx = plane.shape
+    places = np.empty(1024, np.int64)
+    n = 0
+    for y in range(1, ny - 1):
+        line = plane[y]
+        for x in range(1, nx - 1):
+            if line[x] <= limit or gaps[y, x] != GOOD:
+                continue
+            first = second = -np.inf
+            for j in range(y - 1, y + 2):
+                for i in range(x - 1, x + 2):
+                    value = plane[j, i]
+                    if (j != y or i != x) and value > second:
+                        if value > first:
+                            first, second = value, first
+                        else:
+                            second = value
+            if second < share * line[x]:
+                if n == len(places):
+                    more = np.empty(2 * n, np.int64)
+                    more[:n] = places
+                    places = more
+                places[n] = y * nx + x
+                n += 1
+    for k in range(n):
+        gaps[places[k] // nx, places[k] % nx] = FILLABLE
+    for k in range(n):
+        y, x = places[k] // nx, places[k] % nx
+        plane[y, x] = _stand_in(plane, gaps, y, x)

@@ -169,5 +169,8 @@ def _column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     if values.dtype.kind == "b":
         return np.where(values, ord("T"), ord("F")).astype(np.uint8), "L"
     if values.dtype.str[1:] not in _COLUMN_FORMS:
+        # int8, uint16 and uint32 have no column of their own without a zero point: the next wider one.
+        if values.dtype.kind not in "iu":
+            raise TypeError(f"a table has no column for {values.dtype}")
         values = values.astype(np.int32 if values.dtype.itemsize < 4 else np.int64)
     return values.astype(values.dtype.newbyteorder(">")), _COLUMN_FORMS[values.dtype.str[1:]]

@@ -15,6 +15,10 @@ _NARROWEST, _WIDEST = 0.5, 12.0
 #: The window reaches this many of its sigmas from the centre.
 _REACH = 3.5
 _ITERATIONS = 40
+#: Width of the window that the FWHM is taken in, in sigmas of the source. A star's wings are wider than
+#: a Gaussian's: in the full window a Moffat profile's FWHM (beta 3 to 5) comes out 8-15 % too large, in this one
+#: 3-7 %; a narrower one is noisier.
+_CORE = 0.6
 #: Sub-pixels along one side of a pixel that the aperture's edge cuts.
 _FINE = 5
 
@@ -97,13 +101,34 @@ def windowed_moments(plane, positions, first_sigma, out):  # type: ignore[no-unt
             if done:
                 good = True
                 break
+        core = _core_sigma(plane, x, y, sigma) if good else sigma
         good = good and _NARROWEST < sigma < _WIDEST and 0 <= x <= nx - 1 and 0 <= y <= ny - 1
         mean, half = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
         out[k, 0], out[k, 1] = x, y
-        out[k, 2] = FWHM_PER_SIGMA * sigma
+        out[k, 2] = FWHM_PER_SIGMA * core
         out[k, 3] = 1.0 - np.sqrt(max(mean - half, 0.0) / (mean + half)) if mean + half > 0 else 0.0
         out[k, 4] = peak
         out[k, 5] = 1.0 if good else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _core_sigma(plane, x, y, sigma):  # type: ignore[no-untyped-def]
+    """Sigma of the source's core: the second moment m in a window w tells 1 / s^2 = 1 / m - 1 / w^2."""
+    ny, nx = plane.shape
+    window = (_CORE * sigma) ** 2
+    reach = _REACH * _CORE * sigma + 1.0
+    total = moment = 0.0
+    for j in range(max(0, int(np.ceil(y - reach))), min(ny - 1, int(np.floor(y + reach))) + 1):
+        for i in range(max(0, int(np.ceil(x - reach))), min(nx - 1, int(np.floor(x + reach))) + 1):
+            r2 = (i - x) ** 2 + (j - y) ** 2
+            value = np.exp(-0.5 * r2 / window) * plane[j, i]
+            total += value
+            moment += value * r2
+    if total <= 0 or moment <= 0:
+        return sigma
+    inverse = 2.0 * total / moment - 1.0 / window
+    # Noise can make a faint source's moment that of no Gaussian; then the whole window's width stands.
+    return 1.0 / np.sqrt(inverse) if inverse > 0.25 / sigma**2 else sigma
 
 
 @njit(cache=True, nogil=True)

@@ -210,7 +210,10 @@ class ProductFile:
         return tuple(self._planes)
 
     def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of a plane (all without ``rows``), shape (n_rows, nx): DQ as uint16, uint8 as such, else float32."""
+        """Rows of a plane (all without ``rows``), shape (n_rows, nx).
+
+        DQ is uint16, a mask (OBJMASK, the SCI of a bad pixel mask) uint8, everything else float32.
+        """
         pixels = self._file.rows(self._plane(extname), rows)
         if extname == "DQ":
             return pixels.astype(np.uint16, copy=False)

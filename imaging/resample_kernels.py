@@ -116,7 +116,7 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
         any_bits = np.zeros(out_nx + taps - 1, np.uint16)
         for k in range(taps):
             if sy[k] > 0:
-                line = lines[k]
+                line = lines[(y + k) % taps]
                 for x in range(len(any_bits)):
                     any_bits[x] |= line[x]
         target = out[y]

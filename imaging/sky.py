@@ -362,7 +362,7 @@ def _take_residual(
         sci = writer.rows("sci")
         mask = np.empty((0, 0), np.uint8) if frame.object_mask is None else frame.object_mask.rows("objmask")
         size = min(_BLOCK, max(4, min(sci.shape) // 8))
-        least = max(1, int(_BLOCK_SHARE * size * size))
+        least = max(1, int(_BLOCK_SHARE * size * size / 2))
         blocks, counts = sky_kernels.block_medians(sci, dq, mask, size, least)
         fit, rms = fit_background(blocks, counts, size, plane=kind == "plane")
         if math.isnan(rms):

@@ -20,6 +20,8 @@ _NO_DATA = np.uint16(DQ.NO_DATA)
 _OVERLAP = np.uint16(DQ.OVERLAP)
 #: Pixels in a block: the sorted values of ten frames stay in the nearest cache.
 _BLOCK = 256
+#: No pixel holds as many electrons; a value beyond it (or no number) would spoil the sums.
+_ABSURD = 1e9
 #: What a frame holds at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
@@ -47,40 +49,43 @@ def _sort_rows(ordered, m):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _clipped_mean(values, noises, n, low2, high2):  # type: ignore[no-untyped-def]
-    """Mean of n values and its variance, without the values beyond the thresholds about the median.
+def _without(ordered, b, k, me):  # type: ignore[no-untyped-def]
+    """The k-th of the sorted values of column b, leaving out the one that is ``me`` (inf: none)."""
+    return ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b]
+
+
+@njit(cache=True, nogil=True)
+def _clipped_mean(  # type: ignore[no-untyped-def]
+    ordered, b, me, count, total, noise, values, noises, chosen, state, low2, high2
+):
+    """Mean and variance of column b without ``me`` and the values beyond the thresholds about the median.
 
     Sigma comes from the mean of the variances of what is kept so far: a value's own variance follows its own
     noise, so that high values would be kept more easily than low ones. Of two values none can be told wrong.
     """
-    for k in range(1, n):
-        value, noise = values[k], noises[k]
-        m = k
-        while m > 0 and values[m - 1] > value:
-            values[m], noises[m] = values[m - 1], noises[m - 1]
-            m -= 1
-        values[m], noises[m] = value, noise
-    first, last = 0, n
-    while True:
-        count = last - first
-        total, noise = 0.0, 0.0
-        for k in range(first, last):
-            total += values[k]
-            noise += noises[k]
-        if count <= 2:
+    first, last = 0, count
+    while last - first > 2:
+        n = last - first
+        least, most = _without(ordered, b, first, me), _without(ordered, b, last - 1, me)
+        lower = np.float64(_without(ordered, b, first + (n - 1) // 2, me))
+        middle = 0.5 * (lower + _without(ordered, b, first + n // 2, me))
+        below = (middle - least) ** 2 / low2
+        above = (most - middle) ** 2 / high2
+        if max(below, above) * n <= noise:
             break
-        middle = 0.5 * (values[first + (count - 1) // 2] + values[first + count // 2])
-        below, above = middle - values[first], values[last - 1] - middle
         # One at a time, the further one first: a cosmic ray is not to take a good value with it.
-        if above * above * low2 >= below * below * high2 and above * above * count > high2 * noise:
-            last -= 1
-        elif below * below * count > low2 * noise:
-            first += 1
-        elif above * above * count > high2 * noise:
+        gone = most if above >= below else least
+        if above >= below:
             last -= 1
         else:
-            break
-    return total / count, noise / (count * count)
+            first += 1
+        total -= gone
+        for j in range(chosen.size):
+            if chosen[j] and state[j, b] == _SKY and values[j, b] == gone:
+                noise -= noises[j, b]
+                break
+    n = last - first
+    return total / n, noise / (n * n)
 
 
 @njit(cache=True, nogil=True)
@@ -141,27 +146,23 @@ def subtract_band(  # type: ignore[no-untyped-def]
                         me = values[i, b]
                         c, mean, spread = c - 1, mean - me, spread - noises[i, b]
                     if c > 0:
-                        k = (c - 1) // 2
-                        lower = ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b]
-                        k = c // 2
-                        upper = ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b]
-                        middle = 0.5 * (np.float64(lower) + np.float64(upper))
+                        lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
+                        middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
                         if median_factor.size > 0:
-                            sky = middle
-                            spread *= median_factor[c] / (c * c)
+                            sky, spread = middle, median_factor[c] * spread / (c * c)
                         else:
-                            least = ordered[0, b] if ordered[0, b] < me else ordered[1, b]
-                            most = ordered[c - 1, b] if ordered[c - 1, b] < me else ordered[c, b]
-                            below, above = middle - least, most - middle
-                            if c > 2 and (
-                                below * below * c > low2 * spread or above * above * c > high2 * spread
-                            ):
-                                c = _gather(selection[i], values, noises, state, b, _SKY, few, few_noises)
-                                sky, spread = _clipped_mean(few, few_noises, c, low2, high2)
+                            below = middle - _without(ordered, b, 0, me)
+                            above = _without(ordered, b, c - 1, me) - middle
+                            limit = spread / c
+                            if below * below > low2 * limit or above * above > high2 * limit:
+                                sky, spread = _clipped_mean(
+                                    ordered, b, me, c, mean, spread, values, noises, selection[i], state,
+                                    low2, high2,
+                                )  # fmt: skip
                             else:
-                                sky, spread = mean / c, spread / (c * c)
+                                sky, spread = mean / c, limit / c
                     else:
-                        c = _gather(selection[i], values, noises, state, b, _SOURCE, few, few_noises)
+                        c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
                         if c == 0:
                             if (dq[i, y, x] & _UNUSABLE) == 0:
                                 dq[i, y, x] |= _NO_DATA
@@ -187,7 +188,7 @@ def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state
             values[j, b] = np.float32(v)
             noises[j, b] = np.float32(f2 * var[j, y, x0 + b])
             state[j, b] = _SKY
-            if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not math.isfinite(v):
+            if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not abs(v) < _ABSURD:
                 state[j, b] = _NOTHING
         if mask.size > 0:
             for b in range(width):
@@ -227,11 +228,11 @@ def _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
 
 
 @njit(cache=True, nogil=True)
-def _gather(chosen, values, noises, state, b, wanted, few, few_noises):  # type: ignore[no-untyped-def]
-    """Collect column b of the chosen frames in the state ``wanted``; return how many there are."""
+def _gather_sources(chosen, values, noises, state, b, few, few_noises):  # type: ignore[no-untyped-def]
+    """Collect column b of the chosen frames that have a source there; return how many they are."""
     c = 0
     for j in range(chosen.size):
-        if chosen[j] and state[j, b] == wanted:
+        if chosen[j] and state[j, b] == _SOURCE:
             few[c] = values[j, b]
             few_noises[c] = noises[j, b]
             c += 1
@@ -252,6 +253,8 @@ def _median(few, few_noises, c):  # type: ignore[no-untyped-def]
 def block_medians(sci, dq, mask, size, least):  # type: ignore[no-untyped-def]
     """Medians of the usable pixels in blocks of ``size`` pixels; NaN where fewer than ``least`` are.
 
+    Every second row is looked at, which is plenty for a mean over many blocks.
+
     ``mask`` (uint8, 1 on sources) has the shape of ``sci`` or size 0.
     """
     ny, nx = sci.shape
@@ -263,7 +266,7 @@ def block_medians(sci, dq, mask, size, least):  # type: ignore[no-untyped-def]
     for r in range(rows):
         for c in range(columns):
             n = 0
-            for y in range(r * size, min(ny, (r + 1) * size)):
+            for y in range(r * size, min(ny, (r + 1) * size), 2):
                 for x in range(c * size, min(nx, (c + 1) * size)):
                     if (dq[y, x] & _UNUSABLE) == 0 and not (masked and mask[y, x] != 0):
                         buffer[n] = sci[y, x]

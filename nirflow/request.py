@@ -18,6 +18,8 @@ from tasks.references import CalibrationKind
 
 #: What a reduction can be limited to.
 TargetKind = Literal["dark", "bpm", "flat", "science"]
+#: Bytes; below this not even one band of rows fits.
+_LEAST_MEMORY: Final = 2**20
 BANDS: Final = (*f2.LAMP_BANDS, *f2.THERMAL_BANDS)
 
 
@@ -54,7 +56,6 @@ class ReduceRequest(BaseModel):
         default=frozenset(), description="calibrations to go on without; the product is marked"
     )
     overwrite: bool = Field(default=False, description="replace products of the same name and other content")
-    workers: int | None = Field(default=None, ge=1, le=256, description="tasks that run at the same time")
     threads: int | None = Field(default=None, ge=1, le=256, description="threads of the kernels, in all")
     memory: ByteSize | None = Field(default=None, description="limit of the stacks' memory, bytes")
     quiet: bool = Field(default=False, description="no progress on the terminal")
@@ -71,7 +72,6 @@ def build_request(
     use: Sequence[str] = (),
     allow_missing: Sequence[Calibration] = (),
     overwrite: bool = False,
-    workers: int | None = None,
     threads: int | None = None,
     memory: str | None = None,
     quiet: bool = False,
@@ -92,10 +92,9 @@ def build_request(
             only=tuple(dict.fromkeys(target.value for target in only)),
             parameters=_parameters(settings),
             changed=tuple(settings),
-            use=tuple(_use(text) for text in use),
+            use=_uses(use),
             allow_missing=frozenset(kind.value for kind in allow_missing),
             overwrite=overwrite,
-            workers=workers,
             threads=threads,
             memory=_memory(memory),
             quiet=quiet,
@@ -121,6 +120,14 @@ def _band(text: str) -> str:
     raise UsageError(f"There is no band {text!r}.", remedy=f"{guess}Bands: {', '.join(BANDS)}.")
 
 
+def _uses(texts: Sequence[str]) -> tuple[UseCalibration, ...]:
+    uses = tuple(_use(text) for text in texts)
+    for kind in Calibration:
+        if sum(use.kind == kind for use in uses) > 1:
+            raise UsageError(f"--use names more than one {kind.value}.", remedy="Name one of each kind.")
+    return uses
+
+
 def _use(text: str) -> UseCalibration:
     kind, sign, name = text.partition("=")
     kind, name = kind.strip().lower(), name.strip()
@@ -140,6 +147,8 @@ def _memory(text: str | None) -> ByteSize | None:
         size = TypeAdapter(ByteSize).validate_python(text)
     except ValidationError:
         size = ByteSize(0)
-    if size <= 0:
-        raise UsageError(f"--memory {text!r} is no amount of memory.", remedy="Write 800MB or 1.2GB.")
+    if size < _LEAST_MEMORY:
+        raise UsageError(
+            f"--memory {text!r} is no amount of memory, or too little.", remedy="Write 800MB or 1.2GB."
+        )
     return size

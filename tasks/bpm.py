@@ -37,9 +37,7 @@ def build_bpm(
 
     def build() -> Built:
         with open_frames(workspace, light, none, plan.short_darks) as (on, off, short):
-            result = make_bpm(
-                on, off, short, parameters, threads=workspace.threads, memory=workspace.memory
-            )
+            result = make_bpm(on, off, short, parameters, threads=workspace.threads, memory=workspace.memory)
         return Built(result.mask, figures(result.metrics), result.warnings, linearised=False)
 
     roles = ("lamp_off", "dark") if plan.flat.thermal else ("lamp_on", "lamp_off")

@@ -26,7 +26,6 @@ from calib_store.store import Store
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
 from imaging.parameters import StepParameters
-from imaging.preview import preview_product
 from imaging.products import ProductFile, place_product, product_name, write_product
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
@@ -135,7 +134,9 @@ def find_or_build(
         current.reused = product is not None
         if product is None:
             store = workspace.store()
-            with store.lock(recipe.key, waiting=lambda: logger.info("%s: another run builds it", recipe.label)):
+            with store.lock(
+                recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)
+            ):
                 product = store.find(recipe.key)
                 current.reused = product is not None
                 if product is None:
@@ -151,9 +152,7 @@ def open_frames(workspace: Workspace, *sets: FrameSet) -> Iterator[list[list[Raw
     with ExitStack() as stack:
         yield [
             [
-                stack.enter_context(
-                    open_raw(workspace.readable(f), name=f.name, shape=None, sha256=f.sha256)
-                )
+                stack.enter_context(open_raw(workspace.readable(f), name=f.name, shape=None, sha256=f.sha256))
                 for f in part.frames
             ]
             for part in sets
@@ -187,6 +186,8 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
     ).path
     preview = output.with_suffix(".png") if workspace.previews else None
     if preview is not None and not preview.is_file():
+        from imaging.preview import preview_product  # pillow is slow to import
+
         with timed("preview", recipe.label), ProductFile(product.path) as file:
             preview_product(preview, file, title=output.stem)
     left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
@@ -217,6 +218,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         built = build()
         provenance = _provenance(recipe, sums.result(), began)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
+    applied = {p.kind: p.name for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
         facts=recipe.first.facts,
@@ -229,7 +231,9 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         history=_history(recipe, began),
         provenance=provenance,
         lineage=_lineage(recipe, store),
-        **{p.kind: p.name for p in recipe.calibrations.present},
+        dark=applied.get("dark", ""),
+        flat=applied.get("flat", ""),
+        bpm=applied.get("bpm", ""),
     )
     name = product_name(recipe.first.name, recipe.kind)
     said: dict[str, Any] = {
@@ -308,5 +312,3 @@ def _lineage(recipe: Recipe, store: Store) -> list[LineageRow]:
 def _md5(path: Path) -> str:
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-

@@ -120,9 +120,7 @@ def _note(
     store: Store, frames: FrameSet, match: Match, product: Product | None, override: Override | None
 ) -> None:
     run = str(runtime.flow_run.id) if runtime.flow_run.id else None
-    store.record_decisions(
-        [Decision(frame.sha256, match, product, override, run) for frame in frames.frames]
-    )
+    store.record_decisions([Decision(frame.sha256, match, product, override, run) for frame in frames.frames])
 
 
 def _named(store: Store, name: str) -> Product:

@@ -11,7 +11,7 @@ from pydantic import validate_call
 
 from imaging.detect import CATALOGUE, DetectParameters, detect
 from imaging.scratch import write_planes
-from tasks.references import ScratchRef
+from tasks.references import Metric, ScratchRef
 from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.sky import SkyPass
 from tasks.step import step
@@ -49,7 +49,7 @@ def detect_sources(
         seen = detect(
             planes.rows("sci"), planes.rows("dq"), parameters, deblend=catalogued, catalogue=catalogued
         )
-        metrics = {
+        metrics: dict[str, Metric] = {
             "sources": len(seen.catalogue),
             "seeing": float(seen.seeing) if np.isfinite(seen.seeing) else None,
             "rms": float(seen.rms),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import numpy as np
+from imaging.detrend import DetrendParameters, detrend
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 from pydantic import validate_call
 
-from imaging.detrend import DetrendParameters, detrend
 from imaging.prepare import PrepareParameters
 from imaging.products import ProductFile
 from imaging.rawio import open_raw
 from imaging.scratch import write_planes
+from tasks.building import figures
 from tasks.references import Calibrations, RawFrame, ScratchRef
 from tasks.scratching import folder_for, found, meta, scratch_key
 from tasks.step import step
@@ -47,20 +48,24 @@ def detrend_frame(
             return Completed(name="Reused", data=earlier)
         with ExitStack() as stack:
             raw = stack.enter_context(open_raw(workspace.readable(frame), name=frame.name, shape=None))
-            opened = {
-                product.kind: stack.enter_context(ProductFile(product.path)) for product in calibrations.present
-            }
+            opened = {p.kind: stack.enter_context(ProductFile(p.path)) for p in calibrations.present}
             result = detrend(
                 raw,
                 dark=opened.get("dark"),
                 flat=opened.get("flat"),
                 bpm=opened.get("bpm"),
-                parameters=parameters,
-                prepare=prepare,
+                parameters=parameters.model_copy(
+                    update={
+                        "override": (*parameters.override, *calibrations.overridden),
+                        "allow_missing": (*parameters.allow_missing, *calibrations.missing),
+                    }
+                ),
+                prepare_parameters=prepare,
                 threads=workspace.threads,
+                memory=workspace.memory,
             )
         folder = folder_for(workspace, key, frame)
         planes = {"sci": result.sci, "var": result.var, "dq": result.dq.astype(np.uint16, copy=False)}
-        metrics = result.metrics.model_dump(mode="json")
+        metrics = figures(result.metrics)
         write_planes(folder, planes, meta(key, metrics))
         return ScratchRef(frame=frame, key=key, folder=folder, metrics=metrics)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from imaging.detrend import DetrendParameters
+from imaging.stack import StackParameters
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.align import AlignParameters
 from imaging.bpm import BpmParameters
 from imaging.dark import DarkParameters
 from imaging.detect import DetectParameters
-from imaging.detrend import DetrendParameters
+from imaging.files import CheckParameters
 from imaging.flat import FlatParameters
 from imaging.groups import GroupParameters
 from imaging.parameters import StepParameters
 from imaging.prepare import PrepareParameters
-from imaging.rawio import CheckParameters
 from imaging.resample import ResampleParameters
 from imaging.sky import SkyParameters
-from imaging.stack import StackParameters
 
 
 class ReductionParameters(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -35,9 +35,9 @@ def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
     return ScratchRef(frame=frame, key=key, folder=folder, metrics=planes.meta["metrics"], reused=True)
 
 
-def meta(key: str, metrics: BaseModel | dict[str, object]) -> dict[str, object]:
+def meta(key: str, metrics: BaseModel | Mapping[str, object]) -> dict[str, object]:
     """What goes into a folder's manifest."""
-    values = metrics.model_dump(mode="json") if isinstance(metrics, BaseModel) else metrics
+    values = metrics.model_dump(mode="json") if isinstance(metrics, BaseModel) else dict(metrics)
     return {"key": key, "metrics": values}
 
 

@@ -68,7 +68,7 @@ def subtract_group_sky(
     label
         Name of the group.
     number
-        Pass 1 is without masks and subtracts every frame; pass 2 has the masks of the sources found in pass 1.
+        Pass 1 is without masks and subtracts every frame; pass 2 has the masks of what pass 1 showed.
     detrended
         The detrended frames; an error in place of a frame leaves that frame out.
     objects, skies
@@ -156,9 +156,7 @@ def _subtract(
             values = metrics.model_dump(mode="json")
             values["sky_frames"] = len(metrics.sky_frames)
             folder = writers[metrics.name].commit(meta(key, values))
-            made.append(
-                ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
-            )
+            made.append(ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values))
     return made
 
 

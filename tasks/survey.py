@@ -81,7 +81,8 @@ def _look(path: Path, known: KnownFile | None, check: CheckParameters, workspace
         return _Looked(path, left_out=LeftOut(name=path.name, reason=error.strerror or str(error)))
     except VerifyError as error:
         # astropy parses a card when it is asked for, so a garbled one shows only here.
-        return _Looked(path, left_out=LeftOut(name=path.name, reason=f"a header card cannot be read: {error}"))
+        reason = f"a header card cannot be read: {error}"
+        return _Looked(path, left_out=LeftOut(name=path.name, reason=reason))
     except FrameError as error:
         reason = error.message.removeprefix(f"{error.name}: ").removesuffix(".")
         return _Looked(path, left_out=LeftOut(name=path.name, reason=reason, remedy=error.remedy))

@@ -182,7 +182,7 @@ def score_background(
     stack: StackProduct,
     model: NDArray[np.float32],
     floor: NDArray[np.float32],
-    count: NDArray[np.uint8],
+    count: NDArray[np.uint16],
     n: int,
 ) -> list[ScoreRow]:
     """Noise of the empty sky in 8 x 8 bins, its VAR, and outliers.

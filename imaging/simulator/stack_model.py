@@ -50,6 +50,8 @@ def read_stack(path: Path) -> StackProduct:
     """
     with fits.open(path, memmap=False) as hdus:
         header = hdus["SCI"].header.copy()
+        if "RADECSYS" in header:  # the raw files' old name, of which astropy warns
+            header["RADESYS"] = header.pop("RADECSYS")
         cards = {**dict(hdus[0].header), **dict(header)}
         if "ALIGNMENT" not in hdus or "REFFRAME" not in cards:
             raise FrameError(
@@ -158,7 +160,7 @@ def model_stack(
 
 def noise_floor(
     truth: NightTruth, frames: Sequence[FrameTruth], grid: Grid, shape: tuple[int, ...]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """Variance of a plain mean of the frames over empty sky, and the number of good pixels in it.
 
     Shot noise of sky and dark current, read noise and rounding of each frame, divided by its response
@@ -166,15 +168,15 @@ def noise_floor(
     """
     response, dark = truth.plane("RESPONSE"), truth.plane("DARK")
     good = truth.plane("ILLUMINATED") & (truth.plane("BPM") == 0) & (response > 0.1)
-    total, count = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    squared = np.where(good, response**2, 1).astype(np.float32)
+    total, count = np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
     u = np.linspace(-1, 1, truth.parameters.size, dtype=np.float32)
     for frame in frames:
         light = np.float32(frame.level) * (
             1 + np.float32(frame.slope_x) * u[None, :] + np.float32(frame.slope_y) * u[:, None]
         )
         electrons = (dark + response * light) * np.float32(frame.exposure)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            variance = np.where(good, (electrons + np.float32(frame.read_variance)) / response**2, 0)
+        variance = np.where(good, (electrons + np.float32(frame.read_variance)) / squared, 0)
         centre = frame.field_centre or (0.0, 0.0)
         here, there = _overlap(shape, good.shape, grid.origin[0] - centre[0], grid.origin[1] - centre[1])
         total[here] += variance[there]

@@ -120,17 +120,25 @@ def select(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _survey(
-    paths: Sequence[Path], recursive: bool, *, pixels: bool = False, any_shape: bool
-) -> list[Surveyed]:
-    from nirflow.progress import progress_bar
-    from nirflow.survey import frame_files, survey
+def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
+    """The FITS files that were named; without any, say so and end with exit code 3."""
+    from nirflow.survey import frame_files
 
     files = frame_files(paths, recursive=recursive)
     if not files:
         hint = "" if recursive else " Add --recursive to search the folders below."
         typer.echo(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
         raise typer.Exit(Exit.NOTHING)
+    return files
+
+
+def _survey(
+    paths: Sequence[Path], recursive: bool, *, pixels: bool = False, any_shape: bool
+) -> list[Surveyed]:
+    from nirflow.progress import progress_bar
+    from nirflow.survey import survey
+
+    files = files_or_exit(paths, recursive)
     with progress_bar("Reading pixels" if pixels else "Reading headers", len(files)) as advance:
         return survey(files, pixels=pixels, any_shape=any_shape, progress=advance)
 

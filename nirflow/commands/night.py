@@ -34,14 +34,11 @@ NightSettings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="PARAMETER=VALUE", rich_help_panel=_SIMULATED,
-        help="Any other parameter of the simulator: --set seeing=0.9. Repeatable; see --parameters.",
+        help="Another parameter of it: --set seeing=0.9; see nirflow simulate --parameters. Repeatable.",
     ),
 ]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, max=256, help="Tasks at the same time.", rich_help_panel=_RESOURCES)
-]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=256, help="Threads of the kernels.", rich_help_panel=_RESOURCES)
 ]
@@ -142,7 +139,6 @@ def reduce(
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")
     ] = False,
-    workers: Workers = None,
     threads: Threads = None,
     memory: Memory = None,
     quiet: Quiet = False,
@@ -150,13 +146,16 @@ def reduce(
 ) -> None:
     """Reduce a night: group the frames, make or find the calibrations, reduce every science group.
 
-    nirflow reduce night --out out --band Y --set stack.combine.high=4
+    nirflow reduce night --out out --band Y --set dark.high=4
     """  # fmt: skip
+    from nirflow.commands.frames import files_or_exit
+
+    files_or_exit(paths, recursive)  # before anything is started
     from nirflow.request import build_request
 
     request = build_request(
         paths, out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
-        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, workers=workers,
+        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite,
         threads=threads, memory=memory, quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduce import run_reduce
@@ -177,7 +176,6 @@ def demo(
     seed: Seed = 20131121,
     size: Size = 2048,
     settings: NightSettings = None,
-    workers: Workers = None,
     threads: Threads = None,
     memory: Memory = None,
     quiet: Quiet = False,
@@ -194,7 +192,7 @@ def demo(
     parameters = night_parameters({"band": band, "seed": seed, "size": size}, settings or ())
     any_shape = [] if parameters.size == SHAPE[0] else ["check.shape=none"]
     request = build_request(
-        [out / "raw"], out=out, settings=any_shape, workers=workers, threads=threads, memory=memory,
+        [out / "raw"], out=out, settings=any_shape, threads=threads, memory=memory,
         quiet=quiet or json,
     )  # fmt: skip
     truth = simulated(out / "raw", parameters, quiet=quiet or json)

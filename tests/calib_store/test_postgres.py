@@ -137,12 +137,12 @@ def test_databases_missing_after_a_kill_half_way_are_made(own: Path) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_stop_is_told_and_can_be_repeated(tmp_path: Path) -> None:
+def test_stop_is_told_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
     assert postgres.stop(tmp_path) is False
-    postgres.ensure_running(tmp_path)
-    assert postgres.stop(tmp_path) is True
-    assert postgres.stop(tmp_path) is False
-    found = postgres.status(tmp_path)
+    postgres.ensure_running(own)
+    assert postgres.stop(own) is True
+    assert postgres.stop(own) is False
+    found = postgres.status(own)
     assert (found.running, found.pid, found.version) == (False, None, None)
 
 
@@ -192,14 +192,19 @@ def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert "NIRFLOW_DATA_DIR" in caught.value.remedy
 
 
-def test_a_server_that_cannot_start_names_its_log(tmp_path: Path) -> None:
-    postgres.ensure_running(tmp_path)
-    postgres.stop(tmp_path)
-    with (tmp_path / "postgres" / "postgresql.conf").open("a") as file:
-        file.write("shared_buffers = nonsense\n")
-    with pytest.raises(StoreError, match=r"shared_buffers") as caught:
-        postgres.ensure_running(tmp_path)
-    assert "server.log" in caught.value.remedy
+def test_a_server_that_cannot_start_names_its_log(own: Path) -> None:
+    postgres.ensure_running(own)
+    postgres.stop(own)
+    configuration = own / "postgres" / "postgresql.conf"
+    good = configuration.read_text()
+    configuration.write_text(good + "shared_buffers = nonsense\n")
+    try:
+        with pytest.raises(StoreError, match=r"shared_buffers") as caught:
+            postgres.ensure_running(own)
+        assert "server.log" in caught.value.remedy
+    finally:
+        configuration.write_text(good)
+    postgres.ensure_running(own)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -130,6 +130,7 @@ def test_stop_then_a_strangers_pid_and_a_taken_port_in_the_state_file(data_dir: 
     state = state_of(data_dir)
     stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger there
         squatter.bind((str(state["host"]), int(str(state["port"]))))
         squatter.listen()
         # The machine has given our server's process id to somebody else since.

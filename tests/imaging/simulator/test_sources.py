@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.simulator import sources as s
 from imaging.simulator.parameters import SKY_SCALE, NightParameters
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.floats(49.5, 50.5), st.floats(49.5, 50.5), st.floats(2.5, 6.0))
 def test_a_star_keeps_its_flux_and_its_centre_wherever_it_falls(x: float, y: float, fwhm: float) -> None:
     plane = np.zeros((101, 101), np.float32)
@@ -57,6 +58,7 @@ def test_a_galaxy_keeps_its_flux_and_half_light_radius() -> None:
     assert plane[r <= 4.0 / SKY_SCALE].sum() == pytest.approx(5e3, rel=0.03)
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.floats(-200, 200), st.floats(-200, 200))
 def test_the_projection_is_the_one_of_astropy(xi: float, eta: float) -> None:
     wcs = WCS(naxis=2)
@@ -96,4 +98,6 @@ def test_bright_stars_lie_in_every_dithered_frame_and_apart(size: int) -> None:
 
 def test_fluxes_do_not_depend_on_the_band_in_electrons_per_exposure() -> None:
     y, k = (NightParameters(band=band, size=256) for band in ("Y", "Ks"))
-    assert s.make_sources(y)["flux"] * y.exposure_time == pytest.approx(s.make_sources(k)["flux"] * k.exposure_time)
+    assert s.make_sources(y)["flux"] * y.exposure_time == pytest.approx(
+        s.make_sources(k)["flux"] * k.exposure_time
+    )

@@ -1,0 +1,96 @@
+"""``nirflow reduce`` behind its options: services up, the night's flow run, its progress on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from calib_store.settings import StoreSettings
+from deployments.client import connected, quick_imports
+from deployments.server import ensure_server
+from nirflow.log import configure
+from nirflow.tables import console
+
+if TYPE_CHECKING:
+    from flows.report import NightReport
+    from nirflow.request import ReduceRequest
+
+LOG_NAME = "nirflow.log"
+
+
+def run_reduce(request: ReduceRequest) -> NightReport:
+    """Reduce a night as asked for.
+
+    Returns
+    -------
+    NightReport
+        What was made, what was left out and why.
+
+    Raises
+    ------
+    NirflowError
+        Where nothing could be done at all: no such path, no place to write, no database or server.
+    """
+    from flows.folders import make_writable
+
+    out = request.out.expanduser().resolve()
+    make_writable(out)
+    data_dir = StoreSettings().data_dir
+    with ThreadPoolExecutor(1) as pool:
+        # From nothing the server takes seconds to come up: the science is imported meanwhile.
+        starting = pool.submit(ensure_server, data_dir)
+        with quick_imports():
+            import tasks.parameters  # noqa: F401
+        address = starting.result()
+    log_file = out / LOG_NAME
+    with configure(log_file), connected(address):
+        with quick_imports():
+            from deployments.heartbeat import prompt_heartbeats
+            from flows.night import Options, reduce_night
+            from tasks.choose import Choice
+        options = Options(
+            bands=request.bands,
+            only=request.only,
+            parameters=request.parameters,
+            choice=Choice(
+                use={one.kind: one.name for one in request.use}, allow_missing=request.allow_missing
+            ),
+            recursive=request.recursive,
+            overwrite=request.overwrite,
+            data_dir=data_dir,
+            threads=request.threads,
+            **({"memory": int(request.memory)} if request.memory else {}),
+        )
+        with prompt_heartbeats(reduce_night) as run, _progress(quiet=request.quiet):
+            report = run(list(request.paths), out, options)
+    return report.model_copy(update={"log_file": log_file})
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[None]:
+    """Show what is in work, from the steps' events; for a person at a terminal only."""
+    screen = console(stderr=True)
+    if quiet or not screen.is_terminal:
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+    from tasks.step import StepEvent, listening
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as progress:
+        shown: dict[tuple[str, str], TaskID] = {}
+
+        def note(event: StepEvent) -> None:
+            what = (event.step, event.label)
+            if event.state == "started":
+                shown[what] = progress.add_task(f"{event.step} {event.label}", total=None)
+            elif event.state != "part" and what in shown:
+                progress.remove_task(shown.pop(what))
+                mark = {"built": "made", "reused": "reused", "failed": "[red]failed[/red]"}[event.state]
+                progress.console.print(f"  {mark:7} {event.step} {event.label} ({event.seconds:.1f} s)")
+
+        with listening(note):
+            yield
