@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from calib_store.settings import StoreSettings
     from calib_store.store import Store
 
+pytest_plugins = ["prefect_server"]
+
 _TEMPLATE = "nirflow_template"
 
 
