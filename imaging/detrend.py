@@ -1,7 +1,7 @@
 """Detrend: a raw science frame becomes electrons without dark current and pixel response.
 
-One walk over the frame in bands of rows: prepare, minus the dark, over the flat. Nothing of the size of a frame
-is made but the result.
+One walk over the frame in bands of rows: prepare, minus the dark, over the flat. Nothing of the size of a
+frame is made but the result.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MUST_AGREE: Final[dict[Calibration, tuple[str, ...]]] = {
 }
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
-#: A flat with one of the second measured no response.
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
+#: A flat with one of these measured no response.
 _NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
 #: Bytes of a row's pixel in work besides the result: raw, dark, flat, their DQ and VAR, BPM.
 _BYTES: Final = 32
@@ -147,8 +147,8 @@ def detrend(
     parameters, prepare_parameters
         See `DetrendParameters` and `PrepareParameters`.
     common_noise
-        Add the noise of the dark, and of the flat on the whole signal, to VAR: right for a frame by itself. In
-        a group it is common to frame and sky and goes with the sky; there VAR is the random noise only.
+        Add the noise of the dark, and of the flat on the whole signal, to VAR: right for a frame by itself.
+        In a group it is common to frame and sky and goes with the sky; there VAR is the random noise only.
     threads, memory
         Threads, and bytes for the bands in work. The result does not depend on them.
 

@@ -26,7 +26,6 @@ _LNRS_TRUSTED_FROM = date(2015, 4, 1)
 _LNRS_KNOWN_WRONG = {(2, 4), (6, 8)}
 _COMPONENT = re.compile(r"_[GR]\d+\w*$")
 _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
-_SPECTROSCOPIC = ("JH", "HK", "R3K")
 #: Names that MOSPOS, DECKER and MASKNAME give to an open focal plane.
 _OPEN_MASKS = ("Open", "None", "imaging", "")
 #: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
@@ -235,14 +234,15 @@ def facts_from_headers(
             name, "not a FLAMINGOS-2 frame", keyword="INSTRUME", found=instrument,
             expected="'F2' or 'Flam'", remedy="Leave the file out of the night.",
         )  # fmt: skip
-    started = _start(keys)
     filter_id, lyot = _filter_and_lyot(keys)
-    kind = _kind(keys, filter_id)
+    processed, product_kind = _processing(primary)
+    # DRAGONS leaves the flat's OBSTYPE on a bad pixel mask; its mark says what it is.
+    kind: Kind = "bpm" if product_kind == "bpm" else _kind(keys, filter_id)
+    started = _start(keys, kind)
     read_pairs, corrected = (1, False) if kind == "bpm" else _read_pairs(keys, started.date())
     exposure_time = keys.number("EXPTIME", 0.0 if kind == "bpm" else None)
     if exposure_time < 0 or (exposure_time == 0 and kind != "bpm"):
         raise keys.error("EXPTIME", primary.get("EXPTIME"), "a number of seconds above 0")
-    processed, product_kind = _processing(primary)
     return FrameFacts(
         name=name,
         instrument="F2",
@@ -290,9 +290,10 @@ def _kind(keys: _Keywords, filter_id: str) -> Kind:
     return _KINDS[obstype]
 
 
-def _start(keys: _Keywords) -> datetime:
+def _start(keys: _Keywords, kind: Kind) -> datetime:
     day = keys.text("DATE-OBS")
-    clock = keys.text("UTSTART", keys.text("TIME-OBS", ""))
+    # A bad pixel mask that the observatory published has a date only.
+    clock = keys.text("UTSTART", keys.text("TIME-OBS", "00:00:00" if kind == "bpm" else ""))
     text = day if "T" in day else f"{day}T{clock}"
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -302,12 +303,12 @@ def _start(keys: _Keywords) -> datetime:
 
 def _read_pairs(keys: _Keywords, day: date) -> tuple[int, bool]:
     lnrs = keys.count("LNRS")
-    nreads = keys.optional("NREADS")
-    if nreads is not None and int(nreads) != lnrs:
-        if day < _LNRS_TRUSTED_FROM and (lnrs, int(nreads)) in _LNRS_KNOWN_WRONG:
-            return int(nreads), True
+    nreads = keys.count("NREADS") if "NREADS" in keys.header else lnrs
+    if nreads != lnrs:
+        if day < _LNRS_TRUSTED_FROM and (lnrs, nreads) in _LNRS_KNOWN_WRONG:
+            return nreads, True
         raise FrameError(
-            keys.name, f"LNRS and NREADS = {int(nreads)} disagree, so gain and read noise are unknown",
+            keys.name, f"LNRS and NREADS = {nreads} disagree, so gain and read noise are unknown",
             keyword="LNRS", found=lnrs, expected="the value of NREADS",
             remedy="Find out which is right from the night log, correct the header or leave the file out.",
         )  # fmt: skip
@@ -332,13 +333,14 @@ def _focal_mask(keys: _Keywords) -> str:
     mospos = strip_component(keys.text("MOSPOS", keys.text("MASKNAME", "Open")))
     if mospos in _OPEN_MASKS:
         return "Open"
-    mask = keys.text("MASKNAME", mospos)
-    return "Open" if mask in _OPEN_MASKS else mask
+    mask = keys.text("MASKNAME", "")
+    # A long slit has its name in MOSPOS and no mask: MASKNAME then says None, which is not an open plane.
+    return mospos if mask in ("None", "") else "Open" if mask in _OPEN_MASKS else mask
 
 
 def _disperser(keys: _Keywords) -> str:
     grism = strip_component(keys.text("GRISM", keys.text("GRISMPOS", "Open")))
-    return grism if grism.startswith(_SPECTROSCOPIC) else "Open"
+    return "Open" if grism.lower() in ("open", "") else grism
 
 
 def _lamp(keys: _Keywords) -> Lamp | None:

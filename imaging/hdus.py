@@ -146,7 +146,7 @@ def _with_checksums(
 
 
 def _encoded(value: int) -> bytes:
-    """Sixteen letters and digits that add ``value`` to the sum of a header (FITS standard 4.0, appendix J)."""
+    """Sixteen letters and digits that add ``value`` to the sum of a header (FITS standard 4.0, App. J)."""
     letters = bytearray(16)
     for i, byte in enumerate(value.to_bytes(4, "big")):
         quotient, rest = divmod(byte, 4)

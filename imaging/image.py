@@ -92,7 +92,7 @@ class Image:
             uncertainty=VarianceUncertainty(self.var, unit=unit**2, copy=False),
             mask=self.mask,
             flags=self.dq,
-            wcs=celestial_wcs(self.header),
+            wcs=celestial_wcs(self.header, self.shape),
             meta=_merged(self.header, self.primary),
         )
 
@@ -144,15 +144,21 @@ class BadPixelMask:
         return (self.bad.shape[0], self.bad.shape[1])
 
 
-def celestial_wcs(header: Header) -> Any:
-    """The astropy WCS of an image header's two celestial axes, or None where it has none."""
-    if not str(header.get("CTYPE1", "")).strip():
+def celestial_wcs(header: Header, shape: tuple[int, int] | None = None) -> Any:
+    """The astropy WCS of an image header's two celestial axes, or None where it has none.
+
+    ``shape`` (rows, columns) is what the WCS then says of its image.
+    """
+    from imaging.marks import celestial_cards
+
+    cards = celestial_cards(header)
+    if not cards:
         return None
     from astropy.wcs import WCS
 
-    from imaging.marks import celestial_cards
-
-    return WCS(Header(celestial_cards(header)))
+    wcs = WCS(Header(cards))
+    wcs.array_shape = shape
+    return wcs
 
 
 def read_ccd(path: Path) -> CCDData:

@@ -16,8 +16,8 @@ _NARROWEST, _WIDEST = 0.5, 12.0
 _REACH = 3.5
 _ITERATIONS = 40
 #: Width of the window that the FWHM is taken in, in sigmas of the source. A star's wings are wider than
-#: a Gaussian's: in the full window a Moffat profile's FWHM (beta 3 to 5) comes out 8-15 % too large, in this one
-#: 3-7 %; a narrower one is noisier.
+#: a Gaussian's: in the full window a Moffat profile's FWHM (beta 3 to 5) comes out 8-16 % too large, in this
+#: one 3-8 %; a narrower one is noisier.
 _CORE = 0.6
 #: Sub-pixels along one side of a pixel that the aperture's edge cuts.
 _FINE = 5

@@ -33,9 +33,11 @@ from imaging.combine import median_factor
 from imaging.dq import DQ
 from imaging.errors import FrameError, GroupError
 from imaging.facts import FrameFacts
-from imaging.groups import Configuration, Position, pointing, separation
+from imaging.groups import Configuration
 from imaging.parameters import StepParameters, parameter
+from imaging.pointing import Position, pointing, separation
 from imaging.scratch import Planes, PlanesWriter
+from imaging.sky_residual import Residual, measure_background
 
 _log = logging.getLogger(__name__)
 
@@ -43,13 +45,6 @@ _log = logging.getLogger(__name__)
 _BYTES = 11
 #: Rows of a band beyond which nothing is gained.
 _MOST_ROWS = 64
-#: Blocks that a residual plane is fitted to: their side in pixels and the share of it that has to be usable.
-_BLOCK = 64
-_BLOCK_SHARE = 0.2
-#: Rounds and limit (in robust sigma) of the rejection of blocks.
-_FIT_ROUNDS = 10
-_FIT_LIMIT = 3.0
-_MAD_TO_SIGMA = 1.4826
 #: Planes of a sky-subtracted frame.
 LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
 _NONE = np.empty((0, 0, 0), np.uint8)
@@ -79,7 +74,7 @@ class SkyParameters(StepParameters):
     scaling: Literal["multiply", "add"] = parameter(
         "multiply", "how sky frames are brought to the common level; add where the level is near zero"
     )
-    residual: Literal["none", "level", "plane"] = parameter(
+    residual: Residual = parameter(
         "plane", "what is taken out of the subtracted frame once more: nothing, its level, or a plane"
     )
 
@@ -351,81 +346,28 @@ def _to_common_level(
 
 
 def _take_residual(
-    frame: SkyInput, skies: tuple[str, ...], writer: PlanesWriter, kind: Literal["none", "level", "plane"]
+    frame: SkyInput, skies: tuple[str, ...], writer: PlanesWriter, kind: Residual
 ) -> SkyMetrics:
-    """Fit what is left of the background of a written frame, take it out, and count the flags."""
+    """Take what is left of the background out of a written frame, and count the flags."""
     dq = writer.rows("dq")
-    before = frame.planes.rows("dq")
-    fit, rms = (0.0, 0.0, 0.0), math.nan
-    middle = ((dq.shape[1] - 1) / 2, (dq.shape[0] - 1) / 2)
-    if kind != "none":
-        sci = writer.rows("sci")
-        mask = np.empty((0, 0), np.uint8) if frame.object_mask is None else frame.object_mask.rows("objmask")
-        size = min(_BLOCK, max(4, min(sci.shape) // 8))
-        least = max(1, int(_BLOCK_SHARE * size * size / 2))
-        blocks, counts = sky_kernels.block_medians(sci, dq, mask, size, least)
-        fit, rms = fit_background(blocks, counts, size, plane=kind == "plane")
-        if math.isnan(rms):
-            _log.warning("%s: too few usable pixels to fit what is left of its background", frame.name)
-        else:
-            sky_kernels.subtract_plane(sci, dq, *fit)
-            writer.write("sci", slice(0, len(sci)), sci)
-    gained = dq & ~before
+    gained = dq & ~frame.planes.rows("dq")
+    mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
+    sci = writer.rows("sci")
+    left = measure_background(sci, dq, mask, kind)
+    if not math.isnan(left.rms):
+        sky_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
+        writer.write("sci", slice(0, len(sci)), sci)
+    elif kind != "none":
+        _log.warning("%s: too few usable pixels to fit what is left of its background", frame.name)
+    ny, nx = dq.shape
     return SkyMetrics(
         name=frame.name,
         sky_frames=skies,
         level=frame.level,
-        residual_level=fit[0] + fit[1] * middle[0] + fit[2] * middle[1],
-        residual_slope_x=fit[1],
-        residual_slope_y=fit[2],
-        residual_rms=rms,
+        residual_level=left.constant + left.slope_x * (nx - 1) / 2 + left.slope_y * (ny - 1) / 2,
+        residual_slope_x=left.slope_x,
+        residual_slope_y=left.slope_y,
+        residual_rms=left.rms,
         behind_sources=int(np.count_nonzero(gained & DQ.OVERLAP)),
         without_sky=int(np.count_nonzero(gained & DQ.NO_DATA)),
     )
-
-
-def fit_background(
-    blocks: NDArray[np.float64], counts: NDArray[np.int64], size: int, *, plane: bool
-) -> tuple[tuple[float, float, float], float]:
-    """Fit a level or a plane to block medians, rejecting blocks beyond 3 robust sigma.
-
-    Parameters
-    ----------
-    blocks, counts
-        Medians (NaN where there is none) and the numbers of pixels behind them, (rows, columns).
-    size
-        Side of a block, pixels.
-    plane
-        A plane instead of a level.
-
-    Returns
-    -------
-    (constant, slope_x, slope_y), rms
-        ``constant + slope_x x + slope_y y`` with x and y in pixels from 0, and the robust scatter of the
-        blocks about it; zeros and nan where there are fewer than four blocks to a coefficient.
-    """
-    rows, columns = np.indices(blocks.shape)
-    good = np.isfinite(blocks)
-    x = ((columns + 0.5) * size - 0.5)[good]
-    y = ((rows + 0.5) * size - 0.5)[good]
-    value, weight = blocks[good], np.sqrt(counts[good])
-    terms = 3 if plane else 1
-    if value.size < 4 * terms:
-        return (0.0, 0.0, 0.0), math.nan
-    x0, y0 = float(x.mean()), float(y.mean())
-    design = np.stack([np.ones_like(x), (x - x0) / size, (y - y0) / size][:terms], axis=1)
-    kept = np.ones(value.size, bool)
-    for _ in range(_FIT_ROUNDS):
-        weighted = design[kept] * weight[kept, None]
-        solution = np.linalg.lstsq(weighted, value[kept] * weight[kept], rcond=None)[0]
-        left = value - design @ solution
-        centre = np.median(left[kept])
-        spread = _MAD_TO_SIGMA * float(np.median(np.abs(left[kept] - centre)))
-        now = np.abs(left - centre) <= _FIT_LIMIT * spread
-        if np.array_equal(now, kept) or now.sum() < 2 * terms:
-            break
-        kept = now
-    rms = _MAD_TO_SIGMA * float(np.median(np.abs(left)))
-    constant, *slopes = solution.tolist()
-    slope_x, slope_y = (slope / size for slope in slopes) if plane else (0.0, 0.0)
-    return (constant - slope_x * x0 - slope_y * y0, slope_x, slope_y), rms

@@ -19,7 +19,7 @@ _UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(DQ.NO_DATA)
 _OVERLAP = np.uint16(DQ.OVERLAP)
 #: Pixels in a block: the sorted values of ten frames stay in the nearest cache.
-_BLOCK = 256
+BLOCK = 256
 #: No pixel holds as many electrons; a value beyond it (or no number) would spoil the sums.
 _ABSURD = 1e9
 #: What a frame holds at a pixel.
@@ -27,7 +27,7 @@ _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
 
 @njit(cache=True, nogil=True)
-def _sort_rows(ordered, m):  # type: ignore[no-untyped-def]
+def sort_rows(ordered, m):  # type: ignore[no-untyped-def]
     """Sort the first m rows of ``ordered``, column by column: Batcher's odd-even merge sort.
 
     Knuth, The Art of Computer Programming, vol. 3, section 5.2.2.
@@ -40,7 +40,7 @@ def _sort_rows(ordered, m):  # type: ignore[no-untyped-def]
                 for i in range(j, min(j + k, m - k)):
                     if i // (2 * p) == (i + k) // (2 * p):
                         upper, lower = ordered[i], ordered[i + k]
-                        for b in range(_BLOCK):
+                        for b in range(BLOCK):
                             x, y = upper[b], lower[b]
                             upper[b] = x if x < y else y
                             lower[b] = y if x < y else x
@@ -115,19 +115,19 @@ def subtract_band(  # type: ignore[no-untyped-def]
         Empty for the clipped mean; for the median, its variance over the mean's of 0 to n values.
     """
     n, ny, nx = sci.shape
-    values = np.zeros((n, _BLOCK), np.float32)
-    noises = np.zeros((n, _BLOCK), np.float32)
-    state = np.zeros((n, _BLOCK), np.uint8)
-    ordered = np.empty((n, _BLOCK), np.float32)
-    total = np.empty(_BLOCK, np.float64)
-    noise = np.empty(_BLOCK, np.float64)
-    count = np.empty(_BLOCK, np.int64)
+    values = np.zeros((n, BLOCK), np.float32)
+    noises = np.zeros((n, BLOCK), np.float32)
+    state = np.zeros((n, BLOCK), np.uint8)
+    ordered = np.empty((n, BLOCK), np.float32)
+    total = np.empty(BLOCK, np.float64)
+    noise = np.empty(BLOCK, np.float64)
+    count = np.empty(BLOCK, np.int64)
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
     for y in range(ny):
-        for x0 in range(0, nx, _BLOCK):
-            width = min(_BLOCK, nx - x0)
+        for x0 in range(0, nx, BLOCK):
+            width = min(BLOCK, nx - x0)
             _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state)
             before = -1
             for i in range(n):
@@ -217,14 +217,14 @@ def _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
         if not (selection[i, j] or j == i):
             continue
         row = ordered[m]
-        for b in range(_BLOCK):
+        for b in range(BLOCK):
             sky = state[j, b] == _SKY
             row[b] = values[j, b] if sky else np.float32(np.inf)
             total[b] += np.float64(values[j, b]) if sky else 0.0
             noise[b] += np.float64(noises[j, b]) if sky else 0.0
             count[b] += 1 if sky else 0
         m += 1
-    _sort_rows(ordered, m)
+    sort_rows(ordered, m)
 
 
 @njit(cache=True, nogil=True)

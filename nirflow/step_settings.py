@@ -180,7 +180,7 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):
-        return ",".join(shown(item) for item in value)
+        return ",".join(shown(item) for item in value) or "[]"
     return str(value)
 
 
@@ -247,6 +247,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     for part in _parts(annotation):
         if typing.get_origin(part) is typing.Literal:
             choices += typing.get_args(part)
+        elif typing.get_origin(part) in (tuple, list, frozenset, set):
+            choices += _choices(typing.get_args(part)[0])
         elif part is type(None) and choices:
             choices += (None,)
     return choices

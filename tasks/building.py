@@ -134,9 +134,7 @@ def find_or_build(
         current.reused = product is not None
         if product is None:
             store = workspace.store()
-            with store.lock(
-                recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)
-            ):
+            with store.lock(recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)):
                 product = store.find(recipe.key)
                 current.reused = product is not None
                 if product is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import numpy as np
-from imaging.detrend import DetrendParameters, detrend
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 from pydantic import validate_call
 
+from imaging.detrend import DetrendParameters, detrend
 from imaging.prepare import PrepareParameters
 from imaging.products import ProductFile
 from imaging.rawio import open_raw

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from imaging.simulator.measure import clipped_rms, robust_sigma
 
@@ -19,7 +19,7 @@ PULL_CLIP: Final = 5.0
 class ScoreRow(BaseModel):
     """One figure: its value, the range that it should lie in, and what it means."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     product: str = Field(description="bpm, dark, flat or stack")
     figure: str = Field(description="name of the figure")
@@ -29,6 +29,7 @@ class ScoreRow(BaseModel):
     high: float | None = Field(default=None, description="largest value that is good; None: no such limit")
     meaning: str = ""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def ok(self) -> bool | None:
         """Whether the value lies in its range; None for a figure without limits."""
@@ -37,6 +38,7 @@ class ScoreRow(BaseModel):
         above = self.low is None or self.value >= self.low
         return above and (self.high is None or self.value <= self.high)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def limit(self) -> str:
         """The range in words."""
@@ -50,10 +52,11 @@ class ScoreRow(BaseModel):
 class NightScore(BaseModel):
     """All figures of a night's products."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     rows: tuple[ScoreRow, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def ok(self) -> bool:
         """Whether every figure that has a limit keeps it; False without any."""

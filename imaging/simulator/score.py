@@ -105,12 +105,14 @@ def score_dark(
     """
     sci, var, dq = planes
     frames = frames or truth.of_role("dark")
+    if not frames:
+        raise ValueError("the night has no darks to compare with")
     level = (truth.plane("OFFSET") + truth.plane("DARK") * np.float32(frames[0].exposure_time)) * frames[
         0
     ].coadds
     good = (dq & UNUSABLE) == 0
     good &= (truth.plane("BPM") == 0) & (var > 0) & np.isfinite(sci)
-    good &= level < f2.LINEAR_FRACTION * f2.WELL_DEPTH
+    good &= level < f2.LINEAR_FRACTION * f2.WELL_DEPTH * frames[0].coadds
     difference = (sci[good] - level[good]).astype(np.float64)
     near = np.abs(difference) <= PULL_CLIP * max(robust_sigma(difference), 1e-30)
     return [

@@ -26,7 +26,8 @@ def facts(name, p=0.0, q=0.0, inport=3):
     return FrameFacts(
         name=name, instrument="F2", kind="object", observation_class="science", target="t", exposure_time=120,
         coadds=1, read_pairs=8, filter_id="Y_G0811", filter="Y", lyot="f/16", focal_mask="Open",
-        disperser="Open", detector="d", poffset=p, qoffset=q, inport=inport, started=datetime(2013, 11, 21, tzinfo=UTC),
+        disperser="Open", detector="d", poffset=p, qoffset=q, inport=inport,
+        started=datetime(2013, 11, 21, tzinfo=UTC),
     )  # fmt: skip
 
 

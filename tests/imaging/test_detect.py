@@ -175,7 +175,7 @@ def test_flags():
     for x, y in place.values():
         add_stars(sci, [x], [y], 5e4)
     add_stars(sci, [167.0], [100.0], 4e4)
-    sci[160:162, 40:43] = 4e3  # a cosmic ray with hard edges
+    sci[160:162, 40:42] = 4e3  # a cosmic ray with hard edges
     dq = np.zeros(sci.shape, np.uint16)
     dq[40, 100], dq[40, 160], dq[101, 40] = DQ.SATURATED, DQ.NON_LINEAR, DQ.BAD_PIXEL
     dq[104:120, 96:106] = DQ.UNILLUMINATED
@@ -190,12 +190,12 @@ def test_flags():
     assert flags["bad"] == Flag.BAD_PIXEL
     assert flags["edge"] & Flag.EDGE
     assert flags["crowded"] & Flag.BLENDED
-    ray = nearest(table, np.array([41.0]), np.array([160.5]))[0]["flags"][0]
+    ray = nearest(table, np.array([40.5]), np.array([160.5]))[0]["flags"][0]
     assert ray & (Flag.SHARP | Flag.UNMEASURED)
 
 
 def test_hot_pixels_and_cosmic_rays_of_a_pixel_or_two_are_no_sources(field):
-    sci, dq, x, y, _ = field
+    sci, dq, x, *_ = field
     sci, dq = sci.copy(), dq.copy()
     clean = detect(sci, dq)
     for k, value in enumerate([5e2, 5e3, 1.5e5]):

@@ -27,7 +27,9 @@ def moved(transform, points):
 def test_vote_finds_the_offset_among_strangers():
     rng = np.random.default_rng(1)
     a = rng.uniform(0, 1000, (60, 2))
-    b = np.vstack([a[:25] + np.array([83.4, -120.7]) + rng.normal(0, 0.1, (25, 2)), rng.uniform(0, 1000, (40, 2))])
+    b = np.vstack(
+        [a[:25] + np.array([83.4, -120.7]) + rng.normal(0, 0.1, (25, 2)), rng.uniform(0, 1000, (40, 2))]
+    )
     won = vote(a, b, 300)
     assert (won.dx, won.dy) == pytest.approx((83.4, -120.7), abs=0.15)
     assert won.count >= 24

@@ -20,6 +20,7 @@ class Dark(StepParameters):
     level: float | None = parameter(None, "level taken off; none measures it", unit="e-")
     limits: tuple[float, float] = parameter((-150.0, 3050.0), "good range", unit="e-")
     strict: bool = parameter(True, "refuse odd frames")
+    without: tuple[Literal["bpm", "flat"], ...] = parameter((), "what may be missing")
 
     @model_validator(mode="after")
     def _ordered(self) -> Dark:
@@ -60,6 +61,7 @@ def test_a_parameter_inside_another_keeps_the_outer_defaults_of_its_neighbours()
 
 def test_none_and_lists_have_a_text_form() -> None:
     assert resolve(["dark.level=none", "dark.limits=[1, 2]"], STEPS)["dark"] == Dark(limits=(1.0, 2.0))
+    assert resolve(["dark.without=bpm"], STEPS)["dark"] == Dark(without=("bpm",))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,7 @@ def test_none_and_lists_have_a_text_form() -> None:
         ("dark.limits=9,5", ["the lower limit is not below the upper one"]),
         ("dark.limits=[9", ["no list"]),
         ("dark.strict=maybe", ["true or false"]),
+        ("dark.without=bpm,arc", ["a list separated by commas", "bpm | flat", "default []"]),
         ("sky.radius=-1", ["in arcsec"]),
     ],
 )
@@ -96,10 +99,19 @@ def test_the_same_parameter_twice_is_refused() -> None:
 
 def test_every_parameter_is_described_with_the_default_that_holds_there() -> None:
     told = {info.name: info for info in describe("dark", Dark)}
-    assert list(told) == ["combine.operation", "combine.low", "frames", "level", "limits", "strict"]
+    assert list(told) == [
+        "combine.operation",
+        "combine.low",
+        "frames",
+        "level",
+        "limits",
+        "strict",
+        "without",
+    ]
     low = told["combine.low"]
     assert (low.default, low.unit, low.limits, low.meaning) == (4.0, "sigma", "> 0, <= 10", "lower threshold")
     assert told["combine.operation"].limits == "mean | median"
+    assert told["without"].limits == "bpm | flat"
 
 
 def test_what_is_shown_can_be_set_again() -> None:

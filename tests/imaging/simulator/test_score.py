@@ -126,6 +126,8 @@ def test_a_flat_cannot_be_judged_without_flats(small_night, flat: Planes) -> Non
     bare = NightTruth(truth.folder, truth.parameters, truth.science)
     with pytest.raises(ValueError, match="no flats"):
         s.score_flat(flat, bare)
+    with pytest.raises(ValueError, match="no darks"):
+        s.score_dark(flat, bare)
 
 
 def test_products_are_read_from_their_files(small_night, dark: Planes, flat: Planes, tmp_path: Path) -> None:
@@ -164,6 +166,14 @@ def test_limits(low, high, value: float, ok: bool | None, limit: str) -> None:
     row = ScoreRow(product="p", figure="f", value=value, low=low, high=high)
     assert row.ok is ok
     assert row.limit == limit
+
+
+def test_a_score_goes_to_json_with_its_judgement_and_comes_back() -> None:
+    night = NightScore(rows=(ScoreRow(product="p", figure="f", value=2.0, high=1.0),))
+    told = night.model_dump(mode="json")
+    assert told["ok"] is False
+    assert (told["rows"][0]["ok"], told["rows"][0]["limit"]) == (False, "<= 1")
+    assert NightScore.model_validate(told) == night
 
 
 def test_a_score_without_judged_figures_is_not_good() -> None:

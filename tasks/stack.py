@@ -1,0 +1,212 @@
+"""The stack of a science group, with its sources."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.wcs import WCS
+from numpy.lib.recfunctions import append_fields
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+from pydantic import validate_call
+
+from imaging.align import output_grid
+from imaging.alignment import AlignEntry
+from imaging.detect import Detection, detect
+from imaging.errors import GroupError
+from imaging.geometry import Grid
+from imaging.image import Image
+from imaging.marks import CardValue
+from imaging.rawio import read_headers
+from imaging.stack import StackInput, StackMetrics, make_stack
+from imaging.tables import Table, stamped
+from tasks.align import AlignedGroup, align_input
+from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
+from tasks.parameters import ReductionParameters
+from tasks.references import Calibrations, LeftOut, ProductRef, ScienceSet
+from tasks.scratching import planes_of
+from tasks.sky import SkyPass
+from tasks.step import step
+from tasks.workspace import Workspace
+
+VERSION = 1
+
+#: Steps whose parameters decide what a stack is.
+_STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+
+
+def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
+    """The recipe of a group's stack; it is known before any of its steps has run."""
+    ordered = sorted(
+        group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
+    )
+    ingredients = [Ingredient("science" if f.name in group.objects else "sky", f) for f in ordered]
+    return Recipe(
+        "image",
+        group.label,
+        VERSION,
+        ingredients,
+        {name: getattr(parameters, name) for name in _STEPS},
+        calibrations,
+        extra=[f"missing:{kind}" for kind in calibrations.missing],
+    )
+
+
+@task(
+    name="find stack",
+    task_run_name="look for {group.label}",
+    tags=["science"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def find_stack(
+    group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
+) -> ProductRef | State[ProductRef] | None:
+    """The group's stack where the store has it, made of the same frames in the same way; otherwise None."""
+    recipe = science_recipe(group, calibrations, parameters)
+    product = existing(recipe, workspace)
+    if product is None:
+        return None
+    with step("stack", group.label, workspace) as current:
+        current.reused = True
+        ref = placed(product, recipe, workspace, reused=True)
+    return Completed(name="Reused", data=ref.model_copy(update={"seconds": current.seconds}))
+
+
+@task(
+    name="stack",
+    task_run_name="stack {group.label}",
+    tags=["science"],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+@validate_call
+def build_stack(
+    group: ScienceSet,
+    calibrations: Calibrations,
+    sky: SkyPass,
+    aligned: AlignedGroup,
+    parameters: ReductionParameters,
+    workspace: Workspace,
+) -> ProductRef | State[ProductRef]:
+    """Resample the aligned frames of ``group`` onto one grid and combine them."""
+    recipe = science_recipe(group, calibrations, parameters)
+
+    def build() -> Built:
+        alignment = aligned.alignment
+        catalogues = {ref.name: ref for ref in aligned.catalogues}
+        used = [entry for entry in alignment.entries if entry.used]
+        if not used:
+            raise GroupError(f"{group.label}: no frame could be aligned, so there is nothing to stack.")
+        grid = output_grid(alignment, [align_input(ref, workspace) for ref in aligned.catalogues])
+        inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
+        result = make_stack(
+            inputs,
+            grid,
+            parameters.resample,
+            parameters.stack,
+            reference=alignment.reference,
+            threads=workspace.threads,
+            memory=workspace.memory,
+        )
+        sources = detect(result.sci, result.dq, parameters.detect)
+        reference = next(i for i in inputs if i.name == alignment.reference)
+        raw = catalogues[reference.name].frame
+        primary, _ = read_headers(workspace.readable(raw))
+        header = grid.header.copy()
+        left_out = _left_out(sky.left_out + aligned.left_out)
+        return Built(
+            Image(result.sci, result.var, result.dq, header, primary),
+            {
+                **figures(result.metrics),
+                "reference": alignment.reference,
+                "registration": _registration(used),
+                "seeing": float(sources.seeing) if np.isfinite(sources.seeing) else None,
+                "sources": len(sources.catalogue),
+                "sky": float(np.median([float(f.metrics["level"] or 0) for f in sky.frames])),
+            },
+            left_out=left_out,
+            cards=_cards(result.metrics, alignment.reference),
+            object_mask=sources.object_mask,
+            tables={"OBJCAT": _source_table(sources, grid), "ALIGNMENT": _alignment_table(alignment.entries)},
+            combined=tuple(entry.name for entry in used),
+        )
+
+    return find_or_build(recipe, build, workspace)
+
+
+def _stack_input(
+    entry: AlignEntry, sky: SkyPass, measured: dict[str, float | int | str | bool | None]
+) -> StackInput:
+    frame = sky.frame(entry.name)
+    if frame is None:
+        raise GroupError(f"{entry.name} was aligned but has no sky-subtracted planes.")
+    seeing = measured["seeing"]
+    return StackInput(
+        name=entry.name,
+        planes=planes_of(frame),
+        transform=entry.transform,
+        facts=frame.frame.facts,
+        flux_scale=entry.flux_scale,
+        noise=float(measured["rms"] or 0.0),
+        seeing=float(seeing) if seeing is not None else None,
+    )
+
+
+def _left_out(all_of_them: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
+    return tuple(dict.fromkeys(all_of_them))
+
+
+def _registration(entries: list[AlignEntry]) -> float | None:
+    """Root mean square of the frames' standard errors of registration, px."""
+    errors = [e.uncertainty for e in entries if e.found_by != "reference"]
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+
+
+def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple[CardValue, str]]:
+    cards: dict[str, CardValue | tuple[CardValue, str]] = {
+        "REFFRAME": (reference, "Frame that the others are aligned to"),
+        "NCORR": (metrics.noise_correlation, "Noise of large bins over what VAR says"),
+        "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
+        "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
+        "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
+        "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
+        "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
+    }
+    if metrics.mean_airmass is not None:
+        cards["AIRMASS"] = (metrics.mean_airmass, "Mean airmass")
+    return cards
+
+
+def _source_table(sources: Detection, grid: Grid) -> Table:
+    rows = sources.catalogue
+    if len(grid.header):
+        world = WCS(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
+        rows = append_fields(rows, ["ra", "dec"], list(world), dtypes=["f8", "f8"], usemask=False)
+    return Table(rows, {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "fwhm": "pix", "flux": "electron"})
+
+
+def _alignment_table(entries: tuple[AlignEntry, ...]) -> Table:
+    rows = [
+        (
+            e.name,
+            e.dx,
+            e.dy,
+            e.rotation,
+            e.scale,
+            e.rms,
+            e.uncertainty,
+            e.n_matched,
+            e.flux_scale,
+            e.found_by,
+            e.used,
+        )
+        for e in entries
+    ]
+    layout = [
+        ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
+        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("found_by", "U12"), ("used", "?"),
+    ]  # fmt: skip
+    units = {"dx": "pix", "dy": "pix", "rms": "pix", "uncertainty": "pix", "rotation": "deg"}
+    return Table(np.array(rows, layout), units)
