@@ -132,7 +132,8 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
             if isinstance(result, ProductRef):
                 products.append(result)
         elif not task.minor and state.name != "NotReady":
-            failures.append(Failure(step=task.step, label=task.label, message=_message(state)))
+            message = _message(state).removeprefix(f"{task.label}: ")
+            failures.append(Failure(step=task.step, label=task.label, message=message))
     report = NightReport(
         products=tuple(products),
         left_out=tuple(dict.fromkeys(night.left_out)),

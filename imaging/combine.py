@@ -107,7 +107,7 @@ class Combined(NamedTuple):
     sci: NDArray[np.float32]
     var: NDArray[np.float32]
     dq: NDArray[np.uint16]
-    count: NDArray[np.uint16]
+    count: NDArray[np.uint16]  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
 def median_factor(n: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
             import tasks.parameters  # noqa: F401
         address = starting.result()
     log_file = out / LOG_NAME
-    with configure(log_file), connected(address):
+    with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():
             from deployments.heartbeat import prompt_heartbeats
             from flows.night import Options, reduce_night

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
@@ -65,7 +64,6 @@ def detrend_frame(
                 memory=workspace.memory,
             )
         folder = folder_for(workspace, key, frame)
-        planes = {"sci": result.sci, "var": result.var, "dq": result.dq.astype(np.uint16, copy=False)}
         metrics = figures(result.metrics)
-        write_planes(folder, planes, meta(key, metrics))
+        write_planes(folder, {"sci": result.sci, "var": result.var, "dq": result.dq}, meta(key, metrics))
         return ScratchRef(frame=frame, key=key, folder=folder, metrics=metrics)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from astropy.wcs import WCS
-from numpy.lib.recfunctions import append_fields
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
@@ -12,7 +11,7 @@ from pydantic import validate_call
 
 from imaging.align import output_grid
 from imaging.alignment import AlignEntry
-from imaging.detect import Detection, detect
+from imaging.detect import CATALOGUE, Detection, detect
 from imaging.errors import GroupError
 from imaging.geometry import Grid
 from imaging.image import Image
@@ -23,7 +22,7 @@ from imaging.tables import Table, stamped
 from tasks.align import AlignedGroup, align_input
 from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
 from tasks.parameters import ReductionParameters
-from tasks.references import Calibrations, LeftOut, ProductRef, ScienceSet
+from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet
 from tasks.scratching import planes_of
 from tasks.sky import SkyPass
 from tasks.step import step
@@ -136,9 +135,7 @@ def build_stack(
     return find_or_build(recipe, build, workspace)
 
 
-def _stack_input(
-    entry: AlignEntry, sky: SkyPass, measured: dict[str, float | int | str | bool | None]
-) -> StackInput:
+def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -> StackInput:
     frame = sky.frame(entry.name)
     if frame is None:
         raise GroupError(f"{entry.name} was aligned but has no sky-subtracted planes.")
@@ -183,7 +180,11 @@ def _source_table(sources: Detection, grid: Grid) -> Table:
     rows = sources.catalogue
     if len(grid.header):
         world = WCS(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
-        rows = append_fields(rows, ["ra", "dec"], list(world), dtypes=["f8", "f8"], usemask=False)
+        located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
+        for name in CATALOGUE.names or ():
+            located[name] = rows[name]
+        located["ra"], located["dec"] = world
+        rows = located
     return Table(rows, {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "fwhm": "pix", "flux": "electron"})
 
 

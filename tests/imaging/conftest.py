@@ -73,8 +73,10 @@ def write_raw(tmp_path: Path, pixels: NDArray[np.int32]) -> WriteRaw:
 
     def write(name: str = "S20131121S0075.fits", data: NDArray[Any] | None = None, **cards: Any) -> Path:
         data = pixels[np.newaxis] if data is None else data
-        changed = SCIENCE | {keyword.replace("_", "-"): value for keyword, value in cards.items()}
-        hdus = fits.HDUList([fits.PrimaryHDU(header=header_of(changed)), fits.ImageHDU(data, header_of(WCS_CARDS))])
+        changed = SCIENCE | {"DATE-OBS" if k == "DATE_OBS" else k: value for k, value in cards.items()}
+        hdus = fits.HDUList(
+            [fits.PrimaryHDU(header=header_of(changed)), fits.ImageHDU(data, header_of(WCS_CARDS))]
+        )
         path = tmp_path / name
         hdus.writeto(path)
         return path

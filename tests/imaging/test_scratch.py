@@ -1,0 +1,101 @@
+"""Scratch planes are whole or not there, and a damaged one is not trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from imaging.scratch import Planes, open_if_whole, prune, scratch_size, touch, write_planes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    planes = {"sci": np.arange(60, dtype=np.float32).reshape(10, 6), "dq": np.ones((10, 6), np.uint16)}
+    return write_planes(tmp_path / "a" / "frame", planes, {"pedestal": 65.5})
+
+
+def test_planes_come_back(folder: Path) -> None:
+    planes = Planes(folder)
+    assert planes.meta == {"pedestal": 65.5}
+    assert "sci" in planes
+    assert "var" not in planes
+    assert planes.shape("sci") == (10, 6)
+    np.testing.assert_array_equal(planes.rows("sci"), np.arange(60).reshape(10, 6))
+    assert planes.rows("dq").dtype == np.uint16
+    assert planes.whole()
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_rows_are_those_of_the_array(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    dtypes = st.sampled_from([np.float32, np.uint16, np.uint8, np.int32])
+    plane = data.draw(hnp.arrays(dtypes, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)))
+    first, last = (data.draw(st.integers(-8, 8) | st.none()) for _ in range(2))
+    folder = write_planes(tmp_path_factory.mktemp("p") / "x", {"p": plane})
+    expected = plane[slice(first, last)]
+    got = Planes(folder).rows("p", slice(first, last))
+    assert got.dtype == plane.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", ["sci", "dq"])
+def test_one_flipped_bit_is_seen(folder: Path, name: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[17] ^= 4
+    (folder / name).write_bytes(data)
+    assert not Planes(folder).whole()
+    assert open_if_whole(folder) is None
+
+
+def test_a_torn_plane_is_seen(folder: Path) -> None:
+    os.truncate(folder / "sci", 100)
+    assert open_if_whole(folder) is None
+    with pytest.raises(OSError, match="shorter than its manifest"):
+        Planes(folder).rows("sci")
+
+
+def test_a_missing_plane_and_a_missing_folder(folder: Path) -> None:
+    (folder / "dq").unlink()
+    assert open_if_whole(folder) is None
+    assert open_if_whole(folder / "nowhere") is None
+
+
+def test_a_folder_is_replaced_whole(folder: Path) -> None:
+    before = Planes(folder).sha256()
+    write_planes(folder, {"sky": np.zeros((2, 2), np.float32)})
+    planes = open_if_whole(folder)
+    assert planes is not None
+    assert "sci" not in planes
+    assert planes.sha256() != before
+    assert [p.name for p in folder.parent.iterdir()] == ["frame"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_planes(tmp_path / "x", {"sci": np.zeros(3, np.float32)}, {"bad": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_identity_is_that_of_the_pixels(tmp_path: Path) -> None:
+    pixels = {"sci": np.ones((3, 3), np.float32)}
+    a = Planes(write_planes(tmp_path / "a", pixels, {"made": 1}))
+    b = Planes(write_planes(tmp_path / "b", pixels, {"made": 2}))
+    assert a.sha256() == b.sha256()
+
+
+def test_pruning_takes_the_least_lately_used(tmp_path: Path) -> None:
+    folders = [write_planes(tmp_path / n, {"sci": np.zeros(1000, np.uint8)}) for n in "abc"]
+    for age, folder in zip((300, 200, 100), folders, strict=True):
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    touch(folders[0])
+    one = scratch_size(folders[0])
+    assert prune(tmp_path, 2 * one, keep=frozenset({folders[1]})) == [folders[2]]
+    assert prune(tmp_path, 10 * one) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+    assert prune(tmp_path / "nowhere", 0) == []
