@@ -32,6 +32,7 @@ class NightReport(Reference):
         default_factory=dict, description="time in each kind of step, summed over its tasks, s"
     )
     flow_run: str = Field(default="", description="name of the Prefect flow run")
+    url: str = Field(default="", description="its page in the Prefect UI")
 
     @property
     def complete(self) -> bool:

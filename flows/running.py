@@ -143,6 +143,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         seconds=(datetime.now(UTC) - began).total_seconds(),
         step_seconds={name: round(value, 3) for name, value in sorted(seconds.items())},
         flow_run=str(runtime.flow_run.name or ""),
+        url=str(runtime.flow_run.ui_url or ""),
     )
     _publish(report)
     return report

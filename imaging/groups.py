@@ -20,6 +20,8 @@ from imaging.pointing import Position, mean_position, pointing, separation
 
 #: Diameter of the circle of light on the sky that is fully lit, arcsec.
 FIELD_DIAMETER: Final = 362.0
+#: How far a pointing may be off, arcsec: an offset of 300 arcsec may look a little less.
+_POINTING_ERROR: Final = 2.0
 
 
 class GroupParameters(StepParameters):
@@ -183,7 +185,7 @@ def _fields_of_observation(
     members: list[FrameFacts], parameters: GroupParameters, centres: Mapping[str, Position]
 ) -> list[ScienceGroup]:
     """The groups of frames of one configuration and observation."""
-    reach = min(parameters.field_fraction * FIELD_DIAMETER, parameters.sky_offset)
+    reach = min(parameters.field_fraction * FIELD_DIAMETER, parameters.sky_offset - _POINTING_ERROR)
     where = {facts.name: pointing(facts, centres.get(facts.name)) for facts in members}
 
     def one_target(a: FrameFacts, b: FrameFacts) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io.fits import Card, Header
 from numpy.typing import NDArray
 
-from imaging.fitsfile import BLOCK
+from imaging.fitsfile import BLOCK, printable
 
 #: What an HDU's checksum adds up to when nothing is damaged: all ones, the other zero of ones' complement.
 _WHOLE = 0xFFFFFFFF
@@ -86,7 +86,7 @@ def encode_table(
     extname
         Name of the extension.
     rows
-        One field a column: integers, floats, booleans or texts ('S' or 'U'; what is not ASCII is escaped).
+        One field a column: integers, floats, booleans or texts (what is not printable ASCII is escaped).
     units
         Unit of a column, by its name.
     extver
@@ -162,7 +162,7 @@ def _encoded(value: int) -> bytes:
 
 def _column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     if values.dtype.kind == "U":
-        texts = [str(v).encode("ascii", "backslashreplace") for v in values]
+        texts = [printable(str(v)).encode("ascii") for v in values]
         values = np.array(texts, f"S{max([1, *map(len, texts)])}")
     if values.dtype.kind == "S":
         return values, f"{max(1, values.dtype.itemsize)}A"

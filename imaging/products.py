@@ -282,7 +282,14 @@ def read_table(path: Path, extname: str) -> NDArray[Any] | None:
     from astropy.io import fits
 
     with reading(path), fits.open(path, memmap=False) as hdus:
-        return np.array(hdus[extname].data) if extname in hdus else None
+        if extname not in hdus:
+            return None
+        data = hdus[extname].data
+        columns = {name: np.array(data[name]) for name in data.columns.names}
+    table = np.empty(len(data), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    return table
 
 
 def _image_planes(image: Image, record: Record) -> list[HduBytes]:

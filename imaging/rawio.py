@@ -17,7 +17,7 @@ from imaging.bands import bands
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
-from imaging.unpack import compression, open_stream, reading, unpacked_descriptor
+from imaging.unpack import compression, open_stream, reading, refuse_empty, unpacked_descriptor
 from imaging.unpack import digest as digest
 from imaging.unpack import unpack as unpack
 
@@ -161,6 +161,7 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
             case ".fz":
                 from astropy.io import fits
 
+                refuse_empty(path)
                 with fits.open(path) as packed:
                     return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
             case "":

@@ -6,6 +6,8 @@ written aside and renamed, carries the sha256 of each plane, and is checked agai
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -43,9 +45,7 @@ def write_planes(
                 "sha256": hashlib.sha256(data.data).hexdigest(),
             }
         (aside / _MANIFEST).write_text(json.dumps(manifest))
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
+        _replace(folder, aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -106,7 +106,9 @@ class PlanesWriter:
         """Rows of a plane (all without ``rows``) as they have been written so far, as a new array."""
         dtype, shape = self._layout[name]
         first, last, _ = (rows or slice(None)).indices(shape[0])
-        out = np.empty((last - first, *shape[1:]), dtype)
+        out = np.empty((max(0, last - first), *shape[1:]), dtype)
+        if out.size == 0:
+            return out
         _read_into(self._open[name], out, first * self._row_bytes(name), self._aside / name)
         return out
 
@@ -119,9 +121,7 @@ class PlanesWriter:
             manifest["planes"][name] = {"dtype": dtype.str, "shape": list(shape), "sha256": digest}
         self._close()
         (self._aside / _MANIFEST).write_text(json.dumps(manifest))
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self._aside.rename(self.folder)
+        _replace(self.folder, self._aside)
         return self.folder
 
     def discard(self) -> None:
@@ -139,9 +139,24 @@ class PlanesWriter:
         self._open = {}
 
 
+def _replace(folder: Path, new: Path) -> None:
+    """Give ``new`` the name ``folder``; of several processes that do so at once the last one's stays."""
+    while True:
+        try:
+            new.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> None:
     """Fill ``out`` from ``offset`` of an open file."""
-    left = out.data.cast("B")
+    left = out.data.cast("B") if out.size else memoryview(b"")
     while left:
         got = os.preadv(descriptor, [left], offset)
         if not got:
@@ -176,12 +191,21 @@ class Planes:
         plane = self._planes[name]
         dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
         first, last, _ = (rows or slice(None)).indices(shape[0])
-        out = np.empty((last - first, *shape[1:]), dtype)
-        with (self.folder / name).open("rb", buffering=0) as file:
-            file.seek(first * (out[0].nbytes if len(out) else 0))
-            if file.readinto(out.data.cast("B")) != out.nbytes:
-                raise OSError(f"{self.folder / name} is shorter than its manifest says")
+        out = np.empty((max(0, last - first), *shape[1:]), dtype)
+        self.read_into(name, first, out)
         return out
+
+    def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
+        """Fill ``out``, contiguous and of the plane's dtype and width, with rows from ``first`` on."""
+        plane = self._planes[name]
+        dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
+        if out.dtype != dtype or out.shape[1:] != shape[1:] or first + len(out) > shape[0]:
+            raise ValueError(
+                f"{self.folder.name}/{name} is {dtype} {shape}, asked for {out.dtype} {out.shape}"
+            )
+        row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+        with (self.folder / name).open("rb", buffering=0) as file:
+            _read_into(file.fileno(), out, first * row_bytes, self.folder / name)
 
     def whole(self) -> bool:
         """Whether every plane has the size and the sha256 of the manifest."""

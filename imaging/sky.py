@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging import sky_kernels
 from imaging.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.combine import median_factor
-from imaging.dq import DQ
 from imaging.errors import FrameError, GroupError
-from imaging.facts import FrameFacts
-from imaging.groups import Configuration
-from imaging.parameters import StepParameters, parameter
-from imaging.pointing import Position, pointing, separation
 from imaging.scratch import Planes, PlanesWriter
+from imaging.sky_choice import SkyChoice as SkyChoice
+from imaging.sky_choice import SkyParameters as SkyParameters
+from imaging.sky_choice import choose_sky as choose_sky
 from imaging.sky_residual import Residual, measure_background
 
 _log = logging.getLogger(__name__)
@@ -50,33 +49,6 @@ LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
 _NONE = np.empty((0, 0, 0), np.uint8)
 
 RelativeVariance = Callable[[slice], NDArray[np.float32]]
-
-
-class SkyParameters(StepParameters):
-    """How the sky of a frame is chosen and subtracted."""
-
-    least_distance: float = parameter(3.0, "a sky frame points further away than this", unit="arcsec", ge=0)
-    window: float = parameter(
-        600.0, "sky frames are taken within this time, middle to middle", unit="s", gt=0
-    )
-    fewest: int = parameter(
-        3, "where the window holds fewer sky frames, the nearest beyond it are taken up to this many",
-        unit="frames", ge=1,
-    )  # fmt: skip
-    minimum: int = parameter(
-        2, "a frame with fewer sky frames than this is reported and not subtracted", unit="frames", ge=1
-    )
-    operation: Literal["mean", "median"] = parameter(
-        "mean", "mean with clipping about the median (the least noise), or median"
-    )
-    low: float = parameter(3.0, "clipping threshold below the median", unit="sigma", gt=0)
-    high: float = parameter(3.0, "clipping threshold above the median", unit="sigma", gt=0)
-    scaling: Literal["multiply", "add"] = parameter(
-        "multiply", "how sky frames are brought to the common level; add where the level is near zero"
-    )
-    residual: Residual = parameter(
-        "plane", "what is taken out of the subtracted frame once more: nothing, its level, or a plane"
-    )
 
 
 @dataclass(frozen=True)
@@ -101,20 +73,6 @@ class SkyInput:
     object_mask: Planes | None = None
 
 
-class SkyChoice(BaseModel):
-    """The sky frames of each frame, and why some frames have none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in time")
-    refused: dict[str, str] = Field(default_factory=dict, description="frame to the reason")
-
-    @property
-    def needed(self) -> frozenset[str]:
-        """Every frame that takes part, as object or as sky."""
-        return frozenset(self.skies).union(*self.skies.values())
-
-
 class SkyMetrics(BaseModel):
     """What the subtraction did to one frame."""
 
@@ -131,67 +89,28 @@ class SkyMetrics(BaseModel):
     without_sky: int = Field(description="good pixels without any sky (DQ 16)")
 
 
-def choose_sky(
-    frames: Sequence[FrameFacts],
-    parameters: SkyParameters | None = None,
-    *,
-    objects: Collection[str] | None = None,
-    skies: Collection[str] | None = None,
-    centres: Mapping[str, Position] | None = None,
-) -> SkyChoice:
-    """Choose the sky frames of each object frame.
+class _Buffers:
+    """Planes of a band, one set a thread: new memory for each band would cost as much as the reading."""
 
-    Same configuration, more than ``least_distance`` away, in the ``window`` of time; where those are fewer
-    than ``fewest``, the nearest in time beyond the window as well, up to that number.
+    def __init__(self, shape: tuple[int, int, int], *, masked: bool) -> None:
+        self._shape, self._masked = shape, masked
+        self._of_thread = threading.local()
 
-    Parameters
-    ----------
-    frames
-        Facts of all frames.
-    parameters
-        See `SkyParameters`.
-    objects, skies
-        Names of the frames that are to be subtracted and of those that may serve as sky; all without them.
-    centres
-        Name to field centre, degrees, for distances by the WCS. Without it they are the telescope's offsets,
-        which stay right when a frame carries the previous frame's WCS.
-
-    Returns
-    -------
-    SkyChoice
-        A frame with fewer than ``minimum`` sky frames is refused by name, with the reason.
-    """
-    parameters, centres = parameters or SkyParameters(), centres or {}
-    wanted = [f for f in frames if objects is None or f.name in objects]
-    serving = [f for f in frames if skies is None or f.name in skies]
-    chosen: dict[str, tuple[str, ...]] = {}
-    refused: dict[str, str] = {}
-    for facts in wanted:
-        others = [f for f in serving if f.name != facts.name]
-        alike = [f for f in others if Configuration.of(f) == Configuration.of(facts)]
-        away = [f for f in alike if _distance(facts, f, centres) > parameters.least_distance]
-        away.sort(key=lambda f: (abs(f.middle - facts.middle), f.middle, f.name))
-        lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]
-        within = sum(lag <= parameters.window for lag in lags)
-        taken = away[: max(within, parameters.fewest)]
-        if len(taken) < parameters.minimum:
-            refused[facts.name] = (
-                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {len(others)} other "
-                f"frames {len(alike)} have its configuration and {len(away)} of these point more than "
-                f"{parameters.least_distance:g} arcsec away"
-            )
-        else:
-            taken.sort(key=lambda f: (f.middle, f.name))
-            chosen[facts.name] = tuple(f.name for f in taken)
-    return SkyChoice(skies=chosen, refused=refused)
-
-
-def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:
-    """Distance of two frames' pointings, arcsec."""
-    here, there = pointing(a, centres.get(a.name)), pointing(b, centres.get(b.name))
-    if here is None or there is None:
-        return math.hypot(a.poffset - b.poffset, a.qoffset - b.qoffset)
-    return separation(here, there)
+    def rows(
+        self, height: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint8]]:
+        """SCI, VAR, DQ and mask, (n, height, nx) each; the mask is of size 0 without masks."""
+        n, most, nx = self._shape
+        if not hasattr(self._of_thread, "planes"):
+            size = n * most * nx
+            self._of_thread.planes = (
+                np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.uint16),
+                np.empty(size if self._masked else 0, np.uint8),
+            )  # fmt: skip
+        sci, var, dq, mask = self._of_thread.planes
+        shape, size = (n, height, nx), n * height * nx
+        cut = mask[:size].reshape(shape) if self._masked else _NONE
+        return sci[:size].reshape(shape), var[:size].reshape(shape), dq[:size].reshape(shape), cut
 
 
 def subtract_sky(
@@ -250,20 +169,26 @@ def subtract_sky(
     masked = any(frame.object_mask is not None for frame in frames)
     no_flat = np.empty((0, 0), np.float32)
 
+    flagged: dict[int, NDArray[np.int64]] = {}
+    fitting = rows_for(memory, len(frames) * shape[1] * _BYTES, threads=threads, least=1)
+    height = min(fitting, _MOST_ROWS, shape[0])
+    buffers = _Buffers((len(frames), height, shape[1]), masked=masked)
+
     def work(rows: slice) -> None:
-        size = (len(frames), rows.stop - rows.start, shape[1])
-        sci, var = np.empty(size, np.float32), np.empty(size, np.float32)
-        dq, mask = np.empty(size, np.uint16), np.zeros(size, np.uint8) if masked else _NONE
+        sci, var, dq, mask = buffers.rows(rows.stop - rows.start)
         for i, frame in enumerate(frames):
-            sci[i] = frame.planes.rows("sci", rows)
-            var[i] = frame.planes.rows("var", rows)
-            dq[i] = frame.planes.rows("dq", rows)
+            frame.planes.read_into("sci", rows.start, sci[i])
+            frame.planes.read_into("var", rows.start, var[i])
+            frame.planes.read_into("dq", rows.start, dq[i])
             if frame.object_mask is not None:
-                mask[i] = frame.object_mask.rows("objmask", rows)
+                frame.object_mask.read_into("objmask", rows.start, mask[i])
+            elif masked:
+                mask[i] = 0
         flat = no_flat if flat_variance is None else np.ascontiguousarray(flat_variance(rows), np.float32)
+        flagged[rows.start] = np.zeros((len(frames), 2), np.int64)
         sky_kernels.subtract_band(
             sci, var, dq, mask, flat, chosen, target, factor, shift,
-            parameters.low, parameters.high, medians,
+            parameters.low, parameters.high, medians, flagged[rows.start],
         )  # fmt: skip
         for i in subtracted:
             writer = writers[frames[i].name]
@@ -271,8 +196,8 @@ def subtract_sky(
             writer.write("var", rows, var[i])
             writer.write("dq", rows, dq[i])
 
-    fitting = rows_for(memory, len(frames) * shape[1] * _BYTES, threads=threads, least=1)
-    run_bands(work, shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
+    run_bands(work, shape[0], rows_per_band=height, threads=threads)
+    counts = sum(flagged.values(), np.zeros((len(frames), 2), np.int64))
 
     targets = [frames[i] for i in subtracted]
     metrics: list[SkyMetrics | None] = [None] * len(targets)
@@ -280,8 +205,9 @@ def subtract_sky(
     def finish(which: slice) -> None:
         frame = targets[which.start]
         metrics[which.start] = _take_residual(
-            frame, tuple(selection[frame.name]), writers[frame.name], parameters.residual
-        )
+            frame, tuple(selection[frame.name]), writers[frame.name], parameters.residual,
+            counts[subtracted[which.start]],
+        )  # fmt: skip
 
     run_bands(finish, len(targets), rows_per_band=1, threads=threads)
     return [m for m in metrics if m is not None]
@@ -346,11 +272,14 @@ def _to_common_level(
 
 
 def _take_residual(
-    frame: SkyInput, skies: tuple[str, ...], writer: PlanesWriter, kind: Residual
+    frame: SkyInput,
+    skies: tuple[str, ...],
+    writer: PlanesWriter,
+    kind: Residual,
+    flagged: NDArray[np.int64],
 ) -> SkyMetrics:
-    """Take what is left of the background out of a written frame, and count the flags."""
+    """Take what is left of the background out of a written frame; its metrics."""
     dq = writer.rows("dq")
-    gained = dq & ~frame.planes.rows("dq")
     mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
     sci = writer.rows("sci")
     left = measure_background(sci, dq, mask, kind)
@@ -368,6 +297,6 @@ def _take_residual(
         residual_slope_x=left.slope_x,
         residual_slope_y=left.slope_y,
         residual_rms=left.rms,
-        behind_sources=int(np.count_nonzero(gained & DQ.OVERLAP)),
-        without_sky=int(np.count_nonzero(gained & DQ.NO_DATA)),
+        behind_sources=int(flagged[0]),
+        without_sky=int(flagged[1]),
     )

@@ -90,7 +90,7 @@ def _clipped_mean(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def subtract_band(  # type: ignore[no-untyped-def]
-    sci, var, dq, mask, flat_variance, selection, target, factor, shift, low, high, median_factor
+    sci, var, dq, mask, flat_variance, selection, target, factor, shift, low, high, median_factor, flagged
 ):
     """Subtract from each frame the sky that its sky frames give, in place.
 
@@ -113,6 +113,8 @@ def subtract_band(  # type: ignore[no-untyped-def]
         Thresholds of the clipping in sigma.
     median_factor
         Empty for the clipped mean; for the median, its variance over the mean's of 0 to n values.
+    flagged
+        Gains the numbers of pixels that got `DQ.OVERLAP` and `DQ.NO_DATA`, int64 (n, 2).
     """
     n, ny, nx = sci.shape
     values = np.zeros((n, BLOCK), np.float32)
@@ -166,9 +168,11 @@ def subtract_band(  # type: ignore[no-untyped-def]
                         if c == 0:
                             if (dq[i, y, x] & _UNUSABLE) == 0:
                                 dq[i, y, x] |= _NO_DATA
+                                flagged[i, 1] += 1
                             sci[i, y, x] = np.float32(0.0)
                             continue
                         sky, spread = _median(few, few_noises, c)
+                        flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
                         dq[i, y, x] |= _OVERLAP
                     left = (np.float64(values[i, b]) - sky) * back
                     spread = var[i, y, x] + spread * back * back

@@ -58,8 +58,15 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
 
 
+def refuse_empty(path: Path) -> None:
+    """Tell an empty file from a damaged one."""
+    if path.stat().st_size == 0:
+        raise FrameError(path.name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
+
+
 def open_stream(path: Path) -> io.BufferedIOBase | io.RawIOBase:
     """The uncompressed bytes of a plain, gzip or bzip2 file, from the start; not for ``.fz``."""
+    refuse_empty(path)
     match compression(path):
         case ".gz":
             return gzip.open(path, "rb")
@@ -207,8 +214,7 @@ def _plain_from_tiles(path: Path) -> bytes:
     """A tile-compressed file as plain FITS."""
     from astropy.io import fits
 
-    if path.stat().st_size == 0:
-        raise FrameError(path.name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
+    refuse_empty(path)
     with warnings.catch_warnings():
         # What astropy warns of here (a short file) it then fails on, or the scan of the plain file tells.
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)

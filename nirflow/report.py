@@ -23,7 +23,8 @@ def exit_code(report: NightReport) -> Exit:
         return Exit.PARTIAL if report.products else Exit.FAILED
     if not report.products:
         return Exit.NOTHING
-    return Exit.PARTIAL if report.left_out or any(p.left_out for p in report.products) else Exit.OK
+    lost = [*report.left_out, *(one for product in report.products for one in product.left_out)]
+    return Exit.OK if all(one.expected for one in lost) else Exit.PARTIAL
 
 
 def print_report(report: NightReport) -> None:
@@ -46,7 +47,8 @@ def print_report(report: NightReport) -> None:
         tell(f"Failed, {failure.step} of {failure.label}: {failure.message}", "red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
     for member in dict.fromkeys(lost):
-        tell(f"Left out, {member.name}: {member.reason} {member.remedy}".rstrip(), "yellow")
+        style = "dim" if member.expected else "yellow"
+        tell(f"Left out, {member.name}: {member.reason}. {member.remedy}".rstrip(), style)
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused
     typer.echo(f"\n{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
@@ -56,8 +58,8 @@ def print_report(report: NightReport) -> None:
     typer.echo(f"Products: {report.out}")
     if report.log_file is not None:
         typer.echo(f"Log:      {report.log_file}")
-    if report.flow_run:
-        typer.echo(f"Run:      {report.flow_run}")
+    if report.url:
+        typer.echo(f"Run:      {report.url}")
 
 
 def _row(product: ProductRef) -> list[object]:

@@ -6,10 +6,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import validate_call
 
-from imaging.align import AlignInput, Alignment, AlignParameters, align
+from imaging.align import AlignParameters, align
+from imaging.alignment import AlignInput, Alignment
 from imaging.errors import GroupError
 from imaging.rawio import read_headers
 from imaging.scratch import Planes
+from tasks.artifacts import tell_alignment
 from tasks.detect import catalogue_of
 from tasks.references import LeftOut, Reference, ScratchRef
 from tasks.sky import Outcome, sort_out
@@ -38,6 +40,7 @@ def align_group(
         raise GroupError(f"{label}: there is no frame to align.")
     with step("align", label, workspace):
         alignment = align([align_input(ref, workspace) for ref in frames], parameters)
+    tell_alignment(label, alignment)
     left_out += [LeftOut(name=e.name, reason=e.reason) for e in alignment.left_out]
     return AlignedGroup(alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out))
 

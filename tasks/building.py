@@ -29,6 +29,7 @@ from imaging.parameters import StepParameters
 from imaging.products import ProductFile, place_product, product_name, write_product
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
+from tasks.artifacts import tell_product
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
 from tasks.step import step, timed
 from tasks.workspace import Workspace
@@ -141,6 +142,8 @@ def find_or_build(
                     product = _make(recipe, build, workspace, store)
         ref = placed(product, recipe, workspace, reused=current.reused)
     ref = ref.model_copy(update={"seconds": current.seconds})
+    if not ref.reused:
+        tell_product(ref)
     return Completed(name="Reused", data=ref) if ref.reused else ref
 
 

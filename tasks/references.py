@@ -45,6 +45,7 @@ class LeftOut(Reference):
     name: str
     reason: str
     remedy: str = ""
+    expected: bool = Field(default=False, description="no fault: an acquisition frame, a duplicate")
 
 
 class Survey(Reference):

@@ -75,7 +75,7 @@ def _look(path: Path, known: KnownFile | None, check: CheckParameters, workspace
         header = {} if same else dict(primary)
         record = FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header)
         if unfit:
-            return _Looked(path, record=record, left_out=LeftOut(name=path.name, reason=unfit))
+            return _Looked(path, record=record, left_out=LeftOut(name=path.name, reason=unfit, expected=True))
         return _Looked(path, RawFrame(path=plain, source=path, sha256=sha256, facts=facts), record)
     except OSError as error:
         return _Looked(path, left_out=LeftOut(name=path.name, reason=error.strerror or str(error)))
@@ -97,6 +97,6 @@ def _sorted_out(looked: Sequence[_Looked]) -> Survey:
         twin = frames.setdefault(one.frame.sha256, one.frame)
         if twin is not one.frame:
             reason = f"the same frame as {twin.source.name}, which is used"
-            left_out.append(LeftOut(name=one.path.name, reason=reason))
+            left_out.append(LeftOut(name=one.path.name, reason=reason, expected=True))
     ordered = sorted(frames.values(), key=lambda f: (f.facts.started, f.name, f.sha256))
     return Survey(frames=tuple(ordered), left_out=tuple(left_out))

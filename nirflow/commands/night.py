@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -196,6 +197,9 @@ def demo(
         quiet=quiet or json,
     )  # fmt: skip
     truth = simulated(out / "raw", parameters, quiet=quiet or json)
+    # Simulated calibrations have no place in the store of real nights: the demonstration keeps its own.
+    os.environ["NIRFLOW_DATA_DIR"] = str((out / "data").resolve())
+    os.environ.pop("NIRFLOW_DATABASE_URL", None)
     from nirflow.reduce import run_reduce
 
     report = run_reduce(request)

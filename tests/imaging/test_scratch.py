@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imaging.scratch import Planes, open_if_whole, prune, scratch_size, touch, write_planes
+from imaging.scratch import Planes, PlanesWriter, open_if_whole, prune, scratch_size, touch, write_planes
 
 
 @pytest.fixture
@@ -99,3 +100,70 @@ def test_pruning_takes_the_least_lately_used(tmp_path: Path) -> None:
     assert prune(tmp_path, 10 * one) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
     assert prune(tmp_path / "nowhere", 0) == []
+
+
+def test_several_writers_of_one_folder_leave_a_whole_one(tmp_path: Path) -> None:
+    def write(value: int) -> None:
+        for _ in range(10):
+            write_planes(tmp_path / "x", {"sci": np.full((30, 30), value, np.float32)})
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(write, value) for value in range(4)]:
+            future.result()
+    planes = open_if_whole(tmp_path / "x")
+    assert planes is not None
+    assert np.unique(planes.rows("sci")).size == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+LAYOUT = {"sci": (np.float32, (20, 5)), "dq": (np.uint16, (20, 5))}
+
+
+def test_writing_by_bands_gives_the_same_folder(tmp_path: Path) -> None:
+    sci, dq = np.random.default_rng(3).normal(size=(20, 5)).astype(np.float32), np.ones((20, 5), np.uint16)
+    whole = Planes(write_planes(tmp_path / "whole", {"sci": sci, "dq": dq}))
+    with PlanesWriter(tmp_path / "banded", LAYOUT) as writer:
+        for first in (12, 0, 6):
+            band = slice(first, min(first + 8, 20))
+            writer.write("sci", band, sci[band])
+            writer.write("dq", band, dq[band])
+        np.testing.assert_array_equal(writer.rows("sci", slice(3, 9)), sci[3:9])
+        assert writer.rows("sci", slice(5, 5)).shape == (0, 5)
+        assert not (tmp_path / "banded").exists()
+        writer.commit({"n": 1})
+    banded = open_if_whole(tmp_path / "banded")
+    assert banded is not None
+    assert banded.meta == {"n": 1}
+    assert banded.sha256() == whole.sha256()
+
+
+def test_a_writer_without_commit_leaves_nothing(tmp_path: Path) -> None:
+    def fails() -> None:
+        with PlanesWriter(tmp_path / "x", LAYOUT) as writer:
+            writer.write("sci", slice(0, 20), np.zeros((20, 5), np.float32))
+            raise RuntimeError("the step failed")
+
+    with pytest.raises(RuntimeError, match="the step failed"):
+        fails()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [np.zeros((4, 5), np.float64), np.zeros((5, 5), np.float32)])
+def test_a_writer_refuses_other_types_and_shapes(tmp_path: Path, data: np.ndarray) -> None:
+    with PlanesWriter(tmp_path / "x", LAYOUT) as writer, pytest.raises(ValueError, match="x/sci"):
+        writer.write("sci", slice(0, 4), data)
+
+
+def test_rows_into_an_array_that_is_there(folder: Path) -> None:
+    out = np.zeros((3, 6), np.float32)
+    Planes(folder).read_into("sci", 4, out)
+    np.testing.assert_array_equal(out, np.arange(24, 42).reshape(3, 6))
+
+
+@pytest.mark.parametrize(
+    ("first", "out"),
+    [(8, np.zeros((3, 6), np.float32)), (0, np.zeros((3, 5), np.float32)), (0, np.zeros((3, 6)))],
+)
+def test_an_array_that_does_not_fit_is_refused(folder: Path, first: int, out: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="frame/sci is float32"):
+        Planes(folder).read_into("sci", first, out)
