@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     from flows.report import NightReport
     from tasks.references import ProductRef
 
-#: More figures than these are in the product's header and in ``--json``.
-_FIGURES_SHOWN = 4
+#: The figures worth a look at once, by kind: name among the metrics, word, unit. ``--json`` has them all.
+_FIGURES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
+    "dark": (("level", "level", " e-"), ("noise", "noise", " e-"), ("pedestal", "pedestal", " e-")),
+    "bpm": (("n_bad", "bad", " px"), ("n_hot", "hot", ""), ("n_low", "low", ""), ("n_high", "high", "")),
+    "flat": (("level", "level", " e-"), ("rms", "rms", ""), ("noise", "noise", "")),
+    "image": (
+        ("ncombine", "stacked", ""), ("seeing", "seeing", " px"), ("registration", "registration", " px"),
+        ("background_rms", "background", " e-"),
+    ),
+}  # fmt: skip
 
 
 def exit_code(report: NightReport) -> Exit:
@@ -48,7 +56,7 @@ def print_report(report: NightReport) -> None:
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
     for member in dict.fromkeys(lost):
         style = "dim" if member.expected else "yellow"
-        tell(f"Left out, {member.name}: {member.reason}. {member.remedy}".rstrip(), style)
+        tell(f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style)
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused
     typer.echo(f"\n{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
@@ -62,13 +70,30 @@ def print_report(report: NightReport) -> None:
         typer.echo(f"Run:      {report.url}")
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else cell(value)
+
+
+def _short(name: str) -> str:
+    """A product's name without what every name ends with."""
+    return name.removesuffix(".fits")
+
+
 def _row(product: ProductRef) -> list[object]:
-    figures = [f"{name} {cell(value)}" for name, value in product.metrics.items() if value is not None]
+    figures = [
+        f"{word} {_rounded(product.metrics[name])}{unit}"
+        for name, word, unit in _FIGURES[product.kind]
+        if product.metrics.get(name) is not None
+    ]
     return [
         product.output.name if product.output is not None else product.name,
         len(product.inputs),
-        ", ".join(product.calibrations),
-        ", ".join(figures[:_FIGURES_SHOWN]),
+        ", ".join(_short(name) for name in product.calibrations),
+        ", ".join(figures),
         f"{product.seconds:.1f} s",
         "reused" if product.reused else "built",
     ]

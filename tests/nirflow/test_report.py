@@ -40,6 +40,7 @@ def report(**changes: Any) -> NightReport:
         ({"failures": (FAILURE,), "products": (product(),)}, Exit.PARTIAL),
         ({"left_out": (LOST,), "products": (product(),)}, Exit.PARTIAL),
         ({"products": (product(left_out=(LOST,)),)}, Exit.PARTIAL),
+        ({"left_out": (LOST.model_copy(update={"expected": True}),), "products": (product(),)}, Exit.OK),
     ],
 )
 def test_exit_codes(changes: dict[str, Any], code: Exit) -> None:
@@ -58,8 +59,8 @@ def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[s
         )
     )  # fmt: skip
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "S20131120S0115_dark.fits 3 - noise 2.34567 1.2 s built" in lines
-    assert "S20131129S0320_flat.fits 3 S20131129S0320_bpm.fits noise 2.34567 1.2 s reused" in lines
+    assert "S20131120S0115_dark.fits 3 - noise 2.346 e- 1.2 s built" in lines
+    assert "S20131129S0320_flat.fits 3 S20131129S0320_bpm noise 2.346 1.2 s reused" in lines
     assert "Warning, f: old dark" in lines
     assert "Failed, flat of flat Y 20 s: no lamp-offs" in lines
     assert lines.count("Left out, S20131121S0012.fits: truncated. Fetch it again.") == 1
