@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture
-from tasks.stack import build_stack, find_stack
 
 from flows.bpm import submit_bpms
 from flows.dark import submit_darks
@@ -22,6 +21,7 @@ from tasks.detect import detect_sources
 from tasks.detrend import detrend_frame
 from tasks.references import CalibrationKind, Calibrations, ScienceSet
 from tasks.sky import subtract_group_sky
+from tasks.stack import build_stack, find_stack
 
 _KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
 

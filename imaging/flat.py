@@ -169,7 +169,8 @@ def _make(
     response = light.sci / np.float32(level)
     var = light.var / np.float32(level * level)
     dq = light.dq
-    none = ~lit | (response < parameters.lowest) | (response > parameters.highest) | ((dq & np.uint16(DQ.NO_DATA)) != 0)
+    none = ~lit | (response < parameters.lowest) | (response > parameters.highest)
+    none |= (dq & np.uint16(DQ.NO_DATA)) != 0
     dq[none] |= np.uint16(DQ.UNILLUMINATED)
     response[none], var[none] = 1, 0
     good &= ~none

@@ -149,21 +149,29 @@ def _edge_points(
 
 
 def _half_light(line: NDArray[np.floating[Any]], inside: int, lead: int) -> float | None:
-    """Where, in steps, a profile falls for good to half of its level before; None if it does not."""
+    """Where, in steps, a profile falls for good from its level to nothing; None if it does not.
+
+    The length of the light about the last fall through half of the level: for a steep, jagged edge the last pixel
+    above half would be too far out by the roughness of the edge.
+    """
     level = float(np.median(line[:inside]))
     if not level > 0:
         return None
-    above = np.flatnonzero(line > 0.5 * level)
-    last = int(above[-1]) if above.size else -1
-    if last < 0 or last >= len(line) - 3:
-        return None  # lit to the end of the ray
-    level = float(np.median(line[max(0, last - lead) : max(1, last - lead + inside)]))
-    above = np.flatnonzero(line > 0.5 * level)
-    last = int(above[-1])
-    if last >= len(line) - 3:
+    last = _last_above(line, 0.5 * level)
+    if last >= len(line) - lead // 8 or last < lead:
+        return None  # lit to the end of the ray, or all but unlit
+    level = float(np.median(line[last - lead : last - lead + inside]))
+    last = _last_above(line, 0.5 * level)
+    if last >= len(line) - lead // 8 or last < lead:
         return None
-    before, after = float(line[last]), float(line[last + 1])
-    return last + (before - 0.5 * level) / (before - after)
+    first = last - lead // 8
+    share = np.clip(line[first : last + lead // 8] / level, 0, 1)
+    return first - 0.5 + float(share.sum())
+
+
+def _last_above(line: NDArray[np.floating[Any]], limit: float) -> int:
+    above = np.flatnonzero(line > limit)
+    return int(above[-1]) if above.size else -1
 
 
 def _fit(px: NDArray[np.float64], py: NDArray[np.float64]) -> tuple[tuple[float, float, float], float, int]:

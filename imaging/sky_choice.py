@@ -23,7 +23,7 @@ class SkyParameters(StepParameters):
         600.0, "sky frames are taken within this time, middle to middle", unit="s", gt=0
     )
     fewest: int = parameter(
-        3, "where the window holds fewer sky frames, the nearest beyond it are taken up to this many",
+        8, "where the window holds fewer sky frames, the nearest beyond it are taken up to this many",
         unit="frames", ge=1,
     )  # fmt: skip
     minimum: int = parameter(

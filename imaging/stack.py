@@ -41,8 +41,8 @@ class StackParameters(StepParameters):
     reject: Literal["none", "variance"] = parameter(
         "variance", "reject nothing, or what is further from the median than VAR allows (DQ 8)"
     )
-    low: float = parameter(3.0, "rejection threshold below the median", unit="sigma", gt=0)
-    high: float = parameter(3.0, "rejection threshold above the median", unit="sigma", gt=0)
+    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
     tolerance: float = parameter(
         0.3, "added to the threshold, so that changes of seeing do not cost stars their cores",
         unit="local brightness", ge=0,

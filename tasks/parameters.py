@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from imaging.detrend import DetrendParameters
-from imaging.stack import StackParameters
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.align import AlignParameters
 from imaging.bpm import BpmParameters
 from imaging.dark import DarkParameters
 from imaging.detect import DetectParameters
+from imaging.detrend import DetrendParameters
 from imaging.files import CheckParameters
 from imaging.flat import FlatParameters
 from imaging.groups import GroupParameters
@@ -17,6 +16,7 @@ from imaging.parameters import StepParameters
 from imaging.prepare import PrepareParameters
 from imaging.resample import ResampleParameters
 from imaging.sky import SkyParameters
+from imaging.stack import StackParameters
 
 
 class ReductionParameters(BaseModel):

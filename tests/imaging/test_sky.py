@@ -176,7 +176,8 @@ def test_any_selection_equals_the_naive_loop(tmp_path_factory, data):
 
 def test_windows_of_a_long_sequence_equal_the_naive_loop(tmp_path):
     frames = hard_set(tmp_path, np.random.default_rng(8), 16, (3, 40), masks=False)
-    choice = choose_sky([facts(f.name, seconds=150.0 * i, p=5.0 * i) for i, f in enumerate(frames)])
+    sequence = [facts(f.name, seconds=150.0 * i, p=5.0 * i) for i, f in enumerate(frames)]
+    choice = choose_sky(sequence, SkyParameters(fewest=3))
     assert {len(s) for s in choice.skies.values()} == {4, 5, 6, 7, 8}  # fewer at the ends
     parameters = SkyParameters(residual="none")
     done, _ = subtract(tmp_path, frames, choice.skies, parameters)
@@ -321,7 +322,7 @@ def test_fit_background_finds_a_plane_among_outliers_and_refuses_too_few_blocks(
 
 def test_choice_takes_the_window_and_no_neighbour_at_the_same_place():
     frames = dither(9, every=130.0)
-    choice = choose_sky(frames)
+    choice = choose_sky(frames, SkyParameters(fewest=3))
     assert choice.refused == {}
     assert choice.skies["f00"] == ("f01", "f02", "f03", "f04")  # 130 to 520 s; 650 s is beyond
     assert choice.skies["f04"] == ("f00", "f01", "f02", "f03", "f05", "f06", "f07", "f08")
@@ -331,7 +332,9 @@ def test_choice_takes_the_window_and_no_neighbour_at_the_same_place():
 
 def test_choice_goes_beyond_the_window_for_too_few_and_counts_the_edge_in():
     frames = [facts("a"), *(facts(f"s{i}", seconds=t, p=20.0) for i, t in enumerate([600, 601, 900, 1200]))]
-    assert choose_sky(frames).skies["a"] == ("s0", "s1", "s2")
+    assert choose_sky(frames).skies["a"] == ("s0", "s1", "s2", "s3")  # as many as there are, up to eight
+    assert choose_sky(frames, SkyParameters(fewest=3)).skies["a"] == ("s0", "s1", "s2")
+    assert len(choose_sky(dither(12, every=200.0)).skies["f00"]) == 8
     assert choose_sky(frames, SkyParameters(fewest=1)).refused["a"].startswith("1 sky frames, at least 2")
 
 

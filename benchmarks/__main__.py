@@ -1,0 +1,64 @@
+"""``python -m benchmarks [PART ...]``: measure and print one table with the limits beside the values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from benchmarks import nights
+from benchmarks.combine import measure_combine
+from benchmarks.figures import Figure, as_json, machine, print_figures
+from nirflow.tables import print_json
+
+PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
+    "night": nights.measure_night,
+    "nothing": nights.measure_from_nothing,
+    "memory": nights.measure_memory,
+    "combine": lambda bench: measure_combine(runs=bench.runs, size=bench.size),
+}
+#: First unmeasured, so that no run compiles kernels.
+_WARM: Final = ("night", "nothing", "memory")
+
+
+def main() -> int:
+    """Run the parts that were asked for; 1 where a figure is beyond its limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them without any"
+    )
+    parser.add_argument("--runs", type=int, default=2, help="runs of each timed part; the fastest counts")
+    parser.add_argument("--size", type=int, default=2048, help="rows and columns; the limits are for 2048")
+    parser.add_argument("--folder", type=Path, default=_folder(), help="of simulated nights, kept, and stores")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown or options.runs < 1:
+        parser.error(f"there is no part {unknown[0]}" if unknown else "at least one run is needed")
+    parts = options.parts or list(PARTS)
+    bench = nights.Bench(options.folder.resolve(), options.runs, options.size)
+    before = machine()
+    try:
+        if any(part in _WARM for part in parts):
+            nights.warm_up(bench)
+        figures = [figure for part in parts for figure in PARTS[part](bench)]
+    except nights.BenchmarkError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if options.json:
+        print_json(as_json(figures, before))
+    else:
+        print_figures(figures, before)
+    return int(any(figure.good is False for figure in figures))
+
+
+def _folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"nirflow-benchmarks-{os.getuid()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

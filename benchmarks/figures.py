@@ -1,0 +1,73 @@
+"""A benchmark's figures: values beside their limits, as a table or as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nirflow.tables import Column, print_table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value.
+
+    Attributes
+    ----------
+    part
+        The benchmark that it belongs to.
+    name, value, unit
+        What was measured: of several runs the smallest.
+    limit, goal
+        The value may be no larger than the limit; the goal is where we would like it. None: told only.
+    note
+        What else a reader wants to know: the ratio to another program, the values of all runs.
+    detail
+        More of it for the JSON.
+    """
+
+    part: str
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    goal: float | None = None
+    note: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool | None:
+        """Whether the value is within its limit; None where it has none."""
+        return None if self.limit is None else self.value <= self.limit
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know of the machine to judge the figures: cores, load before the start, Python."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:
+    """Print one table of all figures with their limits."""
+    columns = [
+        Column("part", style="bold"), Column("figure"), Column("value", "right"), Column("unit"),
+        Column("limit", "right"), Column("goal", "right"), Column(""), Column("note", fold=True),
+    ]  # fmt: skip
+    words = {True: "good", False: "BEYOND", None: " "}
+    rows = [
+        [f.part, f.name, f"{f.value:.4g}", f.unit, f.limit, f.goal, words[f.good], f.note] for f in figures
+    ]
+    title = f"{of['cores']} cores ({of['machine']}), load {of['load']} before the start, Python {of['python']}"
+    print_table(columns, rows, title=title, styles=["red" if f.good is False else "" for f in figures])
+
+
+def as_json(figures: Sequence[Figure], of: dict[str, Any]) -> dict[str, Any]:
+    """The same for a program."""
+    return {"machine": of, "figures": [asdict(figure) | {"good": figure.good} for figure in figures]}

@@ -1,0 +1,223 @@
+"""A full-size Y night through ``nirflow reduce``: from nothing, with services up, again, and with more frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.figures import Figure
+from benchmarks.watch import Watched, run
+
+#: DRAGONS 4.2.2's time for the same 36 frames on two cores, s (its five reduce calls, imports included).
+DRAGONS: Final = 261.0
+
+#: Limits and goals, s and bytes.
+NIGHT, NIGHT_GOAL = 20.0, 13.0
+CACHED, FROM_NOTHING = 5.0, 35.0
+MEMORY: Final = 1.2e9
+#: Memory of many science frames over that of nine.
+GROWTH: Final = 1.10
+MANY: Final = 36
+
+
+class BenchmarkError(Exception):
+    """A command of the benchmark failed; its own words are in the message."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the benchmark works and how often it measures.
+
+    Attributes
+    ----------
+    folder
+        Simulated nights are kept here from one benchmark to the next; stores and products are not.
+    runs
+        Runs of each timed part, of which the fastest counts.
+    size
+        Rows and columns of a frame.
+    """
+
+    folder: Path
+    runs: int = 2
+    size: int = 2048
+
+    def night(self, science: int = 9) -> Path:
+        """The raw frames of the tutorial's Y night, simulated once."""
+        night = self.folder / f"night-{self.size}-{science}"
+        _tell(f"simulating {night.name}, unless it is there")
+        _checked(
+            _nirflow("simulate", night, "--size", self.size, "--science", science, "--quiet"), os.environ
+        )
+        return night
+
+    @contextmanager
+    def store(self, *, services: bool) -> Iterator[Path]:
+        """A new data folder, its server and database up or not; everything is stopped and removed after."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="store-", dir=self.folder) as name:
+            data = Path(name)
+            try:
+                if services:
+                    _checked(_nirflow("server", "start"), environment(data))
+                yield data
+            finally:
+                _checked(_nirflow("server", "stop"), environment(data))
+                stop = (
+                    f"from pathlib import Path; from calib_store import postgres; postgres.stop(Path({name!r}))"
+                )
+                _checked([sys.executable, "-c", stop], environment(data))
+
+    def reduce(self, night: Path, data: Path, *options: object) -> tuple[Watched, dict[str, Any]]:
+        """Reduce a night as a person would; the run and its report."""
+        any_shape = [] if self.size == 2048 else ["--set", "check.shape=none"]
+        command = _nirflow("reduce", night, "--out", data / "out", "--json", *any_shape, *options)
+        watched = run(command, environment=environment(data))
+        if watched.code != 0:
+            raise BenchmarkError(
+                f"nirflow reduce ended with {watched.code}:\n{watched.errors}{watched.output}"
+            )
+        return watched, json.loads(watched.output)
+
+
+def environment(data: Path) -> dict[str, str]:
+    """The environment of a command on the data folder ``data``: nothing of the user's own settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}
+    return kept | {"NIRFLOW_DATA_DIR": str(data)}
+
+
+def measure_night(bench: Bench) -> list[Figure]:
+    """Services up and the store empty; then the same again with everything cached."""
+    night = bench.night()
+    fresh, again, reports = [], [], []
+    for number in range(bench.runs):
+        with bench.store(services=True) as data:
+            _tell(f"night, run {number + 1} of {bench.runs}")
+            watched, report = bench.reduce(night, data)
+            _all_built(report)
+            fresh.append(watched)
+            reports.append(report)
+            watched, report = bench.reduce(night, data)
+            _all_reused(report)
+            again.append(watched)
+    best = min(range(len(fresh)), key=lambda n: fresh[n].wall)
+    wall = fresh[best].wall
+    ratio = f"DRAGONS {DRAGONS:g} s: {DRAGONS / wall:.0f} times as fast"
+    steps = reports[best]["step_seconds"]
+    return [
+        _wall("night", "whole process, empty store", fresh, NIGHT, NIGHT_GOAL, ratio),
+        _cpu("night", fresh),
+        Figure(
+            "night", "reduction inside it", reports[best]["seconds"], "s", note="without imports and the end"
+        ),
+        *(
+            Figure("night", f"  step {name}", seconds, "s", note="its tasks added up")
+            for name, seconds in steps.items()
+        ),
+        _peak("night", fresh, MEMORY),
+        _wall("cached", "whole process, all in the store", again, CACHED),
+        _cpu("cached", again),
+        _peak("cached", again),
+    ]
+
+
+def measure_from_nothing(bench: Bench) -> list[Figure]:
+    """No server and no database: both are made on the way; numba's cache is warm."""
+    night = bench.night()
+    runs = []
+    for number in range(bench.runs):
+        _tell(f"from nothing, run {number + 1} of {bench.runs}")
+        with bench.store(services=False) as data:
+            runs.append(bench.reduce(night, data)[0])
+    return [_wall("nothing", "whole process, no server, no database", runs, FROM_NOTHING)]
+
+
+def measure_memory(bench: Bench) -> list[Figure]:
+    """Peak memory of nine science frames, of many, and of nine with less memory for the bands."""
+    few, many = bench.night(), bench.night(MANY)
+    peaks = {}
+    for name, night, options in (
+        ("9 science frames", few, ()),
+        (f"{MANY} science frames", many, ()),
+        ("9 science frames, --memory 64MB", few, ("--memory", "64MB")),
+    ):
+        _tell(f"memory of {name}")
+        with bench.store(services=True) as data:
+            peaks[name] = bench.reduce(night, data, *options)[0]
+    nine, more, _ = peaks.values()
+    return [
+        *(
+            _peak("memory", [watched], MEMORY, name=f"peak PSS, {name}", note=f"in {watched.wall:.1f} s")
+            for name, watched in peaks.items()
+        ),
+        Figure("memory", f"{MANY} frames over 9", more.peak / nine.peak, "", GROWTH),
+    ]
+
+
+def warm_up(bench: Bench) -> None:
+    """Compile numba's kernels, if the tree is new: a small night has all of them."""
+    small = Bench(bench.folder, size=512)
+    night = small.night()
+    with small.store(services=True) as data:
+        _tell("compiling the kernels, unless they are")
+        options = ("--set", "check.shape=none")
+        run(_nirflow("reduce", night, "--out", data / "out", *options), environment=environment(data))
+
+
+def _nirflow(*arguments: object) -> list[str]:
+    script = Path(sys.executable).with_name("nirflow")
+    return [str(script), *(str(argument) for argument in arguments)]
+
+
+def _checked(command: list[str], environment: Any) -> None:
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchmarkError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
+
+
+def _all_built(report: dict[str, Any]) -> None:
+    reused = [p["name"] for p in report["products"] if p["reused"]]
+    if report["failures"] or reused or len(report["products"]) != 4:
+        raise BenchmarkError(f"not a whole night was built: {report}")
+
+
+def _all_reused(report: dict[str, Any]) -> None:
+    built = [p["name"] for p in report["products"] if not p["reused"]]
+    if report["failures"] or built:
+        raise BenchmarkError(f"built although nothing changed: {built}")
+
+
+def _wall(
+    part: str, name: str, runs: list[Watched], limit: float, goal: float | None = None, note: str = ""
+) -> Figure:
+    walls = [watched.wall for watched in runs]
+    spread = "" if len(walls) < 2 else f"median of {len(walls)}: {statistics.median(walls):.1f}"
+    notes = "; ".join(text for text in (note, spread) if text)
+    return Figure(part, name, min(walls), "s", limit, goal, notes, {"runs": [round(w, 3) for w in walls]})
+
+
+def _cpu(part: str, runs: list[Watched]) -> Figure:
+    times = [watched.cpu for watched in runs]
+    return Figure(part, "processor time of the process", min(times), "s", note="user and system")
+
+
+def _peak(
+    part: str, runs: list[Watched], limit: float | None = None, *, name: str = "peak PSS", note: str = ""
+) -> Figure:
+    note = note or "process tree without server and database"
+    limit = None if limit is None else limit / 1e6
+    return Figure(part, name, max(watched.peak for watched in runs) / 1e6, "MB", limit, note=note)
+
+
+def _tell(text: str) -> None:
+    print(f"benchmark: {text}", file=sys.stderr, flush=True)
+
