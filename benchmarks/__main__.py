@@ -33,7 +33,9 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, default=2, help="runs of each timed part; the fastest counts")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns; the limits are for 2048")
-    parser.add_argument("--folder", type=Path, default=_folder(), help="of simulated nights, kept, and stores")
+    parser.add_argument(
+        "--folder", type=Path, default=_folder(), help="of simulated nights, kept, and stores"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]

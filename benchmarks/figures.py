@@ -64,7 +64,9 @@ def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:
     rows = [
         [f.part, f.name, f"{f.value:.4g}", f.unit, f.limit, f.goal, words[f.good], f.note] for f in figures
     ]
-    title = f"{of['cores']} cores ({of['machine']}), load {of['load']} before the start, Python {of['python']}"
+    title = (
+        f"{of['cores']} cores ({of['machine']}), load {of['load']} before the start, Python {of['python']}"
+    )
     print_table(columns, rows, title=title, styles=["red" if f.good is False else "" for f in figures])
 
 

@@ -72,9 +72,7 @@ class Bench:
                 yield data
             finally:
                 _checked(_nirflow("server", "stop"), environment(data))
-                stop = (
-                    f"from pathlib import Path; from calib_store import postgres; postgres.stop(Path({name!r}))"
-                )
+                stop = f"from pathlib import Path; from calib_store import postgres; postgres.stop(Path({name!r}))"
                 _checked([sys.executable, "-c", stop], environment(data))
 
     def reduce(self, night: Path, data: Path, *options: object) -> tuple[Watched, dict[str, Any]]:
@@ -220,4 +218,3 @@ def _peak(
 
 def _tell(text: str) -> None:
     print(f"benchmark: {text}", file=sys.stderr, flush=True)
-

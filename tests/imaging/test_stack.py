@@ -120,7 +120,7 @@ def test_no_star_is_rejected_without_cosmic_rays(tmp_path):
         near |= np.hypot(u + grid.origin[0] - x + 8, v + grid.origin[1] - y + 8) < 3
     assert near.sum() > 300
     assert np.all(result.count[near] >= 8)
-    assert 0.001 < result.metrics.rejected_share < 0.006
+    assert 3e-5 < result.metrics.rejected_share < 1e-3  # 6e-5 for normal noise about a known mean
 
 
 def test_equals_resampling_whole_frames_and_combining(tmp_path):

@@ -1,0 +1,129 @@
+"""The combine kernel against ccdproc, numpy and bottleneck: seconds, and how many times as long they take.
+
+All combine the same ten frames with some bad pixels and cosmic rays. Ours gives values, variances, quality and
+counts; ccdproc is given mask and uncertainty and gives those too; numpy and bottleneck give bare values of
+arrays with NaN for what is masked. One thread each, so that the ratios compare kernels, and ours on all cores
+beside it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import bottleneck
+import ccdproc
+import numpy as np
+from astropy import units as u
+from astropy.nddata import CCDData, StdDevUncertainty
+from numpy.typing import NDArray
+
+from benchmarks.figures import Figure
+from imaging.bands import run_bands, thread_count
+from imaging.combine import CombineParameters, Operation, Rejection, combine
+from imaging.dq import DQ
+
+FRAMES: Final = 10
+#: Frames are no larger than this many rows and columns: ccdproc takes minutes for whole ones.
+LARGEST: Final = 1024
+#: Rows of a band, as the pipeline's darks and flats have.
+_ROWS: Final = 16
+_LEVEL, _BAD_SHARE, _RAY_SHARE = 1000.0, 0.003, 0.001
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Ten frames in each program's form."""
+
+    sci: NDArray[np.float32]
+    var: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    holed: NDArray[np.float32]
+    ccds: list[CCDData]
+
+    @classmethod
+    def simulated(cls, size: int) -> Stack:
+        """Frames of normal noise."""
+        rng = np.random.default_rng(20131121)
+        shape = (FRAMES, size, size)
+        sci = rng.normal(_LEVEL, np.sqrt(_LEVEL), shape).astype(np.float32)
+        sci[rng.random(shape) < _RAY_SHARE] += 20000
+        var = np.full(shape, _LEVEL, np.float32)
+        dq = np.where(rng.random(shape) < _BAD_SHARE, DQ.BAD_PIXEL, DQ.GOOD).astype(np.uint16)
+        ccds = [
+            CCDData(s, unit=u.electron, mask=q > 0, uncertainty=StdDevUncertainty(np.sqrt(v)))
+            for s, v, q in zip(sci, var, dq, strict=True)
+        ]
+        return cls(sci, var, dq, np.where(dq > 0, np.float32(np.nan), sci), ccds)
+
+    def ours(self, parameters: CombineParameters, threads: int) -> None:
+        """Combine in bands, as the pipeline does."""
+
+        def work(rows: slice) -> None:
+            combine(self.sci[:, rows], self.var[:, rows], self.dq[:, rows], parameters)
+
+        run_bands(work, self.sci.shape[1], rows_per_band=_ROWS, threads=threads)
+
+    def ccdproc(self, operation: str, **clip: Any) -> None:
+        """Combine with ccdproc in one piece."""
+        ccdproc.combine(
+            self.ccds, method="average" if operation == "mean" else operation, mem_limit=64e9, **clip
+        )
+
+
+def measure_combine(*, runs: int, size: int) -> list[Figure]:
+    """Time each combination; of several runs the fastest counts."""
+    stack = Stack.simulated(min(size, LARGEST))
+    sigma: dict[str, Any] = {
+        "sigma_clip": True, "sigma_clip_low_thresh": 3, "sigma_clip_high_thresh": 3,
+        "sigma_clip_func": np.ma.median, "sigma_clip_dev_func": np.ma.std,
+    }  # fmt: skip
+    minmax: dict[str, Any] = {"clip_extrema": True, "nlow": 1, "nhigh": 1}
+    cases: list[tuple[Operation, Rejection, dict[str, Callable[[], object]]]] = [
+        ("mean", "none", {
+            "ccdproc": lambda: stack.ccdproc("mean"),
+            "numpy nanmean": lambda: np.nanmean(stack.holed, axis=0),
+            "bottleneck nanmean": lambda: bottleneck.nanmean(stack.holed, axis=0),
+        }),
+        ("median", "none", {
+            "ccdproc": lambda: stack.ccdproc("median"),
+            "numpy nanmedian": lambda: np.nanmedian(stack.holed, axis=0),
+            "bottleneck nanmedian": lambda: bottleneck.nanmedian(stack.holed, axis=0),
+        }),
+        ("mean", "minmax", {"ccdproc": lambda: stack.ccdproc("mean", **minmax)}),
+        ("mean", "sigma", {"ccdproc": lambda: stack.ccdproc("mean", **sigma)}),
+    ]  # fmt: skip
+    figures = []
+    for operation, reject, others in cases:
+        parameters = CombineParameters(operation=operation, reject=reject)
+        stack.ours(parameters, 1)  # what is compiled is compiled now
+        one = _fastest(lambda p=parameters: stack.ours(p, 1), runs)  # type: ignore[misc]
+        cores = thread_count()
+        all_cores = _fastest(lambda p=parameters: stack.ours(p, cores), runs)  # type: ignore[misc]
+        theirs = {name: _fastest(work, min(runs, 2)) for name, work in others.items()}
+        ratios = [f"{name} {seconds / one:.1f} x" for name, seconds in theirs.items()]
+        ratios.append(f"on {cores} cores {all_cores / one:.2f} x")
+        what = f"{operation} of {FRAMES}" + ("" if reject == "none" else f", {reject} rejection")
+        figures.append(
+            Figure(
+                "combine", what, one * 1000, "ms", note="; ".join(ratios),
+                detail={"size": stack.sci.shape[1], "all_cores": all_cores, "seconds": theirs},
+            )
+        )  # fmt: skip
+    return figures
+
+
+def _fastest(work: Callable[[], object], runs: int) -> float:
+    best = float("inf")
+    for _ in range(runs):
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # numpy's, of pixels that are masked in every frame
+            began = time.perf_counter()
+            work()
+            best = min(best, time.perf_counter() - began)
+    return best

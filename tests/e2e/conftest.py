@@ -1,0 +1,87 @@
+"""Nights of a few small frames, simulated once, and stores to reduce them into."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from night_lab import Lab, Run
+
+from imaging.simulator.night import simulate_night
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.truth import NightTruth
+
+if TYPE_CHECKING:
+    from calib_store.postgres import PostgresAddress
+    from deployments.settings import ServerAddress
+
+SIZE = 384
+#: As few frames as the recipes take, in the tutorial's sets.
+FEW = {"size": SIZE, "n_science": 5, "n_darks": 4, "n_short_darks": 3, "n_lamp_on": 3, "n_lamp_off": 3}
+
+LabFactory = Callable[[], Lab]
+
+
+@contextmanager
+def _laboratory(folder: Path, address: PostgresAddress, server_dir: Path, shape: tuple[int, int]) -> Iterator[Lab]:
+    name = f"lab_{uuid.uuid4().hex[:12]}"
+    with address.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template")
+    yield Lab(folder, address.url(name).render_as_string(hide_password=False), server_dir, shape)
+    from tasks.workspace import close_stores
+
+    close_stores()
+    with address.connect("postgres") as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def lab(
+    tmp_path: Path, postgres_address: PostgresAddress, postgres_data_dir: Path, prefect_server: ServerAddress
+) -> Iterator[Lab]:
+    """A lab of the test's own."""
+    with _laboratory(tmp_path, postgres_address, postgres_data_dir, (SIZE, SIZE)) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def new_lab(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_address: PostgresAddress,
+    postgres_data_dir: Path,
+    prefect_server: ServerAddress,
+) -> Iterator[Callable[..., Lab]]:
+    """Make labs that last as long as the session."""
+    with ExitStack() as stack:
+
+        def make(size: int = SIZE) -> Lab:
+            folder = tmp_path_factory.mktemp("lab")
+            return stack.enter_context(
+                _laboratory(folder, postgres_address, postgres_data_dir, (size, size))
+            )
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
+    """A Y night of 18 small frames. The third science frame carries the second's WCS."""
+    return simulate_night(
+        tmp_path_factory.mktemp("night"), NightParameters(**FEW, seed=7, wcs_rms=0.2, stale_wcs=2)
+    )
+
+
+@pytest.fixture(scope="session")
+def reduced_lab(new_lab: Callable[..., Lab]) -> Lab:
+    """The lab where the small night is reduced already; tests only add to it."""
+    return new_lab()
+
+
+@pytest.fixture(scope="session")
+def reduced(reduced_lab: Lab, night: NightTruth) -> Run:
+    """The first run of the small night, into an empty store."""
+    return reduced_lab.reduce(night.folder.parent, previews=True)

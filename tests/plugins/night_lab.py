@@ -1,0 +1,168 @@
+"""Small nights and a store of one's own to reduce them into: what the end-to-end tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flows.report import NightReport
+    from tasks.references import ProductRef
+    from tasks.step import StepEvent
+
+Pixels = Callable[[NDArray[np.int32]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a flow: what it told, and the events of its steps."""
+
+    report: NightReport
+    events: list[StepEvent]
+
+    def product(self, kind: str, label: str = "") -> ProductRef:
+        """The one product of a kind, among those whose label holds ``label``."""
+        (found,) = [p for p in self.report.products if p.kind == kind and label in p.label]
+        return found
+
+    def kinds(self) -> list[str]:
+        """Kinds of the products, sorted."""
+        return sorted(p.kind for p in self.report.products)
+
+    def count(self, state: str) -> Counter[str]:
+        """How often each step ended in ``state``; choosing and surveying make nothing and are not counted."""
+        quiet = ("survey", "choose")
+        return Counter(e.step for e in self.events if e.state == state and e.step not in quiet)
+
+    @property
+    def built(self) -> Counter[str]:
+        """How often each step made something anew."""
+        return self.count("built")
+
+    def reason(self, name: str) -> str:
+        """Why the file or group ``name`` was left out, with the remedy."""
+        products = [member for p in self.report.products for member in p.left_out]
+        found = [one for one in (*self.report.left_out, *products) if name in one.name.split(", ")]
+        assert len(found) == 1, f"{name}: {found or self.report.left_out}"
+        return f"{found[0].reason} {found[0].remedy}".strip()
+
+    def failure(self, label: str) -> str:
+        """Why the product whose label holds ``label`` could not be made."""
+        (found,) = [f for f in self.report.failures if label in f.label]
+        return found.message
+
+
+@dataclass
+class Lab:
+    """An empty store on the session's servers, and runs into it.
+
+    Attributes
+    ----------
+    folder
+        For outputs; ``folder / "data"`` is the store's folder.
+    url
+        The store's database.
+    server_dir
+        Data folder of the Prefect server, for runs in a process of their own.
+    shape
+        Shape that the frames must have.
+    """
+
+    folder: Path
+    url: str
+    server_dir: Path
+    shape: tuple[int, int]
+    flow: Any = field(default=None)
+
+    @property
+    def data(self) -> Path:
+        """The store's folder."""
+        return self.folder / "data"
+
+    def parameters(self, **steps: dict[str, Any]) -> Any:
+        """Parameters of the reduction with frames of this lab's shape; ``steps`` as ``stack={"low": 4}``."""
+        from tasks.parameters import ReductionParameters
+
+        given = steps | {"check": {"shape": self.shape} | steps.get("check", {})}
+        return ReductionParameters.model_validate(given)
+
+    def reduce(self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any) -> Run:
+        """Run the night's flow (or ``flow``) in this process, without previews unless asked for."""
+        from deployments.heartbeat import prompt_heartbeats
+        from flows.night import Options, reduce_night
+        from tasks.step import listening
+
+        given = Options.model_validate(
+            {"data_dir": self.data, "previews": False, "parameters": self.parameters(**(steps or {}))} | options
+        )
+        events: list[StepEvent] = []
+        with pytest.MonkeyPatch.context() as patch, listening(events.append):
+            patch.setenv("NIRFLOW_DATABASE_URL", self.url)
+            with prompt_heartbeats(flow or reduce_night) as run:
+                report = run(list(paths), self.folder / out, given)
+        return Run(report, events)
+
+    def environment(self) -> dict[str, str]:
+        """For a process of its own: the session's Prefect server, this lab's database."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+        return kept | {"NIRFLOW_DATA_DIR": str(self.server_dir), "NIRFLOW_DATABASE_URL": self.url}
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start ``nirflow reduce`` as a process of its own; read it with `finished`."""
+        command = [sys.executable, "-m", "nirflow", "reduce", "--json", "--set", "check.shape=none"]
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def store(self) -> Any:
+        """The store of the runs in this process."""
+        from tasks.workspace import Workspace
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NIRFLOW_DATABASE_URL", self.url)
+            return Workspace(data_dir=self.data, out=self.folder).store()
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    """Wait for a process of `Lab.start`: its exit code, the report and what it wrote to standard error."""
+    out, err = process.communicate(timeout=240)
+    return process.returncode, json.loads(out) if out.strip() else {}, err
+
+
+def link(files: Iterable[Path], folder: Path) -> Path:
+    """Hard links to files in a new folder: a night that costs nothing. Never write through one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        os.link(file, folder / file.name)
+    return folder
+
+
+def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:
+    """A copy of a raw frame with other cards (None drops one; DATE_OBS is DATE-OBS) or other pixels."""
+    with fits.open(source, memmap=False) as hdus:
+        for name, value in cards.items():
+            keyword = name.replace("_", "-")
+            if value is None:
+                del hdus[0].header[keyword]
+            else:
+                hdus[0].header[keyword] = value
+        if pixels is not None:
+            header = hdus[1].header
+            hdus[1] = fits.ImageHDU(pixels(np.asarray(hdus[1].data)), header)
+        hdus.writeto(target)
+    return target
