@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import bottleneck
@@ -79,7 +80,7 @@ def measure_combine(*, runs: int, size: int) -> list[Figure]:
     stack = Stack.simulated(min(size, LARGEST))
     sigma: dict[str, Any] = {
         "sigma_clip": True, "sigma_clip_low_thresh": 3, "sigma_clip_high_thresh": 3,
-        "sigma_clip_func": np.ma.median, "sigma_clip_dev_func": np.ma.std,
+        "sigma_clip_func": "median", "maxiters": 5,
     }  # fmt: skip
     minmax: dict[str, Any] = {"clip_extrema": True, "nlow": 1, "nhigh": 1}
     cases: list[tuple[Operation, Rejection, dict[str, Callable[[], object]]]] = [
@@ -96,23 +97,18 @@ def measure_combine(*, runs: int, size: int) -> list[Figure]:
         ("mean", "minmax", {"ccdproc": lambda: stack.ccdproc("mean", **minmax)}),
         ("mean", "sigma", {"ccdproc": lambda: stack.ccdproc("mean", **sigma)}),
     ]  # fmt: skip
-    figures = []
+    cores, figures = thread_count(), []
     for operation, reject, others in cases:
         parameters = CombineParameters(operation=operation, reject=reject)
         stack.ours(parameters, 1)  # what is compiled is compiled now
-        one = _fastest(lambda p=parameters: stack.ours(p, 1), runs)  # type: ignore[misc]
-        cores = thread_count()
-        all_cores = _fastest(lambda p=parameters: stack.ours(p, cores), runs)  # type: ignore[misc]
-        theirs = {name: _fastest(work, min(runs, 2)) for name, work in others.items()}
-        ratios = [f"{name} {seconds / one:.1f} x" for name, seconds in theirs.items()]
-        ratios.append(f"on {cores} cores {all_cores / one:.2f} x")
+        one = _fastest(partial(stack.ours, parameters, 1), runs)
+        all_cores = _fastest(partial(stack.ours, parameters, cores), runs)
+        theirs = {name: _fastest(work, runs) for name, work in others.items()}
+        ratios = [f"{name} {seconds / one:.1f} times as long" for name, seconds in theirs.items()]
         what = f"{operation} of {FRAMES}" + ("" if reject == "none" else f", {reject} rejection")
-        figures.append(
-            Figure(
-                "combine", what, one * 1000, "ms", note="; ".join(ratios),
-                detail={"size": stack.sci.shape[1], "all_cores": all_cores, "seconds": theirs},
-            )
-        )  # fmt: skip
+        detail = {"size": stack.sci.shape[1], "all_cores": all_cores, "seconds": theirs}
+        note = "; ".join([*ratios, f"{cores} cores {all_cores * 1000:.3g} ms"])
+        figures.append(Figure("combine", what, one * 1000, "ms", note=note, detail=detail))
     return figures
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
@@ -32,6 +33,10 @@ from tasks.survey import survey_frames
 from tasks.workspace import DEFAULT_SCRATCH_LIMIT, Workspace
 
 logger = logging.getLogger(__name__)
+
+
+#: Scratch that was used this lately stays whatever its size: another run may be at it, s.
+_SCRATCH_GRACE: Final = 3600.0
 
 
 class Options(Reference):
@@ -104,7 +109,9 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         len(plan.science),
     )  # fmt: skip
     yield Night(plan, options, workspace, [*survey.left_out, *plan.left_out])
-    prune(workspace.scratch, workspace.scratch_limit)
+    idle = time.time() - _SCRATCH_GRACE
+    for scratch in (workspace.scratch, workspace.unpacked):
+        prune(scratch, workspace.scratch_limit, before=idle)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ written aside and renamed, carries the sha256 of each plane, and is checked agai
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -14,6 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def _replace(folder: Path, new: Path) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             folder.rename(old)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -231,31 +231,51 @@ def open_if_whole(folder: Path) -> Planes | None:
     return planes if planes.whole() else None
 
 
-def scratch_size(root: Path) -> int:
-    """Bytes below ``root``."""
-    return sum(f.stat().st_size for f in root.rglob("*") if f.is_file())
+def scratch_size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts for nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
-def prune(root: Path, limit: int, *, keep: frozenset[Path] = frozenset()) -> list[Path]:
-    """Remove the folders below ``root`` that were least lately used until it holds ``limit`` bytes or fewer.
+def prune(root: Path, limit: int, *, before: float) -> list[Path]:
+    """Remove the files and folders in ``root`` least lately used until it holds ``limit`` bytes or fewer.
 
-    Folders in ``keep`` stay. Returns what was removed.
+    Parameters
+    ----------
+    root
+        A folder of things that can be made again; it may be missing.
+    limit
+        Bytes.
+    before
+        Time (seconds since the epoch) from which on what was used stays: another run may be at it.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
     """
-    folders = [f for f in root.iterdir() if f.is_dir()] if root.is_dir() else []
-    folders.sort(key=lambda f: f.stat().st_mtime)
-    sizes = {f: scratch_size(f) for f in folders}
+    used: dict[Path, float] = {}
+    for entry in root.iterdir() if root.is_dir() else ():
+        with suppress(FileNotFoundError):
+            used[entry] = entry.stat().st_mtime
+    sizes = {entry: scratch_size(entry) for entry in used}
     total, removed = sum(sizes.values()), []
-    for folder in folders:
-        if total <= limit:
+    for entry in sorted(used, key=lambda e: (used[e], e.name)):
+        if total <= limit or used[entry] >= before:
             break
-        if folder in keep:
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= sizes[folder]
-        removed.append(folder)
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+        total -= sizes[entry]
+        removed.append(entry)
     return removed
 
 
-def touch(folder: Path) -> None:
-    """Mark ``folder`` as used now."""
-    os.utime(folder)
+def touch(path: Path) -> None:
+    """Mark a file or folder as used now."""
+    os.utime(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.rawio import unpack
+from imaging.scratch import touch
 from tasks.references import RawFrame
 
 if TYPE_CHECKING:
@@ -57,31 +57,33 @@ class Workspace(BaseModel):
 
     def readable(self, frame: RawFrame) -> Path:
         """The frame as a plain file that bands of rows can be read from; unpacks it again if need be."""
-        if not frame.path.is_file() and frame.path != frame.source:
+        if frame.path == frame.source:
+            return frame.path
+        if not frame.path.is_file():
             return unpack(frame.source, self.unpacked)[0]
+        touch(frame.path)
         return frame.path
 
 
+_stores: dict[Path, Store] = {}
 _store_lock = threading.Lock()
 
 
 def _open_store(data_dir: Path) -> Store:
-    with _store_lock:
-        return _cached_store(data_dir)
-
-
-@lru_cache(maxsize=4)
-def _cached_store(data_dir: Path) -> Store:
     from calib_store.settings import StoreSettings
     from calib_store.store import Store
 
-    return Store.open(StoreSettings(data_dir=data_dir))
+    with _store_lock:
+        if data_dir not in _stores:
+            _stores[data_dir] = Store.open(StoreSettings(data_dir=data_dir))
+        return _stores[data_dir]
 
 
 def close_stores() -> None:
     """Close the stores that this process opened."""
     with _store_lock:
-        _cached_store.cache_clear()
+        while _stores:
+            _stores.popitem()[1].close()
 
 
 _slots: dict[int, threading.BoundedSemaphore] = {}

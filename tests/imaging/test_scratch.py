@@ -96,10 +96,19 @@ def test_pruning_takes_the_least_lately_used(tmp_path: Path) -> None:
         os.utime(folder, (1e9 - age, 1e9 - age))
     touch(folders[0])
     one = scratch_size(folders[0])
-    assert prune(tmp_path, 2 * one, keep=frozenset({folders[1]})) == [folders[2]]
-    assert prune(tmp_path, 10 * one) == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
-    assert prune(tmp_path / "nowhere", 0) == []
+    assert prune(tmp_path, 2 * one, before=1e9) == [folders[1]]
+    assert prune(tmp_path, 10 * one, before=1e9) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "c"]
+    assert prune(tmp_path / "nowhere", 0, before=1e9) == []
+
+
+def test_pruning_spares_what_another_run_may_be_using(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.fits", tmp_path / "new.fits"
+    for file, used in ((old, 1e9 - 10), (new, 1e9 + 10)):
+        file.write_bytes(b"0" * 1000)
+        os.utime(file, (used, used))
+    assert prune(tmp_path, 0, before=1e9) == [old]
+    assert new.is_file()
 
 
 def test_several_writers_of_one_folder_leave_a_whole_one(tmp_path: Path) -> None:

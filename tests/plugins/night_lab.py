@@ -123,7 +123,8 @@ class Lab:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Start ``nirflow reduce`` as a process of its own; read it with `finished`."""
-        command = [sys.executable, "-m", "nirflow", "reduce", "--json", "--set", "check.shape=none"]
+        nirflow = Path(sys.executable).with_name("nirflow")
+        command = [nirflow, "reduce", "--json", "--set", "check.shape=none"]
         return subprocess.Popen(
             [*command, *map(str, arguments)],
             env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
