@@ -130,7 +130,8 @@ def _checked(path: Path, plain: Path, shape: tuple[int, int] | None) -> tuple[Fr
                 extension = _planes(path, hdus, shape)
     except (OSError, AstropyUserWarning, ValueError, TypeError) as error:
         raise StoreError(f"{path.name} is not a whole FITS file: {error}.", remedy=remedy) from error
-    published = str(primary.get("OBSTYPE", "")).upper() == "BPM"
+    # A mask that somebody made of frames says so; one that the observatory publishes does not.
+    published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
     if published and "UTSTART" not in primary and "T" not in str(primary.get("DATE-OBS", "")):
         primary["UTSTART"] = "00:00:00"  # a published mask has a date only
     return facts_from_headers(primary, extension, name=path.name), published

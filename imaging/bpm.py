@@ -29,10 +29,7 @@ class BpmParameters(LampParameters):
     flat_highest: float = parameter(1.28, "a response above this: high", gt=0)
     min_darks: int = parameter(1, "fewest short darks", ge=1)
     margin: float = parameter(
-        2.0,
-        "pixels this close to the edge of the circle of light are half lit and not judged",
-        unit="pixels",
-        ge=0,
+        0.0, "pixels this close to the edge of the circle of light are not judged", unit="pixels", ge=0
     )
 
 
@@ -147,8 +144,9 @@ def make_bpm(
     usable = judged & (light.dq & np.uint16(DQ.SATURATED | DQ.NO_DATA) == 0)
     level = lamp_level(light.sci[usable], "flats with light", on)
     reasons = _reasons(dark.image.sci, light.sci, level, parameters) * judged
-    count = {reason: int(np.count_nonzero(reasons & reason)) for reason in Reason}
-    n_bad, n_judged = int(np.count_nonzero(reasons)), int(np.count_nonzero(judged))
+    bad = reasons[reasons != 0]
+    count = {reason: int(np.count_nonzero(bad & np.uint8(reason))) for reason in Reason}
+    n_bad, n_judged = bad.size, int(np.count_nonzero(judged))
     metrics = BpmMetrics(
         n_on=len(on),
         n_off=len(off),
@@ -182,8 +180,11 @@ def _reasons(
 ) -> NDArray[np.uint8]:
     reasons = np.zeros(dark.shape, np.uint8)
     lowest, highest = np.float32(parameters.flat_lowest * level), np.float32(parameters.flat_highest * level)
-    reasons |= np.where(dark > parameters.dark_highest, np.uint8(Reason.HOT), np.uint8(0))
-    reasons |= np.where(dark < parameters.dark_lowest, np.uint8(Reason.COLD), np.uint8(0))
-    reasons |= np.where(light < lowest, np.uint8(Reason.LOW_RESPONSE), np.uint8(0))
-    reasons |= np.where(light > highest, np.uint8(Reason.HIGH_RESPONSE), np.uint8(0))
+    for wrong, reason in (
+        (dark > parameters.dark_highest, Reason.HOT),
+        (dark < parameters.dark_lowest, Reason.COLD),
+        (light < lowest, Reason.LOW_RESPONSE),
+        (light > highest, Reason.HIGH_RESPONSE),
+    ):
+        reasons[wrong] |= np.uint8(reason)
     return reasons

@@ -10,16 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging import f2
 
-#: Directions in which the edge is looked for.
+#: Directions in which the edge is looked for: at first, and for the fit that counts.
+_COARSE_RAYS: Final = 180
 _RAYS: Final = 720
-#: Where on a ray, around the expected edge, the profile is taken (fractions of the radius).
-_SEARCH: Final = (0.80, 1.12)
-#: Pixels along a ray over which the light inside the edge is averaged, and how far it stays off the edge.
-_INSIDE: Final = (60, 8)
-#: Half width in pixels of the median across a ray, against bad pixels.
+#: Where the coarse rays look for the last light, as fractions of the guessed radius.
+_COARSE: Final = (0.75, 1.15)
+#: Where the fine rays look, in pixels from the coarse radius: full light is measured up to the first, and the
+#: length of the light from there to the second gives the edge. A soft edge (some 10 px) lies in between.
+_FINE: Final = (-15.0, 9.0)
+#: Pixels of full light on a fine ray.
+_INSIDE: Final = 30.0
+#: Step along a ray in pixels, and half width of the median across it, against bad pixels.
+_STEP: Final = 0.5
 _ACROSS: Final = 2
-#: Fewest edge points, and the fewest eighths of the full turn that they lie in.
-_LEAST_POINTS: Final = 60
+#: Fewest directions with an edge (a fraction), and the fewest eighths of the full turn that they lie in.
+_LEAST_POINTS: Final = 0.08
 _LEAST_OCTANTS: Final = 3
 #: Edge points that are further than this from a circle, in pixels, mean that the edge is none.
 _WORST_RMS: Final = 3.0
@@ -59,9 +64,10 @@ def default_circle(shape: tuple[int, int], reason: str) -> Circle:
 def measure_circle(flat: NDArray[np.floating[Any]]) -> Circle:
     """Fit a circle to the edge of the light.
 
-    From a first centre, rays go out in all directions; on each the edge is where the light falls to half of what it
-    is further in. A circle is fitted to the edges (least squares, outliers clipped), and rays and fit
-    are repeated from the better centre. Rays that leave the frame before the light ends give no point.
+    From a first centre, rays go out in all directions; on each the edge is where the light falls to half of
+    what it is further in. A circle is fitted to the edges (least squares, outliers clipped), first to coarse
+    ones, then to fine ones from the better centre. Rays that leave the frame before the light ends give
+    no point.
 
     Parameters
     ----------
@@ -80,12 +86,16 @@ def measure_circle(flat: NDArray[np.floating[Any]]) -> Circle:
         return default_circle(shape, "the flat has no light")
     x, y, radius = guess
     rms, n_points = np.inf, 0
-    for _ in range(4):
-        px, py = _edge_points(flat, x, y, radius)
-        octants = np.unique(np.floor(np.arctan2(py - y, px - x) / (np.pi / 4)))
-        if len(px) < _LEAST_POINTS or len(octants) < _LEAST_OCTANTS:
+    coarse, fine = (_coarse_edges, _COARSE_RAYS), (_fine_edges, _RAYS)
+    for edges, rays in (coarse, coarse, fine, fine):
+        angle = np.linspace(0, 2 * np.pi, rays, endpoint=False)
+        reach = edges(flat, x, y, radius, angle)
+        found = np.isfinite(reach)
+        px, py = x + reach[found] * np.cos(angle[found]), y + reach[found] * np.sin(angle[found])
+        octants = np.unique(np.floor(angle[found] / (np.pi / 4)))
+        if len(px) < rays * _LEAST_POINTS or len(octants) < _LEAST_OCTANTS:
             return default_circle(
-                shape, f"the light ends inside the frame at {len(px)} of {_RAYS} points only"
+                shape, f"the light ends on the frame in {len(px)} of {rays} directions only"
             )
         (x, y, radius), rms, n_points = _fit(px, py)
     if rms > _WORST_RMS:
@@ -103,75 +113,59 @@ def _first_guess(flat: NDArray[np.floating[Any]]) -> tuple[float, float, float] 
     if not top > 0:
         return None
     lit = coarse > 0.4 * top
-    # The chords through the circle are longest at its centre: half of the light lies on either side of it, also
-    # where the frame cuts a little off.
     rows, columns = lit.sum(axis=1), lit.sum(axis=0)
     y = float(np.average(np.arange(len(rows)), weights=rows)) * step
     x = float(np.average(np.arange(len(columns)), weights=columns)) * step
-    radius = max(rows.max(), columns.max()) * step / 2
-    # A light that is cut on all sides is wider than its chords: its area tells no more, the corners do.
-    corner = np.hypot(max(x, flat.shape[1] - x), max(y, flat.shape[0] - y))
-    filled = lit.mean()
-    if filled > 0.99:
-        return None if radius <= 0 else (x, y, float(corner))
-    return x, y, float(radius)
+    return x, y, max(rows.max(), columns.max()) * step / 2
 
 
-def _edge_points(
-    flat: NDArray[np.floating[Any]], x: float, y: float, radius: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Half-light points of all rays that have one: columns and rows."""
+def _profiles(
+    flat: NDArray[np.floating[Any]],
+    x: float,
+    y: float,
+    angle: NDArray[np.float64],
+    along: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Light along the rays, (rays, steps), and whether each point is on the frame."""
     ny, nx = flat.shape
-    angle = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False)[:, None, None]
-    inside, gap = (min(k, max(1, int(f * radius))) for k, f in zip(_INSIDE, (0.06, 0.01), strict=True))
-    along = np.arange(_SEARCH[0] * radius - inside - gap, _SEARCH[1] * radius, 0.5)[None, :, None]
-    across = np.arange(-_ACROSS, _ACROSS + 1)[None, None, :]
-    column = np.rint(x + along * np.cos(angle) - across * np.sin(angle)).astype(np.int32)
-    row = np.rint(y + along * np.sin(angle) + across * np.cos(angle)).astype(np.int32)
-    there = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
-    value = np.where(there, flat[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)], 0)
-    profile = np.median(np.nan_to_num(value), axis=2)
-    there = there.all(axis=2)
-
-    lead = 2 * (inside + gap)
-    px, py = [], []
-    for k in range(_RAYS):
-        whole = len(profile[k]) if there[k].all() else int(np.argmin(there[k]))
-        line = profile[k, :whole]
-        if whole <= lead:
-            continue
-        half = _half_light(line, 2 * inside, lead)
-        if half is not None:
-            r = along[0, 0, 0] + 0.5 * half
-            px.append(x + r * float(np.cos(angle[k, 0, 0])))
-            py.append(y + r * float(np.sin(angle[k, 0, 0])))
-    return np.array(px), np.array(py)
+    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    across = np.arange(-_ACROSS, _ACROSS + 1)
+    column = np.rint(x + along[:, None] * cos - across * sin).astype(np.int32)
+    row = np.rint(y + along[:, None] * sin + across * cos).astype(np.int32)
+    there = ((column >= 0) & (column < nx) & (row >= 0) & (row < ny)).all(axis=2)
+    value = flat[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)]
+    return np.median(np.nan_to_num(value.astype(np.float64)), axis=2), there
 
 
-def _half_light(line: NDArray[np.floating[Any]], inside: int, lead: int) -> float | None:
-    """Where, in steps, a profile falls for good from its level to nothing; None if it does not.
+def _coarse_edges(
+    flat: NDArray[np.floating[Any]], x: float, y: float, radius: float, angle: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Radius of the last pixel that is half lit, for each direction; NaN where it is the frame that ends."""
+    along = np.arange(_COARSE[0] * radius, _COARSE[1] * radius)
+    profile, there = _profiles(flat, x, y, angle, along)
+    level = np.median(profile[:, : max(1, len(along) // 8)], axis=1)
+    lit = (profile > 0.5 * level[:, None]) & there
+    last = len(along) - 1 - np.argmax(lit[:, ::-1], axis=1)
+    ended = (last < len(along) - 2) & there[np.arange(len(angle)), np.minimum(last + 2, len(along) - 1)]
+    return np.where((level > 0) & lit.any(axis=1) & ended, along[last], np.nan)
 
-    The length of the light about the last fall through half of the level: for a steep, jagged edge the last pixel
-    above half would be too far out by the roughness of the edge.
+
+def _fine_edges(
+    flat: NDArray[np.floating[Any]], x: float, y: float, radius: float, angle: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Radius at half the light from the length of the light, for each direction; NaN where there is none.
+
+    For a steep edge, jagged by the pixels, the last lit pixel would be too far out by half a pixel.
     """
-    level = float(np.median(line[:inside]))
-    if not level > 0:
-        return None
-    last = _last_above(line, 0.5 * level)
-    if last >= len(line) - lead // 8 or last < lead:
-        return None  # lit to the end of the ray, or all but unlit
-    level = float(np.median(line[last - lead : last - lead + inside]))
-    last = _last_above(line, 0.5 * level)
-    if last >= len(line) - lead // 8 or last < lead:
-        return None
-    first = last - lead // 8
-    share = np.clip(line[first : last + lead // 8] / level, 0, 1)
-    return first - 0.5 + float(share.sum())
-
-
-def _last_above(line: NDArray[np.floating[Any]], limit: float) -> int:
-    above = np.flatnonzero(line > limit)
-    return int(above[-1]) if above.size else -1
+    start = radius + _FINE[0]
+    along = np.arange(start - _INSIDE, radius + _FINE[1], _STEP) + _STEP / 2
+    profile, there = _profiles(flat, x, y, angle, along)
+    level = np.median(profile[:, along < start], axis=1)
+    safe = np.where(level > 0, level, 1)[:, None]
+    share = np.clip(profile[:, along > start] / safe, 0, 1)
+    reach = start + _STEP * share.sum(axis=1)
+    ended = share[:, -4:].max(axis=1) < 0.5
+    return np.where((level > 0) & there.all(axis=1) & ended, reach, np.nan)
 
 
 def _fit(px: NDArray[np.float64], py: NDArray[np.float64]) -> tuple[tuple[float, float, float], float, int]:
@@ -188,7 +182,7 @@ def _fit(px: NDArray[np.float64], py: NDArray[np.float64]) -> tuple[tuple[float,
         off = np.hypot(px - x, py - y) - radius
         spread = 1.4826 * float(np.median(np.abs(off[keep] - np.median(off[keep]))))
         better = np.abs(off) <= max(3 * spread, 0.3)
-        if (better == keep).all() or better.sum() < _LEAST_POINTS:
+        if (better == keep).all() or better.sum() < 3:
             break
         keep = better
     return (x, y, radius), float(np.sqrt(np.mean(off[keep] ** 2))), int(keep.sum())

@@ -190,8 +190,9 @@ def _shifts(off: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of each frame's deviations from the stack, without their extremes."""
     shifts = []
     for one in off:
-        middle = np.median(one)
-        limit = 5 * _MAD_TO_SIGMA * np.median(np.abs(one - middle))
+        some = one[:: max(1, one.size // 20000)]
+        middle = np.median(some)
+        limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
         shifts.append(one[np.abs(one - middle) <= limit].mean())
     return np.array(shifts, dtype=np.float32)
 

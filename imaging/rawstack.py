@@ -1,4 +1,4 @@
-"""A stack of raw frames of one configuration, read once, in bands of rows."""
+"""A stack of raw frames of one configuration, read in bands of rows."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def rows_per_band(n_frames: int, nx: int, *, memory: int, threads: int | None) -
 
 
 class RawStack:
-    """Raw frames read band by band; every row of every frame is read once.
+    """Raw frames read band by band; every row of every frame once, a few twice where memory is tight.
 
     Parameters
     ----------
@@ -123,20 +123,23 @@ class RawStack:
     rows
         Rows of a band.
     memory
-        Bytes; a quarter of them is for the sample's raw rows, which are kept until they are combined.
+        Bytes; a quarter of them is for the sample's raw rows, which are kept until they are combined. The
+        values do not depend on it.
     """
 
     def __init__(self, raws: Sequence[RawFrame], *, rows: int, memory: int) -> None:
         self.raws = list(raws)
         self.facts = raws[0].facts
         self.shape = raws[0].shape
-        every = list(bands(self.shape[0], rows))
-        room = memory // 4 // (len(self.raws) * rows * self.shape[1] * 4)
-        n_sample = max(1, min(_SAMPLE_BANDS, room, len(every)))
+        # The sample is the same whatever the memory: the pedestal, and with it every pixel, follows from it.
+        every = list(bands(self.shape[0], _ROWS))
+        n_sample = min(_SAMPLE_BANDS, len(every))
         chosen = (
             np.linspace(0, len(every) - 1, n_sample + 2)[1:-1] if len(every) > n_sample else range(len(every))
         )
         self._sample_bands = [every[int(k)] for k in chosen]
+        room = memory // 4 // (len(self.raws) * _ROWS * self.shape[1] * 4)
+        self._most_kept = room if rows == _ROWS else 0
         self._kept: dict[int, list[NDArray[Any]]] = {}
 
     def __len__(self) -> int:
@@ -144,14 +147,17 @@ class RawStack:
 
     def sample(self) -> NDArray[np.float32]:
         """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""
+        nx = self.shape[1]
+        sample = np.empty((len(self.raws), sum(b.stop - b.start for b in self._sample_bands) * nx), np.float32)
+        end = 0
         for band in self._sample_bands:
-            self._kept[band.start] = [raw.rows(band) for raw in self.raws]
-        gain = np.float32(self.facts.gain)
-        parts = [
-            [rows[k].astype(np.float32).ravel() for rows in self._kept.values()]
-            for k in range(len(self.raws))
-        ]
-        return np.stack([np.concatenate(part) for part in parts]) * gain
+            begin, end = end, end + (band.stop - band.start) * nx
+            rows = [raw.rows(band) for raw in self.raws]
+            for k, pixels in enumerate(rows):
+                sample[k, begin:end] = pixels.ravel()
+            if len(self._kept) < self._most_kept:
+                self._kept[band.start] = rows
+        return np.multiply(sample, np.float32(self.facts.gain), out=sample)
 
     def prepared(
         self,

@@ -225,9 +225,10 @@ class Planes:
 
 def open_if_whole(folder: Path) -> Planes | None:
     """The planes of ``folder`` when they are all there and undamaged, otherwise None."""
-    if not (folder / _MANIFEST).is_file():
-        return None
-    planes = Planes(folder)
+    try:
+        planes = Planes(folder)
+    except (OSError, ValueError, KeyError):
+        return None  # not there, or its manifest did not reach the disk before the power went
     return planes if planes.whole() else None
 
 

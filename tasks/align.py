@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
 from pydantic import validate_call
 
 from imaging.align import AlignParameters, align
 from imaging.alignment import AlignInput, Alignment
 from imaging.errors import GroupError
 from imaging.rawio import read_headers
-from imaging.scratch import Planes
+from imaging.scratch import Planes, open_if_whole, touch, write_planes
 from tasks.artifacts import tell_alignment
 from tasks.detect import catalogue_of
 from tasks.references import LeftOut, Reference, ScratchRef
+from tasks.scratching import folder_for, scratch_key
 from tasks.sky import Outcome, sort_out
 from tasks.step import step
 from tasks.workspace import Workspace
+
+VERSION = 1
 
 
 class AlignedGroup(Reference):
@@ -33,16 +37,26 @@ class AlignedGroup(Reference):
 @validate_call
 def align_group(
     label: str, detected: list[Outcome], parameters: AlignParameters, workspace: Workspace
-) -> AlignedGroup:
+) -> AlignedGroup | State[AlignedGroup]:
     """Align the frames of a group by their stars; a frame that cannot be aligned is left out by name."""
     frames, left_out = sort_out(detected)
     if not frames:
         raise GroupError(f"{label}: there is no frame to align.")
-    with step("align", label, workspace):
-        alignment = align([align_input(ref, workspace) for ref in frames], parameters)
+    key = scratch_key("align", VERSION, [f"{ref.key}:{ref.name}" for ref in frames], parameters)
+    with step("align", label, workspace) as current:
+        folder = folder_for(workspace, key, frames[0].frame)
+        earlier = open_if_whole(folder)
+        current.reused = earlier is not None and earlier.meta.get("key") == key
+        if earlier is not None and current.reused:
+            touch(folder)
+            alignment = Alignment.model_validate(earlier.meta["alignment"])
+        else:
+            alignment = align([align_input(ref, workspace) for ref in frames], parameters)
+            write_planes(folder, {}, {"key": key, "alignment": alignment.model_dump(mode="json")})
     tell_alignment(label, alignment)
     left_out += [LeftOut(name=e.name, reason=e.reason) for e in alignment.left_out]
-    return AlignedGroup(alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out))
+    group = AlignedGroup(alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out))
+    return Completed(name="Reused", data=group) if current.reused else group
 
 
 def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:

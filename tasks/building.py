@@ -182,11 +182,12 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
     """Copy a product, and its preview, to the output folder and refer to it."""
-    output = place_product(
+    place = place_product(
         product.path, workspace.out / product.name, key=product.recipe_key, overwrite=workspace.overwrite
-    ).path
+    )
+    output = place.path
     preview = output.with_suffix(".png") if workspace.previews else None
-    if preview is not None and not preview.is_file():
+    if preview is not None and not (preview.is_file() and place.outcome == "unchanged"):
         from imaging.preview import preview_product  # pillow is slow to import
 
         with timed("preview", recipe.label), ProductFile(product.path) as file:
