@@ -73,7 +73,7 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
     ]
     second: Any = subtract_group_sky.submit(
         group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
-        masks=[allow_failure(mask) for mask in masks],
+        masks=[allow_failure(mask) for mask in masks], wait_for=[first],
     )  # fmt: skip
     night.add("sky", group.label, second)
     sources = [
@@ -83,7 +83,7 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         for name in group.objects
     ]
     catalogues = [allow_failure(one) for one in sources]
-    aligned: Any = align_group.submit(group.label, catalogues, p.align, workspace)
+    aligned: Any = align_group.submit(group.label, catalogues, p.align, workspace, wait_for=[second])
     night.add("align", group.label, aligned)
     stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)
     night.add("science", group.label, stack)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from imaging.fill import NOT_MEASURED
 
@@ -98,12 +97,18 @@ def measure_background(
     if not known.any():
         raise ValueError("no part of the frame has enough good pixels to measure a background")
     typical = float(np.median(level[known])), float(np.median(rms[known]))
-    level_mesh = median_filter(_extend(level, known), 3, mode="nearest")
-    rms_mesh = median_filter(_extend(rms, known), 3, mode="nearest")
+    level_mesh = _median_of_neighbours(_extend(level, known))
+    rms_mesh = _median_of_neighbours(_extend(rms, known))
     # The median over 3 x 3 cells flattens the outermost ring of a gradient; there the cell itself is better
     # unless it stands out.
     level_mesh = _keep_edges(_extend(level, known), level_mesh, rms_mesh)
     return Background(level_mesh, rms_mesh, cell, sci.shape, *typical)
+
+
+def _median_of_neighbours(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median of each cell and its eight neighbours; the outermost cells count again as those beyond them."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, mode="edge"), (3, 3))
+    return np.median(around.reshape(*mesh.shape, 9), axis=-1)
 
 
 def _keep_edges(

@@ -12,9 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
-from scipy.spatial import cKDTree
-from scipy.stats import poisson
 
 from imaging.geometry import Affine
 
@@ -80,7 +77,7 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
     index = np.floor(near / cell).astype(int) + half
     side = 2 * half + 1
     counts = np.bincount(index[:, 1] * side + index[:, 0], minlength=side * side).reshape(side, side)
-    sums = np.rint(uniform_filter(counts.astype(np.float64), _WINDOW, mode="constant") * _WINDOW**2)
+    sums = _window_sums(counts)
     best = int(sums.argmax())
     j, i = divmod(best, side)
     count = int(sums[j, i])
@@ -95,14 +92,30 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
     extent = np.maximum(np.ptp(np.vstack([a, b]), axis=0), cell)
     mean = len(a) * len(b) * cell**2 / float(np.prod(extent))
     chance = max(local, mean) * _WINDOW**2
-    false_alarm = min(1.0, float(poisson.sf(count - 1, chance)) * side**2)
+    false_alarm = min(1.0, _at_least(count, chance) * side**2)
     peak = near[(np.abs((near / cell) - (np.array([i, j]) - half + 0.5)) <= _WINDOW / 2).all(axis=1)]
     dx, dy = np.median(peak, axis=0)
     return Vote(float(dx), float(dy), count, int(away.max()), false_alarm)
 
 
+def _window_sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum of the window round each cell; nothing lies outside."""
+    padded = np.pad(counts, 1)  # _WINDOW is 3
+    along = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return along[:-2] + along[1:-1] + along[2:]
+
+
+def _at_least(count: int, mean: float) -> float:
+    """Poisson probability of ``count`` or more where ``mean`` are expected."""
+    from scipy.special import pdtrc  # late, and not scipy.stats, which takes half a second to import
+
+    return float(pdtrc(count - 1, mean)) if count > 0 else 1.0
+
+
 def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of the pairs that are each other's nearest and closer than ``tolerance`` px."""
+    from scipy.spatial import cKDTree  # late: a run that finds its stack in the store aligns nothing
+
     none = np.empty(0, np.intp)
     if not len(a) or not len(b):
         return none, none
@@ -122,7 +135,7 @@ def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> flo
     high = np.minimum(a.max(axis=0), b.max(axis=0)) + tolerance
     area = float(np.prod(np.maximum(high - low, tolerance)))
     inside_a, inside_b = ((((p >= low) & (p <= high)).all(axis=1)).sum() for p in (a, b))
-    return float(poisson.sf(matches - 1, inside_a * inside_b * math.pi * tolerance**2 / area))
+    return _at_least(matches, float(inside_a * inside_b) * math.pi * tolerance**2 / area)
 
 
 def fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Affine:

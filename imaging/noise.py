@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import chi2
 
 from imaging import f2
 from imaging.facts import FrameFacts
@@ -199,10 +198,13 @@ def _shifts(off: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _chi2_mean(variance: NDArray[np.float64], freedom: int) -> float:
     """Population variance from many sample variances, those beyond the chi-squared law's tail cut off."""
-    limit = chi2.ppf(_KEPT, freedom)
+    # Here, because most runs measure no pedestal; scipy.stats would take ten times as long to import.
+    from scipy.special import chdtr, chdtri
+
+    limit = float(chdtri(freedom, 1 - _KEPT))
     # mean of a chi-squared variable below the limit, over its mean (the density of k times x is that of k + 2)
-    lost = chi2.cdf(limit, freedom + 2) / _KEPT
-    estimate = float(np.median(variance)) * freedom / chi2.median(freedom)
+    lost = float(chdtr(freedom + 2, limit)) / _KEPT
+    estimate = float(np.median(variance)) * freedom / float(chdtri(freedom, 0.5))
     for _ in range(20):
         kept = variance[variance * freedom <= limit * estimate]
         if kept.size == 0:

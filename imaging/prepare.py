@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from imaging import f2
 from imaging.dq import DQ
@@ -142,6 +141,8 @@ def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[n
     saturated = (dq & np.uint16(DQ.SATURATED)) != 0
     if not saturated.any():
         return None
+    from scipy import ndimage  # late: most frames have no saturated pixel, most runs prepare no frame
+
     filled = None
     # An island has one outer rim, whose pixels touch at least at their corners; a rim has four pixels or more.
     clusters, _ = ndimage.label(saturated, structure=np.ones((3, 3), int))

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from astropy.wcs import WCS
 
 from imaging import f2
 from imaging.alignment import AlignInput
@@ -24,6 +23,8 @@ def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
     here, there = celestial_header(frame.header), celestial_header(base.header)
     if not len(here) or not len(there):
         return None
+    from astropy.wcs import WCS  # late: a run that finds its stack in the store aligns nothing
+
     ny, nx = frame.shape
     x = np.array([0.5, 0.25, 0.75, 0.5, 0.5]) * (nx - 1)
     y = np.array([0.5, 0.5, 0.5, 0.25, 0.75]) * (ny - 1)

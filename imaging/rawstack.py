@@ -148,7 +148,9 @@ class RawStack:
     def sample(self) -> NDArray[np.float32]:
         """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""
         nx = self.shape[1]
-        sample = np.empty((len(self.raws), sum(b.stop - b.start for b in self._sample_bands) * nx), np.float32)
+        sample = np.empty(
+            (len(self.raws), sum(b.stop - b.start for b in self._sample_bands) * nx), np.float32
+        )
         end = 0
         for band in self._sample_bands:
             begin, end = end, end + (band.stop - band.start) * nx

@@ -85,7 +85,10 @@ def subtract_group_sky(
     chosen = [f for f in frames if f.name in choice.needed]
     if not choice.skies:
         told = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
-        raise GroupError(f"{label}: no frame's sky can be subtracted ({told}).")
+        raise GroupError(
+            f"{label}: no frame's sky can be subtracted ({told}).",
+            remedy="Give the other dithers of the field, or frames of the sky beside it.",
+        )
     inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
     key = scratch_key("sky", VERSION, inputs, parameters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from astropy.wcs import WCS
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
@@ -179,6 +178,8 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
 def _source_table(sources: Detection, grid: Grid) -> Table:
     rows = sources.catalogue
     if len(grid.header):
+        from astropy.wcs import WCS  # late: a run that finds its stack in the store needs none
+
         world = WCS(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
         located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
         for name in CATALOGUE.names or ():

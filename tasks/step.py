@@ -73,12 +73,12 @@ def step(name: str, label: str, workspace: Workspace) -> Iterator[Step]:
             yield current
         except BaseException as error:
             tell(StepEvent(name, label, "failed", time.perf_counter() - begin))
-            logger.error("%s %s failed: %s", name, label, error)
+            logger.error("%s: %s failed: %s", name, label, error)
             raise
         current.seconds = time.perf_counter() - begin
         state: State = "reused" if current.reused else "built"
         tell(StepEvent(name, label, state, current.seconds))
-        logger.info("%s %s %s in %.2f s", name, label, state, current.seconds)
+        logger.info("%s: %s, %s in %.2f s", name, label, state, current.seconds)
 
 
 @contextmanager

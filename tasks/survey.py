@@ -98,5 +98,16 @@ def _sorted_out(looked: Sequence[_Looked]) -> Survey:
         if twin is not one.frame:
             reason = f"the same frame as {twin.source.name}, which is used"
             left_out.append(LeftOut(name=one.path.name, reason=reason, expected=True))
-    ordered = sorted(frames.values(), key=lambda f: (f.facts.started, f.name, f.sha256))
+    named: dict[str, RawFrame] = {}
+    for sha256, frame in tuple(frames.items()):
+        first = named.setdefault(frame.name, frame)
+        if first is not frame:  # products, reports and headers tell frames apart by their names
+            reason = f"{frame.source} is another frame of this name than {first.source}, which is used"
+            left_out.append(
+                LeftOut(
+                    name=frame.name, reason=reason, remedy="Give one of the files another name to use both."
+                )
+            )
+            del frames[sha256]
+    ordered = sorted(frames.values(), key=lambda f: (f.facts.started, f.name))
     return Survey(frames=tuple(ordered), left_out=tuple(left_out))

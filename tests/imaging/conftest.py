@@ -11,6 +11,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from imaging import f2
 from imaging.facts import FrameFacts, facts_from_headers
 
 SCIENCE: dict[str, Any] = {
@@ -82,3 +83,66 @@ def write_raw(tmp_path: Path, pixels: NDArray[np.int32]) -> WriteRaw:
         return path
 
     return write
+
+
+class FakeFrame:
+    """A raw frame in memory that counts how often each of its rows is read."""
+
+    def __init__(self, adu: NDArray[Any], cards: dict[str, Any], name: str) -> None:
+        self.adu, self.name = adu, name
+        self.primary, self.extension = header_of(cards), header_of(WCS_CARDS)
+        self.facts = facts_from_headers(cards, WCS_CARDS, name=name)
+        self.shape: tuple[int, int] = (adu.shape[0], adu.shape[1])
+        self.reads = np.zeros(adu.shape[0], int)
+
+    def rows(self, rows: slice | None = None) -> NDArray[Any]:
+        """ADU of some rows."""
+        self.reads[rows or slice(None)] += 1
+        return self.adu[rows or slice(None)].copy()
+
+
+def reported(electrons: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a non-linear pixel reports for electrons of one coadd: the inverse of the correction, by Newton."""
+    c1, c2, c3 = f2.NONLINEARITY
+    x = electrons.copy()
+    for _ in range(6):
+        x -= (x * (c1 + x * (c2 + x * c3)) - electrons) / (c1 + x * (2 * c2 + x * 3 * c3))
+    return x
+
+
+@pytest.fixture
+def expose() -> Callable[..., list[FakeFrame]]:
+    """Expose a simulated detector.
+
+    ``expose(light, n)`` gives n frames of Poisson electrons (``light`` of one coadd, a plane or one a frame), a
+    non-linear response, a pedestal without shot noise, read noise, gain and rounding to whole ADU.
+    """
+
+    def make(
+        light: NDArray[Any] | float,
+        n: int,
+        *,
+        shape: tuple[int, int] = (96, 128),
+        pedestal: float | NDArray[Any] = 65.0,
+        seed: int = 1,
+        linear: bool = False,
+        read_noise: float | None = None,
+        **cards: Any,
+    ) -> list[FakeFrame]:
+        rng = np.random.default_rng(seed)
+        cards = SCIENCE | {"OBSTYPE": "DARK", "EXPTIME": 120.0} | cards
+        frames = []
+        for k in range(n):
+            name = f"S20131120S{100 * seed + k:04d}.fits"
+            facts = facts_from_headers(cards, WCS_CARDS, name=name)
+            total = np.zeros(shape)
+            for _ in range(facts.coadds):
+                plane = light[k] if np.ndim(light) == 3 else light
+                electrons = rng.poisson(np.broadcast_to(plane, shape)).astype(float)
+                total += electrons if linear else reported(electrons)
+            noise = facts.read_noise if read_noise is None else read_noise
+            total += pedestal + rng.normal(0, noise, shape)
+            frames.append(FakeFrame(np.rint(total / facts.gain).astype(np.int32), cards, name))
+        return frames
+
+    return make

@@ -1,0 +1,244 @@
+"""A night with everything wrong that files can have: each is named, and the night goes on without it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from night_lab import Lab, Run, altered, link
+from numpy.typing import NDArray
+
+from imaging import f2
+from imaging.errors import NirflowError
+from imaging.products import datasums
+from imaging.simulator.truth import NightTruth
+
+DARK, OBJECT, LAMP = "S20131120S0115.fits", "S20131121S0075.fits", "S20131129S0320.fits"
+
+
+def _with_nans(adu: NDArray[np.int32]) -> NDArray[np.float32]:
+    pixels = adu.astype(np.float32)
+    pixels[0, 100:103, 50] = np.nan
+    return pixels
+
+
+def _smaller(adu: NDArray[np.int32]) -> NDArray[np.int32]:
+    return adu[:, :-16, :-16].copy()
+
+
+def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.maximum(adu, f2.saturation_adu(8, 1) + adu % 7).astype(np.int32)
+
+
+def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A frame through cloud: sky and no star."""
+    noise = np.random.default_rng(1).normal(0, 30, adu.shape)
+    return (np.median(adu) + noise).astype(np.int32)
+
+
+#: New name, the frame it is made from, what is done to it, and the words that the user must read.
+_ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("not a FLAMINGOS-2 frame", "INSTRUME", "GMOS-S")),
+    ("S20131121S0802.fits", OBJECT, {"GRISM": "JH_G5801"}, ("spectroscopy", "GRISM", "JH", "imaging")),
+    ("S20131121S0803.fits", OBJECT, {"pixels": _smaller}, ("368 x 368", "expected 384 x 384")),
+    ("S20131121S0804.fits", DARK, {"EXPTIME": None}, ("keyword is missing", "EXPTIME", "Correct the header")),
+    ("S20131121S0805.fits", DARK, {"EXPTIME": "long"}, ("makes no sense", "EXPTIME", "'long'", "a number")),
+    ("S20131121S0806.fits", DARK, {"COADDS": 0}, ("makes no sense", "COADDS", "0", "at least 1")),
+    ("S20131121S0807.fits", DARK, {"UTSTART": "25:99"}, ("UTSTART", "25:99", "a date and a time")),
+    ("S20131121S0808.fits", DARK, {"LNRS": 3, "NREADS": 3}, ("LNRS", "3", "one of 1, 4, 6, 8")),
+    (
+        "S20131121S0809.fits", DARK, {"LNRS": 8, "NREADS": 4},
+        ("LNRS and NREADS = 4 disagree", "LNRS = 8", "night log"),
+    ),
+    ("S20131121S0810.fits", OBJECT, {"pixels": _with_nans}, ("3 pixels are not finite", "NaN")),
+    ("S20131121S0811.fits", OBJECT, {"pixels": np.zeros_like}, ("all pixels have the value 0", "not read out")),
+    ("S20131121S0812.fits", OBJECT, {"pixels": _saturated}, ("100% of the pixels are saturated", "shorter")),
+    ("S20131121S0813.fits", OBJECT, {"OBSCLASS": "acq"}, ("acquisition", "OBSCLASS", "acq")),
+    ("S20131121S0814.fits", OBJECT, {"RAWGEMQA": "BAD"}, ("judged it a failure", "RAWGEMQA", "BAD")),
+    ("S20131121S0815.fits", OBJECT, {"OBSTYPE": "MASK"}, ("OBSTYPE", "MASK", "one of")),
+    (
+        "S20131122S0820.fits", DARK, {"LNRS": 1, "NREADS": 1},
+        ("1 darks of 120 s with 1 read pairs", "needs 3", "dark.min_frames"),
+    ),
+    ("S20131122S0821.fits", DARK, {"EXPTIME": 60.0}, ("1 darks of 60 s with 8 read pairs", "needs 3")),
+    ("S20131121S0090.fits", OBJECT, {"pixels": _starless}, ("star",)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bad_night(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small night, and beside its frames one of each kind that is wrong."""
+    folder = link(night.raw_paths(), tmp_path_factory.mktemp("bad") / "night")
+    raw = night.folder.parent
+    for name, source, changes, _ in _ALTERED:
+        altered(raw / source, folder / name, **changes)
+    whole = (raw / OBJECT).read_bytes()
+    (folder / "S20131121S0830.fits").write_bytes(whole[: len(whole) // 2])
+    (folder / "S20131121S0831.fits").write_bytes(b"")
+    (folder / "S20131121S0832.fits").write_bytes(b"<html>404 Not Found</html>" * 400)
+    (folder / "S20131121S0833.fits.bz2").write_bytes(b"BZh9" + bytes(range(256)))
+    (folder / "S20131121S0834.fits").write_bytes(whole[:1000])
+    shutil.copyfile(raw / OBJECT, folder / "copy_of_0075.fits")
+    (folder / "elsewhere").mkdir()
+    altered(raw / DARK, folder / "elsewhere" / DARK, lambda adu: adu + 1)
+    # Science that stands alone: no frame that shows its sky; no dark of its exposure time.
+    altered(raw / OBJECT, folder / "S20131121S0840.fits", OBSID="GS-2013B-Q-15-40", OBJECT="Lonely")
+    for n in range(2):
+        source = raw / f"S20131121S{75 + n:04d}.fits"
+        altered(source, folder / f"S20131121S085{n}.fits", EXPTIME=60.0, OBJECT="Short")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bad(new_lab: Callable[..., Lab], bad_night: Path) -> Run:
+    return new_lab().reduce(bad_night, recursive=True)
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, _, _, words in _ALTERED])
+def test_each_bad_frame_is_named_with_its_reason(bad: Run, name: str, words: tuple[str, ...]) -> None:
+    reason = bad.reason(name)
+    assert [word for word in words if word not in reason] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("S20131121S0830.fits", ("truncated", "Fetch the file again")),
+        ("S20131121S0831.fits", ("empty (0 bytes)", "Fetch the file again")),
+        ("S20131121S0832.fits", ("not a FITS file",)),
+        ("S20131121S0833.fits.bz2", ("compressed data are damaged", "Fetch the file again")),
+        ("S20131121S0834.fits", ("truncated",)),
+    ],
+)
+def test_each_broken_file_is_named_with_its_reason(bad: Run, name: str, words: tuple[str, ...]) -> None:
+    reason = bad.reason(name)
+    assert [word for word in words if word not in reason] == []
+
+
+def test_a_frame_under_two_names_is_used_once(bad: Run) -> None:
+    assert OBJECT in bad.product("image", "WISE").inputs
+    assert "copy_of_0075.fits" not in bad.product("image", "WISE").inputs
+    assert f"the same frame as {OBJECT}" in bad.reason("copy_of_0075.fits")
+
+
+def test_of_two_frames_of_one_name_one_is_used_and_the_other_told(bad: Run) -> None:
+    assert bad.product("dark").inputs.count(DARK) == 1
+    reason = bad.reason(DARK)
+    assert "another frame of this name" in reason
+    assert "elsewhere" in reason
+    assert "another name" in reason
+
+
+def test_the_rest_of_the_night_is_made(bad: Run, reduced: Run) -> None:
+    assert bad.kinds() == reduced.kinds()
+    for kind in ("dark", "bpm", "flat"):
+        assert datasums(bad.product(kind).path) == datasums(reduced.product(kind).path), kind
+
+
+def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> None:
+    stack = bad.product("image")
+    assert "S20131121S0090.fits" in [one.name for one in stack.left_out]
+    assert set(reduced.product("image").inputs) <= set(stack.inputs)
+    assert stack.output is not None
+    assert stack.output.is_file()
+
+
+def test_science_without_sky_or_dark_fails_by_name_and_says_how_to_go_on(bad: Run) -> None:
+    # A step that could not start because another failed is no failure of its own.
+    assert len(bad.report.failures) == 2
+    lonely = bad.failure("Lonely")
+    assert "0 sky frames" in lonely
+    assert "S20131121S0840.fits" in lonely
+    assert "Give the other dithers" in lonely
+    short = bad.failure("Short")
+    assert "no dark serves S20131121S085" in short
+    assert "exposure 60 s, 8 read pairs, 1 coadds" in short
+    assert "S20131120S0115_dark.fits: exposure 120 s, frame 60 s" in short
+    assert "--use dark=" in short
+    assert "--allow-missing dark" in short
+
+
+@pytest.fixture
+def dark_frames(night: NightTruth, tmp_path: Path) -> Path:
+    """Three darks and nothing else: the quickest night there is."""
+    return link([night.folder.parent / f.file for f in night.of_role("dark")[:3]], tmp_path / "darks")
+
+
+def test_an_output_folder_that_cannot_be_made(lab: Lab, dark_frames: Path) -> None:
+    (lab.folder / "out").write_text("a file")
+    with pytest.raises(NirflowError, match=r"output folder .*/out/products cannot be written.*--out"):
+        lab.reduce(dark_frames, out="out/products")
+    assert (lab.folder / "out").read_text() == "a file"
+    assert not lab.data.exists()
+
+
+def test_a_path_that_does_not_exist(lab: Lab) -> None:
+    with pytest.raises(NirflowError, match=r"nowhere: there is no such file or folder"):
+        lab.reduce(lab.folder / "nowhere")
+
+
+def test_a_database_that_is_down(lab: Lab, dark_frames: Path) -> None:
+    there = lab.url
+    lab.url = "postgresql://someone:secret@127.0.0.1:9/nirflow"
+    with pytest.raises(NirflowError, match=r"database .*127\.0\.0\.1.*does not answer") as told:
+        lab.reduce(dark_frames)
+    assert "secret" not in str(told.value)
+    assert "NIRFLOW_DATABASE_URL" in told.value.remedy
+    lab.url = there
+    assert lab.reduce(dark_frames).kinds() == ["dark"]
+
+
+def test_a_database_that_was_restarted_between_two_runs(lab: Lab, dark_frames: Path) -> None:
+    from sqlalchemy import text
+
+    first = lab.reduce(dark_frames)
+    with lab.store().database.begin() as connection:
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
+        connection.execute(text(f"{ended} AND pid <> pg_backend_pid()"))
+    assert lab.reduce(dark_frames).product("dark").id == first.product("dark").id
+
+
+def test_nothing_usable(lab: Lab) -> None:
+    (lab.folder / "one.fits").write_bytes(b"")
+    run = lab.reduce(lab.folder / "one.fits")
+    assert run.report.products == run.report.failures == ()
+    assert "empty" in run.reason("one.fits")
+
+
+def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+    first = lab.reduce(dark_frames)
+    made = first.product("dark")
+    assert made.output == lab.folder / "out" / "S20131120S0115_dark.fits"
+    content = made.output.read_bytes()
+    changed = {"dark": {"low": 2.9}}
+
+    second = lab.reduce(dark_frames, steps=changed)
+    beside = second.product("dark").output
+    assert beside is not None
+    assert beside.name == f"S20131120S0115_dark_{second.product('dark').recipe_key[:8]}.fits"
+    assert made.output.read_bytes() == content
+    assert beside.read_bytes() != content
+
+    third = lab.reduce(dark_frames, steps=changed)
+    assert third.product("dark").output == beside
+    assert sorted(p.name for p in (lab.folder / "out").glob("*.fits")) == [made.output.name, beside.name]
+
+    fourth = lab.reduce(dark_frames, steps=changed, overwrite=True)
+    assert fourth.product("dark").output == made.output
+    assert made.output.read_bytes() == beside.read_bytes()
+    # Nothing was lost in the store either.
+    assert first.product("dark").path.read_bytes() == content
+
+
+def test_a_stranger_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+    stranger = lab.folder / "out" / "S20131120S0115_dark.fits"
+    stranger.parent.mkdir()
+    stranger.write_text("notes")
+    output = lab.reduce(dark_frames).product("dark").output
+    assert output is not None
+    assert output != stranger
+    assert stranger.read_text() == "notes"

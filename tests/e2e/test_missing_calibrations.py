@@ -1,0 +1,120 @@
+"""Nights that lack a calibration: refused by name, with the way on; made without where that is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from night_lab import Lab, Run, link
+
+from imaging.simulator.truth import NightTruth
+
+#: What the first files of the sets are named.
+BPM_WORDS = ("no bad pixel mask serves", "The store has no bad pixel mask at all", "--use bpm=", "--allow-missing bpm")
+
+
+def _without(night: NightTruth, folder: Path, *roles: str) -> Path:
+    return link([night.folder.parent / f.file for f in night.frames if f.role not in roles], folder)
+
+
+@pytest.fixture(scope="module")
+def lab(new_lab: Callable[..., Lab]) -> Lab:
+    """A store without flats and masks; the tests here add none."""
+    return new_lab()
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "words"),
+    [
+        ("lamp_off", "bad pixel mask", ("no lamp-offs", "Give lamp-offs", "--use bpm=")),
+        ("short_dark", "bad pixel mask", ("no short darks (of 5 s or less)", "Give short darks", "--use bpm=")),
+        ("lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
+         ("lamp-off flats in Y of 20 s without lamp-ons", "Give the night that has the lamp-ons")),
+    ],
+)  # fmt: skip
+def test_a_set_is_missing(
+    lab: Lab, night: NightTruth, tmp_path: Path, role: str, name: str, words: tuple[str, ...]
+) -> None:
+    run = lab.reduce(_without(night, tmp_path / "night", role), out=f"no-{role}")
+    told = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
+    assert len(told) == 1, run.report.left_out
+    assert [word for word in words if word not in told[0]] == []
+    assert run.kinds() == ["dark"] if role != "lamp_on" else ["dark", "bpm"]
+    refused = run.failure("WISE")
+    assert [word for word in BPM_WORDS if word not in refused] == []
+    if role != "lamp_on":
+        flat = run.failure("flat Y")
+        assert [word for word in BPM_WORDS if word not in flat] == []
+    assert len(run.report.failures) == (1 if role == "lamp_on" else 2)
+
+
+def test_science_alone_is_refused_by_name_and_made_without_where_allowed(
+    lab: Lab, night: NightTruth, tmp_path: Path
+) -> None:
+    folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
+    alone = _without(night, tmp_path / "other", "short_dark", "lamp_on", "lamp_off")
+    refused = lab.reduce(alone, out="refused", choice={"allow_missing": ["bpm"]})
+    message = refused.failure("WISE")
+    assert "no flat serves" in message
+    assert "filter Y_G0811" in message
+    assert "--use flat=NAME_OR_PATH" in message
+    assert "--allow-missing flat" in message
+
+    made = lab.reduce(folder, out="made", choice={"allow_missing": ["bpm", "flat"]})
+    assert made.report.failures == ()
+    stack = made.product("image")
+    # The dark is in the store from the run before.
+    assert stack.calibrations == ("S20131120S0115_dark.fits",)
+    assert stack.warnings[:2] == (
+        "made without a bpm, as the user allowed",
+        "made without a flat, as the user allowed",
+    )
+    assert stack.output is not None
+    header = fits.getheader(stack.output)
+    assert header["NFWARN1"] == stack.warnings[0]
+    assert header["NFWARN2"] == stack.warnings[1]
+    assert header["DARKIM"] == "S20131120S0115_dark.fits"
+    assert "FLATIM" not in header
+
+    again = lab.reduce(folder, out="made", choice={"allow_missing": ["bpm", "flat"]})
+    assert again.product("image").reused
+    assert again.product("image").warnings == stack.warnings
+
+
+def test_without_any_calibration(lab: Lab, new_lab: Callable[..., Lab], night: NightTruth, tmp_path: Path) -> None:
+    folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
+    empty = new_lab()
+    bare = empty.reduce(folder)
+    assert bare.kinds() == []
+    (failure,) = bare.report.failures
+    assert "no dark serves" in failure.message
+    assert "The store has no dark at all" in failure.message
+    made: Run = empty.reduce(folder, choice={"allow_missing": ["dark", "bpm", "flat"]})
+    assert made.report.failures == ()
+    assert made.product("image").calibrations == ()
+    assert [w for w in made.product("image").warnings if w.startswith("made without a ")] == [
+        "made without a dark, as the user allowed",
+        "made without a bpm, as the user allowed",
+        "made without a flat, as the user allowed",
+    ]
+
+
+def test_a_named_calibration_is_taken_and_told(
+    lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
+) -> None:
+    folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
+    files = {kind: reduced.product(kind).output for kind in ("dark", "bpm", "flat")}
+    run = lab.reduce(folder, out="named", choice={"use": {kind: str(path) for kind, path in files.items()}})
+    assert run.report.failures == ()
+    stack = run.product("image")
+    assert set(stack.calibrations) == {path.name for path in files.values() if path is not None}
+    assert [w for w in stack.warnings if "named by the user" in w] == [
+        f"the {kind} was named by the user" for kind in ("dark", "bpm", "flat")
+    ]
+    wrong = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(files["flat"])}})
+    message = wrong.failure("WISE")
+    assert "is a flat, not a dark" in message
+    nothing = lab.reduce(folder, out="wrong", choice={"use": {"dark": "no_such_dark"}})
+    assert "The store has no product 'no_such_dark'" in nothing.failure("WISE")
