@@ -143,7 +143,7 @@ class Stars:
 
 
 def stars(
-    ours: Product, peer: Product, catalogue: fits.FITS_rec, *, least_snr: float = 100.0, radius: float = 8.0
+    ours: Product, peer: Product, catalogue: fits.FITS_rec, *, least_snr: float = 30.0, radius: float = 6.0
 ) -> Stars:
     """Measure isolated bright stars of our catalogue in both stacks, in the same way.
 
@@ -160,7 +160,7 @@ def stars(
     """
     x, y = catalogue["x"] - ours.origin[0], catalogue["y"] - ours.origin[1]
     ny, nx = ours.sci.shape
-    edge = 3 * radius
+    edge = 4 * radius
     inside = (x > edge) & (y > edge) & (x < nx - edge) & (y < ny - edge)
     near, _ = spatial.cKDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), k=2)
     wanted = inside & (near[:, 1] > 2 * radius) & (catalogue["flags"] == 0) & (catalogue["snr"] > least_snr)
@@ -169,7 +169,7 @@ def stars(
     for one in (ours, peer):
         image = np.ascontiguousarray(one.sci)
         wx, wy, _ = sep.winpos(image, x, y, np.full(len(x), 2.0))
-        flux, _, _ = sep.sum_circle(image, wx, wy, radius, bkgann=(2 * radius, 3 * radius), subpix=0)
+        flux, _, _ = sep.sum_circle(image, wx, wy, radius, bkgann=(2.5 * radius, 4 * radius), subpix=0)
         half, _ = sep.flux_radius(image, wx, wy, np.full(len(x), radius), 0.5, normflux=flux, subpix=5)
         measured.append((wx, wy, flux, 2 * half))
     (ax, ay, af, aw), (bx, by, bf, bw) = measured
@@ -180,9 +180,9 @@ def stars(
 def polynomial_weights(fraction: float) -> F8:
     """Weights of the cubic polynomial through four pixels, DRAGONS' ``poly3``, at -1, 0, 1 and 2 (Lagrange)."""
     f = fraction
-    return np.array(
-        [-f * (f - 1) * (f - 2) / 6, (f + 1) * (f - 1) * (f - 2) / 2, -(f + 1) * f * (f - 2) / 2, (f + 1) * f * (f - 1) / 6]
-    )  # fmt: skip
+    outer = -f * (f - 1) * (f - 2) / 6, (f + 1) * f * (f - 1) / 6
+    inner = (f + 1) * (f - 1) * (f - 2) / 2, -(f + 1) * f * (f - 2) / 2
+    return np.array([outer[0], *inner, outer[1]])
 
 
 def interpolant_difference(

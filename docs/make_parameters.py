@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_name("parameters.md")
 
 _HEAD = """# Parameters
 
-Made from the models of the steps by `docs/make_parameters.py`; do not edit. `nirflow params` shows the same on the screen,
+Made from the models of the steps by `docs/make_parameters.py`; do not edit. `nirflow params` shows the same,
 `nirflow params sky` one step of it. Change one with `--set`:
 
     nirflow reduce night --set sky.operation=median --set stack.weights=noise

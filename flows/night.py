@@ -48,9 +48,9 @@ def reduce_night(
 
     Examples
     --------
-    >>> from nirflow.session import start_services  # doctest: +SKIP
-    >>> start_services()  # doctest: +SKIP
-    >>> report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))  # doctest: +SKIP
+    >>> from nirflow.session import services  # doctest: +SKIP
+    >>> with services():  # doctest: +SKIP
+    ...     report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))
     """
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, "the night") as night:

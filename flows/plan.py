@@ -83,18 +83,22 @@ def plan_night(
     wanted = targets_with_needs(only)
     by_name = {f.name: f for f in frames}
     in_band = [f for f in frames if not bands or f.facts.kind == "dark" or f.facts.filter in bands]
-    groups = calibration_groups([f.facts for f in in_band], parameters.groups)
+    groups = calibration_groups([f.facts for f in frames], parameters.groups)
     left_out: list[LeftOut] = []
 
     def as_set(group: CalibrationGroup, what: str) -> FrameSet:
         night = by_name[group.members[0]].facts.night
         return FrameSet(label=f"{what} {night}", frames=tuple(by_name[name] for name in group.members))
 
-    flats = [_flat(pair, as_set) for pair in flat_groups(groups, parameters.groups)]
-    left_out += _lamps_alone(groups, flats)
+    pairs = flat_groups(groups, parameters.groups)
+    unpaired = [pair for pair in pairs if _outdone(pair, pairs)]
+    every_flat = [_flat(pair, as_set) for pair in pairs if pair not in unpaired]
+    flats = [flat for flat in every_flat if not bands or flat.filter in bands]
+    left_out += _lamps_alone(groups, unpaired, every_flat, bands)
     science = _science(in_band, parameters.groups, by_name)
     darks = [g for g in groups if g.kind == "dark"]
-    bpm, reason = _bpm(flats, darks, parameters, as_set)
+    # The mask is the detector's: it comes from the same flat whichever bands are asked for.
+    bpm, reason = _bpm(every_flat, darks, parameters, as_set)
     if reason is not None and flats and "bpm" in wanted:
         left_out.append(reason)
     matched = _darks(darks, flats, science, bpm, parameters, as_set, left_out)
@@ -122,16 +126,38 @@ def _flat(pair: FlatGroups, as_set: Naming) -> FlatSet:
     return FlatSet(label=label, filter=named.filter, on=on, off=off, darks=darks)
 
 
-def _lamps_alone(groups: Sequence[CalibrationGroup], flats: Sequence[FlatSet]) -> list[LeftOut]:
-    """Lamp-offs that no lamp-on wants, and flats of an unknown lamp."""
+def _outdone(pair: FlatGroups, pairs: Sequence[FlatGroups]) -> bool:
+    """Whether lamp-ons without lamp-offs stand beside a pair of the same filter that has both.
+
+    A frame of another read mode or exposure must not become a flat of its own that rivals the real one.
+    """
+    if pair.on is None or pair.off is not None:
+        return False
+    return any(other.on is not None and other.off and other.filter_id == pair.filter_id for other in pairs)
+
+
+def _lamps_alone(
+    groups: Sequence[CalibrationGroup],
+    unpaired: Sequence[FlatGroups],
+    flats: Sequence[FlatSet],
+    bands: Collection[str],
+) -> list[LeftOut]:
+    """Lamp-offs that no lamp-on wants, lamp-ons that others outdo, and flats of an unknown lamp."""
     used = {f.name for flat in flats for part in (flat.on, flat.off) if part for f in part.frames}
-    alone = [g for g in groups if g.kind == "flat" and not used.intersection(g.members)]
+    outdone = {name for pair in unpaired if pair.on is not None for name in pair.on.members}
+    alone = [
+        g
+        for g in groups
+        if g.kind == "flat" and not used.intersection(g.members) and (not bands or g.filter in bands)
+    ]
     return [
         LeftOut(
             name=", ".join(group.members),
-            reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s "
-            "without lamp-ons of the same exposure and filter",
-            remedy="Give the night that has the lamp-ons as well.",
+            reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s with "
+            f"{group.read_pairs} read pairs, without "
+            + ("lamp-offs" if outdone.intersection(group.members) else "lamp-ons")
+            + " of the same exposure, read mode and filter",
+            remedy="Give the night that has them as well.",
         )
         for group in alone
     ]
@@ -167,12 +193,18 @@ def _bpm(
     """The bad pixel mask, from the flat with the most lamp frames: it is the detector's, not the band's."""
     limit = parameters.groups.longest_short_dark
     short = [g for g in darks if g.exposure_time <= limit]
+    # A dark of another read mode, alone, must not take the place of the night's set.
+    short = [g for g in short if len(g.members) >= parameters.dark.min_frames] or short
     lamps = [f for f in flats if f.light_and_none[1] is not None]
     if not lamps:
+        thermal = [f for f in flats if f.thermal]
+        what = "lamp-offs to go with the lamp-ons"
+        if thermal:
+            what = f"darks of {thermal[0].first.first.facts.exposure_time:g} s to go with the lamp-offs"
         return None, LeftOut(
             name="bad pixel mask",
-            reason="no lamp-offs to go with the lamp-ons",
-            remedy="Give lamp-offs, or name a mask with --use bpm=NAME.",
+            reason=f"no {what}",
+            remedy="Give them, or name a mask with --use bpm=NAME.",
         )
     lamps.sort(key=lambda f: (f.thermal, -len(f.first.frames), f.first.first.facts.started))
     for flat in lamps:
@@ -187,7 +219,7 @@ def _bpm(
         name="bad pixel mask",
         reason=f"no short darks (of {limit:g} s or less) within {parameters.groups.pair_within_days:g} days "
         "of the flats",
-        remedy="Give short darks, or name a mask with --use bpm=NAME.",
+        remedy="Give short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
     )
 
 

@@ -54,35 +54,37 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
     """Submit the steps of one science group."""
     p, workspace = night.parameters, night.workspace
     names = [frame.name for frame in group.frames.frames]
-    detrended = [
-        night.add(
+    detrended = {
+        frame.name: night.add(
             "detrend", frame.name,
             detrend_frame.submit(frame, calibrations, p.prepare, p.detrend, workspace), minor=True,
         )
         for frame in group.frames.frames
-    ]  # fmt: skip
-    frames = [allow_failure(one) for one in detrended]
+    }  # fmt: skip
+    frames = {name: allow_failure(one) for name, one in detrended.items()}
     flat = calibrations.flat
     first: Any = subtract_group_sky.submit(
         group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
     )
     night.add("sky", group.label, first)
-    masks = [
-        night.add("detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True)
+    masks = {
+        name: night.add(
+            "detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True
+        )
         for name in names
-    ]
+    }
     second: Any = subtract_group_sky.submit(
         group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
-        masks=[allow_failure(mask) for mask in masks], wait_for=[first],
+        masks={name: allow_failure(mask) for name, mask in masks.items()}, wait_for=[first],
     )  # fmt: skip
     night.add("sky", group.label, second)
-    sources = [
-        night.add(
+    sources = {
+        name: night.add(
             "detect", name, detect_sources.submit(second, name, "catalogue", p.detect, workspace), minor=True
         )
         for name in group.objects
-    ]
-    catalogues = [allow_failure(one) for one in sources]
+    }
+    catalogues = {name: allow_failure(one) for name, one in sources.items()}
     aligned: Any = align_group.submit(group.label, catalogues, p.align, workspace, wait_for=[second])
     night.add("align", group.label, aligned)
     stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)

@@ -17,7 +17,7 @@ from imaging.image import BadPixelMask, Reason
 from imaging.lamp import LampParameters, lamp_difference, lamp_level
 from imaging.noise import Pedestal
 from imaging.parameters import parameter
-from imaging.rawstack import RawFrame
+from imaging.rawstack import RawFrame, check_alike
 
 
 class BpmParameters(LampParameters):
@@ -116,6 +116,7 @@ def make_bpm(
         If frames are too few or not alike (names the odd ones), or the lamp gives no light.
     """
     parameters = parameters or BpmParameters()
+    check_alike(short_darks, "short darks", least=parameters.min_darks)
     common = {name: getattr(parameters, name) for name in _COMBINATION}
     dark = make_dark(
         short_darks,

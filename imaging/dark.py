@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.bands import DEFAULT_MEMORY, run_bands
+from imaging.columns import column_pattern
 from imaging.combine import CombineParameters, combine
 from imaging.image import ELECTRON, Image
 from imaging.noise import NoiseModel, Pedestal, measure_pedestal
@@ -26,6 +27,9 @@ from imaging.rawstack import (
 class DarkParameters(CombineParameters):
     """How a master dark is made."""
 
+    # At 3 sigma a clip of a few equal frames costs 5 % of their information, at 4 sigma nearly none.
+    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
     pool_variance: bool = parameter(True, CombineParameters.model_fields["pool_variance"].description or "")
     min_frames: int = parameter(3, "fewest darks", ge=1)
     linearise: bool = parameter(True, "correct for non-linearity, as the frames are that it is taken from")
@@ -48,6 +52,7 @@ class DarkMetrics(BaseModel):
     read_noise: float = Field(description="the read mode's read noise, which is part of the scatter")
     noise: float = Field(description="median of the master's stated standard deviation")
     drift: float = Field(description="highest less lowest level among the darks")
+    column_pattern: float = Field(description="rms over columns of the pedestal's differences, no shot noise")
     n_hot: int = Field(description="pixels above hot_limit")
     rejected: float = Field(description="fraction of the input pixels that were rejected")
     pedestal: Pedestal = Field(description="pedestal as measured")
@@ -87,7 +92,8 @@ def make_dark(
 
     The variance of a pixel is that of one dark at the *stacked* level (read noise, rounding, shot noise of what
     is above the pedestal) over the number of darks combined. Each dark's own counts would make it
-    follow their noise, and the pedestal's electrons would make it twice too large.
+    follow their noise, and the pedestal's electrons would make it twice too large. Where columns differ by an
+    offset of the readout (`imaging.columns`), each has its own pedestal, in VAR as in the rejection.
 
     Parameters
     ----------
@@ -118,6 +124,7 @@ def make_dark(
     sample = stack.sample()
     measured = measure_pedestal(sample, NoiseModel.of(facts))
     levels = np.median(sample[:, ::8], axis=1)
+    pattern = column_pattern(sample.reshape(len(raws), -1, nx))
     del sample
     pedestal = measured.value if parameters.pedestal is None else parameters.pedestal
     model = NoiseModel.of(facts, pedestal)
@@ -127,10 +134,12 @@ def make_dark(
 
     def work(band: slice) -> None:
         planes = stack.prepared(band, pedestal=pedestal, linearise=parameters.linearise)
+        if pattern.any():
+            planes[1][:] = model.variance(planes[0] - pattern, linearised=parameters.linearise)
         master = combine(*planes, parameters)
         sci[band], dq[band] = master.sci, master.dq
         var[band] = stacked_variance(
-            master.sci, master.count, model, parameters, linearised=parameters.linearise
+            master.sci - pattern, master.count, model, parameters, linearised=parameters.linearise
         )
         combined[band] = master.count.sum(axis=1, dtype=np.int64)
 
@@ -142,6 +151,7 @@ def make_dark(
         read_noise=facts.read_noise,
         noise=float(np.sqrt(np.median(var[::4]))),
         drift=float(np.ptp(levels)),
+        column_pattern=float(pattern.std()),
         n_hot=int(np.count_nonzero(sci > parameters.hot_limit)),
         rejected=1 - float(combined.sum()) / (len(raws) * ny * nx),
         pedestal=measured,
@@ -150,5 +160,5 @@ def make_dark(
     header, primary = raws[0].extension.copy(), raws[0].primary.copy()
     header["BUNIT"] = (ELECTRON, "unit of the values")
     header["PEDESTAL"] = (round(pedestal, 3), "[electron] of one frame, no shot noise")
-    warnings = (f"pedestal: {measured.reason}",) if measured.reason and parameters.pedestal is None else ()
+    warnings = (f"pedestal: {measured.problem}",) if measured.problem and parameters.pedestal is None else ()
     return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings)

@@ -44,7 +44,7 @@ class GroupParameters(StepParameters):
         90.0, "lamp-on, lamp-off and dark groups further apart than this are no pair", unit="days", gt=0
     )
     longest_short_dark: float = parameter(
-        5.0, "darks up to this exposure time are short darks, for the bad pixel mask", unit="s", gt=0
+        3.0, "darks up to this exposure time are short darks, for the bad pixel mask", unit="s", gt=0
     )
 
 

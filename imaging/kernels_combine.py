@@ -4,6 +4,9 @@ Pixels go through in blocks. The values of a block are sorted by a sorting netwo
 two whole rows of the block at a time, which the compiler turns into vector instructions; that gives every
 pixel's median and extremes. Nearly every pixel has only good inputs and no value beyond the thresholds and is
 done then. The others go, one by one, through `_one_pixel`, which knows levels and rejection.
+
+All in one file, long as it is: numba's cache looks for changes in the file of the function that is called, and
+would go on with the old code of functions in another.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 _BLOCK = 256
 #: Operations and rejections, as `imaging.combine` numbers them.
 _WMEAN, _MEDIAN = 1, 2
-_MINMAX, _SIGMA, _VARIANCE = 1, 2, 3
+_NONE, _MINMAX, _SIGMA, _VARIANCE = 0, 1, 2, 3
 #: Gaps of a Shell sort, narrowest last (Ciura 2001): cheaper than a general sort for tens of values.
 _GAPS = np.array([701, 301, 132, 57, 23, 10, 4, 1], dtype=np.int64)
 
@@ -117,15 +120,22 @@ def _clip_variance(values, variances, used, ordered, low, high, rounds, pool):  
 
 
 @numba.njit(cache=True, nogil=True)
-def _drop_extremes(values, used, m, nlow, nhigh):  # type: ignore[no-untyped-def]
-    """Take from ``used`` the lowest and highest of its m values, in proportion to a full stack's."""
-    n = values.size
+def _extremes(n, m, nlow, nhigh):  # type: ignore[no-untyped-def]
+    """How many of m values are dropped at either end where a full stack of n drops ``nlow`` and ``nhigh``."""
     drop_low, drop_high = (nlow * m + n // 2) // n, (nhigh * m + n // 2) // n
     while drop_low + drop_high >= m:  # never all of them: what is nearest the median stays
         if drop_low >= drop_high:
             drop_low -= 1
         else:
             drop_high -= 1
+    return drop_low, drop_high
+
+
+@numba.njit(cache=True, nogil=True)
+def _drop_extremes(values, used, m, nlow, nhigh):  # type: ignore[no-untyped-def]
+    """Take from ``used`` the lowest and highest of its m values, in proportion to a full stack's."""
+    n = values.size
+    drop_low, drop_high = _extremes(n, m, nlow, nhigh)
     for drop in range(drop_low + drop_high):
         sign = 1.0 if drop < drop_low else -1.0
         worst = -1
@@ -240,6 +250,31 @@ def _weigh(values, weights, total):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _weigh_between(values, rows, weights, lowest, highest, total):  # type: ignore[no-untyped-def]
+    """Sum of weight x row over the inputs whose value is from ``lowest`` to ``highest``, for every column."""
+    for k in range(total.size):
+        total[k] = 0.0
+    for i in range(values.shape[0]):
+        value, row, w = values[i], rows[i], weights[i]
+        for k in range(total.size):
+            kept = (value[k] >= lowest[k]) & (value[k] <= highest[k])
+            total[k] += w * np.float64(row[k]) if kept else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _tied_extremes(ordered, first, last, hard):  # type: ignore[no-untyped-def]
+    """Mark the columns where the sorted values [first, last) are not all apart from the others."""
+    if first > 0:
+        out, kept = ordered[first - 1], ordered[first]
+        for k in range(hard.size):
+            hard[k] |= out[k] == kept[k]
+    if last < ordered.shape[0]:
+        out, kept = ordered[last], ordered[last - 1]
+        for k in range(hard.size):
+            hard[k] |= out[k] == kept[k]
+
+
+@numba.njit(cache=True, nogil=True)
 def _beyond_sigma(values, ordered, low, high, middle, centre, spread, hard):  # type: ignore[no-untyped-def]
     """Mark the columns whose extremes a population-sigma clip would throw away."""
     n = values.shape[0]
@@ -318,9 +353,13 @@ def combine_pixels(  # type: ignore[no-untyped-def]
     one_used = np.empty(n, np.int64)
     one_ordered = np.empty(n, np.float32)
     squared = weights * weights
-    weight = 0.0
-    for i in range(n):
-        weight += weights[i]
+    ones = np.ones((n, _BLOCK), np.float32)
+    weight = np.empty(_BLOCK, np.float64)
+    _weigh(ones, weights, weight)
+    first, last = 0, n  # of the sorted values, those that a full stack keeps
+    if reject == _MINMAX:
+        drop_low, drop_high = _extremes(n, n, nlow, nhigh)
+        first, last = drop_low, n - drop_high
     levels = level_bits[0] & 0
     for bit in level_bits:
         levels |= bit
@@ -355,11 +394,11 @@ def combine_pixels(  # type: ignore[no-untyped-def]
             for k in range(width):
                 any_bits[k] |= bits[k]
         for k in range(_BLOCK):
-            hard[k] = (reject == _MINMAX) | ((any_bits[k] & levels) != 0) | (finite[k] != 0)
+            hard[k] = ((any_bits[k] & levels) != 0) | (finite[k] != 0)
 
-        if operation == _MEDIAN or reject in (_SIGMA, _VARIANCE):
+        if operation == _MEDIAN or reject != _NONE:
             _sort_block(ordered, network)
-            lower, upper = ordered[(n - 1) // 2], ordered[n // 2]
+            lower, upper = ordered[(first + last - 1) // 2], ordered[(first + last) // 2]
             for k in range(_BLOCK):
                 middle[k] = 0.5 * (np.float64(lower[k]) + np.float64(upper[k]))
         if reject == _SIGMA:
@@ -367,15 +406,25 @@ def combine_pixels(  # type: ignore[no-untyped-def]
         elif reject == _VARIANCE:
             _beyond_variance(ordered, least_var, low, high, middle, hard)
 
-        _weigh(variances, squared, variance)
-        if operation != _MEDIAN:
+        if reject == _MINMAX:
+            for k in range(_BLOCK):
+                hard[k] |= any_bits[k] != 0
+            _tied_extremes(ordered, first, last, hard)
+            lowest, highest = ordered[first], ordered[last - 1]
+            _weigh_between(values, variances, squared, lowest, highest, variance)
+            _weigh_between(values, values, weights, lowest, highest, total)
+            _weigh_between(values, ones, weights, lowest, highest, weight)
+            for k in range(_BLOCK):
+                weight[k] = 1.0 if hard[k] else weight[k]  # may be 0 there, and is not used
+        else:
+            _weigh(variances, squared, variance)
             _weigh(values, weights, total)
-        factor = factors[n] if operation == _MEDIAN else 1.0
+        factor = factors[last - first] if operation == _MEDIAN else 1.0
         for k in range(width):
-            out_sci[start + k] = middle[k] if operation == _MEDIAN else total[k] / weight
-            out_var[start + k] = variance[k] / (weight * weight) * factor
+            out_sci[start + k] = middle[k] if operation == _MEDIAN else total[k] / weight[k]
+            out_var[start + k] = variance[k] / (weight[k] * weight[k]) * factor
             out_dq[start + k] = any_bits[k]
-            out_count[start + k] = n
+            out_count[start + k] = last - first
         for k in range(width):
             if hard[k]:
                 for i in range(n):

@@ -25,6 +25,9 @@ _LIT: Final = 0.5
 class LampParameters(CombineParameters):
     """How lamp frames are stacked."""
 
+    # At 3 sigma a clip of a few equal frames costs 5 % of their information, at 4 sigma nearly none.
+    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
     pool_variance: bool = parameter(True, CombineParameters.model_fields["pool_variance"].description or "")
     min_frames: int = parameter(1, "fewest frames with light", ge=1)
     level_lamp: bool = parameter(
@@ -130,8 +133,8 @@ def lamp_difference(
     if pedestal is None and sample_off is not None:
         measured = measure_pedestal(sample_off, NoiseModel.of(facts))
         pedestal = measured.value
-        if measured.reason:
-            warnings.append(f"pedestal: {measured.reason}")
+        if measured.problem:
+            warnings.append(f"pedestal: {measured.problem}")
     elif pedestal is None:
         pedestal = 0.0
         warnings.append(f"pedestal: no {names[1]} to measure it from; taken as 0")
@@ -199,10 +202,10 @@ def _levels(on: NDArray[np.float32], off: NDArray[np.float32] | None, pedestal: 
     lit = mean > _LIT * np.percentile(mean, 75)
     if not lit.any() or not np.median(mean[lit]) > 0:
         return _Levels(float(np.median(on)), float(np.median(dark)), 0.0, None, None)
-    light = (on - dark)[:, lit]
-    ratio = np.median(light / mean[lit], axis=1).astype(np.float64)
-    under = float(np.median(dark[lit]))
-    level_on = float(np.median(mean[lit])) + under
+    dark, mean = dark[lit], mean[lit]
+    ratio = np.array([float(np.median((one[lit] - dark) / mean)) for one in on])
+    under = float(np.median(dark))
+    level_on = float(np.median(mean)) + under
     drift = float(np.ptp(ratio) / ratio.mean())
     if len(on) < 2 or not (ratio > 0).all():
         return _Levels(level_on, under, drift, None, None)

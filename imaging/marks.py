@@ -129,7 +129,7 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
     if facts.data_label:
         new["DATALAB"] = (f"{facts.data_label}-{record.kind.upper()}", "DHS data label")
     if record.version:
-        new["PROCVER"] = (record.version, "nirflow version")
+        new["PROCSVER"] = (record.version, "nirflow version")
     if record.key:
         new["NFKEY"] = (record.key, "nirflow recipe key")
     for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):

@@ -107,6 +107,11 @@ class Pedestal(BaseModel):
     n_pixels: int = Field(description="pixels it was measured on")
     reason: str = Field(default="", description="why it is 0 or was bounded; empty where all is well")
 
+    @property
+    def problem(self) -> str:
+        """Why it could not be measured; empty where it could."""
+        return self.reason if self.value == 0 else ""
+
 
 def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal:
     """Measure the pedestal of frames of one configuration.
@@ -139,9 +144,15 @@ def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal
     usual = np.abs(level - middle) <= max(width, model.gain)
     if np.count_nonzero(usual) < _LEAST_PIXELS:
         return _unknown(f"{np.count_nonzero(usual)} pixels are too few, {_LEAST_PIXELS} are needed", x)
-    x, level = x[:, usual], level[usual]
-    x = x - _shifts(x - level)[:, None]
-    variance = x.var(axis=0, ddof=1, dtype=np.float64)
+    level = level[usual]
+    # Frame by frame, so that the work takes the memory of one frame: the deviations from the mean less the
+    # frame's shift are the deviations of the unshifted frames from theirs, but for the mean shift.
+    shifts = np.array([_shift(one[usual] - level) for one in x], dtype=np.float32)
+    shifts -= shifts.mean()
+    square = np.zeros(level.size)
+    for one, shift in zip(x, shifts, strict=True):
+        square += (one[usual] - level - shift) ** 2
+    variance = square / (n - 1)
 
     edges = np.quantile(level, np.linspace(0, 1, _LEVEL_BINS + 1)[1:-1])
     group = np.searchsorted(edges, level)
@@ -168,7 +179,11 @@ def _judged(level: float, scatter2: float, uncertainty: float, n_pixels: int, mo
             "the read mode in the header is wrong, or the frames are copies"
         )
     elif shot < 0:
-        value, reason = level, "no shot noise was found: all of the level is pedestal"
+        value = level
+        if shot < -3 * uncertainty:
+            reason = (
+                "frames scatter a little less than the read noise: all of the level is taken for pedestal"
+            )
     elif value < min(0.0, level) - 3 * uncertainty:
         value = 0.0
         reason = (
@@ -185,15 +200,12 @@ def _unknown(reason: str, x: NDArray[np.float32]) -> Pedestal:
     return Pedestal(value=0.0, uncertainty=0.0, level=level, scatter=0.0, n_pixels=0, reason=reason)
 
 
-def _shifts(off: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of each frame's deviations from the stack, without their extremes."""
-    shifts = []
-    for one in off:
-        some = one[:: max(1, one.size // 20000)]
-        middle = np.median(some)
-        limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
-        shifts.append(one[np.abs(one - middle) <= limit].mean())
-    return np.array(shifts, dtype=np.float32)
+def _shift(off: NDArray[np.float32]) -> np.float32:
+    """Mean of a frame's deviations from the stack, without their extremes."""
+    some = off[:: max(1, off.size // 20000)]
+    middle = np.median(some)
+    limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
+    return np.float32(off[np.abs(off - middle) <= limit].mean())
 
 
 def _chi2_mean(variance: NDArray[np.float64], freedom: int) -> float:

@@ -21,6 +21,8 @@ from imaging.prepare import PrepareParameters, prepare
 _ROWS: Final = 16
 #: Bands, spread over the frame, from which levels and the pedestal are measured before anything is combined.
 _SAMPLE_BANDS: Final = 8
+#: Most pixels, of all frames together, in that sample: 16 MB of values; more only where one band is more.
+_SAMPLE_PIXELS: Final = 4 * 1024**2
 #: Bytes that a pixel of one frame takes in a band: raw as stored and as read, values, variances, quality.
 _BYTES_PER_PIXEL: Final = 4 + 4 + 4 + 4 + 2
 #: Facts that frames of one stack share, and how an error names them.
@@ -132,8 +134,10 @@ class RawStack:
         self.facts = raws[0].facts
         self.shape = raws[0].shape
         # The sample is the same whatever the memory: the pedestal, and with it every pixel, follows from it.
+        # Of many frames it is smaller, so that it takes no more memory; their scatter is as well known.
         every = list(bands(self.shape[0], _ROWS))
-        n_sample = min(_SAMPLE_BANDS, len(every))
+        affordable = _SAMPLE_PIXELS // (len(self.raws) * _ROWS * self.shape[1])
+        n_sample = max(1, min(_SAMPLE_BANDS, affordable, len(every)))
         chosen = (
             np.linspace(0, len(every) - 1, n_sample + 2)[1:-1] if len(every) > n_sample else range(len(every))
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import validate_call
+from pydantic import Field, validate_call
 
 from imaging.align import AlignParameters, align
 from imaging.alignment import AlignInput, Alignment
@@ -29,6 +29,7 @@ class AlignedGroup(Reference):
     alignment: Alignment
     catalogues: tuple[ScratchRef, ...]
     left_out: tuple[LeftOut, ...] = ()
+    failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
 
 
 @task(
@@ -36,10 +37,11 @@ class AlignedGroup(Reference):
 )
 @validate_call
 def align_group(
-    label: str, detected: list[Outcome], parameters: AlignParameters, workspace: Workspace
+    label: str, detected: dict[str, Outcome], parameters: AlignParameters, workspace: Workspace
 ) -> AlignedGroup | State[AlignedGroup]:
     """Align the frames of a group by their stars; a frame that cannot be aligned is left out by name."""
     frames, left_out = sort_out(detected)
+    failed = tuple(one.name for one in left_out)
     if not frames:
         raise GroupError(f"{label}: there is no frame to align.")
     key = scratch_key("align", VERSION, [f"{ref.key}:{ref.name}" for ref in frames], parameters)
@@ -55,7 +57,9 @@ def align_group(
             write_planes(folder, {}, {"key": key, "alignment": alignment.model_dump(mode="json")})
     tell_alignment(label, alignment)
     left_out += [LeftOut(name=e.name, reason=e.reason) for e in alignment.left_out]
-    group = AlignedGroup(alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out))
+    group = AlignedGroup(
+        alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out), failed=failed
+    )
     return Completed(name="Reused", data=group) if current.reused else group
 
 

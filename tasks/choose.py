@@ -15,6 +15,8 @@ from calib_store.adopt import adopt
 from calib_store.records import Decision, Match, Override, Product
 from calib_store.store import Store
 from imaging.errors import MissingCalibrationError
+from imaging.products import ProductFile
+from imaging.rawio import read_headers
 from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
 from tasks.sky import Outcome
 from tasks.step import step
@@ -107,6 +109,7 @@ def _chosen(
         product = _named(store, choice.use[kind])
         override = Override(getpass.getuser(), f"--use {kind}={choice.use[kind]}")
         _check_kind(product, kind)
+        _check_shape(product, kind, frames)
     elif product is None and kind in choice.allow_missing:
         override = Override(getpass.getuser(), f"--allow-missing {kind}")
     if product is not None or override is not None:
@@ -134,6 +137,21 @@ def _check_kind(product: Product, kind: CalibrationKind) -> None:
             f"{product.name} is a {product.kind}, not a {_WORDS[kind]}.",
             remedy=f"Name a {_WORDS[kind]} with --use {kind}=NAME (see `nirflow cal list --kind {kind}`).",
         )
+
+
+def _check_shape(product: Product, kind: CalibrationKind, frames: FrameSet) -> None:
+    """Refuse a part of a calibration: its header may still speak of the whole detector."""
+    primary, extension = read_headers(frames.middle.path)
+    image = primary if extension is None else extension
+    expected = (image["NAXIS2"], image["NAXIS1"])
+    with ProductFile(product.path) as file:
+        if file.shape != expected:
+            raise MissingCalibrationError(
+                f"{product.name} has {file.shape[0]} x {file.shape[1]} pixels, {frames.middle.facts.name} has "
+                f"{expected[0]} x {expected[1]}.",
+                remedy=f"Name a {_WORDS[kind]} of the whole frame with --use {kind}=NAME, or leave the choice "
+                "to the rules.",
+            )
 
 
 def _reference(product: Product, kind: CalibrationKind) -> ProductRef:

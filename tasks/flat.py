@@ -33,7 +33,8 @@ def build_flat(
     if plan.thermal and none is None:
         raise GroupError(
             f"{plan.label}: no darks of {light.first.facts.exposure_time:g} s for the lamp-offs.",
-            remedy="Give darks of the same exposure time and read mode.",
+            remedy="Give raw darks of the same exposure time and read mode; a processed dark of the store "
+            "does not take their place.",
         )
 
     def build() -> Built:

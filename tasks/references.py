@@ -6,6 +6,7 @@ need. It is frozen and small.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -118,6 +119,19 @@ class ScienceSet(Reference):
     skies: tuple[str, ...]
     mode: str
     notes: tuple[str, ...] = ()
+
+    def without(self, names: Collection[str]) -> ScienceSet:
+        """The group without some of its frames."""
+        if not names:
+            return self
+        kept = tuple(f for f in self.frames.frames if f.name not in names)
+        return self.model_copy(
+            update={
+                "frames": self.frames.model_copy(update={"frames": kept}),
+                "objects": tuple(n for n in self.objects if n not in names),
+                "skies": tuple(n for n in self.skies if n not in names),
+            }
+        )
 
 
 class ProductRef(Reference):

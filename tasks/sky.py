@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import SkipValidation, validate_call
+from pydantic import Field, SkipValidation, validate_call
 
-from imaging.errors import GroupError
+from imaging.errors import GroupError, NirflowError
 from imaging.products import ProductFile
 from imaging.scratch import PlanesWriter
 from imaging.sky import LAYOUT, SkyInput, SkyParameters, choose_sky, subtract_sky
@@ -36,6 +36,7 @@ class SkyPass(Reference):
 
     frames: tuple[ScratchRef, ...]
     left_out: tuple[LeftOut, ...] = ()
+    failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
 
     def frame(self, name: str) -> ScratchRef | None:
         """The frame of that name, if it was subtracted."""
@@ -53,13 +54,13 @@ class SkyPass(Reference):
 def subtract_group_sky(
     label: str,
     number: int,
-    detrended: list[Outcome],
+    detrended: dict[str, Outcome],
     objects: tuple[str, ...],
     skies: tuple[str, ...],
     flat: ProductRef | None,
     parameters: SkyParameters,
     workspace: Workspace,
-    masks: list[Outcome] | None = None,
+    masks: dict[str, Outcome] | None = None,
 ) -> SkyPass | State[SkyPass]:
     """Subtract from each of ``objects`` the sky that its neighbours among ``skies`` show.
 
@@ -70,16 +71,20 @@ def subtract_group_sky(
     number
         Pass 1 is without masks and subtracts every frame; pass 2 has the masks of what pass 1 showed.
     detrended
-        The detrended frames; an error in place of a frame leaves that frame out.
+        The detrended frames by name; an error in place of a frame leaves that frame out.
     objects, skies
         Names of the frames to be subtracted and of those that may serve as sky.
     flat
         The flat that was applied; its noise acts on the signal that is left.
     masks
-        Object masks of the frames.
+        Object masks of the frames by name; a frame whose sources could not be looked for is left out.
     """
     frames, left_out = sort_out(detrended)
-    masked = {ref.name: ref for ref in sort_out(masks or [])[0]}
+    masks_found, unseen = sort_out(masks or {})
+    masked = {ref.name: ref for ref in masks_found}
+    left_out += [one for one in unseen if one.name in {f.name for f in frames}]
+    failed = tuple(one.name for one in left_out)
+    frames = [f for f in frames if f.name not in failed]
     choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
     left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
     chosen = [f for f in frames if f.name in choice.needed]
@@ -97,23 +102,25 @@ def subtract_group_sky(
         earlier = [found(workspace, key, f.frame) for f in wanted]
         if all(earlier):
             current.reused = True
-            done = SkyPass(frames=tuple(e for e in earlier if e), left_out=tuple(left_out))
-            return Completed(name="Reused", data=done)
-        made = _subtract(key, chosen, choice.skies, masked, flat, parameters, workspace)
-    return SkyPass(frames=tuple(made), left_out=tuple(left_out))
+            made = [e for e in earlier if e]
+        else:
+            made = _subtract(key, chosen, choice.skies, masked, flat, parameters, workspace)
+    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed)
+    return Completed(name="Reused", data=done) if current.reused else done
 
 
-def sort_out(outcomes: Sequence[Any]) -> tuple[list[ScratchRef], list[LeftOut]]:
-    """Frames apart from the errors of the tasks that should have given them."""
-    frames = [one for one in outcomes if isinstance(one, ScratchRef)]
-    return frames, [left_out_by(one) for one in outcomes if isinstance(one, BaseException)]
+def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOut]]:
+    """Frames apart from the errors of the tasks that should have given them, by the frames' names."""
+    frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
+    errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
+    return frames, [_left_out_by(name, error) for name, error in errors.items()]
 
 
-def left_out_by(error: BaseException) -> LeftOut:
-    """The frame that an error names, and the reason."""
-    name = str(getattr(error, "name", "") or "a frame")
-    reason = str(getattr(error, "message", "") or error).removeprefix(f"{name}: ").removesuffix(".")
-    return LeftOut(name=name, reason=reason, remedy=str(getattr(error, "remedy", "")))
+def _left_out_by(name: str, error: BaseException) -> LeftOut:
+    if not isinstance(error, NirflowError):
+        return LeftOut(name=name, reason=f"{type(error).__name__}: {error}")
+    reason = error.message.removeprefix(f"{name}: ").removesuffix(".")
+    return LeftOut(name=name, reason=reason, remedy=error.remedy)
 
 
 def _subtract(

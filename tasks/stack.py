@@ -89,7 +89,8 @@ def build_stack(
     workspace: Workspace,
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
-    recipe = science_recipe(group, calibrations, parameters)
+    # What failed may work the next time: the stack without it is another product than the one with it.
+    recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
 
     def build() -> Built:
         alignment = aligned.alignment

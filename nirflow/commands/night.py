@@ -152,8 +152,10 @@ def reduce(
     from nirflow.commands.frames import files_or_exit
 
     files_or_exit(paths, recursive)  # before anything is started
-    from nirflow.request import build_request
+    from deployments.client import quick_imports
 
+    with quick_imports():
+        from nirflow.request import build_request
     request = build_request(
         paths, out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
         use=use or (), allow_missing=allow_missing or (), overwrite=overwrite,

@@ -28,10 +28,10 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
 @pytest.mark.parametrize(
     ("role", "name", "words"),
     [
-        ("lamp_off", "bad pixel mask", ("no lamp-offs", "Give lamp-offs", "--use bpm=")),
-        ("short_dark", "bad pixel mask", ("no short darks (of 5 s or less)", "Give short darks", "--use bpm=")),
+        ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Give them", "--use bpm=")),
+        ("short_dark", "bad pixel mask", ("no short darks (of 3 s or less)", "Give short darks", "--use bpm=", "groups.longest_short_dark")),
         ("lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
-         ("lamp-off flats in Y of 20 s without lamp-ons", "Give the night that has the lamp-ons")),
+         ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Give the night")),
     ],
 )  # fmt: skip
 def test_a_set_is_missing(
@@ -41,7 +41,8 @@ def test_a_set_is_missing(
     told = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
     assert len(told) == 1, run.report.left_out
     assert [word for word in words if word not in told[0]] == []
-    assert run.kinds() == ["dark"] if role != "lamp_on" else ["dark", "bpm"]
+    # Short darks that no mask takes become a master dark.
+    assert run.kinds() == (["dark"] if role == "short_dark" else ["dark", "dark"])
     refused = run.failure("WISE")
     assert [word for word in BPM_WORDS if word not in refused] == []
     if role != "lamp_on":
@@ -118,3 +119,10 @@ def test_a_named_calibration_is_taken_and_told(
     assert "is a flat, not a dark" in message
     nothing = lab.reduce(folder, out="wrong", choice={"use": {"dark": "no_such_dark"}})
     assert "The store has no product 'no_such_dark'" in nothing.failure("WISE")
+    part = tmp_path / "S20131120S0115_part_dark.fits"
+    with fits.open(files["dark"]) as whole:
+        for plane in ("SCI", "VAR", "DQ"):
+            whole[plane].data = whole[plane].data[:32, :40]
+        whole.writeto(part)
+    cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
+    assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")

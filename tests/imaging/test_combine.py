@@ -228,6 +228,27 @@ def test_one_outlier_goes_even_from_a_small_stack(n):
     assert (sigma.count == n).all()  # the reason for `auto`
 
 
+@pytest.mark.parametrize(("threshold", "few"), [(3.0, 7), (4.0, 14)])
+def test_auto_changes_over_where_a_sigma_clip_can_reject(threshold, few):
+    p = CombineParameters(low=threshold, high=threshold)
+    for n, rejects in ((few, False), (few + 1, True)):
+        assert p.rejection_for(n) == ("sigma" if rejects else "variance")
+        sci = np.zeros((n, 1, 1), np.float32)
+        sci[0] = 1e6
+        sigma = CombineParameters(reject="sigma", low=threshold, high=threshold)
+        planes = sci, np.ones_like(sci), np.zeros(sci.shape, np.uint16)
+        assert (combine(*planes, sigma).count[0, 0] < n) == rejects
+        assert combine(*planes, p).count[0, 0] == n - 1
+
+
+@pytest.mark.parametrize(("threshold", "most"), [(3.0, 1.09), (4.0, 1.015)])
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_clipping_costs_what_is_documented(n, threshold, most):
+    sci, var, dq = noisy(n, shape=(400, 400), outliers=0)
+    p = CombineParameters(reject="variance", low=threshold, high=threshold)
+    assert combine(sci, var, dq, p).sci.var() / (25 / n) < most
+
+
 def test_pooled_variances_take_the_bias_of_clipping_low_counts_away():
     rng = np.random.default_rng(8)
     sci = rng.normal(35, math.sqrt(35 + 25), (4, 300, 300)).astype(np.float32)
@@ -287,3 +308,18 @@ def test_wrong_shapes_and_types_are_refused():
         combine(sci, var[:2], dq)
     with pytest.raises(ValueError, match="float64"):
         combine(sci.astype(float), var, dq)
+
+
+@pytest.mark.parametrize("operation", ["mean", "wmean", "median"])
+@pytest.mark.parametrize("reject", ["none", "minmax", "sigma", "variance"])
+def test_whole_blocks_and_single_pixels_are_computed_alike(operation, reject):
+    """A bit that is a level sends every pixel down the way of the single pixel; all at one level change nothing."""
+    sci, var, dq = noisy(9, shape=(3, 777), outliers=0.02)
+    p = CombineParameters(operation=operation, reject=reject, nlow=2, nhigh=1)
+    weights = np.arange(1.0, 10.0) if operation == "wmean" else None
+    blocks = combine(sci, var, dq, p, weights=weights)
+    pixels = combine(sci, var, dq | DQ.BAD_PIXEL.value, p, weights=weights)
+    for plane in ("sci", "var", "count"):
+        assert getattr(blocks, plane).tobytes() == getattr(pixels, plane).tobytes()
+    assert (pixels.dq == DQ.BAD_PIXEL).all()
+    assert not blocks.dq.any()

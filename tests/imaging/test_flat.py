@@ -143,7 +143,7 @@ def test_lamp_that_is_not_lit_is_refused_by_name(expose):
 def test_filters_are_not_mixed(expose, response):
     on = expose(LIGHT * response, 2, shape=SHAPE, **ON)
     on += expose(LIGHT * response, 1, shape=SHAPE, seed=5, **(ON | {"FILTER2": "J_G0802"}))
-    with pytest.raises(GroupError, match="S20131120S0500.fits"):
+    with pytest.raises(GroupError, match=r"S20131120S0500\.fits"):
         make_flat(on, [])
 
 

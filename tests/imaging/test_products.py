@@ -242,7 +242,7 @@ def test_geminis_marks(
     assert (header["DARKIM"], header["FLATIM"]) == ("S1_dark.fits", "S2_flat.fits")
     assert header["ORIGNAME"] == INPUTS[0]
     assert header["NFKEY"] == KEY
-    assert (header["PROCSOFT"], header["PROCVER"]) == ("nirflow", "0.1.0")
+    assert (header["PROCSOFT"], header["PROCSVER"]) == ("nirflow", "0.1.0")
     assert header["DATALAB"] == f"GS-2013B-Q-15-39-001-{kind.upper()}"
     assert (header["TEXPTIME"], header["AIRMASS"]) == (360.0, 1.25)
     assert "GAIN" not in header

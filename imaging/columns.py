@@ -1,0 +1,56 @@
+"""The columns' part of the pedestal: what differs from column to column and has no shot noise.
+
+A column's level may lie tens of electrons off the others', alike in every frame. Whether that is charge (and
+scatters more from frame to frame) or an offset of the readout (and does not), the scatter itself tells.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+#: Columns that scatter by less than this many times what chance gives their medians are all alike.
+_LEAST_SPREAD: Final = 3.0
+#: Rows without which a column's median and scatter say little.
+_LEAST_ROWS: Final = 32
+#: Variance of a median of many normal values over that of their mean, square root of pi / 2.
+_MEDIAN_ERROR: Final = 1.2533
+_MAD_TO_SIGMA: Final = 1.4826
+
+
+def column_pattern(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far the pedestal of each column is above the mean pedestal.
+
+    The variance between frames is fitted against the level, one point a column. Its slope is the part of the
+    columns' differences that is charge: 1 where they are dark current, 0 where they are the readout's. The rest
+    of each column's difference is its pedestal's.
+
+    Parameters
+    ----------
+    frames
+        Whole rows of n equal frames, (n, rows, nx), electrons, not corrected for non-linearity.
+
+    Returns
+    -------
+    numpy.ndarray
+        Electrons, float32 (nx,); all 0 where the columns are alike, or frames or rows are too few to tell.
+    """
+    n, rows, nx = frames.shape
+    if n < 2 or rows < _LEAST_ROWS:
+        return np.zeros(nx, np.float32)
+    level = frames.mean(axis=0)
+    column = np.median(level, axis=0)
+    off = column - np.median(column)
+    within = _MAD_TO_SIGMA * float(np.median(np.abs(level - column)))
+    if _MAD_TO_SIGMA * float(np.median(np.abs(off))) < _LEAST_SPREAD * _MEDIAN_ERROR * within / rows**0.5:
+        return np.zeros(nx, np.float32)
+    law = float(chi2.median(n - 1)) / (n - 1)
+    scatter = np.median(frames.var(axis=0, ddof=1), axis=0) / law
+    # Columns far off the others (edges, dead ones) would decide the slope alone.
+    usual = np.abs(off) <= 3 * _MAD_TO_SIGMA * np.median(np.abs(off))
+    x = off[usual] - off[usual].mean()
+    charge = float(np.clip((x * scatter[usual]).sum() / (x * x).sum(), 0.0, 1.0))
+    return ((1 - charge) * off).astype(np.float32)

@@ -1,0 +1,144 @@
+"""A step that fails: the frame is left out by name, and the next run makes good what failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from night_lab import Lab, Run
+
+from imaging.errors import FrameError
+from imaging.simulator.truth import NightTruth
+
+BROKEN = "S20131121S0077.fits"
+
+
+def _failing_for(name: str, real: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    def detrend(raw: Any, **rest: Any) -> Any:
+        if raw.name == name:
+            raise error
+        return real(raw, **rest)
+
+    return detrend
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FrameError(BROKEN, "it went wrong", remedy="Do this."), "it went wrong Do this."),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (ValueError("a defect"), "ValueError: a defect"),
+    ],
+    ids=["frame", "disk", "defect"],
+)
+def test_a_frame_that_fails_is_left_out_by_name_and_taken_the_next_time(
+    new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, reason: str,
+) -> None:  # fmt: skip
+    import tasks.detrend
+
+    lab = new_lab()
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.detrend, "detrend", _failing_for(BROKEN, tasks.detrend.detrend, error))
+        poor = lab.reduce(night.folder.parent)
+    assert poor.reason(BROKEN) == reason
+    assert BROKEN not in poor.product("image").inputs
+    assert len(poor.product("image").inputs) == 4
+    assert poor.kinds() == ["bpm", "dark", "flat", "image"]
+
+    whole = lab.reduce(night.folder.parent)
+    assert whole.report.failures == ()
+    assert not whole.product("image").reused
+    assert set(whole.product("image").inputs) == set(reduced.product("image").inputs)
+    assert whole.built == Counter(image=1, align=1, detect=10, sky=2, detrend=1)
+
+
+def test_a_calibration_that_fails_stops_only_what_needs_it(
+    lab: Lab, night: NightTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tasks.flat
+
+    def no_light(*_: Any, **__: Any) -> Any:
+        raise FrameError("S20131129S0320.fits", "the lamp gives no light", remedy="Take the flats again.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.flat, "make_flat", no_light)
+        run = lab.reduce(night.folder.parent)
+    assert run.kinds() == ["bpm", "dark"]
+    assert "the lamp gives no light. Take the flats again." in run.failure("flat Y")
+    assert "no flat serves" in run.failure("WISE")
+    assert len(run.report.failures) == 2
+    again = lab.reduce(night.folder.parent)
+    assert again.report.failures == ()
+    assert {p.kind for p in again.report.products if p.reused} == {"bpm", "dark"}
+
+
+def test_a_damaged_product_of_the_store_is_made_again(lab: Lab, night: NightTruth) -> None:
+    first = lab.reduce(night.folder.parent, only=("dark",))
+    dark = first.product("dark")
+    content = bytearray(dark.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    dark.path.chmod(0o644)
+    dark.path.write_bytes(content)
+    again = lab.reduce(night.folder.parent, out="again", only=("dark",))
+    assert again.built == Counter(dark=1)
+    output = again.product("dark").output
+    assert output is not None
+    assert output.read_bytes() != bytes(content)
+
+
+def test_damaged_scratch_is_made_again(lab: Lab, night: NightTruth) -> None:
+    first = lab.reduce(night.folder.parent)
+    for n, folder in enumerate(sorted((lab.data / "scratch").iterdir())):
+        if n % 2:
+            (folder / "planes.json").write_text("{")
+        for plane in folder.iterdir():
+            if plane.name != "planes.json":
+                plane.write_bytes(bytes(plane.stat().st_size))
+    again = lab.reduce(night.folder.parent, out="again", steps={"stack": {"low": 3.9}})
+    assert again.report.failures == ()
+    assert again.built["detrend"] == 5
+    assert again.product("image").left_out == ()
+    assert again.product("image").metrics["registration"] == first.product("image").metrics["registration"]
+
+
+def test_a_data_folder_that_cannot_be_written(lab: Lab, night: NightTruth) -> None:
+    (lab.folder / "data").write_text("a file")
+    run = lab.reduce(night.folder.parent, only=("dark",))
+    message = run.failure("dark 120 s")
+    assert "cannot be written" in message or "Not a directory" in message
+    assert str(lab.folder / "data") in message
+
+
+def test_each_flow_alone(reduced_lab: Lab, reduced: Run, night: NightTruth) -> None:
+    from flows.bpm import reduce_bpm
+    from flows.dark import reduce_darks
+    from flows.flat import reduce_flats
+    from flows.science import reduce_science
+
+    for flow, kinds in (
+        (reduce_darks, ["dark"]),
+        (reduce_bpm, ["bpm"]),
+        (reduce_flats, ["bpm", "flat"]),
+        (reduce_science, ["bpm", "dark", "flat", "image"]),
+    ):
+        run = reduced_lab.reduce(night.folder.parent, flow=flow)
+        assert run.kinds() == kinds, flow.name
+        assert run.built == Counter()
+        assert {p.id for p in run.report.products} <= {p.id for p in reduced.report.products}
+
+
+def test_a_database_that_is_down_on_the_command_line(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
+    lab.url = "postgresql://someone:secret@127.0.0.1:9/nirflow"
+    process = lab.start(night.folder.parent, "--out", tmp_path / "out")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    assert "does not answer" in err
+    assert "NIRFLOW_DATABASE_URL" in err
+    assert "secret" not in err
+    assert "Traceback" not in err
+    assert not list((tmp_path / "out").glob("*.fits"))

@@ -1,0 +1,160 @@
+"""The files that a run leaves: readable by others, marked, and with their whole history."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+from night_lab import Lab, Run
+
+from imaging.dq import DQ
+from imaging.products import read_table
+from imaging.simulator.truth import NightTruth
+
+KINDS = ("dark", "bpm", "flat", "image")
+
+
+def _names(night: NightTruth, *roles: str) -> set[str]:
+    return {f"{frame.root}.fits" for role in roles for frame in night.of_role(role)}  # type: ignore[arg-type]
+
+
+def _lineage(run: Run, kind: str) -> np.ndarray:
+    table = read_table(run.product(kind).path, "LINEAGE")
+    assert table is not None
+    return table
+
+
+@pytest.mark.parametrize("kind", ["dark", "flat", "image"])
+def test_opens_as_ccddata(reduced: Run, kind: str) -> None:
+    path = reduced.product(kind).output
+    assert path is not None
+    ccd = CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")
+    assert ccd.unit.to_string() == ("electron" if kind != "flat" else "")
+    assert ccd.uncertainty is not None
+    assert ccd.uncertainty.uncertainty_type == "var"
+    assert ccd.uncertainty.array.shape == ccd.data.shape
+    assert ccd.mask is not None
+    assert ccd.data.dtype.kind == "f"
+    if kind == "image":
+        assert ccd.wcs is not None
+        assert ccd.wcs.celestial.naxis == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"), [("dark", "PROCDARK"), ("flat", "PROCFLAT"), ("bpm", "BPMASK"), ("image", "PROCSCI")]
+)
+def test_marked_as_gemini_marks_them(reduced: Run, kind: str, mark: str) -> None:
+    header = fits.getheader(reduced.product(kind).path)
+    assert mark in header
+    assert "PREPARE" in header
+    assert "GEM-TLM" in header
+
+
+def test_names_follow_the_first_frame(reduced: Run) -> None:
+    names = {p.kind: p.name for p in reduced.report.products}
+    assert names == {
+        "dark": "S20131120S0115_dark.fits",
+        "bpm": "S20131129S0320_bpm.fits",
+        "flat": "S20131129S0320_flat.fits",
+        "image": "S20131121S0075_image.fits",
+    }
+    out = {p.name for p in reduced.report.out.iterdir()}
+    assert out == {n for name in names.values() for n in (name, name.replace(".fits", ".png"))}
+
+
+def test_calibrations_are_in_the_header(reduced: Run) -> None:
+    header = fits.getheader(reduced.product("image").path)
+    assert header["DARKIM"] == "S20131120S0115_dark.fits"
+    assert header["FLATIM"] == "S20131129S0320_flat.fits"
+    assert header["NCOMBINE"] == 5
+    assert [header[f"IMCMB{n:03d}"] for n in range(1, 6)] == sorted(reduced.product("image").inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_history_holds_every_parameter(reduced: Run, kind: str) -> None:
+    from tasks.parameters import ReductionParameters
+
+    table = read_table(reduced.product(kind).path, "HISTORY")
+    assert table is not None
+    defaults = ReductionParameters()
+    for row in table:
+        step = str(row[0])
+        assert json.loads(str(row[1])) == json.loads(getattr(defaults, step).model_dump_json())
+    steps = [str(row[0]) for row in table]
+    if kind == "image":
+        assert steps == ["prepare", "detrend", "sky", "detect", "align", "resample", "stack"]
+    else:
+        assert steps == [kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_provenance_names_what_went_in(reduced: Run, kind: str) -> None:
+    table = read_table(reduced.product(kind).path, "PROVENANCE")
+    assert table is not None
+    product = reduced.product(kind)
+    assert [str(name) for name in table["filename"]] == [*product.inputs, *product.calibrations]
+    assert all(len(str(md5)) == 32 for md5 in table["md5"])
+
+
+def test_from_the_image_every_raw_frame_is_reachable(
+    reduced_lab: Lab, reduced: Run, night: NightTruth
+) -> None:
+    everything = {f"{frame.root}.fits" for frame in night.frames}
+    rows = _lineage(reduced, "image")
+    products = {reduced.product(kind).name for kind in ("dark", "bpm", "flat")}
+    assert {str(name) for name in rows["file"]} == everything | products
+    # Through the flat's mask to its short darks, step by step.
+    parents = {(str(r["file"]), str(r["step"])) for r in rows}
+    bpm, flat, image = (reduced.product(kind).name for kind in ("bpm", "flat", "image"))
+    assert (bpm, flat) in parents
+    assert (flat, image) in parents
+    assert {(short, bpm) for short in _names(night, "short_dark")} <= parents
+
+    store = reduced_lab.store()
+    lineage = store.lineage(store.get(reduced.product("image").uuid))
+    shas = {str(r["file"]): str(r["sha256"]) for r in rows}
+    assert set(lineage.frames) == {shas[name] for name in everything}
+    assert set(lineage.products) == {reduced.product(kind).uuid for kind in ("dark", "bpm", "flat")}
+    assert {e.name for e in lineage.edges if e.role == "short_dark"} == _names(night, "short_dark")
+
+
+def test_planes_carry_variance_and_quality_honestly(reduced: Run, night: NightTruth) -> None:
+    lit = night.plane("ILLUMINATED")
+    with fits.open(reduced.product("flat").path) as hdus:
+        dq = hdus["DQ"].data
+        dim = (dq & int(DQ.UNILLUMINATED)) != 0
+        assert dim[lit].mean() < 0.01
+        assert dim[~lit].mean() > 0.8  # the measured circle has a margin of a few pixels
+        good = (dq == 0) & lit
+        assert abs(np.median(hdus["SCI"].data[good]) - 1) < 0.01
+    with fits.open(reduced.product("image").path) as hdus:
+        var, dq = hdus["VAR"].data, hdus["DQ"].data
+        assert (var[dq == 0] > 0).all()
+        assert {"SCI", "VAR", "DQ", "OBJMASK", "OBJCAT", "ALIGNMENT"} <= {hdu.name for hdu in hdus}
+
+
+def test_decisions_are_recorded_for_every_frame(reduced_lab: Lab, reduced: Run, night: NightTruth) -> None:
+    from sqlalchemy import text
+
+    with reduced_lab.store().database.begin() as connection:
+        rows = connection.execute(text("SELECT DISTINCT frame_sha256, kind, product_id FROM decisions")).all()
+    shas = {str(r["file"]): str(r["sha256"]) for r in _lineage(reduced, "image")}
+    science = {shas[name] for name in _names(night, "science")}
+    for kind in ("dark", "bpm", "flat"):
+        taken = {str(sha).strip() for sha, k, product in rows if k == kind and product is not None}
+        assert science <= taken
+
+
+def test_the_stale_frame_is_where_its_stars_say(reduced: Run, night: NightTruth) -> None:
+    table = read_table(reduced.product("image").path, "ALIGNMENT")
+    assert table is not None
+    assert table["used"].all()
+    reference = night.frame(str(reduced.product("image").metrics["reference"])).field_centre
+    for row in table:
+        own = night.frame(str(row["name"])).field_centre
+        assert own is not None
+        assert reference is not None
+        assert np.allclose([row["dx"], row["dy"]], np.subtract(reference, own), atol=0.1)
