@@ -43,5 +43,6 @@ bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks
 
 clean:
+	@if [ -d demo/data ] && [ -x $(BIN)/nirflow ]; then NIRFLOW_DATA_DIR=$(CURDIR)/demo/data $(BIN)/nirflow server stop; fi
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.xml
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -11,22 +11,28 @@ from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture
 
 from flows.bpm import submit_bpms
+from flows.dark import submit_darks
 from flows.report import NightReport
 from flows.running import Night, Options, night_of, report_of, timing
 from tasks.choose import choose_calibrations
 from tasks.flat import build_flat
+from tasks.references import CalibrationKind
 
 
-def submit_flats(night: Night, bpms: Sequence[PrefectFuture[Any]]) -> list[PrefectFuture[Any]]:
+def submit_flats(
+    night: Night, darks: Sequence[PrefectFuture[Any]], bpms: Sequence[PrefectFuture[Any]]
+) -> list[PrefectFuture[Any]]:
     """Submit the night's flats; each waits for the night's masks and takes the one that the rules give it.
 
-    A mask that failed does not fail the flat: the store may have another.
+    In the K bands it needs a dark as well. A mask or dark that failed does not fail the flat: the store may
+    have another.
     """
-    built = [allow_failure(bpm) for bpm in bpms]
     flats = []
     for plan in night.plan.flats:
+        kinds: tuple[CalibrationKind, ...] = ("dark", "bpm") if plan.thermal else ("bpm",)
+        built = [allow_failure(one) for one in ((*darks, *bpms) if plan.thermal else bpms)]
         chosen: Any = choose_calibrations.submit(
-            plan.label, plan.first, ("bpm",), built, night.options.choice, night.workspace
+            plan.label, plan.first, kinds, built, night.options.choice, night.workspace
         )
         night.add("flat", plan.label, chosen)
         flat = build_flat.submit(plan, chosen, night.parameters.flat, night.workspace)
@@ -42,5 +48,5 @@ def reduce_flats(
     began = datetime.now(UTC)
     options = options.model_copy(update={"only": ("flat",)})
     with timing() as seconds, night_of(paths, out, options, "flats") as night:
-        submit_flats(night, submit_bpms(night))
+        submit_flats(night, submit_darks(night), submit_bpms(night))
         return report_of(night, began, seconds)

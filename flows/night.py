@@ -55,6 +55,6 @@ def reduce_night(
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, "the night") as night:
         darks, bpms = submit_darks(night), submit_bpms(night)
-        flats = submit_flats(night, bpms)
+        flats = submit_flats(night, darks, bpms)
         submit_science(night, [*darks, *bpms, *flats])
         return report_of(night, began, seconds)

@@ -101,12 +101,16 @@ def plan_night(
     bpm, reason = _bpm(every_flat, darks, parameters, as_set)
     if reason is not None and flats and "bpm" in wanted:
         left_out.append(reason)
+    if "science" not in wanted:
+        science = []
+    if only and "dark" not in only:
+        darks = [g for g in darks if _asked(g, flats, science)]
     matched = _darks(darks, flats, science, bpm, parameters, as_set, left_out)
     return NightPlan(
         darks=tuple(matched) if "dark" in wanted else (),
         bpms=(bpm,) if bpm is not None and "bpm" in wanted else (),
         flats=tuple(flats) if "flat" in wanted else (),
-        science=tuple(science) if "science" in wanted else (),
+        science=tuple(science),
         left_out=tuple(left_out),
     )
 
@@ -223,6 +227,14 @@ def _bpm(
     )
 
 
+def _asked(group: CalibrationGroup, flats: Sequence[FlatSet], science: Sequence[ScienceSet]) -> bool:
+    """Whether science or a K flat of the night needs a dark like these."""
+    wanting = [plan.frames.first.facts for plan in science]
+    wanting += [flat.first.first.facts for flat in flats if flat.thermal]
+    mine = (group.exposure_time, group.read_pairs, group.coadds)
+    return any((f.exposure_time, f.read_pairs, f.coadds) == mine for f in wanting)
+
+
 def _darks(
     darks: Sequence[CalibrationGroup],
     flats: Sequence[FlatSet],
@@ -237,14 +249,10 @@ def _darks(
     Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay
     raw.
     """
-    wanting = [plan.frames.first.facts for plan in science]
-    wanting += [flat.first.first.facts for flat in flats if flat.thermal]
-    asked = {(f.exposure_time, f.read_pairs, f.coadds) for f in wanting}
     in_mask = {f.name for f in bpm.short_darks.frames} if bpm is not None else set()
     sets = []
     for group in darks:
-        needed = (group.exposure_time, group.read_pairs, group.coadds) in asked
-        if not needed and in_mask.issuperset(group.members):
+        if not _asked(group, flats, science) and in_mask.issuperset(group.members):
             continue
         few = len(group.members) < parameters.dark.min_frames
         if few:

@@ -25,6 +25,7 @@ from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.errors import NirflowError
 from imaging.files import find_files
 from imaging.scratch import prune
+from tasks.allocator import give_back_planes
 from tasks.choose import Choice
 from tasks.parameters import ReductionParameters
 from tasks.references import LeftOut, ProductRef, Reference
@@ -89,6 +90,7 @@ class Night:
 @contextmanager
 def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, label: str) -> Iterator[Night]:
     """Find the frames, survey and plan them; after the body the scratch is kept within its limit."""
+    give_back_planes()
     out = Path(out).expanduser().resolve()
     make_writable(out)
     workspace = Workspace(
@@ -101,6 +103,9 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         previews=options.previews,
     )
     files = find_files(paths, recursive=options.recursive)
+    make_writable(
+        workspace.data_dir, "data folder", "Name another in NIRFLOW_DATA_DIR, or change its permissions."
+    )
     survey = survey_frames(files, label, options.parameters.check, workspace)
     plan = plan_night(survey.frames, options.parameters, bands=options.bands, only=options.only)
     logger.info(

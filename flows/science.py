@@ -73,7 +73,7 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         )
         for name in names
     }
-    second: Any = subtract_group_sky.submit(
+    second: Any = subtract_group_sky.submit(  # type: ignore[call-overload]  # wait_for without return_state
         group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
         masks={name: allow_failure(mask) for name, mask in masks.items()}, wait_for=[first],
     )  # fmt: skip
@@ -85,7 +85,9 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         for name in group.objects
     }
     catalogues = {name: allow_failure(one) for name, one in sources.items()}
-    aligned: Any = align_group.submit(group.label, catalogues, p.align, workspace, wait_for=[second])
+    aligned: Any = align_group.submit(  # type: ignore[call-overload]
+        group.label, catalogues, p.align, workspace, wait_for=[second]
+    )
     night.add("align", group.label, aligned)
     stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)
     night.add("science", group.label, stack)
@@ -99,6 +101,6 @@ def reduce_science(
     began = datetime.now(UTC)
     options = options.model_copy(update={"only": ("science",)})
     with timing() as seconds, night_of(paths, out, options, "science") as night:
-        bpms = submit_bpms(night)
-        submit_science(night, [*submit_darks(night), *bpms, *submit_flats(night, bpms)])
+        darks, bpms = submit_darks(night), submit_bpms(night)
+        submit_science(night, [*darks, *bpms, *submit_flats(night, darks, bpms)])
         return report_of(night, began, seconds)

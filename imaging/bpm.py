@@ -19,6 +19,9 @@ from imaging.noise import Pedestal
 from imaging.parameters import parameter
 from imaging.rawstack import RawFrame, check_alike
 
+#: Width of the rings in which the shading of the edge is measured, pixels.
+_RING = 0.5
+
 
 class BpmParameters(LampParameters):
     """How a bad pixel mask is made."""
@@ -28,8 +31,12 @@ class BpmParameters(LampParameters):
     flat_lowest: float = parameter(0.68, "a response below this: low", ge=0)
     flat_highest: float = parameter(1.28, "a response above this: high", gt=0)
     min_darks: int = parameter(1, "fewest short darks", ge=1)
-    margin: float = parameter(
-        0.0, "pixels this close to the edge of the circle of light are not judged", unit="pixels", ge=0
+    edge: float = parameter(
+        6.0,
+        "this close to the edge of the circle of light a response is judged by the shading that the edge casts "
+        "there, not by the frame's level",
+        unit="pixels",
+        ge=0,
     )
 
 
@@ -141,10 +148,11 @@ def make_bpm(
     if not circle.measured:
         warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
     shape = light.sci.shape
-    judged = circle.mask(shape, margin=parameters.margin if circle.measured else 0.0).view(bool)
+    judged = circle.mask(shape).view(bool)
     usable = judged & (light.dq & np.uint16(DQ.SATURATED | DQ.NO_DATA) == 0)
     level = lamp_level(light.sci[usable], "flats with light", on)
-    reasons = _reasons(dark.image.sci, light.sci, level, parameters) * judged
+    lowest = _lowest(light.sci, level, circle, judged, parameters)
+    reasons = _reasons(dark.image.sci, light.sci, lowest, level, parameters) * judged
     bad = reasons[reasons != 0]
     count = {reason: int(np.count_nonzero(bad & np.uint8(reason))) for reason in Reason}
     n_bad, n_judged = bad.size, int(np.count_nonzero(judged))
@@ -176,11 +184,41 @@ _COMBINATION = (
 )  # fmt: skip
 
 
+def _lowest(
+    light: NDArray[np.float32],
+    level: float,
+    circle: Circle,
+    judged: NDArray[np.bool_],
+    parameters: BpmParameters,
+) -> NDArray[np.float32]:
+    """Least light of a good pixel: the limit, lowered at the circle's edge as the light falls off there.
+
+    The circle ends at half light, over a pixel or two. A pixel there is dim and not dead; how dim its
+    neighbours at the same radius are tells the two apart.
+    """
+    lowest = np.full(light.shape, parameters.flat_lowest * level, np.float32)
+    if not circle.measured or parameters.edge == 0:
+        return lowest
+    y, x = np.nonzero(judged & ~circle.mask(light.shape, margin=parameters.edge).view(bool))
+    depth = circle.radius - np.hypot(x - circle.x, y - circle.y)
+    ring = np.maximum(depth / _RING, 0).astype(np.intp)
+    for k in range(int(ring.max(initial=-1)) + 1):
+        here = ring == k
+        if here.any():
+            shade = min(1.0, float(np.median(light[y[here], x[here]])) / level)
+            lowest[y[here], x[here]] *= np.float32(max(shade, 0.0))
+    return lowest
+
+
 def _reasons(
-    dark: NDArray[np.float32], light: NDArray[np.float32], level: float, parameters: BpmParameters
+    dark: NDArray[np.float32],
+    light: NDArray[np.float32],
+    lowest: NDArray[np.float32],
+    level: float,
+    parameters: BpmParameters,
 ) -> NDArray[np.uint8]:
     reasons = np.zeros(dark.shape, np.uint8)
-    lowest, highest = np.float32(parameters.flat_lowest * level), np.float32(parameters.flat_highest * level)
+    highest = np.float32(parameters.flat_highest * level)
     for wrong, reason in (
         (dark > parameters.dark_highest, Reason.HOT),
         (dark < parameters.dark_lowest, Reason.COLD),

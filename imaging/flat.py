@@ -18,7 +18,7 @@ from imaging.bands import DEFAULT_MEMORY
 from imaging.dq import DQ, UNUSABLE
 from imaging.illumination import Circle, measure_circle
 from imaging.image import DIMENSIONLESS, Image
-from imaging.lamp import LampParameters, lamp_difference, lamp_level
+from imaging.lamp import LampParameters, MasterDark, lamp_difference, lamp_level
 from imaging.parameters import parameter
 from imaging.rawstack import VARIANCE_FROM, RawFrame
 
@@ -122,7 +122,7 @@ def make_flat(
 
 def make_thermal_flat(
     off: Sequence[RawFrame],
-    darks: Sequence[RawFrame],
+    dark: MasterDark | None,
     parameters: FlatParameters | None = None,
     *,
     bpm: NDArray[Any] | None = None,
@@ -130,11 +130,14 @@ def make_thermal_flat(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> FlatResult:
-    """Make a flat of the K bands: lamp off, the heat of the calibration unit, minus darks of the same exposure time.
+    """Make a flat of the K bands: lamp off, the heat of the calibration unit, minus the dark.
 
-    Parameters, result and errors are those of `make_flat`; take the lamp-offs of one day, their pattern drifts.
+    Parameters, result and errors are those of `make_flat`, with a master dark of the same exposure time and read
+    mode in the place of lamp-offs; without one the flat says so in its warnings. Take the lamp-offs of one day,
+    their pattern drifts.
     """
-    return _make(("lamp-off flats", "darks"), off, darks, parameters, bpm, pedestal, threads, memory)
+    names = ("lamp-off flats", "darks")
+    return _make(names, off, (), parameters, bpm, pedestal, threads, memory, dark=dark)
 
 
 def _make(
@@ -146,6 +149,7 @@ def _make(
     pedestal: float | None,
     threads: int | None,
     memory: int,
+    dark: MasterDark | None = None,
 ) -> FlatResult:
     parameters = parameters or FlatParameters()
     light = lamp_difference(
@@ -153,6 +157,7 @@ def _make(
         on,
         off,
         parameters,
+        dark=dark,
         linearise=parameters.linearise,
         bpm=bpm,
         pedestal=pedestal,

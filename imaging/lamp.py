@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imaging.bands import run_bands
 from imaging.combine import Combined, CombineParameters, combine
 from imaging.errors import GroupError
+from imaging.facts import FrameFacts
 from imaging.noise import NoiseModel, measure_pedestal
 from imaging.parameters import parameter
 from imaging.rawstack import RawFrame, RawStack, check_alike, rows_per_band, stacked_variance
@@ -35,6 +36,21 @@ class LampParameters(CombineParameters):
         "scale the light of each frame to the mean level before rejection and combination: a lamp that drifts by "
         "some per cent would otherwise have its first or last frame rejected",
     )
+
+
+class MasterDark(Protocol):
+    """A master dark open for reading by rows (`imaging.products.ProductFile`)."""
+
+    @property
+    def facts(self) -> FrameFacts:
+        """What it is."""
+
+    @property
+    def header(self) -> Any:
+        """Header of its image, with PEDESTAL."""
+
+    def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of SCI, VAR (float32) or DQ (uint16)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ def lamp_difference(
     off: Sequence[RawFrame],
     parameters: LampParameters,
     *,
+    dark: MasterDark | None = None,
     linearise: bool,
     bpm: NDArray[Any] | None,
     pedestal: float | None,
@@ -104,12 +121,14 @@ def lamp_difference(
         The frames; ``off`` may be empty.
     parameters
         Combination and levelling.
+    dark
+        A master dark of the same exposure time and read mode, in the place of ``off``.
     linearise
         Correct for non-linearity.
     bpm
         DQ bits of bad pixels, (ny, nx).
     pedestal
-        Electrons of a frame without shot noise; measured from ``off`` if not given.
+        Electrons of a frame without shot noise; the dark's, or measured from ``off``, if not given.
     threads, memory
         As for `imaging.dark.make_dark`.
 
@@ -122,7 +141,7 @@ def lamp_difference(
     warnings: list[str] = []
     if off:
         check_alike([*on, *off], f"{names[0]} and {names[1]}")
-    else:
+    elif dark is None:
         warnings.append(f"no {names[1]}: dark current and stray light are left in")
     ny, nx = on[0].shape
     rows = rows_per_band(len(on) + len(off), nx, memory=memory, threads=threads)
@@ -130,6 +149,9 @@ def lamp_difference(
     stack_off = RawStack(off, rows=rows, memory=memory // 2) if off else None
 
     sample_off = stack_off.sample() if stack_off else None
+    if dark is not None:
+        sample_off = np.concatenate([dark.rows("SCI", b).ravel() for b in stack_on.sample_bands])[np.newaxis]
+        pedestal = float(dark.header.get("PEDESTAL", 0.0)) if pedestal is None else pedestal
     if pedestal is None and sample_off is not None:
         measured = measure_pedestal(sample_off, NoiseModel.of(facts))
         pedestal = measured.value
@@ -164,6 +186,10 @@ def lamp_difference(
             var[band] += variance
             dq[band] |= dim.dq
             used[band] += dim.count.sum(axis=1, dtype=np.int64)
+        elif dark is not None:
+            sci[band] -= dark.rows("SCI", band)
+            var[band] += dark.rows("VAR", band)
+            dq[band] |= dark.rows("DQ", band)
 
     run_bands(work, ny, rows_per_band=rows, threads=threads)
     return LampLight(

@@ -54,7 +54,7 @@ def prepare(
     the corrected electrons above the pedestal, plus read noise and rounding, these times the square of the
     correction's slope. (The charge in a pixel is Poisson; what is added after the pixel is stretched by the
     correction. Carrying all of the variance by the slope squared would overstate the shot noise by up to
-    4 % below the linear limit.)
+    5 % below the linear limit.)
 
     Parameters
     ----------

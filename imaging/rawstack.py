@@ -141,7 +141,7 @@ class RawStack:
         chosen = (
             np.linspace(0, len(every) - 1, n_sample + 2)[1:-1] if len(every) > n_sample else range(len(every))
         )
-        self._sample_bands = [every[int(k)] for k in chosen]
+        self.sample_bands = [every[int(k)] for k in chosen]
         room = memory // 4 // (len(self.raws) * _ROWS * self.shape[1] * 4)
         self._most_kept = room if rows == _ROWS else 0
         self._kept: dict[int, list[NDArray[Any]]] = {}
@@ -152,11 +152,9 @@ class RawStack:
     def sample(self) -> NDArray[np.float32]:
         """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""
         nx = self.shape[1]
-        sample = np.empty(
-            (len(self.raws), sum(b.stop - b.start for b in self._sample_bands) * nx), np.float32
-        )
+        sample = np.empty((len(self.raws), sum(b.stop - b.start for b in self.sample_bands) * nx), np.float32)
         end = 0
-        for band in self._sample_bands:
+        for band in self.sample_bands:
             begin, end = end, end + (band.stop - band.start) * nx
             rows = [raw.rows(band) for raw in self.raws]
             for k, pixels in enumerate(rows):

@@ -69,14 +69,14 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
 
 
 def print_score(score: NightScore) -> None:
-    """Print each figure beside the range in which it should lie."""
+    """Print each figure beside the range in which it should lie; ``--json`` has what each means."""
     columns = [
-        Column("product"), Column("figure", fold=True), Column("value", "right"), Column("unit"),
-        Column("should be", "right"), Column(""), Column("meaning", fold=True),
+        Column("product"), Column("figure"), Column("value", "right"), Column("unit"),
+        Column("should be", "right"), Column(""),
     ]  # fmt: skip
-    words = {True: "good", False: "BEYOND", None: ""}
+    words = {True: "good", False: "BEYOND", None: " "}
     rows = [
-        [row.product, row.figure, f"{row.value:.4g}", row.unit, row.limit, words[row.ok] or " ", row.meaning]
+        [row.product, row.figure, f"{row.value:.4g}", row.unit, row.limit, words[row.ok]]
         for row in score.rows
     ]
     print_table(columns, rows, styles=["red" if row.ok is False else "" for row in score.rows])

@@ -17,6 +17,7 @@ from nirflow.tables import console
 if TYPE_CHECKING:
     from flows.report import NightReport
     from nirflow.request import ReduceRequest
+    from tasks.step import StepEvent
 
 LOG_NAME = "nirflow.log"
 
@@ -69,6 +70,13 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     return report.model_copy(update={"log_file": log_file})
 
 
+def _told(event: StepEvent) -> str:
+    """The step and what it works on; most labels say the step already."""
+    words = {"bpm": "bad pixel mask", "image": "stack", "choose": "calibrations for"}
+    step = words.get(event.step, event.step)
+    return event.label if event.label.startswith(step) else f"{step} {event.label}"
+
+
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[None]:
     """Show what is in work, from the steps' events; for a person at a terminal only."""
@@ -76,9 +84,10 @@ def _progress(*, quiet: bool) -> Iterator[None]:
     if quiet or not screen.is_terminal:
         yield
         return
+    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-    from tasks.step import StepEvent, listening
+    from tasks.step import listening
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True) as progress:
@@ -87,11 +96,11 @@ def _progress(*, quiet: bool) -> Iterator[None]:
         def note(event: StepEvent) -> None:
             what = (event.step, event.label)
             if event.state == "started":
-                shown[what] = progress.add_task(f"{event.step} {event.label}", total=None)
+                shown[what] = progress.add_task(escape(_told(event)), total=None)
             elif event.state != "part" and what in shown:
                 progress.remove_task(shown.pop(what))
                 mark = {"built": "made", "reused": "reused", "failed": "[red]failed[/red]"}[event.state]
-                progress.console.print(f"  {mark:7} {event.step} {event.label} ({event.seconds:.1f} s)")
+                progress.console.print(f"  {mark:7} {escape(_told(event))} ({event.seconds:.1f} s)")
 
         with listening(note):
             yield

@@ -67,8 +67,6 @@ class Recipe:
         Step to parameters.
     calibrations
         Products that are applied.
-    extra
-        What else goes into the key.
     """
 
     kind: ProductKind
@@ -77,13 +75,12 @@ class Recipe:
     ingredients: Sequence[Ingredient]
     parameters: Mapping[str, StepParameters]
     calibrations: Calibrations = field(default_factory=Calibrations)
-    extra: Sequence[str] = ()
 
     @cached_property
     def key(self) -> str:
         """The recipe key."""
         inputs = [f"{i.role}:{i.frame.sha256}" for i in self.ingredients]
-        inputs += [*self.calibrations.key(), *self.extra]
+        inputs += [*self.calibrations.key(), *self.calibrations.marks()]
         return recipe_key(self.kind, inputs, self.values, str(self.version))
 
     @property
@@ -148,13 +145,13 @@ def find_or_build(
 
 
 @contextmanager
-def open_frames(workspace: Workspace, *sets: FrameSet) -> Iterator[list[list[RawFile]]]:
-    """Open the raw frames of some sets, each file once."""
+def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[list[RawFile]]]:
+    """Open the raw frames of some sets, each file once; of no set there are none."""
     with ExitStack() as stack:
         yield [
             [
                 stack.enter_context(open_raw(workspace.readable(f), name=f.name, shape=None, sha256=f.sha256))
-                for f in part.frames
+                for f in (part.frames if part is not None else ())
             ]
             for part in sets
         ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import Any
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 from pydantic import validate_call
 
-from imaging.errors import GroupError
 from imaging.flat import FlatParameters, make_flat, make_thermal_flat
 from imaging.products import ProductFile
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
@@ -28,35 +30,27 @@ VERSION = 1
 def build_flat(
     plan: FlatSet, calibrations: Calibrations, parameters: FlatParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:
-    """Find or build the flat of ``plan`` with the bad pixel mask of ``calibrations``."""
-    light, none = plan.light_and_none
-    if plan.thermal and none is None:
-        raise GroupError(
-            f"{plan.label}: no darks of {light.first.facts.exposure_time:g} s for the lamp-offs.",
-            remedy="Give raw darks of the same exposure time and read mode; a processed dark of the store "
-            "does not take their place.",
-        )
+    """Find or build the flat of ``plan`` with the bad pixel mask, and in K the dark, of ``calibrations``."""
+    light, none = plan.first, plan.off if not plan.thermal else None
 
     def build() -> Built:
-        sets = (light,) if none is None else (light, none)
-        with open_frames(workspace, *sets) as opened:
+        with ExitStack() as stack:
             bpm = None
             if calibrations.bpm is not None:
-                with ProductFile(calibrations.bpm.path) as mask:
-                    bpm = mask.bad_pixels()
-            make = make_thermal_flat if plan.thermal else make_flat
-            result = make(
-                opened[0],
-                opened[1] if none is not None else (),
-                parameters,
-                bpm=bpm,
-                threads=workspace.threads,
-                memory=workspace.memory,
-            )
+                bpm = stack.enter_context(ProductFile(calibrations.bpm.path)).bad_pixels()
+            common: dict[str, Any] = {"bpm": bpm, "threads": workspace.threads, "memory": workspace.memory}
+            if plan.thermal:
+                (off,) = stack.enter_context(open_frames(workspace, light))
+                dark = None
+                if calibrations.dark is not None:
+                    dark = stack.enter_context(ProductFile(calibrations.dark.path))
+                result = make_thermal_flat(off, dark, parameters, **common)
+            else:
+                on, off = stack.enter_context(open_frames(workspace, light, none))
+                result = make_flat(on, off, parameters, **common)
         return Built(result.image, figures(result.metrics), result.warnings, linearised=parameters.linearise)
 
-    roles = ("lamp_off", "dark") if plan.thermal else ("lamp_on", "lamp_off")
-    parts = [(roles[0], light)] + ([(roles[1], none)] if none is not None else [])
-    ingredients = [Ingredient(role, frame) for role, part in parts for frame in part.frames]
+    ingredients = [Ingredient("lamp_off" if plan.thermal else "lamp_on", f) for f in light.frames]
+    ingredients += [Ingredient("lamp_off", f) for f in (none.frames if none is not None else ())]
     recipe = Recipe("flat", plan.label, VERSION, ingredients, {"flat": parameters}, calibrations)
     return find_or_build(recipe, build, workspace)

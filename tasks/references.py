@@ -178,6 +178,10 @@ class Calibrations(Reference):
         """What of the calibrations goes into the key of a step that uses them."""
         return [f"{p.kind}:{p.recipe_key}" for p in self.present]
 
+    def marks(self) -> list[str]:
+        """What the user had to say about them; it is part of what a product says of itself."""
+        return [f"named:{kind}" for kind in self.overridden] + [f"missing:{kind}" for kind in self.missing]
+
 
 class ScratchRef(Reference):
     """Planes of one frame between two steps, in a folder that is named after the key of its recipe."""

@@ -46,7 +46,6 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
         ingredients,
         {name: getattr(parameters, name) for name in _STEPS},
         calibrations,
-        extra=[f"missing:{kind}" for kind in calibrations.missing],
     )
 
 

@@ -79,5 +79,7 @@ def test_modules_are_small(package: str) -> None:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_modules_say_what_they_are(package: str) -> None:
-    silent = [str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))]
+    silent = [
+        str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))
+    ]
     assert silent == []

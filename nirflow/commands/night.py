@@ -212,6 +212,9 @@ def demo(
         print_report(report)
         typer.echo("\nCompared with the truth:")
         print_score(score)
+        typer.echo(
+            f"\nThe Prefect server stays up. To end it: NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
+        )
     code = exit_code(report)
     raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
 

@@ -33,13 +33,21 @@ def start(json: Json = False) -> None:
 
 
 @app.command()
-def stop() -> None:
-    """Stop the server; the store and its database stay as they are."""
+def stop(
+    keep_database: Annotated[
+        bool, typer.Option("--keep-database", help="Leave the embedded PostgreSQL running.")
+    ] = False,
+) -> None:
+    """Stop the server, and the embedded PostgreSQL under it and the store. What they hold stays."""
+    from calib_store import postgres
     from calib_store.settings import StoreSettings
     from deployments.server import stop_server
 
-    stopped = stop_server(StoreSettings().data_dir)
-    typer.echo("Stopped." if stopped else "No server was running.")
+    data_dir = StoreSettings().data_dir
+    stopped = stop_server(data_dir)
+    typer.echo("Stopped the Prefect server." if stopped else "No Prefect server was running.")
+    if not keep_database and data_dir.is_dir() and postgres.stop(data_dir):
+        typer.echo("Stopped the embedded PostgreSQL.")
 
 
 @app.command()

@@ -27,7 +27,9 @@ LabFactory = Callable[[], Lab]
 
 
 @contextmanager
-def _laboratory(folder: Path, address: PostgresAddress, server_dir: Path, shape: tuple[int, int]) -> Iterator[Lab]:
+def _laboratory(
+    folder: Path, address: PostgresAddress, server_dir: Path, shape: tuple[int, int]
+) -> Iterator[Lab]:
     name = f"lab_{uuid.uuid4().hex[:12]}"
     with address.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template")
@@ -60,9 +62,7 @@ def new_lab(
 
         def make(size: int = SIZE) -> Lab:
             folder = tmp_path_factory.mktemp("lab")
-            return stack.enter_context(
-                _laboratory(folder, postgres_address, postgres_data_dir, (size, size))
-            )
+            return stack.enter_context(_laboratory(folder, postgres_address, postgres_data_dir, (size, size)))
 
         yield make
 

@@ -205,7 +205,9 @@ def test_a_database_that_was_restarted_between_two_runs(lab: Lab, dark_frames: P
 
     first = lab.reduce(dark_frames)
     with lab.store().database.begin() as connection:
-        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
+        ended = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
+        )
         connection.execute(text(f"{ended} AND pid <> pg_backend_pid()"))
     assert lab.reduce(dark_frames).product("dark").id == first.product("dark").id
 

@@ -43,9 +43,10 @@ def test_k_flat_comes_from_lamp_offs_and_darks(new_lab: Callable[..., Lab], k_ni
     assert run.report.failures == run.report.left_out == ()
     offs = {f"{f.root}.fits" for f in k_night.of_role("lamp_off")}
     short = {f"{f.root}.fits" for f in k_night.of_role("short_dark")}
-    assert set(run.product("flat").inputs) == offs | short
+    assert set(run.product("dark", "2 s").inputs) == short
+    assert set(run.product("flat").inputs) == offs
     assert set(run.product("bpm").inputs) == offs | short
-    assert run.product("flat").calibrations == (run.product("bpm").name,)
+    assert set(run.product("flat").calibrations) == {run.product("dark", "2 s").name, run.product("bpm").name}
     stack = run.product("image")
     dark = run.product("dark", "5 s")
     assert set(stack.calibrations) == {dark.name, run.product("bpm").name, run.product("flat").name}
@@ -56,26 +57,29 @@ def test_k_flat_comes_from_lamp_offs_and_darks(new_lab: Callable[..., Lab], k_ni
     assert [row for row in score.failed if row.figure in figures] == []
 
 
-def test_k_flat_without_darks_is_refused_with_the_way_on(
+def test_k_flat_takes_the_dark_of_the_store_or_says_what_it_lacks(
     new_lab: Callable[..., Lab], k_night: NightTruth, tmp_path: Path
 ) -> None:
-    """Its darks are not in the night; a processed dark of the store takes no part in making a flat."""
     lab = new_lab()
     raw = k_night.folder.parent
-    first = lab.reduce(link([raw / f.file for f in k_night.of_role("short_dark")], tmp_path / "darks"))
-    assert first.kinds() == ["dark"]
-    rest = [f for f in k_night.frames if f.role != "short_dark"]
-    run = lab.reduce(link([raw / f.file for f in rest], tmp_path / "night"), out="without")
-    told = " ".join(f"{f.label}: {f.message}" for f in run.report.failures)
-    assert "flat K-red" in told
-    left = " ".join(f"{one.name}: {one.reason} {one.remedy}" for one in run.report.left_out)
-    assert "bad pixel mask" in left
-    assert "no darks of 2 s to go with the lamp-offs" in left
-    allowed = lab.reduce(tmp_path / "night", out="allowed", choice={"allow_missing": ["bpm"]})
-    message = allowed.failure("flat K-red")
-    assert "no darks of 2 s for the lamp-offs" in message
-    assert "raw darks" in message
-    assert "Give" in message
+    rest = [raw / f.file for f in k_night.frames if f.role != "short_dark"]
+    folder = link(rest, tmp_path / "night")
+    bare = lab.reduce(folder, choice={"allow_missing": ["bpm"]})
+    assert bare.kinds() == ["dark"]
+    refused = bare.failure("flat K-red")
+    assert "no dark serves" in refused
+    assert "exposure 2 s, 1 read pairs, 1 coadds" in refused
+    assert "--use dark=" in refused
+    (mask,) = [one for one in bare.report.left_out if one.name == "bad pixel mask"]
+    assert mask.reason == "no darks of 2 s to go with the lamp-offs"
+
+    darks = lab.reduce(link([raw / f.file for f in k_night.of_role("short_dark")], tmp_path / "darks"))
+    assert darks.kinds() == ["dark"]
+    run = lab.reduce(folder, out="again", choice={"allow_missing": ["bpm"]})
+    assert run.report.failures == ()
+    assert run.kinds() == ["dark", "flat", "image"]
+    assert run.product("flat").calibrations == (darks.product("dark").name,)
+    assert "made without a bpm, as the user allowed" in run.product("flat").warnings
 
 
 def test_two_bands_share_the_mask(both: tuple[Lab, list[Path], Run]) -> None:

@@ -12,7 +12,12 @@ from night_lab import Lab, Run, link
 from imaging.simulator.truth import NightTruth
 
 #: What the first files of the sets are named.
-BPM_WORDS = ("no bad pixel mask serves", "The store has no bad pixel mask at all", "--use bpm=", "--allow-missing bpm")
+BPM_WORDS = (
+    "no bad pixel mask serves",
+    "The store has no bad pixel mask at all",
+    "--use bpm=",
+    "--allow-missing bpm",
+)
 
 
 def _without(night: NightTruth, folder: Path, *roles: str) -> Path:
@@ -29,9 +34,14 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
     ("role", "name", "words"),
     [
         ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Give them", "--use bpm=")),
-        ("short_dark", "bad pixel mask", ("no short darks (of 3 s or less)", "Give short darks", "--use bpm=", "groups.longest_short_dark")),
-        ("lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
-         ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Give the night")),
+        (
+            "short_dark", "bad pixel mask",
+            ("no short darks (of 3 s or less)", "Give short darks", "--use bpm=", "groups.longest_short_dark"),
+        ),
+        (
+            "lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
+            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Give the night"),
+        ),
     ],
 )  # fmt: skip
 def test_a_set_is_missing(
@@ -84,7 +94,9 @@ def test_science_alone_is_refused_by_name_and_made_without_where_allowed(
     assert again.product("image").warnings == stack.warnings
 
 
-def test_without_any_calibration(lab: Lab, new_lab: Callable[..., Lab], night: NightTruth, tmp_path: Path) -> None:
+def test_without_any_calibration(
+    lab: Lab, new_lab: Callable[..., Lab], night: NightTruth, tmp_path: Path
+) -> None:
     folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
     empty = new_lab()
     bare = empty.reduce(folder)
@@ -126,3 +138,16 @@ def test_a_named_calibration_is_taken_and_told(
         whole.writeto(part)
     cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
+
+
+def test_lamp_ons_without_lamp_offs_make_a_flat_that_says_so(
+    new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, tmp_path: Path
+) -> None:
+    lab, mask = new_lab(), reduced.product("bpm").output
+    folder = _without(night, tmp_path / "night", "lamp_off", "science", "dark")
+    run = lab.reduce(folder, choice={"use": {"bpm": str(mask)}})
+    flat = run.product("flat")
+    assert any("no lamp-off" in warning for warning in flat.warnings), flat.warnings
+    assert flat.output is not None
+    header = fits.getheader(flat.output)
+    assert tuple(header["NFWARN*"].values()) == flat.warnings

@@ -58,9 +58,27 @@ def test_each_defect_is_found_for_its_reason_and_nothing_else(night):
 
 def test_limits_are_parameters(night):
     on, off, short, inside = night
-    strict = make_bpm(on, off, short, BpmParameters(dark_highest=1000.0, flat_lowest=0.6, margin=3))
+    strict = make_bpm(on, off, short, BpmParameters(dark_highest=1000.0, flat_lowest=0.6))
     bad = {tuple(map(int, place)) for place in np.argwhere((strict.mask.bad != 0) & inside)}
     assert bad == {HOT, COLD, HIGH, WARM}
+
+
+def test_the_soft_edge_of_the_light_is_dim_and_not_bad(expose):
+    """The light falls off over some pixels; a dead pixel among them is found, its dim neighbours are not."""
+    yy, xx = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    depth = RADIUS - np.hypot(xx - CENTRE[0], yy - CENTRE[1])
+    response = np.clip(0.5 + depth / 6, 0, 1)
+    dead = (round(CENTRE[1]), round(CENTRE[0] - RADIUS) + 2)
+    assert 0.6 < response[dead] < 0.95
+    response[dead] *= 0.3
+    on = expose(15000 * response, 4, shape=SHAPE, seed=1, **ON)
+    off = expose(np.zeros(SHAPE), 4, shape=SHAPE, seed=2, **OFF)
+    short = expose(np.zeros(SHAPE), 4, shape=SHAPE, seed=3, **SHORT)
+    found = make_bpm(on, off, short).mask
+    assert found.reasons[dead] == Reason.LOW_RESPONSE
+    assert found.bad.sum() == 1
+    blunt = make_bpm(on, off, short, BpmParameters(edge=0)).mask
+    assert blunt.bad.sum() > 100  # without it the whole rim is taken for bad
 
 
 def test_a_cosmic_ray_in_one_frame_is_no_bad_pixel(night):

@@ -100,14 +100,17 @@ class Lab:
         given = steps | {"check": {"shape": self.shape} | steps.get("check", {})}
         return ReductionParameters.model_validate(given)
 
-    def reduce(self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any) -> Run:
+    def reduce(
+        self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any
+    ) -> Run:
         """Run the night's flow (or ``flow``) in this process, without previews unless asked for."""
         from deployments.heartbeat import prompt_heartbeats
         from flows.night import Options, reduce_night
         from tasks.step import listening
 
         given = Options.model_validate(
-            {"data_dir": self.data, "previews": False, "parameters": self.parameters(**(steps or {}))} | options
+            {"data_dir": self.data, "previews": False, "parameters": self.parameters(**(steps or {}))}
+            | options
         )
         events: list[StepEvent] = []
         with pytest.MonkeyPatch.context() as patch, listening(events.append):

@@ -1,0 +1,31 @@
+"""References without files behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imaging.facts import FrameFacts
+from tasks.references import RawFrame
+
+
+@pytest.fixture
+def raw_frame() -> Callable[..., RawFrame]:
+    """Make a raw frame of some name; other facts by keyword."""
+
+    def make(name: str = "S20131121S0075.fits", **changes: Any) -> RawFrame:
+        values: dict[str, Any] = {
+            "name": name, "instrument": "F2", "kind": "dark", "observation_class": "dayCal", "target": "Dark",
+            "exposure_time": 120.0, "coadds": 1, "read_pairs": 8, "filter_id": "DK_G0807", "filter": "DK",
+            "lyot": "", "focal_mask": "Open", "disperser": "Open", "detector": "109",
+            "started": datetime(2013, 11, 21, 2, tzinfo=UTC),
+        }  # fmt: skip
+        path = Path("/raw") / name
+        facts = FrameFacts(**(values | changes))
+        return RawFrame(path=path, source=path, sha256=name.encode().hex().ljust(64, "0"), facts=facts)
+
+    return make

@@ -1,0 +1,87 @@
+"""A product's recipe: what changes its key, and how its figures are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from imaging.dark import DarkParameters
+from tasks.building import Ingredient, Recipe, figures
+from tasks.references import Calibrations, ProductRef, RawFrame
+
+MakeFrame = Callable[..., RawFrame]
+
+
+def mask(key: str) -> ProductRef:
+    return ProductRef(
+        id="00000000-0000-0000-0000-000000000001", kind="bpm", name="m.fits", sha256="0" * 64, recipe_key=key,
+        path=Path("/m.fits"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def recipe(raw_frame: MakeFrame) -> Callable[..., Recipe]:
+    def make(**changes: Any) -> Recipe:
+        values: dict[str, Any] = {
+            "kind": "flat", "label": "flat Y", "version": 1,
+            "ingredients": [Ingredient("lamp_on", raw_frame("a.fits")), Ingredient("lamp_off", raw_frame("b.fits"))],
+            "parameters": {"dark": DarkParameters()},
+            "calibrations": Calibrations(bpm=mask("k1")),
+        }  # fmt: skip
+        return Recipe(**(values | changes))
+
+    return make
+
+
+def test_the_key_does_not_depend_on_the_label_nor_on_names(
+    recipe: Callable[..., Recipe], raw_frame: MakeFrame
+) -> None:
+    same = [
+        Ingredient(role, raw_frame(name).model_copy(update={"sha256": raw_frame(sha).sha256}))
+        for role, name, sha in (("lamp_on", "x.fits", "a.fits"), ("lamp_off", "y.fits", "b.fits"))
+    ]
+    assert recipe(label="other", ingredients=same).key == recipe().key
+
+
+def test_everything_that_decides_the_pixels_changes_the_key(
+    recipe: Callable[..., Recipe], raw_frame: MakeFrame
+) -> None:
+    a, b = raw_frame("a.fits"), raw_frame("b.fits")
+    others = [
+        recipe(version=2),
+        recipe(kind="bpm"),
+        recipe(ingredients=[Ingredient("lamp_off", a), Ingredient("lamp_on", b)]),
+        recipe(ingredients=[Ingredient("lamp_on", a)]),
+        recipe(ingredients=[Ingredient("lamp_on", a), Ingredient("lamp_off", raw_frame("c.fits"))]),
+        recipe(parameters={"dark": DarkParameters(low=2.9)}),
+        recipe(calibrations=Calibrations(bpm=mask("k2"))),
+        recipe(calibrations=Calibrations()),
+        recipe(extra=["missing:dark"]),
+    ]
+    assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
+
+
+class _Level(BaseModel):
+    value: float = 65.0
+    uncertainty: float = 0.2
+    reason: str = ""
+
+
+class _Metrics(BaseModel):
+    n_frames: int = 4
+    pedestal: _Level = _Level()
+    drift: float | None = None
+    names: tuple[str, ...] = ("a", "b")
+
+
+def test_figures_are_flat_and_plain() -> None:
+    assert figures(_Metrics()) == {
+        "n_frames": 4,
+        "pedestal": 65.0,
+        "pedestal_uncertainty": 0.2,
+        "drift": None,
+    }

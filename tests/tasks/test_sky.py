@@ -1,0 +1,35 @@
+"""Outcomes of earlier tasks: frames apart from errors, each error by the name of its frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imaging.errors import FrameError, GroupError
+from tasks.references import ScratchRef
+from tasks.sky import SkyPass, sort_out
+
+
+def test_frames_apart_from_errors(raw_frame) -> None:
+    ref = ScratchRef(frame=raw_frame("a.fits"), key="k", folder=Path("/scratch/a"))
+    frames, left_out = sort_out(
+        {
+            "a.fits": ref,
+            "b.fits": FrameError("b.fits", "it is dark", remedy="Turn on the light."),
+            "c.fits": GroupError("c.fits: no two are alike."),
+            "d.fits": MemoryError("none left"),
+            "e.fits": None,
+        }
+    )
+    assert frames == [ref]
+    assert [(one.name, one.reason, one.remedy) for one in left_out] == [
+        ("b.fits", "it is dark", "Turn on the light."),
+        ("c.fits", "no two are alike", ""),
+        ("d.fits", "MemoryError: none left", ""),
+    ]
+
+
+def test_frame_of_a_pass(raw_frame) -> None:
+    ref = ScratchRef(frame=raw_frame("a.fits"), key="k", folder=Path("/scratch/a"))
+    done = SkyPass(frames=(ref,))
+    assert done.frame("a.fits") is ref
+    assert done.frame("b.fits") is None
