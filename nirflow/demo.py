@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +44,22 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
         )
     with progress_bar("Simulating", len(plan_night(parameters)), quiet=quiet) as advance:
         return simulate_night(folder, parameters, progress=lambda done, total: advance())
+
+
+@contextmanager
+def own_store(folder: Path) -> Iterator[None]:
+    """Keep simulated calibrations out of the store of real nights: the demonstration has one of its own."""
+    before = {name: os.environ.get(name) for name in ("NIRFLOW_DATA_DIR", "NIRFLOW_DATABASE_URL")}
+    os.environ["NIRFLOW_DATA_DIR"] = str(folder.resolve())
+    os.environ.pop("NIRFLOW_DATABASE_URL", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def compare(report: NightReport, truth: NightTruth) -> NightScore:

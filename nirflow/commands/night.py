@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -188,7 +187,7 @@ def demo(
 
     Exit code 4 where a figure is beyond its limit.
     """
-    from nirflow.demo import compare, print_score, simulated
+    from nirflow.demo import compare, own_store, print_score, simulated
     from nirflow.report import exit_code, print_report
     from nirflow.request import build_request
 
@@ -199,12 +198,10 @@ def demo(
         quiet=quiet or json,
     )  # fmt: skip
     truth = simulated(out / "raw", parameters, quiet=quiet or json)
-    # Simulated calibrations have no place in the store of real nights: the demonstration keeps its own.
-    os.environ["NIRFLOW_DATA_DIR"] = str((out / "data").resolve())
-    os.environ.pop("NIRFLOW_DATABASE_URL", None)
     from nirflow.reduce import run_reduce
 
-    report = run_reduce(request)
+    with own_store(out / "data"):
+        report = run_reduce(request)
     score = compare(report, truth)
     if json:
         print_json({"report": report, "score": score})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -54,10 +55,12 @@ def test_server_start_and_stop_act_on_the_data_folder_of_the_settings(
 
     monkeypatch.setattr("deployments.server.ensure_server", start)
     monkeypatch.setattr("deployments.server.stop_server", stop)
+    monkeypatch.setattr("calib_store.postgres.stop", lambda data_dir: len(asked) == 2)
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path))
     assert "Started (process 42). Runs and logs: http://h" in nirflow("server", "start").stdout
-    assert nirflow("server", "stop").stdout == "Stopped.\n"
-    assert nirflow("server", "stop").stdout == "No server was running.\n"
+    both = "Stopped the Prefect server.\nStopped the embedded PostgreSQL.\n"
+    assert nirflow("server", "stop").stdout == both
+    assert nirflow("server", "stop", "--keep-database").stdout == "No Prefect server was running.\n"
     assert asked == [("start", tmp_path), ("stop", tmp_path), ("stop", tmp_path)]
 
 
@@ -120,7 +123,8 @@ def test_demo_simulates_reduces_and_compares(
     options = ["--size", 128, "--set", "n_science=1", "--set", "n_darks=1"]
     result = nirflow("demo", "--out", tmp_path / "demo", *options)
     assert result.exit_code == code
-    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {word} width" in " ".join(result.stdout.split())
+    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {word}" in " ".join(result.stdout.split())
+    assert "NIRFLOW_DATA_DIR" not in os.environ  # the demonstration's store is its own, for its own time
     assert requests[0].paths == (tmp_path / "demo" / "raw",)
     assert requests[0].parameters.check.shape is None
     assert len(list((tmp_path / "demo" / "raw").glob("*.fits"))) == 19
