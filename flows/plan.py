@@ -103,7 +103,7 @@ def plan_night(
         left_out.append(reason)
     if "science" not in wanted:
         science = []
-    if only and "dark" not in only:
+    if (only or bands) and "dark" not in only:
         darks = [g for g in darks if _asked(g, flats, science)]
     matched = _darks(darks, flats, science, bpm, parameters, as_set, left_out)
     return NightPlan(

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 #: Columns that scatter by less than this many times what chance gives their medians are all alike.
 _LEAST_SPREAD: Final = 3.0
@@ -47,7 +46,9 @@ def column_pattern(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     within = _MAD_TO_SIGMA * float(np.median(np.abs(level - column)))
     if _MAD_TO_SIGMA * float(np.median(np.abs(off))) < _LEAST_SPREAD * _MEDIAN_ERROR * within / rows**0.5:
         return np.zeros(nx, np.float32)
-    law = float(chi2.median(n - 1)) / (n - 1)
+    from scipy.special import chdtri  # late, and not scipy.stats, which takes half a second to import
+
+    law = float(chdtri(n - 1, 0.5)) / (n - 1)
     scatter = np.median(frames.var(axis=0, ddof=1), axis=0) / law
     # Columns far off the others (edges, dead ones) would decide the slope alone.
     usual = np.abs(off) <= 3 * _MAD_TO_SIGMA * np.median(np.abs(off))

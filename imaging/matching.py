@@ -114,15 +114,14 @@ def _at_least(count: int, mean: float) -> float:
 
 def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of the pairs that are each other's nearest and closer than ``tolerance`` px."""
-    from scipy.spatial import cKDTree  # late: a run that finds its stack in the store aligns nothing
-
     none = np.empty(0, np.intp)
     if not len(a) or not len(b):
         return none, none
-    distance, to_b = cKDTree(b).query(a, distance_upper_bound=tolerance)
-    _, to_a = cKDTree(a).query(b)
-    first = np.flatnonzero(np.isfinite(distance))
-    first = first[to_a[to_b[first]] == first]
+    # Every pair is looked at: there are some hundred stars, and scipy.spatial takes longer to import.
+    squared = ((b[None, :, :] - a[:, None, :]) ** 2).sum(axis=2)
+    to_b, to_a = squared.argmin(axis=1), squared.argmin(axis=0)
+    own = np.arange(len(a))
+    first = np.flatnonzero((squared[own, to_b] < tolerance**2) & (to_a[to_b] == own))
     return first, to_b[first]
 
 

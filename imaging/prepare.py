@@ -146,7 +146,7 @@ def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[n
     filled = None
     # An island has one outer rim, whose pixels touch at least at their corners; a rim has four pixels or more.
     clusters, _ = ndimage.label(saturated, structure=np.ones((3, 3), int))
-    sizes = np.bincount(clusters.ravel())
+    sizes = np.bincount(clusters[saturated])  # of few pixels: of the plane it takes 32 MB
     for number, box in enumerate(ndimage.find_objects(clusters), start=1):
         if sizes[number] < 4:
             continue

@@ -87,6 +87,9 @@ class PlanesWriter:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._layout
+
     def write(self, name: str, rows: slice, data: NDArray[Any]) -> None:
         """Write ``rows`` of a plane; ``data`` has the plane's dtype and the rows' shape."""
         dtype, shape = self._layout[name]
@@ -140,7 +143,10 @@ class PlanesWriter:
 
 
 def _replace(folder: Path, new: Path) -> None:
-    """Give ``new`` the name ``folder``; of several processes that do so at once the last one's stays."""
+    """Give ``new`` the name ``folder``.
+
+    The same planes that are there already stay: of two runs that make them at once, one may be reading them.
+    """
     while True:
         try:
             new.rename(folder)
@@ -148,10 +154,22 @@ def _replace(folder: Path, new: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+        if _same(folder, new):
+            shutil.rmtree(new, ignore_errors=True)
+            return
         old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
         with suppress(FileNotFoundError):
             folder.rename(old)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _same(folder: Path, new: Path) -> bool:
+    """Whether ``folder`` is whole and tells the same of its planes as ``new``."""
+    try:
+        alike = (folder / _MANIFEST).read_bytes() == (new / _MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return False
+    return alike and open_if_whole(folder) is not None
 
 
 def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> None:

@@ -140,6 +140,7 @@ def subtract_sky(
         See `SkyParameters`.
     writers
         One open writer with the planes of `LAYOUT` for each frame in ``selection``; the caller commits them.
+        ``var`` may be missing where only sources are to be looked for.
     flat_variance
         Gives rows of the flat's relative variance, var / flat^2, float32; it acts on the signal that is left.
     threads, memory
@@ -193,7 +194,8 @@ def subtract_sky(
         for i in subtracted:
             writer = writers[frames[i].name]
             writer.write("sci", rows, sci[i])
-            writer.write("var", rows, var[i])
+            if "var" in writer:
+                writer.write("var", rows, var[i])
             writer.write("dq", rows, dq[i])
 
     run_bands(work, shape[0], rows_per_band=height, threads=threads)

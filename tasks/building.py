@@ -213,7 +213,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     began = datetime.now(UTC)
     with ThreadPoolExecutor(1, thread_name_prefix="md5") as pool:
         # DRAGONS' provenance wants md5 sums; hashing releases the interpreter while the kernels run.
-        sums = pool.submit(lambda: [_md5(workspace.readable(i.frame)) for i in recipe.ingredients])
+        sums = pool.submit(lambda: [_md5_of_frame(i.frame, workspace) for i in recipe.ingredients])
         built = build()
         provenance = _provenance(recipe, sums.result(), began)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
@@ -306,6 +306,16 @@ def _lineage(recipe: Recipe, store: Store) -> list[LineageRow]:
             sha256 = edge.frame_sha256 or store.get(edge.input_product_id or "").sha256
             rows.append(LineageRow(edge.name, sha256, edge.role, names.get(edge.product_id, "")))
     return list(dict.fromkeys(rows))
+
+
+def _md5_of_frame(frame: RawFrame, workspace: Workspace) -> str:
+    """A raw frame's md5 sum; lamp flats are in two products, so it is kept for the process."""
+    if frame.sha256 not in _md5_sums:
+        _md5_sums[frame.sha256] = _md5(workspace.readable(frame))
+    return _md5_sums[frame.sha256]
+
+
+_md5_sums: Final[dict[str, str]] = {}
 
 
 def _md5(path: Path) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
@@ -17,7 +18,7 @@ from pydantic import Field, SkipValidation, validate_call
 from imaging.errors import GroupError, NirflowError
 from imaging.products import ProductFile
 from imaging.scratch import PlanesWriter
-from imaging.sky import LAYOUT, SkyInput, SkyParameters, choose_sky, subtract_sky
+from imaging.sky import LAYOUT, SkyInput, SkyMetrics, SkyParameters, choose_sky, subtract_sky
 from tasks.references import LeftOut, ProductRef, Reference, ScratchRef
 from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.step import step
@@ -96,7 +97,9 @@ def subtract_group_sky(
         )
     inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
-    key = scratch_key("sky", VERSION, inputs, parameters)
+    # Of the first pass only the sources are wanted, and those are found without variances.
+    layout = {name: dtype for name, dtype in LAYOUT.items() if number > 1 or name != "var"}
+    key = scratch_key("sky", VERSION, [*inputs, *layout], parameters)
     wanted = [f for f in chosen if f.name in choice.skies]
     with step("sky", f"{number} of {label}", workspace) as current:
         earlier = [found(workspace, key, f.frame) for f in wanted]
@@ -104,7 +107,7 @@ def subtract_group_sky(
             current.reused = True
             made = [e for e in earlier if e]
         else:
-            made = _subtract(key, chosen, choice.skies, masked, flat, parameters, workspace)
+            made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
     done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed)
     return Completed(name="Reused", data=done) if current.reused else done
 
@@ -125,6 +128,7 @@ def _left_out_by(name: str, error: BaseException) -> LeftOut:
 
 def _subtract(
     key: str,
+    layout: Mapping[str, DTypeLike],
     frames: Sequence[ScratchRef],
     skies: dict[str, tuple[str, ...]],
     masks: dict[str, ScratchRef],
@@ -147,9 +151,9 @@ def _subtract(
         for f in frames:
             if f.name in skies:
                 shape = planes_of(f).shape("sci")
-                layout = {plane: (dtype, shape) for plane, dtype in LAYOUT.items()}
+                planes = {plane: (dtype, shape) for plane, dtype in layout.items()}
                 writers[f.name] = stack.enter_context(
-                    PlanesWriter(folder_for(workspace, key, f.frame), layout)
+                    PlanesWriter(folder_for(workspace, key, f.frame), planes)
                 )
         flat_file = stack.enter_context(ProductFile(flat.path)) if flat is not None else None
         measured = subtract_sky(
@@ -161,13 +165,15 @@ def _subtract(
             threads=workspace.threads,
             memory=workspace.memory,
         )
-        made = []
-        for metrics in measured:
+
+        def commit(metrics: SkyMetrics) -> ScratchRef:
             values = metrics.model_dump(mode="json")
             values["sky_frames"] = len(metrics.sky_frames)
             folder = writers[metrics.name].commit(meta(key, values))
-            made.append(ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values))
-    return made
+            return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
+
+        with ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool:
+            return list(pool.map(commit, measured))  # checksums: of half a gigabyte and more
 
 
 def _relative_variance(flat: ProductFile) -> Callable[[slice], NDArray[np.float32]]:

@@ -94,7 +94,7 @@ def test_the_order_of_the_files_does_not_matter(frames: list[RawFrame]) -> None:
     [
         (("dark",), {"darks"}),
         (("bpm",), {"bpms"}),
-        (("flat",), {"flats", "bpms", "darks"}),
+        (("flat",), {"flats", "bpms"}),
         (("science",), {"darks", "bpms", "flats", "science"}),
         ((), {"darks", "bpms", "flats", "science"}),
     ],
@@ -127,6 +127,13 @@ def test_longer_darks_of_a_k_night_do_not_pass_for_short_ones() -> None:
     assert {f.facts.exposure_time for f in made.bpms[0].short_darks.frames} == {2.0}
 
 
+def test_a_k_flat_alone_takes_its_dark_with_it() -> None:
+    own = darks(exposure=8.0, pairs=1, days=5.1)
+    made = plan(lamps("off", "K-red", exposure=8.0) + own + darks() + science(), only=("flat",))
+    assert [d.first.facts.exposure_time for d in made.darks] == [8.0]
+    assert made.science == ()
+
+
 def test_k_without_matching_darks_says_so() -> None:
     made = plan(lamps("off", "K-red", exposure=8.0) + short_darks())
     assert made.bpms == ()
@@ -135,12 +142,14 @@ def test_k_without_matching_darks_says_so() -> None:
 
 
 def test_the_mask_is_the_same_whichever_band_is_asked_for() -> None:
-    frames = y_night() + lamps("on", "J", count=3) + lamps("off", "J", days=8) + science("J")
+    frames = y_night() + lamps("on", "J", count=3) + lamps("off", "J", days=8)
+    frames += science("J", exposure=60.0) + darks(exposure=60.0)
     both = plan(frames)
     j_only = plan(frames, bands=("J",))
     assert j_only.bpms == both.bpms
     assert [f.filter for f in j_only.flats] == ["J"]
     assert {s.frames.first.facts.filter for s in j_only.science} == {"J"}
+    assert [d.first.facts.exposure_time for d in j_only.darks] == [60.0]
     assert j_only.left_out == both.left_out == ()
 
 

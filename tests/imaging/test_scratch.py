@@ -176,3 +176,30 @@ def test_rows_into_an_array_that_is_there(folder: Path) -> None:
 def test_an_array_that_does_not_fit_is_refused(folder: Path, first: int, out: np.ndarray) -> None:
     with pytest.raises(ValueError, match="frame/sci is float32"):
         Planes(folder).read_into("sci", first, out)
+
+
+def test_the_same_planes_written_again_leave_the_reader_alone(tmp_path):
+    folder, plane = tmp_path / "x", np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_planes(folder, {"sci": plane}, {"key": "k", "seeing": float("nan")})
+    before = folder.stat().st_ino
+    write_planes(folder, {"sci": plane}, {"key": "k", "seeing": float("nan")})
+    assert folder.stat().st_ino == before
+    write_planes(folder, {"sci": plane + 1}, {"key": "k"})
+    assert folder.stat().st_ino != before
+    assert np.array_equal(Planes(folder).rows("sci"), plane + 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_damaged_folder_is_replaced_by_the_same_planes(tmp_path):
+    folder, plane = tmp_path / "x", np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_planes(folder, {"sci": plane})
+    (folder / "sci").write_bytes(bytes(48))
+    write_planes(folder, {"sci": plane})
+    assert np.array_equal(open_if_whole(folder).rows("sci"), plane)
+
+
+def test_a_manifest_that_did_not_reach_the_disk_is_no_folder(tmp_path):
+    folder = write_planes(tmp_path / "x", {"sci": np.zeros((2, 2), np.float32)})
+    for left in ("", "{", "{}"):
+        (folder / "planes.json").write_text(left)
+        assert open_if_whole(folder) is None

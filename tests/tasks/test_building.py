@@ -60,7 +60,8 @@ def test_everything_that_decides_the_pixels_changes_the_key(
         recipe(parameters={"dark": DarkParameters(low=2.9)}),
         recipe(calibrations=Calibrations(bpm=mask("k2"))),
         recipe(calibrations=Calibrations()),
-        recipe(extra=["missing:dark"]),
+        recipe(calibrations=Calibrations(missing=("bpm",))),
+        recipe(calibrations=Calibrations(bpm=mask("k1"), overridden=("bpm",))),
     ]
     assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
 

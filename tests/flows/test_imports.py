@@ -1,0 +1,19 @@
+"""A run that finds its products in the store is mostly imports: what only a build needs comes late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LATE = {
+    "scipy.stats", "scipy.ndimage", "scipy.spatial", "scipy.special", "scipy.optimize",
+    "astropy.wcs", "astropy.table", "astropy.nddata", "PIL", "ccdproc", "sep", "alembic",
+}  # fmt: skip
+
+
+def test_a_flow_imports_only_what_every_run_needs() -> None:
+    code = "import sys, flows.night; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(told.stdout.split())
+    assert "tasks.stack" in modules
+    assert not LATE & modules
