@@ -1,0 +1,40 @@
+"""What the benchmark measures of a process tree, against what the processes are known to take."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from benchmarks.watch import family, proportional, run
+
+MEGABYTE = 10**6
+HOLD = "import sys, time; held = bytearray({size}); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.5)"
+
+
+def test_the_peak_is_that_of_the_whole_tree() -> None:
+    child = HOLD.format(size=150 * MEGABYTE)
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); " + HOLD.format(
+        size=100 * MEGABYTE
+    )
+    watched = run([sys.executable, "-c", parent], environment=os.environ)
+    assert watched.code == 0
+    assert 245 * MEGABYTE < watched.peak < 320 * MEGABYTE
+    assert watched.wall > 0.5 > watched.cpu
+
+
+def test_exit_code_and_output_come_back() -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(4)"
+    watched = run([sys.executable, "-c", code], environment=os.environ, memory=False)
+    assert (watched.code, watched.output, watched.errors, watched.peak) == (4, "out\n", "err\n", 0)
+
+
+def test_a_service_does_not_count() -> None:
+    code = HOLD.format(size=200 * MEGABYTE)
+    watched = run([sys.executable, "-c", code, "deployments.serve"], environment=os.environ)
+    assert watched.peak == 0
+
+
+def test_a_process_that_has_ended_takes_nothing() -> None:
+    assert proportional(2**22 + 1) == 0
+    assert family(2**22 + 1) == [2**22 + 1]
+    assert os.getpid() in family(os.getpid())
