@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from calib_store.objects import file_sha256
 from calib_store.records import Product, recipe_key
+from calib_store.rules import first_difference, rule_named
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FITS_BLOCK = 2880
+_PLANES = ("SCI", "VAR", "DQ")
 _OPENERS: dict[str, Callable[[Path], gzip.GzipFile | bz2.BZ2File]] = {
     ".gz": gzip.GzipFile,
     ".bz2": bz2.BZ2File,
@@ -44,7 +46,9 @@ def adopt(
 ) -> Product:
     """Take a product's file into the store, as a candidate.
 
-    The same content is adopted once. A bad pixel mask that the observatory published (OBSTYPE = BPM) holds
+    The same content is one product: a copy of one that the store made itself is that one, whether its bytes
+    are the same or its recipe and its planes are. Where the store's own file was lost or damaged, a copy of
+    the same bytes takes its place. A bad pixel mask that the observatory published (OBSTYPE = BPM) holds
     from its date on; one that was made from flats, like any other product, for the days round its own.
 
     Parameters
@@ -69,7 +73,7 @@ def adopt(
     """
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
         plain = _unpacked(path, Path(folder))
-        facts, static = _checked(path, plain, shape)
+        facts, static, own_key = _checked(path, plain, shape)
         found = facts.product_kind or None
         if found is not None and kind is not None and found != kind:
             raise StoreError(
@@ -81,13 +85,46 @@ def adopt(
                 f"{path.name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
                 remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
             )
+        sha256 = file_sha256(plain)
+        for known in store.known(made, sha256=sha256, recipe_key=own_key):
+            if known.sha256 == sha256:
+                return store.find(known.recipe_key) or _repaired(store, known, plain, facts, author)
+            whole = store.find(known.recipe_key)
+            if whole is not None and _serves_alike(whole, facts) and _same_planes(whole.path, plain):
+                return whole
         parameters = {"adopted": True, "kind": made}
-        key = recipe_key(made, [file_sha256(plain)], parameters, "adopted")
+        key = recipe_key(made, [sha256], parameters, "adopted")
         return store.add_product(
             made, plain, name=plain_name(path.name), facts=facts, span=(facts.started, facts.ended),
             inputs=(), parameters=parameters, metrics={}, recipe_key=key, algorithm_version="adopted",
             static=static and made == "bpm", author=author,
         )  # fmt: skip
+
+
+def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, author: str) -> Product:
+    """A product whose file was lost or damaged, with ``plain``, which has the same bytes, as its file."""
+    return store.add_product(
+        product.kind, plain, name=product.name, facts=facts, span=product.span, inputs=(),
+        parameters=product.parameters, metrics=product.metrics, recipe_key=product.recipe_key,
+        algorithm_version=product.algorithm_version, flow_run_id=product.flow_run_id, author=author,
+    )  # fmt: skip
+
+
+def _serves_alike(product: Product, facts: FrameFacts) -> bool:
+    """Whether a file with these facts would serve the same frames as the product (an image serves none)."""
+    return product.rule is None or first_difference(rule_named(product.rule), product.keys, facts) is None
+
+
+def _same_planes(one: Path, other: Path) -> bool:
+    """Whether two whole products have the same pixels; what their headers say of dates may differ."""
+    import numpy as np
+    from astropy.io import fits
+
+    with fits.open(one, memmap=False) as ours, fits.open(other, memmap=False) as theirs:
+        mine, its = ({hdu.name: hdu for hdu in hdus if hdu.name in _PLANES} for hdus in (ours, theirs))
+        return mine.keys() == its.keys() and all(
+            np.array_equal(mine[name].data, its[name].data, equal_nan=name != "DQ") for name in mine
+        )
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
@@ -108,8 +145,8 @@ def _unpacked(path: Path, folder: Path) -> Path:
     return plain
 
 
-def _checked(path: Path, plain: Path, shape: tuple[int, int] | None) -> tuple[FrameFacts, bool]:
-    """Facts of a product's file, and whether it is a published mask."""
+def _checked(path: Path, plain: Path, shape: tuple[int, int] | None) -> tuple[FrameFacts, bool, str]:
+    """Facts of a product's file, whether it is a published mask, and the recipe key if it is nirflow's."""
     from astropy.io import fits
     from astropy.io.fits.verify import VerifyWarning
     from astropy.utils.exceptions import AstropyUserWarning
@@ -134,12 +171,12 @@ def _checked(path: Path, plain: Path, shape: tuple[int, int] | None) -> tuple[Fr
     published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
     if published and "UTSTART" not in primary and "T" not in str(primary.get("DATE-OBS", "")):
         primary["UTSTART"] = "00:00:00"  # a published mask has a date only
-    return facts_from_headers(primary, extension, name=path.name), published
+    return facts_from_headers(primary, extension, name=path.name), published, str(primary.get("NFKEY", ""))
 
 
 def _planes(path: Path, hdus: HDUList, shape: tuple[int, int] | None) -> dict[str, Any]:
     """Header of the main plane, after every plane was read and compared in shape."""
-    planes = {hdu.name: hdu for hdu in hdus if hdu.name in ("SCI", "VAR", "DQ") and hdu.is_image}
+    planes = {hdu.name: hdu for hdu in hdus if hdu.name in _PLANES and hdu.is_image}
     main = planes.get("SCI", planes.get("DQ"))
     if main is None or ("SCI" not in planes and "BPMASK" not in hdus[0].header):
         found = ", ".join(hdu.name or "unnamed" for hdu in hdus[1:]) or "none"

@@ -22,6 +22,16 @@ _CONNECT_SECONDS = 10
 #: A wait for a lock comes back to Python this often, so that it can be interrupted.
 _LOCK_SLICE = "1s"
 _REMEDY = "Start the database (nirflow server start), or correct NIRFLOW_DATABASE_URL."
+#: SQLSTATEs (PostgreSQL, appendix A) by which there is no connection: lost, refused by the server, no such
+#: database, too many connections, shutting down or starting. An attempt that got no answer has none at all.
+_NO_CONNECTION = ("08", "28", "3D000", "53300", "57P")
+#: What helps against the others, by their beginning; the first that fits.
+_REMEDIES = {
+    "53100": "Make room on the disk of the database.",
+    "53": "The database's machine is short of something; look into the log of the server.",
+    "40": "Other work was in the way; run it again.",
+    "": "Run it again; if it stays so, look into the log of the server.",
+}
 
 
 class Database:
@@ -72,7 +82,7 @@ class Database:
         Raises
         ------
         StoreError
-            Where the database does not answer.
+            Where the database does not answer, or cannot go on (disk full, deadlock).
         """
         with self._told(), self.engine.begin() as connection:
             yield connection
@@ -118,20 +128,27 @@ class Database:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Tell a database that is down in words; everything else passes."""
+        """Tell a database that is down, or cannot go on, in words; mistakes in statements pass."""
         try:
             yield
         except (OperationalError, InterfaceError) as error:
-            why = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
-            raise StoreError(
-                f"The calibration store's database {self.place} does not answer: {why}.",
-                remedy=_REMEDY,
-            ) from error
+            raise self._error(error) from error
         except PoolTimeoutError as error:
             raise StoreError(
                 f"All {_POOL_SIZE} connections to {self.place} have been busy for a minute.",
                 remedy="Another step holds them; look for one that hangs.",
             ) from error
+
+    def _error(self, error: DBAPIError) -> StoreError:
+        """What the driver says, as its first line: the statement and its values stay out of it."""
+        why = (str(error.orig).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None or state.startswith(_NO_CONNECTION):
+            return StoreError(
+                f"The calibration store's database {self.place} does not answer: {why}.", remedy=_REMEDY
+            )
+        remedy = next(text for start, text in _REMEDIES.items() if state.startswith(start))
+        return StoreError(f"The calibration store's database {self.place} gave up: {why}.", remedy=remedy)
 
 
 def _checked(url: str | URL) -> URL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
 #: Version of the table below.
-RULES_VERSION = "f2-imaging-1"
+RULES_VERSION = "f2-imaging-2"
 
 ProductKind = Literal["dark", "flat", "bpm", "skyflat", "image"]
 PRODUCT_KINDS: tuple[str, ...] = get_args(ProductKind)
@@ -76,8 +76,8 @@ _DETECTOR = ("instrument", "detector", "binning")
 _OPTICS = ("filter_id", "lyot", "focal_mask", "disperser")
 
 RULES: tuple[Rule, ...] = (
-    Rule("dark", "dark", ("instrument", "exposure_time", "read_pairs", "coadds", "section", "binning")),
-    Rule("flat", "flat", ("instrument", *_OPTICS)),
+    Rule("dark", "dark", (*_DETECTOR, "exposure_time", "read_pairs", "coadds", "section")),
+    Rule("flat", "flat", ("instrument", "detector", *_OPTICS)),
     Rule("skyflat", "skyflat", ("instrument", *_OPTICS)),
     Rule("bpm", "bpm", _DETECTOR),
     # A mask that the observatory publishes holds from its date on, until a later one is nearer.
@@ -171,9 +171,19 @@ def first_difference(rule: Rule, keys: Mapping[str, Any], facts: FrameFacts) -> 
         if name not in keys:
             return f"{FACT_WORDS[name][0]} of the product unknown"
         if keys[name] != wanted:
-            word, unit = FACT_WORDS[name]
-            return f"{word} {_told(keys[name], unit)}, frame {_told(wanted, unit)}"
+            return _difference(name, keys[name], wanted)
     return None
+
+
+def differences(names: Sequence[str], product: FrameFacts, frame: FrameFacts) -> tuple[str, ...]:
+    """The facts among ``names`` on which a product and a frame disagree, each told with both values."""
+    pairs = [(name, _canonical(getattr(product, name)), _canonical(getattr(frame, name))) for name in names]
+    return tuple(_difference(name, its, wanted) for name, its, wanted in pairs if its != wanted)
+
+
+def _difference(name: str, its: Any, wanted: Any) -> str:
+    word, unit = FACT_WORDS[name]
+    return f"{word} {_told(its, unit)}, frame {_told(wanted, unit)}"
 
 
 def time_difference(
@@ -196,4 +206,4 @@ def _canonical(value: Any) -> Any:
 
 def _told(value: Any, unit: str) -> str:
     number = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{number} {unit}".strip()
+    return f"{number or 'unknown'} {unit}".strip()

@@ -264,6 +264,18 @@ class Store:
             )
         return found[0]
 
+    def known(self, kind: str, *, sha256: str, recipe_key: str = "") -> tuple[Product, ...]:
+        """Products of ``kind`` with a file of those bytes or made by that recipe; nirflow's own first."""
+        with self.database.begin() as connection:
+            found = {
+                product.id: product
+                for name in (sha256, recipe_key)
+                if name
+                for product in products.named(connection, self.objects, name)
+                if product.kind == kind and name in (product.sha256, product.recipe_key)
+            }
+        return tuple(sorted(found.values(), key=lambda product: product.algorithm_version == "adopted"))
+
     def inputs_of(self, product: Product) -> tuple[InputRef, ...]:
         """What a product was made from, in order."""
         with self.database.begin() as connection:

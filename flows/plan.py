@@ -7,8 +7,11 @@ association decide: which product serves which frame is the store's answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Final, Literal
 
+from imaging import f2
+from imaging.facts import FrameFacts
 from imaging.groups import (
     CalibrationGroup,
     FlatGroups,
@@ -97,18 +100,23 @@ def plan_night(
     left_out += _lamps_alone(groups, unpaired, every_flat, bands)
     science = _science(in_band, parameters.groups, by_name)
     darks = [g for g in groups if g.kind == "dark"]
-    # The mask is the detector's: it comes from the same flat whichever bands are asked for.
-    bpm, reason = _bpm(every_flat, darks, parameters, as_set)
-    if reason is not None and flats and "bpm" in wanted:
+    # A mask comes from the same flat whichever bands are asked for.
+    masks, reason = _bpms(every_flat, darks, parameters, as_set)
+    if reason is not None and (flats or "bpm" in only):
         left_out.append(reason)
     if "science" not in wanted:
         science = []
     if (only or bands) and "dark" not in only:
         darks = [g for g in darks if _asked(g, flats, science)]
-    matched = _darks(darks, flats, science, bpm, parameters, as_set, left_out)
+    matched = _darks(darks, flats, science, masks, parameters, as_set, left_out)
+    left_out += [
+        LeftOut(name=f"band {band}", reason="no frame of the night has this filter")
+        for band in bands
+        if not any(f.facts.filter == band for f in frames)
+    ]
     return NightPlan(
         darks=tuple(matched) if "dark" in wanted else (),
-        bpms=(bpm,) if bpm is not None and "bpm" in wanted else (),
+        bpms=tuple(masks) if "bpm" in wanted else (),
         flats=tuple(flats) if "flat" in wanted else (),
         science=tuple(science),
         left_out=tuple(left_out),
@@ -159,8 +167,13 @@ def _lamps_alone(
             name=", ".join(group.members),
             reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s with "
             f"{group.read_pairs} read pairs, without "
-            + ("lamp-offs" if outdone.intersection(group.members) else "lamp-ons")
-            + " of the same exposure, read mode and filter",
+            + ("lamp-offs" if group.lamp == "on" or outdone.intersection(group.members) else "lamp-ons")
+            + " of the same exposure, read mode and filter"
+            + (
+                ", and not needed in this band"
+                if group.lamp == "on" and group.filter in f2.THERMAL_BANDS
+                else ""
+            ),
             remedy="Give the night that has them as well.",
         )
         for group in alone
@@ -188,13 +201,16 @@ def _science(
     return plans
 
 
-def _bpm(
+def _bpms(
     flats: Sequence[FlatSet],
     darks: Sequence[CalibrationGroup],
     parameters: ReductionParameters,
     as_set: Naming,
-) -> tuple[BpmSet | None, LeftOut | None]:
-    """The bad pixel mask, from the flat with the most lamp frames: it is the detector's, not the band's."""
+) -> tuple[list[BpmSet], LeftOut | None]:
+    """Bad pixel masks: one for each detector and each time that an earlier chosen one does not reach.
+
+    A mask is the detector's, not the band's: it comes from the flat with the most lamp frames.
+    """
     limit = parameters.groups.longest_short_dark
     short = [g for g in darks if g.exposure_time <= limit]
     # A dark of another read mode, alone, must not take the place of the night's set.
@@ -205,26 +221,34 @@ def _bpm(
         what = "lamp-offs to go with the lamp-ons"
         if thermal:
             what = f"darks of {thermal[0].first.first.facts.exposure_time:g} s to go with the lamp-offs"
-        return None, LeftOut(
-            name="bad pixel mask",
-            reason=f"no {what}",
-            remedy="Give them, or name a mask with --use bpm=NAME.",
-        )
+        return [], _no_mask(f"no {what}", "Give them, or name a mask with --use bpm=NAME.")
     lamps.sort(key=lambda f: (f.thermal, -len(f.first.frames), f.first.first.facts.started))
+    masks: list[BpmSet] = []
     for flat in lamps:
         facts = flat.first.first.facts
-        of = next(g for g in calibration_groups([facts], parameters.groups))
+        (of,) = calibration_groups([facts], parameters.groups)
         near = nearest_group(of, short, parameters.groups, same=("detector", "section", "binning"))
-        if near is not None:
+        if near is not None and not any(_reaches(mask, facts, parameters.groups) for mask in masks):
             label = f"bad pixel mask {facts.night}"
             shorts = as_set(near, f"dark {near.exposure_time:g} s")
-            return BpmSet(label=label, flat=flat, short_darks=shorts), None
-    return None, LeftOut(
-        name="bad pixel mask",
-        reason=f"no short darks (of {limit:g} s or less) within {parameters.groups.pair_within_days:g} days "
-        "of the flats",
-        remedy="Give short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
+            masks.append(BpmSet(label=label, flat=flat, short_darks=shorts))
+    if masks:
+        return masks, None
+    return [], _no_mask(
+        f"no short darks (of {limit:g} s or less) within {parameters.groups.pair_within_days:g} days of the flats",
+        "Give short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
     )
+
+
+def _no_mask(reason: str, remedy: str) -> LeftOut:
+    return LeftOut(name="bad pixel mask", reason=reason, remedy=remedy)
+
+
+def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bool:
+    """Whether a mask serves the detector and the time of a flat."""
+    of = mask.flat.first.first.facts
+    days = abs(of.started - facts.started) / timedelta(days=1)
+    return of.detector == facts.detector and days <= parameters.pair_within_days
 
 
 def _asked(group: CalibrationGroup, flats: Sequence[FlatSet], science: Sequence[ScienceSet]) -> bool:
@@ -239,7 +263,7 @@ def _darks(
     darks: Sequence[CalibrationGroup],
     flats: Sequence[FlatSet],
     science: Sequence[ScienceSet],
-    bpm: BpmSet | None,
+    masks: Sequence[BpmSet],
     parameters: ReductionParameters,
     as_set: Naming,
     left_out: list[LeftOut],
@@ -249,7 +273,7 @@ def _darks(
     Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay
     raw.
     """
-    in_mask = {f.name for f in bpm.short_darks.frames} if bpm is not None else set()
+    in_mask = {f.name for mask in masks for f in mask.short_darks.frames}
     sets = []
     for group in darks:
         if not _asked(group, flats, science) and in_mask.issuperset(group.members):

@@ -26,6 +26,7 @@ from imaging.errors import NirflowError
 from imaging.files import find_files
 from imaging.scratch import prune
 from tasks.allocator import give_back_planes
+from tasks.artifacts import plain
 from tasks.choose import Choice
 from tasks.parameters import ReductionParameters
 from tasks.references import LeftOut, ProductRef, Reference
@@ -175,12 +176,12 @@ def _publish(report: NightReport) -> None:
     if not runtime.flow_run.id:
         return
     head = ("| product | frames | made with | state | s |", "|---|---|---|---|---|")
-    lines = [f"# Night in {report.out.name}", "", *head]
+    lines = [f"# Night in {plain(report.out.name)}", "", *head]
     lines += [
-        f"| {p.name} | {len(p.inputs)} | {', '.join(p.calibrations)} | {'reused' if p.reused else 'built'} "
+        f"| {plain(p.name)} | {len(p.inputs)} | {', '.join(p.calibrations)} | {'reused' if p.reused else 'built'} "
         f"| {p.seconds:.1f} |"
         for p in report.products
     ]
-    lines += [f"- **failed**: {f.label}: {f.message}" for f in report.failures]
-    lines += [f"- left out: {one.name}: {one.reason}" for one in report.left_out]
+    lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
+    lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
     create_markdown_artifact(key="night", markdown="\n".join(lines), description="What the night gave")

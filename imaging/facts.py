@@ -30,6 +30,13 @@ _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
 _OPEN_MASKS = ("Open", "None", "imaging", "")
 #: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
 _NIGHT_ROLLOVER = timedelta(hours=10)
+#: What a keyword may say: wide of anything the instrument does, narrow enough for arithmetic and the store.
+_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
+_LONGEST_EXPOSURE = 86_400.0
+_MOST_COADDS = 10_000
+_MOST_READS = 1_000
+_PORTS = 5
+_FARTHEST_OFFSET = 36_000.0
 
 
 class FrameFacts(BaseModel):
@@ -42,7 +49,7 @@ class FrameFacts(BaseModel):
     kind: Kind = Field(description="dark, flat, object, arc or bpm")
     observation_class: str = Field(description="science, acq, acqCal, partnerCal, dayCal or progCal")
     target: str = Field(description="OBJECT: the target's name")
-    exposure_time: float = Field(description="exposure of one coadd, s")
+    exposure_time: float = Field(description="exposure of one coadd, s, to the millisecond")
     coadds: int = Field(description="exposures that the controller added up")
     read_pairs: int = Field(description="LNRS: read pairs of one exposure")
     read_pairs_corrected: bool = Field(default=False, description="LNRS was wrong and NREADS was taken")
@@ -169,19 +176,35 @@ class _Keywords:
             number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise self.error(keyword, value, "a number") from None
+        except OverflowError:
+            raise self.error(keyword, value, "a finite number") from None
         if isinstance(value, bool) or not math.isfinite(number):
             raise self.error(keyword, value, "a finite number")
         return number
 
     def optional(self, keyword: str) -> float | None:
+        """A number that only informs: None where the card is missing or holds anything else."""
         value = self.header.get(keyword)
-        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
 
-    def count(self, keyword: str) -> int:
-        number = self.number(keyword)
-        if number < 1 or number != int(number):
-            raise self.error(keyword, self.header.get(keyword), "a whole number of at least 1")
+    def count(self, keyword: str, most: int, default: int | None = None) -> int:
+        number = self.number(keyword, default)
+        if not 1 <= number <= most or number != int(number):
+            raise self.error(keyword, self.header.get(keyword), f"a whole number from 1 to {most}")
         return int(number)
+
+    def offset(self, keyword: str) -> float:
+        number = self.number(keyword, 0.0)
+        if abs(number) > _FARTHEST_OFFSET:
+            expected = f"an offset within {_FARTHEST_OFFSET:.0f} arcsec"
+            raise self.error(keyword, self.header.get(keyword), expected)
+        return number
 
     def error(self, keyword: str, found: object, expected: str) -> FrameError:
         problem = "keyword is missing" if found is None else "keyword makes no sense"
@@ -240,17 +263,14 @@ def facts_from_headers(
     kind: Kind = "bpm" if product_kind == "bpm" else _kind(keys, filter_id)
     started = _start(keys, kind)
     read_pairs, corrected = (1, False) if kind == "bpm" else _read_pairs(keys, started.date())
-    exposure_time = keys.number("EXPTIME", 0.0 if kind == "bpm" else None)
-    if exposure_time < 0 or (exposure_time == 0 and kind != "bpm"):
-        raise keys.error("EXPTIME", primary.get("EXPTIME"), "a number of seconds above 0")
     return FrameFacts(
         name=name,
         instrument="F2",
         kind=kind,
         observation_class=keys.text("OBSCLASS", ""),
         target=keys.text("OBJECT", ""),
-        exposure_time=exposure_time,
-        coadds=keys.count("COADDS") if kind != "bpm" else 1,
+        exposure_time=_exposure_time(keys, kind),
+        coadds=keys.count("COADDS", _MOST_COADDS) if kind != "bpm" else 1,
         read_pairs=read_pairs,
         read_pairs_corrected=corrected,
         filter_id=filter_id,
@@ -263,10 +283,10 @@ def facts_from_headers(
         section=str((extension or {}).get("DETSEC", "[1:2048,1:2048]")),
         ra=keys.optional("RA"),
         dec=keys.optional("DEC"),
-        poffset=keys.number("POFFSET", 0.0),
-        qoffset=keys.number("QOFFSET", 0.0),
+        poffset=keys.offset("POFFSET"),
+        qoffset=keys.offset("QOFFSET"),
         pa=keys.number("PA", 0.0),
-        inport=int(keys.number("INPORT", 3)),
+        inport=keys.count("INPORT", _PORTS, default=3),
         airmass=keys.optional("AIRMASS"),
         guided=_guided(keys),
         peripheral_guider=keys.text("PWFS2_ST", "") == "guiding",
@@ -296,14 +316,26 @@ def _start(keys: _Keywords, kind: Kind) -> datetime:
     clock = keys.text("UTSTART", keys.text("TIME-OBS", "00:00:00" if kind == "bpm" else ""))
     text = day if "T" in day else f"{day}T{clock}"
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        started = datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
         raise keys.error("DATE-OBS + UTSTART", text, "a date and a time, 2013-11-21 and 02:52:48.0") from None
+    if not _FIRST_DAY <= started.date() <= _LAST_DAY:
+        raise keys.error("DATE-OBS", day, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
+    return started
+
+
+def _exposure_time(keys: _Keywords, kind: Kind) -> float:
+    """Exposure of one coadd, s, rounded to the millisecond: frames are compared by it, and headers differ."""
+    seconds = round(keys.number("EXPTIME", 0.0 if kind == "bpm" else None), 3)
+    if not 0 <= seconds < _LONGEST_EXPOSURE or (seconds == 0 and kind != "bpm"):
+        expected = f"a number of seconds above 0 and below {_LONGEST_EXPOSURE:.0f}"
+        raise keys.error("EXPTIME", keys.header.get("EXPTIME"), expected)
+    return seconds
 
 
 def _read_pairs(keys: _Keywords, day: date) -> tuple[int, bool]:
-    lnrs = keys.count("LNRS")
-    nreads = keys.count("NREADS") if "NREADS" in keys.header else lnrs
+    lnrs = keys.count("LNRS", _MOST_READS)
+    nreads = keys.count("NREADS", _MOST_READS) if "NREADS" in keys.header else lnrs
     if nreads != lnrs:
         if day < _LNRS_TRUSTED_FROM and (lnrs, nreads) in _LNRS_KNOWN_WRONG:
             return nreads, True

@@ -6,6 +6,7 @@ same file from several steps, reads it in bands from several threads and must no
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ CARD = 80
 _FIRST_READ = 16 * BLOCK
 #: Headers longer than this are no headers but pixels without an END card.
 _LONGEST_HEADER = 2000 * BLOCK
+#: No card says more of a frame than this: a longer axis, or a scaling beyond, is a damaged header.
+_LONGEST_AXIS = 2**31 - 1
+_MOST_AXES = 999
+_LARGEST_SCALING = 1e30
 _DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
 
@@ -58,10 +63,7 @@ class Hdu:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape in numpy's order, length-1 axes before the last two dropped."""
-        axes = [int(self.header[f"NAXIS{i}"]) for i in range(1, int(self.header["NAXIS"]) + 1)][::-1]
-        while len(axes) > 2 and axes[0] == 1:
-            axes.pop(0)
-        return tuple(axes)
+        return image_shape(self.header)
 
 
 class FitsFile:
@@ -142,7 +144,7 @@ class FitsFile:
         stored = np.dtype(_DTYPES[int(hdu.header["BITPIX"])])
         out = np.empty((max(0, last - first), n_columns), stored)
         if out.size == 0:
-            return _scaled(out, hdu.header)
+            return _scaled(out, hdu.header, self.name)
         view = out.data.cast("B")
         if self.read_into(view, hdu.data_at + first * n_columns * stored.itemsize) != len(view):
             raise FrameError(
@@ -151,7 +153,7 @@ class FitsFile:
             )  # fmt: skip
         if np.little_endian:
             out.byteswap(inplace=True)
-        return _scaled(out, hdu.header)
+        return _scaled(out, hdu.header, self.name)
 
     def _scan(self) -> tuple[Hdu, ...]:
         head = self.read(0, _FIRST_READ)
@@ -170,8 +172,17 @@ class FitsFile:
                     self.name, f"truncated: {missing} of the {length} bytes of pixels of HDU {len(hdus)} are "
                     "missing", remedy="Fetch the file again.",
                 )  # fmt: skip
-            hdus.append(Hdu(header, data_at, length))
-            offset = data_at + -(-length // BLOCK) * BLOCK
+            hdu = Hdu(header, data_at, length)
+            if hdu.is_image:
+                _scaling(header, self.name)
+            hdus.append(hdu)
+            end = data_at + -(-length // BLOCK) * BLOCK
+            if end <= offset:
+                raise FrameError(
+                    self.name, f"the header at byte {offset} ends before it begins",
+                    remedy="Fetch the file again or leave it out.",
+                )  # fmt: skip
+            offset = end
         return tuple(hdus)
 
     def _header_text(self, offset: int, known: bytes) -> tuple[str | None, int]:
@@ -207,7 +218,8 @@ def _end_of_header(raw: bytes, start: int) -> int:
 def _parse(text: str, name: str) -> Header:
     try:
         header = Header.fromstring(text)
-        header.get("BITPIX")
+        for keyword in ("XTENSION", "EXTNAME"):
+            header.get(keyword)  # astropy parses a card when it is asked for
     except (VerifyError, ValueError, KeyError) as error:
         raise FrameError(
             name, f"the header cannot be read: {error}", remedy="Correct the header or leave the file out."
@@ -217,24 +229,55 @@ def _parse(text: str, name: str) -> Header:
 
 def _data_length(header: Header, name: str) -> int:
     """Bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
-    numbers: list[int] = []
-    keywords = ["BITPIX", "NAXIS"]
-    for keyword in keywords:
-        value = header.get(keyword)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _bad(name, keyword, value, "a whole number")
-        numbers.append(value)
-        if keyword == "NAXIS":
-            keywords += [f"NAXIS{i}" for i in range(1, value + 1)]
-    bitpix, naxis, *axes = numbers
+    bitpix = _whole(header, "BITPIX", name, least=min(_DTYPES))
     if bitpix not in _DTYPES:
         raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
+    naxis = _whole(header, "NAXIS", name, most=_MOST_AXES)
+    axes = [_whole(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
+    parameters = _whole(header, "PCOUNT", name, 0)
+    groups = _whole(header, "GCOUNT", name, 1, least=1)
     if naxis == 0:
         return 0
-    if min(axes) < 0:
-        raise _bad(name, "NAXISn", axes, "no negative axis")
-    parameters, groups = int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1))
-    return abs(bitpix) // 8 * groups * (parameters + int(np.prod(axes, dtype=np.int64)))
+    return abs(bitpix) // 8 * groups * (parameters + math.prod(axes))
+
+
+def image_shape(header: Header) -> tuple[int, ...]:
+    """Shape of an image in numpy's order, length-1 axes before the last two dropped."""
+    axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header["NAXIS"]) + 1)][::-1]
+    while len(axes) > 2 and axes[0] == 1:
+        axes.pop(0)
+    return tuple(axes)
+
+
+def _value(header: Header, keyword: str, name: str, default: object = None) -> object:
+    try:
+        return header.get(keyword, default)
+    except (VerifyError, ValueError) as error:
+        raise FrameError(
+            name, f"the card {keyword} cannot be read: {error}",
+            remedy="Fetch the file again or leave it out.",
+        ) from None  # fmt: skip
+
+
+def _whole(
+    header: Header, keyword: str, name: str, default: int | None = None, *,
+    least: int = 0, most: int = _LONGEST_AXIS,
+) -> int:  # fmt: skip
+    value = _value(header, keyword, name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _bad(name, keyword, value, "a whole number")
+    if not least <= value <= most:
+        raise _bad(name, keyword, value, f"a whole number from {least} to {most}")
+    return value
+
+
+def _number(header: Header, keyword: str, name: str, default: float) -> float:
+    value = _value(header, keyword, name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _bad(name, keyword, value, "a number")
+    if not abs(value) <= _LARGEST_SCALING:  # NaN too
+        raise _bad(name, keyword, value, f"a number within {_LARGEST_SCALING:g}")
+    return value
 
 
 def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
@@ -244,8 +287,13 @@ def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
     )  # fmt: skip
 
 
-def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
-    zero, scale = header.get("BZERO", 0), header.get("BSCALE", 1)
+def _scaling(header: Header, name: str) -> tuple[float, float]:
+    """BZERO and BSCALE of an image: stored values times BSCALE plus BZERO are the pixels."""
+    return _number(header, "BZERO", name, 0), _number(header, "BSCALE", name, 1)
+
+
+def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
+    zero, scale = _scaling(header, name)
     if scale == 1 and zero == 0:
         return stored
     if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):

@@ -38,7 +38,7 @@ class GroupParameters(StepParameters):
         gt=0,
     )
     max_gap_days: float = parameter(
-        5.0, "a group of raw calibrations ends where none was taken for longer than this", unit="days", gt=0
+        5.0, "a group of raw frames ends where none was taken for longer than this", unit="days", gt=0
     )
     pair_within_days: float = parameter(
         90.0, "lamp-on, lamp-off and dark groups further apart than this are no pair", unit="days", gt=0
@@ -172,9 +172,21 @@ def science_groups(
             observations[key].append(facts)
     groups = []
     for members in observations.values():
-        groups += _fields_of_observation(members, parameters, centres)
+        for sequence in _without_gaps(members, parameters):
+            groups += _fields_of_observation(sequence, parameters, centres)
     started = {facts.name: facts.started for members in observations.values() for facts in members}
     return sorted(groups, key=lambda g: (started[g.objects[0]], g.name))
+
+
+def _without_gaps(members: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[list[FrameFacts]]:
+    """Frames in time, cut where none was taken for longer than ``max_gap_days``."""
+    run: list[FrameFacts] = []
+    for facts in members:
+        if run and facts.started - run[-1].started > timedelta(days=parameters.max_gap_days):
+            yield run
+            run = []
+        run.append(facts)
+    yield run
 
 
 def _in_time(facts: FrameFacts) -> tuple[datetime, str]:
@@ -299,16 +311,9 @@ def calibration_groups(
             if facts.filter in f2.THERMAL_BANDS:
                 key += (facts.night,)
         sets[key].append(facts)
-    gap = timedelta(days=parameters.max_gap_days)
-    groups = []
-    for members in sets.values():
-        run = [members[0]]
-        for facts in members[1:]:
-            if facts.started - run[-1].started > gap:
-                groups.append(_calibration_group(run))
-                run = []
-            run.append(facts)
-        groups.append(_calibration_group(run))
+    groups = [
+        _calibration_group(run) for members in sets.values() for run in _without_gaps(members, parameters)
+    ]
     return sorted(groups, key=lambda g: (g.kind, g.first, g.members))
 
 

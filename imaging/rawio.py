@@ -16,11 +16,14 @@ from imaging import f2
 from imaging.bands import bands
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
-from imaging.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
+from imaging.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
 from imaging.unpack import compression, open_stream, reading, refuse_empty, unpacked_descriptor
 from imaging.unpack import digest as digest
 from imaging.unpack import unpack as unpack
 
+#: What a parser may raise at a file that lies about itself, where no check here has foreseen it. Only for
+#: those who look at many files and go on to the next: the file is left out with the exception's words.
+UNFORESEEN = (ValueError, TypeError, OverflowError, LookupError)
 #: Bytes of a compressed file's start that hold the headers of a raw frame many times over.
 _HEADER_BYTES = 64 * BLOCK
 _BAND = 256
@@ -228,23 +231,49 @@ def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
         )  # fmt: skip
 
 
+def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> None:
+    """Refuse an image that has not the rows and columns of a frame, from its header alone.
+
+    Parameters
+    ----------
+    header
+        Header of the image.
+    name
+        The frame's name, for the error.
+    shape
+        Rows and columns that the image has to have; None accepts any two axes.
+
+    Raises
+    ------
+    FrameError
+        Where the shape is another one, or there are no pixels.
+    """
+    found = image_shape(header)
+    if not found:
+        raise _no_image(name)
+    if len(found) != 2 or (shape is not None and found != shape):
+        expected = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
+        raise FrameError(
+            name, f"the image has the shape {' x '.join(map(str, found))}, expected {expected}",
+            remedy="Leave the file out; nirflow reduces full frames.",
+        )  # fmt: skip
+
+
+def _no_image(name: str) -> FrameError:
+    return FrameError(
+        name, "no image extension: the file has headers and no pixels",
+        remedy="Fetch the file again, or leave it out.",
+    )  # fmt: skip
+
+
 def _only_image(name: str, images: list[Hdu], shape: tuple[int, int] | None) -> Hdu:
     if not images:
-        raise FrameError(
-            name, "no image extension: the file has headers and no pixels",
-            remedy="Fetch the file again, or leave it out.",
-        )  # fmt: skip
+        raise _no_image(name)
     if len(images) > 1:
         told = ", ".join(hdu.extname or "unnamed" for hdu in images)
         raise FrameError(
             name, f"{len(images)} image extensions ({told}) where a raw frame has one",
             remedy="Leave the file out; a product is given as a calibration (--use).",
         )  # fmt: skip
-    image = images[0]
-    if len(image.shape) != 2 or (shape is not None and image.shape != shape):
-        expected = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
-        raise FrameError(
-            name, f"the image has the shape {' x '.join(map(str, image.shape))}, expected {expected}",
-            remedy="Leave the file out; nirflow reduces full frames.",
-        )  # fmt: skip
-    return image
+    check_shape(images[0].header, name, shape)
+    return images[0]

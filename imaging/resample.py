@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,9 @@ class ResampleParameters(StepParameters):
 
     interpolant: Interpolant = parameter(
         "lanczos3", "interpolant: lanczos3, lanczos4, bicubic, linear or nearest"
+    )
+    extent: Literal["union", "intersection"] = parameter(
+        "union", "the output holds the fields of all frames (union), or what all of them share"
     )
     dq_threshold: float = parameter(
         0.03, "share of an output pixel's (absolute) weights above which an input pixel's data quality bits "

@@ -53,9 +53,8 @@ def reading(path: Path) -> Iterator[None]:
             raise FrameError(
                 path.name, f"could not be read: {error.strerror}", remedy="Check the disk and try again."
             ) from error
-        raise FrameError(
-            path.name, f"the compressed data are damaged ({error})", remedy="Fetch the file again."
-        ) from None
+        problem = "the compressed data are damaged" if compression(path) else "could not be read"
+        raise FrameError(path.name, f"{problem} ({error})", remedy="Fetch the file again.") from None
 
 
 def refuse_empty(path: Path) -> None:

@@ -74,6 +74,7 @@ def configure(
         )
         console_handler.setFormatter(_FirstLine())
         console_handler.addFilter(_is_news)
+        file_handler.addFilter(_is_news)
         for handler in list(root.handlers):
             if _writes_to_console(handler):
                 root.removeHandler(handler)

@@ -110,7 +110,7 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
     from astropy.io.fits import VerifyError
 
     from imaging.facts import facts_from_headers
-    from imaging.rawio import check_pixels, open_raw, read_headers
+    from imaging.rawio import UNFORESEEN, check_pixels, open_raw, read_headers
 
     facts = None
     try:
@@ -128,6 +128,10 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
     except VerifyError as error:
         # astropy parses a card when it is asked for: a garbled one shows only here.
         return Surveyed(path, problem=f"a header card cannot be read ({error})", remedy="Correct the header.")
+    except UNFORESEEN as error:
+        log.debug("%s cannot be read", path, exc_info=True)
+        problem = f"the file makes no sense ({type(error).__name__}: {error})"
+        return Surveyed(path, facts, problem=problem, remedy="Fetch the file again or leave it out.")
     notes = ("LNRS made no sense; NREADS was taken for it",) if facts.read_pairs_corrected else ()
     return Surveyed(path, facts, notes=notes)
 

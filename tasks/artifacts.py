@@ -15,12 +15,14 @@ def tell_product(product: ProductRef) -> None:
     """A product: what it was made from, with what, and how good it is."""
     if not runtime.task_run.id:
         return
-    lines = [f"# {product.label}", f"`{product.name}` from {len(product.inputs)} frames"]
+    lines = [f"# {plain(product.label)}", f"`{product.name}` from {len(product.inputs)} frames"]
     if product.calibrations:
         lines.append("made with " + ", ".join(f"`{name}`" for name in product.calibrations))
-    lines += [f"**warning:** {text}" for text in product.warnings]
-    lines += [f"left out: {one.name}: {one.reason}" for one in product.left_out]
-    rows = [f"| {name} | {_told(value)} |" for name, value in product.metrics.items() if value is not None]
+    lines += [f"**warning:** {plain(text)}" for text in product.warnings]
+    lines += [f"left out: {plain(one.name)}: {plain(one.reason)}" for one in product.left_out]
+    rows = [
+        f"| {name} | {plain(_told(value))} |" for name, value in product.metrics.items() if value is not None
+    ]
     lines.append("\n".join(["| figure | value |", "|---|---|", *rows]))
     create_markdown_artifact(
         key=_key(product.kind), markdown="\n\n".join(lines), description=f"{product.label}: {product.name}"
@@ -45,6 +47,11 @@ def tell_alignment(label: str, alignment: Alignment) -> None:
         for entry in alignment.entries
     ]
     create_table_artifact(key="alignment", table=rows, description=f"{label} on {alignment.reference}")
+
+
+def plain(text: str) -> str:
+    """A text from a header or a file name so that markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
 
 
 def _told(value: object) -> str:

@@ -267,7 +267,8 @@ def _inputs(recipe: Recipe) -> list[InputRef]:
 
 def _missing(calibrations: Calibrations) -> list[str]:
     without = [f"made without a {kind}, as the user allowed" for kind in calibrations.missing]
-    return without + [f"the {kind} was named by the user" for kind in calibrations.overridden]
+    named = [f"the {kind} was named by the user" for kind in calibrations.overridden]
+    return without + named + [f"used as named: {told}" for told in calibrations.disagreements]
 
 
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
@@ -276,10 +277,11 @@ def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
 
 def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
     now = stamped(datetime.now(UTC))
-    return [
-        HistoryRow(name, model.model_dump_json(), stamped(began), now)
-        for name, model in recipe.parameters.items()
-    ]
+    said = {name: model.model_dump_json() for name, model in recipe.parameters.items()}
+    if recipe.calibrations.marks():
+        fields = {"missing", "overridden", "disagreements"}
+        said["calibrations"] = recipe.calibrations.model_dump_json(include=fields)
+    return [HistoryRow(name, told, stamped(began), now) for name, told in said.items()]
 
 
 def _provenance(recipe: Recipe, sums: Sequence[str], stamp: datetime) -> list[ProvenanceRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from prefect import runtime, task
@@ -13,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, validate_call
 
 from calib_store.adopt import adopt
 from calib_store.records import Decision, Match, Override, Product
+from calib_store.rules import differences
 from calib_store.store import Store
+from imaging.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
 from imaging.products import ProductFile
 from imaging.rawio import read_headers
@@ -79,44 +82,90 @@ def choose_calibrations(
     """
     store = workspace.store()
     mine = [one.uuid for one in built if isinstance(one, ProductRef)]
-    taken: dict[str, ProductRef | None] = {}
-    missing: list[CalibrationKind] = []
+    taken: dict[CalibrationKind, _Chosen] = {}
     with step("choose", label, workspace):
         for kind in kinds:
-            product, override = _chosen(store, kind, label, frames, mine, choice)
-            if product is None:
-                if override is None:
-                    raise _none_serves(store, kind, label, frames, mine)
-                missing.append(kind)
-            taken[kind] = _reference(product, kind) if product is not None else None
+            one = taken[kind] = _chosen(store, kind, label, frames, mine, choice)
+            if one.product is None and one.override is None:
+                raise _none_serves(store, kind, label, frames, mine)
+    used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
-        dark=taken.get("dark"),
-        bpm=taken.get("bpm"),
-        flat=taken.get("flat"),
-        missing=tuple(missing),
-        overridden=tuple(kind for kind in kinds if kind in choice.use),
+        dark=used.get("dark"),
+        bpm=used.get("bpm"),
+        flat=used.get("flat"),
+        missing=tuple(kind for kind in taken if kind not in used),
+        overridden=tuple(kind for kind in used if taken[kind].override is not None),
+        disagreements=tuple(
+            f"{kind} {one.product.name}: {'; '.join(one.disagreements)}"
+            for kind, one in taken.items()
+            if one.product is not None and one.disagreements
+        ),
     )
+
+
+class _Chosen(NamedTuple):
+    """A product, what the user said, and in what the product is of another configuration than the frames.
+
+    Neither product nor override: none serves and nothing was said.
+    """
+
+    product: Product | None
+    override: Override | None = None
+    disagreements: tuple[str, ...] = ()
 
 
 def _chosen(
     store: Store, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID], choice: Choice
-) -> tuple[Product | None, Override | None]:
-    """The product, and what the user said; neither where no product serves and no word was given."""
+) -> _Chosen:
+    """Choose one calibration and note the decision."""
     facts = frames.middle.facts
     match = store.match(facts, kind, prefer=mine)
-    product, override = match.product, None
-    if kind in choice.use:
-        product = _named(store, choice.use[kind])
-        override = Override(getpass.getuser(), f"--use {kind}={choice.use[kind]}")
-        _check_kind(product, kind)
-        _check_shape(product, kind, frames)
-    elif product is None and kind in choice.allow_missing:
-        override = Override(getpass.getuser(), f"--allow-missing {kind}")
-    if product is not None or override is not None:
-        _note(store, frames, match, product, override)
-        told = product.name if product is not None else "none, as the user allowed"
+    one = _override(store, kind, label, frames, choice) if kind in choice.use else None
+    if one is None:
+        one = _Chosen(match.product)
+        if one.product is None and kind in choice.allow_missing:
+            one = _Chosen(None, Override(getpass.getuser(), f"--allow-missing {kind}"))
+    if one.product is not None or one.override is not None:
+        _note(store, frames, match, one.product, one.override)
+        told = one.product.name if one.product is not None else "none, as the user allowed"
         logger.info("%s: %s is %s", label, _WORDS[kind], told)
-    return product, override
+    return one
+
+
+def _override(
+    store: Store, kind: CalibrationKind, label: str, frames: FrameSet, choice: Choice
+) -> _Chosen | None:
+    """The product that the user named; None where it was not meant for these frames.
+
+    One word is given for the whole night. For science it holds whatever the rules say, and what it overrides
+    is recorded. A flat needs calibrations too, of other exposure times than those of science: there it holds
+    only where the configuration agrees.
+    """
+    product = _named(store, choice.use[kind])
+    _check_kind(product, kind)
+    # A damaged file is not to be read: the plain words come before the checks that open it.
+    store.file_of(product)
+    _check_shape(product, kind, frames)
+    disagreements = _disagreements(product, kind, frames)
+    if disagreements and frames.middle.facts.kind == "flat":
+        logger.info(
+            "%s: %s %s is not for these frames (%s); the rules choose",
+            label, _WORDS[kind], product.name, "; ".join(disagreements),
+        )  # fmt: skip
+        return None
+    reason = f"--use {kind}={choice.use[kind]}"
+    if disagreements:
+        reason += f", although: {'; '.join(disagreements)}"
+        logger.warning("%s: %s %s: %s", label, _WORDS[kind], product.name, "; ".join(disagreements))
+    return _Chosen(product, Override(getpass.getuser(), reason), disagreements)
+
+
+def _disagreements(product: Product, kind: CalibrationKind, frames: FrameSet) -> tuple[str, ...]:
+    """In what a product's configuration is not that of the frames, both values told; each once."""
+    with ProductFile(product.path) as file:
+        its = file.facts
+    told = (text for frame in frames.frames for text in differences(MUST_AGREE[kind], its, frame.facts))
+    return tuple(dict.fromkeys(told))
 
 
 def _note(

@@ -23,6 +23,13 @@ from tasks.workspace import Workspace
 VERSION = 1
 
 
+def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> DetrendParameters:
+    """The parameters as they are used: with what the user named and did without among the calibrations."""
+    override = dict.fromkeys((*parameters.override, *calibrations.overridden))
+    missing = dict.fromkeys((*parameters.allow_missing, *calibrations.missing))
+    return parameters.model_copy(update={"override": tuple(override), "allow_missing": tuple(missing)})
+
+
 @task(
     name="detrend",
     task_run_name="detrend {frame.facts.root}",
@@ -39,6 +46,7 @@ def detrend_frame(
     workspace: Workspace,
 ) -> ScratchRef | State[ScratchRef]:
     """Detrend ``frame``, or find it detrended with the same calibrations and parameters."""
+    parameters = applied_to(parameters, calibrations)
     key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key()], prepare, parameters)
     with step("detrend", frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame)
@@ -53,12 +61,7 @@ def detrend_frame(
                 dark=opened.get("dark"),
                 flat=opened.get("flat"),
                 bpm=opened.get("bpm"),
-                parameters=parameters.model_copy(
-                    update={
-                        "override": (*parameters.override, *calibrations.overridden),
-                        "allow_missing": (*parameters.allow_missing, *calibrations.missing),
-                    }
-                ),
+                parameters=parameters,
                 prepare_parameters=prepare,
                 threads=workspace.threads,
                 memory=workspace.memory,

@@ -11,9 +11,10 @@ from prefect.states import State
 from pydantic import validate_call
 
 from imaging.flat import FlatParameters, make_flat, make_thermal_flat
+from imaging.marks import CardValue
 from imaging.products import ProductFile
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
-from tasks.references import Calibrations, FlatSet, ProductRef
+from tasks.references import Calibrations, FlatSet, FrameSet, ProductRef
 from tasks.workspace import Workspace
 
 VERSION = 1
@@ -48,9 +49,27 @@ def build_flat(
             else:
                 on, off = stack.enter_context(open_frames(workspace, light, none))
                 result = make_flat(on, off, parameters, **common)
-        return Built(result.image, figures(result.metrics), result.warnings, linearised=parameters.linearise)
+        return Built(
+            result.image,
+            figures(result.metrics),
+            result.warnings,
+            linearised=parameters.linearise,
+            cards=_lamp_cards(light, none),
+        )
 
     ingredients = [Ingredient("lamp_off" if plan.thermal else "lamp_on", f) for f in light.frames]
     ingredients += [Ingredient("lamp_off", f) for f in (none.frames if none is not None else ())]
     recipe = Recipe("flat", plan.label, VERSION, ingredients, {"flat": parameters}, calibrations)
     return find_or_build(recipe, build, workspace)
+
+
+def _lamp_cards(light: FrameSet, none: FrameSet | None) -> dict[str, CardValue | tuple[CardValue, str]]:
+    """Counts and files of the frames with light and without."""
+    cards: dict[str, CardValue | tuple[CardValue, str]] = {}
+    for prefix, count, frames, what in (
+        ("NFON", "NLAMPON", light.frames, "with light"),
+        ("NFOFF", "NLAMPOFF", none.frames if none is not None else (), "without light"),
+    ):
+        cards[count] = (len(frames), f"Number of frames {what}")
+        cards |= {f"{prefix}{n:03d}": frame.name for n, frame in enumerate(frames[:999], start=1)}
+    return cards

@@ -168,6 +168,9 @@ class Calibrations(Reference):
     flat: ProductRef | None = None
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
+    disagreements: tuple[str, ...] = Field(
+        default=(), description="in what a named calibration is of another configuration than the frames"
+    )
 
     @property
     def present(self) -> tuple[ProductRef, ...]:
@@ -180,7 +183,11 @@ class Calibrations(Reference):
 
     def marks(self) -> list[str]:
         """What the user had to say about them; it is part of what a product says of itself."""
-        return [f"named:{kind}" for kind in self.overridden] + [f"missing:{kind}" for kind in self.missing]
+        return [
+            *(f"named:{kind}" for kind in self.overridden),
+            *(f"missing:{kind}" for kind in self.missing),
+            *(f"disagrees:{told}" for told in self.disagreements),
+        ]
 
 
 class ScratchRef(Reference):

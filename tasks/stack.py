@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,11 +17,13 @@ from imaging.errors import GroupError
 from imaging.geometry import Grid
 from imaging.image import Image
 from imaging.marks import CardValue
+from imaging.products import ProductFile
 from imaging.rawio import read_headers
 from imaging.stack import StackInput, StackMetrics, make_stack
 from imaging.tables import Table, stamped
 from tasks.align import AlignedGroup, align_input
 from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
+from tasks.detrend import applied_to
 from tasks.parameters import ReductionParameters
 from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet
 from tasks.scratching import planes_of
@@ -44,7 +48,8 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
         group.label,
         VERSION,
         ingredients,
-        {name: getattr(parameters, name) for name in _STEPS},
+        {name: getattr(parameters, name) for name in _STEPS}
+        | {"detrend": applied_to(parameters.detrend, calibrations)},
         calibrations,
     )
 
@@ -97,7 +102,8 @@ def build_stack(
         used = [entry for entry in alignment.entries if entry.used]
         if not used:
             raise GroupError(f"{group.label}: no frame could be aligned, so there is nothing to stack.")
-        grid = output_grid(alignment, [align_input(ref, workspace) for ref in aligned.catalogues])
+        frames = [align_input(ref, workspace) for ref in aligned.catalogues]
+        grid = output_grid(alignment, frames, mode=parameters.resample.extent)
         inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
         result = make_stack(
             inputs,
@@ -124,6 +130,7 @@ def build_stack(
                 "sources": len(sources.catalogue),
                 "sky": float(np.median([float(f.metrics["level"] or 0) for f in sky.frames])),
             },
+            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations)),
             left_out=left_out,
             cards=_cards(result.metrics, alignment.reference),
             object_mask=sources.object_mask,
@@ -132,6 +139,14 @@ def build_stack(
         )
 
     return find_or_build(recipe, build, workspace)
+
+
+def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
+    """The peripheral guide probe leaves a glow that nothing here removes: it is said, not hidden."""
+    n = sum(i.facts.peripheral_guider for i in inputs)
+    if not n:
+        return ()
+    return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
 
 
 def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -> StackInput:
@@ -148,6 +163,18 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -
         noise=float(measured["rms"] or 0.0),
         seeing=float(seeing) if seeing is not None else None,
     )
+
+
+def _pedestal_warnings(calibrations: Calibrations) -> tuple[str, ...]:
+    """What a dark without PEDESTAL (one that was made elsewhere) does to the variance.
+
+    Detrending takes such a pedestal to be 0, so its electrons count as if they had shot noise.
+    """
+    if calibrations.dark is None:
+        return ()
+    with ProductFile(calibrations.dark.path) as dark:
+        known = "PEDESTAL" in dark.header
+    return () if known else ("the dark does not tell its pedestal: VAR is too large",)
 
 
 def _left_out(all_of_them: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.bands import DEFAULT_MEMORY, thread_count
+from imaging.errors import FrameError
 from imaging.rawio import unpack
 from imaging.scratch import touch
 from tasks.references import RawFrame
@@ -56,11 +57,23 @@ class Workspace(BaseModel):
         return _open_store(self.data_dir)
 
     def readable(self, frame: RawFrame) -> Path:
-        """The frame as a plain file that bands of rows can be read from; unpacks it again if need be."""
+        """The frame as a plain file that bands of rows can be read from; unpacks it again if need be.
+
+        Raises
+        ------
+        FrameError
+            Where what was unpacked is not the frame that was surveyed.
+        """
         if frame.path == frame.source:
             return frame.path
         if not frame.path.is_file():
-            return unpack(frame.source, self.unpacked)[0]
+            path, sha256 = unpack(frame.source, self.unpacked)
+            if sha256 != frame.sha256:
+                raise FrameError(
+                    frame.name, f"{frame.source} changed on disk since it was surveyed",
+                    remedy="Run it again when nothing writes to the folder any more.",
+                )  # fmt: skip
+            return path
         touch(frame.path)
         return frame.path
 

@@ -30,7 +30,9 @@ Paths = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")]
 #: For the small nights that tests and tutorials simulate; a real frame of another shape is broken.
-AnyShape = Annotated[bool, typer.Option("--any-shape", hidden=True)]
+AnyShape = Annotated[
+    bool, typer.Option("--any-shape", help="Take frames of any shape: small simulated ones.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 

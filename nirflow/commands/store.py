@@ -127,7 +127,9 @@ def get(
     """Copy a product's file out of the store, checked against its checksum."""
     with _store() as store:
         found = store.get(product)
-        target = out / found.name if out.is_dir() else out
+        folder = out.is_dir() or out.suffix != ".fits"  # a folder that is not there yet is made
+        target = out / found.name if folder else out
+        target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not overwrite:
             raise UsageError(f"{target} is there already.", remedy="Name another file, or add --overwrite.")
         written = store.export_file(found, target)

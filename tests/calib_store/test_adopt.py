@@ -114,3 +114,50 @@ def test_planes_of_different_shapes(store: Store, make) -> None:
         wrong.writeto(path.with_name("wrong.fits"))
     with pytest.raises(FrameError, match="plane DQ has the wrong shape"):
         adopt(store, path.with_name("wrong.fits"))
+
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def own(store: Store, make, add, facts):
+    """A dark of the store's own, and where its copy in the output folder is."""
+    copy = make(name="S9_dark.fits", NFKEY=KEY)
+    return add(content=copy.read_bytes(), name="S9_dark.fits", recipe_key=KEY), copy
+
+
+def test_a_copy_of_the_stores_own_product_is_that_product(store: Store, own) -> None:
+    product, copy = own
+    packed = copy.with_name("renamed.fits.gz")
+    packed.write_bytes(gzip.compress(copy.read_bytes()))
+    assert adopt(store, copy) == adopt(store, packed) == product
+    assert store.products() == (product,)
+
+
+def test_the_same_recipe_made_elsewhere_is_that_product_where_the_planes_are(store: Store, own) -> None:
+    product, copy = own
+    with fits.open(copy) as hdus:
+        hdus[0].header["PROCDARK"] = "2026-02-02T00:00:00"
+        hdus.writeto(copy.with_name("later.fits"))
+        hdus[0].header["EXPTIME"] = 60.0
+        hdus.writeto(copy.with_name("other.fits"))
+        hdus[0].header["EXPTIME"] = 120.0
+        hdus["SCI"].data[3, 4] += 1
+        hdus.writeto(copy.with_name("edited.fits"))
+    assert adopt(store, copy.with_name("later.fits")) == product
+    for name in ("other.fits", "edited.fits"):
+        changed = adopt(store, copy.with_name(name))
+        assert (changed.name, changed.algorithm_version) == (name, "adopted")
+
+
+def test_a_copy_takes_the_place_of_a_file_that_was_damaged(store: Store, own) -> None:
+    product, copy = own
+    product.path.chmod(0o644)
+    product.path.write_bytes(b"\0" * 2880)
+    with pytest.raises(StoreError, match=r"S9_dark.fits .* is missing or damaged"):
+        store.file_of(product)
+    repaired = adopt(store, copy)
+    assert (repaired.id, repaired.metrics, repaired.damaged) == (product.id, product.metrics, False)
+    assert store.file_of(repaired).read_bytes() == copy.read_bytes()
+    assert len(store.products()) == 1
+    assert len(store.inputs_of(repaired)) == 1

@@ -10,20 +10,25 @@ from calib_store.rules import (
     RULES,
     configuration,
     configurations_of_frame,
+    differences,
     first_difference,
     keys_of,
     rule_named,
     time_difference,
 )
+from imaging.detrend import MUST_AGREE
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
 #: What must match by the archive's rules, written out again: a change of the table has to be meant.
 MUST_MATCH = {
-    "dark": {"exposure_time": 60.0, "read_pairs": 4, "coadds": 2, "section": "[1:1024,1:1024]"},
-    "flat": {"filter_id": "Y_G0812", "lyot": "GEMS_G5835", "focal_mask": "2pix", "disperser": "JH_G5801"},
+    "dark": {"exposure_time": 60.0, "read_pairs": 4, "coadds": 2, "section": "[1:1024,1:1024]", "detector": "110"},
+    "flat": {
+        "filter_id": "Y_G0812", "lyot": "GEMS_G5835", "focal_mask": "2pix", "disperser": "JH_G5801",
+        "detector": "110",
+    },
     "bpm": {"detector": "110", "binning": "2x2"},
-}
+}  # fmt: skip
 FREE = {
     "dark": {"filter_id": "J_G0802", "lyot": "GEMS_G5835", "target": "other", "observation_class": "dayCal"},
     "flat": {"exposure_time": 2.0, "read_pairs": 1, "coadds": 3},
@@ -60,6 +65,21 @@ def test_difference_is_told_with_both_values_and_units(facts) -> None:
     rule = rule_named("dark")
     told = first_difference(rule, keys_of(rule, facts()), facts(exposure_time=60.0))
     assert told == "exposure 120 s, frame 60 s"
+
+
+def test_every_difference_is_told(facts) -> None:
+    names = ("exposure_time", "read_pairs", "coadds", "lyot")
+    product = facts(exposure_time=8.0, read_pairs=4, lyot="")
+    assert differences(names, product, facts()) == (
+        "exposure 8 s, frame 120 s", "read pairs 4, frame 8", "Lyot stop unknown, frame f/16_G5830",
+    )  # fmt: skip
+    assert differences(names, facts(exposure_time=119.99999), facts(detector="110")) == ()
+
+
+@pytest.mark.parametrize("kind", sorted(MUST_AGREE))
+def test_the_rules_choose_nothing_that_detrending_refuses(kind: str) -> None:
+    for rule in (rule for rule in RULES if rule.kind == kind):
+        assert set(MUST_AGREE[kind]) <= set(rule.match)
 
 
 def test_exposure_times_of_single_and_double_precision_agree(facts) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -108,6 +109,27 @@ def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store
     with pytest.raises(StoreError, match="does not answer"):
         lose()
     assert _count(store, configurations) == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("53100", r"gave up: the first line\. Make room on the disk"),
+        ("40P01", "gave up: .* run it again"),
+        ("57014", "gave up: .* log of the server"),
+        ("53300", "does not answer"),
+        ("57P01", "does not answer"),
+        ("08006", "does not answer"),
+    ],
+)
+def test_only_a_lost_connection_is_told_as_one(store: Store, state: str, told: str) -> None:
+    raised = text(
+        f"DO $$ BEGIN RAISE EXCEPTION E'the first line\\nand another' USING ERRCODE = '{state}'; END $$"
+    )
+    with pytest.raises(StoreError) as caught, store.database.begin() as connection:
+        connection.execute(raised)
+    assert re.search(told, str(caught.value))
+    assert "another" not in str(caught.value)
 
 
 # Frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from astropy.io import fits
 from night_lab import Lab, Run, link
 
+from imaging.products import read_table
 from imaging.simulator.truth import NightTruth
 
 #: What the first files of the sets are named.
@@ -126,6 +128,7 @@ def test_a_named_calibration_is_taken_and_told(
     assert [w for w in stack.warnings if "named by the user" in w] == [
         f"the {kind} was named by the user" for kind in ("dark", "bpm", "flat")
     ]
+    assert not [w for w in stack.warnings if "used as named" in w or "pedestal" in w]
     wrong = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(files["flat"])}})
     message = wrong.failure("WISE")
     assert "is a flat, not a dark" in message
@@ -138,6 +141,33 @@ def test_a_named_calibration_is_taken_and_told(
         whole.writeto(part)
     cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
+
+
+def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
+    lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
+) -> None:
+    folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
+    files = {kind: reduced.product(kind).output for kind in ("bpm", "flat")}
+    other = tmp_path / "S20131120S0999_dark.fits"
+    with fits.open(reduced.product("dark").output) as hdus:
+        hdus[0].header["EXPTIME"] = 8.0
+        for hdu in hdus:  # as a dark that was not made by nirflow
+            hdu.header.remove("PEDESTAL", ignore_missing=True)
+        hdus.writeto(other)
+    use = {kind: str(path) for kind, path in files.items()} | {"dark": str(other)}
+    run = lab.reduce(folder, out="disagrees", choice={"use": use})
+    assert run.report.failures == ()
+    stack = run.product("image")
+    said = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
+    assert said in stack.warnings
+    assert "the dark does not tell its pedestal: VAR is too large" in stack.warnings
+    assert stack.output is not None
+    assert said in fits.getheader(stack.output)["NFWARN*"].values()
+    history = read_table(stack.output, "HISTORY")
+    assert history is not None
+    told = {str(row["primitive"]): json.loads(row["args"]) for row in history}
+    assert told["detrend"]["override"] == ["dark", "bpm", "flat"]
+    assert told["calibrations"]["disagreements"] == [said.removeprefix("used as named: ")]
 
 
 def test_lamp_ons_without_lamp_offs_make_a_flat_that_says_so(

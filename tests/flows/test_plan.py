@@ -182,3 +182,33 @@ def test_without_removes_frames_everywhere() -> None:
     assert group.without(()) is group
     for names in (less.objects, less.skies, [f.name for f in less.frames.frames]):
         assert list(names) == ["sciY0.fits", "sciY2.fits", "sciY3.fits", "sciY4.fits"]
+
+
+def test_each_half_year_gets_a_mask_of_its_own() -> None:
+    """A mask serves 90 days: frames of another season must not be left without one that could be made."""
+    later = [
+        f.model_copy(
+            update={
+                "facts": f.facts.model_copy(
+                    update={"name": f"later-{f.name}", "started": f.facts.started + timedelta(days=200)}
+                ),
+                "sha256": f.sha256[::-1],
+            }
+        )
+        for f in y_night()
+    ]
+    made = plan(y_night() + later)
+    assert [mask.flat.first.first.facts.night.year for mask in made.bpms] == [2013, 2014]
+    # Science frames of two seasons are two groups as well, each with the calibrations of its time.
+    assert [len(group.objects) for group in made.science] == [5, 5]
+
+
+def test_a_band_without_frames_is_said() -> None:
+    made = plan(y_night(), bands=("J",))
+    assert ("band J", "no frame of the night has this filter") in {(o.name, o.reason) for o in made.left_out}
+
+
+def test_a_mask_that_cannot_be_made_is_said_when_it_is_asked_for() -> None:
+    made = plan(short_darks(), only=("bpm",))
+    assert made.bpms == ()
+    assert any(o.name == "bad pixel mask" and "lamp-offs" in o.reason for o in made.left_out)

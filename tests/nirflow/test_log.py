@@ -184,7 +184,7 @@ def test_lines_of_a_flow_run_are_in_the_file_once_with_their_run(tmp_path: Path,
     found = lines(file)
     assert ("INFO", "flows.night", "night 1", "begins") in found
     assert ("INFO", "imaging.dark", "night 1/dark 120 s", "combining") in found
-    assert ("INFO", "prefect.task_runs", "night 1/dark 120 s", "Finished in state Completed()") in found
+    assert not any(text.startswith("Finished in state") for *_, text in found)  # the UI has the states
     assert max(Counter(found).values()) == 1
     assert shown(screen).count("negative exposure") == 1
     assert "Traceback" in file.read_text()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from imaging.errors import StoreError
+from imaging.errors import FrameError, StoreError
+from imaging.rawio import unpack
+from tasks.references import RawFrame
 from tasks.step import StepEvent, listening, step
 from tasks.workspace import Workspace, close_stores
 
@@ -79,3 +83,19 @@ def test_a_store_that_could_not_be_opened_is_tried_again(
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
     assert workspace.store().products() == ()
     close_stores()
+
+
+def test_a_file_that_changed_since_it_was_surveyed_is_refused(
+    workspace: Workspace, raw_frame: Callable[..., RawFrame], tmp_path: Path
+) -> None:
+    source = tmp_path / "S1.fits.gz"
+    source.write_bytes(gzip.compress(b"as surveyed".ljust(2880)))
+    path, sha256 = unpack(source, workspace.unpacked)
+    frame = raw_frame("S1.fits").model_copy(update={"path": path, "source": source, "sha256": sha256})
+    assert workspace.readable(frame) == path
+    path.unlink()
+    assert workspace.readable(frame).read_bytes().startswith(b"as surveyed")
+    path.unlink()
+    source.write_bytes(gzip.compress(b"written again".ljust(2880)))
+    with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz changed on disk since it was surveyed"):
+        workspace.readable(frame)

@@ -1,0 +1,167 @@
+"""What the user's word about calibrations does: where it holds, what is recorded, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from sqlalchemy import text
+
+from calib_store.adopt import adopt
+from calib_store.records import FrameRecord, Product
+from imaging.detrend import DetrendParameters
+from imaging.errors import MissingCalibrationError, NirflowError, StoreError
+from tasks.building import Recipe, _history, _missing
+from tasks.choose import Choice, choose_calibrations
+from tasks.detrend import applied_to
+from tasks.references import Calibrations, FrameSet, RawFrame
+from tasks.workspace import Workspace, close_stores
+
+PRIMARY = {
+    "INSTRUME": "F2", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "OBJECT": "Dark", "EXPTIME": 120.0,
+    "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "DK_G0807", "FILTER2": "Open", "LYOT": "f/16_G5830",
+    "MOSPOS": "Open", "GRISM": "Open", "DETID": "109", "DATE-OBS": "2013-11-20", "UTSTART": "04:48:00.0",
+    "PROCDARK": "2026-01-01T00:00:00",
+}  # fmt: skip
+SHORT = {"EXPTIME": 8.0, "LNRS": 4, "NREADS": 4}
+SAID = ("exposure 8 s, frame 120 s", "read pairs 4, frame 8")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
+    yield Workspace(data_dir=tmp_path / "data", out=tmp_path / "out", threads=2)
+    close_stores()
+
+
+@pytest.fixture
+def dark(workspace: Workspace, tmp_path: Path) -> Callable[..., Product]:
+    """Add a dark of 120 s and 8 read pairs; other cards by keyword."""
+
+    def make(name: str, **cards: Any) -> Product:
+        primary = fits.PrimaryHDU()
+        primary.header.update(PRIMARY | cards)
+        types = {"SCI": np.float32, "VAR": np.float32, "DQ": np.uint16}
+        planes = [fits.ImageHDU(np.zeros((8, 8), dtype), name=plane) for plane, dtype in types.items()]
+        planes[0].data += len(name)
+        fits.HDUList([primary, *planes]).writeto(tmp_path / name)
+        return adopt(workspace.store(), tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def choose(
+    workspace: Workspace, raw_frame: Callable[..., RawFrame], tmp_path: Path
+) -> Callable[..., Calibrations]:
+    """Choose a dark for one frame; the user's word by keyword."""
+
+    def run(kind: str = "object", **said: Any) -> Calibrations:
+        path = tmp_path / "S1.fits"
+        fits.PrimaryHDU(np.zeros((8, 8), np.int32)).writeto(path, overwrite=True)
+        frame = raw_frame("S1.fits", kind=kind, detector="109").model_copy(update={"path": path})
+        record = FrameRecord(path, frame.sha256, path.stat().st_size, 1, frame.facts)
+        workspace.store().ingest([record])
+        frames = FrameSet(label="the set", frames=(frame,))
+        return choose_calibrations.fn("the set", frames, ("dark",), [], Choice(**said), workspace)
+
+    return run
+
+
+def reasons(workspace: Workspace) -> list[str | None]:
+    with workspace.store().database.begin() as connection:
+        return [
+            row[0] for row in connection.execute(text("SELECT override_reason FROM decisions ORDER BY id"))
+        ]
+
+
+def damage(product: Product) -> None:
+    product.path.chmod(0o644)
+    with product.path.open("r+b") as file:
+        file.seek(-2880, 2)
+        file.write(b"\x01" * 40)
+
+
+def test_a_named_product_that_is_damaged_is_refused(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product]
+) -> None:
+    product = dark("S1_dark.fits")
+    assert choose(use={"dark": product.name}).dark is not None
+    damage(product)
+    for _ in range(2):  # the second time the file is set aside already
+        with pytest.raises(StoreError, match=r"S1_dark\.fits .* is missing or damaged"):
+            choose(use={"dark": product.name})
+    assert not product.path.exists()
+
+
+def test_without_a_word_the_next_best_takes_the_place_of_a_damaged_one(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product]
+) -> None:
+    best, next_best = dark("S11_dark.fits"), dark("S2_dark.fits", UTSTART="01:00:00.0")
+    assert choose().dark.name == best.name
+    damage(best)
+    assert choose().dark.name == next_best.name
+    damage(next_best)
+    with pytest.raises(MissingCalibrationError, match=r"S11?2?_dark.fits: its file is missing or damaged"):
+        choose()
+
+
+def test_what_a_named_dark_overrides_is_told_everywhere(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace, raw_frame: Any
+) -> None:
+    dark("S1_dark.fits")
+    short = dark("S22_dark.fits", **SHORT)
+    chosen = choose(use={"dark": short.name})
+    told = f"dark S22_dark.fits: {'; '.join(SAID)}"
+    assert (chosen.dark.name, chosen.overridden) == (short.name, ("dark",))
+    assert chosen.disagreements == (told,)
+    assert reasons(workspace) == [f"--use dark=S22_dark.fits, although: {'; '.join(SAID)}"]
+    assert f"used as named: {told}" in _missing(chosen)
+    parameters = applied_to(DetrendParameters(override=("flat",)), chosen)
+    assert parameters.override == ("flat", "dark")
+    recipe = Recipe("image", "stack", 1, (), {"detrend": parameters}, chosen)
+    rows = {row.primitive: row.args for row in _history(recipe, datetime.now(UTC))}
+    assert told in rows["calibrations"]
+    agreeing = Recipe(
+        "image", "stack", 1, (), {"detrend": parameters}, chosen.model_copy(update={"disagreements": ()})
+    )
+    assert recipe.key != agreeing.key
+
+
+def test_a_named_dark_that_agrees_disagrees_in_nothing(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
+) -> None:
+    chosen = choose(use={"dark": dark("S1_dark.fits").name})
+    assert (chosen.overridden, chosen.disagreements) == (("dark",), ())
+    assert reasons(workspace) == ["--use dark=S1_dark.fits"]
+
+
+def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
+    choose: Callable[..., Calibrations],
+    dark: Callable[..., Product],
+    workspace: Workspace,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fitting, short = dark("S1_dark.fits"), dark("S22_dark.fits", **SHORT)
+    with caplog.at_level("INFO", "tasks.choose"):
+        chosen = choose("flat", use={"dark": short.name})
+    assert (chosen.dark.name, chosen.overridden, chosen.disagreements) == (fitting.name, (), ())
+    assert f"S22_dark.fits is not for these frames ({'; '.join(SAID)}); the rules choose" in caplog.text
+    assert reasons(workspace) == [None]
+    assert choose("flat", use={"dark": fitting.name}).overridden == ("dark",)
+    workspace.store().set_status(fitting, "rejected", author="me", reason="test")
+    with pytest.raises(NirflowError, match="no dark serves"):
+        choose("flat", use={"dark": short.name})
+    assert choose("flat", use={"dark": short.name}, allow_missing={"dark"}).missing == ("dark",)
+
+
+def test_parameters_are_left_alone_where_nothing_was_said() -> None:
+    parameters = DetrendParameters(override=("flat",), allow_missing=("bpm",))
+    assert applied_to(parameters, Calibrations()) == parameters
+    said = applied_to(parameters, Calibrations(missing=("bpm", "dark")))
+    assert said.allow_missing == ("bpm", "dark")
