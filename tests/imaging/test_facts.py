@@ -263,7 +263,11 @@ def test_section_comes_from_the_extension(science: Cards) -> None:
         ("INSTRUME", None), ("OBSTYPE", None), ("OBSTYPE", "FOCUS"), ("EXPTIME", None), ("EXPTIME", "long"),
         ("EXPTIME", 0.0), ("EXPTIME", -5.0), ("EXPTIME", float("nan")), ("EXPTIME", True), ("COADDS", None),
         ("COADDS", 0), ("COADDS", 1.5), ("LNRS", None), ("LNRS", "many"), ("NREADS", "many"),
-        ("DATE-OBS", None), ("POFFSET", "far"), ("PA", float("inf")),
+        ("DATE-OBS", None), ("POFFSET", "far"), ("PA", float("inf")), ("EXPTIME", 0.0004),
+        ("EXPTIME", 86_400.0), ("EXPTIME", 1e300), ("EXPTIME", 10**400), ("COADDS", 10_001),
+        ("COADDS", 10**12), ("COADDS", 1e300), ("LNRS", 10**30), ("NREADS", 1e300), ("INPORT", 0),
+        ("INPORT", 6), ("INPORT", 1.5), ("INPORT", True), ("POFFSET", 36_001.0), ("QOFFSET", -36_001.0),
+        ("QOFFSET", 10**400),
     ],
 )  # fmt: skip
 def test_missing_and_nonsense_keywords_are_named(science: Cards, keyword: str, value: object) -> None:
@@ -275,6 +279,42 @@ def test_missing_and_nonsense_keywords_are_named(science: Cards, keyword: str, v
     assert keyword in str(error)
     assert "S20131121S0075.fits" in str(error)
     assert error.remedy
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "2100-01-02", "9999-12-31"])
+def test_a_day_before_or_long_after_the_instrument(science: Cards, day: str) -> None:
+    with pytest.raises(
+        FrameError, match=f"DATE-OBS = '{day}', expected a date from 2000-01-01 to 2100-01-01"
+    ):
+        read(science, DATE_OBS=day)
+
+
+@pytest.mark.parametrize("day", ["2000-01-01", "2100-01-01"])
+def test_the_first_and_the_last_day(science: Cards, day: str) -> None:
+    assert read(science, DATE_OBS=day).started.date().isoformat() == day
+
+
+def test_bounds_themselves_are_accepted(science: Cards) -> None:
+    facts = read(science, COADDS=10_000, EXPTIME=86_399.0, INPORT=5, POFFSET=-36_000.0, QOFFSET=36_000)
+    assert (facts.coadds, facts.exposure_time, facts.inport) == (10_000, 86_399.0, 5)
+    assert (facts.poffset, facts.qoffset) == (-36_000.0, 36_000.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounded"), [(2.0004, 2.0), (1.9996, 2.0), (2.0006, 2.001), (0.0006, 0.001)]
+)
+def test_exposure_times_are_told_apart_by_milliseconds(
+    science: Cards, seconds: float, rounded: float
+) -> None:
+    assert read(science, EXPTIME=seconds).exposure_time == rounded
+
+
+@pytest.mark.parametrize("value", [True, "04:13:58.0", float("nan"), 10**400])
+@pytest.mark.parametrize(("keyword", "field"), [("RA", "ra"), ("DEC", "dec"), ("AIRMASS", "airmass")])
+def test_what_only_informs_is_a_number_or_nothing(
+    science: Cards, keyword: str, field: str, value: object
+) -> None:
+    assert getattr(read(science, **{keyword: value}), field) is None
 
 
 @pytest.mark.parametrize("lnrs", [2, 3, 16])

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from imaging import f2
 from imaging.errors import FrameError, NirflowError
-from imaging.rawio import check_pixels, digest, open_raw, read_facts, read_headers, unpack
+from imaging.rawio import check_pixels, check_shape, digest, open_raw, read_facts, read_headers, unpack
 
 WriteRaw = Callable[..., Path]
 FORMS = ("", ".gz", ".bz2", ".fz")
@@ -306,6 +306,87 @@ def test_a_header_that_does_not_describe_its_data(write_raw: WriteRaw, keyword: 
     path.write_bytes(raw[:at] + card + raw[at + 80 :])
     error = refused(path)
     assert (error.keyword, error.found) == (keyword, value)
+
+
+def doctored(path: Path, extra: dict[str, object], *, replaced: dict[str, object] | None = None) -> Path:
+    """The frame with cards of its image's header replaced as they are, and others put before its END."""
+    raw = path.read_bytes()
+    start = raw.index(b"XTENSION")
+    head, image = raw[:start], raw[start:]
+    for keyword, value in (replaced or {}).items():
+        at = image.index(f"{keyword:8}=".encode())
+        image = image[:at] + f"{keyword:8}= {value!s:>20}".ljust(80).encode() + image[at + 80 :]
+    end = image.index(b"END" + b" " * 77)
+    cards = b"".join(f"{k:8}= {v!s:>20}".ljust(80).encode() for k, v in extra.items())
+    block = -(-(end + 80) // 2880) * 2880
+    assert end + 80 + len(cards) <= block, "no room for the cards in the header's last block"
+    header = (image[:end] + cards + b"END".ljust(80)).ljust(block)
+    path.write_bytes(head + header + image[block:])
+    return path
+
+
+@pytest.mark.parametrize("form", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("NAXIS", -1), ("NAXIS", 10**9), ("NAXIS1", -48), ("NAXIS1", 10**30), ("NAXIS2", "T"),
+        ("PCOUNT", -1), ("PCOUNT", "'many'"), ("PCOUNT", 10**30), ("GCOUNT", -1), ("GCOUNT", 0),
+        ("GCOUNT", 0.5),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_file_can_have(write_raw: WriteRaw, form: str, keyword: str, value: object) -> None:
+    path = compressed(doctored(write_raw(), {}, replaced={keyword: value}), form)
+    for attempt in (lambda: open_raw(path, shape=None), lambda: read_headers(path)):
+        with pytest.raises(FrameError) as caught:
+            attempt()
+        assert caught.value.keyword == keyword
+        assert caught.value.remedy
+        assert "compressed" not in str(caught.value)
+
+
+def test_a_negative_group_count_does_not_lead_in_circles(write_raw: WriteRaw, pixels: NDArray[Any]) -> None:
+    # A length of data that leads back to the header's own beginning.
+    assert pixels.nbytes % 2880
+    with pytest.raises(FrameError, match="GCOUNT = -1"):
+        open_raw(doctored(write_raw(), {}, replaced={"GCOUNT": -1}), shape=None)
+
+
+@pytest.mark.parametrize("keyword", ["BSCALE", "BZERO"])
+@pytest.mark.parametrize("value", ["'abc'", "T", "1E300", "", str(10**40)])
+def test_a_scaling_that_is_none(write_raw: WriteRaw, keyword: str, value: str) -> None:
+    assert refused(doctored(write_raw(), {keyword: value})).keyword == keyword
+
+
+def test_a_garbled_card_that_tells_the_size(write_raw: WriteRaw) -> None:
+    error = refused(doctored(write_raw(), {}, replaced={"NAXIS2": "'x 40"}))
+    assert "NAXIS2" in str(error)
+
+
+def test_compression_is_blamed_for_compressed_files_only(
+    write_raw: WriteRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("odd")
+
+    path = write_raw()
+    packed = compressed(path, ".gz")
+    with monkeypatch.context() as patch:
+        patch.setattr("imaging.rawio.FitsFile", fails)
+        assert "could not be read (odd)" in str(refused(path))
+    monkeypatch.setattr("imaging.rawio.unpacked_descriptor", fails)
+    with pytest.raises(FrameError, match=r"the compressed data are damaged \(odd\)"):
+        open_raw(packed)
+
+
+def test_the_shape_is_told_from_the_header_alone(write_raw: WriteRaw) -> None:
+    _, extension = read_headers(write_raw())
+    assert extension is not None
+    check_shape(extension, "S1.fits", (40, 48))
+    check_shape(extension, "S1.fits", None)
+    with pytest.raises(FrameError, match=r"S1\.fits: the image has the shape 40 x 48, expected 48 x 40"):
+        check_shape(extension, "S1.fits", (48, 40))
+    with pytest.raises(FrameError, match="no image extension"):
+        check_shape(fits.PrimaryHDU().header, "S1.fits", None)
 
 
 def test_a_header_that_is_no_text(write_raw: WriteRaw) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from imaging import rawio
 from nirflow.exits import UsageError
 from nirflow.survey import examine, frame_files, group_frames, survey
 
@@ -175,3 +176,19 @@ def test_a_frame_and_its_compressed_copy_are_one_member(tmp_path: Path, frame_wr
         frame_writer(tmp_path / f"S20131121S0075.fits{suffix}")
     (group,) = group_frames(survey(frame_files([tmp_path])))
     assert [frame.path.suffix for frame in group.frames] == [".fits"]
+
+
+def test_what_nobody_foresaw_is_told_of_one_file(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = night / "S20131120S0115.fits"
+    original = rawio.read_headers
+
+    def read_headers(path: Path) -> object:
+        if path.name == odd.name:
+            raise OverflowError("a strange card")
+        return original(path)
+
+    monkeypatch.setattr(rawio, "read_headers", read_headers)
+    broken = [frame for frame in survey(frame_files([night])) if frame.broken]
+    assert [frame.path.name for frame in broken] == [odd.name]
+    assert "OverflowError: a strange card" in broken[0].problem
+    assert broken[0].remedy

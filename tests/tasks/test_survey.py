@@ -1,0 +1,197 @@
+"""Sorting out a night: hostile files, frames in quarantine, and what is read again."""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from sqlalchemy import select
+
+from calib_store.models import frames
+from imaging.files import CheckParameters
+from tasks import survey as module
+from tasks.references import Survey
+from tasks.survey import survey_frames
+from tasks.workspace import Workspace, close_stores
+
+SHAPE = (40, 48)
+DARK: dict[str, Any] = {
+    "INSTRUME": "F2", "OBJECT": "Dark", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "EXPTIME": 120.0, "COADDS": 1,
+    "LNRS": 8, "NREADS": 8, "FILTER2": "DK_G0807", "DATE-OBS": "2013-11-21", "UTSTART": "02:52:48",
+}  # fmt: skip
+PIXELS = np.arange(SHAPE[0] * SHAPE[1], dtype=np.int32).reshape(SHAPE)
+
+Look = Callable[..., Survey]
+
+
+def write(path: Path, pixels: Any = PIXELS, **cards: Any) -> Path:
+    """Write a small dark; the clock follows the name, so that no two are alike."""
+    primary = fits.PrimaryHDU(header=fits.Header(list((DARK | {"DATALAB": path.stem} | cards).items())))
+    fits.HDUList([primary, fits.ImageHDU(pixels)]).writeto(path)
+    return path
+
+
+def overwrite(path: Path, old: bytes, new: bytes) -> Path:
+    """Replace the first appearance of some bytes, lengths kept."""
+    raw = path.read_bytes()
+    assert old in raw
+    assert len(old) == len(new)
+    path.write_bytes(raw.replace(old, new, 1))
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
+    yield Workspace(data_dir=tmp_path / "data", out=tmp_path / "out", threads=2)
+    close_stores()
+
+
+@pytest.fixture
+def look(workspace: Workspace) -> Look:
+    """Survey some files; parameters of the check by keyword."""
+
+    def survey(*paths: Path, **check: Any) -> Survey:
+        parameters = CheckParameters(**({"shape": SHAPE} | check))
+        return survey_frames.fn(list(paths), "night", parameters, workspace)
+
+    return survey
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose bytes are hashed, as it happens."""
+    names: list[str] = []
+    original = module.unpack
+
+    def unpack(path: Path, folder: Path) -> tuple[Path, str]:
+        names.append(path.name)
+        return original(path, folder)
+
+    monkeypatch.setattr(module, "unpack", unpack)
+    return names
+
+
+def quarantined(workspace: Workspace) -> dict[str, str | None]:
+    """Reasons of the frames in the store, by name; None for one that is fit."""
+    with workspace.store().database.engine.connect() as connection:
+        found = connection.execute(select(frames.c.name, frames.c.quarantine))
+        return {row.name: row.quarantine for row in found}
+
+
+def test_one_hostile_file_never_ends_the_night(look: Look, tmp_path: Path) -> None:
+    good = write(tmp_path / "good.fits")
+    hostile = [
+        write(tmp_path / "coadds.fits", COADDS=10**12),
+        write(tmp_path / "coadds2.fits", COADDS=1e300),
+        write(tmp_path / "future.fits", **{"DATE-OBS": "9999-12-31"}),
+        write(tmp_path / "past.fits", **{"DATE-OBS": "0001-01-01"}),
+        overwrite(
+            write(tmp_path / "gcount.fits"), b"GCOUNT  = " + b"1".rjust(20), b"GCOUNT  = " + b"-1".rjust(20)
+        ),
+        overwrite(
+            write(tmp_path / "naxis.fits"), b"NAXIS   = " + b"2".rjust(20), b"NAXIS   = " + b"-1".rjust(20)
+        ),
+        overwrite(
+            write(tmp_path / "axis.fits"), b"NAXIS1  =                   48", b"NAXIS1  = " + b"9" * 20
+        ),
+        overwrite(
+            write(tmp_path / "card.fits"),
+            b"EXPTIME =                120.0",
+            b"EXPTIME =              'x 120.",
+        ),
+    ]
+    seen = look(good, *hostile)
+    assert [frame.name for frame in seen.frames] == ["good.fits"]
+    assert {one.name for one in seen.left_out} == {path.name for path in hostile}
+    assert all(one.reason and not one.expected for one in seen.left_out)
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, OverflowError, KeyError])
+def test_what_nobody_foresaw_leaves_out_one_file(
+    look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    good, odd = write(tmp_path / "good.fits"), write(tmp_path / "odd.fits")
+    original = module.read_headers
+
+    def read_headers(path: Path) -> Any:
+        if path == odd:
+            raise kind("a strange card")
+        return original(path)
+
+    monkeypatch.setattr(module, "read_headers", read_headers)
+    seen = look(good, odd)
+    assert [frame.name for frame in seen.frames] == ["good.fits"]
+    (left_out,) = seen.left_out
+    assert left_out.name == "odd.fits"
+    assert kind.__name__ in left_out.reason
+    assert "a strange card" in left_out.reason
+    assert left_out.remedy
+
+
+def test_an_error_of_the_program_is_not_the_files(
+    look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_headers(_: Path) -> Any:
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(module, "read_headers", read_headers)
+    with pytest.raises(AttributeError, match="a mistake"):
+        look(write(tmp_path / "good.fits"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_known_frame_is_not_hashed_again_but_its_shape_is_checked(
+    look: Look, tmp_path: Path, hashed: list[str], packed: bool
+) -> None:
+    path = write(tmp_path / "a.fits")
+    if packed:
+        plain, path = path, tmp_path / "a.fits.bz2"
+        path.write_bytes(bz2.compress(plain.read_bytes()))
+    first = look(path)
+    assert look(path) == first
+    assert hashed == [path.name]
+    seen = look(path, shape=(48, 40))
+    assert seen.frames == ()
+    assert "the shape 40 x 48, expected 48 x 40" in seen.left_out[0].reason
+    assert look(path, shape=None).frames == first.frames
+    assert hashed == [path.name]
+
+
+def test_a_frame_without_a_measurement_is_refused_every_time(
+    look: Look, workspace: Workspace, tmp_path: Path, hashed: list[str]
+) -> None:
+    dead = write(tmp_path / "dead.fits", np.full(SHAPE, 7, np.int32))
+    good = write(tmp_path / "good.fits")
+    first = look(dead, good)
+    assert hashed.count("dead.fits") == 1
+    assert [frame.name for frame in first.frames] == ["good.fits"]
+    assert "all pixels have the value 7" in first.left_out[0].reason
+    assert quarantined(workspace) == {"dead.fits": first.left_out[0].reason, "good.fits": None}
+    assert look(dead, good) == first
+    assert hashed.count("good.fits") == 1
+
+
+def test_a_frame_leaves_quarantine_when_the_check_lets_it_pass(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    pixels = PIXELS.copy()
+    pixels[:24] += 10_000_000  # 0.6 of the frame is saturated
+    path = write(tmp_path / "bright.fits", pixels)
+    assert "saturated" in look(path).left_out[0].reason
+    assert "saturated" in str(quarantined(workspace)["bright.fits"])
+    assert [frame.name for frame in look(path, saturated_fraction=0.9).frames] == ["bright.fits"]
+    assert quarantined(workspace) == {"bright.fits": None}
+
+
+def test_a_product_is_no_frame_and_goes_into_no_quarantine(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    seen = look(write(tmp_path / "dark.fits", PROCDARK="2026-11-23T00:00:00"))
+    assert "a processed dark" in seen.left_out[0].reason
+    assert quarantined(workspace) == {}
