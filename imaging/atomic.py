@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
@@ -10,8 +11,17 @@ from pathlib import Path
 
 from imaging.errors import NirflowError
 
+#: What a file system that has no hard links says.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
-def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = True) -> str:
+
+class NameTakenError(Exception):
+    """A file of that name is there and must not be replaced."""
+
+
+def write_whole(
+    path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = True, replace: bool = True
+) -> str:
     """Write ``parts`` one after the other as ``path``, replacing what is there only when all is written.
 
     Parameters
@@ -23,6 +33,8 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool =
     sync
         Whether the file and its folder are on the disk before this returns. What can be made again
         cheaply (a preview) does without.
+    replace
+        Whether a file that is there, or came to be there meanwhile, is replaced.
 
     Returns
     -------
@@ -33,6 +45,8 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool =
     ------
     NirflowError
         Where it cannot be written (no space, no permission); nothing is left behind.
+    NameTakenError
+        Where something is there that must not be replaced.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     sha256 = hashlib.sha256()
@@ -46,7 +60,10 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool =
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
-            aside.replace(path)
+            if replace:
+                aside.replace(path)
+            else:
+                _name_anew(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -58,6 +75,22 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], *, sync: bool =
             remedy="Free space there, make the folder writable, or choose another with --out.",
         ) from error
     return sha256.hexdigest()
+
+
+def _name_anew(aside: Path, path: Path) -> None:
+    """Rename to a name that nobody has: a link fails where another process was quicker, a rename does not."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise NameTakenError(path) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise NameTakenError(path) from None
+        aside.replace(path)  # a file system without hard links: the check just made has to do
+        return
+    aside.unlink()
 
 
 def sync_folder(folder: Path) -> None:

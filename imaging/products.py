@@ -16,7 +16,7 @@ import numpy as np
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from imaging.atomic import write_whole
+from imaging.atomic import NameTakenError, write_whole
 from imaging.dq import DQ
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers
@@ -137,18 +137,22 @@ def place_product(source: Path, target: Path, *, key: str, overwrite: bool = Fal
         Where the folder cannot be written.
     """
     new = datasums(source)
-    outcome: Literal["new", "unchanged", "renamed", "overwritten"] = "new"
-    if target.exists() and overwrite and not _holds(target, new):
-        outcome = "overwritten"
-    elif target.exists():
-        for candidate in _names(target, key):
-            if not candidate.exists():
-                target, outcome = candidate, "renamed"
-                break
+    if overwrite and target.exists() and not _holds(target, new):
+        write_whole(target, _chunks(source))
+        return PlacedProduct(target, "overwritten")
+    names = _names(target, key)
+    candidate = next(names)
+    while True:
+        if candidate.is_symlink() or candidate.exists():
             if _holds(candidate, new):
                 return PlacedProduct(candidate, "unchanged")
-    write_whole(target, _chunks(source))
-    return PlacedProduct(target, outcome)
+            candidate = next(names)
+            continue
+        try:
+            write_whole(candidate, _chunks(source), replace=False)
+        except NameTakenError:
+            continue  # another run took the name meanwhile: look at what it wrote
+        return PlacedProduct(candidate, "new" if candidate == target else "renamed")
 
 
 class ProductFile:

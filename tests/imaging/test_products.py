@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from imaging import products
 from imaging.dq import DQ
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers
@@ -549,6 +550,32 @@ def test_other_content_is_kept_and_the_new_takes_the_key(write: Write, image: Im
     third = write(what=changed(changed(image)), name="c.fits")
     assert place_product(third, out, key=KEY).path.name == "S20131121S0075_image_01234567-2.fits"
     assert len(listing(out.parent)) == 3
+
+
+def test_a_name_that_another_run_takes_meanwhile_is_not_overwritten(
+    write: Write, image: Image, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = write(), write(what=changed(image), name="other.fits").read_bytes()
+    chunks = products._chunks
+
+    def slow(path: Path) -> Iterator[bytes]:
+        if not out.exists():
+            out.write_bytes(other)  # between the look at the name and the naming
+        yield from chunks(path)
+
+    monkeypatch.setattr(products, "_chunks", slow)
+    placed = place_product(source, out, key=KEY)
+    assert (placed.path.name, placed.outcome) == ("S20131121S0075_image_01234567.fits", "renamed")
+    assert out.read_bytes() == other
+    assert placed.path.read_bytes() == source.read_bytes()
+    assert len(listing(out.parent)) == 2
+
+
+def test_a_link_to_nowhere_is_kept(write: Write, out: Path) -> None:
+    out.parent.mkdir()
+    out.symlink_to("nowhere.fits")
+    assert place_product(write(), out, key=KEY).outcome == "renamed"
+    assert out.is_symlink()
 
 
 def test_overwriting_when_asked(write: Write, image: Image, out: Path) -> None:
