@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 
 from flows.report import NightReport
-from flows.running import Night, Options, night_of, report_of, timing
+from flows.running import Night, Options, reduce_with
 from tasks.bpm import build_bpm
 
 
@@ -28,8 +27,4 @@ def reduce_bpm(
     paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
 ) -> NightReport:
     """Make the bad pixel mask of the raw flats and short darks in ``paths``."""
-    began = datetime.now(UTC)
-    options = options.model_copy(update={"only": ("bpm",)})
-    with timing() as seconds, night_of(paths, out, options, "bad pixel mask") as night:
-        submit_bpms(night)
-        return report_of(night, began, seconds)
+    return reduce_with(submit_bpms, paths, out, options.limited_to("bpm"), "bad pixel mask")

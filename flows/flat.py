@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from prefect.futures import PrefectFuture
 from flows.bpm import submit_bpms
 from flows.dark import submit_darks
 from flows.report import NightReport
-from flows.running import Night, Options, night_of, report_of, timing
+from flows.running import Night, Options, reduce_with
 from tasks.choose import choose_calibrations
 from tasks.flat import build_flat
 from tasks.references import CalibrationKind
@@ -45,8 +44,8 @@ def reduce_flats(
     paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
 ) -> NightReport:
     """Make the flats of the raw frames in ``paths``, and the bad pixel mask that they need."""
-    began = datetime.now(UTC)
-    options = options.model_copy(update={"only": ("flat",)})
-    with timing() as seconds, night_of(paths, out, options, "flats") as night:
+
+    def submit(night: Night) -> None:
         submit_flats(night, submit_darks(night), submit_bpms(night))
-        return report_of(night, began, seconds)
+
+    return reduce_with(submit, paths, out, options.limited_to("flat"), "flats")

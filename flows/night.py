@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
 
-from flows.bpm import submit_bpms
-from flows.dark import submit_darks
-from flows.flat import submit_flats
 from flows.report import NightReport
-from flows.running import Options, night_of, report_of, timing
-from flows.science import submit_science
+from flows.running import Options, reduce_with
+from flows.science import submit_with_calibrations
 
 __all__ = ["Options", "reduce_night"]
 
@@ -52,9 +48,4 @@ def reduce_night(
     >>> with services():  # doctest: +SKIP
     ...     report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))
     """
-    began = datetime.now(UTC)
-    with timing() as seconds, night_of(paths, out, options, "the night") as night:
-        darks, bpms = submit_darks(night), submit_bpms(night)
-        flats = submit_flats(night, darks, bpms)
-        submit_science(night, [*darks, *bpms, *flats])
-        return report_of(night, began, seconds)
+    return reduce_with(submit_with_calibrations, paths, out, options, "the night")

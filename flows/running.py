@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +56,10 @@ class Options(Reference):
     memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
 
+    def limited_to(self, target: Target) -> Options:
+        """The same for one kind of product, and what it needs."""
+        return self.model_copy(update={"only": (target,)})
+
 
 @dataclass(frozen=True)
 class Submitted:
@@ -86,6 +90,20 @@ class Night:
         """Note a task; a ``minor`` one may fail without its group failing. Returns the future."""
         self.submitted.append(Submitted(step, label, future, minor))
         return future
+
+
+def reduce_with(
+    submit: Callable[[Night], object],
+    paths: Sequence[str | Path],
+    out: str | Path,
+    options: Options,
+    label: str,
+) -> NightReport:
+    """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them."""
+    began = datetime.now(UTC)
+    with timing() as seconds, night_of(paths, out, options, label) as night:
+        submit(night)
+        return report_of(night, began, seconds)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from flows.bpm import submit_bpms
 from flows.dark import submit_darks
 from flows.flat import submit_flats
 from flows.report import NightReport
-from flows.running import Night, Options, night_of, report_of, timing
+from flows.running import Night, Options, reduce_with
 from tasks.align import align_group
 from tasks.choose import choose_calibrations
 from tasks.detect import detect_sources
@@ -48,6 +47,12 @@ def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
         night.add("science", group.label, found)
         if found.result(raise_on_failure=False) is None:
             submit_group(night, group, choosing.result())
+
+
+def submit_with_calibrations(night: Night) -> None:
+    """Submit the night's darks, masks and flats, and the science that waits for them."""
+    darks, bpms = submit_darks(night), submit_bpms(night)
+    submit_science(night, [*darks, *bpms, *submit_flats(night, darks, bpms)])
 
 
 def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> None:
@@ -98,9 +103,4 @@ def reduce_science(
     paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
 ) -> NightReport:
     """Reduce the science frames in ``paths``, and make the calibrations among them that they need."""
-    began = datetime.now(UTC)
-    options = options.model_copy(update={"only": ("science",)})
-    with timing() as seconds, night_of(paths, out, options, "science") as night:
-        darks, bpms = submit_darks(night), submit_bpms(night)
-        submit_science(night, [*darks, *bpms, *submit_flats(night, darks, bpms)])
-        return report_of(night, began, seconds)
+    return reduce_with(submit_with_calibrations, paths, out, options.limited_to("science"), "science")

@@ -25,7 +25,7 @@ from tasks.align import AlignedGroup, align_input
 from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
 from tasks.detrend import applied_to
 from tasks.parameters import ReductionParameters
-from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet
+from tasks.references import Calibrations, Metric, ProductRef, ScienceSet
 from tasks.scratching import planes_of
 from tasks.sky import SkyPass
 from tasks.step import step
@@ -119,7 +119,6 @@ def build_stack(
         raw = catalogues[reference.name].frame
         primary, _ = read_headers(workspace.readable(raw))
         header = grid.header.copy()
-        left_out = _left_out(sky.left_out + aligned.left_out)
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             {
@@ -131,7 +130,7 @@ def build_stack(
                 "sky": float(np.median([float(f.metrics["level"] or 0) for f in sky.frames])),
             },
             warnings=(*_glow(inputs), *_pedestal_warnings(calibrations)),
-            left_out=left_out,
+            left_out=tuple(dict.fromkeys(sky.left_out + aligned.left_out)),
             cards=_cards(result.metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={"OBJCAT": _source_table(sources, grid), "ALIGNMENT": _alignment_table(alignment.entries)},
@@ -175,10 +174,6 @@ def _pedestal_warnings(calibrations: Calibrations) -> tuple[str, ...]:
     with ProductFile(calibrations.dark.path) as dark:
         known = "PEDESTAL" in dark.header
     return () if known else ("the dark does not tell its pedestal: VAR is too large",)
-
-
-def _left_out(all_of_them: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
-    return tuple(dict.fromkeys(all_of_them))
 
 
 def _registration(entries: list[AlignEntry]) -> float | None:
