@@ -71,7 +71,20 @@ class GroupError(NirflowError):
 
 
 class MissingCalibrationError(NirflowError):
-    """A calibration that a step needs and that is neither in the night nor in the store."""
+    """A calibration that a step needs and that is neither in the night nor in the store.
+
+    Parameters
+    ----------
+    message, remedy
+        As for every error.
+    kind
+        The kind of calibration that may still come (``dark``, ``flat``, ``bpm``): the frames wait for it. None
+        where waiting would not help.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", kind: str | None = None) -> None:
+        self.kind = kind
+        super().__init__(message, remedy=remedy)
 
 
 class StoreError(NirflowError):

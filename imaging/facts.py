@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging import f2
 from imaging.errors import FrameError
+from imaging.nights import night_of
 
 Kind = Literal["dark", "flat", "object", "arc", "bpm"]
 Lamp = Literal["on", "off"]
@@ -28,8 +29,6 @@ _COMPONENT = re.compile(r"_[GR]\d+\w*$")
 _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
 #: Names that MOSPOS, DECKER and MASKNAME give to an open focal plane.
 _OPEN_MASKS = ("Open", "None", "imaging", "")
-#: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
-_NIGHT_ROLLOVER = timedelta(hours=10)
 #: What a keyword may say: wide of anything the instrument does, narrow enough for arithmetic and the store.
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
 _LONGEST_EXPOSURE = 86_400.0
@@ -103,7 +102,7 @@ class FrameFacts(BaseModel):
     @property
     def night(self) -> date:
         """The UT date that Gemini gives to the night."""
-        return (self.started + _NIGHT_ROLLOVER).date()
+        return night_of(self.started)
 
     @property
     def gain(self) -> float:

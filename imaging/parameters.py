@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+def in_order(schema: dict[str, Any]) -> None:
+    """Number the fields in a JSON schema: a database in between forgets their order, and forms go by the numbers."""
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
 
 
 class StepParameters(BaseModel):
@@ -14,9 +20,16 @@ class StepParameters(BaseModel):
     fields of the subclasses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=False, json_schema_extra=in_order
+    )
 
 
 def parameter(default: Any, description: str, *, unit: str = "", **limits: Any) -> Any:
-    """Declare a parameter: its default, its meaning, its unit and pydantic's limits (``ge``, ``le``...)."""
-    return Field(default=default, description=description, json_schema_extra={"unit": unit}, **limits)
+    """Declare a parameter: its default, its meaning, its unit and pydantic's limits (``ge``, ``le``...).
+
+    The JSON schema, from which forms are made, tells the unit with the meaning.
+    """
+    told = f"{description}, {unit}" if unit else description
+    extra: dict[str, JsonValue] = {"unit": unit, "description": told}
+    return Field(default=default, description=description, json_schema_extra=extra, **limits)

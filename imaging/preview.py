@@ -8,9 +8,10 @@ reason.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,13 @@ from imaging.dq import DQ
 from imaging.image import Reason
 from imaging.products import REASONS, ProductFile, read_table
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
 #: Longest side of the picture without its label, pixels.
 LARGEST: Final = 700
+#: Longest side of a thumbnail, pixels.
+THUMBNAIL: Final = 200
 
 _LABEL_HEIGHT = 22
 #: Grey levels of the palette; the indices above are the colours.
@@ -85,13 +91,27 @@ def write_preview(path: Path, array: NDArray[Any], *, title: str, unit: str = ""
     title, unit
         What the label says, beside the limits of the grey scale.
     """
-    small = block_mean(array, -(-max(array.shape) // LARGEST))
-    low, high = zscale(small)
-    level = (small - np.float32(low)) * np.float32((_GREYS - 1) / (high - low))
-    finite = np.isfinite(small)
-    picture = np.where(finite, np.clip(np.nan_to_num(level), 0, _GREYS - 1), _NO_DATA).astype(np.uint8)
-    limits = f"{low:.4g} to {high:.4g} {unit}".strip() if finite.any() else "no data"
-    return _write(path, picture, title, [_Legend(-1, limits)])
+    picture, limits = _grey(array, LARGEST)
+    told = f"{limits[0]:.4g} to {limits[1]:.4g} {unit}".strip() if limits is not None else "no data"
+    return _write(path, picture, title, [_Legend(-1, told)])
+
+
+def write_thumbnail(path: Path, array: NDArray[Any], *, notes: Mapping[str, str] | None = None) -> Path:
+    """Write an image as a PNG of at most 200 pixels a side, without a label.
+
+    Parameters
+    ----------
+    path
+        The PNG, replaced where it is there.
+    array
+        Pixels, shape (ny, nx); what is not finite holds no data.
+    notes
+        Texts to go into the file, by keyword.
+    """
+    from PIL import Image
+
+    picture, _ = _grey(array, THUMBNAIL)
+    return _save(path, Image.fromarray(np.ascontiguousarray(picture[::-1])), notes)
 
 
 def write_mask_preview(
@@ -179,6 +199,16 @@ def zscale(array: NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5 + abs(low) * 1e-6)
 
 
+def _grey(array: NDArray[Any], largest: int) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
+    """Indices of the palette, at most ``largest`` a side, and the limits; None where there is no data."""
+    small = block_mean(array, -(-max(array.shape) // largest))
+    low, high = zscale(small)
+    level = (small - np.float32(low)) * np.float32((_GREYS - 1) / (high - low))
+    finite = np.isfinite(small)
+    picture = np.where(finite, np.clip(np.nan_to_num(level), 0, _GREYS - 1), _NO_DATA).astype(np.uint8)
+    return picture, (low, high) if finite.any() else None
+
+
 def _enlarged(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """Blocks of ``factor`` x ``factor`` that hold one of the pixels, and the blocks about them."""
     ny, nx = (-(-n // factor) for n in pixels.shape)
@@ -220,10 +250,18 @@ def _write(path: Path, picture: NDArray[np.uint8], title: str, legend: list[_Leg
     bar = np.minimum(np.asarray(label), _GREYS - 1)
     for left, colour in swatches:
         bar[6:16, max(0, left) : max(0, left + 10)] = colour
-    whole = Image.fromarray(np.ascontiguousarray(np.vstack([picture[::-1], bar])))
-    whole.putpalette(_palette())
+    return _save(path, Image.fromarray(np.ascontiguousarray(np.vstack([picture[::-1], bar]))))
+
+
+def _save(path: Path, picture: Picture, notes: Mapping[str, str] | None = None) -> Path:
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    for keyword, text in (notes or {}).items():
+        texts.add_text(keyword, text)
+    picture.putpalette(_palette())
     out = io.BytesIO()
-    whole.save(out, "PNG", compress_level=3)
+    picture.save(out, "PNG", compress_level=3, pnginfo=texts)
     write_whole(path, [out.getvalue()], sync=False)
     return path
 

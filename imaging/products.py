@@ -213,6 +213,10 @@ class ProductFile:
         """EXTNAMEs of the images."""
         return tuple(self._planes)
 
+    def shape_of(self, extname: str) -> tuple[int, ...]:
+        """Shape of a plane, in numpy's order."""
+        return self._plane(extname).shape
+
     def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
         """Rows of a plane (all without ``rows``), shape (n_rows, nx).
 

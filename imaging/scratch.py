@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -260,13 +260,13 @@ def scratch_size(path: Path) -> int:
     return total
 
 
-def prune(root: Path, limit: int, *, before: float) -> list[Path]:
-    """Remove the files and folders in ``root`` least lately used until it holds ``limit`` bytes or fewer.
+def prune(entries: Iterable[Path], limit: int, *, before: float) -> list[Path]:
+    """Remove the files and folders least lately used until those that stay take ``limit`` bytes or fewer.
 
     Parameters
     ----------
-    root
-        A folder of things that can be made again; it may be missing.
+    entries
+        Files and folders that can be made again; some may be gone.
     limit
         Bytes.
     before
@@ -278,7 +278,7 @@ def prune(root: Path, limit: int, *, before: float) -> list[Path]:
         What was removed.
     """
     used: dict[Path, float] = {}
-    for entry in root.iterdir() if root.is_dir() else ():
+    for entry in entries:
         with suppress(FileNotFoundError):
             used[entry] = entry.stat().st_mtime
     sizes = {entry: scratch_size(entry) for entry in used}

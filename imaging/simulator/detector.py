@@ -53,7 +53,8 @@ class Detector:
 
 def make_detector(parameters: NightParameters) -> Detector:
     """Make the array of a night from its seed."""
-    rng = np.random.Generator(np.random.PCG64([parameters.seed, 1]))
+    seed = parameters.seed if parameters.detector_seed is None else parameters.detector_seed
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))
     size = parameters.size
     defect = np.zeros((size, size), np.uint8)
     x0, y0, radius = parameters.circle

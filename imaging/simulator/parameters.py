@@ -48,6 +48,12 @@ class NightParameters(StepParameters):
 
     band: Band = parameter("Y", "filter of the science frames and flats")
     seed: int = parameter(20131121, "seed of every random number; the same seed gives the same bytes", ge=0)
+    detector_seed: int | None = parameter(
+        None, "seed of the array alone, so that other nights have the same one; None: that of the night", ge=0
+    )
+    days: int = parameter(
+        0, "how much later than the tutorial's night, in names and times", unit="day", ge=0, le=20000
+    )
     size: int = parameter(f2.SHAPE[0], "rows and columns of the array", unit="pixel", ge=128, le=4096)
     compression: Compression = parameter("none", "compression of the raw files")
 

@@ -61,7 +61,7 @@ def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
     frames: list[PlannedFrame] = []
     for role, count, time, reads, coadds in counts:
         offsets, wcs = _pointings(p, count) if role == "science" else ([(0.0, 0.0)] * count,) * 2
-        slots = _slots(runs[role], count, time * coadds)
+        slots = _slots(runs[role], count, time * coadds, timedelta(days=p.days))
         frames += [
             PlannedFrame(root, role, i, started, time, reads, coadds, offsets[i], wcs[i])
             for i, (root, started) in enumerate(slots)
@@ -69,14 +69,16 @@ def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
     return sorted(frames, key=lambda frame: frame.root)
 
 
-def _slots(runs: Sequence[_Run], count: int, exposure: float) -> Iterator[tuple[str, datetime]]:
+def _slots(
+    runs: Sequence[_Run], count: int, exposure: float, later: timedelta
+) -> Iterator[tuple[str, datetime]]:
     left = count
     for i, (day, first, length, clock) in enumerate(runs):
-        start = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S").replace(tzinfo=UTC)
+        start = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S").replace(tzinfo=UTC) + later
         take = left if i == len(runs) - 1 else min(left, length)
         for k in range(take):
             began = start + timedelta(seconds=k * math.ceil(exposure + _OVERHEAD))
-            yield f"S{day}S{first + k:04d}", began
+            yield f"S{start:%Y%m%d}S{first + k:04d}", began
         left -= take
 
 

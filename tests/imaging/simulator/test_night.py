@@ -279,3 +279,15 @@ def test_parameters_that_make_no_sense_are_refused() -> None:
         NightParameters(science_reads=3)
     with pytest.raises(ValidationError, match="size"):
         NightParameters(size=16)
+
+
+def test_another_night_of_the_same_array(tmp_path: Path) -> None:
+    few = {"size": 128, "n_science": 2, "n_darks": 1, "n_short_darks": 1, "n_lamp_on": 1, "n_lamp_off": 1}
+    first, later = NightParameters(**few, seed=3), NightParameters(**few, seed=4, detector_seed=3, days=30)
+    for name in ("dark", "response", "defect"):
+        assert np.array_equal(getattr(make_detector(first), name), getattr(make_detector(later), name))
+    assert [f.root for f in plan_night(later) if f.role == "dark"] == ["S20131220S0115"]
+    night = simulate_night(tmp_path, later)
+    dark = _facts(night.folder.parent / night.of_role("dark")[0].file)
+    assert f"{dark.started:%Y-%m-%d}" == "2013-12-20"
+    assert dark.name.startswith("S20131220")
