@@ -1,39 +1,52 @@
 """Products that were made elsewhere: ours from another store, or those of DRAGONS.
 
-The header says what a file is (PROCDARK, PROCFLAT, BPMASK...) and what it serves. It is checked before it
-is accepted: the planes are there, read whole and agree in shape.
+The header says what a file is (PROCDARK, PROCFLAT, BPMASK...) and what it serves, and a table of its what it
+was made from. It is checked before it is accepted: every plane is there, whole and of one shape, and holds
+values that such a plane can have.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import logging
-import shutil
 import tempfile
-import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from calib_store.objects import file_sha256
-from calib_store.records import Product, recipe_key
-from calib_store.rules import first_difference, rule_named
+import numpy as np
+from numpy.typing import NDArray
+
+from calib_store.ancestry import inputs_from
+from calib_store.gate import verdict
+from calib_store.products import NewProduct
+from calib_store.records import InputRef, Product, recipe_key
 from calib_store.store import Store
+from imaging.dq import DQ
 from imaging.errors import FrameError, StoreError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList
+from imaging.fitsfile import BLOCK
+from imaging.gate import GateParameters
+from imaging.products import ProductFile, datasums
+from imaging.unpack import unpack
 
 logger = logging.getLogger(__name__)
 
-_FITS_BLOCK = 2880
-_PLANES = ("SCI", "VAR", "DQ")
-_OPENERS: dict[str, Callable[[Path], gzip.GzipFile | bz2.BZ2File]] = {
-    ".gz": gzip.GzipFile,
-    ".bz2": bz2.BZ2File,
-}
+#: Algorithm version of what was made elsewhere.
+ADOPTED = "adopted"
+#: Rows whose values are looked at, every so many.
+_STEP = 4
+#: Least fraction of the pixels that must hold a number.
+_LEAST_FINITE = 0.5
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What a file was found to be."""
+
+    facts: FrameFacts
+    published: bool
+    own_key: str
+    inputs: tuple[InputRef, ...]
 
 
 def adopt(
@@ -43,6 +56,7 @@ def adopt(
     kind: str | None = None,
     shape: tuple[int, int] | None = None,
     author: str = "nirflow cal add",
+    gate: GateParameters | None = None,
 ) -> Product:
     """Take a product's file into the store, as a candidate.
 
@@ -63,132 +77,143 @@ def adopt(
         Rows and columns that it must have; any without.
     author
         Who adds it.
+    gate
+        Limits of the comparison with a certified product.
 
     Raises
     ------
     StoreError
-        Where the file is no product, is damaged, or is something other than ``kind``.
+        Where the file is no product, or is something other than ``kind``.
     FrameError
-        Where a keyword that the rules need is missing or makes no sense.
+        Where the file is damaged, or a keyword that the rules need is missing or makes no sense.
     """
+    if not path.is_file():
+        raise StoreError(f"There is no file {path}.", remedy="Give the path of a FITS file.")
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
-        plain = _unpacked(path, Path(folder))
-        facts, static, own_key = _checked(path, plain, shape)
-        found = facts.product_kind or None
-        if found is not None and kind is not None and found != kind:
-            raise StoreError(
-                f"{path.name} is a {found}, not a {kind}, by its header.", remedy=f"Add it as a {found}."
-            )
-        made = found or kind
-        if made is None:
-            raise StoreError(
-                f"{path.name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
-                remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
-            )
-        sha256 = file_sha256(plain)
-        for known in store.known(made, sha256=sha256, recipe_key=own_key):
+        plain, sha256 = unpack(path, Path(folder))
+        checked = _checked(store, path, plain, shape)
+        made = _kind(path, checked.facts.product_kind or None, kind)
+        for known in _known(store, made, sha256, checked.own_key):
             if known.sha256 == sha256:
-                return store.find(known.recipe_key) or _repaired(store, known, plain, facts, author)
+                return store.find(known.recipe_key) or _repaired(store, known, plain, checked.facts, author)
             whole = store.find(known.recipe_key)
-            if whole is not None and _serves_alike(whole, facts) and _same_planes(whole.path, plain):
+            if (
+                whole is not None
+                and _serves_alike(store, whole, checked.facts)
+                and datasums(store.file_of(whole)) == datasums(plain)
+            ):
                 return whole
         parameters = {"adopted": True, "kind": made}
-        key = recipe_key(made, [sha256], parameters, "adopted")
-        return store.add_product(
-            made, plain, name=plain_name(path.name), facts=facts, span=(facts.started, facts.ended),
-            inputs=(), parameters=parameters, metrics={}, recipe_key=key, algorithm_version="adopted",
-            static=static and made == "bpm", author=author,
+        published = checked.published and made == "bpm"
+        new = NewProduct(
+            kind=made, name=plain_name(path.name), recipe_key=recipe_key(made, [sha256], parameters, ADOPTED),
+            span=(checked.facts.started, checked.facts.ended), facts=checked.facts, inputs=checked.inputs,
+            parameters=parameters, metrics={}, algorithm_version=ADOPTED, author=author, published=published,
+            gate=verdict(
+                store, made, plain, checked.facts, gate or GateParameters(), published=published
+            ),
         )  # fmt: skip
+        return store.add(new, plain)
+
+
+def _kind(path: Path, found: str | None, given: str | None) -> str:
+    if found is not None and given is not None and found != given:
+        raise StoreError(
+            f"{path.name} is a {found}, not a {given}, by its header.", remedy=f"Add it as a {found}."
+        )
+    made = found or given
+    if made is None:
+        raise StoreError(
+            f"{path.name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
+            remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
+        )
+    return made
+
+
+def _known(store: Store, kind: str, sha256: str, key: str) -> list[Product]:
+    """Products of the kind with a file of those bytes or made by that recipe; nirflow's own first."""
+    found = {
+        product.id: product
+        for name in (sha256, key)
+        if name
+        for product in store.named(name)
+        if product.kind == kind and name in (product.sha256, product.recipe_key)
+    }
+    return sorted(found.values(), key=lambda product: product.algorithm_version == ADOPTED)
+
+
+def _serves_alike(store: Store, product: Product, facts: FrameFacts) -> bool:
+    """Whether a file with these facts would serve the same frames as the product (an image serves none)."""
+    rule = store.rules().named(product.rule) if product.rule is not None else None
+    return rule is None or rule.first_difference(product.keys, facts) is None
 
 
 def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, author: str) -> Product:
     """A product whose file was lost or damaged, with ``plain``, which has the same bytes, as its file."""
-    return store.add_product(
-        product.kind, plain, name=product.name, facts=facts, span=product.span, inputs=(),
-        parameters=product.parameters, metrics=product.metrics, recipe_key=product.recipe_key,
-        algorithm_version=product.algorithm_version, flow_run_id=product.flow_run_id, author=author,
+    same = NewProduct(
+        kind=product.kind, name=product.name, recipe_key=product.recipe_key, span=product.span, facts=facts,
+        inputs=(), parameters=product.parameters, metrics=product.metrics,
+        algorithm_version=product.algorithm_version, author=author, flow_run_id=product.flow_run_id,
+        published=product.published,
     )  # fmt: skip
+    return store.add(same, plain)
 
 
-def _serves_alike(product: Product, facts: FrameFacts) -> bool:
-    """Whether a file with these facts would serve the same frames as the product (an image serves none)."""
-    return product.rule is None or first_difference(rule_named(product.rule), product.keys, facts) is None
-
-
-def _same_planes(one: Path, other: Path) -> bool:
-    """Whether two whole products have the same pixels; what their headers say of dates may differ."""
-    import numpy as np
-    from astropy.io import fits
-
-    with fits.open(one, memmap=False) as ours, fits.open(other, memmap=False) as theirs:
-        mine, its = ({hdu.name: hdu for hdu in hdus if hdu.name in _PLANES} for hdus in (ours, theirs))
-        return mine.keys() == its.keys() and all(
-            np.array_equal(mine[name].data, its[name].data, equal_nan=name != "DQ") for name in mine
-        )
-
-
-def _unpacked(path: Path, folder: Path) -> Path:
-    if not path.is_file():
-        raise StoreError(f"There is no file {path}.", remedy="Give the path of a FITS file.")
-    opener = _OPENERS.get(path.suffix)
-    if opener is None:
-        return path
-    plain = folder / "plain.fits"
-    try:
-        with opener(path) as source, plain.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-    except (OSError, EOFError) as error:
-        raise StoreError(
-            f"{path.name} cannot be unpacked: {error}.",
-            remedy="Fetch the file again: it is cut short or damaged.",
-        ) from error
-    return plain
-
-
-def _checked(path: Path, plain: Path, shape: tuple[int, int] | None) -> tuple[FrameFacts, bool, str]:
-    """Facts of a product's file, whether it is a published mask, and the recipe key if it is nirflow's."""
-    from astropy.io import fits
-    from astropy.io.fits.verify import VerifyWarning
-    from astropy.utils.exceptions import AstropyUserWarning
-
-    remedy = "Fetch the file again: it is cut short or damaged."
+def _checked(store: Store, path: Path, plain: Path, shape: tuple[int, int] | None) -> _Checked:
     size = plain.stat().st_size
-    if size == 0 or size % _FITS_BLOCK:  # astropy overlooks an extension whose header is cut short
-        raise StoreError(
-            f"{path.name} is not a whole FITS file: {size} bytes, no multiple of {_FITS_BLOCK}.",
-            remedy=remedy,
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyUserWarning)  # "file may have been truncated"
-            warnings.simplefilter("ignore", VerifyWarning)
-            with fits.open(plain, memmap=False) as hdus:
-                primary = dict(hdus[0].header)
-                extension = _planes(path, hdus, shape)
-    except (OSError, AstropyUserWarning, ValueError, TypeError) as error:
-        raise StoreError(f"{path.name} is not a whole FITS file: {error}.", remedy=remedy) from error
-    # A mask that somebody made of frames says so; one that the observatory publishes does not.
-    published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
-    if published and "UTSTART" not in primary and "T" not in str(primary.get("DATE-OBS", "")):
-        primary["UTSTART"] = "00:00:00"  # a published mask has a date only
-    return facts_from_headers(primary, extension, name=path.name), published, str(primary.get("NFKEY", ""))
-
-
-def _planes(path: Path, hdus: HDUList, shape: tuple[int, int] | None) -> dict[str, Any]:
-    """Header of the main plane, after every plane was read and compared in shape."""
-    planes = {hdu.name: hdu for hdu in hdus if hdu.name in _PLANES and hdu.is_image}
-    main = planes.get("SCI", planes.get("DQ"))
-    if main is None or ("SCI" not in planes and "BPMASK" not in hdus[0].header):
-        found = ", ".join(hdu.name or "unnamed" for hdu in hdus[1:]) or "none"
+    if size % BLOCK:  # an extension whose header is cut short would be overlooked
         raise FrameError(
-            path.name, "not a product: there is no extension SCI", keyword="EXTNAME", found=found,
-            expected="SCI", remedy="Give a processed file; raw frames are given to `nirflow reduce`.",
+            path.name, f"not a whole FITS file: {size} bytes, no multiple of {BLOCK}",
+            remedy="Fetch the file again: it is cut short or damaged.",
         )  # fmt: skip
-    wanted = shape or main.shape
-    for name, hdu in planes.items():
-        if hdu.data is None or hdu.data.ndim != 2 or hdu.data.shape != tuple(wanted):
+    with ProductFile(plain) as product:
+        _check_planes(path.name, product, shape)
+        primary: Any = product.primary.copy()
+        # A mask that somebody made of frames says so; one that the observatory publishes does not.
+        published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
+        facts = facts_from_headers(primary, product.header, name=path.name)
+    return _Checked(facts, published, str(primary.get("NFKEY", "")), inputs_from(store, plain, primary))
+
+
+def _check_planes(name: str, product: ProductFile, shape: tuple[int, int] | None) -> None:
+    """Every plane is there, whole, of the same shape, and holds what it may."""
+    planes = [plane for plane in ("SCI", "VAR", "DQ") if plane in product]
+    if "SCI" not in product and "BPMASK" not in product.primary:
+        raise FrameError(
+            name, "not a product: there is no extension SCI", keyword="EXTNAME",
+            found=", ".join(one or "unnamed" for one in product.planes) or "none", expected="SCI",
+            remedy="Give a processed file; raw frames are given to `nirflow reduce`.",
+        )  # fmt: skip
+    wanted = shape or product.shape
+    for plane in planes:
+        if product.shape_of(plane) != wanted:
             raise FrameError(
-                path.name, f"plane {name} has the wrong shape", keyword="NAXISn", found=hdu.shape,
-                expected=tuple(wanted), remedy="Give a product of the whole detector.",
+                name, f"plane {plane} has the wrong shape", keyword="NAXISn",
+                found=product.shape_of(plane), expected=wanted,
+                remedy="Give a product of the whole detector.",
             )  # fmt: skip
-    return dict(main.header)
+    if damaged := [plane for plane in product.damaged_planes() if plane in planes]:
+        raise FrameError(
+            name, f"the pixels of {', '.join(damaged)} do not add up to the DATASUM in the header",
+            remedy="Fetch the file again: it is damaged; or, if it was changed on purpose, write it with new "
+            "checksums (astropy: writeto(..., checksum=True)).",
+        )  # fmt: skip
+    good: NDArray[np.bool_] | None = None
+    if "DQ" in planes:
+        good = (_sample(product, "DQ") & np.uint16(DQ.NO_DATA | DQ.BAD_PIXEL)) == 0
+    if "SCI" in planes and np.isfinite(_sample(product, "SCI")).mean() < _LEAST_FINITE:
+        raise FrameError(
+            name, "most pixels of SCI are no numbers", remedy="Make the product again; it holds nothing."
+        )
+    if "VAR" in planes:
+        var = _sample(product, "VAR")
+        wrong = ~(var >= 0) if good is None else ~(var >= 0) & good
+        if wrong.any():
+            raise FrameError(
+                name, f"VAR is negative or no number in {int(wrong.sum())} of the {wrong.size} pixels looked at",
+                remedy="Make the product again; its variances cannot be used.",
+            )  # fmt: skip
+
+
+def _sample(product: ProductFile, plane: str) -> NDArray[Any]:
+    return product.rows(plane)[::_STEP]

@@ -5,31 +5,41 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from psycopg.types.json import set_json_loads
+from pydantic_core import from_json
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from calib_store.migrations import migrate
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _POOL_SIZE = 4
 _CONNECT_SECONDS = 10
+#: How long a database that answered before may be away (a restart, a failover) before work is given up, s.
+PATIENCE = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: A wait for a lock comes back to Python this often, so that it can be interrupted.
 _LOCK_SLICE = "1s"
 _REMEDY = "Start the database (nirflow server start), or correct NIRFLOW_DATABASE_URL."
 #: SQLSTATEs (PostgreSQL, appendix A) by which there is no connection: lost, refused by the server, no such
 #: database, too many connections, shutting down or starting. An attempt that got no answer has none at all.
 _NO_CONNECTION = ("08", "28", "3D000", "53300", "57P")
+#: Of these and others, what passes by itself: lost, too many, shutting down or starting; deadlock.
+_PASSING = ("08", "53300", "57P", "40")
 #: What helps against the others, by their beginning; the first that fits.
 _REMEDIES = {
     "53100": "Make room on the disk of the database.",
     "53": "The database's machine is short of something; look into the log of the server.",
     "40": "Other work was in the way; run it again.",
+    "42501": "Log in as a member of nirflow_pipeline (nirflow_reader only reads), or as the owner of the tables.",
     "": "Run it again; if it stays so, look into the log of the server.",
 }
 
@@ -41,19 +51,34 @@ class Database:
     ----------
     url
         Its address, for any PostgreSQL driver; psycopg is used.
+    patience
+        How long a database that answered before is waited for when it does not any more, s.
+    revive
+        Called before each new attempt then: starts an embedded server that was killed.
     """
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(
+        self, url: str | URL, *, patience: float = PATIENCE, revive: Callable[[], object] | None = None
+    ) -> None:
         self.url = _checked(url)
+        self.patience = patience
+        self._revive = revive
+        self._answered = False
+        # A statement that comes again and again is planned once, whatever its values.
+        options = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
         arguments = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "nirflow",
-            "options": "-c timezone=UTC",
-        }
+            "options": f"{options} {self.url.query.get('options', '')}".strip(),
+            # A firewall forgets a connection that holds a lock through a long build without a word.
+            "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+        }  # fmt: skip
         self.engine: Engine = create_engine(
-            self.url, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=60, pool_pre_ping=True,
-            hide_parameters=True, connect_args=arguments,
+            self.url, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=60, hide_parameters=True,
+            connect_args=arguments,
         )  # fmt: skip
+        event.listen(self.engine, "connect", _quick_json)
+        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # A lock is a connection of its own: from the pool, waiting flows could starve the one at work.
         self._locks: Engine = create_engine(
             self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
@@ -66,18 +91,14 @@ class Database:
     @property
     def place(self) -> str:
         """The address without its password."""
-        shown = self.url.set(password=None, query={})
+        url = self.url
+        shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         host = self.url.query.get("host", "")
         return shown.render_as_string() + (f" ({host})" if host else "")
 
-    def migrate(self) -> None:
-        """Bring the tables to this version of nirflow."""
-        with self._told():
-            migrate(self.engine)
-
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, rolled back at an error.
+        """A transaction: committed at the end, rolled back at an error; tried once.
 
         Raises
         ------
@@ -87,24 +108,75 @@ class Database:
         with self._told(), self.engine.begin() as connection:
             yield connection
 
-    @contextlib.contextmanager
-    def lock(self, number: int, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the advisory lock ``number`` (64 bits, signed); free at once when the holder is killed.
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in a transaction and return what it returns; again where the connection was lost.
 
-        ``waiting`` is called once when somebody else holds it.
+        Parameters
+        ----------
+        work
+            May run more than once, and the first time to its end without our knowing: what it writes has to
+            come to the same when it is written twice.
+
+        Raises
+        ------
+        StoreError
+            Where the database does not answer, or not again within `patience`, or cannot go on.
         """
-        with self._told(), self._locks.connect() as connection:
-            self._wait(connection, number, waiting)
-            try:
-                yield
-            finally:
-                # Closing the connection is what frees the lock; asking first keeps the order plain, and
-                # a connection that was lost in the meantime has freed it already.
-                with contextlib.suppress(DBAPIError):
-                    connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
 
-    def _wait(self, connection: Connection, number: int, waiting: Callable[[], None] | None) -> None:
-        at_once = text("SELECT pg_try_advisory_lock(:number)")
+        def attempt() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return self.persist(attempt)
+
+    def read(self, question: Callable[[Connection], T]) -> T:
+        """Ask without a transaction, which saves two ways to the server; again as `run` does.
+
+        Several statements of ``question`` may see what others commit in between.
+        """
+
+        def attempt() -> T:
+            with self._reading.connect() as connection:
+                return question(connection)
+
+        return self.persist(attempt)
+
+    @contextlib.contextmanager
+    def lock(
+        self, *numbers: int, waiting: Callable[[], None] | None = None, shared: bool = False
+    ) -> Iterator[None]:
+        """Hold the advisory locks ``numbers`` (64 bits, signed); free at once when the holder is killed.
+
+        They are taken in the order given, by one connection. Several may hold them ``shared`` at a time. ``waiting``
+        is called once for each that somebody else holds. Where the database goes away meanwhile, the locks are gone
+        too: whoever holds them must be able to bear that.
+        """
+        mode = "_shared" if shared else ""
+        connection = self.persist(lambda: self._locked(numbers, mode, waiting))
+        try:
+            yield
+        finally:
+            # Closing the connection is what frees the locks; asking first keeps the order plain, and a
+            # connection that was lost in the meantime has freed them already.
+            with contextlib.suppress(DBAPIError):
+                connection.execute(text("SELECT pg_advisory_unlock_all()"))
+            with contextlib.suppress(DBAPIError):
+                connection.close()
+
+    def _locked(self, numbers: Iterable[int], mode: str, waiting: Callable[[], None] | None) -> Connection:
+        connection = self._locks.connect()
+        try:
+            for number in numbers:
+                self._wait(connection, number, mode, waiting)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _wait(
+        self, connection: Connection, number: int, mode: str, waiting: Callable[[], None] | None
+    ) -> None:
+        at_once = text(f"SELECT pg_try_advisory_lock{mode}(:number)")
         if connection.execute(at_once, {"number": number}).scalar_one():
             return
         if waiting is not None:
@@ -113,7 +185,7 @@ class Database:
         connection.execute(text("SELECT set_config('lock_timeout', :slice, false)"), {"slice": _LOCK_SLICE})
         while True:
             try:
-                connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": number})
+                connection.execute(text(f"SELECT pg_advisory_lock{mode}(:number)"), {"number": number})
             except OperationalError as error:
                 if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available: the slice is over
                     raise
@@ -126,12 +198,43 @@ class Database:
         self.engine.dispose()
         self._locks.dispose()
 
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """What ``attempt`` gives; again, for as long as it fails by something that passes: see `run`."""
+        began, pause = time.monotonic(), 0.0
+        while True:
+            with self._told():
+                try:
+                    done = attempt()
+                except (OperationalError, InterfaceError) as error:
+                    waited = time.monotonic() - began
+                    if not self._passes(error) or waited >= self.patience:
+                        raise
+                    if pause == _FIRST_PAUSE:  # a connection that was closed while it was idle is no news
+                        why = self._error(error).message
+                        logger.warning("%s Trying again for %.0f s.", why, self.patience)
+                else:
+                    self._answered = True
+                    return done
+            time.sleep(min(pause, max(0.0, self.patience - waited)))
+            pause = min(2 * pause, _LONGEST_PAUSE) or _FIRST_PAUSE
+            if self._revive is not None:
+                self._revive()
+
+    def _passes(self, error: DBAPIError) -> bool:
+        state = getattr(error.orig, "sqlstate", None)
+        # No answer at all from an address that never gave one is more likely wrong than away.
+        return self._answered if state is None else state.startswith(_PASSING)
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Tell a database that is down, or cannot go on, in words; mistakes in statements pass."""
         try:
             yield
         except (OperationalError, InterfaceError) as error:
+            raise self._error(error) from error
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
+                raise
             raise self._error(error) from error
         except PoolTimeoutError as error:
             raise StoreError(
@@ -149,6 +252,11 @@ class Database:
             )
         remedy = next(text for start, text in _REMEDIES.items() if state.startswith(start))
         return StoreError(f"The calibration store's database {self.place} gave up: {why}.", remedy=remedy)
+
+
+def _quick_json(connection: Any, _: object) -> None:
+    """Have a connection read JSON with pydantic's reader, three times as fast as Python's own."""
+    set_json_loads(from_json, connection)
 
 
 def _checked(url: str | URL) -> URL:

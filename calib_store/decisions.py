@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.frames import plain_json
-from calib_store.models import decisions
+from calib_store.models import decisions, products
 from calib_store.records import Decision
 
 
-def record(connection: Connection, made: Sequence[Decision]) -> None:
-    """Write decisions, in one statement whatever their number."""
+def record(connection: Connection, made: Sequence[Decision], act: UUID) -> None:
+    """Write decisions, in one statement whatever their number; the same act is written once."""
     if made:
-        connection.execute(insert(decisions), [_row(decision) for decision in made])
+        connection.execute(
+            insert(decisions).on_conflict_do_nothing(), [_row(decision) | {"act": act} for decision in made]
+        )
+
+
+def of_frame(connection: Connection, sha256: str, limit: int = 50) -> Sequence[Row[Any]]:
+    """The decisions about a raw frame, the last one first, each with the product's name and status."""
+    return connection.execute(
+        select(decisions, products.c.name, products.c.status)
+        .join_from(decisions, products, decisions.c.product_id == products.c.id, isouter=True)
+        .where(decisions.c.frame_sha256 == sha256)
+        .order_by(decisions.c.id.desc())
+        .limit(limit)
+    ).all()
+
+
+def last_by_rules(connection: Connection, version: str) -> Sequence[Row[Any]]:
+    """Frame, kind and product of the last choice for each frame and kind, where it went by those rules.
+
+    What a user named is not among them, nor what was chosen as of a moment.
+    """
+    last = (
+        select(decisions)
+        .distinct(decisions.c.frame_sha256, decisions.c.kind)
+        .where(decisions.c.as_of.is_(None))
+        .order_by(decisions.c.frame_sha256, decisions.c.kind, decisions.c.id.desc())
+        .subquery()
+    )
+    query = select(last.c.frame_sha256, last.c.kind, last.c.product_id)
+    return connection.execute(
+        query.where(last.c.rules_version == version, last.c.override_author.is_(None))
+    ).all()
+
+
+def count_of_product(connection: Connection, product: UUID) -> int:
+    """For how many frames a product was taken."""
+    query = select(func.count(decisions.c.frame_sha256.distinct())).where(decisions.c.product_id == product)
+    return int(connection.scalar(query) or 0)
 
 
 def _row(decision: Decision) -> dict[str, Any]:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, or_, select
+from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from calib_store.models import frame_files, frame_headers, frames
-from calib_store.records import FrameRecord, IngestReport, KnownFile
+from calib_store.models import frame_files, frame_headers, frame_history, frames
+from calib_store.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts, plain_name
+
+_HEX = re.compile(r"[0-9a-f]{6,64}")
+
+#: What another store tells of a frame: sha256, name, facts, quarantine and header.
+Told = tuple[str, str, FrameFacts | None, str | None, Mapping[str, Any]]
 
 #: Facts that have a column of their own, to be searched by.
 _COLUMNS = (
@@ -41,6 +48,100 @@ def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameF
         .where(frames.c.sha256 == _any(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
     )  # fmt: skip
     return {sha256: FrameFacts.model_validate(facts) for sha256, facts in found}
+
+
+def rejections(
+    connection: Connection, sha256s: Iterable[str], as_of: datetime | None = None
+) -> dict[str, StatusChange]:
+    """The frames among ``sha256s`` that a person rejected (and nobody took back since), with the word."""
+    last = (
+        select(frame_history)
+        .distinct(frame_history.c.frame_sha256)
+        .where(frame_history.c.frame_sha256 == _any(sha256s))
+        .order_by(frame_history.c.frame_sha256, frame_history.c.changed_at.desc(), frame_history.c.id.desc())
+    )
+    if as_of is not None:
+        last = last.where(frame_history.c.changed_at <= as_of)
+    return {
+        row.frame_sha256: StatusChange(row.status, None, row.author, row.reason, row.changed_at)
+        for row in connection.execute(last)
+        if row.status == "rejected"
+    }
+
+
+def with_sha256s(connection: Connection, sha256s: Iterable[str]) -> dict[str, Frame]:
+    """The frames that the store knows, with where they were seen."""
+    wanted = list(sha256s)
+    paths = (
+        select(frame_files.c.frame_sha256, func.array_agg(frame_files.c.path).label("paths"))
+        .where(frame_files.c.frame_sha256 == _any(wanted))
+        .group_by(frame_files.c.frame_sha256)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(frames, paths.c.paths)
+        .join_from(frames, paths, frames.c.sha256 == paths.c.frame_sha256, isouter=True)
+        .where(frames.c.sha256 == _any(wanted))
+    ).all()
+    rejected = rejections(connection, wanted)
+    return {
+        row.sha256: Frame(
+            sha256=row.sha256,
+            name=row.name,
+            facts=FrameFacts.model_validate(row.facts) if row.facts is not None else None,
+            quarantine=row.quarantine,
+            rejected=rejected[row.sha256].reason if row.sha256 in rejected else None,
+            paths=tuple(Path(path) for path in sorted(row.paths or ())),
+            added_at=row.added_at,
+        )
+        for row in rows
+    }
+
+
+def named(connection: Connection, name: str) -> tuple[Frame, ...]:
+    """Frames that ``name`` may mean: a file name (with or without ``.fits``), first digits (6 or more) of a
+    sha256."""
+    plain = plain_text(plain_name(name))
+    condition = or_(frames.c.name == plain, frames.c.name == f"{plain}.fits")
+    if _HEX.fullmatch(name.lower()):
+        digits = name.lower()
+        condition = or_(condition, frames.c.sha256.between(digits.ljust(64, "0"), digits.ljust(64, "f")))
+    found = list(connection.scalars(select(frames.c.sha256).where(condition).limit(20)))
+    return tuple(
+        sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
+    )
+
+
+def started_between(
+    connection: Connection, first: datetime, last: datetime, kinds: Sequence[str] = ()
+) -> tuple[Frame, ...]:
+    """Frames whose exposures began from one moment (included) to another (excluded), in time."""
+    query = select(frames.c.sha256).where(frames.c.started >= first, frames.c.started < last)
+    if kinds:
+        query = query.where(frames.c.kind == _any(kinds))
+    found = list(connection.scalars(query.order_by(frames.c.started, frames.c.name, frames.c.sha256)))
+    known = with_sha256s(connection, found)
+    return tuple(known[sha256] for sha256 in found)
+
+
+def header_of(connection: Connection, sha256: str) -> dict[str, Any]:
+    """Primary header of a frame as it was noted."""
+    found = connection.scalar(select(frame_headers.c.header).where(frame_headers.c.frame_sha256 == sha256))
+    return dict(found or {})
+
+
+def note(connection: Connection, told: Sequence[Told]) -> int:
+    """Note frames that another store knows; how many are new. What is known here stays as it is."""
+    if not told:
+        return 0
+    ordered = sorted(told, key=lambda one: one[0])
+    write = insert(frames).on_conflict_do_nothing().returning(frames.c.sha256)
+    new = connection.execute(
+        write, [_row(sha256, name, facts, quarantine) for sha256, name, facts, quarantine, _ in ordered]
+    ).all()
+    headers = insert(frame_headers).on_conflict_do_nothing()
+    connection.execute(headers, [{"frame_sha256": one[0], "header": plain_json(one[4])} for one in ordered])
+    return len(new)
 
 
 def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestReport:
@@ -71,17 +172,7 @@ def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestRepo
 
 
 def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> None:
-    rows = []
-    for record in records:
-        facts = record.facts
-        rows.append({
-            "sha256": record.sha256,
-            "name": plain_text(plain_name(record.path.name)),
-            **{name: plain_json(getattr(facts, name)) if facts else None for name in _COLUMNS[:-1]},
-            "started": facts.started if facts else None,
-            "facts": plain_json(facts.model_dump(mode="json")) if facts else None,
-            "quarantine": plain_text(record.quarantine) if record.quarantine is not None else None,
-        })  # fmt: skip
+    rows = [_row(one.sha256, one.path.name, one.facts, one.quarantine) for one in records]
     write = insert(frames)
     new = write.excluded
     # What is judged of the same bytes may change with the software; the bytes and their name stay.
@@ -99,10 +190,21 @@ def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> Non
     )
 
 
+def _row(sha256: str, name: str, facts: FrameFacts | None, quarantine: str | None) -> dict[str, Any]:
+    return {
+        "sha256": sha256,
+        "name": plain_text(plain_name(name)),
+        **{fact: plain_json(getattr(facts, fact)) if facts else None for fact in _COLUMNS[:-1]},
+        "started": facts.started if facts else None,
+        "facts": plain_json(facts.model_dump(mode="json")) if facts else None,
+        "quarantine": plain_text(quarantine) if quarantine is not None else None,
+    }
+
+
 def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None:
     rows = {
         text: {"path": text, "size": r.size, "mtime_ns": r.mtime_ns, "frame_sha256": r.sha256}
-        for text, r in sorted((_path_text(r.path), r) for r in records)
+        for text, r in sorted(((_path_text(r.path), r) for r in records), key=lambda one: one[0])
     }
     write = insert(frame_files)
     new = write.excluded

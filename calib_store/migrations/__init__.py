@@ -1,20 +1,21 @@
-"""Schema changes, in order. The tables are brought up to date when a store is opened."""
+"""Schema changes, in order: how a store's tables, roles and rules are brought up to this nirflow."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
+from calib_store.roles import make_roles
+from calib_store.rulebook import shipped_are_new, take_over_shipped
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
 #: Newest revision in ``versions``; one query against it decides whether anything has to be done.
-HEAD = "0001"
-
+HEAD = "0003"
 #: Key of the advisory lock under which one process at a time migrates: "nirflow" in ASCII.
 _LOCK = int.from_bytes(b"nirflow", "big")
 
@@ -30,16 +31,54 @@ def current_revision(engine: Engine) -> str | None:
         raise
 
 
+def require_head(engine: Engine) -> None:
+    """Make sure that the tables are those of this nirflow, and change nothing.
+
+    Raises
+    ------
+    StoreError
+        Where they are not; says which command makes them so.
+    """
+    revision = current_revision(engine)
+    if revision is None:
+        raise StoreError(
+            "The database has no calibration store yet.",
+            remedy="Make it, as the owner of the database: nirflow cal init",
+        )
+    if revision != HEAD:
+        if revision > HEAD:
+            raise _newer(revision)
+        raise StoreError(
+            f"The calibration store's tables are of version {revision}; this nirflow needs {HEAD}.",
+            remedy="Bring them up to date, as their owner: nirflow cal migrate",
+        )
+
+
 def migrate(engine: Engine) -> bool:
-    """Bring the tables to `HEAD`; whether there was anything to do. Safe from several processes at once.
+    """Bring tables, roles and rules to this nirflow; whether the tables changed. Safe from several at once.
+
+    All or nothing: an error leaves the store as it was.
 
     Raises
     ------
     StoreError
         Where the tables were made by a newer nirflow.
     """
-    if current_revision(engine) == HEAD:
-        return False
+    revision = current_revision(engine)
+    with engine.connect() as connection:
+        if revision == HEAD and not shipped_are_new(connection):
+            return False
+        connection.rollback()
+        # One transaction for all of it; the lock is held to its end.
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            changed = revision != HEAD and _upgrade(connection)
+            make_roles(connection)
+            take_over_shipped(connection)
+    return changed
+
+
+def _upgrade(connection: Connection) -> bool:
     # Alembic takes a third of a second to import: only where there is work for it.
     from alembic import command
     from alembic.config import Config
@@ -47,20 +86,17 @@ def migrate(engine: Engine) -> bool:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-        connection.commit()
-        try:
-            config.attributes["connection"] = connection
-            command.upgrade(config, HEAD)
-        except CommandError as error:
-            raise StoreError(
-                f"The calibration store's tables are of a version that this nirflow does not know: {error}.",
-                remedy="Update nirflow; a newer one has used this store.",
-            ) from error
-        finally:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
-            connection.commit()
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as error:
+        raise _newer(str(error)) from error
     logger.info("Brought the store's tables to revision %s", HEAD)
     return True
+
+
+def _newer(found: str) -> StoreError:
+    return StoreError(
+        f"The calibration store's tables are of a version that this nirflow does not know: {found}.",
+        remedy="Update nirflow; a newer one has used this store.",
+    )

@@ -15,6 +15,7 @@ OPEN = """
 import os, signal, sys, time
 from datetime import datetime, timedelta, UTC
 from pathlib import Path
+from calib_store.products import NewProduct
 from calib_store.settings import StoreSettings
 from calib_store.store import Store, recipe_key
 from imaging.facts import FrameFacts
@@ -29,9 +30,10 @@ facts = FrameFacts(
 def add():
     file = folder / f"made-by-{os.getpid()}.fits"
     file.write_bytes(b"dark" * 100000)
-    return store.add_product(
-        "dark", file, name="S1_dark.fits", facts=facts, span=(started, started + timedelta(minutes=1)),
+    new = NewProduct(
+        kind="dark", name="S1_dark.fits", facts=facts, span=(started, started + timedelta(minutes=1)),
         inputs=[], parameters={}, metrics={}, recipe_key=key, algorithm_version="1")
+    return store.add(new, file)
 """
 
 
@@ -129,7 +131,7 @@ def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> No
     killer = {
         "before file": "from calib_store import objects\nobjects.os.fsync = die\n",
         "before row": "from calib_store import products\nproducts.add = die\n",
-        "before commit": "from calib_store import products\nproducts._log_status = die\n",
+        "before commit": "from calib_store import products\nproducts.log_status = die\n",
         "after commit": "from calib_store import products\n",
     }[moment]
     process = run("def die(*a, **k):\n    os.kill(os.getpid(), signal.SIGKILL)\n" + killer + "add()\ndie()\n")
@@ -156,7 +158,7 @@ night = [
 ]
 for turn in range(5):
     random.shuffle(night)
-    store.ingest(night)
+    store.frames.ingest(night)
 """
     processes = [run(script) for _ in range(3)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from calib_store.database import Database
-from calib_store.matching import judge, rank
-from calib_store.objects import ObjectStore
-from calib_store.rules import RULES_VERSION, configuration
+from calib_store.matching import SERVING_LIMIT, Wanted, judge, rank
+from calib_store.objects import LocalObjects
+from calib_store.rules import shipped_rules
 from calib_store.store import Store
 from imaging.errors import StoreError
 
 DAY = timedelta(days=1)
+RULES = shipped_rules()
 
 
 def _certify(store, product, start=None, end=None):
@@ -25,7 +26,7 @@ def _certify(store, product, start=None, end=None):
 
 def test_nothing_serves_in_an_empty_store(store, facts) -> None:
     match = store.match(facts(), "dark")
-    assert (match.product, match.candidates, match.rules_version) == (None, (), RULES_VERSION)
+    assert (match.product, match.candidates, match.rules_version) == (None, (), RULES.version)
     with pytest.raises(StoreError, match="no product kind"):
         store.match(facts(), "bias")
     with pytest.raises(StoreError, match="no product kind"):
@@ -79,8 +80,8 @@ def test_window_of_ninety_days_either_side(store, add, facts) -> None:
 
 
 def test_masks_static_from_their_date_made_ones_either_side(store, add, facts) -> None:
-    static = add("bpm", hours=-24 * 400, static=True)
-    future = add("bpm", hours=24 * 10, static=True)
+    static = add("bpm", hours=-24 * 400, published=True)
+    future = add("bpm", hours=24 * 10, published=True)
     assert store.match(facts(), "bpm").product == static
     made = add("bpm", hours=24 * 80)
     assert store.match(facts(), "bpm").product == made
@@ -103,11 +104,60 @@ def test_explain_tells_both_values_of_the_first_difference(store, add, facts) ->
     assert found.candidates[1].reason == "exposure 60 s, frame 120 s"
 
 
+def test_one_that_failed_the_comparison_comes_after_the_others(store, add, facts) -> None:
+    near = add(gate={"passed": False, "reasons": ["light"]})
+    far = add(hours=100, gate={"passed": True})
+    unknown = add(hours=200, gate={"passed": None})
+    found = store.match(facts(), "dark")
+    assert [c.product for c in found.candidates] == [far, unknown, near]
+    assert found.candidates[2].reason == "differs from the certified one; another was taken"
+    assert store.match(facts(), "dark", prefer=[near.id]).product == near
+    certified = _certify(store, near)
+    assert store.match(facts(), "dark").product == certified
+
+
+def test_exposure_times_a_millisecond_apart_serve_each_other(store, add, facts) -> None:
+    one = add(facts=facts(exposure_time=5.1))
+    other = add(hours=1, facts=facts(exposure_time=5.101))
+    # Within the tolerance they share a configuration, so only one of them can be certified for a time.
+    assert other.keys == one.keys
+    frame = facts(exposure_time=5.101)
+    assert {c.product.id for c in store.match(frame, "dark").candidates} == {one.id, other.id}
+    assert store.match(facts(exposure_time=5.1025), "dark").product is None
+    _certify(store, one)
+    with pytest.raises(StoreError, match="of the same configuration"):
+        _certify(store, other)
+
+
+def test_explain_goes_from_near_to_far_and_no_further_than_asked(store, add, facts) -> None:
+    for hours in range(8):
+        add(hours=hours + 1, facts=facts(exposure_time=60.0))
+        add(hours=-hours - 1, facts=facts(exposure_time=60.0))
+    mine = add(hours=24 * 200)
+    taken = add(hours=24 * 20)
+    found = store.explain(facts(), "dark", limit=3)
+    assert [c.product for c in found.candidates[:2]] == [taken, mine]
+    assert found.candidates[1].reason == "200.0 days after the frame, at most 90"
+    rest = [c.product for c in found.candidates[2:]]
+    assert len(rest) == 6
+    gaps = [abs(p.middle - facts().middle) for p in rest]
+    assert gaps == sorted(gaps)
+    assert max(gaps) < timedelta(hours=4)
+    assert len(store.explain(facts(), "dark", limit=100).candidates) == 18
+
+
+def moment(store):
+    """The database's clock, apart from every change before and after."""
+    time.sleep(0.002)
+    with store.database.begin() as connection:
+        now = connection.scalar(text("SELECT clock_timestamp()"))
+    time.sleep(0.002)
+    return now
+
+
 def test_as_of_repeats_the_choice_of_the_time(store, add, facts) -> None:
     def now():
-        time.sleep(0.002)
-        with store.database.begin() as connection:
-            return connection.scalar(text("SELECT clock_timestamp()"))
+        return moment(store)
 
     before = now()
     far = add(hours=10)
@@ -133,21 +183,21 @@ def population(postgres_address, tmp_path_factory, facts):
     digests = []
     with database.begin() as connection:
         for exposure in (60.0, 120.0):
-            chosen = configuration("dark", facts(exposure_time=exposure))
+            chosen = RULES.configuration("dark", facts(exposure_time=exposure))
             digests.append(chosen.digest)
             connection.execute(
                 text(
-                    "INSERT INTO configurations (digest, rule, kind, keys)"
-                    " VALUES (:d, 'dark', 'dark', CAST(:k AS jsonb))"
+                    "INSERT INTO configurations (digest, rule, kind, keys, facts)"
+                    " VALUES (:d, 'dark', 'dark', CAST(:k AS jsonb), :f)"
                 ),
-                {"d": chosen.digest, "k": json.dumps(dict(chosen.keys))},
+                {"d": chosen.digest, "k": json.dumps(dict(chosen.keys)), "f": sorted(chosen.keys)},
             )
         # Times on a coarse grid of days, so that distances, sides and dates of making tie often.
         connection.execute(
             text("""
                 INSERT INTO products (id, recipe_key, kind, name, sha256, size, configuration_id, status,
                     validity, span_start, span_end, middle, facts, metrics, parameters, algorithm_version,
-                    software_version, made_at, damaged)
+                    software_version, made_at, damaged, gate)
                 SELECT md5(n::text)::uuid, encode(sha256(n::text::bytea), 'hex'), 'dark', 'n' || n,
                     encode(sha256(n::text::bytea), 'hex'), 1,
                     CASE WHEN n <= 4 THEN 1 + n % 2 ELSE 1 + (n * 7) % 2 END,
@@ -155,13 +205,25 @@ def population(postgres_address, tmp_path_factory, facts):
                     CASE WHEN n <= 4 THEN tstzrange(:epoch + (n - 3) * interval '20 days',
                         :epoch + (n - 1) * interval '20 days' ) END,
                     m, m, m, '{}', '{}', '{}', '1', '1',
-                    timestamptz '2020-01-01' + (n % 5) * interval '1 day', n % 13 = 0
+                    timestamptz '2020-01-01' + (n % 5) * interval '1 day', n % 13 = 0,
+                    CASE WHEN n % 4 = 0 THEN jsonb_build_object('passed', n % 8 = 0) END
                 FROM (SELECT n, :epoch + ((n * 37) % 241 - 120) * interval '1 day' AS m
                       FROM generate_series(1, 300) n) numbered
             """),
             {"epoch": facts().middle},
         )
-    store = Store(database, ObjectStore(tmp_path_factory.mktemp("population")))
+        connection.execute(
+            text("INSERT INTO serves SELECT id, configuration_id, middle, doubtful FROM products")
+        )
+        connection.execute(
+            text("""
+                INSERT INTO status_history (product_id, status, validity, author, reason, changed_at)
+                SELECT id, 'candidate', NULL, 'me', 'made', made_at FROM products
+                UNION ALL SELECT id, status, validity, 'me', '', made_at + interval '1 hour' FROM products
+                    WHERE status <> 'candidate'
+            """)
+        )
+    store = Store(database, LocalObjects(tmp_path_factory.mktemp("population")))
     store._whole = lambda product: True  # type: ignore[method-assign]  # there are no files here
     yield store
     store.close()
@@ -175,24 +237,27 @@ def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts,
     exposure = data.draw(st.sampled_from([60.0, 120.0, 30.0]))
     everything = population.products("dark")
     prefer = data.draw(st.lists(st.sampled_from([p.id for p in everything]), max_size=4))
+    limit = data.draw(st.sampled_from([5, 50, 400]))
     shift = timedelta(seconds=(120.0 - exposure) / 2)  # keep the middle on the grid
     frame = facts(exposure_time=exposure, started=facts().started + day * DAY + timedelta(hours=half) + shift)
 
-    expected = sorted(
-        (p for p in everything if judge(p, frame) is None), key=lambda p: rank(p, frame, prefer)
-    )
+    wanted = Wanted(frame, "dark", RULES, None, prefer)
+    expected = sorted((p for p in everything if judge(p, wanted) is None), key=lambda p: rank(p, wanted))
     match = population.match(frame, "dark", prefer=prefer)
-    assert [c.product.id for c in match.candidates] == [p.id for p in expected[:16]]
+    assert [c.product.id for c in match.candidates] == [p.id for p in expected[:SERVING_LIMIT]]
     assert (match.product.id if match.product else None) == (expected[0].id if expected else None)
-    ranks = [rank(p, frame, prefer) for p in everything]
+    ranks = [rank(p, wanted) for p in everything]
     assert len(set(ranks)) == len(ranks)
     assert population.match(frame, "dark", prefer=list(reversed(prefer))).product == match.product
+    then = population.match(frame, "dark", as_of=datetime(2030, 1, 1, tzinfo=UTC), prefer=prefer)
+    assert then.candidates == match.candidates
 
-    explained = population.explain(frame, "dark", prefer=prefer)
+    explained = population.explain(frame, "dark", prefer=prefer, limit=limit)
     told = {c.product.id: c for c in explained.candidates}
     assert len(told) == len(explained.candidates)
     assert explained.product == match.product
+    assert limit < len(everything) or len(told) == len(everything)
     for product in everything:
         if product.id in told:
-            assert told[product.id].serves == (judge(product, frame) is None)
+            assert told[product.id].serves == (judge(product, wanted) is None)
             assert told[product.id].reason

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calib_store.objects import ObjectStore
+from calib_store.objects import LocalObjects
 from imaging.errors import StoreError
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> ObjectStore:
-    return ObjectStore(tmp_path / "objects")
+def objects(tmp_path: Path) -> LocalObjects:
+    return LocalObjects(tmp_path / "objects")
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def _visible(objects: ObjectStore) -> list[Path]:
+def _visible(objects: LocalObjects) -> list[Path]:
     return [p for p in objects.root.rglob("*") if p.is_file() and p.parent.name != "quarantine"]
 
 
-def test_put_names_by_content_and_keeps_the_source(objects: ObjectStore, file: Path) -> None:
+def test_put_names_by_content_and_keeps_the_source(objects: LocalObjects, file: Path) -> None:
     stored = objects.put(file)
     assert stored == (hashlib.sha256(file.read_bytes()).hexdigest(), 60000)
     kept = objects.path(stored.sha256)
@@ -44,7 +44,7 @@ def test_put_names_by_content_and_keeps_the_source(objects: ObjectStore, file: P
     assert _visible(objects) == [kept]
 
 
-def test_put_may_take_the_file_itself(objects: ObjectStore, file: Path) -> None:
+def test_put_may_take_the_file_itself(objects: LocalObjects, file: Path) -> None:
     inode, content = file.stat().st_ino, file.read_bytes()
     kept = objects.path(objects.put(file, move=True).sha256)
     assert not file.exists()
@@ -57,8 +57,15 @@ def test_put_may_take_the_file_itself(objects: ObjectStore, file: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "ab", "../" * 10 + "etc/passwd", "A" * 64, "g" * 64, "a" * 63 + "\n", "a" * 65]
 )
-def test_only_a_sha256_names_an_object(objects: ObjectStore, name: str) -> None:
-    for call in (objects.path, objects.verify, objects.require):
+def test_only_a_sha256_names_an_object(objects: LocalObjects, name: str) -> None:
+    for call in (
+        objects.path,
+        objects.verify,
+        objects.require,
+        objects.local,
+        objects.examine,
+        objects.exists,
+    ):
         with pytest.raises(StoreError, match="not a sha256"):
             call(name)
 
@@ -69,7 +76,7 @@ def test_one_flipped_bit_is_found_even_with_the_old_date(
     tmp_path: Path, file: Path, bit: int, fresh: bool
 ) -> None:
     root = tmp_path / f"objects-{bit}-{fresh}"
-    objects = ObjectStore(root)
+    objects = LocalObjects(root)
     sha256 = objects.put(file).sha256
     assert objects.verify(sha256)
     kept = objects.path(sha256)
@@ -83,17 +90,17 @@ def test_one_flipped_bit_is_found_even_with_the_old_date(
     kept.chmod(0o444)
     os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
     # Neither an instance that knows the file nor a new one believes it.
-    reader = ObjectStore(root) if fresh else objects
+    reader = LocalObjects(root) if fresh else objects
     assert not reader.verify(sha256)
     assert not kept.exists()
     assert len(list((root / "quarantine").iterdir())) == 1
-    with pytest.raises(StoreError, match="missing or damaged"), reader.open(sha256):
-        pass
+    with pytest.raises(StoreError, match="missing or damaged"):
+        reader.local(sha256)
     assert objects.put(file).sha256 == sha256
     assert reader.verify(sha256)
 
 
-def test_a_file_cut_short_and_one_replaced_are_found(objects: ObjectStore, file: Path) -> None:
+def test_a_file_cut_short_and_one_replaced_are_found(objects: LocalObjects, file: Path) -> None:
     sha256 = objects.put(file).sha256
     kept = objects.path(sha256)
     kept.chmod(0o644)
@@ -105,7 +112,39 @@ def test_a_file_cut_short_and_one_replaced_are_found(objects: ObjectStore, file:
     assert not objects.verify(sha256)
 
 
-def test_full_disk_leaves_nothing(objects: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_now_is_not_said_to_be_damaged(
+    objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Set aside it would be lost: housekeeping takes away what is damaged."""
+    sha256 = objects.put(file).sha256
+    fresh = LocalObjects(objects.root)
+
+    def fail(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("calib_store.objects.file_sha256", fail)
+        with pytest.raises(StoreError, match="cannot be read") as caught:
+            fresh.verify(sha256)
+        assert "Nothing was changed" in caught.value.remedy
+    assert fresh.verify(sha256)
+    assert list(objects.leftovers()) == []
+
+
+def test_a_place_without_any_object_is_another_place(objects: LocalObjects, file: Path) -> None:
+    with pytest.raises(StoreError, match="not where this store's files are") as caught:
+        objects.require_any()
+    assert "NIRFLOW_OBJECTS_URL" in caught.value.remedy
+    sha256 = objects.put(file).sha256
+    objects.require_any()
+    objects.path(sha256).chmod(0o644)
+    objects.path(sha256).write_bytes(b"rot")
+    assert not objects.verify(sha256)
+    objects.require_any()  # what was damaged was here
+
+
+def test_full_disk_leaves_nothing(objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         Path(target).write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
@@ -118,7 +157,7 @@ def test_full_disk_leaves_nothing(objects: ObjectStore, file: Path, monkeypatch:
 
 
 def test_copy_that_differs_is_refused(
-    objects: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
+    objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: Path(target).write_bytes(b"other"))
     with pytest.raises(StoreError, match="changed while it was put"):
@@ -126,12 +165,12 @@ def test_copy_that_differs_is_refused(
     assert _visible(objects) == []
 
 
-def test_missing_source(objects: ObjectStore, tmp_path: Path) -> None:
+def test_missing_source(objects: LocalObjects, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"nothing\.fits cannot be put into the store"):
         objects.put(tmp_path / "nothing.fits")
 
 
-def test_kill_during_put_leaves_at_most_a_file_aside(objects: ObjectStore, file: Path, python) -> None:
+def test_kill_during_put_leaves_at_most_a_file_aside(objects: LocalObjects, file: Path, python) -> None:
     script = """
         import os, signal, sys
         from pathlib import Path
@@ -140,7 +179,7 @@ def test_kill_during_put_leaves_at_most_a_file_aside(objects: ObjectStore, file:
         def die(descriptor):
             os.kill(os.getpid(), signal.SIGKILL)
         os.fsync = die
-        objects.ObjectStore(Path(sys.argv[1])).put(Path(sys.argv[2]))
+        objects.LocalObjects(Path(sys.argv[1])).put(Path(sys.argv[2]))
     """
     process = python(script, objects.root, file)
     process.communicate(timeout=60)
@@ -154,7 +193,7 @@ def test_kill_during_put_leaves_at_most_a_file_aside(objects: ObjectStore, file:
     assert objects.verify(sha256)
 
 
-def test_threads_that_put_the_same_content(objects: ObjectStore, file: Path) -> None:
+def test_threads_that_put_the_same_content(objects: LocalObjects, file: Path) -> None:
     stored = []
     threads = [threading.Thread(target=lambda: stored.append(objects.put(file))) for _ in range(8)]
     for thread in threads:
@@ -166,7 +205,7 @@ def test_threads_that_put_the_same_content(objects: ObjectStore, file: Path) -> 
     assert _visible(objects) == [objects.path(stored[0].sha256)]
 
 
-def test_export_is_verified_and_whole_or_not_there(objects: ObjectStore, file: Path, tmp_path: Path) -> None:
+def test_export_is_verified_and_whole_or_not_there(objects: LocalObjects, file: Path, tmp_path: Path) -> None:
     sha256 = objects.put(file).sha256
     objects.export(sha256, tmp_path / "out.fits")
     assert (tmp_path / "out.fits").read_bytes() == file.read_bytes()

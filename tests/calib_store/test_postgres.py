@@ -130,6 +130,27 @@ def test_stale_pid_that_belongs_to_another_process(own: Path) -> None:
     assert postgres.status(own).pid != os.getpid()
 
 
+def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None:
+    """On a shared disk: its process is in no list of this machine."""
+    postgres.ensure_running(own)
+    _kill(own)
+    note = own / "postgres.host"
+    mine = note.read_text()
+    note.write_text("pipeline-2 pid:[4026531836]\n")
+    before = (own / "postgres" / "postmaster.pid").read_text()
+    with pytest.raises(StoreError, match="was started on pipeline-2 and may run there") as caught:
+        postgres.ensure_running(own)
+    assert str(note) in caught.value.remedy
+    assert (own / "postgres" / "postmaster.pid").read_text() == before
+    note.unlink()  # as the remedy says
+    postgres.ensure_running(own)
+    assert note.read_text() == mine
+    note.write_text("pipeline-2 pid:[4026531836]\n")
+    postgres.stop(own)  # in order: then any machine may have it
+    postgres.ensure_running(own)
+    assert note.read_text() == mine
+
+
 def test_databases_missing_after_a_kill_half_way_are_made(own: Path) -> None:
     with postgres.ensure_running(own).connect("postgres") as connection:
         connection.execute("DROP DATABASE nirflow WITH (FORCE)")

@@ -7,14 +7,12 @@ import pytest
 from calib_store.rules import (
     FACT_WORDS,
     PRODUCT_KINDS,
-    RULES,
-    configuration,
-    configurations_of_frame,
+    Rule,
+    RuleSet,
     differences,
-    first_difference,
-    keys_of,
-    rule_named,
-    time_difference,
+    read_rules,
+    shipped_rules,
+    shipped_text,
 )
 from imaging.detrend import MUST_AGREE
 from imaging.errors import StoreError
@@ -34,6 +32,19 @@ FREE = {
     "flat": {"exposure_time": 2.0, "read_pairs": 1, "coadds": 3},
     "bpm": {"exposure_time": 2.0, "read_pairs": 1, "filter_id": "J_G0802"},
 }
+RULES = shipped_rules()
+DAY = timedelta(days=1)
+
+
+def rule(name: str) -> Rule:
+    found = RULES.named(name)
+    assert found is not None
+    return found
+
+
+def test_the_version_goes_with_the_content() -> None:
+    """Whoever changes the table gives it another version, and this digest with it."""
+    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-3", "cd8f2816c07512ca")
 
 
 @pytest.mark.parametrize(
@@ -41,9 +52,8 @@ FREE = {
 )
 def test_each_fact_that_must_match_changes_the_configuration(facts, kind: str, fact: str) -> None:
     frame = facts(**{fact: MUST_MATCH[kind][fact]})
-    assert configuration(kind, facts()).digest not in {c.digest for c in configurations_of_frame(kind, frame)}
-    rule = rule_named(kind)
-    told = first_difference(rule, keys_of(rule, facts()), frame)
+    assert RULES.configuration(kind, facts()).digest != RULES.configuration(kind, frame).digest
+    told = rule(kind).first_difference(rule(kind).keys_of(facts()), frame)
     assert told is not None
     assert told.startswith(FACT_WORDS[fact][0])
     assert (
@@ -56,14 +66,12 @@ def test_each_fact_that_must_match_changes_the_configuration(facts, kind: str, f
 @pytest.mark.parametrize("kind", FREE)
 def test_other_facts_do_not(facts, kind: str) -> None:
     frame = facts(**FREE[kind])
-    assert configuration(kind, facts()).digest in {c.digest for c in configurations_of_frame(kind, frame)}
-    rule = rule_named(kind)
-    assert first_difference(rule, keys_of(rule, facts()), frame) is None
+    assert RULES.configuration(kind, facts()) == RULES.configuration(kind, frame)
+    assert rule(kind).first_difference(rule(kind).keys_of(facts()), frame) is None
 
 
 def test_difference_is_told_with_both_values_and_units(facts) -> None:
-    rule = rule_named("dark")
-    told = first_difference(rule, keys_of(rule, facts()), facts(exposure_time=60.0))
+    told = rule("dark").first_difference(rule("dark").keys_of(facts()), facts(exposure_time=60.0))
     assert told == "exposure 120 s, frame 60 s"
 
 
@@ -78,43 +86,84 @@ def test_every_difference_is_told(facts) -> None:
 
 @pytest.mark.parametrize("kind", sorted(MUST_AGREE))
 def test_the_rules_choose_nothing_that_detrending_refuses(kind: str) -> None:
-    for rule in (rule for rule in RULES if rule.kind == kind):
-        assert set(MUST_AGREE[kind]) <= set(rule.match)
+    for one in RULES.for_kind(kind):
+        assert set(MUST_AGREE[kind]) <= set(one.match)
 
 
-def test_exposure_times_of_single_and_double_precision_agree(facts) -> None:
-    assert configuration("dark", facts(exposure_time=5.1)) == configuration(
-        "dark", facts(exposure_time=5.0999999)
-    )
+@pytest.mark.parametrize(
+    ("seconds", "same"), [(5.0999999, True), (5.101, True), (5.102, False), (5.098, False)]
+)
+def test_exposure_times_agree_to_a_millisecond(facts, seconds: float, same: bool) -> None:
+    keys = rule("dark").keys_of(facts(exposure_time=5.1))
+    assert (rule("dark").first_difference(keys, facts(exposure_time=seconds)) is None) == same
 
 
-def test_window_and_direction(facts, epoch) -> None:
-    day = timedelta(days=1)
-    dark, static = rule_named("dark"), rule_named("static bpm")
+def test_window_and_direction(epoch) -> None:
+    dark, static = rule("dark"), rule("static bpm")
     for sign in (-1, 1):
-        assert time_difference(dark, epoch + sign * 90 * day, epoch, epoch) is None
-        assert time_difference(dark, epoch + sign * 90.1 * day, epoch, epoch) is not None
-    assert time_difference(dark, epoch + 100 * day, epoch, epoch) == "100.0 days after the frame, at most 90"
-    assert time_difference(static, epoch - 9000 * day, epoch - 9000 * day, epoch) is None
-    assert "serves frames from" in time_difference(static, epoch + day, epoch + day, epoch)
+        assert dark.time_difference(epoch + sign * 90 * DAY, epoch) is None
+        assert dark.time_difference(epoch + sign * 90.1 * DAY, epoch) is not None
+    told = dark.time_difference(epoch + 100 * DAY, epoch)
+    assert told == "100.0 days after the frame, at most 90"
+    early = epoch - 9000 * DAY
+    assert static.time_difference(early, epoch) is None
+    assert "serves frames from" in static.time_difference(epoch + DAY, epoch)
+    earlier = static.model_copy(update={"frames": "earlier"})
+    assert earlier.time_difference(epoch + DAY, epoch) is None
+    assert "serves frames until" in earlier.time_difference(early, epoch)
 
 
-def test_a_static_and_a_made_mask_are_different_configurations(facts) -> None:
-    made, static = configuration("bpm", facts()), configuration("bpm", facts(), static=True)
-    assert made.digest != static.digest
-    assert {made.digest, static.digest} == {c.digest for c in configurations_of_frame("bpm", facts())}
+def test_a_published_and_a_made_mask_are_different_configurations(facts) -> None:
+    made, published = RULES.configuration("bpm", facts()), RULES.configuration("bpm", facts(), published=True)
+    assert (made.rule, published.rule) == ("bpm", "static bpm")
+    assert made.digest != published.digest
 
 
 def test_kinds(facts) -> None:
-    assert configuration("image", facts()) is None
-    assert {rule.kind for rule in RULES} == set(PRODUCT_KINDS) - {"image"}
+    assert RULES.configuration("image", facts()) is None
+    assert RULES.configuration("dark", facts(), published=True) is None
+    assert {one.kind for one in RULES.rules} == set(PRODUCT_KINDS) - {"image"}
     with pytest.raises(StoreError, match="no product kind 'bias'"):
-        configuration("bias", facts())
-    with pytest.raises(StoreError, match="Only a bad pixel mask"):
-        configuration("dark", facts(), static=True)
+        RULES.configuration("bias", facts())
 
 
-def test_every_fact_that_a_rule_names_exists_and_has_words() -> None:
-    for rule in RULES:
-        assert set(rule.match) <= set(FrameFacts.model_fields)
-        assert set(rule.match) <= set(FACT_WORDS)
+def test_every_fact_that_can_be_matched_exists(facts) -> None:
+    assert set(FACT_WORDS) <= set(FrameFacts.model_fields)
+    for one in RULES.rules:
+        assert one.keys_of(facts()) == one.keys_of(facts().model_dump(mode="json"))
+
+
+# Reading a table
+
+
+def test_a_table_comes_back_from_its_json() -> None:
+    again = RuleSet.model_validate_json(RULES.model_dump_json())
+    assert again == RULES
+    assert again.digest == RULES.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("window_days = 90", "window_days = -1"), "dark.window_days: Input should be greater than 0"),
+        (("window_days = 90", "windowdays = 90"), "dark.windowdays: Extra inputs are not permitted"),
+        (('"exposure_time", ', '"exptime", '), "dark: match names 'exptime', which is none of instrument,"),
+        (('"coadds", ', '"coadds", "coadds", '), "dark: match names a fact twice"),
+        (("{ exposure_time =", "{ section ="), "dark: tolerance names 'section', which is no number"),
+        (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
+        (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'flat', 'bpm' or 'skyflat'"),
+        (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
+        (("published = true", "published = false"), "the table: two rules are for 'bpm'"),
+        (('version = "f2-imaging-3"', ""), "version: Input should be a valid string"),
+        (('version = "f2-imaging-3"', 'version = "a b"'), "version: String should match pattern"),
+        (("[dark]", "[dark"), "is no TOML"),
+        (("[dark]", 'dark = "flat"\n["other"]'), "dark.match: Field required"),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str) -> None:
+    text = shipped_text()
+    assert change[0] in text
+    with pytest.raises(StoreError, match=r"my\.toml") as caught:
+        read_rules(text.replace(*change, 1), "my.toml")
+    assert told in str(caught.value)
+    assert "nirflow cal rules" in caught.value.remedy

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
+from calib_store.database import Database
 from calib_store.models import (
     configurations,
     decisions,
@@ -23,7 +24,7 @@ from calib_store.models import (
     status_history,
 )
 from calib_store.products import product_id
-from calib_store.records import InputRef, KnownFile, Override
+from calib_store.records import Decision, InputRef, KnownFile, Override
 from calib_store.settings import StoreSettings
 from calib_store.store import Store, recipe_key
 from imaging.errors import StoreError
@@ -56,7 +57,6 @@ def test_settings_are_read_when_constructed(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", "postgresql://me:hush@host/db")
     settings = StoreSettings()
     assert settings.objects_dir == tmp_path / "here" / "objects"
-    assert settings.scratch_dir == tmp_path / "here" / "scratch"
     assert "hush" not in repr(settings)
 
 
@@ -96,7 +96,9 @@ def test_database_that_goes_away_and_comes_back(store: Store, postgres_address, 
 
 
 def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store, postgres_address) -> None:
-    insertion = text("INSERT INTO configurations (digest, rule, kind, keys) VALUES ('d', 'r', 'k', '{}')")
+    insertion = text(
+        "INSERT INTO configurations (digest, rule, kind, keys, facts) VALUES ('d', 'r', 'k', '{}', '{}')"
+    )
 
     def lose() -> None:
         with store.database.begin() as connection:
@@ -137,51 +139,51 @@ def test_only_a_lost_connection_is_told_as_one(store: Store, state: str, told: s
 
 def test_ingest_is_idempotent_and_remembers_files(store: Store, record) -> None:
     night = [record(f"S{i}.fits") for i in range(40)]
-    assert store.known_files([r.path for r in night]) == {}
-    first, second = store.ingest(night), store.ingest(night)
+    assert store.frames.known_files([r.path for r in night]) == {}
+    first, second = store.frames.ingest(night), store.frames.ingest(night)
     assert (first.new, first.known, second.new, second.known) == (40, 0, 0, 40)
     assert first.messages() == second.messages() == ()
-    assert store.known_files([r.path for r in night] + [Path("/other.fits")]) == {
+    assert store.frames.known_files([r.path for r in night] + [Path("/other.fits")]) == {
         r.path: KnownFile(10, 1, r.sha256) for r in night
     }
-    assert store.facts_of([night[3].sha256, "0" * 64]) == {night[3].sha256: night[3].facts}
+    assert store.frames.facts_of([night[3].sha256, "0" * 64]) == {night[3].sha256: night[3].facts}
     assert _count(store, frames) == _count(store, frame_headers) == 40
 
 
 def test_the_same_bytes_under_two_names_are_one_frame(store: Store, record) -> None:
     one, two = record("S1.fits", "same"), record("copy of S1.fits", "same")
-    report = store.ingest([one, two])
+    report = store.frames.ingest([one, two])
     assert report.new == 1
     assert report.duplicates == ((one.sha256, (one.path, two.path)),)
     assert "used once" in report.messages()[0]
-    assert set(store.known_files([one.path, two.path])) == {one.path, two.path}
+    assert set(store.frames.known_files([one.path, two.path])) == {one.path, two.path}
 
 
 def test_the_same_name_with_other_bytes_is_another_frame(store: Store, record, tmp_path: Path) -> None:
     old = record("S1.fits", "old")
     new = record("S1.fits", "new", path=tmp_path / "elsewhere" / "S1.fits.bz2")
-    assert store.ingest([old]).renamed_content == ()
-    report = store.ingest([new])
+    assert store.frames.ingest([old]).renamed_content == ()
+    report = store.frames.ingest([new])
     assert report.new == 1
     assert report.renamed_content == (("S1.fits", (old.sha256, new.sha256)),)
     assert "2 different files" in report.messages()[0]
 
 
 def test_a_file_whose_content_changes_points_to_the_new_frame(store: Store, record) -> None:
-    store.ingest([record("S1.fits", "old")])
+    store.frames.ingest([record("S1.fits", "old")])
     changed = record("S1.fits", "new", size=11, mtime_ns=2)
-    store.ingest([changed])
-    assert store.known_files([changed.path]) == {changed.path: KnownFile(11, 2, changed.sha256)}
+    store.frames.ingest([changed])
+    assert store.frames.known_files([changed.path]) == {changed.path: KnownFile(11, 2, changed.sha256)}
 
 
 def test_quarantine_is_kept_and_can_be_lifted(store: Store, record, facts) -> None:
     bad = record("S1.fits", facts=None, quarantine="S1.fits: cut short")
-    store.ingest([bad])
-    assert store.facts_of([bad.sha256]) == {}
-    store.ingest([record("S1.fits")])
-    assert store.facts_of([bad.sha256]) == {bad.sha256: facts(name="S1.fits")}
+    store.frames.ingest([bad])
+    assert store.frames.facts_of([bad.sha256]) == {}
+    store.frames.ingest([record("S1.fits")])
+    assert store.frames.facts_of([bad.sha256]) == {bad.sha256: facts(name="S1.fits")}
     with pytest.raises(StoreError, match="neither facts nor a reason"):
-        store.ingest([record("S2.fits", facts=None)])
+        store.frames.ingest([record("S2.fits", facts=None)])
 
 
 def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path: Path) -> None:
@@ -193,12 +195,12 @@ def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path
         os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + HOSTILE.encode().replace(b"/", b"") + b".fits")
     )
     raw = record("S1.fits", path=strange, header=header)
-    store.ingest([raw])
+    store.frames.ingest([raw])
     with store.database.begin() as connection:
         kept = connection.scalar(select(frame_headers.c.header))
     assert (kept["NAN"], kept["INF"], kept["FLAG"], kept["LONG"]) == ("nan", "-inf", True, 2**70)
     assert (kept["SMALL"], kept["QUOTE"]) == (1.5, HOSTILE)
-    assert set(store.known_files([strange])) == {strange}
+    assert set(store.frames.known_files([strange])) == {strange}
 
 
 # Promise 8: nothing of a header or a user becomes SQL or a path
@@ -223,10 +225,9 @@ def test_hostile_values_are_values(store: Store, add, facts, record) -> None:
     assert store.match(hostile, "flat").product == product
     assert store.match(facts(), "flat").product is None
     frame = record("S9.fits")
-    store.ingest([frame])
-    store.record_decision(
-        frame.sha256, store.match(hostile, "flat"), product=product, override=Override(HOSTILE, HOSTILE)
-    )
+    store.frames.ingest([frame])
+    match = store.match(hostile, "flat")
+    store.record_decisions([Decision(frame.sha256, match, product, Override(HOSTILE, HOSTILE))])
     for name in (HOSTILE, "%", "_", "\\", "0" * 5, "ab%"):
         with pytest.raises(StoreError, match="has no product"):
             store.get(name)
@@ -257,7 +258,7 @@ def test_recipe_key_is_canonical() -> None:
 
 
 def test_a_product_comes_back_as_it_was_added(store: Store, add, facts, epoch) -> None:
-    product = add("dark", hours=2, preview="S0_dark.png", flow_run_id="run")
+    product = add("dark", hours=2, gate={"passed": None}, flow_run_id="run")
     assert store.find(product.recipe_key) == product
     assert store.products("dark") == (product,)
     assert store.products("flat") == store.products(status="certified") == ()
@@ -266,7 +267,7 @@ def test_a_product_comes_back_as_it_was_added(store: Store, add, facts, epoch) -
     assert (product.status, product.validity, product.rule) == ("candidate", None, "dark")
     assert product.keys["exposure_time"] == 120.0
     assert (product.metrics, product.parameters) == ({"level": 1.5}, {"low": 3.0})
-    assert (product.preview, product.flow_run_id) == ("S0_dark.png", "run")
+    assert (product.gate, product.flow_run_id) == ({"passed": None}, "run")
     assert product.software_version.startswith("nirflow ")
     assert store.file_of(product).read_bytes() == b"product 0" * 1000
     for name in (
@@ -324,7 +325,7 @@ def test_lineage_reaches_every_raw_frame(store: Store, add, record) -> None:
     darks = [record(f"D{i}.fits") for i in range(3)]
     flats = [record(f"F{i}.fits") for i in range(2)]
     science = [record(f"S{i}.fits") for i in range(2)]
-    store.ingest([*darks, *flats, *science])
+    store.frames.ingest([*darks, *flats, *science])
     bpm = add("bpm", inputs=[InputRef("short dark", r.sha256) for r in darks])
     flat = add("flat", inputs=[*[InputRef("lamp on", r.sha256) for r in flats], InputRef("bpm", bpm.id)])
     inputs = [
@@ -346,7 +347,7 @@ def test_export_copies_into_a_folder_or_to_a_path(store: Store, add, tmp_path: P
     out = tmp_path / "out"
     out.mkdir()
     assert store.export_file(product, out) == out / product.name
-    assert store.export_file(product, out / "mine.fits").read_bytes() == product.path.read_bytes()
+    assert store.export_file(product, out / "mine.fits").read_bytes() == store.file_of(product).read_bytes()
     # What a user does with a copy does not reach the store.
     (out / product.name).write_bytes(b"changed")
     assert store.find(product.recipe_key) == product
@@ -364,9 +365,9 @@ def test_damaged_product_is_not_found_and_is_made_again(
     near, next_best = add("dark", recipe_key=key), add("dark", hours=5)
     assert store.match(facts(), "dark").product == near
     if harm == "bit":
-        _damage(near.path)
+        _damage(store.file_of(near))
     else:
-        near.path.unlink()
+        store.file_of(near).unlink()
     reader = Store.open(store_settings) if fresh else store
     match = reader.match(facts(), "dark")
     assert match.product == next_best
@@ -379,7 +380,7 @@ def test_damaged_product_is_not_found_and_is_made_again(
     assert explained[near.id] == "its file is missing or damaged"
     again = add("dark", recipe_key=key, content=b"made anew")
     assert again.id == near.id
-    assert again.path.read_bytes() == b"made anew"
+    assert store.file_of(again).read_bytes() == b"made anew"
     assert reader.match(facts(), "dark").product == again
     if fresh:
         reader.close()
@@ -427,17 +428,17 @@ def test_empty_and_missing_validity_are_refused(store: Store, add, epoch) -> Non
     assert _count(store, status_history) == 2
 
 
-def test_the_database_itself_refuses(store: Store, add) -> None:
+def test_the_database_itself_refuses(owner: Database, add) -> None:
     one, two = add("dark"), add("dark", hours=1)
     certify = text(
         "UPDATE products SET status = 'certified', validity = CAST(:range AS tstzrange) WHERE id = :id"
     )
-    with store.database.begin() as connection:
+    with owner.begin() as connection:
         connection.execute(certify, {"range": "[2013-01-01,2014-01-01)", "id": one.id})
     for span in ("[2013-12-31,2015-01-01)", "empty", "[2013-06-01,2013-06-01)", "(,)", None):
-        with pytest.raises(IntegrityError), store.database.begin() as connection:
+        with pytest.raises(IntegrityError), owner.begin() as connection:
             connection.execute(certify, {"range": span, "id": two.id})
-    with pytest.raises(IntegrityError), store.database.begin() as connection:
+    with pytest.raises(IntegrityError), owner.begin() as connection:
         connection.execute(text("UPDATE products SET configuration_id = NULL WHERE id = :id"), {"id": one.id})
 
 
@@ -460,12 +461,12 @@ def test_every_status_is_logged(store: Store, add, epoch) -> None:
 
 def test_decisions_record_choice_and_candidates(store: Store, add, facts, record) -> None:
     frame = record("S9.fits")
-    store.ingest([frame])
+    store.frames.ingest([frame])
     near, far = add("dark"), add("dark", hours=30)
     match = store.match(facts(), "dark")
-    store.record_decision(frame.sha256, match, flow_run_id="run")
-    store.record_decision(frame.sha256, match, product=far, override=Override("Ana", "glow in the other"))
-    store.record_decision(frame.sha256, store.match(facts(), "flat"))
+    store.record_decisions([Decision(frame.sha256, match, near, flow_run_id="run")])
+    store.record_decisions([Decision(frame.sha256, match, far, Override("Ana", "glow in the other"))])
+    store.record_decisions([Decision(frame.sha256, store.match(facts(), "flat"), None)])
     with store.database.begin() as connection:
         rows = connection.execute(select(decisions).order_by(decisions.c.id)).all()
     assert [row.product_id for row in rows] == [near.id, far.id, None]
@@ -482,6 +483,7 @@ def test_decisions_record_choice_and_candidates(store: Store, add, facts, record
 
 def test_all_tables_are_known() -> None:
     assert set(metadata.tables) == {
-        "frames", "frame_headers", "frame_files", "configurations", "products", "inputs", "status_history",
-        "decisions",
+        "frames", "frame_headers", "frame_files", "frame_history", "rule_sets", "rule_changes",
+        "configurations", "products", "serves", "inputs", "status_history", "decisions",
+        "runs",
     }  # fmt: skip

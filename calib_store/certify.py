@@ -1,0 +1,245 @@
+"""What people say of products and frames: certified for a time, rejected, superseded, and back again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from calib_store import products, rulebook, status
+from calib_store.models import products as table
+from calib_store.records import Frame, Product, StatusChange
+from calib_store.rules import Rule
+from calib_store.status import Validity
+from calib_store.store import Store
+from imaging.errors import StoreError
+
+#: A side of a validity without an end, where it is asked for by name.
+Always = Literal["always"]
+
+
+def certify(
+    store: Store,
+    product: Product,
+    *,
+    author: str,
+    reason: str,
+    start: datetime | Always | None = None,
+    end: datetime | Always | None = None,
+    take_over: bool = False,
+    despite_gate: bool = False,
+) -> Product:
+    """Certify a product: inside its validity it comes before every candidate.
+
+    Parameters
+    ----------
+    author, reason
+        Who says so, and why.
+    start, end
+        Its validity, from (included) to (excluded); a side that is not given is that of its rule (90 days
+        from the middle of its inputs for most).
+    take_over
+        Share the time with the neighbours that are certified for part of it: each side up to half-way
+        between the two in time. A neighbour that is left no time is superseded.
+    despite_gate
+        Certify it although it failed the comparison with a certified one.
+
+    Returns
+    -------
+    Product
+        As it is then.
+
+    Raises
+    ------
+    StoreError
+        Where its file is damaged, it failed the comparison, it was rejected, or another one of its
+        configuration is certified for part of the time; the last by the database, whoever comes first.
+    """
+    store.file_of(product)  # what is damaged is not certified
+    change = uuid.uuid4()
+
+    def act(connection: Connection) -> None:
+        current = _locked(connection, product)
+        if current.status == "rejected":
+            raise _was(connection, current, "Take that back first: nirflow cal reinstate")
+        _refuse_doubtful(current, despite_gate)
+        configuration = status.configuration_of(connection, current)
+        rule = rulebook.active_rules(connection).named(current.rule or "")
+        assert rule is not None  # what serves a configuration has a rule
+        validity = _validity(current, rule, start, end)
+        if take_over:
+            validity = _share(connection, current, configuration, validity, author)
+        status.set_status(
+            connection, current, "certified", author=author, reason=reason, validity=validity, change=change
+        )
+
+    store.database.run(act)
+    return store.get(product.id)
+
+
+def reject(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
+    """Have a product, or a raw frame, not be used any more.
+
+    A rejected product serves no frame and is not made again from the same inputs; a rejected frame takes no
+    part in a reduction. What was made with it stays as it is: `Store.affected` names it.
+    """
+    if not reason.strip():
+        raise StoreError("A rejection needs a reason.", remedy="Say why: --reason 'light leak'.")
+    if isinstance(what, Frame):
+        return store.frames.set_status(what, "rejected", author=author, reason=reason)
+    return store.set_status(what, "rejected", author=author, reason=reason)
+
+
+def supersede(
+    store: Store,
+    product: Product,
+    *,
+    author: str,
+    reason: str,
+    by: Product | None = None,
+    despite_gate: bool = False,
+) -> tuple[Product, Product | None]:
+    """Have a product not be chosen any more because there is a better one.
+
+    Parameters
+    ----------
+    by
+        The better one, of the same configuration. Where ``product`` was certified and it is not, it takes over
+        the validity in the same moment.
+    despite_gate
+        Although the better one failed the comparison with a certified one.
+
+    Returns
+    -------
+    tuple
+        Both as they are then.
+    """
+    change, other = uuid.uuid4(), uuid.uuid4()
+
+    def act(connection: Connection) -> None:
+        current = _locked(connection, product)
+        if current.status == "rejected":
+            raise _was(connection, current, "To have it back: nirflow cal reinstate")
+        better = _locked(connection, by) if by is not None else None
+        if better is not None:
+            if better.id == current.id or (better.kind, better.keys) != (current.kind, current.keys):
+                raise StoreError(
+                    f"{better.name} ({better.id}) cannot take the place of {current.name} ({current.id}): it is "
+                    "the same, or serves other frames.",
+                    remedy=f"Name another {current.kind} of the same configuration with --by.",
+                )
+            if better.status == "rejected":
+                raise _was(connection, better, "Name another with --by, or: nirflow cal reinstate")
+            _refuse_doubtful(better, despite_gate)
+        status.set_status(connection, current, "superseded", author=author, reason=reason, change=change)
+        if better is not None and current.validity is not None and better.status != "certified":
+            status.set_status(
+                connection, better, "certified", author=author,
+                reason=f"in the place of {current.name}: {reason}", validity=current.validity, change=other,
+            )  # fmt: skip
+
+    store.database.run(act)
+    return store.get(product.id), store.get(by.id) if by is not None else None
+
+
+def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    if isinstance(what, Frame):
+        if what.rejected is None:
+            raise StoreError(f"{what.name} is not rejected.", remedy="See `nirflow cal show`.")
+        return store.frames.set_status(what, "usable", author=author, reason=reason)
+    if what.status == "candidate":
+        raise StoreError(f"{what.name} is a candidate already.", remedy="See `nirflow cal show`.")
+    return store.set_status(what, "candidate", author=author, reason=reason)
+
+
+def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
+    """The last word about a product, now or at a moment (before it was made: the first one)."""
+    log = store.history(product)
+    past = [change for change in log if moment is None or change.changed_at <= moment]
+    return (past or list(log[:1]))[-1]
+
+
+def _locked(connection: Connection, product: Product) -> Product:
+    """The product as it is now; nobody else changes it until the transaction ends."""
+    connection.execute(select(table.c.id).where(table.c.id == product.id).with_for_update())
+    (current,) = products.with_ids(connection, [product.id])
+    return current
+
+
+def _was(connection: Connection, product: Product, remedy: str) -> StoreError:
+    last = status.history(connection, product.id)[-1]
+    return StoreError(
+        f"{product.name} ({product.id}) was rejected by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: "
+        f"{last.reason}.",
+        remedy=f"{remedy} {str(product.id)[:8]}",
+    )
+
+
+def _refuse_doubtful(product: Product, despite_gate: bool) -> None:
+    if product.doubtful and not despite_gate:
+        gate = product.gate or {}
+        raise StoreError(
+            f"{product.name} failed the comparison with {_reference(gate)}: "
+            f"{'; '.join(gate.get('reasons', ()))}.",
+            remedy="Look at it (nirflow cal compare); to certify it all the same, add --despite-gate.",
+        )
+
+
+def _reference(gate: Mapping[str, Any]) -> str:
+    reference = gate.get("reference") or {}
+    return f"{reference.get('name')} ({str(reference.get('id'))[:8]})"
+
+
+def _validity(
+    product: Product, rule: Rule, start: datetime | Always | None, end: datetime | Always | None
+) -> Validity:
+    first = product.middle - rule.window if rule.window is not None else None
+    last = product.middle + rule.window if rule.window is not None else None
+    if rule.frames == "later":
+        first = product.middle
+    if rule.frames == "earlier":
+        last = product.middle
+    given_start = None if start == "always" else start
+    given_end = None if end == "always" else end
+    return (first if start is None else given_start, last if end is None else given_end)
+
+
+def _share(
+    connection: Connection, product: Product, configuration: int, validity: Validity, author: str
+) -> Validity:
+    """Cut the neighbours' validities, and this one, half-way between them in time.
+
+    A validity that ends before half-way stays as it is, and this one begins with its end: none gets longer.
+    """
+    start, end = validity
+    for row in status.overlapping(connection, configuration, validity, but=product.id):
+        (neighbour,) = products.with_ids(connection, [row.id])
+        half = neighbour.middle + (product.middle - neighbour.middle) / 2
+        its_start, its_end = row.validity.lower, row.validity.upper
+        if neighbour.middle < product.middle:
+            its_end = half if its_end is None else min(its_end, half)
+            start = its_end if start is None else max(start, its_end)
+        elif neighbour.middle > product.middle:
+            its_start = half if its_start is None else max(its_start, half)
+            end = its_start if end is None else min(end, its_start)
+        else:
+            its_start = its_end = half
+        if (its_start, its_end) == (row.validity.lower, row.validity.upper):
+            continue
+        reason = f"time shared with {product.name} ({str(product.id)[:8]})"
+        if its_start is not None and its_end is not None and its_start >= its_end:
+            status.set_status(connection, neighbour, "superseded", author=author, reason=reason)
+        else:
+            status.set_status(
+                connection,
+                neighbour,
+                "certified",
+                author=author,
+                reason=reason,
+                validity=(its_start, its_end),
+            )
+    return start, end

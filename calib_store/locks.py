@@ -1,0 +1,62 @@
+"""Rights that one process holds at a time, among all that share the database."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from calib_store.store import Store
+
+#: Key of the advisory lock that keeps housekeeping from a file whose row is being written, and a change of rules from
+#: a product that is being added: "objects".
+KEEPING: Final = int.from_bytes(b"objects", "big")
+
+
+def lock_number(digest: str) -> int:
+    """The number of the advisory lock that belongs to a hexadecimal digest."""
+    return int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
+
+
+@contextlib.contextmanager
+def alone_with(
+    store: Store, nights: Sequence[date], sequence: str | None, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold the right to reduce whole nights, or one sequence of a night; others wait.
+
+    Different sequences of a night may be reduced at a time; a whole night, and one of its sequences, not. The
+    right is free at once when its holder is killed.
+
+    Parameters
+    ----------
+    store
+        The store that they share.
+    nights
+        UT nights.
+    sequence
+        Name of the one sequence; None for all of the nights.
+    waiting
+        Called once for each right that somebody else holds.
+    """
+    with contextlib.ExitStack() as stack:
+        # In one order, so that no two wait for each other.
+        numbers = [_number(f"night {night}") for night in sorted(set(nights))]
+        shared = sequence is not None
+        stack.enter_context(store.database.lock(*numbers, waiting=waiting, shared=shared))
+        if sequence is not None:
+            stack.enter_context(store.database.lock(_number(f"sequence {sequence}"), waiting=waiting))
+        yield
+
+
+@contextlib.contextmanager
+def alone_with_pages(store: Store) -> Iterator[None]:
+    """Hold the right to write the pages of nights; others wait."""
+    with store.database.lock(_number("pages of nights")):
+        yield
+
+
+def _number(name: str) -> int:
+    return lock_number(hashlib.sha256(name.encode()).hexdigest())

@@ -1,0 +1,114 @@
+"""The raw frames of a store: what was seen, what of it can be used, and what persons say of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from calib_store import frames, status
+from calib_store.database import Database
+from calib_store.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
+from imaging.errors import StoreError
+from imaging.facts import FrameFacts
+from imaging.nights import night_begins
+
+
+class RawFrames:
+    """The raw frames of one database; `calib_store.store.Store.frames`.
+
+    Parameters
+    ----------
+    database
+        Where the rows are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known_files(self, paths: Iterable[Path]) -> dict[Path, KnownFile]:
+        """Size, date (ns) and sha256 of those files that were ingested before, as they were then."""
+        wanted = list(paths)
+        return self._database.run(lambda connection: frames.known_files(connection, wanted))
+
+    def facts_of(self, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
+        """The facts of the usable frames among ``sha256s``, without opening a file."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.facts_of(connection, wanted))
+
+    def ingest(self, records: Sequence[FrameRecord]) -> IngestReport:
+        """Note raw frames, in one transaction and a few statements whatever their number.
+
+        The same bytes under several names are one frame with several files. The same name with other
+        bytes is another frame. The report names both.
+        """
+        return self._database.run(lambda connection: frames.ingest(connection, records))
+
+    def note(self, told: Sequence[frames.Told]) -> int:
+        """Note frames that another store knows, without a file here; how many are new."""
+        return self._database.run(lambda connection: frames.note(connection, told))
+
+    def header_of(self, sha256: str) -> dict[str, Any]:
+        """Primary header of a frame as it was noted."""
+        return self._database.run(lambda connection: frames.header_of(connection, sha256))
+
+    def with_sha256s(self, sha256s: Iterable[str]) -> dict[str, Frame]:
+        """The frames of those sha256 that the store knows."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.with_sha256s(connection, wanted))
+
+    def of_nights(self, first: date, last: date, *, kinds: Sequence[str] = ()) -> tuple[Frame, ...]:
+        """Frames of the UT nights from ``first`` to ``last``, both included, in time.
+
+        Parameters
+        ----------
+        first, last
+            Nights as Gemini names them.
+        kinds
+            Only of these kinds (``dark``, ``flat``, ``object``).
+        """
+        begins, ends = night_begins(first), night_begins(last + timedelta(days=1))
+        return self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
+
+    def named(self, name: str) -> tuple[Frame, ...]:
+        """Frames that ``name`` may mean: a file name, or first digits (6 or more) of a sha256; 20 at most."""
+        return self._database.run(lambda connection: frames.named(connection, name))
+
+    def get(self, name: str) -> Frame | None:
+        """The one frame of that file name or first digits of its sha256; None where there is none.
+
+        Raises
+        ------
+        StoreError
+            Where it may be several; names them.
+        """
+        found = self.named(name)
+        if len(found) > 1:
+            several = ", ".join(f"{f.sha256[:12]} (seen {f.added_at:%Y-%m-%d %H:%M})" for f in found[:5])
+            raise StoreError(
+                f"{name!r} may be any of {len(found)} frames: {several}.", remedy="Give the sha256."
+            )
+        return found[0] if found else None
+
+    def rejections(self, sha256s: Iterable[str], *, as_of: datetime | None = None) -> dict[str, StatusChange]:
+        """Which of the frames a person rejected, with the word; as it was at a moment."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.rejections(connection, wanted, as_of))
+
+    def set_status(
+        self, frame: Frame, status_: Literal["rejected", "usable"], *, author: str, reason: str
+    ) -> Frame:
+        """Say of a frame that it is not to be used, or that it may be again."""
+        change = uuid.uuid4()
+        self._database.run(
+            lambda connection: status.set_frame_status(
+                connection, frame, status_, author=author, reason=reason, change=change
+            )
+        )
+        return self.with_sha256s([frame.sha256])[frame.sha256]
+
+    def history(self, frame: Frame) -> tuple[StatusChange, ...]:
+        """What persons have said of a frame, the first word first."""
+        return self._database.run(lambda connection: status.frame_status_history(connection, frame.sha256))

@@ -1,0 +1,269 @@
+"""The rules that a store goes by: kept in its database, every version of them, with who changed them and why.
+
+The rules are the store's, not the process's: all machines that use one database choose alike. A change is an
+act of a person (`activate`). A store whose rules nobody has touched takes over those of a newer nirflow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from calib_store.locks import KEEPING
+from calib_store.models import configurations, products, rule_changes, rule_sets, serves
+from calib_store.rules import Configuration, Rule, RuleSet, shipped_rules
+from imaging.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Author of the changes that come with nirflow.
+SHIPPED = "nirflow"
+_CAME = "came with nirflow"
+#: Products whose configuration is worked out at a time when the rules change.
+_BATCH = 5000
+
+#: Rules by version and digest: neither ever changes, so each is read once a process.
+_read: dict[tuple[str, str], RuleSet] = {}
+
+_ACTIVE = text("""
+    SELECT s.version, s.digest FROM rule_changes c JOIN rule_sets s USING (version)
+    WHERE CAST(:as_of AS timestamptz) IS NULL OR c.changed_at <= :as_of
+       OR c.id = (SELECT min(id) FROM rule_changes)
+    ORDER BY c.id DESC LIMIT 1
+""")
+
+
+@dataclass(frozen=True)
+class RuleChange:
+    """Since when which rules hold, by whose word."""
+
+    version: str
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+def active_rules(connection: Connection, as_of: datetime | None = None) -> RuleSet:
+    """The rules that hold, or that held at a moment (before the first ones: the first ones).
+
+    Raises
+    ------
+    StoreError
+        Where the store has no rules: its tables were made, but not by nirflow.
+    """
+    found = connection.execute(_ACTIVE, {"as_of": as_of}).one_or_none()
+    if found is None:
+        raise StoreError("The store has no rules of association.", remedy="Run `nirflow cal init`.")
+    key = (found.version, found.digest)
+    if key not in _read:
+        _read[key] = rules_of(connection, found.version)
+    return _read[key]
+
+
+def rules_of(connection: Connection, version: str) -> RuleSet:
+    """A version of the rules.
+
+    Raises
+    ------
+    StoreError
+        Where the store has not had that version.
+    """
+    content = connection.scalar(select(rule_sets.c.content).where(rule_sets.c.version == version))
+    if content is None:
+        known = ", ".join(connection.scalars(select(rule_sets.c.version).order_by(rule_sets.c.version)))
+        raise StoreError(f"The store has had no rules {version!r}.", remedy=f"It has had {known or 'none'}.")
+    return RuleSet.model_validate(content)
+
+
+def rule_history(connection: Connection) -> tuple[RuleChange, ...]:
+    """Every change of the rules, the last one first."""
+    rows = connection.execute(select(rule_changes).order_by(rule_changes.c.id.desc()))
+    return tuple(RuleChange(r.version, r.author, r.reason, r.changed_at) for r in rows)
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of product that there is not."""
+    shipped_rules().for_kind(kind)
+
+
+def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str) -> bool:
+    """Have the store go by ``rules`` from now on; False where it does already.
+
+    What each product serves is worked out anew. What it served by earlier rules stays known, for choices as
+    of then.
+
+    Raises
+    ------
+    StoreError
+        Where another table of rules has had that version, or two certified products would serve the same
+        frames at the same time.
+    """
+    # A product that is being added has read the rules of before: it is waited for, and worked out anew with the others.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": KEEPING})
+    connection.execute(text("LOCK TABLE rule_changes IN SHARE ROW EXCLUSIVE MODE"))
+    last = connection.execute(_ACTIVE, {"as_of": None}).one_or_none()
+    if last is not None and (last.version, last.digest) == (rules.version, rules.digest):
+        return False
+    _note_version(connection, rules)
+    _work_out_configurations(connection, rules)
+    # Last: until now choices went by the rules of before.
+    connection.execute(insert(rule_changes).values(version=rules.version, author=author, reason=reason))
+    logger.info("The store goes by the rules %s: %s (%s)", rules.version, reason, author)
+    return True
+
+
+def take_over_shipped(connection: Connection) -> bool:
+    """Go by the rules that nirflow comes with, unless a person has set others; whether that is a change."""
+    if not shipped_are_new(connection):
+        return False
+    return activate(connection, shipped_rules(), author=SHIPPED, reason=_CAME)
+
+
+def shipped_are_new(connection: Connection) -> bool:
+    """Whether the store goes by rules that a nirflow came with, and has never had those of this one.
+
+    An older nirflow beside a newer one leaves the newer rules alone; so does any what an account called nirflow set.
+    """
+    known = select(rule_sets.c.version).where(rule_sets.c.version == shipped_rules().version).exists()
+    last = connection.execute(
+        select(rule_changes.c.author, rule_changes.c.reason, known.label("known"))
+        .order_by(rule_changes.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return last is None or ((last.author, last.reason) == (SHIPPED, _CAME) and not last.known)
+
+
+def near_configurations(connection: Connection, rules: RuleSet, configuration: Configuration) -> list[int]:
+    """The rows of the configurations that its rule cannot tell from this one, the nearest first."""
+    rule = rules.named(configuration.rule)
+    assert rule is not None
+    exact = {name: value for name, value in configuration.keys.items() if not rule.tolerance.get(name)}
+    there = connection.execute(
+        select(configurations.c.id, configurations.c["keys"]).where(
+            configurations.c.rule == rule.name,
+            configurations.c.facts == sorted(configuration.keys),
+            configurations.c["keys"].contains(exact),
+        )
+    )
+    near = [(number, keys) for number, keys in there if not rule.first_difference(keys, configuration.keys)]
+    near.sort(key=lambda row: (_distance(rule, row[1], configuration.keys), row[0]))
+    return [number for number, _ in near]
+
+
+def configuration_id(connection: Connection, rules: RuleSet, configuration: Configuration) -> int:
+    """The row of a configuration: the one that there is within the rule's tolerance, or a new one."""
+    near = near_configurations(connection, rules, configuration)
+    if near:
+        return near[0]
+    values = {
+        "digest": configuration.digest,
+        "rule": configuration.rule,
+        "kind": configuration.kind,
+        "keys": dict(configuration.keys),
+        "facts": sorted(configuration.keys),
+    }
+    connection.execute(upsert(configurations).values(values).on_conflict_do_nothing())
+    found = connection.scalar(select(configurations.c.id).where(configurations.c.digest == values["digest"]))
+    assert found is not None
+    return int(found)
+
+
+def _distance(rule: Rule, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    return sum(abs(one[name] - other[name]) / t for name, t in rule.tolerance.items() if t)
+
+
+def _note_version(connection: Connection, rules: RuleSet) -> None:
+    there = connection.execute(
+        select(rule_sets.c.version, rule_sets.c.digest).where(
+            (rule_sets.c.version == rules.version) | (rule_sets.c.digest == rules.digest)
+        )
+    ).all()
+    if any(row.version == rules.version and row.digest != rules.digest for row in there):
+        raise StoreError(
+            f"The store has had other rules of the version {rules.version!r}.",
+            remedy="Give the changed table a version of its own.",
+        )
+    other = next((row.version for row in there if row.version != rules.version), None)
+    if other is not None:
+        raise StoreError(
+            f"The rules {rules.version!r} are the same as {other!r}, which the store knows.",
+            remedy=f"Call them {other!r}.",
+        )
+    if not there:
+        content = rules.model_dump(mode="json")
+        connection.execute(
+            insert(rule_sets).values(version=rules.version, digest=rules.digest, content=content)
+        )
+
+
+def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
+    """Tie every product to the configuration that it serves by ``rules``."""
+    # Certified products may have to pass each other on the way: only where they end up counts.
+    connection.execute(text("SET CONSTRAINTS products_certified_once DEFERRED"))
+    known: dict[str, int] = {}
+    query = select(
+        products.c.id, products.c.kind, products.c.name, products.c.middle, products.c.facts,
+        products.c.published, products.c.status, products.c.configuration_id, products.c.doubtful,
+    ).order_by(products.c.id)  # fmt: skip
+    page = query
+    while rows := connection.execute(page.limit(_BATCH)).all():
+        page = query.where(products.c.id > rows[-1].id)
+        changed, served = [], []
+        for row in rows:
+            number = None
+            configuration = rules.configuration(row.kind, row.facts, published=row.published)
+            if configuration is not None:
+                if configuration.digest not in known:
+                    known[configuration.digest] = configuration_id(connection, rules, configuration)
+                number = known[configuration.digest]
+                served.append(
+                    {
+                        "product_id": row.id, "configuration_id": number, "middle": row.middle,
+                        "doubtful": row.doubtful,
+                    }
+                )  # fmt: skip
+            elif row.status == "certified":
+                raise StoreError(
+                    f"By these rules {row.name} ({row.id}), which is certified, would serve no frame.",
+                    remedy="Keep a rule for it, or supersede it first.",
+                )
+            if number != row.configuration_id:
+                changed.append({"product": row.id, "number": number})
+        if served:
+            connection.execute(upsert(serves).on_conflict_do_nothing(), served)
+        if changed:
+            connection.execute(
+                update(products)
+                .where(products.c.id == bindparam("product"))
+                .values(configuration_id=bindparam("number")),
+                changed,
+            )
+    _refuse_overlaps(connection)
+    connection.execute(text("SET CONSTRAINTS products_certified_once IMMEDIATE"))
+
+
+def _refuse_overlaps(connection: Connection) -> None:
+    one, other = products.alias(), products.alias()
+    pair = connection.execute(
+        select(one.c.name, one.c.id, other.c.name, other.c.id)
+        .join_from(
+            one, other,
+            (one.c.configuration_id == other.c.configuration_id) & (one.c.id < other.c.id)
+            & one.c.validity.op("&&")(other.c.validity),
+        )
+        .where(one.c.status == "certified", other.c.status == "certified")
+        .order_by(one.c.id, other.c.id)
+        .limit(1)
+    ).one_or_none()  # fmt: skip
+    if pair is not None:
+        raise StoreError(
+            f"By these rules {pair[0]} ({pair[1]}) and {pair[2]} ({pair[3]}), both certified, would serve the "
+            "same frames at the same time.",
+            remedy="Supersede one of the two first, or keep the rules that tell them apart.",
+        )

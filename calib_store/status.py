@@ -1,0 +1,185 @@
+"""Status of products and frames: who certified, rejected or superseded what, for when, and why.
+
+Every change is logged, so that a choice of the past can be repeated. A change carries an id of its own: told
+twice, because the answer to the first was lost, it is done once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.range import TimestamptzRange
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from calib_store.models import frame_history, products, status_history
+from calib_store.records import Frame, Product, Status, StatusChange
+from calib_store.rulebook import near_configurations
+from calib_store.rules import Configuration, RuleSet
+from imaging.errors import StoreError
+
+Validity = tuple[datetime | None, datetime | None]
+
+
+def set_status(
+    connection: Connection,
+    product: Product,
+    status: Status,
+    *,
+    author: str,
+    reason: str,
+    validity: Validity | None = None,
+    change: UUID | None = None,
+) -> None:
+    """Change a product's status and log who did it and why; see `calib_store.store.Store.set_status`."""
+    start, end = validity if validity is not None else (None, None)
+    if start is not None and end is not None and start >= end:
+        raise StoreError(
+            f"{product.name} cannot be valid from {start} to {end}: that is no time at all.",
+            remedy="Give an end that is later than the beginning.",
+        )
+    span = None if validity is None else TimestamptzRange(start, end)
+    # Of two at a time the log tells them in the order in which the row took them.
+    connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
+    if not log_status(connection, product.id, status, span, author=author, reason=reason, change=change):
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                update(products).where(products.c.id == product.id).values(status=status, validity=span)
+            )
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        if constraint == "products_certified_once":
+            raise _overlap(connection, product, validity) from error
+        raise StoreError(
+            f"{product.name} cannot become {status} with the validity {validity}: {constraint} forbids it.",
+            remedy="Only a certified product has a validity, and not an empty one; an image has none.",
+        ) from error
+
+
+def log_status(
+    connection: Connection,
+    product: UUID,
+    status: str,
+    validity: object,
+    *,
+    author: str,
+    reason: str,
+    change: UUID | None = None,
+) -> bool:
+    """Write a line of a product's log; False where the line of that change is there already."""
+    values = {
+        "change": change or uuid.uuid4(), "product_id": product, "status": status, "validity": validity,
+        "author": author, "reason": reason,
+    }  # fmt: skip
+    write = upsert(status_history).values(values).on_conflict_do_nothing(index_elements=["change"])
+    return connection.execute(write.returning(status_history.c.id)).one_or_none() is not None
+
+
+def overlapping(
+    connection: Connection, configuration: int, validity: Validity, *, but: UUID
+) -> Sequence[Any]:
+    """Rows (id, name, validity, middle) of the products that are certified for part of a time, in time."""
+    return connection.execute(
+        select(products.c.id, products.c.name, products.c.validity, products.c.middle)
+        .where(
+            products.c.configuration_id == configuration, products.c.status == "certified",
+            products.c.id != but, products.c.validity.op("&&")(TimestamptzRange(*validity)),
+        )
+        .order_by(text("lower(validity) NULLS FIRST"))
+    ).all()  # fmt: skip
+
+
+def _overlap(connection: Connection, product: Product, validity: Validity | None) -> StoreError:
+    configuration = configuration_of(connection, product)
+    others = overlapping(connection, configuration, validity or (None, None), but=product.id)
+    told = "; ".join(
+        f"{row.name} ({str(row.id)[:8]}) for {told_validity((row.validity.lower, row.validity.upper))}"
+        for row in others
+    )
+    return StoreError(
+        f"{product.name} cannot be certified for {told_validity(validity)}: another {product.kind} of the same "
+        f"configuration is certified for part of that time: {told or 'by somebody at this moment'}.",
+        remedy="Choose a time that does not overlap (--from, --to), supersede the other one first, or share the "
+        "time between them (--take-over).",
+    )
+
+
+def configuration_of(connection: Connection, product: Product) -> int:
+    """The row of the configuration that a product serves.
+
+    Raises
+    ------
+    StoreError
+        For an image, which serves none.
+    """
+    number = connection.scalar(select(products.c.configuration_id).where(products.c.id == product.id))
+    if number is None:
+        raise StoreError(
+            f"{product.name} serves no frame: no rule is about a {product.kind}.",
+            remedy="Only darks, flats and bad pixel masks are certified.",
+        )
+    return int(number)
+
+
+def certified_like(connection: Connection, rules: RuleSet, configuration: Configuration) -> Sequence[UUID]:
+    """Ids of the certified products of a configuration, within the tolerance of its rule."""
+    numbers = near_configurations(connection, rules, configuration)
+    return connection.scalars(
+        select(products.c.id)
+        .where(products.c.configuration_id.in_(numbers), products.c.status == "certified")
+        .order_by(products.c.middle, products.c.id)
+    ).all()
+
+
+def history(connection: Connection, product: UUID) -> tuple[StatusChange, ...]:
+    """The log of a product's status, the first line first."""
+    rows = connection.execute(
+        select(status_history).where(status_history.c.product_id == product).order_by(status_history.c.id)
+    )
+    return tuple(
+        StatusChange(
+            r.status, (r.validity.lower, r.validity.upper) if r.validity is not None else None,
+            r.author, r.reason, r.changed_at,
+        )
+        for r in rows
+    )  # fmt: skip
+
+
+def set_frame_status(
+    connection: Connection, frame: Frame, status: str, *, author: str, reason: str, change: UUID | None = None
+) -> None:
+    """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
+    values = {
+        "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status, "author": author,
+        "reason": reason,
+    }  # fmt: skip
+    connection.execute(upsert(frame_history).values(values).on_conflict_do_nothing(index_elements=["change"]))
+
+
+def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusChange, ...]:
+    """What persons have said of a raw frame, the first line first."""
+    rows = connection.execute(
+        select(frame_history).where(frame_history.c.frame_sha256 == sha256).order_by(frame_history.c.id)
+    )
+    return tuple(StatusChange(r.status, None, r.author, r.reason, r.changed_at) for r in rows)
+
+
+def told_validity(validity: Validity | None) -> str:
+    """A time of validity in words."""
+    if validity is None:
+        return "no time"
+    start, end = validity
+    if start is None and end is None:
+        return "all time"
+    if start is None:
+        return f"all time until {end:%Y-%m-%d %H:%M}"
+    if end is None:
+        return f"{start:%Y-%m-%d %H:%M} on"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"

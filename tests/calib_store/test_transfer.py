@@ -1,0 +1,258 @@
+"""From store to store: with lineage and words, as often as wanted, and nothing of a manifest becomes a path."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from calib_store.certify import certify, reject
+from calib_store.objects import file_sha256
+from calib_store.records import Foreign, InputRef
+from calib_store.settings import StoreSettings
+from calib_store.store import Store
+from calib_store.transfer import export, import_products
+from calib_store.upkeep import verify
+from imaging.errors import StoreError
+
+WHO = {"author": "Ana", "reason": "good"}
+
+
+@pytest.fixture
+def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
+    """Another store, empty."""
+    name = f"other_{tmp_path.name[-12:].replace('-', '_')}"
+    with postgres_address.connect("postgres") as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE nirflow_template')
+    url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
+    with Store.open(StoreSettings(data_dir=tmp_path / "other", database_url=SecretStr(url))) as opened:
+        yield opened
+    with postgres_address.connect("postgres") as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def family(store: Store, add, record, facts):
+    """A dark, a flat with a mask, and an image with all of them and a foreign input."""
+    raws = [record(f"R{n}.fits") for n in range(3)]
+    store.frames.ingest([*raws, record("Q.fits", facts=None, quarantine="cut short")])
+    bpm = add("bpm", inputs=[InputRef("lamp_on", raws[0].sha256)], gate={"passed": True, "reasons": []})
+    dark = add("dark", inputs=[InputRef("dark", raws[1].sha256)], metrics={"level": 104.5})
+    flat = add("flat", inputs=[InputRef("lamp_on", raws[0].sha256), InputRef("bpm", bpm.id)])
+    image = add(
+        "image",
+        inputs=[
+            InputRef("science", raws[2].sha256), InputRef("dark", dark.id), InputRef("bpm", bpm.id),
+            InputRef("flat", flat.id), InputRef("input", Foreign("elsewhere.fits", "md5:abc")),
+        ],
+    )  # fmt: skip
+    reject(store, store.frames.get("R1"), author="Bo", reason="satellite")
+    return {
+        "bpm": reject(store, bpm, **WHO),
+        "dark": certify(store, dark, **WHO),
+        "flat": flat,
+        "image": image,
+    }
+
+
+def same(one, two) -> bool:
+    ignored = {"made_at"}
+    return one.model_dump(exclude=ignored) == two.model_dump(exclude=ignored) and one.made_at == two.made_at
+
+
+@pytest.mark.parametrize("name", ["folder", "all.tar", "all.tar.gz", "all.tgz"])
+def test_a_product_arrives_with_all_that_it_was_made_from(
+    store: Store, other: Store, family, tmp_path: Path, name: str
+) -> None:
+    manifest = export(store, [family["image"]], tmp_path / name)
+    assert [p.kind for p in manifest.products][-1] == "image"
+    assert len(manifest.products) == 4
+    done = import_products(other, tmp_path / name, author="me")
+    assert (len(done.added), done.known, done.frames, done.remarks) == (4, [], 3, [])
+    for product in family.values():
+        arrived = other.get(product.id)
+        assert same(arrived, store.get(product.id)), product.kind
+        assert other.file_of(arrived).read_bytes() == store.file_of(product).read_bytes()
+        assert other.inputs_of(arrived) == store.inputs_of(product)
+    assert {e.name for e in other.lineage(family["image"]).edges} == {
+        e.name for e in store.lineage(family["image"]).edges
+    }
+    assert other.history(family["bpm"])[-1].reason == "good"
+    assert other.frames.get("R1").rejected == "satellite"
+    assert other.frames.header_of(other.frames.get("R0").sha256) == {"OBJECT": "FIELD"}
+    assert verify(other).well
+    again = import_products(other, tmp_path / name, author="me")
+    assert (again.added, len(again.known), again.frames) == ([], 4, 0)
+    assert [len(other.history(product)) for product in family.values()] == [2, 2, 1, 1]
+
+
+def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_path: Path) -> None:
+    export(store, [family["dark"]], tmp_path / "x.tar")
+    import_products(other, tmp_path / "x.tar", author="me")
+    reject(other, other.get(family["dark"].id), author="Cy", reason="not here")
+    import_products(other, tmp_path / "x.tar", author="me")
+    assert other.get(family["dark"].id).status == "rejected"
+
+
+def test_a_time_that_is_taken_here_is_told(
+    store: Store, other: Store, family, add, tmp_path: Path, facts
+) -> None:
+    export(store, [family["dark"]], tmp_path / "one")
+    second = certify(store, add(hours=24 * 200), **WHO)
+    export(store, [second], tmp_path / "two")
+    import_products(other, tmp_path / "two", author="me")
+    other.set_status(other.get(second.id), "certified", author="Cy", reason="", validity=(None, None))
+    done = import_products(other, tmp_path / "one", author="me")
+    (remark,) = done.remarks
+    assert "stays a candidate: " in remark
+    assert other.get(family["dark"].id).status == "candidate"
+
+
+def test_an_import_that_was_cut_off_is_completed_by_the_next(
+    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(store, [family["image"]], tmp_path / "x")
+    original = Store.set_status
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "set_status", die)  # after the mask came and before its word
+    with pytest.raises(KeyboardInterrupt):
+        import_products(other, tmp_path / "x", author="me")
+    monkeypatch.setattr(Store, "set_status", original)
+    done = import_products(other, tmp_path / "x", author="me")
+    assert len(done.added) + len(done.known) == 4
+    assert other.get(family["bpm"].id).status == "rejected"
+
+
+def test_targets_and_sources_that_are_no_good(store: Store, other: Store, family, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StoreError, match="is there already"):
+        export(store, [family["dark"]], tmp_path / "there")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot be written"):
+        export(store, [family["dark"]], tmp_path / "file" / "x.tar")
+    store.file_of(family["flat"]).unlink()
+    with pytest.raises(StoreError, match="missing or damaged"):
+        export(store, [family["image"]], tmp_path / "new.tar")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+    assert not (tmp_path / "new.tar").exists()
+    for source, told in (
+        (tmp_path / "there", "has no manifest.json"),
+        (tmp_path / "file", "is no tar"),
+        (tmp_path / "nothing", "There is no file or folder"),
+    ):
+        with pytest.raises(StoreError, match=told):
+            import_products(other, source, author="me")
+    assert other.products() == ()
+
+
+HOSTILE = "../../../../tmp/escaped"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("products", 0, "name"), HOSTILE, "not a plain file name"),
+        (("products", 0, "sha256"), HOSTILE, "products.0.sha256: String should match"),
+        (("products", 0, "recipe_key"), "a" * 63, "products.0.recipe_key: String should match"),
+        (("products", 0, "kind"), "bias", "no product kind 'bias'"),
+        (("products", 0, "size"), -1, "products.0.size"),
+        (("products", 0, "surprise"), 1, "products.0.surprise: Extra inputs"),
+        (("products", 0, "inputs", 0, "product"), "0" * 32, "is not one thing"),
+        (("products", 0, "sha256"), "0" * 64, "lacks the file of"),
+        (("frames", 0, "sha256"), HOSTILE, "frames.0.sha256"),
+        (("format",), "else", "format: Input should be 'nirflow-products'"),
+        (("version",), 2, "version: Input should be 1"),
+    ],
+)
+def test_a_manifest_is_believed_in_nothing(
+    store: Store, other: Store, family, tmp_path: Path, place, value, told: str
+) -> None:
+    export(store, [family["dark"]], tmp_path / "x")
+    path = tmp_path / "x" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    inner = manifest
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=told):
+        import_products(other, tmp_path / "x", author="me")
+    assert other.products() == ()
+    assert not Path("/tmp/escaped").exists()
+
+
+def test_a_file_that_is_another_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
+    export(store, [family["dark"]], tmp_path / "x")
+    (file,) = (tmp_path / "x" / "objects").rglob("*.fits")
+    file.chmod(0o644)
+    file.write_bytes(b"other")
+    with pytest.raises(StoreError, match="not the one that the manifest names"):
+        import_products(other, tmp_path / "x", author="me")
+    assert other.products() == ()
+
+
+def test_a_file_that_is_longer_than_was_said_is_not_read_to_its_end(
+    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(store, [family["dark"]], tmp_path / "x")
+    (file,) = (tmp_path / "x" / "objects").rglob("*.fits")
+    file.chmod(0o644)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"0" * 5_000_000)
+    sizes: list[int] = []
+
+    def measured(path: Path) -> str:
+        sizes.append(path.stat().st_size)
+        return file_sha256(path)
+
+    monkeypatch.setattr("calib_store.transfer.file_sha256", measured)
+    with pytest.raises(StoreError, match="not the one that the manifest names"):
+        import_products(other, tmp_path / "x", author="me")
+    assert all(size <= len(whole) + 1 for size in sizes)
+    assert other.products() == ()
+
+
+def test_a_product_that_names_itself_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
+    """Its lineage would have no end."""
+    export(store, [family["dark"]], tmp_path / "x")
+    path = tmp_path / "x" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    own = next(one for one in manifest["products"] if one["recipe_key"] == family["dark"].recipe_key)
+    own["inputs"].append({"role": "dark", "product": str(family["dark"].id)})
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="names itself"):
+        import_products(other, tmp_path / "x", author="me")
+    assert other.products() == ()
+
+
+def test_members_of_a_tar_that_are_no_files(store: Store, other: Store, family, tmp_path: Path) -> None:
+    """A link in the place of a product's file leads nowhere."""
+    export(store, [family["dark"]], tmp_path / "x")
+    text = (tmp_path / "x" / "manifest.json").read_bytes()
+    sha256 = json.loads(text)["products"][0]["sha256"]
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+        link = tarfile.TarInfo(f"objects/{sha256[:2]}/{sha256}.fits")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(StoreError, match="lacks the file of"):
+        import_products(other, tmp_path / "bad.tar", author="me")
+
+
+def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: Path) -> None:
+    export(store, [family["dark"]], tmp_path / "x.tar.gz")
+    whole = (tmp_path / "x.tar.gz").read_bytes()
+    (tmp_path / "x.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError, match="Fetch it again"):
+        import_products(other, tmp_path / "x.tar.gz", author="me")
+    assert other.products() == ()

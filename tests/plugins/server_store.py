@@ -1,0 +1,57 @@
+"""Stores on a server over TCP: what the tests of their administration and of backups share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import text
+
+from calib_store.products import NewProduct
+from calib_store.records import FrameRecord, InputRef, recipe_key
+from calib_store.settings import StoreSettings
+from calib_store.store import Store
+
+Settings = Callable[..., StoreSettings]
+
+
+def database_of(settings: StoreSettings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value().rpartition("/")[2]
+
+
+def fill(store: Store, facts, folder: Path, number: int = 3) -> list:
+    """Some darks and an image made with the last one."""
+    made, previous = [], None
+    for n in range(number):
+        raw = FrameRecord(
+            folder / f"S{n}.fits",
+            hashlib.sha256(f"raw {n}".encode()).hexdigest(),
+            10,
+            1,
+            facts(name=f"S{n}.fits"),
+        )
+        store.frames.ingest([raw])
+        file = folder / f"product{n}.fits"
+        file.write_bytes(f"product {n}".encode() * 500)
+        sources = [InputRef("dark", raw.sha256)] + ([InputRef("dark", previous.id)] if previous else [])
+        new = NewProduct(
+            kind="image" if n == number - 1 else "dark", name=f"S{n}.fits",
+            recipe_key=recipe_key("dark", [raw.sha256], {}, "1"), span=(facts().started, facts().ended),
+            facts=facts(), inputs=sources, parameters={"low": 3.0}, metrics={"level": n}, algorithm_version="1",
+        )  # fmt: skip
+        previous = store.add(new, file)
+        made.append(previous)
+    return made
+
+
+def dumped(store: Store) -> dict[str, list]:
+    """Every row of a store."""
+    from calib_store.models import metadata
+
+    with store.database.begin() as connection:
+        return {
+            name: sorted(map(str, connection.execute(text(f"SELECT * FROM {name}")).all()))
+            for name in metadata.tables
+        }
