@@ -26,6 +26,8 @@ from tasks.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Refer
 
 Target = Literal["dark", "bpm", "flat", "science"]
 
+#: Name of what is left out where no mask can be made.
+NO_MASK: Final = "bad pixel mask"
 #: What each kind of product is made with.
 NEEDS: Final[dict[Target, tuple[Target, ...]]] = {
     "dark": (),
@@ -241,7 +243,7 @@ def _bpms(
 
 
 def _no_mask(reason: str, remedy: str) -> LeftOut:
-    return LeftOut(name="bad pixel mask", reason=reason, remedy=remedy)
+    return LeftOut(name=NO_MASK, reason=reason, remedy=remedy)
 
 
 def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bool:

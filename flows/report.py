@@ -16,6 +16,16 @@ class Failure(Reference):
     step: str
     label: str
     message: str
+    waits_for: str | None = Field(
+        default=None, description="kind of calibration that none serves yet and that may come later"
+    )
+
+
+class Replaced(Reference):
+    """A product that was made with something bad, and the one that took its place."""
+
+    old: str
+    new: str
 
 
 class NightReport(Reference):
@@ -24,6 +34,9 @@ class NightReport(Reference):
     products: tuple[ProductRef, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     failures: tuple[Failure, ...] = ()
+    replaced: tuple[Replaced, ...] = Field(
+        default=(), description="products that are superseded now, because they were made with something bad"
+    )
     out: Path
     log_file: Path | None = None
     started: datetime
@@ -33,6 +46,29 @@ class NightReport(Reference):
     )
     flow_run: str = Field(default="", description="name of the Prefect flow run")
     url: str = Field(default="", description="its page in the Prefect UI")
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """The failures that nothing is missing for."""
+        return tuple(one for one in self.failures if one.waits_for is None)
+
+    def awaited(self, *, by_science: bool = False) -> tuple[str, ...]:
+        """Kinds of calibration that were missing; those that science lacks, where only these are asked for.
+
+        A flat nearby may lack its darks while an older one serves the science well.
+        """
+        asked = [one for one in self.failures if one.step == "science" or not by_science]
+        return tuple(dict.fromkeys(one.waits_for for one in asked if one.waits_for))
+
+    def verdict(self) -> str:
+        """The outcome in a line: what was made and reused, what failed and why, what waits for a calibration."""
+        reused = sum(product.reused for product in self.products)
+        failed = [f"{one.label}: {one.message}" for one in self.failed]
+        waits = [f"{one.label} waits for a {one.waits_for}" for one in self.failures if one.waits_for]
+        counts = (
+            f"{len(self.products) - reused} made, {reused} reused, {len(failed)} failed, {len(waits)} waiting"
+        )
+        return ". ".join([counts, *(one.rstrip(".") for one in (*failed, *waits))]) + "."
 
     @property
     def complete(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
@@ -17,16 +18,20 @@ from prefect.futures import PrefectFuture
 from prefect.states import State
 from pydantic import Field
 
+from calib_store.records import Run
 from calib_store.settings import StoreSettings
 from flows.folders import make_writable
-from flows.plan import NightPlan, Target, plan_night
+from flows.history import tell_history
+from flows.plan import NO_MASK, NightPlan, Target, plan_night
+from flows.progress import progress_shown
+from flows.redo import Redo, redo_of, replace_old
 from flows.report import Failure, NightReport
 from imaging.bands import DEFAULT_MEMORY, thread_count
-from imaging.errors import NirflowError
+from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.files import find_files
 from imaging.scratch import prune
 from tasks.allocator import give_back_planes
-from tasks.artifacts import plain
+from tasks.artifacts import key_of, plain
 from tasks.choose import Choice
 from tasks.parameters import ReductionParameters
 from tasks.references import LeftOut, ProductRef, Reference
@@ -39,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 #: Scratch that was used this lately stays whatever its size: another run may be at it, s.
 _SCRATCH_GRACE: Final = 3600.0
+#: A product that was begun this long ago is none any more: its process was killed, s.
+_STAGING_GRACE: Final = 86400.0
 
 
 class Options(Reference):
@@ -51,6 +58,17 @@ class Options(Reference):
     recursive: bool = Field(default=False, description="search the folders below a folder too")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG beside each product")
+    by_night: bool = Field(
+        default=False, description="a folder for each night's products below the output folder"
+    )
+    as_of: datetime | None = Field(
+        default=None,
+        description="choose calibrations as the store would have at that moment (with its time zone)",
+    )
+    affected_by: str | None = Field(
+        default=None,
+        description="make only what was made with this product or raw frame, which is rejected by now",
+    )
     data_dir: Path | None = Field(default=None, description="the store's folder; from the settings without")
     threads: int | None = Field(default=None, ge=1, description="threads; as many as cores without")
     memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
@@ -79,6 +97,7 @@ class Night:
     options: Options
     workspace: Workspace
     left_out: list[LeftOut]
+    redo: Redo | None = None
     submitted: list[Submitted] = field(default_factory=list)
 
     @property
@@ -98,12 +117,24 @@ def reduce_with(
     out: str | Path,
     options: Options,
     label: str,
+    *,
+    sequence: str | None = None,
+    missed: Sequence[LeftOut] = (),
 ) -> NightReport:
-    """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them."""
+    """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them.
+
+    The store keeps the report. ``sequence`` is the name of the one sequence that it is about, if it is; ``missed``
+    are frames that are known and not there.
+    """
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, label) as night:
-        submit(night)
-        return report_of(night, began, seconds)
+        night.left_out.extend(missed)
+        with progress_shown(night.plan):
+            submit(night)
+            report = report_of(night, began, seconds)
+        tell_history(night.workspace.store(), [one for one in report.products if not one.reused])
+        _record(night, report, sequence)
+        return report
 
 
 @contextmanager
@@ -120,22 +151,47 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         scratch_limit=options.scratch_limit,
         overwrite=options.overwrite,
         previews=options.previews,
+        by_night=options.by_night,
+        as_of=options.as_of,
+        gate=options.parameters.gate,
     )
     files = find_files(paths, recursive=options.recursive)
     make_writable(
         workspace.data_dir, "data folder", "Name another in NIRFLOW_DATA_DIR, or change its permissions."
     )
+    redo = redo_of(workspace.store(), options.affected_by) if options.affected_by else None
+    if redo is not None and not files:
+        files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
-    plan = plan_night(survey.frames, options.parameters, bands=options.bands, only=options.only)
+    only = options.only
+    if redo is not None:
+        survey, only = redo.limited(survey), only or tuple(sorted(redo.targets))
+        # A certified one would go before the one that takes its place.
+        spoilt = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
+        options = options.model_copy(update={"choice": spoilt})
+    plan = plan_night(survey.frames, options.parameters, bands=options.bands, only=only)
     logger.info(
         "%d frames, %d left out: %d darks, %d bad pixel masks, %d flats and %d science groups to make",
         len(survey.frames), len(survey.left_out), len(plan.darks), len(plan.bpms), len(plan.flats),
         len(plan.science),
     )  # fmt: skip
-    yield Night(plan, options, workspace, [*survey.left_out, *plan.left_out])
-    idle = time.time() - _SCRATCH_GRACE
-    for scratch in (workspace.scratch, workspace.unpacked):
-        prune(scratch, workspace.scratch_limit, before=idle)
+    missed = list(plan.left_out)
+    if redo is not None and "bpm" not in redo.targets:
+        # A redo has only a part of the night before it: its mask is in the store.
+        missed = [one for one in missed if one.name != NO_MASK]
+    yield Night(plan, options, workspace, [*survey.left_out, *missed], redo)
+    _clean(workspace)
+
+
+def _clean(workspace: Workspace) -> None:
+    """Keep what lies about in the data folder of this machine within bounds."""
+    now, limit = time.time(), workspace.scratch_limit
+    for folder, most, grace in (
+        (workspace.scratch, limit, _SCRATCH_GRACE),
+        (workspace.unpacked, limit, _SCRATCH_GRACE),
+        (workspace.staging, 0, _STAGING_GRACE),
+    ):
+        prune(folder.iterdir() if folder.is_dir() else (), most, before=now - grace)
 
 
 @contextmanager
@@ -164,11 +220,14 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
                 products.append(result)
         elif not task.minor and state.name != "NotReady":
             message = _message(state).removeprefix(f"{task.label}: ")
-            failures.append(Failure(step=task.step, label=task.label, message=message))
+            waits_for = _waits_for(state)
+            failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
+    redo, store = night.redo, night.workspace.store()
     report = NightReport(
         products=tuple(products),
         left_out=tuple(dict.fromkeys(night.left_out)),
         failures=tuple(failures),
+        replaced=replace_old(store, redo, products) if redo is not None else (),
         out=night.workspace.out,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),
@@ -189,6 +248,35 @@ def _message(state: State[Any]) -> str:
     return state.message or state.name or "it failed"
 
 
+def _waits_for(state: State[Any]) -> str | None:
+    error = state.result(raise_on_failure=False)
+    return error.kind if isinstance(error, MissingCalibrationError) else None
+
+
+def _record(night: Night, report: NightReport, sequence: str | None) -> None:
+    """Note in the store what the run told, under the nights of its science, else of its calibrations."""
+    plan = night.plan
+    science = [frame for group in plan.science for frame in group.frames.frames]
+    calibrations = [frame for group in plan.darks for frame in group.frames]
+    flats = [*plan.flats, *(mask.flat for mask in plan.bpms)]
+    calibrations += [f for flat in flats for part in (flat.on, flat.off) if part for f in part.frames]
+    nights = sorted({frame.facts.night for frame in science or calibrations})
+    if not nights:
+        return
+    night.workspace.store().runs.add(
+        Run(
+            id=uuid4(),
+            nights=tuple(nights),
+            flow=str(runtime.flow_run.flow_name or ""),
+            sequence=sequence,
+            waits_for=report.awaited(by_science=sequence is not None),
+            started=report.started,
+            ended=datetime.now(UTC),
+            report=report.model_dump(mode="json"),
+        )
+    )
+
+
 def _publish(report: NightReport) -> None:
     """The summary as an artifact of the flow run."""
     if not runtime.flow_run.id:
@@ -200,6 +288,9 @@ def _publish(report: NightReport) -> None:
         f"| {p.seconds:.1f} |"
         for p in report.products
     ]
+    lines += [f"- superseded: {plain(one.old)}, by {plain(one.new)}" for one in report.replaced]
     lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
     lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
-    create_markdown_artifact(key="night", markdown="\n".join(lines), description="What the night gave")
+    create_markdown_artifact(
+        key=key_of("night", report.out.name), markdown="\n".join(lines), description="What the night gave"
+    )

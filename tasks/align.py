@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import Field, validate_call
+from pydantic import Field
 
 from imaging.align import AlignParameters, align
 from imaging.alignment import AlignInput, Alignment
@@ -13,6 +11,7 @@ from imaging.errors import GroupError
 from imaging.rawio import read_headers
 from imaging.scratch import Planes, open_if_whole, touch, write_planes
 from tasks.artifacts import tell_alignment
+from tasks.decorator import step_task
 from tasks.detect import catalogue_of
 from tasks.references import LeftOut, Reference, ScratchRef
 from tasks.scratching import folder_for, scratch_key
@@ -32,10 +31,7 @@ class AlignedGroup(Reference):
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
 
 
-@task(
-    name="align", task_run_name="align {label}", tags=["science"], cache_policy=NO_CACHE, persist_result=False
-)
-@validate_call
+@step_task("align", "align {label}", tags=["science"])
 def align_group(
     label: str, detected: dict[str, Outcome], parameters: AlignParameters, workspace: Workspace
 ) -> AlignedGroup | State[AlignedGroup]:

@@ -1,14 +1,29 @@
-"""What the Prefect UI shows of a step besides its log: short tables under keys that stay the same."""
+"""What the Prefect UI shows of a step besides its log: short tables and pictures under keys that stay the same.
+
+A key is the kind and the configuration, without the night: the history of an artifact is that of all nights.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from calib_store.records import Match
 from imaging.alignment import Alignment
 from tasks.references import ProductRef
+
+#: Longest side of a picture in the UI, pixels: the server keeps it in its database.
+_PICTURE: Final = 400
+#: A night at the end of a label.
+_NIGHT: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}$")
+_LONGEST_KEY: Final = 100
 
 
 def tell_product(product: ProductRef) -> None:
@@ -16,6 +31,8 @@ def tell_product(product: ProductRef) -> None:
     if not runtime.task_run.id:
         return
     lines = [f"# {plain(product.label)}", f"`{product.name}` from {len(product.inputs)} frames"]
+    if product.output is not None:
+        lines.append(f"file: `{product.output}`")
     if product.calibrations:
         lines.append("made with " + ", ".join(f"`{name}`" for name in product.calibrations))
     lines += [f"**warning:** {plain(text)}" for text in product.warnings]
@@ -24,8 +41,12 @@ def tell_product(product: ProductRef) -> None:
         f"| {name} | {plain(_told(value))} |" for name, value in product.metrics.items() if value is not None
     ]
     lines.append("\n".join(["| figure | value |", "|---|---|", *rows]))
+    if product.preview is not None and (picture := _picture(product.preview)):
+        lines.append(f"![preview]({picture})")
     create_markdown_artifact(
-        key=_key(product.kind), markdown="\n\n".join(lines), description=f"{product.label}: {product.name}"
+        key=key_of(product.kind, product.label),
+        markdown="\n\n".join(lines),
+        description=f"{product.label}: {product.name}",
     )
 
 
@@ -46,7 +67,30 @@ def tell_alignment(label: str, alignment: Alignment) -> None:
         }
         for entry in alignment.entries
     ]
-    create_table_artifact(key="alignment", table=rows, description=f"{label} on {alignment.reference}")
+    create_table_artifact(
+        key=key_of("alignment", label), table=rows, description=f"{label} on {alignment.reference}"
+    )
+
+
+def tell_choice(label: str, matches: Sequence[Match]) -> None:
+    """Which calibrations a group got, and why each other candidate was not taken."""
+    if not runtime.task_run.id:
+        return
+    rows = [
+        {
+            "kind": match.kind,
+            "product": candidate.product.name,
+            "id": str(candidate.product.id)[:8],
+            "status": candidate.product.status,
+            "taken": candidate.taken,
+            "why": candidate.reason,
+        }
+        for match in matches
+        for candidate in match.candidates
+    ]
+    create_table_artifact(
+        key=key_of("calibrations", label), table=rows, description=f"Calibrations for {label}, and why"
+    )
 
 
 def plain(text: str) -> str:
@@ -58,6 +102,22 @@ def _told(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _key(text: str) -> str:
-    """A key as Prefect wants it: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def key_of(kind: str, label: str) -> str:
+    """The key of an artifact: small letters, digits and dashes, the same for every night."""
+    text = _NIGHT.sub("", label)
+    text = text if text.startswith(kind) else f"{kind} {text}"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST_KEY].rstrip("-")
+
+
+def _picture(path: Path) -> str | None:
+    """A PNG made small, as a URL that holds it; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((_PICTURE, _PICTURE))
+            held = io.BytesIO()
+            image.save(held, "PNG", optimize=True)
+    except (OSError, UnidentifiedImageError):
+        return None
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"

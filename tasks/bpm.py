@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import State
-from pydantic import validate_call
 
 from imaging.bpm import BpmParameters, make_bpm
 from imaging.errors import GroupError
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.decorator import step_task
 from tasks.references import BpmSet, ProductRef
 from tasks.workspace import Workspace
 
 VERSION = 1
 
 
-@task(
-    name="bpm",
-    task_run_name="{plan.label}",
-    tags=["calibration"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("bpm", "{plan.label}", tags=["calibration"])
 def build_bpm(
     plan: BpmSet, parameters: BpmParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

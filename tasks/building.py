@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -21,8 +21,12 @@ from prefect import runtime
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
-from calib_store.records import InputRef, Product, recipe_key
+from calib_store.certify import certify, status_as_of
+from calib_store.gate import verdict
+from calib_store.products import NewProduct
+from calib_store.records import InputRef, LineageEdge, Product, recipe_key
 from calib_store.store import Store
+from imaging.errors import StoreError
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
 from imaging.parameters import StepParameters
@@ -133,10 +137,11 @@ def find_or_build(
         if product is None:
             store = workspace.store()
             with store.lock(recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)):
-                product = store.find(recipe.key)
+                product = existing(recipe, workspace)
                 current.reused = product is not None
                 if product is None:
                     product = _make(recipe, build, workspace, store)
+        product = _certified(workspace.store(), product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
@@ -173,21 +178,41 @@ def figures(metrics: BaseModel) -> dict[str, Metric]:
 
 
 def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
-    """The recipe's product where the store has it, whole."""
-    return workspace.store().find(recipe.key)
+    """The recipe's product where the store has it, whole.
+
+    Raises
+    ------
+    StoreError
+        Where a person rejected it: made again it would be the same.
+    """
+    return _not_rejected(workspace.store().find(recipe.key), workspace)
+
+
+def _not_rejected(product: Product | None, workspace: Workspace) -> Product | None:
+    if product is None or (workspace.as_of is None and product.status != "rejected"):
+        return product
+    said = status_as_of(workspace.store(), product, workspace.as_of)
+    if said.status == "rejected":
+        raise StoreError(
+            f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}.",
+            remedy="Give other frames, or take the word back: nirflow cal reinstate "
+            f"{str(product.id)[:8]} --reason WHY",
+        )
+    return product
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
     """Copy a product, and its preview, to the output folder and refer to it."""
-    place = place_product(
-        product.path, workspace.out / product.name, key=product.recipe_key, overwrite=workspace.overwrite
-    )
+    own = workspace.store().file_of(product)
+    folder = workspace.folder_of(recipe.first.facts.night)
+    folder.mkdir(parents=True, exist_ok=True)
+    place = place_product(own, folder / product.name, key=product.recipe_key, overwrite=workspace.overwrite)
     output = place.path
     preview = output.with_suffix(".png") if workspace.previews else None
     if preview is not None and not (preview.is_file() and place.outcome == "unchanged"):
         from imaging.preview import preview_product  # pillow is slow to import
 
-        with timed("preview", recipe.label), ProductFile(product.path) as file:
+        with timed("preview", recipe.label), ProductFile(own) as file:
             preview_product(preview, file, title=output.stem)
     left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
     return ProductRef(
@@ -196,17 +221,24 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         name=product.name,
         sha256=product.sha256,
         recipe_key=product.recipe_key,
-        path=product.path,
         output=output,
         preview=preview,
         label=recipe.label,
         inputs=tuple(i.frame.name for i in recipe.ingredients),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
         metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT)},
-        warnings=tuple(product.metrics.get(_WARNINGS, ())),
+        warnings=(*product.metrics.get(_WARNINGS, ()), *_gate_warnings(product)),
         left_out=tuple(left_out),
         reused=reused,
     )
+
+
+def _gate_warnings(product: Product) -> tuple[str, ...]:
+    """Why it stays a candidate, where the comparison says so."""
+    if not product.doubtful or product.gate is None:
+        return ()
+    reference = (product.gate.get("reference") or {}).get("name", "the certified one")
+    return tuple(f"differs from {reference}, which is certified: {why}" for why in product.gate["reasons"])
 
 
 def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, store: Store) -> Product:
@@ -215,7 +247,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         # DRAGONS' provenance wants md5 sums; hashing releases the interpreter while the kernels run.
         sums = pool.submit(lambda: [_md5_of_frame(i.frame, workspace) for i in recipe.ingredients])
         built = build()
-        provenance = _provenance(recipe, sums.result(), began)
+        provenance = _provenance(recipe, sums.result(), began, workspace)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
     record = Record(
@@ -244,9 +276,8 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         written = write_product(
             Path(folder) / name, built.image, record, object_mask=built.object_mask, tables=built.tables
         )
-        return store.add_product(
-            recipe.kind,
-            written.path,
+        new = NewProduct(
+            kind=recipe.kind,
             name=name,
             facts=recipe.first.facts,
             span=recipe.span,
@@ -256,8 +287,29 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             recipe_key=recipe.key,
             algorithm_version=str(recipe.version),
             flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
-            move=True,
         )
+        new = replace(new, gate=verdict(store, recipe.kind, written.path, new.facts, workspace.gate))
+        product = store.add(new, written.path, move=True)
+    return product
+
+
+def _certified(store: Store, product: Product, workspace: Workspace) -> Product:
+    """The product, certified where it passed the comparison, that is wanted, and nobody has said anything of it yet.
+
+    A run that was killed before it came to that is made up for by the next.
+    """
+    if not workspace.gate.certify or product.gate is None or not product.gate["passed"]:
+        return product
+    if product.status != "candidate" or workspace.as_of is not None:
+        return product
+    if {change.status for change in store.history(product)} != {"candidate"}:
+        return product
+    reason = f"within the limits of {product.gate['reference']['name']}"
+    try:
+        return certify(store, product, author="gate", reason=reason, take_over=True)
+    except StoreError as error:
+        logger.warning("%s stays a candidate: %s", product.name, error)
+        return product
 
 
 def _inputs(recipe: Recipe) -> list[InputRef]:
@@ -268,7 +320,8 @@ def _inputs(recipe: Recipe) -> list[InputRef]:
 def _missing(calibrations: Calibrations) -> list[str]:
     without = [f"made without a {kind}, as the user allowed" for kind in calibrations.missing]
     named = [f"the {kind} was named by the user" for kind in calibrations.overridden]
-    return without + named + [f"used as named: {told}" for told in calibrations.disagreements]
+    doubtful = [f"differs from the certified one: {told}" for told in calibrations.doubtful]
+    return without + named + doubtful + [f"used as named: {told}" for told in calibrations.disagreements]
 
 
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
@@ -284,13 +337,16 @@ def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
     return [HistoryRow(name, told, stamped(began), now) for name, told in said.items()]
 
 
-def _provenance(recipe: Recipe, sums: Sequence[str], stamp: datetime) -> list[ProvenanceRow]:
+def _provenance(
+    recipe: Recipe, sums: Sequence[str], stamp: datetime, workspace: Workspace
+) -> list[ProvenanceRow]:
     rows = [
         ProvenanceRow(stamped(stamp), i.frame.name, md5, "nirflow")
         for i, md5 in zip(recipe.ingredients, sums, strict=True)
     ]
     return rows + [
-        ProvenanceRow(stamped(stamp), p.name, _md5(p.path), "nirflow") for p in recipe.calibrations.present
+        ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
+        for p in recipe.calibrations.present
     ]
 
 
@@ -305,9 +361,19 @@ def _lineage(recipe: Recipe, store: Store) -> list[LineageRow]:
         names = {product.id: product.name}
         names |= {e.input_product_id: e.name for e in edges if e.input_product_id is not None}
         for edge in edges:
-            sha256 = edge.frame_sha256 or store.get(edge.input_product_id or "").sha256
-            rows.append(LineageRow(edge.name, sha256, edge.role, names.get(edge.product_id, "")))
+            rows.append(
+                LineageRow(edge.name, _identity(edge, store), edge.role, names.get(edge.product_id, ""))
+            )
     return list(dict.fromkeys(rows))
+
+
+def _identity(edge: LineageEdge, store: Store) -> str:
+    """The sha256 of an ancestor; of one that the store does not have, the checksum that is known, if any."""
+    if edge.frame_sha256 is not None:
+        return edge.frame_sha256
+    if edge.input_product_id is not None:
+        return store.get(edge.input_product_id).sha256
+    return edge.checksum.removeprefix("sha256:")
 
 
 def _md5_of_frame(frame: RawFrame, workspace: Workspace) -> str:

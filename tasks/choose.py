@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 import logging
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from prefect import runtime, task
-from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field, validate_call
+from prefect import runtime
+from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.adopt import adopt
 from calib_store.records import Decision, Match, Override, Product
@@ -20,6 +20,8 @@ from imaging.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
 from imaging.products import ProductFile
 from imaging.rawio import read_headers
+from tasks.artifacts import tell_choice
+from tasks.decorator import step_task
 from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
 from tasks.sky import Outcome
 from tasks.step import step
@@ -38,18 +40,15 @@ class Choice(BaseModel):
     use: dict[CalibrationKind, str] = Field(
         default_factory=dict, description="kind to a product's file, name or id that is to be used"
     )
+    without: frozenset[UUID] = Field(
+        default=frozenset(), description="products that are not to be taken: they are being made again"
+    )
     allow_missing: frozenset[CalibrationKind] = Field(
         default=frozenset(), description="kinds to go on without where none is found"
     )
 
 
-@task(
-    name="calibrations",
-    task_run_name="calibrations for {label}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("calibrations", "calibrations for {label}")
 def choose_calibrations(
     label: str,
     frames: FrameSet,
@@ -83,11 +82,17 @@ def choose_calibrations(
     store = workspace.store()
     mine = [one.uuid for one in built if isinstance(one, ProductRef)]
     taken: dict[CalibrationKind, _Chosen] = {}
+    matches: list[Match] = []
     with step("choose", label, workspace):
         for kind in kinds:
-            one = taken[kind] = _chosen(store, kind, label, frames, mine, choice)
+            match = store.match(
+                frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without
+            )
+            matches.append(match)
+            one = taken[kind] = _chosen(store, match, kind, label, frames, choice)
             if one.product is None and one.override is None:
-                raise _none_serves(store, kind, label, frames, mine)
+                raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
+    tell_choice(label, matches)
     used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
         dark=used.get("dark"),
@@ -95,6 +100,11 @@ def choose_calibrations(
         flat=used.get("flat"),
         missing=tuple(kind for kind in taken if kind not in used),
         overridden=tuple(kind for kind in used if taken[kind].override is not None),
+        doubtful=tuple(
+            f"{kind} {one.product.name}: {'; '.join((one.product.gate or {}).get('reasons', ()))}"
+            for kind, one in taken.items()
+            if one.product is not None and one.product.doubtful
+        ),
         disagreements=tuple(
             f"{kind} {one.product.name}: {'; '.join(one.disagreements)}"
             for kind, one in taken.items()
@@ -115,11 +125,9 @@ class _Chosen(NamedTuple):
 
 
 def _chosen(
-    store: Store, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID], choice: Choice
+    store: Store, match: Match, kind: CalibrationKind, label: str, frames: FrameSet, choice: Choice
 ) -> _Chosen:
-    """Choose one calibration and note the decision."""
-    facts = frames.middle.facts
-    match = store.match(facts, kind, prefer=mine)
+    """The user's word, or the rules' answer; notes the decision."""
     one = _override(store, kind, label, frames, choice) if kind in choice.use else None
     if one is None:
         one = _Chosen(match.product)
@@ -145,8 +153,8 @@ def _override(
     _check_kind(product, kind)
     # A damaged file is not to be read: the plain words come before the checks that open it.
     store.file_of(product)
-    _check_shape(product, kind, frames)
-    disagreements = _disagreements(product, kind, frames)
+    _check_shape(store, product, kind, frames)
+    disagreements = _disagreements(store, product, kind, frames)
     if disagreements and frames.middle.facts.kind == "flat":
         logger.info(
             "%s: %s %s is not for these frames (%s); the rules choose",
@@ -160,9 +168,11 @@ def _override(
     return _Chosen(product, Override(getpass.getuser(), reason), disagreements)
 
 
-def _disagreements(product: Product, kind: CalibrationKind, frames: FrameSet) -> tuple[str, ...]:
+def _disagreements(
+    store: Store, product: Product, kind: CalibrationKind, frames: FrameSet
+) -> tuple[str, ...]:
     """In what a product's configuration is not that of the frames, both values told; each once."""
-    with ProductFile(product.path) as file:
+    with ProductFile(store.file_of(product)) as file:
         its = file.facts
     told = (text for frame in frames.frames for text in differences(MUST_AGREE[kind], its, frame.facts))
     return tuple(dict.fromkeys(told))
@@ -188,12 +198,12 @@ def _check_kind(product: Product, kind: CalibrationKind) -> None:
         )
 
 
-def _check_shape(product: Product, kind: CalibrationKind, frames: FrameSet) -> None:
+def _check_shape(store: Store, product: Product, kind: CalibrationKind, frames: FrameSet) -> None:
     """Refuse a part of a calibration: its header may still speak of the whole detector."""
     primary, extension = read_headers(frames.middle.path)
     image = primary if extension is None else extension
     expected = (image["NAXIS2"], image["NAXIS1"])
-    with ProductFile(product.path) as file:
+    with ProductFile(store.file_of(product)) as file:
         if file.shape != expected:
             raise MissingCalibrationError(
                 f"{product.name} has {file.shape[0]} x {file.shape[1]} pixels, {frames.middle.facts.name} has "
@@ -210,22 +220,27 @@ def _reference(product: Product, kind: CalibrationKind) -> ProductRef:
         name=product.name,
         sha256=product.sha256,
         recipe_key=product.recipe_key,
-        path=product.path,
         reused=True,
     )
 
 
 def _none_serves(
-    store: Store, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID]
+    store: Store,
+    kind: CalibrationKind,
+    label: str,
+    frames: FrameSet,
+    mine: list[UUID],
+    as_of: datetime | None,
 ) -> MissingCalibrationError:
     facts = frames.middle.facts
-    nearest = store.explain(facts, kind, prefer=mine).candidates[:3]
+    nearest = store.explain(facts, kind, as_of=as_of, prefer=mine).candidates[:3]
     told = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
     return MissingCalibrationError(
         f"{label}: no {_WORDS[kind]} serves {facts.name} ({_asked(kind, frames)}). "
         + (f"The store has {told}." if told else f"The store has no {_WORDS[kind]} at all."),
         remedy=f"Reduce the night that has one, name one with --use {kind}=NAME_OR_PATH, "
         f"or go on without by --allow-missing {kind}.",
+        kind=kind,
     )
 
 

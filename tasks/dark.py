@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import State
-from pydantic import validate_call
 
 from imaging.dark import DarkParameters, make_dark
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.decorator import step_task
 from tasks.references import FrameSet, ProductRef
 from tasks.workspace import Workspace
 
 VERSION = 1
 
 
-@task(
-    name="dark",
-    task_run_name="{frames.label}",
-    tags=["calibration"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("dark", "{frames.label}", tags=["calibration"])
 def build_dark(
     frames: FrameSet, parameters: DarkParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

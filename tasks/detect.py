@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import validate_call
 
 from imaging.detect import CATALOGUE, DetectParameters, detect
 from imaging.scratch import write_planes
+from tasks.decorator import step_task
 from tasks.references import Metric, ScratchRef
 from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.sky import SkyPass
@@ -20,14 +18,7 @@ from tasks.workspace import Workspace
 VERSION = 1
 
 
-@task(
-    name="detect",
-    task_run_name="sources of {name} ({purpose})",
-    tags=["science"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("detect", "sources of {name} ({purpose})", tags=["science"])
 def detect_sources(
     sky: SkyPass, name: str, purpose: str, parameters: DetectParameters, workspace: Workspace
 ) -> ScratchRef | State[ScratchRef | None] | None:

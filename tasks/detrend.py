@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import validate_call
 
 from imaging.detrend import DetrendParameters, detrend
 from imaging.prepare import PrepareParameters
@@ -15,6 +12,7 @@ from imaging.products import ProductFile
 from imaging.rawio import open_raw
 from imaging.scratch import write_planes
 from tasks.building import figures
+from tasks.decorator import step_task
 from tasks.references import Calibrations, RawFrame, ScratchRef
 from tasks.scratching import folder_for, found, meta, scratch_key
 from tasks.step import step
@@ -30,14 +28,7 @@ def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> Det
     return parameters.model_copy(update={"override": tuple(override), "allow_missing": tuple(missing)})
 
 
-@task(
-    name="detrend",
-    task_run_name="detrend {frame.facts.root}",
-    tags=["science"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("detrend", "detrend {frame.facts.root}", tags=["science"])
 def detrend_frame(
     frame: RawFrame,
     calibrations: Calibrations,
@@ -55,7 +46,9 @@ def detrend_frame(
             return Completed(name="Reused", data=earlier)
         with ExitStack() as stack:
             raw = stack.enter_context(open_raw(workspace.readable(frame), name=frame.name, shape=None))
-            opened = {p.kind: stack.enter_context(ProductFile(p.path)) for p in calibrations.present}
+            opened = {
+                p.kind: stack.enter_context(ProductFile(workspace.file_of(p))) for p in calibrations.present
+            }
             result = detrend(
                 raw,
                 dark=opened.get("dark"),

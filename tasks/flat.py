@@ -5,29 +5,20 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import State
-from pydantic import validate_call
 
 from imaging.flat import FlatParameters, make_flat, make_thermal_flat
 from imaging.marks import CardValue
 from imaging.products import ProductFile
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.decorator import step_task
 from tasks.references import Calibrations, FlatSet, FrameSet, ProductRef
 from tasks.workspace import Workspace
 
 VERSION = 1
 
 
-@task(
-    name="flat",
-    task_run_name="{plan.label}",
-    tags=["calibration"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("flat", "{plan.label}", tags=["calibration"])
 def build_flat(
     plan: FlatSet, calibrations: Calibrations, parameters: FlatParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:
@@ -38,13 +29,13 @@ def build_flat(
         with ExitStack() as stack:
             bpm = None
             if calibrations.bpm is not None:
-                bpm = stack.enter_context(ProductFile(calibrations.bpm.path)).bad_pixels()
+                bpm = stack.enter_context(ProductFile(workspace.file_of(calibrations.bpm))).bad_pixels()
             common: dict[str, Any] = {"bpm": bpm, "threads": workspace.threads, "memory": workspace.memory}
             if plan.thermal:
                 (off,) = stack.enter_context(open_frames(workspace, light))
                 dark = None
                 if calibrations.dark is not None:
-                    dark = stack.enter_context(ProductFile(calibrations.dark.path))
+                    dark = stack.enter_context(ProductFile(workspace.file_of(calibrations.dark)))
                 result = make_thermal_flat(off, dark, parameters, **common)
             else:
                 on, off = stack.enter_context(open_frames(workspace, light, none))

@@ -11,6 +11,7 @@ from imaging.detect import DetectParameters
 from imaging.detrend import DetrendParameters
 from imaging.files import CheckParameters
 from imaging.flat import FlatParameters
+from imaging.gate import GateParameters
 from imaging.groups import GroupParameters
 from imaging.parameters import StepParameters
 from imaging.prepare import PrepareParameters
@@ -30,6 +31,9 @@ class ReductionParameters(BaseModel):
     dark: DarkParameters = Field(default=DarkParameters(), description="master dark")
     bpm: BpmParameters = Field(default=BpmParameters(), description="bad pixel mask")
     flat: FlatParameters = Field(default=FlatParameters(), description="master flat")
+    gate: GateParameters = Field(
+        default=GateParameters(), description="new calibrations beside certified ones"
+    )
     detrend: DetrendParameters = Field(default=DetrendParameters(), description="dark and flat applied")
     sky: SkyParameters = Field(default=SkyParameters(), description="sky from the other dithers")
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")

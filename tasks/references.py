@@ -142,7 +142,6 @@ class ProductRef(Reference):
     name: str
     sha256: str
     recipe_key: str
-    path: Path = Field(description="the store's own file")
     output: Path | None = Field(default=None, description="the copy in the output folder")
     preview: Path | None = None
     label: str = ""
@@ -168,6 +167,9 @@ class Calibrations(Reference):
     flat: ProductRef | None = None
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
+    doubtful: tuple[str, ...] = Field(
+        default=(), description="those that failed the comparison with a certified one, and why"
+    )
     disagreements: tuple[str, ...] = Field(
         default=(), description="in what a named calibration is of another configuration than the frames"
     )

@@ -10,15 +10,14 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import Field, SkipValidation, validate_call
+from pydantic import Field, SkipValidation
 
 from imaging.errors import GroupError, NirflowError
 from imaging.products import ProductFile
 from imaging.scratch import PlanesWriter
 from imaging.sky import LAYOUT, SkyInput, SkyMetrics, SkyParameters, choose_sky, subtract_sky
+from tasks.decorator import step_task
 from tasks.references import LeftOut, ProductRef, Reference, ScratchRef
 from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.step import step
@@ -44,14 +43,7 @@ class SkyPass(Reference):
         return next((f for f in self.frames if f.name == name), None)
 
 
-@task(
-    name="sky",
-    task_run_name="sky {number} of {label}",
-    tags=["science"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("sky", "sky {number} of {label}", tags=["science"])
 def subtract_group_sky(
     label: str,
     number: int,
@@ -155,7 +147,7 @@ def _subtract(
                 writers[f.name] = stack.enter_context(
                     PlanesWriter(folder_for(workspace, key, f.frame), planes)
                 )
-        flat_file = stack.enter_context(ProductFile(flat.path)) if flat is not None else None
+        flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
         measured = subtract_sky(
             inputs,
             skies,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
-from pydantic import validate_call
 
 from imaging.align import output_grid
 from imaging.alignment import AlignEntry
@@ -23,9 +20,10 @@ from imaging.stack import StackInput, StackMetrics, make_stack
 from imaging.tables import Table, stamped
 from tasks.align import AlignedGroup, align_input
 from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
+from tasks.decorator import step_task
 from tasks.detrend import applied_to
 from tasks.parameters import ReductionParameters
-from tasks.references import Calibrations, Metric, ProductRef, ScienceSet
+from tasks.references import Calibrations, Metric, ProductRef, ScienceSet, ScratchRef
 from tasks.scratching import planes_of
 from tasks.sky import SkyPass
 from tasks.step import step
@@ -54,14 +52,7 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
     )
 
 
-@task(
-    name="find stack",
-    task_run_name="look for {group.label}",
-    tags=["science"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("find stack", "look for {group.label}", tags=["science"])
 def find_stack(
     group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef] | None:
@@ -76,14 +67,7 @@ def find_stack(
     return Completed(name="Reused", data=ref.model_copy(update={"seconds": current.seconds}))
 
 
-@task(
-    name="stack",
-    task_run_name="stack {group.label}",
-    tags=["science"],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-@validate_call
+@step_task("stack", "stack {group.label}", tags=["science"])
 def build_stack(
     group: ScienceSet,
     calibrations: Calibrations,
@@ -127,13 +111,17 @@ def build_stack(
                 "registration": _registration(used),
                 "seeing": float(sources.seeing) if np.isfinite(sources.seeing) else None,
                 "sources": len(sources.catalogue),
+                "transparency": min(entry.flux_scale for entry in used),
                 "sky": float(np.median([float(f.metrics["level"] or 0) for f in sky.frames])),
             },
-            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations)),
+            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
             left_out=tuple(dict.fromkeys(sky.left_out + aligned.left_out)),
             cards=_cards(result.metrics, alignment.reference),
             object_mask=sources.object_mask,
-            tables={"OBJCAT": _source_table(sources, grid), "ALIGNMENT": _alignment_table(alignment.entries)},
+            tables={
+                "OBJCAT": _source_table(sources, grid),
+                "ALIGNMENT": _alignment_table(alignment.entries, catalogues, sky),
+            },
             combined=tuple(entry.name for entry in used),
         )
 
@@ -164,14 +152,14 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -
     )
 
 
-def _pedestal_warnings(calibrations: Calibrations) -> tuple[str, ...]:
+def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tuple[str, ...]:
     """What a dark without PEDESTAL (one that was made elsewhere) does to the variance.
 
     Detrending takes such a pedestal to be 0, so its electrons count as if they had shot noise.
     """
     if calibrations.dark is None:
         return ()
-    with ProductFile(calibrations.dark.path) as dark:
+    with ProductFile(workspace.file_of(calibrations.dark)) as dark:
         known = "PEDESTAL" in dark.header
     return () if known else ("the dark does not tell its pedestal: VAR is too large",)
 
@@ -211,7 +199,15 @@ def _source_table(sources: Detection, grid: Grid) -> Table:
     return Table(rows, {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "fwhm": "pix", "flux": "electron"})
 
 
-def _alignment_table(entries: tuple[AlignEntry, ...]) -> Table:
+def _alignment_table(
+    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass
+) -> Table:
+    """What is known of each frame of the group, used or not; NaN where it was not measured."""
+
+    def measured(ref: ScratchRef | None, what: str) -> float:
+        value = ref.metrics[what] if ref is not None else None
+        return float(value) if value is not None else float("nan")
+
     rows = [
         (
             e.name,
@@ -223,6 +219,8 @@ def _alignment_table(entries: tuple[AlignEntry, ...]) -> Table:
             e.uncertainty,
             e.n_matched,
             e.flux_scale,
+            measured(catalogues.get(e.name), "seeing"),
+            measured(sky.frame(e.name), "level"),
             e.found_by,
             e.used,
         )
@@ -230,7 +228,9 @@ def _alignment_table(entries: tuple[AlignEntry, ...]) -> Table:
     ]
     layout = [
         ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
-        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("found_by", "U12"), ("used", "?"),
+        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("seeing", "f8"), ("sky", "f8"),
+        ("found_by", "U12"), ("used", "?"),
     ]  # fmt: skip
-    units = {"dx": "pix", "dy": "pix", "rms": "pix", "uncertainty": "pix", "rotation": "deg"}
+    units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
+    units |= {"rotation": "deg", "sky": "electron"}
     return Table(np.array(rows, layout), units)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.errors import FrameError
+from imaging.gate import GateParameters
 from imaging.rawio import unpack
 from imaging.scratch import touch
-from tasks.references import RawFrame
+from tasks.references import ProductRef, RawFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +33,18 @@ class Workspace(BaseModel):
 
     data_dir: Path = Field(description="the store's folder: objects, scratch, embedded database")
     out: Path = Field(description="folder for the products")
+    by_night: bool = Field(default=False, description="a folder below it for the products of each night")
     threads: int = Field(default_factory=thread_count, ge=1, description="threads that compute at a time")
     memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG beside each product")
+    as_of: datetime | None = Field(
+        default=None, description="go by what the store knew at that moment, and by the rules of then"
+    )
+    gate: GateParameters = Field(
+        default=GateParameters(), description="how far a new calibration may be from the certified one"
+    )
 
     @property
     def scratch(self) -> Path:
@@ -52,9 +61,23 @@ class Workspace(BaseModel):
         """Folder on the file system of the objects where products are written before they are added."""
         return self.data_dir / "staging"
 
+    def folder_of(self, night: date) -> Path:
+        """Folder of the products of a UT night."""
+        return self.out / str(night) if self.by_night else self.out
+
     def store(self) -> Store:
         """The calibration store; one connection pool for the whole process."""
         return _open_store(self.data_dir)
+
+    def file_of(self, product: ProductRef) -> Path:
+        """A product's file on this machine, verified, for reading only.
+
+        Raises
+        ------
+        StoreError
+            Where it is missing or damaged.
+        """
+        return self.store().objects.local(product.sha256)
 
     def readable(self, frame: RawFrame) -> Path:
         """The frame as a plain file that bands of rows can be read from; unpacks it again if need be.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ MakeFrame = Callable[..., RawFrame]
 def mask(key: str) -> ProductRef:
     return ProductRef(
         id="00000000-0000-0000-0000-000000000001", kind="bpm", name="m.fits", sha256="0" * 64, recipe_key=key,
-        path=Path("/m.fits"),
     )  # fmt: skip
 
 

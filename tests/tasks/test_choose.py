@@ -13,6 +13,7 @@ from astropy.io import fits
 from sqlalchemy import text
 
 from calib_store.adopt import adopt
+from calib_store.objects import LocalObjects
 from calib_store.records import FrameRecord, Product
 from imaging.detrend import DetrendParameters
 from imaging.errors import MissingCalibrationError, NirflowError, StoreError
@@ -66,7 +67,7 @@ def choose(
         fits.PrimaryHDU(np.zeros((8, 8), np.int32)).writeto(path, overwrite=True)
         frame = raw_frame("S1.fits", kind=kind, detector="109").model_copy(update={"path": path})
         record = FrameRecord(path, frame.sha256, path.stat().st_size, 1, frame.facts)
-        workspace.store().ingest([record])
+        workspace.store().frames.ingest([record])
         frames = FrameSet(label="the set", frames=(frame,))
         return choose_calibrations.fn("the set", frames, ("dark",), [], Choice(**said), workspace)
 
@@ -80,33 +81,39 @@ def reasons(workspace: Workspace) -> list[str | None]:
         ]
 
 
-def damage(product: Product) -> None:
-    product.path.chmod(0o644)
-    with product.path.open("r+b") as file:
+def stored(workspace: Workspace, product: Product) -> Path:
+    objects = workspace.store().objects
+    assert isinstance(objects, LocalObjects)
+    return objects.path(product.sha256)
+
+
+def damage(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("r+b") as file:
         file.seek(-2880, 2)
         file.write(b"\x01" * 40)
 
 
 def test_a_named_product_that_is_damaged_is_refused(
-    choose: Callable[..., Calibrations], dark: Callable[..., Product]
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     product = dark("S1_dark.fits")
     assert choose(use={"dark": product.name}).dark is not None
-    damage(product)
+    damage(stored(workspace, product))
     for _ in range(2):  # the second time the file is set aside already
         with pytest.raises(StoreError, match=r"S1_dark\.fits .* is missing or damaged"):
             choose(use={"dark": product.name})
-    assert not product.path.exists()
+    assert not stored(workspace, product).exists()
 
 
 def test_without_a_word_the_next_best_takes_the_place_of_a_damaged_one(
-    choose: Callable[..., Calibrations], dark: Callable[..., Product]
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     best, next_best = dark("S11_dark.fits"), dark("S2_dark.fits", UTSTART="01:00:00.0")
     assert choose().dark.name == best.name
-    damage(best)
+    damage(stored(workspace, best))
     assert choose().dark.name == next_best.name
-    damage(next_best)
+    damage(stored(workspace, next_best))
     with pytest.raises(MissingCalibrationError, match=r"S11?2?_dark.fits: its file is missing or damaged"):
         choose()
 

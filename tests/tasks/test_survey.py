@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from calib_store.models import frames
 from imaging.files import CheckParameters
-from tasks import survey as module
+from tasks import look as module
 from tasks.references import Survey
 from tasks.survey import survey_frames
 from tasks.workspace import Workspace, close_stores

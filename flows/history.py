@@ -1,0 +1,77 @@
+"""How the figures of products went over the nights, as artifacts whose keys stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from prefect import runtime
+from prefect.artifacts import create_table_artifact
+
+from calib_store.records import Product
+from calib_store.store import Store
+from tasks.artifacts import key_of
+from tasks.references import ProductRef
+
+#: Figures worth a look over the nights, by kind.
+FIGURES: Final[dict[str, tuple[str, ...]]] = {
+    "dark": ("level", "noise", "read_noise", "pedestal", "n_hot"),
+    "bpm": ("n_bad", "n_hot", "n_cold", "n_low", "n_high"),
+    "flat": ("level", "rms", "noise"),
+    "image": ("ncombine", "seeing", "sky", "background_rms", "transparency", "registration", "zero_point"),
+}
+#: Nights that the history goes back.
+_LENGTH: Final = 60
+
+
+def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
+    """A table for each configuration of the products: its figures over the last nights, the newest first."""
+    if not runtime.flow_run.id:
+        return
+    for kind in FIGURES:
+        made = [store.get(ref.uuid) for ref in products if ref.kind == kind]
+        mine = {_configuration(product): product for product in made}
+        before = store.products(kind, limit=10 * _LENGTH) if mine else ()
+        for product in mine.values():
+            rows = history_rows(product, [one for one in before if _continues(one, product)])
+            create_table_artifact(
+                key=key_of("history", _title(product)), table=rows,
+                description=f"{_title(product)} over the nights",
+            )  # fmt: skip
+
+
+def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, object]]:
+    """The rows of the table: night, product, status, and the figures that any of them has."""
+    every = sorted({one.id: one for one in (product, *others)}.values(), key=lambda p: p.middle, reverse=True)
+    names = [n for n in FIGURES[product.kind] if any(one.metrics.get(n) is not None for one in every)]
+    return [
+        {"night": str(one.middle.date()), "product": one.name, "status": one.status}
+        | {name: _rounded(one.metrics.get(name)) for name in names}
+        for one in every[:_LENGTH]
+    ]
+
+
+def _continues(one: Product, product: Product) -> bool:
+    counts = one.status not in ("rejected", "superseded")
+    return counts and _configuration(one) == _configuration(product)
+
+
+def _title(product: Product) -> str:
+    """What a person calls the configuration; the key of its history."""
+    keys = product.keys
+    if product.kind == "dark":
+        return f"dark {keys['exposure_time']:g} s {keys['read_pairs']} reads {keys['coadds']} coadds"
+    if product.kind == "flat":
+        return f"flat {keys['filter_id']}"
+    return f"bpm {keys['detector']}" if product.kind == "bpm" else f"image {product.facts['filter']}"
+
+
+def _configuration(product: Product) -> str:
+    """What its figures may be compared with: the same band of stacks, the same configuration of calibrations."""
+    if product.kind == "image":
+        return f"image {product.facts['filter']}"
+    return " ".join([product.kind, *(str(product.keys[name]) for name in sorted(product.keys))])
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.5g}") if isinstance(value, float) else value

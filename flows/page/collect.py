@@ -1,0 +1,169 @@
+"""Everything that a night's page tells, asked of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from calib_store.records import Frame, Run
+from calib_store.store import Store
+from flows.page.choices import with_choices
+from flows.page.model import NightFrame, NightPage, NightProduct, RunTold
+from flows.page.outcomes import Standing, left_out_of, outcomes, planned, standing
+from flows.page.products import stored_products, told
+from flows.plan import NightPlan, plan_night
+from flows.report import NightReport
+from imaging.errors import NirflowError
+from tasks.parameters import ReductionParameters
+from tasks.references import LeftOut, RawFrame
+
+#: Kinds of product in the order of a reader's interest.
+_ORDER: Final = ("image", "flat", "bpm", "dark")
+
+
+class UnknownNightError(NirflowError):
+    """A night of which the store knows nothing."""
+
+
+def collect_night(store: Store, night: date) -> NightPage:
+    """Ask the store for all that the page of a night tells.
+
+    Parameters
+    ----------
+    store
+        The store; nothing in it changes, but that a product whose file is found damaged is set aside.
+    night
+        UT night, as Gemini names it.
+
+    Raises
+    ------
+    UnknownNightError
+        Where the store knows neither a frame nor a run of that night.
+    """
+    found = [frame for frame in store.frames.of_nights(night, night) if frame.facts is not None]
+    runs = store.runs.of_night(night)
+    if not found and not runs:
+        raise UnknownNightError(
+            f"The store knows no raw frame of the night {night}, and no run about it.",
+            remedy="Reduce the night's frames first (nirflow reduce), or name another night.",
+        )
+    frames = _frames(store, found)
+    reports = [read_report(run) for run in runs]
+    held = standing(reports)
+    refs = {UUID(ref.id): ref for ref in (*held.earlier, *(ref for _, ref in held.products))}
+    stored = stored_products(store, night, refs, {frame.sha256 for frame in frames})
+    others = {one for raw in stored.frames.values() for one in raw}.difference(f.sha256 for f in frames)
+    elsewhere = _frames(store, store.frames.with_sha256s(sorted(others)).values())
+    known = (*frames, *elsewhere)
+    names = {frame.sha256: frame.name for frame in known}
+    products = {id_: told(store, id_, refs.get(id_), stored, names) for id_ in {**refs, **stored.products}}
+    earlier = tuple(products.pop(UUID(ref.id)) for ref in held.earlier)
+    own = {frame.sha256 for frame in frames}
+    plan = _plan(known)
+    groups = outcomes(planned(plan, names, own), held, products, own)
+    by_sha256 = {frame.sha256: frame for frame in known}
+    return NightPage(
+        night=night,
+        frames=frames,
+        others=elsewhere,
+        groups=tuple(with_choices(store, group, by_sha256) for group in groups),
+        products=tuple(sorted(products.values(), key=_place)),
+        earlier=earlier,
+        left_out=_left_out(reports, held, frames, None if runs else plan),
+        replaced=tuple((one.old, one.new) for report in reports if report for one in report.replaced),
+        runs=tuple(_run(run, report) for run, report in zip(runs, reports, strict=True)),
+    )
+
+
+def read_report(run: Run) -> NightReport | None:
+    """The report of a run; None where another version of the software wrote it in another form."""
+    try:
+        return NightReport.model_validate(run.report)
+    except ValidationError:
+        return None
+
+
+def web_address(text: str) -> str:
+    """An address for a link: as it is where it is of the web, otherwise nothing."""
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:
+        return ""
+    return text.strip() if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def _frames(store: Store, found: Iterable[Frame]) -> tuple[NightFrame, ...]:
+    known = [(frame, frame.facts) for frame in found if frame.facts is not None]
+    words = store.frames.rejections([frame.sha256 for frame, _ in known])
+    frames = []
+    for frame, facts in known:
+        problem = frame.quarantine or ""
+        if word := words.get(frame.sha256):
+            problem = f"rejected by {word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
+        frames.append(NightFrame(facts, frame.sha256, frame.paths, problem))
+    return tuple(frames)
+
+
+def _plan(known: tuple[NightFrame, ...]) -> NightPlan:
+    """What the frames allow, by the parameters' defaults.
+
+    A plan tells frames apart by their names, and the store by their sha256: here that is their name.
+    """
+    names = {frame.sha256: frame.name for frame in known}
+    raw = [
+        RawFrame(
+            path=Path(frame.name),
+            source=Path(frame.name),
+            sha256=frame.sha256,
+            facts=frame.facts.model_copy(update={"name": frame.sha256}),
+        )
+        for frame in sorted(known, key=lambda one: (one.facts.started, one.name))
+        if not frame.problem
+    ]
+    plan = plan_night(raw, ReductionParameters())
+    left_out = (
+        one.model_copy(update={"name": ", ".join(names.get(part, part) for part in one.name.split(", "))})
+        for one in plan.left_out
+    )
+    return plan.model_copy(update={"left_out": tuple(left_out)})
+
+
+def _left_out(
+    reports: list[NightReport | None], held: Standing, frames: Iterable[NightFrame], plan: NightPlan | None
+) -> tuple[LeftOut, ...]:
+    """What runs left out, and what they will: groups that are too small, frames that cannot be used."""
+    kept = [*left_out_of(reports, held), *(plan.left_out if plan is not None else ())]
+    there = {one.name for one in kept}
+    for frame in frames:
+        unfit = frame.problem or frame.facts.unfit()
+        if unfit and frame.name not in there:
+            kept.append(LeftOut(name=frame.name, reason=unfit, expected=not frame.problem))
+    return tuple(dict.fromkeys(kept))
+
+
+def _place(product: NightProduct) -> tuple[Any, ...]:
+    kind = _ORDER.index(product.kind) if product.kind in _ORDER else len(_ORDER)
+    return kind, product.inputs[:1], product.name, product.id
+
+
+def _run(run: Run, report: NightReport | None) -> RunTold:
+    return RunTold(
+        flow=run.flow,
+        name=report.flow_run if report is not None else "",
+        sequence=run.sequence or "",
+        started=run.started,
+        seconds=(run.ended - run.started).total_seconds(),
+        made=sum(not ref.reused for ref in report.products) if report is not None else 0,
+        reused=sum(ref.reused for ref in report.products) if report is not None else 0,
+        failed=len(report.failures) if report is not None else 0,
+        out=str(report.out) if report is not None else "",
+        url=web_address(report.url) if report is not None else "",
+        steps=tuple(report.step_seconds.items()) if report is not None else (),
+        readable=report is not None,
+    )

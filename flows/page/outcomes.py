@@ -1,0 +1,196 @@
+"""The plan of a night beside what its runs told. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from flows.page.model import Group, GroupKind, NightProduct
+from flows.plan import NO_MASK, NightPlan
+from flows.report import Failure, NightReport
+from tasks.references import LeftOut, ProductRef, RawFrame
+
+#: In the order of a reader's interest.
+_ORDER: Final[dict[str, int]] = {"science": 0, "flat": 1, "bpm": 2, "dark": 3}
+_CALIBRATIONS: Final[dict[str, GroupKind]] = {"dark": "dark", "bpm": "bpm", "flat": "flat"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds after all runs of a night: a later run's word goes before an earlier one's.
+
+    Attributes
+    ----------
+    products
+        The last product of each kind, label and first input, with the number of its run.
+    earlier
+        Those that a later run's product took the place of.
+    failures
+        Failures that no run at the same time or later made good, with the number of their run.
+    """
+
+    products: tuple[tuple[int, ProductRef], ...]
+    earlier: tuple[ProductRef, ...]
+    failures: tuple[tuple[int, Failure], ...]
+
+
+def standing(reports: Sequence[NightReport | None]) -> Standing:
+    """What holds after runs, in the order of time; None is a run whose report cannot be read."""
+    products: dict[tuple[str, str, str], tuple[int, ProductRef]] = {}
+    failures: dict[tuple[str, str], tuple[int, Failure]] = {}
+    seen: dict[str, ProductRef] = {}
+    for number, report in enumerate(reports):
+        if report is None:
+            continue
+        for failure in report.failures:
+            failures[kind_of(failure), failure.label] = number, failure
+        for ref in report.products:
+            kind = "science" if ref.kind == "image" else ref.kind
+            products[kind, ref.label, next(iter(ref.inputs), ref.id)] = number, ref
+            failures.pop((kind, ref.label), None)
+            seen[ref.id] = ref
+    last = {ref.id for _, ref in products.values()}
+    earlier = tuple(ref for id_, ref in seen.items() if id_ not in last)
+    return Standing(tuple(products.values()), earlier, tuple(failures.values()))
+
+
+def kind_of(failure: Failure) -> GroupKind:
+    """The kind of group that a failure is about: the steps between frames and stack are science."""
+    return _CALIBRATIONS.get(failure.step, "science")
+
+
+def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> Iterator[Group]:
+    """The groups of a plan.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    names
+        Name of each frame by its sha256.
+    own
+        Sha256 of the night's own frames.
+    """
+
+    def group(kind: GroupKind, label: str, first: Sequence[RawFrame], *others: Sequence[RawFrame]) -> Group:
+        members = tuple(dict.fromkeys(frame.sha256 for part in (first, *others) for frame in part))
+        leading = tuple(frame.sha256 for frame in first)
+        told = tuple(names[one] for one in members)
+        return Group(kind, label, told, members, sum(one not in own for one in members), first=leading)
+
+    for one in plan.science:
+        members = one.frames.frames
+        told = group("science", one.label, [f for f in members if f.name in one.objects], members)
+        notes = ("sky from frames beside the field", *one.notes) if one.mode == "offset" else one.notes
+        yield replace(told, middle=one.frames.middle.sha256, needs=("dark", "bpm", "flat"), notes=notes)
+    for flat in plan.flats:
+        light, without = flat.light_and_none
+        told = group("flat", flat.label, light.frames, without.frames if without else ())
+        yield replace(told, middle=light.middle.sha256, needs=("dark", "bpm") if flat.thermal else ("bpm",))
+    for mask in plan.bpms:
+        light, without = mask.flat.light_and_none
+        others = without.frames if without else ()
+        yield group("bpm", mask.label, light.frames, others, mask.short_darks.frames)
+    for dark in plan.darks:
+        yield group("dark", dark.label, dark.frames)
+
+
+def outcomes(
+    groups: Iterable[Group],
+    held: Standing,
+    products: Mapping[UUID, NightProduct],
+    own: Collection[str],
+) -> tuple[Group, ...]:
+    """Tell of each group what became of it.
+
+    Parameters
+    ----------
+    groups
+        The plan's.
+    held
+        What holds after the night's runs.
+    products
+        The products by id: those of the runs and others that the store has of the night's frames.
+    own
+        Sha256 of the night's own frames. A group without any stays where a run was about it.
+
+    Returns
+    -------
+    tuple of Group
+        Science first; products and failures that no planned group is about come as groups of their own.
+    """
+    runs = {UUID(ref.id): number for number, ref in held.products}
+    left = dict(enumerate(held.failures))
+    unplaced = dict(products)
+    told = []
+    for group in groups:
+        mine = _of(group, unplaced, runs)
+        product = mine[-1] if mine else None
+        of_group = _same(group)
+        failed = [key for key, (_, failure) in left.items() if of_group(failure)]
+        number, failure = left[failed[-1]] if failed else (-1, None)
+        for one in mine:
+            del unplaced[one.id]
+        if product is not None:
+            group = _with_product(group, product)
+        if failure is not None and (product is None or number > runs.get(product.id, -1)):
+            group = _with_failure(group, failure)
+        for key in failed:
+            del left[key]
+        if product is not None or failure is not None or any(one in own for one in group.members):
+            told.append(group)
+    told += [_of_product(product, own) for product in unplaced.values()]
+    told += [_with_failure(Group(kind_of(failure), failure.label), failure) for _, failure in left.values()]
+    return tuple(sorted(told, key=lambda one: (_ORDER[one.kind], one.frames[:1], one.label)))
+
+
+def _of(group: Group, products: Mapping[UUID, NightProduct], runs: Mapping[UUID, int]) -> list[NightProduct]:
+    """Products of a group's frames; the last one was told by the last run, or is the newest."""
+
+    def recent(product: NightProduct) -> tuple[int, float]:
+        made = product.made_at.timestamp() if product.made_at is not None else 0.0
+        return runs.get(product.id, -1), made
+
+    mine = (p for p in products.values() if p.group_kind == group.kind and p.sources)
+    return sorted((p for p in mine if p.sources[0] in group.first), key=recent)
+
+
+def _same(group: Group) -> Callable[[Failure], bool]:
+    return lambda failure: (kind_of(failure), failure.label) == (group.kind, group.label)
+
+
+def _with_product(group: Group, product: NightProduct) -> Group:
+    return replace(group, product=product, state="reused" if product.reused else "built")
+
+
+def _with_failure(group: Group, failure: Failure) -> Group:
+    waits_for = failure.waits_for or ""
+    return replace(
+        group, state="waiting" if waits_for else "failed", why=failure.message, waits_for=waits_for
+    )
+
+
+def _of_product(product: NightProduct, own: Collection[str]) -> Group:
+    kind: GroupKind = "science" if product.kind == "image" else _CALIBRATIONS.get(product.kind, "science")
+    elsewhere = sum(one not in own for one in product.sources)
+    group = Group(kind, product.label or product.name, product.inputs, product.sources, elsewhere)
+    return _with_product(group, product)
+
+
+def left_out_of(reports: Sequence[NightReport | None], held: Standing) -> tuple[LeftOut, ...]:
+    """What runs left out, each once, without what a later run used after all."""
+    kept: list[LeftOut] = []
+    for number, report in enumerate(reports):
+        if report is None:
+            continue
+        later = [ref for run, ref in held.products if run > number]
+        used = {name for ref in later for name in ref.inputs}
+        masked = any(ref.kind == "bpm" for ref in later)
+        for one in report.left_out:
+            names = one.name.split(", ")
+            if not used.issuperset(names) and not (masked and one.name == NO_MASK):
+                kept.append(one)
+    kept += [one for _, ref in held.products for one in ref.left_out]
+    return tuple(dict.fromkeys(kept))

@@ -1,0 +1,161 @@
+"""The products of a night: those of its runs, and others that the store has of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from calib_store import products as product_rows
+from calib_store.records import Product
+from calib_store.store import Store
+from flows.page.figures import figures_of, real
+from flows.page.model import NightProduct
+from tasks.references import LeftOut, ProductRef
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Products of a night as the store has them.
+
+    Attributes
+    ----------
+    products
+        By id.
+    frames
+        Sha256 of the raw frames that each was made from, in order.
+    calibrations
+        Names of the products that each was made with, in order.
+    """
+
+    products: Mapping[UUID, Product]
+    frames: Mapping[UUID, tuple[str, ...]]
+    calibrations: Mapping[UUID, tuple[str, ...]]
+
+
+def stored_products(store: Store, night: date, wanted: Iterable[UUID], own: set[str]) -> Stored:
+    """Find the products of runs, and those that were made of a night's frames.
+
+    Parameters
+    ----------
+    store
+        The store.
+    night
+        The night.
+    wanted
+        Ids of the runs' products; those that the store has no more are passed over.
+    own
+        Sha256 of the night's frames.
+    """
+    ids = list(wanted)
+    products = {
+        p.id: p for p in store.database.run(lambda connection: product_rows.with_ids(connection, ids))
+    }
+    frames: dict[UUID, tuple[str, ...]] = {}
+    parents: dict[UUID, list[UUID]] = {}
+    for product in {**products, **{p.id: p for p in store.products(night=night)}}.values():
+        sources = [one.source for one in store.inputs_of(product)]
+        raw = tuple(one for one in sources if isinstance(one, str))
+        if product.id in products or not own.isdisjoint(raw):
+            products[product.id], frames[product.id] = product, raw
+            parents[product.id] = [one for one in sources if isinstance(one, UUID)]
+    used = list({id_ for ids in parents.values() for id_ in ids})
+    names = {p.id: p.name for p in store.database.run(lambda c: product_rows.with_ids(c, used))}
+    calibrations = {id_: tuple(names[one] for one in of if one in names) for id_, of in parents.items()}
+    return Stored(products, frames, calibrations)
+
+
+def told(
+    store: Store, id_: UUID, ref: ProductRef | None, stored: Stored, names: Mapping[str, str]
+) -> NightProduct:
+    """A product for the page: what the store says of it now, and what the last run told of it.
+
+    Parameters
+    ----------
+    store
+        The store.
+    id_
+        The product's id.
+    ref
+        The run's word; None for a product of no run of the night.
+    stored
+        The store's word.
+    names
+        Name of each raw frame by its sha256.
+    """
+    product = stored.products.get(id_)
+    if product is None:
+        assert ref is not None, "a product is of a run or of the store"
+        return _gone(id_, ref)
+    metrics = product.metrics
+    inputs = tuple(names.get(one, one[:12]) for one in stored.frames[id_])
+    return NightProduct(
+        id=id_,
+        kind=product.kind,
+        name=product.name,
+        label=ref.label if ref is not None else "",
+        recipe_key=product.recipe_key,
+        sha256=product.sha256,
+        inputs=inputs,
+        sources=stored.frames[id_],
+        calibrations=stored.calibrations[id_],
+        reused=ref.reused if ref is not None else False,
+        status=_standing(product),
+        said=_said(store, product),
+        figures=figures_of(product.kind, metrics),
+        warnings=ref.warnings if ref is not None else _warnings(product),
+        left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
+        output=ref.output if ref is not None else None,
+        preview=ref.preview if ref is not None else None,
+        seconds=ref.seconds if ref is not None else None,
+        span=product.span,
+        made_at=product.made_at,
+        seeing=real(metrics.get("seeing")),
+        sky=real(metrics.get("sky")),
+    )
+
+
+def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
+    """A product that the store has no more, as the run told it."""
+    return NightProduct(
+        id=id_,
+        kind=ref.kind,
+        name=ref.name,
+        label=ref.label,
+        recipe_key=ref.recipe_key,
+        sha256=ref.sha256,
+        inputs=ref.inputs,
+        calibrations=ref.calibrations,
+        reused=ref.reused,
+        said="the store does not have it any more",
+        figures=figures_of(ref.kind, ref.metrics),
+        warnings=ref.warnings,
+        left_out=ref.left_out,
+        output=ref.output,
+        preview=ref.preview,
+        seconds=ref.seconds,
+        seeing=real(ref.metrics.get("seeing")),
+        sky=real(ref.metrics.get("sky")),
+    )
+
+
+def _standing(product: Product) -> str:
+    doubts = [word for word, holds in (("doubtful", product.doubtful), ("damaged", product.damaged)) if holds]
+    return ", ".join([product.status, *doubts])
+
+
+def _said(store: Store, product: Product) -> str:
+    """The last word about its status, where there was any after it was made."""
+    history = store.history(product)
+    if len(history) < 2:
+        return ""
+    last = history[-1]
+    return f"{last.author} on {last.changed_at:%Y-%m-%d}: {last.reason}"
+
+
+def _warnings(product: Product) -> tuple[str, ...]:
+    told = tuple(product.metrics.get("warnings", ()))
+    if not product.doubtful or product.gate is None:
+        return told
+    return (*told, *(f"differs from the certified one: {why}" for why in product.gate.get("reasons", ())))

@@ -1,0 +1,168 @@
+"""How the records of a night read on its page: the sentence at the top, sections of frames, links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from flows.page.model import Group, NightFrame, NightPage, NightProduct
+from flows.page.plots import Bar, Plot, Series, in_time, spans
+from flows.page.registration import Registered
+from flows.page.thumbnails import Thumbnail
+
+KINDS: Final = {
+    "science": "science",
+    "image": "stack",
+    "flat": "flat",
+    "bpm": "bad pixel mask",
+    "dark": "dark",
+}
+_SECTIONS: Final = {"object": 0, "flat": 1, "dark": 2}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Raw frames of one kind and configuration."""
+
+    title: str
+    frames: tuple[NightFrame, ...]
+
+
+def verdict(page: NightPage) -> tuple[str, str]:
+    """The night in a sentence, and its tone: good, busy or bad."""
+    failed, waiting = len(page.in_state("failed")), len(page.in_state("waiting"))
+    open_, lost = len(page.in_state("not reduced")), len(page.lost)
+    parts = []
+    if failed:
+        parts.append(f"{counted(failed, 'group')} failed")
+    if waiting:
+        kinds = dict.fromkeys(KINDS.get(g.waits_for, g.waits_for) for g in page.in_state("waiting"))
+        parts.append(
+            f"{counted(waiting, 'group')} {'wait' if waiting > 1 else 'waits'} for a {' and a '.join(kinds)}"
+        )
+    if open_:
+        parts.append(f"{counted(open_, 'group')} {'are' if open_ > 1 else 'is'} not reduced yet")
+    if lost:
+        parts.append(f"{counted(lost, 'item')} {'were' if lost > 1 else 'was'} left out")
+    if not parts:
+        done = "Everything that the night's frames allow is reduced."
+        return (
+            (done, "good")
+            if page.groups
+            else ("The night's frames make no group that can be reduced.", "busy")
+        )
+    text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    return f"{text}.", "bad" if failed else "busy"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def sections(frames: Sequence[NightFrame]) -> tuple[Section, ...]:
+    """Frames by kind, band, exposure and target: science first, then flats, then darks, each in time."""
+    found: dict[tuple[int, str], list[NightFrame]] = {}
+    for frame in frames:
+        facts = frame.facts
+        what = {"object": facts.target or "no target", "flat": f"flat, lamp {facts.lamp or 'unknown'}"}
+        parts = [what.get(facts.kind, facts.kind), facts.filter if facts.kind != "dark" else ""]
+        parts += [f"{facts.exposure_time:g} s", f"{facts.coadds} coadds" if facts.coadds > 1 else ""]
+        title = ", ".join(part for part in parts if part)
+        found.setdefault((_SECTIONS.get(facts.kind, 3), title), []).append(frame)
+    ordered = sorted(found.items(), key=lambda one: (one[0][0], one[1][0].facts.started, one[0][1]))
+    return tuple(Section(title, tuple(members)) for (_, title), members in ordered)
+
+
+def link(path: Path, page: Path, root: Path) -> str:
+    """An address for ``path`` on the page in the folder ``page``: relative below ``root``, otherwise of the file.
+
+    Every character that is not plain is quoted, so that a file's name can be nothing but a name.
+    """
+    path, root = path.absolute(), root.absolute()
+    if not path.is_relative_to(root):
+        return path.as_uri()
+    relative = Path(os.path.relpath(path, page.absolute())).as_posix()
+    return quote(os.fsencode(relative), safe="/")
+
+
+def range_of(names: Sequence[str]) -> str:
+    """Names of frames in few words: the first and the last."""
+    short = sorted(name.removesuffix(".fits") for name in names)
+    return short[0] if len(short) == 1 else f"{short[0]} to {short[-1]}" if short else ""
+
+
+def choices_of(group: Group) -> str:
+    """A group's calibrations in a line."""
+    told = []
+    for one in group.chosen:
+        word = KINDS.get(one.kind, one.kind)
+        what = f"{distance(one.days)}, {one.status}" if one.name is not None else "none"
+        told.append(f"{word}: {what}")
+    return "; ".join(told)
+
+
+def distance(days: float | None) -> str:
+    """How far a calibration is in time."""
+    if days is None:
+        return ""
+    return f"{abs(days):.1f} days {'before' if days < 0 else 'after'}"
+
+
+def stack_plots(
+    product: NightProduct,
+    rows: Sequence[Registered],
+    frames: Mapping[str, NightFrame],
+    thumbnails: Mapping[str, Thumbnail],
+) -> tuple[Plot, ...]:
+    """The plots of a stack's frames against time."""
+    timed = [(row.started, row) for row in rows if row.started is not None]
+    levels: list[tuple[datetime, float]] = []
+    for name in product.inputs:
+        frame = frames.get(name)
+        level = thumbnails[frame.sha256].level if frame is not None and frame.sha256 in thumbnails else None
+        if frame is not None and level is not None:
+            levels.append((frame.facts.started, level))
+    levels.sort()
+    shifts = [(t, r.dx, r.dy) for t, r in timed if r.dx is not None and r.dy is not None]
+    errors = [(t, r.uncertainty) for t, r in timed if r.uncertainty is not None and not r.reference]
+    seeing = [(t, r.seeing) for t, r in timed if r.seeing is not None]
+    sky = [(t, r.sky) for t, r in timed if r.sky is not None]
+    clear = [(t, r.transparency) for t, r in timed if r.transparency is not None]
+    series = (
+        ("Sky", "electrons", [_series("level", sky)], False),
+        ("Level of the raw frames, mostly sky", "ADU", [_series("median", [] if sky else levels)], False),
+        ("Seeing", "px", [_series("FWHM", seeing)], False),
+        ("Transparency: stars' flux over the reference's", "ratio", [_series("flux", clear)], False),
+        ("Shift onto the reference", "px",
+         [_series("x", [(t, x) for t, x, _ in shifts]), _series("y", [(t, y) for t, _, y in shifts])], False),
+        ("Uncertainty of the registration", "px", [_series("standard error", errors)], True),
+    )  # fmt: skip
+    plots = (
+        in_time(title, unit, lines, salt=f"{product.id} {number}", zero=zero)
+        for number, (title, unit, lines, zero) in enumerate(series)
+    )
+    return tuple(plot for plot in plots if plot is not None)
+
+
+def night_plots(products: Sequence[NightProduct]) -> tuple[Plot, ...]:
+    """Seeing and sky of the night's stacks against time, where there are two or more."""
+    stacks = [p for p in products if p.kind == "image" and p.span is not None]
+    if len(stacks) < 2:
+        return ()
+    seeing = [Bar(p.label or p.name, p.span, p.seeing) for p in stacks if p.span and p.seeing is not None]
+    sky = [Bar(p.label or p.name, p.span, p.sky) for p in stacks if p.span and p.sky is not None]
+    plots = (
+        spans("Seeing of the stacks", "px", seeing, salt="night seeing"),
+        spans("Sky of the stacks", "electrons", sky, salt="night sky"),
+    )
+    return tuple(plot for plot in plots if plot is not None)
+
+
+def _series(word: str, points: Sequence[tuple[datetime, float]]) -> Series:
+    return Series(word, [moment for moment, _ in points], [value for _, value in points])

@@ -1,0 +1,176 @@
+"""Write the page of a night, and the index of nights: whole files, that a browser opens from anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from calib_store.store import Store
+from flows.page import view
+from flows.page.collect import collect_night, read_report
+from flows.page.model import NightFrame, NightPage, NightProduct
+from flows.page.outcomes import standing
+from flows.page.plots import Plot
+from flows.page.previews import Shown, show_product
+from flows.page.registration import Registered, registrations
+from flows.page.thumbnails import Thumbnail, make_thumbnails
+from imaging.atomic import write_whole
+
+_PAGE: Final = "index.html"
+_NIGHT: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class StackShown:
+    """The frames of a stack: their plots, the same as a table, and why there are none."""
+
+    plots: tuple[Plot, ...]
+    rows: tuple[Registered, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class NightRow:
+    """A night of the index; counts are those after its last run."""
+
+    night: date
+    frames: int
+    stacks: int
+    failed: int
+    waiting: int
+    page: bool
+
+
+def write_night_page(store: Store, night: date, folder: Path) -> Path:
+    """Write the page of a night, with the pictures that it shows.
+
+    Thumbnails and previews that are there are kept, so that a page is soon written again. Products stay where the
+    runs put them.
+
+    Parameters
+    ----------
+    store
+        The store.
+    night
+        UT night, as Gemini names it.
+    folder
+        Folder of all nights' pages.
+
+    Returns
+    -------
+    Path
+        ``folder/2013-11-21/index.html``; its pictures are in ``folder/2013-11-21/previews`` and
+        ``folder/frames/2013-11-21``.
+
+    Raises
+    ------
+    NirflowError
+        Where the store knows nothing of the night, or the page cannot be written.
+    """
+    page = collect_night(store, night)
+    own = folder / night.isoformat()
+    thumbnails = make_thumbnails(store, page.frames, folder / "frames" / night.isoformat())
+    shown = {p.id: show_product(store, p, own / "previews") for p in page.products}
+    frames = (*page.frames, *page.others)
+    stacks = {p.id: _stack(store, p, frames, thumbnails) for p in page.products if p.kind == "image"}
+    return _write(own / _PAGE, "night.html", own, folder, **_told(page, thumbnails, shown, stacks))
+
+
+def write_index(store: Store, folder: Path) -> Path:
+    """Write the index of nights: those that any run was about, and those that have a page.
+
+    Returns
+    -------
+    Path
+        ``folder/index.html``.
+
+    Raises
+    ------
+    NirflowError
+        Where it cannot be written.
+    """
+    paged = set(_paged(folder))
+    nights = sorted({*store.runs.nights(), *paged}, reverse=True)
+    rows = [_row(store, night, night in paged) for night in nights]
+    return _write(folder / _PAGE, "index.html", folder, folder, rows=rows)
+
+
+def _stack(
+    store: Store,
+    product: NightProduct,
+    frames: Sequence[NightFrame],
+    thumbnails: Mapping[str, Thumbnail],
+) -> StackShown:
+    mine = {frame.name: frame for frame in frames if frame.sha256 in product.sources}
+    rows, reason = registrations(store, product, mine)
+    return StackShown(view.stack_plots(product, rows, mine, thumbnails), rows, reason)
+
+
+def _told(
+    page: NightPage,
+    thumbnails: Mapping[str, Thumbnail],
+    shown: Mapping[Any, Shown],
+    stacks: Mapping[Any, StackShown],
+) -> dict[str, Any]:
+    """What the template is given."""
+    sentence, tone = view.verdict(page)
+    return {
+        "page": page, "sentence": sentence, "tone": tone, "thumbnails": thumbnails, "shown": shown,
+        "stacks": stacks, "sections": view.sections(page.frames), "plots": view.night_plots(page.products),
+        "longest": max((seconds for _, seconds in page.steps), default=0.0),
+    }  # fmt: skip
+
+
+def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Path:
+    environment = Environment(
+        loader=PackageLoader("flows.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "link": lambda target: view.link(target, own, root),
+        "range_of": view.range_of,
+        "distance": view.distance,
+        "choices_of": view.choices_of,
+        # Drawn here, of figures and of labels that matplotlib has escaped.
+        "drawn": lambda plot: Markup(plot.svg),
+    }
+    environment.filters |= filters
+    environment.globals |= {"counted": view.counted, "kinds": view.KINDS}
+    text = environment.get_template(template).render(told)
+    write_whole(path, [text.encode("utf-8", "replace")])
+    return path
+
+
+def _paged(folder: Path) -> list[date]:
+    """The nights that have a page."""
+    nights = []
+    for page in folder.glob(f"*/{_PAGE}"):
+        if _NIGHT.fullmatch(page.parent.name):
+            try:
+                nights.append(date.fromisoformat(page.parent.name))
+            except ValueError:
+                continue  # 2013-99-99 is somebody else's folder
+    return nights
+
+
+def _row(store: Store, night: date, page: bool) -> NightRow:
+    held = standing([read_report(run) for run in store.runs.of_night(night)])
+    waiting = sum(failure.waits_for is not None for _, failure in held.failures)
+    return NightRow(
+        night=night,
+        frames=len(store.frames.of_nights(night, night)),
+        stacks=sum(ref.kind == "image" for _, ref in held.products),
+        failed=len(held.failures) - waiting,
+        waiting=waiting,
+        page=page,
+    )

@@ -1,0 +1,125 @@
+"""What has to be made again because a product or a raw frame went bad, and only that."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from calib_store.certify import supersede
+from calib_store.lookup import product_or_frame
+from calib_store.records import Frame, Product
+from calib_store.store import Store
+from flows.plan import Target
+from flows.report import Replaced
+from imaging.errors import NirflowError
+from tasks.references import LeftOut, ProductRef, RawFrame, Survey
+
+logger = logging.getLogger(__name__)
+
+_TARGETS: Final[dict[str, Target]] = {"dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science"}
+
+
+@dataclass(frozen=True)
+class Redo:
+    """Products to be made again.
+
+    Attributes
+    ----------
+    cause
+        The product or frame that went bad.
+    products
+        What was made with it, at whatever remove, each after those that it was made from.
+    frames
+        The raw frames that they were made from directly, by sha256.
+    """
+
+    cause: Product | Frame
+    products: tuple[Product, ...]
+    frames: dict[str, Frame]
+
+    @property
+    def targets(self) -> frozenset[Target]:
+        """Kinds of the products."""
+        return frozenset(_TARGETS[product.kind] for product in self.products if product.kind in _TARGETS)
+
+    def paths(self) -> list[Path]:
+        """A file of each frame, where one is still where it was seen."""
+        there = (next((p for p in frame.paths if p.is_file()), None) for frame in self.frames.values())
+        return [path for path in there if path is not None]
+
+    def limited(self, survey: Survey) -> Survey:
+        """The frames of a survey that take part; those that are nowhere are left out by name."""
+        taken = tuple(frame for frame in survey.frames if frame.sha256 in self.frames)
+        found = {frame.sha256 for frame in taken}
+        absent = [
+            LeftOut(
+                name=frame.name,
+                reason="its file is not where it was seen, or holds other bytes now",
+                remedy="Name the folder that it is in: nirflow reduce FOLDER --affected-by ...",
+            )
+            for sha256, frame in self.frames.items()
+            if sha256 not in found and frame.rejected is None and frame.quarantine is None
+        ]
+        told = [one for one in survey.left_out if self._concerns(one, survey.frames)]
+        return Survey(frames=taken, left_out=(*told, *absent))
+
+    def _concerns(self, one: LeftOut, frames: Sequence[RawFrame]) -> bool:
+        names = {frame.name for frame in self.frames.values()}
+        return any(name.startswith(tuple(names)) for name in one.name.split(", "))
+
+
+def redo_of(store: Store, name: str) -> Redo:
+    """Find out what a product or raw frame that went bad has spoilt.
+
+    Raises
+    ------
+    NirflowError
+        Where there is no such thing, nothing was made with it, or it is as good as ever: then all would be
+        made the same again.
+    """
+    cause = product_or_frame(store, name)
+    if isinstance(cause, Product):
+        bad = cause.status in ("rejected", "superseded")
+    else:
+        bad = cause.rejected is not None or cause.quarantine is not None
+    if not bad:
+        raise NirflowError(
+            f"{cause.name} is neither rejected nor superseded: what was made with it would be made the same again.",
+            remedy=f"Reject it first: nirflow cal reject {name} --reason WHY",
+        )
+    products = tuple(p for p in store.affected(cause) if p.status not in ("rejected", "superseded"))
+    if not products:
+        raise NirflowError(
+            f"Nothing that counts was made with {cause.name}.",
+            remedy=f"See what was: nirflow cal affected {name}",
+        )
+    inputs = {ref.source for product in products for ref in store.inputs_of(product)}
+    return Redo(cause, products, store.frames.with_sha256s(sorted(s for s in inputs if isinstance(s, str))))
+
+
+def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[Replaced, ...]:
+    """Supersede the old products that have a new one in their place; one of the same frames, in part at least."""
+    replaced = []
+    for new in made:
+        sources = _frames_of(store, store.get(new.uuid))
+        for old in redo.products:
+            if old.kind == new.kind and old.id != new.uuid and sources & _frames_of(store, old):
+                reason = f"made again without {redo.cause.name}, as {new.name} ({new.id[:8]})"
+                was_certified = store.get(old.id).status == "certified"
+                supersede(store, old, author=getpass.getuser(), reason=reason)
+                logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
+                if was_certified:
+                    logger.warning(
+                        "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
+                        old.name, new.name, new.id[:8],
+                    )  # fmt: skip
+                replaced.append(Replaced(old=f"{old.name} ({str(old.id)[:8]})", new=new.name))
+    return tuple(replaced)
+
+
+def _frames_of(store: Store, product: Product) -> set[str]:
+    return {ref.source for ref in store.inputs_of(product) if isinstance(ref.source, str)}

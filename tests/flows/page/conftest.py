@@ -1,0 +1,203 @@
+"""Nights for the page: tiny simulated frames, a stack of them, and what runs told of it, made by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io.fits import Header
+
+from calib_store.products import NewProduct
+from calib_store.records import FrameRecord, InputRef, Product, Run, recipe_key
+from calib_store.store import Store
+from flows.report import Failure, NightReport
+from imaging.image import Image
+from imaging.marks import Record
+from imaging.products import write_product
+from imaging.rawio import read_facts, read_headers
+from imaging.simulator.night import simulate_night
+from imaging.simulator.parameters import NightParameters
+from imaging.tables import Table
+from tasks.references import LeftOut, ProductRef
+
+NIGHT = date(2013, 11, 21)
+MADE = datetime(2026, 1, 1, 6, tzinfo=UTC)
+_ALIGNMENT = [
+    ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
+    ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("seeing", "f8"), ("sky", "f8"),
+    ("found_by", "U12"), ("used", "?"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def night() -> date:
+    return NIGHT
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Three dithered science frames of 128 x 128 pixels."""
+    folder = tmp_path_factory.mktemp("simulated")
+    none = {"n_darks": 0, "n_short_darks": 0, "n_lamp_on": 0, "n_lamp_off": 0}
+    simulate_night(folder, NightParameters(size=128, n_science=3, **none))
+    return tuple(sorted(folder.glob("*.fits")))
+
+
+@pytest.fixture
+def frame_record() -> Callable[..., FrameRecord]:
+    """The record of a raw file as the survey notes it."""
+
+    def make(path: Path, **changes: Any) -> FrameRecord:
+        stat = path.stat()
+        facts = read_facts(path).model_copy(update=changes.pop("facts", {}))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        values: dict[str, Any] = {"quarantine": None, **changes}
+        return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, {}, **values)
+
+    return make
+
+
+@pytest.fixture
+def raws(
+    store: Store, simulated: Sequence[Path], tmp_path: Path, frame_record: Callable[..., FrameRecord]
+) -> tuple[FrameRecord, ...]:
+    """The three frames, in a folder of the test's own, known to the store."""
+    records = []
+    for source in simulated:
+        path = tmp_path / "raw" / source.name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(source.read_bytes())
+        records.append(frame_record(path))
+    store.frames.ingest(records)
+    return tuple(records)
+
+
+@pytest.fixture
+def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable[..., Product]:
+    """Add a stack of the three frames, with its file in ``out``; its table ``without`` some columns."""
+
+    def make(serial: int = 0, *, without: Sequence[str] = (), **metrics: Any) -> Product:
+        first = raws[0]
+        assert first.facts is not None
+        key = recipe_key("image", [raw.sha256 for raw in raws], {"serial": serial}, "1")
+        primary, _ = read_headers(first.path)
+        sci = np.random.default_rng(serial).normal(0, 5, (40, 50)).astype(np.float32)
+        image = Image(sci, sci**2, np.zeros(sci.shape, np.uint16), Header(), primary)
+        rows = [
+            (
+                raw.path.name,
+                i,
+                -i,
+                0.0,
+                1.0,
+                0.01,
+                0.02,
+                5 + i,
+                1 - i / 10,
+                4.1 + i / 4,
+                2500.0 - 40 * i,
+                "wcs" if i else "reference",
+                i < 2,
+            )
+            for i, raw in enumerate(raws)
+        ]
+        names = [raw.path.name for raw in raws]
+        record = Record(kind="image", facts=first.facts, inputs=names, stamp=MADE, key=key)
+        name = f"{first.facts.root}_image.fits"
+        file = tmp_path / "out" / name
+        whole = np.array(rows, _ALIGNMENT)
+        table = Table(whole[[name for name, _ in _ALIGNMENT if name not in without]].copy())
+        write_product(file, image, record, tables={"ALIGNMENT": table})
+        start = first.facts.started
+        new = NewProduct(
+            kind="image", name=name, facts=first.facts, span=(start, start + timedelta(minutes=6)),
+            inputs=[InputRef("science", raw.sha256) for raw in raws], parameters={"serial": serial},
+            metrics={"ncombine": 3, "seeing": 4.2, "sky": 2500.0} | metrics,
+            recipe_key=key, algorithm_version="1",
+        )  # fmt: skip
+        return store.add(new, file)
+
+    return make
+
+
+@pytest.fixture
+def ref(tmp_path: Path) -> Callable[..., ProductRef]:
+    """What a report tells of a product; nothing of it need be in a store."""
+
+    def make(product: Product | None = None, **changes: Any) -> ProductRef:
+        values: dict[str, Any] = {
+            "id": str(uuid.UUID(int=1)), "kind": "image", "name": "S20131121S0075_image.fits",
+            "sha256": "a" * 64, "recipe_key": "b" * 64, "label": "FIELD Y 2013-11-21",
+            "inputs": ("S20131121S0075.fits", "S20131121S0076.fits"), "seconds": 1.5,
+        }  # fmt: skip
+        if product is not None:
+            output = tmp_path / "out" / product.name
+            values |= {
+                "id": str(product.id), "kind": product.kind, "name": product.name, "sha256": product.sha256,
+                "recipe_key": product.recipe_key, "metrics": {}, "output": output,
+                "preview": output.with_suffix(".png"),
+            }  # fmt: skip
+        return ProductRef(**values | changes)
+
+    return make
+
+
+@pytest.fixture
+def report() -> Callable[..., NightReport]:
+    """The report of a run of 12.5 s."""
+
+    def make(*products: ProductRef, **changes: Any) -> NightReport:
+        values: dict[str, Any] = {
+            "products": products, "out": Path("out"), "started": MADE, "seconds": 12.5,
+            "step_seconds": {"sky": 2.0, "stack": 4.0}, "flow_run": "night in out",
+            "url": "http://127.0.0.1:4200/flow-runs/1",
+        }  # fmt: skip
+        return NightReport(**values | changes)
+
+    return make
+
+
+@pytest.fixture
+def tell(store: Store, report: Callable[..., NightReport]) -> Callable[..., Run]:
+    """Note a run of the night in the store; each begins an hour after the one before."""
+    told: list[Run] = []
+
+    def make(*products: ProductRef, nights: Sequence[date] = (NIGHT,), **changes: Any) -> Run:
+        began = MADE + timedelta(hours=len(told))
+        content = changes.pop("content", None) or report(*products, **changes).model_dump(mode="json")
+        run = Run(
+            id=uuid.UUID(int=len(told) + 100), nights=tuple(nights), flow="night", started=began,
+            ended=began + timedelta(seconds=13), report=content,
+        )  # fmt: skip
+        store.runs.add(run)
+        told.append(run)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def failure() -> Callable[..., Failure]:
+    """A failure of a science group."""
+
+    def make(**changes: Any) -> Failure:
+        values = {"step": "science", "label": "FIELD Y 2013-11-21", "message": "no stars to align by."}
+        return Failure(**values | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lost() -> Callable[..., LeftOut]:
+    """Something that was left out."""
+
+    def make(name: str = "S20131121S0099.fits", **changes: Any) -> LeftOut:
+        return LeftOut(**{"name": name, "reason": "truncated", "remedy": "Fetch the file again."} | changes)
+
+    return make

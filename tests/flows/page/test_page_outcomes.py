@@ -1,0 +1,157 @@
+"""The plan beside what runs told: a later run's word holds, and nothing that was told is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from flows.page.model import Group, NightProduct
+from flows.page.outcomes import left_out_of, outcomes, planned, standing
+from flows.plan import NO_MASK, plan_night
+from flows.report import Failure, NightReport
+from imaging.facts import FrameFacts
+from tasks.parameters import ReductionParameters
+from tasks.references import LeftOut, ProductRef, RawFrame
+
+GROUP = Group("science", "FIELD Y 2013-11-21", ("A", "B"), ("a", "b"), first=("a", "b"))
+
+
+def product(ref: ProductRef, *sources: str) -> NightProduct:
+    return NightProduct(
+        UUID(ref.id),
+        ref.kind,
+        ref.name,
+        ref.label,
+        ref.recipe_key,
+        ref.sha256,
+        ref.inputs,
+        sources,
+        reused=ref.reused,
+    )
+
+
+@pytest.fixture
+def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
+    """What becomes of the one group after some reports, whose products are of the frames a and b."""
+
+    def make(*reports: NightReport, groups: tuple[Group, ...] = (GROUP,)) -> tuple[Group, ...]:
+        held = standing(reports)
+        products = {UUID(one.id): product(one, "a", "b") for _, one in held.products}
+        return outcomes(groups, held, products, {"a", "b"})
+
+    return make
+
+
+def test_a_group_is_built_or_reused_as_the_last_run_says(
+    became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport]
+) -> None:
+    (built,) = became(report(ref()))
+    assert (built.state, built.product.name) == ("built", "S20131121S0075_image.fits")
+    (again,) = became(report(ref()), report(ref(reused=True)))
+    assert again.state == "reused"
+
+
+def test_a_group_that_no_run_was_about_is_not_reduced(
+    became: Callable[..., Any], report: Callable[..., NightReport]
+) -> None:
+    assert [group.state for group in became(report())] == ["not reduced"]
+
+
+def test_a_failure_tells_why_and_what_is_waited_for(
+    became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
+) -> None:
+    (failed,) = became(report(failures=(failure(),)))
+    assert (failed.state, failed.why, failed.waits_for) == ("failed", "no stars to align by.", "")
+    (waiting,) = became(report(failures=(failure(message="no flat serves", waits_for="flat"),)))
+    assert (waiting.state, waiting.why, waiting.waits_for) == ("waiting", "no flat serves", "flat")
+
+
+def test_a_later_product_makes_a_failure_good(
+    became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
+    failure: Callable[..., Failure],
+) -> None:  # fmt: skip
+    (group,) = became(report(failures=(failure(waits_for="flat"),)), report(ref()))
+    assert (group.state, group.why) == ("built", "")
+
+
+def test_a_later_failure_stands_beside_the_earlier_product(
+    became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
+    failure: Callable[..., Failure],
+) -> None:  # fmt: skip
+    (group,) = became(report(ref()), report(failures=(failure(),)))
+    assert group.state == "failed"
+    assert group.product is not None
+
+
+def test_what_no_planned_group_is_about_is_told_all_the_same(
+    became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
+    failure: Callable[..., Failure],
+) -> None:  # fmt: skip
+    told = became(report(ref(), failures=(failure(step="flat", label="flat Y 2013-11-20"),)), groups=())
+    assert [(g.kind, g.label, g.state) for g in told] == [
+        ("science", "FIELD Y 2013-11-21", "built"), ("flat", "flat Y 2013-11-20", "failed"),
+    ]  # fmt: skip
+
+
+def test_a_failure_of_a_step_between_is_one_of_science(
+    became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
+) -> None:
+    (group,) = became(report(failures=(failure(step="align"),)))
+    assert group.state == "failed"
+
+
+def test_a_group_of_other_nights_that_nothing_was_told_of_is_not_shown(
+    became: Callable[..., Any], report: Callable[..., NightReport]
+) -> None:
+    elsewhere = replace(GROUP, kind="dark", members=("x", "y"), first=("x", "y"))
+    assert became(report(), groups=(elsewhere,)) == ()
+
+
+def test_another_product_takes_an_earlier_ones_place(
+    ref: Callable[..., ProductRef], report: Callable[..., NightReport]
+) -> None:
+    old, new = ref(), ref(id=str(UUID(int=2)), recipe_key="c" * 64)
+    held = standing([report(old), None, report(new)])
+    assert held.products == ((2, new),)
+    assert held.earlier == (old,)
+    assert standing([report(new), report(old), report(new)]).earlier == (old,)
+
+
+def test_what_a_later_run_used_was_not_left_out(
+    ref: Callable[..., ProductRef], report: Callable[..., NightReport], lost: Callable[..., LeftOut]
+) -> None:
+    used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
+    first, second = report(left_out=(used, few, bad, lost(NO_MASK))), report(ref(left_out=(lost("S1.fits"),)))
+    told = left_out_of([first, second], standing([first, second]))
+    assert [one.name for one in told] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
+    mask = report(ref(kind="bpm", id=str(UUID(int=3))))
+    assert [one.name for one in left_out_of([first, mask], standing([first, mask]))] == [
+        "S20131121S0099.fits"
+    ]
+
+
+def test_the_groups_of_a_plan(facts: Callable[..., FrameFacts]) -> None:
+    """A K flat needs a dark as well, a mask nothing, and science is named after its objects."""
+
+    def raw(number: int, **changes: Any) -> RawFrame:
+        name = f"sha{number}"
+        return RawFrame(path=Path(name), source=Path(name), sha256=name, facts=facts(name=name, **changes))
+
+    lamp = {"filter": "Ks", "filter_id": "Ks_G0804", "exposure_time": 8.0, "target": "GCALflat"}
+    dark = {"kind": "dark", "filter": "Dark", "filter_id": "DK_G0807", "exposure_time": 8.0}
+    frames = [raw(0), raw(1, poffset=10.0)]
+    frames += [raw(2 + i, kind="flat", lamp="off", **lamp) for i in range(3)]
+    frames += [raw(5 + i, **dark) for i in range(3)]
+    plan = plan_night(frames, ReductionParameters())
+    names = {frame.sha256: frame.name.upper() for frame in frames}
+    groups = {group.kind: group for group in planned(plan, names, {"sha0", "sha2", "sha3", "sha4"})}
+    assert groups["science"].frames == ("SHA0", "SHA1")
+    assert (groups["science"].elsewhere, groups["science"].first) == (1, ("sha0", "sha1"))
+    assert groups["science"].needs == ("dark", "bpm", "flat")
+    assert (groups["flat"].needs, groups["flat"].middle) == (("dark", "bpm"), "sha3")
+    assert (groups["dark"].needs, groups["dark"].elsewhere) == ((), 3)

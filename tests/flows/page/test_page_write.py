@@ -1,0 +1,225 @@
+"""The page is whole, the same for the same store, refers to nothing outside, and takes every text as a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from calib_store.records import FrameRecord, Product, Run
+from calib_store.store import Store
+from flows.page.view import distance, link, range_of
+from flows.page.write import write_index, write_night_page
+from flows.report import Failure
+from imaging.facts import FrameFacts
+from tasks.references import LeftOut, ProductRef
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """A page as a browser sees it: its elements with their attributes, its addresses and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._in = ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._in = tag
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        if self._in != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    @property
+    def addresses(self) -> list[str]:
+        told = [
+            v
+            for _, attributes in self.tags
+            for k, v in attributes.items()
+            if k in ("href", "src", "xlink:href")
+        ]
+        return [address for address in told if address is not None]
+
+
+@pytest.fixture
+def written(store: Store, night: date, tmp_path: Path) -> Callable[[], Page]:
+    """The night's page in ``pages``."""
+    return lambda: Page(write_night_page(store, night, tmp_path / "pages"))
+
+
+def test_a_night_at_a_glance(
+    written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
+    tell: Callable[..., Run], failure: Callable[..., Failure], lost: Callable[..., LeftOut],
+) -> None:  # fmt: skip
+    tell(
+        ref(stack(), label="FIELD Y 2013-11-21"),
+        failures=(
+            failure(label="OTHER J 2013-11-21", message="no flat serves.", waits_for="flat"),
+            failure(step="flat", label="flat H 2013-11-21", message="the lamp drifted."),
+        ),
+        left_out=(lost(),),
+    )
+    page = written()
+    plots = {attributes["aria-label"] for _, attributes in page.tags if attributes.get("role") == "img"}
+    assert {"Sky. level: 2420 to 2500 electrons", "Seeing. FWHM: 4.1 to 4.6 px"} <= plots
+    text = page.text
+    assert "Level of the raw frames" not in text  # the sky in electrons is known
+    for told in (
+        "Night of 21 November 2013", "1 group failed, 1 group waits for a flat and 1 item was left out.",
+        "Waits for a flat: no flat serves.", "the lamp drifted.", "S20131121S0075_image.fits", "candidate",
+        "seeing 4.2 px", "S20131121S0099.fits : truncated. Fetch the file again.", "Registration of 3 frames",
+        "night in out", "stack 4.0 s", "Shift onto the reference",
+    ):  # fmt: skip
+        assert told in text, told
+
+
+def test_a_stack_of_an_earlier_version_shows_what_it_tells(
+    written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
+    tell: Callable[..., Run],
+) -> None:  # fmt: skip
+    """Its table has no seeing and no sky."""
+    tell(ref(stack(without=("seeing", "sky"))))
+    text = written().text
+    assert "Level of the raw frames, mostly sky" in text
+    assert "Shift onto the reference" in text
+    assert "Registration of 3 frames" in text
+
+
+def test_everything_that_a_page_shows_is_there_and_nothing_comes_from_outside(
+    written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
+    tell: Callable[..., Run], night: date, tmp_path: Path,
+) -> None:  # fmt: skip
+    tell(ref(stack()))
+    page = written()
+    folder = tmp_path / "pages" / night.isoformat()
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 4
+    assert all(picture["loading"] == "lazy" for picture in pictures)
+    for address in page.addresses:
+        parts = urlsplit(address)
+        if address.startswith("#"):
+            names = {attributes.get("id") for _, attributes in page.tags}
+            assert address[1:] in names, address
+        elif parts.scheme:
+            assert parts.scheme == "file" or address == "http://127.0.0.1:4200/flow-runs/1"
+        elif not address.endswith("../index.html"):
+            assert (folder / unquote(address)).is_file(), address
+    assert not any(tag in ("link", "script", "iframe", "object") for tag, _ in page.tags)
+    first = (folder / "index.html").read_bytes()
+    assert b"url(http" not in first
+    written()
+    assert (folder / "index.html").read_bytes() == first, "the same store gives the same page"
+
+
+def test_whatever_a_text_says_it_stays_a_text(
+    store: Store, written: Callable[[], Page], record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts],
+    stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., Run],
+    failure: Callable[..., Failure], lost: Callable[..., LeftOut],
+) -> None:  # fmt: skip
+    """Target, program, file names, reasons and addresses as an enemy would write them: no element, no handler."""
+    tell(ref(stack()))
+    clean = _elements(written())
+    name = 'S"><img src=x onerror=alert(3)>.fits'
+    hostile = facts(name=name, target=HOSTILE, program=HOSTILE, filter=HOSTILE, observation_id=HOSTILE)
+    store.frames.ingest([record("S9.fits", facts=hostile, quarantine=HOSTILE)])
+    tell(
+        ref(
+            stack(1), label=HOSTILE, warnings=(HOSTILE,), output=Path("/x") / HOSTILE, calibrations=(HOSTILE,)
+        ),
+        ref(name=HOSTILE, kind="dark", label=HOSTILE, metrics={"reference": HOSTILE, HOSTILE: HOSTILE}),
+        failures=(
+            failure(label=HOSTILE, message=HOSTILE, waits_for=HOSTILE),
+            failure(step="flat", message=HOSTILE),
+        ),
+        left_out=(lost(HOSTILE, reason=HOSTILE, remedy=HOSTILE),),
+        step_seconds={HOSTILE: 1.0},
+        flow_run=HOSTILE,
+        url="javascript:alert(4)",
+    )
+    page = written()
+    assert page.text.count("<script>alert(1)</script>") > 10
+    assert "Seeing of the stacks" in page.text
+    assert "<script>alert(1)</script>..." in page.text, "the label in a plot"
+    assert _elements(page) == clean
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+    assert not any(address.lower().startswith(("javascript:", "data:")) for address in page.addresses)
+
+
+def _elements(page: Page) -> set[str]:
+    # What a page with failures has besides: nothing but these.
+    return {tag for tag, _ in page.tags} | {"ul", "li", "strong"}
+
+
+def test_a_page_without_its_files(
+    store: Store, written: Callable[[], Page], raws: Sequence[FrameRecord], stack: Callable[..., Product],
+    ref: Callable[..., ProductRef], tell: Callable[..., Run],
+) -> None:  # fmt: skip
+    made = stack()
+    told = ref(made)
+    tell(told)
+    path = store.file_of(made)
+    path.chmod(0o644)
+    path.write_bytes(b"damaged")
+    told.output.unlink()
+    for raw in raws:
+        raw.path.unlink()
+    text = written().text
+    assert f"No longer at {told.output}" in text
+    assert "No preview: The file of S20131121S0075_image.fits" in text
+    assert text.count("its file has moved away") == 3
+
+
+def test_a_file_below_the_pages_has_a_relative_link(tmp_path: Path) -> None:
+    root = tmp_path / "pages"
+    page = root / "2013-11-21"
+    assert link(root / "out" / "a.fits", page, root) == "../out/a.fits"
+    assert link(page / "previews" / "a b#?.png", page, root) == "previews/a%20b%23%3F.png"
+    assert link(page / "javascript:alert(1).fits", page, root) == "javascript%3Aalert%281%29.fits"
+    outside = link(tmp_path / "out" / '"><img>.fits', page, root)
+    assert outside.startswith("file:///")
+    assert outside.endswith("/out/%22%3E%3Cimg%3E.fits")
+
+
+def test_words_for_ranges_and_distances() -> None:
+    assert range_of(["S2.fits", "S1.fits"]) == "S1 to S2"
+    assert (range_of(["S1.fits"]), range_of([])) == ("S1", "")
+    assert (distance(-1.26), distance(6.8), distance(None)) == ("1.3 days before", "6.8 days after", "")
+
+
+def test_the_index_has_the_newest_night_first_and_links_to_pages_that_are_there(
+    store: Store, night: date, raws: Sequence[FrameRecord], stack: Callable[..., Product],
+    ref: Callable[..., ProductRef], tell: Callable[..., Run], failure: Callable[..., Failure], tmp_path: Path,
+) -> None:  # fmt: skip
+    later = night + timedelta(days=1)
+    tell(ref(stack()), failures=(failure(label="a"), failure(label="b", waits_for="flat")))
+    tell(nights=(later,))
+    folder = tmp_path / "pages"
+    (folder / "2013-99-99").mkdir(parents=True)
+    (folder / "2013-99-99" / "index.html").touch()
+    write_night_page(store, night, folder)
+    path = write_index(store, folder)
+    assert path == folder / "index.html"
+    page = Page(path)
+    assert page.addresses == ["2013-11-21/index.html"]
+    rows = re.findall(r"2013-11-2[12].*?(?=2013-11-2|$)", page.text)
+    assert rows[1].split()[:5] == ["2013-11-21", "3", "1", "1", "1"]
+    assert rows[0].startswith("2013-11-22 no page yet 0 0 0 0")
+
+
+def test_the_index_before_the_first_night(store: Store, tmp_path: Path) -> None:
+    assert "No night has been reduced yet." in Page(write_index(store, tmp_path / "pages")).text
