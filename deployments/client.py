@@ -19,6 +19,7 @@ from deployments.settings import ServerAddress, client_environment
 # What may still change once Prefect is imported; the rest (logging, privacy) acts at its import only.
 _CHANGEABLE: Final = (
     "PREFECT_API_URL",
+    "PREFECT_API_AUTH_STRING",
     "PREFECT_UI_URL",
     "PREFECT_HOME",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",

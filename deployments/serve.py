@@ -1,7 +1,9 @@
-"""The server process itself: ``python -m deployments.serve`` detaches, then serves Prefect's API and UI.
+"""The server process itself, Prefect's API and UI: ``python -m deployments.serve``.
 
-Started by `deployments.server.ensure_server`, which binds the socket and hands it over: the port is ours
-before Prefect's two seconds of imports begin. Prints the server's process id and leaves.
+With ``--fd`` it detaches: `deployments.server.ensure_server` binds the socket and hands it over, so the port is ours
+before Prefect's two seconds of imports begin. It prints the server's process id and leaves.
+
+With ``--bind HOST:PORT`` it stays in the foreground, with what the settings say: for a container.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import socket
 import sys
 
@@ -17,34 +20,86 @@ GRACEFUL = 4  # s; a UI left open holds its websockets for ever
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Detach from the caller, then serve until SIGTERM."""
+    """Serve until SIGTERM, detached from the caller or in the foreground."""
     parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="file descriptor of the bound socket")
-    descriptor = parser.parse_args(arguments).fd
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="file descriptor of the bound socket; detaches")
+    parser.add_argument("--after", type=int, help="file descriptor that ends when the database is up")
+    where.add_argument("--bind", metavar="HOST:PORT", type=_place, help="stay in the foreground")
+    asked = parser.parse_args(arguments)
+    return _foreground(*asked.bind) if asked.bind else _detached(asked.fd, asked.after)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 0.0.0.0:4210")
+    return host.strip("[]"), int(port)
+
+
+def _detached(descriptor: int, after: int | None) -> int:
     # The caller may live for months (a worker, a notebook): as a child of init the server never becomes
     # its zombie. Forking here is safe: one thread, nothing imported.
     if child := os.fork():
         sys.stdout.write(f"{child}\n")
         return 0
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the caller waits for the end of its pipe
-    _serve(descriptor)
+    _serve(socket.socket(fileno=descriptor), after)
     return 0
 
 
-def _serve(descriptor: int) -> None:
+def _foreground(host: str, port: int) -> int:
+    from deployments.configuration import Settings
+    from deployments.server import check_reach, database_url_of
+    from deployments.settings import server_environment
+    from imaging.errors import NirflowError
+
+    try:
+        settings = Settings()
+        ours = settings.server.model_copy(update={"host": host, "port": port})
+        check_reach(ours)
+        home = settings.data_dir.expanduser().resolve() / "prefect"
+        home.mkdir(parents=True, exist_ok=True)
+        url = database_url_of(settings.data_dir, ours)
+        listener = socket.create_server((host, port), family=_family(host))
+    except (NirflowError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    port = listener.getsockname()[1]
+    environment = server_environment(ours, home=home, port=port, database_url=url)
+    os.environ.clear()
+    os.environ.update(environment)  # before Prefect is imported, which reads it once
+    os.chdir(home)  # Prefect would read a stray .env or prefect.toml elsewhere
+    # uvicorn ends in good order at SIGTERM and raises it once more for whoever was there before: that is its end.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    sys.stderr.write(f"The Prefect server listens on {host}:{port}\n")
+    _serve(listener)
+    return 0
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _serve(listener: socket.socket, after: int | None = None) -> None:
     gc.disable()  # a quarter of the start is the collector walking classes that stay for good
     import uvicorn
     from prefect.server.api.server import create_app
+
+    import deployments.notify  # noqa: F401  # the server sends by this block
 
     app = create_app(final=True)
     gc.collect()
     gc.freeze()
     gc.enable()
+    if after is not None:
+        with open(after, "rb") as pipe:  # noqa: PTH123  # a descriptor
+            pipe.read()
     level = os.environ.get("PREFECT_SERVER_LOGGING_LEVEL", "WARNING").lower()
     config = uvicorn.Config(
         app, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=GRACEFUL, log_level=level
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -6,56 +6,48 @@ beside it lets several processes ask at once and start one. The server outlives 
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import http.client
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from deployments.settings import ServerAddress, ServerSettings, base_url, server_environment
-from imaging.errors import NirflowError
+from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
+from deployments import processes
+from deployments.configuration import Settings
+from deployments.server_state import (
+    ServerState,
+    answers,
+    is_alive,
+    read_state,
+    wait_until_ready,
+    write_state,
+)
+from deployments.settings import (
+    ServerAddress,
+    ServerSettings,
+    base_url,
+    named_address,
+    server_environment,
+)
 
 log = logging.getLogger(__name__)
 
-POLL = 0.05  # s between two looks at a server that starts or a lock that is held
+_WHAT: Final = "the Prefect server"
 
 
-class ServerError(NirflowError):
+class ServerError(processes.ProcessError):
     """The Prefect server cannot be reached, started or stopped."""
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """What the state file holds: enough to tell our server from a stranger with its process id.
-
-    Parameters
-    ----------
-    pid
-        Process id.
-    birth
-        Boot id and start time in clock ticks since boot: no two processes share pid and birth.
-    host, port
-        Where it listens.
-    wanted_port
-        The port that the settings asked for when it started.
-    """
-
-    pid: int
-    birth: str
-    host: str
-    port: int
-    wanted_port: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ class ServerStatus:
 
 
 def ensure_server(
-    data_dir: Path, *, timeout: float = 60.0, settings: ServerSettings | None = None
+    data_dir: Path, *, timeout: float = 60.0, settings: ServerSettings | None = None, anew: bool = False
 ) -> ServerAddress:
     """Return a Prefect server that answers, starting one when none does.
 
@@ -85,6 +77,8 @@ def ensure_server(
         Seconds to wait for another process's start, and for our own.
     settings
         From the environment by default.
+    anew
+        Start it again where it was started with other settings than these.
 
     Returns
     -------
@@ -96,44 +90,48 @@ def ensure_server(
     ServerError
         The named server does not answer, or ours did not start in time.
     """
-    settings = settings or ServerSettings()
+    settings = settings or Settings().server
+    check_reach(settings)
     folder = _folder(data_dir)
-    state = _read_state(folder)
+    state = read_state(folder)
     named = os.environ.get("PREFECT_API_URL")
     # A process that has joined our server, and its children, find our own URL there.
-    if named and not (state and named == _address(state, folder, started=False).api_url):
-        return _named_server(named)
-    if state and _is_alive(state) and _answers(state):
-        return _address(state, folder, started=False)
+    if named and not (state and named == _address(state, folder, settings, started=False).api_url):
+        return _named_server(named, settings)
+    if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
+        return _address(state, folder, settings, started=False)
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
-    with _locked(folder / "server.lock", deadline):
-        state = _read_state(folder)  # another process may have started it while we waited
-        if state and _is_alive(state):
+    with processes.locked(folder / "server.lock", deadline, _WHAT):
+        state = read_state(folder)  # another process may have started it while we waited
+        if anew and state and is_alive(state) and _differs(state, data_dir, settings):
+            log.info("The Prefect server was started with other settings and is started again.")
+            processes.end(state.pid, state.birth, settings.stop_grace)
+        if state and is_alive(state):
             # It starts, or its database is down: the database is ours to bring up, the rest takes time.
-            _database_url(data_dir, settings)
-            if _wait_until_ready(state, min(deadline, time.monotonic() + timeout / 2)):
-                return _address(state, folder, started=False)
+            database_url_of(data_dir, settings)
+            if wait_until_ready(state, min(deadline, time.monotonic() + timeout / 2)):
+                return _address(state, folder, settings, started=False)
             log.warning("Prefect server (process %d) is alive but does not answer; restarting it.", state.pid)
-            _end(state, settings.stop_grace)
+            processes.end(state.pid, state.birth, settings.stop_grace)
         state = _start(data_dir, folder, settings, remembered=state)
-        if not _wait_until_ready(state, deadline):
-            problem = "ended while starting" if not _is_alive(state) else f"did not answer in {timeout:g} s"
-            _end(state, settings.stop_grace)
+        if not wait_until_ready(state, deadline):
+            problem = "ended while starting" if not is_alive(state) else f"did not answer in {timeout:g} s"
+            processes.end(state.pid, state.birth, settings.stop_grace)
             raise ServerError(
-                f"The Prefect server {problem}.\n{_tail(_log_file(data_dir))}",
+                f"The Prefect server {problem}.\n{processes.tail(_log_file(data_dir))}",
                 remedy=f"See {_log_file(data_dir)}; `nirflow server start` tries again.",
             )
-    return _address(state, folder, started=True)
+    return _address(state, folder, settings, started=True)
 
 
 def server_status(data_dir: Path) -> ServerStatus:
     """Tell whether this data folder's server runs and whether it and its database answer."""
-    state = _read_state(_folder(data_dir))
-    if state is None or not _is_alive(state):
+    state = read_state(_folder(data_dir))
+    if state is None or not is_alive(state):
         return ServerStatus(False, False, None, None, None, None)
     url = base_url(state.host, state.port)
-    return ServerStatus(True, _answers(state), state.pid, f"{url}/api", url, _log_file(data_dir))
+    return ServerStatus(True, answers(state), state.pid, f"{url}/api", url, _log_file(data_dir))
 
 
 def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bool:
@@ -149,15 +147,15 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
     ServerError
         Another process holds the lock (it is starting the server) for too long.
     """
-    settings = settings or ServerSettings()
+    settings = settings or Settings().server
     folder = _folder(data_dir)
     if not folder.is_dir():
         return False
-    with _locked(folder / "server.lock", time.monotonic() + 60):
-        state = _read_state(folder)
-        if state is None or not _is_alive(state):
+    with processes.locked(folder / "server.lock", time.monotonic() + 60, _WHAT):
+        state = read_state(folder)
+        if state is None or not is_alive(state):
             return False
-        _end(state, settings.stop_grace)
+        processes.end(state.pid, state.birth, settings.stop_grace)
         return True
 
 
@@ -169,12 +167,35 @@ def _log_file(data_dir: Path) -> Path:
     return data_dir.resolve() / "logs" / "prefect-server.log"
 
 
-def _address(state: ServerState, folder: Path, *, started: bool) -> ServerAddress:
+def _address(state: ServerState, folder: Path, settings: ServerSettings, *, started: bool) -> ServerAddress:
     url = base_url(state.host, state.port)
-    return ServerAddress(api_url=f"{url}/api", ui_url=url, pid=state.pid, started=started, home=folder)
+    return ServerAddress(
+        api_url=f"{url}/api",
+        ui_url=settings.public_url or url,
+        pid=state.pid,
+        started=started,
+        home=folder,
+        auth=settings.auth_string,
+    )
 
 
-def _named_server(api_url: str) -> ServerAddress:
+def check_reach(settings: ServerSettings) -> None:
+    """Refuse a server that others can reach without a password.
+
+    Raises
+    ------
+    ServerError
+        Where it would be one.
+    """
+    if not settings.loopback and settings.auth_string is None:
+        raise ServerError(
+            f"The Prefect server would listen on {settings.host}, for everybody, without a password.",
+            remedy="Set NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING to USER:PASSWORD "
+            "(in the environment, not on a command line), or leave it on 127.0.0.1.",
+        )
+
+
+def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
     api_url = api_url.rstrip("/")
     try:
         with urllib.request.urlopen(f"{api_url}/health", timeout=10):
@@ -184,7 +205,7 @@ def _named_server(api_url: str) -> ServerAddress:
             f"PREFECT_API_URL = {api_url} does not answer: {error}.",
             remedy="Start that server, correct the URL, or unset PREFECT_API_URL to use nirflow's own.",
         ) from error
-    return ServerAddress(api_url, api_url.removesuffix("/api"), pid=None, started=False, home=None)
+    return named_address(api_url, settings)
 
 
 # --- starting and ending -------------------------------------------------------------------------
@@ -193,39 +214,89 @@ def _named_server(api_url: str) -> ServerAddress:
 def _start(
     data_dir: Path, folder: Path, settings: ServerSettings, *, remembered: ServerState | None
 ) -> ServerState:
-    database_url = _database_url(data_dir, settings)
+    database_url = database_url_of(data_dir, settings, start=False)
     listener = _bind(settings, remembered)
-    with listener:
+    # It imports while the database comes up, and goes on when the pipe is closed.
+    waits, released = os.pipe()
+    with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
         port = listener.getsockname()[1]
-        environment = server_environment(settings, home=folder, port=port, database_url=database_url)
+        environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as sink:
             # The home folder as working folder: Prefect would read a stray .env or prefect.toml elsewhere.
             launched = subprocess.run(
-                [sys.executable, "-m", "deployments.serve", "--fd", str(listener.fileno())],
+                [
+                    sys.executable,
+                    "-m",
+                    "deployments.serve",
+                    "--fd",
+                    str(listener.fileno()),
+                    "--after",
+                    str(waits),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=sink,
                 env=environment,
                 cwd=folder,
-                pass_fds=(listener.fileno(),),
+                pass_fds=(listener.fileno(), waits),
                 start_new_session=True,
                 check=False,
                 text=True,
             )
-    if launched.returncode != 0:
-        raise ServerError(
-            f"The Prefect server could not be launched.\n{_tail(log_file)}", remedy=f"See {log_file}."
+        if launched.returncode != 0:
+            raise ServerError(
+                f"The Prefect server could not be launched.\n{processes.tail(log_file)}",
+                remedy=f"See {log_file}.",
+            )
+        pid = int(launched.stdout)
+        state = ServerState(
+            pid, processes.birth(pid) or "gone", settings.host, port, settings.port, _setup(environment)
         )
-    pid = int(launched.stdout)
-    state = ServerState(pid, _birth(pid) or "gone", settings.host, port, settings.port)
-    _write_state(folder, state)
-    log.info("Prefect server starting (process %d) at %s", pid, base_url(state.host, port))
+        write_state(folder, state)
+        log.info("Prefect server starting (process %d) at %s", pid, base_url(state.host, port))
+        try:
+            database_url_of(data_dir, settings)
+        except BaseException:
+            processes.end(pid, state.birth, 0)
+            raise
+        release.close()
     return state
 
 
-def _database_url(data_dir: Path, settings: ServerSettings) -> str:
+def _environment(settings: ServerSettings, folder: Path, port: int, database_url: str) -> dict[str, str]:
+    environment = server_environment(settings, home=folder, port=port, database_url=database_url)
+    if (file := settings_file()) is not None:
+        environment[CONFIG] = str(file)  # it works in another folder, and looks up whom to tell of what
+    return environment
+
+
+def _setup(environment: Mapping[str, str]) -> str:
+    """Digest of all that a server is told, slow to guess a password from."""
+    told = {
+        n: v
+        for n, v in environment.items()
+        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS))
+    }
+    text = json.dumps(told, sort_keys=True).encode()
+    return hashlib.pbkdf2_hmac("sha256", text, b"nirflow server", 100_000).hex()
+
+
+def _differs(state: ServerState, data_dir: Path, settings: ServerSettings) -> bool:
+    url = database_url_of(data_dir, settings, start=False)
+    environment = _environment(settings, _folder(data_dir), state.port, url)
+    return (state.host, state.wanted_port, state.setup) != (settings.host, settings.port, _setup(environment))
+
+
+def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = True) -> str:
+    """URL of Prefect's own database, with its driver; an embedded server is started, unless it is not to be.
+
+    Raises
+    ------
+    ServerError
+        Where the settings name something else than a PostgreSQL database.
+    """
     if settings.database_url is not None:
         scheme, _, rest = settings.database_url.get_secret_value().partition("://")
         if scheme.partition("+")[0] not in {"postgresql", "postgres"} or not rest:
@@ -236,7 +307,8 @@ def _database_url(data_dir: Path, settings: ServerSettings) -> str:
         return f"postgresql+asyncpg://{rest}"
     from calib_store import postgres
 
-    return postgres.ensure_running(data_dir).prefect_url()
+    address = postgres.ensure_running(data_dir) if start else postgres.address_of(data_dir)
+    return address.prefect_url()
 
 
 def _bind(settings: ServerSettings, remembered: ServerState | None) -> socket.socket:
@@ -261,108 +333,3 @@ def _bind(settings: ServerSettings, remembered: ServerState | None) -> socket.so
             continue
         return listener
     raise AssertionError("port 0 either binds or raises")
-
-
-def _end(state: ServerState, grace: float) -> None:
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
-        if not _is_alive(state):
-            return
-        try:
-            os.kill(state.pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + patience
-        while _is_alive(state) and time.monotonic() < deadline:
-            time.sleep(POLL)
-    if _is_alive(state):
-        raise ServerError(f"Process {state.pid} does not end.", remedy="Look at it with ps; reboot if stuck.")
-
-
-# --- knowing whether it is there -----------------------------------------------------------------
-
-
-def _birth(pid: int) -> str | None:
-    """Return boot id and start time of a live process; None when there is none or it is a zombie."""
-    process = Path(f"/proc/{pid}")
-    try:
-        stat = (process / "stat").read_text()
-        threads = sum(1 for _ in (process / "task").iterdir())
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold blanks; see proc_pid_stat(5)
-    condition, start_ticks = fields[0], fields[19]
-    # Of a killed process the first thread is a zombie at once; the others may hold the port a moment more.
-    if condition in "ZX" and threads <= 1:
-        return None
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}:{start_ticks}"
-
-
-def _is_alive(state: ServerState) -> bool:
-    return _birth(state.pid) == state.birth
-
-
-def _answers(state: ServerState, timeout: float = 2.0) -> bool:
-    """Ask ``/api/ready``: the server answers and reaches its database."""
-    host, _, port = base_url(state.host, state.port).removeprefix("http://").rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
-    try:
-        connection.request("GET", "/api/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _wait_until_ready(state: ServerState, deadline: float) -> bool:
-    # The socket listens from the first moment on, so one request waits for as long as the start takes.
-    while (left := deadline - time.monotonic()) > 0 and _is_alive(state):
-        if _answers(state, timeout=min(left, 1.0)):
-            return True
-        time.sleep(POLL)
-    return False
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def _read_state(folder: Path) -> ServerState | None:
-    try:
-        return ServerState(**json.loads((folder / "server.json").read_text()))
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, TypeError) as error:
-        log.warning("%s is damaged and will be replaced: %s", folder / "server.json", error)
-        return None
-
-
-def _write_state(folder: Path, state: ServerState) -> None:
-    aside = folder / f"server.json.{os.getpid()}"
-    aside.write_text(json.dumps(asdict(state), indent=1))
-    aside.replace(folder / "server.json")
-
-
-@contextmanager
-def _locked(path: Path, deadline: float) -> Iterator[None]:
-    """Hold an advisory lock on a file; the kernel frees it when its holder dies."""
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ServerError(
-                        f"Another process has been starting or stopping the Prefect server for too long "
-                        f"(it holds {path}).",
-                        remedy="Wait for it or end it, then try again.",
-                    ) from None
-                time.sleep(POLL)
-        yield
-
-
-def _tail(path: Path, lines: int = 15) -> str:
-    if not path.is_file():
-        return ""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -6,14 +6,14 @@ Prefect: a process asks for its environment first, puts it in place, and imports
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
@@ -26,26 +26,52 @@ _PRIVACY: Final = {
 }
 
 
-class ServerSettings(BaseSettings):
-    """Settings of the Prefect server that nirflow keeps, from ``NIRFLOW_SERVER_*`` in the environment."""
+class ServerSettings(BaseModel):
+    """Settings of the Prefect server that nirflow keeps."""
 
-    model_config = SettingsConfigDict(env_prefix="NIRFLOW_SERVER_", frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address that the server listens on; any but this machine's own demands a password",
+    )
     port: int = Field(
         default=4210,
         ge=0,
         le=65535,
-        description="TCP port; when another program has it, a free one is taken and kept from then on.",
+        description="TCP port; when another program has it, a free one is taken and kept from then on",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="URL by which browsers reach the UI, where it is not the address that it listens on",
+    )
+    auth: SecretStr | None = Field(
+        default=None,
+        description="USER:PASSWORD that the server asks of browsers and clients "
+        "(PREFECT_SERVER_API_AUTH_STRING does the same)",
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="Prefect's own PostgreSQL database (postgresql://...); the embedded server's by default.",
+        description="Prefect's own PostgreSQL database (postgresql://...); the embedded server's without it",
     )
-    log_level: str = Field(default="WARNING", description="Level of the server's own log file.")
+    log_level: str = Field(default="WARNING", description="level of the server's own log file")
     stop_grace: float = Field(
-        default=5.0, ge=0, description="Seconds between the request to stop and the kill."
+        default=5.0, ge=0, description="time between the request to stop and the kill, s"
     )
+
+    @property
+    def auth_string(self) -> str | None:
+        """USER:PASSWORD from the settings or from Prefect's own variable."""
+        given = self.auth.get_secret_value() if self.auth is not None else None
+        return given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it listens to this machine only."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,8 @@ class ServerAddress:
         True when this call started it.
     home
         PREFECT_HOME of its clients; None leaves the user's own.
+    auth
+        USER:PASSWORD that it asks for, if it does.
     """
 
     api_url: str
@@ -69,6 +97,14 @@ class ServerAddress:
     pid: int | None
     started: bool
     home: Path | None
+    auth: str | None = field(default=None, repr=False)
+
+
+def named_address(api_url: str, settings: ServerSettings) -> ServerAddress:
+    """The address of a server that the user named with PREFECT_API_URL, with the password for it."""
+    browsers = settings.public_url or api_url.removesuffix("/api")
+    auth = os.environ.get("PREFECT_API_AUTH_STRING") or settings.auth_string
+    return ServerAddress(api_url, browsers, pid=None, started=False, home=None, auth=auth)
 
 
 def server_environment(
@@ -109,8 +145,19 @@ def server_environment(
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # What looks every 5 s whether a run is late or paused for too long: a tenth of a core for nothing.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
         "PREFECT_SERVER_LOGGING_LEVEL": settings.log_level,
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
+        # How soon after its quiet time a sequence is seen to be finished, s.
+        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT2S",
+        # What a trigger waits for outlives a server that was down: by default it is forgotten, at the start, where
+        # it was due more than a minute before. A run that died would seem to run for ever.
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",
     }
+    browsers = settings.public_url or base_url(settings.host, port)
     ours = {
         **_PRIVACY,
         "PREFECT_HOME": str(home),
@@ -118,10 +165,18 @@ def server_environment(
         "PREFECT_SERVER_API_HOST": settings.host,
         "PREFECT_SERVER_API_PORT": str(port),
         # The UI calls its API by this URL; the copy of its files goes where we may surely write.
-        "PREFECT_SERVER_UI_API_URL": f"{base_url(settings.host, port)}/api",
+        "PREFECT_SERVER_UI_API_URL": f"{browsers.rstrip('/')}/api",
+        # The messages that it sends have links to its pages.
+        "PREFECT_UI_URL": browsers.rstrip("/"),
+        # No page of another origin may use the API in a browser that is logged in.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": browsers.rstrip("/"),
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
     }
+    if auth := settings.auth_string:
+        ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
+        # The server is a client of its own: deployments that a trigger runs, for one.
+        ours["PREFECT_API_AUTH_STRING"] = auth
     return {**defaults, **kept, **ours}
 
 
@@ -147,11 +202,15 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # Both are pinned to one version: asking the server for its version buys nothing.
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        # Its database restarts: the server answers with these for some seconds. Five tries take a minute.
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,502,504",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     }
+    if address.auth is not None:
+        environment["PREFECT_API_AUTH_STRING"] = address.auth
     if address.home is not None:
         environment["PREFECT_HOME"] = str(address.home)
         # A proxy meant for the outside must not be asked for a server on this machine.

@@ -19,8 +19,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from calib_store import postgres
+from deployments import processes
 from deployments.server import ServerError, ensure_server, server_status, stop_server
 from deployments.settings import ServerSettings
 
@@ -147,6 +149,28 @@ def test_stop_then_a_strangers_pid_and_a_taken_port_in_the_state_file(data_dir: 
     stranger.communicate(b"\n", timeout=10)
 
 
+def test_only_who_insists_gets_a_server_of_other_settings(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nirflow up` after `nirflow reduce`: whom to tell of what, a password, another address."""
+    monkeypatch.chdir(tmp_path)
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert ensure_server(data_dir, settings=SETTINGS, anew=True).pid == first.pid
+    loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:word")})
+    assert ensure_server(data_dir, settings=loud).pid == first.pid
+    second = ensure_server(data_dir, settings=loud, anew=True)
+    assert (second.started, second.api_url) == (True, first.api_url)
+    assert processes.birth(first.pid or 0) is None
+    assert "word" not in json.dumps(state_of(data_dir))
+    (tmp_path / "nirflow.toml").write_text('[notify]\nemail_to = ["ana@example.org"]\n')
+    third = ensure_server(data_dir, settings=loud, anew=True)
+    assert third.pid != second.pid
+    environment = Path(f"/proc/{third.pid}/environ").read_bytes().split(b"\0")
+    assert f"NIRFLOW_CONFIG={tmp_path / 'nirflow.toml'}".encode() in environment
+    (tmp_path / "nirflow.toml").unlink()
+    assert ensure_server(data_dir, settings=SETTINGS, anew=True).started
+
+
 def test_a_stopped_process_is_killed_and_replaced(data_dir: Path) -> None:
     """A server that hangs neither answers nor obeys: it must not block every command for ever."""
     first = ensure_server(data_dir, settings=SETTINGS)
@@ -209,11 +233,13 @@ def test_a_named_server_that_answers_is_taken_as_it_is(
     with HTTPServer(("127.0.0.1", 0), Health) as named:
         threading.Thread(target=named.serve_forever, daemon=True).start()
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{named.server_port}/api/")
+        monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "observer:word")
         address = ensure_server(tmp_path)
         named.shutdown()
     assert address.api_url == f"http://127.0.0.1:{named.server_port}/api"
     assert address.ui_url == f"http://127.0.0.1:{named.server_port}"
     assert (address.pid, address.home, address.started) == (None, None, False)
+    assert address.auth == "observer:word"
     assert list(tmp_path.iterdir()) == []
 
 

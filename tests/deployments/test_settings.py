@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from deployments.settings import (
     ServerAddress,
@@ -22,17 +21,6 @@ def server(base: dict[str, str], **settings: object) -> dict[str, str]:
     return server_environment(
         ServerSettings(**settings), home=HOME, port=4321, database_url="postgresql+asyncpg://db", base=base
     )
-
-
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "5000")
-    monkeypatch.setenv("NIRFLOW_SERVER_DATABASE_URL", "postgresql://u:secret@h/d")
-    settings = ServerSettings()
-    assert settings.port == 5000
-    assert "secret" not in repr(settings)
-    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "70000")
-    with pytest.raises(ValidationError, match="port"):
-        ServerSettings()
 
 
 def test_a_server_does_not_inherit_a_clients_prefect_settings() -> None:
@@ -105,3 +93,44 @@ def test_a_client_of_a_named_server_keeps_the_users_profile() -> None:
 )
 def test_base_url_is_reachable_from_here(host: str, url: str) -> None:
     assert base_url(host, 80) == url
+
+
+def test_a_password_goes_to_server_and_clients_and_nowhere_else() -> None:
+    environment = server({}, auth="ana:hush")
+    assert (
+        environment["PREFECT_SERVER_API_AUTH_STRING"] == environment["PREFECT_API_AUTH_STRING"] == "ana:hush"
+    )
+    assert "hush" not in repr(ServerSettings(auth="ana:hush"))
+    address = ServerAddress("http://h/api", "http://h", 1, False, HOME, auth="ana:hush")
+    assert client_environment(address, {})["PREFECT_API_AUTH_STRING"] == "ana:hush"
+    assert "hush" not in repr(address)
+    assert "PREFECT_API_AUTH_STRING" not in client_environment(OURS, {})
+
+
+def test_prefects_own_variable_names_the_password_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ServerSettings().auth_string is None
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "ana:theirs")
+    assert ServerSettings().auth_string == "ana:theirs"
+    assert ServerSettings(auth="ana:ours").auth_string == "ana:ours"
+
+
+def test_only_the_uis_own_origin_may_use_the_api() -> None:
+    assert server({})["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4321"
+    outside = server({}, public_url="https://night.example/")
+    assert outside["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "https://night.example"
+    assert outside["PREFECT_SERVER_UI_API_URL"] == "https://night.example/api"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("10.0.0.7", False),
+        ("h", False),
+    ],
+)
+def test_what_listens_to_this_machine_only(host: str, loopback: bool) -> None:
+    assert ServerSettings(host=host).loopback is loopback

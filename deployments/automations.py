@@ -1,0 +1,159 @@
+"""Automations in the Prefect server: runs that died are marked and run once more, and people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+from deployments.configuration import Settings
+from deployments.heartbeat import INTERVAL
+from deployments.notify import BLOCK_NAME, Notification
+
+#: A run that was silent this long is dead: three heartbeats are missing.
+_SILENCE: Final = timedelta(seconds=3 * INTERVAL)
+#: A run that was handed to a worker and did not begin within this time was lost with the worker.
+_PENDING: Final = timedelta(seconds=120)
+
+#: How long a cancelled run may take to end. Its last heartbeat is younger: it does not count as dead before.
+_CANCELLING: Final = timedelta(seconds=60)
+
+_ENDS: Final = frozenset(
+    f"prefect.flow-run.{state}"
+    for state in ("Completed", "Incomplete", "Failed", "Cancelled", "Crashed", "AwaitingRetry")
+)
+_HANDED_OUT: Final = frozenset(
+    f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending")
+)
+#: Ends of which people are told as of failures.
+_FAILURES: Final = frozenset(f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Incomplete"))
+_HEARTBEAT: Final = "prefect.flow-run.heartbeat"
+_RUNS: Final = ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"})
+#: The first attempt of a run.
+_FIRST: Final = ResourceSpecification.model_validate(
+    {"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]}
+)
+_DEPLOYED: Final = ResourceSpecification.model_validate(
+    {"prefect.resource.id": "prefect.deployment.*", "prefect.resource.role": "deployment"}
+)
+
+
+def automations(settings: Settings, notification: str | None) -> Iterator[AutomationCore]:
+    """The automations that the settings ask for.
+
+    Parameters
+    ----------
+    settings
+        Whom to tell of what.
+    notification
+        Id of the block that tells; None without one.
+    """
+    yield _automation(
+        "nirflow: a silent run is dead",
+        "A run whose process died without a word is marked as crashed.",
+        EventTrigger(
+            posture=Posture.Proactive, match=_RUNS, after={_HEARTBEAT}, expect={_HEARTBEAT, *_ENDS},
+            for_each={"prefect.resource.id"}, threshold=1, within=_SILENCE,
+        ),
+        ChangeFlowRunState(
+            state=StateType.CRASHED, name="Crashed",
+            message=f"No sign of life for {_SILENCE.total_seconds():g} s: its process died.",
+        ),
+    )  # fmt: skip
+    yield _automation(
+        "nirflow: a cancelled run has ended",
+        "Worker and run were gone before they could say so. It is not run again.",
+        EventTrigger(
+            posture=Posture.Proactive, match=_RUNS, after={"prefect.flow-run.Cancelling"}, expect=_ENDS,
+            for_each={"prefect.resource.id"}, threshold=1, within=_CANCELLING,
+        ),
+        ChangeFlowRunState(
+            state=StateType.CANCELLED, name="Cancelled", message="Its process did not tell of its end."
+        ),
+    )  # fmt: skip
+    yield _automation(
+        "nirflow: a crashed run runs once more",
+        "What was finished is in the store and is taken from there. A second crash is left to people.",
+        EventTrigger(
+            posture=Posture.Reactive, match=_FIRST, match_related=_DEPLOYED,
+            expect={"prefect.flow-run.Crashed"}, for_each={"prefect.resource.id"}, threshold=1,
+        ),
+        ChangeFlowRunState(
+            state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed: once more.", force=True
+        ),
+    )  # fmt: skip
+    yield _automation(
+        "nirflow: a run lost with its worker is handed out again",
+        "A run that a worker took and never began goes back to the queue.",
+        EventTrigger(
+            posture=Posture.Proactive, match=_RUNS, match_related=_DEPLOYED,
+            after=_HANDED_OUT, expect={"prefect.flow-run.*"},
+            for_each={"prefect.resource.id"}, threshold=1, within=_PENDING,
+        ),
+        ChangeFlowRunState(
+            state=StateType.SCHEDULED, name="Scheduled", force=True,
+            message="The worker that took it never began.",
+        ),
+    )  # fmt: skip
+    if notification is None:
+        return
+    if "failure" in settings.notify.on:
+        yield _automation(
+            "nirflow: tell of a failed run",
+            "",
+            EventTrigger(
+                posture=Posture.Reactive, match=_RUNS, match_related=_DEPLOYED,
+                expect=_FAILURES, for_each={"prefect.resource.id"}, threshold=1,
+            ),
+            SendNotification(
+                block_document_id=notification,
+                subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
+                body="{{ flow_run.state.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+            ),
+        )  # fmt: skip
+    if "night" in settings.notify.on:
+        told = set() if "failure" in settings.notify.on else {"prefect.flow-run.Incomplete"}
+        yield _automation(
+            "nirflow: tell of a night's end",
+            "",
+            EventTrigger(
+                posture=Posture.Reactive, match=_RUNS,
+                match_related=ResourceSpecification.model_validate(
+                    {"prefect.resource.name": "nightly", "prefect.resource.role": "deployment"}
+                ),
+                expect={"prefect.flow-run.Completed", *told}, for_each={"prefect.resource.id"}, threshold=1,
+            ),
+            SendNotification(
+                block_document_id=notification, subject="nirflow: {{ flow_run.name }} is reduced",
+                body="{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+            ),
+        )  # fmt: skip
+
+
+#: What the names of the automations begin with: those that the settings do not ask for any more are deleted.
+_OURS: Final = "nirflow: "
+
+
+def make_automations(client: SyncPrefectClient, settings: Settings) -> None:
+    """Make the automations, or bring them up to date; delete those of ours that are not wanted any more."""
+    block = Notification().save(BLOCK_NAME, overwrite=True) if settings.notify.wanted else None
+    wanted = {one.name: one for one in automations(settings, str(block) if block is not None else None)}
+    there = {one.name: one for one in client.read_automations() if one.name.startswith(_OURS)}
+    for name, old in there.items():
+        if name not in wanted:
+            client.delete_automation(old.id)
+    for name, one in wanted.items():
+        if name not in there:
+            client.create_automation(one)
+        elif one.model_dump() != AutomationCore.model_validate(there[name].model_dump()).model_dump():
+            client.update_automation(there[name].id, one)
+
+
+def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])

@@ -1,0 +1,56 @@
+"""Frames that lie in the watched folders and that the store has not seen: the watcher was down, or there is none.
+
+For flows that run when the night is over. While frames come in they are the watcher's: a frame noted before the
+watcher first saw it gives no event, and one that is still being written is put aside until the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import date
+from pathlib import Path
+
+from deployments.configuration import Settings
+from deployments.events import ARRIVED
+from deployments.folders import Scanner
+from deployments.running import announce, options_of, store_of, workspace_of
+from imaging.sequences import Sequence
+from tasks.survey import survey_frames
+
+logger = logging.getLogger(__name__)
+
+
+def note_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
+    """Survey the files of the watched folders that the store has not seen, and tell of sequences of other nights.
+
+    Parameters
+    ----------
+    settings
+        Which folders.
+    nights
+        UT nights that are reduced next: their frames are no news. For the others' an event is sent, as the watcher
+        would have done.
+
+    Returns
+    -------
+    int
+        How many files there were.
+    """
+    scanner = Scanner()
+    there = [folder.resolve() for folder in settings.watch.folders]
+    files = [Path(path) for folder in there if folder.is_dir() for path, _ in scanner.find(str(folder))]
+    known = store_of(settings).frames.known_files(files)
+    new = []
+    for path in files:
+        stat, seen = path.stat(), known.get(path)
+        if seen is None or (seen.size, seen.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            new.append(path)
+    if new:
+        check = options_of(settings).parameters.check
+        survey = survey_frames(new, f"{len(new)} new files", check, workspace_of(settings))
+        logger.info("%d new files, %d of them frames to reduce", len(new), len(survey.frames))
+        found = {Sequence.of(frame.facts) for frame in survey.frames if frame.facts.night not in nights}
+        for sequence in sorted(filter(None, found), key=lambda one: one.name):
+            announce(ARRIVED, sequence)
+    return len(new)

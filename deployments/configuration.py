@@ -1,0 +1,175 @@
+"""All settings of nirflow: one model, from ``nirflow.toml`` and the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from calib_store.settings import PREFIX, StoreSettings, secret_files, settings_file, variable
+from deployments.settings import ServerSettings
+from deployments.watch_settings import WatchSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_CRON: Final = re.compile(r"[0-9A-Za-z*/,#?L-]+")
+
+
+def _cron(text: str) -> str:
+    # Prefect has the last word when the schedule is made; this keeps its import out of every command.
+    fields = text.split()
+    if len(fields) != 5 or not all(map(_CRON.fullmatch, fields)):
+        raise ValueError(f"{text!r} is no cron expression, such as '0 9 * * *' for nine each day")
+    return text
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name!r} is no time zone, such as 'America/Santiago'") from None
+    return name
+
+
+class WorkerSettings(_Section):
+    """The worker that runs flows."""
+
+    enabled: bool = Field(default=True, description="run a worker on this machine")
+    name: str | None = Field(
+        default=None,
+        description="its name; that of the machine without, so several on one machine need one each",
+    )
+    limit: int = Field(default=1, ge=1, description="runs at a time in the whole work pool")
+    runs: int | None = Field(
+        default=None,
+        ge=1,
+        description="runs at a time on this machine; as many as there may be in the pool without",
+    )
+    poll: float = Field(default=2.0, gt=0, description="time between two questions for scheduled runs, s")
+    threads: int | None = Field(default=None, ge=1, description="threads of a run; as many as cores without")
+    dask: str | None = Field(
+        default=None,
+        description="address of a Dask scheduler (tcp://host:8786) whose workers run the steps, with these same "
+        "settings and this data folder on a disk that they share; threads of the run without",
+    )
+    scratch_limit: ByteSize = Field(
+        default=ByteSize(20 * 1024**3),
+        ge=0,
+        description="bytes of planes between steps that stay after a run, and of unpacked frames",
+    )
+
+
+class NightlySettings(_Section):
+    """The scheduled reduction of the last night."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(default="0 9 * * *", description="when it runs")
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="America/Santiago", description="time zone of cron"
+    )
+    enabled: bool = Field(default=True, description="whether the schedule is active")
+    calibration_days: int = Field(
+        default=10, ge=0, le=90, description="raw calibration frames this far from a night go with it, days"
+    )
+    waiting_days: int = Field(
+        default=90, ge=1, description="science without its calibrations is waited for this long, days"
+    )
+    housekeeping_cron: Annotated[str, AfterValidator(_cron)] = Field(
+        default="0 12 * * *", description="when the store is verified and old runs are forgotten"
+    )
+    keep_runs_days: int = Field(
+        default=180, ge=1, description="the Prefect server forgets runs that ended before, days"
+    )
+
+
+class NotifySettings(_Section):
+    """Who is told of failures and finished nights; nobody without a webhook or addresses."""
+
+    webhook: SecretStr | None = Field(default=None, description="URL that gets a JSON message by POST")
+    email_to: tuple[str, ...] = Field(default=(), description="addresses")
+    email_from: str = Field(default="nirflow@localhost", description="sender's address")
+    smtp_host: str = Field(default="localhost", description="mail server")
+    smtp_port: int = Field(default=25, ge=1, le=65535, description="its TCP port")
+    smtp_tls: bool = Field(default=False, description="STARTTLS before anything is sent")
+    smtp_user: str | None = Field(default=None, description="account on the mail server")
+    smtp_password: SecretStr | None = Field(default=None, description="its password")
+    on: tuple[Literal["failure", "night"], ...] = Field(
+        default=("failure", "night"), description="what is told: a failed run, a night's end"
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told."""
+        return self.webhook is not None or bool(self.email_to)
+
+
+class Settings(StoreSettings):
+    """Every setting: those of the store, and one section for each part that runs by itself.
+
+    A variable is NIRFLOW_NAME or NIRFLOW_SECTION_NAME, a secret file has the variable's name in small letters; in
+    ``nirflow.toml`` a section is a table.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, frozen=True, extra="forbid"
+    )
+
+    nights_dir: Path | None = Field(
+        default=None,
+        description="folder of the products and pages of nights, one folder a night; nights in the data folder without",
+    )
+    server: ServerSettings = Field(default=ServerSettings(), description="the Prefect server")
+    worker: WorkerSettings = Field(default=WorkerSettings(), description="the worker")
+    watch: WatchSettings = Field(default=WatchSettings(), description="arrival of frames")
+    nightly: NightlySettings = Field(default=NightlySettings(), description="the scheduled reduction")
+    notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
+
+    @property
+    def nights(self) -> Path:
+        """Folder of the nights' products and pages."""
+        return (self.nights_dir or self.data_dir / "nights").expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Told:
+    """One setting as `nirflow settings` shows it."""
+
+    name: str
+    value: Any
+    source: str
+    variable: str
+    description: str
+
+
+def describe(settings: Settings) -> Iterator[Told]:
+    """Every setting with its value (secrets hidden) and where it came from."""
+    file = settings_file()
+    given: dict[str, Any] = tomllib.loads(file.read_text()) if file is not None else {}
+    for name, info in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            for part, about in type(value).model_fields.items():
+                table = given.get(name, {})
+                there = isinstance(table, dict) and part in table
+                yield _told((name, part), getattr(value, part), file if there else None, about.description)
+        else:
+            yield _told((name,), value, file if name in given else None, info.description)
+
+
+def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Told:
+    known = variable(*names)
+    if known in os.environ:
+        source = "environment"
+    else:
+        source = str(secret_files().get(known) or file or "default")
+    return Told(".".join(names), value, source, known, description or "")

@@ -1,0 +1,156 @@
+"""Events for the Prefect server, sent over HTTP by processes that do not import Prefect."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import urllib.error
+import urllib.parse
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from deployments.connection import Connection
+from deployments.urgency import Urgency
+from imaging.errors import NirflowError
+from imaging.sequences import Sequence as Exposures
+
+log = logging.getLogger(__name__)
+
+#: A new usable frame is in the store.
+ARRIVED: Final = "nirflow.frame.arrived"
+#: The same, and with it the sequence has as many frames as are expected of it.
+COMPLETE: Final = "nirflow.sequence.complete"
+#: The calibrations that a sequence waited for are there.
+UNBLOCKED: Final = "nirflow.sequence.unblocked"
+#: What precedes a sequence's name in the id of its events' resource.
+SEQUENCE: Final = "nirflow.sequence."
+
+#: Events in one request.
+_AT_A_TIME: Final = 100
+#: Answers by which the server refuses what was sent, not that it was sent now or by us.
+_REFUSALS: Final = (400, 413, 422)
+_LONGEST_ANSWER: Final = 4096
+
+
+def labels_of(sequence: Exposures, urgency: Urgency) -> dict[str, str]:
+    """The labels of a sequence, by which triggers tell its events from others."""
+    return {
+        "prefect.resource.name": sequence.label,
+        "nirflow.kind": sequence.kind,
+        "nirflow.night": str(sequence.night),
+        "nirflow.urgency": urgency,
+    }
+
+
+class EventsError(NirflowError):
+    """The Prefect server did not take events; sent later, they may be taken."""
+
+
+class EventsRefusedError(EventsError):
+    """The Prefect server cannot make sense of an event; sent again, it will not either."""
+
+
+class Event(BaseModel):
+    """Something that happened, for the automations of the Prefect server.
+
+    The moment that the server goes by is the one of sending: its triggers pass over events that are older
+    than those they have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: uuid.UUID = Field(
+        default_factory=uuid.uuid4, description="sent again, an event is kept once by the server"
+    )
+    name: str = Field(description="what happened: nirflow.frame.arrived")
+    resource: str = Field(min_length=1, description="id of what it happened to")
+    labels: dict[str, str] = Field(default_factory=dict, description="further labels of the resource")
+    related: tuple[dict[str, str], ...] = Field(
+        default=(), description="other resources, each with prefect.resource.id and prefect.resource.role"
+    )
+    payload: dict[str, Any] = Field(default_factory=dict, description="anything else, as JSON can hold it")
+
+    def told(self, occurred: datetime) -> dict[str, Any]:
+        """The event as the server's API has it."""
+        return {
+            "id": str(self.id),
+            "occurred": occurred.isoformat(),
+            "event": self.name,
+            "resource": {**self.labels, "prefect.resource.id": self.resource},
+            "related": list(self.related),
+            "payload": self.payload,
+        }
+
+
+class EventSender:
+    """The way to the events of one Prefect server. Threads may share it.
+
+    Parameters
+    ----------
+    api_url
+        As in PREFECT_API_URL: ``http://127.0.0.1:4210/api``.
+    auth
+        As in PREFECT_API_AUTH_STRING: ``user:password``.
+    timeout
+        Seconds to wait for an answer.
+    """
+
+    def __init__(self, api_url: str, auth: SecretStr | None = None, *, timeout: float = 10.0) -> None:
+        parts = urllib.parse.urlsplit(api_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EventsError(
+                f"{api_url} is no address of a Prefect server.", remedy="Write it as http://host:4200/api."
+            )
+        word = auth.get_secret_value() if auth is not None else None
+        self._connection = Connection(api_url, word, timeout)
+
+    @property
+    def api_url(self) -> str:
+        """Where the server is."""
+        return self._connection.api_url
+
+    def __repr__(self) -> str:
+        return f"EventSender({self.api_url!r})"
+
+    def emit(self, events: Sequence[Event]) -> None:
+        """Send events, in their order; when this returns the server has taken all of them.
+
+        Raises
+        ------
+        EventsError
+            Where the server does not answer, or not well. Some of the events may have been taken; sending all
+            again does no harm.
+        EventsRefusedError
+            Where an event is one that the server does not accept.
+        """
+        for first in range(0, len(events), _AT_A_TIME):
+            occurred = datetime.now(UTC)
+            told = [event.told(occurred) for event in events[first : first + _AT_A_TIME]]
+            self._post(json.dumps(told).encode())
+
+    def _post(self, body: bytes) -> None:
+        try:
+            self._connection.post("/events", body)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(_LONGEST_ANSWER).decode(errors="replace")
+            raise self._refusal(error, said) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = getattr(error, "reason", None) or error
+            raise EventsError(
+                f"The Prefect server at {self.api_url} does not answer: {why}.",
+                remedy="Start it (nirflow server start), or correct its address.",
+            ) from error
+
+    def _refusal(self, error: urllib.error.HTTPError, said: str) -> EventsError:
+        told = f"The Prefect server at {self.api_url} answered {error.code} ({said or error.reason})."
+        if error.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            return EventsError(told, remedy="Set PREFECT_API_AUTH_STRING to the server's.")
+        if error.code in _REFUSALS and "/csrf-token" not in error.url:
+            return EventsRefusedError(told, remedy="Client and server are of different versions.")
+        return EventsError(told, remedy="Look into the log of the server.")

@@ -1,0 +1,106 @@
+"""The flow that looks after the store and the record of runs."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow, get_client, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.filters import FlowRunFilter
+from pydantic import BaseModel, ConfigDict, Field
+
+from calib_store.upkeep import GRACE, Verified, gc, verify
+from deployments.configuration import Settings
+from deployments.requests import HousekeepingRequest
+from deployments.running import store_of
+from imaging.errors import NirflowError
+from tasks.artifacts import plain
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 200
+
+
+class DamagedStoreError(NirflowError):
+    """Products whose files are missing or damaged."""
+
+
+class Housekept(BaseModel):
+    """What housekeeping found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checked: int = Field(default=0, description="products whose files were read")
+    damaged: tuple[str, ...] = Field(default=(), description="products that are not as they should be")
+    orphans: int = Field(default=0, description="files that no product refers to")
+    orphan_bytes: int = 0
+    runs_forgotten: int = Field(default=0, description="old runs that the Prefect server forgot")
+
+
+@flow(name="housekeeping", flow_run_name="housekeeping")
+def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> Housekept:
+    """Verify every product's file, list what could be deleted, and have the Prefect server forget old runs.
+
+    Nothing of the store is deleted or repaired: `nirflow cal verify --repair` and `nirflow cal gc` do that.
+
+    Parameters
+    ----------
+    request
+        What is to be done.
+
+    Raises
+    ------
+    DamagedStoreError
+        Where a product is damaged: the run fails, so that somebody is told. The rest was done before.
+    """
+    settings = Settings()
+    store = store_of(settings)
+    verified = verify(store) if request.verify else None
+    idle = (
+        gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if request.collect else ()
+    )
+    days = request.keep_runs_days or settings.nightly.keep_runs_days
+    told = Housekept(
+        checked=verified.checked if verified else 0,
+        damaged=tuple(f"{f.product.name} ({f.product.id}): {f.condition}" for f in verified.findings)
+        if verified
+        else (),
+        orphans=len(idle),
+        orphan_bytes=sum(one.size for one in idle),
+        runs_forgotten=forget_runs(datetime.now(UTC) - timedelta(days=days)),
+    )
+    _publish(told, verified)
+    if told.damaged:
+        raise DamagedStoreError(
+            f"{len(told.damaged)} products are missing or damaged: {'; '.join(told.damaged)}.",
+            remedy="nirflow cal verify --repair puts copies in their place, or has them made anew.",
+        )
+    return told
+
+
+def forget_runs(before: datetime) -> int:
+    """Have the Prefect server delete the flow runs that ended before a moment; how many."""
+    forgotten = 0
+    ended = FlowRunFilter.model_validate({"end_time": {"before_": before}})
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(flow_run_filter=ended, limit=_PAGE):
+            for run in found:
+                client.delete_flow_run(run.id)
+            forgotten += len(found)
+    return forgotten
+
+
+def _publish(told: Housekept, verified: Verified | None) -> None:
+    if not runtime.flow_run.id:
+        return
+    lines = [
+        "# Housekeeping",
+        f"- {told.checked} products read whole, {verified.size / 1e9 if verified else 0:.2f} GB",
+        f"- {len(told.damaged)} missing or damaged",
+        *(f"  - **{plain(text)}**" for text in told.damaged),
+        f"- {told.orphans} files that nothing refers to, {told.orphan_bytes / 1e6:.1f} MB "
+        "(`nirflow cal gc` deletes them)",
+        f"- {told.runs_forgotten} old runs forgotten",
+    ]
+    create_markdown_artifact(key="housekeeping", markdown="\n".join(lines), description="State of the store")

@@ -1,0 +1,147 @@
+"""Processes that outlive the command that started them: known again, ended for sure, one at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from imaging.errors import NirflowError
+
+#: Time between two looks at a process that starts or ends, or at a lock that is held, s.
+POLL: Final = 0.05
+#: A killed process is gone within this time, s.
+_KILLED: Final = 5.0
+
+
+class ProcessError(NirflowError):
+    """A process that cannot be started, ended or waited for."""
+
+
+def birth(pid: int) -> str | None:
+    """Return boot id and start time of a live process; None when there is none or it is a zombie.
+
+    No two processes share pid and birth.
+    """
+    process = Path(f"/proc/{pid}")
+    try:
+        stat = (process / "stat").read_text()
+        threads = sum(1 for _ in (process / "task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before may hold blanks; see proc_pid_stat(5)
+    condition, start_ticks = fields[0], fields[19]
+    # Of a killed process the first thread is a zombie at once; the others may hold a port a moment more.
+    if condition in "ZX" and threads <= 1:
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{start_ticks}"
+
+
+def is_alive(pid: int, born: str) -> bool:
+    """Whether the process with that pid and birth is there."""
+    return birth(pid) == born
+
+
+def end(pid: int, born: str, grace: float) -> None:
+    """End a process: SIGTERM, and SIGKILL after the grace time.
+
+    Parameters
+    ----------
+    pid, born
+        The process.
+    grace
+        Time between the request and the kill, s.
+
+    Raises
+    ------
+    ProcessError
+        Where it is still there.
+    """
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED)):
+        if not is_alive(pid, born):
+            return
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while is_alive(pid, born) and time.monotonic() < deadline:
+            time.sleep(POLL)
+    if is_alive(pid, born):
+        raise ProcessError(f"Process {pid} does not end.", remedy="Look at it with ps; reboot if stuck.")
+
+
+def end_group(pid: int) -> None:
+    """End what is left of the process group that a process led: SIGTERM, and SIGKILL a moment later."""
+    try:
+        os.killpg(pid, signal.SIGTERM)
+        time.sleep(POLL)
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+@contextmanager
+def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
+    """Hold an advisory lock on a file; the kernel frees it when its holder dies.
+
+    Parameters
+    ----------
+    path
+        The lock file, made where there is none.
+    deadline
+        Of the monotonic clock: how long to wait for another holder.
+    what
+        What is started or stopped, for the error.
+
+    Raises
+    ------
+    ProcessError
+        Where another process has held it until then.
+    """
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ProcessError(
+                        f"Another process has been starting or stopping {what} for too long (it holds {path}).",
+                        remedy="Wait for it or end it, then try again.",
+                    ) from None
+                time.sleep(POLL)
+        yield
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def trim(path: Path, limit: int) -> None:
+    """Keep a log file within a limit: what it holds goes to ``NAME.1``, and it begins anew.
+
+    Its writers keep it open, appending; it is emptied, not replaced. A line written in that moment is lost.
+
+    Parameters
+    ----------
+    path
+        The log file; none is no fault.
+    limit
+        Bytes.
+    """
+    if not path.is_file() or path.stat().st_size <= limit:
+        return
+    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+    with path.open("r+b") as file:
+        file.truncate()

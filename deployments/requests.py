@@ -1,0 +1,141 @@
+"""What may be asked of the deployed flows: the forms in the Prefect UI are made from these models."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from deployments.events import SEQUENCE
+from flows.plan import Target
+from imaging.parameters import in_order
+from imaging.sequences import night_in
+from tasks.parameters import ReductionParameters
+
+Band = Literal["Y", "J-lo", "J", "H", "Ks", "K-red", "K-blue", "K-long"]
+_LONGEST: Final = 31
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+
+class Nights(_Request):
+    """One night or several; the last night where none is named."""
+
+    first: date | None = Field(
+        default=None,
+        title="Night",
+        description="UT night as Gemini names it: the date in Chile at its end. Empty: the last night before the "
+        "scheduled time.",
+    )
+    last: date | None = Field(
+        default=None, title="Until night", description="last night of a range, included. Empty: one night."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last is not None and self.first is None:
+            raise ValueError("a range needs its first night too")
+        if self.first is not None and self.last is not None:
+            days = (self.last - self.first).days
+            if days < 0:
+                raise ValueError(f"the range ends on {self.last}, before it begins on {self.first}")
+            if days >= _LONGEST:
+                raise ValueError(
+                    f"a range of {days + 1} nights is too long; at most {_LONGEST} go in one run"
+                )
+        return self
+
+
+class NightlyRequest(Nights):
+    """Reduce all that came in a night."""
+
+    bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to reduce. None: all.")
+    only: tuple[Target, ...] = Field(
+        default=(), title="Only", description="kinds of product to make, with what they need. None: all."
+    )
+    calibration_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=90,
+        title="Calibrations within, days",
+        description="raw darks and flats this far from the night go with it. Empty: as the settings say (10).",
+    )
+    parameters: ReductionParameters = Field(
+        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as nirflow params"
+    )  # fmt: skip
+
+
+class CalibrationsRequest(Nights):
+    """Make darks, bad pixel masks and flats only."""
+
+    only: tuple[Literal["dark", "bpm", "flat"], ...] = Field(
+        default=("dark", "bpm", "flat"), title="Only", description="kinds of product to make"
+    )
+
+
+class SequenceRequest(_Request):
+    """Reduce one sequence of exposures."""
+
+    sequence: str = Field(
+        title="Sequence",
+        description="its name, 2013-11-21.science.Y.1f0c9a2b: see the events of the frames, or the night's page",
+    )
+
+    @field_validator("sequence")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return _sequence(value)
+
+
+class ReprocessRequest(_Request):
+    """Make again what a bad product or frame, or a change of the rules, has spoilt."""
+
+    affected_by: str | None = Field(
+        default=None,
+        title="Product or frame",
+        description="a rejected or superseded product, or a rejected raw frame: name, id, or first digits",
+    )
+    rules_version: str | None = Field(
+        default=None,
+        title="Rules version",
+        description="science whose calibrations were chosen by these rules, where those that hold now choose others",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.affected_by is None) == (self.rules_version is None):
+            raise ValueError("name a product or frame, or a version of the rules: one of the two")
+        return self
+
+
+class HousekeepingRequest(_Request):
+    """Look after the store and the record of runs. Nothing of the store is deleted."""
+
+    verify: bool = Field(
+        default=True, title="Verify", description="read every product's file and compare checksums"
+    )
+    collect: bool = Field(
+        default=True,
+        title="Orphans",
+        description="list files that no product refers to (nirflow cal gc deletes them)",
+    )
+    keep_runs_days: int | None = Field(
+        default=None,
+        ge=1,
+        title="Keep runs, days",
+        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180).",
+    )
+
+
+def _sequence(value: str) -> str:
+    name = value.removeprefix(SEQUENCE)
+    try:
+        night_in(name)
+    except ValueError:
+        raise ValueError(
+            f"{name!r} is no name of a sequence, such as 2013-11-21.science.Y.1f0c9a2b"
+        ) from None
+    return name

@@ -1,0 +1,81 @@
+"""Questions to the Prefect server by processes that do not import Prefect."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.error
+import urllib.parse
+from datetime import UTC, datetime
+from typing import Any
+
+from deployments.connection import Connection
+from imaging.errors import NirflowError
+
+_TIMEOUT = 5.0  # s
+
+
+class RestError(NirflowError):
+    """The Prefect server does not answer."""
+
+
+class AlreadyThereError(RestError):
+    """What is to be made is there."""
+
+
+class Rest:
+    """The API of one Prefect server.
+
+    Parameters
+    ----------
+    api_url
+        Its address.
+    auth
+        USER:PASSWORD that it asks for, if it does.
+    """
+
+    def __init__(self, api_url: str, auth: str | None) -> None:
+        self._connection = Connection(api_url, auth, _TIMEOUT)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Ask; what the answer holds.
+
+        Raises
+        ------
+        RestError
+            Where there is no answer, or no good one.
+        """
+        url = self._connection.api_url
+        try:
+            return json.loads(self._connection.post(path, json.dumps(body).encode()))
+        except urllib.error.HTTPError as error:
+            error.close()
+            kind = AlreadyThereError if error.code == http.client.CONFLICT else RestError
+            raise kind(f"{url} refuses {path}: {error.code} {error.reason}.") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RestError(f"{url} does not answer {path}: {error}.") from error
+
+    def make_pool(self, pool: str, limit: int) -> None:
+        """Make a work pool of processes, where there is none; its worker fills in the rest."""
+        with contextlib.suppress(AlreadyThereError):
+            self.post("/work_pools/", {"name": pool, "type": "process", "concurrency_limit": limit})
+
+    def seconds_since_heartbeat(self, pool: str, worker: str) -> float | None:
+        """How long the server has not heard of a worker, s; None where it never has."""
+        pool = urllib.parse.quote(pool)
+        for one in self.post(f"/work_pools/{pool}/workers/filter", {}):
+            if one["name"] == worker and one["last_heartbeat_time"]:
+                last = datetime.fromisoformat(one["last_heartbeat_time"])
+                return (datetime.now(UTC) - last).total_seconds()
+        return None
+
+    def runs(self, states: list[str], limit: int = 20) -> list[dict[str, Any]]:
+        """Flow runs in states of some types (RUNNING, PENDING, SCHEDULED, LATE), those that go first first."""
+        body = {
+            "flow_runs": {"state": {"type": {"any_": states}}},
+            "sort": "EXPECTED_START_TIME_ASC",
+            "limit": limit,
+        }
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", body)
+        return found

@@ -1,0 +1,96 @@
+"""The frames of a run that nobody names files for: the store knows what was taken and where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from calib_store.records import Frame
+from calib_store.store import Store
+from imaging.facts import FrameFacts
+from imaging.nights import night_of
+from imaging.sequences import Sequence as Exposures
+from imaging.sequences import night_in
+from tasks.references import LeftOut
+
+#: The last night of a moment is the one that was under way this long before.
+_HALF_A_DAY = timedelta(hours=12)
+
+
+def last_night(moment: datetime) -> date:
+    """The UT night that ended last, or ends this morning, before a moment."""
+    return night_of(moment - _HALF_A_DAY)
+
+
+def told_nights(nights: Sequence[date]) -> str:
+    """Nights in time as a person reads them: the first and the last."""
+    return " to ".join(dict.fromkeys((str(nights[0]), str(nights[-1]))))
+
+
+def frames_of_nights(store: Store, first: date, last: date, calibration_days: int) -> tuple[Frame, ...]:
+    """Science frames of the nights, and the raw darks and flats up to some days from them.
+
+    None where no frame of the nights themselves is known.
+    """
+    science = store.frames.of_nights(first, last, kinds=("object",))
+    near = calibrations_near(store, first, last, calibration_days)
+    return (*science, *near) if science or _any_of(near, first, last) else ()
+
+
+def calibrations_of_nights(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
+    """Raw darks and flats of the nights, and those up to some days from them.
+
+    None where none of the nights themselves is known.
+    """
+    near = calibrations_near(store, first, last, days)
+    return near if _any_of(near, first, last) else ()
+
+
+def calibrations_near(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
+    """The raw darks and flats of the nights, and up to some days from them."""
+    margin = timedelta(days=days)
+    return store.frames.of_nights(first - margin, last + margin, kinds=("dark", "flat"))
+
+
+def frames_of_sequence(store: Store, sequence: str) -> tuple[Frame, ...]:
+    """The frames of one sequence."""
+    night = night_in(sequence)
+    return tuple(f for f in store.frames.of_nights(night, night) if _name(f) == sequence)
+
+
+def middle_of(frames: Iterable[Frame]) -> FrameFacts | None:
+    """The middle in time of the frames that can be used: for it the calibrations of a sequence are chosen."""
+    usable = [f.facts for f in frames if f.facts is not None and f.rejected is None and f.quarantine is None]
+    return sorted(usable, key=lambda facts: facts.started)[len(usable) // 2] if usable else None
+
+
+def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
+    """A file of each frame that takes part, and the frames whose files are gone.
+
+    What is in quarantine or was rejected is handed on too: the survey says why it is left out.
+    """
+    paths, gone = [], []
+    for frame in frames:
+        path = next((path for path in frame.paths if path.is_file()), None)
+        if path is not None:
+            paths.append(path)
+        else:
+            where = f"; it was seen at {frame.paths[0]}" if frame.paths else ""
+            gone.append(
+                LeftOut(
+                    name=frame.name,
+                    reason=f"its file is not there{where}",
+                    remedy="Bring it back, or mount the disk that it is on.",
+                )
+            )
+    return paths, gone
+
+
+def _any_of(frames: Iterable[Frame], first: date, last: date) -> bool:
+    return any(first <= frame.facts.night <= last for frame in frames if frame.facts is not None)
+
+
+def _name(frame: Frame) -> str | None:
+    sequence = Exposures.of(frame.facts) if frame.facts is not None else None
+    return None if sequence is None else sequence.name

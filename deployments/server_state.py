@@ -1,0 +1,88 @@
+"""What is known about the Prefect server that stays: its state file, and whether it is there and answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deployments import processes
+from deployments.settings import base_url
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the state file holds: enough to tell our server from a stranger with its process id.
+
+    Parameters
+    ----------
+    pid
+        Process id.
+    birth
+        Boot id and start time in clock ticks since boot: no two processes share pid and birth.
+    host, port
+        Where it listens.
+    wanted_port
+        The port that the settings asked for when it started.
+    setup
+        Digest of what else they asked for.
+    """
+
+    pid: int
+    birth: str
+    host: str
+    port: int
+    wanted_port: int
+    setup: str = ""
+
+
+def is_alive(state: ServerState) -> bool:
+    """Whether its process is there."""
+    return processes.is_alive(state.pid, state.birth)
+
+
+def answers(state: ServerState, timeout: float = 2.0) -> bool:
+    """Ask ``/api/ready``: the server answers and reaches its database."""
+    host, _, port = base_url(state.host, state.port).removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
+    try:
+        connection.request("GET", "/api/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def wait_until_ready(state: ServerState, deadline: float) -> bool:
+    """Wait until it answers, it ends, or the deadline of the monotonic clock; whether it answers."""
+    # The socket listens from the first moment on, so one request waits for as long as the start takes.
+    while (left := deadline - time.monotonic()) > 0 and is_alive(state):
+        if answers(state, timeout=min(left, 1.0)):
+            return True
+        time.sleep(processes.POLL)
+    return False
+
+
+def read_state(folder: Path) -> ServerState | None:
+    """What the state file in a folder says; None where there is none, or a damaged one."""
+    try:
+        return ServerState(**json.loads((folder / "server.json").read_text()))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, TypeError) as error:
+        log.warning("%s is damaged and will be replaced: %s", folder / "server.json", error)
+        return None
+
+
+def write_state(folder: Path, state: ServerState) -> None:
+    """Write the state file; a reader sees the old one or the new one."""
+    aside = folder / f"server.json.{os.getpid()}"
+    aside.write_text(json.dumps(asdict(state), indent=1))
+    aside.replace(folder / "server.json")

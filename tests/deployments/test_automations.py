@@ -1,0 +1,193 @@
+"""Runs that died, on the real server: marked by it, run once more where they are of a deployment, and once only."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+from prefect import flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.events import emit_event
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Pending, Running, Scheduled
+
+from calib_store import postgres
+from deployments import automations
+from deployments.automations import make_automations
+from deployments.client import connected
+from deployments.configuration import NotifySettings, Settings
+from deployments.events import Event, EventSender
+from deployments.server import ensure_server, stop_server
+from deployments.settings import ServerAddress, ServerSettings
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as one:
+        yield one
+        for automation in one.read_automations():
+            if automation.name.startswith("nirflow: "):
+                one.delete_automation(automation.id)
+
+
+@pytest.fixture
+def new_run(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
+    """Make flow runs of a deployment, or by hand; they are deleted at the end."""
+    name = f"test {uuid.uuid4().hex}"
+    made = flow(lambda: None, name=name)
+    of = client.create_flow(made)
+    deployment = client.create_deployment(of, name)
+    runs: list[UUID] = []
+
+    def make(*, deployed: bool = True) -> UUID:
+        if deployed:
+            run = client.create_flow_run_from_deployment(deployment, state=Scheduled())
+        else:
+            run = client.create_flow_run(made, state=Scheduled())
+        runs.append(run.id)
+        return run.id
+
+    yield make
+    for run in runs:
+        client.delete_flow_run(run)
+    client.delete_deployment(deployment)
+    client.delete_flow(of)
+
+
+def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "not seen in time"
+        time.sleep(0.1)
+    return found
+
+
+def go(client: SyncPrefectClient, run: UUID, *states: State[Any]) -> None:
+    for state in states:
+        client.set_flow_run_state(run, state, force=True)
+
+
+def state_name(client: SyncPrefectClient, run: UUID) -> str:
+    found: FlowRun = client.read_flow_run(run)
+    return found.state_name or ""
+
+
+def test_a_crashed_run_of_a_deployment_runs_once_more_and_the_second_crash_stays(
+    client: SyncPrefectClient, new_run: Callable[..., UUID]
+) -> None:
+    make_automations(client, Settings())
+    time.sleep(1.5)  # until the server goes by them
+    by_hand, well, cancelled, run = new_run(deployed=False), new_run(), new_run(), new_run()
+    go(client, by_hand, Running(), Crashed(message="killed"))
+    go(client, well, Running(), Completed())
+    go(client, cancelled, Running(), Cancelled())
+    go(client, run, Running(), Crashed(message="killed"))
+    again = eventually(lambda: (r := client.read_flow_run(run)).state_name == "AwaitingRetry" and r)
+    assert again.state is not None
+    assert again.state.is_scheduled()
+    assert again.run_count == 1
+    go(client, run, Pending(), Running(), Crashed(message="killed again"))
+    assert client.read_flow_run(run).run_count == 2
+    time.sleep(2)
+    assert state_name(client, run) == "Crashed"
+    assert state_name(client, by_hand) == "Crashed"
+    assert (state_name(client, well), state_name(client, cancelled)) == ("Completed", "Cancelled")
+
+
+@pytest.mark.long
+def test_silent_runs_and_runs_that_never_begin_are_found(
+    client: SyncPrefectClient, new_run: Callable[..., UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10 s in the place of 90, 120 and 60, the least that the server allows."""
+    monkeypatch.setattr(automations, "_SILENCE", timedelta(seconds=15))
+    monkeypatch.setattr(automations, "_PENDING", timedelta(seconds=10))
+    monkeypatch.setattr(automations, "_CANCELLING", timedelta(seconds=10))
+    make_automations(client, Settings())
+    time.sleep(1.5)
+    silent, ended, by_hand, lost, begun = new_run(), new_run(), new_run(deployed=False), new_run(), new_run()
+    cancelled, in_part = new_run(), new_run()
+    for run in (silent, ended, by_hand, cancelled, in_part):
+        go(client, run, Pending(), Running())
+        _beat(run)
+    go(client, cancelled, Cancelling())
+    go(client, in_part, Completed(name="Incomplete"))
+    go(client, lost, Pending())
+    go(client, begun, Pending(), Running())
+    go(client, ended, Completed())
+    eventually(lambda: state_name(client, silent) == "AwaitingRetry", 45)
+    eventually(lambda: state_name(client, by_hand) == "Crashed", 20)
+    eventually(lambda: state_name(client, lost) == "Scheduled", 45)
+    assert state_name(client, ended) == "Completed"
+    assert state_name(client, in_part) == "Incomplete"
+    assert state_name(client, cancelled) == "Cancelled"
+    assert state_name(client, begun) == "Running"  # it never beat: it is not known to be of those that do
+
+
+@pytest.mark.long
+def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut: what the triggers waited for was due long before the server is back."""
+    folder = tmp_path_factory.mktemp("own")
+    monkeypatch.setattr(automations, "_SILENCE", timedelta(seconds=10))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    settings = ServerSettings(port=0)
+    try:
+        address = ensure_server(folder, settings=settings)
+        with connected(address), get_client(sync_client=True) as client:
+            make_automations(client, Settings())
+            time.sleep(1.5)
+            of = client.create_flow(flow(lambda: None, name="test"))
+            deployment = client.create_deployment(of, "test")
+            run = client.create_flow_run_from_deployment(deployment, state=Scheduled()).id
+            go(client, run, Pending(), Running())
+        beat = Event(name="prefect.flow-run.heartbeat", resource=f"prefect.flow-run.{run}")
+        EventSender(address.api_url).emit([beat])
+        with postgres.ensure_running(folder).connect("prefect") as database:
+            of_run = (f"%{run}%",)
+            eventually(
+                lambda: database.execute(
+                    "SELECT 1 FROM automation_bucket WHERE bucketing_key::text LIKE %s", of_run
+                ).fetchone()
+            )
+            stop_server(folder, settings=settings)
+            database.execute(
+                """UPDATE automation_bucket SET start = start - interval '1 h', "end" = "end" - interval '1 h'"""
+            )
+        address = ensure_server(folder, settings=settings)
+        with connected(address), get_client(sync_client=True) as client:
+            eventually(lambda: state_name(client, run) == "AwaitingRetry")
+    finally:
+        stop_server(folder, settings=settings)
+        postgres.stop(folder)
+
+
+def _beat(run: UUID) -> None:
+    emit_event("prefect.flow-run.heartbeat", resource={"prefect.resource.id": f"prefect.flow-run.{run}"})
+
+
+@pytest.mark.parametrize(
+    ("on", "block", "told"),
+    [
+        (("failure", "night"), None, set()),
+        ((), "0" * 8, set()),
+        (("failure",), "b", {"nirflow: tell of a failed run"}),
+        (("night",), "b", {"nirflow: tell of a night's end"}),
+        (("failure", "night"), "b", {"nirflow: tell of a failed run", "nirflow: tell of a night's end"}),
+    ],
+)
+def test_people_are_told_of_what_they_asked_for(
+    on: tuple[Any, ...], block: str | None, told: set[str]
+) -> None:
+    block = str(uuid.uuid4()) if block is not None else None
+    wanted = list(automations.automations(Settings(notify=NotifySettings(on=on)), block))
+    assert {one.name for one in wanted if "tell" in one.name} == told
+    assert len(wanted) == 4 + len(told)
+    assert len({one.name for one in wanted}) == len(wanted)

@@ -1,0 +1,285 @@
+"""The containers: what docker-compose.yml grants and what not, and every service run by its own command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import tomllib
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+from compose_file import (
+    ROOT,
+    compose,
+    image_environment,
+    instructions,
+    interpolate,
+    secrets_of,
+    variables_in,
+)
+from pydantic import BaseModel
+
+from calib_store.settings import variable
+from deployments.configuration import Settings
+
+#: As .env.example has it: only what has no default.
+VARIABLES = {"NIRFLOW_RAW_DIR": "/data/raw"}
+COMPOSE = compose(VARIABLES)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+STAYING = {"postgres", "server", "worker", "watcher"}
+PINNED = re.compile(r"[a-z]+:\d+\.\d+(\.\d+)?(-[a-z]+)*")
+#: What PostgreSQL's image has as account.
+POSTGRES = "999"
+
+each = pytest.mark.parametrize("name", SERVICES)
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def settings() -> set[str]:
+    """Variables of all settings."""
+    names = set()
+    for name in Settings.model_fields:
+        value = getattr(Settings(), name)
+        parts = type(value).model_fields if isinstance(value, BaseModel) else None
+        names |= {variable(name, part) for part in parts} if parts else {variable(name)}
+    return names
+
+
+def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Place in the container to volume or folder, and whether it can be written."""
+    found = {}
+    for one in service.get("volumes", []):
+        if isinstance(one, str):
+            source, target = one.split(":")
+            found[target] = (source, True)
+        else:
+            found[one["target"]] = (one["source"], not one.get("read_only", False))
+    return found
+
+
+# --- what is granted
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("${A}", "a"), ("${B}", ""), ("${B:-x}y", "xy"), ("${A:-x}", "a"), ("${B:-${A}/${C:-${D:-4}}}", "a/4"),
+        ("$${A}", "${A}"), ("${A:?why}", "a"),
+    ],
+)  # fmt: skip
+def test_variables_are_put_in_as_compose_does(text: str, result: str) -> None:
+    assert interpolate(text, {"A": "a"}) == result
+
+
+@each
+def test_nothing_may_write_gain_rights_or_run_as_root(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    user = service["user"].split(":")
+    assert user == ([POSTGRES] * 2 if name == "postgres" else ["10001"] * 2)
+    granted = {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode", "entrypoint"}
+    assert not granted & set(service)
+    # A tmpfs takes the owner of the folder that it is put over, and that is root's, where nothing else is said.
+    for mount in service["tmpfs"]:
+        assert f"uid={user[0]},gid={user[1]},mode=07" in mount
+    assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
+
+
+@each
+def test_every_image_has_one_version(name: str) -> None:
+    assert PINNED.fullmatch(SERVICES[name]["image"])
+    if name != "postgres":
+        assert SERVICES[name]["image"] == f"nirflow:{version()}"
+
+
+def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"server"}
+    assert SERVICES["server"]["ports"] == ["127.0.0.1:4210:4210"]
+    assert compose(VARIABLES | {"NIRFLOW_UI_BIND": "10.0.0.5", "NIRFLOW_UI_PORT": "80"})["services"][
+        "server"
+    ]["ports"] == ["10.0.0.5:80:4210"]
+
+
+def test_only_the_server_is_on_a_network_that_leads_out() -> None:
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    leading_out = {name for name, s in SERVICES.items() if s["networks"] != ["inside"]}
+    assert leading_out == {"server"}
+    assert set(SERVICES["server"]["networks"]) == {"inside", "edge"} == set(COMPOSE["networks"])
+
+
+def test_each_gets_the_passwords_that_it_needs_and_no_other() -> None:
+    client = {"nirflow_database_url": "pipeline_url", "nirflow_server_auth": "server_auth"}
+    assert {name: secrets_of(service) for name, service in SERVICES.items()} == {
+        "postgres": {
+            one: one for one in ("postgres_password", "owner_url", "pipeline_url", "prefect_url")
+        },
+        "init": {"nirflow_database_url": "owner_url"},
+        "server": {"nirflow_server_database_url": "prefect_url", "nirflow_server_auth": "server_auth"},
+        "register": client, "worker": client, "watcher": client,
+    }  # fmt: skip
+    assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in COMPOSE["secrets"]}
+    assert set(COMPOSE["secrets"]) == {one for s in SERVICES.values() for one in secrets_of(s).values()}
+
+
+def test_no_password_is_in_any_file() -> None:
+    for file in ("docker-compose.yml", "Dockerfile", ".env.example", "deployments/databases.sql"):
+        text = (ROOT / file).read_text().replace("$(word)", "")
+        assert not re.findall(r"\w://[^\s/:@]+:[\w$][^\s@]*@", text)
+    for environment in (image_environment(), *(service["environment"] for service in SERVICES.values())):
+        given = [one for one in environment if re.search("PASSWORD|AUTH|SECRET|TOKEN|DATABASE|WEBHOOK", one)]
+        assert set(given) <= {"POSTGRES_PASSWORD_FILE"}
+
+
+@each
+def test_settings_and_secrets_are_such_that_nirflow_knows(name: str) -> None:
+    known = settings()
+    given = {one for one in SERVICES[name]["environment"] if one.startswith("NIRFLOW_")}
+    given |= {one.upper() for one in secrets_of(SERVICES[name]) if one.startswith("nirflow_")}
+    assert given <= known
+    assert (name == "postgres") == (not given)
+
+
+def test_every_variable_is_told_of_in_the_example_and_no_other() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    passed = {n for s in _plain()["services"].values() for n, v in s["environment"].items() if v is None}
+    told = re.findall(r"(?m)^(#?)(NIRFLOW_\w+)=(.*)$", (ROOT / ".env.example").read_text())
+    assert {name for _, name, _ in told} == variables_in(text) | passed
+    assert {name: value for off, name, value in told if not off} == VARIABLES
+    given = {name: value for _, name, value in told}
+    with pytest.raises(KeyError, match="raw frames"):
+        compose({})
+    # What the example shows as a setting has to be one.
+    environment = compose(given)["services"]["watcher"]["environment"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        assert Settings().notify.email_to == ("observer@example.org",)
+        assert Settings().nightly.cron == "0 9 * * *"
+
+
+def test_as_many_runs_at_a_time_as_workers_where_nothing_else_is_said() -> None:
+    for given, replicas, limit in (
+        ({}, "1", "1"), ({"NIRFLOW_WORKERS": "3"}, "3", "3"),
+        ({"NIRFLOW_WORKERS": "3", "NIRFLOW_WORKER_LIMIT": "6"}, "3", "6"),
+    ):  # fmt: skip
+        services = compose(VARIABLES | given)["services"]
+        assert services["worker"]["deploy"]["replicas"] == replicas
+        assert services["register"]["environment"]["NIRFLOW_WORKER_LIMIT"] == limit
+    # One container of several cannot have a name or a port of its own in the file.
+    assert not {"container_name", "hostname", "ports"} & set(SERVICES["worker"])
+    assert "NIRFLOW_WORKER_NAME" not in SERVICES["worker"]["environment"]
+
+
+def test_raw_frames_are_only_read() -> None:
+    for name in ("worker", "watcher"):
+        assert volumes_of(SERVICES[name])["/raw"] == ("/data/raw", False)
+    assert json.loads(SERVICES["watcher"]["environment"]["NIRFLOW_WATCH_FOLDERS"]) == ["/raw"]
+
+
+def test_volumes_are_named_declared_and_over_folders_of_the_image() -> None:
+    used = set()
+    for name, service in SERVICES.items():
+        writable = {target: source for target, (source, written) in volumes_of(service).items() if written}
+        used |= set(writable.values())
+        assert not [source for source in writable.values() if "/" in source or "." in source]
+        if name != "postgres":
+            assert set(writable) <= made_for_nirflow()
+    assert used == set(COMPOSE["volumes"])
+    # The same place is the same volume for everybody.
+    places = {
+        (target, source)
+        for name, service in SERVICES.items()
+        for target, (source, written) in volumes_of(service).items()
+        if written
+    }
+    assert len(places) == len({target for target, _ in places})
+
+
+def test_what_stays_is_started_again_and_looked_after() -> None:
+    for name, service in SERVICES.items():
+        assert service["restart"] == ("unless-stopped" if name in STAYING else "no")
+        assert service["stop_grace_period"]
+        for other, how in service.get("depends_on", {}).items():
+            wanted = "service_healthy" if other in STAYING else "service_completed_successfully"
+            assert how == {"condition": wanted}
+            assert ("healthcheck" in SERVICES[other]) == (other in STAYING)
+    assert {name for name, s in SERVICES.items() if "healthcheck" in s} == STAYING - {"watcher"}
+    assert all(SERVICES[name]["init"] for name in SERVICES if name != "postgres")
+
+
+@each
+def test_commands_are_there(name: str) -> None:
+    for command in (
+        SERVICES[name].get("command"),
+        SERVICES[name].get("healthcheck", {}).get("test", [""])[1:],
+    ):
+        if command and command[:2] == ["python", "-m"]:
+            assert importlib.util.find_spec(command[2])
+        elif command:
+            assert command[0] in ("nirflow", "python", "pg_isready")
+
+
+# --- the image
+
+
+def test_the_image_is_of_one_version_and_ends_as_nobody_special() -> None:
+    steps = instructions()
+    bases = [rest.split()[0] for word, rest in steps if word == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert PINNED.fullmatch(bases[0])
+    last = steps[max(i for i, (word, _) in enumerate(steps) if word == "FROM") :]
+    assert [rest for word, rest in last if word == "USER"] == ["10001:10001"]
+    assert last.index(("USER", "10001:10001")) > max(i for i, (word, _) in enumerate(last) if word == "RUN")
+    assert ("HEALTHCHECK", "NONE") in last
+    assert not {"ENTRYPOINT", "ADD", "EXPOSE", "VOLUME"} & {word for word, _ in steps}
+    labels = " ".join(rest for word, rest in last if word == "LABEL")
+    assert f'image.version="{version()}"' in labels
+    assert f'base.name="{bases[0]}"' in labels
+    assert not [rest for word, rest in last if word == "RUN" and re.search(r"apt|gcc|pip install", rest)]
+    assert [rest for word, rest in steps if word == "RUN" and "--constraint constraints.txt" in rest]
+
+
+def test_the_image_holds_every_package_and_nothing_of_it_is_ignored() -> None:
+    copied = [p for word, rest in instructions() if word == "COPY" and "--from" not in rest
+              for p in rest.split()[:-1]]  # fmt: skip
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {name.partition(".")[0] for name in packages} == {p for p in copied if (ROOT / p).is_dir()}
+    ignore = [
+        one for one in (ROOT / ".dockerignore").read_text().split("\n") if one and not one.startswith("#")
+    ]
+    assert ignore[0] == "*"
+    assert sorted(one[1:] for one in ignore if one.startswith("!")) == sorted(copied)
+    assert not [p for p in copied for one in ignore[1:] if not one.startswith("!") and fnmatch(p, one)]
+    assert all((ROOT / p).exists() for p in copied)
+
+
+def test_what_libraries_write_goes_where_it_can_be_written() -> None:
+    environment = image_environment()
+    writable = ("/tmp", *volumes_of(SERVICES["worker"]))
+    for name in ("HOME", "NUMBA_CACHE_DIR"):
+        assert environment[name].startswith(writable)
+    assert SERVICES["worker"]["environment"]["PREFECT_HOME"].startswith("/tmp/")
+    assert environment["DO_NOT_TRACK"] == "1"
+
+
+def made_for_nirflow() -> set[str]:
+    """Folders of the image that its account owns."""
+    text = " ".join(rest for word, rest in instructions() if word == "RUN")
+    found = re.search(r"install --directory --owner=nirflow --group=nirflow ([^&]*)", text)
+    assert found
+    return set(found[1].split())
+
+
+def _plain() -> dict[str, Any]:
+    import yaml
+
+    document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return document

@@ -1,0 +1,139 @@
+"""One model of settings: where each comes from, what is refused, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from calib_store.settings import StoreSettings, WrongSettingsError, settings_file
+from deployments.configuration import Settings, describe
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write the settings file that the environment names."""
+
+    def write_file(text: str) -> Path:
+        path = tmp_path / "site.toml"
+        path.write_text(text)
+        monkeypatch.setenv("NIRFLOW_CONFIG", str(path))
+        return path
+
+    return write_file
+
+
+def test_arguments_go_before_variables_and_those_before_the_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write('data_dir = "/file"\nobjects_url = "s3://file"\n[server]\nport = 1\nhost = "localhost"\n')
+    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "2")
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", "/variable")
+    settings = Settings(data_dir=Path("/argument"))
+    assert settings.data_dir == Path("/argument")
+    assert (settings.server.port, settings.server.host, settings.objects_url) == (2, "localhost", "s3://file")
+    assert Settings().data_dir == Path("/variable")
+
+
+def test_the_store_reads_the_same_file_and_passes_over_the_rest(write: Write) -> None:
+    write('data_dir = "/file"\n[watch]\nquiet = 15\n')
+    assert StoreSettings().data_dir == Path("/file")
+
+
+def test_a_file_in_the_folder_goes_before_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "config" / "nirflow" / "nirflow.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert settings_file() == own
+    (here / "nirflow.toml").write_text("")
+    assert settings_file() == here / "nirflow.toml"
+
+
+def test_no_file_is_no_fault_but_a_named_one_has_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings_file() is None
+    monkeypatch.setenv("NIRFLOW_CONFIG", str(tmp_path / "gone.toml"))
+    with pytest.raises(WrongSettingsError, match=r"NIRFLOW_CONFIG = .*gone.toml: there is no such file"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[server]\nport = 70000\n", r"server.port cannot be 70000: .*65535.*site.toml"),
+        ("[server]\nprot = 1\n", r"no setting server.prot.*site.toml"),
+        ("colour = 1\n", r"no setting colour"),
+        ("[nightly]\ncron = 'every day'\n", r"nightly.cron cannot be 'every day': .*is no cron expression"),
+        ("[nightly]\ntimezone = 'Mars'\n", r"nightly.timezone cannot be 'Mars'"),
+        ("[watch]\nfolders = 3\n", r"watch.folders cannot be 3"),
+        ("[watch\n", r"site.toml: "),
+        ("[notify]\non = ['sunrise']\n", r"notify.on"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_its_place(write: Write, text: str, words: str) -> None:
+    write(text)
+    with pytest.raises(WrongSettingsError, match=words):
+        Settings()
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIRFLOW_WORKER_LIMIT", "none")
+    with pytest.raises(WrongSettingsError, match=r"worker.limit cannot be 'none'.*NIRFLOW_WORKER_LIMIT"):
+        Settings()
+    monkeypatch.delenv("NIRFLOW_WORKER_LIMIT")
+    monkeypatch.setenv("NIRFLOW_WORKER_LIMITS", "1")
+    with pytest.raises(WrongSettingsError, match=r"no setting worker.limits"):
+        Settings()
+
+
+def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", '["/a", "/b"]')
+    assert Settings().watch.folders == (Path("/a"), Path("/b"))
+    monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", "/a")
+    with pytest.raises(WrongSettingsError, match=r"(?s)is no JSON.*NIRFLOW_WATCH_FOLDERS"):
+        Settings()
+
+
+def test_every_setting_says_what_it_is_and_where_it_came_from(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write("[watch]\nquiet = 15\n[server]\nport = 1\n")
+    monkeypatch.setenv("NIRFLOW_SERVER_PORT", "2")
+    told = {one.name: one for one in describe(Settings())}
+    assert (told["watch.quiet"].value, told["watch.quiet"].source) == (15, str(file))
+    assert (told["server.port"].value, told["server.port"].source) == (2, "environment")
+    assert (told["watch.settle"].source, told["watch.settle"].variable) == ("default", "NIRFLOW_WATCH_SETTLE")
+    assert not [name for name, one in told.items() if not one.description]
+
+
+def test_no_secret_is_shown(write: Write) -> None:
+    write(
+        'database_url = "postgresql://u:hush@h/d"\n[server]\nauth = "u:hush"\n'
+        '[notify]\nwebhook = "https://h/hush"\nsmtp_password = "hush"\n'
+    )
+    settings = Settings()
+    assert "hush" not in repr(settings) + "".join(str(one.value) for one in describe(settings))
+    write('[server]\nauth = 3\ndatabase_url = ["hush"]\n')
+    with pytest.raises(WrongSettingsError) as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_watched_folders_mean_the_same_in_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts work in folders of their own, and a service may have another home than the shell."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "nirflow.toml").write_text('[watch]\nfolders = ["raw", "~/more", "/data/raw"]\n')
+    folders = Settings().watch.folders
+    assert folders == (tmp_path / "raw", tmp_path / "home" / "more", Path("/data/raw"))

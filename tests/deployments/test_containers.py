@@ -1,0 +1,170 @@
+"""What the containers run, run without containers: the script of the databases, and every service's own command."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from compose_file import ROOT, Machine, setup_commands
+from real_server import RealServer
+
+#: Secret with a URL to the account that it is of.
+ACCOUNTS = {"owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "prefect_url": "prefect"}
+
+
+@pytest.fixture
+def machine(real_server: RealServer) -> Iterator[Machine]:
+    """Secrets made as the compose file tells, databases made by its script, and services as processes."""
+    with tempfile.TemporaryDirectory(prefix="nirflow-compose-", ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        shutil.copy(ROOT / ".env.example", root)
+        subprocess.run(["sh", "-euc", setup_commands()], cwd=root, check=True, timeout=30)
+        secrets = root / "secrets"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        run_script(real_server, secrets, root)
+        variables = {"NIRFLOW_RAW_DIR": "/data/raw", "NIRFLOW_WATCH_QUIET": "10"}
+        more = {"NIRFLOW_WATCH_CHECK": '{"shape": [128, 128]}'}  # small frames
+        one = Machine(root, secrets, {4210: port, 5432: real_server.port}, variables, more)
+        try:
+            yield one
+        finally:
+            one.kill()
+            with real_server.connect() as connection:
+                for database in ("nirflow", "prefect"):
+                    connection.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+                for role in ACCOUNTS.values():
+                    connection.execute(f"DROP ROLE IF EXISTS {role}")
+
+
+def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = True) -> str:
+    """Run the script of the databases as the image of PostgreSQL does; what psql says."""
+    from calib_store import postgres
+
+    script = folder / "databases.sql"
+    text = (ROOT / "deployments" / "databases.sql").read_text()
+    script.write_text(text.replace("/run/secrets", str(secrets)))
+    where = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGPASSWORD": server.passwords["admin"]}
+    done = subprocess.run(
+        [str(postgres.program("psql")), "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc",
+         "--username=admin", "--dbname=postgres", "-f", str(script)],
+        env=os.environ | where, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode == 0) is check, done.stderr
+    return done.stdout + done.stderr
+
+
+def wait_until(holds: Callable[[], object], machine: Machine, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        ended = [name for name, process in machine.running.items() if process.poll() is not None]
+        assert not ended, machine.log(ended[0]).read_text()[-4000:]
+        assert time.monotonic() < deadline, {n: machine.log(n).read_text()[-2000:] for n in machine.running}
+        time.sleep(0.5)
+
+
+def status(url: str, authorization: str | None = None) -> int:
+    """What the server answers to a question about flows."""
+    headers = {"Content-Type": "application/json"}
+    if authorization:
+        headers["Authorization"] = f"Basic {base64.b64encode(authorization.encode()).decode()}"
+    request = urllib.request.Request(f"{url}/flows/filter", b"{}", headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.parametrize("file", ACCOUNTS)
+def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anything_is_made(
+    real_server: RealServer, tmp_path: Path, file: str
+) -> None:
+    for wrong in ("", "postgresql://{}:with%40escapes1234@postgres/x", "postgresql://{}:short@postgres/x"):
+        for name, account in ACCOUNTS.items():
+            url = wrong if name == file else "postgresql://{}:longenough12@postgres/x"
+            (tmp_path / name).write_text(url.format(account))
+        told = run_script(real_server, tmp_path, tmp_path, check=False)
+        assert file in told
+        assert "longenough12" not in told
+    with real_server.connect() as connection:
+        assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nirflow_owner'").fetchone() is None
+
+
+@pytest.mark.long
+def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_dark(
+    machine: Machine, real_server: RealServer
+) -> None:
+    from imaging.simulator.night import simulate_night
+    from imaging.simulator.parameters import NightParameters
+
+    url = machine.here("server", "http://server:4210/api")
+    auth = (machine.secrets / "server_auth").read_text().strip()
+    words = [
+        re.split(r"[:@]", file.read_text().strip().partition("://")[2] or file.read_text().strip())
+        for file in machine.secrets.iterdir()
+    ]
+    passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in words}
+    assert len(passwords) == 5
+
+    assert machine.start("init").wait(60) == 0, machine.log("init").read_text()
+    del machine.running["init"]
+    assert machine.start("init").wait(60) == 0, "every start of everything runs it again"
+    del machine.running["init"]
+    machine.start("server")
+    wait_until(lambda: machine.healthy("server"), machine)
+    assert (status(url), status(url, "observer:wrong"), status(url, auth)) == (401, 401, 200)
+    assert machine.start("register").wait(90) == 0, machine.log("register").read_text()
+    del machine.running["register"]
+    assert not machine.healthy("worker")
+    machine.start("worker")
+    machine.start("watcher")
+    wait_until(lambda: machine.healthy("worker"), machine)
+
+    told = " ".join(machine.command_lines())
+    assert "deployments.watch" in told
+    assert "worker start --pool nirflow" in told
+    assert not [word for word in passwords if word in told]
+
+    raw = machine.folder("watcher", "/raw")
+    none = dict.fromkeys(("n_science", "n_short_darks", "n_lamp_on", "n_lamp_off"), 0)
+    simulate_night(machine.root / "night", NightParameters(size=128, n_darks=4, seed=3, **none))
+    for frame in sorted((machine.root / "night").glob("*.fits")):
+        shutil.move(frame, raw / frame.name)
+    with real_server.connect("nirflow") as connection:
+        made = "SELECT kind, software_version FROM products WHERE kind = 'dark'"
+        wait_until(lambda: connection.execute(made).fetchall(), machine, 180)
+    (stored,) = (machine.folder("worker", "/data") / "objects").rglob("*.fits")
+    wait_until(lambda: list(machine.folder("worker", "/nights").rglob("*_dark.fits")), machine, 60)
+    assert stored.stat().st_size > 128 * 128 * 4
+
+    pipeline = (machine.secrets / "pipeline_url").read_text().strip()
+    pipeline = machine.here("worker", pipeline.replace("@postgres/", "@postgres:5432/"))
+    with psycopg.connect(pipeline, autocommit=True) as connection:
+        for forbidden in ("DELETE FROM products", "DROP TABLE products", "CREATE TABLE mine (a int)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden)
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        psycopg.connect(pipeline.rpartition("/")[0] + "/prefect")
+
+    for name in ("watcher", "worker", "server"):
+        grace = {"30s": 30, "1m": 60}[machine.services[name]["stop_grace_period"]]
+        assert machine.stop(name, grace) == 0, machine.log(name).read_text()[-3000:]
+    said = "".join(
+        machine.log(name).read_text() for name in ("init", "server", "register", "worker", "watcher")
+    )
+    assert not [word for word in passwords if word in said]
+    assert "Traceback" not in said

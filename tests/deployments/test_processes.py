@@ -1,0 +1,183 @@
+"""Processes known again by pid and birth, ended for sure, and locks that the kernel frees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments import processes
+from deployments.processes import ProcessError, birth, end, end_group, is_alive, locked, tail
+
+SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
+LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); " + SLEEP
+#: A leader that ends at once and leaves a child of its group, whose pid it tells.
+LEADER = (
+    "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
+    "child.stdout.readline(); print(child.pid, flush=True); __import__('os')._exit(0)"
+)
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def run(text: str, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-c", text, *map(str, arguments)], stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def born(process: subprocess.Popen[str]) -> str:
+    known = birth(process.pid)
+    assert known is not None
+    return known
+
+
+def test_a_process_is_known_by_its_pid_and_birth(start: Start) -> None:
+    one, other = start(SLEEP), start(SLEEP)
+    said(one)
+    assert is_alive(one.pid, born(one))
+    assert birth(one.pid) == born(one)
+    assert born(one).partition(":")[0] == born(other).partition(":")[0]  # one boot
+    assert not is_alive(one.pid, "another boot:1")
+
+
+def test_a_zombie_is_no_process(start: Start) -> None:
+    process = start("")
+    deadline = time.monotonic() + 10
+    while birth(process.pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert Path(f"/proc/{process.pid}").is_dir()  # not waited for yet
+    assert birth(2**22 + 1) is None
+
+
+def test_a_name_with_blanks_and_brackets_does_not_hide_the_birth(tmp_path: Path) -> None:
+    odd = tmp_path / "a ) Z 1 ("
+    odd.symlink_to("/bin/sleep")
+    with subprocess.Popen([odd, "60"]) as process:
+        known = birth(process.pid)
+        process.kill()
+    assert known is not None
+    assert known.rpartition(":")[2].isdecimal()
+
+
+def test_end_asks_first(start: Start) -> None:
+    process = start(SLEEP)
+    said(process)
+    end(process.pid, born(process), 10)
+    assert process.wait() == -signal.SIGTERM
+
+
+def test_end_kills_what_does_not_listen(start: Start) -> None:
+    process = start(DEAF)
+    said(process)
+    began = time.monotonic()
+    end(process.pid, born(process), 0.3)
+    assert process.wait() == -signal.SIGKILL
+    assert 0.3 < time.monotonic() - began < 5
+
+
+def test_end_leaves_a_stranger_with_the_same_pid_alone(start: Start) -> None:
+    process = start(SLEEP)
+    said(process)
+    end(process.pid, "an earlier boot:7", 0.1)
+    assert process.poll() is None
+
+
+def test_what_does_not_even_die_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(processes, "_KILLED", 0.0)
+    monkeypatch.setattr(processes, "birth", lambda pid: "it")
+    monkeypatch.setattr(os, "kill", lambda pid, number: asked.append(number))
+    with pytest.raises(ProcessError, match="Process 77 does not end"):
+        end(77, "it", 0.0)
+    assert asked == [signal.SIGTERM, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("child", [SLEEP, DEAF])
+def test_the_group_ends_also_where_its_leader_has_gone(start: Start, child: str) -> None:
+    leader = start(LEADER, child)
+    pid = int(said(leader))
+    leader.wait()
+    known = birth(pid)
+    assert known is not None
+    end_group(leader.pid)
+    deadline = time.monotonic() + 5
+    while is_alive(pid, known):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    end_group(leader.pid)  # there is none any more
+
+
+def test_a_lock_is_waited_for_and_given_up_at_the_deadline(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock, time.monotonic() + 1, "it"):
+        began = time.monotonic()
+        with (
+            pytest.raises(ProcessError, match=r"starting or stopping it for too long \(it holds .*lock\)"),
+            locked(lock, began + 0.2, "it"),
+        ):
+            pass
+        assert 0.2 <= time.monotonic() - began < 2
+    with locked(lock, time.monotonic(), "it"):
+        pass
+
+
+def test_a_lock_is_free_when_its_holder_is_killed(start: Start, tmp_path: Path) -> None:
+    holder = start(LOCK, tmp_path / "lock")
+    said(holder)
+    with pytest.raises(ProcessError), locked(tmp_path / "lock", time.monotonic(), "it"):
+        pass
+    holder.kill()
+    with locked(tmp_path / "lock", time.monotonic() + 5, "it"):
+        pass
+
+
+def test_the_end_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert tail(log) == ""
+    log.write_bytes(b"first\n" + b"".join(b"line %d\n" % n for n in range(20)) + b"\xff\n")
+    assert tail(log, 3) == "line 18\nline 19\n\N{REPLACEMENT CHARACTER}"
+    assert "first" not in tail(log)
+
+
+def test_a_log_that_is_too_long_begins_anew_under_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    processes.trim(path, 10)  # none is there yet
+    with path.open("ab") as writer:
+        writer.write(b"short")
+        writer.flush()
+        processes.trim(path, 10)
+        assert path.read_bytes() == b"short"
+        writer.write(b", and long")
+        writer.flush()
+        processes.trim(path, 10)
+        writer.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert (tmp_path / "worker.log.1").read_bytes() == b"short, and long"

@@ -1,0 +1,146 @@
+"""How the deployed flows end, where they put what they make, and which pages they write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, get_client
+from prefect.states import State
+
+from calib_store.certify import reject
+from calib_store.records import FrameRecord, Product
+from calib_store.store import Store
+from deployments import running
+from deployments.configuration import Settings
+from deployments.heartbeat import prompt_heartbeats
+from deployments.running import announce_if_served_since, ended, options_of, place_of, write_pages
+from deployments.settings import ServerAddress
+from flows.report import Failure, NightReport
+from imaging.facts import FrameFacts
+from imaging.sequences import Sequence
+from tasks.references import ProductRef
+from tasks.workspace import Workspace
+
+NIGHT = date(2013, 11, 21)
+WAITS = Failure(step="science", label="science Y", message="no dark serves", waits_for="dark")
+FAILED = Failure(step="align", label="science J", message="0 stars to match; 3 are needed.")
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    from tasks.workspace import close_stores
+
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
+    yield Settings(data_dir=tmp_path / "data", nights_dir=tmp_path / "nights")
+    close_stores()
+
+
+def report(*failures: Failure, products: int = 1, started: datetime | None = None) -> NightReport:
+    made = ProductRef(id="0" * 32, kind="dark", name="d.fits", sha256="0" * 64, recipe_key="k")
+    return NightReport(
+        products=(made,) * products, failures=failures, out=Path("out"), seconds=1.0,
+        started=started or datetime.now(UTC),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("failures", "name", "message"),
+    [
+        ((), "Completed", "2 made, 0 reused, 0 failed, 0 waiting."),
+        (
+            (WAITS,), "Completed",
+            "2 made, 0 reused, 0 failed, 1 waiting. science Y waits for a dark.",
+        ),
+        (
+            (WAITS, FAILED), "Incomplete",
+            "2 made, 0 reused, 1 failed, 1 waiting. science J: 0 stars to match; 3 are needed. "
+            "science Y waits for a dark.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_run_ends_with_its_outcome_in_words(failures: tuple[Failure, ...], name: str, message: str) -> None:
+    """The message is what a mail of the night's end says; of a run that is Incomplete people are told."""
+    told = report(*failures, products=2)
+    state = ended(told)
+    assert (state.name, state.message, state.is_completed()) == (name, message, True)
+    assert state.result() == told
+
+
+def test_the_server_tells_an_end_in_part_from_a_whole_one(prefect_server: ServerAddress) -> None:
+    told = report(FAILED)
+
+    @flow(name="test of an end")
+    def part() -> State[NightReport]:
+        return ended(told)
+
+    with prompt_heartbeats(part) as run:
+        state: Any = run(return_state=True)
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(state.state_details.flow_run_id).state
+    assert known is not None
+    assert (known.type.value, known.name, known.message) == ("COMPLETED", "Incomplete", told.verdict())
+    assert state.result() == told
+
+
+def test_a_sequence_waits_for_what_its_science_lacks_only() -> None:
+    flat = Failure(step="flat", label="flat Ks", message="no dark", waits_for="dark")
+    told = report(flat, FAILED)
+    assert told.awaited(by_science=True) == ()  # an older flat served it
+    assert told.awaited() == ("dark",)
+    assert report(flat, WAITS).awaited(by_science=True) == ("dark",)
+
+
+def test_of_several_nights_each_has_its_folder(settings: Settings) -> None:
+    options = options_of(settings)
+    assert place_of(settings, [NIGHT], options) == (settings.nights / "2013-11-21", options)
+    out, of_two = place_of(settings, [NIGHT, NIGHT + timedelta(days=1)], options)
+    assert (out, of_two.by_night, options.by_night) == (settings.nights, True, False)
+    one = Workspace(data_dir=settings.data_dir, out=out, by_night=True)
+    assert one.folder_of(NIGHT) == settings.nights / "2013-11-21"
+    assert one.model_copy(update={"by_night": False}).folder_of(NIGHT) == settings.nights
+
+
+def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord]
+) -> None:
+    store.frames.ingest([record("S1.fits")])
+    days = [NIGHT + timedelta(days=n) for n in (-1, 0, 1)]
+    write_pages(settings, days)
+    assert sorted(path.name for path in settings.nights.iterdir() if path.is_dir()) == ["2013-11-21"]
+    assert "2013-11-21" in (settings.nights / "index.html").read_text()
+
+
+def test_what_came_while_a_sequence_was_reduced_is_told_by_its_own_run(
+    settings: Settings, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
+    record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    sent: list[Any] = []
+    monkeypatch.setattr(running, "emit_event", lambda name, resource: sent.append((name, resource)))
+    raw = record("S1.fits")
+    store.frames.ingest([raw])
+    of = Sequence.of(facts())
+    assert of is not None
+
+    def told(*failures: Failure, started: datetime | None = None) -> bool:
+        return announce_if_served_since(settings, of.name, report(*failures, started=started))
+
+    began = datetime.now(UTC) - timedelta(seconds=5)
+    assert not told(WAITS, started=began)  # there still is none
+    dark = add()
+    assert not told(started=began)  # it lacked nothing
+    assert not told(FAILED, started=began)
+    assert not told(WAITS)  # it did not take what there was: the next time it would be the same
+    assert sent == []
+    assert told(WAITS, started=began)
+    ((name, resource),) = sent
+    assert (name, resource["prefect.resource.id"]) == (
+        "nirflow.sequence.unblocked", f"nirflow.sequence.{of.name}",
+    )  # fmt: skip
+    reject(store, dark, author="Ana", reason="a test")
+    assert not told(WAITS, started=began)
+    nobody = announce_if_served_since(settings, "2013-11-21.science.J.00000000", report(WAITS, started=began))
+    assert not nobody
