@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 
 .PHONY: venv demo test test-long lint bench clean
 
@@ -29,7 +30,7 @@ demo: $(INSTALLED)
 	@$(BIN)/nirflow demo --out demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not long" -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-long: $(INSTALLED)
 	@$(BIN)/python -m pytest -m long $(PYTEST_ARGS)

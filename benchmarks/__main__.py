@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import nights
+from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
 from nirflow.tables import print_json
@@ -20,7 +20,11 @@ PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "nothing": nights.measure_from_nothing,
     "memory": nights.measure_memory,
     "combine": lambda bench: measure_combine(runs=bench.runs, size=bench.size),
+    "store": lambda bench: big_store.measure_store(bench.folder, bench.store_size, nights.tell),
+    "observatory": lambda bench: observatory.measure_observatory(bench.folder, bench.size, nights.tell),
 }
+#: The store takes a quarter of an hour to fill the first time, the observatory waits a lot: only when named.
+_ON_REQUEST: Final = ("store", "observatory")
 #: First unmeasured, so that no run compiles kernels.
 _WARM: Final = ("night", "nothing", "memory")
 
@@ -29,10 +33,16 @@ def main() -> int:
     """Run the parts that were asked for; 1 where a figure is beyond its limit."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them without any"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"{', '.join(PARTS)}; all but store and observatory without any",
     )
     parser.add_argument("--runs", type=int, default=2, help="runs of each timed part; the fastest counts")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns; the limits are for 2048")
+    parser.add_argument(
+        "--products", type=int, default=1_000_000, help="products of the store; five times as many frames"
+    )
     parser.add_argument(
         "--folder", type=Path, default=_folder(), help="of simulated nights, kept, and stores"
     )
@@ -41,8 +51,9 @@ def main() -> int:
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown or options.runs < 1:
         parser.error(f"there is no part {unknown[0]}" if unknown else "at least one run is needed")
-    parts = options.parts or list(PARTS)
-    bench = nights.Bench(options.folder.resolve(), options.runs, options.size)
+    parts = options.parts or [part for part in PARTS if part not in _ON_REQUEST]
+    store_size = big_store.Size(options.products, 5 * options.products)
+    bench = nights.Bench(options.folder.resolve(), options.runs, options.size, store_size)
     before = machine()
     try:
         if any(part in _WARM for part in parts):

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.big_store import Size
 from benchmarks.figures import Figure
 from benchmarks.watch import Watched, run
 
@@ -45,16 +46,19 @@ class Bench:
         Runs of each timed part, of which the fastest counts.
     size
         Rows and columns of a frame.
+    store_size
+        Products and frames of the large store.
     """
 
     folder: Path
     runs: int = 2
     size: int = 2048
+    store_size: Size = field(default_factory=Size)
 
     def night(self, science: int = 9) -> Path:
         """The raw frames of the tutorial's Y night, simulated once."""
         night = self.folder / f"night-{self.size}-{science}"
-        _tell(f"simulating {night.name}, unless it is there")
+        tell(f"simulating {night.name}, unless it is there")
         _checked(
             _nirflow("simulate", night, "--size", self.size, "--science", science, "--quiet"), os.environ
         )
@@ -99,7 +103,7 @@ def measure_night(bench: Bench) -> list[Figure]:
     fresh, again, reports = [], [], []
     for number in range(bench.runs):
         with bench.store(services=True) as data:
-            _tell(f"night, run {number + 1} of {bench.runs}")
+            tell(f"night, run {number + 1} of {bench.runs}")
             watched, report = bench.reduce(night, data)
             _all_built(report)
             fresh.append(watched)
@@ -133,7 +137,7 @@ def measure_from_nothing(bench: Bench) -> list[Figure]:
     night = bench.night()
     runs = []
     for number in range(bench.runs):
-        _tell(f"from nothing, run {number + 1} of {bench.runs}")
+        tell(f"from nothing, run {number + 1} of {bench.runs}")
         with bench.store(services=False) as data:
             runs.append(bench.reduce(night, data)[0])
     return [_wall("nothing", "whole process, no server, no database", runs, FROM_NOTHING)]
@@ -148,7 +152,7 @@ def measure_memory(bench: Bench) -> list[Figure]:
         (f"{MANY} science frames", many, ()),
         ("9 science frames, --memory 64MB", few, ("--memory", "64MB")),
     ):
-        _tell(f"memory of {name}")
+        tell(f"memory of {name}")
         with bench.store(services=True) as data:
             peaks[name] = bench.reduce(night, data, *options)[0]
     nine, more, _ = peaks.values()
@@ -166,7 +170,7 @@ def warm_up(bench: Bench) -> None:
     small = Bench(bench.folder, size=512)
     night = small.night()
     with small.store(services=True) as data:
-        _tell("compiling the kernels, unless they are")
+        tell("compiling the kernels, unless they are")
         options = ("--set", "check.shape=none")
         run(_nirflow("reduce", night, "--out", data / "out", *options), environment=environment(data))
 
@@ -216,5 +220,6 @@ def _peak(
     return Figure(part, name, max(watched.peak for watched in runs) / 1e6, "MB", limit, note=note)
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say on standard error what is going on."""
     print(f"benchmark: {text}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from imaging.errors import NirflowError
 from nirflow import __version__
-from nirflow.commands import frames, night, parameters, server, store
+from nirflow.commands import cal, frames, night, page, parameters, server, service
 from nirflow.exits import MEANINGS, Exit, UsageError
 from nirflow.tables import console
 
@@ -73,10 +73,15 @@ _REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store
 app.command(rich_help_panel=_REDUCE)(night.demo)
 app.command(rich_help_panel=_REDUCE)(night.simulate)
 app.command(rich_help_panel=_REDUCE)(night.reduce)
+app.command(rich_help_panel=_REDUCE)(page.report)
 app.command(rich_help_panel=_LOOK)(frames.inspect)
 app.command(rich_help_panel=_LOOK)(frames.select)
 app.command(rich_help_panel=_LOOK)(parameters.params)
-app.add_typer(store.app, name="cal", rich_help_panel=_RUN)
+app.command(rich_help_panel=_RUN)(service.up)
+app.command(rich_help_panel=_RUN)(service.down)
+app.command(rich_help_panel=_RUN)(service.status)
+app.command(rich_help_panel=_RUN)(service.settings)
+app.add_typer(cal.app, name="cal", rich_help_panel=_RUN)
 app.add_typer(server.app, name="server", rich_help_panel=_RUN)
 
 

@@ -73,7 +73,7 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
     def product(kind: str, roots: Sequence[str]) -> Path | None:
         for made in report.products:
             if made.kind == kind and {name.removesuffix(".fits") for name in made.inputs} & set(roots):
-                return made.output or made.path
+                return made.output
         return None
 
     darks = [frame.root for frame in truth.of_role("dark")]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from calib_store.settings import StoreSettings
 from deployments.client import connected, quick_imports
-from deployments.server import ensure_server
+from deployments.server import ServerError, ensure_server
 from nirflow.log import configure
 from nirflow.tables import console
 
 if TYPE_CHECKING:
+    from deployments.settings import ServerAddress
     from flows.report import NightReport
     from nirflow.request import ReduceRequest
     from tasks.step import StepEvent
@@ -60,14 +61,31 @@ def run_reduce(request: ReduceRequest) -> NightReport:
                 use={one.kind: one.name for one in request.use}, allow_missing=request.allow_missing
             ),
             recursive=request.recursive,
+            as_of=request.as_of,
+            affected_by=request.affected_by,
             overwrite=request.overwrite,
             data_dir=data_dir,
             threads=request.threads,
             **({"memory": int(request.memory)} if request.memory else {}),
         )
-        with prompt_heartbeats(reduce_night) as run, _progress(quiet=request.quiet):
+        with prompt_heartbeats(reduce_night) as run, _progress(quiet=request.quiet), _server_told(address):
             report = run(list(request.paths), out, options)
     return report.model_copy(update={"log_file": log_file})
+
+
+@contextmanager
+def _server_told(address: ServerAddress) -> Iterator[None]:
+    """Tell a server that went away in the middle of the night, and stayed away, in words."""
+    import httpx  # what Prefect's client raises, there with it
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
+        raise ServerError(
+            f"The Prefect server at {address.ui_url} does not answer any more: {why.rstrip('.')}.",
+            remedy="What was finished is in the store. Start it (nirflow server start) and run the same again.",
+        ) from error
 
 
 def _told(event: StepEvent) -> str:

@@ -51,6 +51,8 @@ def print_report(report: NightReport) -> None:
     for product in report.products:
         for warning in product.warnings:
             tell(f"Warning, {product.name}: {warning}", "yellow")
+    for one in report.replaced:
+        tell(f"Superseded, {one.old}: {one.new} took its place.", "cyan")
     for failure in report.failures:
         tell(f"Failed, {failure.step} of {failure.label}: {failure.message}", "red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, Valida
 from imaging import f2
 from nirflow.choices import Calibration, Target
 from nirflow.exits import UsageError
+from nirflow.moments import moment
 from nirflow.step_settings import first_problem, resolve
 from tasks.parameters import STEPS, ReductionParameters
 from tasks.references import CalibrationKind
@@ -40,7 +42,7 @@ class ReduceRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    paths: tuple[Path, ...] = Field(min_length=1, description="files, folders and globs of raw frames")
+    paths: tuple[Path, ...] = Field(description="files, folders and globs of raw frames")
     recursive: bool = Field(default=False, description="search the folders below a folder too")
     out: Path = Field(description="folder of the products")
     bands: tuple[str, ...] = Field(default=(), description="filters to reduce")
@@ -54,6 +56,12 @@ class ReduceRequest(BaseModel):
     use: tuple[UseCalibration, ...] = Field(default=(), description="calibrations named by the user")
     allow_missing: frozenset[CalibrationKind] = Field(
         default=frozenset(), description="calibrations to go on without; the product is marked"
+    )
+    as_of: datetime | None = Field(
+        default=None, description="choose calibrations as the store would have at that moment"
+    )
+    affected_by: str | None = Field(
+        default=None, description="make only what was made with this product or raw frame"
     )
     overwrite: bool = Field(default=False, description="replace products of the same name and other content")
     threads: int | None = Field(default=None, ge=1, le=256, description="threads of the kernels, in all")
@@ -72,6 +80,8 @@ def build_request(
     use: Sequence[str] = (),
     allow_missing: Sequence[Calibration] = (),
     overwrite: bool = False,
+    as_of: str | None = None,
+    affected_by: str | None = None,
     threads: int | None = None,
     memory: str | None = None,
     quiet: bool = False,
@@ -95,6 +105,8 @@ def build_request(
             use=_uses(use),
             allow_missing=frozenset(kind.value for kind in allow_missing),
             overwrite=overwrite,
+            as_of=moment(as_of, "--as-of"),
+            affected_by=affected_by,
             threads=threads,
             memory=_memory(memory),
             quiet=quiet,

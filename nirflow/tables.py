@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from rich import box
 from rich.console import Console
@@ -65,6 +66,7 @@ def print_table(
     table = Table(
         box=box.SIMPLE_HEAD if person else None,
         pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2 if not person else 1, 0, 0),
+        show_header=any(column.heading for column in columns),
     )  # fmt: skip
     for column in columns:
         table.add_column(
@@ -99,6 +101,11 @@ def cell(value: object) -> str:
             return str(value)
 
 
+def plural(number: int, noun: str) -> str:
+    """A number and what it counts: ``1 file``, ``3 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON on standard output: models, dates, paths and sets included."""
     sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -111,6 +118,6 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if isinstance(value, Path):
+    if isinstance(value, (Path, UUID)):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

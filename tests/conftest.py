@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from calib_store.database import Database
     from calib_store.postgres import PostgresAddress
     from calib_store.settings import StoreSettings
     from calib_store.store import Store
 
-pytest_plugins = ["prefect_server"]
+pytest_plugins = ["prefect_server", "real_server", "s3_server", "service_up", "store_records"]
 
 _TEMPLATE = "nirflow_template"
+#: Accounts of the session's server: what a pipeline and a reader log in as.
+PIPELINE_USER, READER_USER = "test_pipeline", "test_reader"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +30,7 @@ def _own_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for name in [name for name in os.environ if name.startswith("NIRFLOW_")]:
             patch.delenv(name)
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("xdg")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 
 
@@ -50,25 +54,52 @@ def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
     """Address of the session's server, with a migrated template database."""
     from calib_store import postgres
     from calib_store.database import Database
+    from calib_store.migrations import migrate
 
     address = postgres.ensure_running(postgres_data_dir)
     with address.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {_TEMPLATE}")
     database = Database(address.url(_TEMPLATE))
-    database.migrate()
+    migrate(database.engine)
     database.close()
+    with address.connect("postgres") as connection:
+        connection.execute(f"CREATE ROLE {PIPELINE_USER} LOGIN IN ROLE nirflow_pipeline")
+        connection.execute(f"CREATE ROLE {READER_USER} LOGIN IN ROLE nirflow_reader")
     return address
 
 
 @pytest.fixture
-def database_url(postgres_address: PostgresAddress) -> Iterator[str]:
-    """URL of a fresh, migrated database, dropped after the test."""
+def owner_url(postgres_address: PostgresAddress) -> Iterator[str]:
+    """URL of a fresh, migrated database for the owner of its tables; dropped after the test."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with postgres_address.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
     yield postgres_address.url(name).render_as_string(hide_password=False)
     with postgres_address.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(owner_url: str) -> str:
+    """URL of the same database for a pipeline, which may do what a reduction needs and nothing else."""
+    return as_user(owner_url, PIPELINE_USER)
+
+
+@pytest.fixture
+def owner(owner_url: str) -> Iterator[Database]:
+    """The same database for its owner: for what a test does behind the store's back."""
+    from calib_store.database import Database
+
+    database = Database(owner_url)
+    yield database
+    database.close()
+
+
+def as_user(url: str, user: str) -> str:
+    """The URL for another account of the server."""
+    from sqlalchemy import make_url
+
+    return make_url(url).set(username=user).render_as_string(hide_password=False)
 
 
 @pytest.fixture

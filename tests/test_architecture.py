@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT: dict[str, set[str]] = {
     "imaging": set(),
     "calib_store": {"imaging"},
-    "deployments": {"calib_store", "imaging"},
+    "deployments": {"flows", "tasks", "calib_store", "imaging"},
     "tasks": {"imaging", "calib_store"},
     "flows": {"tasks", "imaging", "calib_store"},
     "nirflow": {"deployments", "flows", "tasks", "imaging", "calib_store"},

@@ -99,7 +99,9 @@ def simulate(
 
 
 def reduce(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Raw frames: files, folders or globs.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Raw frames: files, folders or globs.")
+    ] = None,
     out: Out = Path("out"),
     bands: Annotated[
         list[str] | None, typer.Option("--band", metavar="BAND", help="Only this filter. Repeatable.")
@@ -133,6 +135,25 @@ def reduce(
             help="Go on without, and mark the product. Repeatable.",
         ),
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="TIME",
+            rich_help_panel=_CALIBRATIONS,
+            help="Choose as the store would have then, by the rules of then: 2026-11-01T12:00, UTC.",
+        ),
+    ] = None,
+    affected_by: Annotated[
+        str | None,
+        typer.Option(
+            "--affected-by",
+            metavar="ID_OR_FRAME",
+            rich_help_panel=_CALIBRATIONS,
+            help="Make again just what was made with this rejected product or raw frame; without PATH its frames "
+            "are taken from where they were seen.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name and other content.")
     ] = False,
@@ -150,14 +171,17 @@ def reduce(
     """  # fmt: skip
     from nirflow.commands.frames import files_or_exit
 
-    files_or_exit(paths, recursive)  # before anything is started
+    if paths:
+        files_or_exit(paths, recursive)  # before anything is started
+    elif affected_by is None:
+        raise UsageError("No PATH was given.", remedy="Name files or folders of raw frames.")
     from deployments.client import quick_imports
 
     with quick_imports():
         from nirflow.request import build_request
     request = build_request(
-        paths, out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
-        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite,
+        paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
+        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of, affected_by=affected_by,
         threads=threads, memory=memory, quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduce import run_reduce

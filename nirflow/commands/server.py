@@ -75,3 +75,19 @@ def status(json: Json = False) -> None:
         typer.echo(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}\nLog file: {state.log_file}")
     if not state.ready:
         raise typer.Exit(Exit.NOTHING)
+
+
+@app.command()
+def env() -> None:
+    """Print what brings Prefect's own commands to this server: eval "$(nirflow server env)"."""
+    import shlex
+
+    from calib_store.settings import StoreSettings
+    from deployments.server import ensure_server
+    from deployments.settings import client_environment
+
+    environment = client_environment(ensure_server(StoreSettings().data_dir))
+    # Prefect's own commands are for people: they may write to the terminal.
+    del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
+    for name, value in environment.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")

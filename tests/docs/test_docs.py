@@ -115,7 +115,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_no_foreign_hosts(page: Path) -> None:
-    assert set(re.findall(r"https?://([^/:\s)`]+)", page.read_text())) <= ALLOWED_HOSTS
+    hosts = set(re.findall(r"https?://([^/:\s)`]+)", page.read_text()))
+    # A name without a dot is one of the reader's own network.
+    assert {host for host in hosts if "." in host} <= ALLOWED_HOSTS
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from night_lab import Lab, Run
+from observatory import Observatory, observing
 
 from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
@@ -33,7 +34,8 @@ def _laboratory(
     name = f"lab_{uuid.uuid4().hex[:12]}"
     with address.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template")
-    yield Lab(folder, address.url(name).render_as_string(hide_password=False), server_dir, shape)
+    url = address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
+    yield Lab(folder, url, server_dir, shape)
     from tasks.workspace import close_stores
 
     close_stores()
@@ -85,3 +87,10 @@ def reduced_lab(new_lab: Callable[..., Lab]) -> Lab:
 def reduced(reduced_lab: Lab, night: NightTruth) -> Run:
     """The first run of the small night, into an empty store."""
     return reduced_lab.reduce(night.folder.parent, previews=True)
+
+
+@pytest.fixture(scope="module")
+def observatory(new_lab: Callable[..., Lab], night: NightTruth) -> Iterator[Observatory]:
+    """An observatory to which nothing came yet; the tests of a module share it."""
+    with observing(new_lab(), night) as one:
+        yield one

@@ -144,7 +144,7 @@ def test_of_two_frames_of_one_name_one_is_used_and_the_other_told(bad: Run) -> N
 def test_the_rest_of_the_night_is_made(bad: Run, reduced: Run) -> None:
     assert bad.kinds() == reduced.kinds()
     for kind in ("dark", "bpm", "flat"):
-        assert datasums(bad.product(kind).path) == datasums(reduced.product(kind).path), kind
+        assert datasums(bad.product(kind).output) == datasums(reduced.product(kind).output), kind
 
 
 def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> None:
@@ -241,7 +241,7 @@ def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
     assert fourth.product("dark").output == made.output
     assert made.output.read_bytes() == beside.read_bytes()
     # Nothing was lost in the store either.
-    assert first.product("dark").path.read_bytes() == content
+    assert lab.object_of(first.product("dark")).read_bytes() == content
 
 
 def test_a_stranger_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:

@@ -51,7 +51,11 @@ def test_k_flat_comes_from_lamp_offs_and_darks(new_lab: Callable[..., Lab], k_ni
     dark = run.product("dark", "5 s")
     assert set(stack.calibrations) == {dark.name, run.product("bpm").name, run.product("flat").name}
     score = score_night(
-        k_night, bpm=run.product("bpm").path, dark=dark.path, flat=run.product("flat").path, stack=stack.path
+        k_night,
+        bpm=run.product("bpm").output,
+        dark=dark.output,
+        flat=run.product("flat").output,
+        stack=stack.output,
     )
     figures = ("bad pixels found", "false bad pixels", "VAR pull", "rms / photon floor", "registration")
     assert [row for row in score.failed if row.figure in figures] == []

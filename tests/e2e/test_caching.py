@@ -128,7 +128,7 @@ def test_threads_and_memory_do_not_change_a_pixel(lab: Lab, reduced: Run, night:
     assert not any(p.reused for p in alone.report.products)
     for one in alone.report.products:
         other = reduced.product(one.kind)
-        assert datasums(one.path) == datasums(other.path), one.kind
+        assert datasums(one.output) == datasums(other.output), one.kind
 
 
 def test_two_processes_at_once_build_each_product_once(lab: Lab, night: NightTruth, tmp_path: Path) -> None:

@@ -79,10 +79,11 @@ def test_a_calibration_that_fails_stops_only_what_needs_it(
 def test_a_damaged_product_of_the_store_is_made_again(lab: Lab, night: NightTruth) -> None:
     first = lab.reduce(night.folder.parent, only=("dark",))
     dark = first.product("dark")
-    content = bytearray(dark.path.read_bytes())
+    path = lab.object_of(dark)
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    dark.path.chmod(0o644)
-    dark.path.write_bytes(content)
+    path.chmod(0o644)
+    path.write_bytes(content)
     again = lab.reduce(night.folder.parent, out="again", only=("dark",))
     assert again.built == Counter(dark=1)
     output = again.product("dark").output

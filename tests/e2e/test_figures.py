@@ -53,7 +53,7 @@ def run(new_lab: Callable[..., Lab], truth: NightTruth) -> Run:
 @pytest.fixture(scope="module")
 def score(run: Run, truth: NightTruth) -> NightScore:
     def file(kind: str) -> Path:
-        return run.product(kind).path
+        return run.product(kind).output
 
     return score_night(
         truth, bpm=file("bpm"), dark=file("dark"), flat=file("flat"), stack=file("image")
@@ -94,7 +94,7 @@ def test_a_frame_with_the_previous_frames_wcs_is_aligned_all_the_same(run: Run, 
     stale = truth.science[4]
     assert stale.wcs_error is not None
     assert max(map(abs, stale.wcs_error)) > 19  # arcsec
-    table = read_table(run.product("image").path, "ALIGNMENT")
+    table = read_table(run.product("image").output, "ALIGNMENT")
     assert table is not None
     (row,) = table[table["name"] == f"{stale.root}.fits"]
     assert row["used"]

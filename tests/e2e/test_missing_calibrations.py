@@ -138,7 +138,7 @@ def test_a_named_calibration_is_taken_and_told(
     with fits.open(files["dark"]) as whole:
         for plane in ("SCI", "VAR", "DQ"):
             whole[plane].data = whole[plane].data[:32, :40]
-        whole.writeto(part)
+        whole.writeto(part, checksum=True)
     cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
 

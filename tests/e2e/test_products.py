@@ -22,7 +22,7 @@ def _names(night: NightTruth, *roles: str) -> set[str]:
 
 
 def _lineage(run: Run, kind: str) -> np.ndarray:
-    table = read_table(run.product(kind).path, "LINEAGE")
+    table = read_table(run.product(kind).output, "LINEAGE")
     assert table is not None
     return table
 
@@ -47,7 +47,7 @@ def test_opens_as_ccddata(reduced: Run, kind: str) -> None:
     ("kind", "mark"), [("dark", "PROCDARK"), ("flat", "PROCFLAT"), ("bpm", "BPMASK"), ("image", "PROCSCI")]
 )
 def test_marked_as_gemini_marks_them(reduced: Run, kind: str, mark: str) -> None:
-    header = fits.getheader(reduced.product(kind).path)
+    header = fits.getheader(reduced.product(kind).output)
     assert mark in header
     assert "PREPARE" in header
     assert "GEM-TLM" in header
@@ -66,7 +66,7 @@ def test_names_follow_the_first_frame(reduced: Run) -> None:
 
 
 def test_calibrations_are_in_the_header(reduced: Run) -> None:
-    header = fits.getheader(reduced.product("image").path)
+    header = fits.getheader(reduced.product("image").output)
     assert header["DARKIM"] == "S20131120S0115_dark.fits"
     assert header["FLATIM"] == "S20131129S0320_flat.fits"
     assert header["NCOMBINE"] == 5
@@ -77,7 +77,7 @@ def test_calibrations_are_in_the_header(reduced: Run) -> None:
 def test_history_holds_every_parameter(reduced: Run, kind: str) -> None:
     from tasks.parameters import ReductionParameters
 
-    table = read_table(reduced.product(kind).path, "HISTORY")
+    table = read_table(reduced.product(kind).output, "HISTORY")
     assert table is not None
     defaults = ReductionParameters()
     for row in table:
@@ -92,7 +92,7 @@ def test_history_holds_every_parameter(reduced: Run, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_provenance_names_what_went_in(reduced: Run, kind: str) -> None:
-    table = read_table(reduced.product(kind).path, "PROVENANCE")
+    table = read_table(reduced.product(kind).output, "PROVENANCE")
     assert table is not None
     product = reduced.product(kind)
     assert [str(name) for name in table["filename"]] == [*product.inputs, *product.calibrations]
@@ -123,14 +123,14 @@ def test_from_the_image_every_raw_frame_is_reachable(
 
 def test_planes_carry_variance_and_quality_honestly(reduced: Run, night: NightTruth) -> None:
     lit = night.plane("ILLUMINATED")
-    with fits.open(reduced.product("flat").path) as hdus:
+    with fits.open(reduced.product("flat").output) as hdus:
         dq = hdus["DQ"].data
         dim = (dq & int(DQ.UNILLUMINATED)) != 0
         assert dim[lit].mean() < 0.01
         assert dim[~lit].mean() > 0.8  # the measured circle has a margin of a few pixels
         good = (dq == 0) & lit
         assert abs(np.median(hdus["SCI"].data[good]) - 1) < 0.01
-    with fits.open(reduced.product("image").path) as hdus:
+    with fits.open(reduced.product("image").output) as hdus:
         var, dq = hdus["VAR"].data, hdus["DQ"].data
         assert (var[dq == 0] > 0).all()
         assert {"SCI", "VAR", "DQ", "OBJMASK", "OBJCAT", "ALIGNMENT"} <= {hdu.name for hdu in hdus}
@@ -149,7 +149,7 @@ def test_decisions_are_recorded_for_every_frame(reduced_lab: Lab, reduced: Run, 
 
 
 def test_the_stale_frame_is_where_its_stars_say(reduced: Run, night: NightTruth) -> None:
-    table = read_table(reduced.product("image").path, "ALIGNMENT")
+    table = read_table(reduced.product("image").output, "ALIGNMENT")
     assert table is not None
     assert table["used"].all()
     reference = night.frame(str(reduced.product("image").metrics["reference"])).field_centre
@@ -158,3 +158,13 @@ def test_the_stale_frame_is_where_its_stars_say(reduced: Run, night: NightTruth)
         assert own is not None
         assert reference is not None
         assert np.allclose([row["dx"], row["dy"]], np.subtract(reference, own), atol=0.1)
+
+
+def test_seeing_and_sky_of_each_frame_are_those_of_the_night(reduced: Run, night: NightTruth) -> None:
+    table = read_table(reduced.product("image").output, "ALIGNMENT")
+    assert table is not None
+    for row in table:
+        truth = night.frame(str(row["name"]))
+        assert truth.fwhm is not None
+        assert float(row["seeing"]) == pytest.approx(truth.fwhm, rel=0.08)
+        assert float(row["sky"]) == pytest.approx(truth.level * truth.exposure, rel=0.03)

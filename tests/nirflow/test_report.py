@@ -18,7 +18,7 @@ FAILURE = Failure(step="flat", label="flat Y 20 s", message="no lamp-offs")
 def product(**changes: Any) -> ProductRef:
     values: dict[str, Any] = {
         "id": "1", "kind": "dark", "name": "S20131120S0115_dark.fits", "sha256": "0" * 64,
-        "recipe_key": "1" * 64, "path": Path("objects/00"),
+        "recipe_key": "1" * 64,
         "inputs": ("a", "b", "c"), "metrics": {"noise": 2.34567, "hot": None},
         "seconds": 1.25,
     }  # fmt: skip

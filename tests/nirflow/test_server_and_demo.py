@@ -76,7 +76,7 @@ def test_the_same_night_is_simulated_once(tmp_path: Path) -> None:
 def made(kind: str, root: str, **changes: Any) -> ProductRef:
     values: dict[str, Any] = {
         "id": root, "kind": kind, "name": f"{root}_{kind}.fits", "sha256": "0" * 64, "recipe_key": "1" * 64,
-        "path": Path("objects") / root, "inputs": (f"{root}.fits",),
+        "inputs": (f"{root}.fits",),
     }  # fmt: skip
     return ProductRef(**values | changes)
 
@@ -89,8 +89,8 @@ def test_products_are_judged_by_the_frames_that_they_were_made_from(
     products = (
         made("dark", root["short_dark"]),
         made("dark", root["dark"], output=Path("out/dark.fits")),
-        made("flat", root["lamp_off"]),
-        made("image", root["science"]),
+        made("flat", root["lamp_off"], output=Path("out/flat.fits")),
+        made("image", root["science"], output=Path("out/image.fits")),
     )
     judged: dict[str, Any] = {}
     monkeypatch.setattr("imaging.simulator.score.score_night", lambda truth, **files: judged.update(files))
@@ -98,8 +98,8 @@ def test_products_are_judged_by_the_frames_that_they_were_made_from(
     assert judged == {
         "bpm": None,
         "dark": Path("out/dark.fits"),
-        "flat": Path("objects") / root["lamp_off"],
-        "stack": Path("objects") / root["science"],
+        "flat": Path("out/flat.fits"),
+        "stack": Path("out/image.fits"),
     }
 
 

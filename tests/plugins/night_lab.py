@@ -141,6 +141,11 @@ class Lab:
             patch.setenv("NIRFLOW_DATABASE_URL", self.url)
             return Workspace(data_dir=self.data, out=self.folder).store()
 
+    def object_of(self, product: ProductRef) -> Path:
+        """The store's own file of a product."""
+        path: Path = self.store().objects.path(product.sha256)
+        return path
+
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
     """Wait for a process of `Lab.start`: its exit code, the report and what it wrote to standard error."""

@@ -3,38 +3,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytest
-from astropy.io import fits
 from typer.testing import Result
 
-if TYPE_CHECKING:
-    from calib_store.settings import StoreSettings
-
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def own_store(store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the command line at the test's own store."""
-    assert store_settings.database_url is not None
-    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(store_settings.data_dir))
-    monkeypatch.setenv("NIRFLOW_DATABASE_URL", store_settings.database_url.get_secret_value())
-
-
-@pytest.fixture
-def master_dark(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    """A processed dark with the headers of a raw one."""
-    raw = frame_writer(tmp_path / "S20131120S0115.fits", OBSTYPE="DARK", FILTER2="DK_G0807")
-    path = tmp_path / "S20131120S0115_dark.fits"
-    primary = fits.PrimaryHDU(header=fits.getheader(raw))
-    primary.header["PROCDARK"] = "2026-01-01T00:00:00"
-    plane = np.ones((8, 8), np.float32)
-    planes = [fits.ImageHDU(plane, name=name) for name in ("SCI", "VAR")]
-    fits.HDUList([primary, *planes, fits.ImageHDU(plane.astype(np.uint16), name="DQ")]).writeto(path)
-    return path
 
 
 def one_product(nirflow: Run) -> dict[str, Any]:
@@ -53,7 +27,7 @@ def test_an_empty_store_lists_nothing(nirflow: Run) -> None:
 def test_a_product_goes_in_is_shown_and_comes_out_the_same(
     nirflow: Run, master_dark: Path, tmp_path: Path
 ) -> None:
-    added = nirflow("cal", "add", master_dark)
+    added = nirflow("cal", "add", "--any-shape", master_dark)
     assert added.exit_code == 0
     assert added.stdout.startswith("S20131120S0115_dark.fits: dark ")
     product = one_product(nirflow)
@@ -75,7 +49,7 @@ def test_a_product_goes_in_is_shown_and_comes_out_the_same(
 
 @pytest.mark.usefixtures("own_store")
 def test_get_replaces_a_file_only_when_told(nirflow: Run, master_dark: Path, tmp_path: Path) -> None:
-    nirflow("cal", "add", master_dark)
+    nirflow("cal", "add", "--any-shape", master_dark)
     copy = tmp_path / "copy.fits"
     copy.write_text("mine")
     refused = nirflow("cal", "get", master_dark.name, "--out", copy)
@@ -90,11 +64,11 @@ def test_add_takes_what_it_can_and_names_what_it_refuses(
     nirflow: Run, master_dark: Path, tmp_path: Path
 ) -> None:
     raw = tmp_path / "S20131120S0115.fits"
-    result = nirflow("cal", "add", raw, master_dark)
+    result = nirflow("cal", "add", "--any-shape", raw, master_dark)
     assert result.exit_code == 4
-    assert "S20131120S0115.fits: not a product" in result.stderr
+    assert "S20131120S0115.fits: no product" in result.stderr
     assert one_product(nirflow)["name"] == master_dark.name
-    alone = nirflow("cal", "add", raw, "--json")
+    alone = nirflow("cal", "add", "--any-shape", raw, "--json")
     assert alone.exit_code == 1
     assert json.loads(alone.stdout)["refused"][0]["file"] == str(raw)
 
@@ -105,5 +79,43 @@ def test_an_unknown_product_is_named_with_what_to_do(nirflow: Run, command: str)
     result = nirflow("cal", command, "S1_dark.fits")
     assert (result.exit_code, result.stdout) == (1, "")
     error, remedy = result.stderr.splitlines()
-    assert error == "Error: The store has no product 'S1_dark.fits'."
+    thing = "product and no raw frame" if command == "show" else "product"
+    assert error == f"Error: The store has no {thing} 'S1_dark.fits'."
     assert "nirflow cal list" in remedy
+
+
+@pytest.mark.usefixtures("own_store")
+def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    dark = added()
+    result = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].startswith("1 product and what is known of 0 raw frames")
+    again = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+    done = nirflow("cal", "import", tmp_path / "all.tar")
+    assert done.exit_code == 0
+    assert "0 products added, 1 known" in done.stdout
+    told = json.loads(nirflow("cal", "import", tmp_path / "all.tar", "--json").stdout)
+    assert [p["id"] for p in told["known"]] == [dark["id"]]
+    bad = nirflow("cal", "import", tmp_path / "nothing")
+    assert (bad.exit_code, bad.stdout) == (1, "")
+
+
+def test_add_tells_what_differs_from_the_certified_one(
+    nirflow: Run, added: Callable[..., dict[str, Any]], make_dark: Callable[..., Path]
+) -> None:
+    first = added()
+    assert nirflow("cal", "certify", first["id"]).exit_code == 0
+    result = nirflow("cal", "add", "--any-shape", make_dark("S20131120S0199", level=90.0))
+    assert result.exit_code == 0
+    assert result.stdout.endswith("candidate, doubtful\n")
+    assert "the level is +89" in result.stderr
+
+
+@pytest.mark.usefixtures("own_store")
+def test_a_part_of_a_detector_is_taken_only_on_purpose(nirflow: Run, master_dark: Path) -> None:
+    refused = nirflow("cal", "add", master_dark)
+    assert refused.exit_code == 1
+    assert "= (40, 40), expected (2048, 2048)" in " ".join(refused.stderr.split())
+    assert nirflow("cal", "add", master_dark, "--any-shape").exit_code == 0

@@ -1,0 +1,195 @@
+"""What an observatory's machine pays and gets.
+
+Everything up in an empty folder; a night's calibrations, then nine science frames arrive; then nothing does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.figures import Figure
+from imaging.simulator.night import simulate_night
+from imaging.simulator.parameters import NightParameters
+
+QUIET: Final = 20  # s
+#: Time for which the cost of doing nothing is measured, s.
+IDLE: Final = 120
+_NIRFLOW = Path(sys.executable).with_name("nirflow")
+
+
+class Observatory:
+    """One data folder with everything up, and how long things take."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder = folder
+        self.raw = folder / "raw"
+        self.raw.mkdir()
+        (folder / "nirflow.toml").write_text(
+            f'data_dir = "{folder}/data"\n[server]\nport = 0\n[watch]\nfolders = ["{self.raw}"]\n'
+            f"quiet = {QUIET}\ncheck = {{shape = [{size}, {size}]}}\n"
+        )
+
+    def nirflow(self, *arguments: str) -> str:
+        """Run a command; what it printed."""
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "NIRFLOW_"))}
+        return subprocess.run(
+            [_NIRFLOW, *arguments], env=kept | {"NIRFLOW_CONFIG": str(self.folder / "nirflow.toml")},
+            capture_output=True, text=True, check=True, cwd=self.folder,
+        ).stdout  # fmt: skip
+
+    def up(self) -> float:
+        """Start everything; seconds."""
+        began = time.monotonic()
+        self.url = json.loads(self.nirflow("up", "--json"))["ui_url"]
+        return time.monotonic() - began
+
+    def post(self, path: str, body: Any) -> Any:
+        """Ask the Prefect server."""
+        request = urllib.request.Request(
+            f"{self.url}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            data = answer.read()
+        return json.loads(data) if data else None
+
+    def idle(self) -> bool:
+        """Whether no run is in work or asked for, twice within some seconds: one may be asked for in between."""
+        for pause in (8, 0):
+            body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}}
+            found = self.post("/flow_runs/filter", body)
+            if any("auto-scheduled" not in run["tags"] for run in found):
+                return False
+            time.sleep(pause)
+        return True
+
+    def event_to_run(self) -> float:
+        """Seconds from an event that completes a sequence to the flow run that it starts."""
+        event = {
+            "occurred": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+            "event": "nirflow.sequence.complete",
+            "resource": {
+                "prefect.resource.id": "nirflow.sequence.2001-01-01.science.Y.00000000",
+                "nirflow.kind": "science", "nirflow.night": "2001-01-01", "nirflow.urgency": "tonight",
+            },
+            "id": "00000000-0000-0000-0000-000000000001", "payload": {}, "related": [],
+        }  # fmt: skip
+        arrivals = {"deployments": {"name": {"any_": ["arrival"]}}}
+        began = time.monotonic()
+        self.post("/events", [event])
+        wait(lambda: self.post("/flow_runs/filter", arrivals), 30)
+        return time.monotonic() - began
+
+    def processes(self) -> dict[int, str]:
+        """Everything that works for the folder."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (process / "environ").read_bytes()
+                line = (process / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            parent = found.get(_parent(process), "")
+            if str(self.folder).encode() in environment or str(self.folder) in line or "postgres" in parent:
+                found[int(process.name)] = line
+        return found
+
+    def cost(self, seconds: float) -> list[tuple[str, float, float]]:
+        """Command, percent of a core and PSS in MB of every process while nothing happens."""
+        before = {pid: _cpu(pid) for pid in self.processes()}
+        began = time.monotonic()
+        time.sleep(seconds)
+        passed = time.monotonic() - began
+        return [
+            (line, 100 * (_cpu(pid) - before.get(pid, 0.0)) / passed, _pss(pid))
+            for pid, line in self.processes().items()
+        ]
+
+
+def wait(look: Callable[[], Any], seconds: float) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain")
+        time.sleep(0.1)
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _parent(process: Path) -> int:
+    return int((_stat(int(process.name)) or ["", "0"])[1])
+
+
+def _cpu(pid: int) -> float:
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+def _pss(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+
+
+def measure_observatory(folder: Path, size: int, tell: Callable[[str], None]) -> list[Figure]:
+    """Measure in an empty folder: start, reaction, and the cost of doing nothing."""
+    figures = []
+
+    def note(name: str, value: float, unit: str, limit: float, more: str = "") -> None:
+        figures.append(Figure("observatory", name, value, unit, limit=limit, note=more))
+        tell(f"{name}: {value:.1f} {unit}")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="observatory-", dir=folder) as name:
+        night = simulate_night(Path(name) / "night", NightParameters(size=size))
+        place = Observatory(Path(name), size)
+        try:
+            note("up, the first time", place.up(), "s", 20)
+            place.nirflow("down")
+            note("up, again", place.up(), "s", 20)
+            note("event to run", place.event_to_run(), "s", 1)
+            science = {f"{frame.root}.fits" for frame in night.of_role("science")}
+            for file in night.raw_paths():
+                if file.name not in science:
+                    shutil.copy(file, place.raw)
+            time.sleep(QUIET + 20)
+            wait(place.idle, 600)
+            for file in night.raw_paths():
+                if file.name in science:
+                    shutil.copy(file, place.raw)
+            began = time.monotonic()
+            wait(lambda: list((Path(name) / "data" / "nights").glob("*/*_image.fits")), 300)
+            note("last frame to stack", time.monotonic() - began, "s", 60, f"quiet time {QUIET} s in it")
+            time.sleep(20)
+            wait(place.idle, 600)
+            cost = place.cost(IDLE)
+            note("idle, all processes", sum(one[1] for one in cost), "% of a core", 10)
+            largest = sorted(cost, key=lambda one: -one[2])[:5]
+            told = ", ".join(f"{memory:.0f} MB {_word(line)}" for line, _, memory in largest)
+            note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 700, told)
+        finally:
+            place.nirflow("down")
+    return figures
+
+
+def _word(line: str) -> str:
+    """What a process is, from its command."""
+    words = ("deployments.serve", "prefect worker", "deployments.watch", "deployments.supervise", "postgres")
+    return next((word for word in words if word in line), line[:20])

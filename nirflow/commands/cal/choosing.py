@@ -1,0 +1,217 @@
+"""``nirflow cal match``, ``explain`` and ``rules``: which calibration a frame gets, why, and by which rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nirflow.commands.cal.common import AsOf, Author, Json, as_json, open_store, person, short
+from nirflow.exits import Exit, UsageError
+from nirflow.moments import moment
+from nirflow.tables import Column, console, print_json, print_table
+
+if TYPE_CHECKING:
+    from calib_store.records import Match
+    from calib_store.store import Store
+    from imaging.facts import FrameFacts
+
+FrameName = Annotated[
+    str, typer.Argument(metavar="FRAME", help="A raw frame's file, or the name of one that the store knows.")
+]
+Kind = Annotated[
+    Literal["dark", "bpm", "flat", "skyflat"] | None,
+    typer.Option("--kind", help="Only this kind; all that the frame may need without it."),
+]
+
+
+def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = False) -> None:
+    """Tell which calibrations a frame gets. Exit code 4 where a kind is missing, 3 where all are."""
+    when = moment(as_of, "--as-of")
+    with open_store() as store:
+        facts = _facts(store, frame)
+        matches = [store.match(facts, one, as_of=when) for one in _kinds(facts, kind)]
+    if json:
+        print_json([_match_as_json(one) for one in matches])
+    else:
+        rows = [
+            [
+                one.kind, one.product.name if one.product else None, short(one.product) if one.product else None,
+                one.product.status if one.product else None,
+                one.candidates[0].reason.removeprefix("taken: ") if one.product else "none serves",
+            ]
+            for one in matches
+        ]  # fmt: skip
+        columns = [
+            Column("kind", style="bold"), Column("product", fold=True), Column("id"), Column("status"),
+            Column("why", fold=True),
+        ]  # fmt: skip
+        print_table(columns, rows)
+    _exit(matches)
+
+
+def explain(
+    frame: FrameName,
+    kind: Kind = None,
+    as_of: AsOf = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Products on either side in time to tell about, of each kind.")
+    ] = 10,
+    json: Json = False,
+) -> None:
+    """Tell why a frame gets the calibrations that it gets, and why not another one.
+
+    Every product near it in time, with the first rule that it fails and both values.
+    """
+    when = moment(as_of, "--as-of")
+    with open_store() as store:
+        facts = _facts(store, frame)
+        matches = [store.explain(facts, one, as_of=when, limit=limit) for one in _kinds(facts, kind)]
+    if json:
+        print_json([_match_as_json(one) for one in matches])
+    else:
+        for number, one in enumerate(matches):
+            if number:
+                typer.echo()
+            _print_explanation(one, facts)
+    _exit(matches)
+
+
+def rules(
+    set_: Annotated[
+        Path | None,
+        typer.Option("--set", metavar="FILE", help="Go by the rules of this TOML table from now on."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why they change; with --set.")] = None,
+    author: Author = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="An earlier version in place of the one that holds.")
+    ] = None,
+    toml: Annotated[
+        bool,
+        typer.Option("--toml", help="Print the table that nirflow comes with, to be copied and changed."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the rules of association, and since when they hold; --set changes them."""
+    from calib_store import rulebook
+    from calib_store.rules import read_rules, shipped_text
+
+    if toml:
+        typer.echo(shipped_text(), nl=False)
+        return
+    with open_store() as store:
+        if set_ is not None:
+            if not reason:
+                raise UsageError("A change of the rules needs a reason.", remedy="Say why: --reason TEXT")
+            if not set_.is_file():
+                raise UsageError(f"There is no file {set_}.", remedy="Start from: nirflow cal rules --toml")
+            new = read_rules(set_.read_text(encoding="utf-8", errors="replace"), set_.name)
+            changed = store.database.run(
+                lambda connection: rulebook.activate(connection, new, author=person(author), reason=reason)
+            )
+            typer.echo(f"{'Now' if changed else 'Already'} going by {new.version}.", err=True)
+        shown = (
+            store.database.run(lambda connection: rulebook.rules_of(connection, version))
+            if version
+            else store.rules()
+        )
+        history = store.database.run(rulebook.rule_history)
+    if json:
+        print_json({"rules": shown, "history": [vars(change) for change in history]})
+        return
+    columns = [
+        Column("rule", style="bold"), Column("for"), Column("must agree", fold=True), Column("within"),
+        Column("frames"),
+    ]  # fmt: skip
+    rows = []
+    for rule in shown.rules:
+        agree = ", ".join(
+            f"{fact} +-{rule.tolerance[fact]:g}" if rule.tolerance.get(fact) else fact for fact in rule.match
+        )
+        within = f"{rule.window_days:g} days" if rule.window_days is not None else "any time"
+        kind = f"{'published ' if rule.published else ''}{rule.kind}"
+        rows.append([rule.name, kind, agree, within, rule.frames])
+    print_table(columns, rows, title=f"Rules {shown.version}")
+    typer.echo()
+    print_table(
+        [Column("since, UT"), Column("version"), Column("who"), Column("why", fold=True)],
+        [[change.changed_at, change.version, change.author, change.reason] for change in history],
+    )
+
+
+def _facts(store: Store, name: str) -> FrameFacts:
+    """Facts of a frame: of a file, or of one that the store knows."""
+    from nirflow.survey import examine
+
+    path = Path(name).expanduser()
+    if path.is_file():
+        seen = examine(path, any_shape=True)
+        if seen.facts is None:
+            raise UsageError(f"{path.name}: {seen.problem}.", remedy=seen.remedy)
+        return seen.facts
+    frame = store.frames.get(name)
+    if frame is None:
+        raise UsageError(
+            f"There is no file {name}, and the store knows no frame of that name.",
+            remedy="Give the path of a raw frame.",
+        )
+    if frame.facts is None:
+        raise UsageError(
+            f"The store does not know what {frame.name} is: {frame.quarantine}.", remedy="Name another frame."
+        )
+    return frame.facts
+
+
+def _kinds(facts: FrameFacts, kind: str | None) -> Sequence[str]:
+    """The kinds that a frame may need: a dark needs no dark, a flat no flat."""
+    if kind is not None:
+        return (kind,)
+    return [one for one in ("dark", "bpm", "flat") if one != facts.kind]
+
+
+def _exit(matches: Sequence[Match]) -> None:
+    missing = sum(one.product is None for one in matches)
+    if missing:
+        raise typer.Exit(Exit.NOTHING if missing == len(matches) else Exit.PARTIAL)
+
+
+def _print_explanation(match: Match, facts: FrameFacts) -> None:
+    taken = f"{match.product.name} ({short(match.product)})" if match.product else "none"
+    when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
+    out = console()
+    out.print(f"{match.kind} for {facts.name}: {taken}", style="bold", markup=False)
+    out.print(
+        f"taken {facts.middle:%Y-%m-%d %H:%M}; by the rules {match.rules_version}{when}",
+        style="dim",
+        markup=False,
+    )
+    if not match.candidates:
+        typer.echo(f"The store has no {match.kind} at all.")
+        return
+    rows, styles = [], []
+    for candidate in match.candidates:
+        product = candidate.product
+        mark = "taken" if candidate.taken else "serves" if candidate.serves else "no"
+        rows.append(
+            [mark, product.name, short(product), product.status, candidate.reason.removeprefix("taken: ")]
+        )
+        styles.append("green" if candidate.taken else "" if candidate.serves else "dim")
+    columns = [
+        Column("", style="bold"), Column("product", fold=True), Column("id"), Column("status"),
+        Column("why", fold=True),
+    ]  # fmt: skip
+    print_table(columns, rows, styles=styles)
+
+
+def _match_as_json(match: Match) -> dict[str, Any]:
+    return {
+        "frame": match.frame,
+        "kind": match.kind,
+        "product": as_json(match.product) if match.product else None,
+        "rules": match.rules_version,
+        "as_of": match.as_of,
+        "candidates": [candidate.as_json() for candidate in match.candidates],
+    }

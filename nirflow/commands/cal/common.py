@@ -1,0 +1,124 @@
+"""What the commands of the store share: how a product, a person and a time are named, and words for products."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nirflow.moments import moment
+from nirflow.tables import cell
+
+if TYPE_CHECKING:
+    from calib_store.records import Frame, LineageEdge, Product
+    from calib_store.store import Store
+
+ProductName = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="A product's file name, or its id, sha256 or first digits of one."),
+]
+ProductOrFrame = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID_OR_FRAME", help="A product (file name, id or its first digits), or a raw frame's name."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Author = Annotated[str | None, typer.Option("--author", help="Who says so; the account's name without it.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME",
+        help="What the store knew then, and the rules of then: 2026-11-01T12:00, UTC.",
+    ),
+]
+
+#: As many digits of an id as tell products apart in practice.
+_ID_DIGITS = 8
+#: Facts of the configuration that a product serves, in the order in which a table tells them.
+_SERVES = (
+    ("filter_id", "{}"), ("exposure_time", "{:g} s"), ("read_pairs", "{} reads"), ("coadds", "{} coadds"),
+    ("detector", "detector {}"),
+)  # fmt: skip
+
+
+def open_store() -> Store:
+    """The store of the settings."""
+    from calib_store.store import Store
+
+    return Store.open()
+
+
+def person(author: str | None) -> str:
+    """Who is acting."""
+    return author or getpass.getuser()
+
+
+def side(text: str | None, option: str) -> datetime | Literal["always"] | None:
+    """One side of a validity: a time, ``always``, or nothing."""
+    if text is not None and text.strip().lower() == "always":
+        return "always"
+    return moment(text, option)
+
+
+def short(product: Product) -> str:
+    """The first digits of a product's id."""
+    return str(product.id)[:_ID_DIGITS]
+
+
+def serves(product: Product) -> str:
+    """The configuration that a product serves, in a few words; of an image, its own."""
+    facts = product.keys or product.facts
+    told = {key: form.format(facts[key]) for key, form in _SERVES if facts.get(key) not in (None, "")}
+    if facts.get("coadds") == 1:
+        told.pop("coadds")
+    if len(told) > 1:
+        told.pop("detector", None)
+    return ", ".join(told.values())
+
+
+def validity(product: Product) -> str:
+    """A product's validity in words."""
+    if product.validity is None:
+        return "-"
+    return " to ".join(cell(moment) if moment else "always" for moment in product.validity)
+
+
+def standing(product: Product) -> str:
+    """A product's status, and what speaks against it."""
+    words = [
+        product.status,
+        *(["doubtful"] if product.doubtful else []),
+        *(["damaged"] if product.damaged else []),
+    ]
+    return ", ".join(words)
+
+
+def thing(what: Product | Frame) -> str:
+    """A product or frame in a line."""
+    from calib_store.records import Product
+
+    if isinstance(what, Product):
+        return f"{what.name} ({short(what)})"
+    return f"raw frame {what.name} ({what.sha256[:12]})"
+
+
+def as_json(product: Product) -> dict[str, Any]:
+    """A product as JSON, with what a person reads of it."""
+    return {**product.model_dump(mode="json"), "doubtful": product.doubtful, "serves": serves(product)}
+
+
+def edge_as_json(edge: LineageEdge) -> dict[str, Any]:
+    """One step of a lineage as JSON."""
+    return {
+        "depth": edge.depth,
+        "product": str(edge.product_id),
+        "role": edge.role,
+        "name": edge.name,
+        "frame": edge.frame_sha256,
+        "input": str(edge.input_product_id) if edge.input_product_id else None,
+        "checksum": edge.checksum or None,
+    }

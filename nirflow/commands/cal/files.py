@@ -1,0 +1,146 @@
+"""``nirflow cal add``, ``get``, ``export`` and ``import``: products in and out of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from imaging.errors import NirflowError
+from nirflow.commands.cal.common import (
+    Author,
+    Json,
+    ProductName,
+    as_json,
+    open_store,
+    person,
+    short,
+    standing,
+)
+from nirflow.exits import Exit, UsageError
+from nirflow.tables import console, plural, print_json
+
+if TYPE_CHECKING:
+    from calib_store.records import Product
+
+
+def add(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Products of nirflow or DRAGONS: .fits, .gz, .bz2.")
+    ],
+    kind: Annotated[
+        Literal["dark", "bpm", "flat", "image"] | None,
+        typer.Option("--kind", help="What they are, where their headers do not tell."),
+    ] = None,
+    any_shape: Annotated[
+        bool, typer.Option("--any-shape", help="Take images of any shape: small simulated ones, parts.")
+    ] = False,
+    author: Author = None,
+    json: Json = False,
+) -> None:
+    """Add products made elsewhere; each is checked first. Exit code 4 where one was refused.
+
+    What a product says of its making (LINEAGE of nirflow, PROVENANCE of DRAGONS) is tied to the frames and
+    products of this store.
+    """
+    from calib_store.adopt import adopt
+    from imaging.f2 import SHAPE
+
+    shape = None if any_shape else SHAPE
+    added: list[Product] = []
+    refused: list[tuple[Path, NirflowError]] = []
+    with open_store() as store:
+        for file in files:
+            try:
+                added.append(adopt(store, file, kind=kind, shape=shape, author=person(author)))
+            except NirflowError as problem:
+                refused.append((file, problem))
+    if json:
+        told = [{"file": f, "reason": str(error)} for f, error in refused]
+        print_json({"added": [as_json(product) for product in added], "refused": told})
+    else:
+        for product in added:
+            typer.echo(f"{product.name}: {product.kind} {short(product)}, {standing(product)}")
+            for reason in (product.gate or {}).get("reasons", ()) if product.doubtful else ():
+                console(stderr=True).print(f"{product.name}: {reason}.", style="yellow", markup=False)
+    for file, error in refused:
+        text = str(error) if file.name in str(error) else f"{file.name}: {error}"
+        console(stderr=True).print(text, style="red", markup=False)
+    if refused:
+        raise typer.Exit(Exit.PARTIAL if added else Exit.FAILED)
+
+
+def get(
+    product: ProductName,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR_OR_FILE", help="Folder, or name of the copy.")
+    ] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Copy a product's file out of the store, checked against its checksum."""
+    with open_store() as store:
+        found = store.get(product)
+        folder = out.is_dir() or out.suffix != ".fits"  # a folder that is not there yet is made
+        target = out / found.name if folder else out
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not overwrite:
+            raise UsageError(f"{target} is there already.", remedy="Name another file, or add --overwrite.")
+        written = store.export_file(found, target)
+    typer.echo(str(written))
+
+
+def export(
+    products: Annotated[
+        list[str], typer.Argument(metavar="ID", help="Products: file names, ids or first digits.")
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR_OR_TAR", help="A new folder, or a new file .tar or .tar.gz.")
+    ],
+    json: Json = False,
+) -> None:
+    """Write products, with all that they were made from, for another store.
+
+    The calibrations go along with their files, the raw frames as what is known of them, without pixels.
+    """
+    from calib_store.transfer import export as write
+
+    with open_store() as store:
+        manifest = write(store, [store.get(name) for name in products], to)
+    if json:
+        print_json(
+            {"to": to, "products": [p.name for p in manifest.products], "frames": len(manifest.frames)}
+        )
+        return
+    for product in manifest.products:
+        typer.echo(f"{product.kind}: {product.name}")
+    frames = plural(len(manifest.frames), "raw frame")
+    typer.echo(f"{plural(len(manifest.products), 'product')} and what is known of {frames}: {to}")
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="DIR_OR_TAR", help="What `nirflow cal export` wrote.")],
+    author: Author = None,
+    json: Json = False,
+) -> None:
+    """Take products that another store exported; what is here already stays as it is."""
+    from calib_store.transfer import import_products
+
+    with open_store() as store:
+        done = import_products(store, source, author=person(author))
+    if json:
+        print_json(
+            {
+                "added": [as_json(product) for product in done.added],
+                "known": [as_json(product) for product in done.known],
+                "frames": done.frames, "remarks": done.remarks,
+            }
+        )  # fmt: skip
+        return
+    for word, products in (("added", done.added), ("known", done.known)):
+        for product in products:
+            typer.echo(f"{word}: {product.kind} {product.name} ({short(product)})")
+    for remark in done.remarks:
+        console(stderr=True).print(remark, style="yellow", markup=False)
+    added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")
+    typer.echo(f"{added} added, {len(done.known)} known; {frames} new.")

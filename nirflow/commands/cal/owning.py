@@ -1,0 +1,170 @@
+"""``nirflow cal init``, ``migrate``, ``status``, ``backup`` and ``restore``: for the owner of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nirflow.commands.cal.common import Json
+from nirflow.exits import Exit
+from nirflow.tables import Column, console, plural, print_json, print_table
+
+if TYPE_CHECKING:
+    from calib_store.administration import Made
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def init(json: Json = False) -> None:
+    """Make the store: database, tables, roles, rules, place of the files. What is there stays.
+
+    Without NIRFLOW_DATABASE_URL this is the embedded database, which every command makes by itself.
+    """
+    from calib_store.administration import initialise
+    from calib_store.settings import StoreSettings
+
+    made = initialise(StoreSettings())
+    if json:
+        print_json(vars(made))
+        return
+    if made.before is None:
+        typer.echo(f"Made the store in {made.place}{' (and the database)' if made.database_made else ''}.")
+    elif made.before != made.revision:
+        typer.echo(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+    else:
+        typer.echo(f"The store in {made.place} is there, at version {made.revision}; nothing changed.")
+    typer.echo(f"Files: {made.objects}\nRules: {made.rules}")
+    _tell_roles(made)
+
+
+def migrate(json: Json = False) -> None:
+    """Bring the tables of a store to this nirflow, whole or not at all; a backup first does no harm."""
+    from calib_store.administration import bring_up_to_date
+    from calib_store.settings import StoreSettings
+
+    made = bring_up_to_date(StoreSettings())
+    if json:
+        print_json(vars(made))
+        return
+    if made.before == made.revision:
+        typer.echo(f"The store in {made.place} is at version {made.revision} already.")
+    else:
+        typer.echo(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+    _tell_roles(made)
+
+
+def status(json: Json = False) -> None:
+    """Tell what and where the store is, and how much it holds. Exit code 4 where it needs something done."""
+    from calib_store.administration import state
+    from calib_store.settings import StoreSettings
+
+    told = state(StoreSettings())
+    if json:
+        print_json({**vars(told), "usable": told.usable})
+    else:
+        rows: list[list[object]] = [
+            ["database", told.place], ["server", f"PostgreSQL {told.server_version}"],
+            ["size", f"{told.size / 1e6:.1f} MB"],
+            ["tables", f"version {told.revision}" + ("" if told.usable else f", needs {told.newest}")],
+            ["account", told.account], ["rules", told.rules], ["files", told.objects],
+        ]  # fmt: skip
+        rows += [
+            [kind, ", ".join(f"{number} {status}" for status, number in numbers.items())]
+            for kind, numbers in told.products.items()
+        ]
+        rows.append(["frames", ", ".join(f"{number} {what}" for what, number in told.frames.items())])
+        print_table([Column("", style="bold"), Column("", fold=True)], rows)
+        notes = []
+        if told.revision is None:
+            notes.append("There is no store in this database yet: nirflow cal init")
+        elif not told.usable:
+            notes.append("Its tables are not those of this nirflow: nirflow cal migrate")
+        if told.rules not in (None, told.shipped_rules):
+            notes.append(
+                f"This nirflow comes with the rules {told.shipped_rules}; the store goes by its own."
+            )
+        if told.damaged:
+            notes.append(f"{told.damaged} products are damaged: nirflow cal verify")
+        if told.missing_roles:
+            notes.append(_roles(told.missing_roles))
+        for note in notes:
+            console(stderr=True).print(note, style="yellow", markup=False)
+    if not told.usable or told.damaged:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def backup(
+    target: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, or one with an earlier backup.")
+    ],
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write the whole store into a folder: database and files, of one moment, while work goes on.
+
+    Exit code 4 where a product's file was missing or damaged and could not be written.
+    """
+    from calib_store.administration import state
+    from calib_store.backup import backup as write
+    from calib_store.settings import StoreSettings
+    from nirflow.progress import progress_bar
+
+    settings = StoreSettings()
+    number = sum(sum(numbers.values()) for numbers in state(settings).products.values())
+    with progress_bar("Copying files", number, quiet=quiet or json) as advance:
+        made = write(settings, target, progress=lambda name: advance())
+    if json:
+        print_json(made)
+    else:
+        for name in made.lost:
+            console(stderr=True).print(
+                f"Not in the backup, its file is lost: {name}", style="red", markup=False
+            )
+        held = f"{plural(made.products, 'product')} and the rows of {plural(made.frames, 'raw frame')}"
+        typer.echo(f"{held}: {target}")
+    if made.lost:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `nirflow cal backup` wrote.")],
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Bring a backup back into an empty store; one that holds anything is left alone.
+
+    Exit code 4 where the file of a product is not in the backup: the next reduction makes it anew.
+    """
+    from calib_store.backup import read_backup
+    from calib_store.backup import restore as bring_back
+    from calib_store.settings import StoreSettings
+    from nirflow.progress import progress_bar
+
+    number = read_backup(source).products
+    with progress_bar("Copying files", number, quiet=quiet or json) as advance:
+        told = bring_back(StoreSettings(), source, progress=lambda name: advance())
+    if json:
+        print_json(told)
+    else:
+        when = f"{told.made_at:%Y-%m-%d %H:%M}"
+        held = f"{plural(told.products, 'product')} and the rows of {plural(told.frames, 'raw frame')}"
+        for name in told.lost:
+            console(stderr=True).print(f"Its file is not in the backup: {name}", style="red", markup=False)
+        typer.echo(f"Back as of {when}: {held}.")
+    if told.lost:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def _tell_roles(made: Made) -> None:
+    if made.missing_roles:
+        console(stderr=True).print(_roles(made.missing_roles), style="yellow", markup=False)
+
+
+def _roles(missing: tuple[str, ...]) -> str:
+    made = "; ".join(f"CREATE ROLE {role} NOLOGIN" for role in missing)
+    return (
+        f"The server lacks {' and '.join(missing)}, and this account may not make roles. Everything works without "
+        f"for the owner; for others have an administrator run: {made}; and then nirflow cal init again."
+    )

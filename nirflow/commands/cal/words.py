@@ -1,0 +1,187 @@
+"""``nirflow cal compare``, ``certify``, ``reject``, ``supersede``, ``reinstate``: what people say of products."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nirflow.commands.cal.common import (
+    Author,
+    Json,
+    ProductName,
+    ProductOrFrame,
+    as_json,
+    open_store,
+    person,
+    short,
+    side,
+    thing,
+    validity,
+)
+from nirflow.exits import Exit
+from nirflow.tables import Column, print_json, print_table
+
+if TYPE_CHECKING:
+    from calib_store.records import Product
+
+DespiteGate = Annotated[
+    bool, typer.Option("--despite-gate", help="Although it failed the comparison with a certified one.")
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the log.")]
+
+
+def compare(
+    product: ProductName,
+    with_: Annotated[
+        str | None,
+        typer.Option(
+            "--with", metavar="ID", help="The product to compare with; the certified one without it."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="gate.PARAMETER=VALUE", help="A limit; see nirflow params gate. Repeatable."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare a dark, flat or mask, pixel by pixel, with the certified one nearest in time.
+
+    Exit code 4 where it is too far off. The same is done when a product is made; `show` has what that gave.
+    """
+    from calib_store.gate import compare_products
+    from imaging.gate import MEANINGS, GateParameters
+    from nirflow.step_settings import resolve
+
+    limits = resolve(settings or (), {"gate": GateParameters}).get("gate", GateParameters())
+    assert isinstance(limits, GateParameters)
+    with open_store() as store:
+        found = store.get(product)
+        other = store.get(with_) if with_ else None
+        reference, done = compare_products(store, found, other, limits)
+    if json:
+        print_json(
+            {
+                "product": as_json(found), "reference": as_json(reference), "passed": done.passed,
+                "figures": done.figures, "reasons": done.reasons,
+            }
+        )  # fmt: skip
+    else:
+        typer.echo(
+            f"{found.name} ({short(found)}) beside {reference.name} ({short(reference)}, {reference.status})"
+        )
+        meanings = MEANINGS[found.kind]
+        rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
+        print_table(
+            [
+                Column("figure", style="bold"),
+                Column("value", "right"),
+                Column("unit"),
+                Column("meaning", fold=True),
+            ],
+            rows,
+        )
+        for reason in done.reasons:
+            typer.echo(f"Too far off: {reason}.")
+        typer.echo("It is within the limits." if done.passed else "It is not within the limits.")
+    if not done.passed:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def certify(
+    product: ProductName,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Valid from; 2013-11-21, or always. By its rule without."
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Valid until, excluded. By its rule without.")
+    ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Share the time with certified neighbours, half-way between them."),
+    ] = False,
+    despite_gate: DespiteGate = False,
+    reason: Reason = "looked at and good",
+    author: Author = None,
+    json: Json = False,
+) -> None:
+    """Certify a product: inside its validity it comes before every candidate."""
+    from calib_store.certify import certify as certify_product
+
+    with open_store() as store:
+        done = certify_product(
+            store, store.get(product), author=person(author), reason=reason, start=side(from_, "--from"),
+            end=side(to, "--to"), take_over=take_over, despite_gate=despite_gate,
+        )  # fmt: skip
+    _tell(done, json)
+
+
+def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
+    """Reject a product or a raw frame: it is not used any more, and said why."""
+    from calib_store.certify import reject as reject_it
+    from calib_store.lookup import product_or_frame
+
+    with open_store() as store:
+        found = product_or_frame(store, name)
+        done = reject_it(store, found, author=person(author), reason=reason)
+        hit = store.affected(found)
+    if json:
+        print_json({"rejected": done, "affected": [as_json(product) for product in hit]})
+        return
+    typer.echo(f"{thing(done)} is rejected.")
+    if hit:
+        told = ", ".join(f"{p.name} ({short(p)})" for p in hit[:5]) + (", ..." if len(hit) > 5 else "")
+        typer.echo(f"Made with it: {told}. To make that again: nirflow reduce --affected-by {name}")
+
+
+def supersede(
+    product: ProductName,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="ID", help="The better one; it takes over the validity.")
+    ] = None,
+    despite_gate: DespiteGate = False,
+    reason: Reason = "there is a better one",
+    author: Author = None,
+    json: Json = False,
+) -> None:
+    """Have a product not be chosen any more, because there is a better one."""
+    from calib_store.certify import supersede as supersede_it
+
+    with open_store() as store:
+        other = store.get(by) if by else None
+        old, new = supersede_it(
+            store, store.get(product), author=person(author), reason=reason, by=other,
+            despite_gate=despite_gate,
+        )  # fmt: skip
+    if json:
+        print_json({"superseded": as_json(old), "by": as_json(new) if new else None})
+        return
+    _tell(old, json=False)
+    if new is not None:
+        _tell(new, json=False)
+
+
+def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    from calib_store.certify import reinstate as reinstate_it
+    from calib_store.lookup import product_or_frame
+
+    with open_store() as store:
+        done = reinstate_it(store, product_or_frame(store, name), author=person(author), reason=reason)
+    if json:
+        print_json(done)
+    else:
+        typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
+
+
+def _tell(product: Product, json: bool) -> None:
+    if json:
+        print_json(as_json(product))
+        return
+    told = f", valid {validity(product)}" if product.validity is not None else ""
+    typer.echo(f"{product.name} ({short(product)}) is {product.status}{told}.")

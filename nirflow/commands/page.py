@@ -1,0 +1,80 @@
+"""``nirflow report``: the page of a night, to be read in a browser."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nirflow.exits import UsageError
+from nirflow.tables import print_json
+
+if TYPE_CHECKING:
+    from calib_store.store import Store
+
+_NIGHT = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+
+
+def report(
+    night: Annotated[
+        str,
+        typer.Argument(metavar="NIGHT", help="UT night: 2013-11-21, 20131121, or last: the newest reduced."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of all nights' pages; nights in the data folder without it.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Write the page of a night, and the index of nights: static files that a browser opens.
+
+    The plan beside what was made of it, products with their pictures and figures, thumbnails of the raw frames,
+    which calibrations were chosen and why, and what was left out.
+    """
+    wanted = _night(night)
+    from calib_store.settings import StoreSettings
+    from calib_store.store import Store
+    from flows.page.write import write_index, write_night_page
+
+    settings = StoreSettings()
+    folder = (out or settings.data_dir / "nights").expanduser().resolve()
+    with Store.open(settings) as store:
+        when = wanted or _last(store)
+        page = write_night_page(store, when, folder)
+        index = write_index(store, folder)
+    if json:
+        print_json({"night": when, "page": page, "index": index})
+    else:
+        typer.echo(page)
+
+
+def _night(text: str) -> date | None:
+    """The night that was asked for; None for the last one."""
+    if text.strip().lower() == "last":
+        return None
+    parts = _NIGHT.fullmatch(text.strip())
+    try:
+        return date(*map(int, parts.groups())) if parts is not None else _refuse(text)
+    except ValueError:
+        return _refuse(text)
+
+
+def _refuse(text: str) -> date:
+    raise UsageError(f"{text!r} is no night.", remedy="Write 2013-11-21, 20131121, or last.")
+
+
+def _last(store: Store) -> date:
+    nights = store.runs.nights()
+    if not nights:
+        raise UsageError(
+            "No night has been reduced yet.", remedy="Reduce one first (nirflow reduce), or name a night."
+        )
+    return nights[0]

@@ -1,0 +1,231 @@
+"""``nirflow up``, ``down``, ``status`` and ``settings``: everything that runs by itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nirflow.exits import Exit
+from nirflow.tables import Column, console, print_json, print_table
+
+if TYPE_CHECKING:
+    from deployments.configuration import Settings
+    from deployments.service import PartState, ServiceState
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data folder: database, products, logs. NIRFLOW_DATA_DIR without."),
+]  # fmt: skip
+
+
+def up(
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option("--watch", metavar="DIR", help="Folder that raw frames come to. Repeatable."),
+    ] = None,
+    data: Data = None,
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            "--bind",
+            metavar="ADDR",
+            help="Address that the UI listens on; any but this machine's own demands NIRFLOW_SERVER_AUTH.",
+        ),
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and stop all at SIGTERM: for systemd.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start everything: databases, Prefect server and UI, worker, schedules, and the watcher of new frames.
+
+    What runs already is left as it is. nirflow up --watch /data/raw
+    """
+    from deployments.server import check_reach
+
+    settings = _settings(watch, data, bind)
+    check_reach(settings.server)
+    if foreground:
+        raise typer.Exit(_stay(settings))
+    from deployments.service import start
+
+    began = time.monotonic()
+    with console(stderr=True).status("Starting: databases, Prefect server, worker ..."):
+        state, started = start(settings)
+    seconds = time.monotonic() - began
+    if json:
+        print_json({**state.model_dump(mode="json"), "started": started, "seconds": round(seconds, 1)})
+        return
+    typer.echo(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
+    if not started and (asked := _differs(state, settings)):
+        typer.echo(f"It was started with {asked}. To change that: nirflow down, then up again.")
+    typer.echo(f"UI:      {state.ui_url}")
+    typer.echo(f"Nights:  {state.nights / 'index.html'}")
+    watched = ", ".join(map(str, state.watched)) or "nothing (nirflow up --watch DIR)"
+    typer.echo(f"Watched: {watched}")
+    typer.echo(f"Logs:    {_logs(state)}")
+    typer.echo("Stop it: nirflow down" + (f" --data {data}" if data else ""))
+
+
+def down(data: Data = None) -> None:
+    """Stop everything that nirflow up started. What is in the store stays; a run in work goes on at the next up."""
+    from deployments.service import stop
+
+    settings = _settings(None, data, None)
+    if stop(settings):
+        typer.echo("Stopped.")
+        return
+    typer.echo("nirflow was not up.")
+
+
+def status(data: Data = None, json: Json = False) -> None:
+    """Tell how each part is, and what is in work. Exit code 3 where nirflow is not up, 4 where a part is down."""
+    from deployments.service import read_state
+
+    settings = _settings(None, data, None)
+    state = read_state(settings)
+    alive = state is not None and state.alive
+    runs = _runs(settings, state) if state is not None and alive else []
+    if json:
+        print_json({"up": alive, "runs": runs, **(state.model_dump(mode="json") if state else {})})
+    elif state is None or not alive:
+        typer.echo("nirflow is not up. Start it: nirflow up --watch DIR")
+    else:
+        _print_status(state, runs)
+    if state is None or not alive:
+        raise typer.Exit(Exit.NOTHING)
+    if not state.ready or not all(part.running for part in state.parts):
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def settings(json: Json = False) -> None:
+    """List every setting: its value, where it came from, and its variable.
+
+    Settings come from the environment (NIRFLOW_NAME, NIRFLOW_SECTION_NAME), then from nirflow.toml: the file that
+    NIRFLOW_CONFIG names, else the one in this folder, else ~/.config/nirflow/nirflow.toml.
+    """
+    from calib_store.settings import settings_file
+    from deployments.configuration import Settings, describe
+
+    told = list(describe(Settings()))
+    if json:
+        print_json(
+            {one.name: {"value": _plain(one.value), "source": one.source, "variable": one.variable} for one in told}
+        )  # fmt: skip
+        return
+    file = settings_file()
+    typer.echo(f"Settings file: {file or 'none'}")
+    columns = [
+        Column("setting", style="bold", fold=True), Column("value", fold=True), Column("from", fold=True),
+        Column("meaning", fold=True),
+    ]  # fmt: skip
+    rows: list[list[object]] = [
+        [one.name, _plain(one.value), "file" if one.source == str(file) else one.source, one.description]
+        for one in told
+    ]
+    print_table(columns, rows)
+
+
+def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> Settings:
+    """The settings, with what the command line says before all else."""
+    from calib_store.settings import WrongSettingsError
+    from deployments.configuration import Settings
+
+    if data is not None:
+        os.environ["NIRFLOW_DATA_DIR"] = str(data.expanduser().resolve())
+    known = Settings()
+    changes: dict[str, Any] = {}
+    if watch:
+        for folder in watch:
+            if not folder.expanduser().is_dir():
+                raise WrongSettingsError(
+                    f"--watch {folder}: there is no such folder.", remedy="Make it, or correct the path."
+                )
+        folders = tuple(folder.expanduser().resolve() for folder in watch)
+        changes["watch"] = known.watch.model_copy(update={"folders": folders})
+    if bind is not None:
+        changes["server"] = known.server.model_copy(update={"host": bind})
+    return known.model_copy(update=changes)
+
+
+def _stay(settings: Settings) -> int:
+    import logging
+    import sys
+
+    from deployments.processes import ProcessError
+    from deployments.service import end_left_over, environment_of, read_state
+    from deployments.supervise import supervise
+
+    state = read_state(settings)
+    if state is not None and state.alive:
+        raise ProcessError(f"nirflow is up already (process {state.pid}).", remedy="Stop it: nirflow down")
+    end_left_over(state)
+    os.environ.update(environment_of(settings))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    return supervise(settings)
+
+
+def _differs(state: ServiceState, settings: Settings) -> str:
+    told = []
+    if settings.watch.folders and state.watched != settings.watch.folders:
+        told.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
+    if state.host != settings.server.host:
+        told.append(f"--bind {state.host}")
+    return " ".join(told)
+
+
+def _logs(state: ServiceState) -> str:
+    return str(next((part.log.parent for part in state.parts if part.log is not None), ""))
+
+
+def _runs(settings: Settings, state: ServiceState) -> list[dict[str, Any]] | None:
+    """What is in work; None where the server does not tell."""
+    from deployments.rest import Rest, RestError
+
+    if not state.api_url:
+        return None
+    rest = Rest(state.api_url, settings.server.auth_string)
+    try:
+        found = rest.runs(["RUNNING", "PENDING", "PAUSED", "CANCELLING"])
+    except RestError:
+        return None
+    return [{"name": run["name"], "state": run["state_name"], "since": run["start_time"]} for run in found]
+
+
+def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None) -> None:
+    since = datetime.fromtimestamp(state.started).astimezone()
+    word = "up" if state.ready else "starting"
+    typer.echo(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
+    columns = [
+        Column("part"), Column("state"), Column("process", "right"), Column("restarts", "right"),
+        Column("", fold=True),
+    ]  # fmt: skip
+    print_table(columns, [_part_row(part) for part in state.parts])
+    for run in runs or ():
+        typer.echo(f"{run['state']}: {run['name']}")
+    if runs is None:
+        typer.echo("The Prefect server does not answer: what is in work is not known.")
+    elif not runs:
+        typer.echo("No run is in work.")
+
+
+def _part_row(part: PartState) -> list[object]:
+    return [part.name, "running" if part.running else "down", part.pid, part.restarts, part.note]
+
+
+def _plain(value: Any) -> Any:
+    from pydantic import BaseModel, SecretStr
+
+    if isinstance(value, SecretStr):
+        return "(set)"
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple):
+        return ", ".join(str(_plain(one)) for one in value)
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,139 @@
+"""The deployed flows on a small night, one after the other as a season brings them; each test goes on from the last."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from night_lab import Run
+from observatory import CALIBRATIONS, NIGHT, Observatory
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
+
+from calib_store.records import Run as StoredRun
+from calib_store.store import Store
+from deployments.arrival import arrival
+from deployments.events import SEQUENCE, UNBLOCKED
+from deployments.housekeeping import DamagedStoreError, housekeeping
+from deployments.nightly import calibrations, nightly
+from deployments.requests import CalibrationsRequest, HousekeepingRequest, NightlyRequest, SequenceRequest
+from deployments.running import NothingToDoError
+from flows.progress import _QUIET
+from flows.report import NightReport
+from imaging.sequences import Sequence
+from imaging.simulator.truth import NightTruth
+
+
+def test_a_sequence_without_calibrations_waits_for_them(observatory: Observatory) -> None:
+    observatory.come("science")
+    assert observatory.note() == 5
+    report: NightReport = observatory.run(arrival, SequenceRequest(sequence=observatory.sequence))
+    assert report.products == ()
+    (failure,) = report.failures
+    assert failure.waits_for == "dark"
+    (waiting,) = observatory.store.runs.of_night(NIGHT)
+    assert (waiting.sequence, waiting.waits_for) == (observatory.sequence, ("dark",))
+    assert observatory.events == []
+    assert "waiting" in observatory.of_night("index.html").read_text().lower()
+
+
+def test_calibrations_that_come_start_the_sequence_that_waited_and_no_other(observatory: Observatory) -> None:
+    _others_wait(observatory.store)
+    observatory.come(*CALIBRATIONS)
+    with pytest.raises(NothingToDoError):  # new files are the watcher's
+        observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
+    assert observatory.note() == 13
+    report: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
+    assert report.failures == ()
+    assert sorted(p.kind for p in report.products) == ["bpm", "dark", "flat"]
+    ((name, resource),) = observatory.events
+    assert name == UNBLOCKED
+    assert resource["prefect.resource.id"] == SEQUENCE + observatory.sequence
+    assert (resource["nirflow.night"], resource["nirflow.urgency"]) == (str(NIGHT), "backlog")
+    assert resource["prefect.resource.name"].startswith("science Y ")
+
+
+def _others_wait(store: Store) -> None:
+    """Sequences for which nothing comes: in a band without flats, of unknown frames, and one that waits no more."""
+    known = store.frames.of_nights(NIGHT, NIGHT, kinds=("object",))[0]
+    assert known.facts is not None
+    facts = known.facts.model_copy(update={"name": "J.fits", "filter": "J", "filter_id": "J_G0802"})
+    store.frames.note([("1" * 64, "J.fits", facts, None, {})])
+    band = Sequence.of(facts)
+    assert band is not None
+    now = datetime.now(UTC)
+    report = NightReport(out=Path("out"), started=now, seconds=1).model_dump(mode="json")
+    for sequence, waits_for in (
+        (band.name, ("dark", "flat")),
+        (f"{NIGHT}.science.Y.00000000", ("dark",)),
+        (f"{NIGHT}.science.Y.11111111", ()),
+    ):
+        store.runs.add(
+            StoredRun(
+                id=uuid4(), nights=(NIGHT,), flow="arrival", sequence=sequence, waits_for=waits_for,
+                started=now, ended=now, report=report,
+            )
+        )  # fmt: skip
+
+
+def test_the_sequence_is_reduced_and_waits_no_more(observatory: Observatory) -> None:
+    report: NightReport = observatory.run(arrival, SequenceRequest(sequence=observatory.sequence))
+    assert report.failures == ()
+    (image,) = [p for p in report.products if p.kind == "image"]
+    assert observatory.of_night(image.name).is_file()
+    assert image.name in observatory.of_night("index.html").read_text()
+    assert str(NIGHT) in (observatory.lab.folder / "nights" / "index.html").read_text()
+    again: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
+    assert all(p.reused for p in again.products)
+    assert observatory.events == []
+
+
+def test_the_night_takes_what_is_finished_and_is_tagged(observatory: Observatory) -> None:
+    report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
+    assert report.failures == ()
+    assert {p.kind for p in report.products} == {"dark", "bpm", "flat", "image"}
+    assert all(p.reused for p in report.products)
+    assert len(observatory.products("image")) == 1
+    run = UUID(report.url.rpartition("/")[2])
+    with get_client(sync_client=True) as client:
+        tags = set(client.read_flow_run(run).tags)
+        of = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run]}})
+        found = client.read_artifacts(artifact_filter=of)
+    assert {str(NIGHT), "Y"} <= tags
+    assert "DK" not in tags
+    assert f"page-{NIGHT}" in {one.key for one in found}
+    (progress,) = [one for one in found if one.type == "progress"]
+    assert progress.data == 100
+
+
+def test_the_progress_of_a_night_counts_the_steps_that_it_takes(reduced: Run, night: NightTruth) -> None:
+    science = len(night.of_role("science"))
+    steps = [
+        e.step for e in reduced.events if e.state in ("built", "reused", "failed") and e.step not in _QUIET
+    ]
+    assert len(steps) == 3 + 2 * science + science + 4  # dark, mask, flat; then those of the one group
+
+
+def test_a_damaged_file_fails_the_housekeeping(
+    observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.housekeeping.forget_runs", lambda before: 0)
+    well = observatory.run(housekeeping, HousekeepingRequest())
+    assert well.damaged == ()
+    assert well.checked == len(list(observatory.store.products()))
+    (damaged, *_) = observatory.products("flat")
+    path = observatory.store.objects.path(damaged.sha256)  # type: ignore[attr-defined]
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(-10, os.SEEK_END)
+        file.write(b"0123456789")
+    with pytest.raises(DamagedStoreError, match=damaged.name):
+        observatory.run(housekeeping, HousekeepingRequest())
+    of = ArtifactFilter.model_validate({"key": {"any_": ["housekeeping"]}})
+    failed = FlowRunFilter.model_validate({"state": {"type": {"any_": ["FAILED"]}}})
+    with get_client(sync_client=True) as client:
+        texts = [str(one.data) for one in client.read_artifacts(artifact_filter=of, flow_run_filter=failed)]
+    assert any(str(damaged.id) in text for text in texts)

@@ -1,0 +1,286 @@
+"""An observatory's night without a hand: frames arrive, sequences are reduced, parts die, all comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import browser_page
+from night_lab import altered
+from service_up import Service, eventually, kill, of_folder
+
+from imaging.simulator.night import simulate_night
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.truth import NightTruth
+
+pytestmark = pytest.mark.long
+
+FEW: dict[str, Any] = {
+    "size": 384, "n_science": 5, "n_darks": 4, "n_short_darks": 3, "n_lamp_on": 3, "n_lamp_off": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def y_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
+    return simulate_night(tmp_path_factory.mktemp("y"), NightParameters(**FEW, seed=7))
+
+
+@pytest.fixture(scope="module")
+def j_frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """A J night of the same array and dates, with other numbers, by role."""
+    folder = tmp_path_factory.mktemp("j")
+    truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
+    found: dict[str, list[Path]] = {}
+    for frame in truth.frames:
+        path = folder / "raw" / f"{frame.root}.fits"
+        there = folder / f"{frame.root[:10]}{int(frame.root[10:14]) + 5000}.fits"
+        os.link(path, there)
+        found.setdefault(frame.role, []).append(there)
+    return found
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, y_night: NightTruth) -> list[Path]:
+    """Another sequence of the Y night: the same sky under another observation."""
+    folder = tmp_path_factory.mktemp("second")
+    paths = []
+    for number, frame in enumerate(y_night.of_role("science")):
+        source = y_night.folder.parent / f"{frame.root}.fits"
+        target = folder / f"{frame.root[:10]}{3000 + number}.fits"
+        cards = {"OBSID": "GS-2013B-Q-15-99", "DATALAB": f"GS-2013B-Q-15-99-{number:03d}", "OBJECT": "OTHER"}
+        paths.append(altered(source, target, **cards))
+    return paths
+
+
+def of_roles(truth: NightTruth, *roles: str) -> list[Path]:
+    return [truth.folder.parent / f"{f.root}.fits" for role in roles for f in truth.of_role(role)]
+
+
+def products(service: Service, kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        service.nirflow("cal", "list", "--kind", kind, "--json", code=None) or "[]"
+    )
+    return found
+
+
+CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
+
+
+def test_up_tells_where_and_finds_itself_the_second_time(service: Service) -> None:
+    assert service.state["ready"]
+    assert service.state["ui_url"].startswith("http://127.0.0.1:")
+    again = service.up()
+    assert (again["started"], again["pid"]) == (False, service.state["pid"])
+    told = service.nirflow("status")
+    for part in ("server", "worker", "watcher"):
+        assert f"{part} " in told
+    assert told.count("running") == 3
+
+
+def test_the_schedules_make_runs(service: Service) -> None:
+    scheduled = {"deployments": {"name": {"any_": ["nightly", "housekeeping"]}}}
+    found = eventually(lambda: service.post("/flow_runs/filter", scheduled), 60, "the schedules' runs")
+    assert {run["state_type"] for run in found} == {"SCHEDULED"}
+    assert len(found) >= 2
+    (nightly,) = service.post("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
+    (schedule,) = nightly["schedules"]
+    assert (
+        schedule["schedule"] | {"cron": "0 9 * * *", "timezone": "America/Santiago"} == schedule["schedule"]
+    )
+
+
+def test_a_sequence_is_reduced_when_its_last_frame_has_come(service: Service, y_night: NightTruth) -> None:
+    service.drop(of_roles(y_night, *CALIBRATIONS))
+    service.drop(of_roles(y_night, "science"))
+    runs = service.idle()
+    assert Counter(run["state_type"] for run in runs) == {"COMPLETED": len(runs)}
+    (science,) = service.runs("arrival", "backlog")
+    assert science["name"] == "science Y 2013-11-21"
+    assert {"2013-11-21", "Y", "nirflow"} <= set(science["tags"])
+    (stack,) = products(service, "image")
+    assert (service.nights / "2013-11-21" / stack["name"]).is_file()
+    page = (service.nights / "2013-11-21" / "index.html").read_text()
+    assert stack["name"] in page
+    assert science["id"] in page  # the link to its run
+    # Late starters found everything made: no recipe was built twice.
+    assert {kind: len(products(service, kind)) for kind in ("dark", "bpm", "flat")} == {
+        "dark": 1,
+        "bpm": 1,
+        "flat": 1,
+    }
+
+
+def test_what_the_ui_shows_of_a_run(service: Service) -> None:
+    found = service.post("/artifacts/filter", {"limit": 200})
+    keys = {artifact["key"]: artifact for artifact in found if artifact["key"]}
+    assert {"night", "dark-120-s", "flat-y", "bpm-bad-pixel-mask"} <= set(keys)
+    assert {"history-image-y", "history-dark-120-s-8-reads-1-coadds", "history-flat-y-g0811"} <= set(keys)
+    flat = keys["flat-y"]["data"]
+    assert "![preview](data:image/png;base64," in flat
+    (image,) = [key for key in keys if key.startswith("image-") and "history" not in key]
+    assert "seeing" in keys[image]["data"]
+    chosen = [artifact for key, artifact in keys.items() if key.startswith("calibrations-wise")]
+    assert {row["kind"] for row in json.loads(chosen[0]["data"])} == {"dark", "bpm", "flat"}
+
+
+_IMAGES = (
+    "[...document.images].length > {0} && [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+)
+
+
+@pytest.mark.parametrize("scheme", ["file", "http"])
+def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: str) -> None:
+    with ExitStack() as stack:
+        base = service.nights.as_uri() if scheme == "file" else stack.enter_context(served(service.nights))
+        page = stack.enter_context(browser_page(tmp_path / "profile"))
+        page.open(f"{base}/index.html")
+        page.wait_for("document.body && document.body.innerText.includes('2013-11-21')")
+        page.open(f"{base}/2013-11-21/index.html")
+        page.wait_for("document.body && document.body.innerText.includes('Plan and outcome')")
+        page.wait_for("document.readyState !== 'loading'")  # what is parsed later would stay lazy
+        page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+        page.wait_for(_IMAGES.format(4))
+        assert page.evaluate("document.querySelectorAll('svg').length") >= 3
+        (stack_name,) = {product["name"] for product in products(service, "image")}
+        assert stack_name in page.text()
+        page.size(390, 844)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        # A browser asks a server for that by itself.
+        assert [one for one in page.failed if not one[0].endswith("/favicon.ico")] == []
+        assert page.errors == []
+        assert {url.split(":")[0] for url in page.requested} <= {scheme, "data"}
+
+
+def test_a_run_in_the_ui_in_a_browser(service: Service, tmp_path: Path) -> None:
+    (run,) = service.runs("arrival", "backlog")
+    ui = service.state["ui_url"]
+    body = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+    stack = next(a for a in service.post("/artifacts/filter", body) if (a["key"] or "").startswith("image-"))
+    with browser_page(tmp_path / "profile") as page:
+        page.open(f"{ui}/runs/flow-run/{run['id']}")
+        page.wait_for("document.body && document.body.innerText.includes('science Y 2013-11-21')")
+        # The graph of the steps is drawn on a canvas.
+        page.wait_for("[...document.querySelectorAll('canvas')].some(c => c.width > 300 && c.height > 100)")
+        page.wait_for("document.body.innerText.includes('detrend S20131121')")
+        page.open(f"{ui}/artifacts/artifact/{stack['id']}")
+        page.wait_for(
+            "[...document.images].some(i => i.src.startsWith('data:image/png') && i.naturalWidth > 100)"
+        )
+        page.wait_for("document.body.innerText.includes('seeing')")
+        # Two files that the UI asks for and Prefect does not have.
+        lacking = [one for one in page.failed if not one[0].endswith(("/favicon.ico", "/ico/undefined.svg"))]
+        assert lacking == []
+        assert {url.split("/")[2] for url in page.requested if url.startswith("http")} == {ui.split("/")[2]}
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder over HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_late_calibrations_start_the_science_that_waited_and_no_other(
+    service: Service, j_frames: dict[str, list[Path]]
+) -> None:
+    before = {run["id"] for run in service.runs()}
+    service.drop(j_frames["science"])
+    service.idle()
+    (waiting,) = [run for run in service.runs("arrival", "backlog") if run["id"] not in before]
+    page = (service.nights / "2013-11-21" / "index.html").read_text()
+    assert "waiting" in page.lower()
+    service.drop(j_frames["dark"] + j_frames["lamp_on"] + j_frames["lamp_off"])
+    service.idle()
+    new = [run for run in service.runs("arrival", "backlog") if run["id"] not in before | {waiting["id"]}]
+    assert new
+    assert {run["name"] for run in new} == {"science J 2013-11-21"}
+    assert {image["serves"].split("_")[0] for image in products(service, "image")} == {"Y", "J"}
+
+
+def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path]) -> None:
+    """Worker, flow process, watcher, server and PostgreSQL, each once while a night is in work."""
+    service.drop(second)
+    service.idle()
+    done = {image["id"] for image in products(service, "image")}
+    victims = {
+        "flow": lambda: kill(service.flow_processes()[0]),
+        "server": lambda: kill(service.pid("server")),
+        "watcher": lambda: kill(service.pid("watcher")),
+        "postgres": lambda: kill(_postgres(service)),
+        "worker": lambda: kill(service.pid("worker")),
+    }
+    for number, (name, act) in enumerate(victims.items()):
+        # Other parameters each time, so that there is work.
+        high = 4.01 + 0.01 * number
+        run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": high}})
+        service.running(run)
+        act()
+        ended = service.ended(run)
+        assert ended["state_type"] == "COMPLETED", (name, ended["state"])
+    eventually(lambda: service.part("watcher")["restarts"] == 1 or None, 30, "the watcher's restart")
+    images = products(service, "image")
+    # Three sequences, five times anew: nothing was lost and nothing is there twice.
+    assert len(images) == len(done) + 5 * 3
+    assert len({image["id"] for image in images}) == len(images)
+    assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
+
+
+def test_worker_and_run_killed_together_are_found_by_their_silence(service: Service) -> None:
+    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.31}})
+    service.running(run)
+    (process,) = service.flow_processes()
+    kill(service.pid("worker"))
+    kill(process)
+    ended = service.ended(run, 300)
+    assert (ended["state_type"], ended["run_count"] > 1) == ("COMPLETED", True)
+
+
+def test_a_cancelled_run_stops_soon_and_leaves_nothing_half_made(service: Service) -> None:
+    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
+    service.running(run)
+    service.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    ended = service.ended(run, 40)
+    assert ended["state_type"] == "CANCELLED"
+    assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
+    again = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
+    assert service.ended(again)["state_type"] == "COMPLETED"
+
+
+def test_frames_that_came_while_everything_was_down_are_found(
+    service: Service, y_night: NightTruth, tmp_path: Path
+) -> None:
+    service.nirflow("down")
+    eventually(lambda: not of_folder(service.folder) or None, 20, "every process to end")
+    source = of_roles(y_night, "science")[:4]
+    new = [
+        altered(p, tmp_path / f"{p.name[:10]}{4000 + n}.fits", OBSID="GS-2013B-Q-15-77", DATALAB=f"x-{n}")
+        for n, p in enumerate(source)
+    ]
+    service.drop(new)
+    service.up()
+    service.known = {run["id"] for run in service.runs()}
+    service.idle()
+    assert "S20131121S4000_image.fits" in {product["name"] for product in products(service, "image")}
+
+
+def test_down_leaves_no_process(service: Service) -> None:
+    service.nirflow("down")
+    eventually(lambda: not of_folder(service.folder) or None, 20, "every process to end")
+    assert "not up" in service.nirflow("status", code=3)
+    assert "was not up" in service.nirflow("down")
+
+
+def _postgres(service: Service) -> int:
+    return int((service.folder / "data" / "postgres" / "postmaster.pid").read_text().split()[0])

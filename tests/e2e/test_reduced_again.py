@@ -1,0 +1,96 @@
+"""What is asked for once a night was reduced: other parameters, other rules, frames that went bad or away.
+
+One night, as a season goes over it; each test goes on from the last.
+"""
+
+from __future__ import annotations
+
+import pytest
+from observatory import CALIBRATIONS, NIGHT, Observatory
+
+from calib_store.certify import reject
+from deployments.arrival import arrival
+from deployments.nightly import nightly
+from deployments.reprocess import chosen_otherwise, reprocess
+from deployments.requests import NightlyRequest, ReprocessRequest, SequenceRequest
+from flows.report import NightReport
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def reduced_once(observatory: Observatory) -> Observatory:
+    """The night, reduced as its schedule does it."""
+    observatory.come(*CALIBRATIONS, "science")
+    report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
+    assert report.failures == ()
+    return observatory
+
+
+def test_a_part_of_the_night_with_other_parameters(reduced_once: Observatory) -> None:
+    request = NightlyRequest.model_validate(
+        {"first": NIGHT, "only": ["dark"], "bands": ["Y"], "parameters": {"dark": {"high": 4.7}}}
+    )
+    report: NightReport = reduced_once.run(nightly, request)
+    (dark,) = report.products
+    assert (dark.kind, dark.reused) == ("dark", False)
+    assert len(reduced_once.products("dark")) == 2
+
+
+def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once: Observatory) -> None:
+    """The dark of the test before is newer than the one that the image was made with."""
+    store = reduced_once.store
+    (before,) = reduced_once.products("image")
+    version = store.rules().version
+    assert list(chosen_otherwise(store, version)) == [reduced_once.sequence]
+    report: NightReport = reduced_once.run(reprocess, ReprocessRequest(rules_version=version))
+    assert report.failures == ()
+    (image,) = [p for p in report.products if p.kind == "image"]
+    assert not image.reused
+    assert len(reduced_once.products("image")) == 2
+    assert chosen_otherwise(store, version) == {}
+    assert before.id != image.uuid
+
+
+def test_several_nights_each_into_its_own_folder(reduced_once: Observatory) -> None:
+    """The lamps were on days after the science, and the darks before."""
+    nights = reduced_once.lab.folder / "nights"
+    request = NightlyRequest.model_validate({"first": "2013-11-20", "last": "2013-11-29"})
+    report: NightReport = reduced_once.run(nightly, request)
+    assert report.failures == ()
+    placed = {(p.kind, p.output.parent.name) for p in report.products if p.output is not None}
+    assert placed == {
+        ("dark", "2013-11-20"), ("image", "2013-11-21"), ("bpm", "2013-11-29"), ("flat", "2013-11-29"),
+    }  # fmt: skip
+    assert all(p.output is not None and p.output.is_file() for p in report.products)
+    pages = {path.parent.name for path in nights.glob("*/index.html")}
+    assert pages >= {"2013-11-20", "2013-11-21", "2013-11-29"}
+    assert "2013-11-25" not in pages
+
+
+def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Observatory) -> None:
+    name = reduced_once.night.of_role("science")[0].root
+    frame = reduced_once.store.frames.get(f"{name}.fits")
+    assert frame is not None
+    reject(reduced_once.store, frame, author="Ana", reason="a plane")
+    report: NightReport = reduced_once.run(reprocess, ReprocessRequest(affected_by=f"{name}.fits"))
+    assert report.failures == ()
+    (image,) = report.products
+    assert f"{name}.fits" not in image.inputs
+    assert len(report.replaced) == 2
+    statuses = sorted(p.status for p in reduced_once.products("image"))
+    assert statuses == ["candidate", "superseded", "superseded"]
+    assert image.name in reduced_once.of_night("index.html").read_text()
+
+
+def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> None:
+    gone = [reduced_once.raw / f.file for f in reduced_once.night.of_role("science")]
+    aside = reduced_once.lab.folder / "aside"
+    aside.mkdir()
+    for path in gone:
+        path.rename(aside / path.name)
+    report: NightReport = reduced_once.run(arrival, SequenceRequest(sequence=reduced_once.sequence))
+    told = {one.name: one.reason for one in report.left_out if "its file is not there" in one.reason}
+    assert set(told) == {path.name for path in gone}
+    for path in gone:
+        (aside / path.name).rename(path)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from typer.testing import Result
+
+Run = Callable[..., Result]
+Add = Callable[..., dict[str, Any]]
+
+
+def status(nirflow: Run, product: dict[str, Any]) -> str:
+    return str(
+        json.loads(nirflow("cal", "show", product["id"], "--json", "--no-preview").stdout)["product"][
+            "status"
+        ]
+    )
+
+
+def test_certify_with_a_time_and_without(nirflow: Run, added: Add) -> None:
+    dark = added()
+    result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-01", "--to", "2013-12-01T12:00")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{dark['name']} ({dark['id'][:8]}) is certified, valid 2013-11-01 00:00:00 to 2013-12-01 12:00:00.\n"
+    )
+    told = json.loads(
+        nirflow("cal", "certify", dark["id"], "--from", "always", "--to", "always", "--json").stdout
+    )
+    assert told["validity"] == [None, None]
+    assert nirflow("cal", "certify", dark["id"], "--from", "soon").exit_code == 2
+
+
+def test_an_overlap_is_refused_in_words_and_shared_on_request(nirflow: Run, added: Add) -> None:
+    one, two = added("S20131120S0115"), added("S20131220S0115", DATE_OBS="2013-12-20")
+    assert nirflow("cal", "certify", one["id"]).exit_code == 0
+    refused = nirflow("cal", "certify", two["id"])
+    assert refused.exit_code == 1
+    assert f"{one['name']} ({one['id'][:8]}) for 2013-08-23" in refused.stderr
+    assert status(nirflow, two) == "candidate"
+    assert nirflow("cal", "certify", two["id"], "--take-over").exit_code == 0
+    assert (status(nirflow, one), status(nirflow, two)) == ("certified", "certified")
+
+
+def test_reject_names_what_was_made_with_it(nirflow: Run, added: Add) -> None:
+    dark = added()
+    assert nirflow("cal", "reject", dark["id"]).exit_code == 2  # without a reason
+    result = nirflow("cal", "reject", dark["id"], "--reason", "light leak", "--author", "Bo")
+    assert result.stdout == f"{dark['name']} ({dark['id'][:8]}) is rejected.\n"
+    refused = nirflow("cal", "certify", dark["id"])
+    assert "was rejected by Bo" in refused.stderr
+    again = nirflow("cal", "reinstate", dark["id"], "--reason", "a mistake")
+    assert again.stdout.endswith("is candidate again.\n")
+    assert status(nirflow, dark) == "candidate"
+
+
+def test_supersede(nirflow: Run, added: Add) -> None:
+    one, two = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
+    nirflow("cal", "certify", one["id"])
+    result = nirflow("cal", "supersede", one["id"], "--by", two["id"], "--reason", "less noise")
+    assert [line.split(" is ")[1][:10] for line in result.stdout.splitlines()] == ["superseded", "certified,"]
+    assert (status(nirflow, one), status(nirflow, two)) == ("superseded", "certified")
+
+
+def test_compare(nirflow: Run, added: Add) -> None:
+    one, two = added("S20131120S0115", 100.0, 2.0), added("S20131120S0200", 180.0, 2.0)
+    nothing = nirflow("cal", "compare", one["id"])
+    assert nothing.exit_code == 1
+    assert "No other dark of the configuration" in nothing.stderr
+    result = nirflow("cal", "compare", one["id"], "--with", two["id"])
+    assert result.exit_code == 4
+    assert "Too far off: the level is -80" in result.stdout
+    assert "median difference" in result.stdout
+    loose = nirflow("cal", "compare", one["id"], "--with", two["id"], "--set", "gate.dark_level=100")
+    assert loose.exit_code == 0
+    assert "It is within the limits." in loose.stdout
+    told = json.loads(nirflow("cal", "compare", one["id"], "--with", two["id"], "--json").stdout)
+    assert (told["passed"], told["reference"]["id"]) == (False, two["id"])
+    assert nirflow("cal", "compare", one["id"], "--set", "gate.sigmaa=3").exit_code == 2

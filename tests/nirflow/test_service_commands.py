@@ -1,0 +1,312 @@
+"""``up``, ``down``, ``status``, ``settings`` and ``server env`` on the command line; nothing is ever started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from deployments import processes
+from deployments.configuration import Settings
+from deployments.rest import Rest, RestError
+from deployments.service import PartState, ServiceState, folder_of, read_state, write_state
+from deployments.settings import ServerAddress
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder; nothing may be started in it."""
+    folder = tmp_path / "data"
+    # What --data puts into the environment goes with the test.
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(folder))
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"{arguments} was to be started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr("deployments.supervise.Supervisor.run", refuse)
+    return folder
+
+
+def state(data: Path, **changes: Any) -> ServiceState:
+    """A state file of this very process as the supervisor."""
+    pid = os.getpid()
+    parts = (
+        PartState(name="server", pid=11, running=True, log=data / "logs" / "prefect-server.log"),
+        PartState(name="worker", pid=12, running=True, restarts=2, log=data / "logs" / "worker.log"),
+    )
+    values: dict[str, Any] = {
+        "pid": pid, "birth": processes.birth(pid), "started": time.time() - 60, "ready": True, "parts": parts,
+        "ui_url": "http://mko:4210", "api_url": "http://127.0.0.1:9/api", "watched": (data / "raw",),
+        "nights": data / "nights", "host": "127.0.0.1",
+    }  # fmt: skip
+    made = ServiceState(**values | changes)
+    settings = Settings(data_dir=data)
+    folder_of(settings).mkdir(parents=True, exist_ok=True)
+    write_state(settings, made)
+    return made
+
+
+# Up
+
+
+@pytest.mark.parametrize("foreground", [[], ["--foreground"]])
+def test_a_folder_that_is_not_there_is_refused(
+    nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "rwa", tmp_path / "file"):
+        result = nirflow("up", "--watch", tmp_path, "--watch", folder, *foreground)
+        assert result.exit_code == 1
+        assert f"--watch {folder}: there is no such folder. Make it" in " ".join(result.stderr.split())
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("foreground", [[], ["--foreground"]])
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.168.1.7", "mko.example"])
+def test_to_listen_for_others_without_a_password_is_refused_before_anything_starts(
+    nirflow: Run, data: Path, bind: str, foreground: list[str]
+) -> None:
+    result = nirflow("up", "--bind", bind, *foreground)
+    assert result.exit_code == 1
+    assert f"would listen on {bind}, for everybody, without a password" in result.stderr
+    assert "NIRFLOW_SERVER_AUTH" in result.stderr
+    assert not data.exists()
+
+
+def test_with_a_password_the_address_goes_to_the_supervisor(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Settings] = []
+
+    def start(settings: Settings) -> tuple[ServiceState, bool]:
+        asked.append(settings)
+        return state(data), True
+
+    monkeypatch.setattr("deployments.service.start", start)
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "ana:hush")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "raw").mkdir()
+    result = nirflow("up", "--bind", "0.0.0.0", "--watch", "~/raw", "--data", data)
+    assert result.exit_code == 0, result.stderr
+    assert asked[0].server.host == "0.0.0.0"
+    assert asked[0].watch.folders == (tmp_path / "raw",)
+    assert result.stdout.splitlines()[0].startswith("Up after ")
+    assert result.stdout.splitlines()[1:] == [
+        "UI:      http://mko:4210",
+        f"Nights:  {data / 'nights' / 'index.html'}",
+        f"Watched: {data / 'raw'}",
+        f"Logs:    {data / 'logs'}",
+        f"Stop it: nirflow down --data {data}",
+    ]
+    told = json.loads(nirflow("up", "--json").stdout)
+    assert (told["started"], told["pid"], told["ui_url"]) == (True, os.getpid(), "http://mko:4210")
+    assert "hush" not in json.dumps(told)
+
+
+def test_what_is_up_already_is_said_with_what_it_does_otherwise(
+    nirflow: Run, data: Path, tmp_path: Path
+) -> None:
+    state(data)
+    result = nirflow("up", "--watch", tmp_path)
+    assert f"Already up (process {os.getpid()})." in result.stdout
+    assert f"It was started with --watch {data / 'raw'}. To change that: nirflow down" in result.stdout
+    assert "was started with" not in nirflow("up").stdout
+    bound = nirflow("up", "--bind", "127.0.0.2").stdout
+    assert "It was started with --bind 127.0.0.1. To change that: nirflow down" in bound
+    foreground = nirflow("up", "--foreground")
+    assert foreground.exit_code == 1
+    assert "is up already" in foreground.stderr
+
+
+# Down and status
+
+
+def test_down_where_nothing_is_up(nirflow: Run, data: Path) -> None:
+    result = nirflow("down")
+    assert (result.exit_code, result.stdout) == (0, "nirflow was not up.\n")
+    state(data, birth="another boot:1", parts=())
+    assert nirflow("down", "--data", data).stdout == "nirflow was not up.\n"
+
+
+def test_down_ends_the_supervisor(nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = state(data)
+    ended: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("deployments.processes.end", lambda *one: ended.append(one))
+    assert nirflow("down").stdout == "Stopped.\n"
+    assert ended == [(there.pid, there.birth, 60.0)]
+
+
+def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Exception | None = None) -> None:
+    def found(rest: Rest, states: list[str], limit: int = 20) -> list[dict[str, Any]]:
+        if error is not None:
+            raise error
+        return list(runs)
+
+    monkeypatch.setattr(Rest, "runs", found)
+
+
+def test_status_tells_each_part_and_what_is_in_work(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    run = {"name": "night 2013-11-21", "state_name": "Running", "start_time": "2013-11-21T12:00:00Z"}
+    running(monkeypatch, run)
+    result = nirflow("status")
+    assert result.exit_code == 0
+    head, columns, server, worker, work = result.stdout.splitlines()
+    assert head.startswith(f"nirflow is up (process {os.getpid()}) since ")
+    assert head.endswith("UI: http://mko:4210")
+    assert columns.split() == ["part", "state", "process", "restarts"]
+    assert server.split()[:4] == ["server", "running", "11", "0"]
+    assert worker.split()[:4] == ["worker", "running", "12", "2"]
+    assert work == "Running: night 2013-11-21"
+    told = json.loads(nirflow("status", "--json").stdout)
+    assert told["up"] is True
+    assert told["runs"] == [{"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}]
+    running(monkeypatch)
+    assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
+
+
+def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
+    for _ in range(2):
+        result = nirflow("status")
+        assert result.exit_code == 3
+        assert result.stdout == "nirflow is not up. Start it: nirflow up --watch DIR\n"
+        as_json = nirflow("status", "--json")
+        assert as_json.exit_code == 3
+        assert json.loads(as_json.stdout)["up"] is False
+        state(data, birth="an earlier boot:5")  # a stranger's process by now
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ready": False}, {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)}],
+)
+def test_status_where_a_part_is_down(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    running(monkeypatch)
+    state(data, **changes)
+    result = nirflow("status")
+    assert result.exit_code == 4
+    assert ("starting" if "ready" in changes else "ended with code 1") in result.stdout
+    assert nirflow("status", "--json").exit_code == 4
+
+
+def test_a_server_that_does_not_tell_what_is_in_work_is_said(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    running(monkeypatch, error=RestError("away"))
+    result = nirflow("status")
+    assert "No run is in work" not in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("what is in work is not known.")
+    assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
+
+
+def test_status_asks_the_server_here_not_where_browsers_reach_it(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    asked: list[str] = []
+
+    def post(rest: Rest, path: str, body: Any) -> list[Any]:
+        asked.append(rest._connection.api_url + path)
+        return []
+
+    monkeypatch.setattr(Rest, "post", post)
+    nirflow("status")
+    assert asked == ["http://127.0.0.1:9/api/flow_runs/filter"]
+
+
+def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) -> None:
+    settings = Settings(data_dir=data)
+    folder_of(settings).mkdir(parents=True)
+    (folder_of(settings) / "state.json").write_bytes(b"\xff")
+    assert read_state(settings) is None
+    assert nirflow("status").exit_code == 3
+
+
+# Settings
+
+
+def test_settings_are_told_with_their_sources(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text('[watch]\nquiet = 33\nfolders = ["/a", "/b c"]\n[notify]\nwebhook = "http://h/s3cret"\n')
+    monkeypatch.setenv("NIRFLOW_CONFIG", str(file))
+    monkeypatch.setenv("NIRFLOW_WORKER_LIMIT", "4")
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "ana:hush")
+    result = nirflow("settings")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert result.stdout.startswith(f"Settings file: {file}\n")
+    assert lines["watch.quiet"].split()[1:3] == ["33.0", "file"] or lines["watch.quiet"].split()[1:3] == [
+        "33",
+        "file",
+    ]
+    assert lines["worker.limit"].split()[1:3] == ["4", "environment"]
+    assert lines["nightly.cron"].split()[1:7] == ["0", "9", "*", "*", "*", "default"]
+    assert lines["notify.webhook"].split()[1:3] == ["(set)", "file"]
+    assert lines["watch.folders"].split()[1:4] == ["/a,", "/b", "c"]
+    told = json.loads(nirflow("settings", "--json").stdout)
+    assert told["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
+    assert told["server.auth"]["value"] == "(set)"
+    assert told["data_dir"]["value"] == str(data)
+    for secret in ("s3cret", "hush"):
+        assert secret not in result.stdout + json.dumps(told)
+    assert set(told) == {name for name in lines if name not in ("Settings", "setting")}
+
+
+def test_every_setting_says_what_it_means(nirflow: Run, data: Path) -> None:
+    head, *rows = nirflow("settings").stdout.splitlines()[1:]
+    meaning = head.index("meaning")
+    assert len(rows) > 30
+    assert [row for row in rows if len(row[meaning:].strip()) < 8] == []
+
+
+def test_a_misspelt_setting_stops_every_command(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text("[watch]\nquite = 33\n")
+    monkeypatch.setenv("NIRFLOW_CONFIG", str(file))
+    for command in ("settings", "status", "up", "down"):
+        result = nirflow(command)
+        assert result.exit_code == 1
+        assert "There is no setting watch.quite." in result.stderr
+
+
+# The server's environment for Prefect's own commands
+
+
+def test_server_env_can_be_read_by_a_shell(nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = data / "it's $HOME"
+    address = ServerAddress("http://127.0.0.1:7/api", "http://u", 5, False, home, auth="ana:a b'c")
+    monkeypatch.setattr("deployments.server.ensure_server", lambda data_dir: address)
+    result = nirflow("server", "env")
+    assert result.exit_code == 0
+    given: dict[str, str] = {}
+    for line in result.stdout.splitlines():
+        word, assigned = shlex.split(line)
+        assert word == "export"
+        name, _, value = assigned.partition("=")
+        given[name] = value
+    assert given["PREFECT_API_URL"] == "http://127.0.0.1:7/api"
+    assert given["PREFECT_API_AUTH_STRING"] == "ana:a b'c"
+    assert given["PREFECT_HOME"] == str(home)
+    assert given["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == "false"
+    assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in given

@@ -1,0 +1,138 @@
+"""A real browser without a window, driven over the Chrome DevTools protocol; imported by the tests that need it.
+
+It needs Chromium: ``apt-get install chromium`` on Debian.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+#: It must not look for its makers' hosts, and nothing of a user's profile is touched.
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--remote-debugging-port=0",
+)  # fmt: skip
+
+
+@dataclass
+class Page:
+    """One tab.
+
+    Attributes
+    ----------
+    failed
+        Requests that failed or were answered by an error: the URL and why.
+    requested
+        URLs of all requests.
+    errors
+        Uncaught errors of the page's scripts.
+    """
+
+    connection: ClientConnection
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _urls: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; what happens meanwhile is noted."""
+        number = next(self._numbers)
+        self.connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            told = json.loads(self.connection.recv(timeout=60))
+            if told.get("id") == number:
+                assert "error" not in told, told
+                answer: dict[str, Any] = told["result"]
+                return answer
+            self._note(told)
+
+    def open(self, url: str) -> None:
+        """Go to an address."""
+        for domain in ("Page", "Network", "Runtime"):
+            self.ask(f"{domain}.enable")
+        self.ask("Page.navigate", url=url)
+
+    def evaluate(self, expression: str) -> Any:
+        """Value of a JavaScript expression."""
+        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float = 60) -> Any:
+        """Wait until a JavaScript expression is true; its value."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"{expression} did not become true: {self.text()[:2000]}"
+            time.sleep(0.2)
+        return value
+
+    def text(self) -> str:
+        """The text that a person sees."""
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+
+    def screenshot(self, path: Path) -> None:
+        """What it looks like, as a PNG."""
+        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))
+
+    def size(self, width: int, height: int) -> None:
+        """Size of the window, pixels."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )  # fmt: skip
+
+    def _note(self, told: dict[str, Any]) -> None:
+        method, about = told.get("method"), told.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self._urls[about["requestId"]] = about["request"]["url"]
+            self.requested.append(about["request"]["url"])
+        elif method == "Network.loadingFailed" and not about.get("canceled"):
+            self.failed.append((self._urls.get(about["requestId"], "?"), about["errorText"]))
+        elif method == "Network.responseReceived" and about["response"]["status"] >= 400:
+            self.failed.append((about["response"]["url"], str(about["response"]["status"])))
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(about["exceptionDetails"].get("exception", {}).get("description", about)))
+
+
+@contextlib.contextmanager
+def browser_page(profile: Path, width: int = 1400, height: int = 1000) -> Iterator[Page]:
+    """A new tab of a browser of one's own, which ends with the context."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program is not None, "This test needs Chromium: apt-get install chromium"
+    log = profile.with_suffix(".log")
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=sink, stderr=sink
+        )
+    try:
+        with connect(_tab(log), max_size=None) as connection:
+            page = Page(connection)
+            page.size(width, height)
+            yield page
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _tab(log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not (found := re.search(r"DevTools listening on ws://([\d.:]+)/", log.read_text(errors="replace"))):
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        time.sleep(0.1)
+    with urllib.request.urlopen(f"http://{found[1]}/json/list", timeout=20) as answer:
+        tabs = json.load(answer)
+    url: str = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+    return url

@@ -1,0 +1,109 @@
+"""An observatory of the tests: a folder that is watched, a store, and the deployed flows run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from night_lab import Lab, link
+
+if TYPE_CHECKING:
+    from calib_store.records import Product
+    from calib_store.store import Store
+    from imaging.simulator.truth import NightTruth
+
+NIGHT = date(2013, 11, 21)
+CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
+
+
+def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
+    """Have new files noted, as a flow of ``nights`` does; how many there were."""
+    from prefect import flow
+
+    from deployments.catch_up import note_new_files
+    from deployments.heartbeat import prompt_heartbeats
+
+    with prompt_heartbeats(flow(note_new_files, validate_parameters=False)) as note:
+        count: int = note(settings, nights)
+    return count
+
+
+@dataclass
+class Observatory:
+    """A watched folder, a store and its settings, and the events that were sent."""
+
+    lab: Lab
+    night: NightTruth
+    events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    @property
+    def raw(self) -> Path:
+        """The watched folder."""
+        return self.lab.folder / "raw"
+
+    @property
+    def store(self) -> Store:
+        """The store of the settings."""
+        from deployments.configuration import Settings
+        from deployments.running import store_of
+
+        return store_of(Settings())
+
+    @property
+    def sequence(self) -> str:
+        """Name of the one sequence of science."""
+        from imaging.sequences import Sequence
+
+        (name,) = {
+            one.name for frame in self.store.frames.of_nights(NIGHT, NIGHT, kinds=("object",))
+            if frame.facts is not None and frame.facts.filter == "Y" and (one := Sequence.of(frame.facts)) is not None
+        }  # fmt: skip
+        return name
+
+    def come(self, *roles: str) -> None:
+        """Let the frames of some roles lie in the watched folder."""
+        link([self.night.folder.parent / f.file for f in self.night.frames if f.role in roles], self.raw)
+
+    def note(self) -> int:
+        """Have the store note what came, as the watcher does; how many files there were."""
+        from deployments.configuration import Settings
+
+        return noted(Settings())
+
+    def run(self, flow: Any, request: Any) -> Any:
+        """Run a deployed flow in this process; ``events`` are then its events alone."""
+        from deployments.heartbeat import prompt_heartbeats
+
+        self.events.clear()
+        with prompt_heartbeats(flow) as ready:
+            return ready(request)
+
+    def products(self, kind: str) -> tuple[Product, ...]:
+        """All products of a kind."""
+        return tuple(self.store.products(kind))
+
+    def of_night(self, name: str) -> Path:
+        """A file of the night's own folder."""
+        return self.lab.folder / "nights" / str(NIGHT) / name
+
+
+@contextmanager
+def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
+    """Settings that watch an empty folder of a lab, and flows that keep their events to themselves."""
+    from deployments import running
+
+    one = Observatory(lab, night)
+    one.raw.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIRFLOW_DATA_DIR", str(lab.data))
+        patch.setenv("NIRFLOW_DATABASE_URL", lab.url)
+        patch.setenv("NIRFLOW_NIGHTS_DIR", str(lab.folder / "nights"))
+        patch.setenv("NIRFLOW_WATCH_CHECK", f'{{"shape": [{lab.shape[0]}, {lab.shape[1]}]}}')
+        patch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{one.raw}"]')
+        patch.setattr(running, "emit_event", lambda name, resource: one.events.append((name, dict(resource))))
+        yield one

@@ -1,0 +1,232 @@
+"""Everything up, as an observatory has it, in a folder of its own; and how a test asks and waits.
+
+Loaded by name from tests/conftest.py. Nothing here imports Prefect: the service is asked over HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+#: Time without a frame after which a sequence is reduced, s: the least that Prefect allows.
+_QUIET = 10
+_NIRFLOW = Path(sys.executable).with_name("nirflow")
+_TOML = """
+data_dir = "{folder}/data"
+[server]
+port = 0
+[watch]
+folders = ["{folder}/raw"]
+quiet = {quiet}
+settle = 0.2
+check = {{shape = [{size}, {size}]}}
+[nightly]
+calibration_days = 30
+"""
+
+
+@dataclass
+class Service:
+    """One data folder with everything up.
+
+    Attributes
+    ----------
+    folder
+        ``raw`` and ``data`` are in it, and the settings file.
+    """
+
+    folder: Path
+    state: dict[str, Any] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def nights(self) -> Path:
+        return self.folder / "data" / "nights"
+
+    def nirflow(self, *arguments: object, code: int | None = 0) -> str:
+        """Run a command on this folder; what it wrote to standard output."""
+        done = subprocess.run(
+            [_NIRFLOW, *map(str, arguments)], env=self.environment(), capture_output=True, text=True,
+            timeout=400, check=False, cwd=self.folder,
+        )  # fmt: skip
+        assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "NIRFLOW_"))}
+        return kept | {"NIRFLOW_CONFIG": str(self.folder / "nirflow.toml")}
+
+    def up(self) -> dict[str, Any]:
+        self.state = json.loads(self.nirflow("up", "--json"))
+        return self.state
+
+    def pid(self, part: str) -> int:
+        """Process of a part, as the supervisor knows it now."""
+        return int(self.part(part)["pid"])
+
+    def part(self, name: str) -> dict[str, Any]:
+        told = json.loads(self.nirflow("status", "--json", code=None))
+        found: dict[str, Any] = next(part for part in told["parts"] if part["name"] == name)
+        return found
+
+    def flow_processes(self) -> list[int]:
+        """Processes of flow runs under this service's worker."""
+        return [pid for pid in children(self.pid("worker")) if "prefect.engine" in command(pid)]
+
+    # --- the Prefect server
+
+    def post(self, path: str, body: Any) -> Any:
+        request = urllib.request.Request(
+            f"{self.state['ui_url']}/api{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def runs(self, *names: str) -> list[dict[str, Any]]:
+        """Flow runs that are not of a schedule, the earliest first; of some deployments where any are named."""
+        body: dict[str, Any] = {"sort": "EXPECTED_START_TIME_ASC"}
+        if names:
+            body["deployments"] = {"name": {"any_": list(names)}}
+        found = self.post("/flow_runs/filter", body)
+        return [run for run in found if "auto-scheduled" not in run["tags"]]
+
+    def ask(self, flow: str, deployment: str, **request: Any) -> str:
+        """Ask for a run; its id."""
+        found = self.post("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        (one,) = found
+        made = self.post(
+            f"/deployments/{one['id']}/create_flow_run",
+            {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}},
+        )
+        assert flow
+        return str(made["id"])
+
+    def ended(self, run: str, seconds: float = 240) -> dict[str, Any]:
+        """Wait for a run's end."""
+
+        def look() -> dict[str, Any] | None:
+            (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+            final = found["state_type"] in ("COMPLETED", "FAILED", "CANCELLED") or (
+                found["state_type"] == "CRASHED" and found["run_count"] > 1
+            )
+            return found if final else None
+
+        return eventually(look, seconds, f"run {run} to end")
+
+    def running(self, run: str, seconds: float = 90) -> None:
+        """Wait until a run is at work."""
+
+        def look() -> bool:
+            (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+            return bool(found["state_type"] == "RUNNING")
+
+        eventually(look, seconds, f"run {run} to begin")
+
+    def idle(self, seconds: float = 300) -> list[dict[str, Any]]:
+        """Wait until what was dropped has started runs, and then until nothing is in work any more; all runs."""
+        quiet_since: list[float] = []
+
+        def look() -> bool:
+            runs = self.runs()
+            states = {run["state_type"] for run in runs}
+            new = {run["id"] for run in runs} - self.known
+            if not new or states & {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING"}:
+                quiet_since.clear()
+                return False
+            quiet_since.append(time.monotonic())
+            return time.monotonic() - quiet_since[0] > _QUIET + 4
+
+        eventually(look, seconds, "everything to be done")
+        return self.runs()
+
+    def drop(self, files: Iterable[Path]) -> None:
+        """Let frames arrive, as a telescope's computer writes them: under another name, then renamed."""
+        with contextlib.suppress(OSError):  # while everything is down
+            self.known = {run["id"] for run in self.runs()}
+        for file in files:
+            aside = self.raw / f".{file.name}.part"
+            shutil.copyfile(file, aside)
+            aside.rename(self.raw / file.name)
+
+
+def eventually(look: Callable[[], T | None], seconds: float, what: str) -> T:
+    """What ``look`` gives when it gives something; asked again and again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = look()
+        except OSError:  # the server is being started again
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.3)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started, at any remove."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except FileNotFoundError:
+        return ""
+
+
+def of_folder(folder: Path) -> list[str]:
+    """Commands of all processes that work for a data folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        line = command(int(process.name))
+        if str(folder).encode() in environment or str(folder) in line:
+            found.append(line)
+    return found
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Everything up in a new folder; stopped after the module's tests."""
+    folder = tmp_path_factory.mktemp("observatory")
+    (folder / "raw").mkdir()
+    (folder / "nirflow.toml").write_text(_TOML.format(folder=folder, quiet=_QUIET, size=384))
+    one = Service(folder)
+    try:
+        one.up()
+        yield one
+    finally:
+        one.nirflow("down", code=None)
