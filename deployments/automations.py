@@ -21,12 +21,12 @@ _SILENCE: Final = timedelta(seconds=3 * INTERVAL)
 #: A run that was handed to a worker and did not begin within this time was lost with the worker.
 _PENDING: Final = timedelta(seconds=120)
 
-#: How long a cancelled run may take to end. Its last heartbeat is younger: it does not count as dead before.
+#: How long a cancelled run may take to end.
 _CANCELLING: Final = timedelta(seconds=60)
 
 _ENDS: Final = frozenset(
     f"prefect.flow-run.{state}"
-    for state in ("Completed", "Incomplete", "Failed", "Cancelled", "Crashed", "AwaitingRetry")
+    for state in ("Completed", "Incomplete", "Failed", "Cancelled", "Crashed", "Lost", "AwaitingRetry")
 )
 _HANDED_OUT: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending")
@@ -46,6 +46,10 @@ _DEPLOYED: Final = ResourceSpecification.model_validate(
 
 def automations(settings: Settings, notification: str | None) -> Iterator[AutomationCore]:
     """The automations that the settings ask for.
+
+    The server may see the events of a run out of their order, or one of them late by minutes. So what is concluded
+    from an event that did not come is never forced: the server refuses to mark a run as crashed that has ended or
+    is to be cancelled.
 
     Parameters
     ----------
@@ -82,23 +86,23 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
         "What was finished is in the store and is taken from there. A second crash is left to people.",
         EventTrigger(
             posture=Posture.Reactive, match=_FIRST, match_related=_DEPLOYED,
-            expect={"prefect.flow-run.Crashed"}, for_each={"prefect.resource.id"}, threshold=1,
+            expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
+            for_each={"prefect.resource.id"}, threshold=1,
         ),
         ChangeFlowRunState(
-            state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed: once more.", force=True
+            state=StateType.SCHEDULED, name="AwaitingRetry", message="Once more.", force=True
         ),
     )  # fmt: skip
     yield _automation(
-        "nirflow: a run lost with its worker is handed out again",
-        "A run that a worker took and never began goes back to the queue.",
+        "nirflow: a run that never began is lost",
+        "The worker that took it is gone. It runs again as one that crashed.",
         EventTrigger(
             posture=Posture.Proactive, match=_RUNS, match_related=_DEPLOYED,
             after=_HANDED_OUT, expect={"prefect.flow-run.*"},
             for_each={"prefect.resource.id"}, threshold=1, within=_PENDING,
         ),
         ChangeFlowRunState(
-            state=StateType.SCHEDULED, name="Scheduled", force=True,
-            message="The worker that took it never began.",
+            state=StateType.CRASHED, name="Lost", message="The worker that took it never began."
         ),
     )  # fmt: skip
     if notification is None:
