@@ -36,12 +36,23 @@ _UP = text(f"""
     ORDER BY depth, product_id, ordinal
 """)
 
+#: All that a product was made from. It ends also where the lineage is a ring.
+_ANCESTORS = f"""
+    WITH RECURSIVE up AS (
+        SELECT {_OWN_PRODUCT} AS id FROM inputs i WHERE i.product_id = :product
+      UNION
+        SELECT {_OWN_PRODUCT} FROM up JOIN inputs i ON i.product_id = up.id
+    )
+    SELECT id FROM up"""
+_IS_ITS_OWN_ANCESTOR = text(f"SELECT :product IN ({_ANCESTORS})")
+
 _DOWN = text("""
     WITH RECURSIVE down AS (
         SELECT i.product_id, 1 AS depth FROM inputs i
         WHERE i.frame_sha256 = :frame OR i.input_product_id = :product OR i.foreign_sum = :foreign
       UNION
-        SELECT i.product_id, down.depth + 1 FROM down JOIN inputs i ON i.input_product_id = down.product_id
+        SELECT i.product_id, down.depth + 1 FROM down JOIN products p ON p.id = down.product_id
+        JOIN inputs i ON (i.input_product_id = p.id OR i.foreign_sum = 'sha256:' || p.sha256) AND i.product_id <> p.id
     )
     SELECT product_id FROM down GROUP BY product_id ORDER BY max(depth), product_id
 """)
@@ -53,12 +64,10 @@ def add_inputs(connection: Connection, product: UUID, name: str, sources: Sequen
     Raises
     ------
     StoreError
-        Where a frame or product is not in the store.
+        Where a frame or product is not in the store, or the product would be made from itself.
     """
     if not sources:
         return
-    if any(ref.source == product for ref in sources):
-        raise StoreError(f"{name} names itself as an input.", remedy="Export it again where it was made.")
     try:
         connection.execute(insert(inputs), [_row(product, n, ref) for n, ref in enumerate(sources)])
     except IntegrityError as error:
@@ -67,6 +76,10 @@ def add_inputs(connection: Connection, product: UUID, name: str, sources: Sequen
             f"{name} names an input that the store does not know: {detail}",
             remedy="Ingest the frames and add the products that it was made from first.",
         ) from error
+    if connection.scalar(_IS_ITS_OWN_ANCESTOR, {"product": product}):
+        raise StoreError(
+            f"{name} is named among what it was made from.", remedy="Export it again where it was made."
+        )
 
 
 def _row(product: UUID, ordinal: int, ref: InputRef) -> dict[str, Any]:

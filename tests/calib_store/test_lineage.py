@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import pytest
+
 from calib_store.records import Foreign, InputRef
 from calib_store.store import Store
+from imaging.errors import StoreError
 
 
 def test_affected_is_everything_downstream_in_the_order_to_redo_it(store: Store, add, record) -> None:
@@ -53,8 +58,6 @@ def test_a_foreign_product_that_comes_is_tied_with_all_that_it_was_made_from(
     raw = record("D.fits")
     store.frames.ingest([raw])
     content = b"the dark" * 1000
-    import hashlib
-
     sha256 = hashlib.sha256(content).hexdigest()
     image = add("image", inputs=[InputRef("dark", Foreign("S1_dark.fits", f"sha256:{sha256}"))])
     assert store.lineage(image).products == ()
@@ -63,3 +66,21 @@ def test_a_foreign_product_that_comes_is_tied_with_all_that_it_was_made_from(
     assert lineage.products == (dark.id,)
     assert lineage.frames == (raw.sha256,)
     assert store.affected(dark) == (image,)
+    assert store.affected(store.frames.get("D.fits")) == (dark, image)
+
+
+def test_products_that_were_made_from_each_other_are_refused(store: Store, add) -> None:
+    """A lineage that is a ring has no end."""
+    contents = {name: name.encode() * 1000 for name in ("first", "second", "third")}
+    by_sum = {
+        name: InputRef("dark", Foreign(f"{name}.fits", f"sha256:{hashlib.sha256(content).hexdigest()}"))
+        for name, content in contents.items()
+    }
+    first = add("dark", content=contents["first"], inputs=[by_sum["second"]])
+    second = add("dark", content=contents["second"], inputs=[by_sum["third"]])
+    with pytest.raises(StoreError, match="named among what it was made from"):
+        add("dark", content=contents["third"], inputs=[InputRef("dark", first.id)])
+    assert {p.id for p in store.products()} == {first.id, second.id}
+    third = add("dark", content=contents["third"])
+    assert store.affected(third) == (second, first)
+    assert store.lineage(first).products == (second.id, third.id)

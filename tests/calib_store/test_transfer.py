@@ -228,7 +228,7 @@ def test_a_product_that_names_itself_is_refused(store: Store, other: Store, fami
     own = next(one for one in manifest["products"] if one["recipe_key"] == family["dark"].recipe_key)
     own["inputs"].append({"role": "dark", "product": str(family["dark"].id)})
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="names itself"):
+    with pytest.raises(StoreError, match="named among what it was made from"):
         import_products(other, tmp_path / "x", author="me")
     assert other.products() == ()
 
