@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 
 from calib_store.certify import certify, reinstate, reject, status_as_of, supersede
 from calib_store.lookup import product_or_frame
+from calib_store.status import set_status
 from calib_store.store import Store
 from imaging.errors import StoreError
 
@@ -214,6 +216,32 @@ def test_what_was_said_at_a_moment(store: Store, add, record) -> None:
     assert said == ["candidate", "candidate", "rejected", "candidate"]
     rejected = [bool(store.frames.rejections([frame.sha256], as_of=m)) for m in (made, bad, None)]
     assert rejected == [False, True, False]
+
+
+def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_counts(
+    store: Store, add
+) -> None:
+    dark = add()
+    with store.database.begin() as connection, ThreadPoolExecutor() as pool:
+        connection.execute(text("SELECT 1 FROM products WHERE id = :id FOR UPDATE"), {"id": dark.id})
+        other = pool.submit(reject, store, dark, author="Ben", reason="bad")
+        _until_one_waits_for_a_row(store)
+        set_status(connection, dark, "superseded", **WHO)
+        connection.commit()
+        other.result(timeout=20)
+    said = [change.status for change in store.history(dark)]
+    assert said == ["candidate", "superseded", "rejected"]
+    assert store.get(dark.id).status == "rejected"
+    assert status_as_of(store, dark, None).status == "rejected"
+
+
+def _until_one_waits_for_a_row(store: Store) -> None:
+    waits = """SELECT count(*) FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event = 'transactionid'"""
+    deadline = time.monotonic() + 20
+    while not store.database.read(lambda connection: connection.scalar(text(waits))):
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.01)
 
 
 def test_names_of_products_and_frames(store: Store, add, record) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,22 @@ from prefect import flow, get_client
 from prefect.states import State
 
 from calib_store.certify import reject
-from calib_store.records import FrameRecord, Product
+from calib_store.locks import alone_with
+from calib_store.records import Frame, FrameRecord, InputRef, Product
 from calib_store.store import Store
-from deployments import running
+from deployments import reprocess, running
 from deployments.configuration import Settings
 from deployments.heartbeat import prompt_heartbeats
-from deployments.running import announce_if_served_since, ended, options_of, place_of, write_pages
+from deployments.requests import ReprocessRequest
+from deployments.running import (
+    announce_if_served_since,
+    ended,
+    options_of,
+    place_of,
+    reduce_frames,
+    write_pages,
+)
+from deployments.selection import frames_of_nights
 from deployments.settings import ServerAddress
 from flows.report import Failure, NightReport
 from imaging.facts import FrameFacts
@@ -102,6 +114,64 @@ def test_of_several_nights_each_has_its_folder(settings: Settings) -> None:
     one = Workspace(data_dir=settings.data_dir, out=out, by_night=True)
     assert one.folder_of(NIGHT) == settings.nights / "2013-11-21"
     assert one.model_copy(update={"by_night": False}).folder_of(NIGHT) == settings.nights
+
+
+def test_what_came_while_another_run_was_at_the_night_is_reduced_too(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def ingest(name: str) -> None:
+        raw = record(name)
+        raw.path.touch()
+        store.frames.ingest([raw])
+
+    reduced: list[str] = []
+
+    def reduce(flow: object, paths: Iterable[Path], *_: object, **__: object) -> NightReport:
+        reduced.extend(path.name for path in paths)
+        return report()
+
+    monkeypatch.setattr(running, "reduce_with", reduce)
+    ingest("S1.fits")
+
+    def choose() -> tuple[Frame, ...]:
+        return frames_of_nights(store, NIGHT, NIGHT, 0)
+
+    with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
+        with alone_with(store, [NIGHT], None):
+            run = pool.submit(reduce_frames, settings, choose, [NIGHT], options_of(settings))
+            until(lambda: "Another run is at 2013-11-21" in caplog.text)
+            ingest("S2.fits")
+        assert run.result(timeout=20).failed == ()
+    assert reduced == ["S1.fits", "S2.fits"]
+
+
+def test_what_was_spoilt_is_made_again_alone_with_its_nights(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord], add: Callable[..., Product],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(settings.data_dir))
+    raw = record("S1.fits")
+    store.frames.ingest([raw])
+    dark = add()
+    add("image", inputs=[InputRef("science", raw.sha256), InputRef("dark", dark.id)])
+    reject(store, dark, author="Ana", reason="a test")
+    made: list[date] = []
+    monkeypatch.setattr(reprocess, "reduce_with", lambda *_: made.append(NIGHT) or report())
+    with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
+        with alone_with(store, [NIGHT], None):
+            run = pool.submit(reprocess.reprocess.fn, ReprocessRequest(affected_by=str(dark.id)))
+            until(lambda: "Another run is at" in caplog.text)
+            assert made == []
+        run.result(timeout=20)
+    assert made == [NIGHT]
+
+
+def until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < deadline, "not seen in time"
+        time.sleep(0.01)
 
 
 def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(
