@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -66,12 +66,12 @@ def certify(
         if current.status == "rejected":
             raise _was(connection, current, "Take that back first: nirflow cal reinstate")
         _refuse_doubtful(current, despite_gate)
-        configuration = status.configuration_of(connection, current)
+        alike = status.alike(connection, current)
         rule = rulebook.active_rules(connection).named(current.rule or "")
         assert rule is not None  # what serves a configuration has a rule
         validity = _validity(current, rule, start, end)
         if take_over:
-            validity = _share(connection, current, configuration, validity, author)
+            validity = _share(connection, current, alike, validity, author)
         status.set_status(
             connection, current, "certified", author=author, reason=reason, validity=validity, change=change
         )
@@ -209,14 +209,14 @@ def _validity(
 
 
 def _share(
-    connection: Connection, product: Product, configuration: int, validity: Validity, author: str
+    connection: Connection, product: Product, alike: Sequence[int], validity: Validity, author: str
 ) -> Validity:
     """Cut the neighbours' validities, and this one, half-way between them in time.
 
     A validity that ends before half-way stays as it is, and this one begins with its end: none gets longer.
     """
     start, end = validity
-    for row in status.overlapping(connection, configuration, validity, but=product.id):
+    for row in status.overlapping(connection, alike, validity, but=product.id):
         (neighbour,) = products.with_ids(connection, [row.id])
         half = neighbour.middle + (product.middle - neighbour.middle) / 2
         its_start, its_end = row.validity.lower, row.validity.upper

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: a product that is being added: "objects".
 KEEPING: Final = int.from_bytes(b"objects", "big")
 
+#: Key of the advisory lock under which one of several configurations alike is certified: "certify".
+CERTIFYING: Final = int.from_bytes(b"certify", "big")
+
 
 def lock_number(digest: str) -> int:
     """The number of the advisory lock that belongs to a hexadecimal digest."""

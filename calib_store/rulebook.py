@@ -38,6 +38,19 @@ _ACTIVE = text("""
     ORDER BY c.id DESC LIMIT 1
 """)
 
+#: Certified products of one rule that are valid at the same time and agree in all that has to be equal.
+_CERTIFIED_TOGETHER = text("""
+    SELECT one.name, one.id, a.keys, other.name AS other_name, other.id AS other_id, b.keys AS other_keys
+    FROM configurations a
+    JOIN configurations b ON b.rule = a.rule AND b.facts = a.facts
+         AND b.keys - CAST(:loose AS text[]) = a.keys - CAST(:loose AS text[])
+    JOIN products one ON one.configuration_id = a.id AND one.status = 'certified'
+    JOIN products other ON other.configuration_id = b.id AND other.status = 'certified'
+         AND other.validity && one.validity AND other.id > one.id
+    WHERE a.rule = :rule
+    ORDER BY one.id, other.id
+""")
+
 
 @dataclass(frozen=True)
 class RuleChange:
@@ -244,26 +257,17 @@ def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
                 .values(configuration_id=bindparam("number")),
                 changed,
             )
-    _refuse_overlaps(connection)
+    _refuse_overlaps(connection, rules)
     connection.execute(text("SET CONSTRAINTS products_certified_once IMMEDIATE"))
 
 
-def _refuse_overlaps(connection: Connection) -> None:
-    one, other = products.alias(), products.alias()
-    pair = connection.execute(
-        select(one.c.name, one.c.id, other.c.name, other.c.id)
-        .join_from(
-            one, other,
-            (one.c.configuration_id == other.c.configuration_id) & (one.c.id < other.c.id)
-            & one.c.validity.op("&&")(other.c.validity),
-        )
-        .where(one.c.status == "certified", other.c.status == "certified")
-        .order_by(one.c.id, other.c.id)
-        .limit(1)
-    ).one_or_none()  # fmt: skip
-    if pair is not None:
-        raise StoreError(
-            f"By these rules {pair[0]} ({pair[1]}) and {pair[2]} ({pair[3]}), both certified, would serve the "
-            "same frames at the same time.",
-            remedy="Supersede one of the two first, or keep the rules that tell them apart.",
-        )
+def _refuse_overlaps(connection: Connection, rules: RuleSet) -> None:
+    for rule in rules.rules:
+        loose = [name for name, tolerance in rule.tolerance.items() if tolerance]
+        for pair in connection.execute(_CERTIFIED_TOGETHER, {"rule": rule.name, "loose": loose}):
+            if rule.first_difference(pair.keys, pair.other_keys) is None:
+                raise StoreError(
+                    f"By these rules {pair.name} ({pair.id}) and {pair.other_name} ({pair.other_id}), both certified, "
+                    "would serve the same frames at the same time.",
+                    remedy="Supersede one of the two first, or keep the rules that tell them apart.",
+                )

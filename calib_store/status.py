@@ -17,9 +17,10 @@ from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from calib_store.models import frame_history, products, status_history
+from calib_store.locks import CERTIFYING
+from calib_store.models import configurations, frame_history, products, status_history
 from calib_store.records import Frame, Product, Status, StatusChange
-from calib_store.rulebook import near_configurations
+from calib_store.rulebook import active_rules, near_configurations
 from calib_store.rules import Configuration, RuleSet
 from imaging.errors import StoreError
 
@@ -48,6 +49,12 @@ def set_status(
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(connection, product.id, status, span, author=author, reason=reason, change=change):
         return
+    if status == "certified" and validity is not None:
+        near = alike(connection, product)
+        if len(near) > 1:  # the constraint sees one configuration only
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CERTIFYING})
+            if overlapping(connection, near, validity, but=product.id):
+                raise _overlap(connection, product, validity)
     try:
         with connection.begin_nested():
             connection.execute(
@@ -83,13 +90,16 @@ def log_status(
 
 
 def overlapping(
-    connection: Connection, configuration: int, validity: Validity, *, but: UUID
+    connection: Connection, alike: Sequence[int], validity: Validity, *, but: UUID
 ) -> Sequence[Any]:
-    """Rows (id, name, validity, middle) of the products that are certified for part of a time, in time."""
+    """Rows (id, name, validity, middle) of the products that are certified for part of a time, in time.
+
+    ``alike`` are the rows of their configurations.
+    """
     return connection.execute(
         select(products.c.id, products.c.name, products.c.validity, products.c.middle)
         .where(
-            products.c.configuration_id == configuration, products.c.status == "certified",
+            products.c.configuration_id.in_(alike), products.c.status == "certified",
             products.c.id != but, products.c.validity.op("&&")(TimestamptzRange(*validity)),
         )
         .order_by(text("lower(validity) NULLS FIRST"))
@@ -97,8 +107,8 @@ def overlapping(
 
 
 def _overlap(connection: Connection, product: Product, validity: Validity | None) -> StoreError:
-    configuration = configuration_of(connection, product)
-    others = overlapping(connection, configuration, validity or (None, None), but=product.id)
+    near = alike(connection, product)
+    others = overlapping(connection, near, validity or (None, None), but=product.id)
     told = "; ".join(
         f"{row.name} ({str(row.id)[:8]}) for {told_validity((row.validity.lower, row.validity.upper))}"
         for row in others
@@ -111,21 +121,26 @@ def _overlap(connection: Connection, product: Product, validity: Validity | None
     )
 
 
-def configuration_of(connection: Connection, product: Product) -> int:
-    """The row of the configuration that a product serves.
+def alike(connection: Connection, product: Product) -> Sequence[int]:
+    """The rows of the configurations that the rule of a product cannot tell from its own, which is the first.
 
     Raises
     ------
     StoreError
         For an image, which serves none.
     """
-    number = connection.scalar(select(products.c.configuration_id).where(products.c.id == product.id))
-    if number is None:
+    row = connection.execute(
+        select(configurations.c.rule, configurations.c.kind, configurations.c["keys"])
+        .join(products, products.c.configuration_id == configurations.c.id)
+        .where(products.c.id == product.id)
+    ).one_or_none()
+    if row is None:
         raise StoreError(
-            f"{product.name} serves no frame: no rule is about a {product.kind}.",
+            f"{product.name} serves no frame: no rule is about {'an' if product.kind == 'image' else 'such a'} "
+            f"{product.kind}.",
             remedy="Only darks, flats and bad pixel masks are certified.",
         )
-    return int(number)
+    return near_configurations(connection, active_rules(connection), Configuration(*row))
 
 
 def certified_like(connection: Connection, rules: RuleSet, configuration: Configuration) -> Sequence[UUID]:

@@ -43,7 +43,7 @@ def test_each_side_may_be_given_or_open(store: Store, add, epoch) -> None:
     assert certify(store, dark, start="always", end="always", **WHO).validity == (None, None)
     with pytest.raises(StoreError, match="no time at all"):
         certify(store, dark, start=epoch, end=epoch, **WHO)
-    with pytest.raises(StoreError, match="no rule is about a image"):
+    with pytest.raises(StoreError, match="no rule is about an image"):
         certify(store, add("image"), **WHO)
 
 

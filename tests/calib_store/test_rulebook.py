@@ -137,6 +137,32 @@ def test_certified_products_never_come_to_overlap(mine: Store, add, facts) -> No
     assert activate(mine, changed('"read_pairs", ', "")) is True
 
 
+def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
+    mine: Store, add, facts, epoch
+) -> None:
+    seconds = facts().exposure_time
+    one, two = add(), add(facts=facts(exposure_time=seconds + 0.3))
+    add(facts=facts(exposure_time=seconds + 0.2))
+
+    def certify(product, start, end) -> None:
+        mine.set_status(product, "certified", author="me", reason="", validity=(start, end))
+
+    certify(one, None, epoch)
+    certify(two, epoch, None)
+    loose = changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose")
+    assert activate(mine, loose) is True  # each has its time
+    with pytest.raises(StoreError, match="certified for part of that time: .*" + str(two.id)[:8]):
+        certify(one, None, None)
+    assert activate(mine, SHIPPED) is True
+    certify(one, None, None)
+    with pytest.raises(StoreError, match="both certified, would serve the same frames") as caught:
+        activate(mine, loose)
+    assert str(one.id) in caught.value.message
+    assert str(two.id) in caught.value.message
+    assert mine.rules() == SHIPPED
+    assert activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.25", "tighter")) is True
+
+
 def test_certified_products_may_pass_each_other(mine: Store, add, facts) -> None:
     """Two that change places among the configurations collide on the way only."""
     first = add(facts=facts(read_pairs=4, coadds=1))
