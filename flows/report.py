@@ -61,13 +61,15 @@ class NightReport(Reference):
         return tuple(dict.fromkeys(one.waits_for for one in asked if one.waits_for))
 
     def verdict(self) -> str:
-        """The outcome in a line: what was made and reused, what failed and why, what waits for a calibration."""
+        """The outcome in a line: what was made, failed and why, waits for a calibration, how much was left out."""
         reused = sum(product.reused for product in self.products)
         failed = [f"{one.label}: {one.message}" for one in self.failed]
         waits = [f"{one.label} waits for a {one.waits_for}" for one in self.failures if one.waits_for]
         counts = (
             f"{len(self.products) - reused} made, {reused} reused, {len(failed)} failed, {len(waits)} waiting"
         )
+        if self.left_out:
+            counts += f", {len(self.left_out)} left out"
         return ". ".join([counts, *(one.rstrip(".") for one in (*failed, *waits))]) + "."
 
     @property

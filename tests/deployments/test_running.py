@@ -34,7 +34,7 @@ from deployments.settings import ServerAddress
 from flows.report import Failure, NightReport
 from imaging.facts import FrameFacts
 from imaging.sequences import Sequence
-from tasks.references import ProductRef
+from tasks.references import LeftOut, ProductRef
 from tasks.workspace import Workspace
 
 NIGHT = date(2013, 11, 21)
@@ -80,6 +80,13 @@ def test_a_run_ends_with_its_outcome_in_words(failures: tuple[Failure, ...], nam
     state = ended(told)
     assert (state.name, state.message, state.is_completed()) == (name, message, True)
     assert state.result() == told
+
+
+def test_what_was_left_out_is_in_the_words() -> None:
+    """A stack of one frame of nine is made, and completed; nobody should have to open its page to learn of that."""
+    left = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(8))
+    told = report().model_copy(update={"left_out": left})
+    assert told.verdict() == "1 made, 0 reused, 0 failed, 0 waiting, 8 left out."
 
 
 def test_the_server_tells_an_end_in_part_from_a_whole_one(prefect_server: ServerAddress) -> None:
