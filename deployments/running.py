@@ -13,7 +13,7 @@ from prefect import get_client, runtime
 from prefect.artifacts import create_link_artifact
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.events import emit_event
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
 from calib_store.locks import alone_with, alone_with_pages
 from calib_store.records import Frame
@@ -37,6 +37,20 @@ logger = logging.getLogger(__name__)
 
 class NothingToDoError(NirflowError):
     """A run that was asked for frames that nobody has seen."""
+
+
+class IncompleteError(NirflowError):
+    """A run that made all but something that should have been made.
+
+    Parameters
+    ----------
+    report
+        What it did.
+    """
+
+    def __init__(self, report: NightReport) -> None:
+        super().__init__(report.verdict(), remedy="The night's page says what to do about each.")
+        self.report = report
 
 
 def workspace_of(settings: Settings) -> Workspace:
@@ -134,13 +148,14 @@ def place_of(settings: Settings, nights: Sequence[date], options: Options) -> tu
     return settings.nights, options.model_copy(update={"by_night": True})
 
 
-def ended(report: NightReport) -> State[NightReport]:
+def ended(report: NightReport) -> State[Any]:
     """The state in which a run ends that told this: Incomplete where something failed that nothing is missing for.
 
-    People are told of such a run as of one that failed.
+    Incomplete is a kind of Failed: the UI's first page shows the runs that failed, and no others.
     """
-    name = "Incomplete" if report.failed else "Completed"
-    return Completed(name=name, message=report.verdict(), data=report)
+    if report.failed:
+        return Failed(name="Incomplete", message=report.verdict(), data=IncompleteError(report))
+    return Completed(message=report.verdict(), data=report)
 
 
 def write_pages(settings: Settings, nights: Iterable[date]) -> None:

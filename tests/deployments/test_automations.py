@@ -125,7 +125,7 @@ def test_silent_runs_and_runs_that_never_begin_are_found(
         _beat(run)
     time.sleep(1)
     go(client, cancelled, Cancelling())
-    go(client, in_part, Completed(name="Incomplete"))
+    go(client, in_part, Failed(name="Incomplete"))
     go(client, ended, Completed())
     eventually(lambda: state_name(client, silent) == "AwaitingRetry", 45)
     eventually(lambda: state_name(client, by_hand) == "Crashed", 20)
@@ -147,7 +147,7 @@ def test_a_run_that_ended_or_is_to_be_cancelled_is_never_marked_as_crashed(
     marked = State[Any](type=action.state, name=action.name, message=action.message)
     for reached in (
         Completed(),
-        Completed(name="Incomplete"),
+        Failed(name="Incomplete"),
         Failed(),
         Cancelled(),
         Cancelling(),

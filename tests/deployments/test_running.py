@@ -22,6 +22,7 @@ from deployments.configuration import Settings
 from deployments.heartbeat import prompt_heartbeats
 from deployments.requests import ReprocessRequest
 from deployments.running import (
+    IncompleteError,
     announce_if_served_since,
     ended,
     options_of,
@@ -78,8 +79,13 @@ def test_a_run_ends_with_its_outcome_in_words(failures: tuple[Failure, ...], nam
     """The message is what a mail of the night's end says; of a run that is Incomplete people are told."""
     told = report(*failures, products=2)
     state = ended(told)
-    assert (state.name, state.message, state.is_completed()) == (name, message, True)
-    assert state.result() == told
+    assert (state.name, state.message, state.is_failed()) == (name, message, name == "Incomplete")
+    if state.is_completed():
+        assert state.result() == told
+    else:
+        with pytest.raises(IncompleteError, match="1 failed, 1 waiting") as caught:
+            state.result()
+        assert caught.value.report == told
 
 
 def test_what_was_left_out_is_in_the_words() -> None:
@@ -101,8 +107,7 @@ def test_the_server_tells_an_end_in_part_from_a_whole_one(prefect_server: Server
     with get_client(sync_client=True) as client:
         known = client.read_flow_run(state.state_details.flow_run_id).state
     assert known is not None
-    assert (known.type.value, known.name, known.message) == ("COMPLETED", "Incomplete", told.verdict())
-    assert state.result() == told
+    assert (known.type.value, known.name, known.message) == ("FAILED", "Incomplete", told.verdict())
 
 
 def test_a_sequence_waits_for_what_its_science_lacks_only() -> None:
