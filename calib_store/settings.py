@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -176,19 +178,65 @@ def variable(*names: str) -> str:
     return PREFIX + "_".join(names).upper()
 
 
+def unknown(known: Collection[str], sections: Collection[str]) -> WrongSettingsError | None:
+    """The error for a variable or secret file that is named like ours, but as no setting and in no section; or none."""
+    for givers in _givers():
+        for name, (giver, _) in givers.items():
+            bare = name.removeprefix(PREFIX).lower()
+            if bare not in known and not bare.startswith(tuple(f"{section}_" for section in sections)):
+                return _misspelt(bare, giver)
+    return None
+
+
+def given_by(*names: str) -> str | Path | None:
+    """The variable or the secret file that gives a setting, by itself or in the JSON table of its section."""
+    for givers in _givers():
+        for end in range(len(names), 0, -1):
+            giver, text = givers.get(variable(*names[:end]), (None, ""))
+            if giver is not None and (end == len(names) or _holds(text, names[end])):
+                return giver
+    return None
+
+
+def _givers() -> Iterator[Mapping[str, tuple[str | Path, str]]]:
+    """Variables, then secret files: each with its text, by the name of the variable."""
+    yield {
+        name.upper(): (name, text)
+        for name, text in os.environ.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in (CONFIG, SECRETS)
+    }
+    yield {name: (path, _secret(path)) for name, path in secret_files().items()}
+
+
+def _holds(text: str, name: str) -> bool:
+    try:
+        table = json.loads(text)
+    except ValueError:
+        return False
+    return not isinstance(table, dict) or name in table
+
+
 def _wrong(error: ValidationError, file: Path | None) -> WrongSettingsError:
     problem = error.errors(include_url=False, include_context=False)[0]
     names = [str(name) for name in problem["loc"]]
-    name, known = ".".join(names), variable(*names)
+    name, giver = ".".join(names), given_by(*names)
     if problem["type"] == "extra_forbidden":
-        return WrongSettingsError(
-            f"There is no setting {name}.",
-            remedy=f"Correct its spelling in {file or 'the environment'}; nirflow settings lists them all.",
-        )
-    source = known if known in os.environ else str(secret_files().get(known) or file or "an argument")
-    secret = known in secret_files() or any(word in name for word in ("url", "password", "auth", "webhook"))
+        return _misspelt(name, giver or file)
+    secret = isinstance(giver, Path) or any(word in name for word in ("url", "password", "auth", "webhook"))
     given = "" if secret else f" cannot be {problem['input']!r}"
     what = problem["msg"].removeprefix("Value error, ")
     return WrongSettingsError(
-        f"Setting {name}{given}: {what[0].lower()}{what[1:]}.", remedy=f"Correct it in {source}."
+        f"Setting {name}{given}: {what[0].lower()}{what[1:]}.",
+        remedy=f"Correct it in {_place(giver or file)}.",
     )
+
+
+def _misspelt(name: str, giver: str | Path | None) -> WrongSettingsError:
+    return WrongSettingsError(
+        f"There is no setting {name}.",
+        remedy=f"Correct its spelling in {_place(giver)}; nirflow settings lists them all.",
+    )
+
+
+def _place(giver: str | Path | None) -> str:
+    return f"the variable {giver}" if isinstance(giver, str) else str(giver or "an argument")

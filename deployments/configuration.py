@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from calib_store.settings import PREFIX, StoreSettings, secret_files, settings_file, variable
+from calib_store.settings import PREFIX, StoreSettings, given_by, settings_file, unknown, variable
 from deployments.settings import ServerSettings
 from deployments.watch_settings import WatchSettings
 
@@ -68,6 +67,10 @@ class WorkerSettings(_Section):
         ge=0,
         description="bytes of planes between steps that stay after a run, and of unpacked frames",
     )
+
+
+#: Variables that only docker-compose.yml reads; its .env may be in the environment of a shell too.
+_COMPOSE: Final = frozenset({"raw_dir", "raw_group", "ui_bind", "ui_port", "ui_url", "workers"})
 
 
 class NightlySettings(_Section):
@@ -134,6 +137,12 @@ class Settings(StoreSettings):
     nightly: NightlySettings = Field(default=NightlySettings(), description="the scheduled reduction")
     notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
 
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        sections = {name for name in type(self).model_fields if isinstance(getattr(self, name), BaseModel)}
+        if wrong := unknown(type(self).model_fields.keys() | _COMPOSE, sections):
+            raise wrong
+
     @property
     def nights(self) -> Path:
         """Folder of the nights' products and pages."""
@@ -167,9 +176,6 @@ def describe(settings: Settings) -> Iterator[Told]:
 
 
 def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Told:
-    known = variable(*names)
-    if known in os.environ:
-        source = "environment"
-    else:
-        source = str(secret_files().get(known) or file or "default")
-    return Told(".".join(names), value, source, known, description or "")
+    giver = given_by(*names)
+    source = "environment" if isinstance(giver, str) else str(giver or file or "default")
+    return Told(".".join(names), value, source, variable(*names), description or "")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow, get_client, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.states import Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.upkeep import GRACE, Verified, gc, verify
@@ -37,9 +38,13 @@ class Housekept(BaseModel):
     orphan_bytes: int = 0
     runs_forgotten: int = Field(default=0, description="old runs that the Prefect server forgot")
 
+    def verdict(self) -> str:
+        """The line of the run where nothing is damaged."""
+        return f"{self.checked} products checked, {self.orphans} files to delete, {self.runs_forgotten} runs forgotten."
+
 
 @flow(name="housekeeping", flow_run_name="housekeeping")
-def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> Housekept:
+def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[Housekept]:
     """Verify every product's file, list what could be deleted, and have the Prefect server forget old runs.
 
     Nothing of the store is deleted or repaired: `nirflow cal verify --repair` and `nirflow cal gc` do that.
@@ -48,6 +53,11 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> Housek
     ----------
     request
         What is to be done.
+
+    Returns
+    -------
+    Housekept
+        What was found and done.
 
     Raises
     ------
@@ -76,7 +86,7 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> Housek
             f"{len(told.damaged)} products are missing or damaged: {'; '.join(told.damaged)}.",
             remedy="nirflow cal verify --repair puts copies in their place, or has them made anew.",
         )
-    return told
+    return Completed(message=told.verdict(), data=told)
 
 
 def forget_runs(before: datetime) -> int:

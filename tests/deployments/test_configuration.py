@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from calib_store.settings import StoreSettings, WrongSettingsError, settings_file
 from deployments.configuration import Settings, describe
 
+ROOT = Path(__file__).parents[2]
 Write = Callable[[str], Path]
 
 
@@ -93,8 +95,48 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings()
     monkeypatch.delenv("NIRFLOW_WORKER_LIMIT")
     monkeypatch.setenv("NIRFLOW_WORKER_LIMITS", "1")
-    with pytest.raises(WrongSettingsError, match=r"no setting worker.limits"):
+    with pytest.raises(WrongSettingsError, match=r"no setting worker.limits.*variable NIRFLOW_WORKER_LIMITS"):
         Settings()
+
+
+def test_a_wrong_variable_is_not_looked_for_in_the_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("[worker]\nlimit = 2\n")
+    monkeypatch.setenv("NIRFLOW_WATCH_QIET", "3")
+    with pytest.raises(
+        WrongSettingsError, match=r"no setting watch.qiet.*in the variable NIRFLOW_WATCH_QIET;"
+    ):
+        Settings()
+    monkeypatch.delenv("NIRFLOW_WATCH_QIET")
+    monkeypatch.setenv("NIRFLOW_WATCH", '{"qiet": 3}')
+    with pytest.raises(WrongSettingsError, match=r"no setting watch.qiet.*in the variable NIRFLOW_WATCH;"):
+        Settings()
+
+
+@pytest.mark.parametrize("name", ["NIRFLOW_DATADIR", "nirflow_databse_url", "NIRFLOW_WACTH_QUIET"])
+def test_a_misspelt_variable_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(WrongSettingsError, match=rf"no setting .*in the variable {name};"):
+        Settings()
+
+
+def test_a_misspelt_secret_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nirflow_databse_url").write_text("postgresql://u:hush@h/d")
+    monkeypatch.setenv("NIRFLOW_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(
+        WrongSettingsError, match=r"no setting databse_url.*in .*/nirflow_databse_url;"
+    ) as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_what_compose_reads_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = re.findall(r"\$\{(NIRFLOW_\w+)", (ROOT / "docker-compose.yml").read_text())
+    assert {"NIRFLOW_RAW_DIR", "NIRFLOW_WORKERS"} < set(read)
+    for name in read:
+        monkeypatch.setenv(name, "1")
+    Settings()
 
 
 def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +157,14 @@ def test_every_setting_says_what_it_is_and_where_it_came_from(
     assert (told["server.port"].value, told["server.port"].source) == (2, "environment")
     assert (told["watch.settle"].source, told["watch.settle"].variable) == ("default", "NIRFLOW_WATCH_SETTLE")
     assert not [name for name, one in told.items() if not one.description]
+
+
+def test_a_table_in_a_variable_gives_what_it_holds(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write("[watch]\nquiet = 15\nsettle = 1\n")
+    monkeypatch.setenv("nirflow_watch", '{"quiet": 20}')
+    told = {one.name: one for one in describe(Settings())}
+    assert (told["watch.quiet"].value, told["watch.quiet"].source) == (20, "environment")
+    assert (told["watch.settle"].value, told["watch.settle"].source) == (1, str(file))
 
 
 def test_no_secret_is_shown(write: Write) -> None:

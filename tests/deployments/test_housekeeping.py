@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from prefect import flow, get_client
-from prefect.client.schemas.filters import ArtifactFilter
+from prefect.client.schemas.filters import ArtifactFilter, FlowFilter
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed, Running, Scheduled
 
 from calib_store.postgres import PostgresAddress
@@ -80,6 +81,13 @@ def text_of_last() -> str:
     return str(max(found, key=lambda one: one.created).data)  # type: ignore[type-var, return-value, arg-type]
 
 
+def message_of_last() -> str | None:
+    of = FlowFilter.model_validate({"name": {"any_": ["housekeeping"]}})
+    with get_client(sync_client=True) as client:
+        (last,) = client.read_flow_runs(flow_filter=of, sort=FlowRunSort.START_TIME_DESC, limit=1)
+    return last.state.message if last.state else None
+
+
 def test_a_store_that_is_well(
     run: Callable[..., Housekept], forgotten: list[timedelta], store: Store, add: Callable[..., Product]
 ) -> None:
@@ -87,6 +95,7 @@ def test_a_store_that_is_well(
     add()
     told = run()
     assert (told.checked, told.damaged, told.orphans, told.runs_forgotten) == (2, (), 0, 7)
+    assert message_of_last() == "2 products checked, 0 files to delete, 7 runs forgotten."
     assert timedelta(days=180) <= forgotten[0] < timedelta(days=180, minutes=1)
     assert run(verify=False, collect=False, keep_runs_days=3).checked == 0
     assert timedelta(days=3) <= forgotten[1] < timedelta(days=3, minutes=1)
