@@ -14,6 +14,7 @@ from deployments.connection import Connection
 from imaging.errors import NirflowError
 
 _TIMEOUT = 5.0  # s
+_PASSWORD = "Set NIRFLOW_SERVER_AUTH to the USER:PASSWORD with which the server was started."
 
 
 class RestError(NirflowError):
@@ -52,7 +53,8 @@ class Rest:
         except urllib.error.HTTPError as error:
             error.close()
             kind = AlreadyThereError if error.code == http.client.CONFLICT else RestError
-            raise kind(f"{url} refuses {path}: {error.code} {error.reason}.") from error
+            remedy = _PASSWORD if error.code == http.client.UNAUTHORIZED else ""
+            raise kind(f"{url} refuses {path}: {error.code} {error.reason}.", remedy=remedy) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise RestError(f"{url} does not answer {path}: {error}.") from error
 

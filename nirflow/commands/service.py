@@ -91,13 +91,13 @@ def status(data: Data = None, json: Json = False) -> None:
     settings = _settings(None, data, None)
     state = read_state(settings)
     alive = state is not None and state.alive
-    runs = _runs(settings, state) if state is not None and alive else []
+    runs, why = _runs(settings, state) if state is not None and alive else ([], "")
     if json:
         print_json({"up": alive, "runs": runs, **(state.model_dump(mode="json") if state else {})})
     elif state is None or not alive:
         typer.echo("nirflow is not up. Start it: nirflow up --watch DIR")
     else:
-        _print_status(state, runs)
+        _print_status(state, runs, why)
     if state is None or not alive:
         raise typer.Exit(Exit.NOTHING)
     if not state.ready or not all(part.running for part in state.parts):
@@ -184,21 +184,23 @@ def _logs(state: ServiceState) -> str:
     return str(next((part.log.parent for part in state.parts if part.log is not None), ""))
 
 
-def _runs(settings: Settings, state: ServiceState) -> list[dict[str, Any]] | None:
-    """What is in work; None where the server does not tell."""
+def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]] | None, str]:
+    """What is in work; None and the reason where the server does not tell."""
     from deployments.rest import Rest, RestError
 
     if not state.api_url:
-        return None
+        return None, "The Prefect server has no address yet."
     rest = Rest(state.api_url, settings.server.auth_string)
     try:
         found = rest.runs(["RUNNING", "PENDING", "PAUSED", "CANCELLING"])
-    except RestError:
-        return None
-    return [{"name": run["name"], "state": run["state_name"], "since": run["start_time"]} for run in found]
+    except RestError as error:
+        return None, str(error)
+    return [
+        {"name": run["name"], "state": run["state_name"], "since": run["start_time"]} for run in found
+    ], ""
 
 
-def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None) -> None:
+def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str) -> None:
     since = datetime.fromtimestamp(state.started).astimezone()
     word = "up" if state.ready else "starting"
     typer.echo(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
@@ -210,7 +212,7 @@ def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None) -> Non
     for run in runs or ():
         typer.echo(f"{run['state']}: {run['name']}")
     if runs is None:
-        typer.echo("The Prefect server does not answer: what is in work is not known.")
+        typer.echo(f"What is in work is not known. {why}")
     elif not runs:
         typer.echo("No run is in work.")
 

@@ -35,7 +35,11 @@ def test_what_is_asked_and_answered(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("code", "said", "words"),
-    [(401, "", "refuses /x: 401"), (500, "", "refuses /x: 500"), (200, "<html>", "does not answer /x")],
+    [
+        (401, "", "refuses /x: 401.*Set NIRFLOW_SERVER_AUTH"),
+        (500, "", "refuses /x: 500"),
+        (200, "<html>", "does not answer /x"),
+    ],
 )
 def test_a_bad_answer_is_an_error_without_the_password(
     server: FakeServer, code: int, said: str, words: str

@@ -209,10 +209,10 @@ def test_a_server_that_does_not_tell_what_is_in_work_is_said(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
-    running(monkeypatch, error=RestError("away"))
+    running(monkeypatch, error=RestError("It refuses.", remedy="Give the password."))
     result = nirflow("status")
     assert "No run is in work" not in result.stdout
-    assert result.stdout.splitlines()[-1].endswith("what is in work is not known.")
+    assert result.stdout.splitlines()[-1] == "What is in work is not known. It refuses. Give the password."
     assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
 
 
