@@ -8,13 +8,14 @@ import json
 import urllib.error
 import urllib.parse
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from deployments.connection import Connection
 from imaging.errors import NirflowError
 
 _TIMEOUT = 5.0  # s
-_PASSWORD = "Set NIRFLOW_SERVER_AUTH to the USER:PASSWORD with which the server was started."
+#: What to do where the server asks for a password.
+PASSWORD_REMEDY: Final = "Set NIRFLOW_SERVER_AUTH to the USER:PASSWORD with which the server was started."
 
 
 class RestError(NirflowError):
@@ -53,7 +54,7 @@ class Rest:
         except urllib.error.HTTPError as error:
             error.close()
             kind = AlreadyThereError if error.code == http.client.CONFLICT else RestError
-            remedy = _PASSWORD if error.code == http.client.UNAUTHORIZED else ""
+            remedy = PASSWORD_REMEDY if error.code == http.client.UNAUTHORIZED else ""
             raise kind(f"{url} refuses {path}: {error.code} {error.reason}.", remedy=remedy) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise RestError(f"{url} does not answer {path}: {error}.") from error

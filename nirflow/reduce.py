@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from calib_store.settings import StoreSettings
 from deployments.client import connected, quick_imports
+from deployments.rest import PASSWORD_REMEDY
 from deployments.server import ServerError, ensure_server
 from nirflow.log import configure
 from nirflow.tables import console
@@ -75,12 +76,20 @@ def run_reduce(request: ReduceRequest) -> NightReport:
 
 @contextmanager
 def _server_told(address: ServerAddress) -> Iterator[None]:
-    """Tell a server that went away in the middle of the night, and stayed away, in words."""
+    """Tell in words of a server that asks for a password, or that went away in mid-night and stayed away."""
     import httpx  # what Prefect's client raises, there with it
 
     try:
         yield
     except httpx.HTTPError as error:
+        if (
+            isinstance(error, httpx.HTTPStatusError)
+            and error.response.status_code == httpx.codes.UNAUTHORIZED
+        ):
+            raise ServerError(
+                f"The Prefect server at {address.ui_url} asks for another password than was given, or for one.",
+                remedy=PASSWORD_REMEDY,
+            ) from error
         why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
         raise ServerError(
             f"The Prefect server at {address.ui_url} does not answer any more: {why.rstrip('.')}.",
