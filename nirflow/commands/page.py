@@ -29,7 +29,7 @@ def report(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder of all nights' pages; nights in the data folder without it.",
+            help="Folder of all nights' pages; without it nights_dir of the settings.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
@@ -40,12 +40,12 @@ def report(
     which calibrations were chosen and why, and what was left out.
     """
     wanted = _night(night)
-    from calib_store.settings import StoreSettings
     from calib_store.store import Store
+    from deployments.configuration import Settings
     from flows.page.write import write_index, write_night_page
 
-    settings = StoreSettings()
-    folder = (out or settings.data_dir / "nights").expanduser().resolve()
+    settings = Settings()
+    folder = (out or settings.nights).expanduser().resolve()
     with Store.open(settings) as store:
         when = wanted or _last(store)
         page = write_night_page(store, when, folder)

@@ -19,10 +19,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 @app.command()
 def start(json: Json = False) -> None:
     """Start the server, where it is not up, and leave it running."""
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from deployments.server import ensure_server
 
-    address = ensure_server(StoreSettings().data_dir)
+    address = ensure_server(Settings().data_dir)
     if json:
         told = {"started": address.started, "pid": address.pid, "api": address.api_url, "ui": address.ui_url}
         print_json(told)
@@ -40,10 +40,10 @@ def stop(
 ) -> None:
     """Stop the server, and the embedded PostgreSQL under it and the store. What they hold stays."""
     from calib_store import postgres
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from deployments.server import stop_server
 
-    data_dir = StoreSettings().data_dir
+    data_dir = Settings().data_dir
     stopped = stop_server(data_dir)
     typer.echo("Stopped the Prefect server." if stopped else "No Prefect server was running.")
     if not keep_database and data_dir.is_dir() and postgres.stop(data_dir):
@@ -53,10 +53,10 @@ def stop(
 @app.command()
 def status(json: Json = False) -> None:
     """Tell whether the server is up. Exit code 3 where it is not."""
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from deployments.server import server_status
 
-    state = server_status(StoreSettings().data_dir)
+    state = server_status(Settings().data_dir)
     if json:
         print_json(
             {
@@ -82,11 +82,11 @@ def env() -> None:
     """Print what brings Prefect's own commands to this server: eval "$(nirflow server env)"."""
     import shlex
 
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from deployments.server import ensure_server
     from deployments.settings import client_environment
 
-    environment = client_environment(ensure_server(StoreSettings().data_dir))
+    environment = client_environment(ensure_server(Settings().data_dir))
     # Prefect's own commands are for people: they may write to the terminal.
     del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     for name, value in environment.items():

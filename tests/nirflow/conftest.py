@@ -7,11 +7,14 @@ import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from astropy.io.fits import Header
 from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from calib_store.settings import StoreSettings
 
 _OPENERS = {".bz2": bz2.BZ2File, ".gz": gzip.GzipFile}
 _CARDS: dict[str, Any] = {
@@ -86,3 +89,11 @@ def nirflow() -> Callable[..., Result]:
 @pytest.fixture
 def frame_writer() -> Callable[..., Path]:
     return write_frame
+
+
+@pytest.fixture
+def own_store(store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the command line at the test's own store, as a pipeline has it."""
+    assert store_settings.database_url is not None
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(store_settings.data_dir))
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", store_settings.database_url.get_secret_value())

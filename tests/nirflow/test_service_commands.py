@@ -284,8 +284,18 @@ def test_a_misspelt_setting_stops_every_command(
     file = tmp_path / "site.toml"
     file.write_text("[watch]\nquite = 33\n")
     monkeypatch.setenv("NIRFLOW_CONFIG", str(file))
-    for command in ("settings", "status", "up", "down"):
-        result = nirflow(command)
+    commands = (
+        "settings",
+        "status",
+        "up",
+        "down",
+        "cal list",
+        "cal status",
+        "server status",
+        "report 2013-11-21",
+    )
+    for command in commands:
+        result = nirflow(*command.split())
         assert result.exit_code == 1
         assert "There is no setting watch.quite." in result.stderr
 

@@ -48,8 +48,9 @@ _SERVES = (
 def open_store() -> Store:
     """The store of the settings."""
     from calib_store.store import Store
+    from deployments.configuration import Settings
 
-    return Store.open()
+    return Store.open(Settings())
 
 
 def person(author: str | None) -> str:

@@ -23,9 +23,9 @@ def init(json: Json = False) -> None:
     Without NIRFLOW_DATABASE_URL this is the embedded database, which every command makes by itself.
     """
     from calib_store.administration import initialise
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
 
-    made = initialise(StoreSettings())
+    made = initialise(Settings())
     if json:
         print_json(vars(made))
         return
@@ -42,9 +42,9 @@ def init(json: Json = False) -> None:
 def migrate(json: Json = False) -> None:
     """Bring the tables of a store to this nirflow, whole or not at all; a backup first does no harm."""
     from calib_store.administration import bring_up_to_date
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
 
-    made = bring_up_to_date(StoreSettings())
+    made = bring_up_to_date(Settings())
     if json:
         print_json(vars(made))
         return
@@ -58,9 +58,9 @@ def migrate(json: Json = False) -> None:
 def status(json: Json = False) -> None:
     """Tell what and where the store is, and how much it holds. Exit code 4 where it needs something done."""
     from calib_store.administration import state
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
 
-    told = state(StoreSettings())
+    told = state(Settings())
     if json:
         print_json({**vars(told), "usable": told.usable})
     else:
@@ -108,10 +108,10 @@ def backup(
     """
     from calib_store.administration import state
     from calib_store.backup import backup as write
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from nirflow.progress import progress_bar
 
-    settings = StoreSettings()
+    settings = Settings()
     number = sum(sum(numbers.values()) for numbers in state(settings).products.values())
     with progress_bar("Copying files", number, quiet=quiet or json) as advance:
         made = write(settings, target, progress=lambda name: advance())
@@ -139,12 +139,12 @@ def restore(
     """
     from calib_store.backup import read_backup
     from calib_store.backup import restore as bring_back
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from nirflow.progress import progress_bar
 
     number = read_backup(source).products
     with progress_bar("Copying files", number, quiet=quiet or json) as advance:
-        told = bring_back(StoreSettings(), source, progress=lambda name: advance())
+        told = bring_back(Settings(), source, progress=lambda name: advance())
     if json:
         print_json(told)
     else:

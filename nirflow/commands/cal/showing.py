@@ -114,12 +114,12 @@ def _gate_rows(gate: dict[str, Any]) -> list[list[object]]:
 
 def _preview(store: Store, product: Product) -> str | None:
     """Path of a picture of the product, made where there is none yet; None where it cannot be made."""
-    from calib_store.settings import StoreSettings
+    from deployments.configuration import Settings
     from imaging.errors import NirflowError
     from imaging.preview import preview_product
     from imaging.products import ProductFile
 
-    folder = StoreSettings().data_dir.expanduser().absolute() / "previews"
+    folder = Settings().data_dir.expanduser().absolute() / "previews"
     picture = folder / f"{product.sha256}.png"
     if picture.is_file():
         return str(picture)

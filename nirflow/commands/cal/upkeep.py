@@ -84,13 +84,13 @@ def gc(
     """Take away files that no product refers to, listed first; no product ever goes."""
     from datetime import timedelta
 
-    from calib_store.settings import StoreSettings
     from calib_store.upkeep import gc as list_waste
     from calib_store.upkeep import remove
+    from deployments.configuration import Settings
 
     period = timedelta(hours=grace)
     with open_store() as store:
-        staging = StoreSettings().data_dir.expanduser().absolute() / "staging"
+        staging = Settings().data_dir.expanduser().absolute() / "staging"
         waste = list_waste(store, grace=period, staging=staging)
         if not json and waste:
             print_table(

@@ -1,29 +1,18 @@
-"""A store of the test's own behind the command line, and darks to put into it."""
+"""Darks to put into the store behind the command line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from typer.testing import Result
 
-if TYPE_CHECKING:
-    from calib_store.settings import StoreSettings
-
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def own_store(store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the command line at the test's own store, as a pipeline has it."""
-    assert store_settings.database_url is not None
-    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(store_settings.data_dir))
-    monkeypatch.setenv("NIRFLOW_DATABASE_URL", store_settings.database_url.get_secret_value())
 
 
 @pytest.fixture
