@@ -134,7 +134,7 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
                 expect={"prefect.flow-run.Completed", *told}, for_each={"prefect.resource.id"}, threshold=1,
             ),
             SendNotification(
-                block_document_id=notification, subject="nirflow: {{ flow_run.name }} is reduced",
+                block_document_id=notification, subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
                 body="{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
             ),
         )  # fmt: skip

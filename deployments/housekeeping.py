@@ -12,6 +12,7 @@ from prefect.states import Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.upkeep import GRACE, Verified, gc, verify
+from deployments.attempts import end_steps_of_ended_runs
 from deployments.configuration import Settings
 from deployments.requests import HousekeepingRequest
 from deployments.running import store_of
@@ -70,6 +71,7 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     idle = (
         gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if request.collect else ()
     )
+    end_steps_of_ended_runs()
     days = request.keep_runs_days or settings.nightly.keep_runs_days
     told = Housekept(
         checked=verified.checked if verified else 0,

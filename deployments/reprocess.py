@@ -49,7 +49,7 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
     Raises
     ------
     NirflowError
-        Where nothing was spoilt.
+        Where nothing was spoilt, or there never were such rules.
     """
     settings = Settings()
     store = store_of(settings)
@@ -62,12 +62,12 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
             report = reduce_with(submit_with_calibrations, (), out, options, request.affected_by)
         write_pages(settings, nights)
         return ended(report)
-    assert request.rules_version is not None
     version = request.rules_version
+    assert version is not None
     names = list(chosen_otherwise(store, version))
     if not names:
         raise NothingToDoError(
-            f"The rules that hold now choose no other calibration than {request.rules_version} did, for any frame.",
+            f"The rules that hold now choose no other calibration than {version} did, for any frame.",
             remedy="See which rules a choice went by: nirflow cal explain FRAME.",
         )
 
@@ -88,6 +88,11 @@ def chosen_otherwise(store: Store, version: str) -> dict[str, tuple[Frame, ...]]
     -------
     dict
         By name, all frames of the sequence.
+
+    Raises
+    ------
+    StoreError
+        Where the store has had no such rules.
     """
     last = store.database.read(lambda connection: decisions.last_by_rules(connection, version))
     known = store.frames.with_sha256s({row.frame_sha256 for row in last})

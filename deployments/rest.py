@@ -26,6 +26,10 @@ class AlreadyThereError(RestError):
     """What is to be made is there."""
 
 
+class PasswordError(RestError):
+    """The server asks for another password, or for one."""
+
+
 class Rest:
     """The API of one Prefect server.
 
@@ -53,8 +57,9 @@ class Rest:
             return json.loads(self._connection.post(path, json.dumps(body).encode()))
         except urllib.error.HTTPError as error:
             error.close()
-            kind = AlreadyThereError if error.code == http.client.CONFLICT else RestError
-            remedy = PASSWORD_REMEDY if error.code == http.client.UNAUTHORIZED else ""
+            kinds = {http.client.CONFLICT: AlreadyThereError, http.client.UNAUTHORIZED: PasswordError}
+            kind = kinds.get(error.code, RestError)
+            remedy = PASSWORD_REMEDY if kind is PasswordError else ""
             raise kind(f"{url} refuses {path}: {error.code} {error.reason}.", remedy=remedy) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise RestError(f"{url} does not answer {path}: {error}.") from error
@@ -72,6 +77,25 @@ class Rest:
                 last = datetime.fromisoformat(one["last_heartbeat_time"])
                 return (datetime.now(UTC) - last).total_seconds()
         return None
+
+    def put_back(self, worker: str) -> list[str]:
+        """Hand out again what a worker was at when it was stopped on purpose; the names of those runs.
+
+        For when the worker and its processes are gone: nobody else tells of these runs, and after a while they
+        would count as crashed.
+        """
+        told = []
+        for run in self.runs(["RUNNING", "PENDING"], limit=200):
+            if run.get("labels", {}).get("prefect.worker.name") != worker:
+                continue
+            now = datetime.now(UTC).isoformat()
+            again = {
+                "type": "SCHEDULED", "name": "AwaitingRetry", "state_details": {"scheduled_time": now},
+                "message": "nirflow was stopped. The run goes on when it is up again.",
+            }  # fmt: skip
+            self.post(f"/flow_runs/{run['id']}/set_state", {"state": again, "force": True})
+            told.append(str(run["name"]))
+        return told
 
     def runs(self, states: list[str], limit: int = 20) -> list[dict[str, Any]]:
         """Flow runs in states of some types (RUNNING, PENDING, SCHEDULED, LATE), those that go first first."""

@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed, State
 from calib_store.locks import alone_with, alone_with_pages
 from calib_store.records import Frame
 from calib_store.store import Store
+from deployments.attempts import end_steps_of_last_attempt
 from deployments.cluster import steps_on
 from deployments.configuration import Settings
 from deployments.events import SEQUENCE, UNBLOCKED, labels_of
@@ -137,6 +138,7 @@ def working(
     def waiting() -> None:
         logger.info("Another run is at %s; this one goes on when that has ended", what)
 
+    end_steps_of_last_attempt()
     with lines_told(), steps_on(settings), alone_with(store_of(settings), nights, sequence, waiting):
         yield
 

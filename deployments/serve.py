@@ -87,8 +87,9 @@ def _serve(listener: socket.socket, after: int | None = None) -> None:
     from prefect.server.api.server import create_app
 
     import deployments.notify  # noqa: F401  # the server sends by this block
+    from deployments.confined import Confined
 
-    app = create_app(final=True)
+    app = Confined(create_app(final=True), os.environ.get("PREFECT_SERVER_UI_API_URL"))
     gc.collect()
     gc.freeze()
     gc.enable()

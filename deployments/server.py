@@ -180,13 +180,19 @@ def _address(state: ServerState, folder: Path, settings: ServerSettings, *, star
 
 
 def check_reach(settings: ServerSettings) -> None:
-    """Refuse a server that others can reach without a password.
+    """Refuse a server that others can reach without a password, and what no browser could give as one.
 
     Raises
     ------
     ServerError
         Where it would be one.
     """
+    user, _, word = (settings.auth_string or "").partition(":")
+    if settings.auth_string is not None and not (user and word):
+        raise ServerError(
+            "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
+            remedy="Correct NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING.",
+        )
     if not settings.loopback and settings.auth_string is None:
         raise ServerError(
             f"The Prefect server would listen on {settings.host}, for everybody, without a password.",

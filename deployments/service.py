@@ -59,6 +59,7 @@ class ServiceState(BaseModel):
     failed: str = Field(default="", description="why it gave up")
     ui_url: str = ""
     host: str = Field(default="", description="where the Prefect server was to listen")
+    password: bool = Field(default=False, description="whether the Prefect server asks for one")
     api_url: str = Field(default="", description="by which this machine reaches the Prefect server")
     watched: tuple[Path, ...] = ()
     nights: Path = Path()

@@ -149,6 +149,8 @@ def server_environment(
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
+        # Its first page is that of the UI that shows what was made beside the steps, and what started a run.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": settings.log_level,
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
         # How soon after its quiet time a sequence is seen to be finished, s.

@@ -303,11 +303,24 @@ class Supervisor:
         for part in reversed(self.parts):
             # The runs of a worker end with it: what they finished is in the store.
             part.end(group=part.name == "worker")
+        self._put_back()
         stop_server(self.settings.data_dir, settings=self.settings.server)
         self._server = None
         if self.settings.data_dir.is_dir():
             postgres.stop(self.settings.data_dir.expanduser().resolve())
         logger.info("Stopped")
+
+    def _put_back(self) -> None:
+        """Have the runs that ended with the worker go on at the next start, without an alarm."""
+        if self._server is None or self._worker is None:
+            return
+        try:
+            stopped = Rest(self._server.api_url, self._server.auth).put_back(worker_name())
+        except NirflowError as error:
+            logger.warning("%s Runs that were in work will count as crashed, and run again.", error)
+            return
+        for name in stopped:
+            logger.info("%s was in work; it goes on at the next start", name)
 
     def _tell(self, *, ready: bool = False, failed: str = "") -> None:
         pid = os.getpid()
@@ -319,6 +332,7 @@ class Supervisor:
         state = ServiceState(
             pid=pid, birth=processes.birth(pid) or "", started=self._started, ready=ready, failed=failed,
             ui_url=self._server.ui_url if self._server else "", host=self.settings.server.host,
+            password=self.settings.server.auth_string is not None,
             api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
             nights=self.settings.nights, parts=(server, *(part.told() for part in self.parts)),
         )  # fmt: skip

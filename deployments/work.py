@@ -33,10 +33,10 @@ _LOGGED: Final = {
 def worker_command() -> list[str]:
     """The command of this machine's worker; it needs the environment of `part_environment`."""
     runs = Settings().worker.runs
-    module, limit = ("prefect", []) if runs is None else ("deployments.worker", ["--limit", str(runs)])
     return [
-        sys.executable, "-m", module, "worker", "start", "--pool", POOL, "--type", "process",
-        "--name", worker_name(), "--install-policy", "never", "--no-create-pool-if-not-found", *limit,
+        sys.executable, "-m", "deployments.worker", "worker", "start", "--pool", POOL, "--type", "process",
+        "--name", worker_name(), "--install-policy", "never", "--no-create-pool-if-not-found",
+        *([] if runs is None else ["--limit", str(runs)]),
     ]  # fmt: skip
 
 

@@ -1,6 +1,9 @@
-"""Prefect's worker of processes with a limit for this machine: ``python -m deployments.worker worker start ...``.
+"""Prefect's worker of processes, corrected in two things: ``python -m deployments.worker worker start ...``.
 
-Prefect's own stops, with all runs of the machine, when it is to start a run again whose process has not gone yet:
+Prefect's own reports a process that died twice, some seconds apart. The first report has the run started again; the
+second one takes that for dead, and the run is handed out once more, beside itself.
+
+With a limit it stops, with all runs of the machine, when it is to start a run again whose process has not gone yet:
 the place that it asks for is still that run's own.
 """
 
@@ -9,20 +12,33 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import WorkerFlowRunResponse
+    from prefect.workers.process import ProcessJobConfiguration
 
 with warnings.catch_warnings():
     # In this process it takes the place of the one of that type.
-    warnings.filterwarnings("ignore", message="Type 'LimitedWorker'")
+    warnings.filterwarnings("ignore", message="Type 'RerunWorker'")
 
-    class LimitedWorker(ProcessWorker):
-        """Starts a run again when its process of before is gone."""
+    class RerunWorker(ProcessWorker):
+        """Reports a death once, and starts a run again when its process of before is gone."""
 
         type = "process"
+
+        async def run(
+            self,
+            flow_run: FlowRun,
+            configuration: ProcessJobConfiguration,
+            task_status: TaskStatus[int] | None = None,
+        ) -> ProcessWorkerResult:
+            """Run a flow run in a process of its own to its end."""
+            result = await super().run(flow_run, configuration, task_status)
+            # Whoever watched the process has reported how it ended; by its code the caller would do so again.
+            return ProcessWorkerResult(identifier=result.identifier, status_code=0)
 
         async def _submit_scheduled_flow_runs(
             self, flow_run_response: list[WorkerFlowRunResponse]

@@ -219,6 +219,7 @@ class RunTold:
     made: int
     reused: int
     failed: int
+    waiting: int
     out: str
     url: str
     steps: tuple[tuple[str, float], ...]

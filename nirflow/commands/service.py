@@ -66,7 +66,8 @@ def up(
     if not started and (asked := _differs(state, settings)):
         typer.echo(f"It was started with {asked}. To change that: nirflow down, then up again.")
     typer.echo(f"UI:      {state.ui_url}")
-    typer.echo(f"Nights:  {state.nights / 'index.html'}")
+    index = state.nights / "index.html"
+    typer.echo(f"Nights:  {index}" + ("" if index.is_file() else " (there after the first run)"))
     watched = ", ".join(map(str, state.watched)) or "nothing (nirflow up --watch DIR)"
     typer.echo(f"Watched: {watched}")
     typer.echo(f"Logs:    {_logs(state)}")
@@ -177,7 +178,24 @@ def _differs(state: ServiceState, settings: Settings) -> str:
         told.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
     if state.host != settings.server.host:
         told.append(f"--bind {state.host}")
-    return " ".join(told)
+    return " and ".join(filter(None, (" ".join(told), _other_password(state, settings))))
+
+
+def _other_password(state: ServiceState, settings: Settings) -> str:
+    """How the password that the server asks for differs from that of the settings; nothing where it does not."""
+    from deployments.rest import PasswordError, Rest, RestError
+
+    auth = settings.server.auth_string
+    if state.password != (auth is not None):
+        return f"{'a' if state.password else 'no'} password"
+    if auth is not None:
+        try:
+            Rest(state.api_url, auth).runs(["RUNNING"], limit=1)
+        except PasswordError:
+            return "another password"
+        except RestError:
+            pass
+    return ""
 
 
 def _logs(state: ServiceState) -> str:

@@ -22,7 +22,7 @@ from deployments.dask_runner import ClusterError, StepFuture
 from deployments.lines import lines_told
 from deployments.on_dask import Place, Seen, look_round, run_step
 from deployments.work import worker_command
-from deployments.worker import LimitedWorker
+from deployments.worker import RerunWorker
 from imaging.errors import MissingCalibrationError, NirflowError
 from tasks.dark import build_dark
 
@@ -211,7 +211,7 @@ def test_a_run_starts_again_when_its_process_is_gone(submitted: list[UUID]) -> N
     response: Any = [SimpleNamespace(flow_run=SimpleNamespace(id=one)) for one in (again, new)]
 
     async def poll() -> None:
-        worker = LimitedWorker(work_pool_name="none", limit=2)
+        worker = RerunWorker(work_pool_name="none", limit=2)
         worker._limiter = anyio.CapacityLimiter(2)
         worker._limiter.acquire_on_behalf_of_nowait(again)
         await worker._submit_scheduled_flow_runs(response)
@@ -221,3 +221,21 @@ def test_a_run_starts_again_when_its_process_is_gone(submitted: list[UUID]) -> N
 
     asyncio.run(poll())
     assert submitted == [new, again, new]
+
+
+def test_the_end_of_a_process_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever watched it: the caller, who sees the code, would report it again when the run is on its way anew."""
+    from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+
+    async def killed(*_: Any) -> ProcessWorkerResult:
+        return ProcessWorkerResult(status_code=-9, identifier="4711")
+
+    monkeypatch.setattr(ProcessWorker, "run", killed)
+
+    async def one() -> ProcessWorkerResult:
+        worker: Any = RerunWorker(work_pool_name="none")
+        result: ProcessWorkerResult = await worker.run(None, None)
+        return result
+
+    result = asyncio.run(one())
+    assert (result.status_code, result.identifier) == (0, "4711")

@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prefect import flow, get_client
+from prefect import flow, get_client, task
 from prefect.client.schemas.filters import ArtifactFilter, FlowFilter
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Completed, Running, Scheduled
+from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 
 from calib_store.postgres import PostgresAddress
 from calib_store.records import Product
 from calib_store.store import Store
 from deployments import housekeeping as module
+from deployments.attempts import end_steps_of_ended_runs
 from deployments.heartbeat import prompt_heartbeats
 from deployments.housekeeping import DamagedStoreError, Housekept, forget_runs, housekeeping
 from deployments.requests import HousekeepingRequest
@@ -125,3 +126,34 @@ def test_a_damaged_product_fails_the_run_after_all_else_was_done(
     assert "- 2 missing or damaged" in text
     assert "- 7 old runs forgotten" in text
     assert store.objects.path(damaged.sha256).read_bytes() == b"other"  # type: ignore[attr-defined]
+
+
+def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(
+    prefect_server: ServerAddress, postgres_address: PostgresAddress
+) -> None:
+    made = flow(lambda: None, name=f"test {uuid.uuid4().hex}")
+    step = task(lambda: None, name="step")
+    with get_client(sync_client=True) as client:
+        runs = [client.create_flow_run(made, state=state()).id for state in (Crashed, Running, Crashed)]
+        steps = [
+            client.create_task_run(step, run, dynamic_key=str(number), state=state()).id
+            for number, (run, state) in enumerate(
+                [
+                    (runs[0], Running),
+                    (runs[0], Pending),
+                    (runs[0], Completed),
+                    (runs[1], Running),
+                    (runs[2], Running),
+                ]
+            )
+        ]
+        with postgres_address.connect("prefect") as connection:
+            ended = datetime.now(UTC) - timedelta(hours=2)
+            connection.execute("UPDATE flow_run SET end_time = %s WHERE id = %s", (ended, runs[0]))
+        assert end_steps_of_ended_runs() == 2
+        states = [client.read_task_run(one).state_name for one in steps]
+        # The last one's run ended a moment ago: the server may not have heard of all.
+        assert states == ["Crashed", "Crashed", "Completed", "Running", "Running"]
+        assert end_steps_of_ended_runs() == 0
+        for one in runs:
+            client.delete_flow_run(one)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fake_prefect import FakeServer, fake_prefect
+from prefect.client.schemas.objects import State, StateType
 
 from deployments.rest import AlreadyThereError, Rest, RestError
 from deployments.settings import ServerAddress
@@ -140,3 +141,31 @@ def test_a_real_server_understands(prefect_server: ServerAddress) -> None:
         assert str(other.id) in {one["id"] for one in rest.runs(["SCHEDULED"], limit=200)}
         for one in (run, other):
             client.delete_flow_run(one.id)
+
+
+def test_runs_of_a_stopped_worker_are_handed_out_again_and_no_others(prefect_server: ServerAddress) -> None:
+    from prefect import flow, get_client
+    from prefect.states import Cancelling, Completed, Pending, Running
+
+    rest = Rest(prefect_server.api_url, prefect_server.auth)
+    name = f"test {uuid.uuid4().hex}"
+    labels = {"prefect.worker.name": name}
+    with get_client(sync_client=True) as client:
+        made = flow(lambda: None, name=name)
+
+        def new(state: State[None], of: dict[str, str]) -> uuid.UUID:
+            run = client.create_flow_run(made, name=state.name, state=state).id
+            client.update_flow_run_labels(run, of)
+            return run
+
+        mine = [new(state, labels) for state in (Running(), Pending())]
+        others = [new(Completed(), labels), new(Cancelling(), labels), new(Running(), {})]
+        before = [client.read_flow_run(run).state_name for run in others]
+        assert sorted(rest.put_back(name)) == ["Pending", "Running"]
+        for run in map(client.read_flow_run, mine):
+            assert (run.state_name, run.state_type) == ("AwaitingRetry", StateType.SCHEDULED)
+            assert run.next_scheduled_start_time is not None  # a worker takes it
+        assert [client.read_flow_run(run).state_name for run in others] == before
+        assert rest.put_back(name) == []
+        for run_id in (*mine, *others):
+            client.delete_flow_run(run_id)

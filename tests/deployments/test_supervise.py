@@ -25,6 +25,7 @@ from deployments.service import PartState, ServiceState, environment_of, folder_
 from deployments.settings import ServerAddress, ServerSettings
 from deployments.supervise import Part, Supervisor
 from deployments.watch_settings import WatchSettings
+from deployments.worker_name import worker_name
 
 T = TypeVar("T")
 SLEEP = "import time; time.sleep(60)"
@@ -63,6 +64,7 @@ if "deployments.supervise" in line:
         def __init__(self, *_): pass
         def make_pool(self, *_): pass
         def seconds_since_heartbeat(self, *_): return 0.0
+        def put_back(self, *_): return []
     deployments.server.ensure_server, deployments.server.stop_server = ensure_server, lambda *a, **k: True
     deployments.rest.Rest = Rest
     calib_store.postgres.stop = lambda *_: True
@@ -220,6 +222,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             silence: float | None = told["silence"]
             return silence
 
+        def put_back(self, worker: str) -> list[str]:
+            told["stopped"].append(f"runs of {worker}")
+            if isinstance(told["silence"], Exception):
+                raise told["silence"]
+            return ["night 2013-11-21"]
+
     popen = subprocess.Popen
 
     def start(command: list[str], **options: Any) -> Any:
@@ -282,7 +290,7 @@ def test_all_parts_are_started_told_of_and_ended(
     pids = [p.pid for p in state.parts[1:] if p.pid]
     one.stopping.set()
     eventually(lambda: not the(settings, "worker").running)
-    eventually(lambda: fakes["stopped"] == ["server", "postgres"])
+    eventually(lambda: fakes["stopped"] == [f"runs of {worker_name()}", "server", "postgres"])
     assert [processes.birth(pid) for pid in pids] == [None, None]
     eventually(lambda: not the(settings, "server").running)
     state = read_state(settings)
@@ -412,7 +420,8 @@ def test_a_failed_start_tells_why_and_leaves_nothing_behind(
         "disk": "No space left on device",
     }
     assert words[what] in state.failed
-    assert fakes["stopped"] == ["server", "postgres"]
+    runs = [f"runs of {worker_name()}"] if what in ("register", "worker") else []
+    assert fakes["stopped"] == [*runs, "server", "postgres"]
     assert not any(part.running for part in one.parts)
 
 

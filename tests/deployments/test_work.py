@@ -50,7 +50,7 @@ def test_it_becomes_the_worker_of_the_named_server(
         work.main([])
     assert replaced["path"] == sys.executable
     words = replaced["command"]
-    assert words[1:5] == ["-m", "prefect", "worker", "start"]
+    assert words[1:5] == ["-m", "deployments.worker", "worker", "start"]
     assert words[words.index("--name") + 1] == f"nirflow on {socket.gethostname()}"
     assert words[words.index("--install-policy") + 1] == "never"
     assert not [word for word in words if "u:p" in word]

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -179,7 +179,34 @@ def test_a_run_in_the_ui_in_a_browser(service: Service, tmp_path: Path) -> None:
         # Two files that the UI asks for and Prefect does not have.
         lacking = [one for one in page.failed if not one[0].endswith(("/favicon.ico", "/ico/undefined.svg"))]
         assert lacking == []
-        assert {url.split("/")[2] for url in page.requested if url.startswith("http")} == {ui.split("/")[2]}
+        assert hosts(page.requested) == {ui.split("/")[2]}
+
+
+def hosts(urls: Iterable[str]) -> set[str]:
+    return {url.split("/")[2] for url in urls if url.startswith("http")}
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/", "Dashboard"),
+        ("/v2/dashboard", "Dashboard"),
+        ("/v2/runs", "2013-11-21"),
+        ("/blocks/catalog", "Slack"),
+    ],
+)
+def test_no_page_of_the_server_asks_outside(service: Service, tmp_path: Path, path: str, shown: str) -> None:
+    """Prefect's newer UI asks for settings of Amplitude, and the catalogue of blocks for logos on two hosts."""
+    ui = service.state["ui_url"]
+    with browser_page(tmp_path / "profile") as page:
+        page.open(f"{ui}{path}")
+        page.wait_for(f"document.body && document.body.innerText.includes('{shown}')")
+        page.wait_for("performance.now() > 5000")
+        assert hosts(set(page.requested) - set(page.forbidden)) == {ui.split("/")[2]}
+        assert page.errors == []
+        assert ("/v2/" in page.evaluate("location.pathname")) == ("/v2/" in path)
+        if "catalog" in path:
+            assert page.forbidden
 
 
 @contextmanager
@@ -229,12 +256,31 @@ def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path])
         act()
         ended = service.ended(run)
         assert ended["state_type"] == "COMPLETED", (name, ended["state"])
+        if name == "flow":  # told once, and handed out once more: never twice at a time
+            states = [state["name"] for state in service.states(run)]
+            assert states.count("Crashed") == states.count("AwaitingRetry") == 1
+            assert (states.count("Running"), states[-1]) == (2, "Completed")
     eventually(lambda: service.part("watcher")["restarts"] == 1 or None, 30, "the watcher's restart")
     images = products(service, "image")
     # Three sequences, five times anew: nothing was lost and nothing is there twice.
     assert len(images) == len(done) + 5 * 3
     assert len({image["id"] for image in images}) == len(images)
     assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
+
+
+def test_a_run_that_is_stopped_with_everything_goes_on_at_the_next_start_without_an_alarm(
+    service: Service,
+) -> None:
+    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.21}})
+    service.running(run)
+    service.nirflow("down")
+    service.up()
+    assert service.ended(run, 80)["state_type"] == "COMPLETED"
+    states = [state["name"] for state in service.states(run)]
+    assert "Crashed" not in states
+    assert states.count("AwaitingRetry") == 1
+    at_work = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    eventually(lambda: not service.post("/task_runs/filter", at_work), 20, "no step to seem at work")
 
 
 def test_worker_and_run_killed_together_are_found_by_their_silence(service: Service) -> None:

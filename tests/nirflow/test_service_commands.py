@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_prefect import fake_prefect
 from typer.testing import Result
 
 from deployments import processes
@@ -105,11 +106,14 @@ def test_with_a_password_the_address_goes_to_the_supervisor(
     assert result.stdout.splitlines()[0].startswith("Up after ")
     assert result.stdout.splitlines()[1:] == [
         "UI:      http://mko:4210",
-        f"Nights:  {data / 'nights' / 'index.html'}",
+        f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
         f"Watched: {data / 'raw'}",
         f"Logs:    {data / 'logs'}",
         f"Stop it: nirflow down --data {data}",
     ]
+    (data / "nights").mkdir()
+    (data / "nights" / "index.html").touch()
+    assert f"Nights:  {data / 'nights' / 'index.html'}\n" in nirflow("up").stdout
     told = json.loads(nirflow("up", "--json").stdout)
     assert (told["started"], told["pid"], told["ui_url"]) == (True, os.getpid(), "http://mko:4210")
     assert "hush" not in json.dumps(told)
@@ -128,6 +132,49 @@ def test_what_is_up_already_is_said_with_what_it_does_otherwise(
     foreground = nirflow("up", "--foreground")
     assert foreground.exit_code == 1
     assert "is up already" in foreground.stderr
+
+
+@pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
+def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, auth: str, bind: str
+) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", auth)
+    result = nirflow("up", "--bind", bind)
+    assert result.exit_code == 1
+    assert "is not USER:PASSWORD" in result.stderr
+    assert "NIRFLOW_SERVER_AUTH" in result.stderr
+    assert "hush" not in result.stderr
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("started_with", "now", "code", "told"),
+    [
+        (False, None, 200, ""),
+        (False, "ana:word", 200, "It was started with no password."),
+        (True, None, 200, "It was started with a password."),
+        (True, "ana:word", 401, "It was started with another password."),
+        (True, "ana:word", 200, ""),
+        (True, "ana:word", 503, ""),
+    ],
+)
+def test_another_password_than_that_of_the_start_is_said(
+    nirflow: Run,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started_with: bool,
+    now: str | None,
+    code: int,
+    told: str,
+) -> None:
+    if now is not None:
+        monkeypatch.setenv("NIRFLOW_SERVER_AUTH", now)
+    with fake_prefect() as server:
+        server.answers = [(code, "[]")]
+        state(data, password=started_with, api_url=server.api)
+        said = nirflow("up").stdout
+    assert (told in said) if told else ("It was started" not in said)
 
 
 # Down and status

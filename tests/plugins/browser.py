@@ -39,6 +39,8 @@ class Page:
         Requests that failed or were answered by an error: the URL and why.
     requested
         URLs of all requests.
+    forbidden
+        URLs of those that the browser did not send, as the page may not ask there.
     errors
         Uncaught errors of the page's scripts.
     """
@@ -47,6 +49,7 @@ class Page:
     failed: list[tuple[str, str]] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _urls: dict[str, str] = field(default_factory=dict)
 
@@ -99,6 +102,8 @@ class Page:
         if method == "Network.requestWillBeSent":
             self._urls[about["requestId"]] = about["request"]["url"]
             self.requested.append(about["request"]["url"])
+        elif method == "Network.loadingFailed" and about.get("blockedReason") == "csp":
+            self.forbidden.append(self._urls.get(about["requestId"], "?"))
         elif method == "Network.loadingFailed" and not about.get("canceled"):
             self.failed.append((self._urls.get(about["requestId"], "?"), about["errorText"]))
         elif method == "Network.responseReceived" and about["response"]["status"] >= 400:

@@ -103,6 +103,15 @@ class Service:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.state['ui_url']}/api{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def states(self, run: str) -> list[dict[str, Any]]:
+        """All states that a run went through, the first first."""
+        found: list[dict[str, Any]] = self.get(f"/flow_run_states/?flow_run_id={run}")
+        return found
+
     def runs(self, *names: str) -> list[dict[str, Any]]:
         """Flow runs that are not of a schedule, the earliest first; of some deployments where any are named."""
         body: dict[str, Any] = {"sort": "EXPECTED_START_TIME_ASC"}

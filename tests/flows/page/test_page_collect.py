@@ -98,6 +98,8 @@ def test_a_group_that_waits_names_what_was_looked_at(
     tell(failures=(failure(label=group.label, message="no dark serves", waits_for="dark"),))
     group = next(g for g in collect_night(store, night).groups if g.label.startswith("WISE"))
     assert (group.state, group.waits_for) == ("waiting", "dark")
+    (run,) = collect_night(store, night).runs
+    assert (run.failed, run.waiting) == (0, 1)
     dark = group.chosen[0]
     assert (dark.name, dark.now) == (None, "none serves")
     assert [(one.name, one.reason) for one in dark.others] == [("S0_dark.fits", "exposure 60 s, frame 120 s")]
