@@ -74,7 +74,7 @@ def adopt(
     kind
         What it is, where its header does not tell.
     shape
-        Rows and columns that it must have; any without.
+        Rows and columns that a calibration must have; any without. A stack is as large as its dithers make it.
     author
         Who adds it.
     gate
@@ -91,7 +91,7 @@ def adopt(
         raise StoreError(f"There is no file {path}.", remedy="Give the path of a FITS file.")
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
         plain, sha256 = unpack(path, Path(folder))
-        checked = _checked(store, path, plain, shape)
+        checked = _checked(store, path, plain, kind, shape)
         made = _kind(path, checked.facts.product_kind or None, kind)
         for known in _known(store, made, sha256, checked.own_key):
             if known.sha256 == sha256:
@@ -159,7 +159,9 @@ def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, au
     return store.add(same, plain)
 
 
-def _checked(store: Store, path: Path, plain: Path, shape: tuple[int, int] | None) -> _Checked:
+def _checked(
+    store: Store, path: Path, plain: Path, kind: str | None, shape: tuple[int, int] | None
+) -> _Checked:
     size = plain.stat().st_size
     if size % BLOCK:  # an extension whose header is cut short would be overlooked
         raise FrameError(
@@ -167,15 +169,21 @@ def _checked(store: Store, path: Path, plain: Path, shape: tuple[int, int] | Non
             remedy="Fetch the file again: it is cut short or damaged.",
         )  # fmt: skip
     with ProductFile(plain) as product:
-        _check_planes(path.name, product, shape)
+        _check_planes(path.name, product)
         primary: Any = product.primary.copy()
         # A mask that somebody made of frames says so; one that the observatory publishes does not.
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=path.name)
+        if shape is not None and product.shape != shape and (facts.product_kind or kind) != "image":
+            raise FrameError(
+                path.name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
+                remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
+                "taken with --any-shape.",
+            )  # fmt: skip
     return _Checked(facts, published, str(primary.get("NFKEY", "")), inputs_from(store, plain, primary))
 
 
-def _check_planes(name: str, product: ProductFile, shape: tuple[int, int] | None) -> None:
+def _check_planes(name: str, product: ProductFile) -> None:
     """Every plane is there, whole, of the same shape, and holds what it may."""
     planes = [plane for plane in ("SCI", "VAR", "DQ") if plane in product]
     if "SCI" not in product and "BPMASK" not in product.primary:
@@ -184,13 +192,12 @@ def _check_planes(name: str, product: ProductFile, shape: tuple[int, int] | None
             found=", ".join(one or "unnamed" for one in product.planes) or "none", expected="SCI",
             remedy="Give a processed file; raw frames are given to `nirflow reduce`.",
         )  # fmt: skip
-    wanted = shape or product.shape
     for plane in planes:
-        if product.shape_of(plane) != wanted:
+        if product.shape_of(plane) != product.shape:
             raise FrameError(
                 name, f"plane {plane} has the wrong shape", keyword="NAXISn",
-                found=product.shape_of(plane), expected=wanted,
-                remedy="Give a product of the whole detector.",
+                found=product.shape_of(plane), expected=product.shape,
+                remedy="Make the product again: its planes do not belong together.",
             )  # fmt: skip
     if damaged := [plane for plane in product.damaged_planes() if plane in planes]:
         raise FrameError(

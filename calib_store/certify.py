@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -107,8 +108,8 @@ def supersede(
     Parameters
     ----------
     by
-        The better one, of the same configuration. Where ``product`` was certified and it is not, it takes over
-        the validity in the same moment.
+        The better one, of the same configuration. Where ``product`` was certified it takes over the validity in
+        the same moment, in addition to its own.
     despite_gate
         Although the better one failed the comparison with a certified one.
 
@@ -116,6 +117,12 @@ def supersede(
     -------
     tuple
         Both as they are then.
+
+    Raises
+    ------
+    StoreError
+        Where the better one serves other frames, was rejected, failed the comparison, or is certified for a time
+        that does not join that of ``product``.
     """
     change, other = uuid.uuid4(), uuid.uuid4()
 
@@ -134,11 +141,14 @@ def supersede(
             if better.status == "rejected":
                 raise _was(connection, better, "Name another with --by, or: nirflow cal reinstate")
             _refuse_doubtful(better, despite_gate)
-        status.set_status(connection, current, "superseded", author=author, reason=reason, change=change)
-        if better is not None and current.validity is not None and better.status != "certified":
+        status.set_status(
+            connection, current, "superseded", author=author, reason=reason, change=change,
+            by=better.id if better is not None else None,
+        )  # fmt: skip
+        if better is not None and current.validity is not None:
             status.set_status(
                 connection, better, "certified", author=author,
-                reason=f"in the place of {current.name}: {reason}", validity=current.validity, change=other,
+                reason=f"in the place of {current.name}: {reason}", validity=_joined(current, better), change=other,
             )  # fmt: skip
 
     store.database.run(act)
@@ -146,7 +156,10 @@ def supersede(
 
 
 def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
-    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
+
+    What was made again without it stays as it is until a run makes the same as before: see `superseded_because`.
+    """
     if isinstance(what, Frame):
         if what.rejected is None:
             raise StoreError(f"{what.name} is not rejected.", remedy="See `nirflow cal show`.")
@@ -154,6 +167,46 @@ def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) 
     if what.status == "candidate":
         raise StoreError(f"{what.name} is a candidate already.", remedy="See `nirflow cal show`.")
     return store.set_status(what, "candidate", author=author, reason=reason)
+
+
+def identity(what: Product | Frame) -> str:
+    """What the log of statuses calls something that went bad: the id of a product, the sha256 of a frame."""
+    return what.sha256 if isinstance(what, Frame) else str(what.id)
+
+
+def superseded_because(store: Store, what: Product | Frame) -> tuple[Product, ...]:
+    """Products that are superseded because of this: when it counts again, the next run takes them back."""
+
+    def ask(connection: Connection) -> tuple[Product, ...]:
+        return products.with_ids(connection, status.superseded_because(connection, identity(what)))
+
+    return store.database.read(ask)
+
+
+def take_back(store: Store, product: Product) -> Product | None:
+    """Have a product count again that a run superseded because of something bad: that counts again, and it is used.
+
+    What took its place is superseded by it, where nobody has said anything of that since.
+
+    Returns
+    -------
+    Product or None
+        The one whose place it took back; None where there is none.
+    """
+    last = store.history(product)[-1]
+    author = getpass.getuser()
+    store.set_status(
+        product,
+        "candidate",
+        author=author,
+        reason="what it was made with counts again: it would be made the same",
+    )
+    other = store.get(last.by) if last.by is not None else None
+    if other is None or other.status != "candidate":
+        return None
+    reason = f"{product.name} ({str(product.id)[:8]}), whose place it took, counts again"
+    store.set_status(other, "superseded", author=author, reason=reason, by=product.id)
+    return other
 
 
 def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
@@ -206,6 +259,22 @@ def _validity(
     given_start = None if start == "always" else start
     given_end = None if end == "always" else end
     return (first if start is None else given_start, last if end is None else given_end)
+
+
+def _joined(product: Product, better: Product) -> Validity:
+    """The validity of both, which is to have no gap."""
+    assert product.validity is not None
+    start, end = product.validity
+    if better.validity is None:
+        return start, end
+    its_start, its_end = better.validity
+    if its_end != start and its_start != end:
+        raise StoreError(
+            f"{better.name} ({str(better.id)[:8]}) is certified for {status.told_validity(better.validity)} and "
+            f"cannot take over {status.told_validity(product.validity)} of {product.name}: there is a gap.",
+            remedy="Supersede it without --by, and certify another one for that time.",
+        )
+    return (its_start, end) if its_end == start else (start, its_end)
 
 
 def _share(

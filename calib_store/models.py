@@ -238,7 +238,9 @@ Index(None, inputs.c.input_product_id)
 Index(None, inputs.c.foreign_sum)
 
 #: Every change of a product's status, so that what the store knew at a moment can be asked. ``change`` names
-#: the act: told twice (the answer to the first was lost), it is done once.
+#: the act: told twice (the answer to the first was lost), it is done once. A superseded one may have had its place
+#: taken by a product; ``because`` is what went bad (id of a product, sha256 of a frame) where a run made that one
+#: without it.
 status_history = Table(
     "status_history",
     metadata,
@@ -250,8 +252,14 @@ status_history = Table(
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     _moment("changed_at", now=True),
+    Column("by_product", Uuid, ForeignKey(products.c.id, ondelete="SET NULL")),
+    Column("because", Text),
 )
 Index(None, status_history.c.product_id, status_history.c.changed_at)
+Index(
+    "status_history_because_idx", status_history.c.because,
+    postgresql_where=status_history.c.because.is_not(None),
+)  # fmt: skip
 # What was certified for a moment, whatever became of it.
 Index(
     "status_history_certified_idx", status_history.c.validity, postgresql_using="gist",

@@ -252,13 +252,23 @@ class Decision:
 
 @dataclass(frozen=True)
 class StatusChange:
-    """One line of the log of a product's or a frame's status."""
+    """One line of the log of a product's or a frame's status.
+
+    Attributes
+    ----------
+    by
+        The product that took the place of one that is superseded.
+    because
+        What went bad, where a run made that one without it: id of a product, sha256 of a frame.
+    """
 
     status: str
     validity: tuple[datetime | None, datetime | None] | None
     author: str
     reason: str
     changed_at: datetime
+    by: UUID | None = None
+    because: str | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def set_status(
     reason: str,
     validity: Validity | None = None,
     change: UUID | None = None,
+    by: UUID | None = None,
+    because: str | None = None,
 ) -> None:
     """Change a product's status and log who did it and why; see `calib_store.store.Store.set_status`."""
     start, end = validity if validity is not None else (None, None)
@@ -47,7 +49,17 @@ def set_status(
     span = None if validity is None else TimestamptzRange(start, end)
     # Of two at a time the log tells them in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
-    if not log_status(connection, product.id, status, span, author=author, reason=reason, change=change):
+    if not log_status(
+        connection,
+        product.id,
+        status,
+        span,
+        author=author,
+        reason=reason,
+        change=change,
+        by=by,
+        because=because,
+    ):
         return
     if status == "certified" and validity is not None:
         near = alike(connection, product)
@@ -79,11 +91,13 @@ def log_status(
     author: str,
     reason: str,
     change: UUID | None = None,
+    by: UUID | None = None,
+    because: str | None = None,
 ) -> bool:
     """Write a line of a product's log; False where the line of that change is there already."""
     values = {
         "change": change or uuid.uuid4(), "product_id": product, "status": status, "validity": validity,
-        "author": author, "reason": reason,
+        "author": author, "reason": reason, "by_product": by, "because": because,
     }  # fmt: skip
     write = upsert(status_history).values(values).on_conflict_do_nothing(index_elements=["change"])
     return connection.execute(write.returning(status_history.c.id)).one_or_none() is not None
@@ -161,10 +175,26 @@ def history(connection: Connection, product: UUID) -> tuple[StatusChange, ...]:
     return tuple(
         StatusChange(
             r.status, (r.validity.lower, r.validity.upper) if r.validity is not None else None,
-            r.author, r.reason, r.changed_at,
+            r.author, r.reason, r.changed_at, r.by_product, r.because,
         )
         for r in rows
     )  # fmt: skip
+
+
+def superseded_because(connection: Connection, what: str) -> Sequence[UUID]:
+    """Ids of the products that are superseded because of something that went bad, and of nothing else since."""
+    last = (
+        select(status_history.c.because)
+        .where(status_history.c.product_id == products.c.id)
+        .order_by(status_history.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    changed = select(status_history.c.product_id).where(status_history.c.because == what)
+    query = select(products.c.id).where(
+        products.c.id.in_(changed), products.c.status == "superseded", last == what
+    )
+    return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
 
 
 def set_frame_status(

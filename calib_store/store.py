@@ -184,6 +184,8 @@ class Store:
         author: str,
         reason: str,
         validity: tuple[datetime | None, datetime | None] | None = None,
+        by: UUID | None = None,
+        because: str | None = None,
     ) -> Product:
         """Give a product a status; `calib_store.certify` has what people do.
 
@@ -191,6 +193,10 @@ class Store:
         ----------
         validity
             Of a certified one: from (included) and to (excluded).
+        by
+            Of a superseded one: the product that took its place.
+        because
+            What went bad, where that one was made without it: id of a product, sha256 of a frame.
 
         Raises
         ------
@@ -206,6 +212,8 @@ class Store:
             reason=reason,
             validity=validity,
             change=change,
+            by=by,
+            because=because,
         )
         return self.get(product.id)
 

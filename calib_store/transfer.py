@@ -23,7 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib_store.objects import file_sha256, object_name
-from calib_store.products import NewProduct, product_id, software_version
+from calib_store.products import NewProduct, product_id, software_version, with_ids
 from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import StoreError
@@ -50,6 +50,8 @@ class _Word(_Entry):
     author: str
     reason: str
     changed_at: datetime
+    by: UUID | None = None
+    because: str | None = None
 
 
 class _Frame(_Entry):
@@ -185,6 +187,7 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
         for frame in manifest.frames:
             _take_word_of_frame(store, frame)
         with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
+            taken = []
             for entry in manifest.products:
                 there = store.find(entry.recipe_key)
                 if there is None:
@@ -194,7 +197,9 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
                 else:
                     product = there
                     done.known.append(product)
-                done.remarks += _take_word(store, product, entry)
+                taken.append(product)
+        for product, entry in zip(taken, manifest.products, strict=True):
+            done.remarks += _take_word(store, product, entry)
     return done
 
 
@@ -380,7 +385,12 @@ def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
     if word is None or len(store.history(product)) > 1:
         return []
     try:
-        store.set_status(product, word.status, author=word.author, reason=word.reason, validity=word.validity)
+        named = [word.by] if word.by is not None else []
+        by = store.database.read(lambda connection: with_ids(connection, named))
+        store.set_status(
+            product, word.status, author=word.author, reason=word.reason, validity=word.validity,
+            by=by[0].id if by else None, because=word.because,
+        )  # fmt: skip
     except StoreError as error:
         return [f"{product.name} ({str(product.id)[:8]}) stays a candidate: {error.message}"]
     return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from calib_store.certify import supersede
+from calib_store.certify import identity
 from calib_store.lookup import product_or_frame
 from calib_store.records import Frame, Product
 from calib_store.store import Store
@@ -110,7 +110,10 @@ def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[R
             if old.kind == new.kind and old.id != new.uuid and sources & _frames_of(store, old):
                 reason = f"made again without {redo.cause.name}, as {new.name} ({new.id[:8]})"
                 was_certified = store.get(old.id).status == "certified"
-                supersede(store, old, author=getpass.getuser(), reason=reason)
+                store.set_status(
+                    old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid,
+                    because=identity(redo.cause),
+                )  # fmt: skip
                 logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
                 if was_certified:
                     logger.warning(

@@ -22,7 +22,7 @@ class Failure(Reference):
 
 
 class Replaced(Reference):
-    """A product that was made with something bad, and the one that took its place."""
+    """A product that is superseded, and the one that took its place."""
 
     old: str
     new: str
@@ -35,7 +35,8 @@ class NightReport(Reference):
     left_out: tuple[LeftOut, ...] = ()
     failures: tuple[Failure, ...] = ()
     replaced: tuple[Replaced, ...] = Field(
-        default=(), description="products that are superseded now, because they were made with something bad"
+        default=(),
+        description="superseded by this run: made with something bad, or while something seemed bad",
     )
     out: Path
     log_file: Path | None = None

@@ -25,7 +25,7 @@ from flows.history import tell_history
 from flows.plan import NO_MASK, NightPlan, Target, plan_night
 from flows.progress import progress_shown
 from flows.redo import Redo, redo_of, replace_old
-from flows.report import Failure, NightReport
+from flows.report import Failure, NightReport, Replaced
 from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.files import find_files
@@ -227,7 +227,10 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         products=tuple(products),
         left_out=tuple(dict.fromkeys(night.left_out)),
         failures=tuple(failures),
-        replaced=replace_old(store, redo, products) if redo is not None else (),
+        replaced=(
+            *(replace_old(store, redo, products) if redo is not None else ()),
+            *(Replaced(old=one.instead_of, new=one.name) for one in products if one.instead_of),
+        ),
         out=night.workspace.out,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),

@@ -21,7 +21,7 @@ from prefect import runtime
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
-from calib_store.certify import certify, status_as_of
+from calib_store.certify import certify, status_as_of, take_back
 from calib_store.gate import verdict
 from calib_store.products import NewProduct
 from calib_store.records import InputRef, LineageEdge, Product, recipe_key
@@ -202,7 +202,8 @@ def _not_rejected(product: Product | None, workspace: Workspace) -> Product | No
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
-    """Copy a product, and its preview, to the output folder and refer to it."""
+    """Copy a product, and its preview, to the output folder and refer to it; it counts again, where it may."""
+    product, instead_of = _counting(workspace.store(), product, workspace)
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,9 +228,14 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         inputs=tuple(i.frame.name for i in recipe.ingredients),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
         metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT)},
-        warnings=(*product.metrics.get(_WARNINGS, ()), *_gate_warnings(product)),
+        warnings=(
+            *product.metrics.get(_WARNINGS, ()),
+            *_gate_warnings(product),
+            *_superseded(product, workspace),
+        ),
         left_out=tuple(left_out),
         reused=reused,
+        instead_of=instead_of,
     )
 
 
@@ -291,6 +297,34 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = replace(new, gate=verdict(store, recipe.kind, written.path, new.facts, workspace.gate))
         product = store.add(new, written.path, move=True)
     return product
+
+
+def _counting(store: Store, product: Product, workspace: Workspace) -> tuple[Product, str]:
+    """The product, and what it takes its place back from where it was superseded because of what counts again."""
+    if product.status != "superseded" or workspace.as_of is not None:
+        return product, ""
+    said = store.history(product)[-1]
+    if said.because is None:
+        return product, ""
+    other = take_back(store, product)
+    logger.info("%s (%s) counts again", product.name, product.id)
+    if any(change.status == "certified" for change in store.history(product)):
+        logger.warning(
+            "%s was certified and is a candidate: nirflow cal certify %s", product.name, str(product.id)[:8]
+        )
+    told = f"{other.name} ({str(other.id)[:8]})" if other is not None else ""
+    return store.get(product.id), told
+
+
+def _superseded(product: Product, workspace: Workspace) -> tuple[str, ...]:
+    """The word of a person who has superseded a product that is used all the same."""
+    if product.status != "superseded" or workspace.as_of is not None:
+        return ()
+    said = workspace.store().history(product)[-1]
+    return (
+        f"superseded by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}. To have it count again: "
+        f"nirflow cal reinstate {str(product.id)[:8]} --reason WHY",
+    )
 
 
 def _certified(store: Store, product: Product, workspace: Workspace) -> Product:

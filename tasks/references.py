@@ -151,6 +151,9 @@ class ProductRef(Reference):
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = Field(default=(), description="members that could not be used")
     reused: bool = False
+    instead_of: str = Field(
+        default="", description="the product whose place it took back, as what it was made with counts again"
+    )
     seconds: float = 0.0
 
     @property

@@ -91,8 +91,9 @@ def test_kind_must_agree_or_be_given(store: Store, make) -> None:
 def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="neither a SCI nor a DQ plane"):
         adopt(store, make(name="raw.fits", planes=("",)))
-    with pytest.raises(FrameError, match="wrong shape"):
+    with pytest.raises(FrameError, match="wrong shape for a calibration") as caught:
         adopt(store, make(name="small.fits"), shape=(2048, 2048))
+    assert "--any-shape" in caught.value.remedy
     with pytest.raises(FrameError, match="INSTRUME"):
         adopt(store, make(name="gmos.fits", INSTRUME="GMOS-S"))
     short = make(name="short.fits")
@@ -109,6 +110,16 @@ def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="There is no file"):
         adopt(store, tmp_path / "none.fits")
     assert store.products() == ()
+
+
+def test_a_stack_is_as_large_as_its_dithers_make_it(store: Store, make) -> None:
+    """Ours of nine frames has 2273 x 2274 pixels."""
+    stack = make("PROCSCI", name="S1_image.fits", OBSTYPE="OBJECT", OBSCLASS="science", FILTER1="Y_G0811")
+    assert adopt(store, stack, shape=(2048, 2048)).kind == "image"
+    unmarked = make(
+        None, name="other.fits", OBSTYPE="OBJECT", OBSCLASS="science", FILTER1="Y_G0811", OBJECT="X"
+    )
+    assert adopt(store, unmarked, kind="image", shape=(2048, 2048)).kind == "image"
 
 
 def test_planes_of_different_shapes(store: Store, make) -> None:

@@ -12,7 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from calib_store.certify import certify, reinstate, reject, status_as_of, supersede
+from calib_store.certify import (
+    certify,
+    identity,
+    reinstate,
+    reject,
+    status_as_of,
+    supersede,
+    superseded_because,
+    take_back,
+)
 from calib_store.lookup import product_or_frame
 from calib_store.status import set_status
 from calib_store.store import Store
@@ -180,6 +189,55 @@ def test_a_better_one_takes_the_place_in_the_same_moment(store: Store, add, fact
         supersede(store, new, **WHO)
     with pytest.raises(StoreError, match="was rejected"):
         supersede(store, old, by=new, **WHO)
+
+
+def test_a_certified_one_takes_over_the_time_beside_its_own(store: Store, add) -> None:
+    early, late, far = (add(hours=24 * days) for days in (0, 20, 300))
+    early = certify(store, early, **WHO)
+    late = certify(store, late, take_over=True, **WHO)
+    far = certify(store, far, **WHO)
+    half, end = late.validity
+    for old, new in ((far, early), (early, far)):
+        with pytest.raises(StoreError, match="there is a gap") as caught:
+            supersede(store, old, by=new, **WHO)
+        assert "without --by" in caught.value.remedy
+        assert store.get(old.id).status == "certified"  # all or nothing
+    done, better = supersede(store, late, by=early, **WHO)
+    assert (done.status, done.validity) == ("superseded", None)
+    assert better.validity == (early.middle - 90 * DAY, end)
+    assert better.validity[0] < half < end
+    assert store.history(late)[-1].by == early.id
+    # The other way round: the later one takes the time before its own.
+    again = reinstate(store, late, author="Bo", reason="a mistake")
+    again = certify(store, again, take_over=True, **WHO)
+    _, better = supersede(store, store.get(early.id), by=again, **WHO)
+    assert better.validity == (early.middle - 90 * DAY, again.validity[1])
+
+
+def test_what_a_run_superseded_comes_back_when_its_cause_counts_again(store: Store, add) -> None:
+    cause, first, second, third = add(), add(hours=1), add(hours=2), add(hours=3)
+    reject(store, cause, author="Ana", reason="light")
+    about = {"author": "Bo", "reason": "made again without it", "because": identity(cause)}
+    store.set_status(first, "superseded", by=second.id, **about)
+    store.set_status(third, "superseded", by=second.id, **about)
+    store.set_status(third, "superseded", **WHO)  # a person's word since
+    assert [one.id for one in superseded_because(store, cause)] == [first.id]
+    assert superseded_because(store, second) == ()
+    other = take_back(store, store.get(first.id))
+    assert other.id == second.id
+    now = {one.id: one.status for one in map(store.get, (first.id, second.id))}
+    assert now == {first.id: "candidate", second.id: "superseded"}
+    assert store.history(second)[-1].by == first.id
+    assert superseded_because(store, cause) == ()
+
+
+def test_nobody_loses_the_place_that_people_gave_it(store: Store, add) -> None:
+    cause, first, second = add(), add(hours=1), add(hours=2)
+    store.set_status(first, "superseded", by=second.id, because=identity(cause), **WHO)
+    certify(store, second, **WHO)
+    assert take_back(store, store.get(first.id)) is None
+    assert store.get(second.id).status == "certified"
+    assert store.get(first.id).status == "candidate"
 
 
 def test_a_rejected_frame_is_told_and_can_be_had_back(store: Store, record) -> None:

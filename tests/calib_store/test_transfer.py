@@ -99,6 +99,19 @@ def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_pat
     assert other.get(family["dark"].id).status == "rejected"
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_what_took_a_place_is_known_here_where_it_comes_along(
+    store: Store, other: Store, add, tmp_path: Path, both: bool
+) -> None:
+    old, new = add(), add(hours=1)
+    store.set_status(old, "superseded", by=new.id, because="0" * 64, **WHO)
+    export(store, [old, new] if both else [old], tmp_path / "x")
+    import_products(other, tmp_path / "x", author="me")
+    last = other.history(other.get(old.id))[-1]
+    assert (last.status, last.author, last.because) == ("superseded", WHO["author"], "0" * 64)
+    assert last.by == (new.id if both else None)
+
+
 def test_a_time_that_is_taken_here_is_told(
     store: Store, other: Store, family, add, tmp_path: Path, facts
 ) -> None:

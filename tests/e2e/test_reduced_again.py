@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from observatory import CALIBRATIONS, NIGHT, Observatory
 
-from calib_store.certify import reject
+from calib_store.certify import reinstate, reject, supersede
 from deployments.arrival import arrival
 from deployments.nightly import nightly
 from deployments.reprocess import chosen_otherwise, reprocess
@@ -81,6 +81,37 @@ def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Ob
     statuses = sorted(p.status for p in reduced_once.products("image"))
     assert statuses == ["candidate", "superseded", "superseded"]
     assert image.name in reduced_once.of_night("index.html").read_text()
+
+
+def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Observatory) -> None:
+    store = reduced_once.store
+    frame = store.frames.get(f"{reduced_once.night.of_role('science')[0].root}.fits")
+    (instead,) = [p for p in reduced_once.products("image") if p.status == "candidate"]
+    reinstate(store, frame, author="Ana", reason="it was a cloud")
+    report: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
+    (image,) = [p for p in report.products if p.kind == "image"]
+    assert image.reused
+    assert image.warnings == ()
+    assert store.get(image.uuid).status == "candidate"
+    assert store.get(instead.id).status == "superseded"
+    assert [(one.old, one.new) for one in report.replaced] == [
+        (f"{instead.name} ({str(instead.id)[:8]})", image.name)
+    ]
+    again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
+    assert again.replaced == ()
+
+
+def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observatory) -> None:
+    store = reduced_once.store
+    (image,) = [p for p in reduced_once.products("image") if p.status == "candidate"]
+    supersede(store, image, author="Ana", reason="a better night")
+    report: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
+    (used,) = [p for p in report.products if p.kind == "image"]
+    assert used.uuid == image.id
+    assert "superseded by Ana" in used.warnings[0]
+    assert f"nirflow cal reinstate {str(image.id)[:8]}" in used.warnings[0]
+    assert store.get(image.id).status == "superseded"
+    reinstate(store, store.get(image.id), author="Ana", reason="it is the better one")
 
 
 def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> None:

@@ -34,7 +34,7 @@ def add(
         typer.Option("--kind", help="What they are, where their headers do not tell."),
     ] = None,
     any_shape: Annotated[
-        bool, typer.Option("--any-shape", help="Take images of any shape: small simulated ones, parts.")
+        bool, typer.Option("--any-shape", help="Take calibrations of any shape: small simulated ones, parts.")
     ] = False,
     author: Author = None,
     json: Json = False,

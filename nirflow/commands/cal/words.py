@@ -23,6 +23,8 @@ from nirflow.exits import Exit
 from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calib_store.records import Product
 
 DespiteGate = Annotated[
@@ -135,14 +137,14 @@ def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Js
         return
     typer.echo(f"{thing(done)} is rejected.")
     if hit:
-        told = ", ".join(f"{p.name} ({short(p)})" for p in hit[:5]) + (", ..." if len(hit) > 5 else "")
-        typer.echo(f"Made with it: {told}. To make that again: nirflow reduce --affected-by {name}")
+        typer.echo(f"Made with it: {_listed(hit)}. To make that again: nirflow reduce --affected-by {name}")
 
 
 def supersede(
     product: ProductName,
     by: Annotated[
-        str | None, typer.Option("--by", metavar="ID", help="The better one; it takes over the validity.")
+        str | None,
+        typer.Option("--by", metavar="ID", help="The better one; it takes over the validity too."),
     ] = None,
     despite_gate: DespiteGate = False,
     reason: Reason = "there is a better one",
@@ -169,14 +171,24 @@ def supersede(
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
     """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
     from calib_store.certify import reinstate as reinstate_it
+    from calib_store.certify import superseded_because
     from calib_store.lookup import product_or_frame
 
     with open_store() as store:
         done = reinstate_it(store, product_or_frame(store, name), author=person(author), reason=reason)
+        waiting = superseded_because(store, done)
     if json:
         print_json(done)
-    else:
-        typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
+        return
+    typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
+    if waiting:
+        typer.echo(
+            f"Superseded because of it: {_listed(waiting)}. The next reduction of their frames takes them back."
+        )
+
+
+def _listed(products: Sequence[Product]) -> str:
+    return ", ".join(f"{p.name} ({short(p)})" for p in products[:5]) + (", ..." if len(products) > 5 else "")
 
 
 def _tell(product: Product, json: bool) -> None:
