@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,10 @@ def named(connection: Connection, name: str) -> tuple[Frame, ...]:
         digits = name.lower()
         condition = or_(condition, frames.c.sha256.between(digits.ljust(64, "0"), digits.ljust(64, "f")))
     found = list(connection.scalars(select(frames.c.sha256).where(condition).limit(20)))
-    return tuple(
-        sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
-    )
+    known = sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
+    # A file that was in pieces and was written again: nobody means the pieces.
+    whole = [frame for frame in known if frame.facts is not None or frame.paths]
+    return tuple(whole or known)
 
 
 def started_between(
@@ -122,6 +123,20 @@ def started_between(
     found = list(connection.scalars(query.order_by(frames.c.started, frames.c.name, frames.c.sha256)))
     known = with_sha256s(connection, found)
     return tuple(known[sha256] for sha256 in found)
+
+
+def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, ...]:
+    """Frames without facts that have a file with one of the nights in its name, in the order of their names."""
+    # N or S for the telescope, the night, S once more and the number.
+    patterns = [f"%/_{night:%Y%m%d}S%" for night in nights]
+    query = (
+        select(frames.c.sha256)
+        .join(frame_files, frame_files.c.frame_sha256 == frames.c.sha256)
+        .where(frames.c.facts.is_(None), frame_files.c.path.like(_any(patterns)))
+        .distinct()
+    )
+    known = with_sha256s(connection, connection.scalars(query))
+    return tuple(sorted(known.values(), key=lambda frame: (frame.name, frame.sha256)))
 
 
 def header_of(connection: Connection, sha256: str) -> dict[str, Any]:

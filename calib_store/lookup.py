@@ -19,7 +19,8 @@ def product_or_frame(store: Store, name: str) -> Product | Frame:
     if len(products) + len(frames) == 0:
         raise StoreError(
             f"The store has no product and no raw frame {name!r}.",
-            remedy="See `nirflow cal list` for products; a frame is known once it was given to `nirflow reduce`.",
+            remedy="See `nirflow cal list` for products; a frame is known once it was given to `nirflow reduce` "
+            "or lay in a watched folder.",
         )
     if len(products) + len(frames) > 1:
         several = [f"product {p.id} ({p.name})" for p in products[:5]]

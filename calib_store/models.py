@@ -72,6 +72,7 @@ frames = Table(
 )
 Index(None, frames.c.name)
 Index(None, frames.c.started)
+Index("frames_refused_idx", frames.c.sha256, postgresql_where=frames.c.facts.is_(None))
 
 #: The whole headers, apart, so that the rows of frames stay short.
 frame_headers = Table(

@@ -72,6 +72,14 @@ class RawFrames:
         begins, ends = night_begins(first), night_begins(last + timedelta(days=1))
         return self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
 
+    def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
+        """Files of the UT nights, by their names, of which no more is known than why they cannot be used.
+
+        Gemini's names begin with the night: S20131121S0075. Files that were replaced are not among them.
+        """
+        nights = [first + timedelta(days=day) for day in range((last - first).days + 1)]
+        return self._database.run(lambda connection: frames.refused_of(connection, nights))
+
     def named(self, name: str) -> tuple[Frame, ...]:
         """Frames that ``name`` may mean: a file name, or first digits (6 or more) of a sha256; 20 at most."""
         return self._database.run(lambda connection: frames.named(connection, name))

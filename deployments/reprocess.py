@@ -11,6 +11,7 @@ from prefect.states import State
 
 from calib_store import decisions
 from calib_store.records import Frame
+from calib_store.rulebook import rules_of
 from calib_store.store import Store
 from deployments.configuration import Settings
 from deployments.requests import ReprocessRequest
@@ -94,6 +95,7 @@ def chosen_otherwise(store: Store, version: str) -> dict[str, tuple[Frame, ...]]
     StoreError
         Where the store has had no such rules.
     """
+    store.database.read(lambda connection: rules_of(connection, version))
     last = store.database.read(lambda connection: decisions.last_by_rules(connection, version))
     known = store.frames.with_sha256s({row.frame_sha256 for row in last})
     chosen: dict[str, dict[str, set[UUID | None]]] = defaultdict(lambda: defaultdict(set))

@@ -29,13 +29,15 @@ def told_nights(nights: Sequence[date]) -> str:
 
 
 def frames_of_nights(store: Store, first: date, last: date, calibration_days: int) -> tuple[Frame, ...]:
-    """Science frames of the nights, and the raw darks and flats up to some days from them.
+    """Science frames of the nights and what cannot be read of them, and the darks and flats up to some days away.
 
     None where no frame of the nights themselves is known.
     """
     science = store.frames.of_nights(first, last, kinds=("object",))
     near = calibrations_near(store, first, last, calibration_days)
-    return (*science, *near) if science or _any_of(near, first, last) else ()
+    if not science and not _any_of(near, first, last):
+        return ()
+    return (*science, *near, *store.frames.refused_of_nights(first, last))
 
 
 def calibrations_of_nights(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
@@ -72,6 +74,8 @@ def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
     """
     paths, gone = [], []
     for frame in frames:
+        if frame.quarantine is not None and not frame.paths:
+            continue  # a better file took its place
         path = next((path for path in frame.paths if path.is_file()), None)
         if path is not None:
             paths.append(path)

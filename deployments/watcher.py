@@ -37,7 +37,7 @@ from deployments.pending import Pending
 from deployments.watch_settings import WatchSettings
 from imaging.bands import thread_count
 from imaging.errors import NirflowError, StoreError
-from tasks.look import Looked, look_at
+from tasks.look import Looked, look_at, not_whole
 
 if TYPE_CHECKING:
     from calib_store.store import Store
@@ -282,8 +282,8 @@ class Watcher:
         for path, found in zip(batch, self._pool.map(self._examine, batch), strict=True):
             if isinstance(found, Looked):
                 looked.append((path, found))
-            elif found is not None:
-                self._put_off(path, found)
+            elif found is not None and self._put_off(path, found):
+                self._quarantine(path, found)
         noted = self._note([one for _, one in looked if one.record is not None])
         for path, one in looked:
             if one.record is None or path in noted:
@@ -306,14 +306,22 @@ class Watcher:
             return str(error) or type(error).__name__
         return looked.reason if looked.passing else looked
 
-    def _put_off(self, path: str, why: str) -> None:
-        """Look at a file again later, or when it changes."""
+    def _put_off(self, path: str, why: str) -> bool:
+        """Look at a file again later, or when it changes; whether it was warned of now."""
         log.debug("%s has to wait: %s", shown(path), shown(why))
-        if self._landings.put_off(path):
+        warned = self._landings.put_off(path)
+        if warned:
             log.warning(
                 "%s has not changed for %.0f s and cannot be taken in: %s. It is looked at again when it changes.",
                 shown(path), self.settings.give_up, shown(why),
             )  # fmt: skip
+        return warned
+
+    def _quarantine(self, path: str, why: str) -> None:
+        """Have the store know of a file that stays in pieces: the night's page tells of it."""
+        record = not_whole(Path(path), why, self._unpacked).record
+        if record is not None:
+            self._ingest([record])
 
     def _tell(self, looked: Looked) -> None:
         if looked.plain is None:

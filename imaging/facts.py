@@ -257,7 +257,7 @@ def facts_from_headers(
             expected="'F2' or 'Flam'", remedy="Leave the file out of the night.",
         )  # fmt: skip
     filter_id, lyot = _filter_and_lyot(keys)
-    processed, product_kind = _processing(primary)
+    processed, product_kind = processing(primary)
     # DRAGONS leaves the flat's OBSTYPE on a bad pixel mask; its mark says what it is.
     kind: Kind = "bpm" if product_kind == "bpm" else _kind(keys, filter_id)
     started = _start(keys, kind)
@@ -387,7 +387,8 @@ def _guided(keys: _Keywords) -> bool:
     return not any(states) or "guiding" in states
 
 
-def _processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
+def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a header is that of a processed file, and the kind of product that it is, where it says so."""
     marks = {"PROCDARK": "dark", "PROCFLAT": "flat", "BPMASK": "bpm", "PROCBPM": "bpm", "PROCSCI": "image"}
     for keyword, product in marks.items():
         if keyword in primary:

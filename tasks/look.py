@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from astropy.io.fits import VerifyError
 
+from calib_store.objects import file_sha256
 from calib_store.records import FrameRecord, KnownFile
-from imaging.errors import FrameError
-from imaging.facts import facts_from_headers
+from imaging.errors import FrameError, NirflowError
+from imaging.facts import FrameFacts, facts_from_headers, processing
 from imaging.files import CheckParameters
 from imaging.rawio import UNFORESEEN, check_pixels, check_shape, open_raw, read_headers
 from imaging.unpack import compression, unpack
@@ -30,8 +33,9 @@ class Looked:
     plain
         A plain FITS file of a usable frame: the file itself or its unpacked copy; None for any other.
     record
-        What the store is to note; with the reason in ``quarantine`` where the frame must not be used. None
-        for what is no raw frame, or cannot be told.
+        What the store is to note; with the reason in ``quarantine`` where the frame must not be used, and
+        without facts where its header does not give them. None for a product, for a frame of another
+        instrument, and where the store knows the frame as fit and only this check refuses it.
     reason, remedy
         Why the frame is not usable, and what can be done.
     expected
@@ -72,6 +76,15 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
         Where ``unpacked`` cannot be written.
     """
     record: FrameRecord | None = None
+    primary: Mapping[str, Any] | None = None
+    facts: FrameFacts | None = None
+    same = False
+
+    def refused(reason: str, remedy: str = "", keyword: str | None = None) -> Looked:
+        # A watched folder may get the frames of all instruments; those of others are not ours to judge.
+        noted = None if same or keyword == "INSTRUME" else record or _unread(path, primary, facts, unpacked)
+        return _refused(path, noted, reason, remedy)
+
     try:
         stat = path.stat()
         same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
@@ -96,16 +109,46 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
         return Looked(path, reason=error.strerror or str(error), passing=True)
     except VerifyError as error:
         # astropy parses a card when it is asked for, so a garbled one shows only here.
-        return _refused(path, record, f"a header card cannot be read: {error}")
+        return refused(f"a header card cannot be read: {error}")
     except FrameError as error:
         reason = error.message.removeprefix(f"{error.name}: ").removesuffix(".")
         if _of_the_system(error):
             return Looked(path, reason=reason, remedy=error.remedy, passing=True)
-        return _refused(path, record, reason, error.remedy)
+        return refused(reason, error.remedy, error.keyword)
     except UNFORESEEN as error:
         log.debug("%s cannot be read", path, exc_info=True)
         reason = f"the file makes no sense ({type(error).__name__}: {error})"
-        return _refused(path, record, reason, "Fetch the file again or leave it out.")
+        return refused(reason, "Fetch the file again or leave it out.")
+
+
+def not_whole(path: Path, reason: str, unpacked: Path) -> Looked:
+    """A file that stays in pieces, for the reason that was found, as the store is to note it."""
+    try:
+        primary, _ = read_headers(path)
+    except (OSError, NirflowError, VerifyError, *UNFORESEEN):
+        primary = None
+    return _refused(path, _unread(path, primary, None, unpacked), reason)
+
+
+def _unread(
+    path: Path, primary: Mapping[str, Any] | None, facts: FrameFacts | None, unpacked: Path
+) -> FrameRecord | None:
+    """A record of a file that could not be looked at to the end; None for a product, or where it cannot be read."""
+    if primary is not None and processing(primary)[0]:
+        return None
+    try:
+        header = dict(primary or {})
+    except (VerifyError, *UNFORESEEN):
+        header = {}
+    try:
+        stat = path.stat()
+        try:
+            _, sha256 = unpack(path, unpacked)
+        except FrameError:  # a damaged stream: the bytes as they are
+            sha256 = file_sha256(path)
+    except (OSError, FrameError):
+        return None
+    return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, quarantine="not judged")
 
 
 def _name(path: Path) -> str:
@@ -119,10 +162,7 @@ def _of_the_system(error: FrameError) -> bool:
 
 
 def _refused(path: Path, record: FrameRecord | None, reason: str, remedy: str = "") -> Looked:
-    """A file that takes no part; where its bytes are known it goes into the store in quarantine."""
-    noted = replace(record, quarantine=reason) if record is not None and _is_raw(record) else None
+    """A file that takes no part; a raw frame goes into the store in quarantine."""
+    raw = record is not None and (record.facts is None or not record.facts.processed)
+    noted = replace(record, quarantine=reason) if record is not None and raw else None
     return Looked(path, record=noted, reason=reason, remedy=remedy)
-
-
-def _is_raw(record: FrameRecord) -> bool:
-    return record.facts is not None and not record.facts.processed

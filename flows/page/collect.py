@@ -46,9 +46,11 @@ def collect_night(store: Store, night: date) -> NightPage:
     UnknownNightError
         Where the store knows neither a frame nor a run of that night.
     """
-    found = [frame for frame in store.frames.of_nights(night, night) if frame.facts is not None]
+    # What is in quarantine and has no file any more was replaced by a better one.
+    found = [f for f in store.frames.of_nights(night, night) if f.quarantine is None or f.paths]
     runs = store.runs.of_night(night)
-    if not found and not runs:
+    refused = store.frames.refused_of_nights(night, night)
+    if not found and not runs and not refused:
         raise UnknownNightError(
             f"The store knows no raw frame of the night {night}, and no run about it.",
             remedy="Reduce the night's frames first (nirflow reduce), or name another night.",
@@ -75,7 +77,7 @@ def collect_night(store: Store, night: date) -> NightPage:
         groups=tuple(with_choices(store, group, by_sha256) for group in groups),
         products=tuple(sorted(products.values(), key=_place)),
         earlier=earlier,
-        left_out=_left_out(reports, held, frames, None if runs else plan),
+        left_out=_left_out(reports, held, frames, None if runs else plan, refused),
         replaced=tuple((one.old, one.new) for report in reports if report for one in report.replaced),
         runs=tuple(_run(run, report) for run, report in zip(runs, reports, strict=True)),
     )
@@ -135,7 +137,11 @@ def _plan(known: tuple[NightFrame, ...]) -> NightPlan:
 
 
 def _left_out(
-    reports: list[NightReport | None], held: Standing, frames: Iterable[NightFrame], plan: NightPlan | None
+    reports: list[NightReport | None],
+    held: Standing,
+    frames: Iterable[NightFrame],
+    plan: NightPlan | None,
+    refused: Iterable[Frame],
 ) -> tuple[LeftOut, ...]:
     """What runs left out, and what they will: groups that are too small, frames that cannot be used."""
     kept = [*left_out_of(reports, held), *(plan.left_out if plan is not None else ())]
@@ -144,6 +150,9 @@ def _left_out(
         unfit = frame.problem or frame.facts.unfit()
         if unfit and frame.name not in there:
             kept.append(LeftOut(name=frame.name, reason=unfit, expected=not frame.problem))
+    for one in refused:
+        names = {path.name for path in one.paths} - there
+        kept += [LeftOut(name=name, reason=one.quarantine or "") for name in sorted(names)]
     return tuple(dict.fromkeys(kept))
 
 

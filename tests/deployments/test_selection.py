@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,34 @@ def test_what_was_rejected_is_handed_on_for_the_survey_to_tell(
     (again,) = frames_of_nights(store, NIGHT, NIGHT, 0)
     assert again.rejected == "a plane"
     assert files_of([again]) == ([bad.path], [])
+
+
+def test_what_cannot_be_read_goes_with_its_night_until_a_better_file_takes_its_place(
+    store: Store, taken: Callable[..., FrameRecord], record: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    taken("good.fits")
+    piece = record("S20131121S0099.fits", facts=None, quarantine="truncated")
+    other = record("S20131122S0001.fits", facts=None, quarantine="truncated")
+    dead = record("dead.fits", quarantine="all pixels have the value 7")
+    store.frames.ingest([piece, other, dead])
+    for one in (piece, other, dead):
+        one.path.touch()
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert set(names(found)) == {"good.fits", "S20131121S0099.fits", "dead.fits"}
+    assert len(files_of(found)[0]) == 3
+    whole = [
+        replace(one, sha256=digit * 64, facts=dead.facts, quarantine=None)
+        for one, digit in ((piece, "a"), (dead, "b"))
+    ]
+    store.frames.ingest(whole)
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    paths, gone = files_of(found)
+    assert {path.name for path in paths} == {"good.fits", "S20131121S0099.fits", "dead.fits"}
+    assert gone == []
+
+
+def test_a_night_of_which_nothing_can_be_read_has_no_frames(
+    store: Store, record: Callable[..., FrameRecord]
+) -> None:
+    store.frames.ingest([record("S20131121S0099.fits", facts=None, quarantine="truncated")])
+    assert frames_of_nights(store, NIGHT, NIGHT, 0) == ()

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from raw_files import DARK, SCIENCE, SHAPE, raw_bytes
 from sqlalchemy import func, select
 
 from calib_store.models import frame_files, frame_headers, frames
-from calib_store.records import FrameRecord, IngestReport
+from calib_store.records import Frame, FrameRecord, IngestReport
 from calib_store.store import Store
 from deployments import watcher as module
 from deployments.events import ARRIVED, COMPLETE, Event, EventsError, EventsRefusedError
@@ -325,9 +325,10 @@ def test_what_is_no_frame_gives_no_event_and_a_line(
         rounds(watch(), clock, 20)
     assert server.frames == Counter({"small.fits": 1})
     assert in_store(store) == Counter({"small.fits": 1, "acquisition.fits": 1})
-    assert [reason for reason in sha256s(store).values() if reason] == [
-        "all pixels have the value 0: the detector was not read out"
-    ]
+    refused = sorted(reason for reason in sha256s(store).values() if reason)
+    assert len(refused) == 2  # not the product, not the frame of another instrument
+    assert "LNRS" in refused[0]
+    assert refused[1] == "all pixels have the value 0: the detector was not read out"
     for name in ("dead", "acquisition", "product", "instrument", "keyword"):
         assert len([line for line in caplog.messages if f"{name}.fits takes no part" in line]) == 1, name
     caplog.clear()
@@ -349,9 +350,44 @@ def test_garbage_and_pieces_are_warned_of_once(
     assert len(caplog.messages) == 2
     assert any("garbage.fits" in line and "not a FITS file" in line for line in caplog.messages)
     assert any("piece.fits" in line and "truncated" in line for line in caplog.messages)
+    assert sorted(one.name for one in known(store, "garbage", "piece")) == ["garbage.fits", "piece.fits"]
+    assert all(
+        one.facts is None and one.quarantine in "".join(caplog.messages) for one in known(store, "piece")
+    )
     (raw / "piece.fits").write_bytes(raw_bytes(1))
     rounds(watcher, clock)
     assert server.frames == Counter({"piece.fits": 1})
+    (whole,) = known(store, "piece")  # and nobody means the pieces any more
+    assert whole.facts is not None
+    assert whole.quarantine is None
+
+
+def known(store: Store, *names: str) -> list[Frame]:
+    return [frame for name in names for frame in store.frames.named(name)]
+
+
+def test_a_file_that_stays_in_pieces_is_known_after_a_restart(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    piece = raw / "S20131121S0075.fits"
+    piece.write_bytes(raw_bytes(1)[:5000])
+    (raw / "S20131121S0076.fits").touch()
+    with watch() as first:
+        rounds(first, clock, 40)
+    night = date(2013, 11, 21)
+    refused = {frame.name: frame.quarantine for frame in store.frames.refused_of_nights(night, night)}
+    assert set(refused) == {"S20131121S0075.fits", "S20131121S0076.fits"}
+    assert "truncated" in str(refused["S20131121S0075.fits"])
+    assert "empty" in str(refused["S20131121S0076.fits"])
+    assert store.frames.refused_of_nights(night + timedelta(days=1), night + timedelta(days=9)) == ()
+    caplog.clear()
+    again = watch()
+    rounds(again, clock, 40)
+    assert caplog.messages == []
+    piece.write_bytes(raw_bytes(1))
+    rounds(again, clock)
+    assert server.frames == Counter({"S20131121S0075.fits": 1})
+    assert [one.name for one in store.frames.refused_of_nights(night, night)] == ["S20131121S0076.fits"]
 
 
 # --- trouble --------------------------------------------------------------------------------------

@@ -195,3 +195,45 @@ def test_a_product_is_no_frame_and_goes_into_no_quarantine(
     seen = look(write(tmp_path / "dark.fits", PROCDARK="2026-11-23T00:00:00"))
     assert "a processed dark" in seen.left_out[0].reason
     assert quarantined(workspace) == {}
+
+
+def test_a_frame_that_is_refused_early_is_in_quarantine_too(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    """By its shape, a keyword that lacks, a piece, an empty file: all before its bytes would be looked at."""
+    packed = tmp_path / "packed.fits.bz2"
+    packed.write_bytes(bz2.compress(write(tmp_path / "p.fits").read_bytes())[:-40])
+    small = write(tmp_path / "small.fits", PIXELS[:20])
+    bare = write(tmp_path / "bare.fits")
+    with fits.open(bare, mode="update") as hdus:
+        del hdus[0].header["EXPTIME"]
+    piece = write(tmp_path / "piece.fits")
+    piece.write_bytes(piece.read_bytes()[:3000])
+    (empty := tmp_path / "empty.fits").touch()
+    seen = look(packed, small, bare, piece, empty)
+    told = {one.name: one.reason for one in seen.left_out}
+    noted = quarantined(workspace)
+    assert {name.removesuffix(".bz2"): reason for name, reason in told.items()} == noted
+    store = workspace.store()
+    frames_ = {frame.name: frame for name in noted for frame in store.frames.named(name)}
+    assert frames_["small.fits"].facts is not None
+    assert all(frames_[name].facts is None for name in ("bare.fits", "piece.fits", "empty.fits"))
+    assert store.frames.header_of(frames_["bare.fits"].sha256)["DATALAB"] == "bare"
+    assert all(frame.paths for frame in frames_.values())
+
+
+def test_a_frame_of_another_instrument_is_not_ours_to_judge(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    seen = look(write(tmp_path / "gmos.fits", INSTRUME="GMOS-S"))
+    assert "GMOS-S" in seen.left_out[0].reason
+    assert quarantined(workspace) == {}
+
+
+def test_a_frame_that_is_fit_stays_so_where_only_this_run_refuses_it(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "good.fits")
+    look(path)
+    assert look(path, shape=(7, 7)).frames == ()
+    assert quarantined(workspace) == {"good.fits": None}

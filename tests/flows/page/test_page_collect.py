@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -219,3 +221,22 @@ def test_calibrations_come_with_their_names(
 )  # fmt: skip
 def test_only_an_address_of_the_web_is_a_link(text: str, address: str) -> None:
     assert web_address(text) == address
+
+
+def test_what_could_not_be_read_is_left_out_by_its_name(
+    store: Store, record: Callable[..., FrameRecord], tmp_path: Path, night: date
+) -> None:
+    """Two empty files are the same bytes; a file that is whole by now is none of them."""
+    empty = record("S20131121S0098.fits", facts=None, quarantine="the file is empty (0 bytes)")
+    store.frames.ingest([empty, replace(empty, path=tmp_path / "S20131121S0099.fits")])
+    later = record("S20131121S0100.fits", facts=None, quarantine="truncated")
+    store.frames.ingest([later])
+    page = collect_night(store, night)
+    assert page.frames == ()
+    assert [(one.name, one.reason) for one in page.left_out] == [
+        ("S20131121S0098.fits", "the file is empty (0 bytes)"),
+        ("S20131121S0099.fits", "the file is empty (0 bytes)"),
+        ("S20131121S0100.fits", "truncated"),
+    ]
+    store.frames.ingest([record("S20131121S0100.fits", "whole")])
+    assert len(collect_night(store, night).left_out) == 2

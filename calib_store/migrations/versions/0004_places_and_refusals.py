@@ -1,4 +1,4 @@
-"""Which product took a superseded one's place, and because of what.
+"""Which product took a superseded one's place, and because of what; frames of which nothing is known are found.
 
 Revision ID: 0004
 Revises: 0003
@@ -22,10 +22,11 @@ _STATEMENTS = (
             FOREIGN KEY (by_product) REFERENCES products (id) ON DELETE SET NULL
     """,
     "CREATE INDEX status_history_because_idx ON status_history (because) WHERE because IS NOT NULL",
+    "CREATE INDEX frames_refused_idx ON frames (sha256) WHERE facts IS NULL",
 )
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the columns and the indexes."""
     for statement in _STATEMENTS:
         op.execute(statement)
