@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nirflow.exits import UsageError
+from nirflow.exits import Exit, UsageError
 from nirflow.tables import print_json
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _refuse(text: str) -> date:
 def _last(store: Store) -> date:
     nights = store.runs.nights()
     if not nights:
-        raise UsageError(
-            "No night has been reduced yet.", remedy="Reduce one first (nirflow reduce), or name a night."
+        typer.echo(
+            "No night has been reduced yet. Reduce one first (nirflow reduce), or name a night.", err=True
         )
+        raise typer.Exit(Exit.NOTHING)
     return nights[0]

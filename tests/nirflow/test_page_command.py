@@ -68,5 +68,5 @@ def test_where_nothing_was_reduced_there_is_no_last_night(
     nirflow: Nirflow, store: Store, own_store: None
 ) -> None:
     result = nirflow("report", "last")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "nirflow reduce" in result.stderr
