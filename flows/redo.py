@@ -120,7 +120,7 @@ def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[R
                         "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
                         old.name, new.name, new.id[:8],
                     )  # fmt: skip
-                replaced.append(Replaced(old=f"{old.name} ({str(old.id)[:8]})", new=new.name))
+                replaced.append(Replaced(old=f"{old.name} ({str(old.id)[:8]})", new=new.told))
     return tuple(replaced)
 
 

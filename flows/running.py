@@ -229,7 +229,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         failures=tuple(failures),
         replaced=(
             *(replace_old(store, redo, products) if redo is not None else ()),
-            *(Replaced(old=one.instead_of, new=one.name) for one in products if one.instead_of),
+            *(Replaced(old=one.instead_of, new=one.told) for one in products if one.instead_of),
         ),
         out=night.workspace.out,
         started=began,

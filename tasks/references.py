@@ -161,6 +161,11 @@ class ProductRef(Reference):
         """The id as the store has it."""
         return UUID(self.id)
 
+    @property
+    def told(self) -> str:
+        """Name and first digits of the id, for people: several products may have one name."""
+        return f"{self.name} ({self.id[:8]})"
+
 
 class Calibrations(Reference):
     """The calibrations chosen for a group of frames; None where going on without was allowed."""

@@ -78,7 +78,7 @@ def collect_night(store: Store, night: date) -> NightPage:
         products=tuple(sorted(products.values(), key=_place)),
         earlier=earlier,
         left_out=_left_out(reports, held, frames, None if runs else plan, refused),
-        replaced=tuple((one.old, one.new) for report in reports if report for one in report.replaced),
+        replaced=_replaced(reports),
         runs=tuple(_run(run, report) for run, report in zip(runs, reports, strict=True)),
     )
 
@@ -154,6 +154,16 @@ def _left_out(
         names = {path.name for path in one.paths} - there
         kept += [LeftOut(name=name, reason=one.quarantine or "") for name in sorted(names)]
     return tuple(dict.fromkeys(kept))
+
+
+def _replaced(reports: Iterable[NightReport | None]) -> tuple[tuple[str, str], ...]:
+    """What runs superseded, and by what; without those that took their place back later."""
+    found: dict[str, str] = {}
+    for report in reports:
+        for one in report.replaced if report is not None else ():
+            found.pop(one.new, None)
+            found[one.old] = one.new
+    return tuple(found.items())
 
 
 def _place(product: NightProduct) -> tuple[Any, ...]:

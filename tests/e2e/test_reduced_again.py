@@ -95,7 +95,7 @@ def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Obse
     assert store.get(image.uuid).status == "candidate"
     assert store.get(instead.id).status == "superseded"
     assert [(one.old, one.new) for one in report.replaced] == [
-        (f"{instead.name} ({str(instead.id)[:8]})", image.name)
+        (f"{instead.name} ({str(instead.id)[:8]})", image.told)
     ]
     again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     assert again.replaced == ()

@@ -73,7 +73,7 @@ def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth)
     assert again.kinds() == ["dark", "image"]
     assert len(again.product("dark").inputs) == len(first.product("dark").inputs) - 1
     assert "rejected by Ana" in again.reason(bad.name)
-    assert {(one.old.split()[0], one.new) for one in again.report.replaced} == {
+    assert {(one.old.split()[0], one.new.split()[0]) for one in again.report.replaced} == {
         (old[kind].name, again.product(kind).name) for kind in ("dark", "image")
     }
     assert store.get(old["dark"].id).status == store.get(old["image"].id).status == "superseded"

@@ -15,7 +15,7 @@ from calib_store.certify import certify, reject
 from calib_store.records import Decision, FrameRecord, InputRef, Match, Override, Product, Run
 from calib_store.store import Store
 from flows.page.collect import collect_night, web_address
-from flows.report import Failure
+from flows.report import Failure, Replaced
 from imaging.errors import NirflowError
 from imaging.facts import FrameFacts
 from tasks.references import LeftOut, ProductRef
@@ -240,3 +240,12 @@ def test_what_could_not_be_read_is_left_out_by_its_name(
     ]
     store.frames.ingest([record("S20131121S0100.fits", "whole")])
     assert len(collect_night(store, night).left_out) == 2
+
+
+def test_what_took_its_place_back_is_not_called_superseded(
+    store: Store, raws: Sequence[FrameRecord], tell: Callable[..., Run], night: date
+) -> None:
+    tell(replaced=(Replaced(old="a (1)", new="b (2)"), Replaced(old="c (3)", new="d (4)")))
+    assert collect_night(store, night).replaced == (("a (1)", "b (2)"), ("c (3)", "d (4)"))
+    tell(replaced=(Replaced(old="b (2)", new="a (1)"),))
+    assert collect_night(store, night).replaced == (("c (3)", "d (4)"), ("b (2)", "a (1)"))

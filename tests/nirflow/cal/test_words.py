@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.testing import Result
 
+from calib_store.store import Store
+
 Run = Callable[..., Result]
 Add = Callable[..., dict[str, Any]]
 
@@ -53,6 +55,21 @@ def test_reject_names_what_was_made_with_it(nirflow: Run, added: Add) -> None:
     again = nirflow("cal", "reinstate", dark["id"], "--reason", "a mistake")
     assert again.stdout.endswith("is candidate again.\n")
     assert status(nirflow, dark) == "candidate"
+
+
+def test_reinstate_names_what_the_next_reduction_takes_back(nirflow: Run, added: Add) -> None:
+    cause, made = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
+    nirflow("cal", "reject", cause["id"], "--reason", "light leak")
+    with Store.open() as store:
+        product = store.get(made["id"])
+        store.set_status(
+            product, "superseded", author="Bo", reason="made again without it", because=cause["id"]
+        )
+    told = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
+    assert told[1] == (
+        f"Superseded because of it: {made['name']} ({made['id'][:8]}). "
+        "The next reduction of their frames takes them back."
+    )
 
 
 def test_supersede(nirflow: Run, added: Add) -> None:
