@@ -205,16 +205,9 @@ class Store:
         """
         change = uuid.uuid4()
         self._ask(
-            status_log.set_status,
-            product,
-            status,
-            author=author,
-            reason=reason,
-            validity=validity,
-            change=change,
-            by=by,
-            because=because,
-        )
+            status_log.set_status, product, status, author=author, reason=reason, validity=validity,
+            change=change, by=by, because=because,
+        )  # fmt: skip
         return self.get(product.id)
 
     def products(

@@ -386,11 +386,8 @@ def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
         return []
     try:
         named = [word.by] if word.by is not None else []
-        by = store.database.read(lambda connection: with_ids(connection, named))
-        store.set_status(
-            product, word.status, author=word.author, reason=word.reason, validity=word.validity,
-            by=by[0].id if by else None, because=word.because,
-        )  # fmt: skip
+        by = next((one.id for one in store.database.read(lambda c: with_ids(c, named))), None)
+        store.set_status(**word.model_dump(exclude={"changed_at", "by"}), product=product, by=by)
     except StoreError as error:
         return [f"{product.name} ({str(product.id)[:8]}) stays a candidate: {error.message}"]
     return []

@@ -21,12 +21,10 @@ from prefect import runtime
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
-from calib_store.certify import certify, status_as_of, take_back
 from calib_store.gate import verdict
 from calib_store.products import NewProduct
 from calib_store.records import InputRef, LineageEdge, Product, recipe_key
 from calib_store.store import Store
-from imaging.errors import StoreError
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
 from imaging.parameters import StepParameters
@@ -35,6 +33,7 @@ from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
+from tasks.standing import certified, counting, not_rejected, warnings_of
 from tasks.step import step, timed
 from tasks.workspace import Workspace
 
@@ -141,7 +140,7 @@ def find_or_build(
                 current.reused = product is not None
                 if product is None:
                     product = _make(recipe, build, workspace, store)
-        product = _certified(workspace.store(), product, workspace)
+        product = certified(product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
@@ -185,25 +184,12 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
     StoreError
         Where a person rejected it: made again it would be the same.
     """
-    return _not_rejected(workspace.store().find(recipe.key), workspace)
-
-
-def _not_rejected(product: Product | None, workspace: Workspace) -> Product | None:
-    if product is None or (workspace.as_of is None and product.status != "rejected"):
-        return product
-    said = status_as_of(workspace.store(), product, workspace.as_of)
-    if said.status == "rejected":
-        raise StoreError(
-            f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}.",
-            remedy="Give other frames, or take the word back: nirflow cal reinstate "
-            f"{str(product.id)[:8]} --reason WHY",
-        )
-    return product
+    return not_rejected(workspace.store().find(recipe.key), workspace)
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
     """Copy a product, and its preview, to the output folder and refer to it; it counts again, where it may."""
-    product, instead_of = _counting(workspace.store(), product, workspace)
+    product, instead_of = counting(product, workspace)
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,23 +214,11 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         inputs=tuple(i.frame.name for i in recipe.ingredients),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
         metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT)},
-        warnings=(
-            *product.metrics.get(_WARNINGS, ()),
-            *_gate_warnings(product),
-            *_superseded(product, workspace),
-        ),
+        warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
         instead_of=instead_of,
     )
-
-
-def _gate_warnings(product: Product) -> tuple[str, ...]:
-    """Why it stays a candidate, where the comparison says so."""
-    if not product.doubtful or product.gate is None:
-        return ()
-    reference = (product.gate.get("reference") or {}).get("name", "the certified one")
-    return tuple(f"differs from {reference}, which is certified: {why}" for why in product.gate["reasons"])
 
 
 def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, store: Store) -> Product:
@@ -297,53 +271,6 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = replace(new, gate=verdict(store, recipe.kind, written.path, new.facts, workspace.gate))
         product = store.add(new, written.path, move=True)
     return product
-
-
-def _counting(store: Store, product: Product, workspace: Workspace) -> tuple[Product, str]:
-    """The product, and what it takes its place back from where it was superseded because of what counts again."""
-    if product.status != "superseded" or workspace.as_of is not None:
-        return product, ""
-    said = store.history(product)[-1]
-    if said.because is None:
-        return product, ""
-    other = take_back(store, product)
-    logger.info("%s (%s) counts again", product.name, product.id)
-    if any(change.status == "certified" for change in store.history(product)):
-        logger.warning(
-            "%s was certified and is a candidate: nirflow cal certify %s", product.name, str(product.id)[:8]
-        )
-    told = f"{other.name} ({str(other.id)[:8]})" if other is not None else ""
-    return store.get(product.id), told
-
-
-def _superseded(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """The word of a person who has superseded a product that is used all the same."""
-    if product.status != "superseded" or workspace.as_of is not None:
-        return ()
-    said = workspace.store().history(product)[-1]
-    return (
-        f"superseded by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}. To have it count again: "
-        f"nirflow cal reinstate {str(product.id)[:8]} --reason WHY",
-    )
-
-
-def _certified(store: Store, product: Product, workspace: Workspace) -> Product:
-    """The product, certified where it passed the comparison, that is wanted, and nobody has said anything of it yet.
-
-    A run that was killed before it came to that is made up for by the next.
-    """
-    if not workspace.gate.certify or product.gate is None or not product.gate["passed"]:
-        return product
-    if product.status != "candidate" or workspace.as_of is not None:
-        return product
-    if {change.status for change in store.history(product)} != {"candidate"}:
-        return product
-    reason = f"within the limits of {product.gate['reference']['name']}"
-    try:
-        return certify(store, product, author="gate", reason=reason, take_over=True)
-    except StoreError as error:
-        logger.warning("%s stays a candidate: %s", product.name, error)
-        return product
 
 
 def _inputs(recipe: Recipe) -> list[InputRef]:

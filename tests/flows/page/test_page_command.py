@@ -66,7 +66,7 @@ def test_what_is_no_night(night: str) -> None:
 
 
 def test_nights_that_are_not_there(run: Callable[..., Result]) -> None:
-    assert isinstance(run("last").exception, UsageError)
+    assert run("last").exit_code == 3
     missing = run("2013-11-21").exception
     assert isinstance(missing, NirflowError)
     assert "2013-11-21" in missing.message
