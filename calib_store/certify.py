@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
@@ -175,38 +176,57 @@ def identity(what: Product | Frame) -> str:
 
 
 def superseded_because(store: Store, what: Product | Frame) -> tuple[Product, ...]:
-    """Products that are superseded because of this: when it counts again, the next run takes them back."""
+    """Products made with this that are superseded because of it: when it counts again, the next run takes them back."""
 
     def ask(connection: Connection) -> tuple[Product, ...]:
         return products.with_ids(connection, status.superseded_because(connection, identity(what)))
 
-    return store.database.read(ask)
+    # What was made without it is superseded because of it where it counts.
+    made_with = {product.id for product in store.affected(what)}
+    return tuple(product for product in store.database.read(ask) if product.id in made_with)
 
 
-def take_back(store: Store, product: Product) -> Product | None:
+def take_back(store: Store, product: Product) -> tuple[Product, Product | None]:
     """Have a product count again that a run superseded because of something bad: that counts again, and it is used.
 
-    What took its place is superseded by it, where nobody has said anything of that since.
+    What took its place, or the place of that in turn, is superseded by it where nobody has said anything of it since.
+    It comes back in the same way when the bad thing is rejected once more.
 
     Returns
     -------
-    Product or None
-        The one whose place it took back; None where there is none.
+    tuple
+        The product as it is then, and the one whose place it took back; None where there is none. A product of
+        which a person has spoken stays as it is.
     """
-    last = store.history(product)[-1]
+    changes = uuid.uuid4(), uuid.uuid4()
     author = getpass.getuser()
-    store.set_status(
-        product,
-        "candidate",
-        author=author,
-        reason="what it was made with counts again: it would be made the same",
-    )
-    other = store.get(last.by) if last.by is not None else None
-    if other is None or other.status != "candidate":
+
+    def act(connection: Connection) -> UUID | None:
+        current = _locked(connection, product)
+        last = status.history(connection, current.id)[-1]
+        if current.status != "superseded" or last.because is None:
+            return None
+        status.set_status(
+            connection, current, "candidate", author=author, change=changes[0], because=last.because,
+            reason="what it was made with counts again: it would be made the same",
+        )  # fmt: skip
+        other, passed = last.by, {current.id}
+        while other is not None and other not in passed:
+            passed.add(other)
+            holder = _locked(connection, products.with_ids(connection, [other])[0])
+            word = status.history(connection, holder.id)[-1]
+            if holder.status == "candidate":
+                status.set_status(
+                    connection, holder, "superseded", author=author, change=changes[1], by=current.id,
+                    because=last.because,
+                    reason=f"{current.name} ({str(current.id)[:8]}), whose place it took, counts again",
+                )  # fmt: skip
+                return holder.id
+            other = word.by if holder.status == "superseded" and word.because is not None else None
         return None
-    reason = f"{product.name} ({str(product.id)[:8]}), whose place it took, counts again"
-    store.set_status(other, "superseded", author=author, reason=reason, by=product.id)
-    return other
+
+    taken = store.database.run(act)
+    return store.get(product.id), store.get(taken) if taken is not None else None
 
 
 def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
@@ -268,13 +288,14 @@ def _joined(product: Product, better: Product) -> Validity:
     if better.validity is None:
         return start, end
     its_start, its_end = better.validity
-    if its_end != start and its_start != end:
+    before, after = its_end is not None and its_end == start, its_start is not None and its_start == end
+    if not before and not after:
         raise StoreError(
             f"{better.name} ({str(better.id)[:8]}) is certified for {status.told_validity(better.validity)} and "
             f"cannot take over {status.told_validity(product.validity)} of {product.name}: there is a gap.",
             remedy="Supersede it without --by, and certify another one for that time.",
         )
-    return (its_start, end) if its_end == start else (start, its_end)
+    return (its_start if before else start, its_end if after else end)
 
 
 def _share(

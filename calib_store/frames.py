@@ -108,9 +108,9 @@ def named(connection: Connection, name: str) -> tuple[Frame, ...]:
         condition = or_(condition, frames.c.sha256.between(digits.ljust(64, "0"), digits.ljust(64, "f")))
     found = list(connection.scalars(select(frames.c.sha256).where(condition).limit(20)))
     known = sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
-    # A file that was in pieces and was written again: nobody means the pieces.
-    whole = [frame for frame in known if frame.facts is not None or frame.paths]
-    return tuple(whole or known)
+    # A file that was in pieces and came again: nobody means the pieces.
+    whole = [frame for frame in known if frame.facts is not None]
+    return tuple(whole or [frame for frame in known if frame.paths] or known)
 
 
 def started_between(
@@ -129,10 +129,12 @@ def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, .
     """Frames without facts that have a file with one of the nights in its name, in the order of their names."""
     # N or S for the telescope, the night, S once more and the number.
     patterns = [f"%/_{night:%Y%m%d}S%" for night in nights]
+    better = frames.alias()
+    replaced = select(better.c.sha256).where(better.c.name == frames.c.name, better.c.facts.is_not(None))
     query = (
         select(frames.c.sha256)
         .join(frame_files, frame_files.c.frame_sha256 == frames.c.sha256)
-        .where(frames.c.facts.is_(None), frame_files.c.path.like(_any(patterns)))
+        .where(frames.c.facts.is_(None), frame_files.c.path.like(_any(patterns)), ~replaced.exists())
         .distinct()
     )
     known = with_sha256s(connection, connection.scalars(query))

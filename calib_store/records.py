@@ -259,7 +259,7 @@ class StatusChange:
     by
         The product that took the place of one that is superseded.
     because
-        What went bad, where a run made that one without it: id of a product, sha256 of a frame.
+        What went bad, or counts again, where a run changed the status for that: id of a product, sha256 of a frame.
     """
 
     status: str

@@ -94,7 +94,7 @@ class Manifest(_Entry):
     """What a transfer holds: products, each after those that it was made from, and raw frames."""
 
     format: Literal["nirflow-products"] = "nirflow-products"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     made_at: datetime
     software: str
     products: tuple[_Product, ...]
@@ -155,8 +155,7 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
             remedy="See that the folder above it can be written and has room.",
         ) from error
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
             aside.unlink()
     return manifest
@@ -187,19 +186,21 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
         for frame in manifest.frames:
             _take_word_of_frame(store, frame)
         with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
-            taken = []
+            waiting: list[tuple[Product, _Product]] = []
+            to_come = [product_id(entry.recipe_key) for entry in manifest.products]
             for entry in manifest.products:
-                there = store.find(entry.recipe_key)
-                if there is None:
+                if (product := store.find(entry.recipe_key)) is not None:
+                    done.known.append(product)
+                else:
                     file = _checked_file(source, entry, read, Path(folder))
                     product = store.add(_new(entry, author), file, move=True)
                     done.added.append(product)
-                else:
-                    product = there
-                    done.known.append(product)
-                taken.append(product)
-        for product, entry in zip(taken, manifest.products, strict=True):
-            done.remarks += _take_word(store, product, entry)
+                # A word that names another product is told when that is here.
+                to_come.remove(product.id)
+                waiting.append((product, entry))
+                told = [(p, e) for p, e in waiting if e.word is None or e.word.by not in to_come]
+                waiting = [one for one in waiting if one not in told]
+                done.remarks += [text for one in told for text in _take_word(store, *one)]
     return done
 
 
@@ -380,7 +381,6 @@ def _ref(entry: _Product, one: _Input) -> InputRef:
 
 def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
     """Take over what people said of a product elsewhere, where nobody has said anything here."""
-    assert product.id == product_id(entry.recipe_key)
     word = entry.word
     if word is None or len(store.history(product)) > 1:
         return []

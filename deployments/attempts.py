@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import httpx  # what Prefect's client raises, there with it
 from prefect import get_client, runtime
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-from prefect.states import Crashed
+from prefect.client.schemas.sorting import TaskRunSort
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Crashed, State
+
+logger = logging.getLogger(__name__)
 
 _PAGE: Final = 200
 #: The server hears of a step's end some seconds after its run's.
@@ -30,16 +37,29 @@ def end_steps_of_ended_runs() -> int:
 
 
 def _end(runs: dict[str, Any]) -> int:
-    ended: set[UUID] = set()
-    of = FlowRunFilter.model_validate(runs)
-    with get_client(sync_client=True) as client:
-        while True:
-            found = client.read_task_runs(flow_run_filter=of, task_run_filter=_AT_WORK, limit=_PAGE)
-            left = [step for step in found if step.id not in ended]
-            if not left:
-                return len(ended)
-            for step in left:
-                client.set_task_run_state(
-                    step.id, Crashed(message="The process of its run died."), force=True
-                )
-                ended.add(step.id)
+    """End the steps of some runs. How the server shows them is no reason for anything else to fail."""
+    ended = 0
+    died: State[Any] = Crashed(message="The process of its run died.")
+    try:
+        with get_client(sync_client=True) as client:
+            for step in _at_work(client, FlowRunFilter.model_validate(runs)):
+                try:
+                    client.set_task_run_state(step, died, force=True)
+                except ObjectNotFound:
+                    continue
+                ended += 1
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("Steps of dead attempts seem to be at work still: %s", error)
+    return ended
+
+
+def _at_work(client: SyncPrefectClient, of: FlowRunFilter) -> list[UUID]:
+    found: list[UUID] = []
+    while True:
+        page = client.read_task_runs(
+            flow_run_filter=of, task_run_filter=_AT_WORK, limit=_PAGE, offset=len(found),
+            sort=TaskRunSort.ID_DESC,
+        )  # fmt: skip
+        found += [step.id for step in page]
+        if len(page) < _PAGE:
+            return found

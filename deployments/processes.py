@@ -88,6 +88,24 @@ def end_group(pid: int) -> None:
         return
 
 
+def with_environment(**wanted: str | None) -> dict[int, str]:
+    """Processes that have variables of those values, or of any value where it is None: their births by pid."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        variables = dict(part.split(b"=", 1) for part in told if b"=" in part)
+        names = {os.fsencode(name): value for name, value in wanted.items()}
+        if all(
+            name in variables and (value is None or variables[name] == os.fsencode(value))
+            for name, value in names.items()
+        ) and (born := birth(int(process.name))):
+            found[int(process.name)] = born
+    return found
+
+
 @contextmanager
 def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
     """Hold an advisory lock on a file; the kernel frees it when its holder dies.

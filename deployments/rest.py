@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import urllib.error
 import urllib.parse
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 from deployments.connection import Connection
 from imaging.errors import NirflowError
+
+logger = logging.getLogger(__name__)
 
 _TIMEOUT = 5.0  # s
 #: What to do where the server asks for a password.
@@ -93,7 +96,11 @@ class Rest:
                 "type": "SCHEDULED", "name": "AwaitingRetry", "state_details": {"scheduled_time": now},
                 "message": "nirflow was stopped. The run goes on when it is up again.",
             }  # fmt: skip
-            self.post(f"/flow_runs/{run['id']}/set_state", {"state": again, "force": True})
+            try:
+                self.post(f"/flow_runs/{run['id']}/set_state", {"state": again, "force": True})
+            except RestError as error:
+                logger.warning("%s is not put back, and will count as crashed: %s", run["name"], error)
+                continue
             told.append(str(run["name"]))
         return told
 

@@ -40,6 +40,17 @@ class NothingToDoError(NirflowError):
     """A run that was asked for frames that nobody has seen."""
 
 
+class UnusableFramesError(NirflowError):
+    """Frames came, and not one of them can be used."""
+
+    def __init__(self, what: str, frames: Sequence[Frame]) -> None:
+        told = "; ".join(f"{one.name}: {one.quarantine}" for one in frames[:3])
+        super().__init__(
+            f"Not one of the {len(frames)} frames of {what} can be used. {told}{'; ...' if frames[3:] else ''}.",
+            remedy="Fetch them again; the night's page tells of each.",
+        )
+
+
 class IncompleteError(NirflowError):
     """A run that made all but something that should have been made.
 
@@ -110,6 +121,8 @@ def reduce_frames(
     ------
     NothingToDoError
         Where there are no frames.
+    UnusableFramesError
+        Where not one of them can be used; the night's page tells of each.
     """
     what = sequence or told_nights(nights)
     with working(settings, nights, what, sequence):
@@ -126,6 +139,8 @@ def reduce_frames(
             submit_with_calibrations, paths, out, options, what, sequence=sequence, missed=gone
         )
     write_pages(settings, nights)
+    if all(frame.quarantine is not None for frame in frames):
+        raise UnusableFramesError(what, frames)
     return report
 
 

@@ -35,9 +35,8 @@ def frames_of_nights(store: Store, first: date, last: date, calibration_days: in
     """
     science = store.frames.of_nights(first, last, kinds=("object",))
     near = calibrations_near(store, first, last, calibration_days)
-    if not science and not _any_of(near, first, last):
-        return ()
-    return (*science, *near, *store.frames.refused_of_nights(first, last))
+    refused = store.frames.refused_of_nights(first, last)
+    return (*science, *near, *refused) if science or refused or _any_of(near, first, last) else ()
 
 
 def calibrations_of_nights(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
@@ -74,9 +73,9 @@ def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
     """
     paths, gone = [], []
     for frame in frames:
-        if frame.quarantine is not None and not frame.paths:
-            continue  # a better file took its place
         path = next((path for path in frame.paths if path.is_file()), None)
+        if path is None and frame.quarantine is not None:
+            continue  # nobody misses it: it was taken away, or a better file took its place
         if path is not None:
             paths.append(path)
         else:

@@ -156,7 +156,9 @@ def stop(settings: Settings) -> bool:
             processes.end(state.pid, state.birth, _STOP_GRACE)
             state = read_state(settings)
         # What it did not come to end itself: it was killed, now or before.
-        if not end_left_over(state) and not was_up:
+        left = end_left_over(state)
+        end_runs(settings)
+        if not left and not was_up:
             return False
         stop_server(settings.data_dir, settings=settings.server)
         postgres.stop(settings.data_dir.expanduser().resolve())
@@ -175,6 +177,16 @@ def end_left_over(state: ServiceState | None) -> bool:
             processes.end(part.pid, part.birth, _PART_GRACE)
             processes.end_group(part.pid)
     return left
+
+
+def end_runs(settings: Settings) -> None:
+    """End the processes of flow runs of this data folder, those too that outlived the worker that started them.
+
+    Each is a session of its own, so that no signal to the worker's group reaches it.
+    """
+    data = str(settings.data_dir.expanduser().resolve())
+    for pid, born in processes.with_environment(PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data).items():
+        processes.end(pid, born, 0.0)
 
 
 def environment_of(settings: Settings, base: Mapping[str, str] | None = None) -> dict[str, str]:

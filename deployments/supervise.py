@@ -28,6 +28,7 @@ from deployments.server import ensure_server, stop_server
 from deployments.service import (
     PartState,
     ServiceState,
+    end_runs,
     environment_of,
     folder_of,
     log_of,
@@ -303,6 +304,7 @@ class Supervisor:
         for part in reversed(self.parts):
             # The runs of a worker end with it: what they finished is in the store.
             part.end(group=part.name == "worker")
+        end_runs(self.settings)
         self._put_back()
         stop_server(self.settings.data_dir, settings=self.settings.server)
         self._server = None

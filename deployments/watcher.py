@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
@@ -52,6 +52,13 @@ _ASKED: Final = 5_000
 _TURN: Final = 0.5
 #: Pause before events are sent again, s: the first, doubled up to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
+
+class _Waits(NamedTuple):
+    """Why a file has to wait: it is in pieces, or something is the matter that may pass."""
+
+    why: str
+    in_pieces: bool = False
 
 
 class Watcher:
@@ -282,8 +289,8 @@ class Watcher:
         for path, found in zip(batch, self._pool.map(self._examine, batch), strict=True):
             if isinstance(found, Looked):
                 looked.append((path, found))
-            elif found is not None and self._put_off(path, found):
-                self._quarantine(path, found)
+            elif found is not None and self._put_off(path, found.why) and found.in_pieces:
+                self._quarantine(path, found.why)
         noted = self._note([one for _, one in looked if one.record is not None])
         for path, one in looked:
             if one.record is None or path in noted:
@@ -293,18 +300,18 @@ class Watcher:
                 self._put_off(path, "the store did not take it")
         return len(settled) > BATCH
 
-    def _examine(self, path: str) -> Looked | str | None:
-        """What a file that has settled is; why it is not whole or cannot be read; None where it changed just now."""
+    def _examine(self, path: str) -> Looked | _Waits | None:
+        """What a file that has settled is; why it has to wait; None where it changed just now."""
         seen = self._landings.seen(path)
         try:
             if why := lacking(Path(path), self._unpacked):
-                return why
+                return _Waits(why, in_pieces=True)
             looked = look_at(Path(path), None, self.settings.check, self._unpacked)
             if signature(path) != seen:
                 return None
         except (OSError, NirflowError, MemoryError) as error:  # the last: headers that promise too much
-            return str(error) or type(error).__name__
-        return looked.reason if looked.passing else looked
+            return _Waits(str(error) or type(error).__name__)
+        return _Waits(looked.reason) if looked.passing else looked
 
     def _put_off(self, path: str, why: str) -> bool:
         """Look at a file again later, or when it changes; whether it was warned of now."""
@@ -320,7 +327,8 @@ class Watcher:
     def _quarantine(self, path: str, why: str) -> None:
         """Have the store know of a file that stays in pieces: the night's page tells of it."""
         record = not_whole(Path(path), why, self._unpacked).record
-        if record is not None:
+        # What another process found fit stays so: it may do without the padding at the end of a file.
+        if record is not None and not self._usable([record.sha256]):
             self._ingest([record])
 
     def _tell(self, looked: Looked) -> None:

@@ -108,6 +108,8 @@ def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[R
         sources = _frames_of(store, store.get(new.uuid))
         for old in redo.products:
             if old.kind == new.kind and old.id != new.uuid and sources & _frames_of(store, old):
+                if store.get(old.id).status in ("rejected", "superseded"):
+                    continue  # somebody spoke meanwhile, or the new one took its own place back
                 reason = f"made again without {redo.cause.name}, as {new.name} ({new.id[:8]})"
                 was_certified = store.get(old.id).status == "certified"
                 store.set_status(

@@ -123,11 +123,16 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
 
 def not_whole(path: Path, reason: str, unpacked: Path) -> Looked:
     """A file that stays in pieces, for the reason that was found, as the store is to note it."""
+    primary, facts = None, None
     try:
-        primary, _ = read_headers(path)
+        primary, extension = read_headers(path)
+        facts = facts_from_headers(primary, extension, name=_name(path))
+    except FrameError as error:
+        if error.keyword == "INSTRUME" and primary is not None:
+            return _refused(path, None, reason)
     except (OSError, NirflowError, VerifyError, *UNFORESEEN):
-        primary = None
-    return _refused(path, _unread(path, primary, None, unpacked), reason)
+        log.debug("%s: no facts", path, exc_info=True)
+    return _refused(path, _unread(path, primary, facts, unpacked), reason)
 
 
 def _unread(
@@ -146,7 +151,7 @@ def _unread(
             _, sha256 = unpack(path, unpacked)
         except FrameError:  # a damaged stream: the bytes as they are
             sha256 = file_sha256(path)
-    except (OSError, FrameError):
+    except (OSError, NirflowError):
         return None
     return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, quarantine="not judged")
 

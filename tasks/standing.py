@@ -37,17 +37,16 @@ def counting(product: Product, workspace: Workspace) -> tuple[Product, str]:
     if product.status != "superseded" or workspace.as_of is not None:
         return product, ""
     store = workspace.store()
-    said = store.history(product)[-1]
-    if said.because is None:
+    product, other = take_back(store, product)
+    if product.status == "superseded":
         return product, ""
-    other = take_back(store, product)
     logger.info("%s (%s) counts again", product.name, product.id)
     if any(change.status == "certified" for change in store.history(product)):
         logger.warning(
             "%s was certified and is a candidate: nirflow cal certify %s", product.name, str(product.id)[:8]
         )
     told = f"{other.name} ({str(other.id)[:8]})" if other is not None else ""
-    return store.get(product.id), told
+    return product, told
 
 
 def certified(product: Product, workspace: Workspace) -> Product:

@@ -23,6 +23,7 @@ from calib_store.certify import (
     take_back,
 )
 from calib_store.lookup import product_or_frame
+from calib_store.records import InputRef
 from calib_store.status import set_status
 from calib_store.store import Store
 from imaging.errors import StoreError
@@ -215,7 +216,9 @@ def test_a_certified_one_takes_over_the_time_beside_its_own(store: Store, add) -
 
 
 def test_what_a_run_superseded_comes_back_when_its_cause_counts_again(store: Store, add) -> None:
-    cause, first, second, third = add(), add(hours=1), add(hours=2), add(hours=3)
+    cause, second = add(), add(hours=2)
+    with_it = [InputRef("dark", cause.id)]
+    first, third = add("image", hours=1, inputs=with_it), add("image", hours=3, inputs=with_it)
     reject(store, cause, author="Ana", reason="light")
     about = {"author": "Bo", "reason": "made again without it", "because": identity(cause)}
     store.set_status(first, "superseded", by=second.id, **about)
@@ -223,8 +226,8 @@ def test_what_a_run_superseded_comes_back_when_its_cause_counts_again(store: Sto
     store.set_status(third, "superseded", **WHO)  # a person's word since
     assert [one.id for one in superseded_because(store, cause)] == [first.id]
     assert superseded_because(store, second) == ()
-    other = take_back(store, store.get(first.id))
-    assert other.id == second.id
+    back, other = take_back(store, store.get(first.id))
+    assert (back.id, back.status, other.id) == (first.id, "candidate", second.id)
     now = {one.id: one.status for one in map(store.get, (first.id, second.id))}
     assert now == {first.id: "candidate", second.id: "superseded"}
     assert store.history(second)[-1].by == first.id
@@ -235,9 +238,57 @@ def test_nobody_loses_the_place_that_people_gave_it(store: Store, add) -> None:
     cause, first, second = add(), add(hours=1), add(hours=2)
     store.set_status(first, "superseded", by=second.id, because=identity(cause), **WHO)
     certify(store, second, **WHO)
-    assert take_back(store, store.get(first.id)) is None
+    back, other = take_back(store, store.get(first.id))
+    assert (back.status, other) == ("candidate", None)
     assert store.get(second.id).status == "certified"
-    assert store.get(first.id).status == "candidate"
+
+
+def test_rejected_taken_back_and_rejected_again_one_of_the_two_always_counts(store: Store, add) -> None:
+    cause, with_it, without = add(), add(hours=1), add(hours=2)
+    store.set_status(with_it, "superseded", by=without.id, because=identity(cause), **WHO)
+    for here, there in ((with_it, without), (without, with_it), (with_it, without)):
+        back, other = take_back(store, store.get(here.id))
+        assert (back.id, back.status) == (here.id, "candidate")
+        assert (other.id, other.status) == (there.id, "superseded")
+        again, nobody = take_back(store, back)  # a run that was killed in between comes once more
+        assert (again.status, nobody) == ("candidate", None)
+
+
+def test_a_place_that_was_taken_twice_is_taken_back_from_the_last(store: Store, add) -> None:
+    first, second, third = add(), add(hours=1), add(hours=2)
+    store.set_status(first, "superseded", by=second.id, because="0" * 64, **WHO)
+    store.set_status(second, "superseded", by=third.id, because="1" * 64, **WHO)
+    back, other = take_back(store, store.get(first.id))
+    assert (back.status, other.id, other.status) == ("candidate", third.id, "superseded")
+    assert store.get(second.id).status == "superseded"
+
+
+def test_a_persons_word_that_comes_in_between_holds(store: Store, add) -> None:
+    first, second = add(), add(hours=1)
+    store.set_status(first, "superseded", by=second.id, because="0" * 64, **WHO)
+    as_read = store.get(first.id)
+    reject(store, as_read, author="Ana", reason="light")
+    back, other = take_back(store, as_read)
+    assert (back.status, other) == ("rejected", None)
+    assert store.get(second.id).status == "candidate"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_that_are_open_to_both_sides_join_to_all_time(store: Store, add, epoch, turned: bool) -> None:
+    one, other = add(), add(hours=5)
+    one = certify(store, one, start="always", end=epoch, **WHO)
+    other = certify(store, other, start=epoch, end="always", **WHO)
+    old, new = (other, one) if turned else (one, other)
+    _, better = supersede(store, old, by=new, **WHO)
+    assert better.validity == (None, None)
+
+
+def test_two_that_are_open_to_both_sides_with_a_gap_do_not_join(store: Store, add, epoch) -> None:
+    one, other = add(), add(hours=5)
+    one = certify(store, one, start="always", end=epoch, **WHO)
+    other = certify(store, other, start=epoch + DAY, end="always", **WHO)
+    with pytest.raises(StoreError, match="there is a gap"):
+        supersede(store, one, by=other, **WHO)
 
 
 def test_a_rejected_frame_is_told_and_can_be_had_back(store: Store, record) -> None:

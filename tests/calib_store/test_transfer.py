@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from calib_store.certify import certify, reject
-from calib_store.objects import file_sha256
+from calib_store.objects import file_sha256, object_name
 from calib_store.records import Foreign, InputRef
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
@@ -112,6 +112,34 @@ def test_what_took_a_place_is_known_here_where_it_comes_along(
     assert last.by == (new.id if both else None)
 
 
+def test_a_rejected_one_is_rejected_at_once_whatever_becomes_of_the_rest(
+    store: Store, other: Store, add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = add(), add(hours=1)
+    reject(store, bad, author="Ana", reason="light")
+    manifest = export(store, [bad, good], tmp_path / "x")
+    assert manifest.version == 2
+    (tmp_path / "x" / "objects" / object_name(good.sha256)).unlink()
+    with pytest.raises(StoreError):
+        import_products(other, tmp_path / "x", author="me")
+    (here,) = other.products()
+    assert (here.id, here.status) == (bad.id, "rejected")
+
+
+def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add, tmp_path: Path) -> None:
+    dark = add()
+    reject(store, dark, author="Ana", reason="light")
+    export(store, [dark], tmp_path / "x")
+    path = tmp_path / "x" / "manifest.json"
+    told = json.loads(path.read_text())
+    told["version"] = 1
+    for word in ("by", "because"):
+        del told["products"][0]["word"][word]
+    path.write_text(json.dumps(told))
+    import_products(other, tmp_path / "x", author="me")
+    assert other.get(dark.id).status == "rejected"
+
+
 def test_a_time_that_is_taken_here_is_told(
     store: Store, other: Store, family, add, tmp_path: Path, facts
 ) -> None:
@@ -182,7 +210,7 @@ HOSTILE = "../../../../tmp/escaped"
         (("products", 0, "sha256"), "0" * 64, "lacks the file of"),
         (("frames", 0, "sha256"), HOSTILE, "frames.0.sha256"),
         (("format",), "else", "format: Input should be 'nirflow-products'"),
-        (("version",), 2, "version: Input should be 1"),
+        (("version",), 3, "version: Input should be 1 or 2"),
     ],
 )
 def test_a_manifest_is_believed_in_nothing(

@@ -143,6 +143,15 @@ def test_a_real_server_understands(prefect_server: ServerAddress) -> None:
             client.delete_flow_run(one.id)
 
 
+def test_a_run_that_cannot_be_put_back_keeps_no_other_from_it(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [{"id": str(n), "name": f"run {n}", "labels": {"prefect.worker.name": "mine"}} for n in range(3)]
+    server.answers = [(200, json.dumps(runs)), (200, "{}"), (404, "{}"), (200, "{}")]
+    assert Rest(server.api, None).put_back("mine") == ["run 0", "run 2"]
+    assert "run 1 is not put back" in caplog.text
+
+
 def test_runs_of_a_stopped_worker_are_handed_out_again_and_no_others(prefect_server: ServerAddress) -> None:
     from prefect import flow, get_client
     from prefect.states import Cancelling, Completed, Pending, Running

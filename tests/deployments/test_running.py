@@ -23,6 +23,7 @@ from deployments.heartbeat import prompt_heartbeats
 from deployments.requests import ReprocessRequest
 from deployments.running import (
     IncompleteError,
+    UnusableFramesError,
     announce_if_served_since,
     ended,
     options_of,
@@ -184,6 +185,24 @@ def until(look: Callable[[], bool]) -> None:
     while not look():
         assert time.monotonic() < deadline, "not seen in time"
         time.sleep(0.01)
+
+
+def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "reduce_with", lambda *_, **__: report())
+    pieces = [record(f"S20131121S000{n}.fits", facts=None, quarantine="truncated") for n in range(5)]
+    store.frames.ingest(pieces)
+
+    def choose() -> tuple[Frame, ...]:
+        return frames_of_nights(store, NIGHT, NIGHT, 0)
+
+    with pytest.raises(UnusableFramesError, match="Not one of the 5 frames of 2013-11-21") as caught:
+        reduce_frames(settings, choose, [NIGHT], options_of(settings))
+    assert "S20131121S0000.fits: truncated" in str(caught.value)
+    assert "S20131121S0004" in (settings.nights / "2013-11-21" / "index.html").read_text()
+    store.frames.ingest([record("S1.fits")])
+    assert reduce_frames(settings, choose, [NIGHT], options_of(settings)).failed == ()
 
 
 def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(

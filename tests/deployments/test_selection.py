@@ -200,8 +200,24 @@ def test_what_cannot_be_read_goes_with_its_night_until_a_better_file_takes_its_p
     assert gone == []
 
 
-def test_a_night_of_which_nothing_can_be_read_has_no_frames(
+def test_a_night_of_which_nothing_can_be_read_has_frames_all_the_same(
     store: Store, record: Callable[..., FrameRecord]
 ) -> None:
     store.frames.ingest([record("S20131121S0099.fits", facts=None, quarantine="truncated")])
-    assert frames_of_nights(store, NIGHT, NIGHT, 0) == ()
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 0)) == ["S20131121S0099.fits"]
+    assert frames_of_nights(store, NIGHT + timedelta(days=1), NIGHT + timedelta(days=1), 0) == ()
+
+
+def test_pieces_that_came_again_elsewhere_are_missed_by_nobody(
+    store: Store, record: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    """Packed, or in another folder: the row of the pieces stays, and their file is gone."""
+    name = "S20131121S0099.fits"
+    store.frames.ingest([record(name, "piece", facts=None, quarantine="truncated")])
+    whole = record(name, "whole", path=tmp_path / f"{name}.bz2")
+    whole.path.touch()
+    store.frames.ingest([whole])
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert [frame.sha256 for frame in found] == [whole.sha256]
+    assert files_of(found) == ([whole.path], [])
+    assert [frame.sha256 for frame in store.frames.named("S20131121S0099")] == [whole.sha256]

@@ -608,6 +608,26 @@ def test_parts_that_outlived_their_supervisor_are_ended_by_the_next_one_and_by_s
     assert not service.stop(settings)
 
 
+def test_runs_that_outlived_their_worker_end_with_everything_else(
+    world: Path, settings: Settings, asked: list[str]
+) -> None:
+    """A worker that was killed leaves them in sessions of their own."""
+    assert start(settings)[1]
+    told = {"PREFECT__FLOW_RUN_ID": "7", "NIRFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    runs = [
+        subprocess.Popen([sys.executable, "-S", "-c", SLEEP], env=os.environ | more, start_new_session=True)
+        for more in (told, told | {"NIRFLOW_DATA_DIR": "/elsewhere"})
+    ]
+    try:
+        assert service.stop(settings)
+        assert runs[0].wait(10) == -signal.SIGTERM
+        assert runs[1].poll() is None
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
+
+
 def test_a_supervisor_that_does_not_end_is_killed_and_nothing_stays(
     world: Path, settings: Settings, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

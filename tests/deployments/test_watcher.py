@@ -390,6 +390,53 @@ def test_a_file_that_stays_in_pieces_is_known_after_a_restart(
     assert [one.name for one in store.frames.refused_of_nights(night, night)] == ["S20131121S0076.fits"]
 
 
+def test_a_trouble_that_passes_is_no_fault_of_the_file(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: after a restart the frame is taken in."""
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    put(raw / "S1.fits", raw_bytes(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "look_at", fail)
+        with watch() as first:
+            rounds(first, clock, 60)
+    assert sha256s(store) == {}
+    rounds(watch(), clock)
+    assert server.frames == Counter({"S1.fits": 1})
+
+
+def test_a_frame_that_another_process_found_fit_stays_so(
+    watch: Watch, store: Store, clock: Clock, raw: Path
+) -> None:
+    """A nightly run may do without the padding that the watcher waits for."""
+    path = put(raw / "S1.fits", raw_bytes(1)[:-10])
+    looked = module.look_at(path, None, CheckParameters(shape=SHAPE), raw.parent)
+    assert looked.record is not None
+    assert looked.record.quarantine is None
+    watcher = watch()
+    watcher.step()
+    store.frames.ingest([looked.record])
+    rounds(watcher, clock, 60)
+    assert sha256s(store) == {looked.record.sha256: None}
+    (frame,) = known(store, "S1")
+    assert frame.facts is not None
+
+
+def test_pieces_of_another_instruments_frames_are_passed_over(
+    watch: Watch, store: Store, clock: Clock, raw: Path
+) -> None:
+    put(raw / "S1.fits", raw_bytes(1, INSTRUME="GMOS-S")[:-10])
+    put(raw / "S2.fits", raw_bytes(2)[:-10])
+    rounds(watch(), clock, 60)
+    (mine,) = known(store, "S1", "S2")
+    assert mine.name == "S2.fits"
+    assert mine.facts is not None  # its headers are whole
+    assert "padding" in str(mine.quarantine)
+
+
 # --- trouble --------------------------------------------------------------------------------------
 
 

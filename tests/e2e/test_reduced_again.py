@@ -99,6 +99,13 @@ def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Obse
     ]
     again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     assert again.replaced == ()
+    # And once more in both directions: one of the two always counts.
+    reject(store, frame, author="Ana", reason="a plane after all")
+    reduced_once.run(reprocess, ReprocessRequest(affected_by=frame.name))
+    assert [p.id for p in reduced_once.products("image") if p.status == "candidate"] == [instead.id]
+    reinstate(store, store.frames.get(frame.name), author="Ana", reason="it was a cloud")
+    reduced_once.run(nightly, NightlyRequest(first=NIGHT))
+    assert [p.id for p in reduced_once.products("image") if p.status == "candidate"] == [image.uuid]
 
 
 def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observatory) -> None:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import insert
 from typer.testing import Result
 
+from calib_store.models import inputs
 from calib_store.store import Store
 
 Run = Callable[..., Result]
@@ -62,6 +64,8 @@ def test_reinstate_names_what_the_next_reduction_takes_back(nirflow: Run, added:
     nirflow("cal", "reject", cause["id"], "--reason", "light leak")
     with Store.open() as store:
         product = store.get(made["id"])
+        row = {"product_id": product.id, "ordinal": 0, "role": "dark", "input_product_id": cause["id"]}
+        store.database.run(lambda connection: connection.execute(insert(inputs), [row]))
         store.set_status(
             product, "superseded", author="Bo", reason="made again without it", because=cause["id"]
         )
