@@ -6,6 +6,7 @@ The state file ``service/state.json`` says who the supervisor is, whether all is
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from deployments.configuration import Settings
 from deployments.processes import ProcessError
 from deployments.server import stop_server
 from imaging.atomic import write_whole
+
+logger = logging.getLogger(__name__)
 
 #: `nirflow down` waits this long for the supervisor: it ends its parts first, s.
 _STOP_GRACE: Final = 60.0
@@ -186,7 +189,10 @@ def end_runs(settings: Settings) -> None:
     """
     data = str(settings.data_dir.expanduser().resolve())
     for pid, born in processes.with_environment(PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data).items():
-        processes.end(pid, born, 0.0)
+        try:
+            processes.end(pid, born, 0.0)
+        except ProcessError as error:
+            logger.warning("A run's process does not end: %s", error)
 
 
 def environment_of(settings: Settings, base: Mapping[str, str] | None = None) -> dict[str, str]:
