@@ -14,7 +14,7 @@ from calib_store.gate import compare_products, reference_for
 from calib_store.store import Store
 from imaging.errors import StoreError
 from imaging.gate import GateParameters
-from tasks.building import _certified
+from tasks.standing import certified
 from tasks.workspace import Workspace
 
 PRIMARY = {
@@ -116,15 +116,18 @@ def test_compare_on_request(store: Store, dark, add) -> None:
         compare_products(store, one, add("flat"), LIMITS)
 
 
-def test_a_gate_that_certifies_says_nothing_against_people(store: Store, dark, tmp_path: Path) -> None:
+def test_a_gate_that_certifies_says_nothing_against_people(
+    store: Store, dark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It makes up for a run that was killed before it came to that, and does not bring back what a person ended."""
+    monkeypatch.setattr(Workspace, "store", lambda _: store)
     workspace = Workspace(data_dir=tmp_path, out=tmp_path, gate=GateParameters(certify=True))
     certify(store, dark(), **WHO)
     like = dark(UTSTART="05:00:00.0")
     assert (like.status, like.gate["passed"]) == ("candidate", True)
-    assert _certified(store, like, workspace.model_copy(update={"gate": LIMITS})).status == "candidate"
-    assert _certified(store, like, workspace).status == "certified"
+    assert certified(like, workspace.model_copy(update={"gate": LIMITS})).status == "candidate"
+    assert certified(like, workspace).status == "certified"
     ended, _ = supersede(store, store.get(like.id), **WHO)
-    assert _certified(store, ended, workspace).status == "superseded"
+    assert certified(ended, workspace).status == "superseded"
     again = reinstate(store, ended, author="Ana", reason="to look at it")
-    assert _certified(store, again, workspace).status == "candidate"
+    assert certified(again, workspace).status == "candidate"
