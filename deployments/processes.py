@@ -88,11 +88,21 @@ def end_group(pid: int) -> None:
         return
 
 
-def with_environment(**wanted: str | None) -> dict[int, str]:
-    """Processes that have variables of those values, or of any value where it is None: their births by pid."""
+def with_environment(word: str, **wanted: str | None) -> dict[int, str]:
+    """Processes with a word on their command line and variables of those values, or of any where it is None.
+
+    A process hands its variables on to all that it starts, a database server among them: the word tells them apart.
+
+    Returns
+    -------
+    dict
+        Their births by pid.
+    """
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
+            if os.fsencode(word) not in (process / "cmdline").read_bytes().split(b"\0"):
+                continue
             told = (process / "environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue

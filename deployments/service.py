@@ -33,6 +33,8 @@ _STOP_GRACE: Final = 60.0
 #: A part that outlived its supervisor gets this long to end before it is killed, s.
 _PART_GRACE: Final = 10.0
 _WHAT: Final = "nirflow"
+#: The module that a process of a flow run runs, as a word of its command line.
+_ENGINE: Final = "prefect.engine"
 
 
 class PartState(BaseModel):
@@ -185,10 +187,13 @@ def end_left_over(state: ServiceState | None) -> bool:
 def end_runs(settings: Settings) -> None:
     """End the processes of flow runs of this data folder, those too that outlived the worker that started them.
 
-    Each is a session of its own, so that no signal to the worker's group reaches it.
+    Each is a session of its own, so that no signal to the worker's group reaches it. A database that one of them has
+    started again stays: it is ended after what needs it.
     """
     data = str(settings.data_dir.expanduser().resolve())
-    for pid, born in processes.with_environment(PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data).items():
+    for pid, born in processes.with_environment(
+        _ENGINE, PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data
+    ).items():
         try:
             processes.end(pid, born, 0.0)
         except ProcessError as error:

@@ -186,17 +186,24 @@ def test_a_log_that_is_too_long_begins_anew_under_its_writer(tmp_path: Path) -> 
 def test_processes_are_found_by_what_is_in_their_environment(tmp_path: Path) -> None:
     mine = {"TEST_RUN": "7", "TEST_DATA": str(tmp_path)}
     started = [
-        subprocess.Popen([sys.executable, "-S", "-c", SLEEP], stdout=subprocess.PIPE, env=os.environ | more)
-        for more in (mine, mine | {"TEST_DATA": "elsewhere"}, {"TEST_DATA": str(tmp_path)})
+        subprocess.Popen(
+            [sys.executable, "-S", "-c", SLEEP, *words], stdout=subprocess.PIPE, env=os.environ | more
+        )
+        for words, more in (
+            (["it"], mine),
+            (["it"], mine | {"TEST_DATA": "elsewhere"}),
+            (["it"], {"TEST_DATA": str(tmp_path)}),
+            (["itself"], mine),  # what it has started has its variables
+        )
     ]
     try:
         for process in started:
             assert process.stdout is not None
             process.stdout.readline()
-        found = processes.with_environment(TEST_RUN=None, TEST_DATA=str(tmp_path))
+        found = processes.with_environment("it", TEST_RUN=None, TEST_DATA=str(tmp_path))
         assert found == {started[0].pid: birth(started[0].pid)}
-        assert set(processes.with_environment(TEST_RUN="7")) == {started[0].pid, started[1].pid}
-        assert processes.with_environment(TEST_RUN="8") == {}
+        assert set(processes.with_environment("it", TEST_RUN="7")) == {started[0].pid, started[1].pid}
+        assert processes.with_environment("it", TEST_RUN="8") == {}
     finally:
         for process in started:
             process.kill()

@@ -614,14 +614,18 @@ def test_runs_that_outlived_their_worker_end_with_everything_else(
     """A worker that was killed leaves them in sessions of their own."""
     assert start(settings)[1]
     told = {"PREFECT__FLOW_RUN_ID": "7", "NIRFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    elsewhere = told | {"NIRFLOW_DATA_DIR": "/elsewhere"}
+    # The last is a database that a run has started again: it is not ended before what needs it, nor in this way.
     runs = [
-        subprocess.Popen([sys.executable, "-S", "-c", SLEEP], env=os.environ | more, start_new_session=True)
-        for more in (told, told | {"NIRFLOW_DATA_DIR": "/elsewhere"})
+        subprocess.Popen(
+            [sys.executable, "-S", "-c", SLEEP, word], env=os.environ | more, start_new_session=True
+        )
+        for word, more in (("prefect.engine", told), ("prefect.engine", elsewhere), ("postgres", told))
     ]
     try:
         assert service.stop(settings)
         assert runs[0].wait(10) == -signal.SIGTERM
-        assert runs[1].poll() is None
+        assert [run.poll() for run in runs[1:]] == [None, None]
     finally:
         for run in runs:
             run.kill()
