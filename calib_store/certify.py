@@ -219,7 +219,7 @@ def take_back(store: Store, product: Product) -> tuple[Product, Product | None]:
                 status.set_status(
                     connection, holder, "superseded", author=author, change=changes[1], by=current.id,
                     because=last.because,
-                    reason=f"{current.name} ({str(current.id)[:8]}), whose place it took, counts again",
+                    reason=f"{current.told}, whose place it took, counts again",
                 )  # fmt: skip
                 return holder.id
             other = word.by if holder.status == "superseded" and word.because is not None else None
@@ -248,7 +248,7 @@ def _was(connection: Connection, product: Product, remedy: str) -> StoreError:
     return StoreError(
         f"{product.name} ({product.id}) was rejected by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: "
         f"{last.reason}.",
-        remedy=f"{remedy} {str(product.id)[:8]}",
+        remedy=f"{remedy} {product.short_id}",
     )
 
 
@@ -291,7 +291,7 @@ def _joined(product: Product, better: Product) -> Validity:
     before, after = its_end is not None and its_end == start, its_start is not None and its_start == end
     if not before and not after:
         raise StoreError(
-            f"{better.name} ({str(better.id)[:8]}) is certified for {status.told_validity(better.validity)} and "
+            f"{better.told} is certified for {status.told_validity(better.validity)} and "
             f"cannot take over {status.told_validity(product.validity)} of {product.name}: there is a gap.",
             remedy="Supersede it without --by, and certify another one for that time.",
         )
@@ -320,7 +320,7 @@ def _share(
             its_start = its_end = half
         if (its_start, its_end) == (row.validity.lower, row.validity.upper):
             continue
-        reason = f"time shared with {product.name} ({str(product.id)[:8]})"
+        reason = f"time shared with {product.told}"
         if its_start is not None and its_end is not None and its_start >= its_end:
             status.set_status(connection, neighbour, "superseded", author=author, reason=reason)
         else:

@@ -13,7 +13,7 @@ from calib_store.database import Database
 from calib_store.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
-from imaging.nights import night_begins
+from imaging.nights import night_begins, nights_between
 
 
 class RawFrames:
@@ -77,7 +77,7 @@ class RawFrames:
 
         Gemini's names begin with the night: S20131121S0075. Files that were replaced are not among them.
         """
-        nights = [first + timedelta(days=day) for day in range((last - first).days + 1)]
+        nights = nights_between(first, last)
         return self._database.run(lambda connection: frames.refused_of(connection, nights))
 
     def named(self, name: str) -> tuple[Frame, ...]:

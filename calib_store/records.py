@@ -181,6 +181,21 @@ class Product(BaseModel):
         return self.gate is not None and self.gate.get("passed") is False
 
     @property
+    def counts(self) -> bool:
+        """Nobody rejected it, and nothing took its place."""
+        return self.status not in ("rejected", "superseded")
+
+    @property
+    def short_id(self) -> str:
+        """First digits of the id, by which a person may name it."""
+        return str(self.id)[:8]
+
+    @property
+    def told(self) -> str:
+        """Name and first digits of the id, for people: several products may have one name."""
+        return f"{self.name} ({self.short_id})"
+
+    @property
     def short_key(self) -> str:
         """First digits of the recipe key: tells two products of one name apart."""
         return self.recipe_key[:8]

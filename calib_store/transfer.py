@@ -23,7 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib_store.objects import file_sha256, object_name
-from calib_store.products import NewProduct, product_id, software_version, with_ids
+from calib_store.products import NewProduct, software_version, with_ids
 from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import StoreError
@@ -187,7 +187,6 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
             _take_word_of_frame(store, frame)
         with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
             waiting: list[tuple[Product, _Product]] = []
-            to_come = [product_id(entry.recipe_key) for entry in manifest.products]
             for entry in manifest.products:
                 if (product := store.find(entry.recipe_key)) is not None:
                     done.known.append(product)
@@ -195,12 +194,11 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
                     file = _checked_file(source, entry, read, Path(folder))
                     product = store.add(_new(entry, author), file, move=True)
                     done.added.append(product)
-                # A word that names another product is told when that is here.
-                to_come.remove(product.id)
-                waiting.append((product, entry))
-                told = [(p, e) for p, e in waiting if e.word is None or e.word.by not in to_come]
-                waiting = [one for one in waiting if one not in told]
-                done.remarks += [text for one in told for text in _take_word(store, *one)]
+                if entry.word is not None and entry.word.by is not None:
+                    waiting.append((product, entry))  # the word names another product, which may come yet
+                else:
+                    done.remarks += _take_word(store, product, entry)
+            done.remarks += [text for one in waiting for text in _take_word(store, *one)]
     return done
 
 
@@ -389,7 +387,7 @@ def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
         by = next((one.id for one in store.database.read(lambda c: with_ids(c, named))), None)
         store.set_status(**word.model_dump(exclude={"changed_at", "by"}), product=product, by=by)
     except StoreError as error:
-        return [f"{product.name} ({str(product.id)[:8]}) stays a candidate: {error.message}"]
+        return [f"{product.told} stays a candidate: {error.message}"]
     return []
 
 

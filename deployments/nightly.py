@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from prefect import flow, runtime
@@ -24,14 +24,14 @@ from deployments.running import (
 from deployments.selection import calibrations_of_nights, frames_of_nights, last_night, told_nights
 from flows.report import NightReport
 from flows.running import Options
+from imaging.nights import nights_between
 
 
 def nights_of(asked: Nights) -> list[date]:
     """The nights that a request is about, in time."""
     if asked.first is None:
         return [last_night(runtime.flow_run.scheduled_start_time or datetime.now(UTC))]
-    last = asked.last or asked.first
-    return [asked.first + timedelta(days=day) for day in range((last - asked.first).days + 1)]
+    return nights_between(asked.first, asked.last or asked.first)
 
 
 def _name(what: str) -> str:

@@ -99,6 +99,7 @@ def with_environment(word: str, **wanted: str | None) -> dict[int, str]:
         Their births by pid.
     """
     found = {}
+    names = {os.fsencode(n): None if value is None else os.fsencode(value) for n, value in wanted.items()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if os.fsencode(word) not in (process / "cmdline").read_bytes().split(b"\0"):
@@ -107,11 +108,8 @@ def with_environment(word: str, **wanted: str | None) -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         variables = dict(part.split(b"=", 1) for part in told if b"=" in part)
-        names = {os.fsencode(name): value for name, value in wanted.items()}
-        if all(
-            name in variables and (value is None or variables[name] == os.fsencode(value))
-            for name, value in names.items()
-        ) and (born := birth(int(process.name))):
+        same = all(n in variables and value in (None, variables[n]) for n, value in names.items())
+        if same and (born := birth(int(process.name))):
             found[int(process.name)] = born
     return found
 

@@ -74,11 +74,9 @@ def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
     paths, gone = [], []
     for frame in frames:
         path = next((path for path in frame.paths if path.is_file()), None)
-        if path is None and frame.quarantine is not None:
-            continue  # nobody misses it: it was taken away, or a better file took its place
         if path is not None:
             paths.append(path)
-        else:
+        elif frame.quarantine is None:  # else nobody misses it: taken away, or a better file took its place
             where = f"; it was seen at {frame.paths[0]}" if frame.paths else ""
             gone.append(
                 LeftOut(

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ from deployments.pending import Pending
 from deployments.watch_settings import WatchSettings
 from imaging.bands import thread_count
 from imaging.errors import NirflowError, StoreError
-from tasks.look import Looked, look_at, not_whole
+from tasks.look import Looked, look_at
 
 if TYPE_CHECKING:
     from calib_store.store import Store
@@ -326,10 +327,14 @@ class Watcher:
 
     def _quarantine(self, path: str, why: str) -> None:
         """Have the store know of a file that stays in pieces: the night's page tells of it."""
-        record = not_whole(Path(path), why, self._unpacked).record
+        try:
+            record = look_at(Path(path), None, self.settings.check, self._unpacked).record
+        except (OSError, NirflowError, MemoryError) as error:
+            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(str(error)))
+            return
         # What another process found fit stays so: it may do without the padding at the end of a file.
         if record is not None and not self._usable([record.sha256]):
-            self._ingest([record])
+            self._ingest([replace(record, quarantine=why)])
 
     def _tell(self, looked: Looked) -> None:
         if looked.plain is None:

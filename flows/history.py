@@ -52,8 +52,7 @@ def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, 
 
 
 def _continues(one: Product, product: Product) -> bool:
-    counts = one.status not in ("rejected", "superseded")
-    return counts and _configuration(one) == _configuration(product)
+    return one.counts and _configuration(one) == _configuration(product)
 
 
 def _title(product: Product) -> str:

@@ -83,7 +83,7 @@ def redo_of(store: Store, name: str) -> Redo:
     """
     cause = product_or_frame(store, name)
     if isinstance(cause, Product):
-        bad = cause.status in ("rejected", "superseded")
+        bad = not cause.counts
     else:
         bad = cause.rejected is not None or cause.quarantine is not None
     if not bad:
@@ -91,7 +91,7 @@ def redo_of(store: Store, name: str) -> Redo:
             f"{cause.name} is neither rejected nor superseded: what was made with it would be made the same again.",
             remedy=f"Reject it first: nirflow cal reject {name} --reason WHY",
         )
-    products = tuple(p for p in store.affected(cause) if p.status not in ("rejected", "superseded"))
+    products = tuple(p for p in store.affected(cause) if p.counts)
     if not products:
         raise NirflowError(
             f"Nothing that counts was made with {cause.name}.",
@@ -106,23 +106,27 @@ def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[R
     replaced = []
     for new in made:
         sources = _frames_of(store, store.get(new.uuid))
-        for old in redo.products:
-            if old.kind == new.kind and old.id != new.uuid and sources & _frames_of(store, old):
-                if store.get(old.id).status in ("rejected", "superseded"):
+        for affected in redo.products:
+            if (
+                affected.kind == new.kind
+                and affected.id != new.uuid
+                and sources & _frames_of(store, affected)
+            ):
+                old = store.get(affected.id)
+                if not old.counts:
                     continue  # somebody spoke meanwhile, or the new one took its own place back
-                reason = f"made again without {redo.cause.name}, as {new.name} ({new.id[:8]})"
-                was_certified = store.get(old.id).status == "certified"
+                reason = f"made again without {redo.cause.name}, as {new.told}"
                 store.set_status(
                     old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid,
                     because=identity(redo.cause),
                 )  # fmt: skip
                 logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
-                if was_certified:
+                if old.status == "certified":
                     logger.warning(
                         "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
                         old.name, new.name, new.id[:8],
                     )  # fmt: skip
-                replaced.append(Replaced(old=f"{old.name} ({str(old.id)[:8]})", new=new.told))
+                replaced.append(Replaced(old=old.told, new=new.told))
     return tuple(replaced)
 
 

@@ -13,6 +13,11 @@ def night_of(moment: datetime) -> date:
     return (moment.astimezone(UTC) + NIGHT_ROLLOVER).date()
 
 
+def nights_between(first: date, last: date) -> list[date]:
+    """Every night from the first to the last, both included."""
+    return [first + timedelta(days=day) for day in range((last - first).days + 1)]
+
+
 def night_begins(night: date) -> datetime:
     """The moment from which on exposures are of a night."""
     return datetime.combine(night, time(), UTC) - NIGHT_ROLLOVER

@@ -80,7 +80,7 @@ def tell_choice(label: str, matches: Sequence[Match]) -> None:
         {
             "kind": match.kind,
             "product": candidate.product.name,
-            "id": str(candidate.product.id)[:8],
+            "id": candidate.product.short_id,
             "status": candidate.product.status,
             "taken": candidate.taken,
             "why": candidate.reason,

@@ -81,9 +81,15 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
     same = False
 
     def refused(reason: str, remedy: str = "", keyword: str | None = None) -> Looked:
-        # A watched folder may get the frames of all instruments; those of others are not ours to judge.
-        noted = None if same or keyword == "INSTRUME" else record or _unread(path, primary, facts, unpacked)
-        return _refused(path, noted, reason, remedy)
+        # A watched folder may get products, and the frames of all instruments: neither is ours to judge.
+        product = primary is not None and processing(primary)[0]
+        if same or product or keyword == "INSTRUME":
+            noted = None
+        elif record is not None:
+            noted = replace(record, quarantine=reason)
+        else:
+            noted = _unread(path, primary, facts, reason, unpacked)
+        return Looked(path, record=noted, reason=reason, remedy=remedy)
 
     try:
         stat = path.stat()
@@ -121,29 +127,13 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
         return refused(reason, "Fetch the file again or leave it out.")
 
 
-def not_whole(path: Path, reason: str, unpacked: Path) -> Looked:
-    """A file that stays in pieces, for the reason that was found, as the store is to note it."""
-    primary, facts = None, None
-    try:
-        primary, extension = read_headers(path)
-        facts = facts_from_headers(primary, extension, name=_name(path))
-    except FrameError as error:
-        if error.keyword == "INSTRUME" and primary is not None:
-            return _refused(path, None, reason)
-    except (OSError, NirflowError, VerifyError, *UNFORESEEN):
-        log.debug("%s: no facts", path, exc_info=True)
-    return _refused(path, _unread(path, primary, facts, unpacked), reason)
-
-
 def _unread(
-    path: Path, primary: Mapping[str, Any] | None, facts: FrameFacts | None, unpacked: Path
+    path: Path, primary: Mapping[str, Any] | None, facts: FrameFacts | None, reason: str, unpacked: Path
 ) -> FrameRecord | None:
-    """A record of a file that could not be looked at to the end; None for a product, or where it cannot be read."""
-    if primary is not None and processing(primary)[0]:
-        return None
+    """A record of a frame that could not be looked at to the end; None where its bytes cannot be read."""
     try:
         header = dict(primary or {})
-    except (VerifyError, *UNFORESEEN):
+    except (VerifyError, *UNFORESEEN):  # cards that make no sense
         header = {}
     try:
         stat = path.stat()
@@ -153,7 +143,7 @@ def _unread(
             sha256 = file_sha256(path)
     except (OSError, NirflowError):
         return None
-    return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, quarantine="not judged")
+    return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, reason)
 
 
 def _name(path: Path) -> str:
@@ -164,10 +154,3 @@ def _name(path: Path) -> str:
 def _of_the_system(error: FrameError) -> bool:
     """Whether the operating system could not give the file (no permission, a disk or network that is away)."""
     return isinstance(error.__context__, OSError) and error.__context__.errno is not None
-
-
-def _refused(path: Path, record: FrameRecord | None, reason: str, remedy: str = "") -> Looked:
-    """A file that takes no part; a raw frame goes into the store in quarantine."""
-    raw = record is not None and (record.facts is None or not record.facts.processed)
-    noted = replace(record, quarantine=reason) if record is not None and raw else None
-    return Looked(path, record=noted, reason=reason, remedy=remedy)

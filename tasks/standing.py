@@ -27,7 +27,7 @@ def not_rejected(product: Product | None, workspace: Workspace) -> Product | Non
         raise StoreError(
             f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}.",
             remedy="Give other frames, or take the word back: nirflow cal reinstate "
-            f"{str(product.id)[:8]} --reason WHY",
+            f"{product.short_id} --reason WHY",
         )
     return product
 
@@ -43,9 +43,9 @@ def counting(product: Product, workspace: Workspace) -> tuple[Product, str]:
     logger.info("%s (%s) counts again", product.name, product.id)
     if any(change.status == "certified" for change in store.history(product)):
         logger.warning(
-            "%s was certified and is a candidate: nirflow cal certify %s", product.name, str(product.id)[:8]
+            "%s was certified and is a candidate: nirflow cal certify %s", product.name, product.short_id
         )
-    told = f"{other.name} ({str(other.id)[:8]})" if other is not None else ""
+    told = other.told if other is not None else ""
     return product, told
 
 
@@ -89,5 +89,5 @@ def _superseded(product: Product, workspace: Workspace) -> tuple[str, ...]:
     said = workspace.store().history(product)[-1]
     return (
         f"superseded by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}. To have it count again: "
-        f"nirflow cal reinstate {str(product.id)[:8]} --reason WHY",
+        f"nirflow cal reinstate {product.short_id} --reason WHY",
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,8 +18,6 @@ from prefect.server.events.schemas.events import Event, ReceivedEvent
 
 from deployments import ordering as module
 from deployments.ordering import CausalOrdering
-
-Pause = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture

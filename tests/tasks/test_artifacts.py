@@ -16,6 +16,7 @@ from PIL import Image
 from prefect import flow, get_client, runtime, task
 from prefect.client.schemas.filters import ArtifactFilter
 
+from calib_store.records import Product
 from deployments.heartbeat import prompt_heartbeats
 from deployments.settings import ServerAddress
 from imaging.alignment import Alignment
@@ -119,10 +120,14 @@ def test_a_choice_and_an_alignment(
     from types import SimpleNamespace as Some
 
     taken = Some(
-        product=Some(name="A_dark.fits", id=uuid.UUID(int=5), status="built"), taken=True, reason="nearest"
+        product=Product.model_construct(name="A_dark.fits", id=uuid.UUID(int=5), status="certified"),
+        taken=True,
+        reason="nearest",
     )
     other = Some(
-        product=Some(name="B_dark.fits", id=uuid.UUID(int=6), status="rejected"), taken=False, reason="bad"
+        product=Product.model_construct(name="B_dark.fits", id=uuid.UUID(int=6), status="rejected"),
+        taken=False,
+        reason="bad",
     )
     match: Any = Some(kind="dark", candidates=(taken, other))
     entry = Some(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nirflow.commands.cal.common import AsOf, Author, Json, as_json, open_store, person, short
+from nirflow.commands.cal.common import AsOf, Author, Json, as_json, open_store, person
 from nirflow.exits import Exit, UsageError
 from nirflow.moments import moment
 from nirflow.tables import Column, console, print_json, print_table
@@ -38,7 +38,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
     else:
         rows = [
             [
-                one.kind, one.product.name if one.product else None, short(one.product) if one.product else None,
+                one.kind, one.product.name if one.product else None, one.product.short_id if one.product else None,
                 one.product.status if one.product else None,
                 one.candidates[0].reason.removeprefix("taken: ") if one.product else "none serves",
             ]
@@ -179,7 +179,7 @@ def _exit(matches: Sequence[Match]) -> None:
 
 
 def _print_explanation(match: Match, facts: FrameFacts) -> None:
-    taken = f"{match.product.name} ({short(match.product)})" if match.product else "none"
+    taken = match.product.told if match.product else "none"
     when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
     out = console()
     out.print(f"{match.kind} for {facts.name}: {taken}", style="bold", markup=False)
@@ -196,7 +196,7 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         product = candidate.product
         mark = "taken" if candidate.taken else "serves" if candidate.serves else "no"
         rows.append(
-            [mark, product.name, short(product), product.status, candidate.reason.removeprefix("taken: ")]
+            [mark, product.name, product.short_id, product.status, candidate.reason.removeprefix("taken: ")]
         )
         styles.append("green" if candidate.taken else "" if candidate.serves else "dim")
     columns = [

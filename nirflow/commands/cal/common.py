@@ -37,7 +37,6 @@ AsOf = Annotated[
 ]
 
 #: As many digits of an id as tell products apart in practice.
-_ID_DIGITS = 8
 #: Facts of the configuration that a product serves, in the order in which a table tells them.
 _SERVES = (
     ("filter_id", "{}"), ("exposure_time", "{:g} s"), ("read_pairs", "{} reads"), ("coadds", "{} coadds"),
@@ -63,11 +62,6 @@ def side(text: str | None, option: str) -> datetime | Literal["always"] | None:
     if text is not None and text.strip().lower() == "always":
         return "always"
     return moment(text, option)
-
-
-def short(product: Product) -> str:
-    """The first digits of a product's id."""
-    return str(product.id)[:_ID_DIGITS]
 
 
 def serves(product: Product) -> str:
@@ -103,7 +97,7 @@ def thing(what: Product | Frame) -> str:
     from calib_store.records import Product
 
     if isinstance(what, Product):
-        return f"{what.name} ({short(what)})"
+        return what.told
     return f"raw frame {what.name} ({what.sha256[:12]})"
 
 

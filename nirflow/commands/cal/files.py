@@ -15,7 +15,6 @@ from nirflow.commands.cal.common import (
     as_json,
     open_store,
     person,
-    short,
     standing,
 )
 from nirflow.exits import Exit, UsageError
@@ -61,7 +60,7 @@ def add(
         print_json({"added": [as_json(product) for product in added], "refused": told})
     else:
         for product in added:
-            typer.echo(f"{product.name}: {product.kind} {short(product)}, {standing(product)}")
+            typer.echo(f"{product.name}: {product.kind} {product.short_id}, {standing(product)}")
             for reason in (product.gate or {}).get("reasons", ()) if product.doubtful else ():
                 console(stderr=True).print(f"{product.name}: {reason}.", style="yellow", markup=False)
     for file, error in refused:
@@ -139,7 +138,7 @@ def import_(
         return
     for word, products in (("added", done.added), ("known", done.known)):
         for product in products:
-            typer.echo(f"{word}: {product.kind} {product.name} ({short(product)})")
+            typer.echo(f"{word}: {product.kind} {product.told}")
     for remark in done.remarks:
         console(stderr=True).print(remark, style="yellow", markup=False)
     added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")

@@ -15,7 +15,6 @@ from nirflow.commands.cal.common import (
     edge_as_json,
     open_store,
     serves,
-    short,
     standing,
 )
 from nirflow.exits import Exit, UsageError
@@ -75,7 +74,7 @@ def list_products(
     elif products:
         rows = [
             [
-                short(product), product.kind, product.name, serves(product), standing(product),
+                product.short_id, product.kind, product.name, serves(product), standing(product),
                 f"{product.span[0]:%Y-%m-%d}", f"{product.made_at:%Y-%m-%d %H:%M}",
             ]
             for product in products
@@ -105,7 +104,7 @@ def lineage(
     if json:
         print_json({"product": as_json(found), "lineage": [edge_as_json(edge) for edge in edges]})
         return
-    typer.echo(f"{found.name}  {found.kind} {short(found)}")
+    typer.echo(f"{found.name}  {found.kind} {found.short_id}")
     for line in _tree(found.id, edges, full, "", set()):
         typer.echo(line)
     if not edges:
@@ -127,7 +126,7 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
     elif found:
         columns = [Column("id", style="bold"), Column("kind"), Column("name", fold=True), Column("status"),
                    Column("made, UT")]  # fmt: skip
-        print_table(columns, [[short(p), p.kind, p.name, standing(p), p.made_at] for p in found])
+        print_table(columns, [[p.short_id, p.kind, p.name, standing(p), p.made_at] for p in found])
         typer.echo(
             f"\nOnce {cause.name} is rejected, this makes them again: nirflow reduce --affected-by {name}"
         )

@@ -14,7 +14,6 @@ from nirflow.commands.cal.common import (
     edge_as_json,
     open_store,
     serves,
-    short,
     standing,
     validity,
 )
@@ -91,7 +90,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         typer.echo()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
-            [[short(user), user.kind, user.name, standing(user)] for user in users],
+            [[user.short_id, user.kind, user.name, standing(user)] for user in users],
         )
     typer.echo(f"\nChosen for {frames} frames.")
     _print_history(history)
@@ -208,7 +207,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
         typer.echo()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
-            [[short(product), product.kind, product.name, standing(product)] for product in made],
+            [[product.short_id, product.kind, product.name, standing(product)] for product in made],
         )
     if history:
         _print_history(history)

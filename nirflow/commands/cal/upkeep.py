@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nirflow.commands.cal.common import Json, open_store, short
+from nirflow.commands.cal.common import Json, open_store
 from nirflow.exits import Exit
 from nirflow.tables import Column, plural, print_json, print_table
 
@@ -53,7 +53,7 @@ def verify(
         if done.findings:
             rows = [
                 [
-                    short(f.product), f.product.kind, f.product.name,
+                    f.product.short_id, f.product.kind, f.product.name,
                     f.condition if f.condition != "whole" else "whole, but noted as damaged", f.done or None,
                 ]
                 for f in done.findings

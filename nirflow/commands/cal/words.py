@@ -14,7 +14,6 @@ from nirflow.commands.cal.common import (
     as_json,
     open_store,
     person,
-    short,
     side,
     thing,
     validity,
@@ -71,9 +70,7 @@ def compare(
             }
         )  # fmt: skip
     else:
-        typer.echo(
-            f"{found.name} ({short(found)}) beside {reference.name} ({short(reference)}, {reference.status})"
-        )
+        typer.echo(f"{found.told} beside {reference.told}, which is {reference.status}")
         meanings = MEANINGS[found.kind]
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
@@ -188,7 +185,7 @@ def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json:
 
 
 def _listed(products: Sequence[Product]) -> str:
-    return ", ".join(f"{p.name} ({short(p)})" for p in products[:5]) + (", ..." if len(products) > 5 else "")
+    return ", ".join(p.told for p in products[:5]) + (", ..." if len(products) > 5 else "")
 
 
 def _tell(product: Product, json: bool) -> None:
@@ -196,4 +193,4 @@ def _tell(product: Product, json: bool) -> None:
         print_json(as_json(product))
         return
     told = f", valid {validity(product)}" if product.validity is not None else ""
-    typer.echo(f"{product.name} ({short(product)}) is {product.status}{told}.")
+    typer.echo(f"{product.told} is {product.status}{told}.")
