@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +77,21 @@ def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 )  # fmt: skip
 def test_variables_are_put_in_as_compose_does(text: str, result: str) -> None:
     assert interpolate(text, {"A": "a"}) == result
+
+
+def checked(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_file_is_one_by_the_schema_of_compose(tmp_path: Path) -> None:
+    found = checked(ROOT / "docker-compose.yml")
+    assert found.returncode == 0, found.stdout
+    misspelt = tmp_path / "docker-compose.yml"
+    misspelt.write_text(
+        (ROOT / "docker-compose.yml").read_text().replace("read_only: true", "readonly: true")
+    )
+    assert "readonly" in checked(misspelt).stdout
 
 
 @each
