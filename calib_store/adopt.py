@@ -154,7 +154,7 @@ def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, au
         kind=product.kind, name=product.name, recipe_key=product.recipe_key, span=product.span, facts=facts,
         inputs=(), parameters=product.parameters, metrics=product.metrics,
         algorithm_version=product.algorithm_version, author=author, flow_run_id=product.flow_run_id,
-        published=product.published,
+        published=product.published, software=product.software_version,
     )  # fmt: skip
     return store.add(same, plain)
 

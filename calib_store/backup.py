@@ -33,11 +33,12 @@ from calib_store.roles import make_roles
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
 from calib_store.upkeep import every_product
-from imaging.atomic import write_whole
+from imaging.atomic import take_lock, write_whole
 from imaging.errors import StoreError
 
 _MANIFEST = "backup.json"
 _OBJECTS = "objects"
+_LOCK = ".lock"
 _TABLES = (*metadata.tables, "alembic_version")
 #: Parts of a database URL's query that libpq takes from a variable of its own.
 _VARIABLES = {
@@ -108,30 +109,15 @@ def backup(
     Raises
     ------
     StoreError
-        Where the folder holds something else or cannot be written, or the database cannot be read.
+        Where the folder holds something else or cannot be written, another backup is being written into it, or the
+        database cannot be read.
     """
     _check_target(target)
     database, objects = open_database(settings), objects_of(settings)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _moment(database) as moment:
-            dump = target / f".database.{uuid.uuid4().hex[:12]}"
-            try:
-                _dump(database.url, moment.snapshot, dump)
-                lost = _copy_files(moment.files, objects, LocalObjects(target / _OBJECTS), progress)
-                made = Backup(
-                    made_at=datetime.now(UTC), software=software_version(), revision=moment.revision,
-                    products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), lost=lost,
-                )  # fmt: skip
-                _sync(dump)
-                dump.rename(target / made.dump)
-            finally:
-                dump.unlink(missing_ok=True)
-        write_whole(target / _MANIFEST, [made.model_dump_json(indent=1).encode()])
-        for old in (*target.glob("database-*.dump"), *target.glob(".database.*")):
-            if old.name != made.dump:
-                old.unlink(missing_ok=True)
-        return made
+        with _alone(target), _moment(database) as moment:
+            return _written(database, objects, moment, target, progress)
     except OSError as error:
         raise StoreError(
             f"The backup cannot be written to {target}: {error.strerror or error}.",
@@ -215,10 +201,45 @@ def read_backup(folder: Path) -> Backup:
     return told
 
 
+def _written(
+    database: Database, objects: ObjectStore, moment: _Moment, target: Path, progress: Callable[[str], None]
+) -> Backup:
+    """Dump and files first, then what tells of them; what only an earlier backup needed goes last."""
+    dump = target / f".database.{uuid.uuid4().hex[:12]}"
+    try:
+        _dump(database.url, moment.snapshot, dump)
+        lost = _copy_files(moment.files, objects, LocalObjects(target / _OBJECTS), progress)
+        made = Backup(
+            made_at=datetime.now(UTC), software=software_version(), revision=moment.revision,
+            products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), lost=lost,
+        )  # fmt: skip
+        _sync(dump)
+        dump.rename(target / made.dump)
+    finally:
+        dump.unlink(missing_ok=True)
+    write_whole(target / _MANIFEST, [made.model_dump_json(indent=1).encode()])
+    for old in (*target.glob("database-*.dump"), *target.glob(".database.*")):
+        if old.name != made.dump:
+            old.unlink(missing_ok=True)
+    return made
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """No other backup into the folder: each deletes the dumps that are not its own."""
+    held = take_lock(target / _LOCK)
+    if held is None:
+        raise StoreError(
+            f"Another backup is being written to {target}.", remedy="Wait for it, or name another folder."
+        )
+    with held:
+        yield
+
+
 def _check_target(target: Path) -> None:
     if not target.exists() or (target / _MANIFEST).is_file():
         return
-    if not target.is_dir() or any(target.iterdir()):
+    if not target.is_dir() or any(path.name != _LOCK for path in target.iterdir()):
         raise StoreError(
             f"{target} holds something that is no backup.", remedy="Name a new folder, or one with a backup."
         )

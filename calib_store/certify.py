@@ -64,6 +64,7 @@ def certify(
     change = uuid.uuid4()
 
     def act(connection: Connection) -> None:
+        status.keep_rules(connection)
         current = _locked(connection, product)
         if current.status == "rejected":
             raise _was(connection, current, "Take that back first: nirflow cal reinstate")
@@ -80,6 +81,15 @@ def certify(
 
     store.database.run(act)
     return store.get(product.id)
+
+
+def changed_with(store: Store, product: Product) -> tuple[Product, ...]:
+    """The other products that gave it time, or their place, when this one's status changed last."""
+
+    def ask(connection: Connection) -> tuple[Product, ...]:
+        return products.with_ids(connection, status.changed_with(connection, product.id))
+
+    return store.database.read(ask)
 
 
 def reject(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
@@ -128,6 +138,7 @@ def supersede(
     change, other = uuid.uuid4(), uuid.uuid4()
 
     def act(connection: Connection) -> None:
+        status.keep_rules(connection)
         current = _locked(connection, product)
         if current.status == "rejected":
             raise _was(connection, current, "To have it back: nirflow cal reinstate")
@@ -301,35 +312,65 @@ def _joined(product: Product, better: Product) -> Validity:
 def _share(
     connection: Connection, product: Product, alike: Sequence[int], validity: Validity, author: str
 ) -> Validity:
-    """Cut the neighbours' validities, and this one, half-way between them in time.
+    """Cut the neighbours' validities, and this one, half-way between them in time, or where this one is to end.
 
     A validity that ends before half-way stays as it is, and this one begins with its end: none gets longer.
     """
     start, end = validity
-    for row in status.overlapping(connection, alike, validity, but=product.id):
-        (neighbour,) = products.with_ids(connection, [row.id])
-        half = neighbour.middle + (product.middle - neighbour.middle) / 2
-        its_start, its_end = row.validity.lower, row.validity.upper
-        if neighbour.middle < product.middle:
-            its_end = half if its_end is None else min(its_end, half)
+    overlapping = status.overlapping(connection, alike, validity, but=product.id)
+    neighbours = products.with_ids(connection, [row.id for row in overlapping])
+    left: dict[UUID, Validity | None] = dict.fromkeys((one.id for one in neighbours), None)
+    # The nearest first: those behind it give way only where nothing is left of it.
+    for neighbour in (one for one in reversed(neighbours) if one.middle < product.middle):
+        assert neighbour.validity is not None
+        its_start, its_end = neighbour.validity
+        half = _half_way(neighbour, product)
+        begins = half if start is None else max(half, start)
+        its_end = begins if its_end is None else min(begins, its_end)
+        if its_start is None or its_start < its_end:
+            left[neighbour.id] = its_start, its_end
             start = its_end if start is None else max(start, its_end)
-        elif neighbour.middle > product.middle:
-            its_start = half if its_start is None else max(its_start, half)
+    for neighbour in (one for one in neighbours if one.middle > product.middle):
+        assert neighbour.validity is not None
+        its_start, its_end = neighbour.validity
+        half = _half_way(neighbour, product)
+        ends = half if end is None else min(half, end)
+        its_start = ends if its_start is None else max(ends, its_start)
+        if its_end is None or its_start < its_end:
+            left[neighbour.id] = its_start, its_end
             end = its_start if end is None else min(end, its_start)
-        else:
-            its_start = its_end = half
-        if (its_start, its_end) == (row.validity.lower, row.validity.upper):
+    for neighbour in neighbours:
+        now = left[neighbour.id]
+        if now == neighbour.validity:
             continue
+        _refuse_gap(product, (start, end), neighbour, now)
         reason = f"time shared with {product.told}"
-        if its_start is not None and its_end is not None and its_start >= its_end:
-            status.set_status(connection, neighbour, "superseded", author=author, reason=reason)
+        if now is None:
+            status.set_status(
+                connection, neighbour, "superseded", author=author, reason=reason, by=product.id
+            )
         else:
             status.set_status(
-                connection,
-                neighbour,
-                "certified",
-                author=author,
-                reason=reason,
-                validity=(its_start, its_end),
+                connection, neighbour, "certified", author=author, reason=reason, validity=now, by=product.id
             )
     return start, end
+
+
+def _half_way(one: Product, other: Product) -> datetime:
+    return one.middle + (other.middle - one.middle) / 2
+
+
+def _refuse_gap(product: Product, validity: Validity, neighbour: Product, left: Validity | None) -> None:
+    """Refuse to take time from a neighbour that neither of the two would have then: a validity has no gap."""
+    assert neighbour.validity is not None
+    (start, end), (its_start, its_end) = validity, neighbour.validity
+    keeps_start = left is not None and left[0] == its_start
+    keeps_end = left is not None and left[1] == its_end
+    early = keeps_start or start is None or (its_start is not None and start <= its_start)
+    late = keeps_end or end is None or (its_end is not None and its_end <= end)
+    if not (early and late):
+        raise StoreError(
+            f"{neighbour.told} is certified for {status.told_validity(neighbour.validity)}: part of that would have no "
+            f"certified {product.kind} if {product.name} took over {status.told_validity(validity)}.",
+            remedy="Choose a time that reaches to its end (--from, --to), or supersede it first.",
+        )

@@ -208,20 +208,40 @@ def serving(connection: Connection, wanted: Wanted, limit: int = SERVING_LIMIT) 
 
 
 def first_whole(
-    found: Sequence[Product], whole: Callable[[Product], bool], without: Collection[UUID]
-) -> tuple[Product | None, list[tuple[Product, str | None]]]:
-    """The first product whose file is whole, and all of them, each with what keeps it from being taken."""
-    taken, looked_at = None, []
-    for product in found:
-        failure = None
-        if product.id in without:
-            failure = "made with something bad; it is being made again"
-        elif taken is None and whole(product):
-            taken = product
-        elif taken is None:
-            failure = "its file is missing or damaged"
-        looked_at.append((product, failure))
-    return taken, looked_at
+    ask: Callable[[int], tuple[Wanted, Sequence[Product]]],
+    whole: Callable[[Product], bool],
+    without: Collection[UUID],
+) -> tuple[Wanted, Product | None, list[tuple[Product, str | None]]]:
+    """The first product whose file is whole, and all that were looked at, each with what keeps it from being taken.
+
+    Parameters
+    ----------
+    ask
+        Gives what is wanted, and so many at the most of those that serve, best first.
+    whole
+        Whether a product's file is whole.
+    without
+        Products that are not to be taken.
+    """
+    looked_at: dict[UUID, tuple[Product, str | None]] = {}
+    limit, taken = SERVING_LIMIT + len(without), None
+    while True:
+        wanted, found = ask(limit)
+        for product in found:
+            if product.id in looked_at:
+                continue
+            failure = None
+            if product.id in without:
+                failure = "made with something bad; it is being made again"
+            elif taken is None and whole(product):
+                taken = product
+            elif taken is None:
+                failure = "its file is missing or damaged"
+            looked_at[product.id] = product, failure
+        # None of them: others may come after.
+        if taken is not None or len(found) < limit:
+            return wanted, taken, list(looked_at.values())
+        limit *= 2
 
 
 def nearest(connection: Connection, wanted: Wanted, limit: int) -> list[Product]:

@@ -369,13 +369,19 @@ class LocalObjects(ObjectStore):
 
     def _set_aside(self, path: Path) -> None:
         quarantine = self.root / _QUARANTINE
-        quarantine.mkdir(exist_ok=True)
         target = quarantine / f"{path.name}.{uuid.uuid4().hex[:12]}"
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+        try:
+            quarantine.mkdir(exist_ok=True)
             path.rename(target)
+        except FileNotFoundError:
+            return  # another process was quicker
+        except OSError as error:  # read-only: not used all the same
             logger.error(
-                "Object %s is damaged: its bytes are not those of its name; moved to %s", path, target
-            )
+                "Object %s is damaged: its bytes are not those of its name. It cannot be moved to %s: %s",
+                path, quarantine, error.strerror or error,
+            )  # fmt: skip
+            return
+        logger.error("Object %s is damaged: its bytes are not those of its name; moved to %s", path, target)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

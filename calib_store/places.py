@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from calib_store import postgres
 from calib_store.database import Database
@@ -26,7 +26,7 @@ def objects_of(settings: StoreSettings) -> ObjectStore:
         return LocalObjects(settings.objects_dir.expanduser().absolute())
     parts = urlsplit(url)
     if parts.scheme in ("", "file"):
-        return LocalObjects(Path(parts.path if parts.scheme else url).expanduser().absolute())
+        return LocalObjects(Path(unquote(parts.path) if parts.scheme else url).expanduser().absolute())
     from calib_store.remote import RemoteObjects  # fsspec is for those who need it
 
     cache = settings.data_dir.expanduser().absolute() / "cache"

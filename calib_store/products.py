@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.frames import plain_json
@@ -22,7 +22,7 @@ from calib_store.models import configurations, products, serves
 from calib_store.objects import StoredObject
 from calib_store.records import InputRef, Product
 from calib_store.rulebook import active_rules, check_kind, configuration_id
-from calib_store.status import log_status
+from calib_store.status import history, log_status
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 from imaging.nights import night_begins
@@ -211,14 +211,24 @@ def _repair(connection: Connection, new: NewProduct, row: Mapping[str, Any]) -> 
         .returning(products.c.status, products.c.validity)
     ).one_or_none()
     if repaired is not None:
-        reason = f"file was damaged; made again as {row['sha256'][:12]}"
-        log_status(connection, new.id, repaired.status, repaired.validity, author=new.author, reason=reason)
+        # What was said of it last holds for the new file too, by the word of who said it.
+        said = history(connection, new.id)[-1]
+        log_status(
+            connection, new.id, repaired.status, repaired.validity, author=said.author, by=said.by,
+            because=said.because,
+            reason=f"{said.reason} (its file was damaged; {new.author} made it again as {row['sha256'][:12]})",
+        )  # fmt: skip
 
 
 def mark_damaged(connection: Connection, product: Product, damaged: bool = True) -> None:
-    """Note that a product's file is missing or damaged: it is not found any more until it is whole again."""
+    """Note that a product's file is missing or damaged: it is not found any more until it is whole again.
+
+    An account that only reads cannot note it: then only this process passes the product over.
+    """
     if damaged:
         logger.error("%s (%s): its file is missing or damaged; it is not used", product.name, product.id)
+    if not connection.scalar(text("SELECT has_column_privilege('products', 'damaged', 'UPDATE')")):
+        return
     connection.execute(
         update(products)
         .where(products.c.id == product.id, products.c.sha256 == product.sha256)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from imaging.scratch import prune
 logger = logging.getLogger(__name__)
 
 _QUARANTINE = "quarantine"
+#: Folders of the objects.
+_PREFIX = re.compile(r"[0-9a-f]{2}")
 #: Folder of the cache where copies are while they come down.
 _COMING = "coming"
 #: Protocols of storage in buckets.
@@ -170,11 +173,14 @@ class RemoteObjects(ObjectStore):
                 yield self._found(place, info, name)
 
     def empty(self) -> bool:
-        """Whether there is nothing at the URL."""
+        """Whether there is neither an object nor one that was set aside; what else is there does not count."""
         with self._told("listed"):
             self._fs.invalidate_cache()
             try:
-                return not self._fs.ls(self._root, detail=False)
+                names = (
+                    path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)
+                )
+                return not any(name == _QUARANTINE or _PREFIX.fullmatch(name) for name in names)
             except FileNotFoundError:
                 return True
 
@@ -238,12 +244,18 @@ class RemoteObjects(ObjectStore):
 
     def _set_aside(self, sha256: str) -> None:
         target = f"{self._root}/{_QUARANTINE}/{sha256}.fits.{uuid.uuid4().hex[:12]}"
-        self._make_folder(target.rpartition("/")[0])
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+        try:
+            self._make_folder(target.rpartition("/")[0])
             self._fs.mv(self._path(sha256), target)
+        except FileNotFoundError:
+            return  # another process was quicker
+        except Exception as error:  # noqa: BLE001  # read-only, in the words of each protocol: not used all the same
             logger.error(
-                "Object %s is damaged: its bytes are not those of its name; moved to %s", sha256, target
-            )
+                "Object %s is damaged: its bytes are not those of its name. It cannot be moved to %s: %s",
+                sha256, target, error,
+            )  # fmt: skip
+            return
+        logger.error("Object %s is damaged: its bytes are not those of its name; moved to %s", sha256, target)
 
     def _listed(self) -> Iterator[tuple[str, dict[str, Any]]]:
         with self._told("listed"):

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from calib_store.locks import CERTIFYING
+from calib_store.frames import plain_text
+from calib_store.locks import CERTIFYING, KEEPING
 from calib_store.models import configurations, frame_history, products, status_history
 from calib_store.records import Frame, Product, Status, StatusChange
 from calib_store.rulebook import active_rules, near_configurations
@@ -47,6 +48,8 @@ def set_status(
             remedy="Give an end that is later than the beginning.",
         )
     span = None if validity is None else TimestamptzRange(start, end)
+    if status == "certified":
+        keep_rules(connection)
     # Of two at a time the log tells them in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(
@@ -82,6 +85,11 @@ def set_status(
         ) from error
 
 
+def keep_rules(connection: Connection) -> None:
+    """Have the rules stay as they are to the end of the transaction: by them it is judged what is certified twice."""
+    connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
+
+
 def log_status(
     connection: Connection,
     product: UUID,
@@ -97,7 +105,7 @@ def log_status(
     """Write a line of a product's log; False where the line of that change is there already."""
     values = {
         "change": change or uuid.uuid4(), "product_id": product, "status": status, "validity": validity,
-        "author": author, "reason": reason, "by_product": by, "because": because,
+        "author": plain_text(author), "reason": plain_text(reason), "by_product": by, "because": because,
     }  # fmt: skip
     write = upsert(status_history).values(values).on_conflict_do_nothing(index_elements=["change"])
     return connection.execute(write.returning(status_history.c.id)).one_or_none() is not None
@@ -181,6 +189,21 @@ def history(connection: Connection, product: UUID) -> tuple[StatusChange, ...]:
     )  # fmt: skip
 
 
+def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
+    """Ids of the other products that a product took time or the place of, since the line before the last of its log."""
+    own = (
+        select(status_history.c.id)
+        .where(status_history.c.product_id == product)
+        .order_by(status_history.c.id.desc())
+        .offset(1)
+        .limit(1)
+    )
+    query = select(status_history.c.product_id).where(
+        status_history.c.by_product == product, status_history.c.id > own.scalar_subquery()
+    )
+    return connection.scalars(query.order_by(status_history.c.id)).all()
+
+
 def superseded_because(connection: Connection, what: str) -> Sequence[UUID]:
     """Ids of the products that are superseded because of something that went bad, and of nothing else since."""
     last = (
@@ -202,8 +225,8 @@ def set_frame_status(
 ) -> None:
     """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
     values = {
-        "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status, "author": author,
-        "reason": reason,
+        "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status,
+        "author": plain_text(author), "reason": plain_text(reason),
     }  # fmt: skip
     connection.execute(upsert(frame_history).values(values).on_conflict_do_nothing(index_elements=["change"]))
 
@@ -214,6 +237,11 @@ def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusCha
         select(frame_history).where(frame_history.c.frame_sha256 == sha256).order_by(frame_history.c.id)
     )
     return tuple(StatusChange(r.status, None, r.author, r.reason, r.changed_at) for r in rows)
+
+
+def told_standing(status: str, validity: Validity | None) -> str:
+    """A status in words, with the time of a certified one."""
+    return status if validity is None else f"{status} for {told_validity(validity)}"
 
 
 def told_validity(validity: Validity | None) -> str:

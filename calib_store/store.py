@@ -115,12 +115,16 @@ class Store:
 
     # Products
 
+    def known(self, recipe_key: str) -> Product | None:
+        """The product of a recipe, whatever its status and its file."""
+        return self._ask(products.by_recipe, recipe_key)
+
     def find(self, recipe_key: str) -> Product | None:
         """The product of a recipe, whatever its status, if there is one and its file is whole.
 
         A damaged file is set aside, and the product is not found until it is made again.
         """
-        product = self._ask(products.by_recipe, recipe_key)
+        product = self.known(recipe_key)
         if product is None or product.damaged:
             return None
         return product if self._whole(product) else None
@@ -373,21 +377,15 @@ class Store:
         self, facts: FrameFacts, kind: str, as_of: datetime | None, prefer: Sequence[UUID],
         without: Collection[UUID] = (),
     ) -> tuple[Match, matching.Wanted]:  # fmt: skip
-        limit = matching.SERVING_LIMIT + len(without)
+        def ask(limit: int) -> tuple[matching.Wanted, list[Product]]:
+            def read(connection: Connection) -> tuple[matching.Wanted, list[Product]]:
+                rules = rulebook.active_rules(connection, as_of)
+                wanted = matching.Wanted(facts, kind, rules, as_of, prefer)
+                return wanted, matching.serving(connection, wanted, limit)
 
-        def ask(connection: Connection) -> tuple[matching.Wanted, list[Product]]:
-            rules = rulebook.active_rules(connection, as_of)
-            wanted = matching.Wanted(facts, kind, rules, as_of, prefer)
-            return wanted, matching.serving(connection, wanted, limit)
+            return self.database.read(read)
 
-        taken, last = None, False
-        considered: list[tuple[Product, str | None]] = []
-        while taken is None and not last:
-            wanted, found = self.database.read(ask)
-            taken, looked_at = matching.first_whole(found, self._whole, without)
-            considered += looked_at
-            # Otherwise all of these are damaged, and noted so: others may come after them.
-            last = len(found) < limit
+        wanted, taken, considered = matching.first_whole(ask, self._whole, without)
         candidates = matching.told(considered, taken, wanted)
         return Match(facts.name, kind, taken, candidates, wanted.rules.version, as_of), wanted
 

@@ -15,90 +15,25 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-from uuid import UUID
+from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from calib_store.manifest import FrameEntry, Manifest, ProductEntry, manifest_of, new_product
 from calib_store.objects import file_sha256, object_name
-from calib_store.products import NewProduct, software_version, with_ids
-from calib_store.records import Foreign, InputRef, Product
+from calib_store.products import with_ids
+from calib_store.records import Product
+from calib_store.status import told_standing
 from calib_store.store import Store
 from imaging.errors import StoreError
-from imaging.facts import FrameFacts
 
 _MANIFEST = "manifest.json"
 _OBJECTS = "objects"
 #: Suffixes of a target or source that is a tar; anything else is a folder.
 _TARS = {".tar": "", ".tgz": "gz", ".gz": "gz"}
-_SHA256 = r"^[0-9a-f]{64}$"
 #: A manifest longer than this is none, bytes.
 _LARGEST_MANIFEST = 1 << 30
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Word(_Entry):
-    """What a person said of a product or frame."""
-
-    status: Literal["certified", "rejected", "superseded"]
-    validity: tuple[datetime | None, datetime | None] | None = None
-    author: str
-    reason: str
-    changed_at: datetime
-    by: UUID | None = None
-    because: str | None = None
-
-
-class _Frame(_Entry):
-    sha256: str = Field(pattern=_SHA256)
-    name: str
-    facts: FrameFacts | None
-    quarantine: str | None
-    header: dict[str, Any]
-    word: _Word | None
-
-
-class _Input(_Entry):
-    role: str
-    frame: str | None = Field(default=None, pattern=_SHA256)
-    product: UUID | None = None
-    foreign: tuple[str, str] | None = None
-
-
-class _Product(_Entry):
-    kind: str
-    name: str
-    sha256: str = Field(pattern=_SHA256)
-    size: int = Field(ge=0)
-    recipe_key: str = Field(pattern=_SHA256)
-    span: tuple[datetime, datetime]
-    facts: FrameFacts
-    inputs: tuple[_Input, ...]
-    parameters: dict[str, Any]
-    metrics: dict[str, Any]
-    algorithm_version: str
-    software_version: str
-    flow_run_id: str | None
-    gate: dict[str, Any] | None
-    published: bool
-    made_at: datetime
-    word: _Word | None
-
-
-class Manifest(_Entry):
-    """What a transfer holds: products, each after those that it was made from, and raw frames."""
-
-    format: Literal["nirflow-products"] = "nirflow-products"
-    version: Literal[1, 2] = 2
-    made_at: datetime
-    software: str
-    products: tuple[_Product, ...]
-    frames: tuple[_Frame, ...]
 
 
 @dataclass
@@ -112,7 +47,7 @@ class Imported:
     frames
         Raw frames that are new here.
     remarks
-        What did not come along as it was: a certification for a time that is taken.
+        What did not come along as it was: a certification for a time that is taken, a word that differs from ours.
     """
 
     added: list[Product] = field(default_factory=list)
@@ -140,7 +75,7 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
     """
     if target.exists():
         raise StoreError(f"{target} is there already.", remedy="Name a new folder or tar.")
-    manifest = _manifest(store, wanted)
+    manifest = manifest_of(store, wanted)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,13 +121,13 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
         for frame in manifest.frames:
             _take_word_of_frame(store, frame)
         with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
-            waiting: list[tuple[Product, _Product]] = []
+            waiting: list[tuple[Product, ProductEntry]] = []
             for entry in manifest.products:
                 if (product := store.find(entry.recipe_key)) is not None:
                     done.known.append(product)
                 else:
                     file = _checked_file(source, entry, read, Path(folder))
-                    product = store.add(_new(entry, author), file, move=True)
+                    product = store.add(new_product(entry, author), file, move=True)
                     done.added.append(product)
                 if entry.word is not None and entry.word.by is not None:
                     waiting.append((product, entry))  # the word names another product, which may come yet
@@ -203,56 +138,6 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
 
 
 # Writing
-
-
-def _manifest(store: Store, wanted: Sequence[Product]) -> Manifest:
-    """The manifest of products and their ancestors."""
-    ordered: dict[UUID, Product] = {}
-    frames: set[str] = set()
-
-    def visit(product: Product) -> None:
-        if product.id in ordered:
-            return
-        for ref in store.inputs_of(product):
-            if isinstance(ref.source, UUID):
-                visit(store.get(ref.source))
-            elif isinstance(ref.source, str):
-                frames.add(ref.source)
-        ordered[product.id] = product
-
-    for product in wanted:
-        visit(product)
-    known = store.frames.with_sha256s(frames)
-    words = store.frames.rejections(frames)
-    return Manifest(
-        made_at=datetime.now(UTC),
-        software=software_version(),
-        products=tuple(_product_entry(store, product) for product in ordered.values()),
-        frames=tuple(
-            _Frame(
-                sha256=sha256, name=frame.name, facts=frame.facts, quarantine=frame.quarantine,
-                header=store.frames.header_of(sha256),
-                word=_Word.model_validate(vars(words[sha256])) if sha256 in words else None,
-            )
-            for sha256, frame in sorted(known.items())
-        ),
-    )  # fmt: skip
-
-
-def _product_entry(store: Store, product: Product) -> _Product:
-    given = product.model_dump(include=set(_Product.model_fields))
-    inputs = [
-        _Input(
-            role=ref.role,
-            frame=ref.source if isinstance(ref.source, str) else None,
-            product=ref.source if isinstance(ref.source, UUID) else None,
-            foreign=(ref.source.name, ref.source.checksum) if isinstance(ref.source, Foreign) else None,
-        )
-        for ref in store.inputs_of(product)
-    ]
-    last = store.history(product)[-1]
-    word = None if last.status == "candidate" else _Word.model_validate(vars(last))
-    return _Product.model_validate(given | {"inputs": inputs, "word": word})
 
 
 def _text(manifest: Manifest) -> bytes:
@@ -339,7 +224,7 @@ def _read_manifest(source: Path, read: _Read) -> Manifest:
         raise StoreError(f"{source.name}: {_MANIFEST}: {place}: {first['msg']}.", remedy=remedy) from None
 
 
-def _checked_file(source: Path, entry: _Product, read: _Read, folder: Path) -> Path:
+def _checked_file(source: Path, entry: ProductEntry, read: _Read, folder: Path) -> Path:
     """A copy of a product's file whose bytes are those of the manifest."""
     file = read(f"{_OBJECTS}/{object_name(entry.sha256)}")
     if file is None:
@@ -358,30 +243,19 @@ def _checked_file(source: Path, entry: _Product, read: _Read, folder: Path) -> P
     return target
 
 
-def _new(entry: _Product, author: str) -> NewProduct:
-    return NewProduct(
-        kind=entry.kind, name=entry.name, recipe_key=entry.recipe_key, span=entry.span, facts=entry.facts,
-        inputs=[_ref(entry, one) for one in entry.inputs], parameters=entry.parameters, metrics=entry.metrics,
-        algorithm_version=entry.algorithm_version, author=author, flow_run_id=entry.flow_run_id,
-        gate=entry.gate, published=entry.published, software=entry.software_version, made_at=entry.made_at,
-    )  # fmt: skip
-
-
-def _ref(entry: _Product, one: _Input) -> InputRef:
-    sources: list[str | UUID | Foreign] = [s for s in (one.frame, one.product) if s is not None]
-    sources += [Foreign(*one.foreign)] if one.foreign is not None else []
-    if len(sources) != 1:
-        raise StoreError(
-            f"An input of {entry.name} in the manifest is not one thing.", remedy="Export it again."
-        )
-    return InputRef(one.role, sources[0])
-
-
-def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
+def _take_word(store: Store, product: Product, entry: ProductEntry) -> list[str]:
     """Take over what people said of a product elsewhere, where nobody has said anything here."""
-    word = entry.word
-    if word is None or len(store.history(product)) > 1:
+    word, log = entry.word, store.history(product)
+    if word is None:
         return []
+    if {change.status for change in log} != {"candidate"}:
+        here, there = (told_standing(one.status, one.validity) for one in (log[-1], word))
+        said = f"{word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
+        return (
+            [f"{product.told} stays {here}; where it comes from it is {there}, by {said}."]
+            if here != there
+            else []
+        )
     try:
         named = [word.by] if word.by is not None else []
         by = next((one.id for one in store.database.read(lambda c: with_ids(c, named))), None)
@@ -391,7 +265,7 @@ def _take_word(store: Store, product: Product, entry: _Product) -> list[str]:
     return []
 
 
-def _take_word_of_frame(store: Store, frame: _Frame) -> None:
+def _take_word_of_frame(store: Store, frame: FrameEntry) -> None:
     known = store.frames.with_sha256s([frame.sha256])[frame.sha256]
     if frame.word is not None and not store.frames.history(known):
         store.frames.set_status(known, "rejected", author=frame.word.author, reason=frame.word.reason)

@@ -52,6 +52,11 @@ class Finding:
     condition: Condition
     done: Repair = ""
 
+    @property
+    def news(self) -> bool:
+        """The file is lost or damaged, and the product's row does not say so yet."""
+        return self.condition != "whole" and not self.product.damaged
+
 
 @dataclass(frozen=True)
 class Verified:

@@ -122,7 +122,7 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
             ),
         )  # fmt: skip
     if "night" in settings.notify.on:
-        told = set() if "failure" in settings.notify.on else {"prefect.flow-run.Incomplete"}
+        told = set() if "failure" in settings.notify.on else _FAILURES
         yield _automation(
             "nirflow: tell of a night's end",
             "",

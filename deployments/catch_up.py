@@ -39,12 +39,14 @@ def note_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
     """
     scanner = Scanner()
     there = [folder.resolve() for folder in settings.watch.folders]
-    files = [Path(path) for folder in there if folder.is_dir() for path, _ in scanner.find(str(folder))]
+    files = {
+        Path(path): now for folder in there if folder.is_dir() for path, now in scanner.find(str(folder))
+    }
     known = store_of(settings).frames.known_files(files)
     new = []
-    for path in files:
-        stat, seen = path.stat(), known.get(path)
-        if seen is None or (seen.size, seen.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+    for path, now in files.items():
+        seen = known.get(path)
+        if seen is None or (seen.size, seen.mtime_ns) != (now.size, now.mtime_ns):
             new.append(path)
     if new:
         check = options_of(settings).parameters.check

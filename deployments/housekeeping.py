@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow, get_client, runtime
@@ -11,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
-from calib_store.upkeep import GRACE, Verified, gc, verify
+from calib_store.upkeep import GRACE, Finding, Verified, gc, verify
 from deployments.attempts import end_steps_of_ended_runs
 from deployments.configuration import Settings
 from deployments.requests import HousekeepingRequest
@@ -34,7 +35,10 @@ class Housekept(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     checked: int = Field(default=0, description="products whose files were read")
-    damaged: tuple[str, ...] = Field(default=(), description="products that are not as they should be")
+    damaged: tuple[str, ...] = Field(
+        default=(), description="products whose files were found missing or damaged"
+    )
+    noted: tuple[str, ...] = Field(default=(), description="products that were noted as damaged before")
     orphans: int = Field(default=0, description="files that no product refers to")
     orphan_bytes: int = 0
     runs_forgotten: int = Field(default=0, description="old runs that the Prefect server forgot")
@@ -63,7 +67,8 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     Raises
     ------
     DamagedStoreError
-        Where a product is damaged: the run fails, so that somebody is told. The rest was done before.
+        Where a product is damaged and not noted so yet: the run fails, so that somebody is told. The rest was done
+        before.
     """
     settings = Settings()
     store = store_of(settings)
@@ -71,13 +76,13 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     idle = (
         gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if request.collect else ()
     )
+    findings = verified.findings if verified else ()
     end_steps_of_ended_runs()
     days = request.keep_runs_days or settings.nightly.keep_runs_days
     told = Housekept(
         checked=verified.checked if verified else 0,
-        damaged=tuple(f"{f.product.name} ({f.product.id}): {f.condition}" for f in verified.findings)
-        if verified
-        else (),
+        damaged=_told(findings, news=True),
+        noted=_told(findings, news=False),
         orphans=len(idle),
         orphan_bytes=sum(one.size for one in idle),
         runs_forgotten=forget_runs(datetime.now(UTC) - timedelta(days=days)),
@@ -89,6 +94,10 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
             remedy="nirflow cal verify --repair puts copies in their place, or has them made anew.",
         )
     return Completed(message=told.verdict(), data=told)
+
+
+def _told(findings: Sequence[Finding], *, news: bool) -> tuple[str, ...]:
+    return tuple(f"{f.product.name} ({f.product.id}): {f.condition}" for f in findings if f.news == news)
 
 
 def forget_runs(before: datetime) -> int:
@@ -111,6 +120,8 @@ def _publish(told: Housekept, verified: Verified | None) -> None:
         f"- {told.checked} products read whole, {verified.size / 1e9 if verified else 0:.2f} GB",
         f"- {len(told.damaged)} missing or damaged",
         *(f"  - **{plain(text)}**" for text in told.damaged),
+        *([f"- {len(told.noted)} noted as damaged before; they are not used"] if told.noted else []),
+        *(f"  - {plain(text)}" for text in told.noted),
         f"- {told.orphans} files that nothing refers to, {told.orphan_bytes / 1e6:.1f} MB "
         "(`nirflow cal gc` deletes them)",
         f"- {told.runs_forgotten} old runs forgotten",

@@ -9,6 +9,7 @@ import asyncio
 import http.client
 import json
 import smtplib
+import ssl
 import urllib.error
 import urllib.request
 from email.message import EmailMessage
@@ -86,7 +87,7 @@ def _mail(settings: NotifySettings, subject: str, body: str) -> None:
     message.set_content(body)
     with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT) as server:
         if settings.smtp_tls:
-            server.starttls()
+            server.starttls(context=ssl.create_default_context())  # without one, any certificate would do
         if settings.smtp_user is not None:
             password = settings.smtp_password
             server.login(settings.smtp_user, password.get_secret_value() if password is not None else "")

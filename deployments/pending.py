@@ -8,7 +8,6 @@ found on disk as new ones again.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deployments.events import Event
-from imaging.atomic import write_whole
+from imaging.atomic import take_lock, write_whole
 from imaging.errors import NirflowError
 
 log = logging.getLogger(__name__)
@@ -65,20 +64,18 @@ class Pending:
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._held = (folder / "lock").open("a")
+            held = take_lock(folder / "lock")
         except OSError as error:
             raise NirflowError(
                 f"{folder} cannot be used for the events that wait: {error.strerror}.",
                 remedy="Make the data folder writable.",
             ) from error
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._held.close()
+        if held is None:
             raise NirflowError(
                 f"Another watcher works for this data folder (it holds {folder / 'lock'}).",
                 remedy="One is enough: name all folders in its settings.",
-            ) from None
+            )
+        self._held = held
         self._lock = threading.Lock()
         self._ready: dict[Path, Batch] = {}
         self._unsure = self._left_over()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imaging.atomic import take_lock
 from imaging.errors import NirflowError
 
 #: Time between two looks at a process that starts or ends, or at a lock that is held, s.
@@ -132,18 +132,14 @@ def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
     ProcessError
         Where another process has held it until then.
     """
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ProcessError(
-                        f"Another process has been starting or stopping {what} for too long (it holds {path}).",
-                        remedy="Wait for it or end it, then try again.",
-                    ) from None
-                time.sleep(POLL)
+    while (file := take_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise ProcessError(
+                f"Another process has been starting or stopping {what} for too long (it holds {path}).",
+                remedy="Wait for it or end it, then try again.",
+            )
+        time.sleep(POLL)
+    with file:
         yield
 
 

@@ -37,6 +37,7 @@ from deployments.service import (
 from deployments.settings import ServerAddress
 from deployments.work import SILENCE, part_environment, worker_command
 from deployments.worker_name import POOL, worker_name
+from imaging.atomic import take_lock
 from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,6 @@ class Supervisor:
     def run(self) -> int:
         """Start, watch and stop everything; the exit code."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             log_of(self.settings, "nirflow").parent.mkdir(parents=True, exist_ok=True)
             self._tell()
             self._start()
@@ -344,7 +344,20 @@ class Supervisor:
 
 
 def supervise(settings: Settings) -> int:
-    """Run everything in this process's foreground until SIGTERM or SIGINT; the exit code."""
+    """Run everything in this process's foreground until SIGTERM or SIGINT; the exit code.
+
+    Raises
+    ------
+    ProcessError
+        Where another process does so for this data folder.
+    """
+    folder = folder_of(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = take_lock(folder / "supervisor.lock")
+    if held is None:
+        raise processes.ProcessError(
+            f"nirflow is up already for {settings.data_dir}, or starting.", remedy="Stop it: nirflow down"
+        )
     supervisor = Supervisor(settings)
 
     def stop(number: int, frame: Any) -> None:
@@ -353,13 +366,18 @@ def supervise(settings: Settings) -> int:
     handlers: dict[int, Callable[[int, Any], None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    return supervisor.run()
+    with held:
+        return supervisor.run()
 
 
 def main() -> int:
     """Run the supervisor that the environment describes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return supervise(Settings())
+    try:
+        return supervise(Settings())
+    except processes.ProcessError as error:
+        logger.error("%s", error)
+        return 1
 
 
 if __name__ == "__main__":

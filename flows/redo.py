@@ -102,33 +102,41 @@ def redo_of(store: Store, name: str) -> Redo:
 
 
 def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[Replaced, ...]:
-    """Supersede the old products that have a new one in their place; one of the same frames, in part at least."""
+    """Supersede the old products that have a new one in their place: the one that shares most of their exposures.
+
+    Shared lamp-offs or darks are not enough: flats of several bands may have them in common.
+    """
+    exposures = {new.id: _exposures_of(store, store.get(new.uuid)) for new in made}
     replaced = []
-    for new in made:
-        sources = _frames_of(store, store.get(new.uuid))
-        for affected in redo.products:
-            if (
-                affected.kind == new.kind
-                and affected.id != new.uuid
-                and sources & _frames_of(store, affected)
-            ):
-                old = store.get(affected.id)
-                if not old.counts:
-                    continue  # somebody spoke meanwhile, or the new one took its own place back
-                reason = f"made again without {redo.cause.name}, as {new.told}"
-                store.set_status(
-                    old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid,
-                    because=identity(redo.cause),
-                )  # fmt: skip
-                logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
-                if old.status == "certified":
-                    logger.warning(
-                        "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
-                        old.name, new.name, new.id[:8],
-                    )  # fmt: skip
-                replaced.append(Replaced(old=old.told, new=new.told))
+    for affected in redo.products:
+        mine = _exposures_of(store, affected)
+        alike = [new for new in made if new.kind == affected.kind and mine & exposures[new.id]]
+        new = max(alike, key=lambda one: len(mine & exposures[one.id]), default=None)
+        old = store.get(affected.id)
+        if new is None or new.uuid == old.id or not old.counts:
+            continue  # not made again, made the same, or somebody spoke meanwhile
+        reason = f"made again without {redo.cause.name}, as {new.told}"
+        store.set_status(
+            old,
+            "superseded",
+            author=getpass.getuser(),
+            reason=reason,
+            by=new.uuid,
+            because=identity(redo.cause),
+        )
+        logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
+        if old.status == "certified":
+            logger.warning(
+                "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
+                old.name, new.name, new.id[:8],
+            )  # fmt: skip
+        replaced.append(Replaced(old=old.told, new=new.told))
     return tuple(replaced)
 
 
-def _frames_of(store: Store, product: Product) -> set[str]:
-    return {ref.source for ref in store.inputs_of(product) if isinstance(ref.source, str)}
+def _exposures_of(store: Store, product: Product) -> set[str]:
+    """The raw frames that a product is of: darks, light, or science; not those that were subtracted from it."""
+    frames = [ref for ref in store.inputs_of(product) if isinstance(ref.source, str)]
+    roles = [ref.role for ref in frames]
+    own = "science" if "science" in roles else next(iter(roles), "")
+    return {str(ref.source) for ref in frames if ref.role == own}

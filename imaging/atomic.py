@@ -1,13 +1,15 @@
-"""A file that is there whole or not at all: written aside in its folder, synced, renamed."""
+"""A file that is there whole or not at all: written aside in its folder, synced, renamed; and a lock on one."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from imaging.errors import NirflowError
 
@@ -100,3 +102,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_lock(path: Path) -> IO[str] | None:
+    """Take the advisory lock on a file, which is made where there is none.
+
+    Returns
+    -------
+    file or None
+        Whoever closes it lets the lock go, and so does the kernel when its holder dies. None where another has it.
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

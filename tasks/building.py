@@ -184,7 +184,9 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
     StoreError
         Where a person rejected it: made again it would be the same.
     """
-    return not_rejected(workspace.store().find(recipe.key), workspace)
+    store = workspace.store()
+    known = not_rejected(store.known(recipe.key), workspace)
+    return store.find(recipe.key) if known is not None else None
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:

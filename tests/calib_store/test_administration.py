@@ -115,6 +115,11 @@ def test_a_reader_may_look_and_nothing_else(
             with pytest.raises(StoreError, match="permission denied") as caught:
                 act()
             assert PIPELINE in caught.value.remedy
+        # Damage is not for a reader to note, and keeps it from nothing else.
+        store.file_of(dark).unlink()
+        assert store.match(facts(), "dark").product == other
+        assert store.find(dark.recipe_key) is None
+        assert not store.get(dark.id).damaged
     told = state(reading)
     assert (told.account, told.products) == ("reader", {"dark": {"candidate": 2}, "image": {"candidate": 1}})
 

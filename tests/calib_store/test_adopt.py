@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from sqlalchemy import text
 
 from calib_store.adopt import adopt
 from calib_store.records import Foreign, InputRef
@@ -174,8 +175,12 @@ def test_a_copy_takes_the_place_of_a_file_that_was_damaged(store: Store, own) ->
     path.write_bytes(b"\0" * 2880)
     with pytest.raises(StoreError, match=r"S9_dark.fits .* is missing or damaged"):
         store.file_of(product)
+    older = "nirflow 0.0.1"
+    with store.database.begin() as connection:
+        connection.execute(text("UPDATE products SET software_version = :older"), {"older": older})
     repaired = adopt(store, copy)
     assert (repaired.id, repaired.metrics, repaired.damaged) == (product.id, product.metrics, False)
+    assert repaired.software_version == older  # the same bytes
     assert store.file_of(repaired).read_bytes() == copy.read_bytes()
     assert len(store.products()) == 1
     assert len(store.inputs_of(repaired)) == 1

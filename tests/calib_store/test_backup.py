@@ -23,6 +23,7 @@ from calib_store.records import Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
 from calib_store.upkeep import verify
+from imaging.atomic import take_lock
 from imaging.errors import StoreError
 
 
@@ -66,6 +67,34 @@ def test_a_backup_comes_back_row_by_row_and_byte_by_byte(
     assert real_server.passwords["admin"] not in caplog.text + written
 
 
+def test_two_backups_into_one_folder_are_one_after_the_other(
+    settings: Settings, facts, tmp_path: Path
+) -> None:
+    """Each deletes what only an earlier one needs: at a time they would leave none."""
+    source, target, _ = backed_up(settings, facts, tmp_path, 2)
+    folder = tmp_path / "backup"
+    held = take_lock(folder / ".lock")
+    assert held is not None
+    before = sorted(path.name for path in folder.iterdir())
+    with held, pytest.raises(StoreError, match=f"Another backup is being written to {folder}"):
+        backup(source, folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    with Store.open(source) as store:
+        fill(store, facts, tmp_path, 4)
+    assert backup(source, folder) == read_backup(folder)
+    assert restore(target, folder).products == 4
+
+
+def test_a_backup_that_was_killed_before_it_wrote_anything_is_in_nobodys_way(
+    settings: Settings, facts, tmp_path: Path
+) -> None:
+    source = settings()
+    initialise(source)
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / ".lock").touch()
+    assert backup(source, tmp_path / "backup").products == 0
+
+
 def test_the_password_is_not_in_the_list_of_processes(
     settings: Settings, facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_server: RealServer
 ) -> None:
@@ -100,7 +129,7 @@ def test_a_second_backup_adds_what_is_new(settings: Settings, facts, tmp_path: P
     assert told.products == 4
     assert len(list(folder.rglob("*.fits"))) == 4
     assert {p: p.stat().st_mtime_ns for p in files} == files
-    assert not [p for p in folder.iterdir() if p.name.startswith(".")]
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [".lock"]
 
 
 def test_lost_files_are_told(settings: Settings, facts, tmp_path: Path) -> None:

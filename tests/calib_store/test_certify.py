@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from calib_store.certify import (
     certify,
+    changed_with,
     identity,
     reinstate,
     reject,
@@ -120,11 +121,18 @@ def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add,
             certify(store, product, start=start, end=end, take_over=way == "share", **WHO)
         except StoreError as error:  # then it stays a candidate
             refused = str(error)
-        assert way != "share" or refused == "" or "no time at all" in refused
+        allowed = ("no time at all", "would have no certified dark")
+        assert way != "share" or refused == "" or any(word in refused for word in allowed)
         for old in (p for p in before.values() if p.status == "certified"):
             new = store.get(old.id)
             assert new.status == "superseded" or old.validity[0] <= new.validity[0]
             assert new.status == "superseded" or new.validity[1] <= old.validity[1]
+        # No moment that had its certified product is without one.
+        now = [p.validity for p in (store.get(p.id) for p in products) if p.status == "certified"]
+        for old in (p for p in before.values() if p.status == "certified"):
+            for moment in (old.validity[0], old.middle, old.validity[1] - DAY / 24):
+                inside = old.validity[0] <= moment < old.validity[1]
+                assert not inside or any(one[0] <= moment < one[1] for one in now)
     certified = [p for p in (store.get(p.id) for p in products) if p.status == "certified"]
     spans = sorted(p.validity for p in certified)
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
@@ -136,6 +144,44 @@ def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add,
     if serving:
         assert chosen is not None
         assert chosen.id == serving[0].id
+
+
+def test_words_that_no_database_holds_are_kept_as_they_can_be(store: Store, add, record) -> None:
+    """What a terminal of another encoding gives."""
+    reason = "na\udce9vet\udce9 \0"
+    reject(store, add(), author="An\udce9", reason=reason)
+    store.frames.ingest([record("R.fits")])
+    frame = reject(store, store.frames.get("R.fits"), author="An\udce9", reason=reason)
+    (dark,) = store.products(status="rejected")
+    for last in (store.history(dark)[-1], store.frames.history(frame)[-1]):
+        assert (last.author, last.reason) == ("An\\udce9", "na\\udce9vet\\udce9 \N{REPLACEMENT CHARACTER}")
+
+
+def test_a_time_that_is_taken_over_is_never_left_without(store: Store, add, facts) -> None:
+    """A validity has no gap: what would fall to neither of the two is refused, whichever side it is on."""
+    early = certify(store, add(), **WHO)
+    late = add(hours=24 * 40)
+    for days in ((-45, 5), (-20, 5)):
+        start, end = (late.middle + day * DAY for day in days)
+        with pytest.raises(
+            StoreError, match=r"part of that would have no certified dark if S1_dark.fits"
+        ) as caught:
+            certify(store, late, start=start, end=end, take_over=True, **WHO)
+        assert "--from, --to" in caught.value.remedy
+        assert store.get(early.id).validity == early.validity
+    # To its end it goes; and from where it is asked to begin the other keeps all before, past half-way too.
+    start, end = late.middle - 10 * DAY, early.validity[1]
+    done = certify(store, late, start=start, end=end, take_over=True, **WHO)
+    assert done.validity == (start, end)
+    assert store.get(early.id).validity == (early.validity[0], start)
+    assert [one.id for one in changed_with(store, done)] == [early.id]
+    assert changed_with(store, certify(store, add(hours=24 * 400), take_over=True, **WHO)) == ()
+    # The same to the other side, in another configuration.
+    late, early = (add(hours=24 * day, facts=facts(read_pairs=1)) for day in (40, 0))
+    certify(store, late, **WHO)
+    done = certify(store, early, end=early.middle + 10 * DAY, take_over=True, **WHO)
+    assert done.validity == (early.middle - 90 * DAY, early.middle + 10 * DAY)
+    assert store.get(late.id).validity == (early.middle + 10 * DAY, late.middle + 90 * DAY)
 
 
 def test_a_doubtful_one_is_certified_only_on_purpose(store: Store, add) -> None:

@@ -132,6 +132,23 @@ def test_what_cannot_be_read_now_is_not_said_to_be_damaged(
     assert list(objects.leftovers()) == []
 
 
+def test_what_is_damaged_where_nothing_can_be_moved_is_not_used(
+    objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = objects.put(file).sha256
+    objects.path(sha256).chmod(0o644)
+    objects.path(sha256).write_bytes(b"rot")
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert not objects.verify(sha256)
+    assert "cannot be moved" in caplog.text
+    assert "Read-only file system" in caplog.text
+    assert objects.exists(sha256)
+
+
 def test_a_place_without_any_object_is_another_place(objects: LocalObjects, file: Path) -> None:
     with pytest.raises(StoreError, match="not where this store's files are") as caught:
         objects.require_any()

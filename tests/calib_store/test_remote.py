@@ -96,6 +96,35 @@ def test_damage_is_found_at_the_read_and_set_aside(
     assert not reader.heal("0" * 64)
 
 
+def test_damage_that_cannot_be_set_aside_is_not_used(
+    objects: RemoteObjects,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sha256, _ = objects.put(file)
+    spoil(objects, sha256)
+    reader = other(objects, tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(reader._fs, "mv", refuse)
+    assert not reader.verify(sha256)
+    assert "cannot be moved" in caplog.text
+    assert "Access Denied" in caplog.text
+
+
+def test_what_else_is_at_the_place_is_no_object(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
+    """A prefix that was forgotten: the store's files are one level below."""
+    above = RemoteObjects(objects.url.rpartition("/")[0], tmp_path / "above", cache_limit=10**9)
+    objects.put(file)
+    objects.require_any()
+    with pytest.raises(StoreError, match="not where this store's files are"):
+        above.require_any()
+
+
 def test_a_damaged_copy_is_fetched_again(objects: RemoteObjects, file: Path) -> None:
     sha256, _ = objects.put(file)
     copy = objects.cache.path(sha256)
@@ -189,6 +218,7 @@ def test_the_settings_name_the_place(tmp_path: Path) -> None:
         (None, tmp_path / "objects"),
         (str(tmp_path / "shared"), tmp_path / "shared"),
         (f"file://{tmp_path}/shared", tmp_path / "shared"),
+        (f"file://{tmp_path}/my%20objects", tmp_path / "my objects"),
     ):
         local = place(url)
         assert isinstance(local, LocalObjects)

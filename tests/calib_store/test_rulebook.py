@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from calib_store import rulebook
+from calib_store import rulebook, status
 from calib_store.database import Database
 from calib_store.migrations import migrate
 from calib_store.objects import LocalObjects
@@ -264,6 +264,22 @@ def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
         assert change.result(10)
         product = added.result(10)
     assert mine.match(facts(), "dark").product == product
+
+
+def test_rules_do_not_change_beside_a_certification(mine: Store, add) -> None:
+    """By the new rules the two might be certified for the same frames, which neither of the two acts could see."""
+    product, newer = add(), changed('"coadds", ', '"coadds", "lyot", ')
+    with mine.database.begin() as certifying:
+        status.set_status(
+            certifying, product, "certified", author="Ana", reason="good", validity=(product.middle, None)
+        )
+        with ThreadPoolExecutor(1) as pool:
+            change = pool.submit(activate, mine, newer)
+            with pytest.raises(TimeoutError):  # it waits
+                change.result(timeout=0.3)
+            certifying.commit()
+            assert change.result(10)
+    assert mine.get(product.id).status == "certified"
 
 
 def test_a_pipeline_changes_no_rules(store: Store) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from calib_store.database import Database
+from calib_store.matching import SERVING_LIMIT
 from calib_store.models import (
     configurations,
     decisions,
@@ -384,6 +385,36 @@ def test_damaged_product_is_not_found_and_is_made_again(
     assert reader.match(facts(), "dark").product == again
     if fresh:
         reader.close()
+
+
+def test_a_repaired_file_takes_nobodys_word_away(store: Store, add) -> None:
+    key = recipe_key("dark", [], {}, "1")
+    old, new = add("dark", recipe_key=key), add(hours=1)
+    about = {"author": "Ana", "reason": "made again without it", "because": "0" * 64, "by": new.id}
+    store.set_status(old, "superseded", **about)
+    store.file_of(old).unlink()
+    assert store.find(key) is None
+    add("dark", recipe_key=key, content=b"made anew")
+    *_, before, last = store.history(old)
+    assert last.reason.startswith("made again without it (its file was damaged; pipeline made it again as ")
+    assert (last.status, last.author, last.by, last.because) == (
+        before.status, before.author, before.by, before.because,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("harmed", [1, SERVING_LIMIT, 2 * SERVING_LIMIT + 3])
+def test_who_may_not_note_damage_goes_on_to_the_next_best(
+    store: Store, add, facts, monkeypatch: pytest.MonkeyPatch, harmed: int
+) -> None:
+    """As for an account that only reads, or a store of which nothing can be moved."""
+    products = [add("dark", hours=n) for n in range(harmed + 1)]
+    for product in products[:-1]:
+        _damage(store.file_of(product))
+    monkeypatch.setattr("calib_store.products.mark_damaged", lambda *_: None)
+    match = store.match(facts(), "dark")
+    assert match.product == products[-1]
+    assert [c.product.id for c in match.candidates[:harmed]] == [p.id for p in products[:-1]]
+    assert all("missing or damaged" in c.reason for c in match.candidates[:harmed])
 
 
 # Promise 2: certified validity never overlaps

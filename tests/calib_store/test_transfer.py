@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from calib_store.certify import certify, reject
+from calib_store.manifest import new_product, product_entry
 from calib_store.objects import file_sha256, object_name
 from calib_store.records import Foreign, InputRef
 from calib_store.settings import StoreSettings
@@ -95,8 +97,71 @@ def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_pat
     export(store, [family["dark"]], tmp_path / "x.tar")
     import_products(other, tmp_path / "x.tar", author="me")
     reject(other, other.get(family["dark"].id), author="Cy", reason="not here")
-    import_products(other, tmp_path / "x.tar", author="me")
+    again = import_products(other, tmp_path / "x.tar", author="me")
     assert other.get(family["dark"].id).status == "rejected"
+    (remark,) = again.remarks
+    assert "stays rejected; where it comes from it is certified for" in remark
+
+
+def test_a_word_that_was_taken_back_elsewhere_is_told(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    """The certification came with the first transfer; that it was a mistake, with the second."""
+    export(store, [family["dark"]], tmp_path / "first")
+    import_products(other, tmp_path / "first", author="me")
+    assert import_products(other, tmp_path / "first", author="me").remarks == []
+    reject(store, store.get(family["dark"].id), author="Ana", reason="light leak")
+    export(store, [store.get(family["dark"].id)], tmp_path / "second")
+    (remark,) = import_products(other, tmp_path / "second", author="me").remarks
+    assert re.search(
+        r"stays certified for .*; where it comes from it is rejected, by Ana on .*: light leak", remark
+    )
+    assert other.get(family["dark"].id).status == "certified"
+
+
+def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    bpm = family["bpm"]
+    export(store, [bpm], tmp_path / "x")
+    store.set_status(bpm, "candidate", author="me", reason="as it came")
+    export(store, [store.get(bpm.id)], tmp_path / "before")
+    import_products(other, tmp_path / "before", author="me")
+    here = other.get(bpm.id)
+    path = other.file_of(here)
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+    assert other.find(here.recipe_key) is None
+    done = import_products(other, tmp_path / "x", author="me")
+    assert (done.remarks, other.get(bpm.id).status, other.get(bpm.id).damaged) == ([], "rejected", False)
+
+
+def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    dark = family["dark"]
+    content = store.file_of(dark).read_bytes()
+    store.objects.path(dark.sha256).unlink()  # type: ignore[attr-defined]
+    assert store.find(dark.recipe_key) is None
+    (tmp_path / "copy.fits").write_bytes(content)
+    store.add(new_product(product_entry(store, dark), "pipeline"), tmp_path / "copy.fits")
+    export(store, [store.get(dark.id)], tmp_path / "x")
+    import_products(other, tmp_path / "x", author="me")
+    last = other.history(other.get(dark.id))[-1]
+    assert (last.status, last.author) == ("certified", "Ana")
+    assert last.reason.startswith("good (its file was damaged; pipeline made it again as ")
+
+
+def test_words_of_a_manifest_that_no_database_holds(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    export(store, [family["bpm"]], tmp_path / "x")
+    path = tmp_path / "x" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["products"][-1]["word"]["reason"] = "a\0b"
+    path.write_text(json.dumps(manifest))
+    import_products(other, tmp_path / "x", author="me")
+    assert other.history(other.get(family["bpm"].id))[-1].reason == "a\N{REPLACEMENT CHARACTER}b"
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -220,3 +220,9 @@ def test_people_are_told_of_what_they_asked_for(
     assert {one.name for one in wanted if "tell" in one.name} == told
     assert len(wanted) == 4 + len(told)
     assert len({one.name for one in wanted}) == len(wanted)
+    # Of every end of a night's run, by one of the two.
+    if "night" in on and told:
+        heard = {event for one in wanted if "tell" in one.name for event in one.trigger.expect}  # type: ignore[union-attr]
+        assert heard == {
+            f"prefect.flow-run.{end}" for end in ("Completed", "Incomplete", "Failed", "Crashed")
+        }

@@ -16,6 +16,7 @@ from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 from calib_store.postgres import PostgresAddress
 from calib_store.records import Product
 from calib_store.store import Store
+from calib_store.upkeep import verify
 from deployments import housekeeping as module
 from deployments.attempts import end_steps_of_ended_runs
 from deployments.heartbeat import prompt_heartbeats
@@ -126,6 +127,12 @@ def test_a_damaged_product_fails_the_run_after_all_else_was_done(
     assert "- 2 missing or damaged" in text
     assert "- 7 old runs forgotten" in text
     assert store.objects.path(damaged.sha256).read_bytes() == b"other"  # type: ignore[attr-defined]
+    # Once it is noted, nobody is alarmed each day anew.
+    assert not verify(store, repair=True).well
+    told = run()
+    assert told.damaged == ()
+    assert {one.rpartition(" ")[2] for one in told.noted} == {"missing"}
+    assert "- 2 noted as damaged before; they are not used" in text_of_last()
 
 
 def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(

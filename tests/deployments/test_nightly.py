@@ -22,7 +22,9 @@ from deployments import running
 from deployments.arrival import arrival
 from deployments.catch_up import note_new_files
 from deployments.configuration import Settings
+from deployments.folders import Scanner
 from deployments.heartbeat import prompt_heartbeats
+from deployments.landing import Signature
 from deployments.nightly import calibrations, nightly, nights_of
 from deployments.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
 from deployments.running import NothingToDoError, options_of, store_of
@@ -180,6 +182,25 @@ def test_new_files_of_the_watched_folders_are_noted_once(
     assert {frame.name for frame in known.frames.of_nights(NIGHT, NIGHT)} == {
         f"S{n}.fits" for n in (1, 2, 3, 4)
     }
+
+
+def test_a_file_that_is_moved_away_meanwhile_ends_no_night(
+    known: Store, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number in (1, 2):
+        (raw / f"S{number}.fits").write_bytes(raw_bytes(number))
+    monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{raw}"]')
+    original = Scanner.find
+
+    def find(scanner: Scanner, folder: str) -> Iterator[tuple[str, Signature]]:
+        yield from original(scanner, folder)
+        (raw / "S1.fits").unlink()  # to the archive
+
+    monkeypatch.setattr(Scanner, "find", find)
+    assert noted(Settings()) == 2
+    assert [frame.name for frame in known.frames.of_nights(NIGHT, NIGHT)] == ["S2.fits"]
 
 
 def test_of_frames_of_other_nights_somebody_is_told(

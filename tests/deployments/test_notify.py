@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import os
+import smtplib
 import socketserver
+import ssl
 import threading
 import time
 import uuid
@@ -282,3 +284,21 @@ def _words_in(folder: Path, word: str) -> list[Path]:
     """Files below a folder that hold a word: the database's among them."""
     files = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
     return [path for path in files if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
+    mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts: list[ssl.SSLContext] = []
+
+    def starttls(server: smtplib.SMTP, *, context: ssl.SSLContext) -> None:
+        contexts.append(context)
+        raise ssl.SSLCertVerificationError("self-signed certificate")
+
+    monkeypatch.setattr(smtplib.SMTP, "starttls", starttls)
+    with pytest.raises(NotTold, match="self-signed certificate"):
+        tell(wanted(mail=mail_server, smtp_tls=True, smtp_user="ana", smtp_password=SecretStr("s")), "a", "b")
+    (context,) = contexts
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert mail_server.mails == []

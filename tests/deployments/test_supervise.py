@@ -26,6 +26,7 @@ from deployments.settings import ServerAddress, ServerSettings
 from deployments.supervise import Part, Supervisor
 from deployments.watch_settings import WatchSettings
 from deployments.worker_name import worker_name
+from imaging.atomic import take_lock
 
 T = TypeVar("T")
 SLEEP = "import time; time.sleep(60)"
@@ -438,6 +439,23 @@ def test_the_supervisor_ends_at_sigterm(settings: Settings, monkeypatch: pytest.
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_one_supervisor_a_data_folder_however_it_was_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first has written its state file, too."""
+    folder = folder_of(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = take_lock(folder / "supervisor.lock")
+    assert held is not None
+    monkeypatch.setattr(Supervisor, "run", lambda one: 5)
+    monkeypatch.setattr(supervise, "Settings", lambda: settings)
+    with held:
+        with pytest.raises(ProcessError, match="nirflow is up already"):
+            supervise.supervise(settings)
+        assert supervise.main() == 1
+    assert "nirflow is up already" in caplog.text
 
 
 def test_what_is_told_is_read_back_and_nonsense_is_nothing(settings: Settings) -> None:

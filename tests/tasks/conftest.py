@@ -1,8 +1,8 @@
-"""References without files behind them."""
+"""References without files behind them, and a workspace with a store of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from imaging.facts import FrameFacts
 from tasks.references import RawFrame
+from tasks.workspace import Workspace, close_stores
 
 
 @pytest.fixture
@@ -29,3 +30,10 @@ def raw_frame() -> Callable[..., RawFrame]:
         return RawFrame(path=path, source=path, sha256=name.encode().hex().ljust(64, "0"), facts=facts)
 
     return make
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
+    yield Workspace(data_dir=tmp_path / "data", out=tmp_path / "out", threads=2)
+    close_stores()

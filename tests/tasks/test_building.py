@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from calib_store.records import Product
+from calib_store.store import Store
 from imaging.dark import DarkParameters
-from tasks.building import Ingredient, Recipe, figures
+from imaging.errors import StoreError
+from tasks.building import Ingredient, Recipe, existing, figures
 from tasks.references import Calibrations, ProductRef, RawFrame
+from tasks.workspace import Workspace
 
 MakeFrame = Callable[..., RawFrame]
 
@@ -62,6 +66,23 @@ def test_everything_that_decides_the_pixels_changes_the_key(
         recipe(calibrations=Calibrations(bpm=mask("k1"), overridden=("bpm",))),
     ]
     assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
+
+
+def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
+    recipe: Callable[..., Recipe], workspace: Workspace, store: Store, add: Callable[..., Product]
+) -> None:
+    wanted = recipe(kind="dark")
+    product = add("dark", recipe_key=wanted.key)
+    assert existing(wanted, workspace) == product
+    store.set_status(product, "rejected", author="Ana", reason="light leak")
+    store.file_of(product).unlink()
+    add()  # the place of the files is the right one
+    for _ in range(2):  # found damaged, and known to be
+        with pytest.raises(StoreError, match=r"was rejected by Ana on .*: light leak"):
+            existing(wanted, workspace)
+        store.find(wanted.key)
+    store.set_status(product, "candidate", author="Ana", reason="a mistake")
+    assert existing(wanted, workspace) is None
 
 
 class _Level(BaseModel):

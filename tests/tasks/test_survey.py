@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bz2
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from imaging.files import CheckParameters
 from tasks import look as module
 from tasks.references import Survey
 from tasks.survey import survey_frames
-from tasks.workspace import Workspace, close_stores
+from tasks.workspace import Workspace
 
 SHAPE = (40, 48)
 DARK: dict[str, Any] = {
@@ -43,13 +43,6 @@ def overwrite(path: Path, old: bytes, new: bytes) -> Path:
     assert len(old) == len(new)
     path.write_bytes(raw.replace(old, new, 1))
     return path
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
-    yield Workspace(data_dir=tmp_path / "data", out=tmp_path / "out", threads=2)
-    close_stores()
 
 
 @pytest.fixture

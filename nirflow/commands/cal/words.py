@@ -70,7 +70,7 @@ def compare(
             }
         )  # fmt: skip
     else:
-        typer.echo(f"{found.told} beside {reference.told}, which is {reference.status}")
+        typer.echo(f"{found.told} beside {reference.name} ({reference.short_id}, {reference.status})")
         meanings = MEANINGS[found.kind]
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
@@ -111,13 +111,19 @@ def certify(
 ) -> None:
     """Certify a product: inside its validity it comes before every candidate."""
     from calib_store.certify import certify as certify_product
+    from calib_store.certify import changed_with
 
     with open_store() as store:
         done = certify_product(
             store, store.get(product), author=person(author), reason=reason, start=side(from_, "--from"),
             end=side(to, "--to"), take_over=take_over, despite_gate=despite_gate,
         )  # fmt: skip
-    _tell(done, json)
+        neighbours = changed_with(store, done) if take_over else ()
+    if json:
+        print_json({**as_json(done), "shared_with": [as_json(one) for one in neighbours]})
+        return
+    for one in (done, *neighbours):
+        _tell(one)
 
 
 def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
@@ -160,9 +166,9 @@ def supersede(
     if json:
         print_json({"superseded": as_json(old), "by": as_json(new) if new else None})
         return
-    _tell(old, json=False)
+    _tell(old)
     if new is not None:
-        _tell(new, json=False)
+        _tell(new)
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
@@ -188,9 +194,6 @@ def _listed(products: Sequence[Product]) -> str:
     return ", ".join(p.told for p in products[:5]) + (", ..." if len(products) > 5 else "")
 
 
-def _tell(product: Product, json: bool) -> None:
-    if json:
-        print_json(as_json(product))
-        return
+def _tell(product: Product) -> None:
     told = f", valid {validity(product)}" if product.validity is not None else ""
     typer.echo(f"{product.told} is {product.status}{told}.")
