@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ class _Checked:
     published: bool
     own_key: str
     inputs: tuple[InputRef, ...]
+    span: tuple[datetime, datetime]
 
 
 def adopt(
@@ -88,7 +91,8 @@ def adopt(
         Where the file is damaged, or a keyword that the rules need is missing or makes no sense.
     """
     if not path.is_file():
-        raise StoreError(f"There is no file {path}.", remedy="Give the path of a FITS file.")
+        what = f"{path} is a folder." if path.is_dir() else f"There is no file {path}."
+        raise StoreError(what, remedy="Give the path of a FITS file.")
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
         plain, sha256 = unpack(path, Path(folder))
         checked = _checked(store, path, plain, kind, shape)
@@ -107,7 +111,7 @@ def adopt(
         published = checked.published and made == "bpm"
         new = NewProduct(
             kind=made, name=plain_name(path.name), recipe_key=recipe_key(made, [sha256], parameters, ADOPTED),
-            span=(checked.facts.started, checked.facts.ended), facts=checked.facts, inputs=checked.inputs,
+            span=checked.span, facts=checked.facts, inputs=checked.inputs,
             parameters=parameters, metrics={}, algorithm_version=ADOPTED, author=author, published=published,
             gate=verdict(
                 store, made, plain, checked.facts, gate or GateParameters(), published=published
@@ -119,7 +123,8 @@ def adopt(
 def _kind(path: Path, found: str | None, given: str | None) -> str:
     if found is not None and given is not None and found != given:
         raise StoreError(
-            f"{path.name} is a {found}, not a {given}, by its header.", remedy=f"Add it as a {found}."
+            f"By its header {path.name} is {_article(found)}, not {_article(given)}.",
+            remedy=f"Add it as {_article(found)}.",
         )
     made = found or given
     if made is None:
@@ -128,6 +133,10 @@ def _kind(path: Path, found: str | None, given: str | None) -> str:
             remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
         )
     return made
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind == 'image' else 'a'} {kind}"
 
 
 def _known(store: Store, kind: str, sha256: str, key: str) -> list[Product]:
@@ -163,6 +172,9 @@ def _checked(
     store: Store, path: Path, plain: Path, kind: str | None, shape: tuple[int, int] | None
 ) -> _Checked:
     size = plain.stat().st_size
+    with plain.open("rb") as file:
+        if size and file.read(6) != b"SIMPLE":
+            raise FrameError(path.name, "no FITS file", remedy="Give a processed file of nirflow or DRAGONS.")
     if size % BLOCK:  # an extension whose header is cut short would be overlooked
         raise FrameError(
             path.name, f"not a whole FITS file: {size} bytes, no multiple of {BLOCK}",
@@ -180,7 +192,29 @@ def _checked(
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
                 "taken with --any-shape.",
             )  # fmt: skip
-    return _Checked(facts, published, str(primary.get("NFKEY", "")), inputs_from(store, plain, primary))
+    inputs = inputs_from(store, plain, primary)
+    return _Checked(facts, published, str(primary.get("NFKEY", "")), inputs, _span(path.name, primary, facts))
+
+
+def _span(name: str, primary: Mapping[str, Any], facts: FrameFacts) -> tuple[datetime, datetime]:
+    """Beginning and end of the inputs' exposures, where a product of ours says so; else those of its first input."""
+    if "NFKEY" not in primary or "DATE-BEG" not in primary:
+        return facts.started, facts.ended
+    sides = []
+    for keyword in ("DATE-BEG", "DATE-END"):
+        value = primary.get(keyword)
+        try:
+            sides.append(datetime.fromisoformat(str(value)).replace(tzinfo=UTC))
+        except ValueError:
+            raise FrameError(
+                name,
+                "a time that cannot be read",
+                keyword=keyword,
+                found=value,
+                expected="2013-11-21T02:52:48.0",
+                remedy="Copy the file again; its header was changed.",
+            ) from None
+    return sides[0], sides[1]
 
 
 def _check_planes(name: str, product: ProductFile) -> None:

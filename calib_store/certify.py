@@ -145,9 +145,9 @@ def supersede(
         better = _locked(connection, by) if by is not None else None
         if better is not None:
             if better.id == current.id or (better.kind, better.keys) != (current.kind, current.keys):
+                why = "serves other frames" if better.id != current.id else "is the same one"
                 raise StoreError(
-                    f"{better.name} ({better.id}) cannot take the place of {current.name} ({current.id}): it is "
-                    "the same, or serves other frames.",
+                    f"{better.told} cannot take the place of {current.told}: it {why}.",
                     remedy=f"Name another {current.kind} of the same configuration with --by.",
                 )
             if better.status == "rejected":
@@ -177,7 +177,10 @@ def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) 
             raise StoreError(f"{what.name} is not rejected.", remedy="See `nirflow cal show`.")
         return store.frames.set_status(what, "usable", author=author, reason=reason)
     if what.status == "candidate":
-        raise StoreError(f"{what.name} is a candidate already.", remedy="See `nirflow cal show`.")
+        raise StoreError(
+            f"{what.told} is a candidate already.",
+            remedy=f"To mean another one of that name, give its id: nirflow cal list --where 'name ~ \"{what.name}\"'",
+        )
     return store.set_status(what, "candidate", author=author, reason=reason)
 
 

@@ -28,7 +28,8 @@ PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: A wait for a lock comes back to Python this often, so that it can be interrupted.
 _LOCK_SLICE = "1s"
-_REMEDY = "Start the database (nirflow server start), or correct NIRFLOW_DATABASE_URL."
+_REMEDY = "See that it is up and can be reached from here, or correct NIRFLOW_DATABASE_URL."
+_REMEDY_EMBEDDED = "Look at postgres/server.log in the data folder; the next command starts it again."
 #: SQLSTATEs (PostgreSQL, appendix A) by which there is no connection: lost, refused by the server, no such
 #: database, too many connections, shutting down or starting. An attempt that got no answer has none at all.
 _NO_CONNECTION = ("08", "28", "3D000", "53300", "57P")
@@ -248,7 +249,8 @@ class Database:
         state = getattr(error.orig, "sqlstate", None)
         if state is None or state.startswith(_NO_CONNECTION):
             return StoreError(
-                f"The calibration store's database {self.place} does not answer: {why}.", remedy=_REMEDY
+                f"The calibration store's database {self.place} does not answer: {why}.",
+                remedy=_REMEDY if self._revive is None else _REMEDY_EMBEDDED,
             )
         remedy = next(text for start, text in _REMEDIES.items() if state.startswith(start))
         return StoreError(f"The calibration store's database {self.place} gave up: {why}.", remedy=remedy)

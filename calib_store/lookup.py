@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calib_store.products import meant
 from calib_store.records import Frame, Product
 from calib_store.store import Store
 from imaging.errors import StoreError
@@ -15,15 +16,15 @@ def product_or_frame(store: Store, name: str) -> Product | Frame:
     StoreError
         Where there is none, or several.
     """
-    products, frames = store.named(name), store.frames.named(name)
+    products, frames = meant(store.named(name), name), store.frames.named(name)
     if len(products) + len(frames) == 0:
         raise StoreError(
             f"The store has no product and no raw frame {name!r}.",
-            remedy="See `nirflow cal list` for products; a frame is known once it was given to `nirflow reduce` "
-            "or lay in a watched folder.",
+            remedy="See `nirflow cal list` for products (6 digits of an id or more); a frame is known once it was "
+            "given to `nirflow reduce` or lay in a watched folder.",
         )
     if len(products) + len(frames) > 1:
-        several = [f"product {p.id} ({p.name})" for p in products[:5]]
+        several = [f"product {product.described}" for product in products[:5]]
         several += [f"frame {f.sha256[:12]} ({f.name})" for f in frames[:5]]
         raise StoreError(f"{name!r} may be any of: {', '.join(several)}.", remedy="Give the id or sha256.")
     return products[0] if products else frames[0]

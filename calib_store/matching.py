@@ -298,7 +298,7 @@ def first_failure(product: Product, failure: str | None, wanted: Wanted) -> int:
 _ORDER_WORDS = (
     "a candidate; a certified one was taken",
     "not of this night's own frames; one of them was taken",
-    "differs from the certified one; another was taken",
+    "failed its comparison with a certified one; another was taken",
     "",
     "as near in time but later",
     "as near in time but made earlier",

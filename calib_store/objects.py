@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from imaging.atomic import sync_folder
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -273,8 +274,8 @@ class LocalObjects(ObjectStore):
             aside.rename(target)
         finally:
             aside.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-        _sync_folder(self.root)
+        sync_folder(target.parent)
+        sync_folder(self.root)
         with self._seen_lock:
             self._seen[sha256] = _stamp(target)
         return StoredObject(sha256, size)
@@ -396,11 +397,3 @@ def _renamed(path: Path, target: Path) -> bool:
     except OSError:
         return False  # another file system: the caller copies
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

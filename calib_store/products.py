@@ -271,6 +271,13 @@ def with_ids(connection: Connection, ids: Sequence[UUID]) -> tuple[Product, ...]
     return tuple(found[one] for one in ids if one in found)
 
 
+def meant(found: Sequence[Product], name: str) -> Sequence[Product]:
+    """Which of the products that a name may mean are meant: of several of that file name the one that counts."""
+    counting = [product for product in found if product.counts]
+    by_name = all(product.name in (name, f"{name}.fits") for product in found)
+    return counting if by_name and len(counting) == 1 else found
+
+
 def named(connection: Connection, name: str) -> tuple[Product, ...]:
     """Products that ``name`` may mean: an id, a file name (with or without ``.fits``), or first digits (6 or
     more) of an id, a file's sha256 or a recipe key."""

@@ -196,6 +196,11 @@ class Product(BaseModel):
         return f"{self.name} ({self.short_id})"
 
     @property
+    def described(self) -> str:
+        """What tells it from another one of its name, for people."""
+        return f"{self.id} ({self.name}, {self.status}, made {self.made_at:%Y-%m-%d %H:%M})"
+
+    @property
     def short_key(self) -> str:
         """First digits of the recipe key: tells two products of one name apart."""
         return self.recipe_key[:8]

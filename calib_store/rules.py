@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -205,6 +206,27 @@ class Configuration:
     def digest(self) -> str:
         """Identity of the configuration."""
         return _digest({"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)})
+
+
+def rules_text(rules: RuleSet) -> str:
+    """Rules as the table that `read_rules` reads, with words on what is what; the shipped ones as they are shipped."""
+    if rules == shipped_rules():
+        return shipped_text()
+    lines = [*takewhile(lambda line: line.startswith("#"), shipped_text().splitlines()), ""]
+    lines.append(f"version = {json.dumps(rules.version)}")
+    for rule in rules.rules:
+        lines += ["", f"[{json.dumps(rule.name)}]", f"kind = {json.dumps(rule.kind)}"]
+        lines.append(f"match = {json.dumps(rule.match)}")
+        if rule.tolerance:
+            off = ", ".join(f"{name} = {tolerance!r}" for name, tolerance in rule.tolerance.items())
+            lines.append(f"tolerance = {{ {off} }}")
+        if rule.window_days is not None:
+            lines.append(f"window_days = {rule.window_days!r}")
+        if rule.frames != "either":
+            lines.append(f"frames = {json.dumps(rule.frames)}")
+        if rule.published:
+            lines.append("published = true")
+    return "\n".join(lines) + "\n"
 
 
 def read_rules(text: str, source: str) -> RuleSet:

@@ -121,7 +121,7 @@ class StoreSettings(BaseSettings):
         Where one makes no sense.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_dir: Path = Field(
         default_factory=default_data_dir, description="folder of the database, the object files and scratch"
@@ -203,7 +203,7 @@ def _givers() -> Iterator[Mapping[str, tuple[str | Path, str]]]:
     yield {
         name.upper(): (name, text)
         for name, text in os.environ.items()
-        if name.upper().startswith(PREFIX) and name.upper() not in (CONFIG, SECRETS)
+        if text and name.upper().startswith(PREFIX) and name.upper() not in (CONFIG, SECRETS)
     }
     yield {name: (path, _secret(path)) for name, path in secret_files().items()}
 

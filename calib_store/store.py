@@ -245,21 +245,23 @@ class Store:
         return self._ask(products.named, name)
 
     def get(self, name: str | UUID) -> Product:
-        """The one product of that id, file name, or first digits of id, sha256 or recipe key.
+        """The one product of that id, file name, or first digits (6 or more) of id, sha256 or recipe key.
+
+        Of several of one file name it is the one that is neither rejected nor superseded.
 
         Raises
         ------
         StoreError
             Where there is none, or several; names them.
         """
-        found = self.named(str(name))
+        found = products.meant(self.named(str(name)), str(name))
         if not found:
             raise StoreError(
                 f"The store has no product {str(name)!r}.",
-                remedy="See `nirflow cal list` for names and ids.",
+                remedy="See `nirflow cal list` for names and ids (6 digits of an id or more).",
             )
         if len(found) > 1:
-            several = ", ".join(f"{p.id} ({p.name}, made {p.made_at:%Y-%m-%d %H:%M})" for p in found[:5])
+            several = ", ".join(product.described for product in found[:5])
             raise StoreError(
                 f"{str(name)!r} may be any of {len(found)} products: {several}.",
                 remedy="Give the id.",
@@ -299,7 +301,8 @@ class Store:
         if not self._whole(product):
             raise StoreError(
                 f"The file of {product.name} ({product.id}) is missing or damaged.",
-                remedy="Reduce again: it will be made anew, or the next best taken.",
+                remedy="Reduce again: it is made anew, or the next best taken. A copy is put in its place by "
+                "nirflow cal verify --repair --copies FOLDER.",
             )
         return self.objects.local(product.sha256)
 

@@ -193,7 +193,9 @@ def _opened(source: Path) -> Iterator[_Read]:
     try:
         tar = tarfile.open(source)  # noqa: SIM115  # closed below
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise StoreError(f"{source.name} is no tar: {error}.", remedy="Fetch it again.") from error
+        raise StoreError(
+            f"{source.name} is no tar that can be read.", remedy="Name what `nirflow cal export` wrote."
+        ) from error
     with tar:
 
         def from_tar(name: str) -> Any:

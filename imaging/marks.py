@@ -64,6 +64,8 @@ class Record:
         Version of nirflow.
     key
         The recipe key: same key, same product.
+    span
+        Beginning and end of the inputs' exposures (UTC).
     dark, flat, bpm
         Names of the calibrations that were applied.
     linearised
@@ -81,6 +83,7 @@ class Record:
     stamp: datetime
     version: str = ""
     key: str = ""
+    span: tuple[datetime, datetime] | None = None
     dark: str = ""
     flat: str = ""
     bpm: str = ""
@@ -132,6 +135,9 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         new["PROCSVER"] = (record.version, "nirflow version")
     if record.key:
         new["NFKEY"] = (record.key, "nirflow recipe key")
+    if record.span is not None:
+        new["DATE-BEG"] = (stamped(record.span[0]), "Beginning of the inputs' exposures")
+        new["DATE-END"] = (stamped(record.span[1]), "End of the inputs' exposures")
     for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):
         new[f"IMCMB{i:03d}"] = plain_name(name)
     for keyword, name, what in (

@@ -6,6 +6,7 @@ and a mistyped option answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -87,4 +88,10 @@ app.add_typer(server.app, name="server", rich_help_panel=_RUN)
 
 def main() -> None:
     """Entry point of the ``nirflow`` command."""
-    app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)
+    try:
+        app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # ``| head`` has seen enough: the interpreter need not try again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -239,6 +239,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         stamp=datetime.now(UTC),
         version=version("nirflow"),
         key=recipe.key,
+        span=recipe.span,
         linearised=built.linearised,
         cards={**built.cards, **_warning_cards(warnings)},
         history=_history(recipe, began),

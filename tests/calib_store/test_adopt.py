@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
     (tmp_path / "empty.fits").touch()
     for name, told in (
         ("short.fits", "not a whole FITS file"),
-        ("text.fits", "not a whole FITS file"),
+        ("text.fits", "no FITS file"),
         ("empty.fits", "is empty"),
     ):
         with pytest.raises(FrameError, match=told):
@@ -150,6 +151,19 @@ def test_a_copy_of_the_stores_own_product_is_that_product(store: Store, own) -> 
     packed.write_bytes(gzip.compress(copy.read_bytes()))
     assert adopt(store, copy) == adopt(store, packed) == product
     assert store.products() == (product,)
+
+
+def test_a_product_of_nirflow_keeps_the_time_of_its_inputs(store: Store, make) -> None:
+    """Which of two is nearer to a frame is the same in every store."""
+    told = {"DATE-BEG": "2013-11-20T23:00:00.000000", "DATE-END": "2013-11-22T01:30:00.250000"}
+    there = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in told.values()]
+    mine = adopt(store, make(name="mine.fits", NFKEY=KEY, **told))
+    assert list(mine.span) == there
+    assert mine.middle == there[0] + (there[1] - there[0]) / 2
+    other = adopt(store, make(name="other.fits", EXPTIME=60.0, **told))  # whose words these are is not known
+    assert other.span[0] == datetime(2013, 11, 20, 4, 48, tzinfo=UTC)
+    with pytest.raises(FrameError, match="DATE-END = 'soon'"):
+        adopt(store, make(name="edited.fits", NFKEY=KEY, **(told | {"DATE-END": "soon"})))
 
 
 def test_the_same_recipe_made_elsewhere_is_that_product_where_the_planes_are(store: Store, own) -> None:

@@ -62,7 +62,12 @@ def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
     with pytest.raises(StoreError, match="does not answer") as caught:
         database.run(lambda connection: connection.scalar(ONE))
     assert 0.5 < time.monotonic() - began < 5
-    assert "Start the database" in caught.value.remedy
+    assert "See that it is up" in caught.value.remedy
+    # One that is started again by itself has a log that says why it is not.
+    embedded = Database(database.url.render_as_string(hide_password=False), patience=0.2, revive=lambda: None)
+    with pytest.raises(StoreError, match="does not answer") as caught:
+        embedded.run(lambda connection: connection.scalar(ONE))
+    assert "server.log" in caught.value.remedy
     with pytest.raises(StoreError, match="does not answer"), database.lock(1):
         pass
     database.close()

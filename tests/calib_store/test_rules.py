@@ -11,6 +11,7 @@ from calib_store.rules import (
     RuleSet,
     differences,
     read_rules,
+    rules_text,
     shipped_rules,
     shipped_text,
 )
@@ -40,6 +41,23 @@ def rule(name: str) -> Rule:
     found = RULES.named(name)
     assert found is not None
     return found
+
+
+def test_a_table_is_written_as_it_is_read() -> None:
+    assert rules_text(RULES) == shipped_text()
+    mine = RULES.model_copy(update={"version": "mine-1"})
+    odd = RuleSet(
+        version="odd",
+        rules=(
+            Rule(name='a "dark" \\ \N{LATIN SMALL LETTER E WITH ACUTE}', kind="dark", match=("exposure_time", "coadds"),
+                 tolerance={"exposure_time": 1e-9, "coadds": 0.0}, window_days=1e-3, frames="earlier"),
+            Rule(name="bpm", kind="bpm", match=("detector",), published=True),
+        ),
+    )  # fmt: skip
+    for rules in (mine, odd):
+        text = rules_text(rules)
+        assert read_rules(text, "x") == rules
+        assert text.count("# ") > 10
 
 
 def test_the_version_goes_with_the_content() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from calib_store.settings import StoreSettings, WrongSettingsError, settings_file
 from deployments.configuration import Settings, describe
+from deployments.watch_settings import WatchSettings
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[[str], Path]
@@ -87,6 +88,16 @@ def test_what_makes_no_sense_is_told_with_its_place(write: Write, text: str, wor
     write(text)
     with pytest.raises(WrongSettingsError, match=words):
         Settings()
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The current folder is not what somebody means who names none."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for name in ("NIRFLOW_DATA_DIR", "NIRFLOW_WATCH_QUIET", "NIRFLOW_NO_SUCH_SETTING"):
+        monkeypatch.setenv(name, "")
+    settings = Settings()
+    assert settings.data_dir == tmp_path / "nirflow"
+    assert settings.watch.quiet == WatchSettings().quiet
 
 
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

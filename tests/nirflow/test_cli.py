@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,16 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not HEAVY & set(loaded.split())
     assert "typer" in loaded.split()
+
+
+def test_who_has_read_enough_hears_no_more() -> None:
+    """As of ``| head``: neither the output nor what Python says of its closed pipe at its end."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "nirflow", "params"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.stderr == ""
 
 
 def test_version(nirflow: Run) -> None:

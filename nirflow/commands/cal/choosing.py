@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FrameName = Annotated[
     str, typer.Argument(metavar="FRAME", help="A raw frame's file, or the name of one that the store knows.")
 ]
+_REMEDY = "Give the path of a raw frame, or the name of one that the store knows."
 Kind = Annotated[
     Literal["dark", "bpm", "flat", "skyflat"] | None,
     typer.Option("--kind", help="Only this kind; all that the frame may need without it."),
@@ -33,6 +34,9 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
     with open_store() as store:
         facts = _facts(store, frame)
         matches = [store.match(facts, one, as_of=when) for one in _kinds(facts, kind)]
+    if not matches:
+        _say_none(facts, json)
+        return
     if json:
         print_json([_match_as_json(one) for one in matches])
     else:
@@ -45,7 +49,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
             for one in matches
         ]  # fmt: skip
         columns = [
-            Column("kind", style="bold"), Column("product", fold=True), Column("id"), Column("status"),
+            Column("kind", style="bold"), Column("product"), Column("id"), Column("status"),
             Column("why", fold=True),
         ]  # fmt: skip
         print_table(columns, rows)
@@ -69,6 +73,9 @@ def explain(
     with open_store() as store:
         facts = _facts(store, frame)
         matches = [store.explain(facts, one, as_of=when, limit=limit) for one in _kinds(facts, kind)]
+    if not matches:
+        _say_none(facts, json)
+        return
     if json:
         print_json([_match_as_json(one) for one in matches])
     else:
@@ -91,17 +98,16 @@ def rules(
     ] = None,
     toml: Annotated[
         bool,
-        typer.Option("--toml", help="Print the table that nirflow comes with, to be copied and changed."),
+        typer.Option(
+            "--toml", help="Print the table that holds, or that of --version, to be copied and changed."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Show the rules of association, and since when they hold; --set changes them."""
     from calib_store import rulebook
-    from calib_store.rules import read_rules, shipped_text
+    from calib_store.rules import read_rules, rules_text
 
-    if toml:
-        typer.echo(shipped_text(), nl=False)
-        return
     with open_store() as store:
         if set_ is not None:
             if not reason:
@@ -119,6 +125,9 @@ def rules(
             else store.rules()
         )
         history = store.database.run(rulebook.rule_history)
+    if toml:
+        typer.echo(rules_text(shown), nl=False)
+        return
     if json:
         print_json({"rules": shown, "history": [vars(change) for change in history]})
         return
@@ -151,12 +160,16 @@ def _facts(store: Store, name: str) -> FrameFacts:
         seen = examine(path, any_shape=True)
         if seen.facts is None:
             raise UsageError(f"{path.name}: {seen.problem}.", remedy=seen.remedy)
+        if seen.facts.processed:
+            raise UsageError(f"{path.name} is a product, not a raw frame.", remedy=_REMEDY)
         return seen.facts
     frame = store.frames.get(name)
     if frame is None:
         raise UsageError(
-            f"There is no file {name}, and the store knows no frame of that name.",
-            remedy="Give the path of a raw frame.",
+            f"{name} is a folder."
+            if path.is_dir()
+            else f"There is no file {name}, and the store knows no frame of that name.",
+            remedy=_REMEDY,
         )
     if frame.facts is None:
         raise UsageError(
@@ -166,10 +179,23 @@ def _facts(store: Store, name: str) -> FrameFacts:
 
 
 def _kinds(facts: FrameFacts, kind: str | None) -> Sequence[str]:
-    """The kinds that a frame may need: a dark needs no dark, a flat no flat."""
+    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and in the K bands a dark."""
+    from imaging.f2 import THERMAL_BANDS
+
     if kind is not None:
         return (kind,)
-    return [one for one in ("dark", "bpm", "flat") if one != facts.kind]
+    if facts.kind == "dark":
+        return ()
+    if facts.kind == "flat":
+        return ("dark", "bpm") if facts.filter in THERMAL_BANDS else ("bpm",)
+    return ("dark", "bpm", "flat")
+
+
+def _say_none(facts: FrameFacts, json: bool) -> None:
+    if json:
+        print_json([])
+    else:
+        typer.echo(f"{facts.name} is a {facts.kind}: it needs no calibration.")
 
 
 def _exit(matches: Sequence[Match]) -> None:
@@ -189,7 +215,8 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         markup=False,
     )
     if not match.candidates:
-        typer.echo(f"The store has no {match.kind} at all.")
+        then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"
+        typer.echo(f"The store{then}.")
         return
     rows, styles = [], []
     for candidate in match.candidates:
@@ -200,7 +227,7 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         )
         styles.append("green" if candidate.taken else "" if candidate.serves else "dim")
     columns = [
-        Column("", style="bold"), Column("product", fold=True), Column("id"), Column("status"),
+        Column("", style="bold"), Column("product"), Column("id"), Column("status"),
         Column("why", fold=True),
     ]  # fmt: skip
     print_table(columns, rows, styles=styles)

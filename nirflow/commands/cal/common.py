@@ -79,6 +79,8 @@ def validity(product: Product) -> str:
     """A product's validity in words."""
     if product.validity is None:
         return "-"
+    if product.validity == (None, None):
+        return "always"
     return " to ".join(cell(moment) if moment else "always" for moment in product.validity)
 
 

@@ -67,8 +67,9 @@ def list_products(
         products = []
         for product in _matching(store, kind, status, day, expression):
             products.append(product)
-            if len(products) == limit:
+            if len(products) > limit:
                 break
+    more, products = len(products) > limit, products[:limit]
     if json:
         print_json([as_json(product) for product in products])
     elif products:
@@ -80,12 +81,12 @@ def list_products(
             for product in products
         ]  # fmt: skip
         columns = [
-            Column("id", style="bold"), Column("kind"), Column("name", fold=True),
+            Column("id", style="bold"), Column("kind"), Column("name"),
             Column("serves", fold=True), Column("status"), Column("taken"), Column("made, UT"),
         ]  # fmt: skip
         print_table(columns, rows)
-        if len(products) == limit:
-            typer.echo(f"These are {limit}; --limit shows more.", err=True)
+        if more:
+            typer.echo(f"These are the {limit} newest; --limit shows more.", err=True)
     else:
         typer.echo("The store holds no such product.", err=True)
     if not products:
@@ -117,6 +118,7 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
     Exit code 3 where there is nothing.
     """
     from calib_store.lookup import product_or_frame
+    from calib_store.records import Product
 
     with open_store() as store:
         cause = product_or_frame(store, name)
@@ -124,12 +126,12 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
     if json:
         print_json([as_json(product) for product in found])
     elif found:
-        columns = [Column("id", style="bold"), Column("kind"), Column("name", fold=True), Column("status"),
+        columns = [Column("id", style="bold"), Column("kind"), Column("name"), Column("status"),
                    Column("made, UT")]  # fmt: skip
         print_table(columns, [[p.short_id, p.kind, p.name, standing(p), p.made_at] for p in found])
-        typer.echo(
-            f"\nOnce {cause.name} is rejected, this makes them again: nirflow reduce --affected-by {name}"
-        )
+        bad = not cause.counts if isinstance(cause, Product) else cause.rejected is not None
+        once = "This" if bad else f"Once {cause.name} is rejected, this"
+        typer.echo(f"\n{once} makes those again that count: nirflow reduce --affected-by {name}")
     else:
         typer.echo(f"Nothing was made with {cause.name}.", err=True)
     if not found:

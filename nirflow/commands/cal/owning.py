@@ -57,10 +57,13 @@ def migrate(json: Json = False) -> None:
 
 def status(json: Json = False) -> None:
     """Tell what and where the store is, and how much it holds. Exit code 4 where it needs something done."""
-    from calib_store.administration import state
+    from calib_store.administration import initialise, state
     from deployments.configuration import Settings
 
-    told = state(Settings())
+    settings = Settings()
+    if settings.database_url is None:
+        initialise(settings)  # as every command does
+    told = state(settings)
     if json:
         print_json({**vars(told), "usable": told.usable})
     else:

@@ -17,7 +17,7 @@ from nirflow.commands.cal.common import (
     standing,
     validity,
 )
-from nirflow.tables import Column, cell, print_json, print_table
+from nirflow.tables import Column, cell, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from calib_store.records import Frame, LineageEdge, Product, StatusChange
@@ -92,7 +92,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[user.short_id, user.kind, user.name, standing(user)] for user in users],
         )
-    typer.echo(f"\nChosen for {frames} frames.")
+    typer.echo(f"\nChosen for {plural(frames, 'frame')}.")
     _print_history(history)
 
 
@@ -139,7 +139,11 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
     rows = [[edge.role, edge.name, _what(edge)] for edge in direct]
     print_table([Column("role"), Column("made from", fold=True), Column("")], rows)
     frames = {edge.frame_sha256 for edge in edges if edge.frame_sha256}
-    typer.echo(f"\n{len(frames)} raw frames in all generations.")
+    absent = {
+        (edge.name, edge.checksum) for edge in edges if not edge.frame_sha256 and not edge.input_product_id
+    }
+    rest = f" {plural(len(absent), 'input')} not in this store." if absent else ""
+    typer.echo(f"\n{plural(len(frames), 'raw frame')} in all generations.{rest}")
 
 
 def _what(edge: LineageEdge) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nirflow.commands.cal.common import Json, open_store
-from nirflow.exits import Exit
+from nirflow.exits import Exit, UsageError
 from nirflow.tables import Column, plural, print_json, print_table
 
 
@@ -33,6 +33,10 @@ def verify(
     from calib_store.upkeep import verify as verify_store
     from nirflow.progress import progress_bar
 
+    if copies and not repair:
+        raise UsageError("--copies is for repairs.", remedy="Add --repair.")
+    if absent := next((folder for folder in copies or () if not folder.is_dir()), None):
+        raise UsageError(f"--copies {absent}: there is no such folder.", remedy="Correct the path.")
     with open_store() as store:
         number = number_of_products(store)
         with progress_bar("Reading", number, quiet=quiet or json) as advance:

@@ -134,7 +134,7 @@ def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Js
     with open_store() as store:
         found = product_or_frame(store, name)
         done = reject_it(store, found, author=person(author), reason=reason)
-        hit = store.affected(found)
+        hit = [product for product in store.affected(found) if product.counts]
     if json:
         print_json({"rejected": done, "affected": [as_json(product) for product in hit]})
         return
@@ -158,9 +158,9 @@ def supersede(
     from calib_store.certify import supersede as supersede_it
 
     with open_store() as store:
-        other = store.get(by) if by else None
+        found, other = store.get(product), store.get(by) if by else None
         old, new = supersede_it(
-            store, store.get(product), author=person(author), reason=reason, by=other,
+            store, found, author=person(author), reason=reason, by=other,
             despite_gate=despite_gate,
         )  # fmt: skip
     if json:
@@ -169,6 +169,8 @@ def supersede(
     _tell(old)
     if new is not None:
         _tell(new)
+    elif found.validity is not None:
+        typer.echo(f"No {found.kind} of its configuration is certified any more for {validity(found)}.")
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:

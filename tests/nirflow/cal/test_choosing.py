@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import Result
 
-from calib_store.rules import shipped_rules, shipped_text
+from calib_store.rules import read_rules, shipped_rules, shipped_text
 
 Run = Callable[..., Result]
 Add = Callable[..., dict[str, Any]]
@@ -98,6 +98,25 @@ def test_frames_that_are_not_there(nirflow: Run, tmp_path: Path) -> None:
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr
 
 
+def test_what_a_frames_reduction_takes(
+    nirflow: Run, own_store: None, frame_writer: Callable[..., Path], master_dark: Path, tmp_path: Path
+) -> None:
+    dark = frame_writer(tmp_path / "S1.fits", OBSTYPE="DARK", FILTER2="DK_G0807")
+    for command in ("match", "explain"):
+        told = nirflow("cal", command, dark)
+        assert (told.exit_code, told.stdout) == (0, "S1.fits is a dark: it needs no calibration.\n")
+        assert nirflow("cal", command, dark, "--json").stdout == "[]\n"
+    flat = frame_writer(tmp_path / "S2.fits", OBSTYPE="FLAT", OBJECT="GCALflat")
+    lines = nirflow("cal", "match", flat).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["bpm"]
+    for name, problem in ((master_dark, "is a product, not a raw frame"), (tmp_path, "is a folder")):
+        refused = nirflow("cal", "match", name)
+        assert refused.exit_code == 2
+        assert problem in refused.stderr
+    early = nirflow("cal", "explain", flat, "--kind", "bpm", "--as-of", "2013-01-01")
+    assert "The store had no bpm at all then." in early.stdout
+
+
 @pytest.mark.usefixtures("own_store")
 def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     result = nirflow("cal", "rules")
@@ -131,6 +150,11 @@ def test_rules_are_changed_by_a_table(
     assert "30 days" in done.stdout
     assert "the dark drifts" in done.stdout
     assert "90 days" in nirflow("cal", "rules", "--version", "f2-imaging-3").stdout
+    # The next change begins with this one.
+    again = nirflow("cal", "rules", "--toml").stdout
+    assert read_rules(again, "again") == read_rules(mine.read_text(), "mine")
+    assert again.startswith("# Which calibration belongs to which frame")
+    assert nirflow("cal", "rules", "--toml", "--version", "f2-imaging-3").stdout == shipped_text()
     assert "Already going by" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
     mine.write_text("version = 3")
     wrong = nirflow("cal", "rules", "--set", mine, "--reason", "x")

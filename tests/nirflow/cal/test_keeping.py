@@ -38,6 +38,13 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     assert dark["id"][:8] in bad.stdout
     assert "damaged" in bad.stdout
     assert "--repair" in bad.stdout
+    for options, told_ in (
+        (("--copies", tmp_path), "--copies is for repairs"),
+        (("--repair", "--copies", tmp_path / "copies"), "there is no such folder"),
+    ):
+        refused = nirflow("cal", "verify", *options)
+        assert refused.exit_code == 2
+        assert told_ in refused.stderr
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / "x.fits").write_bytes(content)
     mended = nirflow("cal", "verify", "--repair", "--copies", tmp_path / "copies", "--json")
@@ -74,6 +81,16 @@ def test_status_init_and_migrate(nirflow: Run) -> None:
     assert "already" in nirflow("cal", "migrate").stdout
     for command in ("init", "migrate"):
         assert json.loads(nirflow("cal", command, "--json").stdout)["revision"] == HEAD
+
+
+def test_the_embedded_store_is_there_for_its_first_command(
+    nirflow: Run, postgres_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NIRFLOW_DATABASE_URL", raising=False)
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(postgres_data_dir))
+    shown = nirflow("cal", "status")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert f"version {HEAD}" in shown.stdout
 
 
 @pytest.mark.usefixtures("as_owner")

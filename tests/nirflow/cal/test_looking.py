@@ -26,6 +26,8 @@ def test_list_by_kind_status_night_and_expression(nirflow: Run, added: Add) -> N
     nirflow("cal", "reject", short["id"], "--reason", "x")
     assert set(ids(nirflow("cal", "list", "--json"))) == {long["id"], short["id"]}
     assert ids(nirflow("cal", "list", "--json", "--limit", "1")) == [short["id"]]
+    assert "the 1 newest; --limit shows more" in nirflow("cal", "list", "--limit", "1").stderr
+    assert nirflow("cal", "list", "--limit", "2").stderr == ""
     for options, found in (
         (("--kind", "dark", "--status", "rejected"), short),
         (("--night", "2013-11-20"), long),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert
@@ -43,7 +44,9 @@ def test_an_overlap_is_refused_in_words_and_shared_on_request(nirflow: Run, adde
     assert refused.exit_code == 1
     assert f"{one['name']} ({one['id'][:8]}) for 2013-08-23" in refused.stderr
     assert status(nirflow, two) == "candidate"
-    assert nirflow("cal", "certify", two["id"], "--take-over").exit_code == 0
+    shared = nirflow("cal", "certify", two["id"], "--take-over")
+    assert shared.exit_code == 0
+    assert [line.split(" (")[0] for line in shared.stdout.splitlines()] == [two["name"], one["name"]]
     assert (status(nirflow, one), status(nirflow, two)) == ("certified", "certified")
 
 
@@ -82,6 +85,35 @@ def test_supersede(nirflow: Run, added: Add) -> None:
     result = nirflow("cal", "supersede", one["id"], "--by", two["id"], "--reason", "less noise")
     assert [line.split(" is ")[1][:10] for line in result.stdout.splitlines()] == ["superseded", "certified,"]
     assert (status(nirflow, one), status(nirflow, two)) == ("superseded", "certified")
+
+
+def test_a_time_without_a_certified_one_is_told(nirflow: Run, added: Add) -> None:
+    one = added()
+    nirflow("cal", "certify", one["id"])
+    result = nirflow("cal", "supersede", one["id"], "--reason", "old")
+    assert "No dark of its configuration is certified any more for 2013-08-23" in result.stdout
+
+
+def test_of_several_of_one_name_the_one_that_counts_is_meant(
+    nirflow: Run, added: Add, tmp_path: Path
+) -> None:
+    """A file made again has the name of the one that it replaces."""
+    old = added("S20131120S0115", 1.0)
+    for path in tmp_path.glob("S20131120S0115*"):
+        path.unlink()
+    new = added("S20131120S0115", 2.0)
+    assert old["name"] == new["name"]
+    several = nirflow("cal", "show", new["name"])
+    assert several.exit_code == 1
+    assert f"{old['id']} ({old['name']}, candidate, made " in several.stderr
+    nirflow("cal", "supersede", old["id"])
+    for name in (new["name"], new["name"].removesuffix(".fits")):
+        for command in ("show", "lineage"):
+            told = json.loads(nirflow("cal", command, name, "--json").stdout)
+            assert told["product"]["id"] == new["id"]
+    refused = nirflow("cal", "reinstate", new["name"], "--reason", "x")
+    assert "is a candidate already" in refused.stderr
+    assert "nirflow cal list --where" in refused.stderr
 
 
 def test_compare(nirflow: Run, added: Add) -> None:
