@@ -23,6 +23,7 @@ from deployments.cluster import steps_on
 from deployments.configuration import Settings
 from deployments.events import SEQUENCE, UNBLOCKED, labels_of
 from deployments.lines import lines_told
+from deployments.plain_log import tell_errors_in_words
 from deployments.selection import files_of, frames_of_sequence, middle_of, told_nights
 from deployments.urgency import urgency
 from flows.report import NightReport
@@ -34,6 +35,9 @@ from tasks.parameters import ReductionParameters
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+# Whoever runs one of the flows has this module.
+tell_errors_in_words()
 
 
 class NothingToDoError(NirflowError):
