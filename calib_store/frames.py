@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, func, or_, select
+from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.models import frame_files, frame_headers, frame_history, frames
@@ -192,14 +192,15 @@ def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> Non
     rows = [_row(one.sha256, one.path.name, one.facts, one.quarantine) for one in records]
     write = insert(frames)
     new = write.excluded
-    # What is judged of the same bytes may change with the software; the bytes and their name stay.
-    changed = ("facts", "quarantine", *_COLUMNS)
+    # What is judged of the same bytes may change with the software; the bytes and their name stay, whatever copies of
+    # them are called.
+    facts = func.jsonb_set(new.facts, text("'{name}'"), func.to_jsonb(frames.c.name))  # none of none
     connection.execute(
         write.on_conflict_do_update(
             index_elements=["sha256"],
-            set_={name: new[name] for name in changed},
+            set_={name: new[name] for name in ("quarantine", *_COLUMNS)} | {"facts": facts},
             where=or_(
-                frames.c.facts.is_distinct_from(new.facts),
+                frames.c.facts.is_distinct_from(facts),
                 frames.c.quarantine.is_distinct_from(new.quarantine),
             ),
         ),

@@ -13,6 +13,7 @@ import ssl
 import urllib.error
 import urllib.request
 from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
 from typing import Any, Final
 
 from prefect.blocks.abstract import NotificationBlock
@@ -84,6 +85,7 @@ def _mail(settings: NotifySettings, subject: str, body: str) -> None:
     message = EmailMessage()
     message["Subject"] = " ".join(subject.split())
     message["From"], message["To"] = settings.email_from, ", ".join(settings.email_to)
+    message["Date"], message["Message-ID"] = formatdate(), make_msgid("nirflow")
     message.set_content(body)
     with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT) as server:
         if settings.smtp_tls:

@@ -104,10 +104,14 @@ class Rest:
             told.append(str(run["name"]))
         return told
 
-    def runs(self, states: list[str], limit: int = 20) -> list[dict[str, Any]]:
-        """Flow runs in states of some types (RUNNING, PENDING, SCHEDULED, LATE), those that go first first."""
+    def runs(self, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
+        """Flow runs in states of some types (RUNNING, PENDING, SCHEDULED), those that go first first.
+
+        Those that are ``due`` were to begin by now.
+        """
+        now = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}} if due else {}
         body = {
-            "flow_runs": {"state": {"type": {"any_": states}}},
+            "flow_runs": {"state": {"type": {"any_": states}}, **now},
             "sort": "EXPECTED_START_TIME_ASC",
             "limit": limit,
         }

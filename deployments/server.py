@@ -78,7 +78,7 @@ def ensure_server(
     settings
         From the environment by default.
     anew
-        Start it again where it was started with other settings than these.
+        Start it again where it was started with other settings than these; on the port asked for, where that is free.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def ensure_server(
                 return _address(state, folder, settings, started=False)
             log.warning("Prefect server (process %d) is alive but does not answer; restarting it.", state.pid)
             processes.end(state.pid, state.birth, settings.stop_grace)
-        state = _start(data_dir, folder, settings, remembered=state)
+        state = _start(data_dir, folder, settings, remembered=state, anew=anew)
         if not wait_until_ready(state, deadline):
             problem = "ended while starting" if not is_alive(state) else f"did not answer in {timeout:g} s"
             processes.end(state.pid, state.birth, settings.stop_grace)
@@ -218,10 +218,10 @@ def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
 
 
 def _start(
-    data_dir: Path, folder: Path, settings: ServerSettings, *, remembered: ServerState | None
+    data_dir: Path, folder: Path, settings: ServerSettings, *, remembered: ServerState | None, anew: bool
 ) -> ServerState:
     database_url = database_url_of(data_dir, settings, start=False)
-    listener = _bind(settings, remembered)
+    listener = _bind(settings, remembered, anew)
     # It imports while the database comes up, and goes on when the pipe is closed.
     waits, released = os.pipe()
     with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
@@ -317,11 +317,11 @@ def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = T
     return address.prefect_url()
 
 
-def _bind(settings: ServerSettings, remembered: ServerState | None) -> socket.socket:
-    """Bind the port of last time, else the one asked for, else any: bookmarks of the UI stay good."""
+def _bind(settings: ServerSettings, remembered: ServerState | None, anew: bool) -> socket.socket:
+    """Bind the port of last time, so that its clients go on, or that asked for; anew in the other order; else any."""
     ports = [settings.port, 0]
     if remembered and remembered.wanted_port == settings.port:
-        ports.insert(0, remembered.port)
+        ports.insert(1 if anew else 0, remembered.port)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     for port in dict.fromkeys(ports):
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -51,6 +51,11 @@ class PartState(BaseModel):
     log: Path | None = None
     note: str = Field(default="", description="what ails it")
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs now: it may have ended since the supervisor looked."""
+        return self.running and (self.pid is None or processes.is_alive(self.pid, self.birth))
+
 
 class ServiceState(BaseModel):
     """The supervisor and its parts."""

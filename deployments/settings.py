@@ -39,10 +39,11 @@ class ServerSettings(BaseModel):
         default=4210,
         ge=0,
         le=65535,
-        description="TCP port; when another program has it, a free one is taken and kept from then on",
+        description="TCP port; when another program has it, a free one is taken, until the next nirflow up",
     )
     public_url: str | None = Field(
         default=None,
+        pattern=r"^https?://[^\s/]+",
         description="URL by which browsers reach the UI, where it is not the address that it listens on",
     )
     auth: SecretStr | None = Field(

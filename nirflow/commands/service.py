@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -66,9 +67,14 @@ def up(
     if not started and (asked := _differs(state, settings)):
         typer.echo(f"It was started with {asked}. To change that: nirflow down, then up again.")
     typer.echo(f"UI:      {state.ui_url}")
+    if (port := urlsplit(state.api_url).port) != settings.server.port and started:
+        typer.echo(
+            f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up."
+        )
     index = state.nights / "index.html"
     typer.echo(f"Nights:  {index}" + ("" if index.is_file() else " (there after the first run)"))
-    watched = ", ".join(map(str, state.watched)) or "nothing (nirflow up --watch DIR)"
+    there = [str(folder) if folder.is_dir() else f"{folder} (not there yet)" for folder in state.watched]
+    watched = ", ".join(there) or "nothing (nirflow up --watch DIR)"
     typer.echo(f"Watched: {watched}")
     typer.echo(f"Logs:    {_logs(state)}")
     typer.echo("Stop it: nirflow down" + (f" --data {data}" if data else ""))
@@ -101,7 +107,7 @@ def status(data: Data = None, json: Json = False) -> None:
         _print_status(state, runs, why)
     if state is None or not alive:
         raise typer.Exit(Exit.NOTHING)
-    if not state.ready or not all(part.running for part in state.parts):
+    if not state.ready or not all(part.alive for part in state.parts):
         raise typer.Exit(Exit.PARTIAL)
 
 
@@ -211,6 +217,7 @@ def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]]
     rest = Rest(state.api_url, settings.server.auth_string)
     try:
         found = rest.runs(["RUNNING", "PENDING", "PAUSED", "CANCELLING"])
+        found += rest.runs(["SCHEDULED"], due=True)
     except RestError as error:
         return None, str(error)
     return [
@@ -236,7 +243,7 @@ def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: s
 
 
 def _part_row(part: PartState) -> list[object]:
-    return [part.name, "running" if part.running else "down", part.pid, part.restarts, part.note]
+    return [part.name, "running" if part.alive else "down", part.pid, part.restarts, part.note]
 
 
 def _plain(value: Any) -> Any:

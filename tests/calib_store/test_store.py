@@ -160,6 +160,23 @@ def test_the_same_bytes_under_two_names_are_one_frame(store: Store, record) -> N
     assert set(store.frames.known_files([one.path, two.path])) == {one.path, two.path}
 
 
+def test_a_copy_under_another_name_changes_no_name(store: Store, record, facts) -> None:
+    first = record("S1.fits", facts=facts(name="S1.fits"))
+    store.frames.ingest([first])
+    copy = record("S9.fits", content="S1.fits", facts=facts(name="S9.fits"))
+    assert copy.sha256 == first.sha256
+    store.frames.ingest([copy])
+    (frame,) = store.frames.with_sha256s([first.sha256]).values()
+    assert frame.facts is not None
+    assert (frame.name, frame.facts.name) == ("S1.fits", "S1.fits")
+    assert len(frame.paths) == 2
+    judged = record("S9.fits", content="S1.fits", facts=facts(name="S9.fits", target="OTHER"))
+    store.frames.ingest([judged])
+    (frame,) = store.frames.with_sha256s([first.sha256]).values()
+    assert frame.facts is not None
+    assert (frame.facts.name, frame.facts.target) == ("S1.fits", "OTHER")
+
+
 def test_the_same_name_with_other_bytes_is_another_frame(store: Store, record, tmp_path: Path) -> None:
     old = record("S1.fits", "old")
     new = record("S1.fits", "new", path=tmp_path / "elsewhere" / "S1.fits.bz2")

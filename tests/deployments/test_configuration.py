@@ -90,6 +90,12 @@ def test_what_makes_no_sense_is_told_with_its_place(write: Write, text: str, wor
         Settings()
 
 
+def test_a_public_url_is_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_PUBLIC_URL", "...")
+    with pytest.raises(WrongSettingsError, match=r"server\.public_url"):
+        Settings()
+
+
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The current folder is not what somebody means who names none."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

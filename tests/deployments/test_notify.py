@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default
+from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,14 @@ def wanted(
         values = {"email_to": ("ana@b.example", "bob@b.example"), "smtp_host": "127.0.0.1"} | values
         values["smtp_port"] = mail.port
     return NotifySettings(**values)
+
+
+def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
+    for _ in range(2):
+        tell(wanted(mail=mail_server), "a", "b")
+    one, other = mail_server.mails
+    assert one["Message-ID"] != other["Message-ID"]
+    assert abs(parsedate_to_datetime(one["Date"]).timestamp() - time.time()) < 60
 
 
 def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:

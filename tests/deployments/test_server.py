@@ -159,7 +159,7 @@ def test_only_who_insists_gets_a_server_of_other_settings(
     loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:word")})
     assert ensure_server(data_dir, settings=loud).pid == first.pid
     second = ensure_server(data_dir, settings=loud, anew=True)
-    assert (second.started, second.api_url) == (True, first.api_url)
+    assert second.started
     assert processes.birth(first.pid or 0) is None
     assert "word" not in json.dumps(state_of(data_dir))
     (tmp_path / "nirflow.toml").write_text('[notify]\nemail_to = ["ana@example.org"]\n')
@@ -169,6 +169,18 @@ def test_only_who_insists_gets_a_server_of_other_settings(
     assert f"NIRFLOW_CONFIG={tmp_path / 'nirflow.toml'}".encode() in environment
     (tmp_path / "nirflow.toml").unlink()
     assert ensure_server(data_dir, settings=SETTINGS, anew=True).started
+
+
+def test_a_port_that_was_taken_once_is_asked_for_again_by_the_next_up(data_dir: Path) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        settings = ServerSettings(port=other.getsockname()[1])
+        first = ensure_server(data_dir, settings=settings)
+        assert f":{settings.port}/" not in first.api_url
+    stop_server(data_dir, settings=settings)
+    assert f":{settings.port}/" in ensure_server(data_dir, settings=settings, anew=True).api_url
 
 
 def test_a_stopped_process_is_killed_and_replaced(data_dir: Path) -> None:

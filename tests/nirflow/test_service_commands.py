@@ -43,12 +43,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def state(data: Path, **changes: Any) -> ServiceState:
     """A state file of this very process as the supervisor."""
     pid = os.getpid()
+    born = processes.birth(pid)
     parts = (
-        PartState(name="server", pid=11, running=True, log=data / "logs" / "prefect-server.log"),
-        PartState(name="worker", pid=12, running=True, restarts=2, log=data / "logs" / "worker.log"),
+        PartState(name="server", pid=pid, birth=born, running=True, log=data / "logs" / "prefect-server.log"),
+        PartState(
+            name="worker", pid=pid, birth=born, running=True, restarts=2, log=data / "logs" / "worker.log"
+        ),
     )
     values: dict[str, Any] = {
-        "pid": pid, "birth": processes.birth(pid), "started": time.time() - 60, "ready": True, "parts": parts,
+        "pid": pid, "birth": born, "started": time.time() - 60, "ready": True, "parts": parts,
         "ui_url": "http://mko:4210", "api_url": "http://127.0.0.1:9/api", "watched": (data / "raw",),
         "nights": data / "nights", "host": "127.0.0.1",
     }  # fmt: skip
@@ -106,8 +109,9 @@ def test_with_a_password_the_address_goes_to_the_supervisor(
     assert result.stdout.splitlines()[0].startswith("Up after ")
     assert result.stdout.splitlines()[1:] == [
         "UI:      http://mko:4210",
+        "         Port 4210 is taken: it listens on 9 until the next nirflow up.",
         f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
-        f"Watched: {data / 'raw'}",
+        f"Watched: {data / 'raw'} (not there yet)",
         f"Logs:    {data / 'logs'}",
         f"Stop it: nirflow down --data {data}",
     ]
@@ -188,7 +192,7 @@ def test_down_where_nothing_is_up(nirflow: Run, data: Path) -> None:
 
 
 def test_down_ends_the_supervisor(nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = state(data)
+    there = state(data, parts=())
     ended: list[tuple[Any, ...]] = []
     monkeypatch.setattr("deployments.processes.end", lambda *one: ended.append(one))
     assert nirflow("down").stdout == "Stopped.\n"
@@ -196,10 +200,11 @@ def test_down_ends_the_supervisor(nirflow: Run, data: Path, monkeypatch: pytest.
 
 
 def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Exception | None = None) -> None:
-    def found(rest: Rest, states: list[str], limit: int = 20) -> list[dict[str, Any]]:
+    def found(rest: Rest, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
         if error is not None:
             raise error
-        return list(runs)
+        assert due == (states == ["SCHEDULED"])  # the run of next morning does not wait
+        return [run for run in runs if (run["state_name"] == "Scheduled") == due]
 
     monkeypatch.setattr(Rest, "runs", found)
 
@@ -216,12 +221,14 @@ def test_status_tells_each_part_and_what_is_in_work(
     assert head.startswith(f"nirflow is up (process {os.getpid()}) since ")
     assert head.endswith("UI: http://mko:4210")
     assert columns.split() == ["part", "state", "process", "restarts"]
-    assert server.split()[:4] == ["server", "running", "11", "0"]
-    assert worker.split()[:4] == ["worker", "running", "12", "2"]
+    assert server.split()[:4] == ["server", "running", str(os.getpid()), "0"]
+    assert worker.split()[:4] == ["worker", "running", str(os.getpid()), "2"]
     assert work == "Running: night 2013-11-21"
     told = json.loads(nirflow("status", "--json").stdout)
     assert told["up"] is True
     assert told["runs"] == [{"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}]
+    running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
+    assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
     running(monkeypatch)
     assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
 
@@ -239,7 +246,16 @@ def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ready": False}, {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)}],
+    [
+        {"ready": False},
+        {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)},
+        # It died since the supervisor looked.
+        {
+            "parts": (
+                PartState(name="worker", pid=1, birth="another", running=True, note="ended with code 1"),
+            )
+        },
+    ],
 )
 def test_status_where_a_part_is_down(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -275,7 +291,7 @@ def test_status_asks_the_server_here_not_where_browsers_reach_it(
 
     monkeypatch.setattr(Rest, "post", post)
     nirflow("status")
-    assert asked == ["http://127.0.0.1:9/api/flow_runs/filter"]
+    assert set(asked) == {"http://127.0.0.1:9/api/flow_runs/filter"}
 
 
 def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) -> None:
