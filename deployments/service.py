@@ -54,7 +54,13 @@ class PartState(BaseModel):
     @property
     def alive(self) -> bool:
         """Whether it runs now: it may have ended since the supervisor looked."""
-        return self.running and (self.pid is None or processes.is_alive(self.pid, self.birth))
+        if not self.running or self.pid is None:
+            return self.running
+        born = processes.birth(self.pid)
+        return born is not None and self.birth in (
+            "",
+            born,
+        )  # the server's is not told: it outlives its supervisor
 
 
 class ServiceState(BaseModel):

@@ -45,7 +45,7 @@ def state(data: Path, **changes: Any) -> ServiceState:
     pid = os.getpid()
     born = processes.birth(pid)
     parts = (
-        PartState(name="server", pid=pid, birth=born, running=True, log=data / "logs" / "prefect-server.log"),
+        PartState(name="server", pid=pid, running=True, log=data / "logs" / "prefect-server.log"),
         PartState(
             name="worker", pid=pid, birth=born, running=True, restarts=2, log=data / "logs" / "worker.log"
         ),
