@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Connection, text
 
@@ -77,7 +78,9 @@ def test_a_killed_embedded_server_is_started_again_but_not_a_stopped_one(own: Pa
     store = Store.open(StoreSettings(data_dir=own))
     pid = running_pid(own / "postgres")
     assert pid is not None
+    backends = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs(backends, timeout=10)  # for a moment one may still answer
     assert store.products() == ()
     assert running_pid(own / "postgres") not in (None, pid)
     store.database.patience = 0.5
