@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from calib_store import products, rulebook, status
+from calib_store.locks import keep
 from calib_store.models import products as table
 from calib_store.records import Frame, Product, StatusChange
 from calib_store.rules import Rule
@@ -64,7 +65,7 @@ def certify(
     change = uuid.uuid4()
 
     def act(connection: Connection) -> None:
-        status.keep_rules(connection)
+        keep(connection)  # the rules
         current = _locked(connection, product)
         if current.status == "rejected":
             raise _was(connection, current, "Take that back first: nirflow cal reinstate")
@@ -138,7 +139,7 @@ def supersede(
     change, other = uuid.uuid4(), uuid.uuid4()
 
     def act(connection: Connection) -> None:
-        status.keep_rules(connection)
+        keep(connection)  # the rules
         current = _locked(connection, product)
         if current.status == "rejected":
             raise _was(connection, current, "To have it back: nirflow cal reinstate")

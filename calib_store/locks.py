@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import Connection, text
+
 if TYPE_CHECKING:
     from calib_store.store import Store
 
@@ -17,6 +19,11 @@ KEEPING: Final = int.from_bytes(b"objects", "big")
 
 #: Key of the advisory lock under which one of several configurations alike is certified: "certify".
 CERTIFYING: Final = int.from_bytes(b"certify", "big")
+
+
+def keep(connection: Connection) -> None:
+    """Have rules and files stay to the end of the transaction: no change of rules, no file taken away."""
+    connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
 
 
 def lock_number(digest: str) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from calib_store.frames import plain_text
-from calib_store.locks import CERTIFYING, KEEPING
+from calib_store.locks import CERTIFYING, keep
 from calib_store.models import configurations, frame_history, products, status_history
 from calib_store.records import Frame, Product, Status, StatusChange
 from calib_store.rulebook import active_rules, near_configurations
@@ -49,7 +49,7 @@ def set_status(
         )
     span = None if validity is None else TimestamptzRange(start, end)
     if status == "certified":
-        keep_rules(connection)
+        keep(connection)  # by the rules it is judged what is certified twice
     # Of two at a time the log tells them in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(
@@ -83,11 +83,6 @@ def set_status(
             f"{product.name} cannot become {status} with the validity {validity}: {constraint} forbids it.",
             remedy="Only a certified product has a validity, and not an empty one; an image has none.",
         ) from error
-
-
-def keep_rules(connection: Connection) -> None:
-    """Have the rules stay as they are to the end of the transaction: by them it is judged what is certified twice."""
-    connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
 
 
 def log_status(

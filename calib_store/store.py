@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, datetime
@@ -12,12 +11,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from calib_store import decisions, lineage, matching, products, rulebook
 from calib_store import status as status_log
 from calib_store.database import Database
-from calib_store.locks import KEEPING, lock_number
+from calib_store.locks import keep, lock_number
 from calib_store.migrations import migrate, require_head
 from calib_store.objects import ObjectStore
 from calib_store.places import objects_of, open_database
@@ -41,8 +40,6 @@ from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
 __all__ = ["Store", "recipe_key"]
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -124,10 +121,12 @@ class Store:
 
         A damaged file is set aside, and the product is not found until it is made again.
         """
-        product = self.known(recipe_key)
-        if product is None or product.damaged:
-            return None
-        return product if self._whole(product) else None
+        return self.whole(self.known(recipe_key))
+
+    def whole(self, product: Product | None) -> Product | None:
+        """The product where its file is whole, as for `find`."""
+        there = product is not None and not product.damaged and self._whole(product)
+        return product if there else None
 
     @contextlib.contextmanager
     def lock(self, recipe_key: str, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -169,8 +168,7 @@ class Store:
         stored = self.objects.put(file, move=move)
 
         def write(connection: Connection) -> Product | None:
-            # Held to the end of the transaction: until then housekeeping takes no file away.
-            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
+            keep(connection)  # until the row is there, housekeeping takes no file away
             return products.add(connection, new, stored) if self.objects.exists(stored.sha256) else None
 
         product = self.database.run(write)

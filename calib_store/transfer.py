@@ -253,11 +253,9 @@ def _take_word(store: Store, product: Product, entry: ProductEntry) -> list[str]
     if {change.status for change in log} != {"candidate"}:
         here, there = (told_standing(one.status, one.validity) for one in (log[-1], word))
         said = f"{word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
-        return (
-            [f"{product.told} stays {here}; where it comes from it is {there}, by {said}."]
-            if here != there
-            else []
-        )
+        if here == there:
+            return []
+        return [f"{product.told} stays {here}; where it comes from it is {there}, by {said}."]
     try:
         named = [word.by] if word.by is not None else []
         by = next((one.id for one in store.database.read(lambda c: with_ids(c, named))), None)

@@ -185,8 +185,7 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
         Where a person rejected it: made again it would be the same.
     """
     store = workspace.store()
-    known = not_rejected(store.known(recipe.key), workspace)
-    return store.find(recipe.key) if known is not None else None
+    return store.whole(not_rejected(store.known(recipe.key), workspace))
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:

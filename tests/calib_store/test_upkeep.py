@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from calib_store import upkeep
+from calib_store.locks import KEEPING
 from calib_store.objects import LocalObjects
-from calib_store.store import KEEPING, Store
+from calib_store.store import Store
 from calib_store.upkeep import every_product, gc, number_of_products, remove, verify
 
 NONE = timedelta(0)
