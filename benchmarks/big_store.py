@@ -202,6 +202,11 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
         ((n, c.digest, c.rule, c.kind, json.dumps(dict(c.keys)), "{" + ",".join(sorted(c.keys)) + "}")
          for n, c in enumerate(rows, start=1)),
     )  # fmt: skip
+    variants = {kind: number for number, kind in enumerate(KINDS, start=1)}
+    _copy(
+        connection, "COPY variants (id, kind, parameters) FROM STDIN",
+        ((number, kind, "{}") for kind, number in variants.items()),
+    )  # fmt: skip
     rng = random.Random(1)
     bounds = np.cumsum([share for share, _ in KINDS.values()]) * size.products
     kinds = list(KINDS)
@@ -227,15 +232,16 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
             yield (
                 _uuid(n), _sha(n, "r"), kind, f"S{n}_{kind}.fits", _sha(n, "p"), 50000000, configuration, status,
                 validity, told, told, told, short, '{"level": 104.5}', "{}", "1", "nirflow 0.1.0", told,
+                variants[kind],
             )  # fmt: skip
 
     columns = (
         "id, recipe_key, kind, name, sha256, size, configuration_id, status, validity, span_start, span_end, "
-        "middle, facts, metrics, parameters, algorithm_version, software_version, made_at"
+        "middle, facts, metrics, parameters, algorithm_version, software_version, made_at, variant_id"
     )
     _copy(connection, f"COPY products ({columns}) FROM STDIN", products())
-    serving = ((_uuid(p[0]), p[2], p[3].isoformat(), "f") for p in plan if p[2] is not None)
-    _copy(connection, "COPY serves (product_id, configuration_id, middle, doubtful) FROM STDIN", serving)
+    serving = ((_uuid(p[0]), p[2], p[3].isoformat(), variants[p[1]]) for p in plan if p[2] is not None)
+    _copy(connection, "COPY serves (product_id, configuration_id, middle, variant_id) FROM STDIN", serving)
     log = ((_uuid(p[0]), p[4], p[5], "pipeline", "made", p[3].isoformat()) for p in plan)
     _copy(
         connection,

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Algorithm version of what was made elsewhere.
 ADOPTED = "adopted"
+#: Why a file that a user gives for one reduction serves others only where nothing else does.
+GIVEN = "given for one reduction with --use"
 #: Rows whose values are looked at, every so many.
 _STEP = 4
 #: Least fraction of the pixels that must hold a number.
@@ -60,6 +62,7 @@ def adopt(
     shape: tuple[int, int] | None = None,
     author: str = "nirflow cal add",
     gate: GateParameters | None = None,
+    provisional: str | None = None,
 ) -> Product:
     """Take a product's file into the store, as a candidate.
 
@@ -82,6 +85,9 @@ def adopt(
         Who adds it.
     gate
         Limits of the comparison with a certified product.
+    provisional
+        Why it is to serve others only where nothing else does. A product that the store has already stays as it is,
+        and is an ordinary one where nothing is given here.
 
     Raises
     ------
@@ -99,7 +105,8 @@ def adopt(
         made = _kind(path, checked.facts.product_kind or None, kind)
         for known in _known(store, made, sha256, checked.own_key):
             if known.sha256 == sha256:
-                return store.find(known.recipe_key) or _repaired(store, known, plain, checked.facts, author)
+                known = store.find(known.recipe_key) or _repaired(store, known, plain, checked.facts, author)
+                return store.confirm(known) if known.provisional == GIVEN and provisional is None else known
             whole = store.find(known.recipe_key)
             if (
                 whole is not None
@@ -113,6 +120,7 @@ def adopt(
             kind=made, name=plain_name(path.name), recipe_key=recipe_key(made, [sha256], parameters, ADOPTED),
             span=checked.span, facts=checked.facts, inputs=checked.inputs,
             parameters=parameters, metrics={}, algorithm_version=ADOPTED, author=author, published=published,
+            provisional=provisional,
             gate=verdict(
                 store, made, plain, checked.facts, gate or GateParameters(), published=published
             ),

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import getpass
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from calib_store import products, rulebook, status
+from calib_store import products, rulebook, status, succession, variants
 from calib_store.locks import keep
 from calib_store.models import products as table
-from calib_store.records import Frame, Product, StatusChange
+from calib_store.records import Frame, Product, StatusChange, Tier
 from calib_store.rules import Rule
 from calib_store.status import Validity
+from calib_store.status_log import history
 from calib_store.store import Store
+from calib_store.tiers import rejected_ancestors
 from imaging.errors import StoreError
 
 #: A side of a validity without an end, where it is asked for by name.
 Always = Literal["always"]
+#: Author of what is certified because it passed its comparison.
+GATE: Final = "gate"
 
 
 def certify(
@@ -58,8 +61,9 @@ def certify(
     Raises
     ------
     StoreError
-        Where its file is damaged, it failed the comparison, it was rejected, or another one of its
-        configuration is certified for part of the time; the last by the database, whoever comes first.
+        Where its file is damaged, it failed the comparison, it or something that it was made from was rejected, or
+        another one of its configuration is certified for part of the time; the last by the database, whoever comes
+        first.
     """
     store.file_of(product)  # what is damaged is not certified
     change = uuid.uuid4()
@@ -69,6 +73,7 @@ def certify(
         current = _locked(connection, product)
         if current.status == "rejected":
             raise _was(connection, current, "Take that back first: nirflow cal reinstate")
+        _refuse_tainted(connection, current, "certified")
         _refuse_doubtful(current, despite_gate)
         alike = status.alike(connection, current)
         rule = rulebook.active_rules(connection).named(current.rule or "")
@@ -82,6 +87,80 @@ def certify(
 
     store.database.run(act)
     return store.get(product.id)
+
+
+def certify_compared(store: Store, product: Product, reason: str) -> Product:
+    """Certify a product that passed its comparison, for a run that is to do so: see `GateParameters.certify`.
+
+    It shares the time with neighbours that were certified in the same way. What a user certified stays: it gives no
+    time away, and a product whose own time a user has given to another one stays a candidate.
+
+    Raises
+    ------
+    StoreError
+        Where it is provisional, doubtful, or made with other parameters or rejected inputs; where a user has certified
+        another one for its time; and as `certify` does.
+    """
+    store.file_of(product)
+    change = uuid.uuid4()
+
+    def act(connection: Connection) -> None:
+        keep(connection)
+        current = _locked(connection, product)
+        _refuse_unlike(connection, current)
+        rule = rulebook.active_rules(connection).named(current.rule or "")
+        assert rule is not None
+        alike = status.alike(connection, current)
+        validity = _beside_users(connection, current, alike, _validity(current, rule, None, None))
+        validity = _share(connection, current, alike, validity, GATE)
+        status.set_status(
+            connection, current, "certified", author=GATE, reason=reason, validity=validity, change=change
+        )
+
+    store.database.run(act)
+    return store.get(product.id)
+
+
+def _refuse_unlike(connection: Connection, product: Product) -> None:
+    """Refuse to certify without a user what is not like what a user would certify."""
+    _refuse_tainted(connection, product, "certified")
+    why = None
+    if product.provisional is not None:
+        why = f"is provisional: {product.provisional}"
+    elif product.doubtful:
+        why = f"is doubtful: {'; '.join((product.gate or {}).get('reasons', ()))}"
+    else:
+        made_with = variants.parameters_of(connection, [product.variant]).get(product.variant, {})
+        others = variants.differences(made_with, variants.default_parameters())
+        if others:
+            why = f"was made with other parameters than the defaults ({'; '.join(others)})"
+    if why is not None:
+        raise StoreError(
+            f"{product.told} {why}.",
+            remedy=f"Look at it, and certify it yourself: nirflow cal certify {product.short_id}",
+        )
+
+
+def _beside_users(
+    connection: Connection, product: Product, alike: Sequence[int], validity: Validity
+) -> Validity:
+    """The part of a validity around the product that users have left free."""
+    start, end = validity
+    for row in status.overlapping(connection, alike, validity, but=product.id):
+        last = history(connection, row.id)[-1]
+        if last.author == GATE:
+            continue
+        its_start, its_end = row.validity.lower, row.validity.upper
+        if its_end is not None and its_end <= product.middle:
+            start = its_end if start is None else max(start, its_end)
+        elif its_start is not None and its_start > product.middle:
+            end = its_start if end is None else min(end, its_start)
+        else:
+            raise StoreError(
+                f"{row.name} ({str(row.id)[:8]}) was certified by {last.author} for the time of {product.told}.",
+                remedy=f"To take part of that time: nirflow cal certify {product.short_id} --take-over",
+            )
+    return start, end
 
 
 def changed_with(store: Store, product: Product) -> tuple[Product, ...]:
@@ -133,10 +212,13 @@ def supersede(
     Raises
     ------
     StoreError
-        Where the better one serves other frames, was rejected, failed the comparison, or is certified for a time
-        that does not join that of ``product``.
+        Where the better one serves other frames, its file is damaged, it or something that it was made from was
+        rejected, it is superseded itself, it failed the comparison, or it is certified for a time that does not join
+        that of ``product``.
     """
     change, other = uuid.uuid4(), uuid.uuid4()
+    if by is not None:
+        store.file_of(by)  # what is damaged takes no place
 
     def act(connection: Connection) -> None:
         keep(connection)  # the rules
@@ -151,8 +233,9 @@ def supersede(
                     f"{better.told} cannot take the place of {current.told}: it {why}.",
                     remedy=f"Name another {current.kind} of the same configuration with --by.",
                 )
-            if better.status == "rejected":
+            if not better.counts:
                 raise _was(connection, better, "Name another with --by, or: nirflow cal reinstate")
+            _refuse_tainted(connection, better, f"put in the place of {current.name}")
             _refuse_doubtful(better, despite_gate)
         status.set_status(
             connection, current, "superseded", author=author, reason=reason, change=change,
@@ -171,7 +254,7 @@ def supersede(
 def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
     """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
 
-    What was made again without it stays as it is until a run makes the same as before: see `superseded_because`.
+    What had its place taken because of it gets that back: see `counting_again`.
     """
     if isinstance(what, Frame):
         if what.rejected is None:
@@ -190,58 +273,15 @@ def identity(what: Product | Frame) -> str:
     return what.sha256 if isinstance(what, Frame) else str(what.id)
 
 
-def superseded_because(store: Store, what: Product | Frame) -> tuple[Product, ...]:
-    """Products made with this that are superseded because of it: when it counts again, the next run takes them back."""
+def counting_again(store: Store, what: Product | Frame) -> tuple[Product, ...]:
+    """Products made with this that were superseded because it was rejected, and count again."""
 
     def ask(connection: Connection) -> tuple[Product, ...]:
-        return products.with_ids(connection, status.superseded_because(connection, identity(what)))
+        ids = status.changed_because(connection, identity(what), "candidate")
+        return products.with_ids(connection, ids)
 
-    # What was made without it is superseded because of it where it counts.
     made_with = {product.id for product in store.affected(what)}
     return tuple(product for product in store.database.read(ask) if product.id in made_with)
-
-
-def take_back(store: Store, product: Product) -> tuple[Product, Product | None]:
-    """Have a product count again that a run superseded because of something bad: that counts again, and it is used.
-
-    What took its place, or the place of that in turn, is superseded by it where nobody has said anything of it since.
-    It comes back in the same way when the bad thing is rejected once more.
-
-    Returns
-    -------
-    tuple
-        The product as it is then, and the one whose place it took back; None where there is none. A product of
-        which a person has spoken stays as it is.
-    """
-    changes = uuid.uuid4(), uuid.uuid4()
-    author = getpass.getuser()
-
-    def act(connection: Connection) -> UUID | None:
-        current = _locked(connection, product)
-        last = status.history(connection, current.id)[-1]
-        if current.status != "superseded" or last.because is None:
-            return None
-        status.set_status(
-            connection, current, "candidate", author=author, change=changes[0], because=last.because,
-            reason="what it was made with counts again: it would be made the same",
-        )  # fmt: skip
-        other, passed = last.by, {current.id}
-        while other is not None and other not in passed:
-            passed.add(other)
-            holder = _locked(connection, products.with_ids(connection, [other])[0])
-            word = status.history(connection, holder.id)[-1]
-            if holder.status == "candidate":
-                status.set_status(
-                    connection, holder, "superseded", author=author, change=changes[1], by=current.id,
-                    because=last.because,
-                    reason=f"{current.told}, whose place it took, counts again",
-                )  # fmt: skip
-                return holder.id
-            other = word.by if holder.status == "superseded" and word.because is not None else None
-        return None
-
-    taken = store.database.run(act)
-    return store.get(product.id), store.get(taken) if taken is not None else None
 
 
 def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
@@ -253,18 +293,28 @@ def status_as_of(store: Store, product: Product, moment: datetime | None) -> Sta
 
 def _locked(connection: Connection, product: Product) -> Product:
     """The product as it is now; nobody else changes it until the transaction ends."""
+    succession.alone(connection)
     connection.execute(select(table.c.id).where(table.c.id == product.id).with_for_update())
     (current,) = products.with_ids(connection, [product.id])
     return current
 
 
 def _was(connection: Connection, product: Product, remedy: str) -> StoreError:
-    last = status.history(connection, product.id)[-1]
+    last = history(connection, product.id)[-1]
     return StoreError(
-        f"{product.name} ({product.id}) was rejected by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: "
+        f"{product.name} ({product.id}) was {product.status} by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: "
         f"{last.reason}.",
         remedy=f"{remedy} {product.short_id}",
     )
+
+
+def _refuse_tainted(connection: Connection, product: Product, what: str) -> None:
+    if product.tier is Tier.TAINTED:
+        first = rejected_ancestors(connection, product.id)[0]
+        raise StoreError(
+            f"{product.told} cannot be {what}: it was made with {first.name}, and {first}.",
+            remedy=f"Make it again without: nirflow reduce --affected-by {first.name}",
+        )
 
 
 def _refuse_doubtful(product: Product, despite_gate: bool) -> None:

@@ -14,19 +14,19 @@ from calib_store.records import Foreign, InputRef, Lineage, LineageEdge
 from imaging.errors import StoreError
 
 #: Of a product that was made elsewhere an input may have come into the store later: its sha256 tells.
-_OWN_FRAME = """coalesce(i.frame_sha256,
+OWN_FRAME = """coalesce(i.frame_sha256,
     (SELECT f.sha256 FROM frames f WHERE f.sha256 = substring(i.foreign_sum FROM '^sha256:(.*)')))"""
-_OWN_PRODUCT = """coalesce(i.input_product_id,
+OWN_PRODUCT = """coalesce(i.input_product_id,
     (SELECT p.id FROM products p WHERE p.sha256 = substring(i.foreign_sum FROM '^sha256:(.*)')
      AND p.id <> i.product_id ORDER BY p.made_at, p.id LIMIT 1))"""
 
 _UP = text(f"""
     WITH RECURSIVE up AS (
-        SELECT 1 AS depth, i.product_id, i.ordinal, i.role, {_OWN_FRAME} AS frame_sha256,
-               {_OWN_PRODUCT} AS input_product_id, i.foreign_name, i.foreign_sum
+        SELECT 1 AS depth, i.product_id, i.ordinal, i.role, {OWN_FRAME} AS frame_sha256,
+               {OWN_PRODUCT} AS input_product_id, i.foreign_name, i.foreign_sum
         FROM inputs i WHERE i.product_id = :product
       UNION
-        SELECT up.depth + 1, i.product_id, i.ordinal, i.role, {_OWN_FRAME}, {_OWN_PRODUCT},
+        SELECT up.depth + 1, i.product_id, i.ordinal, i.role, {OWN_FRAME}, {OWN_PRODUCT},
                i.foreign_name, i.foreign_sum
         FROM up JOIN inputs i ON i.product_id = up.input_product_id
     )
@@ -39,9 +39,9 @@ _UP = text(f"""
 #: All that a product was made from. It ends also where the lineage is a ring.
 _ANCESTORS = f"""
     WITH RECURSIVE up AS (
-        SELECT {_OWN_PRODUCT} AS id FROM inputs i WHERE i.product_id = :product
+        SELECT {OWN_PRODUCT} AS id FROM inputs i WHERE i.product_id = :product
       UNION
-        SELECT {_OWN_PRODUCT} FROM up JOIN inputs i ON i.product_id = up.id
+        SELECT {OWN_PRODUCT} FROM up JOIN inputs i ON i.product_id = up.id
     )
     SELECT id FROM up"""
 _IS_ITS_OWN_ANCESTOR = text(f"SELECT :product IN ({_ANCESTORS})")

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.products import NewProduct, software_version
-from calib_store.records import Foreign, InputRef, Product
+from calib_store.records import Foreign, InputRef, Product, StatusChange
 from calib_store.store import Store
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
@@ -32,6 +32,11 @@ class Word(_Entry):
     changed_at: datetime
     by: UUID | None = None
     because: str | None = None
+
+    @classmethod
+    def of(cls, change: StatusChange) -> Word:
+        """The last change of a status."""
+        return cls.model_validate({name: getattr(change, name) for name in cls.model_fields})
 
 
 class FrameEntry(_Entry):
@@ -73,6 +78,7 @@ class ProductEntry(_Entry):
     gate: dict[str, Any] | None
     published: bool
     made_at: datetime
+    provisional: str | None = None
     word: Word | None
 
 
@@ -114,7 +120,7 @@ def manifest_of(store: Store, wanted: Sequence[Product]) -> Manifest:
             FrameEntry(
                 sha256=sha256, name=frame.name, facts=frame.facts, quarantine=frame.quarantine,
                 header=store.frames.header_of(sha256),
-                word=Word.model_validate(vars(words[sha256])) if sha256 in words else None,
+                word=Word.of(words[sha256]) if sha256 in words else None,
             )
             for sha256, frame in sorted(known.items())
         ),
@@ -134,7 +140,8 @@ def product_entry(store: Store, product: Product) -> ProductEntry:
         for ref in store.inputs_of(product)
     ]
     last = store.history(product)[-1]
-    word = None if last.status == "candidate" else Word.model_validate(vars(last))
+    # What follows from the rest is worked out where it arrives.
+    word = None if last.status == "candidate" or last.automatic else Word.of(last)
     return ProductEntry.model_validate(given | {"inputs": inputs, "word": word})
 
 
@@ -145,6 +152,7 @@ def new_product(entry: ProductEntry, author: str) -> NewProduct:
         inputs=[_ref(entry, one) for one in entry.inputs], parameters=entry.parameters, metrics=entry.metrics,
         algorithm_version=entry.algorithm_version, author=author, flow_run_id=entry.flow_run_id,
         gate=entry.gate, published=entry.published, software=entry.software_version, made_at=entry.made_at,
+        provisional=entry.provisional,
     )  # fmt: skip
 
 

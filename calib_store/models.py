@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Computed,
     Date,
     DateTime,
     Float,
@@ -19,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -144,9 +144,22 @@ configurations = Table(
 )
 Index(None, configurations.c["keys"], postgresql_using="gin", postgresql_ops={"keys": "jsonb_path_ops"})
 
+#: The parameters with which products of a kind were made: their own, and those of the products that they were
+#: made from. An experiment is a variant of its own.
+variants = Table(
+    "variants",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("parameters", JSONB, nullable=False),
+)
+Index("variants_parameters_idx", variants.c.kind, text("md5(CAST(parameters AS text))"), unique=True)
+
 #: What was made, or published by the observatory. The id follows from the recipe key, so it is the same in
 #: every store. The configuration is the one by the rules that hold now; ``gate`` is the comparison with a
-#: certified product.
+#: certified product, which makes it ``doubtful`` where it failed, as long as that one is certified.
+#: ``provisional`` is why it serves others only where nothing else does; ``tier`` sums up what speaks against it
+#: (`calib_store.records.Tier`).
 products = Table(
     "products",
     metadata,
@@ -171,13 +184,12 @@ products = Table(
     Column("software_version", Text, nullable=False),
     Column("flow_run_id", Text),
     Column("gate", JSONB(none_as_null=True)),
-    Column(
-        "doubtful",
-        Boolean,
-        Computed("gate IS NOT NULL AND gate @> '{\"passed\": false}'", persisted=True),
-        nullable=False,
-    ),
+    Column("doubtful", Boolean, nullable=False, server_default=text("false")),
+    Column("provisional", Text),
+    Column("tier", SmallInteger, nullable=False, server_default=text("0")),
+    Column("variant_id", BigInteger, ForeignKey(variants.c.id), nullable=False),
     _moment("made_at", now=True),
+    CheckConstraint("tier BETWEEN 0 AND 3", name="tier"),
     CheckConstraint(_SHA256, name="sha256"),
     CheckConstraint("status IN ('candidate', 'certified', 'rejected', 'superseded')", name="status"),
     CheckConstraint("span_start <= middle AND middle <= span_end", name="span"),
@@ -206,17 +218,26 @@ Index(None, products.c.kind, products.c.made_at)
 Index(None, products.c.kind, products.c.middle)
 Index(None, products.c.name)
 Index(None, products.c.sha256)
+# Whose verdicts depend on a reference.
+Index(
+    "products_compared_idx", text("((gate -> 'reference') ->> 'id')"), _table=products,
+    postgresql_where=text("gate @> '{\"passed\": false}'"),
+)  # fmt: skip
 
-#: The configurations that a product serves, by all rules that ever held: a choice of the past finds it too.
+#: The configurations that a product serves, by all rules that ever held: a choice of the past finds it too. What the
+#: choice goes by stands here as well, so that it needs few rows of products.
 serves = Table(
     "serves",
     metadata,
     Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), primary_key=True),
     Column("configuration_id", BigInteger, ForeignKey(configurations.c.id), primary_key=True),
     _moment("middle"),
-    Column("doubtful", Boolean, nullable=False),
+    Column("tier", SmallInteger, nullable=False, server_default=text("0")),
+    Column("variant_id", BigInteger, nullable=False),
+    Column("noise", Float),
 )
-Index("serves_candidates_idx", serves.c.configuration_id, serves.c.doubtful, serves.c.middle)
+Index("serves_candidates_idx", serves.c.configuration_id, serves.c.tier, serves.c.middle)
+Index("serves_variants_idx", serves.c.configuration_id, serves.c.tier, serves.c.variant_id, serves.c.middle)
 Index("serves_nearest_idx", serves.c.configuration_id, serves.c.middle)
 
 #: Which frames and products, in which role, made each product. Of one that was made elsewhere an input may
@@ -240,8 +261,8 @@ Index(None, inputs.c.foreign_sum)
 
 #: Every change of a product's status, so that what the store knew at a moment can be asked. ``change`` names
 #: the act: told twice (the answer to the first was lost), it is done once. A superseded one may have had its place
-#: taken by a product; ``because`` is what went bad (id of a product, sha256 of a frame) where a run made that one
-#: without it.
+#: taken by a product; ``because`` is what went bad (id of a product, sha256 of a frame) where that one was made
+#: without it. ``automatic``: the store did it, and takes it back when the reason is gone.
 status_history = Table(
     "status_history",
     metadata,
@@ -255,6 +276,7 @@ status_history = Table(
     _moment("changed_at", now=True),
     Column("by_product", Uuid, ForeignKey(products.c.id, ondelete="SET NULL")),
     Column("because", Text),
+    Column("automatic", Boolean, nullable=False, server_default=text("false")),
 )
 Index(None, status_history.c.product_id, status_history.c.changed_at)
 Index(
@@ -266,6 +288,19 @@ Index(
     "status_history_certified_idx", status_history.c.validity, postgresql_using="gist",
     postgresql_where=text("status = 'certified'"),
 )  # fmt: skip
+
+#: Every change of a product's tier after it was added, so that a choice of the past can be repeated.
+tier_changes = Table(
+    "tier_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), nullable=False),
+    Column("previous", SmallInteger, nullable=False),
+    Column("tier", SmallInteger, nullable=False),
+    _moment("changed_at", now=True),
+)
+Index(None, tier_changes.c.product_id, tier_changes.c.changed_at)
+Index(None, tier_changes.c.changed_at)
 
 #: For each frame reduced, which calibration was taken, from which candidates, by which rules, as of when.
 #: ``act`` names the statement that wrote it, as ``change`` does above.

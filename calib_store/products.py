@@ -16,13 +16,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, and_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from calib_store import succession, variants
 from calib_store.frames import plain_json
 from calib_store.lineage import add_inputs
 from calib_store.models import configurations, products, serves
 from calib_store.objects import StoredObject
+from calib_store.order import noise_of
 from calib_store.records import InputRef, Product
 from calib_store.rulebook import active_rules, check_kind, configuration_id
-from calib_store.status import history, log_status
+from calib_store.status_log import history, log_status
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 from imaging.nights import night_begins
@@ -69,6 +71,8 @@ class NewProduct:
         A bad pixel mask that the observatory publishes.
     software, made_at
         What made it and when, where that was not this nirflow, now.
+    provisional
+        Why it is to serve others only where nothing else does: made without a calibration, say.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class NewProduct:
     published: bool = False
     software: str = ""
     made_at: datetime | None = None
+    provisional: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could become a strange path or row."""
@@ -110,11 +115,6 @@ class NewProduct:
             )
         if self.published and self.kind != "bpm":
             raise StoreError(f"Only a bad pixel mask can be a published one, not a {self.kind}.")
-
-    @property
-    def doubtful(self) -> bool:
-        """It failed the comparison with a certified one."""
-        return self.gate is not None and self.gate.get("passed") is False
 
     @property
     def id(self) -> UUID:
@@ -143,7 +143,8 @@ def to_product(row: Row[Any]) -> Product:
         middle=row.middle, facts=row.facts, metrics=row.metrics, parameters=row.parameters,
         algorithm_version=row.algorithm_version, software_version=row.software_version,
         flow_run_id=row.flow_run_id, gate=row.gate, published=row.published, made_at=row.made_at,
-        damaged=row.damaged,
+        damaged=row.damaged, doubtful=row.doubtful, provisional=row.provisional, tier=row.tier,
+        variant=row.variant_id,
     )  # fmt: skip
 
 
@@ -160,6 +161,7 @@ def add(connection: Connection, new: NewProduct, stored: StoredObject) -> Produc
     old one.
     """
     start, end = new.span
+    succession.alone(connection)
     rules = active_rules(connection)
     configuration = rules.configuration(new.kind, new.facts, published=new.published)
     serving = None if configuration is None else configuration_id(connection, rules, configuration)
@@ -183,17 +185,24 @@ def add(connection: Connection, new: NewProduct, stored: StoredObject) -> Produc
         "software_version": new.software or software_version(),
         "flow_run_id": new.flow_run_id,
         "gate": plain_json(new.gate) if new.gate is not None else None,
+        "provisional": new.provisional or variants.inherited(connection, new.inputs),
+        "variant_id": variants.number_of(connection, new.kind, new.parameters, new.inputs),
     } | ({"made_at": new.made_at} if new.made_at is not None else {})
     write = upsert(products).on_conflict_do_nothing(index_elements=["recipe_key"]).returning(products.c.id)
     if connection.execute(write, row).one_or_none() is not None:
         if serving is not None:
             connection.execute(
                 upsert(serves).values(
-                    product_id=new.id, configuration_id=serving, middle=middle, doubtful=new.doubtful
+                    product_id=new.id,
+                    configuration_id=serving,
+                    middle=middle,
+                    variant_id=row["variant_id"],
+                    noise=noise_of(new.metrics),
                 )
             )
         add_inputs(connection, new.id, new.name, new.inputs)
         log_status(connection, new.id, "candidate", None, author=new.author, reason="made")
+        succession.reexamine(connection, [new.id])
     else:
         _repair(connection, new, row)
     product = by_recipe(connection, new.recipe_key)
@@ -215,9 +224,17 @@ def _repair(connection: Connection, new: NewProduct, row: Mapping[str, Any]) -> 
         said = history(connection, new.id)[-1]
         log_status(
             connection, new.id, repaired.status, repaired.validity, author=said.author, by=said.by,
-            because=said.because,
+            because=said.because, automatic=said.automatic or said.reason == "made",
             reason=f"{said.reason} (its file was damaged; {new.author} made it again as {row['sha256'][:12]})",
         )  # fmt: skip
+        succession.reexamine(connection, [new.id])
+
+
+def confirm(connection: Connection, product: Product) -> None:
+    """Have a provisional product be an ordinary one from now on."""
+    succession.alone(connection)
+    connection.execute(update(products).where(products.c.id == product.id).values(provisional=None))
+    succession.reexamine(connection, [product.id])
 
 
 def mark_damaged(connection: Connection, product: Product, damaged: bool = True) -> None:
@@ -229,11 +246,13 @@ def mark_damaged(connection: Connection, product: Product, damaged: bool = True)
         logger.error("%s (%s): its file is missing or damaged; it is not used", product.name, product.id)
     if not connection.scalar(text("SELECT has_column_privilege('products', 'damaged', 'UPDATE')")):
         return
+    succession.alone(connection)
     connection.execute(
         update(products)
         .where(products.c.id == product.id, products.c.sha256 == product.sha256)
         .values(damaged=damaged)
     )
+    succession.reexamine(connection, [product.id])
 
 
 def listed(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -17,6 +18,18 @@ from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
 Status = Literal["candidate", "certified", "rejected", "superseded"]
+
+
+class Tier(IntEnum):
+    """What speaks against a product, the gravest; the choice goes by it (`calib_store.order`)."""
+
+    SOUND = 0
+    DOUBTFUL = 1
+    """It failed the comparison with a product that is certified."""
+    PROVISIONAL = 2
+    """Made by way of exception: without a calibration, with one that a user named, or as of a past moment."""
+    TAINTED = 3
+    """Something that it was made from was rejected."""
 
 
 class KnownFile(NamedTuple):
@@ -174,11 +187,16 @@ class Product(BaseModel):
     published: bool = Field(default=False, description="by the observatory, not made of frames")
     made_at: datetime
     damaged: bool = Field(default=False, description="its file was found missing or damaged")
-
-    @property
-    def doubtful(self) -> bool:
-        """It failed the comparison with a certified product."""
-        return self.gate is not None and self.gate.get("passed") is False
+    doubtful: bool = Field(
+        default=False, description="it failed the comparison with a product that is certified now"
+    )
+    provisional: str | None = Field(
+        default=None, description="why it serves others only where nothing else does"
+    )
+    tier: Tier = Field(default=Tier.SOUND, description="what speaks against it, the gravest")
+    variant: int = Field(
+        default=0, description="number of the parameters that it and its inputs were made with"
+    )
 
     @property
     def counts(self) -> bool:
@@ -249,6 +267,7 @@ class Match:
     candidates: tuple[Candidate, ...]
     rules_version: str
     as_of: datetime | None = None
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -279,7 +298,9 @@ class StatusChange:
     by
         The product that took the place of one that is superseded.
     because
-        What went bad, or counts again, where a run changed the status for that: id of a product, sha256 of a frame.
+        What went bad, or counts again, where the status changed for that: id of a product, sha256 of a frame.
+    automatic
+        The store did it by its own rules; it takes it back when the reason is gone.
     """
 
     status: str
@@ -289,6 +310,7 @@ class StatusChange:
     changed_at: datetime
     by: UUID | None = None
     because: str | None = None
+    automatic: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ PIPELINE, READER = "nirflow_pipeline", "nirflow_reader"
 #: Tables that a reduction adds rows to.
 _ADDS = (
     "frames", "frame_headers", "frame_files", "frame_history", "configurations", "products", "serves",
-    "inputs", "status_history", "decisions", "runs",
+    "inputs", "status_history", "decisions", "runs", "variants", "tier_changes",
 )  # fmt: skip
 #: Columns that it may change.
 _CHANGES = {
@@ -28,8 +28,9 @@ _CHANGES = {
     "frame_files": ("size", "mtime_ns", "frame_sha256"),
     "products": (
         "sha256", "size", "metrics", "software_version", "flow_run_id", "damaged", "gate", "status",
-        "validity",
+        "validity", "doubtful", "provisional", "tier",
     ),
+    "serves": ("tier", "noise"),
 }  # fmt: skip
 
 # Roles belong to the whole server and outlive a database, so they may be there; two that migrate two

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.locks import KEEPING
 from calib_store.models import configurations, products, rule_changes, rule_sets, serves
+from calib_store.order import CURRENT, noise_of
 from calib_store.rules import Configuration, Rule, RuleSet, shipped_rules
 from imaging.errors import StoreError
 
@@ -35,6 +36,14 @@ _ACTIVE = text("""
     SELECT s.version, s.digest FROM rule_changes c JOIN rule_sets s USING (version)
     WHERE CAST(:as_of AS timestamptz) IS NULL OR c.changed_at <= :as_of
        OR c.id = (SELECT min(id) FROM rule_changes)
+    ORDER BY c.id DESC LIMIT 1
+""")
+
+#: The last change of the rules, the order that they go by, and whether the store has had the shipped ones.
+_LAST = text("""
+    SELECT c.author, c.reason, coalesce(CAST(s.content ->> 'order' AS int), 1) AS "order",
+           EXISTS (SELECT FROM rule_sets WHERE version = :shipped) AS known
+    FROM rule_changes c JOIN rule_sets s USING (version)
     ORDER BY c.id DESC LIMIT 1
 """)
 
@@ -132,24 +141,37 @@ def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str
 
 
 def take_over_shipped(connection: Connection) -> bool:
-    """Go by the rules that nirflow comes with, unless a person has set others; whether that is a change."""
+    """Go by the rules that nirflow comes with, unless a user has set others; whether that is a change.
+
+    A user's rules stay, but go by the newer order among the products that serve by them.
+    """
     if not shipped_are_new(connection):
         return False
+    active = connection.execute(_ACTIVE, {"as_of": None}).one_or_none()
+    if active is not None and not _came_with_nirflow(connection):
+        own = rules_of(connection, active.version)
+        newer = own.model_copy(update={"version": f"{own.version}+order{CURRENT}", "order": CURRENT})
+        return activate(connection, newer, author=SHIPPED, reason=f"{own.version} with the order {CURRENT}")
     return activate(connection, shipped_rules(), author=SHIPPED, reason=_CAME)
 
 
 def shipped_are_new(connection: Connection) -> bool:
-    """Whether the store goes by rules that a nirflow came with, and has never had those of this one.
+    """Whether the store goes by rules that a nirflow came with, or by an order, and has never had those of this one.
 
     An older nirflow beside a newer one leaves the newer rules alone; so does any what an account called nirflow set.
     """
-    known = select(rule_sets.c.version).where(rule_sets.c.version == shipped_rules().version).exists()
-    last = connection.execute(
-        select(rule_changes.c.author, rule_changes.c.reason, known.label("known"))
-        .order_by(rule_changes.c.id.desc())
-        .limit(1)
-    ).one_or_none()
-    return last is None or ((last.author, last.reason) == (SHIPPED, _CAME) and not last.known)
+    last = connection.execute(_LAST, {"shipped": shipped_rules().version}).one_or_none()
+    if last is None:
+        return True
+    return not last.known if _came(last) else last.order < CURRENT
+
+
+def _came_with_nirflow(connection: Connection) -> bool:
+    return _came(connection.execute(_LAST, {"shipped": ""}).one())
+
+
+def _came(change: Any) -> bool:
+    return (change.author, change.reason) == (SHIPPED, _CAME)
 
 
 def near_configurations(connection: Connection, rules: RuleSet, configuration: Configuration) -> list[int]:
@@ -222,7 +244,8 @@ def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
     known: dict[str, int] = {}
     query = select(
         products.c.id, products.c.kind, products.c.name, products.c.middle, products.c.facts,
-        products.c.published, products.c.status, products.c.configuration_id, products.c.doubtful,
+        products.c.published, products.c.status, products.c.configuration_id, products.c.tier, products.c.variant_id,
+        products.c.metrics,
     ).order_by(products.c.id)  # fmt: skip
     page = query
     while rows := connection.execute(page.limit(_BATCH)).all():
@@ -238,7 +261,7 @@ def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
                 served.append(
                     {
                         "product_id": row.id, "configuration_id": number, "middle": row.middle,
-                        "doubtful": row.doubtful,
+                        "tier": row.tier, "variant_id": row.variant_id, "noise": noise_of(row.metrics),
                     }
                 )  # fmt: skip
             elif row.status == "certified":

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calib_store.order import CURRENT, ORDERS
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
@@ -133,10 +134,14 @@ class RuleSet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str = Field(pattern=r"^[\w.+-]{1,80}$", description="name of the version, as decisions give it")
+    order: int = Field(default=1, description="version of the order among the products that serve a frame")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _unambiguous(self) -> Self:
+        if self.order not in ORDERS:
+            known = ", ".join(str(version) for version in ORDERS)
+            raise ValueError(f"order is {self.order}; this nirflow knows {known}")
         served = [("published " if rule.published else "") + rule.kind for rule in self.rules]
         for names in ([rule.name for rule in self.rules], served):
             if twice := next((name for name in names if names.count(name) > 1), None):
@@ -146,7 +151,10 @@ class RuleSet(BaseModel):
     @property
     def digest(self) -> str:
         """Identity of the rules themselves, whatever the version is called."""
-        return _digest(self.model_dump(mode="json", exclude={"version"}))
+        # Rules of before the order had a version keep the digest that they are known by.
+        return _digest(
+            self.model_dump(mode="json", exclude={"version"} | ({"order"} if self.order == 1 else set()))
+        )
 
     def for_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules by which products of ``kind`` serve frames; none for an image.
@@ -214,6 +222,7 @@ def rules_text(rules: RuleSet) -> str:
         return shipped_text()
     lines = [*takewhile(lambda line: line.startswith("#"), shipped_text().splitlines()), ""]
     lines.append(f"version = {json.dumps(rules.version)}")
+    lines.append(f"order = {rules.order}")
     for rule in rules.rules:
         lines += ["", f"[{json.dumps(rule.name)}]", f"kind = {json.dumps(rule.kind)}"]
         lines.append(f"match = {json.dumps(rule.match)}")
@@ -252,10 +261,11 @@ def read_rules(text: str, source: str) -> RuleSet:
     rules = [
         {"name": name, **given} if isinstance(given, dict) else {"name": name, "kind": given}
         for name, given in table.items()
-        if name != "version"
+        if name not in ("version", "order")
     ]
+    given = {"version": table.get("version"), "order": table.get("order", CURRENT), "rules": rules}
     try:
-        return RuleSet.model_validate({"version": table.get("version"), "rules": rules})
+        return RuleSet.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(

@@ -17,12 +17,14 @@ from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
+from calib_store import succession
 from calib_store.frames import plain_text
 from calib_store.locks import CERTIFYING, keep
 from calib_store.models import configurations, frame_history, products, status_history
 from calib_store.records import Frame, Product, Status, StatusChange
 from calib_store.rulebook import active_rules, near_configurations
 from calib_store.rules import Configuration, RuleSet
+from calib_store.status_log import log_status
 from imaging.errors import StoreError
 
 Validity = tuple[datetime | None, datetime | None]
@@ -50,6 +52,7 @@ def set_status(
     span = None if validity is None else TimestamptzRange(start, end)
     if status == "certified":
         keep(connection)  # by the rules it is judged what is certified twice
+    succession.alone(connection)
     # Of two at a time the log tells them in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(
@@ -83,27 +86,7 @@ def set_status(
             f"{product.name} cannot become {status} with the validity {validity}: {constraint} forbids it.",
             remedy="Only a certified product has a validity, and not an empty one; an image has none.",
         ) from error
-
-
-def log_status(
-    connection: Connection,
-    product: UUID,
-    status: str,
-    validity: object,
-    *,
-    author: str,
-    reason: str,
-    change: UUID | None = None,
-    by: UUID | None = None,
-    because: str | None = None,
-) -> bool:
-    """Write a line of a product's log; False where the line of that change is there already."""
-    values = {
-        "change": change or uuid.uuid4(), "product_id": product, "status": status, "validity": validity,
-        "author": plain_text(author), "reason": plain_text(reason), "by_product": by, "because": because,
-    }  # fmt: skip
-    write = upsert(status_history).values(values).on_conflict_do_nothing(index_elements=["change"])
-    return connection.execute(write.returning(status_history.c.id)).one_or_none() is not None
+    succession.reexamine(connection, succession.descendants_and(connection, product.id))
 
 
 def overlapping(
@@ -170,20 +153,6 @@ def certified_like(connection: Connection, rules: RuleSet, configuration: Config
     ).all()
 
 
-def history(connection: Connection, product: UUID) -> tuple[StatusChange, ...]:
-    """The log of a product's status, the first line first."""
-    rows = connection.execute(
-        select(status_history).where(status_history.c.product_id == product).order_by(status_history.c.id)
-    )
-    return tuple(
-        StatusChange(
-            r.status, (r.validity.lower, r.validity.upper) if r.validity is not None else None,
-            r.author, r.reason, r.changed_at, r.by_product, r.because,
-        )
-        for r in rows
-    )  # fmt: skip
-
-
 def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
     """Ids of the other products that a product took time or the place of, since the line before the last of its log."""
     own = (
@@ -199,8 +168,26 @@ def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
     return connection.scalars(query.order_by(status_history.c.id)).all()
 
 
-def superseded_because(connection: Connection, what: str) -> Sequence[UUID]:
-    """Ids of the products that are superseded because of something that went bad, and of nothing else since."""
+def superseded_by(connection: Connection, product: UUID) -> Sequence[UUID]:
+    """Ids of the products whose place a product has taken by the store's own rules, and still holds."""
+    last = (
+        select(status_history.c.by_product)
+        .where(status_history.c.product_id == products.c.id)
+        .order_by(status_history.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    changed = select(status_history.c.product_id).where(
+        status_history.c.by_product == product, status_history.c.automatic
+    )
+    query = select(products.c.id).where(
+        products.c.id.in_(changed), products.c.status == "superseded", last == product
+    )
+    return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
+
+
+def changed_because(connection: Connection, what: str, status: Status) -> Sequence[UUID]:
+    """Ids of the products to which the store gave a status because of something, and of nothing else since."""
     last = (
         select(status_history.c.because)
         .where(status_history.c.product_id == products.c.id)
@@ -209,9 +196,7 @@ def superseded_because(connection: Connection, what: str) -> Sequence[UUID]:
         .scalar_subquery()
     )
     changed = select(status_history.c.product_id).where(status_history.c.because == what)
-    query = select(products.c.id).where(
-        products.c.id.in_(changed), products.c.status == "superseded", last == what
-    )
+    query = select(products.c.id).where(products.c.id.in_(changed), products.c.status == status, last == what)
     return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
 
 
@@ -219,11 +204,13 @@ def set_frame_status(
     connection: Connection, frame: Frame, status: str, *, author: str, reason: str, change: UUID | None = None
 ) -> None:
     """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
+    succession.alone(connection)
     values = {
         "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status,
         "author": plain_text(author), "reason": plain_text(reason),
     }  # fmt: skip
     connection.execute(upsert(frame_history).values(values).on_conflict_do_nothing(index_elements=["change"]))
+    succession.reexamine(connection, succession.descendants_and(connection, frame.sha256))
 
 
 def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusChange, ...]:

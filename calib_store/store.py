@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from calib_store import decisions, lineage, matching, products, rulebook
-from calib_store import status as status_log
+from calib_store import decisions, lineage, matching, products, rulebook, status_log, tiers, variants
+from calib_store import status as statuses
 from calib_store.database import Database
 from calib_store.locks import keep, lock_number
 from calib_store.migrations import migrate, require_head
@@ -207,7 +208,7 @@ class Store:
         """
         change = uuid.uuid4()
         self._ask(
-            status_log.set_status, product, status, author=author, reason=reason, validity=validity,
+            statuses.set_status, product, status, author=author, reason=reason, validity=validity,
             change=change, by=by, because=because,
         )  # fmt: skip
         return self.get(product.id)
@@ -325,13 +326,13 @@ class Store:
         as_of: datetime | None = None,
         prefer: Sequence[UUID] = (),
         without: Collection[UUID] = (),
+        parameters: variants.Parameters | None = None,
+        flaw_of: Callable[[Product], str | None] | None = None,
     ) -> Match:
         """The product of ``kind`` that serves a frame, or none; always the same one.
 
-        A certified product serves inside its validity, a candidate inside the window of its rule. Among
-        those: certified before candidate, then those in ``prefer``, then those that did not fail the
-        comparison with a certified one, then the nearest in time, earlier before later, newest made, id. One
-        whose file is damaged is set aside and the next taken.
+        A certified product serves inside its validity, a candidate inside the window of its rule; among those the
+        order of the rules decides (`calib_store.order`). One whose file is damaged is set aside and the next taken.
 
         Parameters
         ----------
@@ -342,11 +343,15 @@ class Store:
         as_of
             Choose as the store would have chosen at that moment, by the rules of then.
         prefer
-            Products made from the frame's own night.
+            Products that the run has made from its own frames.
         without
             Products that are not to be taken, whatever their status: they are being made again.
+        parameters
+            The run's parameters by step; the defaults without any.
+        flaw_of
+            What else may keep an intact product from being used, in a few words; the next best is taken then.
         """
-        return self._match(facts, kind, as_of, prefer, without)[0]
+        return self._match(facts, kind, as_of, prefer, without, parameters, flaw_of)[0]
 
     def explain(
         self,
@@ -355,6 +360,7 @@ class Store:
         *,
         as_of: datetime | None = None,
         prefer: Sequence[UUID] = (),
+        parameters: variants.Parameters | None = None,
         limit: int = EXPLAINED,
     ) -> Match:
         """`match`, with the products that do not serve too, each with the first rule that it fails.
@@ -362,33 +368,63 @@ class Store:
         At most ``limit`` on either side in time of the frame, of those for its configuration and of all; those
         for its configuration come first.
         """
-        match, wanted = self._match(facts, kind, as_of, prefer)
+        match, wanted = self._match(facts, kind, as_of, prefer, (), parameters)
         found = self.database.read(lambda connection: matching.nearest(connection, wanted, limit))
         there = {candidate.product.id for candidate in match.candidates}
         judged = [(p, matching.judge(p, wanted)) for p in found if p.id not in there]
         judged.sort(key=lambda one: matching.first_failure(one[0], one[1], wanted))
         rest = matching.told(judged, match.product, wanted)
-        return Match(facts.name, kind, match.product, (*match.candidates, *rest), match.rules_version, as_of)
+        return replace(match, candidates=(*match.candidates, *rest))
+
+    def failure_of(self, product: Product, facts: FrameFacts) -> str | None:
+        """The first rule that a product fails for a frame, with both values; None when it serves."""
+        return matching.judge(product, matching.Wanted(facts, product.kind, self.rules()))
 
     def record_decisions(self, made: Sequence[Decision]) -> None:
         """Note which products were taken for which frames, with all that was considered."""
         self._ask(decisions.record, made, uuid.uuid4())
 
+    def rejected_ancestors(self, product: Product) -> tuple[tiers.RejectedAncestor, ...]:
+        """What a product was made from, at whatever remove, that is rejected."""
+        return self._ask(tiers.rejected_ancestors, product.id)
+
+    def superseded_by(self, product: Product) -> tuple[Product, ...]:
+        """The products whose place a product has taken by the store's own rules."""
+        return self.database.run(
+            lambda connection: products.with_ids(connection, statuses.superseded_by(connection, product.id))
+        )
+
+    def confirm(self, product: Product) -> Product:
+        """Have a provisional product serve like any other: it would be made the same without the exception."""
+        self._ask(products.confirm, product)
+        return self.get(product.id)
+
     def _match(
         self, facts: FrameFacts, kind: str, as_of: datetime | None, prefer: Sequence[UUID],
-        without: Collection[UUID] = (),
+        without: Collection[UUID] = (), parameters: variants.Parameters | None = None,
+        flaw_of: Callable[[Product], str | None] | None = None,
     ) -> tuple[Match, matching.Wanted]:  # fmt: skip
-        def ask(limit: int) -> tuple[matching.Wanted, list[Product]]:
+        run = variants.default_parameters() if parameters is None else parameters
+
+        def ask(but: Collection[UUID]) -> tuple[matching.Wanted, list[Product]]:
             def read(connection: Connection) -> tuple[matching.Wanted, list[Product]]:
                 rules = rulebook.active_rules(connection, as_of)
-                wanted = matching.Wanted(facts, kind, rules, as_of, prefer)
-                return wanted, matching.serving(connection, wanted, limit)
+                agreeing = variants.agreeing(connection, kind, run)
+                wanted = matching.Wanted(facts, kind, rules, as_of, prefer, but, agreeing, run)
+                return wanted, matching.serving(connection, wanted, matching.SERVING_LIMIT + len(but))
 
             return self.database.read(read)
 
-        wanted, taken, considered = matching.first_whole(ask, self._whole, without)
+        def flaw(product: Product) -> str | None:
+            if not self._whole(product):
+                return matching.DAMAGED
+            return flaw_of(product) if flaw_of is not None else None
+
+        wanted, taken, considered = matching.first_intact(ask, flaw, without)
         candidates = matching.told(considered, taken, wanted)
-        return Match(facts.name, kind, taken, candidates, wanted.rules.version, as_of), wanted
+        return Match(
+            facts.name, kind, taken, candidates, wanted.rules.version, as_of, wanted.rules.order
+        ), wanted
 
     def _whole(self, product: Product) -> bool:
         if self.objects.verify(product.sha256):

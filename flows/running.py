@@ -153,7 +153,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         previews=options.previews,
         by_night=options.by_night,
         as_of=options.as_of,
-        gate=options.parameters.gate,
+        parameters=options.parameters,
     )
     files = find_files(paths, recursive=options.recursive)
     make_writable(
@@ -229,7 +229,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         failures=tuple(failures),
         replaced=(
             *(replace_old(store, redo, products) if redo is not None else ()),
-            *(Replaced(old=one.instead_of, new=one.told) for one in products if one.instead_of),
+            *(Replaced(old=old, new=one.told) for one in products for old in one.replaces),
         ),
         out=night.workspace.out,
         started=began,

@@ -33,7 +33,7 @@ from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
-from tasks.standing import certified, counting, not_rejected, warnings_of
+from tasks.standing import certified, confirmed, not_rejected, warnings_of
 from tasks.step import step, timed
 from tasks.workspace import Workspace
 
@@ -140,6 +140,7 @@ def find_or_build(
                 current.reused = product is not None
                 if product is None:
                     product = _make(recipe, build, workspace, store)
+        product = confirmed(product, _provisional(recipe, workspace), workspace)
         product = certified(product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
     ref = ref.model_copy(update={"seconds": current.seconds})
@@ -189,8 +190,7 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
-    """Copy a product, and its preview, to the output folder and refer to it; it counts again, where it may."""
-    product, instead_of = counting(product, workspace)
+    """Copy a product, and its preview, to the output folder and refer to it."""
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
-        instead_of=instead_of,
+        replaces=() if reused else tuple(one.told for one in workspace.store().superseded_by(product)),
     )
 
 
@@ -229,7 +229,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         sums = pool.submit(lambda: [_md5_of_frame(i.frame, workspace) for i in recipe.ingredients])
         built = build()
         provenance = _provenance(recipe, sums.result(), began, workspace)
-    warnings = (*_missing(recipe.calibrations), *built.warnings)
+    warnings = (*_missing(recipe.calibrations), *_rejected_meanwhile(recipe, workspace), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
@@ -269,8 +269,10 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             recipe_key=recipe.key,
             algorithm_version=str(recipe.version),
             flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
+            provisional=_provisional(recipe, workspace),
         )
-        new = replace(new, gate=verdict(store, recipe.kind, written.path, new.facts, workspace.gate))
+        gate = verdict(store, recipe.kind, written.path, new.facts, workspace.parameters.gate)
+        new = replace(new, gate=gate)
         product = store.add(new, written.path, move=True)
     return product
 
@@ -283,8 +285,41 @@ def _inputs(recipe: Recipe) -> list[InputRef]:
 def _missing(calibrations: Calibrations) -> list[str]:
     without = [f"made without a {kind}, as the user allowed" for kind in calibrations.missing]
     named = [f"the {kind} was named by the user" for kind in calibrations.overridden]
-    doubtful = [f"differs from the certified one: {told}" for told in calibrations.doubtful]
-    return without + named + doubtful + [f"used as named: {told}" for told in calibrations.disagreements]
+    against = list(calibrations.reservations)
+    return without + named + against + [f"used as named: {told}" for told in calibrations.disagreements]
+
+
+def _provisional(recipe: Recipe, workspace: Workspace) -> str | None:
+    """Why what this run makes is to serve others only where nothing else does; None for what any run would make.
+
+    What it inherits from the calibrations that it is made with the store knows itself.
+    """
+    calibrations = recipe.calibrations
+    reasons = [f"made without a {kind}" for kind in calibrations.missing]
+    reasons += [f"made with a {kind} that the user named" for kind in calibrations.overridden]
+    if workspace.as_of is not None:
+        reasons.append(f"made as of {workspace.as_of:%Y-%m-%d %H:%M}")
+    return "; ".join(reasons) or None
+
+
+def _rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
+    """What was rejected among the inputs since the run chose them; the store marks the product all the same."""
+    if workspace.as_of is not None:
+        return []
+    store = workspace.store()
+    frames = {i.frame.sha256: i.frame.name for i in recipe.ingredients}
+    found = [
+        f"{frames[sha256]} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+        for sha256, said in store.frames.rejections(frames).items()
+    ]
+    for ref in recipe.calibrations.present:
+        product = store.get(ref.uuid)
+        if product.status == "rejected" and ref.kind not in recipe.calibrations.overridden:
+            said = store.history(product)[-1]
+            found.append(
+                f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+            )
+    return [f"made with {text}, after the run had chosen it" for text in found]
 
 
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:

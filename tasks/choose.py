@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import getpass
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect import runtime
 from pydantic import BaseModel, ConfigDict, Field
 
-from calib_store.adopt import adopt
+from calib_store.adopt import GIVEN, adopt
+from calib_store.matching import REMADE
 from calib_store.records import Decision, Match, Override, Product
 from calib_store.rules import differences
 from calib_store.store import Store
+from calib_store.variants import differences as differences_of_parameters
 from imaging.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
 from imaging.products import ProductFile
@@ -24,6 +29,7 @@ from tasks.artifacts import tell_choice
 from tasks.decorator import step_task
 from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
 from tasks.sky import Outcome
+from tasks.standing import objections
 from tasks.step import step
 from tasks.workspace import Workspace
 
@@ -80,16 +86,20 @@ def choose_calibrations(
         Where none serves and going on without was not allowed; says what there is and why it does not serve.
     """
     store = workspace.store()
+    parameters = workspace.parameters.model_dump(mode="json")
     mine = [one.uuid for one in built if isinstance(one, ProductRef)]
     taken: dict[CalibrationKind, _Chosen] = {}
     matches: list[Match] = []
+    reservations: list[str] = []
     with step("choose", label, workspace):
         for kind in kinds:
             match = store.match(
-                frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without
-            )
+                frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
+                parameters=parameters,
+            )  # fmt: skip
             matches.append(match)
             one = taken[kind] = _chosen(store, match, kind, label, frames, choice)
+            reservations += _reservations(one, match, kind, frames, parameters, workspace)
             if one.product is None and one.override is None:
                 raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
     tell_choice(label, matches)
@@ -100,11 +110,7 @@ def choose_calibrations(
         flat=used.get("flat"),
         missing=tuple(kind for kind in taken if kind not in used),
         overridden=tuple(kind for kind in used if taken[kind].override is not None),
-        doubtful=tuple(
-            f"{kind} {one.product.name}: {'; '.join((one.product.gate or {}).get('reasons', ()))}"
-            for kind, one in taken.items()
-            if one.product is not None and one.product.doubtful
-        ),
+        reservations=tuple(reservations),
         disagreements=tuple(
             f"{kind} {one.product.name}: {'; '.join(one.disagreements)}"
             for kind, one in taken.items()
@@ -134,7 +140,7 @@ def _chosen(
         if one.product is None and kind in choice.allow_missing:
             one = _Chosen(None, Override(getpass.getuser(), f"--allow-missing {kind}"))
     if one.product is not None or one.override is not None:
-        _note(store, frames, match, one.product, one.override)
+        _record(store, frames, match, one)
         told = one.product.name if one.product is not None else "none, as the user allowed"
         logger.info("%s: %s is %s", label, _WORDS[kind], told)
     return one
@@ -178,16 +184,80 @@ def _disagreements(
     return tuple(dict.fromkeys(told))
 
 
-def _note(
-    store: Store, frames: FrameSet, match: Match, product: Product | None, override: Override | None
-) -> None:
+def _record(store: Store, frames: FrameSet, match: Match, one: _Chosen) -> None:
+    """Note the decision for every frame; for one that the product does not serve by the rules, also why it has it."""
     run = str(runtime.flow_run.id) if runtime.flow_run.id else None
-    store.record_decisions([Decision(frame.sha256, match, product, override, run) for frame in frames.frames])
+    outside = _outside(store, one, match, frames)
+    store.record_decisions(
+        [
+            Decision(
+                frame.sha256, _for_group(match, frames.middle.name, outside.get(frame.name)), one.product,
+                one.override, run,
+            )
+            for frame in frames.frames
+        ]
+    )  # fmt: skip
+
+
+def _outside(store: Store, one: _Chosen, match: Match, frames: FrameSet) -> dict[str, str]:
+    """The frames of a group that the product chosen for its middle does not serve by the rules, each with why."""
+    product = one.product
+    if product is None or one.override is not None or match.as_of is not None:
+        return {}
+    failures = {frame.name: store.failure_of(product, frame.facts) for frame in frames.frames}
+    return {name: failure for name, failure in failures.items() if failure is not None}
+
+
+def _for_group(match: Match, middle: str, failure: str | None) -> Match:
+    """A choice as it is noted for a frame that it was not made for and that the product does not serve."""
+    if failure is None:
+        return match
+    candidates = tuple(
+        replace(one, serves=False, reason=f"taken for the group, by its middle frame {middle}; {failure}")
+        if one.taken
+        else one
+        for one in match.candidates
+    )
+    return replace(match, candidates=candidates)
+
+
+def _reservations(
+    one: _Chosen,
+    match: Match,
+    kind: CalibrationKind,
+    frames: FrameSet,
+    parameters: Mapping[str, Any],
+    workspace: Workspace,
+) -> list[str]:
+    """What speaks against the product that was chosen, for the report and for what is made with it."""
+    passed_over = [
+        f"{kind} {candidate.product.told} was passed over: {candidate.reason}"
+        for candidate in takewhile(lambda c: not c.taken, match.candidates)
+        if not candidate.serves and candidate.product.id != (one.product.id if one.product else None)
+        and candidate.reason != REMADE
+    ]  # fmt: skip
+    product = one.product
+    if product is None:
+        return passed_over
+    named = f"{kind} {product.told}"
+    found = (
+        [] if workspace.as_of is not None else [f"{named} {text}" for text in objections(product, workspace)]
+    )
+    others = differences_of_parameters(product.parameters, parameters)
+    if others and one.override is None:
+        found.append(f"{named} was made with other parameters: {'; '.join(others)}")
+    outside = _outside(workspace.store(), one, match, frames)
+    if outside:
+        names, failures = ", ".join(outside), next(iter(outside.values()))
+        found.append(f"{named} serves the group's middle frame, but not {names}: {failures}")
+    for text in (*found, *passed_over):
+        logger.warning("%s: %s", match.frame, text)
+    return [*found, *(passed_over if one.override is None else [])]
 
 
 def _named(store: Store, name: str) -> Product:
     path = Path(name).expanduser()
-    return adopt(store, path) if path.is_file() else store.get(name)
+    return adopt(store, path, provisional=GIVEN) if path.is_file() else store.get(name)
 
 
 def _check_kind(product: Product, kind: CalibrationKind) -> None:

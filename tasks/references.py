@@ -151,8 +151,8 @@ class ProductRef(Reference):
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = Field(default=(), description="members that could not be used")
     reused: bool = False
-    instead_of: str = Field(
-        default="", description="the product whose place it took back, as what it was made with counts again"
+    replaces: tuple[str, ...] = Field(
+        default=(), description="the products whose place it took when it was made"
     )
     seconds: float = 0.0
 
@@ -175,8 +175,8 @@ class Calibrations(Reference):
     flat: ProductRef | None = None
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
-    doubtful: tuple[str, ...] = Field(
-        default=(), description="those that failed the comparison with a certified one, and why"
+    reservations: tuple[str, ...] = Field(
+        default=(), description="what speaks against those that were chosen"
     )
     disagreements: tuple[str, ...] = Field(
         default=(), description="in what a named calibration is of another configuration than the frames"

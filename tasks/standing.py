@@ -1,11 +1,11 @@
-"""What the store says of a product that is delivered: rejected, superseded, doubtful; and what a run says of it."""
+"""What the store says of a product that is delivered or used, and what follows for it."""
 
 from __future__ import annotations
 
 import logging
 
-from calib_store.certify import certify, status_as_of, take_back
-from calib_store.records import Product
+from calib_store.certify import certify_compared, status_as_of
+from calib_store.records import Product, Tier
 from imaging.errors import StoreError
 from tasks.workspace import Workspace
 
@@ -32,62 +32,60 @@ def not_rejected(product: Product | None, workspace: Workspace) -> Product | Non
     return product
 
 
-def counting(product: Product, workspace: Workspace) -> tuple[Product, str]:
-    """The product, and what it takes its place back from where it was superseded because of what counts again."""
-    if product.status != "superseded" or workspace.as_of is not None:
-        return product, ""
-    store = workspace.store()
-    product, other = take_back(store, product)
-    if product.status == "superseded":
-        return product, ""
-    logger.info("%s (%s) counts again", product.name, product.id)
-    if any(change.status == "certified" for change in store.history(product)):
-        logger.warning(
-            "%s was certified and is a candidate: nirflow cal certify %s", product.name, product.short_id
-        )
-    told = other.told if other is not None else ""
-    return product, told
+def confirmed(product: Product, provisional: str | None, workspace: Workspace) -> Product:
+    """The product, which serves like any other from now on where an ordinary run would make the same.
+
+    Parameters
+    ----------
+    provisional
+        Why it would be provisional if this run made it, or None.
+    """
+    if product.provisional is None or provisional is not None:
+        return product
+    return workspace.store().confirm(product)
 
 
 def certified(product: Product, workspace: Workspace) -> Product:
-    """The product, certified where it passed the comparison, that is wanted, and nobody has said anything of it yet.
+    """The product, certified where it passed the comparison, that is wanted, and nobody has decided about it yet.
 
     A run that was killed before it came to that is made up for by the next.
     """
-    if not workspace.gate.certify or product.gate is None or not product.gate["passed"]:
+    if not workspace.parameters.gate.certify or product.gate is None or not product.gate["passed"]:
         return product
     if product.status != "candidate" or workspace.as_of is not None:
         return product
     store = workspace.store()
     if {change.status for change in store.history(product)} != {"candidate"}:
         return product
-    reason = f"within the limits of {product.gate['reference']['name']}"
     try:
-        return certify(store, product, author="gate", reason=reason, take_over=True)
+        return certify_compared(store, product, f"within the limits of {product.gate['reference']['name']}")
     except StoreError as error:
         logger.warning("%s stays a candidate: %s", product.name, error)
         return product
 
 
 def warnings_of(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """What whoever uses it has to know: why it stays a candidate, and who superseded it."""
-    return (*_gate_warnings(product), *_superseded(product, workspace))
-
-
-def _gate_warnings(product: Product) -> tuple[str, ...]:
-    """Why it stays a candidate, where the comparison says so."""
-    if not product.doubtful or product.gate is None:
+    """What whoever uses it has to know: what speaks against it, and who superseded it."""
+    if workspace.as_of is not None:
         return ()
-    reference = (product.gate.get("reference") or {}).get("name", "the certified one")
-    return tuple(f"differs from {reference}, which is certified: {why}" for why in product.gate["reasons"])
+    return (*(f"it {text}" for text in objections(product, workspace)),)
 
 
-def _superseded(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """The word of a person who has superseded a product that is used all the same."""
-    if product.status != "superseded" or workspace.as_of is not None:
-        return ()
-    said = workspace.store().history(product)[-1]
-    return (
-        f"superseded by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}. To have it count again: "
-        f"nirflow cal reinstate {product.short_id} --reason WHY",
-    )
+def objections(product: Product, workspace: Workspace) -> tuple[str, ...]:
+    """What speaks against using a product, gravest first: rejected, superseded, or its tier."""
+    store = workspace.store()
+    found = []
+    if not product.counts:
+        said = store.history(product)[-1]
+        found.append(
+            f"was {product.status} by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+        )
+    if product.tier is Tier.TAINTED:
+        found += [f"was made with {one}" for one in store.rejected_ancestors(product)]
+    if product.provisional is not None:
+        found.append(f"is provisional: {product.provisional}")
+    if product.doubtful:
+        gate = product.gate or {}
+        reference = (gate.get("reference") or {}).get("name", "the certified one")
+        found.append(f"differs from {reference}, which is certified: {'; '.join(gate.get('reasons', ()))}")
+    return tuple(found)

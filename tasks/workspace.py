@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.errors import FrameError
-from imaging.gate import GateParameters
 from imaging.rawio import unpack
 from imaging.scratch import touch
+from tasks.parameters import ReductionParameters
 from tasks.references import ProductRef, RawFrame
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class Workspace(BaseModel):
     as_of: datetime | None = Field(
         default=None, description="go by what the store knew at that moment, and by the rules of then"
     )
-    gate: GateParameters = Field(
-        default=GateParameters(), description="how far a new calibration may be from the certified one"
+    parameters: ReductionParameters = Field(
+        default=ReductionParameters(),
+        description="parameters of all steps: what was made with them comes first",
     )
 
     @property

@@ -19,7 +19,7 @@ from calib_store import postgres
 from calib_store.database import Database
 from calib_store.postmaster import running_pid
 from calib_store.settings import StoreSettings
-from calib_store.status import history
+from calib_store.status_log import history
 from calib_store.store import Store
 from imaging.errors import StoreError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from calib_store.store import Store
 from imaging.errors import StoreError
 from imaging.gate import GateParameters
 from tasks.standing import certified
+from tasks.parameters import ReductionParameters
 from tasks.workspace import Workspace
 
 PRIMARY = {
@@ -121,12 +123,18 @@ def test_a_gate_that_certifies_says_nothing_against_people(
 ) -> None:
     """It makes up for a run that was killed before it came to that, and does not bring back what a person ended."""
     monkeypatch.setattr(Workspace, "store", lambda _: store)
-    workspace = Workspace(data_dir=tmp_path, out=tmp_path, gate=GateParameters(certify=True))
-    certify(store, dark(), **WHO)
-    like = dark(UTSTART="05:00:00.0")
+    workspace = Workspace(
+        data_dir=tmp_path, out=tmp_path, parameters=ReductionParameters(gate=GateParameters(certify=True))
+    )
+    mine = certify(store, dark(), **WHO)
+    inside = dark(UTSTART="05:00:00.0")
+    assert certified(inside, workspace).status == "candidate"  # its time is Ana's dark's
+    like = dark(**{"DATE-OBS": "2014-03-01"})
     assert (like.status, like.gate["passed"]) == ("candidate", True)
-    assert certified(like, workspace.model_copy(update={"gate": LIMITS})).status == "candidate"
-    assert certified(like, workspace).status == "certified"
+    assert certified(like, workspace.model_copy(update={"parameters": ReductionParameters(gate=LIMITS)})) == like
+    done = certified(like, workspace)
+    assert (done.status, done.validity) == ("certified", (mine.validity[1], like.middle + timedelta(days=90)))
+    assert store.get(mine.id).validity == mine.validity
     ended, _ = supersede(store, store.get(like.id), **WHO)
     assert certified(ended, workspace).status == "superseded"
     again = reinstate(store, ended, author="Ana", reason="to look at it")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from calib_store.database import Database
-from calib_store.matching import SERVING_LIMIT, Wanted, judge, rank
+from calib_store.matching import SERVING_LIMIT, Wanted, judge
 from calib_store.objects import LocalObjects
+from calib_store.order import rank
 from calib_store.rules import shipped_rules
 from calib_store.store import Store
 from imaging.errors import StoreError
@@ -111,7 +112,8 @@ def test_one_that_failed_the_comparison_comes_after_the_others(store, add, facts
     found = store.match(facts(), "dark")
     assert [c.product for c in found.candidates] == [far, unknown, near]
     assert found.candidates[2].reason == "failed its comparison with a certified one; another was taken"
-    assert store.match(facts(), "dark", prefer=[near.id]).product == near
+    # Also before those of the run's own night, as long as anything else serves.
+    assert store.match(facts(), "dark", prefer=[near.id]).product == far
     certified = _certify(store, near)
     assert store.match(facts(), "dark").product == certified
 
@@ -192,28 +194,38 @@ def population(postgres_address, tmp_path_factory, facts):
                 ),
                 {"d": chosen.digest, "k": json.dumps(dict(chosen.keys)), "f": sorted(chosen.keys)},
             )
-        # Times on a coarse grid of days, so that distances, sides and dates of making tie often.
+        connection.execute(
+            text("INSERT INTO variants (kind, parameters) VALUES ('dark', '{}'), ('dark', :experiment)"),
+            {"experiment": json.dumps({"dark": {"low": 1.5}})},
+        )
+        # Times on a coarse grid, so that distances, sides and dates of making tie often.
         connection.execute(
             text("""
                 INSERT INTO products (id, recipe_key, kind, name, sha256, size, configuration_id, status,
                     validity, span_start, span_end, middle, facts, metrics, parameters, algorithm_version,
-                    software_version, made_at, damaged, gate)
+                    software_version, made_at, damaged, gate, doubtful, provisional, tier, variant_id)
                 SELECT md5(n::text)::uuid, encode(sha256(n::text::bytea), 'hex'), 'dark', 'n' || n,
                     encode(sha256(n::text::bytea), 'hex'), 1,
                     CASE WHEN n <= 4 THEN 1 + n % 2 ELSE 1 + (n * 7) % 2 END,
                     CASE WHEN n <= 4 THEN 'certified' WHEN n % 11 = 0 THEN 'rejected' ELSE 'candidate' END,
                     CASE WHEN n <= 4 THEN tstzrange(:epoch + (n - 3) * interval '20 days',
                         :epoch + (n - 1) * interval '20 days' ) END,
-                    m, m, m, '{}', '{}', '{}', '1', '1',
+                    m, m, m, '{}',
+                    CASE WHEN n % 3 > 0 THEN jsonb_build_object('noise', 2 + n % 3) ELSE '{}' END, '{}', '1', '1',
                     timestamptz '2020-01-01' + (n % 5) * interval '1 day', n % 13 = 0,
-                    CASE WHEN n % 4 = 0 THEN jsonb_build_object('passed', n % 8 = 0) END
-                FROM (SELECT n, :epoch + ((n * 37) % 241 - 120) * interval '1 day' AS m
+                    CASE WHEN n % 4 = 0 THEN jsonb_build_object('passed', n % 8 = 0) END, n % 8 = 4,
+                    CASE WHEN n % 7 = 0 THEN 'made without a bpm' END,
+                    CASE WHEN n % 17 = 0 THEN 3 WHEN n % 7 = 0 THEN 2 WHEN n % 8 = 4 THEN 1 ELSE 0 END, 1 + n % 5 / 3
+                FROM (SELECT n, :epoch + ((n * 37) % 241 - 120) * interval '10 hours' AS m
                       FROM generate_series(1, 300) n) numbered
             """),
             {"epoch": facts().middle},
         )
         connection.execute(
-            text("INSERT INTO serves SELECT id, configuration_id, middle, doubtful FROM products")
+            text("""
+                INSERT INTO serves SELECT id, configuration_id, middle, tier, variant_id,
+                    CAST(metrics ->> 'noise' AS float8) FROM products
+            """)
         )
         connection.execute(
             text("""
@@ -232,8 +244,8 @@ def population(postgres_address, tmp_path_factory, facts):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts, data) -> None:
-    day = data.draw(st.integers(-220, 220))
-    half = data.draw(st.sampled_from([0, 0, 12]))
+    day = data.draw(st.integers(-140, 140))
+    half = data.draw(st.sampled_from([0, 0, 12, 10, 5]))
     exposure = data.draw(st.sampled_from([60.0, 120.0, 30.0]))
     everything = population.products("dark")
     prefer = data.draw(st.lists(st.sampled_from([p.id for p in everything]), max_size=4))
@@ -241,18 +253,35 @@ def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts,
     shift = timedelta(seconds=(120.0 - exposure) / 2)  # keep the middle on the grid
     frame = facts(exposure_time=exposure, started=facts().started + day * DAY + timedelta(hours=half) + shift)
 
-    wanted = Wanted(frame, "dark", RULES, None, prefer)
-    expected = sorted((p for p in everything if judge(p, wanted) is None), key=lambda p: rank(p, wanted))
-    match = population.match(frame, "dark", prefer=prefer)
-    assert [c.product.id for c in match.candidates] == [p.id for p in expected[:SERVING_LIMIT]]
-    assert (match.product.id if match.product else None) == (expected[0].id if expected else None)
-    ranks = [rank(p, wanted) for p in everything]
-    assert len(set(ranks)) == len(ranks)
-    assert population.match(frame, "dark", prefer=list(reversed(prefer))).product == match.product
-    then = population.match(frame, "dark", as_of=datetime(2030, 1, 1, tzinfo=UTC), prefer=prefer)
-    assert then.candidates == match.candidates
+    experiment = data.draw(st.booleans())
+    parameters = {"dark": {"low": 1.5 if experiment else 3.0}}
+    variants = [1, 2] if experiment else [1]
+    without = data.draw(st.lists(st.sampled_from([p.id for p in everything]), max_size=30))
 
-    explained = population.explain(frame, "dark", prefer=prefer, limit=limit)
+    wanted = Wanted(frame, "dark", RULES, None, prefer, without, variants, parameters)
+    expected = [p for p in everything if judge(p, wanted) is None]
+    expected.sort(key=lambda p: rank(p, wanted.asked))
+    match = population.match(frame, "dark", prefer=prefer, parameters=parameters)
+    found = [c.product.id for c in match.candidates]
+    assert found[:1] == [p.id for p in expected[:1]]
+    assert found == [p.id for p in expected if p.id in found]
+    assert len(found) == min(SERVING_LIMIT, len(expected))
+    assert (match.product.id if match.product else None) == (expected[0].id if expected else None)
+    ranks = [rank(p, wanted.asked) for p in everything]
+    assert len(set(ranks)) == len(ranks)
+    again = population.match(frame, "dark", prefer=list(reversed(prefer)), parameters=parameters)
+    assert again.product == match.product
+    then = population.match(
+        frame, "dark", as_of=datetime(2030, 1, 1, tzinfo=UTC), prefer=prefer, parameters=parameters
+    )
+    damaged = {p.id for p in everything if p.damaged}
+    assert [c.product for c in then.candidates if c.product.id not in damaged][:1] == [
+        c.product for c in match.candidates
+    ][:1] or then.candidates[0].product.id in damaged
+    other = population.match(frame, "dark", prefer=prefer, parameters=parameters, without=without).product
+    assert (other.id if other else None) == next((p.id for p in expected if p.id not in without), None)
+
+    explained = population.explain(frame, "dark", prefer=prefer, limit=limit, parameters=parameters)
     told = {c.product.id: c for c in explained.candidates}
     assert len(told) == len(explained.candidates)
     assert explained.product == match.product

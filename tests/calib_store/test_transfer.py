@@ -53,17 +53,15 @@ def family(store: Store, add, record, facts):
             InputRef("flat", flat.id), InputRef("input", Foreign("elsewhere.fits", "md5:abc")),
         ],
     )  # fmt: skip
+    certify(store, dark, **WHO)
+    reject(store, bpm, **WHO)
     reject(store, store.frames.get("R1"), author="Bo", reason="satellite")
-    return {
-        "bpm": reject(store, bpm, **WHO),
-        "dark": certify(store, dark, **WHO),
-        "flat": flat,
-        "image": image,
-    }
+    return {kind: store.get(one.id) for kind, one in
+            (("bpm", bpm), ("dark", dark), ("flat", flat), ("image", image))}  # fmt: skip
 
 
 def same(one, two) -> bool:
-    ignored = {"made_at"}
+    ignored = {"made_at", "variant"}
     return one.model_dump(exclude=ignored) == two.model_dump(exclude=ignored) and one.made_at == two.made_at
 
 

@@ -172,10 +172,11 @@ def test_removal_waits_for_a_row_that_is_being_written(store: Store, tmp_path: P
         assert store.objects.exists(sha256)
         connection.execute(
             text("""
+                WITH variant AS (INSERT INTO variants (kind, parameters) VALUES ('image', '{}') RETURNING id)
                 INSERT INTO products (id, recipe_key, kind, name, sha256, size, span_start, span_end, middle,
-                    facts, metrics, parameters, algorithm_version, software_version)
-                VALUES (gen_random_uuid(), repeat('a', 64), 'image', 'x', :sha256, 1, now(), now(), now(),
-                    '{}', '{}', '{}', '1', '1')
+                    facts, metrics, parameters, algorithm_version, software_version, variant_id)
+                SELECT gen_random_uuid(), repeat('a', 64), 'image', 'x', :sha256, 1, now(), now(), now(),
+                    '{}', '{}', '{}', '1', '1', id FROM variant
             """),
             {"sha256": sha256},
         )

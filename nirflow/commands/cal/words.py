@@ -175,21 +175,19 @@ def supersede(
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
     """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    from calib_store.certify import counting_again
     from calib_store.certify import reinstate as reinstate_it
-    from calib_store.certify import superseded_because
     from calib_store.lookup import product_or_frame
 
     with open_store() as store:
         done = reinstate_it(store, product_or_frame(store, name), author=person(author), reason=reason)
-        waiting = superseded_because(store, done)
+        again = counting_again(store, done)
     if json:
         print_json(done)
         return
     typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
-    if waiting:
-        typer.echo(
-            f"Superseded because of it: {_listed(waiting)}. The next reduction of their frames takes them back."
-        )
+    if again:
+        typer.echo(f"What was superseded because of it counts again: {_listed(again)}.")
 
 
 def _listed(products: Sequence[Product]) -> str:

@@ -1,0 +1,213 @@
+"""Which product takes the place of another by the store's own rules, and when the other gets its place back.
+
+A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
+is known, is made of all its raw frames and more, without more noise; or of all of them but those that were rejected,
+where it is itself made with something rejected. It comes back when that is no longer so. Nothing here depends on the
+order in which products were made. What a user decided stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text, update
+
+from calib_store import lineage
+from calib_store.models import products as table
+from calib_store.order import noise_of
+from calib_store.records import Tier
+from calib_store.status_log import log_status
+from calib_store.tiers import compared_with, refresh, rejected_ancestors
+
+logger = logging.getLogger(__name__)
+
+#: Author of what the store does by its own rules.
+AUTHOR: Final = "nirflow"
+#: Key of the advisory lock under which products, and what is said of them, change: "changes".
+_CHANGING: Final = int.from_bytes(b"changes", "big")
+
+#: The products that share a raw frame with some, of their kinds, configurations and variants; and those themselves.
+_RIVALS = text("""
+    SELECT DISTINCT other.id
+    FROM products one
+    JOIN inputs i ON i.product_id = one.id
+    JOIN inputs j ON j.frame_sha256 = i.frame_sha256
+    JOIN products other ON other.id = j.product_id AND other.kind = one.kind AND other.variant_id = one.variant_id
+         AND other.configuration_id IS NOT DISTINCT FROM one.configuration_id
+    WHERE one.id = ANY(CAST(:products AS uuid[]))
+""")
+
+_STATES = text("""
+    SELECT p.id, p.name, p.status, p.tier, p.damaged, p.metrics, p.made_at, h.automatic, h.because,
+           NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
+           ARRAY(SELECT i.role || ':' || i.frame_sha256 FROM inputs i
+                 WHERE i.product_id = p.id AND i.frame_sha256 IS NOT NULL) AS frames
+    FROM products p
+    CROSS JOIN LATERAL (SELECT id, automatic, because FROM status_history
+                        WHERE product_id = p.id ORDER BY id DESC LIMIT 1) h
+    WHERE p.id = ANY(CAST(:products AS uuid[]))
+""")
+
+#: Which product once stood in for which, while something that the other was made with was rejected.
+_STOOD_IN = text("""
+    SELECT DISTINCT product_id, by_product FROM status_history
+    WHERE automatic AND status = 'superseded' AND because IS NOT NULL AND by_product IS NOT NULL
+      AND product_id = ANY(CAST(:products AS uuid[]))
+""")
+
+_REJECTED_FRAMES = text("""
+    SELECT frame_sha256 FROM (
+        SELECT DISTINCT ON (frame_sha256) frame_sha256, status FROM frame_history
+        WHERE frame_sha256 = ANY(CAST(:frames AS text[]))
+        ORDER BY frame_sha256, changed_at DESC, id DESC) last
+    WHERE status = 'rejected'
+""")
+
+
+def alone(connection: Connection) -> None:
+    """Change products, or what is said of them, alone until the end of the transaction.
+
+    Taken before any row is locked, so that no two wait for each other.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHANGING})
+
+
+def descendants_and(connection: Connection, source: UUID | str) -> set[UUID]:
+    """A product and all that was made with it; of a raw frame (its sha256) what was made with it."""
+    found = set(lineage.affected(connection, source))
+    return found | {source} if isinstance(source, UUID) else found
+
+
+def reexamine(connection: Connection, products: Iterable[UUID]) -> None:
+    """Work out tiers and successions again for products of which something changed, and for what depends on them.
+
+    Under `alone`.
+    """
+    queue = set(products)
+    while queue:
+        retiered = refresh(connection, queue)
+        moved = _Family(connection, queue | retiered).settle()
+        # Where a reference is no longer certified, or is again, verdicts by it hold no longer, or again.
+        queue = compared_with(connection, queue | retiered | moved) - queue
+
+
+@dataclass(frozen=True)
+class _State:
+    """What decides whether a product takes another's place, or loses its own."""
+
+    id: UUID
+    label: str
+    status: str
+    tier: Tier
+    damaged: bool
+    noise: float | None
+    frames: frozenset[str]
+    made_at: datetime
+    automatic: bool
+    first: bool
+    because: str | None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may take the place of others."""
+        return self.status in ("candidate", "certified") and self.tier < Tier.PROVISIONAL and not self.damaged
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether the store may supersede it: no user has decided about it, or before something went bad."""
+        if self.status == "certified":
+            return self.tier is Tier.TAINTED
+        return self.status == "candidate" and (self.automatic or self.first)
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether the store has superseded it."""
+        return self.status == "superseded" and self.automatic
+
+
+class _Family:
+    """Products of one kind, configuration and variant that share raw frames, as they are now."""
+
+    def __init__(self, connection: Connection, products: Iterable[UUID]) -> None:
+        self.connection = connection
+        members = set(products)
+        while (wider := members | set(connection.scalars(_RIVALS, {"products": list(members)}))) != members:
+            members = wider
+        given = {"products": list(members)}
+        self.states = [_state(row) for row in connection.execute(_STATES, given)]
+        frames = {frame.split(":", 1)[1] for state in self.states for frame in state.frames}
+        self.rejected = set(connection.scalars(_REJECTED_FRAMES, {"frames": list(frames)}))
+        self.stood_in = {
+            (row.product_id, row.by_product): str(row.because) for row in connection.execute(_STOOD_IN, given)
+        }
+        # Whoever may take a place comes before who may lose it: the largest of which nothing bad is known first.
+        self.states.sort(key=lambda s: (s.tier is Tier.TAINTED, -len(s.frames), s.made_at, s.id))
+
+    def settle(self) -> set[UUID]:
+        """Supersede, and bring back; those whose status changed."""
+        decided: list[_State] = []
+        moved = set()
+        for state in self.states:
+            better = next((one for one in decided if self._takes_place(one, state)), None)
+            if better is not None and state.replaceable:
+                state = self._supersede(state, better)
+                moved.add(state.id)
+            elif better is None and state.set_aside:
+                state = self._bring_back(state)
+                moved.add(state.id)
+            decided.append(state)
+        return moved
+
+    def _takes_place(self, better: _State, state: _State) -> bool:
+        if not better.eligible:
+            return False
+        if state.tier is Tier.TAINTED:
+            usable = {frame for frame in state.frames if frame.split(":", 1)[1] not in self.rejected}
+            return bool(usable) and usable <= better.frames
+        if (better.id, state.id) in self.stood_in and better.made_at < state.made_at:
+            return True
+        noisier = better.noise is not None and state.noise is not None and better.noise > state.noise
+        return state.frames < better.frames and better.tier <= state.tier and not noisier
+
+    def _supersede(self, state: _State, better: _State) -> _State:
+        because = None
+        if state.tier is Tier.TAINTED:
+            first = rejected_ancestors(self.connection, state.id)[0]
+            because, reason = first.identity, f"{first}; {better.label} is made without it"
+        elif state.frames < better.frames:
+            reason = f"{better.label} is made of all its frames and {len(better.frames - state.frames)} more"
+        else:
+            because = self.stood_in[better.id, state.id]
+            reason = f"{better.label}, whose place it took, counts again"
+        self._change(state, "superseded", reason, because, better.id)
+        if state.status == "certified":
+            logger.warning("%s was certified; look at %s, then certify that", state.label, better.label)
+        return replace(state, status="superseded", automatic=True, because=because)
+
+    def _bring_back(self, state: _State) -> _State:
+        again = "what it was made with counts again" if state.because else "nothing takes its place any more"
+        self._change(state, "candidate", again, state.because, None)
+        return replace(state, status="candidate", automatic=True)
+
+    def _change(self, state: _State, status: str, reason: str, because: str | None, by: UUID | None) -> None:
+        log_status(
+            self.connection, state.id, status, None, author=AUTHOR, reason=reason, by=by, because=because,
+            automatic=True,
+        )  # fmt: skip
+        self.connection.execute(
+            update(table).where(table.c.id == state.id).values(status=status, validity=None)
+        )
+        logger.info("%s is %s: %s", state.label, status, reason)
+
+
+def _state(row: Row[Any]) -> _State:
+    return _State(
+        id=row.id, label=f"{row.name} ({str(row.id)[:8]})", status=row.status, tier=Tier(row.tier),
+        damaged=row.damaged, noise=noise_of(row.metrics), frames=frozenset(row.frames), made_at=row.made_at,
+        automatic=row.automatic, first=row.first, because=row.because,
+    )  # fmt: skip
