@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from calib_store import products, rulebook, status, succession, variants
-from calib_store.locks import keep
+from calib_store import products, rulebook, status, variants
+from calib_store.locks import changes_alone, keep
 from calib_store.models import products as table
 from calib_store.records import Frame, Product, StatusChange, Tier
 from calib_store.rules import Rule
@@ -293,7 +293,7 @@ def status_as_of(store: Store, product: Product, moment: datetime | None) -> Sta
 
 def _locked(connection: Connection, product: Product) -> Product:
     """The product as it is now; nobody else changes it until the transaction ends."""
-    succession.alone(connection)
+    changes_alone(connection)
     connection.execute(select(table.c.id).where(table.c.id == product.id).with_for_update())
     (current,) = products.with_ids(connection, [product.id])
     return current
@@ -335,12 +335,7 @@ def _reference(gate: Mapping[str, Any]) -> str:
 def _validity(
     product: Product, rule: Rule, start: datetime | Always | None, end: datetime | Always | None
 ) -> Validity:
-    first = product.middle - rule.window if rule.window is not None else None
-    last = product.middle + rule.window if rule.window is not None else None
-    if rule.frames == "later":
-        first = product.middle
-    if rule.frames == "earlier":
-        last = product.middle
+    first, last = rule.validity(product.middle)
     given_start = None if start == "always" else start
     given_end = None if end == "always" else end
     return (first if start is None else given_start, last if end is None else given_end)

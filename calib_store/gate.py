@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from calib_store import products, rulebook, status
-from calib_store.records import Product
+from calib_store.records import Product, Tier
 from calib_store.store import Store
 from imaging.errors import NirflowError, StoreError
 from imaging.facts import FrameFacts
@@ -36,7 +36,7 @@ def reference_for(
         if configuration is None:
             return None
         found = products.with_ids(connection, status.certified_like(connection, rules, configuration))
-        others = [one for one in found if but is None or one.id != but.id]
+        others = [one for one in found if one.tier is not Tier.TAINTED and (but is None or one.id != but.id)]
         return min(others, key=lambda p: (abs(p.middle - facts.middle), p.id), default=None)
 
     return store.database.run(ask)
@@ -65,17 +65,40 @@ def verdict(
     if reference is None:
         why = f"no {kind} of this configuration is certified, so there is nothing to compare with"
         return {"passed": None, "reasons": [why], "figures": {}, "reference": None}
-    told = {"id": str(reference.id), "name": reference.name}
     try:
         with ProductFile(file) as new:
             done = compared(store, kind, new, reference, parameters)
     except NirflowError as error:  # the reference's file is damaged, or of another shape: nothing is proven
-        return {"passed": None, "reasons": [str(error)], "figures": {}, "reference": told}
+        named = {"id": str(reference.id), "name": reference.name}
+        return {"passed": None, "reasons": [str(error)], "figures": {}, "reference": named}
     if not done.passed:
         logger.warning("%s differs from %s: %s", file.name, reference.name, "; ".join(done.reasons))
+    return noted(done, reference)
+
+
+def noted(done: Comparison, reference: Product) -> dict[str, Any]:
+    """A comparison as the store keeps it with a product."""
     return {
-        "passed": done.passed, "reasons": list(done.reasons), "figures": done.figures, "reference": told,
+        "passed": done.passed, "reasons": list(done.reasons), "figures": done.figures,
+        "reference": {"id": str(reference.id), "name": reference.name},
     }  # fmt: skip
+
+
+def record_comparison(store: Store, product: Product, reference: Product, done: Comparison) -> Product:
+    """Keep a comparison in the place of the one that a product has.
+
+    Raises
+    ------
+    StoreError
+        Where the reference is not certified: a verdict by it would hold for nobody.
+    """
+    if reference.status != "certified":
+        raise StoreError(
+            f"{reference.told} is {reference.status}, and only a comparison with a certified product is kept.",
+            remedy="Compare without --record, or certify it first.",
+        )
+    store.database.run(lambda connection: products.set_gate(connection, product, noted(done, reference)))
+    return store.get(product.id)
 
 
 def compared(

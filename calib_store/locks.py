@@ -20,10 +20,21 @@ KEEPING: Final = int.from_bytes(b"objects", "big")
 #: Key of the advisory lock under which one of several configurations alike is certified: "certify".
 CERTIFYING: Final = int.from_bytes(b"certify", "big")
 
+#: Key of the advisory lock under which products, and what is said of them, change: "changes".
+CHANGING: Final = int.from_bytes(b"changes", "big")
+
 
 def keep(connection: Connection) -> None:
     """Have rules and files stay to the end of the transaction: no change of rules, no file taken away."""
     connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
+
+
+def changes_alone(connection: Connection) -> None:
+    """Change products, or what is said of them, alone until the end of the transaction.
+
+    Taken before any row is locked, so that no two wait for each other.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CHANGING})
 
 
 def lock_number(digest: str) -> int:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from calib_store import succession, variants
 from calib_store.frames import plain_json
 from calib_store.lineage import add_inputs
+from calib_store.locks import changes_alone
 from calib_store.models import configurations, products, serves
 from calib_store.objects import StoredObject
 from calib_store.order import noise_of
@@ -161,7 +162,7 @@ def add(connection: Connection, new: NewProduct, stored: StoredObject) -> Produc
     old one.
     """
     start, end = new.span
-    succession.alone(connection)
+    changes_alone(connection)
     rules = active_rules(connection)
     configuration = rules.configuration(new.kind, new.facts, published=new.published)
     serving = None if configuration is None else configuration_id(connection, rules, configuration)
@@ -230,9 +231,16 @@ def _repair(connection: Connection, new: NewProduct, row: Mapping[str, Any]) -> 
         succession.reexamine(connection, [new.id])
 
 
+def set_gate(connection: Connection, product: Product, gate: Mapping[str, Any]) -> None:
+    """Have a product go by another comparison with a certified one."""
+    changes_alone(connection)
+    connection.execute(update(products).where(products.c.id == product.id).values(gate=plain_json(gate)))
+    succession.reexamine(connection, [product.id])
+
+
 def confirm(connection: Connection, product: Product) -> None:
     """Have a provisional product be an ordinary one from now on."""
-    succession.alone(connection)
+    changes_alone(connection)
     connection.execute(update(products).where(products.c.id == product.id).values(provisional=None))
     succession.reexamine(connection, [product.id])
 
@@ -246,7 +254,7 @@ def mark_damaged(connection: Connection, product: Product, damaged: bool = True)
         logger.error("%s (%s): its file is missing or damaged; it is not used", product.name, product.id)
     if not connection.scalar(text("SELECT has_column_privilege('products', 'damaged', 'UPDATE')")):
         return
-    succession.alone(connection)
+    changes_alone(connection)
     connection.execute(
         update(products)
         .where(products.c.id == product.id, products.c.sha256 == product.sha256)

@@ -204,6 +204,15 @@ class Product(BaseModel):
         return self.status not in ("rejected", "superseded")
 
     @property
+    def state(self) -> str:
+        """Its status, and all that speaks against it, for people."""
+        against = {
+            "made with something rejected": self.tier is Tier.TAINTED, "provisional": self.provisional is not None,
+            "doubtful": self.doubtful, "damaged": self.damaged,
+        }  # fmt: skip
+        return ", ".join([self.status, *(label for label, holds in against.items() if holds)])
+
+    @property
     def short_id(self) -> str:
         """First digits of the id, by which a person may name it."""
         return str(self.id)[:8]

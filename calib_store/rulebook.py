@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg.types.range import TimestamptzRange
 from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from calib_store.locks import KEEPING
+from calib_store.locks import KEEPING, changes_alone
 from calib_store.models import configurations, products, rule_changes, rule_sets, serves
 from calib_store.order import CURRENT, noise_of
 from calib_store.rules import Configuration, Rule, RuleSet, shipped_rules
+from calib_store.status_log import log_status
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,12 @@ _LAST = text("""
            EXISTS (SELECT FROM rule_sets WHERE version = :shipped) AS known
     FROM rule_changes c JOIN rule_sets s USING (version)
     ORDER BY c.id DESC LIMIT 1
+""")
+
+_CERTIFIED = text("""
+    SELECT p.id, p.name, p.middle, p.validity, c.rule
+    FROM products p JOIN configurations c ON c.id = p.configuration_id
+    WHERE p.status = 'certified' ORDER BY p.middle, p.id
 """)
 
 #: Certified products of one rule that are valid at the same time and agree in all that has to be equal.
@@ -128,11 +136,14 @@ def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str
     """
     # A product that is being added has read the rules of before: it is waited for, and worked out anew with the others.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": KEEPING})
+    changes_alone(connection)
     connection.execute(text("LOCK TABLE rule_changes IN SHARE ROW EXCLUSIVE MODE"))
     last = connection.execute(_ACTIVE, {"as_of": None}).one_or_none()
     if last is not None and (last.version, last.digest) == (rules.version, rules.digest):
         return False
     _note_version(connection, rules)
+    if last is not None:
+        _shorten_validities(connection, rules_of(connection, last.version), rules, author)
     _work_out_configurations(connection, rules)
     # Last: until now choices went by the rules of before.
     connection.execute(insert(rule_changes).values(version=rules.version, author=author, reason=reason))
@@ -235,6 +246,42 @@ def _note_version(connection: Connection, rules: RuleSet) -> None:
         connection.execute(
             insert(rule_sets).values(version=rules.version, digest=rules.digest, content=content)
         )
+
+
+def beyond(connection: Connection, rules: RuleSet) -> list[str]:
+    """The certified products that are valid for a longer time than their rule gives: somebody chose that time."""
+    found = []
+    for row in connection.execute(_CERTIFIED):
+        rule = rules.named(row.rule)
+        if rule is not None and _within(row.validity, rule.validity(row.middle)) != row.validity:
+            found.append(f"{row.name} ({str(row.id)[:8]})")
+    return found
+
+
+def _shorten_validities(connection: Connection, old: RuleSet, new: RuleSet, author: str) -> None:
+    """Have certified products whose validity came from a rule end where the stricter rule ends.
+
+    A side that somebody chose stays.
+    """
+    for row in connection.execute(_CERTIFIED).all():
+        before, now = old.named(row.rule), new.named(row.rule)
+        if before is None or now is None:
+            continue
+        theirs, ours = before.validity(row.middle), now.validity(row.middle)
+        start = ours[0] if row.validity.lower == theirs[0] else None
+        end = ours[1] if row.validity.upper == theirs[1] else None
+        validity = _within(row.validity, (start, end))
+        if validity != row.validity:
+            reason = f"by the rules {new.version} it is valid for a shorter time than by {old.version}"
+            log_status(connection, row.id, "certified", validity, author=author, reason=reason)
+            connection.execute(update(products).where(products.c.id == row.id).values(validity=validity))
+
+
+def _within(validity: Any, bounds: tuple[datetime | None, datetime | None]) -> TimestamptzRange:
+    """The part of a validity that is within bounds; an open bound is none."""
+    starts = [moment for moment in (validity.lower, bounds[0]) if moment is not None]
+    ends = [moment for moment in (validity.upper, bounds[1]) if moment is not None]
+    return TimestamptzRange(max(starts, default=None), min(ends, default=None))
 
 
 def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:

@@ -86,6 +86,12 @@ class Rule(BaseModel):
         """The window as a duration."""
         return None if self.window_days is None else timedelta(days=self.window_days)
 
+    def validity(self, middle: datetime) -> tuple[datetime | None, datetime | None]:
+        """From when to when a product of that time serves by the rule; None for a side without a limit."""
+        first = middle - self.window if self.window is not None else None
+        last = middle + self.window if self.window is not None else None
+        return (middle if self.frames == "later" else first, middle if self.frames == "earlier" else last)
+
     def keys_of(self, facts: Facts) -> dict[str, Any]:
         """The values that the rule compares."""
         given = (lambda name: getattr(facts, name)) if isinstance(facts, FrameFacts) else facts.get

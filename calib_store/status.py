@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calib_store import succession
 from calib_store.frames import plain_text
-from calib_store.locks import CERTIFYING, keep
+from calib_store.locks import CERTIFYING, changes_alone, keep
 from calib_store.models import configurations, frame_history, products, status_history
 from calib_store.records import Frame, Product, Status, StatusChange
 from calib_store.rulebook import active_rules, near_configurations
@@ -52,7 +52,7 @@ def set_status(
     span = None if validity is None else TimestamptzRange(start, end)
     if status == "certified":
         keep(connection)  # by the rules it is judged what is certified twice
-    succession.alone(connection)
+    changes_alone(connection)
     # Of two at a time the log tells them in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(
@@ -204,7 +204,7 @@ def set_frame_status(
     connection: Connection, frame: Frame, status: str, *, author: str, reason: str, change: UUID | None = None
 ) -> None:
     """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
-    succession.alone(connection)
+    changes_alone(connection)
     values = {
         "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status,
         "author": plain_text(author), "reason": plain_text(reason),

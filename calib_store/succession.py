@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 #: Author of what the store does by its own rules.
 AUTHOR: Final = "nirflow"
-#: Key of the advisory lock under which products, and what is said of them, change: "changes".
-_CHANGING: Final = int.from_bytes(b"changes", "big")
 
 #: The products that share a raw frame with some, of their kinds, configurations and variants; and those themselves.
 _RIVALS = text("""
@@ -55,9 +53,10 @@ _STATES = text("""
 
 #: Which product once stood in for which, while something that the other was made with was rejected.
 _STOOD_IN = text("""
-    SELECT DISTINCT product_id, by_product FROM status_history
+    SELECT DISTINCT ON (product_id, by_product) product_id, by_product, because FROM status_history
     WHERE automatic AND status = 'superseded' AND because IS NOT NULL AND by_product IS NOT NULL
       AND product_id = ANY(CAST(:products AS uuid[]))
+    ORDER BY product_id, by_product, id DESC
 """)
 
 _REJECTED_FRAMES = text("""
@@ -69,14 +68,6 @@ _REJECTED_FRAMES = text("""
 """)
 
 
-def alone(connection: Connection) -> None:
-    """Change products, or what is said of them, alone until the end of the transaction.
-
-    Taken before any row is locked, so that no two wait for each other.
-    """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHANGING})
-
-
 def descendants_and(connection: Connection, source: UUID | str) -> set[UUID]:
     """A product and all that was made with it; of a raw frame (its sha256) what was made with it."""
     found = set(lineage.affected(connection, source))
@@ -86,7 +77,7 @@ def descendants_and(connection: Connection, source: UUID | str) -> set[UUID]:
 def reexamine(connection: Connection, products: Iterable[UUID]) -> None:
     """Work out tiers and successions again for products of which something changed, and for what depends on them.
 
-    Under `alone`.
+    Under `calib_store.locks.changes_alone`.
     """
     queue = set(products)
     while queue:

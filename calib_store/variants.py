@@ -32,9 +32,10 @@ _FIND = text("""
 def number_of(connection: Connection, kind: str, parameters: Parameters, inputs: Sequence[InputRef]) -> int:
     """The number of a product's variant, which is noted where it is new.
 
-    Of products that were made elsewhere only their own parameters are part of it.
+    Of products that were made elsewhere nothing is part of it; nor of the calibrations of an image, which serves none.
     """
-    made_with = select(products.c.parameters).where(products.c.id.in_(_products(inputs)))
+    serves = () if kind == "image" else inputs
+    made_with = select(products.c.parameters).where(products.c.id.in_(_products(serves)))
     effective: dict[str, Any] = {}
     for theirs in connection.scalars(made_with.order_by(products.c.id)):
         effective |= {step: values for step, values in theirs.items() if isinstance(values, dict)}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.adopt import GIVEN, adopt
 from calib_store.matching import REMADE
+from calib_store.objections import objections
 from calib_store.records import Decision, Match, Override, Product
 from calib_store.rules import differences
 from calib_store.store import Store
@@ -29,7 +30,6 @@ from tasks.artifacts import tell_choice
 from tasks.decorator import step_task
 from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
 from tasks.sky import Outcome
-from tasks.standing import objections
 from tasks.step import step
 from tasks.workspace import Workspace
 
@@ -240,13 +240,12 @@ def _reservations(
     if product is None:
         return passed_over
     named = f"{kind} {product.told}"
-    found = (
-        [] if workspace.as_of is not None else [f"{named} {text}" for text in objections(product, workspace)]
-    )
+    store = workspace.store()
+    found = [f"{named} {text}" for text in _objections(store, one, workspace)]
     others = differences_of_parameters(product.parameters, parameters)
     if others and one.override is None:
         found.append(f"{named} was made with other parameters: {'; '.join(others)}")
-    outside = _outside(workspace.store(), one, match, frames)
+    outside = _outside(store, one, match, frames)
     if outside:
         names, failures = ", ".join(outside), next(iter(outside.values()))
         found.append(f"{named} serves the group's middle frame, but not {names}: {failures}")
@@ -292,6 +291,12 @@ def _reference(product: Product, kind: CalibrationKind) -> ProductRef:
         recipe_key=product.recipe_key,
         reused=True,
     )
+
+
+def _objections(store: Store, one: _Chosen, workspace: Workspace) -> tuple[str, ...]:
+    """What speaks against a product now; of a choice as of a moment, what counted then does."""
+    repeated = workspace.as_of is not None and one.override is None
+    return () if one.product is None or repeated else objections(store, one.product)
 
 
 def _none_serves(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from calib_store.certify import certify_compared, status_as_of
-from calib_store.records import Product, Tier
+from calib_store.objections import objections
+from calib_store.records import Product
 from imaging.errors import StoreError
 from tasks.workspace import Workspace
 
@@ -68,24 +69,4 @@ def warnings_of(product: Product, workspace: Workspace) -> tuple[str, ...]:
     """What whoever uses it has to know: what speaks against it, and who superseded it."""
     if workspace.as_of is not None:
         return ()
-    return (*(f"it {text}" for text in objections(product, workspace)),)
-
-
-def objections(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """What speaks against using a product, gravest first: rejected, superseded, or its tier."""
-    store = workspace.store()
-    found = []
-    if not product.counts:
-        said = store.history(product)[-1]
-        found.append(
-            f"was {product.status} by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
-        )
-    if product.tier is Tier.TAINTED:
-        found += [f"was made with {one}" for one in store.rejected_ancestors(product)]
-    if product.provisional is not None:
-        found.append(f"is provisional: {product.provisional}")
-    if product.doubtful:
-        gate = product.gate or {}
-        reference = (gate.get("reference") or {}).get("name", "the certified one")
-        found.append(f"differs from {reference}, which is certified: {'; '.join(gate.get('reasons', ()))}")
-    return tuple(found)
+    return tuple(f"it {text}" for text in objections(workspace.store(), product))

@@ -8,6 +8,7 @@ from datetime import date
 from uuid import UUID
 
 from calib_store import products as product_rows
+from calib_store.objections import objections
 from calib_store.records import Product
 from calib_store.store import Store
 from flows.page.figures import figures_of, real
@@ -101,10 +102,10 @@ def told(
         sources=stored.frames[id_],
         calibrations=stored.calibrations[id_],
         reused=ref.reused if ref is not None else False,
-        status=_standing(product),
+        status=product.state,
         said=_said(store, product),
         figures=figures_of(product.kind, metrics),
-        warnings=ref.warnings if ref is not None else _warnings(product),
+        warnings=_warnings(store, product, ref),
         left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
         output=ref.output if ref is not None else None,
         preview=ref.preview if ref is not None else None,
@@ -140,11 +141,6 @@ def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
     )
 
 
-def _standing(product: Product) -> str:
-    doubts = [word for word, holds in (("doubtful", product.doubtful), ("damaged", product.damaged)) if holds]
-    return ", ".join([product.status, *doubts])
-
-
 def _said(store: Store, product: Product) -> str:
     """The last word about its status, where there was any after it was made."""
     history = store.history(product)
@@ -154,8 +150,7 @@ def _said(store: Store, product: Product) -> str:
     return f"{last.author} on {last.changed_at:%Y-%m-%d}: {last.reason}"
 
 
-def _warnings(product: Product) -> tuple[str, ...]:
-    told = tuple(product.metrics.get("warnings", ()))
-    if not product.doubtful or product.gate is None:
-        return told
-    return (*told, *(f"differs from the certified one: {why}" for why in product.gate.get("reasons", ())))
+def _warnings(store: Store, product: Product, ref: ProductRef | None) -> tuple[str, ...]:
+    """What was reported when it was made, and what speaks against it now."""
+    made = ref.warnings if ref is not None else product.metrics.get("warnings", ())
+    return tuple(dict.fromkeys((*made, *(f"it {text}" for text in objections(store, product)))))

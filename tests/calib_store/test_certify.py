@@ -15,14 +15,12 @@ from sqlalchemy import text
 from calib_store.certify import (
     certify,
     changed_with,
-    identity,
     reinstate,
     reject,
     status_as_of,
     supersede,
 )
 from calib_store.lookup import product_or_frame
-from calib_store.records import InputRef
 from calib_store.status import set_status
 from calib_store.store import Store
 from imaging.errors import StoreError

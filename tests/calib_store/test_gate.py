@@ -15,8 +15,8 @@ from calib_store.gate import compare_products, reference_for
 from calib_store.store import Store
 from imaging.errors import StoreError
 from imaging.gate import GateParameters
-from tasks.standing import certified
 from tasks.parameters import ReductionParameters
+from tasks.standing import certified
 from tasks.workspace import Workspace
 
 PRIMARY = {
@@ -131,7 +131,9 @@ def test_a_gate_that_certifies_says_nothing_against_people(
     assert certified(inside, workspace).status == "candidate"  # its time is Ana's dark's
     like = dark(**{"DATE-OBS": "2014-03-01"})
     assert (like.status, like.gate["passed"]) == ("candidate", True)
-    assert certified(like, workspace.model_copy(update={"parameters": ReductionParameters(gate=LIMITS)})) == like
+    assert (
+        certified(like, workspace.model_copy(update={"parameters": ReductionParameters(gate=LIMITS)})) == like
+    )
     done = certified(like, workspace)
     assert (done.status, done.validity) == ("certified", (mine.validity[1], like.middle + timedelta(days=90)))
     assert store.get(mine.id).validity == mine.validity

@@ -38,7 +38,7 @@ _EFFECTIVE = """
         CROSS JOIN LATERAL jsonb_each(a.parameters) e
         WHERE jsonb_typeof(a.parameters) = 'object' AND NOT a.parameters ? 'adopted'
         GROUP BY i.product_id
-    ) used ON used.product_id = p.id
+    ) used ON used.product_id = p.id AND p.kind <> 'image'
 """
 
 _TIERS = """

@@ -44,7 +44,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
             [
                 one.kind, one.product.name if one.product else None, one.product.short_id if one.product else None,
                 one.product.status if one.product else None,
-                one.candidates[0].reason.removeprefix("taken: ") if one.product else "none serves",
+                next((c.reason.removeprefix("taken: ") for c in one.candidates if c.taken), "none serves"),
             ]
             for one in matches
         ]  # fmt: skip
@@ -119,6 +119,13 @@ def rules(
                 lambda connection: rulebook.activate(connection, new, author=person(author), reason=reason)
             )
             typer.echo(f"{'Now' if changed else 'Already'} going by {new.version}.", err=True)
+            longer = store.database.run(lambda connection: rulebook.beyond(connection, new))
+            if longer:
+                typer.echo(
+                    f"Certified for longer than these rules give: {', '.join(longer)}. That stays; to change it: "
+                    "nirflow cal certify ID --from TIME --to TIME",
+                    err=True,
+                )
         shown = (
             store.database.run(lambda connection: rulebook.rules_of(connection, version))
             if version
@@ -205,6 +212,8 @@ def _exit(matches: Sequence[Match]) -> None:
 
 
 def _print_explanation(match: Match, facts: FrameFacts) -> None:
+    from calib_store.order import labels
+
     taken = match.product.told if match.product else "none"
     when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
     out = console()
@@ -214,6 +223,7 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         style="dim",
         markup=False,
     )
+    out.print(f"best first: {'; '.join(labels(match.order))}", style="dim", markup=False)
     if not match.candidates:
         then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"
         typer.echo(f"The store{then}.")

@@ -84,16 +84,6 @@ def validity(product: Product) -> str:
     return " to ".join(cell(moment) if moment else "always" for moment in product.validity)
 
 
-def standing(product: Product) -> str:
-    """A product's status, and what speaks against it."""
-    words = [
-        product.status,
-        *(["doubtful"] if product.doubtful else []),
-        *(["damaged"] if product.damaged else []),
-    ]
-    return ", ".join(words)
-
-
 def thing(what: Product | Frame) -> str:
     """A product or frame in a line."""
     from calib_store.records import Product
@@ -105,7 +95,7 @@ def thing(what: Product | Frame) -> str:
 
 def as_json(product: Product) -> dict[str, Any]:
     """A product as JSON, with what a person reads of it."""
-    return {**product.model_dump(mode="json"), "doubtful": product.doubtful, "serves": serves(product)}
+    return {**product.model_dump(mode="json"), "tier": product.tier.name.lower(), "serves": serves(product)}
 
 
 def edge_as_json(edge: LineageEdge) -> dict[str, Any]:

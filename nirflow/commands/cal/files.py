@@ -15,7 +15,6 @@ from nirflow.commands.cal.common import (
     as_json,
     open_store,
     person,
-    standing,
 )
 from nirflow.exits import Exit, UsageError
 from nirflow.tables import console, plural, print_json
@@ -60,7 +59,7 @@ def add(
         print_json({"added": [as_json(product) for product in added], "refused": told})
     else:
         for product in added:
-            typer.echo(f"{product.name}: {product.kind} {product.short_id}, {standing(product)}")
+            typer.echo(f"{product.name}: {product.kind} {product.short_id}, {product.state}")
             for reason in (product.gate or {}).get("reasons", ()) if product.doubtful else ():
                 console(stderr=True).print(f"{product.name}: {reason}.", style="yellow", markup=False)
     for file, error in refused:

@@ -15,7 +15,6 @@ from nirflow.commands.cal.common import (
     edge_as_json,
     open_store,
     serves,
-    standing,
 )
 from nirflow.exits import Exit, UsageError
 from nirflow.tables import Column, print_json, print_table
@@ -75,7 +74,7 @@ def list_products(
     elif products:
         rows = [
             [
-                product.short_id, product.kind, product.name, serves(product), standing(product),
+                product.short_id, product.kind, product.name, serves(product), product.state,
                 f"{product.span[0]:%Y-%m-%d}", f"{product.made_at:%Y-%m-%d %H:%M}",
             ]
             for product in products
@@ -128,7 +127,7 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
     elif found:
         columns = [Column("id", style="bold"), Column("kind"), Column("name"), Column("status"),
                    Column("made, UT")]  # fmt: skip
-        print_table(columns, [[p.short_id, p.kind, p.name, standing(p), p.made_at] for p in found])
+        print_table(columns, [[p.short_id, p.kind, p.name, p.state, p.made_at] for p in found])
         bad = not cause.counts if isinstance(cause, Product) else cause.rejected is not None
         once = "This" if bad else f"Once {cause.name} is rejected, this"
         typer.echo(f"\n{once} makes those again that count: nirflow reduce --affected-by {name}")

@@ -14,7 +14,6 @@ from nirflow.commands.cal.common import (
     edge_as_json,
     open_store,
     serves,
-    standing,
     validity,
 )
 from nirflow.tables import Column, cell, plural, print_json, print_table
@@ -52,6 +51,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
 
     edges = store.lineage(product).edges
     users, history = store.affected(product), store.history(product)
+    rejected = store.rejected_ancestors(product)
     frames = store.database.run(lambda connection: decisions.count_of_product(connection, product.id))
     picture = _preview(store, product) if preview else None
     condition = (
@@ -66,13 +66,16 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
                 "used_by": [as_json(user) for user in users],
                 "frames_that_got_it": frames,
                 "history": [vars(change) for change in history],
+                "rejected_ancestors": [vars(one) for one in rejected],
                 "file": {"place": place, "condition": condition},
                 "preview": picture,
             }
         )
         return
     rows: list[list[object]] = [
-        ["name", product.name], ["kind", product.kind], ["id", product.id], ["status", standing(product)],
+        ["name", product.name], ["kind", product.kind], ["id", product.id], ["status", product.state],
+        *(["  made with", one] for one in rejected),
+        *_provisional_rows(product),
         ["valid", validity(product)], ["serves", serves(product)],
         ["  by the rule", product.rule], *([f"  {name}", value] for name, value in product.keys.items()),
         ["inputs taken", f"{cell(product.span[0])} to {cell(product.span[1])}"],
@@ -83,14 +86,14 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
     ]  # fmt: skip
     rows += [[f"metric {name}", _short_text(value)] for name, value in sorted(product.metrics.items())]
     if product.gate is not None:
-        rows += _gate_rows(product.gate)
+        rows += _gate_rows(product)
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     _print_inputs(product, edges)
     if users:
         typer.echo()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
-            [[user.short_id, user.kind, user.name, standing(user)] for user in users],
+            [[user.short_id, user.kind, user.name, user.state] for user in users],
         )
     typer.echo(f"\nChosen for {plural(frames, 'frame')}.")
     _print_history(history)
@@ -101,13 +104,20 @@ def _short_text(value: object) -> object:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _gate_rows(gate: dict[str, Any]) -> list[list[object]]:
+def _provisional_rows(product: Product) -> list[list[object]]:
+    return [["  provisional", product.provisional]] if product.provisional else []
+
+
+def _gate_rows(product: Product) -> list[list[object]]:
+    gate = product.gate or {}
     words = {True: "passed", False: "failed", None: "not made"}
     reference = (gate.get("reference") or {}).get("name")
     rows: list[list[object]] = [
         ["comparison", words[gate.get("passed")] + (f", with {reference}" if reference else "")]
     ]
     rows += [["  why", reason] for reason in gate.get("reasons", ())]
+    if gate.get("passed") is False and not product.doubtful:
+        rows.append(["  void", "the reference is not certified any more"])
     return rows + [[f"  {name}", value] for name, value in gate.get("figures", {}).items()]
 
 
@@ -211,7 +221,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
         typer.echo()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
-            [[product.short_id, product.kind, product.name, standing(product)] for product in made],
+            [[product.short_id, product.kind, product.name, product.state] for product in made],
         )
     if history:
         _print_history(history)

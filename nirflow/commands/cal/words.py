@@ -46,13 +46,20 @@ def compare(
             "--set", metavar="gate.PARAMETER=VALUE", help="A limit; see nirflow params gate. Repeatable."
         ),
     ] = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record", help="Keep the result: the product is doubtful or not by this comparison from now on."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare a dark, flat or mask, pixel by pixel, with the certified one nearest in time.
 
-    Exit code 4 where it is too far off. The same is done when a product is made; `show` has what that gave.
+    Exit code 4 where it is too far off. The same is done when a product is made; `show` has what that gave. That is
+    void when the certified one is rejected or superseded; with --record the comparison is made again.
     """
-    from calib_store.gate import compare_products
+    from calib_store.gate import compare_products, record_comparison
     from imaging.gate import MEANINGS, GateParameters
     from nirflow.step_settings import resolve
 
@@ -62,6 +69,8 @@ def compare(
         found = store.get(product)
         other = store.get(with_) if with_ else None
         reference, done = compare_products(store, found, other, limits)
+        if record:
+            found = record_comparison(store, found, reference, done)
     if json:
         print_json(
             {
@@ -85,6 +94,8 @@ def compare(
         for reason in done.reasons:
             typer.echo(f"Too far off: {reason}.")
         typer.echo("It is within the limits." if done.passed else "It is not within the limits.")
+        if record:
+            typer.echo(f"Recorded: {found.told} is {'doubtful' if found.doubtful else 'not doubtful'}.")
     if not done.passed:
         raise typer.Exit(Exit.PARTIAL)
 
