@@ -50,6 +50,7 @@ def dark(workspace: Workspace, tmp_path: Path) -> Callable[..., Product]:
         types = {"SCI": np.float32, "VAR": np.float32, "DQ": np.uint16}
         planes = [fits.ImageHDU(np.zeros((8, 8), dtype), name=plane) for plane, dtype in types.items()]
         planes[0].data += len(name)
+        planes[1].data += 1
         fits.HDUList([primary, *planes]).writeto(tmp_path / name)
         return adopt(workspace.store(), tmp_path / name)
 
