@@ -1,8 +1,7 @@
 """Products that were made elsewhere: ours from another store, or those of DRAGONS.
 
-The header says what a file is (PROCDARK, PROCFLAT, BPMASK...) and what it serves, and a table of its what it
-was made from. It is checked before it is accepted: every plane is there, whole and of one shape, and holds
-values that such a plane can have.
+The header tells what a file is (PROCDARK, PROCFLAT, BPMASK...), what it serves, who made it and when, and its
+tables what it was made from. It is checked before it is accepted (`calib_store.acceptance`).
 """
 
 from __future__ import annotations
@@ -15,20 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from calib_store.acceptance import check_content, check_file, check_planes, members
 from calib_store.ancestry import inputs_from
 from calib_store.gate import verdict
 from calib_store.products import NewProduct
 from calib_store.records import InputRef, Product, recipe_key
 from calib_store.store import Store
-from imaging.dq import DQ
 from imaging.errors import FrameError, StoreError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
-from imaging.fitsfile import BLOCK
 from imaging.gate import GateParameters
-from imaging.products import ProductFile, datasums
+from imaging.origin import Origin
+from imaging.products import ProductFile
 from imaging.unpack import unpack
 
 logger = logging.getLogger(__name__)
@@ -37,21 +33,19 @@ logger = logging.getLogger(__name__)
 ADOPTED = "adopted"
 #: Why a file that a user gives for one reduction serves others only where nothing else does.
 GIVEN = "given for one reduction with --use"
-#: Rows whose values are looked at, every so many.
-_STEP = 4
-#: Least fraction of the pixels that must hold a number.
-_LEAST_FINITE = 0.5
 
 
 @dataclass(frozen=True)
 class _Checked:
     """What a file was found to be."""
 
+    kind: str
     facts: FrameFacts
     published: bool
-    own_key: str
+    origin: Origin
     inputs: tuple[InputRef, ...]
     span: tuple[datetime, datetime]
+    pixel_sums: Mapping[str, str]
 
 
 def adopt(
@@ -94,7 +88,8 @@ def adopt(
     StoreError
         Where the file is no product, or is something other than ``kind``.
     FrameError
-        Where the file is damaged, or a keyword that the rules need is missing or makes no sense.
+        Where the file is damaged, a keyword that the rules need is missing or invalid, the pixels cannot serve
+        (`imaging.sanity`), or the configuration is not that of the inputs that the store knows.
     """
     if not path.is_file():
         what = f"{path} is a folder." if path.is_dir() else f"There is no file {path}."
@@ -102,8 +97,8 @@ def adopt(
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
         plain, sha256 = unpack(path, Path(folder))
         checked = _checked(store, path, plain, kind, shape)
-        made = _kind(path, checked.facts.product_kind or None, kind)
-        for known in _known(store, made, sha256, checked.own_key):
+        made = checked.kind
+        for known in _known(store, made, sha256, checked.origin.key):
             if known.sha256 == sha256:
                 known = store.find(known.recipe_key) or _repaired(store, known, plain, checked.facts, author)
                 return store.confirm(known) if known.provisional == GIVEN and provisional is None else known
@@ -111,7 +106,7 @@ def adopt(
             if (
                 whole is not None
                 and _serves_alike(store, whole, checked.facts)
-                and datasums(store.file_of(whole)) == datasums(plain)
+                and _pixel_sums(store.file_of(whole)) == checked.pixel_sums
             ):
                 return whole
         parameters = {"adopted": True, "kind": made}
@@ -121,11 +116,27 @@ def adopt(
             span=checked.span, facts=checked.facts, inputs=checked.inputs,
             parameters=parameters, metrics={}, algorithm_version=ADOPTED, author=author, published=published,
             provisional=provisional,
+            software=checked.origin.software, made_at=_made_at(path.name, checked.origin),
             gate=verdict(
                 store, made, plain, checked.facts, gate or GateParameters(), published=published
             ),
         )  # fmt: skip
         return store.add(new, plain)
+
+
+def _made_at(name: str, origin: Origin) -> datetime | None:
+    """When a product was made; None for a time in the future, which would come before all that is made until then."""
+    if origin.made_at is not None and origin.made_at > datetime.now(UTC):
+        logger.warning(
+            "%s: made at %s, which is in the future; the current time is used", name, origin.made_at
+        )
+        return None
+    return origin.made_at
+
+
+def _pixel_sums(path: Path) -> dict[str, str]:
+    with ProductFile(path) as product:
+        return product.pixel_sums()
 
 
 def _kind(path: Path, found: str | None, given: str | None) -> str:
@@ -179,35 +190,47 @@ def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, au
 def _checked(
     store: Store, path: Path, plain: Path, kind: str | None, shape: tuple[int, int] | None
 ) -> _Checked:
-    size = plain.stat().st_size
-    with plain.open("rb") as file:
-        if size and file.read(6) != b"SIMPLE":
-            raise FrameError(path.name, "no FITS file", remedy="Give a processed file of nirflow or DRAGONS.")
-    if size % BLOCK:  # an extension whose header is cut short would be overlooked
-        raise FrameError(
-            path.name, f"not a whole FITS file: {size} bytes, no multiple of {BLOCK}",
-            remedy="Fetch the file again: it is cut short or damaged.",
-        )  # fmt: skip
+    check_file(path.name, plain)
     with ProductFile(plain) as product:
-        _check_planes(path.name, product)
+        check_planes(path.name, product)
         primary: Any = product.primary.copy()
         # A mask that somebody made of frames says so; one that the observatory publishes does not.
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=path.name)
-        if shape is not None and product.shape != shape and (facts.product_kind or kind) != "image":
+        made = _kind(path, facts.product_kind or None, kind)
+        if shape is not None and product.shape != shape and made != "image":
             raise FrameError(
                 path.name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
                 "taken with --any-shape.",
             )  # fmt: skip
-    inputs = inputs_from(store, plain, primary)
-    return _Checked(facts, published, str(primary.get("NFKEY", "")), inputs, _span(path.name, primary, facts))
+        origin, inputs = Origin.of(primary), inputs_from(store, product)
+        same = [
+            (f"{one.name} ({one.short_id}), which has the same recipe", FrameFacts.model_validate(one.facts))
+            for one in _known(store, made, "", origin.key)
+        ]
+        check_content(store, made, product, path.name, facts, inputs, same)
+        sums = product.pixel_sums() if same else {}
+    span = _span(store, path.name, primary, origin, made, facts, inputs)
+    return _Checked(made, facts, published, origin, inputs, span, sums)
 
 
-def _span(name: str, primary: Mapping[str, Any], facts: FrameFacts) -> tuple[datetime, datetime]:
-    """Beginning and end of the inputs' exposures, where a product of ours says so; else those of its first input."""
-    if "NFKEY" not in primary or "DATE-BEG" not in primary:
-        return facts.started, facts.ended
+def _span(
+    store: Store,
+    name: str,
+    primary: Mapping[str, Any],
+    origin: Origin,
+    kind: str,
+    facts: FrameFacts,
+    inputs: tuple[InputRef, ...],
+) -> tuple[datetime, datetime]:
+    """Beginning and end of the inputs' exposures.
+
+    A product of ours names them; of another they are those of the header and of the frames that the store knows.
+    """
+    if not origin.is_own or "DATE-BEG" not in primary:
+        exposures = [facts, *(its for _, its in members(store, kind, name, inputs) if not its.processed)]
+        return min(one.started for one in exposures), max(one.ended for one in exposures)
     sides = []
     for keyword in ("DATE-BEG", "DATE-END"):
         value = primary.get(keyword)
@@ -223,46 +246,3 @@ def _span(name: str, primary: Mapping[str, Any], facts: FrameFacts) -> tuple[dat
                 remedy="Copy the file again; its header was changed.",
             ) from None
     return sides[0], sides[1]
-
-
-def _check_planes(name: str, product: ProductFile) -> None:
-    """Every plane is there, whole, of the same shape, and holds what it may."""
-    planes = [plane for plane in ("SCI", "VAR", "DQ") if plane in product]
-    if "SCI" not in product and "BPMASK" not in product.primary:
-        raise FrameError(
-            name, "not a product: there is no extension SCI", keyword="EXTNAME",
-            found=", ".join(one or "unnamed" for one in product.planes) or "none", expected="SCI",
-            remedy="Give a processed file; raw frames are given to `nirflow reduce`.",
-        )  # fmt: skip
-    for plane in planes:
-        if product.shape_of(plane) != product.shape:
-            raise FrameError(
-                name, f"plane {plane} has the wrong shape", keyword="NAXISn",
-                found=product.shape_of(plane), expected=product.shape,
-                remedy="Make the product again: its planes do not belong together.",
-            )  # fmt: skip
-    if damaged := [plane for plane in product.damaged_planes() if plane in planes]:
-        raise FrameError(
-            name, f"the pixels of {', '.join(damaged)} do not add up to the DATASUM in the header",
-            remedy="Fetch the file again: it is damaged; or, if it was changed on purpose, write it with new "
-            "checksums (astropy: writeto(..., checksum=True)).",
-        )  # fmt: skip
-    good: NDArray[np.bool_] | None = None
-    if "DQ" in planes:
-        good = (_sample(product, "DQ") & np.uint16(DQ.NO_DATA | DQ.BAD_PIXEL)) == 0
-    if "SCI" in planes and np.isfinite(_sample(product, "SCI")).mean() < _LEAST_FINITE:
-        raise FrameError(
-            name, "most pixels of SCI are no numbers", remedy="Make the product again; it holds nothing."
-        )
-    if "VAR" in planes:
-        var = _sample(product, "VAR")
-        wrong = ~(var >= 0) if good is None else ~(var >= 0) & good
-        if wrong.any():
-            raise FrameError(
-                name, f"VAR is negative or no number in {int(wrong.sum())} of the {wrong.size} pixels looked at",
-                remedy="Make the product again; its variances cannot be used.",
-            )  # fmt: skip
-
-
-def _sample(product: ProductFile, plane: str) -> NDArray[Any]:
-    return product.rows(plane)[::_STEP]

@@ -1,65 +1,139 @@
-"""What a product that was made elsewhere says of its own making, as inputs in this store.
+"""What a product that was made elsewhere was made from, as inputs in this store.
 
-A product of nirflow carries the table LINEAGE: every ancestor with the sha256 of its bytes. One of DRAGONS
-carries PROVENANCE (file name and md5 of each file that went in), or at least the names in IMCMBnnn. What of
-this the store has is tied to its own frames and products; the rest stays as names and checksums.
+A product of nirflow carries the table LINEAGE: every ancestor with the sha256 of its bytes. Other software
+copies that table from a calibration to what it makes with it, so it counts only for the product that it names.
+One of DRAGONS carries PROVENANCE (file name and md5 of each file that went in) and the names of the frames that
+were combined in IMCMBnnn. What of this the store has is tied to its own frames and products; the rest stays as
+names and checksums.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from astropy.io.fits import Header
 
 from calib_store.objects import SHA256
-from calib_store.records import Foreign, InputRef
+from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import NirflowError
 from imaging.facts import plain_name
-from imaging.products import read_table
+from imaging.origin import NIRFLOW, LineageLabel, Origin
+from imaging.products import ProductFile, read_table
 from imaging.unpack import compression, open_stream, reading
 
 #: What the primitives of DRAGONS that apply a calibration apply; every other one combines its inputs.
 _ROLES = {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}
+#: Keywords that name the calibrations that were applied.
+_APPLIED = {"DARKIM": "dark", "FLATIM": "flat", "BPMIM": "bpm"}
+#: Between the role of an ancestor and the input that was made from it.
+_OF = " of "
+#: Behind the role of an input that was found by its name alone.
+_BY_NAME = ", by name"
 _CHUNK = 1 << 20
 
 
-def inputs_from(store: Store, file: Path, primary: Header) -> tuple[InputRef, ...]:
-    """What a product's file says that it was made from.
+def inputs_from(store: Store, product: ProductFile) -> tuple[InputRef, ...]:
+    """Return what a product's file states that it was made from.
 
     Parameters
     ----------
     store
         Where the inputs may be.
-    file
-        The product, plain.
-    primary
-        Its primary header.
+    product
+        The product, open.
     """
-    lineage = read_table(file, "LINEAGE")
-    if lineage is not None and len(lineage):
-        return _from_lineage(store, [{n: str(row[n]) for n in lineage.dtype.names or ()} for row in lineage])
-    provenance = read_table(file, "PROVENANCE")
-    if provenance is not None and len(provenance):
-        return _from_provenance(store, provenance)
-    names = [str(primary[keyword]) for keyword in sorted(primary) if keyword.startswith("IMCMB")]
-    return tuple(InputRef("input, by name", _named(store, name)) for name in dict.fromkeys(names))
+    primary, origin = product.primary, Origin.of(product.primary)
+    lineage = _rows(product, "LINEAGE")
+    label = LineageLabel.of(product.table_header("LINEAGE") or {})
+    if lineage and label.belongs_to(origin):
+        return _from_lineage(store, lineage, lineage[0]["step"])
+    provenance = _rows(product, "PROVENANCE")
+    found: list[InputRef] = []
+    if lineage and not origin.is_own:
+        found += _carried(store, lineage, label)
+        # These rows came along with the LINEAGE table: they belong to the same product.
+        provenance = [row for row in provenance if row["provenance_added_by"] != NIRFLOW]
+    found += _from_provenance(store, provenance)
+    there = {plain_name(row["filename"]) for row in provenance}
+    there |= {lineage[0]["step"], label.product} if lineage else set()
+    for role, name in _names(primary):
+        if plain_name(name) not in there:
+            found.append(InputRef(f"{role}{_BY_NAME}", _named(store, name)))
+    once: dict[str, InputRef] = {}
+    for ref in found:
+        once.setdefault(str(ref.source), ref)
+    return tuple(once.values())
 
 
-def _from_lineage(store: Store, rows: Sequence[Mapping[str, str]]) -> tuple[InputRef, ...]:
-    """Direct inputs; of those that the store does not have, what they were made from as well."""
-    own = rows[0]["step"]
+def is_direct(ref: InputRef) -> bool:
+    """Whether an input went into the product itself, not into one of its inputs."""
+    return _OF not in ref.role
+
+
+def is_by_name(ref: InputRef) -> bool:
+    """Whether an input was found by its name alone, without a checksum."""
+    return ref.role.endswith(_BY_NAME)
+
+
+def _rows(product: ProductFile, extname: str) -> list[dict[str, str]]:
+    table = read_table(product.path, extname)
+    if table is None:
+        return []
+    return [{name: str(row[name]).strip() for name in table.dtype.names or ()} for row in table]
+
+
+def _names(primary: Header) -> Iterator[tuple[str, str]]:
+    """Roles and names of the inputs that the primary header names."""
+    for keyword in sorted(primary):
+        if keyword.startswith("IMCMB") and str(primary[keyword]).strip():
+            yield "input", str(primary[keyword]).strip()
+    for keyword, role in _APPLIED.items():
+        if name := str(primary.get(keyword, "")).strip():
+            yield role, name
+
+
+def _carried(store: Store, rows: Sequence[Mapping[str, str]], label: LineageLabel) -> list[InputRef]:
+    """The product whose LINEAGE table came along; where it is not here, its ancestors as well."""
+    step = rows[0]["step"]
+    product = (store.known(label.key) if label.key else None) or _made_from(store, step, rows)
+    if product is not None:
+        return [InputRef(product.kind, product.id)]
+    return [InputRef(f"input{_BY_NAME}", Foreign(label.product or step)), *_from_lineage(store, rows, None)]
+
+
+def _made_from(store: Store, name: str, rows: Sequence[Mapping[str, str]]) -> Product | None:
+    """The product of that name that was made from just what the rows name."""
+    wanted = {row["sha256"] for row in rows if row["step"] == name}
+    for product in store.named(name):
+        if product.name != name:
+            continue
+        if {_sha256(store, ref) for ref in store.inputs_of(product) if is_direct(ref)} == wanted:
+            return product
+    return None
+
+
+def _sha256(store: Store, ref: InputRef) -> str:
+    """Sha256 of an input as a LINEAGE table has it."""
+    if isinstance(ref.source, Foreign):
+        return ref.source.checksum.removeprefix("sha256:")
+    return store.get(ref.source).sha256 if isinstance(ref.source, UUID) else ref.source
+
+
+def _from_lineage(store: Store, rows: Sequence[Mapping[str, str]], own: str | None) -> tuple[InputRef, ...]:
+    """Inputs of the product ``own``; of those that the store does not have, what they were made from as well."""
     known = store.frames.with_sha256s({row["sha256"] for row in rows})
     tied: dict[str, InputRef] = {}
-    there: set[str] = {own}  # products whose own inputs need no telling here
+    there: set[str] = set()  # products of the store, which has their inputs
     for row in rows:
         sha256, name = row["sha256"], row["file"]
         if row["step"] != own and row["step"] in there:
             continue
-        role = row["role"] if row["step"] == own else f"{row['role']} of {row['step']}"
+        role = row["role"] if row["step"] == own else f"{row['role']}{_OF}{row['step']}"
         if not SHA256.fullmatch(sha256):  # of what was made elsewhere: another checksum, or its name alone
             tied.setdefault(f"{name} {sha256}", InputRef(role, Foreign(name, sha256)))
             continue
@@ -75,11 +149,11 @@ def _from_lineage(store: Store, rows: Sequence[Mapping[str, str]]) -> tuple[Inpu
     return tuple(tied.values())
 
 
-def _from_provenance(store: Store, rows: Any) -> tuple[InputRef, ...]:
+def _from_provenance(store: Store, rows: Sequence[Mapping[str, str]]) -> tuple[InputRef, ...]:
     tied: dict[tuple[str, str], InputRef] = {}
     for row in rows:
-        name, md5 = plain_name(str(row["filename"]).strip()), str(row["md5"]).strip().lower()
-        role = _ROLES.get(str(row["provenance_added_by"]).strip(), "input")
+        name, md5 = plain_name(row["filename"]), row["md5"].lower()
+        role = _ROLES.get(row["provenance_added_by"], "input")
         if (name, md5) in tied:
             continue
         tied[name, md5] = InputRef(role, _checked(store, name, md5) if md5 else _named(store, name))

@@ -20,13 +20,16 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
+from calib_store.acceptance import check_content, check_planes
 from calib_store.manifest import FrameEntry, Manifest, ProductEntry, manifest_of, new_product
 from calib_store.objects import file_sha256, object_name
-from calib_store.products import with_ids
+from calib_store.products import NewProduct, with_ids
 from calib_store.records import Product
 from calib_store.status import told_standing
 from calib_store.store import Store
-from imaging.errors import StoreError
+from imaging.errors import FrameError, StoreError
+from imaging.facts import facts_from_headers
+from imaging.products import ProductFile
 
 _MANIFEST = "manifest.json"
 _OBJECTS = "objects"
@@ -109,8 +112,9 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
     Raises
     ------
     StoreError
-        Where it is no transfer, or a file in it is missing or not the one that the manifest names. What was
-        taken before that stays: it is whole, and the rest comes with the next attempt.
+        Where it is no transfer, or a file in it is missing, not the one that the manifest names, or cannot serve
+        (`calib_store.acceptance`). What was taken before that stays: it is intact, and the rest comes with the
+        next attempt. Products that were rejected or superseded serve no frame, and come along as they are.
     """
     done = Imported()
     with _opened(source) as read:
@@ -127,7 +131,10 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
                     done.known.append(product)
                 else:
                     file = _checked_file(source, entry, read, Path(folder))
-                    product = store.add(new_product(entry, author), file, move=True)
+                    new = new_product(entry, author)
+                    if entry.word is None or entry.word.status == "certified":  # others serve no frame
+                        _check_content(store, source, new, file)
+                    product = store.add(new, file, move=True)
                     done.added.append(product)
                 if entry.word is not None and entry.word.by is not None:
                     waiting.append((product, entry))  # the word names another product, which may come yet
@@ -243,6 +250,23 @@ def _checked_file(source: Path, entry: ProductEntry, read: _Read, folder: Path) 
             remedy="Fetch it again, or export it again.",
         )
     return target
+
+
+def _check_content(store: Store, source: Path, new: NewProduct, file: Path) -> None:
+    """Refuse a product that cannot serve, or whose file is not what the manifest names."""
+    try:
+        with ProductFile(file) as product:
+            its = facts_from_headers(product.primary, product.header, name=new.name)
+            check_planes(new.name, product)
+            if its.product_kind not in ("", new.kind.removeprefix("sky")):
+                raise FrameError(
+                    new.name, f"the manifest has it as a {new.kind}, its file is a {its.product_kind}",
+                    remedy="Export it again.",
+                )  # fmt: skip
+            check_content(store, new.kind, product, new.name, new.facts, new.inputs, [("its file", its)])
+    except FrameError as error:
+        problem = error.message.removeprefix(f"{error.name}: ")
+        raise StoreError(f"{source.name}: {new.name}: {problem}", remedy=error.remedy) from error
 
 
 def _take_word(store: Store, product: Product, entry: ProductEntry) -> list[str]:

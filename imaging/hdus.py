@@ -59,7 +59,7 @@ def encode_primary(cards: Sequence[Card | tuple[Any, ...]]) -> HduBytes:
 
 def encode_image(extname: str, plane: NDArray[Any], cards: Sequence[Card | tuple[Any, ...]]) -> HduBytes:
     """An image extension of a float32, uint8, uint16 or int32 plane of shape (ny, nx)."""
-    bitpix, stored = _IMAGE_FORMS[plane.dtype.str[1:]]
+    bitpix, _ = _IMAGE_FORMS[plane.dtype.str[1:]]
     first: list[tuple[Any, ...]] = [
         ("XTENSION", "IMAGE", "Image extension"),
         ("BITPIX", bitpix, "array data type"),
@@ -71,13 +71,16 @@ def encode_image(extname: str, plane: NDArray[Any], cards: Sequence[Card | tuple
     ]
     if plane.dtype == np.uint16:
         first += [("BSCALE", 1), ("BZERO", 32768, "unsigned 16-bit integers")]
-        plane = (plane ^ np.uint16(0x8000)).view(np.int16)
-    data = np.ascontiguousarray(plane, stored).reshape(-1).view(np.uint8)
-    return _with_checksums(extname, [*first, ("EXTNAME", extname), ("EXTVER", 1)], cards, data)
+    return _with_checksums(extname, [*first, ("EXTNAME", extname), ("EXTVER", 1)], cards, _stored(plane))
 
 
 def encode_table(
-    extname: str, rows: NDArray[Any], *, units: dict[str, str] | None = None, extver: int | None = None
+    extname: str,
+    rows: NDArray[Any],
+    *,
+    units: dict[str, str] | None = None,
+    extver: int | None = None,
+    cards: Sequence[tuple[Any, ...]] = (),
 ) -> HduBytes:
     """A binary table from a structured array.
 
@@ -91,6 +94,8 @@ def encode_table(
         Unit of a column, by its name.
     extver
         EXTVER, for a table that belongs to the image of that number.
+    cards
+        Further cards of the header.
     """
     columns = {name: _column(rows[name]) for name in rows.dtype.names or ()}
     stored = np.empty(len(rows), [(name, column.dtype.str) for name, (column, _) in columns.items()])
@@ -114,7 +119,12 @@ def encode_table(
     ]
     if extver is not None:
         first.append(("EXTVER", extver))
-    return _with_checksums(extname, first, [], np.frombuffer(stored.tobytes(), np.uint8))
+    return _with_checksums(extname, first, cards, np.frombuffer(stored.tobytes(), np.uint8))
+
+
+def plane_sum(plane: NDArray[Any]) -> int:
+    """DATASUM of a plane in the form in which `encode_image` writes it."""
+    return data_sum(_stored(plane))
 
 
 def data_sum(data: NDArray[np.uint8], start: int = 0) -> int:
@@ -126,6 +136,14 @@ def data_sum(data: NDArray[np.uint8], start: int = 0) -> int:
     while total >> 32:
         total = (total & _WHOLE) + (total >> 32)
     return total
+
+
+def _stored(plane: NDArray[Any]) -> NDArray[np.uint8]:
+    """Bytes of a plane as a FITS file has them."""
+    if plane.dtype == np.uint16:
+        plane = (plane ^ np.uint16(0x8000)).view(np.int16)
+        return np.ascontiguousarray(plane, ">i2").reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(plane, _IMAGE_FORMS[plane.dtype.str[1:]][1]).reshape(-1).view(np.uint8)
 
 
 def _with_checksums(

@@ -17,6 +17,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.atomic import NameTakenError, write_whole
+from imaging.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.dq import DQ
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers
@@ -25,6 +26,7 @@ from imaging.hdus import HduBytes, data_sum, encode_image, encode_primary, encod
 from imaging.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
 from imaging.marks import Record, extension_cards, primary_cards
 from imaging.marks import product_name as product_name
+from imaging.origin import LineageLabel, Origin
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
 from imaging.unpack import compression, reading, unpacked_descriptor
 
@@ -106,14 +108,17 @@ def write_product(
     ]
     if isinstance(image, BadPixelMask):
         described.append(encode_table(REASONS, _reason_rows(image)))
+    sums = {plane.extname: plane.datasum for plane in planes}
+    name = record.lineage[0].step if record.lineage else product_name(record.inputs[0], record.kind)
+    label = LineageLabel(name, record.key, sums)
     described += [
         encode_table("HISTORY", rows_to_array(record.history, HistoryRow)),
         encode_table("PROVENANCE", rows_to_array(record.provenance, ProvenanceRow)),
-        encode_table("LINEAGE", rows_to_array(record.lineage, LineageRow)),
+        encode_table("LINEAGE", rows_to_array(record.lineage, LineageRow), cards=label.cards()),
     ]
     primary = encode_primary(primary_cards(image.primary, record, len(planes) + len(described)))
     sha256 = write_whole(path, (part for hdu in [primary, *planes, *described] for part in hdu.parts()))
-    return WrittenProduct(path, sha256, {plane.extname: plane.datasum for plane in planes})
+    return WrittenProduct(path, sha256, sums)
 
 
 def place_product(source: Path, target: Path, *, key: str, overwrite: bool = False) -> PlacedProduct:
@@ -240,13 +245,48 @@ class ProductFile:
             for name, hdu in self._planes.items()
         }
 
+    def pixel_sums(self) -> dict[str, str]:
+        """DATASUM that nirflow would write of each plane, by EXTNAME: the pixels' identity in any file.
+
+        Other software stores the same pixels as another type, or with the cards of another plane.
+        """
+        return {name: self._pixel_sum(name) for name in self._planes}
+
     def damaged_planes(self) -> tuple[str, ...]:
-        """The planes whose pixels do not add up to the DATASUM in their header."""
-        return tuple(
-            name
-            for name, hdu in self._planes.items()
-            if "DATASUM" in hdu.header and self._summed(hdu) != int(hdu.header["DATASUM"])
-        )
+        """The planes whose pixels do not add up to the DATASUM in the header.
+
+        astrodata writes the cards of SCI, CHECKSUM and DATASUM too, with every plane, and integers as uint16. The
+        sum of such a plane is taken from the label of the product's own LINEAGE table; without a label the
+        plane counts as one without a DATASUM.
+        """
+        return tuple(name for name in self._planes if self._is_damaged(name))
+
+    def table_header(self, extname: str) -> Header | None:
+        """Header of a table, or None where the product has no such table."""
+        hdu = self._file.find(extname)
+        return None if hdu is None or hdu.is_image else hdu.header
+
+    def _is_damaged(self, name: str) -> bool:
+        hdu, first = self._planes[name], self._planes.get("SCI")
+        stated = stated_sum(hdu)
+        if stated is None or stated == str(self._summed(hdu)):
+            return False
+        if len(hdu.shape) != 2:
+            return True
+        found = self._pixel_sum(name)
+        if first is None or hdu is first or not has_the_cards_of(hdu, first):
+            return stated != found
+        return self._own_sums.get(name, found) != found
+
+    @cached_property
+    def _own_sums(self) -> Mapping[str, str]:
+        """DATASUM of each plane as the label of the product's own LINEAGE table has it."""
+        header = self.table_header("LINEAGE")
+        label = LineageLabel.of(header) if header is not None else LineageLabel()
+        return label.datasums if label.belongs_to(Origin.of(self.primary)) else {}
+
+    def _pixel_sum(self, name: str) -> str:
+        return pixel_sum(name, self._file.rows(self._planes[name]))
 
     def _plane(self, extname: str) -> Hdu:
         if extname not in self._planes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from pydantic import SecretStr
 
 from calib_store.certify import certify, reject
@@ -22,6 +25,13 @@ from calib_store.transfer import export, import_products
 from calib_store.upkeep import verify
 from imaging.errors import StoreError
 
+HEADER = {
+    "INSTRUME": "F2", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "OBJECT": "FIELD", "EXPTIME": 120.0,
+    "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "Y_G0811", "FILTER2": "Open", "LYOT": "f/16_G5830",
+    "MOSPOS": "Open", "GRISM": "Open", "DETID": "109", "DATE-OBS": "2013-11-21", "UTSTART": "03:00:00.0",
+}  # fmt: skip
+#: Kinds of the raw frames of a product.
+OF = {"dark": "dark", "flat": "flat", "bpm": "flat", "image": "object"}
 WHO = {"author": "Ana", "reason": "good"}
 
 
@@ -39,9 +49,39 @@ def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
+def add(add, store: Store, record, facts):
+    """Add a product whose file and inputs a store takes in."""
+    serial = itertools.count()
+
+    def make(kind: str = "dark", **changes):
+        number = next(serial)
+        raw = record(f"in{number}.fits", facts=facts(kind=OF[kind]))
+        store.frames.ingest([raw])
+        given = {"content": product_bytes(kind, number=number), "inputs": [InputRef(OF[kind], raw.sha256)]}
+        return add(kind, **(given | changes))
+
+    return make
+
+
+def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) -> bytes:
+    """A product's file that agrees with the facts of the fixtures."""
+    marks = {"dark": "PROCDARK", "flat": "PROCFLAT", "bpm": "BPMASK", "image": "PROCSCI"}
+    primary = fits.PrimaryHDU()
+    primary.header.update(HEADER | {marks[kind]: "2026-01-01T00:00:00", "SERIAL": number} | cards)
+    planes = [fits.ImageHDU(np.zeros((8, 8), np.uint8), name="SCI")]
+    if kind != "bpm":
+        values = {"SCI": np.full((8, 8), level, np.float32), "VAR": np.ones((8, 8), np.float32)}
+        values["DQ"] = np.zeros((8, 8), np.uint16)
+        planes = [fits.ImageHDU(plane, name=name) for name, plane in values.items()]
+    file = io.BytesIO()
+    fits.HDUList([primary, *planes]).writeto(file)
+    return file.getvalue()
+
+
+@pytest.fixture
 def family(store: Store, add, record, facts):
     """A dark, a flat with a mask, and an image with all of them and a foreign input."""
-    raws = [record(f"R{n}.fits") for n in range(3)]
+    raws = [record(f"R{n}.fits", facts=facts(kind=kind)) for n, kind in enumerate(["flat", "dark", "object"])]
     store.frames.ingest([*raws, record("Q.fits", facts=None, quarantine="cut short")])
     bpm = add("bpm", inputs=[InputRef("lamp_on", raws[0].sha256)], gate={"passed": True, "reasons": []})
     dark = add("dark", inputs=[InputRef("dark", raws[1].sha256)], metrics={"level": 104.5})
@@ -360,3 +400,55 @@ def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: 
     with pytest.raises(StoreError, match="Fetch it again"):
         import_products(other, tmp_path / "x.tar.gz", author="me")
     assert other.products() == ()
+
+
+# What arrives is checked like what is added
+
+
+def _with_manifest(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest["products"][-1])
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_product_that_cannot_serve_does_not_come_in(
+    store: Store, other: Store, add, tmp_path: Path
+) -> None:
+    flat = add("flat", content=product_bytes("flat", level=0.0))
+    export(store, [flat], tmp_path / "x.tar")
+    with pytest.raises(
+        StoreError, match=rf"x.tar: {flat.name}: plane SCI: the median .* is 0, expected"
+    ) as caught:
+        import_products(other, tmp_path / "x.tar", author="me")
+    assert caught.value.remedy
+    assert other.products() == ()
+    reject(store, flat, **WHO)
+    export(store, [flat], tmp_path / "rejected.tar")
+    import_products(other, tmp_path / "rejected.tar", author="me")
+    assert other.get(flat.id).status == "rejected"
+
+
+def test_a_manifest_that_contradicts_the_file_is_refused(
+    store: Store, other: Store, add, tmp_path: Path
+) -> None:
+    dark = add("dark")
+    export(store, [dark], tmp_path / "x")
+    _with_manifest(tmp_path / "x", lambda entry: entry["facts"].update(exposure_time=60.0))
+    with pytest.raises(StoreError, match=rf"x: {dark.name}: .*EXPTIME = 60.0, expected 120.0 as in its file"):
+        import_products(other, tmp_path / "x", author="me")
+    _with_manifest(tmp_path / "x", lambda entry: entry.update(kind="flat"))
+    with pytest.raises(StoreError, match="the manifest has it as a flat, its file is a dark"):
+        import_products(other, tmp_path / "x", author="me")
+    assert other.products() == ()
+
+
+def test_a_product_whose_frames_have_another_configuration_is_refused(
+    store: Store, other: Store, add, record, facts, tmp_path: Path
+) -> None:
+    raw = record("D0.fits", facts=facts(kind="dark", exposure_time=60.0))
+    store.frames.ingest([raw])
+    dark = add("dark", inputs=[InputRef("dark", raw.sha256)])
+    export(store, [dark], tmp_path / "x")
+    with pytest.raises(StoreError, match=r"EXPTIME = 120.0, expected 60.0 as in D0.fits"):
+        import_products(other, tmp_path / "x", author="me")

@@ -35,6 +35,7 @@ from imaging.fitsfile import printable
 from imaging.hdus import data_sum, encode_image, encode_table
 from imaging.image import BadPixelMask, Image, Reason, read_ccd
 from imaging.marks import Record, saturation_electrons
+from imaging.origin import LineageLabel, Origin
 from imaging.products import (
     ProductFile,
     datasums,
@@ -400,6 +401,83 @@ def test_the_same_pixels_have_the_same_datasums(tmp_path: Path, image: Image, re
     assert first.sha256 != second.sha256
     assert first.sha256 == hashlib.sha256((tmp_path / "a.fits").read_bytes()).hexdigest()
     assert write_product(tmp_path / "c.fits", image, record).sha256 == first.sha256
+
+
+def _as_astrodata_writes(path: Path, *, labelled: bool = True) -> Path:
+    """A copy with the cards of SCI in every plane and masks as uint16, as astrodata has it."""
+    copy = path.with_name(f"copy_{path.name}")
+    with fits.open(path) as hdus:
+        cards = {keyword: hdus["SCI"].header[keyword] for keyword in ("CHECKSUM", "DATASUM")}
+        if hdus["SCI"].data.dtype == np.uint8:
+            hdus["SCI"].data = hdus["SCI"].data.astype(np.uint16)
+        for hdu in hdus[1:]:
+            if hdu.is_image:
+                hdu.header.update(cards)
+        if not labelled:
+            for keyword in [one for one in hdus["LINEAGE"].header if one.startswith("NF")]:
+                del hdus["LINEAGE"].header[keyword]
+        hdus.writeto(copy)
+    return copy
+
+
+def _with_a_flipped_bit(path: Path, plane: str) -> Path:
+    with fits.open(path) as hdus:
+        at = hdus[plane].fileinfo()["datLoc"]
+    content = bytearray(path.read_bytes())
+    content[at + 1] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("kind", ["dark", "image", "bpm"])
+def test_a_copy_by_astrodata_is_intact(
+    write: Write, image: Image, mask: BadPixelMask, kind: str, labelled: bool
+) -> None:
+    objects = {"object_mask": (image.sci > 105).astype(np.uint8)} if kind == "image" else {}
+    original = write(kind, mask if kind == "bpm" else image, **objects)
+    with (
+        ProductFile(original) as one,
+        ProductFile(_as_astrodata_writes(original, labelled=labelled)) as copy,
+    ):
+        assert copy.damaged_planes() == ()
+        assert copy.pixel_sums() == one.pixel_sums() == one.datasums()
+
+
+@pytest.mark.parametrize(
+    ("plane", "labelled", "damaged"),
+    [
+        ("SCI", True, ("SCI",)), ("VAR", True, ("VAR",)), ("DQ", True, ("DQ",)),
+        ("SCI", False, ("SCI",)), ("VAR", False, ()),
+    ],
+)  # fmt: skip
+def test_a_damaged_copy_by_astrodata_is_found(
+    write: Write, plane: str, labelled: bool, damaged: tuple[str, ...]
+) -> None:
+    """Only SCI keeps its sum in the copy; the others have theirs in the label of LINEAGE."""
+    copy = _with_a_flipped_bit(_as_astrodata_writes(write("dark"), labelled=labelled), plane)
+    with ProductFile(copy) as product:
+        assert product.damaged_planes() == damaged
+
+
+def test_a_plane_equal_to_sci_has_a_sum_of_its_own(write: Write, image: Image) -> None:
+    path = write("dark", dataclasses.replace(image, var=image.sci.copy()))
+    with ProductFile(_with_a_flipped_bit(path, "VAR")) as product:
+        assert product.damaged_planes() == ("VAR",)
+
+
+def test_a_lineage_table_names_its_product(write: Write) -> None:
+    path = write("image", name="renamed.fits")
+    with ProductFile(path) as product:
+        header = product.table_header("LINEAGE")
+        assert header is not None
+        label = LineageLabel.of(header)
+        assert label == LineageLabel("S20131121S0075_image.fits", KEY, product.datasums())
+        assert label.belongs_to(Origin.of(product.primary))
+        assert product.table_header("SCI") is None
+        assert product.table_header("OBJCAT") is None
+        product.primary["PROCSOFT"] = "DRAGONS"
+        assert not label.belongs_to(Origin.of(product.primary))
 
 
 def test_a_product_is_read_as_what_it_is(write: Write, facts: FrameFacts) -> None:

@@ -79,7 +79,9 @@ def write_files(folder: Path) -> list[Path]:
     for n in range(FILES):
         primary = fits.PrimaryHDU()
         primary.header.update(cards | {"UTSTART": f"04:{n:02d}:00.0"})
-        planes = [fits.ImageHDU(np.full((64, 64), n, np.float32), name=name) for name in ("SCI", "VAR")]
+        sci, var = np.full((64, 64), n, np.float32), np.ones((64, 64), np.float32)
+        pixels = {"SCI": sci, "VAR": var, "DQ": np.zeros((64, 64), np.uint16)}
+        planes = [fits.ImageHDU(plane, name=name) for name, plane in pixels.items()]
         path = folder / f"A{n}_dark.fits"
         fits.HDUList([primary, *planes]).writeto(path)
         paths.append(path)

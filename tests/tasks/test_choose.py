@@ -16,7 +16,7 @@ from calib_store.adopt import adopt
 from calib_store.objects import LocalObjects
 from calib_store.records import FrameRecord, Product
 from imaging.detrend import DetrendParameters
-from imaging.errors import MissingCalibrationError, NirflowError, StoreError
+from imaging.errors import FrameError, MissingCalibrationError, NirflowError, StoreError
 from tasks.building import Recipe, _history, _missing
 from tasks.choose import Choice, choose_calibrations
 from tasks.detrend import applied_to
@@ -50,6 +50,7 @@ def dark(workspace: Workspace, tmp_path: Path) -> Callable[..., Product]:
         types = {"SCI": np.float32, "VAR": np.float32, "DQ": np.uint16}
         planes = [fits.ImageHDU(np.zeros((8, 8), dtype), name=plane) for plane, dtype in types.items()]
         planes[0].data += len(name)
+        planes[1].data += 1
         fits.HDUList([primary, *planes]).writeto(tmp_path / name)
         return adopt(workspace.store(), tmp_path / name)
 
@@ -116,6 +117,17 @@ def test_without_a_word_the_next_best_takes_the_place_of_a_damaged_one(
     damage(stored(workspace, next_best))
     with pytest.raises(MissingCalibrationError, match=r"S11?2?_dark.fits: its file is missing or damaged"):
         choose()
+
+
+def test_a_named_file_that_cannot_serve_is_refused(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], tmp_path: Path
+) -> None:
+    dark("S1_dark.fits")
+    with fits.open(tmp_path / "S1_dark.fits") as hdus:
+        hdus["SCI"].data[3] = np.nan
+        hdus.writeto(tmp_path / "nan_dark.fits", checksum=True)
+    with pytest.raises(FrameError, match=r"nan_dark.fits: plane SCI is not a finite number in 8 of the 64"):
+        choose(use={"dark": str(tmp_path / "nan_dark.fits")})
 
 
 def test_what_a_named_dark_overrides_is_told_everywhere(

@@ -39,8 +39,8 @@ def add(
 ) -> None:
     """Add products made elsewhere; each is checked first. Exit code 4 where one was refused.
 
-    What a product says of its making (LINEAGE of nirflow, PROVENANCE of DRAGONS) is tied to the frames and
-    products of this store.
+    Inputs that a product names (LINEAGE of nirflow, PROVENANCE and IMCMBnnn of DRAGONS) are tied to the frames
+    and products of this store. The software, its version and the time are those of the file.
     """
     from calib_store.adopt import adopt
     from imaging.f2 import SHAPE

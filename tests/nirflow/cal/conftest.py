@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,14 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def make_dark(tmp_path: Path, frame_writer: Callable[..., Path]) -> Callable[..., Path]:
-    """Write a processed dark with the headers of a raw one; cards by keyword."""
+    """Write a processed dark with the headers of a raw one; cards by keyword. Each was made a second after the last."""
+    second = itertools.count()
 
     def make(name: str = "S20131120S0115", level: float = 1.0, scatter: float = 0.0, **cards: Any) -> Path:
         raw = frame_writer(tmp_path / f"{name}.fits", OBSTYPE="DARK", FILTER2="DK_G0807", **cards)
         path = tmp_path / f"{name}_dark.fits"
         primary = fits.PrimaryHDU(header=fits.getheader(raw))
-        primary.header["PROCDARK"] = "2026-01-01T00:00:00"
+        primary.header["PROCDARK"] = f"2026-01-02T00:00:{next(second):02d}"
         sci = np.random.default_rng(len(name)).normal(level, scatter, (40, 40)).astype(np.float32)
         planes = {"SCI": sci, "VAR": np.full((40, 40), max(scatter, 1.0) ** 2, np.float32)}
         images = [fits.ImageHDU(plane, name=plane_name) for plane_name, plane in planes.items()]
