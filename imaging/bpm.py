@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.bands import DEFAULT_MEMORY
 from imaging.dark import DarkParameters, make_dark
 from imaging.dq import DQ
-from imaging.illumination import Circle, measure_circle
+from imaging.illumination import Circle, circle_cards, measure_circle
 from imaging.image import BadPixelMask, Reason
 from imaging.lamp import LampParameters, lamp_difference, lamp_level
 from imaging.noise import Pedestal
@@ -178,6 +178,7 @@ def make_bpm(
     )
     header, primary = light.on[0].extension.copy(), light.on[0].primary.copy()
     header["PEDESTAL"] = (round(dark.pedestal, 3), "[electron] of one frame, no shot noise")
+    header.update(circle_cards(circle))
     mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
     return BpmResult(mask, metrics, circle, dark.pedestal, warnings, dark.left_out + light.left_out)
 
