@@ -35,7 +35,7 @@ class PeerParameters(StepParameters):
         0.05, "or by this fraction of the level, whichever is more; the same holds for the shape", ge=0, le=1
     )
     peer_shape: float = parameter(
-        8.0,
+        12.0,
         "a block of a frame without lamp light may be this much further off the frame's level than in the others",
         unit="electron",
         gt=0,
@@ -325,8 +325,8 @@ def _doubt(what: str, figure: _Figure, names: Sequence[str]) -> str:
     order = np.argsort(-np.abs(off), kind="stable")
     named = ", ".join(f"{names[k]} {figure.write(float(off[k]))}" for k in order[:_MOST_NAMED])
     return (
-        f"the {what} differ in {figure.name} and too few agree to tell which are wrong, so all are used: {named} "
-        f"from the median (normal is {figure.write(figure.floor).removeprefix('+')}, {figure.limited_by})"
+        f"the {what} differ in {figure.name} and no majority agrees without some of them, so all are used: {named} "
+        f"from the median (normal is up to {figure.write(figure.floor).removeprefix('+')}, {figure.limited_by})"
     )
 
 
