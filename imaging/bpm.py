@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.bands import DEFAULT_MEMORY
 from imaging.dark import DarkParameters, make_dark
 from imaging.dq import DQ
-from imaging.illumination import Circle, measure_circle
+from imaging.illumination import Circle, circle_cards, measure_circle
 from imaging.image import BadPixelMask, Reason
 from imaging.lamp import LampParameters, lamp_difference, lamp_level
 from imaging.noise import Pedestal
 from imaging.parameters import parameter
-from imaging.rawstack import RawFrame, check_alike
+from imaging.peers import OddFrame, PeerParameters
+from imaging.rawstack import RawFrame
 
 #: Width of the rings in which the shading of the edge is measured, pixels.
 _RING = 0.5
@@ -77,6 +78,8 @@ class BpmResult:
         Electrons of a frame without shot noise, from the short darks.
     warnings
         What a user has to know.
+    left_out
+        Frames that are unlike the others of their set and not used.
     """
 
     mask: BadPixelMask
@@ -84,6 +87,7 @@ class BpmResult:
     circle: Circle
     pedestal: float
     warnings: tuple[str, ...] = ()
+    left_out: tuple[OddFrame, ...] = ()
 
 
 def make_bpm(
@@ -123,11 +127,11 @@ def make_bpm(
         If frames are too few or not alike (names the odd ones), or the lamp gives no light.
     """
     parameters = parameters or BpmParameters()
-    check_alike(short_darks, "short darks", least=parameters.min_darks)
     common = {name: getattr(parameters, name) for name in _COMBINATION}
     dark = make_dark(
         short_darks,
         DarkParameters(**common, min_frames=parameters.min_darks, linearise=False),
+        what="short darks",
         threads=threads,
         memory=memory,
     )
@@ -157,9 +161,9 @@ def make_bpm(
     count = {reason: int(np.count_nonzero(bad & np.uint8(reason))) for reason in Reason}
     n_bad, n_judged = bad.size, int(np.count_nonzero(judged))
     metrics = BpmMetrics(
-        n_on=len(on),
-        n_off=len(off),
-        n_darks=len(short_darks),
+        n_on=len(light.on),
+        n_off=len(light.off),
+        n_darks=dark.metrics.n_frames,
         n_bad=n_bad,
         n_hot=count[Reason.HOT],
         n_cold=count[Reason.COLD],
@@ -172,15 +176,17 @@ def make_bpm(
         pedestal=dark.metrics.pedestal,
         circle=circle,
     )
-    header, primary = on[0].extension.copy(), on[0].primary.copy()
+    header, primary = light.on[0].extension.copy(), light.on[0].primary.copy()
     header["PEDESTAL"] = (round(dark.pedestal, 3), "[electron] of one frame, no shot noise")
+    header.update(circle_cards(circle))
     mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
-    return BpmResult(mask, metrics, circle, dark.pedestal, warnings)
+    return BpmResult(mask, metrics, circle, dark.pedestal, warnings, dark.left_out + light.left_out)
 
 
 #: Parameters of the combination that darks and flats share.
 _COMBINATION = (
     "operation", "reject", "low", "high", "max_iterations", "nlow", "nhigh", "pool_variance",
+    *PeerParameters.model_fields,
 )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from imaging.combine import CombineParameters, combine
 from imaging.image import ELECTRON, Image
 from imaging.noise import NoiseModel, Pedestal, measure_pedestal
 from imaging.parameters import parameter
+from imaging.peer_figures import level_to_median
+from imaging.peers import OddFrame, PeerParameters, agreeing, check_dim
 from imaging.rawstack import (
     VARIANCE_FROM,
     RawFrame,
@@ -24,7 +26,7 @@ from imaging.rawstack import (
 )
 
 
-class DarkParameters(CombineParameters):
+class DarkParameters(PeerParameters, CombineParameters):
     """How a master dark is made."""
 
     # At 3 sigma a clip of a few equal frames costs 5 % of their information, at 4 sigma nearly none.
@@ -73,22 +75,28 @@ class DarkResult:
         Electrons of one frame without shot noise.
     warnings
         What a user has to know.
+    left_out
+        Darks that are unlike the others and not part of the master.
     """
 
     image: Image
     metrics: DarkMetrics
     pedestal: float
     warnings: tuple[str, ...] = ()
+    left_out: tuple[OddFrame, ...] = ()
 
 
 def make_dark(
     raws: Sequence[RawFrame],
     parameters: DarkParameters | None = None,
     *,
+    what: str = "darks",
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> DarkResult:
     """Combine darks to a master.
+
+    A dark that is unlike the others (`imaging.peers`) is left out; the master is then that of the others alone.
 
     The variance of a pixel is that of one dark at the *stacked* level (read noise, rounding, shot noise of what
     is above the pedestal) over the number of darks combined. Each dark's own counts would make it
@@ -101,6 +109,8 @@ def make_dark(
         Darks of one exposure time, read mode, number of coadds and detector section.
     parameters
         `DarkParameters`.
+    what
+        What the darks are called in messages.
     threads
         Threads; as many as cores without it.
     memory
@@ -117,13 +127,18 @@ def make_dark(
         If there are too few darks or they are not alike; names the odd ones.
     """
     parameters = parameters or DarkParameters()
-    facts = check_alike(raws, "darks", least=parameters.min_frames)
+    facts = check_alike(raws, what, least=parameters.min_frames)
     ny, nx = raws[0].shape
     rows = rows_per_band(len(raws), nx, memory=memory, threads=threads)
     stack = RawStack(raws, rows=rows, memory=memory)
     sample = stack.sample()
-    measured = measure_pedestal(sample, NoiseModel.of(facts))
+    check = check_dim(what, stack, sample, parameters)
+    stack, sample = agreeing(what, stack, sample, check, parameters.min_frames)
+    raws = stack.raws
     levels = np.median(sample[:, ::8], axis=1)
+    if check.doubts:
+        sample = level_to_median(sample)
+    measured = measure_pedestal(sample, NoiseModel.of(facts))
     pattern = column_pattern(sample.reshape(len(raws), -1, nx))
     del sample
     pedestal = measured.value if parameters.pedestal is None else parameters.pedestal
@@ -160,5 +175,7 @@ def make_dark(
     header, primary = raws[0].extension.copy(), raws[0].primary.copy()
     header["BUNIT"] = (ELECTRON, "unit of the values")
     header["PEDESTAL"] = (round(pedestal, 3), "[electron] of one frame, no shot noise")
-    warnings = (f"pedestal: {measured.problem}",) if measured.problem and parameters.pedestal is None else ()
-    return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings)
+    warnings = check.doubts
+    if measured.problem and parameters.pedestal is None:
+        warnings += (f"pedestal: {measured.problem}",)
+    return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings, check.odd)

@@ -20,6 +20,7 @@ from imaging.illumination import Circle, measure_circle
 from imaging.image import DIMENSIONLESS, Image
 from imaging.lamp import LampParameters, MasterDark, lamp_difference, lamp_level
 from imaging.parameters import parameter
+from imaging.peers import OddFrame
 from imaging.rawstack import VARIANCE_FROM, RawFrame
 
 
@@ -69,6 +70,10 @@ class FlatResult:
         Electrons of a frame without shot noise; what the caller gave, or measured from the frames without light.
     warnings
         What a user has to know.
+    left_out
+        Frames that are unlike the others of their set and not part of the flat.
+    on, off
+        Names of the frames with light and without that are part of it.
     """
 
     image: Image
@@ -76,6 +81,9 @@ class FlatResult:
     circle: Circle
     pedestal: float
     warnings: tuple[str, ...] = ()
+    left_out: tuple[OddFrame, ...] = ()
+    on: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
 
 
 def make_flat(
@@ -182,8 +190,8 @@ def _make(
     usable = good[::4]
     quartiles = np.percentile(response[::4][usable], [25, 75])
     metrics = FlatMetrics(
-        n_on=len(on),
-        n_off=len(off),
+        n_on=len(light.on),
+        n_off=len(light.off),
         counts_on=light.counts_on,
         counts_off=light.counts_off,
         level=level,
@@ -196,7 +204,17 @@ def _make(
         pedestal=light.pedestal,
         variance_from=VARIANCE_FROM,
     )
-    header, primary = on[0].extension.copy(), on[0].primary.copy()
+    first = light.on[0]
+    header, primary = first.extension.copy(), first.primary.copy()
     header["BUNIT"] = (DIMENSIONLESS, "relative response")
     image = Image(response, var, dq, header, primary)
-    return FlatResult(image, metrics, circle, light.pedestal, warnings)
+    return FlatResult(
+        image,
+        metrics,
+        circle,
+        light.pedestal,
+        warnings,
+        left_out=light.left_out,
+        on=tuple(raw.name for raw in light.on),
+        off=tuple(raw.name for raw in light.off),
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.dq import UNUSABLE
 from imaging.errors import FrameError
+from imaging.illumination import circle_of, measure_circle
 from imaging.parameters import StepParameters, parameter
 from imaging.products import ProductFile
 
@@ -38,13 +39,19 @@ class GateParameters(StepParameters):
         0.005, "changes of a flat's response up to this are usual, beside the noise", ge=0, le=1
     )
     noise: float = parameter(
-        1.5, "largest ratio of the noise of one input, new over reference or the other way", gt=1
+        1.5,
+        "largest ratio of the noise that the variances give, new over reference or the other way; what the numbers of "
+        "combined frames explain is allowed",
+        gt=1,
     )
     hot: float = parameter(
         1.5, "largest ratio of the numbers of hot (or bad) pixels, new over reference", gt=1
     )
     hot_floor: int = parameter(
         500, "a number of hot (or bad) pixels up to this above the reference's is usual", unit="px", ge=0
+    )
+    edge: float = parameter(
+        6.0, "masks are compared this far inside the edge of the circle of light", unit="px", ge=0
     )
     certify: bool = parameter(
         False, "certify what passes, sharing the time with its neighbours half-way between them"
@@ -76,7 +83,7 @@ class Comparison:
 _COMMON: Final = {
     "pixels": ("pixels that are usable in both", "px"),
     "differing": ("fraction of them that differ beyond the noise of both", ""),
-    "noise": ("noise of one input of the new one over that of the reference", ""),
+    "noise": ("noise of the new one over that of the reference, as their variances have it", ""),
 }
 _FLAT: Final = _COMMON | {
     "level": ("median ratio less 1", ""),
@@ -95,7 +102,7 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "flat": _FLAT,
     "skyflat": _FLAT,
     "bpm": {
-        "pixels": ("pixels", "px"),
+        "pixels": ("pixels inside the circle of light", "px"),
         "differing": ("fraction of them that are bad in one of the two only", ""),
         "hot": ("bad pixels of the new one", "px"),
         "hot_reference": ("bad pixels of the reference", "px"),
@@ -158,7 +165,7 @@ def _darks(new: ProductFile, reference: ProductFile, parameters: GateParameters)
     }
     reasons = [
         *_too_many(figures, parameters),
-        *_too_noisy(figures, parameters),
+        *_too_noisy(new, reference, figures, parameters),
         *_too_hot(figures, parameters),
     ]
     if abs(level) > parameters.dark_level:
@@ -183,7 +190,7 @@ def _flats(new: ProductFile, reference: ProductFile, parameters: GateParameters)
         "expected": float(np.sqrt(np.median(relative)) * level),
         "noise": _noise_ratio(new, reference, good),
     }
-    reasons = [*_too_many(figures, parameters), *_too_noisy(figures, parameters)]
+    reasons = [*_too_many(figures, parameters), *_too_noisy(new, reference, figures, parameters)]
     if scatter > parameters.flat_scatter:
         reasons.insert(
             0,
@@ -194,6 +201,8 @@ def _flats(new: ProductFile, reference: ProductFile, parameters: GateParameters)
 
 def _masks(new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
     ours, theirs = new.bad_pixels() != 0, reference.bad_pixels() != 0
+    lit = _lit((new, ours), (reference, theirs), margin=parameters.edge)
+    ours, theirs = ours[lit], theirs[lit]
     flipped = int(np.count_nonzero(ours != theirs))
     figures: Figures = {
         "pixels": ours.size,
@@ -243,14 +252,42 @@ def _hot(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[int, i
     return int((ours - np.median(ours) > limit).sum()), int((theirs - median > limit).sum())
 
 
+def _lit(*masks: tuple[ProductFile, NDArray[np.bool_]], margin: float) -> NDArray[np.bool_]:
+    """Pixels that get light by what each mask shows of it; all pixels where neither shows anything.
+
+    A mask of ours has the circle in its header and judges nothing outside; others flag what is outside.
+    """
+    lit = np.ones(masks[0][1].shape, np.bool_)
+    for product, bad in masks:
+        circle = circle_of(product.header) or measure_circle((~bad).astype(np.float32))
+        if circle.measured:
+            lit &= circle.mask((bad.shape[0], bad.shape[1]), margin=margin).view(np.bool_)
+    if not lit.any():
+        names = " and ".join(product.path.name for product, _ in masks)
+        raise FrameError(
+            names, "no pixel gets light in both masks",
+            remedy="Compare masks of one detector and one section of it.",
+        )  # fmt: skip
+    return lit
+
+
 def _noise_ratio(new: ProductFile, reference: ProductFile, good: NDArray[np.bool_]) -> float:
-    """Noise that one input had, new over reference: a master of fewer frames is noisier by right."""
-    ours, theirs = (np.median(_plane(one, "VAR", good)) * _combined(one) for one in (new, reference))
+    """Noise of the new master over that of the reference, as their variances have it."""
+    ours, theirs = (float(np.median(_plane(one, "VAR", good))) for one in (new, reference))
     return float(np.sqrt(ours / theirs)) if theirs > 0 else float("inf")
 
 
-def _combined(product: ProductFile) -> int:
-    number: Any = product.primary.get("NCOMBINE", 1)
+def _by_frames(new: ProductFile, reference: ProductFile) -> float:
+    """The same ratio as the numbers of frames alone would make it."""
+    return float(np.sqrt(_frames(reference) / _frames(new)))
+
+
+def _frames(product: ProductFile) -> int:
+    """Number of frames that decides the noise: in a flat those with light.
+
+    Other software counts only these in the NCOMBINE of a flat; ours has all in it, and those with light in NLAMPON.
+    """
+    number: Any = product.primary.get("NLAMPON", product.primary.get("NCOMBINE", 1))
     return number if isinstance(number, int) and number > 0 else 1
 
 
@@ -264,12 +301,16 @@ def _too_many(figures: Figures, parameters: GateParameters) -> tuple[str, ...]:
     )
 
 
-def _too_noisy(figures: Figures, parameters: GateParameters) -> tuple[str, ...]:
-    if 1 / parameters.noise <= figures["noise"] <= parameters.noise:
+def _too_noisy(
+    new: ProductFile, reference: ProductFile, figures: Figures, parameters: GateParameters
+) -> tuple[str, ...]:
+    expected = _by_frames(new, reference)
+    low, high = min(1.0, expected) / parameters.noise, max(1.0, expected) * parameters.noise
+    if low <= figures["noise"] <= high:
         return ()
     return (
-        f"one input is {figures['noise']:.2f} times as noisy, at most {parameters.noise:g} either way "
-        "(gate.noise)",
+        f"it is {figures['noise']:.2f} times as noisy by its variances, expected {low:.2f} to {high:.2f} with "
+        f"{_frames(new)} and {_frames(reference)} frames (gate.noise)",
     )
 
 

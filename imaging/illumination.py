@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,31 @@ class Circle(BaseModel):
         dx = np.arange(shape[1], dtype=np.float32) - np.float32(self.x)
         radius = max(0.0, self.radius - margin)
         return (dx * dx + dy * dy <= np.float32(radius * radius)).view(np.uint8)
+
+
+#: Cards of a mask's header with the circle of light: centre, counted from 1 as in FITS, and radius.
+_CARDS: Final = {
+    "LITX": "[pixel] column of the centre of the light",
+    "LITY": "[pixel] row of the centre of the light",
+    "LITRAD": "[pixel] radius of the circle of light",
+}
+
+
+def circle_cards(circle: Circle) -> dict[str, tuple[float, str]]:
+    """Return the header cards of a circle; none of one that was not measured."""
+    if not circle.measured:
+        return {}
+    values = (circle.x + 1, circle.y + 1, circle.radius)
+    return {name: (round(value, 3), text) for (name, text), value in zip(_CARDS.items(), values, strict=True)}
+
+
+def circle_of(header: Mapping[str, Any]) -> Circle | None:
+    """Return the circle that `circle_cards` wrote into a header; None where it has none."""
+    values = [header.get(name) for name in _CARDS]
+    if not all(isinstance(value, (int, float)) for value in values):
+        return None
+    x, y, radius = (float(value) for value in values if value is not None)
+    return Circle(x=x - 1, y=y - 1, radius=radius, measured=True)
 
 
 def default_circle(shape: tuple[int, int], reason: str) -> Circle:

@@ -15,6 +15,8 @@ from imaging.errors import GroupError
 from imaging.facts import FrameFacts
 from imaging.noise import NoiseModel, measure_pedestal
 from imaging.parameters import parameter
+from imaging.peer_figures import level_to_median
+from imaging.peers import LampPeerParameters, OddFrame, agreeing, check_dim, check_lit
 from imaging.rawstack import RawFrame, RawStack, check_alike, rows_per_band, stacked_variance
 
 #: Lamp levels that differ by more than this between the frames of one stack are worth a warning.
@@ -23,7 +25,7 @@ _DRIFT_WARNING: Final = 0.1
 _LIT: Final = 0.5
 
 
-class LampParameters(CombineParameters):
+class LampParameters(LampPeerParameters, CombineParameters):
     """How lamp frames are stacked."""
 
     # At 3 sigma a clip of a few equal frames costs 5 % of their information, at 4 sigma nearly none.
@@ -71,6 +73,10 @@ class LampLight:
         Electrons of a frame without shot noise.
     warnings
         What a user has to know.
+    left_out
+        Frames that are unlike the others of their set and not part of the stacks.
+    on, off
+        The frames that are.
     """
 
     sci: NDArray[np.float32]
@@ -82,6 +88,9 @@ class LampLight:
     rejected: float
     pedestal: float
     warnings: tuple[str, ...]
+    left_out: tuple[OddFrame, ...]
+    on: tuple[RawFrame, ...]
+    off: tuple[RawFrame, ...]
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,9 @@ def lamp_difference(
     memory: int,
 ) -> LampLight:
     """Stack both sets and subtract; every row of every frame is read once.
+
+    A frame that is unlike the others of its set (`imaging.peers`) is left out; the rows that tell are read again
+    then for the others.
 
     Variances are those of the stacked levels, see `imaging.rawstack.stacked_variance`. A scaled frame's
     variance is taken for an unscaled one's: the scales average to 1.
@@ -148,7 +160,16 @@ def lamp_difference(
     stack_on = RawStack(on, rows=rows, memory=memory // 2)
     stack_off = RawStack(off, rows=rows, memory=memory // 2) if off else None
 
-    sample_off = stack_off.sample() if stack_off else None
+    left_out: tuple[OddFrame, ...] = ()
+    sample_off: NDArray[np.float32] | None = None
+    if stack_off:
+        sample_off = stack_off.sample()
+        check = check_dim(names[1], stack_off, sample_off, parameters)
+        stack_off, sample_off = agreeing(names[1], stack_off, sample_off, check, 1)
+        left_out += check.odd
+        warnings += check.doubts
+        if check.doubts:
+            sample_off = level_to_median(sample_off)
     if dark is not None:
         sample_off = np.concatenate([dark.rows("SCI", b).ravel() for b in stack_on.sample_bands])[np.newaxis]
         pedestal = float(dark.header.get("PEDESTAL", 0.0)) if pedestal is None else pedestal
@@ -160,8 +181,16 @@ def lamp_difference(
     elif pedestal is None:
         pedestal = 0.0
         warnings.append(f"pedestal: no {names[1]} to measure it from; taken as 0")
-    levels = _levels(stack_on.sample(), sample_off, pedestal)
-    del sample_off
+    sample_on = stack_on.sample()
+    without = (
+        np.full(sample_on.shape[1], pedestal, np.float32) if sample_off is None else sample_off.mean(axis=0)
+    )
+    check = check_lit(names[0], stack_on, sample_on, without, parameters)
+    stack_on, sample_on = agreeing(names[0], stack_on, sample_on, check, parameters.min_frames)
+    left_out += check.odd
+    warnings += check.doubts
+    levels = _levels(sample_on, sample_off, pedestal)
+    del sample_off, sample_on, without
     if levels.drift > _DRIFT_WARNING:
         warnings.append(f"the level of the {names[0]} drifts by {levels.drift:.0%}")
     scale, zero = (levels.scale, levels.zero) if parameters.level_lamp else (None, None)
@@ -192,14 +221,18 @@ def lamp_difference(
             dq[band] |= dark.rows("DQ", band)
 
     run_bands(work, ny, rows_per_band=rows, threads=threads)
+    used_off = tuple(stack_off.raws) if stack_off else ()
     return LampLight(
         sci, var, dq,
         counts_on=levels.on,
         counts_off=levels.off,
         drift=levels.drift,
-        rejected=1 - float(used.sum()) / ((len(on) + len(off)) * ny * nx),
+        rejected=1 - float(used.sum()) / ((len(stack_on) + len(used_off)) * ny * nx),
         pedestal=pedestal,
         warnings=tuple(warnings),
+        left_out=left_out,
+        on=tuple(stack_on.raws),
+        off=used_off,
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ class RawStack:
 
     def __init__(self, raws: Sequence[RawFrame], *, rows: int, memory: int) -> None:
         self.raws = list(raws)
+        self._rows, self._memory = rows, memory
         self.facts = raws[0].facts
         self.shape = raws[0].shape
         # The sample is the same whatever the memory: the pedestal, and with it every pixel, follows from it.
@@ -148,6 +149,10 @@ class RawStack:
 
     def __len__(self) -> int:
         return len(self.raws)
+
+    def only(self, chosen: Sequence[int]) -> RawStack:
+        """Return the stack of some of the frames."""
+        return RawStack([self.raws[k] for k in chosen], rows=self._rows, memory=self._memory)
 
     def sample(self) -> NDArray[np.float32]:
         """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""

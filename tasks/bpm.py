@@ -8,10 +8,11 @@ from imaging.bpm import BpmParameters, make_bpm
 from imaging.errors import GroupError
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
 from tasks.decorator import step_task
+from tasks.peers import combined, left_out
 from tasks.references import BpmSet, ProductRef
 from tasks.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 @step_task("bpm", "{plan.label}", tags=["calibration"])
@@ -26,17 +27,25 @@ def build_bpm(
             remedy="Give lamp-offs (in the K bands darks of the same exposure time).",
         )
 
-    def build() -> Built:
-        with open_frames(workspace, light, none, plan.short_darks) as (on, off, short):
-            result = make_bpm(on, off, short, parameters, threads=workspace.threads, memory=workspace.memory)
-        return Built(result.mask, figures(result.metrics), result.warnings, linearised=False)
-
     roles = ("lamp_off", "dark") if plan.flat.thermal else ("lamp_on", "lamp_off")
     ingredients = [
         Ingredient(role, frame)
         for role, part in zip((*roles, "short_dark"), (light, none, plan.short_darks), strict=True)
         for frame in part.frames
     ]
+
+    def build() -> Built:
+        with open_frames(workspace, light, none, plan.short_darks) as (on, off, short):
+            result = make_bpm(on, off, short, parameters, threads=workspace.threads, memory=workspace.memory)
+        return Built(
+            result.mask,
+            figures(result.metrics),
+            result.warnings,
+            left_out=left_out(result.left_out, "bpm"),
+            linearised=False,
+            combined=combined(ingredients, result.left_out),
+        )
+
     return find_or_build(
         Recipe("bpm", plan.label, VERSION, ingredients, {"bpm": parameters}), build, workspace
     )

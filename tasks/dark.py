@@ -7,10 +7,11 @@ from prefect.states import State
 from imaging.dark import DarkParameters, make_dark
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
 from tasks.decorator import step_task
+from tasks.peers import combined, left_out
 from tasks.references import FrameSet, ProductRef
 from tasks.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 @step_task("dark", "{frames.label}", tags=["calibration"])
@@ -18,13 +19,20 @@ def build_dark(
     frames: FrameSet, parameters: DarkParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:
     """Find or build the master dark of ``frames``."""
+    ingredients = [Ingredient("dark", frame) for frame in frames.frames]
 
     def build() -> Built:
         with open_frames(workspace, frames) as (raws,):
             result = make_dark(raws, parameters, threads=workspace.threads, memory=workspace.memory)
-        return Built(result.image, figures(result.metrics), result.warnings, linearised=parameters.linearise)
+        return Built(
+            result.image,
+            figures(result.metrics),
+            result.warnings,
+            left_out=left_out(result.left_out, "dark"),
+            linearised=parameters.linearise,
+            combined=combined(ingredients, result.left_out),
+        )
 
-    ingredients = [Ingredient("dark", frame) for frame in frames.frames]
     return find_or_build(
         Recipe("dark", frames.label, VERSION, ingredients, {"dark": parameters}), build, workspace
     )

@@ -7,15 +7,16 @@ from typing import Any
 
 from prefect.states import State
 
-from imaging.flat import FlatParameters, make_flat, make_thermal_flat
+from imaging.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
 from imaging.marks import CardValue
 from imaging.products import ProductFile
 from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
 from tasks.decorator import step_task
-from tasks.references import Calibrations, FlatSet, FrameSet, ProductRef
+from tasks.peers import combined, left_out
+from tasks.references import Calibrations, FlatSet, ProductRef
 from tasks.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 @step_task("flat", "{plan.label}", tags=["calibration"])
@@ -24,6 +25,8 @@ def build_flat(
 ) -> ProductRef | State[ProductRef]:
     """Find or build the flat of ``plan`` with the bad pixel mask, and in K the dark, of ``calibrations``."""
     light, none = plan.first, plan.off if not plan.thermal else None
+    ingredients = [Ingredient("lamp_off" if plan.thermal else "lamp_on", f) for f in light.frames]
+    ingredients += [Ingredient("lamp_off", f) for f in (none.frames if none is not None else ())]
 
     def build() -> Built:
         with ExitStack() as stack:
@@ -44,23 +47,23 @@ def build_flat(
             result.image,
             figures(result.metrics),
             result.warnings,
+            left_out=left_out(result.left_out, "flat"),
             linearised=parameters.linearise,
-            cards=_lamp_cards(light, none),
+            cards=_lamp_cards(result),
+            combined=combined(ingredients, result.left_out),
         )
 
-    ingredients = [Ingredient("lamp_off" if plan.thermal else "lamp_on", f) for f in light.frames]
-    ingredients += [Ingredient("lamp_off", f) for f in (none.frames if none is not None else ())]
     recipe = Recipe("flat", plan.label, VERSION, ingredients, {"flat": parameters}, calibrations)
     return find_or_build(recipe, build, workspace)
 
 
-def _lamp_cards(light: FrameSet, none: FrameSet | None) -> dict[str, CardValue | tuple[CardValue, str]]:
+def _lamp_cards(flat: FlatResult) -> dict[str, CardValue | tuple[CardValue, str]]:
     """Counts and files of the frames with light and without."""
     cards: dict[str, CardValue | tuple[CardValue, str]] = {}
-    for prefix, count, frames, what in (
-        ("NFON", "NLAMPON", light.frames, "with light"),
-        ("NFOFF", "NLAMPOFF", none.frames if none is not None else (), "without light"),
+    for prefix, count, names, what in (
+        ("NFON", "NLAMPON", flat.on, "with light"),
+        ("NFOFF", "NLAMPOFF", flat.off, "without light"),
     ):
-        cards[count] = (len(frames), f"Number of frames {what}")
-        cards |= {f"{prefix}{n:03d}": frame.name for n, frame in enumerate(frames[:999], start=1)}
+        cards[count] = (len(names), f"Number of frames {what}")
+        cards |= {f"{prefix}{n:03d}": name for n, name in enumerate(names[:999], start=1)}
     return cards

@@ -20,8 +20,9 @@ from imaging.dq import DQ
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts
 from imaging.gate import MEANINGS, GateParameters, compare
+from imaging.illumination import Circle, circle_cards, circle_of
 from imaging.image import BadPixelMask, Image
-from imaging.marks import Record
+from imaging.marks import Cards, Record
 from imaging.products import ProductFile, write_product
 
 SHAPE = (200, 220)
@@ -41,7 +42,7 @@ def make(tmp_path: Path, facts: FrameFacts, extension: fits.Header, primary: fit
 
     def write(
         kind: str, truth: NDArray[Any], *, sigma: float = 2.5, inputs: int = 10, pull: float = 1.0,
-        dq: NDArray[np.uint16] | None = None, seed: int = 0,
+        dq: NDArray[np.uint16] | None = None, seed: int = 0, cards: Cards | None = None,
     ) -> ProductFile:  # fmt: skip
         nonlocal count
         count += 1
@@ -50,7 +51,13 @@ def make(tmp_path: Path, facts: FrameFacts, extension: fits.Header, primary: fit
             (truth + noise).astype(np.float32), np.full(truth.shape, sigma**2, np.float32),
             np.zeros(truth.shape, np.uint16) if dq is None else dq, extension, primary,
         )  # fmt: skip
-        record = Record(kind=kind, facts=facts, inputs=[f"S{n}.fits" for n in range(inputs)], stamp=STAMP)  # type: ignore[arg-type]
+        record = Record(
+            kind=kind,
+            facts=facts,
+            inputs=[f"S{n}.fits" for n in range(inputs)],
+            stamp=STAMP,
+            cards=cards or {},  # type: ignore[arg-type]
+        )
         path = tmp_path / f"{kind}{count}.fits"
         write_product(path, planes, record)
         return ProductFile(path)
@@ -60,11 +67,13 @@ def make(tmp_path: Path, facts: FrameFacts, extension: fits.Header, primary: fit
 
 @pytest.fixture
 def mask(tmp_path: Path, facts: FrameFacts, extension: fits.Header, primary: fits.Header):
-    def write(bad: NDArray[np.bool_], name: str) -> ProductFile:
+    def write(bad: NDArray[np.bool_], name: str, circle: Circle | None = None) -> ProductFile:
         reasons = bad.astype(np.uint8)
         record = Record(kind="bpm", facts=facts, inputs=["S1.fits"], stamp=STAMP)
+        header = extension.copy()
+        header.update(circle_cards(circle) if circle is not None else {})
         write_product(
-            tmp_path / name, BadPixelMask.from_reasons(reasons, header=extension, primary=primary), record
+            tmp_path / name, BadPixelMask.from_reasons(reasons, header=header, primary=primary), record
         )
         return ProductFile(tmp_path / name)
 
@@ -97,10 +106,32 @@ def test_the_fraction_is_that_of_a_normal_distribution(make: Make) -> None:
 
 
 def test_a_dark_of_fewer_frames_is_noisier_by_right(make: Make) -> None:
-    few = make("dark", TRUE_DARK, sigma=2.5 * np.sqrt(10 / 3), inputs=3)
-    done = compare("dark", few, make("dark", TRUE_DARK), LIMITS)
-    assert done.figures["noise"] == pytest.approx(1.0, rel=1e-3)
+    few, many = make("dark", TRUE_DARK, sigma=2.5 * np.sqrt(10 / 3), inputs=3), make("dark", TRUE_DARK)
+    for pair, noise in (((few, many), np.sqrt(10 / 3)), ((many, few), np.sqrt(3 / 10))):
+        done = compare("dark", *pair, LIMITS)
+        assert done.figures["noise"] == pytest.approx(noise, rel=1e-3)
+        assert done.passed, done.reasons
+
+
+def test_equal_flats_are_equal_whatever_their_frames_are_called(make: Make) -> None:
+    """Other software counts the lamp-ons alone in NCOMBINE: 4 where another flat of the same frames has 10."""
+    ours = make("flat", TRUE_FLAT, sigma=0.003, inputs=10)
+    theirs = make("flat", TRUE_FLAT, sigma=0.003, inputs=4)
+    for pair in ((ours, theirs), (theirs, ours)):
+        done = compare("flat", *pair, LIMITS)
+        assert done.passed, done.reasons
+        assert done.figures["noise"] == pytest.approx(1.0)
+
+
+def test_the_frames_with_light_explain_the_noise_of_a_flat(make: Make) -> None:
+    few = make("flat", TRUE_FLAT, sigma=0.003 * np.sqrt(3), inputs=12, cards={"NLAMPON": 2})
+    many = make("flat", TRUE_FLAT, sigma=0.003, inputs=6)
+    done = compare("flat", few, many, LIMITS)
     assert done.passed, done.reasons
+    assert done.figures["noise"] == pytest.approx(np.sqrt(3), rel=1e-3)
+    noisy = make("flat", TRUE_FLAT, sigma=0.003 * np.sqrt(3), inputs=12, cards={"NLAMPON": 6})
+    (reason,) = compare("flat", noisy, many, LIMITS).reasons
+    assert "1.73 times as noisy by its variances, expected 0.67 to 1.50 with 6 and 6 frames" in reason
 
 
 @pytest.mark.parametrize(
@@ -174,6 +205,46 @@ def test_masks(mask) -> None:
     assert moved.figures["differing"] == pytest.approx(2 * bad.mean(), rel=0.1)
     assert "are bad in one" not in str(moved.reasons)
     assert "differ in one of the two only" in moved.reasons[0]
+
+
+@pytest.mark.parametrize("ours_knows", [True, False])
+def test_masks_are_compared_where_there_is_light(mask, ours_knows: bool) -> None:
+    """A mask of other software calls the unlit corners bad, a fifth of the detector."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    circle = Circle(x=109.5, y=99.5, radius=97.0, measured=True)
+    unlit = np.hypot(x - circle.x, y - circle.y) > circle.radius
+    bad = np.random.default_rng(2).random(SHAPE) < 0.01
+    ours = mask(bad & ~unlit, "a.fits", circle if ours_knows else None)
+    theirs = mask(bad | unlit, "b.fits")
+    lit = np.hypot(x - circle.x, y - circle.y) <= circle.radius - LIMITS.edge
+    for number, pair in enumerate(((ours, theirs), (theirs, ours))):
+        done = compare("bpm", *pair, LIMITS)
+        assert done.passed, done.reasons
+        assert done.figures["flipped"] == 0
+        assert done.figures["pixels"] == pytest.approx(lit.sum(), rel=0.01)
+        assert done.figures["hot"] == pytest.approx((bad & lit).sum(), abs=5), number
+    more = bad | (np.random.default_rng(4).random(SHAPE) < 0.03)
+    (reason,) = compare("bpm", mask(more | unlit, "c.fits"), ours, GateParameters(hot_floor=10**6)).reasons
+    assert "differ in one of the two only" in reason
+
+
+def test_a_mask_tells_its_circle_of_light() -> None:
+    circle = Circle(x=1023.5, y=1022.25, radius=1019.0, measured=True)
+    header = fits.Header()
+    header.update(circle_cards(circle))
+    assert (header["LITX"], header["LITY"], header["LITRAD"]) == (1024.5, 1023.25, 1019.0)
+    assert circle_of(header) == circle
+    assert circle_of(fits.Header()) is None
+    assert circle_cards(circle.model_copy(update={"measured": False})) == {}
+
+
+def test_masks_of_two_places_of_the_detector(mask) -> None:
+    first, second = (
+        mask(np.zeros(SHAPE, bool), f"{x}.fits", Circle(x=x, y=100, radius=30, measured=True))
+        for x in (40, 180)
+    )
+    with pytest.raises(FrameError, match="no pixel gets light in both masks"):
+        compare("bpm", first, second, LIMITS)
 
 
 def test_every_figure_has_a_meaning(make: Make, mask) -> None:

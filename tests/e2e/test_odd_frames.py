@@ -1,0 +1,37 @@
+"""A dark with a light leak: named in the report, not in the master, whose planes are those of the others alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from astropy.io import fits
+from night_lab import Lab, altered, link
+
+from imaging.products import datasums
+from imaging.simulator.truth import NightTruth
+
+PLANES = ("SCI", "VAR", "DQ")
+
+
+def test_a_leaking_dark_is_left_out_and_named(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
+    *good, last = sorted(
+        path for path in night.raw_paths() if path.name.startswith(("S20131120", "S20131122"))
+    )
+    assert len(good) == 3
+    leaky = link(good, tmp_path / "leaky")
+    altered(last, leaky / last.name, lambda adu: adu + 900)
+    run = lab.reduce(leaky)
+    dark = run.product("dark")
+    assert "level +499." in run.reason(last.name)
+    assert "(peer_level)" in run.reason(last.name)
+    assert "step dark" in run.reason(last.name)
+    assert dark.output is not None
+    header = fits.getheader(dark.output)
+    assert header["NCOMBINE"] == 3
+    assert last.name not in [header[f"IMCMB{n:03d}"] for n in (1, 2, 3)]
+    assert abs(float(dark.metrics["pedestal"] or 0) - 65) < 2
+    alone = lab.reduce(link(good, tmp_path / "good"), out="alone").product("dark")
+    assert alone.id != dark.id
+    assert alone.output is not None
+    sums = datasums(dark.output), datasums(alone.output)
+    assert [sums[0][plane] for plane in PLANES] == [sums[1][plane] for plane in PLANES]
