@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL
 
 from calib_store import postgres
 from calib_store.database import Database
+from calib_store.libpq import program_environment, without_variables
 from calib_store.migrations import HEAD, current_revision, migrate
 from calib_store.models import metadata
 from calib_store.objects import LocalObjects, ObjectStore, file_sha256
@@ -40,11 +41,6 @@ _MANIFEST = "backup.json"
 _OBJECTS = "objects"
 _LOCK = ".lock"
 _TABLES = (*metadata.tables, "alembic_version")
-#: Parts of a database URL's query that libpq takes from a variable of its own.
-_VARIABLES = {
-    "host": "PGHOST", "port": "PGPORT", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "options": "PGOPTIONS", "passfile": "PGPASSFILE",
-}  # fmt: skip
 #: It was unused before the files were copied, which may have taken hours.
 _STILL_UNUSED = """
 DO $$ BEGIN
@@ -310,7 +306,7 @@ def _dump(url: URL, snapshot: str, target: Path) -> None:
         str(postgres.program("pg_dump")), "--format=custom", "--no-owner", "--no-privileges",
         f"--snapshot={snapshot}", f"--file={target}", *tables,
     ]  # fmt: skip
-    done = subprocess.run(command, env=_environment(url), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=program_environment(url), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise _refused("dumped", done.stderr)
 
@@ -323,7 +319,7 @@ def _load(database: Database, dump: Path) -> None:
         run = subprocess.run(
             [str(postgres.program("psql")), "--no-psqlrc", "--quiet", "--single-transaction",
              "--set=ON_ERROR_STOP=1", "--output=/dev/null", f"--file={script}"],
-            env=_environment(database.url), capture_output=True, text=True, check=False,
+            env=program_environment(database.url), capture_output=True, text=True, check=False,
         )  # fmt: skip
     if run.returncode != 0:
         raise _refused("restored", run.stderr)
@@ -334,9 +330,10 @@ def _write_script(dump: Path, script: Path) -> None:
     command = [
         str(postgres.program("pg_restore")), "--no-owner", "--no-privileges", "--file=-", str(dump),
     ]  # fmt: skip
+    environment = {**without_variables(os.environ), "LC_ALL": "C"}
     with (
         script.open("wb") as out,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as remake,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as remake,
     ):
         assert remake.stdout is not None
         assert remake.stderr is not None
@@ -347,17 +344,6 @@ def _write_script(dump: Path, script: Path) -> None:
         complaint = remake.stderr.read().decode(errors="replace")
     if remake.returncode != 0:
         raise _refused("restored", complaint)
-
-
-def _environment(url: URL) -> dict[str, str]:
-    """The environment of PostgreSQL's programs: a password stays out of the list of processes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    given = {
-        "PGHOST": url.host, "PGPORT": str(url.port) if url.port else None, "PGUSER": url.username,
-        "PGPASSWORD": str(url.password) if url.password is not None else None, "PGDATABASE": url.database,
-    }  # fmt: skip
-    asked = {_VARIABLES[name]: str(value) for name, value in url.query.items() if name in _VARIABLES}
-    return {**kept, "LC_ALL": "C", **{k: v for k, v in given.items() if v is not None}, **asked}
 
 
 def _refused(doing: str, told: str) -> StoreError:
