@@ -25,9 +25,11 @@ from sqlalchemy.engine import URL
 from calib_store import postgres
 from calib_store.database import Database
 from calib_store.libpq import program_environment, without_variables
+from calib_store.local_objects import LocalObjects
 from calib_store.migrations import HEAD, current_revision, migrate
 from calib_store.models import metadata
-from calib_store.objects import LocalObjects, ObjectStore, file_sha256
+from calib_store.object_place import claim, identity, mark, store_named_by
+from calib_store.objects import MARKER, ObjectStore, file_sha256
 from calib_store.places import objects_of, open_database
 from calib_store.products import mark_damaged, software_version
 from calib_store.roles import make_roles
@@ -69,6 +71,7 @@ class Backup(BaseModel):
     products: int
     frames: int
     dump_sha256: str
+    store: str = Field(default="", description="identity of the store; earlier backups have none")
     lost: tuple[str, ...] = Field(description="products whose files were missing or damaged")
 
     @property
@@ -86,6 +89,7 @@ class _Moment:
     frames: int
     products: int
     revision: str
+    store: str
 
 
 def backup(
@@ -157,6 +161,7 @@ def restore(
     database, objects = open_database(settings), objects_of(settings)
     try:
         _require_unused(database)
+        _take_place(database, objects, told)
         kept = LocalObjects(source / _OBJECTS)
         for found in kept.objects():
             assert found.sha256 is not None
@@ -168,6 +173,7 @@ def restore(
         migrate(database.engine)
         with database.begin() as connection:
             make_roles(connection)
+        claim(database, objects)  # the store is that of the backup now
         return told.model_copy(update={"lost": _without_file(Store(database, objects))})
     finally:
         database.close()
@@ -207,7 +213,8 @@ def _written(
         lost = _copy_files(moment.files, objects, LocalObjects(target / _OBJECTS), progress)
         made = Backup(
             made_at=datetime.now(UTC), software=software_version(), revision=moment.revision,
-            products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), lost=lost,
+            products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), store=moment.store,
+            lost=lost,
         )  # fmt: skip
         _sync(dump)
         dump.rename(target / made.dump)
@@ -253,6 +260,7 @@ def _moment(database: Database) -> Iterator[_Moment]:
             products=len(rows),
             frames=int(connection.scalar(text("SELECT count(*) FROM frames")) or 0),
             revision=str(connection.scalar(text("SELECT version_num FROM alembic_version"))),
+            store=identity(connection),
         )
 
 
@@ -297,6 +305,21 @@ def _require_unused(database: Database) -> None:
             f"The store holds {held}; a backup is restored into an empty one only.",
             remedy="Name another database (NIRFLOW_DATABASE_URL) or data folder (NIRFLOW_DATA_DIR). To add "
             "products to a store, use `nirflow cal export` and `import`.",
+        )
+
+
+def _take_place(database: Database, objects: ObjectStore, told: Backup) -> None:
+    """Mark the place of the files; refuse that of a store that is neither the unused one nor that of the backup."""
+    there = store_named_by(objects)
+    with database.begin() as connection:
+        unused = identity(connection)
+    if there is None and (unused or told.store):
+        mark(objects, unused or told.store)
+    elif there not in (None, unused, told.store):
+        raise StoreError(
+            f"The files at {objects.place} belong to another store ({MARKER} there has store = {there!r}).",
+            remedy="Name another place in NIRFLOW_OBJECTS_URL. Where that store is gone for good, or is the one that "
+            f"the backup was taken of, delete {objects.place}/{MARKER}.",
         )
 
 
