@@ -24,8 +24,8 @@ from sqlalchemy import text
 from benchmarks.figures import Figure
 from calib_store import matching, postgres
 from calib_store.database import Database
+from calib_store.local_objects import LocalObjects
 from calib_store.migrations import migrate
-from calib_store.objects import LocalObjects
 from calib_store.records import FrameRecord
 from calib_store.rules import Configuration, shipped_rules
 from calib_store.store import Store

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from calib_store.libpq import without_variables
 from imaging.errors import StoreError
 
 _UNPRIVILEGED = "nobody"
@@ -50,11 +51,10 @@ class Account:
 
         Variables that change what PostgreSQL's programs do (``PGDATA``, ``PGPORT``...) are kept from it.
         """
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         return subprocess.run(
             [*self.prefix, *command],
             cwd=cwd,
-            env={**environment, "LC_ALL": "C"},
+            env={**without_variables(os.environ), "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

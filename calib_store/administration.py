@@ -11,6 +11,7 @@ from psycopg import sql
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
+from calib_store import libpq
 from calib_store.database import Database
 from calib_store.migrations import HEAD, current_revision, migrate
 from calib_store.places import objects_of, open_database
@@ -183,7 +184,7 @@ def _make_database(settings: StoreSettings) -> bool:
 
 def _connect(url: URL) -> psycopg.Connection[Any]:
     plain = url.set(drivername="postgresql", database=_MAINTENANCE)
-    return psycopg.connect(plain.render_as_string(hide_password=False), connect_timeout=10, autocommit=True)
+    return libpq.connect(conninfo=plain.render_as_string(hide_password=False), connect_timeout=10)
 
 
 def _state(connection: Connection, database: Database, objects: str, revision: str | None) -> State:

@@ -24,9 +24,12 @@ from sqlalchemy.engine import URL
 
 from calib_store import postgres
 from calib_store.database import Database
+from calib_store.libpq import program_environment, without_variables
+from calib_store.local_objects import LocalObjects
 from calib_store.migrations import HEAD, current_revision, migrate
 from calib_store.models import metadata
-from calib_store.objects import LocalObjects, ObjectStore, file_sha256
+from calib_store.object_place import claim, identity, mark, store_named_by
+from calib_store.objects import MARKER, ObjectStore, file_sha256
 from calib_store.places import objects_of, open_database
 from calib_store.products import mark_damaged, software_version
 from calib_store.roles import make_roles
@@ -40,11 +43,6 @@ _MANIFEST = "backup.json"
 _OBJECTS = "objects"
 _LOCK = ".lock"
 _TABLES = (*metadata.tables, "alembic_version")
-#: Parts of a database URL's query that libpq takes from a variable of its own.
-_VARIABLES = {
-    "host": "PGHOST", "port": "PGPORT", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "options": "PGOPTIONS", "passfile": "PGPASSFILE",
-}  # fmt: skip
 #: It was unused before the files were copied, which may have taken hours.
 _STILL_UNUSED = """
 DO $$ BEGIN
@@ -73,6 +71,7 @@ class Backup(BaseModel):
     products: int
     frames: int
     dump_sha256: str
+    store: str = Field(default="", description="identity of the store; earlier backups have none")
     lost: tuple[str, ...] = Field(description="products whose files were missing or damaged")
 
     @property
@@ -90,6 +89,7 @@ class _Moment:
     frames: int
     products: int
     revision: str
+    store: str
 
 
 def backup(
@@ -161,6 +161,7 @@ def restore(
     database, objects = open_database(settings), objects_of(settings)
     try:
         _require_unused(database)
+        _take_place(database, objects, told)
         kept = LocalObjects(source / _OBJECTS)
         for found in kept.objects():
             assert found.sha256 is not None
@@ -172,6 +173,7 @@ def restore(
         migrate(database.engine)
         with database.begin() as connection:
             make_roles(connection)
+        claim(database, objects)  # the store is that of the backup now
         return told.model_copy(update={"lost": _without_file(Store(database, objects))})
     finally:
         database.close()
@@ -211,7 +213,8 @@ def _written(
         lost = _copy_files(moment.files, objects, LocalObjects(target / _OBJECTS), progress)
         made = Backup(
             made_at=datetime.now(UTC), software=software_version(), revision=moment.revision,
-            products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), lost=lost,
+            products=moment.products, frames=moment.frames, dump_sha256=file_sha256(dump), store=moment.store,
+            lost=lost,
         )  # fmt: skip
         _sync(dump)
         dump.rename(target / made.dump)
@@ -257,6 +260,7 @@ def _moment(database: Database) -> Iterator[_Moment]:
             products=len(rows),
             frames=int(connection.scalar(text("SELECT count(*) FROM frames")) or 0),
             revision=str(connection.scalar(text("SELECT version_num FROM alembic_version"))),
+            store=identity(connection),
         )
 
 
@@ -304,13 +308,28 @@ def _require_unused(database: Database) -> None:
         )
 
 
+def _take_place(database: Database, objects: ObjectStore, told: Backup) -> None:
+    """Mark the place of the files; refuse that of a store that is neither the unused one nor that of the backup."""
+    there = store_named_by(objects)
+    with database.begin() as connection:
+        unused = identity(connection)
+    if there is None and (unused or told.store):
+        mark(objects, unused or told.store)
+    elif there not in (None, unused, told.store):
+        raise StoreError(
+            f"The files at {objects.place} belong to another store ({MARKER} there has store = {there!r}).",
+            remedy="Name another place in NIRFLOW_OBJECTS_URL. Where that store is gone for good, or is the one that "
+            f"the backup was taken of, delete {objects.place}/{MARKER}.",
+        )
+
+
 def _dump(url: URL, snapshot: str, target: Path) -> None:
     tables = [f"--table={table}" for table in _TABLES]
     command = [
         str(postgres.program("pg_dump")), "--format=custom", "--no-owner", "--no-privileges",
         f"--snapshot={snapshot}", f"--file={target}", *tables,
     ]  # fmt: skip
-    done = subprocess.run(command, env=_environment(url), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=program_environment(url), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise _refused("dumped", done.stderr)
 
@@ -323,7 +342,7 @@ def _load(database: Database, dump: Path) -> None:
         run = subprocess.run(
             [str(postgres.program("psql")), "--no-psqlrc", "--quiet", "--single-transaction",
              "--set=ON_ERROR_STOP=1", "--output=/dev/null", f"--file={script}"],
-            env=_environment(database.url), capture_output=True, text=True, check=False,
+            env=program_environment(database.url), capture_output=True, text=True, check=False,
         )  # fmt: skip
     if run.returncode != 0:
         raise _refused("restored", run.stderr)
@@ -334,9 +353,10 @@ def _write_script(dump: Path, script: Path) -> None:
     command = [
         str(postgres.program("pg_restore")), "--no-owner", "--no-privileges", "--file=-", str(dump),
     ]  # fmt: skip
+    environment = {**without_variables(os.environ), "LC_ALL": "C"}
     with (
         script.open("wb") as out,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as remake,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as remake,
     ):
         assert remake.stdout is not None
         assert remake.stderr is not None
@@ -347,17 +367,6 @@ def _write_script(dump: Path, script: Path) -> None:
         complaint = remake.stderr.read().decode(errors="replace")
     if remake.returncode != 0:
         raise _refused("restored", complaint)
-
-
-def _environment(url: URL) -> dict[str, str]:
-    """The environment of PostgreSQL's programs: a password stays out of the list of processes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    given = {
-        "PGHOST": url.host, "PGPORT": str(url.port) if url.port else None, "PGUSER": url.username,
-        "PGPASSWORD": str(url.password) if url.password is not None else None, "PGDATABASE": url.database,
-    }  # fmt: skip
-    asked = {_VARIABLES[name]: str(value) for name, value in url.query.items() if name in _VARIABLES}
-    return {**kept, "LC_ALL": "C", **{k: v for k, v in given.items() if v is not None}, **asked}
 
 
 def _refused(doing: str, told: str) -> StoreError:

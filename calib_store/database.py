@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from calib_store.libpq import forget_variables_before_connecting
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Database:
     Parameters
     ----------
     url
-        Its address, for any PostgreSQL driver; psycopg is used.
+        Its address, for any PostgreSQL driver; psycopg is used. What it leaves out has libpq's built-in default,
+        whatever ``PG...`` variables are set.
     patience
         How long a database that answered before is waited for when it does not any more, s.
     revive
@@ -85,6 +87,8 @@ class Database:
             self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
             connect_args=arguments,
         )  # fmt: skip
+        for engine in (self.engine, self._locks):
+            forget_variables_before_connecting(engine)
 
     def __repr__(self) -> str:
         return f"Database({self.place})"

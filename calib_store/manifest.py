@@ -7,10 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from calib_store.decision_log import (
+    FrameDecision,
+    ProductDecision,
+    decisions_on_frames,
+    decisions_on_products,
+)
 from calib_store.products import NewProduct, software_version
-from calib_store.records import Foreign, InputRef, Product, StatusChange
+from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
@@ -22,21 +28,14 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Word(_Entry):
-    """What a person said of a product or frame."""
-
-    status: Literal["certified", "rejected", "superseded"]
-    validity: tuple[datetime | None, datetime | None] | None = None
-    author: str
-    reason: str
-    changed_at: datetime
-    by: UUID | None = None
-    because: str | None = None
-
-    @classmethod
-    def of(cls, change: StatusChange) -> Word:
-        """The last change of a status."""
-        return cls.model_validate({name: getattr(change, name) for name in cls.model_fields})
+def _read_earlier_version(given: Any, decision: type[BaseModel]) -> Any:
+    """Read what versions 1 and 2 have in place of all decisions: the last one (``word``), or none for a candidate."""
+    if not isinstance(given, dict) or not isinstance(given.get("word", 0), dict | None):
+        return given
+    word = given["word"]
+    # The words about frames had members that only those about products need.
+    decisions = [] if word is None else [{n: v for n, v in word.items() if n in decision.model_fields}]
+    return {name: value for name, value in given.items() if name != "word"} | {"decisions": decisions}
 
 
 class FrameEntry(_Entry):
@@ -47,7 +46,12 @@ class FrameEntry(_Entry):
     facts: FrameFacts | None
     quarantine: str | None
     header: dict[str, Any]
-    word: Word | None
+    decisions: tuple[FrameDecision, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_version(cls, given: Any) -> Any:
+        return _read_earlier_version(given, FrameDecision)
 
 
 class InputEntry(_Entry):
@@ -79,14 +83,19 @@ class ProductEntry(_Entry):
     published: bool
     made_at: datetime
     provisional: str | None = None
-    word: Word | None
+    decisions: tuple[ProductDecision, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_version(cls, given: Any) -> Any:
+        return _read_earlier_version(given, ProductDecision)
 
 
 class Manifest(_Entry):
     """What a transfer holds: products, each after those that it was made from, and raw frames."""
 
     format: Literal["nirflow-products"] = "nirflow-products"
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2, 3] = 3
     made_at: datetime
     software: str
     products: tuple[ProductEntry, ...]
@@ -111,7 +120,7 @@ def manifest_of(store: Store, wanted: Sequence[Product]) -> Manifest:
     for product in wanted:
         visit(product)
     known = store.frames.with_sha256s(frames)
-    words = store.frames.rejections(frames)
+    decisions = store.database.read(lambda connection: decisions_on_frames(connection, frames))
     return Manifest(
         made_at=datetime.now(UTC),
         software=software_version(),
@@ -120,7 +129,7 @@ def manifest_of(store: Store, wanted: Sequence[Product]) -> Manifest:
             FrameEntry(
                 sha256=sha256, name=frame.name, facts=frame.facts, quarantine=frame.quarantine,
                 header=store.frames.header_of(sha256),
-                word=Word.of(words[sha256]) if sha256 in words else None,
+                decisions=decisions.get(sha256, ()),
             )
             for sha256, frame in sorted(known.items())
         ),
@@ -139,10 +148,8 @@ def product_entry(store: Store, product: Product) -> ProductEntry:
         )
         for ref in store.inputs_of(product)
     ]
-    last = store.history(product)[-1]
-    # What follows from the rest is worked out where it arrives.
-    word = None if last.status == "candidate" or last.automatic else Word.of(last)
-    return ProductEntry.model_validate(given | {"inputs": inputs, "word": word})
+    decisions = store.database.read(lambda connection: decisions_on_products(connection, [product.id]))
+    return ProductEntry.model_validate(given | {"inputs": inputs, "decisions": decisions.get(product.id, ())})
 
 
 def new_product(entry: ProductEntry, author: str) -> NewProduct:

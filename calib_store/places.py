@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from calib_store import postgres
 from calib_store.database import Database
-from calib_store.objects import LocalObjects, ObjectStore
+from calib_store.local_objects import LocalObjects
+from calib_store.objects import ObjectStore
 from calib_store.settings import StoreSettings
 
 

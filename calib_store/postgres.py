@@ -26,6 +26,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from calib_store import libpq
 from calib_store.account import Account, server_account
 from calib_store.postmaster import alive, claim, forget_dead_server, running_pid
 from imaging.errors import StoreError
@@ -41,6 +42,15 @@ _SOCKET_PATH_LIMIT = 107
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _STARTING_SECONDS = 60.0
 _STOPPING_SECONDS = 60.0
+#: Refusals of a server (in English, by the locale of the cluster) that pass; any other needs a user.
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "not yet accepting",
+    "not accepting",
+    "too many",
+    "connection slots",
+)
 
 #: Written to postgresql.conf when the cluster is made, so a person may change them there. Many small, safe
 #: writes by few clients on a machine whose memory belongs to the pixels; fsync stays on.
@@ -80,20 +90,25 @@ class PostgresAddress:
         return self._url("postgresql+asyncpg", "prefect").render_as_string(hide_password=False)
 
     def _url(self, driver: str, database: str) -> URL:
-        query = {"host": str(self.socket_dir), "port": str(self.port)}
+        query = {"host": str(self.socket_dir), "port": str(self.port), "passfile": self._no_passfile}
         return URL.create(driver, username=_SUPERUSER, database=database, query=query)
 
     def connect(self, database: str, *, timeout: int = 5) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own, in autocommit."""
-        return psycopg.connect(
+        return libpq.connect(
             host=str(self.socket_dir), port=self.port, user=_SUPERUSER, dbname=database,
-            connect_timeout=timeout, autocommit=True,
+            passfile=self._no_passfile, connect_timeout=timeout,
         )  # fmt: skip
+
+    @property
+    def _no_passfile(self) -> str:
+        """A file that does not exist, so that libpq and asyncpg leave the user's ``~/.pgpass`` alone."""
+        return str(self.socket_dir / "no-passwords")
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known of an embedded server: whether it answers, its process, its version and its places."""
+    """What is known of an embedded server: whether it answers, its live process, its version and its places."""
 
     running: bool
     pid: int | None
@@ -116,7 +131,7 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
     Raises
     ------
     StoreError
-        Where the server cannot be made or started; names its log.
+        Where the server cannot be made or started, or its process lives and refuses connections; names its log.
     """
     data_dir = data_dir.expanduser().resolve()
     address = address_of(data_dir)
@@ -125,12 +140,12 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
             return address
         data_dir.mkdir(parents=True, exist_ok=True)
         with _locked(data_dir):
-            if not _answers(data_dir, address):
+            if not _wait_for_live_server(data_dir, address):
                 account = server_account()
                 _make_socket_dir(address.socket_dir, account)
                 _make_cluster(data_dir, account)
                 _start(data_dir, address, account)
-                _make_databases(address)
+            _make_databases(address)
     except OSError as error:
         raise StoreError(
             f"The store's database cannot be made or started in {data_dir}: {error.strerror or error}.",
@@ -156,7 +171,7 @@ def status(data_dir: Path) -> ServerStatus:
         with address.connect("nirflow") as connection:
             version = str(connection.info.parameter_status("server_version"))
     return ServerStatus(
-        running, running_pid(_cluster(data_dir)) if running else None, version,
+        running, running_pid(_cluster(data_dir)), version,
         _cluster(data_dir), address.socket_dir, _log(data_dir),
     )  # fmt: skip
 
@@ -209,14 +224,54 @@ def _socket_dir(data_dir: Path) -> Path:
 
 
 def _answers(data_dir: Path, address: PostgresAddress) -> bool:
+    """Whether the server of the cluster runs, answers and has our databases."""
     # A server whose cluster was removed under it may listen for a minute more: it is not ours.
-    if running_pid(_cluster(data_dir)) is None or not address.socket_dir.is_dir():
+    pid = running_pid(_cluster(data_dir))
+    if pid is None:
         return False
     try:
-        address.connect("nirflow").close()
+        with address.connect("nirflow") as connection:
+            return _served_by(connection) == pid
     except psycopg.OperationalError:
         return False
-    return True
+
+
+def _served_by(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    """Process id of the server at the other end, from its own lock file."""
+    row = connection.execute("SELECT pg_read_binary_file('postmaster.pid')").fetchone()
+    assert row is not None
+    return int(bytes(row[0]).split(b"\n", 1)[0])  # type: ignore[call-overload]
+
+
+def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
+    """Wait until the server that runs on the cluster accepts connections; False where no process of it is alive.
+
+    A failed connection does not show that no server runs: a second one must never be started on a live cluster.
+
+    Raises
+    ------
+    StoreError
+        Where its process is alive and no connection succeeds.
+    """
+    began = time.perf_counter()
+    while (pid := running_pid(_cluster(data_dir))) is not None:
+        try:
+            with address.connect("postgres") as connection:
+                found = _served_by(connection)
+            if found == pid:
+                return True
+            problem = f"process {found} answers at its socket"
+        except psycopg.OperationalError as error:
+            problem = str(error).strip()
+        passing = "FATAL" not in problem or any(text in problem for text in _PASSING)
+        if not passing or time.perf_counter() - began > _STARTING_SECONDS:
+            raise StoreError(
+                f"The store's database in {_cluster(data_dir)} runs (process {pid}) but cannot be used: {problem}.",
+                remedy=f"Read {_log(data_dir)}; `nirflow server stop` ends that process, and the next command "
+                "starts it again.",
+            )
+        time.sleep(0.02)
+    return False
 
 
 @contextlib.contextmanager
@@ -282,12 +337,15 @@ def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     pid = int(done.stdout)
     while True:
         try:
-            address.connect("postgres").close()
-            break
+            with address.connect("postgres") as connection:
+                if _served_by(connection) == pid:
+                    break
+            problem = "another server answers at its socket"
         except psycopg.OperationalError as error:
-            waited = time.perf_counter() - began
-            _check(alive(pid) and waited < _STARTING_SECONDS, str(error), "started", data_dir)
-            time.sleep(0.02)
+            problem = str(error)
+        waited = time.perf_counter() - began
+        _check(alive(pid) and waited < _STARTING_SECONDS, problem, "started", data_dir)
+        time.sleep(0.02)
     logger.info("Started the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
 
 

@@ -29,9 +29,10 @@ def _recorded_pid(lock_file: Path) -> int | None:
 
 
 def running_pid(cluster: Path) -> int | None:
-    """Process id of the server that runs on the cluster, from postmaster.pid, if it is that indeed.
+    """Process id of the live server of the cluster, from postmaster.pid; None where that process is no such server.
 
-    After a kill -9 or a power cut the file stays, and its number may be somebody else's by now.
+    After a kill -9 or a power cut the file stays, and its number may be somebody else's by now. A server works in the
+    folder of its cluster, also where that was renamed or is mounted at another path since.
     """
     pid = _recorded_pid(cluster / "postmaster.pid")
     if pid is None or not alive(pid):
@@ -40,7 +41,16 @@ def running_pid(cluster: Path) -> int | None:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return pid if os.fsencode(cluster) in command else None
+    if os.fsencode(cluster) in command or _works_in(pid, cluster):
+        return pid
+    return None
+
+
+def _works_in(pid: int, cluster: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").samefile(cluster)
+    except OSError:  # it ended, or belongs to another user
+        return False
 
 
 def claim(cluster: Path, note: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,10 +18,12 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from calib_store.local_objects import LocalObjects
 from calib_store.objects import (
+    MARKER,
+    QUARANTINE,
     Condition,
     Found,
-    LocalObjects,
     ObjectStore,
     StoredObject,
     file_sha256,
@@ -33,9 +34,6 @@ from imaging.scratch import prune
 
 logger = logging.getLogger(__name__)
 
-_QUARANTINE = "quarantine"
-#: Folders of the objects.
-_PREFIX = re.compile(r"[0-9a-f]{2}")
 #: Folder of the cache where copies are while they come down.
 _COMING = "coming"
 #: Protocols of storage in buckets.
@@ -172,22 +170,24 @@ class RemoteObjects(ObjectStore):
             if len(name) == 64 and place == object_name(name):
                 yield self._found(place, info, name)
 
-    def empty(self) -> bool:
-        """Whether there is neither an object nor one that was set aside; what else is there does not count."""
-        with self._told("listed"):
-            self._fs.invalidate_cache()
+    def read_marker(self) -> bytes | None:
+        """The marker's content."""
+        with self._told("read"):
             try:
-                names = (
-                    path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)
-                )
-                return not any(name == _QUARANTINE or _PREFIX.fullmatch(name) for name in names)
+                return bytes(self._fs.cat_file(f"{self._root}/{MARKER}"))
             except FileNotFoundError:
-                return True
+                return None
+
+    def write_marker(self, content: bytes) -> None:
+        """Write the marker; every process of a store writes the same."""
+        with self._told("written", missing=True):
+            self._make_folder(self._root)
+            self._fs.pipe_file(f"{self._root}/{MARKER}", content)
 
     def leftovers(self) -> Iterator[Found]:
         """Files aside, and those that were found damaged."""
         for place, info in self._listed():
-            if place.startswith(f"{_QUARANTINE}/") or place.rpartition("/")[2].startswith("."):
+            if place.startswith(f"{QUARANTINE}/") or place.rpartition("/")[2].startswith("."):
                 yield self._found(place, info, None)
 
     def renewed(self, found: Found) -> Found | None:
@@ -243,7 +243,7 @@ class RemoteObjects(ObjectStore):
         return True
 
     def _set_aside(self, sha256: str) -> None:
-        target = f"{self._root}/{_QUARANTINE}/{sha256}.fits.{uuid.uuid4().hex[:12]}"
+        target = f"{self._root}/{QUARANTINE}/{sha256}.fits.{uuid.uuid4().hex[:12]}"
         try:
             self._make_folder(target.rpartition("/")[0])
             self._fs.mv(self._path(sha256), target)

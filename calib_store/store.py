@@ -19,6 +19,7 @@ from calib_store import status as statuses
 from calib_store.database import Database
 from calib_store.locks import keep, lock_number
 from calib_store.migrations import migrate, require_head
+from calib_store.object_place import require_complete_place, require_own_place
 from calib_store.objects import ObjectStore
 from calib_store.places import objects_of, open_database
 from calib_store.products import NewProduct
@@ -166,6 +167,7 @@ class Store:
         there = self.find(new.recipe_key)
         if there is not None:
             return there
+        require_own_place(self.database, self.objects)
         stored = self.objects.put(file, move=move)
 
         def write(connection: Connection) -> Product | None:
@@ -429,6 +431,6 @@ class Store:
     def _whole(self, product: Product) -> bool:
         if self.objects.verify(product.sha256):
             return True
-        self.objects.require_any()  # before it is said to be lost, for every machine
+        require_complete_place(self.database, self.objects)  # before it is lost for every machine
         self._ask(products.mark_damaged, product)
         return False

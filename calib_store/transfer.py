@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,11 +21,11 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from calib_store.acceptance import check_content, check_planes
+from calib_store.decision_log import decisions_on_frames, take_frame_decisions, take_product_decisions
 from calib_store.manifest import FrameEntry, Manifest, ProductEntry, manifest_of, new_product
 from calib_store.objects import file_sha256, object_name
-from calib_store.products import NewProduct, with_ids
+from calib_store.products import NewProduct
 from calib_store.records import Product
-from calib_store.status import told_standing
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
 from imaging.facts import facts_from_headers
@@ -49,13 +49,17 @@ class Imported:
         Products that are new here, and that were here.
     frames
         Raw frames that are new here.
+    changed
+        Products and frames that were here and have another status now, because the other store decided so since.
     remarks
-        What did not come along as it was: a certification for a time that is taken, a word that differs from ours.
+        What did not come along as it was: a certification for a time that is taken, a status that both stores
+        decided differently.
     """
 
     added: list[Product] = field(default_factory=list)
     known: list[Product] = field(default_factory=list)
     frames: int = 0
+    changed: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -100,7 +104,10 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
 
 
 def import_products(store: Store, source: Path, *, author: str) -> Imported:
-    """Take the products of a transfer; what is here already stays as it is.
+    """Take the products of a transfer; what is here already stays, with the later decisions of the other store.
+
+    A decision about a product or frame is taken over where it follows the last one here, or nothing was decided here.
+    Where both stores have decided since, the status here stays, and a remark has both.
 
     Parameters
     ----------
@@ -119,11 +126,11 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
     done = Imported()
     with _opened(source) as read:
         manifest = _read_manifest(source, read)
+        known = store.frames.with_sha256s(frame.sha256 for frame in manifest.frames).keys()
         done.frames = store.frames.note(
             [(f.sha256, f.name, f.facts, f.quarantine, f.header) for f in manifest.frames]
         )
-        for frame in manifest.frames:
-            _take_word_of_frame(store, frame)
+        _take_frame_decisions(store, manifest.frames, known, done)
         with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
             waiting: list[tuple[Product, ProductEntry]] = []
             for entry in manifest.products:
@@ -132,15 +139,16 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
                 else:
                     file = _checked_file(source, entry, read, Path(folder))
                     new = new_product(entry, author)
-                    if entry.word is None or entry.word.status == "certified":  # others serve no frame
+                    if not entry.decisions or entry.decisions[-1].status in ("candidate", "certified"):
                         _check_content(store, source, new, file)
                     product = store.add(new, file, move=True)
                     done.added.append(product)
-                if entry.word is not None and entry.word.by is not None:
-                    waiting.append((product, entry))  # the word names another product, which may come yet
+                if any(decision.by is not None for decision in entry.decisions):
+                    waiting.append((product, entry))  # it names another product, which may come yet
                 else:
-                    done.remarks += _take_word(store, product, entry)
-            done.remarks += [text for one in waiting for text in _take_word(store, *one)]
+                    _take_product_decisions(store, product, entry, done)
+            for product, entry in waiting:
+                _take_product_decisions(store, product, entry, done)
     return done
 
 
@@ -269,27 +277,22 @@ def _check_content(store: Store, source: Path, new: NewProduct, file: Path) -> N
         raise StoreError(f"{source.name}: {new.name}: {problem}", remedy=error.remedy) from error
 
 
-def _take_word(store: Store, product: Product, entry: ProductEntry) -> list[str]:
-    """Take over what people said of a product elsewhere, where nobody has said anything here."""
-    word, log = entry.word, store.history(product)
-    if word is None:
-        return []
-    if {change.status for change in log} != {"candidate"}:
-        here, there = (told_standing(one.status, one.validity) for one in (log[-1], word))
-        said = f"{word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
-        if here == there:
-            return []
-        return [f"{product.told} stays {here}; where it comes from it is {there}, by {said}."]
-    try:
-        named = [word.by] if word.by is not None else []
-        by = next((one.id for one in store.database.read(lambda c: with_ids(c, named))), None)
-        store.set_status(**word.model_dump(exclude={"changed_at", "by"}), product=product, by=by)
-    except StoreError as error:
-        return [f"{product.told} stays a candidate: {error.message}"]
-    return []
+def _take_product_decisions(store: Store, product: Product, entry: ProductEntry, done: Imported) -> None:
+    taken = take_product_decisions(store, product, entry.decisions)
+    if taken.changed and product in done.known:
+        done.changed.append(taken.changed)
+    done.remarks += [taken.remark] if taken.remark else []
 
 
-def _take_word_of_frame(store: Store, frame: FrameEntry) -> None:
-    known = store.frames.with_sha256s([frame.sha256])[frame.sha256]
-    if frame.word is not None and not store.frames.history(known):
-        store.frames.set_status(known, "rejected", author=frame.word.author, reason=frame.word.reason)
+def _take_frame_decisions(
+    store: Store, entries: Sequence[FrameEntry], known: Collection[str], done: Imported
+) -> None:
+    """Take over the decisions about raw frames; ``known`` are those that were here before."""
+    decided = {entry.sha256: entry.decisions for entry in entries if entry.decisions}
+    frames = store.frames.with_sha256s(decided)
+    here = store.database.read(lambda connection: decisions_on_frames(connection, decided))
+    for sha256, decisions in decided.items():
+        taken = take_frame_decisions(store, frames[sha256], here.get(sha256, ()), decisions)
+        if taken.changed and sha256 in known:
+            done.changed.append(taken.changed)
+        done.remarks += [taken.remark] if taken.remark else []

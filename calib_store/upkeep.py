@@ -19,9 +19,11 @@ from sqlalchemy import Connection, func, select, text
 from calib_store import products
 from calib_store.locks import KEEPING
 from calib_store.models import products as table
+from calib_store.object_place import claim, doubt_about, is_own_place, require_own_place, set_aside
 from calib_store.objects import Condition, Found, file_sha256
 from calib_store.records import Product
 from calib_store.store import Store
+from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,10 @@ class Verified:
         Those that are not as they should be.
     orphans, leftovers
         Files that no product refers to, and files that were left aside or set aside.
+    missing
+        How many files are missing that no product's row says so of yet, and that have no copy.
+    doubt
+        Why those may not be lost: the place may not be this store's, or mounted only in part. Empty without doubt.
     """
 
     checked: int
@@ -77,6 +83,8 @@ class Verified:
     findings: tuple[Finding, ...]
     orphans: tuple[Found, ...]
     leftovers: tuple[Found, ...]
+    missing: int = 0
+    doubt: str = ""
 
     @property
     def well(self) -> bool:
@@ -99,9 +107,10 @@ def verify(
     *,
     repair: bool = False,
     copies: Sequence[Path] = (),
+    lost: int | None = None,
     progress: Callable[[Product], None] = lambda product: None,
 ) -> Verified:
-    """Read every product's file whole and compare it with its row.
+    """Read every product's file completely and compare it with its row.
 
     Parameters
     ----------
@@ -109,26 +118,70 @@ def verify(
         The store.
     repair
         Put copies with the same bytes in the place of lost or damaged files, where there are any; note the
-        others, so that the next reduction makes them anew; take back the note where the file is whole.
+        others, so that the next reduction makes them again; take back the note where the file is intact. A file that
+        cannot be read is left alone.
     copies
         Folders to look for copies in.
+    lost
+        How many missing files may be noted as lost although the place of the files is in doubt: their exact number.
     progress
         Called with each product when it has been looked at.
+
+    Raises
+    ------
+    StoreError
+        Where the place of the files is another store's. For a repair, where it is in doubt and ``lost`` does not
+        confirm it: nothing was repaired or noted then.
     """
+    own = is_own_place(store.database, store.objects)
     findings: list[Finding] = []
-    checked = size = 0
+    checked = size = noted = 0
     for product in every_product(store):
         condition = store.objects.examine(product.sha256)
-        checked, size = checked + 1, size + product.size
+        checked, size, noted = checked + 1, size + product.size, noted + product.damaged
         if condition != "whole" or product.damaged:
             findings.append(Finding(product, condition))
         progress(product)
-    if repair and findings:
-        elsewhere = _copies(
-            copies, {f.product.sha256: f.product.size for f in findings if f.condition != "whole"}
-        )
+    elsewhere = _copies(
+        copies, {f.product.sha256: f.product.size for f in findings if f.condition in ("missing", "damaged")}
+    )
+    missing = [
+        f.product
+        for f in findings
+        if f.condition == "missing" and not f.product.damaged and f.product.sha256 not in elsewhere
+    ]
+    if missing:
+        damaged = set_aside(store.objects, [product.sha256 for product in missing])
+        missing = [product for product in missing if product.sha256 not in damaged]
+    doubt = doubt_about(
+        store.database, store.objects, missing=[p.sha256 for p in missing], expected=checked - noted
+    )
+    if repair:
+        if (doubt or lost is not None) and lost != len(missing):
+            raise _unconfirmed(store, missing, doubt, lost)
         findings = [_repaired(store, finding, elsewhere) for finding in findings]
-    return Verified(checked, size, tuple(findings), tuple(orphans(store)), tuple(store.objects.leftovers()))
+        if checked and not own:
+            claim(store.database, store.objects)
+    return Verified(
+        checked, size, tuple(findings), tuple(orphans(store)), tuple(store.objects.leftovers()),
+        len(missing), doubt,
+    )  # fmt: skip
+
+
+def _unconfirmed(store: Store, missing: Sequence[Product], doubt: str, lost: int | None) -> StoreError:
+    named = ", ".join(f"{product.name} ({product.short_id})" for product in missing[:5])
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    given = f" --note-lost {lost} does not name their number." if lost is not None else ""
+    return StoreError(
+        f"{doubt or f'{len(missing)} files are missing at {store.objects.place}.'}{given} Nothing was changed.",
+        remedy="Mount the disk, or correct NIRFLOW_OBJECTS_URL. "
+        + (
+            f"Where the files are lost, `nirflow cal verify --repair --note-lost {len(missing)}` notes, for every "
+            f"machine, that these have to be made again: {named}{more}."
+            if missing
+            else ""
+        ),
+    )
 
 
 def every_product(store: Store) -> Iterator[Product]:
@@ -161,7 +214,13 @@ def gc(store: Store, *, grace: timedelta = GRACE, staging: Path | None = None) -
         What is younger stays: a product's file comes before its row.
     staging
         Folder where reductions on this machine write products before they are added.
+
+    Raises
+    ------
+    StoreError
+        Where the place of the files is not this store's.
     """
+    require_own_place(store.database, store.objects)  # another store's files are no orphans
     before = time.time() - grace.total_seconds()
     waste = [Waste(f.place, f.size, "orphan", f) for f in orphans(store) if f.since <= before]
     waste += [
@@ -226,6 +285,8 @@ def _referenced(connection: Connection, sha256s: Sequence[str]) -> set[str]:
 
 def _repaired(store: Store, finding: Finding, copies: dict[str, Path]) -> Finding:
     product, sha256 = finding.product, finding.product.sha256
+    if finding.condition == "unreadable":
+        return finding
     done: Repair
     if finding.condition == "whole":
         done = "whole again"

@@ -73,9 +73,9 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     settings = Settings()
     store = store_of(settings)
     verified = verify(store) if request.verify else None
-    idle = (
-        gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if request.collect else ()
-    )
+    # Where the files may not be at hand, what else is there is not idle.
+    collect = request.collect and not (verified and verified.doubt)
+    idle = gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if collect else ()
     findings = verified.findings if verified else ()
     end_steps_of_ended_runs()
     days = request.keep_runs_days or settings.nightly.keep_runs_days
@@ -91,7 +91,9 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     if told.damaged:
         raise DamagedStoreError(
             f"{len(told.damaged)} products are missing or damaged: {'; '.join(told.damaged)}.",
-            remedy="nirflow cal verify --repair puts copies in their place, or has them made anew.",
+            remedy=f"{verified.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL."
+            if verified and verified.doubt
+            else "nirflow cal verify --repair puts copies in their place, or has them made again.",
         )
     return Completed(message=told.verdict(), data=told)
 

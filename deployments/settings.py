@@ -15,6 +15,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from calib_store.libpq import without_variables
+
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
 
@@ -136,9 +138,10 @@ def server_environment(
     """
     base = os.environ if base is None else base
     # Anything else of Prefect's in there is a client's: a user's profile, or this process's own settings.
+    # asyncpg reads libpq's variables, which would lead the server to another database.
     kept = {
         name: value
-        for name, value in base.items()
+        for name, value in without_variables(base).items()
         if not name.startswith("PREFECT_") or name.startswith("PREFECT_SERVER_")
     }
     defaults = {

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from calib_store.settings import StoreSettings
     from calib_store.store import Store
 
-pytest_plugins = ["prefect_server", "real_server", "s3_server", "service_up", "store_records"]
+pytest_plugins = [
+    "foreign_server",
+    "prefect_server",
+    "real_server",
+    "s3_server",
+    "service_up",
+    "store_records",
+]
 
 _TEMPLATE = "nirflow_template"
 #: Accounts of the session's server: what a pipeline and a reader log in as.

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from calib_store import migrations
 from calib_store.administration import initialise, state
 from calib_store.backup import backup, read_backup, restore
-from calib_store.objects import LocalObjects
+from calib_store.local_objects import LocalObjects
 from calib_store.records import Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store

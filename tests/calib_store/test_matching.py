@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from calib_store.database import Database
+from calib_store.local_objects import LocalObjects
 from calib_store.matching import SERVING_LIMIT, Wanted, judge
-from calib_store.objects import LocalObjects
 from calib_store.order import rank
 from calib_store.rules import shipped_rules
 from calib_store.store import Store

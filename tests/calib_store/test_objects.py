@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calib_store.objects import LocalObjects
+from calib_store.local_objects import LocalObjects
 from imaging.errors import StoreError
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_now_is_not_said_to_be_damaged(
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("calib_store.objects.file_sha256", fail)
+        patch.setattr("calib_store.local_objects.file_sha256", fail)
         with pytest.raises(StoreError, match="cannot be read") as caught:
             fresh.verify(sha256)
         assert "Nothing was changed" in caught.value.remedy
@@ -149,16 +149,23 @@ def test_what_is_damaged_where_nothing_can_be_moved_is_not_used(
     assert objects.exists(sha256)
 
 
-def test_a_place_without_any_object_is_another_place(objects: LocalObjects, file: Path) -> None:
-    with pytest.raises(StoreError, match="not where this store's files are") as caught:
-        objects.require_any()
-    assert "NIRFLOW_OBJECTS_URL" in caught.value.remedy
+def test_the_marker_is_no_object_and_no_leftover(objects: LocalObjects, file: Path) -> None:
+    assert objects.read_marker() is None
+    objects.write_marker(b"{}")
+    assert objects.read_marker() == b"{}"
+    assert list(objects.objects()) == list(objects.leftovers()) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(
+    objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sha256 = objects.put(file).sha256
-    objects.require_any()
-    objects.path(sha256).chmod(0o644)
-    objects.path(sha256).write_bytes(b"rot")
-    assert not objects.verify(sha256)
-    objects.require_any()  # what was damaged was here
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr("calib_store.local_objects.file_sha256", fail)
+    assert objects.examine(sha256) == "unreadable"
 
 
 def test_full_disk_leaves_nothing(objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,12 +198,12 @@ def test_kill_during_put_leaves_at_most_a_file_aside(objects: LocalObjects, file
     script = """
         import os, signal, sys
         from pathlib import Path
-        from calib_store import objects
+        from calib_store import local_objects
         real = os.fsync
         def die(descriptor):
             os.kill(os.getpid(), signal.SIGKILL)
         os.fsync = die
-        objects.LocalObjects(Path(sys.argv[1])).put(Path(sys.argv[2]))
+        local_objects.LocalObjects(Path(sys.argv[1])).put(Path(sys.argv[2]))
     """
     process = python(script, objects.root, file)
     process.communicate(timeout=60)

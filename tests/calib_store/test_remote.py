@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from calib_store.objects import LocalObjects, ObjectStore, file_sha256, object_name
+from calib_store.local_objects import LocalObjects
+from calib_store.objects import ObjectStore, file_sha256, object_name
 from calib_store.places import objects_of
 from calib_store.remote import RemoteObjects
 from calib_store.settings import StoreSettings
@@ -116,13 +117,11 @@ def test_damage_that_cannot_be_set_aside_is_not_used(
     assert "Access Denied" in caplog.text
 
 
-def test_what_else_is_at_the_place_is_no_object(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
-    """A prefix that was forgotten: the store's files are one level below."""
-    above = RemoteObjects(objects.url.rpartition("/")[0], tmp_path / "above", cache_limit=10**9)
-    objects.put(file)
-    objects.require_any()
-    with pytest.raises(StoreError, match="not where this store's files are"):
-        above.require_any()
+def test_the_marker_is_no_object_and_no_leftover(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
+    assert objects.read_marker() is None
+    objects.write_marker(b"{}")
+    assert other(objects, tmp_path).read_marker() == b"{}"
+    assert list(objects.objects()) == list(objects.leftovers()) == []
 
 
 def test_a_damaged_copy_is_fetched_again(objects: RemoteObjects, file: Path) -> None:

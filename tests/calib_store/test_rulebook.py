@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from calib_store import rulebook, status
 from calib_store.database import Database
+from calib_store.local_objects import LocalObjects
 from calib_store.migrations import migrate
-from calib_store.objects import LocalObjects
 from calib_store.rules import RuleSet, read_rules, shipped_rules, shipped_text
 from calib_store.store import Store
 from imaging.errors import StoreError

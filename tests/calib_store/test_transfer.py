@@ -15,13 +15,14 @@ import pytest
 from astropy.io import fits
 from pydantic import SecretStr
 
-from calib_store.certify import certify, reject
+from calib_store import status
+from calib_store.certify import certify, reinstate, reject
 from calib_store.manifest import new_product, product_entry
 from calib_store.objects import file_sha256, object_name
-from calib_store.records import Foreign, InputRef
+from calib_store.records import Foreign, InputRef, Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
-from calib_store.transfer import export, import_products
+from calib_store.transfer import Imported, export, import_products
 from calib_store.upkeep import verify
 from imaging.errors import StoreError
 
@@ -138,40 +139,145 @@ def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_pat
     again = import_products(other, tmp_path / "x.tar", author="me")
     assert other.get(family["dark"].id).status == "rejected"
     (remark,) = again.remarks
-    assert "stays rejected; where it comes from it is certified for" in remark
+    assert "stays rejected, by Cy on " in remark
+    assert "in the other store it is certified for " in remark
+    assert other.get(family["dark"].id).status == "rejected"
 
 
-def test_a_word_that_was_taken_back_elsewhere_is_told(
+def transferred(store: Store, other: Store, product: Product, folder: Path) -> Imported:
+    """What becomes of an export and an import; a second import changes and reports the same as none."""
+    export(store, [store.get(product.id)], folder)
+    done = import_products(other, folder, author="me")
+    logs = [other.history(one) for one in other.products()]
+    again = import_products(other, folder, author="me")
+    assert (again.added, again.changed, again.remarks) == ([], [], done.remarks)
+    assert [other.history(one) for one in other.products()] == logs
+    return done
+
+
+def test_what_was_decided_elsewhere_since_is_taken_over(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
-    """The certification came with the first transfer; that it was a mistake, with the second."""
-    export(store, [family["dark"]], tmp_path / "first")
-    import_products(other, tmp_path / "first", author="me")
-    assert import_products(other, tmp_path / "first", author="me").remarks == []
-    reject(store, store.get(family["dark"].id), author="Ana", reason="light leak")
-    export(store, [store.get(family["dark"].id)], tmp_path / "second")
-    (remark,) = import_products(other, tmp_path / "second", author="me").remarks
-    assert re.search(
-        r"stays certified for .*; where it comes from it is rejected, by Ana on .*: light leak", remark
+    """A certification, its withdrawal, a rejection and a reinstatement, each with a transfer of its own."""
+    dark = family["dark"]
+    assert transferred(store, other, dark, tmp_path / "0").changed == []
+    assert other.get(dark.id).status == "certified"
+    store.set_status(dark, "candidate", author="Ana", reason="too early")
+    done = transferred(store, other, dark, tmp_path / "1")
+    assert re.fullmatch(
+        r"S1_dark.fits .* was certified for .* and is a candidate now, by Ana on [\d-]+: too early",
+        done.changed[0],
     )
-    assert other.get(family["dark"].id).status == "certified"
+    assert (len(done.changed), done.remarks) == (1, [])
+    assert (other.get(dark.id).status, other.get(dark.id).validity) == ("candidate", None)
+    reject(store, dark, author="Ana", reason="light leak")
+    assert transferred(store, other, dark, tmp_path / "2").remarks == []
+    assert other.get(dark.id).status == "rejected"
+    reinstate(store, store.get(dark.id), author="Ana", reason="it was the flat")
+    certify(store, store.get(dark.id), **WHO)
+    (changed,) = transferred(store, other, dark, tmp_path / "3").changed
+    assert re.search(r"was rejected and is certified for .* now, by Ana", changed)
+    assert other.get(dark.id).validity == store.get(dark.id).validity
+    here, there = (
+        [(line.status, line.author, line.reason) for line in one.history(dark)[1:]] for one in (other, store)
+    )
+    assert here == there
 
 
-def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
+def test_a_raw_frame_that_was_reinstated_elsewhere(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    frame = store.frames.get("R1")
+    transferred(store, other, family["dark"], tmp_path / "0")
+    assert other.frames.get("R1").rejected == "satellite"
+    reinstate(store, frame, author="Bo", reason="outside the detector")
+    done = transferred(store, other, family["dark"], tmp_path / "1")
+    (changed,) = done.changed
+    assert re.fullmatch(
+        r"raw frame R1\.fits \(\w{8}\) was rejected and is usable now, by Bo on [\d-]+: outside the detector",
+        changed,
+    )
+    assert other.frames.get("R1").rejected is None
+    reject(other, other.frames.get("R1"), author="Cy", reason="it is inside")
+    reject(store, store.frames.get("R1"), author="Bo", reason="cosmic")
+    reinstate(store, store.frames.get("R1"), author="Bo", reason="small")
+    done = transferred(store, other, family["dark"], tmp_path / "2")
+    assert done.changed == []
+    assert re.fullmatch(
+        r"raw frame R1\.fits .* stays rejected, by Cy on .*: it is inside; "
+        r"in the other store it is usable, by Bo on .*: small",
+        done.remarks[0],
+    )
+    assert other.frames.get("R1").rejected == "it is inside"
+
+
+def test_where_both_stores_decided_neither_is_overruled(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    dark = family["dark"]
+    transferred(store, other, dark, tmp_path / "0")
+    reject(other, other.get(dark.id), author="Cy", reason="hot")
+    store.set_status(dark, "candidate", author="Ana", reason="too early")
+    (remark,) = transferred(store, other, dark, tmp_path / "1").remarks
+    assert re.search(
+        r"stays rejected, by Cy on .*: hot; in the other store it is a candidate, by Ana", remark
+    )
+    reject(store, dark, author="Ana", reason="indeed")
+    assert transferred(store, other, dark, tmp_path / "2").remarks == []  # they agree now
+    assert other.history(dark)[-1].author == "Cy"
+
+
+def test_an_older_transfer_does_not_undo_what_a_newer_one_brought(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     bpm = family["bpm"]
-    export(store, [bpm], tmp_path / "x")
-    store.set_status(bpm, "candidate", author="me", reason="as it came")
-    export(store, [store.get(bpm.id)], tmp_path / "before")
+    export(store, [bpm], tmp_path / "rejected")
+    reinstate(store, bpm, author="Ana", reason="good after all")
+    transferred(store, other, bpm, tmp_path / "reinstated")
+    assert [line.status for line in other.history(bpm)] == ["candidate", "rejected", "candidate"]
+    (remark,) = import_products(other, tmp_path / "rejected", author="me").remarks
+    assert "stays a candidate, by Ana" in remark
+    assert other.get(bpm.id).status == "candidate"
+
+
+def test_decisions_that_an_earlier_version_took_over_without_their_ids(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    dark = family["dark"]
+    export(store, [dark], tmp_path / "0")
+    path = tmp_path / "0" / "manifest.json"
+    told = json.loads(path.read_text())
+    decisions = told["products"][0].pop("decisions")
+    word = {name: value for name, value in decisions[-1].items() if name != "change"}
+    told["products"][0]["word"] = word
+    for frame in told["frames"]:
+        (decision,) = frame.pop("decisions")
+        empty = {"validity": None, "by": None, "because": None}
+        frame["word"] = {n: v for n, v in decision.items() if n != "change"} | empty
+    path.write_text(json.dumps(told | {"version": 2}))
+    import_products(other, tmp_path / "0", author="me")
+    assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("certified", "satellite")
+    reject(store, dark, author="Ana", reason="light leak")
+    reinstate(store, store.frames.get("R1"), author="Bo", reason="fine")
+    assert len(transferred(store, other, dark, tmp_path / "1").changed) == 2
+    assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("rejected", None)
+
+
+def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
+    store: Store, other: Store, add, tmp_path: Path
+) -> None:
+    dark = add()
+    export(store, [dark], tmp_path / "before")
+    reject(store, dark, **WHO)
+    export(store, [store.get(dark.id)], tmp_path / "x")
     import_products(other, tmp_path / "before", author="me")
-    here = other.get(bpm.id)
+    here = other.get(dark.id)
     path = other.file_of(here)
     path.chmod(0o644)
     path.write_bytes(b"rot")
     assert other.find(here.recipe_key) is None
     done = import_products(other, tmp_path / "x", author="me")
-    assert (done.remarks, other.get(bpm.id).status, other.get(bpm.id).damaged) == ([], "rejected", False)
+    assert (done.remarks, other.get(dark.id).status, other.get(dark.id).damaged) == ([], "rejected", False)
 
 
 def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
@@ -186,8 +292,7 @@ def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
     export(store, [store.get(dark.id)], tmp_path / "x")
     import_products(other, tmp_path / "x", author="me")
     last = other.history(other.get(dark.id))[-1]
-    assert (last.status, last.author) == ("certified", "Ana")
-    assert last.reason.startswith("good (its file was damaged; pipeline made it again as ")
+    assert (last.status, last.author, last.reason) == ("certified", "Ana", "good")
 
 
 def test_words_of_a_manifest_that_no_database_holds(
@@ -196,7 +301,7 @@ def test_words_of_a_manifest_that_no_database_holds(
     export(store, [family["bpm"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["products"][-1]["word"]["reason"] = "a\0b"
+    manifest["products"][-1]["decisions"][-1]["reason"] = "a\0b"
     path.write_text(json.dumps(manifest))
     import_products(other, tmp_path / "x", author="me")
     assert other.history(other.get(family["bpm"].id))[-1].reason == "a\N{REPLACEMENT CHARACTER}b"
@@ -221,7 +326,7 @@ def test_a_rejected_one_is_rejected_at_once_whatever_becomes_of_the_rest(
     bad, good = add(), add(hours=1)
     reject(store, bad, author="Ana", reason="light")
     manifest = export(store, [bad, good], tmp_path / "x")
-    assert manifest.version == 2
+    assert manifest.version == 3
     (tmp_path / "x" / "objects" / object_name(good.sha256)).unlink()
     with pytest.raises(StoreError):
         import_products(other, tmp_path / "x", author="me")
@@ -236,8 +341,10 @@ def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add,
     path = tmp_path / "x" / "manifest.json"
     told = json.loads(path.read_text())
     told["version"] = 1
-    for word in ("by", "because"):
-        del told["products"][0]["word"][word]
+    (decision,) = told["products"][0].pop("decisions")
+    told["products"][0]["word"] = {n: v for n, v in decision.items() if n not in ("change", "by", "because")}
+    del told["frames"][0]["decisions"]
+    told["frames"][0]["word"] = None
     path.write_text(json.dumps(told))
     import_products(other, tmp_path / "x", author="me")
     assert other.get(dark.id).status == "rejected"
@@ -261,15 +368,15 @@ def test_an_import_that_was_cut_off_is_completed_by_the_next(
     store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(store, [family["image"]], tmp_path / "x")
-    original = Store.set_status
+    original = status.set_status
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "set_status", die)  # after the mask came and before its word
+    monkeypatch.setattr(status, "set_status", die)  # after the mask came and before its word
     with pytest.raises(KeyboardInterrupt):
         import_products(other, tmp_path / "x", author="me")
-    monkeypatch.setattr(Store, "set_status", original)
+    monkeypatch.setattr(status, "set_status", original)
     done = import_products(other, tmp_path / "x", author="me")
     assert len(done.added) + len(done.known) == 4
     assert other.get(family["bpm"].id).status == "rejected"
@@ -313,7 +420,17 @@ HOSTILE = "../../../../tmp/escaped"
         (("products", 0, "sha256"), "0" * 64, "lacks the file of"),
         (("frames", 0, "sha256"), HOSTILE, "frames.0.sha256"),
         (("format",), "else", "format: Input should be 'nirflow-products'"),
-        (("version",), 3, "version: Input should be 1 or 2"),
+        (("version",), 4, "version: Input should be 1, 2 or 3"),
+        (("products", 0, "decisions", 0, "status"), "usable", "products.0.decisions.0.status: Input should"),
+        (("products", 0, "decisions", 0, "validity"), None, "a certified product has a validity"),
+        (
+            ("products", 0, "decisions", 0, "validity"),
+            ["2014-01-01T00:00:00Z", "2013-01-01T00:00:00Z"],
+            "ends before it begins",
+        ),
+        (("products", 0, "decisions"), "x", "products.0.decisions: Input should be a valid array"),
+        (("products", 0, "word"), 1, "products.0.word: Extra inputs"),
+        (("frames", 0, "decisions", 0, "status"), "certified", "frames.0.decisions.0.status: Input should"),
     ],
 )
 def test_a_manifest_is_believed_in_nothing(

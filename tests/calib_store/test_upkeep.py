@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from calib_store import upkeep
+from calib_store.local_objects import LocalObjects
 from calib_store.locks import KEEPING
-from calib_store.objects import LocalObjects
+from calib_store.object_place import require_own_place
 from calib_store.store import Store
 from calib_store.upkeep import every_product, gc, number_of_products, remove, verify
 
@@ -35,6 +36,7 @@ def flip(store: Store, product) -> Path:
 
 
 def orphan(store: Store, tmp_path: Path, content: bytes = b"nobody's") -> str:
+    require_own_place(store.database, store.objects)
     file = tmp_path / "orphan.fits"
     file.write_bytes(content)
     return store.objects.put(file).sha256

@@ -135,6 +135,23 @@ def test_a_damaged_product_fails_the_run_after_all_else_was_done(
     assert "- 2 noted as damaged before; they are not used" in text_of_last()
 
 
+def test_a_disk_that_is_not_mounted_is_named_and_nothing_of_it_collected(
+    run: Callable[..., Housekept],
+    forgotten: list[timedelta],
+    store: Store,
+    add: Callable[..., Product],
+) -> None:
+    add()
+    root = store.objects.root  # type: ignore[attr-defined]
+    root.rename(root.with_name("disk"))
+    with pytest.raises(DamagedStoreError, match="1 products are missing") as caught:
+        run()
+    assert "no file of any product" in caught.value.remedy
+    assert "Mount the disk" in caught.value.remedy
+    assert len(forgotten) == 1
+    assert not store.products()[0].damaged
+
+
 def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(
     prefect_server: ServerAddress, postgres_address: PostgresAddress
 ) -> None:

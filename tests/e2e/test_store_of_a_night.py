@@ -370,6 +370,11 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
     )
     assert elsewhere.returncode == 1
     assert "not where this store's files are" in elsewhere.stdout
-    subprocess.run([nirflow, "cal", "verify", "--repair"], env=roomy, check=False, capture_output=True)
+    repair = [nirflow, "cal", "verify", "--repair"]
+    unconfirmed = subprocess.run(repair, env=roomy, check=False, capture_output=True, text=True)
+    assert unconfirmed.returncode == 1
+    confirmation = f"--note-lost {told['checked']}"
+    assert confirmation in unconfirmed.stderr
+    subprocess.run([*repair, *confirmation.split()], env=roomy, check=False, capture_output=True)
     # With room again the night goes on from there.
     subprocess.run(list(map(str, command)), env=roomy, check=True, capture_output=True, timeout=240)

@@ -13,7 +13,7 @@ from astropy.io import fits
 from sqlalchemy import text
 
 from calib_store.adopt import adopt
-from calib_store.objects import LocalObjects
+from calib_store.local_objects import LocalObjects
 from calib_store.records import FrameRecord, Product
 from imaging.detrend import DetrendParameters
 from imaging.errors import FrameError, MissingCalibrationError, NirflowError, StoreError

@@ -121,7 +121,7 @@ def import_(
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Take products that another store exported; what is here already stays as it is."""
+    """Take products that another store exported, and what was decided about them there since the last import."""
     from calib_store.transfer import import_products
 
     with open_store() as store:
@@ -131,13 +131,15 @@ def import_(
             {
                 "added": [as_json(product) for product in done.added],
                 "known": [as_json(product) for product in done.known],
-                "frames": done.frames, "remarks": done.remarks,
+                "frames": done.frames, "changed": done.changed, "remarks": done.remarks,
             }
         )  # fmt: skip
         return
     for word, products in (("added", done.added), ("known", done.known)):
         for product in products:
             typer.echo(f"{word}: {product.kind} {product.told}")
+    for change in done.changed:
+        typer.echo(f"changed: {change}")
     for remark in done.remarks:
         console(stderr=True).print(remark, style="yellow", markup=False)
     added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")

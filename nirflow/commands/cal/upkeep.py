@@ -25,22 +25,38 @@ def verify(
             "--copies", metavar="DIR", help="Look for copies in this folder; with --repair. Repeatable."
         ),
     ] = None,
+    note_lost: Annotated[
+        int | None,
+        typer.Option(
+            "--note-lost",
+            metavar="N",
+            min=0,
+            help="Confirm that the N missing files are lost, where the disk may not be mounted; with --repair.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     json: Json = False,
 ) -> None:
-    """Read every product's file whole and compare it with its checksum. Exit code 4 where one is not whole."""
+    """Read every product's file and compare it with its checksum. Exit code 4 where one is not intact.
+
+    --repair notes a missing file as lost for every machine, so it stops where the place of the files is in doubt.
+    """
     from calib_store.upkeep import number_of_products
     from calib_store.upkeep import verify as verify_store
     from nirflow.progress import progress_bar
 
     if copies and not repair:
         raise UsageError("--copies is for repairs.", remedy="Add --repair.")
+    if note_lost is not None and not repair:
+        raise UsageError("--note-lost is for repairs.", remedy="Add --repair.")
     if absent := next((folder for folder in copies or () if not folder.is_dir()), None):
         raise UsageError(f"--copies {absent}: there is no such folder.", remedy="Correct the path.")
     with open_store() as store:
         number = number_of_products(store)
         with progress_bar("Reading", number, quiet=quiet or json) as advance:
-            done = verify_store(store, repair=repair, copies=copies or (), progress=lambda product: advance())
+            done = verify_store(
+                store, repair=repair, copies=copies or (), lost=note_lost, progress=lambda product: advance()
+            )
     if json:
         findings = [
             {"product": str(f.product.id), "name": f.product.name, "condition": f.condition, "done": f.done}
@@ -51,6 +67,7 @@ def verify(
                 "checked": done.checked, "bytes": done.size, "findings": findings, "well": done.well,
                 "orphans": [found._asdict() for found in done.orphans],
                 "leftovers": [found._asdict() for found in done.leftovers],
+                "missing": done.missing, "doubt": done.doubt,
             }
         )  # fmt: skip
     else:
@@ -67,7 +84,12 @@ def verify(
                 Column("done"),
             ]  # fmt: skip
             print_table(columns, rows)
-            if not repair:
+            if not repair and done.doubt:
+                typer.echo(
+                    f"{done.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL first. Only where the files are lost: "
+                    f"--repair --note-lost {done.missing} notes for every machine that they have to be made again."
+                )
+            elif not repair:
                 typer.echo("--repair replaces what it finds copies of, and has the rest made anew.")
         read = f"{plural(done.checked, 'product')} ({_size(done.size)}) read"
         typer.echo(f"{read}, {len(done.findings)} not as they should be.")

@@ -40,6 +40,7 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     assert "--repair" in bad.stdout
     for options, told_ in (
         (("--copies", tmp_path), "--copies is for repairs"),
+        (("--note-lost", "1"), "--note-lost is for repairs"),
         (("--repair", "--copies", tmp_path / "copies"), "there is no such folder"),
     ):
         refused = nirflow("cal", "verify", *options)
@@ -53,6 +54,32 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     assert [finding["done"] for finding in told["findings"]] == ["replaced"]
     assert len(told["leftovers"]) == 1
     assert nirflow("cal", "verify", "--quiet").exit_code == 0
+
+
+def test_a_disk_that_is_not_mounted_is_confirmed_before_its_files_are_noted_as_lost(
+    nirflow: Run, added: Add, tmp_path: Path
+) -> None:
+    dark = added()
+    folder = tmp_path / "data" / "objects"
+    folder.rename(tmp_path / "disk")
+    folder.mkdir()
+    seen = nirflow("cal", "verify")
+    assert seen.exit_code == 4
+    assert "There is no file of any product" in " ".join(seen.stdout.split())
+    assert "--repair --note-lost 1" in " ".join(seen.stdout.split())
+    refused = nirflow("cal", "verify", "--repair")
+    assert refused.exit_code == 1
+    assert "Nothing was changed" in refused.stderr
+    assert f"{dark['name']} ({dark['id'][:8]})" in refused.stderr
+    assert json.loads(nirflow("cal", "verify", "--json").stdout)["missing"] == 1
+    assert nirflow("cal", "show", dark["id"]).exit_code == 0
+    folder.rmdir()
+    (tmp_path / "disk").rename(folder)
+    assert nirflow("cal", "verify").exit_code == 0
+    (tmp_path / "disk").mkdir()
+    folder.rename(tmp_path / "disk" / "really lost")
+    noted = nirflow("cal", "verify", "--repair", "--note-lost", "1", "--json")
+    assert [finding["done"] for finding in json.loads(noted.stdout)["findings"]] == ["noted"]
 
 
 def test_gc_lists_and_then_removes(nirflow: Run, added: Add, tmp_path: Path) -> None:

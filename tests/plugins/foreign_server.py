@@ -1,0 +1,74 @@
+"""A PostgreSQL server that is somebody else's business: nothing of ours may ever reach it.
+
+Loaded by name from tests/conftest.py; the first test that asks for it pays for its start (about 2 s).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Somebody else's server: an address of this machine, the usual port, and whoever comes is let in."""
+
+    host: str
+    folder: Path
+
+    def visits(self) -> str:
+        """Its log of connections."""
+        return (self.folder / "log").read_text()
+
+    def databases(self) -> set[str]:
+        """Names of its databases, asked over its socket."""
+        from calib_store import libpq
+
+        with libpq.connect(host=str(self.folder), port=5432, user="postgres", dbname="postgres") as asked:
+            return {row[0] for row in asked.execute("SELECT datname FROM pg_database")}
+
+    def values(self) -> dict[str, str]:
+        """Values of the variables that lead there, or break a connection to any other."""
+        return {
+            "PGHOST": self.host, "PGHOSTADDR": self.host, "PGPORT": "5432", "PGUSER": "postgres",
+            "PGDATABASE": "postgres", "PGPASSWORD": "theirs", "PGPASSFILE": str(self.folder / "pgpass"),
+            "PGSERVICE": "theirs", "PGSERVICEFILE": str(self.folder / "services"),
+            "PGSYSCONFDIR": str(self.folder), "PGREQUIREAUTH": "scram-sha-256",
+            "PGTARGETSESSIONATTRS": "standby", "PGDATESTYLE": "nonsense", "PGCLIENTENCODING": "SQL_ASCII",
+            "PGTZ": "Mars/Phobos", "PGOPTIONS": "-c search_path=theirs", "PGSSLMODE": "require",
+            "PGSSLNEGOTIATION": "direct", "PGAPPNAME": "theirs", "PGGEQO": "off", "PGCONNECT_TIMEOUT": "x",
+            "PGDATA": str(self.folder / "cluster"), "PGREQUIREPEER": "nobody-else", "PGGSSENCMODE": "require",
+            "PGMINPROTOCOLVERSION": "9.9", "PGMAXPROTOCOLVERSION": "2.0", "PGCHANNELBINDING": "require",
+            "PGLOADBALANCEHOSTS": "nonsense", "PGSSLMINPROTOCOLVERSION": "TLSv9", "PG_COLOR": "always",
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
+    """A server that listens at an address of its own, and writes down who connects."""
+    from calib_store import postgres
+    from calib_store.account import server_account
+
+    folder = tmp_path_factory.mktemp("foreign")
+    account = server_account()
+    account.give(folder)
+    host = ".".join(["127", *(str(random.randint(2, 250)) for _ in range(3))])
+    made = account.run(
+        [str(postgres.program("initdb")), "-D", str(folder / "cluster"), "-U", "postgres", "--auth=trust",
+         "--encoding=UTF8", "--locale=C", "-c", "fsync=off", "-c", f"listen_addresses={host}", "-c", "port=5432",
+         "-c", f"unix_socket_directories={folder}", "-c", "log_connections=on"],
+        cwd=Path("/"), timeout=60,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout
+    control = [str(postgres.program("pg_ctl")), "-D", str(folder / "cluster"), "-w"]
+    started = account.run([*control, "-l", str(folder / "log"), "start"], cwd=Path("/"), timeout=60)
+    assert started.returncode == 0, started.stdout
+    (folder / "services").write_text(f"[theirs]\nhost={host}\nport=5432\nuser=postgres\ndbname=postgres\n")
+    (folder / "pg_service.conf").write_text((folder / "services").read_text())
+    (folder / "pgpass").write_text("*:*:*:*:theirs\n")  # open to others: both drivers warn where they read it
+    yield Foreign(host, folder)
+    account.run([*control, "-m", "immediate", "stop"], cwd=Path("/"), timeout=60)
