@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from calib_store.records import KnownFile, StatusChange
 from calib_store.store import Store
+from imaging.doubles import doubles, exposures
 from imaging.files import CheckParameters
 from tasks.decorator import step_task
 from tasks.look import Looked, look_at
@@ -68,6 +69,7 @@ def _frame(one: Looked) -> RawFrame | None:
 
 def _sorted_out(looked: Sequence[Looked], rejected: Mapping[str, StatusChange]) -> Survey:
     frames: dict[str, RawFrame] = {}
+    turned_down: dict[str, LeftOut] = {}
     left_out = [
         LeftOut(name=one.path.name, reason=one.reason, remedy=one.remedy, expected=one.expected)
         for one in looked
@@ -76,15 +78,17 @@ def _sorted_out(looked: Sequence[Looked], rejected: Mapping[str, StatusChange]) 
     for frame in (_frame(one) for one in looked):
         if frame is None:
             continue
-        word = rejected.get(frame.sha256)
-        if word is not None:
+        if frame.sha256 in rejected:
+            word = rejected[frame.sha256]
             reason = f"rejected by {word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
-            left_out.append(LeftOut(name=frame.source.name, reason=reason, expected=True))
+            turned_down[frame.sha256] = LeftOut(name=frame.source.name, reason=reason, expected=True)
             continue
         twin = frames.setdefault(frame.sha256, frame)
         if twin is not frame:
             reason = f"the same frame as {twin.source.name}, which is used"
             left_out.append(LeftOut(name=frame.source.name, reason=reason, expected=True))
+    frames, doubled = _without_doubles(looked, frames)
+    left_out += [*_with_stand_ins(looked, turned_down, frames), *doubled]
     named: dict[str, RawFrame] = {}
     for sha256, frame in tuple(frames.items()):
         first = named.setdefault(frame.name, frame)
@@ -98,3 +102,54 @@ def _sorted_out(looked: Sequence[Looked], rejected: Mapping[str, StatusChange]) 
             del frames[sha256]
     ordered = sorted(frames.values(), key=lambda f: (f.facts.started, f.name))
     return Survey(frames=tuple(ordered), left_out=tuple(left_out))
+
+
+def _without_doubles(
+    looked: Sequence[Looked], frames: Mapping[str, RawFrame]
+) -> tuple[dict[str, RawFrame], list[LeftOut]]:
+    """The frames without those of which another file of the same exposure is used, and why each is left out.
+
+    A newer header may be the one that takes a frame out (a failure in the eyes of the observer): then the exposure
+    takes no part at all.
+    """
+    unfit = {
+        one.record.sha256: (one.record.facts, one.reason)
+        for one in looked
+        if one.expected and one.record is not None and one.record.facts is not None
+    }
+    known = {sha256: facts for sha256, (facts, _) in unfit.items() if not facts.processed}
+    found = doubles(known | {sha256: frame.facts for sha256, frame in frames.items()})
+    left_out = []
+    for sha256 in frames.keys() & found.keys():
+        frame, double = frames[sha256], found[sha256]
+        fate = "which is used"
+        if double.used in unfit:
+            fate = f"which counts and takes no part: {unfit[double.used][1]}"
+        name, remedy = double.name, f"To use this one, reject the other: nirflow cal reject {double.name}"
+        if frame.name == double.name:
+            name = f"the other file of this name ({double.used[:12]})"
+            remedy = f"To use this one, reject the other: nirflow cal reject {double.used[:12]}"
+        reason = f"the same exposure as {name}, {fate}: {double.why}"
+        left_out.append(LeftOut(name=frame.name, reason=reason, remedy=remedy, expected=True))
+    kept = {sha256: frame for sha256, frame in frames.items() if sha256 not in found}
+    return kept, sorted(left_out, key=lambda one: one.name)
+
+
+def _with_stand_ins(
+    looked: Sequence[Looked], rejected: Mapping[str, LeftOut], frames: Mapping[str, RawFrame]
+) -> list[LeftOut]:
+    """The rejected frames; of one whose exposure is used from another file, that is said."""
+    facts = {
+        one.record.sha256: one.record.facts
+        for one in looked
+        if one.record is not None and one.record.facts is not None
+        and (one.record.sha256 in frames or one.record.sha256 in rejected)
+    }  # fmt: skip
+    left_out = dict(rejected)
+    for group in exposures(facts):
+        used = next((frames[sha256].name for sha256 in group if sha256 in frames), None)
+        for sha256 in group:
+            if used is not None and sha256 in rejected:
+                reason = f"{rejected[sha256].reason}; the same exposure is used from {used}"
+                left_out[sha256] = rejected[sha256].model_copy(update={"reason": reason})
+    return list(left_out.values())
