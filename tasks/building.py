@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from imaging.products import ProductFile, place_product, product_name, write_pro
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
+from tasks.hashing import hashed
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
 from tasks.standing import certified, counting, not_rejected, warnings_of
 from tasks.step import step, timed
@@ -224,11 +224,9 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
 
 def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, store: Store) -> Product:
     began = datetime.now(UTC)
-    with ThreadPoolExecutor(1, thread_name_prefix="md5") as pool:
-        # DRAGONS' provenance wants md5 sums; hashing releases the interpreter while the kernels run.
-        sums = pool.submit(lambda: [_md5_of_frame(i.frame, workspace) for i in recipe.ingredients])
+    with hashed([i.frame for i in recipe.ingredients], workspace) as md5_sums:
         built = build()
-        provenance = _provenance(recipe, sums.result(), began, workspace)
+        provenance = _provenance(recipe, md5_sums(), began, workspace)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
     record = Record(
@@ -337,16 +335,6 @@ def _identity(edge: LineageEdge, store: Store) -> str:
     if edge.input_product_id is not None:
         return store.get(edge.input_product_id).sha256
     return edge.checksum.removeprefix("sha256:")
-
-
-def _md5_of_frame(frame: RawFrame, workspace: Workspace) -> str:
-    """A raw frame's md5 sum; lamp flats are in two products, so it is kept for the process."""
-    if frame.sha256 not in _md5_sums:
-        _md5_sums[frame.sha256] = _md5(workspace.readable(frame))
-    return _md5_sums[frame.sha256]
-
-
-_md5_sums: Final[dict[str, str]] = {}
 
 
 def _md5(path: Path) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from calib_store.records import KnownFile, StatusChange
 from calib_store.store import Store
 from imaging.doubles import doubles, exposures
+from imaging.facts import FrameFacts
 from imaging.files import CheckParameters
 from tasks.decorator import step_task
 from tasks.look import Looked, look_at
@@ -26,16 +27,18 @@ log = logging.getLogger(__name__)
 def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspace: Workspace) -> Survey:
     """Look at every file, note the frames in the store and sort out what cannot be reduced.
 
-    A file that the store has seen fit (same path, size and modification time) is not read whole again. The
+    A file that the store has seen fit (same path, size, modification time and facts) is not read whole again. The
     bytes of any other file are hashed and its pixels looked at once. What makes one file unusable never
     stops the others; where its bytes were hashed by then, the store notes it in quarantine, with the reason.
     """
     store = workspace.store()
     with step("survey", label, workspace) as current:
-        known = _known_fit(store, paths)
+        known, facts = _known_fit(store, paths)
 
         def look(path: Path) -> Looked:
-            return look_at(path, known.get(path), check, workspace.unpacked)
+            file = known.get(path)
+            known_facts = facts[file.sha256] if file is not None else None
+            return look_at(path, file, check, workspace.unpacked, known_facts)
 
         with ThreadPoolExecutor(workspace.threads, thread_name_prefix="survey") as pool:
             looked = list(pool.map(look, paths))
@@ -46,8 +49,10 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
         return _sorted_out(looked, store.frames.rejections(usable, as_of=workspace.as_of))
 
 
-def _known_fit(store: Store, paths: Sequence[Path]) -> Mapping[Path, KnownFile]:
-    """The files that were seen before and found fit.
+def _known_fit(
+    store: Store, paths: Sequence[Path]
+) -> tuple[Mapping[Path, KnownFile], Mapping[str, FrameFacts]]:
+    """The files that were seen before and found fit, and the facts of their frames by sha256.
 
     A frame in quarantine is looked at in full again: its refusal depends on the parameters of the check.
     """
@@ -56,8 +61,8 @@ def _known_fit(store: Store, paths: Sequence[Path]) -> Mapping[Path, KnownFile]:
         fit = store.frames.facts_of({file.sha256 for file in known.values()})
     except ValidationError:
         log.warning("The store's facts are of another version of nirflow; every file is looked at again.")
-        return {}
-    return {path: file for path, file in known.items() if file.sha256 in fit}
+        return {}, {}
+    return {path: file for path, file in known.items() if file.sha256 in fit}, fit
 
 
 def _frame(one: Looked) -> RawFrame | None:
