@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging import f2
 from imaging.errors import FrameError
+from imaging.header_dates import last_written
 from imaging.nights import night_of
 
 Kind = Literal["dark", "flat", "object", "arc", "bpm"]
@@ -74,9 +75,7 @@ class FrameFacts(BaseModel):
     program: str = Field(default="", description="program id")
     observation_id: str = Field(default="", description="observation id: one sequence")
     data_label: str = Field(default="", description="unique label of the exposure")
-    header_written: datetime | None = Field(
-        default=None, description="when the header was last written: the latest of DATE and GEM-TLM"
-    )
+    header_written: datetime | None = Field(default=None, description="the latest of DATE and GEM-TLM")
     quality: str = Field(default="", description="RAWGEMQA: the observer's judgement")
     image_quality: str = Field(default="", description="RAWIQ")
     processed: bool = Field(default=False, description="a product, not a raw frame")
@@ -296,7 +295,7 @@ def facts_from_headers(
         program=keys.text("GEMPRGID", ""),
         observation_id=keys.text("OBSID", ""),
         data_label=keys.text("DATALAB", ""),
-        header_written=_header_written(keys),
+        header_written=last_written(primary),
         quality=keys.text("RAWGEMQA", ""),
         image_quality=keys.text("RAWIQ", ""),
         processed=processed,
@@ -325,18 +324,6 @@ def _start(keys: _Keywords, kind: Kind) -> datetime:
     if not _FIRST_DAY <= started.date() <= _LAST_DAY:
         raise keys.error("DATE-OBS", day, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
     return started
-
-
-def _header_written(keys: _Keywords) -> datetime | None:
-    """When the header was last written; None where it has no date that can be read."""
-    dates = []
-    for keyword in ("DATE", "GEM-TLM"):
-        try:
-            date_of = datetime.fromisoformat(keys.text(keyword, ""))
-            dates.append(date_of.astimezone(UTC) if date_of.tzinfo else date_of.replace(tzinfo=UTC))
-        except (ValueError, OverflowError):
-            continue  # it only informs
-    return max(dates, default=None)
 
 
 def _exposure_time(keys: _Keywords, kind: Kind) -> float:
