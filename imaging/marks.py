@@ -65,7 +65,7 @@ class Record:
     key
         The recipe key: same key, same product.
     span
-        Beginning and end of the inputs' exposures (UTC).
+        Beginning and end of the exposures that were combined (UTC).
     dark, flat, bpm
         Names of the calibrations that were applied.
     linearised

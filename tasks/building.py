@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 #: Keys under which the store keeps, beside a product's figures, what the report says about it.
 _WARNINGS: Final = "warnings"
 _LEFT_OUT: Final = "left_out"
+#: Key for the sha256 of frames that the recipe has and the product was not made from.
+_UNUSED: Final = "unused"
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,18 @@ class Recipe:
         """The frame that the product is named after."""
         return self.ingredients[0].frame
 
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """Beginning and end of the inputs' exposures."""
-        facts = [i.frame.facts for i in self.ingredients]
-        return min(f.started for f in facts), max(f.ended for f in facts)
-
 
 @dataclass(frozen=True)
 class Built:
-    """What the science made of a recipe."""
+    """What the science made of a recipe.
+
+    Attributes
+    ----------
+    combined
+        Names of the frames that were combined; all of the recipe without.
+    skies
+        Names of the frames that showed the sky of those, combined or not.
+    """
 
     image: Image | BadPixelMask
     metrics: Mapping[str, Metric]
@@ -116,6 +120,22 @@ class Built:
     object_mask: NDArray[np.uint8] | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
     combined: tuple[str, ...] | None = None
+    skies: tuple[str, ...] = ()
+
+    def made_from(self, recipe: Recipe) -> list[Ingredient]:
+        """What of the recipe the product is made from: the frames that were combined, then those that were only sky.
+
+        A frame that is neither is no input: nothing of it is in the product.
+        """
+        if self.combined is None:
+            return list(recipe.ingredients)
+        combined = [i for i in recipe.ingredients if i.frame.name in self.combined]
+        skies = [
+            Ingredient("sky", i.frame)
+            for i in recipe.ingredients
+            if i.frame.name in self.skies and i.frame.name not in self.combined
+        ]
+        return [*combined, *skies]
 
 
 def find_or_build(
@@ -203,6 +223,7 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         with timed("preview", recipe.label), ProductFile(own) as file:
             preview_product(preview, file, title=output.stem)
     left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
+    unused = product.metrics.get(_UNUSED, ())
     return ProductRef(
         id=str(product.id),
         kind=recipe.kind,
@@ -212,9 +233,9 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         output=output,
         preview=preview,
         label=recipe.label,
-        inputs=tuple(i.frame.name for i in recipe.ingredients),
+        inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
-        metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT)},
+        metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED)},
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
@@ -226,28 +247,34 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     began = datetime.now(UTC)
     with hashed([i.frame for i in recipe.ingredients], workspace) as md5_sums:
         built = build()
-        provenance = _provenance(recipe, md5_sums(), began, workspace)
+        made_from = built.made_from(recipe)
+        md5_of = dict(zip((i.frame.sha256 for i in recipe.ingredients), md5_sums(), strict=True))
+    provenance = _provenance(recipe, made_from, md5_of, began, workspace)
+    combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
+    span = min(f.started for f in combined), max(f.ended for f in combined)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
-        facts=recipe.first.facts,
+        facts=combined[0],
         inputs=built.combined or tuple(i.frame.name for i in recipe.ingredients),
         stamp=datetime.now(UTC),
         version=version("nirflow"),
         key=recipe.key,
-        span=recipe.span,
+        span=span,
         linearised=built.linearised,
         cards={**built.cards, **_warning_cards(warnings)},
         history=_history(recipe, began),
         provenance=provenance,
-        lineage=_lineage(recipe, store),
+        lineage=_lineage(recipe, made_from, store),
         dark=applied.get("dark", ""),
         flat=applied.get("flat", ""),
         bpm=applied.get("bpm", ""),
     )
     name = product_name(recipe.first.name, recipe.kind)
+    taken = {i.frame.sha256 for i in made_from}
     said: dict[str, Any] = {
+        _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }
@@ -259,9 +286,9 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = NewProduct(
             kind=recipe.kind,
             name=name,
-            facts=recipe.first.facts,
-            span=recipe.span,
-            inputs=_inputs(recipe),
+            facts=combined[0],
+            span=span,
+            inputs=_inputs(recipe, made_from),
             parameters=recipe.values,
             metrics={**built.metrics, **{k: v for k, v in said.items() if v}},
             recipe_key=recipe.key,
@@ -273,8 +300,8 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     return product
 
 
-def _inputs(recipe: Recipe) -> list[InputRef]:
-    frames = [InputRef(i.role, i.frame.sha256) for i in recipe.ingredients]
+def _inputs(recipe: Recipe, made_from: Sequence[Ingredient]) -> list[InputRef]:
+    frames = [InputRef(i.role, i.frame.sha256) for i in made_from]
     return frames + [InputRef(p.kind, p.uuid) for p in recipe.calibrations.present]
 
 
@@ -299,22 +326,23 @@ def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
 
 
 def _provenance(
-    recipe: Recipe, sums: Sequence[str], stamp: datetime, workspace: Workspace
+    recipe: Recipe,
+    made_from: Sequence[Ingredient],
+    md5_of: Mapping[str, str],
+    stamp: datetime,
+    workspace: Workspace,
 ) -> list[ProvenanceRow]:
-    rows = [
-        ProvenanceRow(stamped(stamp), i.frame.name, md5, "nirflow")
-        for i, md5 in zip(recipe.ingredients, sums, strict=True)
-    ]
+    rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
     return rows + [
         ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
         for p in recipe.calibrations.present
     ]
 
 
-def _lineage(recipe: Recipe, store: Store) -> list[LineageRow]:
+def _lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
     """Every ancestor: the frames, the calibrations, and what those were made from."""
     own = product_name(recipe.first.name, recipe.kind)
-    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in recipe.ingredients]
+    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
     for calibration in recipe.calibrations.present:
         rows.append(LineageRow(calibration.name, calibration.sha256, calibration.kind, own))
         product = store.get(calibration.uuid)
