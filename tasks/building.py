@@ -27,11 +27,12 @@ from calib_store.store import Store
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
 from imaging.parameters import StepParameters
-from imaging.products import ProductFile, place_product, product_name, write_product
+from imaging.products import ProductFile, product_name, write_product
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
 from tasks.hashing import hashed
+from tasks.naming import place
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
 from tasks.standing import certified, counting, not_rejected, warnings_of
 from tasks.step import step, timed
@@ -214,10 +215,10 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
-    place = place_product(own, folder / product.name, key=product.recipe_key, overwrite=workspace.overwrite)
-    output = place.path
+    there = place(product, own, folder, workspace)
+    output = there.path
     preview = output.with_suffix(".png") if workspace.previews else None
-    if preview is not None and not (preview.is_file() and place.outcome == "unchanged"):
+    if preview is not None and not (preview.is_file() and there.outcome == "unchanged"):
         from imaging.preview import preview_product  # pillow is slow to import
 
         with timed("preview", recipe.label), ProductFile(own) as file:
@@ -254,6 +255,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     span = min(f.started for f in combined), max(f.ended for f in combined)
     warnings = (*_missing(recipe.calibrations), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
+    keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
         facts=combined[0],
@@ -270,6 +272,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         dark=applied.get("dark", ""),
         flat=applied.get("flat", ""),
         bpm=applied.get("bpm", ""),
+        calibration_keys=keys,
     )
     name = product_name(recipe.first.name, recipe.kind)
     taken = {i.frame.sha256 for i in made_from}
