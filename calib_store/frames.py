@@ -41,6 +41,12 @@ def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, Kno
     return {by_text[path]: KnownFile(size, mtime_ns, sha256) for path, size, mtime_ns, sha256 in found}
 
 
+def distrust(connection: Connection, path: Path) -> None:
+    """Make a file look changed, whatever its size and date are."""
+    write = frame_files.update().where(frame_files.c.path == _path_text(path))
+    connection.execute(write.values(size=-1, mtime_ns=-1))
+
+
 def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
     """The facts of the frames that the store knows and that are usable."""
     found = connection.execute(

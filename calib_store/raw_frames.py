@@ -46,6 +46,10 @@ class RawFrames:
         """
         return self._database.run(lambda connection: frames.ingest(connection, records))
 
+    def distrust(self, path: Path) -> None:
+        """Forget size and date of a file whose bytes turned out to be others: the next survey reads it again."""
+        self._database.run(lambda connection: frames.distrust(connection, path))
+
     def note(self, told: Sequence[frames.Told]) -> int:
         """Note frames that another store knows, without a file here; how many are new."""
         return self._database.run(lambda connection: frames.note(connection, told))

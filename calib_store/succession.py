@@ -43,7 +43,7 @@ _RIVALS = text("""
 _STATES = text("""
     SELECT p.id, p.name, p.status, p.tier, p.damaged, p.metrics, p.made_at, h.automatic, h.because,
            NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
-           ARRAY(SELECT i.role || ':' || i.frame_sha256 FROM inputs i
+           ARRAY(SELECT i.frame_sha256 FROM inputs i
                  WHERE i.product_id = p.id AND i.frame_sha256 IS NOT NULL) AS frames
     FROM products p
     CROSS JOIN LATERAL (SELECT id, automatic, because FROM status_history
@@ -131,7 +131,7 @@ class _Family:
             members = wider
         given = {"products": list(members)}
         self.states = [_state(row) for row in connection.execute(_STATES, given)]
-        frames = {frame.split(":", 1)[1] for state in self.states for frame in state.frames}
+        frames = {frame for state in self.states for frame in state.frames}
         self.rejected = set(connection.scalars(_REJECTED_FRAMES, {"frames": list(frames)}))
         self.stood_in = {
             (row.product_id, row.by_product): str(row.because) for row in connection.execute(_STOOD_IN, given)
@@ -158,7 +158,7 @@ class _Family:
         if not better.eligible:
             return False
         if state.tier is Tier.TAINTED:
-            usable = {frame for frame in state.frames if frame.split(":", 1)[1] not in self.rejected}
+            usable = state.frames - self.rejected
             return bool(usable) and usable <= better.frames
         if (better.id, state.id) in self.stood_in and better.made_at < state.made_at:
             return True

@@ -15,6 +15,7 @@ from deployments.pending import Announcement
 from deployments.selection import frames_of_sequence
 from deployments.urgency import Urgency, urgency
 from deployments.watch_settings import WatchSettings
+from imaging.doubles import doubles
 from imaging.facts import FrameFacts
 from imaging.sequences import Sequence as Exposures
 
@@ -48,7 +49,7 @@ def announcements(
     """
     news = [(one.facts, one) for one in _news(store, usable, before) if one.facts is not None]
     fresh = {record.sha256 for _, record in news}
-    members: dict[str, set[str]] = {}
+    members: dict[str, dict[str, FrameFacts]] = {}
     told: list[Announcement] = []
     for facts, record in sorted(news, key=lambda one: (one[0].started, one[0].name)):
         sequence = Exposures.of(facts)
@@ -57,9 +58,10 @@ def announcements(
         expected = settings.expected.get(sequence.kind)
         if expected is not None:
             if sequence.name not in members:
-                members[sequence.name] = _members(store, sequence) - fresh
-            members[sequence.name].add(record.sha256)
-        complete = expected is not None and len(members[sequence.name]) == expected
+                known = _members(store, sequence)
+                members[sequence.name] = {sha: known[sha] for sha in known if sha not in fresh}
+            members[sequence.name][record.sha256] = facts
+        complete = expected is not None and _exposures(members[sequence.name]) == expected
         event = Event(
             name=COMPLETE if complete else ARRIVED,
             resource=f"{SEQUENCE}{sequence.name}",
@@ -103,14 +105,23 @@ def _known(store: Store, sha256s: set[str]) -> Mapping[str, Frame]:
         return {}
 
 
-def _members(store: Store, sequence: Exposures) -> set[str]:
-    """The usable frames of a sequence that the store has."""
+def _exposures(frames: Mapping[str, FrameFacts]) -> int:
+    """How many exposures the frames are: one may have come in several files."""
+    return len(frames) - len(doubles(frames))
+
+
+def _members(store: Store, sequence: Exposures) -> dict[str, FrameFacts]:
+    """Facts, by sha256, of the usable frames of a sequence that the store has."""
     try:
         frames = frames_of_sequence(store, sequence.name)
     except ValidationError:
         log.warning("The store's facts are of another version of nirflow; %s is not counted.", sequence.name)
-        return set()
-    return {frame.sha256 for frame in frames if frame.quarantine is None and frame.rejected is None}
+        return {}
+    return {
+        frame.sha256: frame.facts
+        for frame in frames
+        if frame.facts is not None and frame.quarantine is None and frame.rejected is None
+    }
 
 
 def _urgency(facts: FrameFacts, settings: WatchSettings, now: datetime) -> Urgency:

@@ -24,7 +24,7 @@ from deployments.configuration import Settings
 from deployments.events import SEQUENCE, UNBLOCKED, labels_of
 from deployments.lines import lines_told
 from deployments.plain_log import tell_errors_in_words
-from deployments.selection import files_of, frames_of_sequence, middle_of, told_nights
+from deployments.selection import doubles_elsewhere, files_of, frames_of_sequence, middle_of, told_nights
 from deployments.urgency import urgency
 from flows.report import NightReport
 from flows.running import Options, reduce_with
@@ -136,11 +136,18 @@ def reduce_frames(
                 f"The store knows no frame of {what}.",
                 remedy="See that the folder of raw frames is watched (nirflow up --watch DIR), and that frames came.",
             )
-        paths, gone = files_of(frames)
+        elsewhere = doubles_elsewhere(store_of(settings), frames, nights)
+        paths, gone = files_of(frame for frame in frames if frame.sha256 not in elsewhere)
         tag_run(frames, nights)
         out, options = place_of(settings, nights, options)
         report = reduce_with(
-            submit_with_calibrations, paths, out, options, what, sequence=sequence, missed=gone
+            submit_with_calibrations,
+            paths,
+            out,
+            options,
+            what,
+            sequence=sequence,
+            missed=[*gone, *elsewhere.values()],
         )
     write_pages(settings, nights)
     if all(frame.quarantine is not None for frame in frames):

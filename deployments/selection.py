@@ -8,6 +8,7 @@ from pathlib import Path
 
 from calib_store.records import Frame
 from calib_store.store import Store
+from imaging.doubles import doubles
 from imaging.facts import FrameFacts
 from imaging.nights import night_of
 from imaging.sequences import Sequence as Exposures
@@ -86,6 +87,38 @@ def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
                 )
             )
     return paths, gone
+
+
+def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[date]) -> dict[str, LeftOut]:
+    """Frames of a run whose exposure is used from another file of those nights, which is not among them.
+
+    A corrected header may put an exposure into another sequence, whose run uses it. Doubles that are both among
+    the frames are left to the survey.
+
+    Returns
+    -------
+    dict
+        By sha256.
+    """
+    given = {frame.sha256: frame for frame in frames}
+    night = store.frames.of_nights(nights[0], nights[-1]) if nights else ()
+    usable = {
+        frame.sha256: frame.facts
+        for frame in (*night, *frames)
+        if frame.facts is not None and frame.rejected is None and frame.quarantine is None
+        and any(path.is_file() for path in frame.paths)
+    }  # fmt: skip
+    found = doubles(usable)
+    return {
+        sha256: LeftOut(
+            name=given[sha256].name,
+            reason=f"the same exposure as {double.name}, which counts: {double.why}",
+            remedy=f"To use this one, reject the other: nirflow cal reject {double.used[:12]}",
+            expected=True,
+        )
+        for sha256, double in found.items()
+        if sha256 in given and double.used not in given
+    }
 
 
 def _any_of(frames: Iterable[Frame], first: date, last: date) -> bool:

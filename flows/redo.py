@@ -98,6 +98,8 @@ def redo_of(store: Store, name: str) -> Redo:
             remedy=f"See what was: nirflow cal affected {name}",
         )
     inputs = {ref.source for product in products for ref in store.inputs_of(product)}
+    # What was left out before may be of use now, and the same frames are the same recipe.
+    inputs.update(sha256 for product in products for sha256 in product.metrics.get("unused", ()))
     return Redo(cause, products, store.frames.with_sha256s(sorted(s for s in inputs if isinstance(s, str))))
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging import f2
 from imaging.errors import FrameError
+from imaging.header_dates import last_written
 from imaging.nights import night_of
 
 Kind = Literal["dark", "flat", "object", "arc", "bpm"]
@@ -74,6 +75,7 @@ class FrameFacts(BaseModel):
     program: str = Field(default="", description="program id")
     observation_id: str = Field(default="", description="observation id: one sequence")
     data_label: str = Field(default="", description="unique label of the exposure")
+    header_written: datetime | None = Field(default=None, description="the latest of DATE and GEM-TLM")
     quality: str = Field(default="", description="RAWGEMQA: the observer's judgement")
     image_quality: str = Field(default="", description="RAWIQ")
     processed: bool = Field(default=False, description="a product, not a raw frame")
@@ -293,6 +295,7 @@ def facts_from_headers(
         program=keys.text("GEMPRGID", ""),
         observation_id=keys.text("OBSID", ""),
         data_label=keys.text("DATALAB", ""),
+        header_written=last_written(primary),
         quality=keys.text("RAWGEMQA", ""),
         image_quality=keys.text("RAWIQ", ""),
         processed=processed,

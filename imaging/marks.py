@@ -65,9 +65,11 @@ class Record:
     key
         The recipe key: same key, same product.
     span
-        Beginning and end of the inputs' exposures (UTC).
+        Beginning and end of the exposures that were combined (UTC).
     dark, flat, bpm
         Names of the calibrations that were applied.
+    calibration_keys
+        Their recipe keys, by kind: a folder may hold several products of one name.
     linearised
         Whether the pixels went through the correction for non-linearity; the limits in the header then
         did too.
@@ -87,6 +89,7 @@ class Record:
     dark: str = ""
     flat: str = ""
     bpm: str = ""
+    calibration_keys: Mapping[str, str] = field(default_factory=dict)
     linearised: bool = True
     cards: Cards = field(default_factory=dict)
     extension_cards: Cards = field(default_factory=dict)
@@ -140,13 +143,15 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         new["DATE-END"] = (stamped(record.span[1]), "End of the inputs' exposures")
     for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):
         new[f"IMCMB{i:03d}"] = plain_name(name)
-    for keyword, name, what in (
-        ("DARKIM", record.dark, "Dark image used"),
-        ("FLATIM", record.flat, "Flat image used"),
-        ("BPMIM", record.bpm, "Bad pixel mask used"),
+    for kind, name, what in (
+        ("dark", record.dark, "Dark image used"),
+        ("flat", record.flat, "Flat image used"),
+        ("bpm", record.bpm, "Bad pixel mask used"),
     ):
         if name:
-            new[keyword] = (name, what)
+            new[f"{kind.upper()}IM"] = (name, what)
+        if kind in record.calibration_keys:
+            new[f"{kind.upper()}KEY"] = (record.calibration_keys[kind], f"NFKEY of the {kind}")
     new[mark] = (stamp, f"UT time stamp of the processed {record.kind}")
     new.update({keyword.upper(): value for keyword, value in record.cards.items()})
     return _with_new(raw, new, drop=_RAW_ONLY)

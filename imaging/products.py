@@ -6,17 +6,17 @@ Read by this project, by astropy's CCDData, and by astrodata and DRAGONS as thei
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from imaging.atomic import NameTakenError, write_whole
+from imaging.atomic import write_whole
 from imaging.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.dq import DQ
 from imaging.errors import FrameError
@@ -32,8 +32,6 @@ from imaging.unpack import compression, reading, unpacked_descriptor
 
 #: EXTNAME of the table that says why a pixel is bad.
 REASONS = "REASONS"
-_CHUNK = 8 << 20
-_SHORT_KEY = 8
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,6 @@ class WrittenProduct:
     datasums: dict[str, str]
 
 
-@dataclass(frozen=True)
-class PlacedProduct:
-    """What `place_product` did: the file, and whether it is new, was there, or had to take another name."""
-
-    path: Path
-    outcome: Literal["new", "unchanged", "renamed", "overwritten"]
-
-
 def write_product(
     path: Path,
     image: Image | BadPixelMask,
@@ -76,7 +66,7 @@ def write_product(
     Parameters
     ----------
     path
-        The file, replaced if it is there (`place_product` is the one that does not replace).
+        The file, replaced if it is there (`imaging.placing.place_product` is the one that does not replace).
     image
         Planes and headers. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
         software takes every further image for a mask.
@@ -119,45 +109,6 @@ def write_product(
     primary = encode_primary(primary_cards(image.primary, record, len(planes) + len(described)))
     sha256 = write_whole(path, (part for hdu in [primary, *planes, *described] for part in hdu.parts()))
     return WrittenProduct(path, sha256, sums)
-
-
-def place_product(source: Path, target: Path, *, key: str, overwrite: bool = False) -> PlacedProduct:
-    """Copy a product to where the user wants it, without ever losing another one.
-
-    Parameters
-    ----------
-    source
-        The product.
-    target
-        Where it goes. A file there with the same planes (by DATASUM; stamps may differ) is left alone. One
-        with other planes is kept, and the new one gets the first 8 characters of ``key`` in its name.
-    key
-        The recipe key.
-    overwrite
-        Replace what is there.
-
-    Raises
-    ------
-    NirflowError
-        Where the folder cannot be written.
-    """
-    new = datasums(source)
-    if overwrite and target.exists() and not _holds(target, new):
-        write_whole(target, _chunks(source))
-        return PlacedProduct(target, "overwritten")
-    names = _names(target, key)
-    candidate = next(names)
-    while True:
-        if candidate.is_symlink() or candidate.exists():
-            if _holds(candidate, new):
-                return PlacedProduct(candidate, "unchanged")
-            candidate = next(names)
-            continue
-        try:
-            write_whole(candidate, _chunks(source), replace=False)
-        except NameTakenError:
-            continue  # another run took the name meanwhile: look at what it wrote
-        return PlacedProduct(candidate, "new" if candidate == target else "renamed")
 
 
 class ProductFile:
@@ -363,28 +314,3 @@ def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:
     rows = np.empty(len(x), [("x", np.int16), ("y", np.int16), ("reason", np.uint8)])
     rows["x"], rows["y"], rows["reason"] = x, y, mask.reasons[y, x]
     return rows
-
-
-def _holds(path: Path, planes: dict[str, str]) -> bool:
-    """Whether ``path`` is an undamaged product of those planes."""
-    try:
-        with ProductFile(path) as there:
-            return there.datasums() == planes and not there.damaged_planes()
-    except FrameError:
-        return False  # what is there is no product that can be read: other content
-
-
-def _names(target: Path, key: str) -> Iterator[Path]:
-    yield target
-    keyed = target.with_name(f"{target.stem}_{key[:_SHORT_KEY]}{target.suffix}")
-    yield keyed
-    number = 2
-    while True:
-        yield keyed.with_name(f"{keyed.stem}-{number}{keyed.suffix}")
-        number += 1
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with reading(path), path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,8 +39,9 @@ class Surveyed:
     problem, remedy
         What is wrong with the file, and what to do.
     notes
-        What a reader should know of a frame that is fit: a corrected keyword, a second file of the same
-        exposure.
+        What a reader should know of a frame that is fit: a corrected keyword.
+    double
+        Of a file that is not used because another one is the same frame or exposure: which, and why.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Surveyed:
     problem: str = ""
     remedy: str = ""
     notes: tuple[str, ...] = ()
+    double: str = ""
 
     @property
     def broken(self) -> bool:
@@ -57,7 +59,7 @@ class Surveyed:
     @property
     def unfit(self) -> str:
         """Why a whole frame takes no part in an imaging reduction, or an empty text."""
-        return (self.facts.unfit() or "") if self.facts is not None else ""
+        return (self.facts.unfit() or self.double) if self.facts is not None else ""
 
 
 def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
@@ -102,7 +104,7 @@ def survey(
         return seen
 
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        return _with_duplicates(list(pool.map(look, files)))
+        return _with_doubles(list(pool.map(look, files)))
 
 
 def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Surveyed:
@@ -149,16 +151,44 @@ def _without_name(error: FrameError) -> str:
     return error.message.removeprefix(f"{error.name}: ").removesuffix(".")
 
 
-def _with_duplicates(frames: list[Surveyed]) -> list[Surveyed]:
-    first: dict[str, Path] = {}
-    out = []
-    for frame in frames:
-        label = frame.facts.data_label if frame.facts is not None and not frame.facts.processed else ""
-        twin = first.setdefault(label, frame.path) if label else frame.path
-        if twin != frame.path:
-            frame = replace(frame, notes=(*frame.notes, f"the same exposure as {twin.name} ({label})"))
-        out.append(frame)
-    return out
+def _with_doubles(frames: list[Surveyed]) -> list[Surveyed]:
+    """Mark the files that are not used because another one is the same frame or the same exposure."""
+    from imaging.doubles import doubles, exposures
+
+    raw = {
+        str(frame.path): frame.facts
+        for frame in frames
+        if frame.facts is not None and not (frame.broken or frame.facts.processed)
+    }
+    marked: dict[str, str] = {}
+    for group in exposures(raw):
+        first: dict[str, str] = {}
+        for path in (path for path in raw if path in group):
+            twin = first.setdefault(_identity(path, group, raw), path)
+            if twin != path:
+                marked[path] = f"the same frame as {Path(twin).name}, which is used"
+        for sha256, double in doubles({sha256: raw[path] for sha256, path in first.items()}).items():
+            used, mine = Path(first[double.used]), Path(first[sha256])
+            name = used.name if used.name != mine.name else str(used)
+            marked[first[sha256]] = f"the same exposure as {name}, which counts: {double.why}"
+    return [replace(f, double=marked.get(str(f.path), "")) for f in frames]
+
+
+def _identity(path: str, group: Sequence[str], raw: Mapping[str, FrameFacts]) -> str:
+    """What tells a file from others of its exposure.
+
+    A file and its compressed copy are one frame where their headers agree, and are not read to the end for that; of
+    other files the checksum decides.
+    """
+    from imaging.unpack import compression, digest
+
+    copies = [other for other in group if raw[other] == raw[path]]
+    if len({compression(Path(other)) for other in copies}) == len(copies) == len(group):
+        return raw[path].name
+    try:
+        return digest(Path(path))
+    except FrameError:
+        return path  # it cannot be read to its end, which only a look at its pixels would find
 
 
 @dataclass(frozen=True)
@@ -173,7 +203,7 @@ class Group:
 def group_frames(frames: Sequence[Surveyed]) -> list[Group]:
     """Put the frames that can be reduced into groups: darks, flats, then science fields.
 
-    Of files with the same name (``x.fits`` and ``x.fits.bz2``) the first one counts.
+    Of files with the same name the first one counts.
     """
     from imaging.groups import calibration_groups, science_groups
 

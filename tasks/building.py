@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,10 +27,12 @@ from calib_store.store import Store
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
 from imaging.parameters import StepParameters
-from imaging.products import ProductFile, place_product, product_name, write_product
+from imaging.products import ProductFile, product_name, write_product
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
+from tasks.hashing import hashed
+from tasks.naming import place
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
 from tasks.standing import certified, confirmed, not_rejected, warnings_of
 from tasks.step import step, timed
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 #: Keys under which the store keeps, beside a product's figures, what the report says about it.
 _WARNINGS: Final = "warnings"
 _LEFT_OUT: Final = "left_out"
+#: Key for the sha256 of frames that the recipe has and the product was not made from.
+_UNUSED: Final = "unused"
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,18 @@ class Recipe:
         """The frame that the product is named after."""
         return self.ingredients[0].frame
 
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """Beginning and end of the inputs' exposures."""
-        facts = [i.frame.facts for i in self.ingredients]
-        return min(f.started for f in facts), max(f.ended for f in facts)
-
 
 @dataclass(frozen=True)
 class Built:
-    """What the science made of a recipe."""
+    """What the science made of a recipe.
+
+    Attributes
+    ----------
+    combined
+        Names of the frames that were combined; all of the recipe without.
+    skies
+        Names of the frames that showed the sky of those, combined or not.
+    """
 
     image: Image | BadPixelMask
     metrics: Mapping[str, Metric]
@@ -116,6 +121,22 @@ class Built:
     object_mask: NDArray[np.uint8] | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
     combined: tuple[str, ...] | None = None
+    skies: tuple[str, ...] = ()
+
+    def made_from(self, recipe: Recipe) -> list[Ingredient]:
+        """What of the recipe the product is made from: the frames that were combined, then those that were only sky.
+
+        A frame that is neither is no input: nothing of it is in the product.
+        """
+        if self.combined is None:
+            return list(recipe.ingredients)
+        combined = [i for i in recipe.ingredients if i.frame.name in self.combined]
+        skies = [
+            Ingredient("sky", i.frame)
+            for i in recipe.ingredients
+            if i.frame.name in self.skies and i.frame.name not in self.combined
+        ]
+        return [*combined, *skies]
 
 
 def find_or_build(
@@ -194,15 +215,16 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
-    place = place_product(own, folder / product.name, key=product.recipe_key, overwrite=workspace.overwrite)
-    output = place.path
+    there = place(product, own, folder, workspace)
+    output = there.path
     preview = output.with_suffix(".png") if workspace.previews else None
-    if preview is not None and not (preview.is_file() and place.outcome == "unchanged"):
+    if preview is not None and not (preview.is_file() and there.outcome == "unchanged"):
         from imaging.preview import preview_product  # pillow is slow to import
 
         with timed("preview", recipe.label), ProductFile(own) as file:
             preview_product(preview, file, title=output.stem)
     left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
+    unused = product.metrics.get(_UNUSED, ())
     return ProductRef(
         id=str(product.id),
         kind=recipe.kind,
@@ -212,9 +234,9 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         output=output,
         preview=preview,
         label=recipe.label,
-        inputs=tuple(i.frame.name for i in recipe.ingredients),
+        inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
-        metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT)},
+        metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED)},
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
@@ -224,32 +246,38 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
 
 def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, store: Store) -> Product:
     began = datetime.now(UTC)
-    with ThreadPoolExecutor(1, thread_name_prefix="md5") as pool:
-        # DRAGONS' provenance wants md5 sums; hashing releases the interpreter while the kernels run.
-        sums = pool.submit(lambda: [_md5_of_frame(i.frame, workspace) for i in recipe.ingredients])
+    with hashed([i.frame for i in recipe.ingredients], workspace) as md5_sums:
         built = build()
-        provenance = _provenance(recipe, sums.result(), began, workspace)
+        made_from = built.made_from(recipe)
+        md5_of = dict(zip((i.frame.sha256 for i in recipe.ingredients), md5_sums(), strict=True))
+    provenance = _provenance(recipe, made_from, md5_of, began, workspace)
+    combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
+    span = min(f.started for f in combined), max(f.ended for f in combined)
     warnings = (*_missing(recipe.calibrations), *_rejected_meanwhile(recipe, workspace), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
+    keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
-        facts=recipe.first.facts,
+        facts=combined[0],
         inputs=built.combined or tuple(i.frame.name for i in recipe.ingredients),
         stamp=datetime.now(UTC),
         version=version("nirflow"),
         key=recipe.key,
-        span=recipe.span,
+        span=span,
         linearised=built.linearised,
         cards={**built.cards, **_warning_cards(warnings)},
         history=_history(recipe, began),
         provenance=provenance,
-        lineage=_lineage(recipe, store),
+        lineage=_lineage(recipe, made_from, store),
         dark=applied.get("dark", ""),
         flat=applied.get("flat", ""),
         bpm=applied.get("bpm", ""),
+        calibration_keys=keys,
     )
     name = product_name(recipe.first.name, recipe.kind)
+    taken = {i.frame.sha256 for i in made_from}
     said: dict[str, Any] = {
+        _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }
@@ -261,9 +289,9 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = NewProduct(
             kind=recipe.kind,
             name=name,
-            facts=recipe.first.facts,
-            span=recipe.span,
-            inputs=_inputs(recipe),
+            facts=combined[0],
+            span=span,
+            inputs=_inputs(recipe, made_from),
             parameters=recipe.values,
             metrics={**built.metrics, **{k: v for k, v in said.items() if v}},
             recipe_key=recipe.key,
@@ -277,8 +305,8 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     return product
 
 
-def _inputs(recipe: Recipe) -> list[InputRef]:
-    frames = [InputRef(i.role, i.frame.sha256) for i in recipe.ingredients]
+def _inputs(recipe: Recipe, made_from: Sequence[Ingredient]) -> list[InputRef]:
+    frames = [InputRef(i.role, i.frame.sha256) for i in made_from]
     return frames + [InputRef(p.kind, p.uuid) for p in recipe.calibrations.present]
 
 
@@ -336,22 +364,23 @@ def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
 
 
 def _provenance(
-    recipe: Recipe, sums: Sequence[str], stamp: datetime, workspace: Workspace
+    recipe: Recipe,
+    made_from: Sequence[Ingredient],
+    md5_of: Mapping[str, str],
+    stamp: datetime,
+    workspace: Workspace,
 ) -> list[ProvenanceRow]:
-    rows = [
-        ProvenanceRow(stamped(stamp), i.frame.name, md5, "nirflow")
-        for i, md5 in zip(recipe.ingredients, sums, strict=True)
-    ]
+    rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
     return rows + [
         ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
         for p in recipe.calibrations.present
     ]
 
 
-def _lineage(recipe: Recipe, store: Store) -> list[LineageRow]:
+def _lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
     """Every ancestor: the frames, the calibrations, and what those were made from."""
     own = product_name(recipe.first.name, recipe.kind)
-    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in recipe.ingredients]
+    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
     for calibration in recipe.calibrations.present:
         rows.append(LineageRow(calibration.name, calibration.sha256, calibration.kind, own))
         product = store.get(calibration.uuid)
@@ -372,16 +401,6 @@ def _identity(edge: LineageEdge, store: Store) -> str:
     if edge.input_product_id is not None:
         return store.get(edge.input_product_id).sha256
     return edge.checksum.removeprefix("sha256:")
-
-
-def _md5_of_frame(frame: RawFrame, workspace: Workspace) -> str:
-    """A raw frame's md5 sum; lamp flats are in two products, so it is kept for the process."""
-    if frame.sha256 not in _md5_sums:
-        _md5_sums[frame.sha256] = _md5(workspace.readable(frame))
-    return _md5_sums[frame.sha256]
-
-
-_md5_sums: Final[dict[str, str]] = {}
 
 
 def _md5(path: Path) -> str:

@@ -13,6 +13,7 @@ from imaging.rawio import open_raw
 from imaging.scratch import write_planes
 from tasks.building import figures
 from tasks.decorator import step_task
+from tasks.hashing import hashed
 from tasks.references import Calibrations, RawFrame, ScratchRef
 from tasks.scratching import folder_for, found, meta, scratch_key
 from tasks.step import step
@@ -44,7 +45,7 @@ def detrend_frame(
         if earlier is not None:
             current.reused = True
             return Completed(name="Reused", data=earlier)
-        with ExitStack() as stack:
+        with hashed([frame], workspace) as md5_sums, ExitStack() as stack:
             raw = stack.enter_context(open_raw(workspace.readable(frame), name=frame.name, shape=None))
             opened = {
                 p.kind: stack.enter_context(ProductFile(workspace.file_of(p))) for p in calibrations.present
@@ -59,6 +60,7 @@ def detrend_frame(
                 threads=workspace.threads,
                 memory=workspace.memory,
             )
+            md5_sums()  # nothing is kept of another frame's pixels
         folder = folder_for(workspace, key, frame)
         metrics = figures(result.metrics)
         write_planes(folder, {"sci": result.sci, "var": result.var, "dq": result.dq}, meta(key, metrics))

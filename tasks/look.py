@@ -53,7 +53,13 @@ class Looked:
     passing: bool = False
 
 
-def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacked: Path) -> Looked:
+def look_at(
+    path: Path,
+    known: KnownFile | None,
+    check: CheckParameters,
+    unpacked: Path,
+    known_facts: FrameFacts | None = None,
+) -> Looked:
     """Look at a file once: headers, bytes (hashed), pixels.
 
     What makes the file unusable is an answer, not an error.
@@ -63,12 +69,14 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
     path
         The file.
     known
-        The file as the store saw it fit before; where its size and date are still the same, its bytes and
-        pixels are not looked at again.
+        The file as the store saw it fit before; where its size and date, and what its headers say, are still the
+        same, its bytes and pixels are not looked at again.
     check
         What a frame has to be.
     unpacked
         Folder of unpacked files.
+    known_facts
+        What the store knows of the frame in that file; must be given with ``known``.
 
     Raises
     ------
@@ -96,6 +104,10 @@ def look_at(path: Path, known: KnownFile | None, check: CheckParameters, unpacke
         same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
         primary, extension = read_headers(path)
         facts = facts_from_headers(primary, extension, name=_name(path))
+        # A file may be replaced and keep its size and date; the name of a copy is its own.
+        same = (
+            same and known_facts is not None and facts == known_facts.model_copy(update={"name": facts.name})
+        )
         if not facts.processed:  # a product's shape is not what is wrong with it
             check_shape(primary if extension is None else extension, facts.name, check.shape)
         if known is not None and same:

@@ -37,6 +37,9 @@ class SkyPass(Reference):
     frames: tuple[ScratchRef, ...]
     left_out: tuple[LeftOut, ...] = ()
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
+    skies: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="frames that showed the sky of each, by its name"
+    )
 
     def frame(self, name: str) -> ScratchRef | None:
         """The frame of that name, if it was subtracted."""
@@ -100,7 +103,7 @@ def subtract_group_sky(
             made = [e for e in earlier if e]
         else:
             made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
-    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed)
+    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed, skies=choice.skies)
     return Completed(name="Reused", data=done) if current.reused else done
 
 

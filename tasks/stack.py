@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from prefect.states import Completed, State
@@ -23,7 +23,7 @@ from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or
 from tasks.decorator import step_task
 from tasks.detrend import applied_to
 from tasks.parameters import ReductionParameters
-from tasks.references import Calibrations, Metric, ProductRef, ScienceSet, ScratchRef
+from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet, ScratchRef
 from tasks.scratching import planes_of
 from tasks.sky import SkyPass
 from tasks.step import step
@@ -99,6 +99,8 @@ def build_stack(
             memory=workspace.memory,
         )
         sources = detect(result.sci, result.dq, parameters.detect)
+        names = tuple(entry.name for entry in used)
+        skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
         reference = next(i for i in inputs if i.name == alignment.reference)
         raw = catalogues[reference.name].frame
         primary, _ = read_headers(workspace.readable(raw))
@@ -112,20 +114,31 @@ def build_stack(
                 "seeing": float(sources.seeing) if np.isfinite(sources.seeing) else None,
                 "sources": len(sources.catalogue),
                 "transparency": min(entry.flux_scale for entry in used),
-                "sky": float(np.median([float(f.metrics["level"] or 0) for f in sky.frames])),
+                "sky": float(
+                    np.median([float(f.metrics["level"] or 0) for f in sky.frames if f.name in names])
+                ),
             },
             warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
-            left_out=tuple(dict.fromkeys(sky.left_out + aligned.left_out)),
+            left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(result.metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={
                 "OBJCAT": _source_table(sources, grid),
                 "ALIGNMENT": _alignment_table(alignment.entries, catalogues, sky),
             },
-            combined=tuple(entry.name for entry in used),
+            combined=names,
+            skies=skies,
         )
 
     return find_or_build(recipe, build, workspace)
+
+
+def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
+    """The frames that are not in the stack, nor showed the sky of one that is, each with its reason."""
+    named = {one.name for one in known}
+    idle = [name for name in group.skies if name not in used and name not in named]
+    reason = "it showed the sky of no frame that was stacked"
+    return tuple(dict.fromkeys((*known, *(LeftOut(name=n, reason=reason, expected=True) for n in idle))))
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:

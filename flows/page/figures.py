@@ -61,7 +61,9 @@ _WORDS: Final[dict[str, dict[str, _Told]]] = {
 }  # fmt: skip
 
 #: What is told elsewhere on the page, or only makes sense to a program.
-_ELSEWHERE: Final = frozenset({"warnings", "left_out", "started", "ended", "rejected", "variance_from"})
+_ELSEWHERE: Final = frozenset(
+    {"warnings", "left_out", "unused", "started", "ended", "rejected", "variance_from"}
+)
 _DETAILS: Final = ("scales_", "weights_", "circle_", "pedestal_", "counts_", "n_")
 
 

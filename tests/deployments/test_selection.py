@@ -13,11 +13,18 @@ import pytest
 
 from calib_store.records import Frame, FrameRecord
 from calib_store.store import Store
-from deployments.selection import files_of, frames_of_nights, frames_of_sequence, last_night
+from deployments.selection import (
+    doubles_elsewhere,
+    files_of,
+    frames_of_nights,
+    frames_of_sequence,
+    last_night,
+)
 from deployments.urgency import urgency
 from imaging.facts import FrameFacts
 from imaging.nights import NIGHT_ROLLOVER
 from imaging.sequences import Sequence
+from tasks.references import LeftOut
 
 NIGHT = date(2013, 11, 21)
 SANTIAGO = ZoneInfo("America/Santiago")
@@ -221,3 +228,34 @@ def test_pieces_that_came_again_elsewhere_are_missed_by_nobody(
     assert [frame.sha256 for frame in found] == [whole.sha256]
     assert files_of(found) == ([whole.path], [])
     assert [frame.sha256 for frame in store.frames.named("S20131121S0099")] == [whole.sha256]
+
+
+def test_an_exposure_that_a_corrected_header_puts_into_another_sequence_is_used_there(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    label = {"data_label": "GS-2013B-Q-15-39-001"}
+    first = taken("S20131121S0075.fits", observation_id="A", **label)
+    taken("S20131121S0076.fits", 0.01, observation_id="A")
+    later = taken("S20131121S0075_fixhead.fits", observation_id="B", **label)
+
+    def of(observation: str) -> tuple[tuple[Frame, ...], dict[str, LeftOut]]:
+        (name, *_) = {
+            Sequence.of(one.facts).name  # type: ignore[union-attr]
+            for one in store.frames.of_nights(NIGHT, NIGHT)
+            if one.facts is not None and one.facts.observation_id == observation
+        }
+        frames = frames_of_sequence(store, name)
+        return frames, doubles_elsewhere(store, frames, [NIGHT])
+
+    frames, elsewhere = of("A")
+    assert len(frames) == 2
+    (told,) = elsewhere.values()
+    assert (told.name, told.expected) == ("S20131121S0075.fits", True)
+    assert "the same exposure as S20131121S0075_fixhead.fits, which counts" in told.reason
+    assert [frame.sha256 for frame in of("B")[0]] == [later.sha256]
+    assert of("B")[1] == {}
+    # Those that are both in the run are the survey's, and a file that is gone takes nobody's place.
+    assert doubles_elsewhere(store, store.frames.of_nights(NIGHT, NIGHT), [NIGHT]) == {}
+    later.path.unlink()
+    assert of("A")[1] == {}
+    assert first.path.is_file()

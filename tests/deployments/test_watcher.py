@@ -240,11 +240,12 @@ def test_the_frame_that_completes_a_sequence_says_so(
     for number in range(3):
         put(raw / f"S{number}.fits", raw_bytes(number))
     put(raw / "copy.fits", raw_bytes(2))
+    put(raw / "S2_fixhead.fits", raw_bytes(2, OBSERVER="Ana"))  # the same exposure
     put(raw / "other.fits", raw_bytes(7, EXPTIME=60.0))
     for number in range(6):
         put(raw / f"science{number}.fits", raw_bytes(number, SCIENCE))
     rounds(watcher, clock)
-    assert len(server.frames) == 3 + 1 + 6
+    assert len(server.frames) == 4 + 1 + 6
     assert {event.name for event in server.events} == {ARRIVED}
     server.events.clear()
     for number in range(3, 6):

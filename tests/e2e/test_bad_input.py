@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from night_lab import Lab, Run, altered, link
 from numpy.typing import NDArray
 
 from imaging import f2
 from imaging.errors import NirflowError
-from imaging.products import datasums
+from imaging.products import datasums, read_table
 from imaging.simulator.truth import NightTruth
 
 DARK, OBJECT, LAMP = "S20131120S0115.fits", "S20131121S0075.fits", "S20131129S0320.fits"
@@ -92,7 +93,9 @@ def bad_night(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "S20131121S0834.fits").write_bytes(whole[:1000])
     shutil.copyfile(raw / OBJECT, folder / "copy_of_0075.fits")
     (folder / "elsewhere").mkdir()
-    altered(raw / DARK, folder / "elsewhere" / DARK, lambda adu: adu + 1)
+    altered(raw / DARK, folder / "elsewhere" / DARK, lambda adu: adu + 1, UTSTART="12:34:56")
+    label = fits.getheader(raw / DARK)["DATALAB"]
+    altered(raw / DARK, folder / "older_header.fits", DATALAB=label, DATE="2013-11-19")
     # Science that stands alone: no frame that shows its sky; no dark of its exposure time.
     altered(raw / OBJECT, folder / "S20131121S0840.fits", OBSID="GS-2013B-Q-15-40", OBJECT="Lonely")
     for n in range(2):
@@ -133,6 +136,12 @@ def test_a_frame_under_two_names_is_used_once(bad: Run) -> None:
     assert f"the same frame as {OBJECT}" in bad.reason("copy_of_0075.fits")
 
 
+def test_an_exposure_in_two_files_is_used_once(bad: Run) -> None:
+    assert "older_header.fits" not in bad.product("dark").inputs
+    reason = bad.reason("older_header.fits")
+    assert f"the same exposure as {DARK}, which is used: its header is newer (2013-11-20" in reason
+
+
 def test_of_two_frames_of_one_name_one_is_used_and_the_other_told(bad: Run) -> None:
     assert bad.product("dark").inputs.count(DARK) == 1
     reason = bad.reason(DARK)
@@ -153,6 +162,13 @@ def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> N
     assert set(reduced.product("image").inputs) <= set(stack.inputs)
     assert stack.output is not None
     assert stack.output.is_file()
+    header, lineage = fits.getheader(stack.output), read_table(stack.output, "LINEAGE")
+    assert lineage is not None
+    roles = {str(row["file"]): str(row["role"]) for row in lineage}
+    # The frame without stars showed the sky of others, and is not in the stack.
+    assert roles["S20131121S0090.fits"] == "sky"
+    assert sum(role == "science" for role in roles.values()) == header["NCOMBINE"] == 5
+    assert (header["DATE-BEG"], header["DATE-END"]) == (header["EXPSTART"], header["EXPEND"])
 
 
 def test_science_without_sky_or_dark_fails_by_name_and_says_how_to_go_on(bad: Run) -> None:

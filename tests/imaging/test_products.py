@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imaging import products
 from imaging.dq import DQ
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers
@@ -39,7 +38,6 @@ from imaging.origin import LineageLabel, Origin
 from imaging.products import (
     ProductFile,
     datasums,
-    place_product,
     product_name,
     read_product,
     read_table,
@@ -72,6 +70,7 @@ def record(facts: FrameFacts) -> Record:
     return Record(
         kind="image", facts=facts, inputs=INPUTS, stamp=STAMP, version="0.1.0", key=KEY,
         dark="S1_dark.fits", flat="S2_flat.fits", bpm="S3_bpm.fits",
+        calibration_keys={"dark": "d" * 64, "flat": "f" * 64, "bpm": "b" * 64},
         cards={"TEXPTIME": (360.0, "[s] total exposure"), "airmass": 1.25},
         extension_cards={"NOISCORR": (1.4, "Noise correlation")},
         history=[HistoryRow("dark", '{"low": 3.0}', stamped(STAMP), stamped(STAMP))],
@@ -242,6 +241,7 @@ def test_geminis_marks(
     assert [header[f"IMCMB{n:03d}"] for n in (1, 2, 3)] == INPUTS
     assert "IMCMB004" not in header
     assert (header["DARKIM"], header["FLATIM"]) == ("S1_dark.fits", "S2_flat.fits")
+    assert (header["DARKKEY"], header["FLATKEY"], header["BPMKEY"]) == ("d" * 64, "f" * 64, "b" * 64)
     assert header["ORIGNAME"] == INPUTS[0]
     assert header["NFKEY"] == KEY
     assert (header["PROCSOFT"], header["PROCSVER"]) == ("nirflow", "0.1.0")
@@ -252,8 +252,8 @@ def test_geminis_marks(
 
 
 def test_no_mark_of_a_calibration_that_was_not_applied(write: Write) -> None:
-    header = fits.getheader(write(dark="", flat="", bpm=""))
-    assert not {"DARKIM", "FLATIM", "BPMIM"} & set(header)
+    header = fits.getheader(write(dark="", flat="", bpm="", calibration_keys={}))
+    assert not {"DARKIM", "FLATIM", "BPMIM", "DARKKEY", "FLATKEY", "BPMKEY"} & set(header)
 
 
 def test_cards_of_every_plane(write: Write) -> None:
@@ -588,100 +588,6 @@ def test_folder_and_file_are_synced_before_the_name_is_there(
     monkeypatch.setattr("imaging.atomic.os.fsync", fsync)
     write()
     assert seen == [(False, []), (True, ["S20131121S0075_image.fits"])]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "S20131121S0075_image.fits"
-
-
-def changed(image: Image) -> Image:
-    return dataclasses.replace(image, sci=image.sci + np.float32(1))
-
-
-def test_placing_a_new_product(write: Write, out: Path) -> None:
-    source = write()
-    placed = place_product(source, out, key=KEY)
-    assert (placed.path, placed.outcome) == (out, "new")
-    assert out.read_bytes() == source.read_bytes()
-    assert source.exists()
-
-
-def test_the_same_content_is_left_alone(write: Write, out: Path) -> None:
-    place_product(write(), out, key=KEY)
-    before = (out.stat().st_mtime_ns, out.stat().st_ino)
-    later = write(stamp=STAMP + timedelta(days=1), name="later.fits")
-    for overwrite in (False, True):
-        assert place_product(later, out, key=KEY, overwrite=overwrite).outcome == "unchanged"
-    assert (out.stat().st_mtime_ns, out.stat().st_ino) == before
-
-
-def test_other_content_is_kept_and_the_new_takes_the_key(write: Write, image: Image, out: Path) -> None:
-    place_product(write(), out, key="f" * 64)
-    kept = out.read_bytes()
-    source = write(what=changed(image), name="b.fits")
-    placed = place_product(source, out, key=KEY)
-    assert (placed.path.name, placed.outcome) == ("S20131121S0075_image_01234567.fits", "renamed")
-    assert out.read_bytes() == kept
-    again = place_product(source, out, key=KEY)
-    assert (again.path, again.outcome) == (placed.path, "unchanged")
-    third = write(what=changed(changed(image)), name="c.fits")
-    assert place_product(third, out, key=KEY).path.name == "S20131121S0075_image_01234567-2.fits"
-    assert len(listing(out.parent)) == 3
-
-
-def test_a_name_that_another_run_takes_meanwhile_is_not_overwritten(
-    write: Write, image: Image, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, other = write(), write(what=changed(image), name="other.fits").read_bytes()
-    chunks = products._chunks
-
-    def slow(path: Path) -> Iterator[bytes]:
-        if not out.exists():
-            out.write_bytes(other)  # between the look at the name and the naming
-        yield from chunks(path)
-
-    monkeypatch.setattr(products, "_chunks", slow)
-    placed = place_product(source, out, key=KEY)
-    assert (placed.path.name, placed.outcome) == ("S20131121S0075_image_01234567.fits", "renamed")
-    assert out.read_bytes() == other
-    assert placed.path.read_bytes() == source.read_bytes()
-    assert len(listing(out.parent)) == 2
-
-
-def test_a_link_to_nowhere_is_kept(write: Write, out: Path) -> None:
-    out.parent.mkdir()
-    out.symlink_to("nowhere.fits")
-    assert place_product(write(), out, key=KEY).outcome == "renamed"
-    assert out.is_symlink()
-
-
-def test_overwriting_when_asked(write: Write, image: Image, out: Path) -> None:
-    place_product(write(), out, key=KEY)
-    source = write(what=changed(image), name="b.fits")
-    assert place_product(source, out, key=KEY, overwrite=True).outcome == "overwritten"
-    assert out.read_bytes() == source.read_bytes()
-    assert listing(out.parent) == [out.name]
-
-
-@pytest.mark.parametrize("there", [b"", b"somebody's notes", None])
-def test_what_is_no_product_is_kept_too(write: Write, out: Path, there: bytes | None) -> None:
-    source = write()
-    out.parent.mkdir()
-    out.write_bytes(source.read_bytes()[:9000] if there is None else there)
-    before = out.read_bytes()
-    assert place_product(source, out, key=KEY).outcome == "renamed"
-    assert out.read_bytes() == before
-
-
-def test_a_damaged_product_is_not_the_same_content(write: Write, out: Path) -> None:
-    source = write()
-    place_product(source, out, key=KEY)
-    raw = bytearray(out.read_bytes())
-    with fits.open(out) as hdus:
-        raw[hdus.fileinfo("VAR")["datLoc"] + 11] ^= 8
-    out.write_bytes(raw)
-    assert place_product(source, out, key=KEY).outcome == "renamed"
 
 
 def test_rows_in_bands_make_the_whole(write: Write, image: Image) -> None:

@@ -135,13 +135,36 @@ def test_progress_is_told_for_each_file(night: Path) -> None:
     assert len(told) == 8
 
 
-def test_the_same_exposure_under_two_names_is_noted(night: Path, tmp_path: Path) -> None:
-    twin = night / "copy.fits"
-    shutil.copy(night / "S20131121S0075.fits", twin)
-    frames = {frame.path.name: frame for frame in survey(frame_files([night]))}
-    notes = [note for frame in frames.values() for note in frame.notes]
-    assert len(notes) == 1
-    assert "the same exposure as S20131121S0075.fits" in notes[0]
+def test_the_same_frame_under_two_names_takes_part_once(night: Path) -> None:
+    shutil.copy(night / "S20131121S0075.fits", night / "copy.fits")
+    frames = survey(frame_files([night]))
+    unfit = {frame.path.name: frame.unfit for frame in frames if frame.unfit}
+    assert unfit == {"copy.fits": "the same frame as S20131121S0075.fits, which is used"}
+    assert sum(len(group.frames) for group in group_frames(frames)) == 8
+
+
+def test_an_exposure_with_a_corrected_header_takes_part_once(night: Path, frame_writer: Writer) -> None:
+    frame_writer(night / "S20131121S0075_fixhead.fits", DATE="2014-01-02", UTSTART="02:50:00")
+    frames = survey(frame_files([night]))
+    (double,) = (frame for frame in frames if frame.unfit)
+    assert double.path.name == "S20131121S0075.fits"
+    assert "the same exposure as S20131121S0075_fixhead.fits, which counts" in double.unfit
+    assert "its header is newer (2014-01-02" in double.unfit
+    names = [frame.path.name for group in group_frames(frames) for frame in group.frames]
+    assert "S20131121S0075_fixhead.fits" in names
+    assert "S20131121S0075.fits" not in names
+
+
+def test_one_name_with_other_bytes_in_two_folders_is_decided_by_the_checksums(
+    tmp_path: Path, frame_writer: Writer
+) -> None:
+    one, other = tmp_path / "a" / "S20131121S0075.fits", tmp_path / "b" / "S20131121S0075.fits"
+    for path, offset in ((one, 1.5), (other, 2.5)):
+        path.parent.mkdir()
+        frame_writer(path, POFFSET=offset)
+    left_out = [[f.path for f in survey(paths) if f.unfit] for paths in ([one, other], [other, one])]
+    assert left_out[0] == left_out[1]
+    assert len(left_out[0]) == 1
 
 
 def test_a_corrected_keyword_is_noted(tmp_path: Path, frame_writer: Writer) -> None:

@@ -162,7 +162,11 @@ def link(files: Iterable[Path], folder: Path) -> Path:
 
 
 def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:
-    """A copy of a raw frame with other cards (None drops one; DATE_OBS is DATE-OBS) or other pixels."""
+    """A raw frame like another one, with other cards (None drops one; DATE_OBS is DATE-OBS) or other pixels.
+
+    It is another exposure: its data label is its own, unless it is given.
+    """
+    cards.setdefault("DATALAB", f"{target.parent.name}-{target.name}")
     with fits.open(source, memmap=False) as hdus:
         for name, value in cards.items():
             keyword = name.replace("_", "-")

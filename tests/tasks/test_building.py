@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from pydantic import BaseModel
 
 from calib_store.records import Product
 from calib_store.store import Store
+from flows.redo import redo_of
 from imaging.dark import DarkParameters
 from imaging.errors import StoreError
-from tasks.building import Ingredient, Recipe, existing, figures
-from tasks.references import Calibrations, ProductRef, RawFrame
+from imaging.files import CheckParameters
+from imaging.image import Image
+from imaging.products import read_table
+from imaging.tables import stamped
+from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build
+from tasks.references import Calibrations, LeftOut, ProductRef, RawFrame
+from tasks.survey import survey_frames
 from tasks.workspace import Workspace
+from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
 
 MakeFrame = Callable[..., RawFrame]
 
@@ -105,3 +115,93 @@ def test_figures_are_flat_and_plain() -> None:
         "pedestal_uncertainty": 0.2,
         "drift": None,
     }
+
+
+# Frames that are asked for and not used
+
+
+@pytest.fixture
+def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
+    """Five science frames that the store knows."""
+    paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(5)]
+    for n, path in enumerate(paths):
+        path.write_bytes(raw_bytes(n, SCIENCE))
+    return survey_frames.fn(paths, "night", CheckParameters(shape=SHAPE), workspace).frames
+
+
+def made(
+    group: tuple[RawFrame, ...], workspace: Workspace, kind: Any = "image", **built: Any
+) -> tuple[ProductRef, Product, Recipe]:
+    """A product of all frames of a group."""
+    role = "science" if kind == "image" else kind
+    recipe = Recipe(
+        kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
+    )
+    plane = np.ones(SHAPE, np.float32)
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.Header())
+    quiet = workspace.model_copy(update={"previews": False})
+    found: Any = find_or_build(recipe, lambda: Built(image, {}, **built), quiet)
+    ref = found if isinstance(found, ProductRef) else found.data
+    return ref, workspace.store().get(ref.uuid), recipe
+
+
+def roles(product: Product, workspace: Workspace) -> list[tuple[str, str]]:
+    return [(one.role, str(one.source)) for one in workspace.store().inputs_of(product)]
+
+
+def test_a_product_records_the_frames_that_are_in_it(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    names = [frame.name for frame in group]
+    left_out = tuple(LeftOut(name=name, reason="cloud") for name in (names[0], names[3], names[4]))
+    ref, product, recipe = made(
+        group, workspace, combined=(names[1], names[2]), skies=(names[0], names[1], names[2]), left_out=left_out
+    )  # fmt: skip
+    facts = [frame.facts for frame in group]
+    assert product.span == (facts[1].started, facts[2].ended)
+    assert product.facts["data_label"] == facts[1].data_label
+    assert roles(product, workspace) == [
+        ("science", group[1].sha256), ("science", group[2].sha256), ("sky", group[0].sha256),
+    ]  # fmt: skip
+    assert ref.inputs == tuple(names[:3])
+    assert [one.name for one in ref.left_out] == [names[0], names[3], names[4]]
+    assert product.metrics["unused"] == [group[3].sha256, group[4].sha256]
+    assert "unused" not in ref.metrics
+    path = workspace.store().file_of(product)
+    header = fits.getheader(path)
+    assert (header["NCOMBINE"], header["IMCMB001"], header["DATALAB"]) == (2, names[1], "label-000001-IMAGE")
+    assert (header["DATE-BEG"], header["DATE-END"]) == (stamped(facts[1].started), stamped(facts[2].ended))
+    for table, column in (("LINEAGE", "file"), ("PROVENANCE", "filename")):
+        rows = read_table(path, table)
+        assert rows is not None
+        assert [str(name) for name in rows[column]] == [names[1], names[2], names[0]]
+    # What is asked for is the same, so a rerun finds it, and tells the same.
+    assert existing(recipe, workspace) == product
+    again, _, _ = made(group, workspace)
+    assert (again.reused, again.inputs, again.left_out) == (True, ref.inputs, ref.left_out)
+    # What is not in it cannot spoil it.
+    store = workspace.store()
+    (unused,) = store.frames.with_sha256s([group[4].sha256]).values()
+    (sky,) = store.frames.with_sha256s([group[0].sha256]).values()
+    assert store.affected(unused) == ()
+    assert [one.id for one in store.affected(sky)] == [product.id]
+
+
+def test_a_dark_that_leaves_frames_out_records_the_others(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    names = [frame.name for frame in group]
+    _, product, _ = made(group, workspace, "dark", combined=tuple(names[:4]))
+    assert roles(product, workspace) == [("dark", frame.sha256) for frame in group[:4]]
+    assert product.span[1] == group[3].facts.ended
+    assert fits.getheader(workspace.store().file_of(product))["NCOMBINE"] == 4
+
+
+def test_a_redo_takes_the_frames_that_were_left_out_as_well(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    _, _, recipe = made(group, workspace, combined=tuple(frame.name for frame in group[:4]))
+    store = workspace.store()
+    (bad,) = store.frames.with_sha256s([group[0].sha256]).values()
+    store.frames.set_status(bad, "rejected", author="Ana", reason="cloud")
+    assert redo_of(store, bad.name).frames.keys() == {i.frame.sha256 for i in recipe.ingredients}

@@ -230,3 +230,96 @@ def test_a_frame_that_is_fit_stays_so_where_only_this_run_refuses_it(
     look(path)
     assert look(path, shape=(7, 7)).frames == ()
     assert quarantined(workspace) == {"good.fits": None}
+
+
+# One exposure in several files
+
+LABELLED = {"DATALAB": "GS-CAL20131121-1-001"}
+
+
+def doubled(folder: Path) -> tuple[Path, Path]:
+    """An exposure, and the same with another header."""
+    first = write(folder / "S20131121S0075.fits", **LABELLED)
+    return first, write(folder / "S20131121S0075_fixhead.fits", OBSERVER="fixed by hand", **LABELLED)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_one_of_two_files_of_an_exposure_is_used(look: Look, tmp_path: Path, order: tuple[int, ...]) -> None:
+    other = write(
+        tmp_path / "S20131121S0076.fits", UTSTART="02:55:00", **LABELLED
+    )  # a wrong label: not the same
+    paths = (*doubled(tmp_path), other)
+    seen = look(*(paths[n] for n in order))
+    assert [frame.name for frame in seen.frames] == ["S20131121S0075_fixhead.fits", "S20131121S0076.fits"]
+    (left_out,) = seen.left_out
+    assert left_out.name == "S20131121S0075.fits"
+    assert left_out.reason == (
+        "the same exposure as S20131121S0075_fixhead.fits, which is used: "
+        "the headers have the same date, and its name is the later one"
+    )
+    assert left_out.expected
+    assert "cal reject S20131121S0075_fixhead.fits" in left_out.remedy
+
+
+def test_the_newer_header_goes_before_the_name(look: Look, tmp_path: Path) -> None:
+    first, later = doubled(tmp_path)
+    for path, day in ((first, "2014-02-03"), (later, "2013-11-21")):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header["DATE"] = day
+    seen = look(first, later)
+    assert [frame.name for frame in seen.frames] == [first.name]
+    assert (
+        "its header is newer (2014-02-03 00:00:00, this one 2013-11-21 00:00:00)" in seen.left_out[0].reason
+    )
+
+
+def test_a_file_of_the_exposure_that_comes_later_takes_its_place(look: Look, tmp_path: Path) -> None:
+    first, later = doubled(tmp_path)
+    assert [frame.name for frame in look(first).frames] == [first.name]
+    assert [frame.name for frame in look(first, later).frames] == [later.name]
+
+
+def test_a_rejected_file_lets_the_other_one_of_its_exposure_be_used(
+    look: Look, workspace: Workspace, tmp_path: Path
+) -> None:
+    first, later = doubled(tmp_path)
+    look(first, later)
+    frames_ = workspace.store().frames
+    (fixed,) = frames_.named(later.name)
+    frames_.set_status(fixed, "rejected", author="Ana", reason="the fix is wrong")
+    seen = look(first, later)
+    assert [frame.name for frame in seen.frames] == [first.name]
+    (left_out,) = seen.left_out
+    assert left_out.name == later.name
+    assert left_out.reason.endswith(f"the fix is wrong; the same exposure is used from {first.name}")
+
+
+def test_a_compressed_copy_is_the_same_frame_beside_a_double(look: Look, tmp_path: Path) -> None:
+    first, later = doubled(tmp_path)
+    packed = tmp_path / f"{later.name}.bz2"
+    packed.write_bytes(bz2.compress(later.read_bytes()))
+    seen = look(first, later, packed)
+    assert [frame.source for frame in seen.frames] == [later]
+    assert {one.name: one.reason.split(",")[0] for one in seen.left_out} == {
+        first.name: f"the same exposure as {later.name}", packed.name: f"the same frame as {later.name}",
+    }  # fmt: skip
+
+
+def test_one_name_with_other_bytes_is_decided_by_the_checksums(look: Look, tmp_path: Path) -> None:
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(write(tmp_path / folder / "S20131121S0075.fits", OBSERVER=folder, **LABELLED))
+    one, other = look(*paths), look(*reversed(paths))
+    assert one == other
+    assert len(one.frames) == 1
+    assert "the same exposure as the other file of this name (" in one.left_out[0].reason
+
+
+def test_a_newer_header_that_takes_the_exposure_out_is_heeded(look: Look, tmp_path: Path) -> None:
+    first = write(tmp_path / "S20131121S0075.fits", **LABELLED)
+    write(tmp_path / "S20131121S0075_a.fits", RAWGEMQA="BAD", **LABELLED)
+    seen = look(first, tmp_path / "S20131121S0075_a.fits")
+    assert seen.frames == ()
+    reasons = {one.name: one.reason for one in seen.left_out}
+    assert "which counts and takes no part: the observer judged it a failure" in reasons[first.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         *_provisional_rows(product),
         ["valid", validity(product)], ["serves", serves(product)],
         ["  by the rule", product.rule], *([f"  {name}", value] for name, value in product.keys.items()),
+        ["made from", _made_from(product, edges)],
         ["inputs taken", f"{cell(product.span[0])} to {cell(product.span[1])}"],
         ["made, UT", product.made_at], ["by", product.software_version],
         ["algorithm", product.algorithm_version], ["flow run", product.flow_run_id],
@@ -97,6 +99,14 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         )
     typer.echo(f"\nChosen for {plural(frames, 'frame')}.")
     _print_history(history)
+
+
+def _made_from(product: Product, edges: tuple[LineageEdge, ...]) -> str | None:
+    """How many frames of each role, and how many of the group were left out."""
+    roles = Counter(e.role for e in edges if e.product_id == product.id and e.input_product_id is None)
+    unused = product.metrics.get("unused", ())
+    parts = [f"{n} {role}" for role, n in roles.items()] + ([f"{len(unused)} left out"] if unused else [])
+    return ", ".join(parts) or None
 
 
 def _short_text(value: object) -> object:

@@ -1,0 +1,19 @@
+"""When a header was written, by its own account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+def last_written(header: Mapping[str, Any]) -> datetime | None:
+    """The latest of DATE and GEM-TLM, UTC; None where neither is a date. It only informs, so no value is an error."""
+    dates = []
+    for keyword in ("DATE", "GEM-TLM"):
+        try:
+            date = datetime.fromisoformat(str(header.get(keyword)).strip())
+            dates.append(date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC))
+        except (ValueError, OverflowError):
+            continue
+    return max(dates, default=None)
