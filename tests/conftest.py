@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from calib_store.database import Database
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from calib_store.store import Store
 
 pytest_plugins = ["prefect_server", "real_server", "s3_server", "service_up", "store_records"]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("nirflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nirflow")
 
 _TEMPLATE = "nirflow_template"
 #: Accounts of the session's server: what a pipeline and a reader log in as.
