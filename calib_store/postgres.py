@@ -40,8 +40,8 @@ _PORT = 5432
 #: A Unix socket's path has at most 107 bytes (sun_path in unix(7)).
 _SOCKET_PATH_LIMIT = 107
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
-_STARTING_SECONDS = 60.0
-_STOPPING_SECONDS = 60.0
+_STARTING_SECONDS = 300.0
+_STOPPING_SECONDS = 300.0
 #: Refusals of a server (in English, by the locale of the cluster) that pass; any other needs a user.
 _PASSING = (
     "starting up",
@@ -93,7 +93,7 @@ class PostgresAddress:
         query = {"host": str(self.socket_dir), "port": str(self.port), "passfile": self._no_passfile}
         return URL.create(driver, username=_SUPERUSER, database=database, query=query)
 
-    def connect(self, database: str, *, timeout: int = 5) -> psycopg.Connection[tuple[object, ...]]:
+    def connect(self, database: str, *, timeout: int = 30) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own, in autocommit."""
         return libpq.connect(
             host=str(self.socket_dir), port=self.port, user=_SUPERUSER, dbname=database,
@@ -331,7 +331,7 @@ def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     done = account.run(
         ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(_log(data_dir)), str(program("postgres")),
          "-D", str(cluster), "-c", f"unix_socket_directories={address.socket_dir}", "-c", f"port={_PORT}"],
-        cwd=Path("/"), timeout=10,
+        cwd=Path("/"), timeout=_STARTING_SECONDS,
     )  # fmt: skip
     _check(done.returncode == 0, done.stdout, "started", data_dir)
     pid = int(done.stdout)

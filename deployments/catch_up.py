@@ -14,7 +14,8 @@ from pathlib import Path
 from deployments.configuration import Settings
 from deployments.events import ARRIVED
 from deployments.folders import Scanner
-from deployments.running import announce, options_of, store_of, workspace_of
+from deployments.running import options_of, store_of, workspace_of
+from deployments.sequence_events import announce
 from imaging.sequences import Sequence
 from tasks.survey import survey_frames
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: A scheduler that does not answer for this long is not there, s.
-ANSWER: Final = 10.0
+ANSWER: Final = 60.0
 #: A cluster that has no worker for this long has none, s.
-WORKERS: Final = 30.0
+WORKERS: Final = 120.0
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import time
 import urllib.error
 import urllib.parse
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -35,6 +36,14 @@ _AT_A_TIME: Final = 100
 #: Answers by which the server refuses what was sent, not that it was sent now or by us.
 _REFUSALS: Final = (400, 413, 422)
 _LONGEST_ANSWER: Final = 4096
+#: Between two questions whether events are recorded, s: the first, doubled up to the last.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+#: Between two attempts to deliver events, s: the first, doubled up to the last.
+_FIRST_REST, _LONGEST_REST = 1.0, 30.0
+#: How long a flow tries to deliver an event before it reports it as lost, s.
+DELIVERY: Final = 600.0
+#: Events are sought by their ids within these limits: clocks of client and server may differ.
+_LOOKBACK, _LOOKAHEAD = timedelta(days=3650), timedelta(days=1)
 
 
 def labels_of(sequence: Exposures, urgency: Urgency) -> dict[str, str]:
@@ -97,10 +106,19 @@ class EventSender:
     auth
         As in PREFECT_API_AUTH_STRING: ``user:password``.
     timeout
-        Seconds to wait for an answer.
+        How long to wait for an answer, s.
+    patience
+        How long to wait until events that the server has accepted are recorded, s.
     """
 
-    def __init__(self, api_url: str, auth: SecretStr | None = None, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        auth: SecretStr | None = None,
+        *,
+        timeout: float = 30.0,
+        patience: float = 10.0,
+    ) -> None:
         parts = urllib.parse.urlsplit(api_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EventsError(
@@ -108,6 +126,7 @@ class EventSender:
             )
         word = auth.get_secret_value() if auth is not None else None
         self._connection = Connection(api_url, word, timeout)
+        self._patience = patience
 
     @property
     def api_url(self) -> str:
@@ -118,24 +137,88 @@ class EventSender:
         return f"EventSender({self.api_url!r})"
 
     def emit(self, events: Sequence[Event]) -> None:
-        """Send events, in their order; when this returns the server has taken all of them.
+        """Send events, in their order; when this returns the server has recorded all of them.
+
+        The server answers as soon as it holds events in memory. There they are lost when it is killed, and
+        dropped when a queue is full; so the next ones are sent when these are in its database.
 
         Raises
         ------
         EventsError
-            Where the server does not answer, or not well. Some of the events may have been taken; sending all
-            again does no harm.
+            Where the server does not answer, or does not record the events in time. Some of them may be recorded;
+            sending all again does no harm.
         EventsRefusedError
             Where an event is one that the server does not accept.
         """
         for first in range(0, len(events), _AT_A_TIME):
+            batch = events[first : first + _AT_A_TIME]
             occurred = datetime.now(UTC)
-            told = [event.told(occurred) for event in events[first : first + _AT_A_TIME]]
-            self._post(json.dumps(told).encode())
+            self._post("/events", [event.told(occurred) for event in batch])
+            self._wait_until_recorded({event.id for event in batch}, occurred)
 
-    def _post(self, body: bytes) -> None:
+    def deliver(self, events: Sequence[Event], within: float = DELIVERY) -> None:
+        """Send events, and send them again while the server does not record them.
+
+        Parameters
+        ----------
+        events
+            In their order.
+        within
+            How long to try, s.
+
+        Raises
+        ------
+        EventsError
+            Where the server has not recorded them by then, or refuses one.
+        """
+        deadline, pause = time.monotonic() + within, _FIRST_REST
+        while True:
+            try:
+                return self.emit(events)
+            except EventsRefusedError:
+                raise
+            except EventsError as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                log.warning("%s Sending the events again in %g s.", error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_REST)
+
+    def _wait_until_recorded(self, ids: set[uuid.UUID], occurred: datetime) -> None:
+        query = {
+            "filter": {
+                "id": {"id": sorted(map(str, ids))},
+                "occurred": {
+                    "since": (occurred - _LOOKBACK).isoformat(),
+                    "until": (occurred + _LOOKAHEAD).isoformat(),
+                },
+            },
+            "limit": 1,
+        }
+        deadline, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        while (recorded := self._count(query)) < len(ids):
+            if time.monotonic() > deadline:
+                raise EventsError(
+                    f"The Prefect server at {self.api_url} has accepted {len(ids)} events, but recorded "
+                    f"only {recorded} of them within {self._patience:g} s.",
+                    remedy="Nothing needs doing: they are sent again. If this goes on, look into the server's log.",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _count(self, query: dict[str, Any]) -> int:
+        answer = self._post("/events/filter", query)
         try:
-            self._connection.post("/events", body)
+            return int(json.loads(answer)["total"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EventsError(
+                f"The Prefect server at {self.api_url} gives no count of its events: {answer[:200]!r}.",
+                remedy="Look into the log of the server.",
+            ) from error
+
+    def _post(self, path: str, body: Any) -> bytes:
+        try:
+            return self._connection.post(path, json.dumps(body).encode())
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(_LONGEST_ANSWER).decode(errors="replace")

@@ -23,7 +23,7 @@ from imaging.errors import NirflowError
 
 #: Name of the block's document.
 BLOCK_NAME: Final = "nirflow"
-_TIMEOUT: Final = 15.0  # s
+_TIMEOUT: Final = 60.0  # s
 
 
 class NotTold(NirflowError):

@@ -1,7 +1,7 @@
-"""The journal of events that the Prefect server has not taken yet.
+"""The journal of events that the Prefect server has not recorded yet.
 
 A batch of events is a file of the journal's folder: written and synced before the store hears of the
-frames, and gone when the server has taken the events. Whatever ends the process in between, the next one finds
+frames, and gone when the server has recorded the events. Whatever ends the process in between, the next one finds
 the file. It then asks the store which of the frames are there: their events are sent; the other frames are
 found on disk as new ones again.
 """

@@ -16,7 +16,7 @@ from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = 5.0  # s
+_TIMEOUT = 30.0  # s
 #: What to do where the server asks for a password.
 PASSWORD_REMEDY: Final = "Set NIRFLOW_SERVER_AUTH to the USER:PASSWORD with which the server was started."
 

@@ -12,7 +12,6 @@ from typing import Any
 from prefect import get_client, runtime
 from prefect.artifacts import create_link_artifact
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 
 from calib_store.locks import alone_with, alone_with_pages
@@ -21,11 +20,11 @@ from calib_store.store import Store
 from deployments.attempts import end_steps_of_last_attempt
 from deployments.cluster import steps_on
 from deployments.configuration import Settings
-from deployments.events import SEQUENCE, UNBLOCKED, labels_of
+from deployments.events import SEQUENCE, UNBLOCKED
 from deployments.lines import lines_told
 from deployments.plain_log import tell_errors_in_words
 from deployments.selection import doubles_elsewhere, files_of, frames_of_sequence, middle_of, told_nights
-from deployments.urgency import urgency
+from deployments.sequence_events import announce
 from flows.report import NightReport
 from flows.running import Options, reduce_with
 from flows.science import submit_with_calibrations
@@ -278,14 +277,3 @@ def _announce(sequence: Exposures | None, kinds: str) -> None:
     assert sequence is not None  # it was reduced as one
     logger.info("%s waited for a %s, and there is one now", sequence.label, kinds)
     announce(UNBLOCKED, sequence)
-
-
-def announce(event: str, sequence: Exposures) -> None:
-    """Send an event of a sequence, by which its run may start."""
-    emit_event(
-        event,
-        resource={
-            "prefect.resource.id": SEQUENCE + sequence.name,
-            **labels_of(sequence, urgency(sequence.night)),
-        },
-    )

@@ -44,6 +44,9 @@ from deployments.settings import (
 log = logging.getLogger(__name__)
 
 _WHAT: Final = "the Prefect server"
+#: Time for a start, of our own or of another process, s. Far beyond what a busy machine takes: a server that is
+#: given up is killed, with the events that it holds in memory.
+PATIENCE: Final = 300.0
 
 
 class ServerError(processes.ProcessError):
@@ -63,7 +66,7 @@ class ServerStatus:
 
 
 def ensure_server(
-    data_dir: Path, *, timeout: float = 60.0, settings: ServerSettings | None = None, anew: bool = False
+    data_dir: Path, *, timeout: float = PATIENCE, settings: ServerSettings | None = None, anew: bool = False
 ) -> ServerAddress:
     """Return a Prefect server that answers, starting one when none does.
 
@@ -151,7 +154,7 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
     folder = _folder(data_dir)
     if not folder.is_dir():
         return False
-    with processes.locked(folder / "server.lock", time.monotonic() + 60, _WHAT):
+    with processes.locked(folder / "server.lock", time.monotonic() + PATIENCE, _WHAT):
         state = read_state(folder)
         if state is None or not is_alive(state):
             return False

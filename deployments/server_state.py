@@ -9,6 +9,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from deployments import processes
 from deployments.settings import base_url
@@ -42,12 +43,17 @@ class ServerState:
     setup: str = ""
 
 
+#: Time for one answer, s. A busy machine takes seconds; a server that is given up too early is killed with the
+#: events that it holds in memory.
+_ANSWER: Final = 30.0
+
+
 def is_alive(state: ServerState) -> bool:
     """Whether its process is there."""
     return processes.is_alive(state.pid, state.birth)
 
 
-def answers(state: ServerState, timeout: float = 2.0) -> bool:
+def answers(state: ServerState, timeout: float = 10.0) -> bool:
     """Ask ``/api/ready``: the server answers and reaches its database."""
     host, _, port = base_url(state.host, state.port).removeprefix("http://").rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
@@ -64,7 +70,7 @@ def wait_until_ready(state: ServerState, deadline: float) -> bool:
     """Wait until it answers, it ends, or the deadline of the monotonic clock; whether it answers."""
     # The socket listens from the first moment on, so one request waits for as long as the start takes.
     while (left := deadline - time.monotonic()) > 0 and is_alive(state):
-        if answers(state, timeout=min(left, 1.0)):
+        if answers(state, timeout=min(left, _ANSWER)):
             return True
         time.sleep(processes.POLL)
     return False

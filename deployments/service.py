@@ -110,7 +110,7 @@ def write_state(settings: Settings, state: ServiceState) -> None:
     write_whole(folder_of(settings) / "state.json", [state.model_dump_json(indent=1).encode()], sync=False)
 
 
-def start(settings: Settings, *, timeout: float = 180.0) -> tuple[ServiceState, bool]:
+def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, bool]:
     """Start the supervisor, where none is there, and wait until all is up.
 
     Parameters

@@ -3,11 +3,11 @@
 What holds, whatever ends the process, the server or the database at whatever moment:
 
 - a whole frame in a watched folder comes into the store, once;
-- the event of a frame that is new and usable is sent at least once: until the server has answered that it
-  took it. A crash at the wrong moment sends it twice, which does no harm.
+- the event of a frame that is new and usable is sent at least once: until the server has recorded it in its
+  database. A crash at the wrong moment sends it twice, which does no harm.
 
 For the second, events are in a journal on disk (`deployments.pending`) before the store hears of their frames.
-What the server has taken is its own to keep. A frame that another process notes in the store before the watcher
+What the server has recorded is its own to keep. A frame that another process notes in the store before the watcher
 has first seen its file is no news and gives no event.
 
 Nothing here imports Prefect: the process stays small.

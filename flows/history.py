@@ -10,6 +10,7 @@ from prefect.artifacts import create_table_artifact
 
 from calib_store.records import Product
 from calib_store.store import Store
+from imaging.nights import night_of
 from tasks.artifacts import key_of
 from tasks.references import ProductRef
 
@@ -45,7 +46,7 @@ def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, 
     every = sorted({one.id: one for one in (product, *others)}.values(), key=lambda p: p.middle, reverse=True)
     names = [n for n in FIGURES[product.kind] if any(one.metrics.get(n) is not None for one in every)]
     return [
-        {"night": str(one.middle.date()), "product": one.name, "status": one.status}
+        {"night": str(night_of(one.middle)), "product": one.name, "status": one.status}
         | {name: _rounded(one.metrics.get(name)) for name in names}
         for one in every[:_LENGTH]
     ]

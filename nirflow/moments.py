@@ -1,14 +1,23 @@
-"""Times as a person writes them on the command line."""
+"""Times and nights as users write them on the command line.
+
+A time is a moment in UT, and a date alone is its midnight. A night is another thing: the date that Gemini gives to it,
+which begins at 14:00 UT of the day before. No option takes the one for the other.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
 
+from imaging.nights import night_begins
 from nirflow.exits import UsageError
+
+_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
+_NIGHT_REMEDY = "Write the UT date at its end, as in the names of Gemini's files: 2013-11-21 or 20131121."
 
 
 def moment(text: str | None, option: str) -> datetime | None:
-    """A time as a person writes it: a day or a day and a time, UTC unless it says otherwise.
+    """Return a time as a user writes it: a date, or a date and a time; UT unless it has an offset.
 
     Raises
     ------
@@ -21,6 +30,52 @@ def moment(text: str | None, option: str) -> datetime | None:
         when = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(
-            f"{option} {text!r} is no time.", remedy="Write 2013-11-21 or 2013-11-21T03:00, UTC."
+            f"{option} {text!r} is not a time.",
+            remedy="Write 2013-11-21T03:00, or 2013-11-21 for 00:00 of that day; UT.",
         ) from None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+def is_date(text: str | None) -> bool:
+    """Return whether a time is written as a date alone."""
+    return text is not None and _DATE.fullmatch(text.strip()) is not None
+
+
+def night(text: str, option: str, *, remedy: str = _NIGHT_REMEDY) -> date:
+    """Return a night as a user writes it: 2013-11-21 or 20131121.
+
+    Raises
+    ------
+    UsageError
+        Where it is not the date of a night.
+    """
+    parts = _DATE.fullmatch(text.strip())
+    try:
+        if parts is not None:
+            return date(*map(int, parts.groups()))
+    except ValueError:
+        pass
+    raise UsageError(f"{option} {text!r} is not a night.", remedy=remedy)
+
+
+def nights(text: str, option: str) -> tuple[date, date]:
+    """Return the first and the last of some nights: one night, or a range with both its ends.
+
+    Raises
+    ------
+    UsageError
+        Where they are not nights, or in the wrong order.
+    """
+    first_text, dots, last_text = text.partition("..")
+    first = night(first_text, option)
+    last = night(last_text, option) if dots else first
+    if last < first:
+        raise UsageError(
+            f"{option} {text!r} ends before it begins.", remedy=f"Write {option} {last}..{first}."
+        )
+    return first, last
+
+
+def interval_of(first: date, last: date) -> tuple[datetime, datetime]:
+    """Return when some nights begin, and when the one after them does."""
+    return night_begins(first), night_begins(last + timedelta(days=1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from calib_store.database import Database
@@ -24,6 +25,10 @@ pytest_plugins = [
     "service_up",
     "store_records",
 ]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("nirflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nirflow")
 
 _TEMPLATE = "nirflow_template"
 #: Accounts of the session's server: what a pipeline and a reader log in as.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,16 @@ def test_modules_say_what_they_are(package: str) -> None:
         str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))
     ]
     assert silent == []
+
+
+def test_no_test_has_a_deadline_of_its_own() -> None:
+    """A busy machine exceeds any that somebody thinks generous: there is one limit, in the plugin ``waiting``."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if path.name not in ("waiting.py", "test_architecture.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"monotonic\(\) \+ \d|- began < |perf_counter\(\) - \w+ < \d|deadline=(?!None)\d", line)
+        or re.search(r"(communicate|result|wait|join|Barrier|urlopen|run)\(.*timeout=([1-9]\d*)\b", line)
+    ]
+    assert found == []

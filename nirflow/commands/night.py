@@ -142,7 +142,8 @@ def reduce(
             "--as-of",
             metavar="TIME",
             rich_help_panel=_CALIBRATIONS,
-            help="Choose as the store would have then, by the rules of then: 2026-11-01T12:00, UTC.",
+            help="Choose as the store would have at that moment, by its rules: 2026-11-01T12:00, UT. A date alone is "
+            "00:00 UT.",
         ),
     ] = None,
     affected_by: Annotated[

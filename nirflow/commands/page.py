@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nirflow.exits import Exit, UsageError
+from nirflow.exits import Exit
+from nirflow.moments import night as night_in
 from nirflow.tables import print_json
 
 if TYPE_CHECKING:
     from calib_store.store import Store
-
-_NIGHT = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
 
 def report(
@@ -60,15 +58,7 @@ def _night(text: str) -> date | None:
     """The night that was asked for; None for the last one."""
     if text.strip().lower() == "last":
         return None
-    parts = _NIGHT.fullmatch(text.strip())
-    try:
-        return date(*map(int, parts.groups())) if parts is not None else _refuse(text)
-    except ValueError:
-        return _refuse(text)
-
-
-def _refuse(text: str) -> date:
-    raise UsageError(f"{text!r} is no night.", remedy="Write 2013-11-21, 20131121, or last.")
+    return night_in(text, "NIGHT", remedy="Write 2013-11-21, 20131121, or last.")
 
 
 def _last(store: Store) -> date:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from waiting import PATIENCE, wait_until
 
 from calib_store.certify import (
     certify,
@@ -99,7 +100,7 @@ def test_a_validity_that_a_person_limited_does_not_get_longer(store: Store, add)
     assert len(store.history(early)) == 2  # nothing was said of it
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add, facts, data) -> None:
     """Promise 2 and the point of taking over: whatever is certified in whatever order, by any mix of ways."""
@@ -321,7 +322,7 @@ def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_co
         _until_one_waits_for_a_row(store)
         set_status(connection, dark, "superseded", **WHO)
         connection.commit()
-        other.result(timeout=20)
+        other.result(timeout=PATIENCE)
     said = [change.status for change in store.history(dark)]
     assert said == ["candidate", "superseded", "rejected"]
     assert store.get(dark.id).status == "rejected"
@@ -331,10 +332,9 @@ def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_co
 def _until_one_waits_for_a_row(store: Store) -> None:
     waits = """SELECT count(*) FROM pg_stat_activity
                WHERE datname = current_database() AND wait_event = 'transactionid'"""
-    deadline = time.monotonic() + 20
-    while not store.database.read(lambda connection: connection.scalar(text(waits))):
-        assert time.monotonic() < deadline, "nobody waits"
-        time.sleep(0.01)
+    wait_until(
+        lambda: store.database.read(lambda connection: connection.scalar(text(waits))), "one that waits"
+    )
 
 
 def test_names_of_products_and_frames(store: Store, add, record) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from calib_store.settings import StoreSettings
 from calib_store.store import Store, recipe_key
@@ -47,10 +48,7 @@ def run(python, store_settings: StoreSettings, tmp_path: Path):
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.01)
+    wait_until(path.exists, str(path))
 
 
 def test_one_recipe_is_built_once_by_several_processes(run, store: Store, tmp_path: Path) -> None:
@@ -64,7 +62,7 @@ with store.lock(key):
 print(product.id)
 """
     processes = [run(script) for _ in range(4)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert sum("built" in output for output in outputs) == 1
     assert len({output.split()[-1] for output in outputs}) == 1
@@ -74,14 +72,14 @@ print(product.id)
 
 def test_adding_without_the_lock_still_makes_one_product(run, store: Store) -> None:
     processes = [run("print(add().id)") for _ in range(4)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert len(set(outputs)) == 1
     assert len(store.products()) == 1
 
 
 def test_lock_is_free_after_kill(run, store: Store, tmp_path: Path) -> None:
-    holder = run("with store.lock(key):\n    (folder / 'held').touch()\n    time.sleep(60)\n")
+    holder = run("with store.lock(key):\n    (folder / 'held').touch()\n    time.sleep(3600)\n")
     _wait_for(tmp_path / "held")
     waited = []
     key = recipe_key("dark", [], {}, "1")
@@ -91,12 +89,10 @@ def test_lock_is_free_after_kill(run, store: Store, tmp_path: Path) -> None:
         waited.append("never")
     assert waited == []
     os.kill(holder.pid, signal.SIGKILL)
-    began = time.monotonic()
-    output, _ = waiter.communicate(timeout=30)
+    output, _ = waiter.communicate(timeout=PATIENCE)
     assert output.strip() == "got it"
     with store.lock(key):
         pass
-    assert time.monotonic() - began < 10
 
 
 def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path) -> None:
@@ -111,7 +107,7 @@ def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path)
         time.sleep(1.2)  # beyond one slice of the wait
         assert waiter.poll() is None
         os.kill(waiter.pid, signal.SIGINT)
-        output, _ = waiter.communicate(timeout=10)
+        output, _ = waiter.communicate(timeout=PATIENCE)
     assert output.strip() == "interrupted"
 
 
@@ -135,14 +131,14 @@ def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> No
         "after commit": "from calib_store import products\n",
     }[moment]
     process = run("def die(*a, **k):\n    os.kill(os.getpid(), signal.SIGKILL)\n" + killer + "add()\ndie()\n")
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     for product in store.products():
         assert store.objects.verify(product.sha256)
     assert len(store.products()) == (1 if moment == "after commit" else 0)
     # The next run completes.
     again = run("with store.lock(key):\n    print((store.find(key) or add()).id)\n")
-    output, _ = again.communicate(timeout=30)
+    output, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, output
     assert len(store.products()) == 1
     assert store.find(recipe_key("dark", [], {}, "1")) is not None
@@ -161,5 +157,5 @@ for turn in range(5):
     store.frames.ingest(night)
 """
     processes = [run(script) for _ in range(3)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 3, outputs

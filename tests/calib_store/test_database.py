@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from sqlalchemy import Connection, text
+from waiting import PATIENCE
 
 from calib_store import postgres
 from calib_store.database import Database
@@ -42,7 +43,7 @@ def _later(act: Callable[[], object], seconds: float = 0.5) -> threading.Thread:
 
 
 def test_a_server_that_is_started_again_is_waited_for(own: Path, caplog: pytest.LogCaptureFixture) -> None:
-    database = Database(postgres.ensure_running(own).url("nirflow"), patience=30)
+    database = Database(postgres.ensure_running(own).url("nirflow"), patience=PATIENCE)
     assert database.run(lambda connection: connection.scalar(ONE)) == 1
     postgres.stop(own)
     back = _later(lambda: postgres.ensure_running(own))
@@ -51,7 +52,7 @@ def test_a_server_that_is_started_again_is_waited_for(own: Path, caplog: pytest.
     back.join()
     (line,) = [record.getMessage() for record in caplog.records]
     assert "does not answer" in line
-    assert "Trying again for 30 s." in line
+    assert "Trying again for 300 s." in line
     database.close()
 
 
@@ -62,7 +63,7 @@ def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
     began = time.monotonic()
     with pytest.raises(StoreError, match="does not answer") as caught:
         database.run(lambda connection: connection.scalar(ONE))
-    assert 0.5 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.5
     assert "See that it is up" in caught.value.remedy
     # One that is started again by itself has a log that says why it is not.
     embedded = Database(database.url.render_as_string(hide_password=False), patience=0.2, revive=lambda: None)
@@ -80,7 +81,7 @@ def test_a_killed_embedded_server_is_started_again_but_not_a_stopped_one(own: Pa
     assert pid is not None
     backends = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs(backends, timeout=10)  # for a moment one may still answer
+    psutil.wait_procs(backends, timeout=PATIENCE)  # for a moment one may still answer
     assert store.products() == ()
     assert running_pid(own / "postgres") not in (None, pid)
     store.database.patience = 0.5

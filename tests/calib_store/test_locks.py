@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, timedelta
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from calib_store.locks import alone_with
 from calib_store.settings import StoreSettings
@@ -50,22 +50,22 @@ class Asking:
     def _hold(self) -> None:
         with alone_with(*self._arguments, self._wait):
             self.holds.set()
-            self.go.wait(20)
+            self.go.wait(PATIENCE)
 
     def _wait(self) -> None:
         self.waits += 1
         self._waiting.set()
 
     def held(self) -> bool:
-        return self.holds.wait(10)
+        return self.holds.wait(PATIENCE)
 
     def waiting(self) -> bool:
         """Whether he has to wait for somebody, and does not get it meanwhile."""
-        return self._waiting.wait(10) and not self.holds.wait(0.15)
+        return self._waiting.wait(PATIENCE) and not self.holds.wait(0.15)
 
     def leave(self) -> None:
         self.go.set()
-        self.thread.join(20)
+        self.thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -112,10 +112,7 @@ def test_a_range_is_taken_in_one_order_and_no_two_wait_for_each_other(ask: Ask) 
     for _ in range(5):
         with ask(nights) as one, ask(nights[::-1]) as other:
             both = [one, other]
-            deadline = time.monotonic() + 10
-            while not any(who.holds.is_set() for who in both):
-                assert time.monotonic() < deadline, "both wait"
-                time.sleep(0.01)
+            wait_until(lambda one=one, other=other: one.holds.is_set() or other.holds.is_set(), "one of two")
             holder, waiter = both if one.holds.is_set() else both[::-1]
             assert not waiter.holds.is_set()
             holder.leave()

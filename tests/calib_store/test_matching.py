@@ -241,7 +241,7 @@ def population(postgres_address, tmp_path_factory, facts):
     store.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts, data) -> None:
     day = data.draw(st.integers(-140, 140))

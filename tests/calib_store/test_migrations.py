@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import create_engine, event, text
+from waiting import PATIENCE
 
 from calib_store import migrations
 from calib_store.database import Database
@@ -84,7 +85,7 @@ def test_processes_that_migrate_at_once(postgres_address, python) -> None:
         migrate(Database(sys.argv[1]).engine)
     """
     processes = [python(script, url) for _ in range(4)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     engine = create_engine(url)
     assert migrations.current_revision(engine) == migrations.HEAD

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE
 
 from calib_store.local_objects import LocalObjects
 from imaging.errors import StoreError
@@ -70,7 +71,7 @@ def test_only_a_sha256_names_an_object(objects: LocalObjects, name: str) -> None
             call(name)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(bit=st.integers(0, 60000 * 8 - 1), fresh=st.booleans())
 def test_one_flipped_bit_is_found_even_with_the_old_date(
     tmp_path: Path, file: Path, bit: int, fresh: bool
@@ -206,7 +207,7 @@ def test_kill_during_put_leaves_at_most_a_file_aside(objects: LocalObjects, file
         local_objects.LocalObjects(Path(sys.argv[1])).put(Path(sys.argv[2]))
     """
     process = python(script, objects.root, file)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     left = _visible(objects)
     assert len(left) == 1

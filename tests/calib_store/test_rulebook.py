@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
+from waiting import PATIENCE
 
 from calib_store import rulebook, status
 from calib_store.database import Database
@@ -250,19 +251,19 @@ def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
     def slowly(connection, rules) -> None:
         original(connection, rules)
         working.set()
-        may_go.wait(10)
+        may_go.wait(PATIENCE)
 
     monkeypatch.setattr(rulebook, "_work_out_configurations", slowly)
     newer = changed('"coadds", ', '"coadds", "lyot", ')
     with ThreadPoolExecutor(2) as pool:
         change = pool.submit(activate, mine, newer)
-        assert working.wait(10)
+        assert working.wait(PATIENCE)
         added = pool.submit(add)
         with pytest.raises(TimeoutError):  # it waits for the rules
             added.result(timeout=0.3)
         may_go.set()
-        assert change.result(10)
-        product = added.result(10)
+        assert change.result(PATIENCE)
+        product = added.result(PATIENCE)
     assert mine.match(facts(), "dark").product == product
 
 
@@ -278,7 +279,7 @@ def test_rules_do_not_change_beside_a_certification(mine: Store, add) -> None:
             with pytest.raises(TimeoutError):  # it waits
                 change.result(timeout=0.3)
             certifying.commit()
-            assert change.result(10)
+            assert change.result(PATIENCE)
     assert mine.get(product.id).status == "certified"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import store_worker
 from sqlalchemy import text
+from waiting import PATIENCE
 
 from calib_store.adopt import adopt
 from calib_store.settings import StoreSettings
@@ -37,7 +38,7 @@ def test_four_processes_want_the_same_eight_calibrations(
     store: Store, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
     processes = [start(store_settings, tmp_path, seed, "all") for seed in range(4)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     built = Counter(line.split()[0] for line in (tmp_path / "built.log").read_text().splitlines())
     assert built == Counter({str(n): 1 for n in range(store_worker.RECIPES)})
@@ -51,7 +52,7 @@ def test_kills_at_random_moments(
 ) -> None:
     """Promise 3."""
     done = start(store_settings, tmp_path, SEED, "soak", kills)
-    output, _ = done.communicate(timeout=600)
+    output, _ = done.communicate()
     assert done.returncode == 0, output
     found = verify(store)
     assert found.checked > 10

@@ -16,6 +16,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
+from triggers import wait_until_triggers_hold
+from waiting import wait_until
 
 from calib_store import postgres
 from deployments import automations
@@ -62,14 +64,6 @@ def new_run(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
     client.delete_flow(of)
 
 
-def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "not seen in time"
-        time.sleep(0.1)
-    return found
-
-
 def go(client: SyncPrefectClient, run: UUID, *states: State[Any]) -> None:
     for state in states:
         client.set_flow_run_state(run, state, force=True)
@@ -84,13 +78,13 @@ def test_a_crashed_run_of_a_deployment_runs_once_more_and_the_second_crash_stays
     client: SyncPrefectClient, new_run: Callable[..., UUID]
 ) -> None:
     make_automations(client, Settings())
-    time.sleep(1.5)  # until the server goes by them
+    wait_until_triggers_hold(client)
     by_hand, well, cancelled, run = new_run(deployed=False), new_run(), new_run(), new_run()
     go(client, by_hand, Running(), Crashed(message="killed"))
     go(client, well, Running(), Completed())
     go(client, cancelled, Running(), Cancelled())
     go(client, run, Running(), Crashed(message="killed"))
-    again = eventually(lambda: (r := client.read_flow_run(run)).state_name == "AwaitingRetry" and r)
+    again = wait_until(lambda: (r := client.read_flow_run(run)).state_name == "AwaitingRetry" and r)
     assert again.state is not None
     assert again.state.is_scheduled()
     assert again.run_count == 1
@@ -111,7 +105,7 @@ def test_silent_runs_and_runs_that_never_begin_are_found(
     monkeypatch.setattr(automations, "_PENDING", timedelta(seconds=10))
     monkeypatch.setattr(automations, "_CANCELLING", timedelta(seconds=10))
     make_automations(client, Settings())
-    time.sleep(1.5)
+    wait_until_triggers_hold(client)
     silent, ended, by_hand, lost, begun = new_run(), new_run(), new_run(deployed=False), new_run(), new_run()
     cancelled, in_part = new_run(), new_run()
     for run in (silent, ended, by_hand, lost, begun, cancelled, in_part):
@@ -127,13 +121,13 @@ def test_silent_runs_and_runs_that_never_begin_are_found(
     go(client, cancelled, Cancelling())
     go(client, in_part, Failed(name="Incomplete"))
     go(client, ended, Completed())
-    eventually(lambda: state_name(client, silent) == "AwaitingRetry", 45)
-    eventually(lambda: state_name(client, by_hand) == "Crashed", 20)
-    eventually(lambda: state_name(client, lost) == "AwaitingRetry", 45)
+    wait_until(lambda: state_name(client, silent) == "AwaitingRetry")
+    wait_until(lambda: state_name(client, by_hand) == "Crashed")
+    wait_until(lambda: state_name(client, lost) == "AwaitingRetry")
     assert [state.name for state in client.read_flow_run_states(lost)][-2:] == ["Lost", "AwaitingRetry"]
     assert state_name(client, ended) == "Completed"
     assert state_name(client, in_part) == "Incomplete"
-    eventually(lambda: state_name(client, cancelled) == "Cancelled", 20)
+    wait_until(lambda: state_name(client, cancelled) == "Cancelled")
     assert state_name(client, begun) == "Running"  # it never beat: it is not known to be of those that do
 
 
@@ -172,7 +166,7 @@ def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
         address = ensure_server(folder, settings=settings)
         with connected(address), get_client(sync_client=True) as client:
             make_automations(client, Settings())
-            time.sleep(1.5)
+            wait_until_triggers_hold(client)
             of = client.create_flow(flow(lambda: None, name="test"))
             deployment = client.create_deployment(of, "test")
             run = client.create_flow_run_from_deployment(deployment, state=Scheduled()).id
@@ -181,7 +175,7 @@ def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
         EventSender(address.api_url).emit([beat])
         with postgres.ensure_running(folder).connect("prefect") as database:
             of_run = (f"%{run}%",)
-            eventually(
+            wait_until(
                 lambda: database.execute(
                     "SELECT 1 FROM automation_bucket WHERE bucketing_key::text LIKE %s", of_run
                 ).fetchone()
@@ -192,7 +186,7 @@ def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
             )
         address = ensure_server(folder, settings=settings)
         with connected(address), get_client(sync_client=True) as client:
-            eventually(lambda: state_name(client, run) == "AwaitingRetry")
+            wait_until(lambda: state_name(client, run) == "AwaitingRetry")
     finally:
         stop_server(folder, settings=settings)
         postgres.stop(folder)

@@ -7,6 +7,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from deployments.confined import Confined
 from deployments.settings import ServerAddress
@@ -60,5 +61,5 @@ def test_what_is_no_answer_to_a_browser_passes_as_it_is() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v2/", "/docs"])
 def test_the_server_tells_it_with_every_page(prefect_server: ServerAddress, path: str) -> None:
-    with urllib.request.urlopen(prefect_server.ui_url + path, timeout=30) as answer:
+    with urllib.request.urlopen(prefect_server.ui_url + path, timeout=PATIENCE) as answer:
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 from compose_file import ROOT, Machine, setup_commands
 from real_server import RealServer
+from waiting import PATIENCE, wait_until
 
 #: Secret with a URL to the account that it is of.
 ACCOUNTS = {"owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "prefect_url": "prefect"}
@@ -30,7 +30,7 @@ def machine(real_server: RealServer) -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="nirflow-compose-", ignore_cleanup_errors=True) as name:
         root = Path(name)
         shutil.copy(ROOT / ".env.example", root)
-        subprocess.run(["sh", "-euc", setup_commands()], cwd=root, check=True, timeout=30)
+        subprocess.run(["sh", "-euc", setup_commands()], cwd=root, check=True, timeout=PATIENCE)
         secrets = root / "secrets"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -61,19 +61,21 @@ def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = Tr
     done = subprocess.run(
         [str(postgres.program("psql")), "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc",
          "--username=admin", "--dbname=postgres", "-f", str(script)],
-        env=os.environ | where, capture_output=True, text=True, timeout=60,
+        env=os.environ | where, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert (done.returncode == 0) is check, done.stderr
     return done.stdout + done.stderr
 
 
-def wait_until(holds: Callable[[], object], machine: Machine, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
+def wait_with(machine: Machine, condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, or a service ends: then fail with its log."""
+
+    def look() -> object:
         ended = [name for name, process in machine.running.items() if process.poll() is not None]
         assert not ended, machine.log(ended[0]).read_text()[-4000:]
-        assert time.monotonic() < deadline, {n: machine.log(n).read_text()[-2000:] for n in machine.running}
-        time.sleep(0.5)
+        return condition()
+
+    wait_until(look, lambda: str({n: machine.log(n).read_text()[-2000:] for n in machine.running}), pause=0.5)
 
 
 def status(url: str, authorization: str | None = None) -> int:
@@ -83,7 +85,7 @@ def status(url: str, authorization: str | None = None) -> int:
         headers["Authorization"] = f"Basic {base64.b64encode(authorization.encode()).decode()}"
     request = urllib.request.Request(f"{url}/flows/filter", b"{}", headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -120,19 +122,19 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
     passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in words}
     assert len(passwords) == 5
 
-    assert machine.start("init").wait(60) == 0, machine.log("init").read_text()
+    assert machine.start("init").wait(PATIENCE) == 0, machine.log("init").read_text()
     del machine.running["init"]
-    assert machine.start("init").wait(60) == 0, "every start of everything runs it again"
+    assert machine.start("init").wait(PATIENCE) == 0, "every start of everything runs it again"
     del machine.running["init"]
     machine.start("server")
-    wait_until(lambda: machine.healthy("server"), machine)
+    wait_with(machine, lambda: machine.healthy("server"))
     assert (status(url), status(url, "observer:wrong"), status(url, auth)) == (401, 401, 200)
-    assert machine.start("register").wait(90) == 0, machine.log("register").read_text()
+    assert machine.start("register").wait(PATIENCE) == 0, machine.log("register").read_text()
     del machine.running["register"]
     assert not machine.healthy("worker")
     machine.start("worker")
     machine.start("watcher")
-    wait_until(lambda: machine.healthy("worker"), machine)
+    wait_with(machine, lambda: machine.healthy("worker"))
 
     told = " ".join(machine.command_lines())
     assert "deployments.watch" in told
@@ -146,9 +148,9 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
         shutil.move(frame, raw / frame.name)
     with real_server.connect("nirflow") as connection:
         made = "SELECT kind, software_version FROM products WHERE kind = 'dark'"
-        wait_until(lambda: connection.execute(made).fetchall(), machine, 180)
+        wait_with(machine, lambda: connection.execute(made).fetchall())
     (stored,) = (machine.folder("worker", "/data") / "objects").rglob("*.fits")
-    wait_until(lambda: list(machine.folder("worker", "/nights").rglob("*_dark.fits")), machine, 60)
+    wait_with(machine, lambda: list(machine.folder("worker", "/nights").rglob("*_dark.fits")))
     assert stored.stat().st_size > 128 * 128 * 4
 
     pipeline = (machine.secrets / "pipeline_url").read_text().strip()

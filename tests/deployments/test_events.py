@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
-import time
+import os
+import signal
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fake_prefect import FakeServer, fake_prefect
 from pydantic import SecretStr
+from waiting import PATIENCE
 
+from calib_store import postgres
+from deployments import events
 from deployments.events import ARRIVED, Event, EventSender, EventsError, EventsRefusedError
 from deployments.settings import ServerAddress
 
@@ -39,22 +44,20 @@ def test_events_arrive_at_a_prefect_server(prefect_server: ServerAddress) -> Non
         )
         for number in range(150)
     ]  # fmt: skip
-    sender = EventSender(prefect_server.api_url)
+    sender = EventSender(prefect_server.api_url, patience=PATIENCE)
     sender.emit(sent)
     sender.emit(sent[:50])  # again: kept once
     got: dict[str, Any] = {}
-    deadline = time.monotonic() + 20
     wanted = EventFilter(event=EventNameFilter(name=[name])).model_dump(mode="json")
     with get_client(sync_client=True) as client:
-        while len(got) < len(sent) and time.monotonic() < deadline:
-            page = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()
-            while True:
-                got.update({one["id"]: one for one in page["events"]})
-                if not page["next_page"]:
-                    break
-                page = client.request("GET", page["next_page"].removeprefix(prefect_server.api_url)).json()
-            time.sleep(0.1)
+        # All are recorded, so nothing is waited for. The count is that of the first page's moment on every page.
+        page = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()
         assert page["total"] == len(sent)
+        while True:
+            got.update({one["id"]: one for one in page["events"]})
+            if not page["next_page"]:
+                break
+            page = client.request("GET", page["next_page"].removeprefix(prefect_server.api_url)).json()
     for one in sent:
         there = got[str(one.id)]
         assert there["event"] == name
@@ -70,8 +73,6 @@ def test_a_prefect_server_refuses_what_is_no_event(prefect_server: ServerAddress
 
 
 def test_the_schema_is_the_one_that_prefect_knows() -> None:
-    from datetime import UTC, datetime
-
     from prefect.events.schemas.events import Event as Theirs
 
     ours = event(labels={"a": "b"}, payload={"c": 1})
@@ -133,6 +134,79 @@ def test_answers_after_which_it_is_not(server: FakeServer, code: int) -> None:
     server.answers = [(code, "what?")]
     with pytest.raises(EventsRefusedError, match="what"):
         EventSender(server.api).emit([event()])
+
+
+def test_events_that_were_accepted_but_not_recorded_are_sent_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server was killed, or its queue was full."""
+    monkeypatch.setattr(events, "_FIRST_REST", 0.01)
+    sent = [event() for _ in range(150)]
+    server.forgotten = 3
+    sender = EventSender(server.api, patience=0.1)
+    with pytest.raises(EventsError, match="accepted 100 events, but recorded only 97") as caught:
+        sender.emit(sent)
+    assert not isinstance(caught.value, EventsRefusedError)
+    assert [len(body) for _, _, body in server.heard] == [100]  # no more while these are not safe
+    assert "sent again" in caught.value.remedy
+    server.forgotten = 2
+    sender.deliver(sent)
+    assert server.recorded == {str(one.id) for one in sent}
+    assert "Sending the events again in 0.01 s" in caplog.text
+    server.forgotten = 1
+    with pytest.raises(EventsError, match="recorded only 0"):
+        sender.deliver([event()], within=0.0)
+
+
+def test_a_clock_that_differs_from_the_servers_does_not_hide_events(server: FakeServer) -> None:
+    EventSender(server.api).emit([event()])
+    (asked,) = server.counted
+    now, limits = datetime.now(UTC), asked["filter"]["occurred"]
+    assert datetime.fromisoformat(limits["since"]) < now - timedelta(days=365)
+    assert datetime.fromisoformat(limits["until"]) > now + timedelta(hours=12)
+
+
+def test_what_is_refused_is_not_delivered_again(server: FakeServer) -> None:
+    server.answers = [(422, "what?")]
+    with pytest.raises(EventsRefusedError):
+        EventSender(server.api).deliver([event()])
+    assert len(server.heard) == 1
+
+
+@pytest.mark.long
+def test_no_event_is_lost_with_a_server_that_is_killed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deployments.server import ensure_server, stop_server
+    from deployments.settings import ServerSettings
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    folder, settings = tmp_path_factory.mktemp("own"), ServerSettings(port=0)
+    sent = [event() for _ in range(10)]  # fewer than are written at once
+    try:
+        address = ensure_server(folder, settings=settings)
+        assert address.pid is not None
+        post, pid = EventSender._post, address.pid
+
+        def killed(self: EventSender, path: str, body: Any) -> bytes:
+            answer = post(self, path, body)
+            os.kill(pid, signal.SIGKILL)
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(EventSender, "_post", killed)
+            with pytest.raises(EventsError, match="does not answer"):
+                EventSender(address.api_url).emit(sent)
+        again = ensure_server(folder, settings=settings)
+        sender = EventSender(again.api_url, patience=PATIENCE)
+        assert again.started
+        wanted = {"filter": {"id": {"id": [str(one.id) for one in sent]}}}
+        assert sender._count(wanted) == 0  # accepted, and lost
+        sender.emit(sent)
+        assert sender._count(wanted) == len(sent)
+    finally:
+        stop_server(folder, settings=settings)
+        postgres.stop(folder)
 
 
 def test_a_server_that_is_not_there_or_silent() -> None:

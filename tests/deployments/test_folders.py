@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from deployments.folders import Notices, Scanner, hidden, need_polling, shown, unseen_changes
 
@@ -91,16 +91,6 @@ def test_a_path_in_a_message_has_one_line() -> None:
     assert shown("a\nb\udcff") == r"a\nb\udcff"
 
 
-def wait(condition: object, seconds: float = 5.0) -> bool:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_notices_outlive_names_that_cannot_be_told_and_a_folder_made_anew(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     root.mkdir()
@@ -116,24 +106,24 @@ def test_notices_outlive_names_that_cannot_be_told_and_a_folder_made_anew(tmp_pa
 
     notices.start()
     try:
-        assert wait(lambda: notices.seeing)
+        assert wait_until(lambda: notices.seeing)
         (root / "a.fits").write_bytes(b"x")
-        assert wait(lambda: hear("a.fits"))
+        assert wait_until(lambda: hear("a.fits"))
         assert lost[0]  # what came before the watch began, a scan has to find
         lost.clear()
         (root / "b\udcff.fits").write_bytes(b"x")
-        assert wait(lambda: hear("nothing") or any(lost))
-        assert wait(lambda: notices.seeing)
+        assert wait_until(lambda: hear("nothing") or any(lost))
+        assert wait_until(lambda: notices.seeing)
         (root / "c.fits").write_bytes(b"x")
-        assert wait(lambda: hear("c.fits"))
+        assert wait_until(lambda: hear("c.fits"))
         lost.clear()
         root.rename(tmp_path / "old")
-        assert wait(lambda: not notices.seeing)
+        assert wait_until(lambda: not notices.seeing)
         root.mkdir()
-        assert wait(lambda: notices.seeing)
-        assert wait(lambda: hear("nothing") or any(lost))
+        assert wait_until(lambda: notices.seeing)
+        assert wait_until(lambda: hear("nothing") or any(lost))
         (root / "d.fits").write_bytes(b"x")
-        assert wait(lambda: hear("d.fits"))
+        assert wait_until(lambda: hear("d.fits"))
     finally:
         notices.stop()
     assert not notices.seeing

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_prefect import DeliveredEvents
 from observatory import noted
 from prefect import get_client, runtime
 from prefect.flow_engine import run_flow
@@ -18,7 +19,7 @@ from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.records import FrameRecord
 from calib_store.store import Store
-from deployments import running
+from deployments import sequence_events
 from deployments.arrival import arrival
 from deployments.catch_up import note_new_files
 from deployments.configuration import Settings
@@ -213,17 +214,15 @@ def test_of_frames_of_other_nights_somebody_is_told(
     (raw / "S2.fits").write_bytes(raw_bytes(2))
     (raw / ".rsync-partial" / "S3.fits").write_bytes(raw_bytes(3))
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{raw}"]')
-    sent: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        running, "emit_event", lambda name, resource: sent.append((name, resource["prefect.resource.id"]))
-    )
+    sent = DeliveredEvents()
+    monkeypatch.setattr(sequence_events, "event_sender", lambda: sent)
     assert noted(Settings(), (NIGHT,)) == 2  # what is hidden is still being copied
     assert sent == []
     (raw / "S4.fits").write_bytes(raw_bytes(4, SCIENCE))
     assert noted(Settings(), (NIGHT + timedelta(days=1),)) == 1
-    ((event, resource),) = sent
-    assert event == "nirflow.frame.arrived"
-    assert resource.startswith("nirflow.sequence.2013-11-21.science.Y.")
+    (event,) = sent
+    assert event.name == "nirflow.frame.arrived"
+    assert event.resource.startswith("nirflow.sequence.2013-11-21.science.Y.")
 
 
 def test_without_watched_folders_nothing_is_looked_for(known: Store) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from triggers import wait_until_triggers_hold
+from waiting import wait_until
 
 from deployments.configuration import NotifySettings
 from deployments.notify import Notification, NotTold, tell
@@ -139,11 +141,12 @@ def wanted(
 
 
 def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
+    began = time.time()
     for _ in range(2):
         tell(wanted(mail=mail_server), "a", "b")
     one, other = mail_server.mails
     assert one["Message-ID"] != other["Message-ID"]
-    assert abs(parsedate_to_datetime(one["Date"]).timestamp() - time.time()) < 60
+    assert began - 1 <= parsedate_to_datetime(one["Date"]).timestamp() <= time.time()
 
 
 def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:
@@ -257,10 +260,8 @@ def test_a_failed_run_of_a_deployment_reaches_the_receiver(
         address = ensure_server(folder, settings=ServerSettings(port=0))
         with connected(address):
             _fail_one_run(Settings())
-        deadline = time.monotonic() + 20
-        while not webhook.heard and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(1)
+        wait_until(lambda: webhook.heard, "the message")
+        time.sleep(1)  # in which a second one would come
         ((_, body),) = webhook.heard
         assert body["title"] == "nirflow: of the test: failed"
         assert "Failed: the disk is full" in body["text"]
@@ -284,7 +285,7 @@ def _fail_one_run(settings: Any) -> None:
         deployment = client.create_deployment(of, name)
         run = client.create_flow_run_from_deployment(deployment, name="of the test", state=Scheduled())
         lone = client.create_flow_run(flow(lambda: None, name=name), name="by hand", state=Scheduled())
-        time.sleep(3)  # until the server has read the automations
+        wait_until_triggers_hold(client)
         for one in (lone, run):
             client.set_flow_run_state(one.id, Failed(message="the disk is full"), force=True)
 

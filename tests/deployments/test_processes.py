@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from deployments import processes
 from deployments.processes import ProcessError, birth, end, end_group, is_alive, locked, tail
 
-SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+SLEEP = "import time; print('up', flush=True); time.sleep(3600)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
 LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); " + SLEEP
 #: A leader that ends at once and leaves a child of its group, whose pid it tells.
@@ -69,10 +70,7 @@ def test_a_process_is_known_by_its_pid_and_birth(start: Start) -> None:
 
 def test_a_zombie_is_no_process(start: Start) -> None:
     process = start("")
-    deadline = time.monotonic() + 10
-    while birth(process.pid) is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: birth(process.pid) is None, "the end of the process")
     assert Path(f"/proc/{process.pid}").is_dir()  # not waited for yet
     assert birth(2**22 + 1) is None
 
@@ -90,17 +88,15 @@ def test_a_name_with_blanks_and_brackets_does_not_hide_the_birth(tmp_path: Path)
 def test_end_asks_first(start: Start) -> None:
     process = start(SLEEP)
     said(process)
-    end(process.pid, born(process), 10)
+    end(process.pid, born(process), PATIENCE)
     assert process.wait() == -signal.SIGTERM
 
 
 def test_end_kills_what_does_not_listen(start: Start) -> None:
     process = start(DEAF)
     said(process)
-    began = time.monotonic()
     end(process.pid, born(process), 0.3)
     assert process.wait() == -signal.SIGKILL
-    assert 0.3 < time.monotonic() - began < 5
 
 
 def test_end_leaves_a_stranger_with_the_same_pid_alone(start: Start) -> None:
@@ -128,24 +124,21 @@ def test_the_group_ends_also_where_its_leader_has_gone(start: Start, child: str)
     known = birth(pid)
     assert known is not None
     end_group(leader.pid)
-    deadline = time.monotonic() + 5
-    while is_alive(pid, known):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not is_alive(pid, known), "the end of the child")
     end_group(leader.pid)  # there is none any more
 
 
 def test_a_lock_is_waited_for_and_given_up_at_the_deadline(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    with locked(lock, time.monotonic() + 1, "it"):
+    with locked(lock, time.monotonic() + PATIENCE, "it"):
         began = time.monotonic()
         with (
             pytest.raises(ProcessError, match=r"starting or stopping it for too long \(it holds .*lock\)"),
             locked(lock, began + 0.2, "it"),
         ):
             pass
-        assert 0.2 <= time.monotonic() - began < 2
-    with locked(lock, time.monotonic(), "it"):
+        assert time.monotonic() - began >= 0.2
+    with locked(lock, time.monotonic() + PATIENCE, "it"):
         pass
 
 
@@ -155,7 +148,7 @@ def test_a_lock_is_free_when_its_holder_is_killed(start: Start, tmp_path: Path) 
     with pytest.raises(ProcessError), locked(tmp_path / "lock", time.monotonic(), "it"):
         pass
     holder.kill()
-    with locked(tmp_path / "lock", time.monotonic() + 5, "it"):
+    with locked(tmp_path / "lock", time.monotonic() + PATIENCE, "it"):
         pass
 
 

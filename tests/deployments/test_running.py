@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -10,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_prefect import DeliveredEvents
 from prefect import flow, get_client
 from prefect.states import State
+from waiting import PATIENCE, wait_until
 
 from calib_store.certify import reject
 from calib_store.locks import alone_with
 from calib_store.records import Frame, FrameRecord, InputRef, Product
 from calib_store.store import Store
-from deployments import reprocess, running
+from deployments import reprocess, running, sequence_events
 from deployments.configuration import Settings
 from deployments.heartbeat import prompt_heartbeats
 from deployments.requests import ReprocessRequest
@@ -153,9 +154,9 @@ def test_what_came_while_another_run_was_at_the_night_is_reduced_too(
     with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
         with alone_with(store, [NIGHT], None):
             run = pool.submit(reduce_frames, settings, choose, [NIGHT], options_of(settings))
-            until(lambda: "Another run is at 2013-11-21" in caplog.text)
+            wait_until(lambda: "Another run is at 2013-11-21" in caplog.text)
             ingest("S2.fits")
-        assert run.result(timeout=20).failed == ()
+        assert run.result(timeout=PATIENCE).failed == ()
     assert reduced == ["S1.fits", "S2.fits"]
 
 
@@ -174,17 +175,10 @@ def test_what_was_spoilt_is_made_again_alone_with_its_nights(
     with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
         with alone_with(store, [NIGHT], None):
             run = pool.submit(reprocess.reprocess.fn, ReprocessRequest(affected_by=str(dark.id)))
-            until(lambda: "Another run is at" in caplog.text)
+            wait_until(lambda: "Another run is at" in caplog.text)
             assert made == []
-        run.result(timeout=20)
+        run.result(timeout=PATIENCE)
     assert made == [NIGHT]
-
-
-def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < deadline, "not seen in time"
-        time.sleep(0.01)
 
 
 def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
@@ -219,8 +213,8 @@ def test_what_came_while_a_sequence_was_reduced_is_told_by_its_own_run(
     settings: Settings, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sent: list[Any] = []
-    monkeypatch.setattr(running, "emit_event", lambda name, resource: sent.append((name, resource)))
+    sent = DeliveredEvents()
+    monkeypatch.setattr(sequence_events, "event_sender", lambda: sent)
     raw = record("S1.fits")
     store.frames.ingest([raw])
     of = Sequence.of(facts())
@@ -237,8 +231,8 @@ def test_what_came_while_a_sequence_was_reduced_is_told_by_its_own_run(
     assert not told(WAITS)  # it did not take what there was: the next time it would be the same
     assert sent == []
     assert told(WAITS, started=began)
-    ((name, resource),) = sent
-    assert (name, resource["prefect.resource.id"]) == (
+    (event,) = sent
+    assert (event.name, event.resource) == (
         "nirflow.sequence.unblocked", f"nirflow.sequence.{of.name}",
     )  # fmt: skip
     reject(store, dark, author="Ana", reason="a test")

@@ -23,6 +23,7 @@ import pytest
 from pydantic import ValidationError
 from raw_files import DARK, SCIENCE, SHAPE, raw_bytes
 from sqlalchemy import func, select
+from waiting import PATIENCE, wait_until
 
 from calib_store.models import frame_files, frame_headers, frames
 from calib_store.records import Frame, FrameRecord, IngestReport
@@ -136,18 +137,9 @@ def running(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     assert errors == []
-
-
-def wait(condition: Callable[[], object], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def in_store(store: Store) -> Counter[str]:
@@ -746,9 +738,7 @@ def test_known_files_are_not_opened_again(
     monkeypatch.setattr(module, "lacking", lambda path, _: opened.append(path))
     put(raw / "new.fits", raw_bytes(1))
     watcher = watch()
-    began = time.monotonic()
     rounds(watcher, clock)
-    assert time.monotonic() - began < 10
     assert [path.name for path in opened] == ["new.fits"]
     assert set(server.frames) == {"new.fits"}
 
@@ -778,25 +768,25 @@ def test_it_polls_where_it_is_told_to(
         put(raw / "S1.fits", raw_bytes(1))
         (raw / "sub").mkdir()
         put(raw / "sub" / "S2.fits", raw_bytes(2))
-        assert wait(lambda: len(server.frames) == 2)
+        assert wait_until(lambda: len(server.frames) == 2)
 
 
 def test_the_kernel_tells_of_new_files_and_folders(watch: Watch, server: Server, raw: Path) -> None:
     put(raw / "S0.fits", raw_bytes(0))
     with running(watch(poll=1000.0, settle=0.1, rescan=1000.0, real_time=True)):
-        assert wait(lambda: len(server.frames) == 1)
+        assert wait_until(lambda: len(server.frames) == 1)
         time.sleep(1.2)  # the watch has begun, and with it came the last scan
         put(raw / "S1.fits", raw_bytes(1))
         aside = raw.parent / "night"
         (aside / "deep").mkdir(parents=True)
         put(aside / "deep" / "S2.fits", raw_bytes(2))
         aside.rename(raw / "night")
-        assert wait(lambda: len(server.frames) == 3)
+        assert wait_until(lambda: len(server.frames) == 3)
         put(raw / "night" / "deep" / "S3.fits", raw_bytes(3))
         (raw / "S4.fits").write_bytes(raw_bytes(4)[:3000])
-        assert wait(lambda: len(server.frames) == 4)
+        assert wait_until(lambda: len(server.frames) == 4)
         (raw / "S4.fits").write_bytes(raw_bytes(4))
-        assert wait(lambda: len(server.frames) == 5)
+        assert wait_until(lambda: len(server.frames) == 5)
 
 
 def test_a_notice_that_is_lost_is_made_good_by_the_next_scan(
@@ -836,7 +826,7 @@ def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) ->
             content = raw_bytes(number)
             (raw / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         (deep / "deep.fits").write_bytes(raw_bytes(99))
-        assert wait(lambda: len(server.frames) == len(names) + 1)
+        assert wait_until(lambda: len(server.frames) == len(names) + 1)
     assert set(in_store(store).values()) == {1}
     assert len(in_store(store)) == len(names) + 1
     for event in server.events:
@@ -889,11 +879,11 @@ def test_a_thousand_files_at_once_with_all_that_goes_wrong(
 
     with running(watch(**settings)):
         drop(numbers[:400])
-        wait(lambda: len(server.frames) > 50)
+        wait_until(lambda: len(server.frames) > 50)
     server.up = False
     with running(watch(**settings)):
         drop(numbers[400:800])
-        wait(lambda: len(in_store(store)) > 300)
+        wait_until(lambda: len(in_store(store)) > 300)
     taken = in_store(store)
     rewritten = [path for path in sorted(raw.rglob("S*8.fits")) if path.name in taken][:20]
     assert rewritten
@@ -904,13 +894,13 @@ def test_a_thousand_files_at_once_with_all_that_goes_wrong(
         for serial, path in enumerate(rewritten):
             put(path, raw_bytes(5000 + serial))
             wanted.add(f"label-{5000 + serial:06d}")
-        wait(lambda: len(in_store(store)) > 600)
+        wait_until(lambda: len(in_store(store)) > 600)
         server.up = True
 
         def all_there() -> bool:
             return len(sha256s(store)) >= len(wanted) and len({e.id for e in server.events}) >= len(wanted)
 
-        wait(all_there, 20)
+        wait_until(all_there, "all frames and events")
     with store.database.engine.connect() as connection:
         labels = Counter(header["DATALAB"] for header in connection.scalars(select(frame_headers.c.header)))
     assert set(labels) == wanted

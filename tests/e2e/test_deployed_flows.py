@@ -49,11 +49,13 @@ def test_calibrations_that_come_start_the_sequence_that_waited_and_no_other(obse
     report: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
     assert report.failures == ()
     assert sorted(p.kind for p in report.products) == ["bpm", "dark", "flat"]
-    ((name, resource),) = observatory.events
-    assert name == UNBLOCKED
-    assert resource["prefect.resource.id"] == SEQUENCE + observatory.sequence
-    assert (resource["nirflow.night"], resource["nirflow.urgency"]) == (str(NIGHT), "backlog")
-    assert resource["prefect.resource.name"].startswith("science Y ")
+    (event,) = observatory.events
+    assert event.name == UNBLOCKED
+    assert event.resource == SEQUENCE + observatory.sequence
+    assert (event.labels["nirflow.night"], event.labels["nirflow.urgency"]) == (str(NIGHT), "backlog")
+    assert event.labels["prefect.resource.name"].startswith("science Y ")
+    ((run,),) = (event.related,)
+    assert run["prefect.resource.role"] == "flow-run"
 
 
 def _others_wait(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from night_lab import Lab, Run
+from waiting import PATIENCE
 
 from imaging.errors import FrameError, NirflowError
 from imaging.simulator.truth import NightTruth
@@ -134,7 +135,7 @@ def test_each_flow_alone(reduced_lab: Lab, reduced: Run, night: NightTruth) -> N
 def test_a_database_that_is_down_on_the_command_line(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
     lab.url = "postgresql://someone:secret@127.0.0.1:9/nirflow"
     process = lab.start(night.folder.parent, "--out", tmp_path / "out")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert out == ""
     assert "does not answer" in err

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from browser import browser_page
 from night_lab import altered
-from service_up import Service, eventually, kill, of_folder
+from service_up import Service, kill, of_folder
+from waiting import wait_until
 
 from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
@@ -88,7 +89,7 @@ def test_up_tells_where_and_finds_itself_the_second_time(service: Service) -> No
 
 def test_the_schedules_make_runs(service: Service) -> None:
     scheduled = {"deployments": {"name": {"any_": ["nightly", "housekeeping"]}}}
-    found = eventually(lambda: service.post("/flow_runs/filter", scheduled), 60, "the schedules' runs")
+    found = wait_until(lambda: service.post("/flow_runs/filter", scheduled), "the schedules' runs")
     assert {run["state_type"] for run in found} == {"SCHEDULED"}
     assert len(found) >= 2
     (nightly,) = service.post("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
@@ -260,7 +261,7 @@ def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path])
             states = [state["name"] for state in service.states(run)]
             assert states.count("Crashed") == states.count("AwaitingRetry") == 1
             assert (states.count("Running"), states[-1]) == (2, "Completed")
-    eventually(lambda: service.part("watcher")["restarts"] == 1 or None, 30, "the watcher's restart")
+    wait_until(lambda: service.part("watcher")["restarts"] == 1 or None, "the watcher's restart")
     images = products(service, "image")
     # Three sequences, five times anew: nothing was lost and nothing is there twice.
     assert len(images) == len(done) + 5 * 3
@@ -275,12 +276,12 @@ def test_a_run_that_is_stopped_with_everything_goes_on_at_the_next_start_without
     service.running(run)
     service.nirflow("down")
     service.up()
-    assert service.ended(run, 80)["state_type"] == "COMPLETED"
+    assert service.ended(run)["state_type"] == "COMPLETED"
     states = [state["name"] for state in service.states(run)]
     assert "Crashed" not in states
     assert states.count("AwaitingRetry") == 1
     at_work = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    eventually(lambda: not service.post("/task_runs/filter", at_work), 20, "no step to seem at work")
+    wait_until(lambda: not service.post("/task_runs/filter", at_work), "no step to seem at work")
 
 
 def test_worker_and_run_killed_together_are_found_by_their_silence(service: Service) -> None:
@@ -289,7 +290,7 @@ def test_worker_and_run_killed_together_are_found_by_their_silence(service: Serv
     (process,) = service.flow_processes()
     kill(service.pid("worker"))
     kill(process)
-    ended = service.ended(run, 300)
+    ended = service.ended(run)
     assert (ended["state_type"], ended["run_count"] > 1) == ("COMPLETED", True)
 
 
@@ -297,7 +298,7 @@ def test_a_cancelled_run_stops_soon_and_leaves_nothing_half_made(service: Servic
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
     service.running(run)
     service.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-    ended = service.ended(run, 40)
+    ended = service.ended(run)
     assert ended["state_type"] == "CANCELLED"
     assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
     again = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
@@ -308,7 +309,7 @@ def test_frames_that_came_while_everything_was_down_are_found(
     service: Service, y_night: NightTruth, tmp_path: Path
 ) -> None:
     service.nirflow("down")
-    eventually(lambda: not of_folder(service.folder) or None, 20, "every process to end")
+    wait_until(lambda: not of_folder(service.folder) or None, "every process to end")
     source = of_roles(y_night, "science")[:4]
     new = [
         altered(p, tmp_path / f"{p.name[:10]}{4000 + n}.fits", OBSID="GS-2013B-Q-15-77", DATALAB=f"x-{n}")
@@ -323,7 +324,7 @@ def test_frames_that_came_while_everything_was_down_are_found(
 
 def test_down_leaves_no_process(service: Service) -> None:
     service.nirflow("down")
-    eventually(lambda: not of_folder(service.folder) or None, 20, "every process to end")
+    wait_until(lambda: not of_folder(service.folder) or None, "every process to end")
     assert "not up" in service.nirflow("status", code=3)
     assert "was not up" in service.nirflow("down")
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from night_lab import Lab, Run, link
 from sqlalchemy import text
+from waiting import PATIENCE, wait_until
 
 from calib_store.certify import certify, reinstate, reject
 from calib_store.records import Product
@@ -303,7 +304,7 @@ def own_services(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subproces
 
 
 def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out + err
 
 
@@ -317,11 +318,15 @@ def test_the_database_is_stopped_and_started_in_the_middle_of_a_night(
     data, start = own_services
     process = start("reduce", night.folder.parent, "--out", tmp_path / "out", "--set", "check.shape=none")
     log = tmp_path / "out" / "nirflow.log"
-    deadline = time.monotonic() + 60
-    while not ((log.is_file() and "started" in log.read_text()) or list((data / "objects").glob("*/*.fits"))):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(
+        lambda: (
+            (log.is_file() and "started" in log.read_text())
+            or list((data / "objects").glob("*/*.fits"))
+            or process.poll() is not None
+        ),
+        "the first product",
+    )
+    assert process.poll() is None
     postgres.stop(data)
     threading.Timer(2.0, lambda: postgres.ensure_running(data)).start()
     code, out = _ended(process)
@@ -354,7 +359,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
     command = [nirflow, "reduce", night.folder.parent, "--out", tmp_path / "out", "--set", "check.shape=none"]
     done = subprocess.run(
         [*alone, "bash", "-c", f'source {script}', nirflow, *map(str, command)],
-        env=lab.environment(), capture_output=True, text=True, timeout=240, check=False,
+        env=lab.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 4, done.stdout + done.stderr
     assert "No space left on device" in done.stdout
@@ -366,7 +371,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
     # The small file system is gone with all that was on it. Another place is not taken for it without a word.
     roomy = lab.environment() | {"NIRFLOW_OBJECTS_URL": str(tmp_path / "roomy")}
     elsewhere = subprocess.run(
-        list(map(str, command)), env=roomy, check=False, capture_output=True, text=True, timeout=240
+        list(map(str, command)), env=roomy, check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert elsewhere.returncode == 1
     assert "not where this store's files are" in elsewhere.stdout
@@ -377,4 +382,4 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
     assert confirmation in unconfirmed.stderr
     subprocess.run([*repair, *confirmation.split()], env=roomy, check=False, capture_output=True)
     # With room again the night goes on from there.
-    subprocess.run(list(map(str, command)), env=roomy, check=True, capture_output=True, timeout=240)
+    subprocess.run(list(map(str, command)), env=roomy, check=True, capture_output=True, timeout=PATIENCE)

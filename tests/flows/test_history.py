@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,13 @@ def test_the_newest_night_comes_first_with_the_figures_that_any_has(add: Add) ->
         {"night": "2013-11-21", "product": new.name, "status": new.status, "level": 1.2346, "n_hot": None},
         {"night": "2013-11-19", "product": old.name, "status": old.status, "level": 1.0, "n_hot": 3},
     ]
+
+
+def test_an_evening_belongs_to_the_night_that_ends_the_next_day(add: Add) -> None:
+    evening = add(hours=-6)
+    assert evening.middle.date() == date(2013, 11, 20)
+    (row,) = history_rows(evening, [])
+    assert row["night"] == "2013-11-21"
 
 
 def test_a_history_has_an_end(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE
 
 from imaging.bands import bands, rows_for, run_bands, thread_count
 
@@ -39,7 +40,7 @@ def test_result_does_not_depend_on_threads(threads: int) -> None:
 
 
 def test_bands_run_beside_each_other() -> None:
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=PATIENCE)
     run_bands(lambda band: bool(together.wait()), 2, rows_per_band=1, threads=2)
     assert not together.broken
 

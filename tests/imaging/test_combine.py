@@ -87,7 +87,7 @@ def stacks(draw):
     return sci, var, dq
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     stacks(),
     st.builds(

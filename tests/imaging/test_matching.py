@@ -109,7 +109,7 @@ numbers = st.floats(-0.2, 0.2)
 
 
 @given(numbers, numbers, numbers, numbers, st.floats(-500, 500), st.floats(-500, 500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_affine_and_its_inverse_undo_each_other(a, b, c, d, x0, y0):
     there = Affine(1 + a, b, c, 1 + d, x0, y0)
     both = there.then(there.inverse())

@@ -23,7 +23,7 @@ def facts_of(**cards):
     return facts_from_headers(CARDS | cards, None, name="S20131121S0075.fits")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.data(),
     st.sampled_from([1, 4, 6, 8]),
@@ -153,7 +153,7 @@ def test_a_large_hole_is_sky():
     assert np.count_nonzero(saturated_islands(dq, largest=36 * 36)) == 36 * 36
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(np.bool_, (9, 11)))
 def test_islands_are_the_background_that_cannot_reach_the_border(plane):
     reached = np.zeros((11, 13), bool)

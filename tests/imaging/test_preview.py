@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.visualization import ZScaleInterval
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Picture
@@ -102,7 +102,6 @@ def test_an_image_of_one_value(tmp_path: Path, value: float) -> None:
     st.integers(1, 4),
     st.data(),
 )
-@settings(deadline=None)
 def test_block_mean_is_the_mean_of_the_finite(array: np.ndarray, factor: int, data: st.DataObject) -> None:
     holes = data.draw(hnp.arrays(bool, array.shape))
     array = np.where(holes, np.float32(np.nan), array)
@@ -125,7 +124,6 @@ def test_zscale_agrees_with_astropys(noise: np.ndarray) -> None:
 
 
 @given(hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(width=32)))
-@settings(deadline=None)
 def test_limits_are_finite_and_apart(values: np.ndarray) -> None:
     values = np.where(np.abs(values) < 1e30, values, np.float32(np.nan))
     low, high = zscale(values)

@@ -152,7 +152,7 @@ def test_data_sum_is_astropys(data: np.ndarray, start: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_plane_is_read_by_astropy_as_it_was(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.float32, np.uint8, np.uint16, np.int32]))
     plane = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
@@ -165,7 +165,7 @@ def test_any_plane_is_read_by_astropy_as_it_was(data: st.DataObject) -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(-(2**31), 2**31 - 1), st.booleans()), max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]]) -> None:
     table = np.array(rows, [("name", "U5"), ("number", "i4"), ("ok", "?")])
     hdu = fits.BinTableHDU.fromstring(b"".join(bytes(p) for p in encode_table("T", table).parts()))

@@ -61,7 +61,7 @@ def test_weights_sum_to_one_and_are_one_on_a_pixel(name):
 
 
 @given(dx=st.floats(-8, 8), dy=st.floats(-8, 8), name=st.sampled_from(NAMES[:4]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_flux_and_place_survive_any_shift(dx, dy, name):
     image = star(30, 29)
     sci, _, _ = run(image, Affine.shift(dx, dy), parameters=ResampleParameters(interpolant=name))
@@ -204,7 +204,7 @@ def test_saturated_values_are_interpolated_as_they_are():
 
 
 @given(dx=st.floats(-70, 70), dy=st.floats(-70, 70), name=st.sampled_from(NAMES[:4]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_general_path_gives_what_the_fast_path_gives(dx, dy, name):
     # Half-way between two pixels the frame's edge may fall to either side.
     assume(min(abs(dx % 1 - 0.5), abs(dy % 1 - 0.5)) > 1e-6)

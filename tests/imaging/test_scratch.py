@@ -33,7 +33,7 @@ def test_planes_come_back(folder: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_are_those_of_the_array(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     dtypes = st.sampled_from([np.float32, np.uint16, np.uint8, np.int32])
     plane = data.draw(hnp.arrays(dtypes, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)))

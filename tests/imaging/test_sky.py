@@ -154,7 +154,7 @@ def test_equals_the_naive_loop(tmp_path, operation, masks):
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_selection_equals_the_naive_loop(tmp_path_factory, data):
     n = data.draw(st.integers(3, 8))
     chosen = {}

@@ -61,7 +61,7 @@ def test_without_a_setting_that_is_in_the_data_folder_and_out_goes_before_both(
 def test_what_is_no_night_is_refused(nirflow: Nirflow, own_store: None, night: str) -> None:
     result = nirflow("report", night)
     assert result.exit_code == 2
-    assert f"{night!r} is no night.\nWrite 2013-11-21, 20131121, or last." in result.stderr
+    assert f"NIGHT {night!r} is not a night.\nWrite 2013-11-21, 20131121, or last." in result.stderr
 
 
 def test_where_nothing_was_reduced_there_is_no_last_night(

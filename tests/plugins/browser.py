@@ -12,13 +12,13 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE, wait_until
 from websockets.sync.client import ClientConnection, connect
 
 #: It must not look for its makers' hosts, and nothing of a user's profile is touched.
@@ -58,7 +58,7 @@ class Page:
         number = next(self._numbers)
         self.connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            told = json.loads(self.connection.recv(timeout=60))
+            told = json.loads(self.connection.recv(timeout=PATIENCE))
             if told.get("id") == number:
                 assert "error" not in told, told
                 answer: dict[str, Any] = told["result"]
@@ -75,13 +75,11 @@ class Page:
         """Value of a JavaScript expression."""
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 60) -> Any:
+    def wait_for(self, expression: str) -> Any:
         """Wait until a JavaScript expression is true; its value."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < deadline, f"{expression} did not become true: {self.text()[:2000]}"
-            time.sleep(0.2)
-        return value
+        return wait_until(
+            lambda: self.evaluate(expression), lambda: f"{expression}: {self.text()[:2000]}", pause=0.2
+        )
 
     def text(self) -> str:
         """The text that a person sees."""
@@ -129,15 +127,16 @@ def browser_page(profile: Path, width: int = 1400, height: int = 1000) -> Iterat
             yield page
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _tab(log: Path) -> str:
-    deadline = time.monotonic() + 60
-    while not (found := re.search(r"DevTools listening on ws://([\d.:]+)/", log.read_text(errors="replace"))):
-        assert time.monotonic() < deadline, log.read_text(errors="replace")
-        time.sleep(0.1)
-    with urllib.request.urlopen(f"http://{found[1]}/json/list", timeout=20) as answer:
+    found = wait_until(
+        lambda: re.search(r"DevTools listening on ws://([\d.:]+)/", log.read_text(errors="replace")),
+        lambda: f"the browser's address: {log.read_text(errors='replace')}",
+        pause=0.1,
+    )
+    with urllib.request.urlopen(f"http://{found[1]}/json/list", timeout=PATIENCE) as answer:
         tabs = json.load(answer)
     url: str = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
     return url

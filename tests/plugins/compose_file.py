@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?]))?|\$\$")
@@ -131,7 +132,7 @@ class Machine:
         check = self.services[name]["healthcheck"]["test"]
         command = self.words(name, check[1:])
         done = subprocess.run(
-            command, env=self.environment(name), capture_output=True, timeout=30, cwd=self.root
+            command, env=self.environment(name), capture_output=True, timeout=PATIENCE, cwd=self.root
         )
         return done.returncode == 0
 

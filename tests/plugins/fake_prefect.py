@@ -5,18 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from deployments.events import Event
+
+
+class DeliveredEvents(list[Event]):
+    """Takes the place of an `EventSender`: keeps what is delivered to it."""
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Keep events."""
+        self.extend(events)
+
 
 class FakeServer(ThreadingHTTPServer):
-    """Gives the answers that it is told to, then nothing with code 204, and keeps what it was asked."""
+    """Gives the answers that it is told to, then nothing with code 204, and keeps what it was asked.
+
+    Events that it accepts it records, but for the first ``forgotten`` ones; questions how many of some events it
+    has recorded it always answers, and keeps them apart.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[tuple[int, str]] = []
         self.heard: list[tuple[str, dict[str, str], Any]] = []
+        self.counted: list[dict[str, Any]] = []
+        self.recorded: set[str] = set()
+        self.forgotten = 0
 
     @property
     def api(self) -> str:
@@ -28,14 +45,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.heard.append((self.path, dict(self.headers), json.loads(body) if body else None))
-        code, said = self.server.answers.pop(0) if self.server.answers else (204, "")
+        asked = json.loads(body) if body else None
+        if self.path.endswith("/events/filter"):
+            self.server.counted.append(asked)
+            total = len(self.server.recorded & set(asked["filter"]["id"]["id"]))
+            code, said = 200, json.dumps({"events": [], "total": total})
+        else:
+            self.server.heard.append((self.path, dict(self.headers), asked))
+            code, said = self.server.answers.pop(0) if self.server.answers else (204, "")
+            if code == 204:
+                self._record([one["id"] for one in asked])
         self.send_response(code)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said.encode())
 
     do_GET = do_POST
+
+    def _record(self, ids: list[str]) -> None:
+        lost = min(self.server.forgotten, len(ids))
+        self.server.forgotten -= lost
+        self.server.recorded.update(ids[lost:])
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,7 +150,7 @@ class Lab:
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
     """Wait for a process of `Lab.start`: its exit code, the report and what it wrote to standard error."""
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, json.loads(out) if out.strip() else {}, err
 
 

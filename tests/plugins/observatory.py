@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_prefect import DeliveredEvents
 from night_lab import Lab, link
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Observatory:
 
     lab: Lab
     night: NightTruth
-    events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    events: DeliveredEvents = field(default_factory=DeliveredEvents)
 
     @property
     def raw(self) -> Path:
@@ -95,7 +96,7 @@ class Observatory:
 @contextmanager
 def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
     """Settings that watch an empty folder of a lab, and flows that keep their events to themselves."""
-    from deployments import running
+    from deployments import sequence_events
 
     one = Observatory(lab, night)
     one.raw.mkdir()
@@ -105,5 +106,5 @@ def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
         patch.setenv("NIRFLOW_NIGHTS_DIR", str(lab.folder / "nights"))
         patch.setenv("NIRFLOW_WATCH_CHECK", f'{{"shape": [{lab.shape[0]}, {lab.shape[1]}]}}')
         patch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{one.raw}"]')
-        patch.setattr(running, "emit_event", lambda name, resource: one.events.append((name, dict(resource))))
+        patch.setattr(sequence_events, "event_sender", lambda: one.events)
         yield one

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from deployments.settings import ServerAddress
@@ -52,6 +53,6 @@ def prefect_server(postgres_data_dir: Path) -> Iterator[ServerAddress]:
             from prefect.logging.handlers import APILogWorker
 
             # What is still queued must go out while there is a server to take it.
-            EventsWorker.drain_all(timeout=5)
-            APILogWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=PATIENCE)
+            APILogWorker.drain_all(timeout=PATIENCE)
     stop_server(postgres_data_dir)

@@ -9,7 +9,6 @@ import contextlib
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from waiting import PATIENCE, wait_until
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,19 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer
         [str(postgres.program("initdb")), "-D", str(cluster), "-U", "admin", "--auth=scram-sha-256",
          f"--pwfile={words}", "--encoding=UTF8", "--locale=C", "-c", "fsync=off",
          "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "unix_socket_directories="],
-        cwd=Path("/"), timeout=60,
+        cwd=Path("/"), timeout=PATIENCE,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout
     started = account.run(
         ["/bin/sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(folder / "log"),
-         str(postgres.program("postgres")), "-D", str(cluster)], cwd=Path("/"), timeout=10,
+         str(postgres.program("postgres")), "-D", str(cluster)], cwd=Path("/"), timeout=PATIENCE,
     )  # fmt: skip
     server = RealServer(port, folder, {"admin": password})
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with server.connect():
-                break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.05)
+
+    def answers() -> bool:
+        with server.connect():
+            return True
+
+    wait_until(answers, lambda: (folder / "log").read_text(), pause=0.05, ignored=(psycopg.OperationalError,))
     yield server
     subprocess.run(["kill", "-QUIT", started.stdout.strip()], check=False)

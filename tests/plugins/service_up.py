@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ class Service:
         """Run a command on this folder; what it wrote to standard output."""
         done = subprocess.run(
             [_NIRFLOW, *map(str, arguments)], env=self.environment(), capture_output=True, text=True,
-            timeout=400, check=False, cwd=self.folder,
+            timeout=PATIENCE, check=False, cwd=self.folder,
         )  # fmt: skip
         assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -100,11 +101,11 @@ class Service:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.state['ui_url']}/api{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.state['ui_url']}/api{path}", timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def states(self, run: str) -> list[dict[str, Any]]:
@@ -131,7 +132,7 @@ class Service:
         assert flow
         return str(made["id"])
 
-    def ended(self, run: str, seconds: float = 240) -> dict[str, Any]:
+    def ended(self, run: str) -> dict[str, Any]:
         """Wait for a run's end."""
 
         def look() -> dict[str, Any] | None:
@@ -141,18 +142,18 @@ class Service:
             )
             return found if final else None
 
-        return eventually(look, seconds, f"run {run} to end")
+        return wait_until(look, f"run {run} to end", pause=0.3, ignored=(OSError,))
 
-    def running(self, run: str, seconds: float = 90) -> None:
+    def running(self, run: str) -> None:
         """Wait until a run is at work."""
 
         def look() -> bool:
             (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
             return bool(found["state_type"] == "RUNNING")
 
-        eventually(look, seconds, f"run {run} to begin")
+        wait_until(look, f"run {run} to begin", pause=0.3, ignored=(OSError,))
 
-    def idle(self, seconds: float = 300) -> list[dict[str, Any]]:
+    def idle(self) -> list[dict[str, Any]]:
         """Wait until what was dropped has started runs, and then until nothing is in work any more; all runs."""
         quiet_since: list[float] = []
 
@@ -166,7 +167,7 @@ class Service:
             quiet_since.append(time.monotonic())
             return time.monotonic() - quiet_since[0] > _QUIET + 4
 
-        eventually(look, seconds, "everything to be done")
+        wait_until(look, "everything to be done", pause=0.3, ignored=(OSError,))
         return self.runs()
 
     def drop(self, files: Iterable[Path]) -> None:
@@ -177,20 +178,6 @@ class Service:
             aside = self.raw / f".{file.name}.part"
             shutil.copyfile(file, aside)
             aside.rename(self.raw / file.name)
-
-
-def eventually(look: Callable[[], T | None], seconds: float, what: str) -> T:
-    """What ``look`` gives when it gives something; asked again and again."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            found = look()
-        except OSError:  # the server is being started again
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.3)
 
 
 def children(pid: int) -> list[int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from imaging.errors import FrameError, StoreError
 from imaging.rawio import unpack
@@ -25,6 +25,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def test_no_more_steps_at_a_time_than_threads(workspace: Workspace) -> None:
     lock, now, most = threading.Lock(), 0, 0
+    together = threading.Barrier(2, timeout=PATIENCE)
 
     def work(n: int) -> None:
         nonlocal now, most
@@ -32,7 +33,7 @@ def test_no_more_steps_at_a_time_than_threads(workspace: Workspace) -> None:
             with lock:
                 now += 1
                 most = max(most, now)
-            time.sleep(0.01)
+            together.wait()
             with lock:
                 now -= 1
 

@@ -32,9 +32,12 @@ AsOf = Annotated[
     typer.Option(
         "--as-of",
         metavar="TIME",
-        help="What the store knew then, and the rules of then: 2026-11-01T12:00, UTC.",
+        help="What the store knew at that moment, and its rules: 2026-11-01T12:00, UT. A date alone is 00:00 UT.",
     ),
 ]
+
+#: One side of a validity: a moment, open, or by the product's rule.
+Side = datetime | Literal["always"] | None
 
 #: As many digits of an id as tell products apart in practice.
 #: Facts of the configuration that a product serves, in the order in which a table tells them.
@@ -57,7 +60,7 @@ def person(author: str | None) -> str:
     return author or getpass.getuser()
 
 
-def side(text: str | None, option: str) -> datetime | Literal["always"] | None:
+def side(text: str | None, option: str) -> Side:
     """One side of a validity: a time, ``always``, or nothing."""
     if text is not None and text.strip().lower() == "always":
         return "always"
@@ -81,7 +84,8 @@ def validity(product: Product) -> str:
         return "-"
     if product.validity == (None, None):
         return "always"
-    return " to ".join(cell(moment) if moment else "always" for moment in product.validity)
+    start, end = (cell(moment) if moment else "always" for moment in product.validity)
+    return f"{start} to {end} UT" if product.validity[1] else f"{start} UT to always"
 
 
 def thing(what: Product | Frame) -> str:

@@ -16,7 +16,8 @@ from nirflow.commands.cal.common import (
     open_store,
     serves,
 )
-from nirflow.exits import Exit, UsageError
+from nirflow.exits import Exit
+from nirflow.moments import night as night_in
 from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def list_products(
     night: Annotated[
         str | None,
         typer.Option(
-            "--night", metavar="DAY", help="Only with inputs of this night: 2013-11-21 (UT at its end)."
+            "--night",
+            metavar="NIGHT",
+            help="Only with inputs of this night: 2013-11-21, the UT date at its end; it begins at 14:00 UT the "
+            "day before.",
         ),
     ] = None,
     where: Annotated[
@@ -61,7 +65,7 @@ def list_products(
         _print_names(json)
         return
     expression = _expression(where)
-    day = _day(night)
+    day = night_in(night, "--night") if night is not None else None
     with open_store() as store:
         products = []
         for product in _matching(store, kind, status, day, expression):
@@ -138,17 +142,6 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
 
 
 # Lists
-
-
-def _day(text: str | None) -> date | None:
-    from datetime import date
-
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--night {text!r} is no day.", remedy="Write it as 2013-11-21.") from None
 
 
 def _expression(where: str) -> Expression | None:

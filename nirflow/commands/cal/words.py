@@ -11,6 +11,7 @@ from nirflow.commands.cal.common import (
     Json,
     ProductName,
     ProductOrFrame,
+    Side,
     as_json,
     open_store,
     person,
@@ -18,7 +19,9 @@ from nirflow.commands.cal.common import (
     thing,
     validity,
 )
-from nirflow.exits import Exit
+from nirflow.exits import Exit, UsageError
+from nirflow.moments import interval_of, is_date
+from nirflow.moments import nights as nights_in
 from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -105,11 +108,28 @@ def certify(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="TIME", help="Valid from; 2013-11-21, or always. By its rule without."
+            "--from",
+            metavar="TIME",
+            help="Valid from: 2013-11-21T03:00, UT, or always. A date alone is 00:00 UT. Default: by its rule.",
         ),
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Valid until, excluded. By its rule without.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TIME",
+            help="Valid until, excluded: as --from. Default: by its rule.",
+        ),
+    ] = None,
+    nights: Annotated[
+        str | None,
+        typer.Option(
+            "--nights",
+            "--night",
+            metavar="NIGHT[..NIGHT]",
+            help="Valid for these nights, both included: 2013-11-21, or 2013-11-21..2013-11-28. A night has the UT "
+            "date at its end and begins at 14:00 UT the day before. In place of --from and --to.",
+        ),
     ] = None,
     take_over: Annotated[
         bool,
@@ -124,10 +144,11 @@ def certify(
     from calib_store.certify import certify as certify_product
     from calib_store.certify import changed_with
 
+    start, end = _sides(from_, to, nights)
     with open_store() as store:
         done = certify_product(
-            store, store.get(product), author=person(author), reason=reason, start=side(from_, "--from"),
-            end=side(to, "--to"), take_over=take_over, despite_gate=despite_gate,
+            store, store.get(product), author=person(author), reason=reason, start=start, end=end,
+            take_over=take_over, despite_gate=despite_gate,
         )  # fmt: skip
         neighbours = changed_with(store, done) if take_over else ()
     if json:
@@ -135,6 +156,8 @@ def certify(
         return
     for one in (done, *neighbours):
         _tell(one)
+    if hint := _hint(from_, to):
+        typer.echo(hint, err=True)
 
 
 def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
@@ -208,3 +231,27 @@ def _listed(products: Sequence[Product]) -> str:
 def _tell(product: Product) -> None:
     told = f", valid {validity(product)}" if product.validity is not None else ""
     typer.echo(f"{product.told} is {product.status}{told}.")
+
+
+def _sides(from_: str | None, to: str | None, nights: str | None) -> tuple[Side, Side]:
+    """The two sides of a validity, from moments or from nights."""
+    if nights is None:
+        return side(from_, "--from"), side(to, "--to")
+    if from_ is not None or to is not None:
+        raise UsageError(
+            "--nights says when the validity begins and when it ends, and so do --from and --to.",
+            remedy="Give --nights, or --from and --to.",
+        )
+    return interval_of(*nights_in(nights, "--nights"))
+
+
+def _hint(from_: str | None, to: str | None) -> str:
+    """What a date alone means, and how whole nights are named; empty where no date stands alone."""
+    given = [(option, text) for option, text in (("--from", from_), ("--to", to)) if text and is_date(text)]
+    if not given:
+        return ""
+    meant = " and ".join(f"{option} {text} is 00:00 UT of that day" for option, text in given)
+    return (
+        f"Note: {meant}, in the middle of a night; nights begin at 14:00 UT. "
+        f"To certify for complete nights: --nights {given[0][1]}..{given[-1][1] if len(given) > 1 else 'NIGHT'}"
+    )

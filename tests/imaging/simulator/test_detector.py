@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging import f2
@@ -28,7 +28,6 @@ def _expose(array: d.Detector, level: float, **more) -> np.ndarray:
     return d.expose(array, d.Light(level), scene=scene, **options)
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.floats(-3000.0, 1.0 * f2.WELL_DEPTH))
 def test_delinearise_is_the_exact_inverse_of_the_cubic(electrons: float) -> None:
     c1, c2, c3 = f2.NONLINEARITY

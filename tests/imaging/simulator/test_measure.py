@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.simulator import measure as m
@@ -17,7 +17,6 @@ def _gaussian(x: float, y: float, fwhm: float, size: int = 61) -> np.ndarray:
     return np.exp(-0.5 * ((xx - x) ** 2 + (yy - y) ** 2) / sigma**2)
 
 
-@settings(deadline=None)
 @given(st.floats(29, 31), st.floats(29, 31), st.floats(3.0, 6.0), st.floats(0.8, 1.2))
 def test_a_gaussian_star_is_measured_exactly(x: float, y: float, fwhm: float, guess: float) -> None:
     shape = m.measure_star(1e4 * _gaussian(x, y, fwhm), 30.0, 30.0, fwhm=guess * fwhm)

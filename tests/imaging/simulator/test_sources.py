@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.simulator import sources as s
 from imaging.simulator.parameters import SKY_SCALE, NightParameters
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.floats(49.5, 50.5), st.floats(49.5, 50.5), st.floats(2.5, 6.0))
 def test_a_star_keeps_its_flux_and_its_centre_wherever_it_falls(x: float, y: float, fwhm: float) -> None:
     plane = np.zeros((101, 101), np.float32)
@@ -58,7 +57,6 @@ def test_a_galaxy_keeps_its_flux_and_half_light_radius() -> None:
     assert plane[r <= 4.0 / SKY_SCALE].sum() == pytest.approx(5e3, rel=0.03)
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.floats(-200, 200), st.floats(-200, 200))
 def test_the_projection_is_the_one_of_astropy(xi: float, eta: float) -> None:
     wcs = WCS(naxis=2)

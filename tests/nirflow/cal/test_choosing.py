@@ -43,7 +43,7 @@ def test_match_as_of_a_time(nirflow: Run, added: Add, science: Path) -> None:
     assert nirflow("cal", "match", science, "--kind", "dark", "--as-of", "2099-01-01").exit_code == 0
     wrong = nirflow("cal", "match", science, "--as-of", "last week")
     assert wrong.exit_code == 2
-    assert "--as-of 'last week' is no time" in wrong.stderr
+    assert "--as-of 'last week' is not a time" in wrong.stderr
 
 
 def test_explain_tells_the_first_rule_that_fails_with_both_values(

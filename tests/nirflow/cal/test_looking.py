@@ -45,7 +45,7 @@ def test_list_by_kind_status_night_and_expression(nirflow: Run, added: Add) -> N
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--night", "yesterday"), "--night 'yesterday' is no day"),
+        (("--night", "yesterday"), "--night 'yesterday' is not a night"),
         (("--where", "levle > 3"), "unknown name 'levle'"),
         (("--where", "level > 'x'"), "level"),
         (("--where", "__import__('os')"), "column"),

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import insert
 from typer.testing import Result
 
 from calib_store.models import inputs
 from calib_store.store import Store
+from imaging.nights import night_begins, night_of
 
 Run = Callable[..., Result]
 Add = Callable[..., dict[str, Any]]
@@ -28,13 +31,66 @@ def test_certify_with_a_time_and_without(nirflow: Run, added: Add) -> None:
     result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-01", "--to", "2013-12-01T12:00")
     assert result.exit_code == 0
     assert result.stdout == (
-        f"{dark['name']} ({dark['id'][:8]}) is certified, valid 2013-11-01 00:00:00 to 2013-12-01 12:00:00.\n"
+        f"{dark['name']} ({dark['id'][:8]}) is certified, valid 2013-11-01 00:00:00 to 2013-12-01 12:00:00 UT.\n"
     )
     told = json.loads(
         nirflow("cal", "certify", dark["id"], "--from", "always", "--to", "always", "--json").stdout
     )
     assert told["validity"] == [None, None]
     assert nirflow("cal", "certify", dark["id"], "--from", "soon").exit_code == 2
+
+
+def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
+    """23:30 UT is the evening in Chile: it belongs to the night that has the date of the next day."""
+    dark = added()
+    one = nirflow("cal", "certify", dark["id"], "--night", "2013-11-21")
+    assert "valid 2013-11-20 14:00:00 to 2013-11-21 14:00:00 UT." in one.stdout
+    assert one.stderr == ""
+    told = json.loads(
+        nirflow("cal", "certify", dark["id"], "--nights", "20131121..20131128", "--json").stdout
+    )
+    begins, ends = map(datetime.fromisoformat, told["validity"])
+    evening = datetime(2013, 11, 20, 23, 30, tzinfo=UTC)
+    assert begins <= evening < ends
+    assert (night_of(begins), night_of(ends - timedelta(seconds=1))) == (
+        date(2013, 11, 21),
+        date(2013, 11, 28),
+    )
+    assert (begins, ends) == (night_begins(date(2013, 11, 21)), night_begins(date(2013, 11, 29)))
+
+
+def test_a_date_alone_is_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
+    dark = added()
+    result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "2013-11-28")
+    assert "valid 2013-11-21 00:00:00 to 2013-11-28 00:00:00 UT." in result.stdout
+    assert "--from 2013-11-21 is 00:00 UT of that day" in result.stderr
+    assert "--nights 2013-11-21..2013-11-28" in result.stderr
+    one_side = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "always")
+    assert "--nights 2013-11-21..NIGHT" in one_side.stderr
+    exact = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21T03:00", "--to", "always")
+    assert "valid 2013-11-21 03:00:00 UT to always." in exact.stdout
+    assert exact.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--nights", "2013-11-31"), "is not a night"),
+        (("--nights", "2013-11-21T03:00"), "is not a night"),
+        (("--nights", "2013-11-21.."), "is not a night"),
+        (("--nights", "2013-11-28..2013-11-21"), "ends before it begins"),
+        (("--nights", "2013-11-21", "--to", "always"), "Give --nights, or --from and --to"),
+        (("--to", "tomorrow"), "is not a time"),
+    ],
+)
+def test_nights_and_times_that_are_refused(
+    nirflow: Run, added: Add, options: tuple[str, ...], problem: str
+) -> None:
+    dark = added()
+    result = nirflow("cal", "certify", dark["id"], *options)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert status(nirflow, dark) == "candidate"
 
 
 def test_an_overlap_is_refused_in_words_and_shared_on_request(nirflow: Run, added: Add) -> None:

@@ -1,0 +1,35 @@
+"""Waiting until the Prefect server goes by automations that were made just now; imported by the tests that need it."""
+
+from __future__ import annotations
+
+import uuid
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.actions import PauseAutomation
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from waiting import wait_until
+
+from deployments.events import Event, EventSender
+
+
+def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
+    """Wait until the server's triggers are those that it was told of so far.
+
+    It loads them in the order of their changes, some time after each. So one more is made, which pauses itself at
+    an event of its own: when it does, the earlier ones are loaded too.
+    """
+    name = f"test.{uuid.uuid4().hex}"
+    last = AutomationCore(
+        name=name,
+        trigger=EventTrigger(posture=Posture.Reactive, expect={name}, threshold=1),
+        actions=[PauseAutomation(source="inferred")],
+    )
+    made = client.create_automation(last)
+    sender = EventSender(str(client.api_url))
+
+    def paused() -> bool:
+        sender.deliver([Event(name=name, resource=f"prefect.automation.{made}")])
+        return not client.read_automation(made).enabled
+
+    wait_until(paused, "the server to go by its automations", pause=0.2)
+    client.delete_automation(made)

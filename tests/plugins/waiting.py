@@ -1,0 +1,54 @@
+"""Waiting in tests for other threads, processes and servers; imported by the tests that need it.
+
+How long something takes depends on what else the machine does, so no test asks whether it was quick. There is one
+limit, far beyond what a busy machine needs: it only turns a wait that would never end into a message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+#: Limit of every wait, s. It is below pytest's own limit for a test, so that the message names what was missing.
+PATIENCE: Final = 300.0
+
+
+def wait_until(
+    condition: Callable[[], T],
+    what: Callable[[], str] | str = "the expected condition",
+    *,
+    pause: float = 0.02,
+    ignored: tuple[type[Exception], ...] = (),
+) -> T:
+    """Wait until a condition holds.
+
+    Parameters
+    ----------
+    condition
+        Asked again and again.
+    what
+        What is waited for, for the message of a failure.
+    pause
+        Between two questions, s.
+    ignored
+        Errors of the condition that mean "not yet".
+
+    Returns
+    -------
+    object
+        The first true value of the condition.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if found := condition():
+                return found
+        except ignored:
+            pass
+        if time.monotonic() > deadline:
+            described = what if isinstance(what, str) else what()
+            raise AssertionError(f"Waited {PATIENCE:g} s in vain for {described}.")
+        time.sleep(pause)
