@@ -72,10 +72,17 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     nights = nights_of(request)
     note_new_files(settings, nights)
     days = settings.nightly.calibration_days if request.calibration_days is None else request.calibration_days
-    options = options_of(settings, bands=request.bands, only=request.only, parameters=request.parameters)
+    options = options_of(
+        settings,
+        bands=request.bands,
+        only=request.only,
+        parameters=request.parameters,
+        across_nights=request.across_nights,
+    )
 
     def choose() -> tuple[Frame, ...]:
-        return frames_of_nights(store_of(settings), nights[0], nights[-1], days)
+        groups = options.parameters.groups
+        return frames_of_nights(store_of(settings), nights[0], nights[-1], days, groups)
 
     return _reduce(settings, request, nights, options, choose)
 

@@ -55,6 +55,7 @@ class Options(Reference):
     only: tuple[Target, ...] = Field(default=(), description="products wanted, with what they need")
     parameters: ReductionParameters = Field(default=ReductionParameters(), description="parameters by step")
     choice: Choice = Field(default=Choice(), description="calibrations named, or done without")
+    across_nights: bool = Field(default=False, description="combine science frames of several nights")
     recursive: bool = Field(default=False, description="search the folders below a folder too")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG beside each product")

@@ -57,6 +57,7 @@ class ReduceRequest(BaseModel):
     allow_missing: frozenset[CalibrationKind] = Field(
         default=frozenset(), description="calibrations to go on without; the product is marked"
     )
+    across_nights: bool = Field(default=False, description="combine science frames of several nights")
     as_of: datetime | None = Field(
         default=None, description="choose calibrations as the store would have at that moment"
     )
@@ -79,6 +80,7 @@ def build_request(
     settings: Sequence[str] = (),
     use: Sequence[str] = (),
     allow_missing: Sequence[Calibration] = (),
+    across_nights: bool = False,
     overwrite: bool = False,
     as_of: str | None = None,
     affected_by: str | None = None,
@@ -104,6 +106,7 @@ def build_request(
             changed=tuple(settings),
             use=_uses(use),
             allow_missing=frozenset(kind.value for kind in allow_missing),
+            across_nights=across_nights,
             overwrite=overwrite,
             as_of=moment(as_of, "--as-of"),
             affected_by=affected_by,
