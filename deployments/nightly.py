@@ -25,6 +25,7 @@ from deployments.selection import calibrations_of_nights, frames_of_nights, last
 from flows.report import NightReport
 from flows.running import Options
 from imaging.nights import nights_between
+from tasks.best_effort import best_effort
 
 
 def nights_of(asked: Nights) -> list[date]:
@@ -100,7 +101,8 @@ def _reduce(
         if request.first is not None:
             raise
         return Completed(message=str(error))  # cloud, or another instrument: nothing is wrong
-    announce_unblocked(settings)
+    with best_effort("Starting the science that waited for calibrations"):
+        announce_unblocked(settings)
     return ended(report)
 
 

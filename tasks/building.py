@@ -32,6 +32,7 @@ from imaging.products import ProductFile, place_product, product_name, write_pro
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
+from tasks.complete_sets import complete_set, refer_to_complete_set
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
 from tasks.standing import certified, counting, not_rejected, warnings_of
 from tasks.step import step, timed
@@ -92,6 +93,12 @@ class Recipe:
         return {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
 
     @property
+    def inputs(self) -> list[InputRef]:
+        """The raw frames and products, as the store has them."""
+        frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
+        return frames + [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
+
+    @property
     def first(self) -> RawFrame:
         """The frame that the product is named after."""
         return self.ingredients[0].frame
@@ -123,7 +130,8 @@ def find_or_build(
 ) -> ProductRef | State[ProductRef]:
     """Give the product of ``recipe``: from the store, or built and added to it.
 
-    Of several processes that want the same product one builds it; the others wait for the lock and take it.
+    Of several processes that want the same product one builds it; the others wait for the lock and take it. A
+    calibration of a part of a set is not made where the store has the one of the complete set.
 
     Returns
     -------
@@ -131,7 +139,8 @@ def find_or_build(
         The reference; in a state named Reused where nothing had to be built.
     """
     with step(recipe.kind, recipe.label, workspace) as current:
-        product = existing(recipe, workspace)
+        complete = complete_set(recipe, workspace)
+        product = complete or existing(recipe, workspace)
         current.reused = product is not None
         if product is None:
             store = workspace.store()
@@ -142,6 +151,8 @@ def find_or_build(
                     product = _make(recipe, build, workspace, store)
         product = certified(product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
+        if complete is not None:
+            ref = refer_to_complete_set(ref, complete, recipe, workspace)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
         tell_product(ref)
@@ -263,7 +274,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             name=name,
             facts=recipe.first.facts,
             span=recipe.span,
-            inputs=_inputs(recipe),
+            inputs=recipe.inputs,
             parameters=recipe.values,
             metrics={**built.metrics, **{k: v for k, v in said.items() if v}},
             recipe_key=recipe.key,
@@ -273,11 +284,6 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = replace(new, gate=verdict(store, recipe.kind, written.path, new.facts, workspace.gate))
         product = store.add(new, written.path, move=True)
     return product
-
-
-def _inputs(recipe: Recipe) -> list[InputRef]:
-    frames = [InputRef(i.role, i.frame.sha256) for i in recipe.ingredients]
-    return frames + [InputRef(p.kind, p.uuid) for p in recipe.calibrations.present]
 
 
 def _missing(calibrations: Calibrations) -> list[str]:
