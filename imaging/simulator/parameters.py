@@ -51,6 +51,10 @@ class NightParameters(StepParameters):
     detector_seed: int | None = parameter(
         None, "seed of the array alone, so that other nights have the same one; None: that of the night", ge=0
     )
+    field_seed: int | None = parameter(
+        None, "seed of the stars and galaxies alone, so that other nights show the same field; None: that of the night",
+        ge=0,
+    )  # fmt: skip
     days: int = parameter(
         0, "how much later than the tutorial's night, in names and times", unit="day", ge=0, le=20000
     )

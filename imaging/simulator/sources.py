@@ -42,7 +42,7 @@ def moffat_enclosed(radius: float, fwhm: float, beta: float) -> float:
 
 
 def make_sources(parameters: NightParameters) -> Table:
-    """Draw the sources of a night.
+    """Draw the sources of a night from the seed of its field, or its own where the field has none.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def make_sources(parameters: NightParameters) -> Table:
         North of the field's centre on the tangent plane), flux (e-/s at response 1 and transparency 1),
         half_light (arcsec, 0 for a star), axis_ratio, position_angle (deg, East of North).
     """
-    rng = np.random.Generator(np.random.PCG64([parameters.seed, 2]))
+    seed = parameters.seed if parameters.field_seed is None else parameters.field_seed
+    rng = np.random.Generator(np.random.PCG64([seed, 2]))
     n_bright, n_saturated, n_faint, n_galaxies = parameters.source_counts()
     kinds = np.repeat(
         ["bright", "saturated", "faint", "galaxy"], [n_bright, n_saturated, n_faint, n_galaxies]

@@ -78,7 +78,8 @@ def simulate(
 ) -> None:
     """Write a simulated night of raw FLAMINGOS-2 frames, and the truth beside it.
 
-    Without options: the tutorial's Y night at full size, 36 frames.
+    Without options: the tutorial's Y night at full size, 36 frames. Another night with the same stars and the
+    same array: --seed 2 --set days=1 --set field_seed=20131121 --set detector_seed=20131121
     """
     if parameters:
         _print_night_parameters(json)

@@ -291,3 +291,29 @@ def test_another_night_of_the_same_array(tmp_path: Path) -> None:
     dark = _facts(night.folder.parent / night.of_role("dark")[0].file)
     assert f"{dark.started:%Y-%m-%d}" == "2013-12-20"
     assert dark.name.startswith("S20131220")
+
+
+def test_several_nights_of_one_field_differ_in_all_but_the_field(tmp_path: Path) -> None:
+    few = {"size": 128, "n_science": 3, "n_darks": 1, "n_short_darks": 1, "n_lamp_on": 1, "n_lamp_off": 1}
+    first = NightParameters(**few, seed=3)
+    later = NightParameters(**few, seed=4, field_seed=3, detector_seed=3, days=2)
+    nights = [simulate_night(tmp_path / name, p) for name, p in (("first", first), ("later", later))]
+    sources = [night.sources for night in nights]
+    assert all(np.array_equal(sources[0][name], sources[1][name]) for name in sources[0].colnames)
+    one, two = (night.science for night in nights)
+    facts = [[_facts(night.folder.parent / f.file) for f in night.science] for night in nights]
+    for a, b in zip(*facts, strict=True):
+        assert (a.ra, a.dec, a.poffset, a.qoffset) == (b.ra, b.dec, b.poffset, b.qoffset)
+        assert (b.started - a.started).days == 2
+    # Sky, transparency, seeing and the errors of the pointing are the night's own.
+    for a, b in zip(one, two, strict=True):
+        assert (a.level, a.transparency, a.fwhm, a.pointing) != (b.level, b.transparency, b.fwhm, b.pointing)
+    frames = [fits.getdata(n.folder.parent / n.science[0].file, 1) for n in nights]
+    assert not np.array_equal(*frames)
+
+
+def test_a_field_of_its_own_seed_is_another_field() -> None:
+    own, same, other = (make_sources(NightParameters(size=128, field_seed=s)) for s in (None, 20131121, 7))
+    assert np.array_equal(own["ra"], same["ra"])
+    assert np.array_equal(own["flux"], same["flux"])
+    assert not np.array_equal(own["ra"], other["ra"])
