@@ -53,7 +53,8 @@ def made_of_more(
             if not same or not product.counts or product.damaged:
                 continue
             own = {(ref.role, ref.source) for ref in lineage.inputs_of(connection, product.id)}
-            if wanted < own and _is_sound(connection, product):
+            known = not any(isinstance(source, Foreign) for _, source in own)
+            if known and wanted < own and is_sound(connection, product):
                 found.append((len(own), product))
         return found
 
@@ -68,18 +69,11 @@ def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
     return products.with_ids(connection, connection.scalars(query.distinct()).all())
 
 
-def _is_sound(connection: Connection, product: Product) -> bool:
-    """Whether all that a product was made from, in all generations, is known and may be used."""
+def is_sound(connection: Connection, product: Product) -> bool:
+    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
     origins = lineage.lineage(connection, product.id)
     frames = with_sha256s(connection, origins.frames)
     ancestors = products.with_ids(connection, origins.products)
-    foreign = any(
-        isinstance(ref.source, Foreign)
-        for one in (product, *ancestors)
-        for ref in lineage.inputs_of(connection, one.id)
-    )
-    return (
-        not foreign
-        and all(frame.rejected is None and frame.quarantine is None for frame in frames.values())
-        and all(ancestor.status != "rejected" for ancestor in ancestors)
+    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(
+        ancestor.status != "rejected" for ancestor in ancestors
     )

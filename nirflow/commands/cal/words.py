@@ -174,22 +174,24 @@ def supersede(
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
-    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
+
+    What was superseded because of it counts again.
+    """
     from calib_store.certify import reinstate as reinstate_it
-    from calib_store.certify import superseded_because
     from calib_store.lookup import product_or_frame
+    from calib_store.restore import restore_superseded
 
     with open_store() as store:
         done = reinstate_it(store, product_or_frame(store, name), author=person(author), reason=reason)
-        waiting = superseded_because(store, done)
+        restored = restore_superseded(store, done)
     if json:
         print_json(done)
         return
     typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
-    if waiting:
-        typer.echo(
-            f"Superseded because of it: {_listed(waiting)}. The next reduction of their frames takes them back."
-        )
+    for product, other in restored:
+        instead = f", in place of {other.told}, which is superseded" if other is not None else ""
+        typer.echo(f"{product.told} was superseded because of it and counts again{instead}.")
 
 
 def _listed(products: Sequence[Product]) -> str:
