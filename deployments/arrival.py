@@ -21,6 +21,7 @@ from deployments.running import (
 from deployments.selection import calibrations_near, frames_of_sequence
 from flows.report import NightReport
 from imaging.sequences import night_in
+from tasks.best_effort import best_effort
 
 
 def _name() -> str:
@@ -63,5 +64,6 @@ def arrival(request: SequenceRequest) -> State[NightReport]:
 
     options = options_of(settings, bands=tuple({facts.filter for facts in known}), only=("science",))
     report = reduce_frames(settings, choose, [night], options, sequence=request.sequence)
-    announce_if_served_since(settings, request.sequence, report)
+    with best_effort("Starting the sequence again, as what it waited for is there,"):
+        announce_if_served_since(settings, request.sequence, report)
     return ended(report)

@@ -82,7 +82,10 @@ class NightlySettings(_Section):
     )
     enabled: bool = Field(default=True, description="whether the schedule is active")
     calibration_days: int = Field(
-        default=10, ge=0, le=90, description="raw calibration frames this far from a night go with it, days"
+        default=10,
+        ge=0,
+        le=90,
+        description="groups of raw calibration frames that reach within this of a night go with it, days",
     )
     waiting_days: int = Field(
         default=90, ge=1, description="science without its calibrations is waited for this long, days"

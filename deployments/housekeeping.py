@@ -19,6 +19,7 @@ from deployments.requests import HousekeepingRequest
 from deployments.running import store_of
 from imaging.errors import NirflowError
 from tasks.artifacts import plain
+from tasks.best_effort import best_effort
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def forget_runs(before: datetime) -> int:
     return forgotten
 
 
+@best_effort("The summary in the Prefect UI")
 def _publish(told: Housekept, verified: Verified | None) -> None:
     if not runtime.flow_run.id:
         return

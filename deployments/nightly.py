@@ -25,6 +25,7 @@ from deployments.selection import calibrations_of_nights, frames_of_nights, last
 from flows.report import NightReport
 from flows.running import Options
 from imaging.nights import nights_between
+from tasks.best_effort import best_effort
 
 
 def nights_of(asked: Nights) -> list[date]:
@@ -72,10 +73,17 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     nights = nights_of(request)
     note_new_files(settings, nights)
     days = settings.nightly.calibration_days if request.calibration_days is None else request.calibration_days
-    options = options_of(settings, bands=request.bands, only=request.only, parameters=request.parameters)
+    options = options_of(
+        settings,
+        bands=request.bands,
+        only=request.only,
+        parameters=request.parameters,
+        across_nights=request.across_nights,
+    )
 
     def choose() -> tuple[Frame, ...]:
-        return frames_of_nights(store_of(settings), nights[0], nights[-1], days)
+        groups = options.parameters.groups
+        return frames_of_nights(store_of(settings), nights[0], nights[-1], days, groups)
 
     return _reduce(settings, request, nights, options, choose)
 
@@ -93,7 +101,8 @@ def _reduce(
         if request.first is not None:
             raise
         return Completed(message=str(error))  # cloud, or another instrument: nothing is wrong
-    announce_unblocked(settings)
+    with best_effort("Starting the science that waited for calibrations"):
+        announce_unblocked(settings)
     return ended(report)
 
 

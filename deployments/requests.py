@@ -61,7 +61,13 @@ class NightlyRequest(Nights):
         ge=0,
         le=90,
         title="Calibrations within, days",
-        description="raw darks and flats this far from the night go with it. Empty: as the settings say (10).",
+        description="raw darks and flats this far from the night go with it, in complete groups. Empty: as the "
+        "settings say (10).",
+    )
+    across_nights: bool = Field(
+        default=False,
+        title="Across nights",
+        description="combine the science frames of several nights of one pointing. Off: a stack for each night.",
     )
     parameters: ReductionParameters = Field(
         default=ReductionParameters(), title="Parameters", description="parameters of the steps, as nirflow params"

@@ -30,6 +30,7 @@ from flows.running import Options, reduce_with
 from flows.science import submit_with_calibrations
 from imaging.errors import NirflowError
 from imaging.sequences import Sequence as Exposures
+from tasks.best_effort import best_effort
 from tasks.parameters import ReductionParameters
 from tasks.workspace import Workspace
 
@@ -137,7 +138,8 @@ def reduce_frames(
             )
         elsewhere = doubles_elsewhere(store_of(settings), frames, nights)
         paths, gone = files_of(frame for frame in frames if frame.sha256 not in elsewhere)
-        tag_run(frames, nights)
+        with best_effort("Tagging the run"):
+            tag_run(frames, nights)
         out, options = place_of(settings, nights, options)
         report = reduce_with(
             submit_with_calibrations,
@@ -176,11 +178,12 @@ def place_of(settings: Settings, nights: Sequence[date], options: Options) -> tu
 
 
 def ended(report: NightReport) -> State[Any]:
-    """The state in which a run ends that told this: Incomplete where something failed that nothing is missing for.
+    """The state in which a run ends: Incomplete where something failed, was not replaced or lacks many frames.
 
-    Incomplete is a kind of Failed: the UI's first page shows the runs that failed, and no others.
+    What waits for a calibration has not failed. Incomplete is a kind of Failed: the UI's first page shows the runs that
+    failed, and no others.
     """
-    if report.failed:
+    if report.incomplete:
         return Failed(name="Incomplete", message=report.verdict(), data=IncompleteError(report))
     return Completed(message=report.verdict(), data=report)
 
@@ -192,17 +195,18 @@ def write_pages(settings: Settings, nights: Iterable[date]) -> None:
 
     store = store_of(settings)
     # Of two runs that end at a time the later one knows of both: its page is to be the one that stays.
-    with alone_with_pages(store):
+    with best_effort("The pages of the nights"), alone_with_pages(store):
         for night in nights:
-            try:
-                page = write_night_page(store, night, settings.nights)
-            except UnknownNightError:
-                continue  # a cloudy night
-            logger.info("The night's page: %s", page)
-            if runtime.flow_run.id:
-                create_link_artifact(
-                    page.as_uri(), str(page), key=f"page-{night}", description=f"Page of {night}"
-                )
+            with best_effort(f"The page of {night}"):
+                try:
+                    page = write_night_page(store, night, settings.nights)
+                except UnknownNightError:
+                    continue  # a cloudy night
+                logger.info("The night's page: %s", page)
+                if runtime.flow_run.id:
+                    create_link_artifact(
+                        page.as_uri(), str(page), key=f"page-{night}", description=f"Page of {night}"
+                    )
         write_index(store, settings.nights)
 
 

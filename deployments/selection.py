@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from calib_store.records import Frame
 from calib_store.store import Store
 from imaging.doubles import doubles
 from imaging.facts import FrameFacts
+from imaging.groups import GroupParameters, calibration_groups
 from imaging.nights import night_of
 from imaging.sequences import Sequence as Exposures
 from imaging.sequences import night_in
+from imaging.windows import calibration_window
 from tasks.references import LeftOut
 
 #: The last night of a moment is the one that was under way this long before.
 _HALF_A_DAY = timedelta(hours=12)
+_GROUPS: Final = GroupParameters()
 
 
 def last_night(moment: datetime) -> date:
@@ -29,30 +34,57 @@ def told_nights(nights: Sequence[date]) -> str:
     return " to ".join(dict.fromkeys((str(nights[0]), str(nights[-1]))))
 
 
-def frames_of_nights(store: Store, first: date, last: date, calibration_days: int) -> tuple[Frame, ...]:
+def frames_of_nights(
+    store: Store, first: date, last: date, calibration_days: int, groups: GroupParameters = _GROUPS
+) -> tuple[Frame, ...]:
     """Science frames of the nights and what cannot be read of them, and the darks and flats up to some days away.
 
     None where no frame of the nights themselves is known.
     """
     science = store.frames.of_nights(first, last, kinds=("object",))
-    near = calibrations_near(store, first, last, calibration_days)
+    near = calibrations_near(store, first, last, calibration_days, groups)
     refused = store.frames.refused_of_nights(first, last)
     return (*science, *near, *refused) if science or refused or _any_of(near, first, last) else ()
 
 
-def calibrations_of_nights(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
+def calibrations_of_nights(
+    store: Store, first: date, last: date, days: int, groups: GroupParameters = _GROUPS
+) -> tuple[Frame, ...]:
     """Raw darks and flats of the nights, and those up to some days from them.
 
     None where none of the nights themselves is known.
     """
-    near = calibrations_near(store, first, last, days)
+    near = calibrations_near(store, first, last, days, groups)
     return near if _any_of(near, first, last) else ()
 
 
-def calibrations_near(store: Store, first: date, last: date, days: int) -> tuple[Frame, ...]:
-    """The raw darks and flats of the nights, and up to some days from them."""
+def calibrations_near(
+    store: Store, first: date, last: date, days: int, groups: GroupParameters = _GROUPS
+) -> tuple[Frame, ...]:
+    """The raw darks and flats of the nights and up to some days from them, in complete groups.
+
+    A group that reaches into this time is taken with all of its frames, whenever they were taken. Frames of this
+    time that cannot be used are included: the survey says why they are left out.
+    """
     margin = timedelta(days=days)
-    return store.frames.of_nights(first - margin, last + margin, kinds=("dark", "flat"))
+    first, last = first - margin, last + margin
+    reach = timedelta(days=math.ceil(groups.max_span_days))
+    begins, ends = first - reach, last + reach
+    while True:
+        known = store.frames.of_nights(begins, ends, kinds=("dark", "flat"))
+        usable = {
+            frame.sha256: frame.facts for frame in known if frame.facts is not None and _is_usable(frame)
+        }
+        window = calibration_window(usable.values(), first, last, groups)
+        if begins <= window.first and window.last <= ends:
+            break
+        begins, ends = min(begins, window.first), max(ends, window.last)
+    grouped = {name for group in calibration_groups(usable.values(), groups) for name in group.members}
+    return tuple(
+        frame
+        for frame in known
+        if frame.name in window.members or (frame.name not in grouped and _any_of([frame], first, last))
+    )
 
 
 def frames_of_sequence(store: Store, sequence: str) -> tuple[Frame, ...]:
@@ -63,7 +95,7 @@ def frames_of_sequence(store: Store, sequence: str) -> tuple[Frame, ...]:
 
 def middle_of(frames: Iterable[Frame]) -> FrameFacts | None:
     """The middle in time of the frames that can be used: for it the calibrations of a sequence are chosen."""
-    usable = [f.facts for f in frames if f.facts is not None and f.rejected is None and f.quarantine is None]
+    usable = [f.facts for f in frames if f.facts is not None and _is_usable(f)]
     return sorted(usable, key=lambda facts: facts.started)[len(usable) // 2] if usable else None
 
 
@@ -119,6 +151,10 @@ def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[da
         for sha256, double in found.items()
         if sha256 in given and double.used not in given
     }
+
+
+def _is_usable(frame: Frame) -> bool:
+    return frame.rejected is None and frame.quarantine is None
 
 
 def _any_of(frames: Iterable[Frame], first: date, last: date) -> bool:

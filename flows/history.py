@@ -57,20 +57,27 @@ def _continues(one: Product, product: Product) -> bool:
 
 
 def _title(product: Product) -> str:
-    """What a person calls the configuration; the key of its history."""
+    """What a person calls the configuration; the key of its history.
+
+    The rules decide which facts a configuration has, and rules change: what the usual ones compare is not certain to
+    be there.
+    """
     keys = product.keys
-    if product.kind == "dark":
+    if product.kind == "image":
+        return f"image {product.facts.get('filter', '')}".strip()
+    if product.kind == "dark" and {"exposure_time", "read_pairs", "coadds"} <= keys.keys():
         return f"dark {keys['exposure_time']:g} s {keys['read_pairs']} reads {keys['coadds']} coadds"
-    if product.kind == "flat":
-        return f"flat {keys['filter_id']}"
-    return f"bpm {keys['detector']}" if product.kind == "bpm" else f"image {product.facts['filter']}"
+    usual = {"flat": "filter_id", "bpm": "detector"}.get(product.kind, "")
+    if usual in keys:
+        return f"{product.kind} {keys[usual]}"
+    return " ".join([product.kind, *(f"{name} {keys[name]}" for name in sorted(keys))])
 
 
 def _configuration(product: Product) -> str:
     """What its figures may be compared with: the same band of stacks, the same configuration of calibrations."""
     if product.kind == "image":
-        return f"image {product.facts['filter']}"
-    return " ".join([product.kind, *(str(product.keys[name]) for name in sorted(product.keys))])
+        return _title(product)
+    return " ".join([product.kind, *(f"{name} {product.keys[name]}" for name in sorted(product.keys))])
 
 
 def _rounded(value: object) -> object:

@@ -66,8 +66,9 @@ def plan_night(
     *,
     bands: Collection[str] = (),
     only: Collection[Target] = (),
+    across_nights: bool = False,
 ) -> NightPlan:
-    """Find out what can be made of ``frames``.
+    """Find out what can be made of ``frames``: the only place where frames become groups.
 
     Parameters
     ----------
@@ -79,6 +80,8 @@ def plan_night(
         Filters to reduce; all without any.
     only
         Kinds of product to make, with what they need; all without any.
+    across_nights
+        Combine science frames of several nights.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def plan_night(
     every_flat = [_flat(pair, as_set) for pair in pairs if pair not in unpaired]
     flats = [flat for flat in every_flat if not bands or flat.filter in bands]
     left_out += _lamps_alone(groups, unpaired, every_flat, bands)
-    science = _science(in_band, parameters.groups, by_name)
+    science = _science(in_band, parameters.groups, by_name, across_nights)
     darks = [g for g in groups if g.kind == "dark"]
     # A mask comes from the same flat whichever bands are asked for.
     masks, reason = _bpms(every_flat, darks, parameters, as_set)
@@ -136,8 +139,7 @@ def _flat(pair: FlatGroups, as_set: Naming) -> FlatSet:
     darks = as_set(pair.darks, f"dark {named.exposure_time:g} s") if pair.darks is not None else None
     first = on or off
     assert first is not None
-    label = f"flat {named.filter} {first.first.facts.night}"
-    return FlatSet(label=label, filter=named.filter, on=on, off=off, darks=darks)
+    return FlatSet(label=flat_label(first.first.facts), filter=named.filter, on=on, off=off, darks=darks)
 
 
 def _outdone(pair: FlatGroups, pairs: Sequence[FlatGroups]) -> bool:
@@ -182,14 +184,36 @@ def _lamps_alone(
     ]
 
 
+def science_label(first: FrameFacts) -> str:
+    """What a night observer would call a science group, by its first frame."""
+    return f"{first.target or first.observation_id} {first.filter} {first.night}".strip()
+
+
+def dark_label(first: FrameFacts) -> str:
+    """What a night observer would call a group of darks, by its first frame."""
+    return f"dark {first.exposure_time:g} s {first.night}"
+
+
+def flat_label(first: FrameFacts) -> str:
+    """What a night observer would call a flat, by the first frame with light."""
+    return f"flat {first.filter} {first.night}"
+
+
+def bpm_label(first: FrameFacts) -> str:
+    """What a night observer would call a bad pixel mask, by the first frame of its flat."""
+    return f"bad pixel mask {first.night}"
+
+
 def _science(
-    frames: Sequence[RawFrame], parameters: GroupParameters, by_name: Mapping[str, RawFrame]
+    frames: Sequence[RawFrame],
+    parameters: GroupParameters,
+    by_name: Mapping[str, RawFrame],
+    across_nights: bool,
 ) -> list[ScienceSet]:
     plans = []
-    for group in science_groups([f.facts for f in frames], parameters):
+    for group in science_groups([f.facts for f in frames], parameters, across_nights=across_nights):
         members = tuple(by_name[name] for name in group.members)
-        target = group.target or group.observation_id
-        label = f"{target} {group.filter} {members[0].facts.night}".strip()
+        label = science_label(members[0].facts)
         plans.append(
             ScienceSet(
                 label=label,
@@ -231,9 +255,8 @@ def _bpms(
         (of,) = calibration_groups([facts], parameters.groups)
         near = nearest_group(of, short, parameters.groups, same=("detector", "section", "binning"))
         if near is not None and not any(_reaches(mask, facts, parameters.groups) for mask in masks):
-            label = f"bad pixel mask {facts.night}"
             shorts = as_set(near, f"dark {near.exposure_time:g} s")
-            masks.append(BpmSet(label=label, flat=flat, short_darks=shorts))
+            masks.append(BpmSet(label=bpm_label(facts), flat=flat, short_darks=shorts))
     if masks:
         return masks, None
     return [], _no_mask(

@@ -12,10 +12,12 @@ from prefect import runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.plan import NightPlan
+from tasks.best_effort import best_effort
 from tasks.step import StepEvent, listening
 
 #: Time between two updates: each is a request to the server, s.
 _PAUSE: Final = 2.0
+_WHAT: Final = "The progress in the Prefect UI"
 #: Steps that are not counted: they take no time.
 _QUIET: Final = ("survey", "choose", "preview", "write")
 
@@ -36,18 +38,23 @@ def progress_shown(plan: NightPlan) -> Iterator[None]:
     if not runtime.flow_run.id or not total:
         yield
         return
-    made: Any = create_progress_artifact(0.0, description=f"{total} steps")
-    shown = _Progress(made, total)
+    shown: _Progress | None = None
+    with best_effort(_WHAT):
+        shown = _Progress(create_progress_artifact(0.0, description=f"{total} steps"), total)
+    if shown is None:
+        yield
+        return
     with listening(shown.note):
         yield
-    update_progress_artifact(made, progress=100.0)
+    with best_effort(_WHAT):
+        update_progress_artifact(shown.artifact, progress=100.0)
 
 
 class _Progress:
     """Counts steps that ended and tells the server now and then; steps end in several threads."""
 
     def __init__(self, artifact: Any, total: int) -> None:
-        self._artifact, self._total = artifact, total
+        self.artifact, self._total = artifact, total
         self._done, self._told = 0, time.monotonic()
         self._lock = threading.Lock()
 
@@ -60,4 +67,5 @@ class _Progress:
             if now - self._told < _PAUSE:
                 return
             self._told, part = now, min(99.0, 100 * self._done / self._total)
-        update_progress_artifact(self._artifact, progress=round(part, 1))
+        with best_effort(_WHAT):
+            update_progress_artifact(self.artifact, progress=round(part, 1))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import getpass
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from uuid import UUID
 
 from calib_store.certify import identity
 from calib_store.lookup import product_or_frame
-from calib_store.records import Frame, Product
+from calib_store.records import Frame, InputRef, Product
 from calib_store.store import Store
-from flows.plan import Target
-from flows.report import Replaced
+from flows.report import Kept, Replaced
 from imaging.errors import NirflowError
-from tasks.references import LeftOut, ProductRef, RawFrame, Survey
+from tasks.references import LeftOut, ProductRef, Survey
 
 logger = logging.getLogger(__name__)
-
-_TARGETS: Final[dict[str, Target]] = {"dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science"}
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,16 @@ class Redo:
         The product or frame that went bad.
     products
         What was made with it, at whatever remove, each after those that it was made from.
+    inputs
+        What each of them was made from directly.
     frames
-        The raw frames that they were made from directly, by sha256.
+        The raw frames among that, by sha256.
     """
 
     cause: Product | Frame
     products: tuple[Product, ...]
-    frames: dict[str, Frame]
-
-    @property
-    def targets(self) -> frozenset[Target]:
-        """Kinds of the products."""
-        return frozenset(_TARGETS[product.kind] for product in self.products if product.kind in _TARGETS)
+    inputs: Mapping[UUID, tuple[InputRef, ...]]
+    frames: Mapping[str, Frame]
 
     def paths(self) -> list[Path]:
         """A file of each frame, where one is still where it was seen."""
@@ -62,18 +58,23 @@ class Redo:
                 remedy="Name the folder that it is in: nirflow reduce FOLDER --affected-by ...",
             )
             for sha256, frame in self.frames.items()
-            if sha256 not in found and frame.rejected is None and frame.quarantine is None
+            if sha256 not in found and is_usable(frame)
         ]
-        told = [one for one in survey.left_out if self._concerns(one, survey.frames)]
-        return Survey(frames=taken, left_out=(*told, *absent))
+        reported = [one for one in survey.left_out if self._concerns(one)]
+        return Survey(frames=taken, left_out=(*reported, *absent))
 
-    def _concerns(self, one: LeftOut, frames: Sequence[RawFrame]) -> bool:
+    def _concerns(self, one: LeftOut) -> bool:
         names = {frame.name for frame in self.frames.values()}
         return any(name.startswith(tuple(names)) for name in one.name.split(", "))
 
 
+def is_usable(frame: Frame) -> bool:
+    """Whether nobody rejected a frame and it is not in quarantine."""
+    return frame.rejected is None and frame.quarantine is None
+
+
 def redo_of(store: Store, name: str) -> Redo:
-    """Find out what a product or raw frame that went bad has spoilt.
+    """Find out which products were made with a product or raw frame that went bad.
 
     Raises
     ------
@@ -82,10 +83,7 @@ def redo_of(store: Store, name: str) -> Redo:
         made the same again.
     """
     cause = product_or_frame(store, name)
-    if isinstance(cause, Product):
-        bad = not cause.counts
-    else:
-        bad = cause.rejected is not None or cause.quarantine is not None
+    bad = not (cause.counts if isinstance(cause, Product) else is_usable(cause))
     if not bad:
         raise NirflowError(
             f"{cause.name} is neither rejected nor superseded: what was made with it would be made the same again.",
@@ -97,48 +95,96 @@ def redo_of(store: Store, name: str) -> Redo:
             f"Nothing that counts was made with {cause.name}.",
             remedy=f"See what was: nirflow cal affected {name}",
         )
-    inputs = {ref.source for product in products for ref in store.inputs_of(product)}
-    # What was left out before may be of use now, and the same frames are the same recipe.
-    inputs.update(sha256 for product in products for sha256 in product.metrics.get("unused", ()))
-    return Redo(cause, products, store.frames.with_sha256s(sorted(s for s in inputs if isinstance(s, str))))
+    inputs = {product.id: _given(store, product) for product in products}
+    return Redo(cause, products, inputs, store.frames.with_sha256s(_frames_among(inputs.values())))
 
 
-def replace_old(store: Store, redo: Redo, made: Sequence[ProductRef]) -> tuple[Replaced, ...]:
-    """Supersede the old products that have a new one in their place: the one that shares most of their exposures.
+def _given(store: Store, product: Product) -> tuple[InputRef, ...]:
+    """What a product was to be made from, in time: also the frames that were left out, which may be of use now."""
+    refs = store.inputs_of(product)
+    roles = {ref.source: ref.role for ref in refs if isinstance(ref.source, str)}
+    roles |= product.metrics.get("given_as", {})
+    frames = store.frames.with_sha256s(roles)
+    order = list(dict.fromkeys(roles[ref.source] for ref in refs if isinstance(ref.source, str)))
 
-    Shared lamp-offs or darks are not enough: flats of several bands may have them in common.
+    def place(sha256: str) -> tuple[int, datetime, str]:
+        facts, role = frames[sha256].facts, roles[sha256]
+        started = facts.started if facts is not None else frames[sha256].added_at
+        return order.index(role) if role in order else len(order), started, frames[sha256].name
+
+    raw = [InputRef(roles[sha256], sha256) for sha256 in sorted(roles, key=place)]
+    return (*raw, *(ref for ref in refs if not isinstance(ref.source, str)))
+
+
+def replace_old(
+    store: Store, redo: Redo, made: Iterable[tuple[Product, ProductRef]]
+) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
+    """Supersede the old products by the new ones that were made in their place, where these contain their frames.
+
+    Parameters
+    ----------
+    store
+        The store.
+    redo
+        What was made again.
+    made
+        Each old product and the new one.
+
+    Returns
+    -------
+    tuple
+        What was superseded, and what was not because the new one lacks usable frames of the old one.
     """
-    exposures = {new.id: _exposures_of(store, store.get(new.uuid)) for new in made}
-    replaced = []
-    for affected in redo.products:
-        mine = _exposures_of(store, affected)
-        alike = [new for new in made if new.kind == affected.kind and mine & exposures[new.id]]
-        new = max(alike, key=lambda one: len(mine & exposures[one.id]), default=None)
+    replaced, kept = [], []
+    for affected, new in made:
         old = store.get(affected.id)
-        if new is None or new.uuid == old.id or not old.counts:
-            continue  # not made again, made the same, or somebody spoke meanwhile
-        reason = f"made again without {redo.cause.name}, as {new.told}"
-        store.set_status(
-            old,
-            "superseded",
-            author=getpass.getuser(),
-            reason=reason,
-            by=new.uuid,
-            because=identity(redo.cause),
-        )
-        logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
-        if old.status == "certified":
-            logger.warning(
-                "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
-                old.name, new.name, new.id[:8],
-            )  # fmt: skip
+        if new.uuid == old.id or not old.counts:
+            continue  # made the same, or its status was changed meanwhile
+        lost = frames_lost(store, old, store.get(new.uuid))
+        if lost:
+            kept.append(
+                Kept(
+                    old=old.told,
+                    reason=f"{new.told}, made in its place, is without {', '.join(lost)}",
+                    remedy=f"Compare them; to supersede it: nirflow cal supersede {old.short_id} --by {new.id[:8]}",
+                )
+            )
+            continue
+        _supersede(store, redo, old, new)
         replaced.append(Replaced(old=old.told, new=new.told))
-    return tuple(replaced)
+    return tuple(replaced), tuple(kept)
 
 
-def _exposures_of(store: Store, product: Product) -> set[str]:
-    """The raw frames that a product is of: darks, light, or science; not those that were subtracted from it."""
-    frames = [ref for ref in store.inputs_of(product) if isinstance(ref.source, str)]
-    roles = [ref.role for ref in frames]
-    own = "science" if "science" in roles else next(iter(roles), "")
-    return {str(ref.source) for ref in frames if ref.role == own}
+def frames_lost(store: Store, old: Product, new: Product) -> tuple[str, ...]:
+    """Names of the raw frames that ``old`` contains and ``new`` does not, but for those that are unusable since.
+
+    A frame that was given to a product and left out of it is not contained in it.
+    """
+    contained = _contained(store, old)
+    known = store.frames.with_sha256s(sorted({sha256 for _, sha256 in contained}))
+    still = {(role, sha256) for role, sha256 in contained if is_usable(known[sha256])}
+    return tuple(sorted({known[sha256].name for _, sha256 in still - _contained(store, new)}))
+
+
+def _contained(store: Store, product: Product) -> set[tuple[str, str]]:
+    refs = [(ref.role, ref.source) for ref in store.inputs_of(product) if isinstance(ref.source, str)]
+    names = {sha256: frame.name for sha256, frame in store.frames.with_sha256s(s for _, s in refs).items()}
+    without = {one["name"] for one in product.metrics.get("left_out", ())}
+    return {(role, sha256) for role, sha256 in refs if names[sha256] not in without}
+
+
+def _supersede(store: Store, redo: Redo, old: Product, new: ProductRef) -> None:
+    reason = f"made again without {redo.cause.name}, as {new.told}"
+    store.set_status(
+        old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid, because=identity(redo.cause)
+    )
+    logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
+    if old.status == "certified":
+        logger.warning(
+            "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
+            old.name, new.name, new.id[:8],
+        )  # fmt: skip
+
+
+def _frames_among(inputs: Iterable[Sequence[InputRef]]) -> list[str]:
+    return sorted({ref.source for refs in inputs for ref in refs if isinstance(ref.source, str)})

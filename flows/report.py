@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
 from tasks.references import LeftOut, ProductRef, Reference
+
+#: A product that lacks more than this part of its group's frames leaves the run incomplete.
+MOST_LEFT_OUT: Final = 0.1
 
 
 class Failure(Reference):
@@ -28,6 +33,14 @@ class Replaced(Reference):
     new: str
 
 
+class Kept(Reference):
+    """A product that a run should have made again or replaced, and that stays as it is."""
+
+    old: str
+    reason: str
+    remedy: str = ""
+
+
 class NightReport(Reference):
     """The outcome of a night."""
 
@@ -37,6 +50,9 @@ class NightReport(Reference):
     replaced: tuple[Replaced, ...] = Field(
         default=(),
         description="superseded by this run: made with something bad, or while something seemed bad",
+    )
+    kept: tuple[Kept, ...] = Field(
+        default=(), description="what was to be made again or superseded, and stays as it is"
     )
     out: Path
     log_file: Path | None = None
@@ -53,6 +69,16 @@ class NightReport(Reference):
         """The failures that nothing is missing for."""
         return tuple(one for one in self.failures if one.waits_for is None)
 
+    @property
+    def lacking(self) -> tuple[ProductRef, ...]:
+        """The products that lack more than a tenth of their group's frames."""
+        return tuple(ref for ref in self.products if len(_lost(ref)) > MOST_LEFT_OUT * _group_size(ref))
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something that should have been made was not, or was made of much fewer frames than there are."""
+        return bool(self.failed or self.kept or self.lacking)
+
     def awaited(self, *, by_science: bool = False) -> tuple[str, ...]:
         """Kinds of calibration that were missing; those that science lacks, where only these are asked for.
 
@@ -62,7 +88,7 @@ class NightReport(Reference):
         return tuple(dict.fromkeys(one.waits_for for one in asked if one.waits_for))
 
     def verdict(self) -> str:
-        """The outcome in a line: what was made, failed and why, waits for a calibration, how much was left out."""
+        """The outcome in a line: what was made, failed and why, waits for a calibration, lacks frames, was left out."""
         reused = sum(product.reused for product in self.products)
         failed = [f"{one.label}: {one.message}" for one in self.failed]
         waits = [f"{one.label} waits for a {one.waits_for}" for one in self.failures if one.waits_for]
@@ -71,9 +97,27 @@ class NightReport(Reference):
         )
         if self.left_out:
             counts += f", {len(self.left_out)} left out"
-        return ". ".join([counts, *(one.rstrip(".") for one in (*failed, *waits))]) + "."
+        lacking = [self.frames_lost(ref) for ref in self.lacking]
+        kept = [f"{one.old} stays as it is: {one.reason}" for one in self.kept]
+        texts = (*failed, *waits, *lacking, *kept)
+        return ". ".join([counts, *(one.rstrip(".") for one in texts)]) + "."
 
-    @property
-    def complete(self) -> bool:
-        """Whether everything that the night's frames allow was made."""
-        return not self.failures
+    @staticmethod
+    def frames_lost(ref: ProductRef) -> str:
+        """How many frames of its group a product lacks, and which, by reason."""
+        lost = _lost(ref)
+        reasons: dict[str, list[str]] = {}
+        for name, reason in lost.items():
+            reasons.setdefault(reason, []).append(name)
+        listed = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in reasons.items())
+        return f"{ref.name} lacks {len(lost)} of {_group_size(ref)} frames ({listed})"
+
+
+def _lost(ref: ProductRef) -> dict[str, str]:
+    """The frames that a product should have been made of and was not, with the reason."""
+    return {one.name: one.reason for one in ref.left_out if not one.expected}
+
+
+def _group_size(ref: ProductRef) -> int:
+    names: Iterable[str] = (*ref.inputs, *_lost(ref))
+    return len(set(names))

@@ -18,23 +18,25 @@ from prefect.futures import PrefectFuture
 from prefect.states import State
 from pydantic import Field
 
-from calib_store.records import Run
+from calib_store.records import Product, Run
 from calib_store.settings import StoreSettings
 from flows.folders import make_writable
 from flows.history import tell_history
-from flows.plan import NO_MASK, NightPlan, Target, plan_night
+from flows.plan import NightPlan, Target, plan_night
 from flows.progress import progress_shown
 from flows.redo import Redo, redo_of, replace_old
-from flows.report import Failure, NightReport, Replaced
+from flows.remake_plan import Remake, plan_remakes
+from flows.report import Failure, Kept, NightReport, Replaced
 from imaging.bands import DEFAULT_MEMORY, thread_count
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.files import find_files
 from imaging.scratch import prune
 from tasks.allocator import give_back_planes
 from tasks.artifacts import key_of, plain
+from tasks.best_effort import best_effort
 from tasks.choose import Choice
 from tasks.parameters import ReductionParameters
-from tasks.references import LeftOut, ProductRef, Reference
+from tasks.references import LeftOut, ProductRef, Reference, Survey
 from tasks.step import StepEvent, listening
 from tasks.survey import survey_frames
 from tasks.workspace import DEFAULT_SCRATCH_LIMIT, Workspace
@@ -55,6 +57,7 @@ class Options(Reference):
     only: tuple[Target, ...] = Field(default=(), description="products wanted, with what they need")
     parameters: ReductionParameters = Field(default=ReductionParameters(), description="parameters by step")
     choice: Choice = Field(default=Choice(), description="calibrations named, or done without")
+    across_nights: bool = Field(default=False, description="combine science frames of several nights")
     recursive: bool = Field(default=False, description="search the folders below a folder too")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG beside each product")
@@ -91,13 +94,21 @@ class Submitted:
 
 @dataclass
 class Night:
-    """A night in work: its frames' plan, the workspace, and the tasks so far."""
+    """A night that is being reduced: its frames' plan, the workspace, and the tasks so far.
 
+    Where products are made again, ``remakes`` says how, ``kept`` which are not, and ``remade`` has each old product
+    with the future of the new one.
+    """
+
+    survey: Survey
     plan: NightPlan
     options: Options
     workspace: Workspace
     left_out: list[LeftOut]
     redo: Redo | None = None
+    remakes: Sequence[Remake] = ()
+    kept: list[Kept] = field(default_factory=list)
+    remade: list[tuple[Product, PrefectFuture[Any]]] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
 
     @property
@@ -123,17 +134,25 @@ def reduce_with(
 ) -> NightReport:
     """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them.
 
-    The store keeps the report. ``sequence`` is the name of the one sequence that it is about, if it is; ``missed``
-    are frames that are known and not there.
+    The store keeps the report before anything is attempted that may fail. ``sequence`` is the name of the one sequence
+    that it is about, if it is; ``missed`` are frames that are known and not there.
     """
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, label) as night:
         night.left_out.extend(missed)
         with progress_shown(night.plan):
-            submit(night)
+            if night.redo is None:
+                submit(night)
+            else:
+                from flows.remake import submit_remakes  # it needs the flows, which need this module
+
+                submit_remakes(night)
             report = report_of(night, began, seconds)
-        tell_history(night.workspace.store(), [one for one in report.products if not one.reused])
         _record(night, report, sequence)
+        with best_effort("The summary in the Prefect UI"):
+            _publish(report)
+        with best_effort("The history of the figures in the Prefect UI"):
+            tell_history(night.workspace.store(), [one for one in report.products if not one.reused])
         return report
 
 
@@ -163,24 +182,44 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     if redo is not None and not files:
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
-    only = options.only
-    if redo is not None:
-        survey, only = redo.limited(survey), only or tuple(sorted(redo.targets))
-        # A certified one would go before the one that takes its place.
-        spoilt = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
-        options = options.model_copy(update={"choice": spoilt})
-    plan = plan_night(survey.frames, options.parameters, bands=options.bands, only=only)
+    night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
+    plan = night.plan
     logger.info(
         "%d frames, %d left out: %d darks, %d bad pixel masks, %d flats and %d science groups to make",
-        len(survey.frames), len(survey.left_out), len(plan.darks), len(plan.bpms), len(plan.flats),
+        len(night.survey.frames), len(night.left_out), len(plan.darks), len(plan.bpms), len(plan.flats),
         len(plan.science),
     )  # fmt: skip
-    missed = list(plan.left_out)
-    if redo is not None and "bpm" not in redo.targets:
-        # A redo has only a part of the night before it: its mask is in the store.
-        missed = [one for one in missed if one.name != NO_MASK]
-    yield Night(plan, options, workspace, [*survey.left_out, *missed], redo)
-    _clean(workspace)
+    yield night
+    with best_effort("Removing old scratch files"):
+        _clean(workspace)
+
+
+def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
+    """The night of the frames that were given."""
+    plan = plan_night(
+        survey.frames,
+        options.parameters,
+        bands=options.bands,
+        only=options.only,
+        across_nights=options.across_nights,
+    )
+    return Night(survey, plan, options, workspace, [*survey.left_out, *plan.left_out])
+
+
+def _replanned(redo: Redo, survey: Survey, options: Options, workspace: Workspace) -> Night:
+    """The night of the products that are made again: their groups are those of the store."""
+    survey = redo.limited(survey)
+    # The survey may have found frames unusable that were usable before.
+    known = workspace.store().frames.with_sha256s(redo.frames)
+    again = plan_remakes(
+        redo, survey.frames, known, options.parameters, bands=options.bands, only=options.only
+    )
+    # A certified one would go before the one that takes its place.
+    spoilt = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
+    options = options.model_copy(update={"choice": spoilt})
+    return Night(
+        survey, again.as_plan(), options, workspace, list(survey.left_out), redo, again.remakes, again.kept
+    )
 
 
 def _clean(workspace: Workspace) -> None:
@@ -208,29 +247,31 @@ def timing() -> Iterator[dict[str, float]]:
 
 
 def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> NightReport:
-    """Wait for all tasks and tell what became of them."""
+    """Wait for all tasks, supersede what was made again, and report what became of all."""
     products: list[ProductRef] = []
     failures: list[Failure] = []
     for task in night.submitted:
         task.future.wait()
         state = task.future.state
         if state.is_completed():
-            result = state.result(raise_on_failure=False)
-            if isinstance(result, ProductRef):
+            result = _product_of(state)
+            if result is not None:
                 products.append(result)
         elif not task.minor and state.name != "NotReady":
             message = _message(state).removeprefix(f"{task.label}: ")
             waits_for = _waits_for(state)
             failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
-    redo, store = night.redo, night.workspace.store()
-    report = NightReport(
+    replaced, kept = _replace(night)
+    return NightReport(
         products=tuple(products),
         left_out=tuple(dict.fromkeys(night.left_out)),
         failures=tuple(failures),
-        replaced=(
-            *(replace_old(store, redo, products) if redo is not None else ()),
-            *(Replaced(old=old, new=one.told) for one in products for old in one.replaces),
+        replaced=tuple(
+            dict.fromkeys(
+                (*replaced, *(Replaced(old=old, new=one.told) for one in products for old in one.replaces))
+            )
         ),
+        kept=(*night.kept, *kept),
         out=night.workspace.out,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),
@@ -238,8 +279,30 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         flow_run=str(runtime.flow_run.name or ""),
         url=str(runtime.flow_run.ui_url or ""),
     )
-    _publish(report)
-    return report
+
+
+def _product_of(state: State[Any]) -> ProductRef | None:
+    result = state.result(raise_on_failure=False)
+    return result if isinstance(result, ProductRef) else None
+
+
+def _replace(night: Night) -> tuple[Sequence[Replaced], Sequence[Kept]]:
+    """Supersede the old products of a redo by those that were made in their place; an error is reported."""
+    if night.redo is None:
+        return (), ()
+    new = [(old, _product_of(future.state)) for old, future in night.remade if future.state.is_completed()]
+    made = [(old, ref) for old, ref in new if ref is not None]
+    replaced: list[Replaced] = []
+    kept: list[Kept] = []
+    for old, ref in made:
+        try:
+            done, stays = replace_old(night.workspace.store(), night.redo, [(old, ref)])
+        except NirflowError as error:
+            kept.append(Kept(old=old.told, reason=f"{ref.told} could not take its place: {error}"))
+        else:
+            replaced += done
+            kept += stays
+    return replaced, kept
 
 
 def _message(state: State[Any]) -> str:
@@ -257,14 +320,20 @@ def _waits_for(state: State[Any]) -> str | None:
 
 
 def _record(night: Night, report: NightReport, sequence: str | None) -> None:
-    """Note in the store what the run told, under the nights of its science, else of its calibrations."""
+    """Keep the report in the store: under the nights of its science, else of its calibrations, else of all frames."""
     plan = night.plan
     science = [frame for group in plan.science for frame in group.frames.frames]
     calibrations = [frame for group in plan.darks for frame in group.frames]
     flats = [*plan.flats, *(mask.flat for mask in plan.bpms)]
     calibrations += [f for flat in flats for part in (flat.on, flat.off) if part for f in part.frames]
-    nights = sorted({frame.facts.night for frame in science or calibrations})
+    nights = sorted({frame.facts.night for frame in science or calibrations or night.survey.frames})
+    if not nights and night.redo is not None:
+        known = night.redo.frames.values()
+        nights = sorted({frame.facts.night for frame in known if frame.facts is not None})
     if not nights:
+        logger.warning(
+            "No frame was usable, so the report belongs to no night and the store does not keep it"
+        )
         return
     night.workspace.store().runs.add(
         Run(
@@ -292,6 +361,8 @@ def _publish(report: NightReport) -> None:
         for p in report.products
     ]
     lines += [f"- superseded: {plain(one.old)}, by {plain(one.new)}" for one in report.replaced]
+    lines += [f"- **not replaced**: {plain(one.old)}: {plain(one.reason)}" for one in report.kept]
+    lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
     lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
     lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
     create_markdown_artifact(

@@ -22,7 +22,8 @@ from tasks.references import CalibrationKind, Calibrations, ScienceSet
 from tasks.sky import subtract_group_sky
 from tasks.stack import build_stack, find_stack
 
-_KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
+#: What science is made with.
+KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
 
 
 def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
@@ -34,19 +35,31 @@ def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
     products = [allow_failure(product) for product in built]
     chosen: list[Any] = [
         choose_calibrations.submit(
-            group.label, group.frames, _KINDS, products, night.options.choice, night.workspace
+            group.label, group.frames, KINDS, products, night.options.choice, night.workspace
         )
         for group in night.plan.science
     ]
     for group, choosing in zip(night.plan.science, chosen, strict=True):
-        night.add("science", group.label, choosing)
-        choosing.wait()
-        if not choosing.state.is_completed():
-            continue
-        found = find_stack.submit(group, choosing, night.parameters, night.workspace)
-        night.add("science", group.label, found)
-        if found.result(raise_on_failure=False) is None:
-            submit_group(night, group, choosing.result())
+        submit_stack(night, group, choosing)
+
+
+def submit_stack(night: Night, group: ScienceSet, choosing: Any) -> PrefectFuture[Any] | None:
+    """Find the stack of a group whose calibrations are being chosen, or submit its steps.
+
+    Returns
+    -------
+    PrefectFuture or None
+        The stack; None where its calibrations could not be chosen.
+    """
+    night.add("science", group.label, choosing)
+    choosing.wait()
+    if not choosing.state.is_completed():
+        return None
+    found: PrefectFuture[Any] = find_stack.submit(group, choosing, night.parameters, night.workspace)
+    night.add("science", group.label, found)
+    if found.result(raise_on_failure=False) is not None:
+        return found
+    return submit_group(night, group, choosing.result())
 
 
 def submit_with_calibrations(night: Night) -> None:
@@ -55,8 +68,8 @@ def submit_with_calibrations(night: Night) -> None:
     submit_science(night, [*darks, *bpms, *submit_flats(night, darks, bpms)])
 
 
-def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> None:
-    """Submit the steps of one science group."""
+def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
+    """Submit the steps of one science group; the last of them is returned."""
     p, workspace = night.parameters, night.workspace
     names = [frame.name for frame in group.frames.frames]
     detrended = {
@@ -94,8 +107,10 @@ def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) ->
         group.label, catalogues, p.align, workspace, wait_for=[second]
     )
     night.add("align", group.label, aligned)
-    stack = build_stack.submit(group, calibrations, second, aligned, p, workspace)
-    night.add("science", group.label, stack)
+    stack: PrefectFuture[Any] = night.add(
+        "science", group.label, build_stack.submit(group, calibrations, second, aligned, p, workspace)
+    )
+    return stack
 
 
 @flow(name="science", flow_run_name="science in {out}")

@@ -40,6 +40,9 @@ class GroupParameters(StepParameters):
     max_gap_days: float = parameter(
         5.0, "a group of raw frames ends where none was taken for longer than this", unit="days", gt=0
     )
+    max_span_days: float = parameter(
+        30.0, "darks or flats over a longer time than this are several groups", unit="days", gt=0
+    )
     pair_within_days: float = parameter(
         90.0, "lamp-on, lamp-off and dark groups further apart than this are no pair", unit="days", gt=0
     )
@@ -144,8 +147,9 @@ def science_groups(
     parameters: GroupParameters | None = None,
     *,
     centres: Mapping[str, Position] | None = None,
+    across_nights: bool = False,
 ) -> list[ScienceGroup]:
-    """Group science frames by configuration, observation and field.
+    """Group science frames by configuration, observation, night and field.
 
     Parameters
     ----------
@@ -156,6 +160,9 @@ def science_groups(
     centres
         Name to the field centre that a frame's WCS gives, degrees. A frame that is not in it, or all without
         it, point where the target and the telescope's offsets say.
+    across_nights
+        Combine the frames of several nights. A group then ends where none was taken for longer than
+        ``max_gap_days``.
 
     Returns
     -------
@@ -168,8 +175,8 @@ def science_groups(
     observations: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
     for facts in sorted(frames, key=_in_time):
         if facts.kind == "object" and facts.unfit() is None and not facts.processed:
-            key = (Configuration.of(facts), facts.program, facts.observation_id)
-            observations[key].append(facts)
+            night = None if across_nights else facts.night
+            observations[Configuration.of(facts), facts.program, facts.observation_id, night].append(facts)
     groups = []
     for members in observations.values():
         for sequence in _without_gaps(members, parameters):
@@ -293,7 +300,8 @@ def calibration_groups(
 
     Darks of one exposure time, coadds, read pairs, detector and section; flats also of one filter, Lyot stop,
     focal-plane mask and disperser, lamp on and lamp off apart. A group ends at a gap of more than
-    ``max_gap_days``; lamp-offs of a K band, whose pattern drifts, also at the end of the night.
+    ``max_gap_days``, and where it would span more than ``max_span_days``; lamp-offs of a K band, whose pattern
+    drifts, also at the end of the night.
 
     Returns
     -------
@@ -301,6 +309,18 @@ def calibration_groups(
         In the order of kind and time. Frames that are no fit raw darks or flats are passed over.
     """
     parameters = parameters or GroupParameters()
+    groups = [
+        group
+        for chain in calibration_chains(frames, parameters)
+        for group in groups_of_chain(chain, parameters)
+    ]
+    return sorted(groups, key=lambda g: (g.kind, g.first, g.members))
+
+
+def calibration_chains(
+    frames: Iterable[FrameFacts], parameters: GroupParameters
+) -> Iterable[list[FrameFacts]]:
+    """Raw darks and flats of one configuration, in time, without a gap: what `groups_of_chain` divides."""
     sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
     for facts in sorted(frames, key=_in_time):
         if facts.kind not in ("dark", "flat") or facts.processed or facts.unfit() is not None:
@@ -311,10 +331,19 @@ def calibration_groups(
             if facts.filter in f2.THERMAL_BANDS:
                 key += (facts.night,)
         sets[key].append(facts)
-    groups = [
-        _calibration_group(run) for members in sets.values() for run in _without_gaps(members, parameters)
-    ]
-    return sorted(groups, key=lambda g: (g.kind, g.first, g.members))
+    for members in sets.values():
+        yield from _without_gaps(members, parameters)
+
+
+def groups_of_chain(chain: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[CalibrationGroup]:
+    """The groups of a chain: each from its first frame on as long as ``max_span_days`` allows."""
+    group: list[FrameFacts] = []
+    for facts in chain:
+        if group and facts.started - group[0].started > timedelta(days=parameters.max_span_days):
+            yield _calibration_group(group)
+            group = []
+        group.append(facts)
+    yield _calibration_group(group)
 
 
 def _calibration_group(members: Sequence[FrameFacts]) -> CalibrationGroup:

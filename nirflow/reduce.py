@@ -62,6 +62,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
                 use={one.kind: one.name for one in request.use}, allow_missing=request.allow_missing
             ),
             recursive=request.recursive,
+            across_nights=request.across_nights,
             as_of=request.as_of,
             affected_by=request.affected_by,
             overwrite=request.overwrite,

@@ -26,9 +26,11 @@ _FIGURES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
 
 
 def exit_code(report: NightReport) -> Exit:
-    """The exit code of a reduction: partial where a product failed or a frame was left out."""
+    """The exit code of a reduction: partial where a product failed or was not replaced, or a frame was left out."""
     if report.failures:
         return Exit.PARTIAL if report.products else Exit.FAILED
+    if report.kept:
+        return Exit.PARTIAL
     if not report.products:
         return Exit.NOTHING
     lost = [*report.left_out, *(one for product in report.products for one in product.left_out)]
@@ -53,6 +55,10 @@ def print_report(report: NightReport) -> None:
             tell(f"Warning, {product.name}: {warning}", "yellow")
     for one in report.replaced:
         tell(f"Superseded, {one.old}: {one.new} took its place.", "cyan")
+    for kept in report.kept:
+        tell(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), "red")
+    for ref in report.lacking:
+        tell(f"Incomplete, {report.frames_lost(ref)}.", "red")
     for failure in report.failures:
         tell(f"Failed, {failure.step} of {failure.label}: {failure.message}", "red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]

@@ -22,6 +22,8 @@ from tasks.references import CalibrationKind
 TargetKind = Literal["dark", "bpm", "flat", "science"]
 #: Bytes; below this not even one band of rows fits.
 _LEAST_MEMORY: Final = 2**20
+#: Steps whose parameters are not those of a product.
+_PIXEL_FREE: Final = ("check", "gate")
 BANDS: Final = (*f2.LAMP_BANDS, *f2.THERMAL_BANDS)
 
 
@@ -57,6 +59,7 @@ class ReduceRequest(BaseModel):
     allow_missing: frozenset[CalibrationKind] = Field(
         default=frozenset(), description="calibrations to go on without; the product is marked"
     )
+    across_nights: bool = Field(default=False, description="combine science frames of several nights")
     as_of: datetime | None = Field(
         default=None, description="choose calibrations as the store would have at that moment"
     )
@@ -79,6 +82,7 @@ def build_request(
     settings: Sequence[str] = (),
     use: Sequence[str] = (),
     allow_missing: Sequence[Calibration] = (),
+    across_nights: bool = False,
     overwrite: bool = False,
     as_of: str | None = None,
     affected_by: str | None = None,
@@ -93,6 +97,7 @@ def build_request(
     UsageError
         With what is wrong and what would be right.
     """
+    _refuse_parameters(settings, affected_by)
     try:
         return ReduceRequest(
             paths=tuple(paths),
@@ -104,6 +109,7 @@ def build_request(
             changed=tuple(settings),
             use=_uses(use),
             allow_missing=frozenset(kind.value for kind in allow_missing),
+            across_nights=across_nights,
             overwrite=overwrite,
             as_of=moment(as_of, "--as-of"),
             affected_by=affected_by,
@@ -115,6 +121,16 @@ def build_request(
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+
+
+def _refuse_parameters(settings: Sequence[str], affected_by: str | None) -> None:
+    """What is made again has its own parameters; those that make no pixel may differ."""
+    others = [text for text in settings if text.partition(".")[0].strip() not in _PIXEL_FREE]
+    if affected_by is not None and others:
+        raise UsageError(
+            f"--set {others[0]} has no meaning with --affected-by: each product is made again with its own parameters.",
+            remedy="Leave it out. To have the frames with other parameters, reduce them: nirflow reduce PATH --set ...",
+        )
 
 
 def _parameters(settings: Sequence[str]) -> ReductionParameters:

@@ -17,6 +17,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from calib_store.records import Match
 from imaging.alignment import Alignment
+from tasks.best_effort import best_effort
 from tasks.references import ProductRef
 
 #: Longest side of a picture in the UI, pixels: the server keeps it in its database.
@@ -26,6 +27,7 @@ _NIGHT: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}$")
 _LONGEST_KEY: Final = 100
 
 
+@best_effort("The summary of a product in the Prefect UI")
 def tell_product(product: ProductRef) -> None:
     """A product: what it was made from, with what, and how good it is."""
     if not runtime.task_run.id:
@@ -50,6 +52,7 @@ def tell_product(product: ProductRef) -> None:
     )
 
 
+@best_effort("The table of the alignment in the Prefect UI")
 def tell_alignment(label: str, alignment: Alignment) -> None:
     """Where each frame of a group lies on the reference."""
     if not runtime.task_run.id:
@@ -72,6 +75,7 @@ def tell_alignment(label: str, alignment: Alignment) -> None:
     )
 
 
+@best_effort("The table of calibrations in the Prefect UI")
 def tell_choice(label: str, matches: Sequence[Match]) -> None:
     """Which calibrations a group got, and why each other candidate was not taken."""
     if not runtime.task_run.id:

@@ -31,6 +31,7 @@ from imaging.products import ProductFile, product_name, write_product
 from imaging.rawio import RawFile, open_raw
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
 from tasks.artifacts import tell_product
+from tasks.complete_sets import complete_set, refer_to_complete_set
 from tasks.hashing import hashed
 from tasks.naming import place
 from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
@@ -45,6 +46,8 @@ _WARNINGS: Final = "warnings"
 _LEFT_OUT: Final = "left_out"
 #: Key for the sha256 of frames that the recipe has and the product was not made from.
 _UNUSED: Final = "unused"
+#: Roles of the frames that the recipe has in another role than the product, or that are in no role in it.
+_GIVEN_AS: Final = "given_as"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """The parameters as JSON values."""
         return {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
+
+    @property
+    def inputs(self) -> list[InputRef]:
+        """The raw frames and products, as the store has them."""
+        frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
+        return frames + [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
 
     @property
     def first(self) -> RawFrame:
@@ -144,7 +153,8 @@ def find_or_build(
 ) -> ProductRef | State[ProductRef]:
     """Give the product of ``recipe``: from the store, or built and added to it.
 
-    Of several processes that want the same product one builds it; the others wait for the lock and take it.
+    Of several processes that want the same product one builds it; the others wait for the lock and take it. A
+    calibration of a part of a set is not made where the store has the one of the complete set.
 
     Returns
     -------
@@ -152,7 +162,8 @@ def find_or_build(
         The reference; in a state named Reused where nothing had to be built.
     """
     with step(recipe.kind, recipe.label, workspace) as current:
-        product = existing(recipe, workspace)
+        complete = complete_set(recipe, workspace)
+        product = complete or existing(recipe, workspace)
         current.reused = product is not None
         if product is None:
             store = workspace.store()
@@ -164,6 +175,8 @@ def find_or_build(
         product = confirmed(product, _provisional(recipe, workspace), workspace)
         product = certified(product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
+        if complete is not None:
+            ref = refer_to_complete_set(ref, complete, recipe, workspace)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
         tell_product(ref)
@@ -236,7 +249,9 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         label=recipe.label,
         inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
-        metrics={k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED)},
+        metrics={
+            k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED, _GIVEN_AS)
+        },
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
@@ -278,6 +293,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     taken = {i.frame.sha256 for i in made_from}
     said: dict[str, Any] = {
         _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
+        _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }

@@ -62,7 +62,7 @@ _WORDS: Final[dict[str, dict[str, _Told]]] = {
 
 #: What is told elsewhere on the page, or only makes sense to a program.
 _ELSEWHERE: Final = frozenset(
-    {"warnings", "left_out", "unused", "started", "ended", "rejected", "variance_from"}
+    {"warnings", "left_out", "unused", "given_as", "started", "ended", "rejected", "variance_from"}
 )
 _DETAILS: Final = ("scales_", "weights_", "circle_", "pedestal_", "counts_", "n_")
 

@@ -156,6 +156,13 @@ def reduce(
             "are taken from where they were seen.",
         ),
     ] = None,
+    across_nights: Annotated[
+        bool,
+        typer.Option(
+            "--across-nights",
+            help="Combine the science frames of several nights; without it each night has its own stack.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name and other content.")
     ] = False,
@@ -184,7 +191,7 @@ def reduce(
     request = build_request(
         paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
         use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of, affected_by=affected_by,
-        threads=threads, memory=memory, quiet=quiet or json,
+        across_nights=across_nights, threads=threads, memory=memory, quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduce import run_reduce
 

@@ -34,7 +34,7 @@ from deployments.running import (
 )
 from deployments.selection import frames_of_nights
 from deployments.settings import ServerAddress
-from flows.report import Failure, NightReport
+from flows.report import Failure, Kept, NightReport
 from imaging.facts import FrameFacts
 from imaging.sequences import Sequence
 from tasks.references import LeftOut, ProductRef
@@ -95,6 +95,67 @@ def test_what_was_left_out_is_in_the_words() -> None:
     left = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(8))
     told = report().model_copy(update={"left_out": left})
     assert told.verdict() == "1 made, 0 reused, 0 failed, 0 waiting, 8 left out."
+
+
+@pytest.mark.parametrize(
+    ("given", "lost", "name"), [(10, 1, "Completed"), (9, 1, "Incomplete"), (72, 63, "Incomplete")]
+)
+def test_a_product_that_lacks_more_than_a_tenth_of_its_group_is_incomplete(
+    given: int, lost: int, name: str
+) -> None:
+    frames = tuple(f"S{n}.fits" for n in range(given))
+    left = tuple(LeftOut(name=one, reason="0 stars to match") for one in frames[given - lost :])
+    (made,) = report().products
+    made = made.model_copy(update={"inputs": frames, "left_out": left})
+    state = ended(report().model_copy(update={"products": (made,)}))
+    assert state.name == name
+    if name == "Incomplete":
+        assert state.message is not None
+        assert f"d.fits lacks {lost} of {given} frames (0 stars to match: " in state.message
+        assert all(one.name in state.message for one in left)
+
+
+def test_frames_that_did_not_come_as_far_as_the_recipe_are_of_the_group_too() -> None:
+    """A frame whose sky could not be subtracted is not among the inputs of the stack."""
+    (made,) = report().products
+    left = tuple(LeftOut(name=f"lost{n}.fits", reason="no sky") for n in range(2))
+    made = made.model_copy(update={"inputs": tuple(f"S{n}.fits" for n in range(18)), "left_out": left})
+    assert not report().model_copy(update={"products": (made,)}).incomplete
+    made = made.model_copy(update={"inputs": made.inputs[:17]})
+    assert report().model_copy(update={"products": (made,)}).incomplete
+
+
+def test_a_product_that_was_not_replaced_leaves_the_run_incomplete() -> None:
+    kept = Kept(old="d.fits (12345678)", reason="7 of its 10 frames are not there: a, b")
+    state = ended(report().model_copy(update={"kept": (kept,)}))
+    assert state.name == "Incomplete"
+    assert state.message is not None
+    assert "d.fits (12345678) stays as it is: 7 of its 10 frames are not there: a, b." in state.message
+
+
+def test_a_page_that_cannot_be_written_is_logged_and_the_others_are_written(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    from flows.page import write
+
+    days = [NIGHT, NIGHT + timedelta(days=1)]
+    for n, day in enumerate(days):
+        name = f"S{n}.fits"
+        started = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+        store.frames.ingest([record(name, facts=facts(name=name, started=started))])
+    real = write.write_night_page
+
+    def fails(store: Store, night: date, folder: Path) -> Path:
+        if night == NIGHT:
+            raise KeyError("coadds")
+        return real(store, night, folder)
+
+    monkeypatch.setattr(write, "write_night_page", fails)
+    write_pages(settings, days)
+    assert "The page of 2013-11-21 failed (KeyError: 'coadds')" in caplog.text
+    assert (settings.nights / "2013-11-22" / "index.html").is_file()
+    assert (settings.nights / "index.html").is_file()
 
 
 def test_the_server_tells_an_end_in_part_from_a_whole_one(prefect_server: ServerAddress) -> None:

@@ -110,7 +110,7 @@ def names(frames: tuple[Frame, ...]) -> list[str]:
 def test_science_of_the_nights_and_calibrations_near_them(
     store: Store, taken: Callable[..., FrameRecord]
 ) -> None:
-    for days in (-11, -10, 0, 1, 11, 12):
+    for days in (-20, -10, 0, 1, 11, 20):
         taken(f"science{days}.fits", days)
         taken(f"dark{days}.fits", days, kind="dark")
         taken(f"flat{days}.fits", days, kind="flat")
@@ -122,7 +122,54 @@ def test_science_of_the_nights_and_calibrations_near_them(
     ]
     assert len([one for one in found if one.startswith("flat")]) == 4
     assert len(found) == 10
-    assert len(frames_of_nights(store, NIGHT, NIGHT, 0)) == 3
+    # The darks and flats of the next day are of the same groups.
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 0)) == [
+        "science0.fits", "dark0.fits", "flat0.fits", "dark1.fits", "flat1.fits"
+    ]  # fmt: skip
+
+
+def test_a_group_that_reaches_into_the_window_comes_with_all_of_its_frames(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    darks = [f"dark{n}.fits" for n in range(10)]
+    for n, name in enumerate(darks):
+        taken(name, -12 + n * 0.22, kind="dark")
+    taken("other.fits", -11, kind="dark", exposure_time=60.0)
+    taken("science.fits")
+    bad = store.frames.get("dark9.fits")
+    assert bad is not None
+    store.frames.set_status(bad, "rejected", author="Ana", reason="a light leak")
+    for days in (10, 11, 12):
+        found = names(frames_of_nights(store, NIGHT, NIGHT, days))
+        assert [name for name in found if name.startswith("dark")] == darks
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 9)) == ["science.fits"]
+    assert "other.fits" not in names(frames_of_nights(store, NIGHT, NIGHT, 10))
+
+
+def test_a_long_chain_of_darks_is_cut_at_the_same_places_whatever_the_window(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    for day in range(-70, 1, 2):
+        taken(f"dark{day}.fits", day, kind="dark")
+    taken("science.fits")
+    whole = {f"dark{day}.fits" for day in range(-6, 1, 2)}
+    before = {f"dark{day}.fits" for day in range(-38, -7, 2)}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 0))) == whole | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 6))) == whole | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 8))) == whole | before | {"science.fits"}
+
+
+def test_lamp_ons_come_with_their_lamp_offs_from_outside_of_the_window(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    taken("science.fits")
+    flat = {"kind": "flat", "exposure_time": 20.0}
+    for n in range(3):
+        taken(f"on{n}.fits", 9, lamp="on", **flat)
+        taken(f"off{n}.fits", 40, lamp="off", **flat)
+        taken(f"farther{n}.fits", 60, lamp="off", **flat)
+    found = names(frames_of_nights(store, NIGHT, NIGHT, 10))
+    assert set(found) == {"science.fits", *(f"{lamp}{n}.fits" for lamp in ("on", "off") for n in range(3))}
 
 
 def test_the_frames_of_a_sequence(

@@ -9,6 +9,8 @@ import pytest
 from observatory import CALIBRATIONS, NIGHT, Observatory
 
 from calib_store.certify import reinstate, reject, supersede
+from calib_store.records import Product
+from calib_store.store import Store
 from deployments.arrival import arrival
 from deployments.nightly import nightly
 from deployments.reprocess import chosen_otherwise, reprocess
@@ -74,43 +76,58 @@ def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Ob
     assert frame is not None
     reject(reduced_once.store, frame, author="Ana", reason="a plane")
     report: NightReport = reduced_once.run(reprocess, ReprocessRequest(affected_by=f"{name}.fits"))
-    assert report.failures == ()
-    (image,) = report.products
-    assert f"{name}.fits" not in image.inputs
-    assert len(report.replaced) == 2
-    statuses = sorted(p.status for p in reduced_once.products("image"))
-    assert statuses == ["candidate", "superseded", "superseded"]
-    assert image.name in reduced_once.of_night("index.html").read_text()
+    assert report.failures == report.kept == ()
+    assert len(report.replaced) == len(report.products) == 2
+    assert all(f"{name}.fits" not in image.inputs for image in report.products)
+    # Two images with different darks are two products, and each is replaced by its own.
+    store = reduced_once.store
+    old = [p for p in reduced_once.products("image") if p.status == "superseded"]
+    for one in old:
+        new = store.get(store.history(one)[-1].by)
+        assert new.status == "candidate"
+        assert _dark_of(store, new) == _dark_of(store, one)
+    assert len({_dark_of(store, one) for one in old}) == 2
+    assert report.products[0].name in reduced_once.of_night("index.html").read_text()
+
+
+def _dark_of(store: Store, image: Product) -> object:
+    (dark,) = [ref.source for ref in store.inputs_of(image) if ref.role == "dark"]
+    return dark
+
+
+def _statuses(observatory: Observatory, *products: Product) -> list[str]:
+    return [observatory.store.get(product.id).status for product in products]
 
 
 def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Observatory) -> None:
     store = reduced_once.store
     frame = store.frames.get(f"{reduced_once.night.of_role('science')[0].root}.fits")
-    (instead,) = [p for p in reduced_once.products("image") if p.status == "candidate"]
     reinstate(store, frame, author="Ana", reason="it was a cloud")
     report: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
-    (image,) = [p for p in report.products if p.kind == "image"]
-    assert image.reused
-    assert image.warnings == ()
-    assert store.get(image.uuid).status == "candidate"
-    assert store.get(instead.id).status == "superseded"
+    (ref,) = [p for p in report.products if p.kind == "image"]
+    assert ref.reused
+    assert ref.warnings == ()
+    image = store.get(ref.uuid)
+    instead = store.get(next(c.by for c in reversed(store.history(image)) if c.by is not None))
+    assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
     assert [(one.old, one.new) for one in report.replaced] == [
-        (f"{instead.name} ({str(instead.id)[:8]})", image.told)
+        (f"{instead.name} ({str(instead.id)[:8]})", ref.told)
     ]
     again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     assert again.replaced == ()
     # And once more in both directions: one of the two always counts.
     reject(store, frame, author="Ana", reason="a plane after all")
     reduced_once.run(reprocess, ReprocessRequest(affected_by=frame.name))
-    assert [p.id for p in reduced_once.products("image") if p.status == "candidate"] == [instead.id]
+    assert _statuses(reduced_once, image, instead) == ["superseded", "candidate"]
     reinstate(store, store.frames.get(frame.name), author="Ana", reason="it was a cloud")
     reduced_once.run(nightly, NightlyRequest(first=NIGHT))
-    assert [p.id for p in reduced_once.products("image") if p.status == "candidate"] == [image.uuid]
+    assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
 
 
 def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observatory) -> None:
     store = reduced_once.store
-    (image,) = [p for p in reduced_once.products("image") if p.status == "candidate"]
+    name = f"{reduced_once.night.of_role('science')[0].root}_image.fits"
+    (image,) = [p for p in reduced_once.products("image") if p.status == "candidate" and p.name == name]
     supersede(store, image, author="Ana", reason="a better night")
     report: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     (used,) = [p for p in report.products if p.kind == "image"]

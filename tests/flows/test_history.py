@@ -51,6 +51,23 @@ def test_an_evening_belongs_to_the_night_that_ends_the_next_day(add: Add) -> Non
     assert row["night"] == "2013-11-21"
 
 
+@pytest.mark.parametrize(
+    ("kind", "keys", "title"),
+    [
+        ("dark", {"exposure_time": 120.0}, "dark exposure_time 120.0"),
+        ("dark", {"exposure_time": 120.0, "read_pairs": 8, "coadds": 1}, "dark 120 s 8 reads 1 coadds"),
+        ("flat", {"filter": "Y"}, "flat filter Y"),
+        ("bpm", {}, "bpm"),
+    ],
+)
+def test_rules_may_leave_out_what_a_title_usually_has(
+    add: Add, kind: str, keys: dict[str, Any], title: str
+) -> None:
+    product = add(kind).model_copy(update={"keys": keys})
+    assert history._title(product) == title
+    assert [row["product"] for row in history_rows(product, [product])] == [product.name]
+
+
 def test_a_history_has_an_end(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_LENGTH", 2)
     products = [add(hours=24.0 * day) for day in range(3)]

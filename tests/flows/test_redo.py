@@ -1,13 +1,16 @@
-"""Which new product takes the place of which old one."""
+"""Which new product takes the place of an old one, and which does not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
 
 from calib_store.certify import reject
-from calib_store.records import FrameRecord, InputRef, Product
+from calib_store.records import FrameRecord, InputRef, Product, recipe_key
 from calib_store.store import Store
 from flows.redo import Redo, redo_of, replace_old
+from flows.report import Kept
 from tasks.references import ProductRef
 
 Add = Callable[..., Product]
@@ -21,73 +24,102 @@ def ref(product: Product) -> ProductRef:
     )
 
 
-def redo(store: Store, frame: FrameRecord, made: tuple[Product, ...]) -> tuple[Redo, dict[str, str]]:
-    """Reject a frame, and let the products come in the place of those that were made with it."""
-    cause = store.frames.with_sha256s([frame.sha256])[frame.sha256]
-    reject(store, cause, **WHO)
-    todo = redo_of(store, f"{frame.sha256[:12]}")
-    told = replace_old(store, todo, [ref(one) for one in made])
-    return todo, {one.old.split()[0]: one.new.split()[0] for one in told}
+@pytest.fixture
+def darks(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]:
+    """Ten raw darks that the store knows."""
+    frames = [record(f"dark{n}.fits") for n in range(10)]
+    store.frames.ingest(frames)
+    return frames
 
 
-def test_flats_that_share_their_darks_keep_apart(
-    store: Store, add: Add, record: Callable[..., FrameRecord]
+@pytest.fixture
+def dark(add: Add) -> Callable[..., Product]:
+    """Add a master of some darks."""
+
+    def make(taken: Sequence[FrameRecord], **changes: object) -> Product:
+        inputs = [InputRef("dark", one.sha256) for one in taken]
+        key = recipe_key("dark", [one.sha256 for one in taken], {"changed": sorted(changes)}, "1")
+        return add(name=f"d_{len(taken)}.fits", inputs=inputs, recipe_key=key, **changes)
+
+    return make
+
+
+def rejected(store: Store, frame: FrameRecord) -> Redo:
+    """Reject a frame; what has to be made again."""
+    reject(store, store.frames.with_sha256s([frame.sha256])[frame.sha256], **WHO)
+    return redo_of(store, frame.sha256[:12])
+
+
+def replaced(
+    store: Store, redo: Redo, made: Iterable[tuple[Product, Product]]
+) -> tuple[dict[str, str], Sequence[Kept]]:
+    done, kept = replace_old(store, redo, [(old, ref(new)) for old, new in made])
+    return {one.old.split()[0]: one.new.split()[0] for one in done}, kept
+
+
+def test_what_contains_the_same_frames_without_the_rejected_takes_the_place(
+    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
 ) -> None:
-    """Of two bands with the same darks each new flat takes the place of its own band's, whatever the order."""
-    off = {band: [record(f"{band}{n}.fits") for n in range(3)] for band in ("Ks", "K-red")}
-    darks = [record(f"dark{n}.fits") for n in range(3)]
-    store.frames.ingest([*off["Ks"], *off["K-red"], *darks])
-
-    def flat(band: str, taken: list[FrameRecord]) -> Product:
-        inputs = [InputRef("lamp_off", one.sha256) for one in off[band]]
-        return add(
-            "flat",
-            name=f"{band}_{len(taken)}.fits",
-            inputs=[*inputs, *(InputRef("dark", d.sha256) for d in taken)],
-        )
-
-    for band in off:
-        flat(band, darks)
-    made = flat("K-red", darks[:2]), flat("Ks", darks[:2])
-    todo, replaced = redo(store, darks[2], made)
-    assert {one.name for one in todo.products} == {"Ks_3.fits", "K-red_3.fits"}
-    assert replaced == {"Ks_3.fits": "Ks_2.fits", "K-red_3.fits": "K-red_2.fits"}
-    assert {store.history(one)[-1].by for one in todo.products} == {one.id for one in made}
+    old, new = dark(darks), dark(darks[:9])
+    redo = rejected(store, darks[9])
+    assert [product.id for product in redo.products] == [old.id]
+    assert replaced(store, redo, [(old, new)]) == ({"d_10.fits": "d_9.fits"}, ())
+    last = store.history(old)[-1]
+    assert (last.status, last.by, last.because) == ("superseded", new.id, darks[9].sha256)
 
 
-def test_what_was_not_made_again_keeps_its_place(
-    store: Store, add: Add, record: Callable[..., FrameRecord]
+def test_what_lacks_a_usable_frame_takes_nobodys_place(
+    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
 ) -> None:
-    """Two lamp-on groups share their lamp-offs, and only one flat came out this time."""
-    on = {name: [record(f"{name}{n}.fits") for n in range(2)] for name in ("a", "b")}
-    off = [record(f"off{n}.fits") for n in range(2)]
-    store.frames.ingest([*on["a"], *on["b"], *off])
-
-    def flat(name: str, taken: list[FrameRecord]) -> Product:
-        inputs = [InputRef("lamp_on", one.sha256) for one in on[name]]
-        return add(
-            "flat",
-            name=f"{name}_{len(taken)}.fits",
-            inputs=[*inputs, *(InputRef("lamp_off", o.sha256) for o in taken)],
-        )
-
-    flat("a", off)
-    other = flat("b", off)
-    _, replaced = redo(store, off[1], (flat("a", off[:1]),))
-    assert replaced == {"a_2.fits": "a_1.fits"}
-    assert store.get(other.id).status == "candidate"
+    old, new = dark(darks), dark(darks[:3])
+    redo = rejected(store, darks[9])
+    done, (kept,) = replaced(store, redo, [(old, new)])
+    assert done == {}
+    assert kept.reason == (
+        f"{new.told}, made in its place, is without {', '.join(f'dark{n}.fits' for n in range(3, 9))}"
+    )
+    assert f"nirflow cal supersede {old.short_id} --by {new.short_id}" in kept.remedy
+    assert store.get(old.id).status == "candidate"
 
 
-def test_the_nearest_of_several_takes_the_place(
-    store: Store, add: Add, record: Callable[..., FrameRecord]
+def test_a_frame_that_was_given_and_left_out_is_not_contained(
+    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
 ) -> None:
-    """One sequence of darks comes back in two parts: the larger one follows."""
-    darks = [record(f"dark{n}.fits") for n in range(6)]
-    store.frames.ingest(darks)
+    without = {"metrics": {"left_out": [{"name": "dark4.fits", "reason": "no stars", "remedy": ""}]}}
+    whole, part = dark(darks), dark(darks[:9], **without)
+    redo = rejected(store, darks[9])
+    done, (kept,) = replaced(store, redo, [(whole, part)])
+    assert done == {}
+    assert kept.reason.endswith("is without dark4.fits")
 
-    def dark(taken: list[FrameRecord]) -> Product:
-        return add(name=f"d_{len(taken)}.fits", inputs=[InputRef("dark", one.sha256) for one in taken])
 
-    dark(darks)
-    _, replaced = redo(store, darks[5], (dark(darks[:2]), dark(darks[2:5])))
-    assert replaced == {"d_6.fits": "d_3.fits"}
+def test_what_an_old_one_left_out_is_not_asked_of_a_new_one(
+    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+) -> None:
+    without = {"metrics": {"left_out": [{"name": "dark4.fits", "reason": "no stars", "remedy": ""}]}}
+    old, new = dark(darks, **without), dark([*darks[:4], *darks[5:9]])
+    redo = rejected(store, darks[9])
+    assert replaced(store, redo, [(old, new)]) == ({"d_10.fits": "d_8.fits"}, ())
+
+
+def test_a_product_whose_status_was_changed_meanwhile_stays_so(
+    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+) -> None:
+    old, new = dark(darks), dark(darks[:9])
+    redo = rejected(store, darks[9])
+    reject(store, old, author="Ben", reason="a bad set")
+    assert replaced(store, redo, [(old, new)]) == ({}, ())
+    assert store.history(old)[-1].author == "Ben"
+
+
+def test_the_same_frame_in_another_role_is_not_contained(
+    store: Store, add: Add, darks: list[FrameRecord]
+) -> None:
+    def flat(name: str, on: list[FrameRecord], off: list[FrameRecord]) -> Product:
+        inputs = [InputRef("lamp_on", f.sha256) for f in on] + [InputRef("lamp_off", f.sha256) for f in off]
+        return add("flat", name=name, inputs=inputs)
+
+    old, new = flat("old.fits", darks[:5], darks[5:]), flat("new.fits", darks[:9], [])
+    done, (kept,) = replaced(store, rejected(store, darks[9]), [(old, new)])
+    assert done == {}
+    assert kept.reason.endswith("dark5.fits, dark6.fits, dark7.fits, dark8.fits")

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from flows.report import Failure, NightReport
+from flows.report import Failure, Kept, NightReport
 from nirflow.exits import Exit
 from nirflow.report import exit_code, print_report
 from tasks.references import LeftOut, ProductRef
 
 LOST = LeftOut(name="S20131121S0012.fits", reason="truncated.", remedy="Fetch it again.")
 FAILURE = Failure(step="flat", label="flat Y 20 s", message="no lamp-offs")
+KEPT = Kept(
+    old="d.fits (12345678)", reason="3 of its 10 frames are not there: a, b, c", remedy="Bring them back."
+)
 
 
 def product(**changes: Any) -> ProductRef:
@@ -41,10 +44,26 @@ def report(**changes: Any) -> NightReport:
         ({"left_out": (LOST,), "products": (product(),)}, Exit.PARTIAL),
         ({"products": (product(left_out=(LOST,)),)}, Exit.PARTIAL),
         ({"left_out": (LOST.model_copy(update={"expected": True}),), "products": (product(),)}, Exit.OK),
+        ({"kept": (KEPT,)}, Exit.PARTIAL),
+        ({"kept": (KEPT,), "products": (product(),)}, Exit.PARTIAL),
     ],
 )
 def test_exit_codes(changes: dict[str, Any], code: Exit) -> None:
     assert exit_code(report(**changes)) is code
+
+
+def test_what_was_not_replaced_and_what_lacks_frames_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(2))
+    print_report(report(products=(product(left_out=lost),), kept=(KEPT,)))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    told = " ".join(lines)
+    assert (
+        "Not replaced, d.fits (12345678): 3 of its 10 frames are not there: a, b, c. Bring them back." in told
+    )
+    assert (
+        "Incomplete, S20131120S0115_dark.fits lacks 2 of 5 frames (0 stars to match: S0.fits, S1.fits)."
+        in told
+    )
 
 
 def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:

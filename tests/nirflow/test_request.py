@@ -75,6 +75,15 @@ def test_a_request_is_frozen() -> None:
         build().out = Path("other")  # type: ignore[misc]
 
 
+def test_what_is_made_again_has_its_own_parameters() -> None:
+    with pytest.raises(UsageError, match=r"--set stack.low=4 has no meaning with --affected-by"):
+        build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none", "stack.low=4"])
+    request = build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none"])
+    assert request.parameters.check.shape is None
+    assert not request.across_nights
+    assert build_request([], out=Path("out"), across_nights=True).across_nights
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_every_parameter_of_every_step_has_a_meaning_and_its_default_can_be_set(step: str) -> None:
     described = describe(step, STEPS[step])

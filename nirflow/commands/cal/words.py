@@ -208,7 +208,10 @@ def supersede(
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
-    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable."""
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
+
+    What was superseded because of it counts again.
+    """
     from calib_store.certify import counting_again
     from calib_store.certify import reinstate as reinstate_it
     from calib_store.lookup import product_or_frame

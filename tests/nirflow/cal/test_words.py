@@ -118,7 +118,9 @@ def test_reject_names_what_was_made_with_it(nirflow: Run, added: Add) -> None:
     assert status(nirflow, dark) == "candidate"
 
 
-def test_reinstate_names_what_the_next_reduction_takes_back(nirflow: Run, added: Add) -> None:
+def test_what_was_superseded_because_of_it_counts_again_when_it_is_reinstated(
+    nirflow: Run, added: Add
+) -> None:
     cause, made = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
     nirflow("cal", "reject", cause["id"], "--reason", "light leak")
     with Store.open() as store:
@@ -128,11 +130,9 @@ def test_reinstate_names_what_the_next_reduction_takes_back(nirflow: Run, added:
         store.set_status(
             product, "superseded", author="Bo", reason="made again without it", because=cause["id"]
         )
-    told = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
-    assert told[1] == (
-        f"Superseded because of it: {made['name']} ({made['id'][:8]}). "
-        "The next reduction of their frames takes them back."
-    )
+    shown = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
+    assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and counts again."
+    assert status(nirflow, made) == "candidate"
 
 
 def test_supersede(nirflow: Run, added: Add) -> None:

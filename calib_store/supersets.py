@@ -1,0 +1,79 @@
+"""Products made of more than some inputs: a master of a complete set, when only a part of the set is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from calib_store import lineage, products
+from calib_store.frames import plain_json, with_sha256s
+from calib_store.models import inputs as table
+from calib_store.records import Foreign, InputRef, Product
+from calib_store.store import Store
+
+
+def made_of_more(
+    store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
+) -> Product | None:
+    """Find the product that was made in the same way of all these inputs and of others.
+
+    Parameters
+    ----------
+    store
+        The store.
+    kind
+        Kind of the product.
+    inputs
+        Frames and products with their roles.
+    parameters, algorithm_version
+        How it was made.
+
+    Returns
+    -------
+    Product or None
+        The one of the most inputs (certified before candidate, then the oldest), of those that count, whose file was
+        not found damaged, and of whose ancestors none was rejected or is in quarantine.
+    """
+    frames = [ref for ref in inputs if isinstance(ref.source, str)]
+    if not frames:
+        return None
+    wanted = {(ref.role, ref.source) for ref in inputs}
+    how = plain_json(parameters)
+
+    def ask(connection: Connection) -> list[tuple[int, Product]]:
+        found = []
+        for product in _made_of(connection, frames[0]):
+            same = (product.kind, product.parameters, product.algorithm_version) == (
+                kind,
+                how,
+                algorithm_version,
+            )
+            if not same or not product.counts or product.damaged:
+                continue
+            own = {(ref.role, ref.source) for ref in lineage.inputs_of(connection, product.id)}
+            known = not any(isinstance(source, Foreign) for _, source in own)
+            if known and wanted < own and is_sound(connection, product):
+                found.append((len(own), product))
+        return found
+
+    found = store.database.read(ask)
+    found.sort(key=lambda one: (-one[0], one[1].status != "certified", one[1].made_at, one[1].id))
+    return found[0][1] if found else None
+
+
+def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
+    """The products that have a frame in its role."""
+    query = select(table.c.product_id).where(table.c.frame_sha256 == ref.source, table.c.role == ref.role)
+    return products.with_ids(connection, connection.scalars(query.distinct()).all())
+
+
+def is_sound(connection: Connection, product: Product) -> bool:
+    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
+    origins = lineage.lineage(connection, product.id)
+    frames = with_sha256s(connection, origins.frames)
+    ancestors = products.with_ids(connection, origins.products)
+    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(
+        ancestor.status != "rejected" for ancestor in ancestors
+    )

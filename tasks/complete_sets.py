@@ -1,0 +1,46 @@
+"""A calibration from a part of a set gives way to the one from the complete set that the store has."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from calib_store.records import Product
+from calib_store.supersets import made_of_more
+from tasks.references import ProductRef
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.building import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
+    """The product that was made as ``recipe`` says, of its frames and more.
+
+    None for an image, for a recipe whose calibrations a user named or did without, and where the store is asked as
+    of a moment: then the same recipe gives the same product.
+    """
+    if recipe.kind == "image" or recipe.calibrations.marks() or workspace.as_of is not None:
+        return None
+    store = workspace.store()
+    found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, str(recipe.version))
+    return store.whole(found)
+
+
+def refer_to_complete_set(
+    ref: ProductRef, product: Product, recipe: Recipe, workspace: Workspace
+) -> ProductRef:
+    """The reference with the frames that the product was really made of, and a warning that says so."""
+    store = workspace.store()
+    sources = [one.source for one in store.inputs_of(product)]
+    known = store.frames.with_sha256s(source for source in sources if isinstance(source, str))
+    names = tuple(known[source].name for source in sources if isinstance(source, str))
+    given = len(recipe.ingredients)
+    warning = (
+        f"used in place of a {recipe.kind} of the {given} frames given: it was made of these and "
+        f"{len(names) - given} more, all of them usable"
+    )
+    logger.info("%s: %s is %s", recipe.label, product.told, warning)
+    return ref.model_copy(update={"inputs": names, "warnings": (*ref.warnings, warning)})
