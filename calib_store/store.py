@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from calib_store import decisions, lineage, matching, products, rulebook, status_log, tiers, variants
+from calib_store import choice, decisions, lineage, matching, products, rulebook, status_log, tiers, variants
 from calib_store import status as statuses
 from calib_store.database import Database
 from calib_store.locks import keep, lock_number
@@ -136,13 +135,7 @@ class Store:
 
         Look up, lock, look up again, build, add: then a product is built once. The lock is free at once
         when its holder is killed. The wait for it can be interrupted.
-
-        Parameters
-        ----------
-        recipe_key
-            The recipe.
-        waiting
-            Called once when somebody else holds the lock.
+        ``waiting`` is called once when somebody else holds the lock.
         """
         with self.database.lock(lock_number(recipe_key), waiting=waiting):
             yield
@@ -287,9 +280,7 @@ class Store:
         Each comes after those that it was made from.
         """
         source = by.id if isinstance(by, Product) else by.sha256
-        return self.database.run(
-            lambda connection: products.with_ids(connection, lineage.affected(connection, source))
-        )
+        return self.database.run(lambda c: products.with_ids(c, lineage.affected(c, source)))
 
     def file_of(self, product: Product) -> Path:
         """A verified file of the product on this machine, for reading only.
@@ -353,7 +344,12 @@ class Store:
         flaw_of
             What else may keep an intact product from being used, in a few words; the next best is taken then.
         """
-        return self._match(facts, kind, as_of, prefer, without, parameters, flaw_of)[0]
+        question = choice.Question(facts, kind, as_of, prefer, without, parameters)
+
+        def flaw(product: Product) -> str | None:
+            return self._flaw_of(product) or (flaw_of(product) if flaw_of is not None else None)
+
+        return choice.match(self.database, question, flaw)
 
     def explain(
         self,
@@ -370,13 +366,8 @@ class Store:
         At most ``limit`` on either side in time of the frame, of those for its configuration and of all; those
         for its configuration come first.
         """
-        match, wanted = self._match(facts, kind, as_of, prefer, (), parameters)
-        found = self.database.read(lambda connection: matching.nearest(connection, wanted, limit))
-        there = {candidate.product.id for candidate in match.candidates}
-        judged = [(p, matching.judge(p, wanted)) for p in found if p.id not in there]
-        judged.sort(key=lambda one: matching.first_failure(one[0], one[1], wanted))
-        rest = matching.told(judged, match.product, wanted)
-        return replace(match, candidates=(*match.candidates, *rest))
+        question = choice.Question(facts, kind, as_of, prefer, (), parameters)
+        return choice.explain(self.database, question, self._flaw_of, limit)
 
     def failure_of(self, product: Product, facts: FrameFacts) -> str | None:
         """The first rule that a product fails for a frame, with both values; None when it serves."""
@@ -392,41 +383,15 @@ class Store:
 
     def superseded_by(self, product: Product) -> tuple[Product, ...]:
         """The products whose place a product has taken by the store's own rules."""
-        return self.database.run(
-            lambda connection: products.with_ids(connection, statuses.superseded_by(connection, product.id))
-        )
+        return self.database.run(lambda c: products.with_ids(c, statuses.superseded_by(c, product.id)))
 
     def confirm(self, product: Product) -> Product:
         """Have a provisional product serve like any other: it would be made the same without the exception."""
         self._ask(products.confirm, product)
         return self.get(product.id)
 
-    def _match(
-        self, facts: FrameFacts, kind: str, as_of: datetime | None, prefer: Sequence[UUID],
-        without: Collection[UUID] = (), parameters: variants.Parameters | None = None,
-        flaw_of: Callable[[Product], str | None] | None = None,
-    ) -> tuple[Match, matching.Wanted]:  # fmt: skip
-        run = variants.default_parameters() if parameters is None else parameters
-
-        def ask(but: Collection[UUID]) -> tuple[matching.Wanted, list[Product]]:
-            def read(connection: Connection) -> tuple[matching.Wanted, list[Product]]:
-                rules = rulebook.active_rules(connection, as_of)
-                agreeing = variants.agreeing(connection, kind, run)
-                wanted = matching.Wanted(facts, kind, rules, as_of, prefer, but, agreeing, run)
-                return wanted, matching.serving(connection, wanted, matching.SERVING_LIMIT + len(but))
-
-            return self.database.read(read)
-
-        def flaw(product: Product) -> str | None:
-            if not self._whole(product):
-                return matching.DAMAGED
-            return flaw_of(product) if flaw_of is not None else None
-
-        wanted, taken, considered = matching.first_intact(ask, flaw, without)
-        candidates = matching.told(considered, taken, wanted)
-        return Match(
-            facts.name, kind, taken, candidates, wanted.rules.version, as_of, wanted.rules.order
-        ), wanted
+    def _flaw_of(self, product: Product) -> str | None:
+        return None if self._whole(product) else matching.DAMAGED
 
     def _whole(self, product: Product) -> bool:
         if self.objects.verify(product.sha256):

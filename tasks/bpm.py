@@ -6,9 +6,10 @@ from prefect.states import State
 
 from imaging.bpm import BpmParameters, make_bpm
 from imaging.errors import GroupError
-from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.building import Built, figures, find_or_build, open_frames
 from tasks.decorator import step_task
 from tasks.peers import combined, left_out
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import BpmSet, ProductRef
 from tasks.workspace import Workspace
 

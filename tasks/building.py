@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,19 +20,20 @@ from pydantic import BaseModel
 
 from calib_store.gate import verdict
 from calib_store.products import NewProduct
-from calib_store.records import InputRef, LineageEdge, Product, recipe_key
+from calib_store.records import InputRef, Product
 from calib_store.store import Store
 from imaging.image import BadPixelMask, Image
 from imaging.marks import Cards, Record
-from imaging.parameters import StepParameters
 from imaging.products import ProductFile, product_name, write_product
 from imaging.rawio import RawFile, open_raw
-from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, stamped
+from imaging.tables import HistoryRow, Table, stamped
+from tasks.ancestry import lineage, provenance
 from tasks.artifacts import tell_product
 from tasks.complete_sets import complete_set, refer_to_complete_set
 from tasks.hashing import hashed
 from tasks.naming import place
-from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductKind, ProductRef, RawFrame
+from tasks.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
+from tasks.references import Calibrations, FrameSet, LeftOut, Metric, ProductRef
 from tasks.standing import certified, confirmed, not_rejected, warnings_of
 from tasks.step import step, timed
 from tasks.workspace import Workspace
@@ -48,65 +47,6 @@ _LEFT_OUT: Final = "left_out"
 _UNUSED: Final = "unused"
 #: Roles of the frames that the recipe has in another role than the product, or that are in no role in it.
 _GIVEN_AS: Final = "given_as"
-
-
-@dataclass(frozen=True)
-class Ingredient:
-    """A raw frame and what it is for: dark, lamp_on, lamp_off, short_dark, science or sky."""
-
-    role: str
-    frame: RawFrame
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what a product is.
-
-    Parameters
-    ----------
-    kind
-        Kind of product.
-    label
-        What a night observer would call it.
-    version
-        Version of the algorithm; raised whenever the same inputs and parameters give other pixels.
-    ingredients
-        Raw frames with their roles; the product is named after the first.
-    parameters
-        Step to parameters.
-    calibrations
-        Products that are applied.
-    """
-
-    kind: ProductKind
-    label: str
-    version: int
-    ingredients: Sequence[Ingredient]
-    parameters: Mapping[str, StepParameters]
-    calibrations: Calibrations = field(default_factory=Calibrations)
-
-    @cached_property
-    def key(self) -> str:
-        """The recipe key."""
-        inputs = [f"{i.role}:{i.frame.sha256}" for i in self.ingredients]
-        inputs += [*self.calibrations.key(), *self.calibrations.marks()]
-        return recipe_key(self.kind, inputs, self.values, str(self.version))
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The parameters as JSON values."""
-        return {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
-
-    @property
-    def inputs(self) -> list[InputRef]:
-        """The raw frames and products, as the store has them."""
-        frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
-        return frames + [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
-
-    @property
-    def first(self) -> RawFrame:
-        """The frame that the product is named after."""
-        return self.ingredients[0].frame
 
 
 @dataclass(frozen=True)
@@ -172,7 +112,7 @@ def find_or_build(
                 current.reused = product is not None
                 if product is None:
                     product = _make(recipe, build, workspace, store)
-        product = confirmed(product, _provisional(recipe, workspace), workspace)
+        product = confirmed(product, provisional(recipe, workspace), workspace)
         product = certified(product, workspace)
         ref = placed(product, recipe, workspace, reused=current.reused)
         if complete is not None:
@@ -265,10 +205,9 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         built = build()
         made_from = built.made_from(recipe)
         md5_of = dict(zip((i.frame.sha256 for i in recipe.ingredients), md5_sums(), strict=True))
-    provenance = _provenance(recipe, made_from, md5_of, began, workspace)
     combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
     span = min(f.started for f in combined), max(f.ended for f in combined)
-    warnings = (*_missing(recipe.calibrations), *_rejected_meanwhile(recipe, workspace), *built.warnings)
+    warnings = (*_missing(recipe.calibrations), *rejected_meanwhile(recipe, workspace), *built.warnings)
     applied = {p.kind: p.name for p in recipe.calibrations.present}
     keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
@@ -282,8 +221,8 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         linearised=built.linearised,
         cards={**built.cards, **_warning_cards(warnings)},
         history=_history(recipe, began),
-        provenance=provenance,
-        lineage=_lineage(recipe, made_from, store),
+        provenance=provenance(recipe, made_from, md5_of, began, workspace),
+        lineage=lineage(recipe, made_from, store),
         dark=applied.get("dark", ""),
         flat=applied.get("flat", ""),
         bpm=applied.get("bpm", ""),
@@ -313,7 +252,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             recipe_key=recipe.key,
             algorithm_version=str(recipe.version),
             flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
-            provisional=_provisional(recipe, workspace),
+            provisional=provisional(recipe, workspace),
         )
         gate = verdict(store, recipe.kind, written.path, new.facts, workspace.parameters.gate)
         new = replace(new, gate=gate)
@@ -333,39 +272,6 @@ def _missing(calibrations: Calibrations) -> list[str]:
     return without + named + against + [f"used as named: {told}" for told in calibrations.disagreements]
 
 
-def _provisional(recipe: Recipe, workspace: Workspace) -> str | None:
-    """Why what this run makes is to serve others only where nothing else does; None for what any run would make.
-
-    What it inherits from the calibrations that it is made with the store knows itself.
-    """
-    calibrations = recipe.calibrations
-    reasons = [f"made without a {kind}" for kind in calibrations.missing]
-    reasons += [f"made with a {kind} that the user named" for kind in calibrations.overridden]
-    if workspace.as_of is not None:
-        reasons.append(f"made as of {workspace.as_of:%Y-%m-%d %H:%M}")
-    return "; ".join(reasons) or None
-
-
-def _rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
-    """What was rejected among the inputs since the run chose them; the store marks the product all the same."""
-    if workspace.as_of is not None:
-        return []
-    store = workspace.store()
-    frames = {i.frame.sha256: i.frame.name for i in recipe.ingredients}
-    found = [
-        f"{frames[sha256]} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
-        for sha256, said in store.frames.rejections(frames).items()
-    ]
-    for ref in recipe.calibrations.present:
-        product = store.get(ref.uuid)
-        if product.status == "rejected" and ref.kind not in recipe.calibrations.overridden:
-            said = store.history(product)[-1]
-            found.append(
-                f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
-            )
-    return [f"made with {text}, after the run had chosen it" for text in found]
-
-
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
     return {f"NFWARN{n}": text for n, text in enumerate(warnings[:9], start=1)}
 
@@ -377,48 +283,3 @@ def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
         fields = {"missing", "overridden", "disagreements"}
         said["calibrations"] = recipe.calibrations.model_dump_json(include=fields)
     return [HistoryRow(name, told, stamped(began), now) for name, told in said.items()]
-
-
-def _provenance(
-    recipe: Recipe,
-    made_from: Sequence[Ingredient],
-    md5_of: Mapping[str, str],
-    stamp: datetime,
-    workspace: Workspace,
-) -> list[ProvenanceRow]:
-    rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
-    return rows + [
-        ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
-        for p in recipe.calibrations.present
-    ]
-
-
-def _lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
-    """Every ancestor: the frames, the calibrations, and what those were made from."""
-    own = product_name(recipe.first.name, recipe.kind)
-    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
-    for calibration in recipe.calibrations.present:
-        rows.append(LineageRow(calibration.name, calibration.sha256, calibration.kind, own))
-        product = store.get(calibration.uuid)
-        edges = store.lineage(product).edges
-        names = {product.id: product.name}
-        names |= {e.input_product_id: e.name for e in edges if e.input_product_id is not None}
-        for edge in edges:
-            rows.append(
-                LineageRow(edge.name, _identity(edge, store), edge.role, names.get(edge.product_id, ""))
-            )
-    return list(dict.fromkeys(rows))
-
-
-def _identity(edge: LineageEdge, store: Store) -> str:
-    """The sha256 of an ancestor; of one that the store does not have, the checksum that is known, if any."""
-    if edge.frame_sha256 is not None:
-        return edge.frame_sha256
-    if edge.input_product_id is not None:
-        return store.get(edge.input_product_id).sha256
-    return edge.checksum.removeprefix("sha256:")
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from calib_store.objections import objections
 from calib_store.records import Decision, Match, Override, Product
 from calib_store.rules import differences
 from calib_store.store import Store
+from calib_store.usability import why_unusable
 from calib_store.variants import differences as differences_of_parameters
 from imaging.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
@@ -95,7 +97,7 @@ def choose_calibrations(
         for kind in kinds:
             match = store.match(
                 frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
-                parameters=parameters,
+                parameters=parameters, flaw_of=partial(why_unusable, store),
             )  # fmt: skip
             matches.append(match)
             one = taken[kind] = _chosen(store, match, kind, label, frames, choice)

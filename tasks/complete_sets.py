@@ -11,7 +11,7 @@ from tasks.references import ProductRef
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
-    from tasks.building import Recipe
+    from tasks.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

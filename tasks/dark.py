@@ -5,9 +5,10 @@ from __future__ import annotations
 from prefect.states import State
 
 from imaging.dark import DarkParameters, make_dark
-from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.building import Built, figures, find_or_build, open_frames
 from tasks.decorator import step_task
 from tasks.peers import combined, left_out
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import FrameSet, ProductRef
 from tasks.workspace import Workspace
 

@@ -10,9 +10,10 @@ from prefect.states import State
 from imaging.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
 from imaging.marks import CardValue
 from imaging.products import ProductFile
-from tasks.building import Built, Ingredient, Recipe, figures, find_or_build, open_frames
+from tasks.building import Built, figures, find_or_build, open_frames
 from tasks.decorator import step_task
 from tasks.peers import combined, left_out
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import Calibrations, FlatSet, ProductRef
 from tasks.workspace import Workspace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from imaging.peers import OddFrame
-from tasks.building import Ingredient
+from tasks.recipe import Ingredient
 from tasks.references import LeftOut
 
 

@@ -19,10 +19,11 @@ from imaging.rawio import read_headers
 from imaging.stack import StackInput, StackMetrics, make_stack
 from imaging.tables import Table, stamped
 from tasks.align import AlignedGroup, align_input
-from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build, placed
+from tasks.building import Built, existing, figures, find_or_build, placed
 from tasks.decorator import step_task
 from tasks.detrend import applied_to
 from tasks.parameters import ReductionParameters
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet, ScratchRef
 from tasks.scratching import planes_of
 from tasks.sky import SkyPass

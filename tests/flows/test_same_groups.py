@@ -24,8 +24,8 @@ from flows.remake_plan import Remake, plan_remakes
 from imaging.facts import FrameFacts
 from imaging.groups import calibration_groups
 from imaging.sequences import Sequence as Exposures
-from tasks.building import Ingredient
 from tasks.parameters import ReductionParameters
+from tasks.recipe import Ingredient
 from tasks.references import BpmSet, Calibrations, FlatSet, FrameSet, RawFrame, ScienceSet
 from tasks.stack import science_recipe
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
         [str(postgres.program("initdb")), "-D", str(folder / "cluster"), "-U", "postgres", "--auth=trust",
          "--encoding=UTF8", "--locale=C", "-c", "fsync=off", "-c", f"listen_addresses={host}", "-c", "port=5432",
          "-c", f"unix_socket_directories={folder}", "-c", "log_connections=on"],
-        cwd=Path("/"), timeout=60,
+        cwd=Path("/"), timeout=PATIENCE,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout
     control = [str(postgres.program("pg_ctl")), "-D", str(folder / "cluster"), "-w"]
-    started = account.run([*control, "-l", str(folder / "log"), "start"], cwd=Path("/"), timeout=60)
+    started = account.run([*control, "-l", str(folder / "log"), "start"], cwd=Path("/"), timeout=PATIENCE)
     assert started.returncode == 0, started.stdout
     (folder / "services").write_text(f"[theirs]\nhost={host}\nport=5432\nuser=postgres\ndbname=postgres\n")
     (folder / "pg_service.conf").write_text((folder / "services").read_text())
     (folder / "pgpass").write_text("*:*:*:*:theirs\n")  # open to others: both drivers warn where they read it
     yield Foreign(host, folder)
-    account.run([*control, "-m", "immediate", "stop"], cwd=Path("/"), timeout=60)
+    account.run([*control, "-m", "immediate", "stop"], cwd=Path("/"), timeout=PATIENCE)

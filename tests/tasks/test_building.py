@@ -20,7 +20,8 @@ from imaging.files import CheckParameters
 from imaging.image import Image
 from imaging.products import read_table
 from imaging.tables import stamped
-from tasks.building import Built, Ingredient, Recipe, existing, figures, find_or_build
+from tasks.building import Built, existing, figures, find_or_build
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import Calibrations, LeftOut, ProductRef, RawFrame
 from tasks.survey import survey_frames
 from tasks.workspace import Workspace

@@ -17,9 +17,10 @@ from calib_store.local_objects import LocalObjects
 from calib_store.records import FrameRecord, Product
 from imaging.detrend import DetrendParameters
 from imaging.errors import FrameError, MissingCalibrationError, NirflowError, StoreError
-from tasks.building import Recipe, _history, _missing
+from tasks.building import _history, _missing
 from tasks.choose import Choice, choose_calibrations
 from tasks.detrend import applied_to
+from tasks.recipe import Recipe
 from tasks.references import Calibrations, FrameSet, RawFrame
 from tasks.workspace import Workspace, close_stores
 

@@ -15,8 +15,9 @@ from imaging.dark import DarkParameters
 from imaging.files import CheckParameters
 from imaging.image import Image
 from imaging.placing import recipe_key_in
-from tasks.building import Built, Ingredient, Recipe, find_or_build
+from tasks.building import Built, find_or_build
 from tasks.dark import build_dark
+from tasks.recipe import Ingredient, Recipe
 from tasks.references import Calibrations, FrameSet, ProductRef, Survey
 from tasks.survey import survey_frames
 from tasks.workspace import Workspace
