@@ -305,8 +305,6 @@ class Store:
         self.objects.export(product.sha256, target)
         return target
 
-    # Choices
-
     def rules(self, as_of: datetime | None = None) -> RuleSet:
         """The rules of association that hold, or held at a moment."""
         return self._ask(rulebook.active_rules, as_of)
