@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
 from calib_store import postgres
@@ -260,7 +260,7 @@ def _moment(database: Database) -> Iterator[_Moment]:
             products=len(rows),
             frames=int(connection.scalar(text("SELECT count(*) FROM frames")) or 0),
             revision=str(connection.scalar(text("SELECT version_num FROM alembic_version"))),
-            store=identity(connection),
+            store=_identity(connection),
         )
 
 
@@ -308,11 +308,17 @@ def _require_unused(database: Database) -> None:
         )
 
 
+def _identity(connection: Connection) -> str:
+    """Identity of the store; empty for tables of a version that has no rules yet, or none."""
+    there = connection.scalar(text("SELECT to_regclass('rule_changes')")) is not None
+    return identity(connection) if there else ""
+
+
 def _take_place(database: Database, objects: ObjectStore, told: Backup) -> None:
     """Mark the place of the files; refuse that of a store that is neither the unused one nor that of the backup."""
     there = store_named_by(objects)
     with database.begin() as connection:
-        unused = identity(connection)
+        unused = _identity(connection)
     if there is None and (unused or told.store):
         mark(objects, unused or told.store)
     elif there not in (None, unused, told.store):

@@ -23,7 +23,7 @@ from calib_store.objects import (
     object_name,
 )
 from imaging.atomic import sync_folder, write_whole
-from imaging.errors import StoreError
+from imaging.errors import NirflowError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -159,15 +159,15 @@ class LocalObjects(ObjectStore):
 
     def write_marker(self, content: bytes) -> None:
         """Write the marker, all or nothing."""
-        self.prepare()
         try:
             write_whole(self.root / MARKER, [content])
-        except OSError as error:
-            raise StoreError(f"{self.root / MARKER} cannot be written: {error.strerror or error}.") from error
+        except NirflowError as error:
+            raise StoreError(error.message, remedy=error.remedy) from error
 
     def leftovers(self) -> Iterator[Found]:
         """Files aside, and those that were found damaged."""
-        for path in sorted([*self.root.glob("[0-9a-f][0-9a-f]/.*"), *self.root.glob(f"{QUARANTINE}/*")]):
+        patterns = ("[0-9a-f][0-9a-f]/.*", f".{MARKER}.*", f"{QUARANTINE}/*")
+        for path in sorted(path for pattern in patterns for path in self.root.glob(pattern)):
             yield from self._found(path, None)
 
     def touch(self, sha256: str) -> bool:

@@ -21,7 +21,7 @@ from calib_store.records import Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
 from calib_store.upkeep import gc, verify
-from imaging.errors import StoreError
+from imaging.errors import NirflowError, StoreError
 
 NONE = timedelta(0)
 Add = Callable[..., Product]
@@ -80,6 +80,23 @@ def test_the_first_file_marks_the_place(store: Store, add: Add, root: Path) -> N
     assert is_own_place(store.database, store.objects)
     assert verify(store).well
     assert gc(store, grace=NONE) == ()
+
+
+def test_an_account_that_may_not_write_the_marker_goes_on(
+    store: Store, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = add(), add(hours=1)
+    (root / MARKER).unlink()
+
+    def refuse(path: Path, parts: object) -> str:
+        raise NirflowError(f"{path} cannot be written: Read-only file system.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("calib_store.local_objects.write_whole", refuse)
+        store.objects.path(first.sha256).unlink()  # type: ignore[attr-defined]
+        assert store.find(first.recipe_key) is None
+    assert store.get(first.id).damaged
+    assert not (root / MARKER).exists()
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

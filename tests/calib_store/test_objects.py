@@ -155,6 +155,8 @@ def test_the_marker_is_no_object_and_no_leftover(objects: LocalObjects, file: Pa
     objects.write_marker(b"{}")
     assert objects.read_marker() == b"{}"
     assert list(objects.objects()) == list(objects.leftovers()) == []
+    (objects.root / ".store.json.0123").write_text("")  # of a process that was killed
+    assert [found.place for found in objects.leftovers()] == [".store.json.0123"]
 
 
 def test_a_file_that_cannot_be_read_is_not_damaged(
