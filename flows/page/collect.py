@@ -180,7 +180,7 @@ def _run(run: Run, report: NightReport | None) -> RunTold:
         seconds=(run.ended - run.started).total_seconds(),
         made=sum(not ref.reused for ref in report.products) if report is not None else 0,
         reused=sum(ref.reused for ref in report.products) if report is not None else 0,
-        failed=len(report.failed) if report is not None else 0,
+        failed=len((*report.failed, *report.kept, *report.lacking)) if report is not None else 0,
         waiting=len(report.failures) - len(report.failed) if report is not None else 0,
         out=str(report.out) if report is not None else "",
         url=web_address(report.url) if report is not None else "",

@@ -180,7 +180,7 @@ def _of_product(product: NightProduct, own: Collection[str]) -> Group:
 
 
 def left_out_of(reports: Sequence[NightReport | None], held: Standing) -> tuple[LeftOut, ...]:
-    """What runs left out, each once, without what a later run used after all."""
+    """What runs left out or did not replace, each once, without what a later run used or replaced after all."""
     kept: list[LeftOut] = []
     for number, report in enumerate(reports):
         if report is None:
@@ -192,5 +192,11 @@ def left_out_of(reports: Sequence[NightReport | None], held: Standing) -> tuple[
             names = one.name.split(", ")
             if not used.issuperset(names) and not (masked and one.name == NO_MASK):
                 kept.append(one)
+        replaced = {one.old for later_one in reports[number + 1 :] if later_one for one in later_one.replaced}
+        kept += [
+            LeftOut(name=one.old, reason=f"not replaced: {one.reason}", remedy=one.remedy)
+            for one in report.kept
+            if one.old not in replaced
+        ]
     kept += [one for _, ref in held.products for one in ref.left_out]
     return tuple(dict.fromkeys(kept))

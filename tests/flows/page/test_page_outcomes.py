@@ -13,7 +13,7 @@ import pytest
 from flows.page.model import Group, NightProduct
 from flows.page.outcomes import left_out_of, outcomes, planned, standing
 from flows.plan import NO_MASK, plan_night
-from flows.report import Failure, NightReport
+from flows.report import Failure, Kept, NightReport, Replaced
 from imaging.facts import FrameFacts
 from tasks.parameters import ReductionParameters
 from tasks.references import LeftOut, ProductRef, RawFrame
@@ -133,6 +133,17 @@ def test_what_a_later_run_used_was_not_left_out(
     assert [one.name for one in left_out_of([first, mask], standing([first, mask]))] == [
         "S20131121S0099.fits"
     ]
+
+
+def test_what_was_not_replaced_is_shown_until_a_later_run_replaces_it(
+    report: Callable[..., NightReport],
+) -> None:
+    kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are not there: a", remedy="Bring it back.")
+    first = report(kept=(kept,))
+    (one,) = left_out_of([first, None], standing([first, None]))
+    assert (one.name, one.reason) == (kept.old, f"not replaced: {kept.reason}")
+    second = report(replaced=(Replaced(old=kept.old, new="d.fits (87654321)"),))
+    assert left_out_of([first, second], standing([first, second])) == ()
 
 
 def test_the_groups_of_a_plan(facts: Callable[..., FrameFacts]) -> None:
