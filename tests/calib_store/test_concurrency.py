@@ -99,6 +99,8 @@ def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path)
     key = recipe_key("dark", [], {}, "1")
     with store.lock(key):
         waiter = run(
+            # A process that was started in the background of a shell inherits that the signal is ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def told():\n    (folder / 'waiting').touch()\n"
             "try:\n    with store.lock(key, waiting=told):\n        print('got it')\n"
             "except KeyboardInterrupt:\n    print('interrupted')\n"
