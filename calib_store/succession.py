@@ -1,7 +1,7 @@
 """Which product takes the place of another by the store's own rules, and when the other gets its place back.
 
 A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
-is known, is made of all its raw frames and more, without more noise; or of all of them but those that were rejected,
+is known, is made of all its raw frames and more, without more noise (an image only by one of the same nights); or of all of them but those that were rejected,
 where it is itself made with something rejected. It comes back when that is no longer so. Nothing here depends on the
 order in which products were made. What a user decided stays.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from calib_store.order import noise_of
 from calib_store.records import Tier
 from calib_store.status_log import log_status
 from calib_store.tiers import compared_with, refresh, rejected_ancestors
+from imaging.nights import night_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ _RIVALS = text("""
 """)
 
 _STATES = text("""
-    SELECT p.id, p.name, p.status, p.tier, p.damaged, p.metrics, p.made_at, h.automatic, h.because,
+    SELECT p.id, p.kind, p.name, p.status, p.tier, p.damaged, p.metrics, p.made_at, h.automatic, h.because,
+           p.span_start, p.span_end,
            NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
            ARRAY(SELECT i.frame_sha256 FROM inputs i
                  WHERE i.product_id = p.id AND i.frame_sha256 IS NOT NULL) AS frames
@@ -98,6 +100,7 @@ class _State:
     damaged: bool
     noise: float | None
     frames: frozenset[str]
+    nights: frozenset[date]
     made_at: datetime
     automatic: bool
     first: bool
@@ -162,6 +165,8 @@ class _Family:
             return bool(usable) and usable <= better.frames
         if (better.id, state.id) in self.stood_in and better.made_at < state.made_at:
             return True
+        if better.nights != state.nights:  # several nights were combined on purpose; each of them stays
+            return False
         noisier = better.noise is not None and state.noise is not None and better.noise > state.noise
         return state.frames < better.frames and better.tier <= state.tier and not noisier
 
@@ -200,5 +205,6 @@ def _state(row: Row[Any]) -> _State:
     return _State(
         id=row.id, label=f"{row.name} ({str(row.id)[:8]})", status=row.status, tier=Tier(row.tier),
         damaged=row.damaged, noise=noise_of(row.metrics), frames=frozenset(row.frames), made_at=row.made_at,
+        nights=frozenset(map(night_of, (row.span_start, row.span_end))) if row.kind == "image" else frozenset(),
         automatic=row.automatic, first=row.first, because=row.because,
     )  # fmt: skip

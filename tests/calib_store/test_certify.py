@@ -15,12 +15,14 @@ from waiting import PATIENCE, wait_until
 
 from calib_store.certify import (
     certify,
+    certify_compared,
     changed_with,
     reinstate,
     reject,
     status_as_of,
     supersede,
 )
+from calib_store.locks import changes_alone
 from calib_store.lookup import product_or_frame
 from calib_store.status import set_status
 from calib_store.store import Store
@@ -235,6 +237,50 @@ def test_a_better_one_takes_the_place_in_the_same_moment(store: Store, add, fact
         supersede(store, old, by=new, **WHO)
 
 
+def test_what_is_damaged_or_does_not_count_takes_no_place(store: Store, add) -> None:
+    old, new = certify(store, add(), **WHO), add(hours=5)
+    file = store.file_of(new)
+    content = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(b"rot")
+    with pytest.raises(StoreError, match="missing or damaged"):
+        supersede(store, old, by=new, **WHO)
+    assert store.get(old.id).status == "certified"
+    copy = file.with_name("copy.fits")
+    copy.write_bytes(content)
+    again = add(hours=5, content=content, recipe_key=new.recipe_key)
+    assert again.id == new.id
+    supersede(store, store.get(old.id), by=again, **WHO)
+    # Two that supersede each other would leave none.
+    with pytest.raises(StoreError, match=r"was superseded by Ana on .*: good"):
+        supersede(store, store.get(new.id), by=store.get(old.id), **WHO)
+    assert store.get(new.id).status == "certified"
+
+
+def test_without_a_user_only_what_is_like_the_others_is_certified(store: Store, add, facts) -> None:
+    reference = certify(store, add(), start=facts().middle - DAY, end=facts().middle, **WHO)
+    passed = {"passed": True, "reference": {"id": str(reference.id), "name": reference.name}, "reasons": []}
+    inside = add(hours=-2, gate=passed)
+    with pytest.raises(StoreError, match=r"was certified by Ana for the time of"):
+        certify_compared(store, inside, "like it")
+    experiment = add(hours=24 * 20, gate=passed, parameters={"dark": {"high": 1.5}})
+    with pytest.raises(
+        StoreError, match=r"other parameters than the defaults \(dark.high is 1.5, 4.0 in this run\)"
+    ):
+        certify_compared(store, experiment, "like it")
+    provisional = add(hours=24 * 20, gate=passed, provisional="made as of 2013-11-21 03:00")
+    with pytest.raises(StoreError, match="is provisional: made as of"):
+        certify_compared(store, provisional, "like it")
+    first = certify_compared(store, add(hours=24 * 10, gate=passed), "like it")
+    assert first.validity == (reference.validity[1], first.middle + 90 * DAY)
+    # Among those that nobody looked at the time is shared.
+    second = certify_compared(store, add(hours=24 * 30, gate=passed), "like it")
+    half = first.middle + (second.middle - first.middle) / 2
+    assert store.get(first.id).validity == (reference.validity[1], half)
+    assert second.validity == (half, second.middle + 90 * DAY)
+    assert store.get(reference.id).validity == reference.validity
+
+
 def test_a_certified_one_takes_over_the_time_beside_its_own(store: Store, add) -> None:
     early, late, far = (add(hours=24 * days) for days in (0, 20, 300))
     early = certify(store, early, **WHO)
@@ -317,9 +363,9 @@ def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_co
 ) -> None:
     dark = add()
     with store.database.begin() as connection, ThreadPoolExecutor() as pool:
-        connection.execute(text("SELECT 1 FROM products WHERE id = :id FOR UPDATE"), {"id": dark.id})
+        changes_alone(connection)
         other = pool.submit(reject, store, dark, author="Ben", reason="bad")
-        _until_one_waits_for_a_row(store)
+        _until_one_waits(store)
         set_status(connection, dark, "superseded", **WHO)
         connection.commit()
         other.result(timeout=PATIENCE)
@@ -329,9 +375,9 @@ def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_co
     assert status_as_of(store, dark, None).status == "rejected"
 
 
-def _until_one_waits_for_a_row(store: Store) -> None:
+def _until_one_waits(store: Store) -> None:
     waits = """SELECT count(*) FROM pg_stat_activity
-               WHERE datname = current_database() AND wait_event = 'transactionid'"""
+               WHERE datname = current_database() AND wait_event = 'advisory'"""
     wait_until(
         lambda: store.database.read(lambda connection: connection.scalar(text(waits))), "one that waits"
     )

@@ -175,6 +175,17 @@ def test_as_of_repeats_the_choice_of_the_time(store, add, facts) -> None:
     assert store.match(facts(), "dark", as_of=third).as_of == third
 
 
+def test_as_of_a_moment_a_damaged_one_is_not_passed_over_in_silence(store, add, facts) -> None:
+    near, far = add(hours=1), add(hours=60)
+    then = moment(store)
+    store.file_of(near).unlink()
+    assert store.match(facts(), "dark").product.id == far.id
+    found = store.match(facts(), "dark", as_of=then)
+    assert found.product.id == far.id
+    first = found.candidates[0]
+    assert (first.product.id, first.reason) == (near.id, "its file is missing or damaged")
+
+
 @pytest.fixture(scope="module")
 def population(postgres_address, tmp_path_factory, facts):
     """A database with 300 products written straight into the tables, in tight ties; read only."""

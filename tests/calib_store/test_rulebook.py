@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from waiting import PATIENCE
 
 from calib_store import rulebook, status
+from calib_store.certify import certify
 from calib_store.database import Database
 from calib_store.local_objects import LocalObjects
 from calib_store.migrations import migrate
@@ -298,3 +300,41 @@ def test_many_products_are_worked_out_page_by_page(
     served = {c.product.id for c in mine.match(facts(), "dark").candidates}
     assert served == {product.id for product in products}
     assert isinstance(mine.objects, LocalObjects)
+
+
+def test_stricter_rules_shorten_what_came_from_the_rule_and_name_what_users_chose(
+    mine: Store, add, facts
+) -> None:
+    day = timedelta(days=1)
+    by_rule = certify(mine, add(), author="Ana", reason="good")
+    start = by_rule.validity[1]
+    chosen = certify(mine, add(hours=24 * 200), start=start, end="always", author="Ana", reason="good")
+    assert activate(mine, changed("window_days = 90", "window_days = 2"), reason="drift") is True
+    now_valid = mine.get(by_rule.id)
+    assert now_valid.validity == (by_rule.middle - 2 * day, by_rule.middle + 2 * day)
+    last = mine.history(by_rule)[-1]
+    assert (last.author, last.reason) == (
+        "Ana", f"by the rules mine-1 it is valid for a shorter time than by {SHIPPED.version}",
+    )  # fmt: skip
+    assert mine.get(chosen.id).validity == chosen.validity
+    longer = mine.database.run(lambda connection: rulebook.beyond(connection, mine.rules()))
+    assert longer == [f"{chosen.name} ({chosen.short_id})"]
+    later = facts(started=facts().started + 19 * day)
+    assert mine.match(later, "dark").product is None
+
+
+def test_a_users_rules_go_by_the_newer_order_as_a_version_of_their_own(mine: Store, add, facts) -> None:
+    old = changed("window_days = 90", "window_days = 30").model_copy(update={"order": 1})
+    activate(mine, old)
+    doubtful = add(gate={"passed": False, "reasons": ["light"]})
+    far = add(hours=24 * 9)
+    assert mine.match(facts(), "dark", prefer=[doubtful.id]).product.id == doubtful.id
+    then = now(mine)
+    assert mine.database.run(rulebook.take_over_shipped) is True
+    assert (mine.rules().version, mine.rules().order) == ("mine-1+order2", 2)
+    assert mine.database.run(rulebook.take_over_shipped) is False
+    assert mine.match(facts(), "dark", prefer=[doubtful.id]).product.id == far.id
+    # The old choice can be repeated.
+    assert mine.match(facts(), "dark", prefer=[doubtful.id], as_of=then).product.id == doubtful.id
+    with pytest.raises(StoreError, match="order is 9; this nirflow knows 1, 2"):
+        read_rules(shipped_text().replace("order = 2", "order = 9"), "mine.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,6 +35,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
     with open_store() as store:
         facts = _facts(store, frame)
         matches = [store.match(facts, one, as_of=when) for one in _kinds(facts, kind)]
+        others = _used_otherwise(store, frame, matches) if when is None else []
     if not matches:
         _say_none(facts, json)
         return
@@ -53,6 +55,8 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
             Column("why", fold=True),
         ]  # fmt: skip
         print_table(columns, rows)
+        for line in others:
+            typer.echo(line)
     _exit(matches)
 
 
@@ -185,6 +189,27 @@ def _facts(store: Store, name: str) -> FrameFacts:
     return frame.facts
 
 
+def _used_otherwise(store: Store, name: str, matches: Sequence[Match]) -> list[str]:
+    """Where a frame was last reduced with another product than the one it would get now, and why it had that."""
+    from calib_store import decisions
+
+    frame = store.frames.get(Path(name).name)
+    if frame is None:
+        return []
+    rows = store.database.read(lambda connection: decisions.of_frame(connection, frame.sha256))
+    lines = []
+    for match in matches:
+        last = next((row for row in rows if row.kind == match.kind and row.as_of is None), None)
+        if last is None or last.product_id is None or (match.product and match.product.id == last.product_id):
+            continue
+        why = last.override_reason or next((c["reason"] for c in last.candidates if c["taken"]), "")
+        lines.append(
+            f"Last reduced ({last.made_at:%Y-%m-%d %H:%M}) with the {match.kind} {last.name} "
+            f"({str(last.product_id)[:8]}, {last.status} now): {why.removeprefix('taken: ')}."
+        )
+    return lines
+
+
 def _kinds(facts: FrameFacts, kind: str | None) -> Sequence[str]:
     """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and in the K bands a dark."""
     from imaging.f2 import THERMAL_BANDS
@@ -223,7 +248,8 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         style="dim",
         markup=False,
     )
-    out.print(f"best first: {'; '.join(labels(match.order))}", style="dim", markup=False)
+    best_first = textwrap.fill(f"best first: {'; '.join(labels(match.order))}", 98, subsequent_indent="  ")
+    out.print(best_first, style="dim", markup=False, highlight=False)
     if not match.candidates:
         then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"
         typer.echo(f"The store{then}.")
