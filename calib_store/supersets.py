@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from calib_store import lineage, products
 from calib_store.frames import plain_json, with_sha256s
 from calib_store.models import inputs as table
-from calib_store.records import Foreign, InputRef, Product
+from calib_store.records import Foreign, InputRef, Product, Tier
 from calib_store.store import Store
 
 
@@ -18,6 +18,8 @@ def made_of_more(
     store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
 ) -> Product | None:
     """Find the product that was made in the same way of all these inputs and of others.
+
+    A frame that was given to a product and left out of it by a figure is one of its set.
 
     Parameters
     ----------
@@ -33,47 +35,43 @@ def made_of_more(
     Returns
     -------
     Product or None
-        The one of the most inputs (certified before candidate, then the oldest), of those that count, whose file was
-        not found damaged, and of whose ancestors none was rejected or is in quarantine.
+        The one of the most inputs (certified before candidate, then the oldest), of those that count and serve like
+        any other, whose file was not found damaged, and whose raw frames are all usable.
     """
-    frames = [ref for ref in inputs if isinstance(ref.source, str)]
-    if not frames:
-        return None
+    given = [ref.source for ref in inputs if isinstance(ref.source, str)]
     wanted = {(ref.role, ref.source) for ref in inputs}
     how = plain_json(parameters)
 
     def ask(connection: Connection) -> list[tuple[int, Product]]:
         found = []
-        for product in _made_of(connection, frames[0]):
+        for product in _made_of(connection, given):
             same = (product.kind, product.parameters, product.algorithm_version) == (
                 kind,
                 how,
                 algorithm_version,
             )
-            if not same or not product.counts or product.damaged:
+            if not same or not product.counts or product.damaged or product.tier >= Tier.PROVISIONAL:
                 continue
-            own = {(ref.role, ref.source) for ref in lineage.inputs_of(connection, product.id)}
+            sources = lineage.inputs_of(connection, product.id)
+            own: set[tuple[str, object]] = {(ref.role, ref.source) for ref in sources}
+            own |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
             known = not any(isinstance(source, Foreign) for _, source in own)
-            if known and wanted < own and is_sound(connection, product):
+            if known and wanted < own and _is_usable(connection, product):
                 found.append((len(own), product))
         return found
 
-    found = store.database.read(ask)
+    found = store.database.read(ask) if given else []
     found.sort(key=lambda one: (-one[0], one[1].status != "certified", one[1].made_at, one[1].id))
     return found[0][1] if found else None
 
 
-def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
-    """The products that have a frame in its role."""
-    query = select(table.c.product_id).where(table.c.frame_sha256 == ref.source, table.c.role == ref.role)
-    return products.with_ids(connection, connection.scalars(query.distinct()).all())
+def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
+    """The products that are made of any of some frames."""
+    query = select(table.c.product_id).where(table.c.frame_sha256.in_(frames)).distinct()
+    return products.with_ids(connection, connection.scalars(query).all())
 
 
-def is_sound(connection: Connection, product: Product) -> bool:
-    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
-    origins = lineage.lineage(connection, product.id)
-    frames = with_sha256s(connection, origins.frames)
-    ancestors = products.with_ids(connection, origins.products)
-    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(
-        ancestor.status != "rejected" for ancestor in ancestors
-    )
+def _is_usable(connection: Connection, product: Product) -> bool:
+    """Whether none of the raw frames of a product, in any generation, is rejected or in quarantine."""
+    frames = with_sha256s(connection, lineage.lineage(connection, product.id).frames)
+    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values())

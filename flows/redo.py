@@ -140,12 +140,14 @@ def replace_old(
         old = store.get(affected.id)
         if new.uuid == old.id or not old.counts:
             continue  # made the same, or its status was changed meanwhile
-        lost = frames_lost(store, old, store.get(new.uuid))
-        if lost:
+        better = store.get(new.uuid)
+        lost = frames_lost(store, old, better)
+        if lost or not better.counts:
+            is_not = f"without {', '.join(lost)}" if lost else better.status
             kept.append(
                 Kept(
                     old=old.told,
-                    reason=f"{new.told}, made in its place, is without {', '.join(lost)}",
+                    reason=f"{new.told}, made in its place, is {is_not}",
                     remedy=f"Compare them; to supersede it: nirflow cal supersede {old.short_id} --by {new.id[:8]}",
                 )
             )

@@ -114,6 +114,18 @@ def test_the_largest_is_taken_then_the_certified_one(
     assert made_of_more(store, "dark", part, LOW, "1") == largest
 
 
+def test_a_frame_that_was_left_out_by_a_figure_is_of_the_set(
+    store: Store, frames: list[FrameRecord], make: Callable[..., Product]
+) -> None:
+    """The complete master is used for its part with the frame, and for all the others without it."""
+    product = make("dark", inputs("dark", frames[:8], 8), metrics={"given_as": {frames[8].sha256: "dark"}})
+    with_it = inputs("dark", [frames[8], *frames[:3]], 4)
+    assert made_of_more(store, "dark", with_it, LOW, "1") == product
+    assert made_of_more(store, "dark", inputs("dark", frames[:8], 8), LOW, "1") == product
+    assert made_of_more(store, "dark", inputs("dark", frames, 9), LOW, "1") is None
+    assert made_of_more(store, "dark", inputs("dark", frames[8:], 1), LOW, "1") is None
+
+
 def test_of_something_that_the_store_does_not_know_nothing_is_certain(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:

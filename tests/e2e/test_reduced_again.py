@@ -79,13 +79,12 @@ def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Ob
     assert report.failures == report.kept == ()
     assert len(report.replaced) == len(report.products) == 2
     assert all(f"{name}.fits" not in image.inputs for image in report.products)
-    # Two images with different darks are two products, and each is replaced by its own.
+    # Two images with different darks are two products, and each is made again with its own.
     store = reduced_once.store
     old = [p for p in reduced_once.products("image") if p.status == "superseded"]
-    for one in old:
-        new = store.get(store.history(one)[-1].by)
-        assert new.status == "candidate"
-        assert _dark_of(store, new) == _dark_of(store, one)
+    new = [store.get(ref.uuid) for ref in report.products]
+    assert [one.status for one in new] == ["candidate", "candidate"]
+    assert {_dark_of(store, one) for one in new} == {_dark_of(store, one) for one in old}
     assert len({_dark_of(store, one) for one in old}) == 2
     assert report.products[0].name in reduced_once.of_night("index.html").read_text()
 
@@ -110,9 +109,6 @@ def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Obse
     image = store.get(ref.uuid)
     instead = store.get(next(c.by for c in reversed(store.history(image)) if c.by is not None))
     assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
-    assert [(one.old, one.new) for one in report.replaced] == [
-        (f"{instead.name} ({str(instead.id)[:8]})", ref.told)
-    ]
     again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     assert again.replaced == ()
     # And once more in both directions: one of the two always counts.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from calib_store.certify import reject
+from calib_store.certify import reject, supersede
 from calib_store.records import FrameRecord, InputRef, Product, recipe_key
 from calib_store.store import Store
-from flows.redo import Redo, redo_of, replace_old
+from flows.redo import Redo, frames_lost, redo_of, replace_old
 from flows.report import Kept
 from tasks.references import ProductRef
 
@@ -25,29 +25,39 @@ def ref(product: Product) -> ProductRef:
 
 
 @pytest.fixture
-def darks(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]:
-    """Ten raw darks that the store knows."""
-    frames = [record(f"dark{n}.fits") for n in range(10)]
-    store.frames.ingest(frames)
-    return frames
+def frames(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]:
+    """Ten raw frames that the store knows."""
+    known = [record(f"on{n}.fits") for n in range(10)]
+    store.frames.ingest(known)
+    return known
 
 
 @pytest.fixture
-def dark(add: Add) -> Callable[..., Product]:
-    """Add a master of some darks."""
+def mask(add: Add) -> Product:
+    """A mask that will be superseded."""
+    return add("bpm")
 
-    def make(taken: Sequence[FrameRecord], **changes: object) -> Product:
-        inputs = [InputRef("dark", one.sha256) for one in taken]
-        key = recipe_key("dark", [one.sha256 for one in taken], {"changed": sorted(changes)}, "1")
-        return add(name=f"d_{len(taken)}.fits", inputs=inputs, recipe_key=key, **changes)
+
+@pytest.fixture
+def flat(add: Add) -> Callable[..., Product]:
+    """Add a flat of some frames, made with some masks."""
+
+    def make(
+        on: Sequence[FrameRecord], *masks: Product, off: Sequence[FrameRecord] = (), **changes: object
+    ) -> Product:
+        inputs = [InputRef("lamp_on", f.sha256) for f in on] + [InputRef("lamp_off", f.sha256) for f in off]
+        inputs += [InputRef("bpm", one.id) for one in masks]
+        key = recipe_key("flat", [f"{ref.role}:{ref.source}" for ref in inputs], {"n": sorted(changes)}, "1")
+        name = f"f_{len(on)}_{len(masks)}.fits"
+        return add("flat", name=name, inputs=inputs, recipe_key=key, **changes)
 
     return make
 
 
-def rejected(store: Store, frame: FrameRecord) -> Redo:
-    """Reject a frame; what has to be made again."""
-    reject(store, store.frames.with_sha256s([frame.sha256])[frame.sha256], **WHO)
-    return redo_of(store, frame.sha256[:12])
+def redo_without(store: Store, mask: Product) -> Redo:
+    """Supersede a mask; what has to be made again."""
+    supersede(store, mask, **WHO)
+    return redo_of(store, str(mask.id))
 
 
 def replaced(
@@ -57,69 +67,81 @@ def replaced(
     return {one.old.split()[0]: one.new.split()[0] for one in done}, kept
 
 
-def test_what_contains_the_same_frames_without_the_rejected_takes_the_place(
-    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+def test_what_contains_the_same_frames_takes_the_place(
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    old, new = dark(darks), dark(darks[:9])
-    redo = rejected(store, darks[9])
+    old = flat(frames, mask)
+    redo = redo_without(store, mask)
     assert [product.id for product in redo.products] == [old.id]
-    assert replaced(store, redo, [(old, new)]) == ({"d_10.fits": "d_9.fits"}, ())
+    new = flat(frames)
+    assert replaced(store, redo, [(old, new)]) == ({"f_10_1.fits": "f_10_0.fits"}, ())
     last = store.history(old)[-1]
-    assert (last.status, last.by, last.because) == ("superseded", new.id, darks[9].sha256)
+    assert (last.status, last.by, last.because) == ("superseded", new.id, str(mask.id))
+
+
+def test_a_frame_that_was_rejected_since_is_not_asked_for(
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
+) -> None:
+    """The store itself supersedes what was made with it, when the one without it is there."""
+    old = flat(frames, mask)
+    redo = redo_without(store, mask)
+    reject(store, store.frames.with_sha256s([frames[9].sha256])[frames[9].sha256], **WHO)
+    new = flat(frames[:9])
+    assert frames_lost(store, old, new) == ()
+    assert replaced(store, redo, [(old, new)]) == ({}, ())
+    assert [store.get(one.id).status for one in (old, new)] == ["superseded", "candidate"]
 
 
 def test_what_lacks_a_usable_frame_takes_nobodys_place(
-    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    old, new = dark(darks), dark(darks[:3])
-    redo = rejected(store, darks[9])
+    old = flat(frames, mask)
+    redo = redo_without(store, mask)
+    new = flat(frames[:3])
     done, (kept,) = replaced(store, redo, [(old, new)])
     assert done == {}
-    assert kept.reason == (
-        f"{new.told}, made in its place, is without {', '.join(f'dark{n}.fits' for n in range(3, 9))}"
-    )
+    listed = ", ".join(f"on{n}.fits" for n in range(3, 10))
+    assert kept.reason == f"{new.told}, made in its place, is without {listed}"
     assert f"nirflow cal supersede {old.short_id} --by {new.short_id}" in kept.remedy
     assert store.get(old.id).status == "candidate"
 
 
 def test_a_frame_that_was_given_and_left_out_is_not_contained(
-    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    without = {"metrics": {"left_out": [{"name": "dark4.fits", "reason": "no stars", "remedy": ""}]}}
-    whole, part = dark(darks), dark(darks[:9], **without)
-    redo = rejected(store, darks[9])
-    done, (kept,) = replaced(store, redo, [(whole, part)])
+    without = {"metrics": {"left_out": [{"name": "on4.fits", "reason": "no light", "remedy": ""}]}}
+    old, part = flat(frames, mask), flat(frames, **without)
+    done, (kept,) = replaced(store, redo_without(store, mask), [(old, part)])
     assert done == {}
-    assert kept.reason.endswith("is without dark4.fits")
-
-
-def test_what_an_old_one_left_out_is_not_asked_of_a_new_one(
-    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
-) -> None:
-    without = {"metrics": {"left_out": [{"name": "dark4.fits", "reason": "no stars", "remedy": ""}]}}
-    old, new = dark(darks, **without), dark([*darks[:4], *darks[5:9]])
-    redo = rejected(store, darks[9])
-    assert replaced(store, redo, [(old, new)]) == ({"d_10.fits": "d_8.fits"}, ())
+    assert kept.reason.endswith("is without on4.fits")
 
 
 def test_a_product_whose_status_was_changed_meanwhile_stays_so(
-    store: Store, darks: list[FrameRecord], dark: Callable[..., Product]
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    old, new = dark(darks), dark(darks[:9])
-    redo = rejected(store, darks[9])
+    old = flat(frames, mask)
+    redo = redo_without(store, mask)
+    new = flat(frames)
     reject(store, old, author="Ben", reason="a bad set")
     assert replaced(store, redo, [(old, new)]) == ({}, ())
     assert store.history(old)[-1].author == "Ben"
 
 
-def test_the_same_frame_in_another_role_is_not_contained(
-    store: Store, add: Add, darks: list[FrameRecord]
+def test_what_does_not_count_takes_nobodys_place(
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    def flat(name: str, on: list[FrameRecord], off: list[FrameRecord]) -> Product:
-        inputs = [InputRef("lamp_on", f.sha256) for f in on] + [InputRef("lamp_off", f.sha256) for f in off]
-        return add("flat", name=name, inputs=inputs)
-
-    old, new = flat("old.fits", darks[:5], darks[5:]), flat("new.fits", darks[:9], [])
-    done, (kept,) = replaced(store, rejected(store, darks[9]), [(old, new)])
+    old, new = flat(frames, mask), flat(frames)
+    redo = redo_without(store, mask)
+    reject(store, new, author="Ben", reason="a bad set")
+    done, (kept,) = replaced(store, redo, [(old, new)])
     assert done == {}
-    assert kept.reason.endswith("dark5.fits, dark6.fits, dark7.fits, dark8.fits")
+    assert kept.reason.endswith("is rejected")
+
+
+def test_the_same_frame_in_another_role_is_not_contained(
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
+) -> None:
+    old, new = flat(frames[:8], mask, off=frames[8:]), flat(frames)
+    done, (kept,) = replaced(store, redo_without(store, mask), [(old, new)])
+    assert done == {}
+    assert kept.reason.endswith("is without on8.fits, on9.fits")
