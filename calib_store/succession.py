@@ -1,9 +1,10 @@
 """Which product takes the place of another by the store's own rules, and when the other gets its place back.
 
 A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
-is known, is made of all its raw frames and more, without more noise (an image only by one of the same nights); or of all of them but those that were rejected,
-where it is itself made with something rejected. It comes back when that is no longer so. Nothing here depends on the
-order in which products were made. What a user decided stays.
+is known, is made of all its raw frames and more, without more noise (an image only by one of the same nights). It is
+also superseded by one that is made of all its raw frames but those that were rejected, where it is itself made with
+something rejected. It comes back when that is no longer so. Nothing here depends on the order in which products were
+made. What a user decided stays.
 """
 
 from __future__ import annotations
