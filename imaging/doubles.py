@@ -74,9 +74,10 @@ def exposures(frames: Mapping[str, FrameFacts]) -> list[tuple[str, ...]]:
     """Group the frames of each exposure that several of ``frames`` hold.
 
     Frames are one exposure where they began at the same time on the same detector and share their data label or the
-    observatory's number in their names. Where both are shared, the start may differ: a header's clock may have been
-    corrected. A data label alone proves nothing, as archives hold wrong ones. A frame with neither label nor number
-    belongs to those of its start and settings, unless several exposures claim to have begun then.
+    observatory's number in their names; the label only where their numbers do not contradict it. Where both are
+    shared, the start may differ: a header's clock may have been corrected. A data label alone proves nothing, as
+    archives hold wrong ones. A frame with neither label nor number belongs to those of its start and settings, unless
+    several exposures claim to have begun then.
 
     Returns
     -------
@@ -86,9 +87,10 @@ def exposures(frames: Mapping[str, FrameFacts]) -> list[tuple[str, ...]]:
     joined = _Sets(frames)
     clusters = _begun_at_once(frames)
     for n, cluster in enumerate(clusters):
+        ambiguous = _ambiguous_labels([frames[key] for key in cluster])
         for key in cluster:
             label, number = frames[key].data_label, _number(frames[key])
-            if label:
+            if label and label not in ambiguous:
                 joined.join(key, (n, "label", label))
             if number:
                 joined.join(key, (n, "number", number))
@@ -102,6 +104,15 @@ def exposures(frames: Mapping[str, FrameFacts]) -> list[tuple[str, ...]]:
                 first = alike.setdefault(_settings(frames[key]), key)
                 joined.join(key, joined.root(first))
     return joined.of_several()
+
+
+def _ambiguous_labels(frames: Iterable[FrameFacts]) -> set[str]:
+    """Data labels under which frames have several of the observatory's numbers: they do not identify an exposure."""
+    numbers: dict[str, set[str]] = defaultdict(set)
+    for facts in frames:
+        if number := _number(facts):
+            numbers[facts.data_label].add(number)
+    return {label for label, found in numbers.items() if len(found) > 1}
 
 
 def _begun_at_once(frames: Mapping[str, FrameFacts]) -> list[list[str]]:

@@ -66,7 +66,11 @@ def certified(product: Product, workspace: Workspace) -> Product:
 
 
 def warnings_of(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """What whoever uses it has to know: what speaks against it, and who superseded it."""
+    """What whoever uses it has to know: what speaks against it, and who superseded it.
+
+    Why it is provisional it says itself since it was made.
+    """
     if workspace.as_of is not None:
         return ()
-    return tuple(f"it {text}" for text in objections(workspace.store(), product))
+    ordinary = product.model_copy(update={"provisional": None})
+    return tuple(f"it {text}" for text in objections(workspace.store(), ordinary))

@@ -160,6 +160,7 @@ def test_what_was_decided_elsewhere_since_is_taken_over(
 ) -> None:
     """A certification, its withdrawal, a rejection and a reinstatement, each with a transfer of its own."""
     dark = family["dark"]
+    reinstate(store, store.frames.get("R1"), author="Bo", reason="outside the detector")
     assert transferred(store, other, dark, tmp_path / "0").changed == []
     assert other.get(dark.id).status == "certified"
     store.set_status(dark, "candidate", author="Ana", reason="too early")

@@ -12,6 +12,8 @@ import pytest
 from night_lab import Lab, Run, altered, finished, link
 
 from imaging.products import datasums
+from imaging.simulator.night import simulate_night
+from imaging.simulator.parameters import NightParameters
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.usefixtures("reduced")
@@ -83,13 +85,16 @@ def test_a_parameter_redoes_only_what_follows(
     assert changed.built == expected
 
 
-def test_another_dark_redoes_the_dark_and_the_science(
-    reduced_lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
-) -> None:
+def test_another_dark_redoes_the_dark_and_the_science(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
+    reduced = lab.reduce(night.folder.parent)
     folder = link(night.raw_paths(), tmp_path / "night")
-    dark = night.of_role("dark")[-1]
-    altered(night.folder.parent / dark.file, folder / "S20131122S0499.fits", lambda sci: sci + sci % 2)
-    more = reduced_lab.reduce(folder, out="more")
+    given = night.parameters.model_dump() | {
+        "seed": 8, "detector_seed": night.parameters.seed, "stale_wcs": None, "n_darks": 3, "n_science": 0,
+        "n_short_darks": 0, "n_lamp_on": 0, "n_lamp_off": 0,
+    }  # fmt: skip
+    other = simulate_night(tmp_path / "other", NightParameters(**given))
+    altered(other.raw_paths()[0], folder / "S20131122S0499.fits")
+    more = lab.reduce(folder, out="more")
     assert more.report.failures == more.report.left_out == ()
     assert {p.kind for p in more.report.products if not p.reused} == {"dark", "image"}
     assert {k: i for k, i in _products(more).items() if k in ("bpm", "flat")} == {

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,9 @@ def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
     first = lab.reduce(night.folder.parent, only=("flat", "dark"))
     store = lab.store()
     for kind in ("dark", "bpm", "flat"):
-        assert product(lab, first, kind).gate["passed"] is None
-        certify(store, product(lab, first, kind), **WHO)
+        old = product(lab, first, kind)
+        assert old.gate["passed"] is None
+        certify(store, old, end=old.middle + timedelta(days=15), **WHO)
     later = other_night(seed=8, days=30, n_science=0)
     second = lab.reduce(
         later.folder.parent, out="later", only=("flat", "dark"), steps={"gate": {"certify": True}}
@@ -240,7 +242,8 @@ def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
         new, old = product(lab, second, kind), product(lab, first, kind)
         assert new.gate["passed"] is True, (kind, new.gate)
         assert (new.status, old.status) == ("certified", "certified")
-        assert old.validity[1] == new.validity[0]
+        # What the user certified keeps its time.
+        assert old.validity[1] == new.validity[0] == old.middle + timedelta(days=15)
         assert store.history(new)[-1].author == "gate"
 
 

@@ -223,8 +223,8 @@ def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json:
         print_json(done)
         return
     typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
-    if again:
-        typer.echo(f"What was superseded because of it counts again: {_listed(again)}.")
+    for product in again:
+        typer.echo(f"{product.told} was superseded because of it and counts again.")
 
 
 def _listed(products: Sequence[Product]) -> str:

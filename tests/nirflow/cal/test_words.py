@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from typer.testing import Result
 
 from calib_store.models import inputs
+from calib_store.status_log import log_status
 from calib_store.store import Store
 from imaging.nights import night_begins, night_of
 
@@ -122,13 +123,21 @@ def test_what_was_superseded_because_of_it_counts_again_when_it_is_reinstated(
     nirflow: Run, added: Add
 ) -> None:
     cause, made = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
-    nirflow("cal", "reject", cause["id"], "--reason", "light leak")
     with Store.open() as store:
         product = store.get(made["id"])
         row = {"product_id": product.id, "ordinal": 0, "role": "dark", "input_product_id": cause["id"]}
         store.database.run(lambda connection: connection.execute(insert(inputs), [row]))
-        store.set_status(
-            product, "superseded", author="Bo", reason="made again without it", because=cause["id"]
+        nirflow("cal", "reject", cause["id"], "--reason", "light leak")
+        store.database.run(
+            lambda connection: log_status(
+                connection, product.id, "superseded", None, author="nirflow", reason="made again without it",
+                because=cause["id"], automatic=True,
+            )
+        )  # fmt: skip
+        store.database.run(
+            lambda connection: connection.execute(
+                text("UPDATE products SET status = 'superseded' WHERE id = :id"), {"id": product.id}
+            )
         )
     shown = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
     assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and counts again."
