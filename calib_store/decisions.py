@@ -36,19 +36,17 @@ def of_frame(connection: Connection, sha256: str, limit: int = 50) -> Sequence[R
 def last_by_rules(connection: Connection, version: str) -> Sequence[Row[Any]]:
     """Frame, kind and product of the last choice for each frame and kind, where it went by those rules.
 
-    What a user named is not among them, nor what was chosen as of a moment.
+    What a user named is passed over, and so is what was chosen as of a moment: the choice before it still counts.
     """
     last = (
         select(decisions)
         .distinct(decisions.c.frame_sha256, decisions.c.kind)
-        .where(decisions.c.as_of.is_(None))
+        .where(decisions.c.as_of.is_(None), decisions.c.override_author.is_(None))
         .order_by(decisions.c.frame_sha256, decisions.c.kind, decisions.c.id.desc())
         .subquery()
     )
     query = select(last.c.frame_sha256, last.c.kind, last.c.product_id)
-    return connection.execute(
-        query.where(last.c.rules_version == version, last.c.override_author.is_(None))
-    ).all()
+    return connection.execute(query.where(last.c.rules_version == version)).all()
 
 
 def count_of_product(connection: Connection, product: UUID) -> int:

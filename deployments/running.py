@@ -151,8 +151,11 @@ def reduce_frames(
             missed=[*gone, *elsewhere.values()],
         )
     write_pages(settings, nights)
-    if all(frame.quarantine is not None for frame in frames):
-        raise UnusableFramesError(what, frames)
+    # As the run found them: what an earlier one could not use may be of use by other parameters of the check.
+    known = store_of(settings).frames.with_sha256s([frame.sha256 for frame in frames])
+    now = [known[frame.sha256] for frame in frames]
+    if all(frame.quarantine is not None for frame in now):
+        raise UnusableFramesError(what, now)
     return report
 
 

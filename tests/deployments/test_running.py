@@ -260,6 +260,24 @@ def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
     assert reduce_frames(settings, choose, [NIGHT], options_of(settings)).failed == ()
 
 
+def test_a_night_that_an_earlier_run_could_not_use_ends_as_this_one_found_it(
+    settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run looks at its frames again, by its own parameters of the check."""
+    store.frames.ingest([record("S20131121S0001.fits", quarantine="it has 512 x 512 pixels")])
+
+    def reduce(*_: object, **__: object) -> NightReport:
+        store.frames.ingest([record("S20131121S0001.fits")])
+        return report()
+
+    monkeypatch.setattr(running, "reduce_with", reduce)
+
+    def choose() -> tuple[Frame, ...]:
+        return frames_of_nights(store, NIGHT, NIGHT, 0)
+
+    assert reduce_frames(settings, choose, [NIGHT], options_of(settings)).failed == ()
+
+
 def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(
     settings: Settings, store: Store, record: Callable[..., FrameRecord]
 ) -> None:
