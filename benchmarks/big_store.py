@@ -25,6 +25,7 @@ from benchmarks.figures import Figure
 from calib_store import matching, postgres
 from calib_store.database import Database
 from calib_store.local_objects import LocalObjects
+from calib_store.matching_queries import NEAREST, SERVING, query
 from calib_store.migrations import migrate
 from calib_store.records import FrameRecord
 from calib_store.rules import Configuration, shipped_rules
@@ -231,7 +232,8 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
             told = moment.isoformat()
             yield (
                 _uuid(n), _sha(n, "r"), kind, f"S{n}_{kind}.fits", _sha(n, "p"), 50000000, configuration, status,
-                validity, told, told, told, short, '{"level": 104.5}', "{}", "1", "nirflow 0.1.0", told,
+                validity, told, told, told, short, json.dumps({"level": 104.5, "noise": _noise(n)}), "{}", "1",
+                "nirflow 0.1.0", told,
                 variants[kind],
             )  # fmt: skip
 
@@ -240,8 +242,14 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
         "middle, facts, metrics, parameters, algorithm_version, software_version, made_at, variant_id"
     )
     _copy(connection, f"COPY products ({columns}) FROM STDIN", products())
-    serving = ((_uuid(p[0]), p[2], p[3].isoformat(), variants[p[1]]) for p in plan if p[2] is not None)
-    _copy(connection, "COPY serves (product_id, configuration_id, middle, variant_id) FROM STDIN", serving)
+    serving = (
+        (_uuid(p[0]), p[2], p[3].isoformat(), variants[p[1]], _noise(p[0])) for p in plan if p[2] is not None
+    )
+    _copy(
+        connection,
+        "COPY serves (product_id, configuration_id, middle, variant_id, noise) FROM STDIN",
+        serving,
+    )
     log = ((_uuid(p[0]), p[4], p[5], "pipeline", "made", p[3].isoformat()) for p in plan)
     _copy(
         connection,
@@ -254,6 +262,11 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
         for ordinal in range(2)
     )
     _copy(connection, "COPY inputs (product_id, ordinal, role, frame_sha256) FROM STDIN", inputs)
+
+
+def _noise(number: int) -> float:
+    """Noise of a product, e-: of those as near to a frame the choice takes the least."""
+    return 2.0 + number % 97 / 100
 
 
 def _certify(plan: list[list[Any]]) -> None:
@@ -330,12 +343,13 @@ def _percentiles(what: str, kind: str, limit: float, times: Sequence[float]) -> 
 def _plan(store: Store, kind: str) -> list[Figure]:
     """How many large tables the questions read whole; none may be."""
     frame = facts(kind, 0, _START + _SPAN / 3)
-    wanted = matching.Wanted(frame, kind, shipped_rules())
+    wanted = matching.Wanted(frame, kind, shipped_rules(), variants=[1])
     scans = 0
     with store.database.begin() as connection:
-        for queries in (matching._SERVING_QUERIES, matching._NEAREST_QUERIES):
-            query = text(f"EXPLAIN (FORMAT JSON) {queries[False].text}")
-            (plan,) = connection.execute(query, wanted.values(50)).scalar_one()
+        for template in (SERVING, NEAREST):
+            asked = query(template, False, wanted.rules.order).text
+            explained = connection.execute(text(f"EXPLAIN (FORMAT JSON) {asked}"), wanted.values(50))
+            (plan,) = explained.scalar_one()
             scans += sum(
                 node.get("Node Type") == "Seq Scan" and node.get("Relation Name") in LARGE
                 for node in _nodes(plan["Plan"])
