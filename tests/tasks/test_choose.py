@@ -13,6 +13,7 @@ from astropy.io import fits
 from sqlalchemy import text
 
 from calib_store.adopt import adopt
+from calib_store.certify import reject
 from calib_store.local_objects import LocalObjects
 from calib_store.records import FrameRecord, Product
 from imaging.detrend import DetrendParameters
@@ -45,13 +46,13 @@ def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 def dark(workspace: Workspace, tmp_path: Path) -> Callable[..., Product]:
     """Add a dark of 120 s and 8 read pairs; other cards by keyword."""
 
-    def make(name: str, **cards: Any) -> Product:
+    def make(name: str, variance: float = 1.0, **cards: Any) -> Product:
         primary = fits.PrimaryHDU()
         primary.header.update(PRIMARY | cards)
         types = {"SCI": np.float32, "VAR": np.float32, "DQ": np.uint16}
         planes = [fits.ImageHDU(np.zeros((8, 8), dtype), name=plane) for plane, dtype in types.items()]
         planes[0].data += len(name)
-        planes[1].data += 1
+        planes[1].data += variance
         fits.HDUList([primary, *planes]).writeto(tmp_path / name)
         return adopt(workspace.store(), tmp_path / name)
 
@@ -185,3 +186,38 @@ def test_parameters_are_left_alone_where_nothing_was_said() -> None:
     assert applied_to(parameters, Calibrations()) == parameters
     said = applied_to(parameters, Calibrations(missing=("bpm", "dark")))
     assert said.allow_missing == ("bpm", "dark")
+
+
+# What the store takes in place of what cannot serve, and what is reported of what is used all the same
+
+
+def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
+    choose: Callable[..., Calibrations],
+    dark: Callable[..., Product],
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came into the store before its pixels were looked at."""
+    good = dark("S100_dark.fits")
+    with monkeypatch.context() as patch:
+        patch.setattr("calib_store.adopt.check_content", lambda *_, **__: None)
+        bad = dark("S1_dark.fits", variance=0.0, UTSTART="20:00:00.0")
+    chosen = choose()
+    assert chosen.dark is not None
+    assert chosen.dark.id == str(good.id)
+    (passed_over,) = chosen.reservations
+    assert passed_over.startswith(f"dark {bad.told} was passed over: S1_dark.fits: plane VAR: ")
+
+
+def test_what_speaks_against_a_product_that_is_used_all_the_same(
+    choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
+) -> None:
+    product = dark("S1_dark.fits")
+    assert choose().reservations == ()
+    store = workspace.store()
+    reject(store, product, author="Ana", reason="light leak")
+    (against,) = choose(use={"dark": str(product.id)}).reservations
+    assert against.startswith(f"dark {product.told} was rejected by Ana on ")
+    assert against.endswith(": light leak")
+    with pytest.raises(MissingCalibrationError, match="status rejected"):
+        choose()
