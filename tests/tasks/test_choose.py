@@ -206,7 +206,7 @@ def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
     assert chosen.dark is not None
     assert chosen.dark.id == str(good.id)
     (passed_over,) = chosen.reservations
-    assert passed_over.startswith(f"dark {bad.told} was passed over: S1_dark.fits: plane VAR: ")
+    assert passed_over.startswith(f"dark {bad.told} was passed over: S1_dark.fits: plane VAR is zero, ")
 
 
 def test_what_speaks_against_a_product_that_is_used_all_the_same(
