@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.types.range import TimestamptzRange
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -170,33 +170,29 @@ def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
 
 def superseded_by(connection: Connection, product: UUID) -> Sequence[UUID]:
     """Ids of the products whose place a product has taken by the store's own rules, and still holds."""
-    last = (
-        select(status_history.c.by_product)
-        .where(status_history.c.product_id == products.c.id)
-        .order_by(status_history.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
     changed = select(status_history.c.product_id).where(
         status_history.c.by_product == product, status_history.c.automatic
     )
     query = select(products.c.id).where(
-        products.c.id.in_(changed), products.c.status == "superseded", last == product
+        products.c.id.in_(changed),
+        products.c.status == "superseded",
+        _last(status_history.c.by_product) == product,
     )
     return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
 
 
+def _last(column: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """A column of the last line of a product's log."""
+    of_product = select(column).where(status_history.c.product_id == products.c.id)
+    return of_product.order_by(status_history.c.id.desc()).limit(1).scalar_subquery()
+
+
 def changed_because(connection: Connection, what: str, status: Status) -> Sequence[UUID]:
     """Ids of the products to which the store gave a status because of something, and of nothing else since."""
-    last = (
-        select(status_history.c.because)
-        .where(status_history.c.product_id == products.c.id)
-        .order_by(status_history.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
     changed = select(status_history.c.product_id).where(status_history.c.because == what)
-    query = select(products.c.id).where(products.c.id.in_(changed), products.c.status == status, last == what)
+    query = select(products.c.id).where(
+        products.c.id.in_(changed), products.c.status == status, _last(status_history.c.because) == what
+    )
     return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
 
 
