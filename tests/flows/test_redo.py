@@ -34,12 +34,13 @@ def darks(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]
 
 @pytest.fixture
 def dark(add: Add) -> Callable[..., Product]:
-    """Add a master of some darks."""
+    """Add a master of some darks, of a variant of its own: the store's own rules then replace none of them."""
 
     def make(taken: Sequence[FrameRecord], **changes: object) -> Product:
         inputs = [InputRef("dark", one.sha256) for one in taken]
         key = recipe_key("dark", [one.sha256 for one in taken], {"changed": sorted(changes)}, "1")
-        return add(name=f"d_{len(taken)}.fits", inputs=inputs, recipe_key=key, **changes)
+        own = {"dark": {"low": len(taken)}}
+        return add(name=f"d_{len(taken)}.fits", inputs=inputs, recipe_key=key, parameters=own, **changes)
 
     return make
 
@@ -117,7 +118,7 @@ def test_the_same_frame_in_another_role_is_not_contained(
 ) -> None:
     def flat(name: str, on: list[FrameRecord], off: list[FrameRecord]) -> Product:
         inputs = [InputRef("lamp_on", f.sha256) for f in on] + [InputRef("lamp_off", f.sha256) for f in off]
-        return add("flat", name=name, inputs=inputs)
+        return add("flat", name=name, inputs=inputs, parameters={"flat": {"low": len(on)}})
 
     old, new = flat("old.fits", darks[:5], darks[5:]), flat("new.fits", darks[:9], [])
     done, (kept,) = replaced(store, rejected(store, darks[9]), [(old, new)])
