@@ -19,6 +19,8 @@ def made_of_more(
 ) -> Product | None:
     """Find the product that was made in the same way of all these inputs and of others.
 
+    Frames that it was given and left out, because they are unlike the others, belong to its set.
+
     Parameters
     ----------
     store
@@ -53,6 +55,7 @@ def made_of_more(
             if not same or not product.counts or product.damaged:
                 continue
             own = {(ref.role, ref.source) for ref in lineage.inputs_of(connection, product.id)}
+            own |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
             known = not any(isinstance(source, Foreign) for _, source in own)
             if known and wanted < own and is_sound(connection, product):
                 found.append((len(own), product))

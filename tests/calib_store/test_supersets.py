@@ -63,6 +63,16 @@ def test_a_part_of_a_set_finds_the_complete_one(
     assert made_of_more(store, kind, swapped, LOW, "1") is None
 
 
+def test_what_it_left_out_as_unlike_the_others_belongs_to_its_set(
+    store: Store, frames: list[FrameRecord], make: Callable[..., Product]
+) -> None:
+    of = inputs("dark", frames, 9)
+    left_out = {"given_as": {frames[1].sha256: "dark"}}
+    product = make("dark", [ref for ref in of if ref.source != frames[1].sha256], metrics=left_out)
+    assert made_of_more(store, "dark", of[:3], LOW, "1") == product
+    assert made_of_more(store, "dark", of, LOW, "1") is None
+
+
 def test_it_has_to_count(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
     part = inputs("dark", frames, 3)
     product = make("dark", inputs("dark", frames, 9))
