@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
@@ -17,9 +18,10 @@ from calib_store.store import Store
 def made_of_more(
     store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
 ) -> Product | None:
-    """Find the product that was made in the same way of all these inputs and of others.
+    """Find the product that was made in the same way of all these frames and of others.
 
-    Frames that it was given and left out, because they are unlike the others, belong to its set.
+    Frames that it was given and left out, because they are unlike the others, belong to its set. It may have been made
+    with another product of the same kind and parameters (a flat with another mask), as long as that counts.
 
     Parameters
     ----------
@@ -35,13 +37,12 @@ def made_of_more(
     Returns
     -------
     Product or None
-        The one of the most inputs (certified before candidate, then the oldest), of those that count, whose file was
-        not found damaged, and of whose ancestors none was rejected or is in quarantine.
+        The one of the most inputs (certified before candidate, then the oldest), of those that count, that are not
+        provisional, whose file was not found damaged, and of whose ancestors none was rejected or is in quarantine.
     """
     frames = [ref for ref in inputs if isinstance(ref.source, str)]
     if not frames:
         return None
-    wanted = {(ref.role, ref.source) for ref in inputs}
     how = plain_json(parameters)
 
     def ask(connection: Connection) -> list[tuple[int, Product]]:
@@ -52,18 +53,35 @@ def made_of_more(
                 how,
                 algorithm_version,
             )
-            if not same or not product.counts or product.damaged:
+            if not same or not product.counts or product.damaged or product.provisional is not None:
                 continue
-            own = {(ref.role, ref.source) for ref in lineage.inputs_of(connection, product.id)}
-            own |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
-            known = not any(isinstance(source, Foreign) for _, source in own)
-            if known and wanted < own and is_sound(connection, product):
-                found.append((len(own), product))
+            more = _frames_more(connection, product, inputs)
+            if more and is_sound(connection, product):
+                found.append((more, product))
         return found
 
     found = store.database.read(ask)
     found.sort(key=lambda one: (-one[0], one[1].status != "certified", one[1].made_at, one[1].id))
     return found[0][1] if found else None
+
+
+def _frames_more(connection: Connection, product: Product, inputs: Sequence[InputRef]) -> int:
+    """How many more frames a product was given than some inputs have; 0 where it is not made of these and more."""
+    refs = lineage.inputs_of(connection, product.id)
+    if any(isinstance(ref.source, Foreign) for ref in refs):
+        return 0
+    given = {(ref.role, ref.source) for ref in refs if isinstance(ref.source, str)}
+    given |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
+    wanted = {(ref.role, ref.source) for ref in inputs if isinstance(ref.source, str)}
+    if not wanted < given:
+        return 0
+    its, asked = (
+        products.with_ids(connection, [ref.source for ref in refs_ if isinstance(ref.source, UUID)])
+        for refs_ in (refs, inputs)
+    )
+    alike = sorted((p.kind, p.variant) for p in its) == sorted((p.kind, p.variant) for p in asked)
+    counting = all(p.counts for p in its if p not in asked)
+    return len(given) - len(wanted) if alike and counting else 0
 
 
 def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
