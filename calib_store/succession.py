@@ -1,10 +1,10 @@
 """Which product takes the place of another by the store's own rules, and when the other gets its place back.
 
 A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
-is known, is made of all its raw frames and more, without more noise; or of all of them but those that were rejected,
-where it is itself made with something rejected. Frames that the other one, a calibration, was given and left out as
-unlike their peers need not be in it. A product comes back when that is no longer so. Nothing here depends on the order
-in which products were made. What a user decided stays.
+is known, is made of all its raw frames and more, without more noise; or of all of them but those that were rejected or
+put into quarantine, where it is made with such itself. Frames that the other one, a calibration, was given and left out
+as unlike their peers need not be in it. A product comes back when that is no longer so. Nothing here depends on the
+order in which products were made. What a user decided stays.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ _STOOD_IN = text("""
     WHERE automatic AND status = 'superseded' AND because IS NOT NULL AND by_product IS NOT NULL
       AND product_id = ANY(CAST(:products AS uuid[]))
     ORDER BY product_id, by_product, id DESC
+""")
+
+_QUARANTINED_FRAMES = text("""
+    SELECT sha256, name, quarantine FROM frames
+    WHERE sha256 = ANY(CAST(:frames AS text[])) AND quarantine IS NOT NULL ORDER BY name, sha256
 """)
 
 _REJECTED_FRAMES = text("""
@@ -156,11 +161,15 @@ class _Family:
         self.states = [_state(row) for row in connection.execute(_STATES, given)]
         frames = {sha256 for state in self.states for _, sha256 in state.frames}
         self.rejected = set(connection.scalars(_REJECTED_FRAMES, {"frames": list(frames)}))
+        self.quarantined = {
+            row.sha256: f"{row.name} is in quarantine: {row.quarantine}"
+            for row in connection.execute(_QUARANTINED_FRAMES, {"frames": list(frames)})
+        }
         self.stood_in = {
             (row.product_id, row.by_product): str(row.because) for row in connection.execute(_STOOD_IN, given)
         }
         # Whoever may take a place comes before who may lose it: the largest of which nothing bad is known first.
-        self.states.sort(key=lambda s: (s.tier is Tier.TAINTED, -len(s.frames | s.left_out), s.made_at, s.id))
+        self.states.sort(key=lambda s: (self._has_unusable(s), -len(s.frames | s.left_out), s.made_at, s.id))
 
     def settle(self) -> set[UUID]:
         """Supersede, and bring back; those whose status changed."""
@@ -177,11 +186,16 @@ class _Family:
             decided.append(state)
         return moved
 
+    def _has_unusable(self, state: _State) -> bool:
+        """Whether something that a product is made from is rejected, or a frame of it in quarantine."""
+        return state.tier is Tier.TAINTED or any(sha256 in self.quarantined for _, sha256 in state.frames)
+
     def _takes_place(self, better: _State, state: _State) -> bool:
-        if better.line != state.line or not better.eligible:
+        if better.line != state.line or not better.eligible or self._has_unusable(better):
             return False
-        if state.tier is Tier.TAINTED:
-            usable = {(role, sha256) for role, sha256 in state.frames if sha256 not in self.rejected}
+        if self._has_unusable(state):
+            unusable = self.rejected | self.quarantined.keys()
+            usable = {(role, sha256) for role, sha256 in state.frames if sha256 not in unusable}
             return bool(usable) and better.contains(usable)
         if better.tier > state.tier:
             return False
@@ -195,6 +209,11 @@ class _Family:
         if state.tier is Tier.TAINTED:
             first = rejected_ancestors(self.connection, state.id)[0]
             because, reason = first.identity, f"{first}; {better.label} is made without it"
+        elif self._has_unusable(state):
+            because = next(
+                sha256 for sha256 in self.quarantined if any(sha256 == one for _, one in state.frames)
+            )
+            reason = f"{self.quarantined[because]}; {better.label} is made without it"
         elif _has_more(better, state):
             held = state.frames - better.left_out
             reason = f"{better.label} is made of all its frames and {len(better.frames) - len(held)} more"

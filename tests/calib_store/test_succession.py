@@ -310,6 +310,16 @@ def test_what_stood_in_keeps_its_place_where_the_other_is_doubtful(store, add, d
     assert statuses(store, old, new) == ["candidate", "candidate"]
 
 
+def test_one_with_a_frame_in_quarantine_gives_way_to_the_one_without_it(store, dark, record) -> None:
+    complete = dark(range(10))
+    store.frames.ingest([record("D3.fits", facts=None, quarantine="it is truncated")])
+    clean = dark([n for n in range(10) if n != 3])
+    assert statuses(store, complete, clean) == ["superseded", "candidate"]
+    assert "D3.fits is in quarantine: it is truncated; " in store.history(complete)[-1].reason
+    store.frames.ingest([record("D3.fits")])
+    assert statuses(store, complete, clean) == ["candidate", "superseded"]
+
+
 def test_a_frame_that_was_left_out_as_unlike_the_others_need_not_be_in_the_complete_one(
     store, dark, raws, facts
 ) -> None:
