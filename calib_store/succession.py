@@ -24,6 +24,7 @@ from calib_store.order import noise_of
 from calib_store.records import Tier
 from calib_store.status_log import log_status
 from calib_store.tiers import compared_with, refresh, rejected_ancestors
+from imaging.nights import night_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ _RIVALS = text("""
 
 _STATES = text("""
     SELECT p.id, p.name, p.kind, p.configuration_id, p.variant_id, p.status, p.tier, p.damaged, p.metrics, p.made_at,
+           p.span_start, p.span_end,
            h.automatic, h.because,
            NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
            ARRAY(SELECT ARRAY[i.role, i.frame_sha256] FROM inputs i
@@ -105,7 +107,8 @@ class _State:
     Attributes
     ----------
     line
-        Kind, configuration and variant: a product has rivals only among those that share them.
+        Kind, configuration and variant: a product has rivals only among those that share them. Of an image its nights
+        too: the stack of several nights is another one than that of each.
     frames
         The raw frames that it is made of.
     left_out
@@ -114,7 +117,7 @@ class _State:
 
     id: UUID
     label: str
-    line: tuple[str, int | None, int]
+    line: tuple[Any, ...]
     status: str
     tier: Tier
     damaged: bool
@@ -251,8 +254,10 @@ def _has_more(better: _State, state: _State) -> bool:
 
 def _state(row: Row[Any]) -> _State:
     given = row.metrics.get("given_as", {}) if row.kind != "image" else {}
+    nights = (night_of(row.span_start), night_of(row.span_end)) if row.kind == "image" else ()
     return _State(
-        id=row.id, label=f"{row.name} ({str(row.id)[:8]})", line=(row.kind, row.configuration_id, row.variant_id),
+        id=row.id, label=f"{row.name} ({str(row.id)[:8]})",
+        line=(row.kind, row.configuration_id, row.variant_id, *nights),
         status=row.status, tier=Tier(row.tier), damaged=row.damaged, noise=noise_of(row.metrics),
         frames=frozenset((role, sha256) for role, sha256 in row.frames),
         left_out=frozenset((role, sha256) for sha256, role in given.items()), made_at=row.made_at,

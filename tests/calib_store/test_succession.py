@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -282,6 +283,17 @@ def test_a_frame_in_another_role_is_not_contained(store, add, raws) -> None:
     five, fewer = image(range(5)), image([0, 1, 2, 5], sky=[3, 4])
     assert statuses(store, five, fewer) == ["candidate", "candidate"]
     assert statuses(store, image(range(7)), five, fewer) == ["candidate", "superseded", "superseded"]
+
+
+def test_the_stack_of_several_nights_takes_no_nights_place(store, add, raws, epoch) -> None:
+    def image(numbers, days):
+        refs = [InputRef("science", raws[n]) for n in numbers]
+        key = recipe_key("image", [str(numbers)], {}, "1")
+        return add("image", inputs=refs, recipe_key=key, span=(epoch, epoch + timedelta(days=days)))
+
+    one, both = image(range(3), 0.1), image(range(6), 1)
+    assert statuses(store, one, both) == ["candidate", "candidate"]
+    assert statuses(store, image(range(4), 0.1), one) == ["candidate", "superseded"]
 
 
 def test_what_stood_in_keeps_its_place_where_it_has_frames_of_its_own(store, dark) -> None:
