@@ -56,6 +56,14 @@ def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameF
     return {sha256: FrameFacts.model_validate(facts) for sha256, facts in found}
 
 
+def usable_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bool]:
+    """Whether each frame that the store knows is free of quarantine."""
+    found = connection.execute(
+        select(frames.c.sha256, frames.c.quarantine).where(frames.c.sha256 == _any(sha256s))
+    )
+    return {sha256: quarantine is None for sha256, quarantine in found}
+
+
 def rejections(
     connection: Connection, sha256s: Iterable[str], as_of: datetime | None = None
 ) -> dict[str, StatusChange]:

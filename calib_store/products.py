@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store import succession, variants
 from calib_store.frames import plain_json
-from calib_store.lineage import add_inputs
+from calib_store.lineage import add_inputs, inputs_of
 from calib_store.locks import changes_alone
 from calib_store.models import configurations, products, serves
 from calib_store.objects import StoredObject
@@ -239,9 +239,10 @@ def set_gate(connection: Connection, product: Product, gate: Mapping[str, Any]) 
 
 
 def confirm(connection: Connection, product: Product) -> None:
-    """Have a provisional product be an ordinary one from now on."""
+    """Have a provisional product be an ordinary one from now on, unless something that it was made with is not."""
     changes_alone(connection)
-    connection.execute(update(products).where(products.c.id == product.id).values(provisional=None))
+    inherited = variants.inherited(connection, inputs_of(connection, product.id))
+    connection.execute(update(products).where(products.c.id == product.id).values(provisional=inherited))
     succession.reexamine(connection, [product.id])
 
 

@@ -8,8 +8,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from calib_store import frames, status
+from sqlalchemy import Connection
+
+from calib_store import frames, status, succession
 from calib_store.database import Database
+from calib_store.locks import changes_alone
 from calib_store.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
@@ -42,9 +45,22 @@ class RawFrames:
         """Note raw frames, in one transaction and a few statements whatever their number.
 
         The same bytes under several names are one frame with several files. The same name with other
-        bytes is another frame. The report names both.
+        bytes is another frame. The report names both. Where a known frame goes into quarantine, or out of it, what was
+        made with it is looked at again.
         """
-        return self._database.run(lambda connection: frames.ingest(connection, records))
+
+        def write(connection: Connection) -> IngestReport:
+            known = frames.usable_of(connection, (record.sha256 for record in records))
+            report = frames.ingest(connection, records)
+            now = frames.usable_of(connection, known)
+            changed = [sha256 for sha256, usable in known.items() if now[sha256] is not usable]
+            if changed:
+                changes_alone(connection)
+            for sha256 in changed:
+                succession.reexamine(connection, succession.descendants_and(connection, sha256))
+            return report
+
+        return self._database.run(write)
 
     def distrust(self, path: Path) -> None:
         """Forget size and date of a file whose bytes turned out to be others: the next survey reads it again."""

@@ -2,17 +2,18 @@
 
 A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
 is known, is made of all its raw frames and more, without more noise (an image only by one of the same nights). It is
-also superseded by one that is made of all its raw frames but those that were rejected, where it is itself made with
-something rejected. It comes back when that is no longer so. Nothing here depends on the order in which products were
-made. What a user decided stays.
+also superseded by one that is made of all its frames but those that were rejected or put into quarantine, where it is
+made with such itself. Frames that the other one, a calibration, was given and left out as unlike their peers need not
+be in it. A product comes back when that is no longer so. Nothing here depends on the order in which products were made.
+What a user decided stays.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -43,10 +44,11 @@ _RIVALS = text("""
 """)
 
 _STATES = text("""
-    SELECT p.id, p.kind, p.name, p.status, p.tier, p.damaged, p.metrics, p.made_at, h.automatic, h.because,
+    SELECT p.id, p.name, p.kind, p.configuration_id, p.variant_id, p.status, p.tier, p.damaged, p.metrics, p.made_at,
            p.span_start, p.span_end,
+           h.automatic, h.because,
            NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
-           ARRAY(SELECT i.frame_sha256 FROM inputs i
+           ARRAY(SELECT ARRAY[i.role, i.frame_sha256] FROM inputs i
                  WHERE i.product_id = p.id AND i.frame_sha256 IS NOT NULL) AS frames
     FROM products p
     CROSS JOIN LATERAL (SELECT id, automatic, because FROM status_history
@@ -60,6 +62,11 @@ _STOOD_IN = text("""
     WHERE automatic AND status = 'superseded' AND because IS NOT NULL AND by_product IS NOT NULL
       AND product_id = ANY(CAST(:products AS uuid[]))
     ORDER BY product_id, by_product, id DESC
+""")
+
+_QUARANTINED_FRAMES = text("""
+    SELECT sha256, name, quarantine FROM frames
+    WHERE sha256 = ANY(CAST(:frames AS text[])) AND quarantine IS NOT NULL ORDER BY name, sha256
 """)
 
 _REJECTED_FRAMES = text("""
@@ -90,18 +97,34 @@ def reexamine(connection: Connection, products: Iterable[UUID]) -> None:
         queue = compared_with(connection, queue | retiered | moved) - queue
 
 
+#: A raw frame in its role.
+Member = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class _State:
-    """What decides whether a product takes another's place, or loses its own."""
+    """What decides whether a product takes another's place, or loses its own.
+
+    Attributes
+    ----------
+    line
+        Kind, configuration and variant: a product has rivals only among those that share them. Of an image its nights
+        too: the stack of several nights is another one than that of each.
+    frames
+        The raw frames that it is made of.
+    left_out
+        Frames that a calibration was given and is not made of, because they are unlike their peers.
+    """
 
     id: UUID
     label: str
+    line: tuple[Any, ...]
     status: str
     tier: Tier
     damaged: bool
     noise: float | None
-    frames: frozenset[str]
-    nights: frozenset[date]
+    frames: frozenset[Member]
+    left_out: frozenset[Member]
     made_at: datetime
     automatic: bool
     first: bool
@@ -124,6 +147,11 @@ class _State:
         """Whether the store has superseded it."""
         return self.status == "superseded" and self.automatic
 
+    def contains(self, members: Collection[Member]) -> bool:
+        """Whether it is made of all these frames, each in its role; for what was only sky any role will do."""
+        anywhere = {sha256 for _, sha256 in self.frames}
+        return all(one in self.frames or (one[0] == "sky" and one[1] in anywhere) for one in members)
+
 
 class _Family:
     """Products of one kind, configuration and variant that share raw frames, as they are now."""
@@ -135,13 +163,17 @@ class _Family:
             members = wider
         given = {"products": list(members)}
         self.states = [_state(row) for row in connection.execute(_STATES, given)]
-        frames = {frame for state in self.states for frame in state.frames}
+        frames = {sha256 for state in self.states for _, sha256 in state.frames}
         self.rejected = set(connection.scalars(_REJECTED_FRAMES, {"frames": list(frames)}))
+        self.quarantined = {
+            row.sha256: f"{row.name} is in quarantine: {row.quarantine}"
+            for row in connection.execute(_QUARANTINED_FRAMES, {"frames": list(frames)})
+        }
         self.stood_in = {
             (row.product_id, row.by_product): str(row.because) for row in connection.execute(_STOOD_IN, given)
         }
         # Whoever may take a place comes before who may lose it: the largest of which nothing bad is known first.
-        self.states.sort(key=lambda s: (s.tier is Tier.TAINTED, -len(s.frames), s.made_at, s.id))
+        self.states.sort(key=lambda s: (self._has_unusable(s), -len(s.frames | s.left_out), s.made_at, s.id))
 
     def settle(self) -> set[UUID]:
         """Supersede, and bring back; those whose status changed."""
@@ -158,26 +190,39 @@ class _Family:
             decided.append(state)
         return moved
 
+    def _has_unusable(self, state: _State) -> bool:
+        """Whether something that a product is made from is rejected, or a frame of it in quarantine."""
+        return state.tier is Tier.TAINTED or any(sha256 in self.quarantined for _, sha256 in state.frames)
+
     def _takes_place(self, better: _State, state: _State) -> bool:
-        if not better.eligible:
+        if better.line != state.line or not better.eligible or self._has_unusable(better):
             return False
-        if state.tier is Tier.TAINTED:
-            usable = state.frames - self.rejected
-            return bool(usable) and usable <= better.frames
+        if self._has_unusable(state):
+            unusable = self.rejected | self.quarantined.keys()
+            usable = {(role, sha256) for role, sha256 in state.frames if sha256 not in unusable}
+            return bool(usable) and better.contains(usable)
+        if better.tier > state.tier:
+            return False
         if (better.id, state.id) in self.stood_in and better.made_at < state.made_at:
-            return True
-        if better.nights != state.nights:  # several nights were combined on purpose; each of them stays
-            return False
+            return better.contains(state.frames)
         noisier = better.noise is not None and state.noise is not None and better.noise > state.noise
-        return state.frames < better.frames and better.tier <= state.tier and not noisier
+        return not noisier and _has_more(better, state)
 
     def _supersede(self, state: _State, better: _State) -> _State:
         because = None
         if state.tier is Tier.TAINTED:
             first = rejected_ancestors(self.connection, state.id)[0]
             because, reason = first.identity, f"{first}; {better.label} is made without it"
-        elif state.frames < better.frames:
-            reason = f"{better.label} is made of all its frames and {len(better.frames - state.frames)} more"
+        elif self._has_unusable(state):
+            because = next(
+                sha256 for sha256 in self.quarantined if any(sha256 == one for _, one in state.frames)
+            )
+            reason = f"{self.quarantined[because]}; {better.label} is made without it"
+        elif _has_more(better, state):
+            held = state.frames - better.left_out
+            reason = f"{better.label} is made of all its frames and {len(better.frames) - len(held)} more"
+            if len(held) < len(state.frames):
+                reason += f", without {len(state.frames) - len(held)} that it left out as unlike the others"
         else:
             because = self.stood_in[better.id, state.id]
             reason = f"{better.label}, whose place it took, counts again"
@@ -202,10 +247,20 @@ class _Family:
         logger.info("%s is %s: %s", state.label, status, reason)
 
 
+def _has_more(better: _State, state: _State) -> bool:
+    """Whether a product is made of more than all the frames of another one, but for those that it left out."""
+    held = state.frames - better.left_out
+    return bool(held) and len(better.frames) > len(held) and better.contains(held)
+
+
 def _state(row: Row[Any]) -> _State:
+    given = row.metrics.get("given_as", {}) if row.kind != "image" else {}
+    nights = (night_of(row.span_start), night_of(row.span_end)) if row.kind == "image" else ()
     return _State(
-        id=row.id, label=f"{row.name} ({str(row.id)[:8]})", status=row.status, tier=Tier(row.tier),
-        damaged=row.damaged, noise=noise_of(row.metrics), frames=frozenset(row.frames), made_at=row.made_at,
-        nights=frozenset(map(night_of, (row.span_start, row.span_end))) if row.kind == "image" else frozenset(),
+        id=row.id, label=f"{row.name} ({str(row.id)[:8]})",
+        line=(row.kind, row.configuration_id, row.variant_id, *nights),
+        status=row.status, tier=Tier(row.tier), damaged=row.damaged, noise=noise_of(row.metrics),
+        frames=frozenset((role, sha256) for role, sha256 in row.frames),
+        left_out=frozenset((role, sha256) for sha256, role in given.items()), made_at=row.made_at,
         automatic=row.automatic, first=row.first, because=row.because,
     )  # fmt: skip

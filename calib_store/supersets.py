@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
 from calib_store import lineage, products
 from calib_store.frames import plain_json, with_sha256s
 from calib_store.models import inputs as table
-from calib_store.records import Foreign, InputRef, Product, Tier
+from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 
 
 def made_of_more(
     store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
 ) -> Product | None:
-    """Find the product that was made in the same way of all these inputs and of others.
+    """Find the product that was made in the same way of all these frames and of others.
 
-    A frame that was given to a product and left out of it by a figure is one of its set.
+    Frames that it was given and left out, because they are unlike the others, belong to its set. It may have been made
+    with another product of the same kind and parameters (a flat with another mask), as long as that counts.
 
     Parameters
     ----------
@@ -35,43 +37,64 @@ def made_of_more(
     Returns
     -------
     Product or None
-        The one of the most inputs (certified before candidate, then the oldest), of those that count and serve like
-        any other, whose file was not found damaged, and whose raw frames are all usable.
+        The one of the most inputs (certified before candidate, then the oldest), of those that count, that are not
+        provisional, whose file was not found damaged, and of whose ancestors none was rejected or is in quarantine.
     """
-    given = [ref.source for ref in inputs if isinstance(ref.source, str)]
-    wanted = {(ref.role, ref.source) for ref in inputs}
+    frames = [ref for ref in inputs if isinstance(ref.source, str)]
+    if not frames:
+        return None
     how = plain_json(parameters)
 
     def ask(connection: Connection) -> list[tuple[int, Product]]:
         found = []
-        for product in _made_of(connection, given):
+        for product in _made_of(connection, frames[0]):
             same = (product.kind, product.parameters, product.algorithm_version) == (
                 kind,
                 how,
                 algorithm_version,
             )
-            if not same or not product.counts or product.damaged or product.tier >= Tier.PROVISIONAL:
+            if not same or not product.counts or product.damaged or product.provisional is not None:
                 continue
-            sources = lineage.inputs_of(connection, product.id)
-            own: set[tuple[str, object]] = {(ref.role, ref.source) for ref in sources}
-            own |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
-            known = not any(isinstance(source, Foreign) for _, source in own)
-            if known and wanted < own and _is_usable(connection, product):
-                found.append((len(own), product))
+            more = _frames_more(connection, product, inputs)
+            if more and is_sound(connection, product):
+                found.append((more, product))
         return found
 
-    found = store.database.read(ask) if given else []
+    found = store.database.read(ask)
     found.sort(key=lambda one: (-one[0], one[1].status != "certified", one[1].made_at, one[1].id))
     return found[0][1] if found else None
 
 
-def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
-    """The products that are made of any of some frames."""
-    query = select(table.c.product_id).where(table.c.frame_sha256.in_(frames)).distinct()
-    return products.with_ids(connection, connection.scalars(query).all())
+def _frames_more(connection: Connection, product: Product, inputs: Sequence[InputRef]) -> int:
+    """How many more frames a product was given than some inputs have; 0 where it is not made of these and more."""
+    refs = lineage.inputs_of(connection, product.id)
+    if any(isinstance(ref.source, Foreign) for ref in refs):
+        return 0
+    given = {(ref.role, ref.source) for ref in refs if isinstance(ref.source, str)}
+    given |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
+    wanted = {(ref.role, ref.source) for ref in inputs if isinstance(ref.source, str)}
+    if not wanted < given:
+        return 0
+    its, asked = (
+        products.with_ids(connection, [ref.source for ref in refs_ if isinstance(ref.source, UUID)])
+        for refs_ in (refs, inputs)
+    )
+    alike = sorted((p.kind, p.variant) for p in its) == sorted((p.kind, p.variant) for p in asked)
+    counting = all(p.counts for p in its if p not in asked)
+    return len(given) - len(wanted) if alike and counting else 0
 
 
-def _is_usable(connection: Connection, product: Product) -> bool:
-    """Whether none of the raw frames of a product, in any generation, is rejected or in quarantine."""
-    frames = with_sha256s(connection, lineage.lineage(connection, product.id).frames)
-    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values())
+def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
+    """The products that have a frame in its role."""
+    query = select(table.c.product_id).where(table.c.frame_sha256 == ref.source, table.c.role == ref.role)
+    return products.with_ids(connection, connection.scalars(query.distinct()).all())
+
+
+def is_sound(connection: Connection, product: Product) -> bool:
+    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
+    origins = lineage.lineage(connection, product.id)
+    frames = with_sha256s(connection, origins.frames)
+    ancestors = products.with_ids(connection, origins.products)
+    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(
+        ancestor.status != "rejected" for ancestor in ancestors
+    )

@@ -37,10 +37,13 @@ def refer_to_complete_set(
     sources = [one.source for one in store.inputs_of(product)]
     known = store.frames.with_sha256s(source for source in sources if isinstance(source, str))
     names = tuple(known[source].name for source in sources if isinstance(source, str))
-    given = len(recipe.ingredients)
-    warning = (
-        f"used in place of a {recipe.kind} of the {given} frames given: it was made of these and "
-        f"{len(names) - given} more, all of them usable"
-    )
+    given = {ingredient.frame.name for ingredient in recipe.ingredients}
+    left_out = sorted(given.difference(names))
+    more = len(set(names) - given)
+    warning = f"used in place of a {recipe.kind} of the {len(given)} frames given: it was made of these"
+    if left_out:
+        warning += f" without {', '.join(left_out)}, which it left out as unlike the others,"
+    if more:
+        warning += f" and {more} more, all of them usable"
     logger.info("%s: %s is %s", recipe.label, product.told, warning)
     return ref.model_copy(update={"inputs": names, "warnings": (*ref.warnings, warning)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,12 +32,12 @@ def dark(add, raws):
     """Add a dark that is made of some of the raw darks, by their number."""
 
     def make(numbers, **changes):
-        noise = changes.pop("noise", 8.0 / len(numbers) ** 0.5)
+        metrics = changes.pop("metrics", {"noise": changes.pop("noise", 8.0 / len(numbers) ** 0.5)})
         inputs = [InputRef("dark", raws[n]) for n in numbers]
         parameters = changes.pop("parameters", {"dark": {"low": 3.0}})
         key = recipe_key("dark", [ref.source for ref in inputs], parameters, "1")
         return add(
-            inputs=inputs, metrics={"noise": noise}, recipe_key=key, parameters=parameters,
+            inputs=inputs, metrics=metrics, recipe_key=key, parameters=parameters,
             **{"hours": sum(numbers) / len(numbers)} | changes,
         )  # fmt: skip
 
@@ -260,6 +261,98 @@ def test_provisional_ones_come_last_and_for_the_run_that_made_them_first(store, 
     assert image.provisional == f"made with {bare.name}, which is provisional: made without a bpm"
     assert store.confirm(bare).tier is Tier.SOUND
     assert store.match(facts(), "flat").product.id == bare.id
+
+
+def test_a_mask_takes_no_flats_place(store, add, raws) -> None:
+    lamps = [InputRef("lamp_on", sha256) for sha256 in raws[:3]]
+    mask = add("bpm", inputs=[*lamps, InputRef("short_dark", raws[3])])
+    flat = add("flat", inputs=[*lamps, InputRef("bpm", mask.id)])
+    reject(store, mask, **WHO)
+    reinstate(store, store.get(mask.id), author="Ana", reason="a mistake")
+    assert statuses(store, mask, flat) == ["candidate", "candidate"]
+    reject(store, frame(store, 0), **WHO)
+    reinstate(store, frame(store, 0), author="Ana", reason="a mistake")
+    assert statuses(store, mask, flat) == ["candidate", "candidate"]
+
+
+def test_a_frame_in_another_role_is_not_contained(store, add, raws) -> None:
+    def image(science, sky=()):
+        refs = [InputRef("science", raws[n]) for n in science] + [InputRef("sky", raws[n]) for n in sky]
+        return add("image", inputs=refs, recipe_key=recipe_key("image", [*map(str, (science, sky))], {}, "1"))
+
+    five, fewer = image(range(5)), image([0, 1, 2, 5], sky=[3, 4])
+    assert statuses(store, five, fewer) == ["candidate", "candidate"]
+    assert statuses(store, image(range(7)), five, fewer) == ["candidate", "superseded", "superseded"]
+
+
+def test_the_stack_of_several_nights_takes_no_nights_place(store, add, raws, epoch) -> None:
+    def image(numbers, days):
+        refs = [InputRef("science", raws[n]) for n in numbers]
+        key = recipe_key("image", [str(numbers)], {}, "1")
+        return add("image", inputs=refs, recipe_key=key, span=(epoch, epoch + timedelta(days=days)))
+
+    one, both = image(range(3), 0.1), image(range(6), 1)
+    assert statuses(store, one, both) == ["candidate", "candidate"]
+    assert statuses(store, image(range(4), 0.1), one) == ["candidate", "superseded"]
+
+
+def test_what_stood_in_keeps_its_place_where_it_has_frames_of_its_own(store, dark) -> None:
+    """As many as the one whose place it took: neither contains the other."""
+    dirty = dark(range(9))
+    reject(store, frame(store, 8), **WHO)
+    clean = dark([*range(8), 9])
+    assert statuses(store, dirty, clean) == ["superseded", "candidate"]
+    reinstate(store, frame(store, 8), author="Ana", reason="a mistake")
+    assert statuses(store, dirty, clean) == ["candidate", "candidate"]
+
+
+def test_what_stood_in_keeps_its_place_where_the_other_is_doubtful(store, add, dark, raws) -> None:
+    reference = certify(store, dark([9], hours=24 * 40), author="Ana", reason="")
+    gate = {"passed": False, "reasons": ["light"], "reference": {"id": str(reference.id), "name": "x"}}
+    lamps = [InputRef("lamp_on", sha256) for sha256 in raws[:5]]
+    masks = [add("bpm", inputs=[InputRef("short_dark", raws[n])]) for n in (7, 8)]
+    old, new = (
+        add("flat", inputs=[*lamps, InputRef("bpm", mask.id)], recipe_key=recipe_key("flat", [str(mask.id)], {}, "1"),
+            **({"gate": gate} if mask is masks[0] else {}))
+        for mask in masks
+    )  # fmt: skip
+    reject(store, masks[0], **WHO)
+    assert statuses(store, old, new) == ["superseded", "candidate"]
+    reinstate(store, store.get(masks[0].id), author="Ana", reason="")
+    assert statuses(store, old, new) == ["candidate", "candidate"]
+
+
+def test_one_with_a_frame_in_quarantine_gives_way_to_the_one_without_it(store, dark, record) -> None:
+    complete = dark(range(10))
+    store.frames.ingest([record("D3.fits", facts=None, quarantine="it is truncated")])
+    clean = dark([n for n in range(10) if n != 3])
+    assert statuses(store, complete, clean) == ["superseded", "candidate"]
+    assert "D3.fits is in quarantine: it is truncated; " in store.history(complete)[-1].reason
+    store.frames.ingest([record("D3.fits")])
+    assert statuses(store, complete, clean) == ["candidate", "superseded"]
+
+
+def test_a_frame_that_was_left_out_as_unlike_the_others_need_not_be_in_the_complete_one(
+    store, dark, raws, facts
+) -> None:
+    part = dark([3, 4, 5], hours=0)
+    whole = dark(
+        [n for n in range(10) if n != 4], hours=30, metrics={"noise": 2.7, "given_as": {raws[4]: "dark"}}
+    )
+    assert statuses(store, part, whole) == ["superseded", "candidate"]
+    reason = store.history(part)[-1].reason
+    assert reason.endswith(
+        "is made of all its frames and 7 more, without 1 that it left out as unlike the others"
+    )
+    assert store.match(facts(), "dark").product.id == whole.id
+
+
+def test_what_is_made_with_a_provisional_product_stays_so_until_that_is_confirmed(store, add) -> None:
+    mask = add("bpm", provisional="made as of 2013-11-21")
+    flat = add("flat", inputs=[InputRef("bpm", mask.id)])
+    assert store.confirm(flat).tier is Tier.PROVISIONAL
+    store.confirm(mask)
+    assert store.confirm(flat).tier is Tier.SOUND
 
 
 PARTS = st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True).map(lambda n: tuple(sorted(n)))

@@ -63,6 +63,16 @@ def test_a_part_of_a_set_finds_the_complete_one(
     assert made_of_more(store, kind, swapped, LOW, "1") is None
 
 
+def test_what_it_left_out_as_unlike_the_others_belongs_to_its_set(
+    store: Store, frames: list[FrameRecord], make: Callable[..., Product]
+) -> None:
+    of = inputs("dark", frames, 9)
+    left_out = {"given_as": {frames[1].sha256: "dark"}}
+    product = make("dark", [ref for ref in of if ref.source != frames[1].sha256], metrics=left_out)
+    assert made_of_more(store, "dark", of[:3], LOW, "1") == product
+    assert made_of_more(store, "dark", of, LOW, "1") is None
+
+
 def test_it_has_to_count(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
     part = inputs("dark", frames, 3)
     product = make("dark", inputs("dark", frames, 9))
@@ -86,17 +96,36 @@ def test_each_frame_of_it_has_to_be_usable(
     assert made_of_more(store, "dark", part, LOW, "1") is not None
 
 
-def test_what_it_was_made_with_has_to_be_the_same_and_not_rejected(
+def test_what_it_was_made_with_may_be_another_of_the_kind_that_counts(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
     mask, other = make("bpm", inputs("bpm", frames, 3)), make("bpm", inputs("bpm", frames, 2))
+    variant = make("bpm", inputs("bpm", frames, 2), {"bpm": {"low": 0.5}})
     whole = [*inputs("flat", frames, 4), InputRef("bpm", mask.id)]
-    part = [*inputs("flat", frames, 3), InputRef("bpm", mask.id)]
+    part = inputs("flat", frames, 3)
     flat = make("flat", whole)
-    assert made_of_more(store, "flat", part, LOW, "1") == flat
-    assert made_of_more(store, "flat", [*part[:-1], InputRef("bpm", other.id)], LOW, "1") is None
-    reject(store, mask, **WHO)
-    assert made_of_more(store, "flat", part, LOW, "1") is None
+
+    def found(*masks: Product) -> Product | None:
+        return made_of_more(store, "flat", [*part, *(InputRef("bpm", one.id) for one in masks)], LOW, "1")
+
+    assert found(mask) == found(other) == flat
+    assert found(variant) is found() is None
+    supersede(store, mask, **WHO)
+    assert found(mask) == flat
+    assert found(other) is None
+    reinstate(store, store.get(mask.id), **WHO)
+    assert found(other) == flat
+    reject(store, store.get(mask.id), **WHO)
+    assert found(mask) is found(other) is None
+
+
+def test_a_provisional_one_is_not_taken(
+    store: Store, frames: list[FrameRecord], make: Callable[..., Product]
+) -> None:
+    product = make("dark", inputs("dark", frames, 9), provisional="made as of 2013-11-21")
+    assert made_of_more(store, "dark", inputs("dark", frames, 3), LOW, "1") is None
+    store.confirm(product)
+    assert made_of_more(store, "dark", inputs("dark", frames, 3), LOW, "1") is not None
 
 
 def test_the_largest_is_taken_then_the_certified_one(
