@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from prefect.futures import PrefectFuture
 
 from calib_store.records import Product
 from calib_store.store import Store
-from flows.remake_plan import Remake
+from flows.remake_plan import NotPossibleError, Remake, own_parameters
 from flows.running import Night
 from flows.science import KINDS, submit_stack
 from tasks.bpm import build_bpm
@@ -32,14 +33,20 @@ def submit_remakes(night: Night) -> None:
         original = [store.get(one) for one in remake.made_with if one not in bad]
         still = [product for product in original if product.counts]
         again = [made[one] for one in remake.made_with if one in made]
-        future = _submit(_of_its_own(night, remake, still), remake, again, still, store)
+        made_with = [store.get(one) for one in remake.made_with]
+        future = _submit(_of_its_own(night, remake, still, made_with), remake, again, still, store)
         if future is not None:
             made[remake.old.id] = future
             night.remade.append((remake.old, future))
 
 
-def _of_its_own(night: Night, remake: Remake, still: Sequence[Product]) -> Night:
-    """The night with a product's own parameters, and the choices that its user made."""
+def _of_its_own(
+    night: Night, remake: Remake, still: Sequence[Product], made_with: Sequence[Product]
+) -> Night:
+    """The night with a product's own parameters, those of its calibrations, and the choices that its user made.
+
+    By the parameters of its calibrations the choice knows those of its own variant again.
+    """
     choice = night.options.choice
     named = {p.kind: str(p.id) for p in still if p.kind in remake.named}
     changed = {
@@ -48,7 +55,11 @@ def _of_its_own(night: Night, remake: Remake, still: Sequence[Product]) -> Night
     }
     own = Choice.model_validate(choice.model_dump() | changed)
     options = night.options.model_copy(update={"parameters": remake.parameters, "choice": own})
-    workspace = night.workspace.model_copy(update={"parameters": remake.parameters})
+    chosen_by = remake.parameters
+    for calibration in made_with:
+        with suppress(NotPossibleError):  # it was made elsewhere, or by another version: no variant of ours
+            chosen_by = own_parameters(calibration, chosen_by)
+    workspace = night.workspace.model_copy(update={"parameters": chosen_by})
     return replace(night, options=options, workspace=workspace)
 
 

@@ -83,7 +83,7 @@ class RemakePlan:
         )
 
 
-class _NotPossibleError(Exception):
+class NotPossibleError(Exception):
     """A product cannot be made again."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
@@ -129,7 +129,7 @@ def plan_remakes(
             continue
         try:
             plan.remakes.append(_remake(product, redo.inputs[product.id], there, known, parameters, kept))
-        except _NotPossibleError as error:
+        except NotPossibleError as error:
             kept.add(product.id)
             plan.kept.append(Kept(old=product.told, reason=error.reason, remedy=error.remedy))
     return plan
@@ -148,12 +148,12 @@ def _remake(
     kept: Collection[UUID],
 ) -> Remake:
     if any(ref.source in kept for ref in inputs):
-        raise _NotPossibleError("what it was made with could not be made again either")
+        raise NotPossibleError("what it was made with could not be made again either")
     recorded = [(ref.role, known[ref.source]) for ref in inputs if isinstance(ref.source, str)]
     usable = [(role, frame) for role, frame in recorded if is_usable(frame)]
     absent = sorted({frame.name for _, frame in usable if frame.sha256 not in there})
     if absent:
-        raise _NotPossibleError(
+        raise NotPossibleError(
             f"{len(absent)} of its {len(recorded)} frames are not there: {', '.join(absent)}",
             "Bring them back, or name the folder that they are in: nirflow reduce FOLDER --affected-by ...",
         )
@@ -178,14 +178,14 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
     """
     steps: dict[str, Any] = {}
     if not product.parameters:
-        raise _NotPossibleError("its parameters are not known: it was not made by nirflow")
+        raise NotPossibleError("its parameters are not known: it was not made by nirflow")
     for name, values in product.parameters.items():
         if name == "detrend":
             values = {k: v for k, v in values.items() if k not in ("override", "allow_missing")}
         try:
             steps[name] = STEPS[name].model_validate(values)
         except (KeyError, ValidationError) as error:
-            raise _NotPossibleError(
+            raise NotPossibleError(
                 f"its parameters of the step {name} are of another version of nirflow ({_first_line(error)})",
                 "Reduce its frames again with the parameters that are wanted.",
             ) from error
@@ -212,7 +212,7 @@ def work_of(kind: str, members: Members, recorded: Sequence[tuple[str, FrameFact
     of = {role: tuple(frame for one, frame in members if one == role) for role in roles}
     empty = sorted(role for role in roles - {"sky"} if not of[role])
     if empty or not roles:
-        raise _NotPossibleError(
+        raise NotPossibleError(
             f"none of its frames is usable as {', '.join(empty)}" if roles else "its frames are not known",
             "If it is not to be used either, reject it: nirflow cal reject.",
         )
