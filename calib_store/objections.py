@@ -15,9 +15,12 @@ def objections(store: Store, product: Product) -> tuple[str, ...]:
     found = []
     if not product.counts:
         last = store.history(product)[-1]
-        found.append(
-            f"was {product.status} by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: {last.reason}"
+        # What the store did by its own rules it takes back itself.
+        remedy = (
+            "" if last.automatic else f". To have it count again: nirflow cal reinstate {product.short_id}"
         )
+        when = f"{last.changed_at:%Y-%m-%d %H:%M}"
+        found.append(f"was {product.status} by {last.author} on {when}: {last.reason}{remedy}")
     if product.tier is Tier.TAINTED:
         found += [f"was made with {one}" for one in store.rejected_ancestors(product)]
     if product.provisional is not None:
