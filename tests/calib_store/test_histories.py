@@ -258,7 +258,7 @@ def test_nothing_gets_worse(store: Store, file: Path, actions: Any, noisy: Any, 
 
 
 @pytest.mark.long
-@settings(PROFILE, max_examples=300)
+@settings(PROFILE, max_examples=60)
 @given(ACTIONS, FEW, FEW)
 def test_nothing_gets_worse_in_many_histories(
     store: Store, file: Path, actions: Any, noisy: Any, leaky: Any
@@ -282,7 +282,7 @@ def test_a_history_ends_like_a_store_that_saw_the_final_state_at_once(
 
 
 @pytest.mark.long
-@settings(PROFILE, max_examples=60)
+@settings(PROFILE, max_examples=12)
 @given(ACTIONS, FEW, FEW, NUMBER)
 def test_many_histories_end_like_a_store_that_saw_the_final_state_at_once(
     store: Store, file: Path, actions: Any, noisy: Any, leaky: Any, seed: int
