@@ -40,14 +40,14 @@ def made_of_more(
         The one of the most inputs (certified before candidate, then the oldest), of those that count, that are not
         provisional, whose file was not found damaged, and of whose ancestors none was rejected or is in quarantine.
     """
-    frames = [ref for ref in inputs if isinstance(ref.source, str)]
+    frames = [ref.source for ref in inputs if isinstance(ref.source, str)]
     if not frames:
         return None
     how = plain_json(parameters)
 
     def ask(connection: Connection) -> list[tuple[int, Product]]:
         found = []
-        for product in _made_of(connection, frames[0]):
+        for product in _made_of(connection, frames):
             same = (product.kind, product.parameters, product.algorithm_version) == (
                 kind,
                 how,
@@ -84,10 +84,10 @@ def _frames_more(connection: Connection, product: Product, inputs: Sequence[Inpu
     return len(given) - len(wanted) if alike and counting else 0
 
 
-def _made_of(connection: Connection, ref: InputRef) -> Sequence[Product]:
-    """The products that have a frame in its role."""
-    query = select(table.c.product_id).where(table.c.frame_sha256 == ref.source, table.c.role == ref.role)
-    return products.with_ids(connection, connection.scalars(query.distinct()).all())
+def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
+    """The products that are made of any of some frames."""
+    query = select(table.c.product_id).where(table.c.frame_sha256.in_(frames)).distinct()
+    return products.with_ids(connection, connection.scalars(query).all())
 
 
 def is_sound(connection: Connection, product: Product) -> bool:
