@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -361,15 +361,16 @@ class Store:
     ) -> Match:
         """`match`, with the products that do not serve too, each with the first rule that it fails.
 
-        At most ``limit`` on either side in time of the frame, of those for its configuration and of all; those
-        for its configuration come first.
+        At most ``limit`` on either side in time of the frame; those for its configuration come first.
         """
         question = choice.Question(facts, kind, as_of, prefer, (), parameters)
         return choice.explain(self.database, question, self._flaw_of, limit)
 
-    def failure_of(self, product: Product, facts: FrameFacts) -> str | None:
-        """The first rule that a product fails for a frame, with both values; None when it serves."""
-        return matching.judge(product, matching.Wanted(facts, product.kind, self.rules()))
+    def failures_of(self, product: Product, frames: Iterable[FrameFacts]) -> dict[str, str]:
+        """The frames that a product does not serve, by name, each with the first rule that it fails."""
+        rules = self.rules()
+        judged = {f.name: matching.judge(product, matching.Wanted(f, product.kind, rules)) for f in frames}
+        return {name: failure for name, failure in judged.items() if failure is not None}
 
     def record_decisions(self, made: Sequence[Decision]) -> None:
         """Note which products were taken for which frames, with all that was considered."""

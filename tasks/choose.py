@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -101,7 +102,7 @@ def choose_calibrations(
             )  # fmt: skip
             matches.append(match)
             one = taken[kind] = _chosen(store, match, kind, label, frames, choice)
-            reservations += _reservations(one, match, kind, frames, parameters, workspace)
+            reservations += _reservations(one, match, kind, parameters, workspace)
             if one.product is None and one.override is None:
                 raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
     tell_choice(label, matches)
@@ -124,12 +125,14 @@ def choose_calibrations(
 class _Chosen(NamedTuple):
     """A product, what the user said, and in what the product is of another configuration than the frames.
 
+    ``outside`` are the frames of the group that it does not serve by the rules, each with why.
     Neither product nor override: none serves and nothing was said.
     """
 
     product: Product | None
     override: Override | None = None
     disagreements: tuple[str, ...] = ()
+    outside: Mapping[str, str] = MappingProxyType({})
 
 
 def _chosen(
@@ -141,6 +144,7 @@ def _chosen(
         one = _Chosen(match.product)
         if one.product is None and kind in choice.allow_missing:
             one = _Chosen(None, Override(getpass.getuser(), f"--allow-missing {kind}"))
+    one = one._replace(outside=_outside(store, one, match, frames))
     if one.product is not None or one.override is not None:
         _record(store, frames, match, one)
         told = one.product.name if one.product is not None else "none, as the user allowed"
@@ -189,11 +193,10 @@ def _disagreements(
 def _record(store: Store, frames: FrameSet, match: Match, one: _Chosen) -> None:
     """Note the decision for every frame; for one that the product does not serve by the rules, also why it has it."""
     run = str(runtime.flow_run.id) if runtime.flow_run.id else None
-    outside = _outside(store, one, match, frames)
     store.record_decisions(
         [
             Decision(
-                frame.sha256, _for_group(match, frames.middle.name, outside.get(frame.name)), one.product,
+                frame.sha256, _for_group(match, frames.middle.name, one.outside.get(frame.name)), one.product,
                 one.override, run,
             )
             for frame in frames.frames
@@ -206,8 +209,7 @@ def _outside(store: Store, one: _Chosen, match: Match, frames: FrameSet) -> dict
     product = one.product
     if product is None or one.override is not None or match.as_of is not None:
         return {}
-    failures = {frame.name: store.failure_of(product, frame.facts) for frame in frames.frames}
-    return {name: failure for name, failure in failures.items() if failure is not None}
+    return store.failures_of(product, (frame.facts for frame in frames.frames))
 
 
 def _for_group(match: Match, middle: str, failure: str | None) -> Match:
@@ -227,7 +229,6 @@ def _reservations(
     one: _Chosen,
     match: Match,
     kind: CalibrationKind,
-    frames: FrameSet,
     parameters: Mapping[str, Any],
     workspace: Workspace,
 ) -> list[str]:
@@ -247,9 +248,8 @@ def _reservations(
     others = differences_of_parameters(product.parameters, parameters)
     if others and one.override is None:
         found.append(f"{named} was made with other parameters: {'; '.join(others)}")
-    outside = _outside(store, one, match, frames)
-    if outside:
-        names, failures = ", ".join(outside), next(iter(outside.values()))
+    if one.outside:
+        names, failures = ", ".join(one.outside), next(iter(one.outside.values()))
         found.append(f"{named} serves the group's middle frame, but not {names}: {failures}")
     for text in (*found, *passed_over):
         logger.warning("%s: %s", match.frame, text)
