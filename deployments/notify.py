@@ -20,6 +20,7 @@ from prefect.blocks.abstract import NotificationBlock
 
 from deployments.configuration import NotifySettings, Settings
 from imaging.errors import NirflowError
+from imaging.printable import printable, printable_lines
 
 #: Name of the block's document.
 BLOCK_NAME: Final = "nirflow"
@@ -50,6 +51,7 @@ class Notification(NotificationBlock):
 
 def tell(settings: NotifySettings, subject: str, body: str) -> None:
     """Send a message to everybody that the settings name; see `Notification.notify`."""
+    subject, body = printable(subject), printable_lines(body)  # they name runs, frames and what went wrong
     problems = []
     if settings.webhook is not None:
         try:
@@ -83,7 +85,7 @@ def _post(url: str, message: dict[str, Any]) -> None:
 
 def _mail(settings: NotifySettings, subject: str, body: str) -> None:
     message = EmailMessage()
-    message["Subject"] = " ".join(subject.split())
+    message["Subject"] = subject
     message["From"], message["To"] = settings.email_from, ", ".join(settings.email_to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid("nirflow")
     message.set_content(body)

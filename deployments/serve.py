@@ -15,13 +15,17 @@ import signal
 import socket
 import sys
 
+from deployments.printable_output import ArgumentParser, make_output_printable
+from imaging.printable import printable_lines
+
 KEEP_ALIVE = 75  # s; longer than a pause between two requests of a flow
 GRACEFUL = 4  # s; a UI left open holds its websockets for ever
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM, detached from the caller or in the foreground."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
+    make_output_printable()
+    parser = ArgumentParser(prog="python -m deployments.serve", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="file descriptor of the bound socket; detaches")
     parser.add_argument("--after", type=int, help="file descriptor that ends when the database is up")
@@ -63,7 +67,7 @@ def _foreground(host: str, port: int) -> int:
         url = database_url_of(settings.data_dir, ours)
         listener = socket.create_server((host, port), family=_family(host))
     except (NirflowError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         return 1
     port = listener.getsockname()[1]
     environment = server_environment(ours, home=home, port=port, database_url=url)

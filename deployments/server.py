@@ -122,7 +122,8 @@ def ensure_server(
             problem = "ended while starting" if not is_alive(state) else f"did not answer in {timeout:g} s"
             processes.end(state.pid, state.birth, settings.stop_grace)
             raise ServerError(
-                f"The Prefect server {problem}.\n{processes.tail(_log_file(data_dir))}",
+                f"The Prefect server {problem}.",
+                details=processes.tail(_log_file(data_dir)),
                 remedy=f"See {_log_file(data_dir)}; `nirflow server start` tries again.",
             )
     return _address(state, folder, settings, started=True)
@@ -256,7 +257,8 @@ def _start(
             )
         if launched.returncode != 0:
             raise ServerError(
-                f"The Prefect server could not be launched.\n{processes.tail(log_file)}",
+                "The Prefect server could not be launched.",
+                details=processes.tail(log_file),
                 remedy=f"See {log_file}.",
             )
         pid = int(launched.stdout)

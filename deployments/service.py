@@ -148,14 +148,16 @@ def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, 
             if state is not None and state.alive and state.ready:
                 return state, process is not None
             if state is not None and state.failed and not state.alive:
-                raise ProcessError(state.failed, remedy=f"See {log}.")
+                what, _, details = state.failed.partition("\n")
+                raise ProcessError(what, details=details, remedy=f"See {log}.")
             if ended or (process is None and (state is None or not state.alive)):
                 raise ProcessError(
-                    f"nirflow ended while starting.\n{processes.tail(log)}", remedy=f"See {log}."
+                    "nirflow ended while starting.", details=processes.tail(log), remedy=f"See {log}."
                 )
             time.sleep(processes.POLL)
     raise ProcessError(
-        f"nirflow was not up within {timeout:g} s.\n{processes.tail(log_of(settings, 'nirflow'))}",
+        f"nirflow was not up within {timeout:g} s.",
+        details=processes.tail(log_of(settings, "nirflow")),
         remedy=f"See the logs in {log_of(settings, 'nirflow').parent}; nirflow status tells how each part is.",
     )
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 from calib_store import postgres
 from deployments import processes
 from deployments.configuration import Settings
+from deployments.printable_output import make_output_printable
 from deployments.register import told_address
 from deployments.rest import Rest
 from deployments.server import ensure_server, stop_server
@@ -191,7 +192,8 @@ class Supervisor:
         if registration.returncode != 0:
             log = log_of(settings, "register")
             raise processes.ProcessError(
-                f"What the Prefect server has to know could not be registered.\n{processes.tail(log)}",
+                "What the Prefect server has to know could not be registered.",
+                details=processes.tail(log),
                 remedy=f"See {log}.",
             )
         if settings.watch.folders:
@@ -230,7 +232,8 @@ class Supervisor:
         while worker is not None and time.monotonic() < deadline and not self.stopping.wait(0.2):
             if not worker.running:
                 raise processes.ProcessError(
-                    f"The worker ended while starting.\n{processes.tail(worker.log)}",
+                    "The worker ended while starting.",
+                    details=processes.tail(worker.log),
                     remedy=f"See {worker.log}.",
                 )
             silence = self._worker_silence()
@@ -372,6 +375,7 @@ def supervise(settings: Settings) -> int:
 
 def main() -> int:
     """Run the supervisor that the environment describes."""
+    make_output_printable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return supervise(Settings())

@@ -16,7 +16,8 @@ from astropy.io.fits import Card, Header
 
 from imaging import f2
 from imaging.facts import FrameFacts, plain_name
-from imaging.fitsfile import CARD, printable
+from imaging.fitsfile import CARD
+from imaging.printable import ascii_text
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, stamped
 
 ProductKind = Literal["dark", "bpm", "flat", "image"]
@@ -251,10 +252,10 @@ def _with_new(
 def _card(keyword: str, value: CardValue | tuple[CardValue, str]) -> tuple[Any, ...]:
     """A card in printable ASCII; a comment that does not fit beside its value is left out whole, not cut."""
     content, *comments = value if isinstance(value, tuple) else (value,)
-    comment = printable(str(comments[0])) if comments else ""
+    comment = ascii_text(str(comments[0])) if comments else ""
     if not isinstance(content, str):
         return (keyword, content, comment[:_NUMBER_COMMENT])
-    content = printable(content)
+    content = ascii_text(content)
     # The value begins in column 11, is quoted (inner quotes doubled), and " / " stands before the comment.
     taken = 10 + max(20, 2 + len(content) + content.count("'")) + 3
     return (keyword, content, comment if taken + len(comment) <= CARD else "")

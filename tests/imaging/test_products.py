@@ -30,11 +30,11 @@ from hypothesis.extra import numpy as hnp
 from imaging.dq import DQ
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers
-from imaging.fitsfile import printable
 from imaging.hdus import data_sum, encode_image, encode_table
 from imaging.image import BadPixelMask, Image, Reason, read_ccd
 from imaging.marks import Record, saturation_electrons
 from imaging.origin import LineageLabel, Origin
+from imaging.printable import ascii_text
 from imaging.products import (
     ProductFile,
     datasums,
@@ -173,7 +173,7 @@ def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]
     assert list(hdu.data["number"]) == [number for _, number, _ in rows]
     assert list(hdu.data["ok"]) == [ok for _, _, ok in rows]
     # numpy drops trailing NULs of a text, FITS trailing blanks.
-    expected = [printable(name.rstrip("\0")).rstrip() for name, _, _ in rows]
+    expected = [ascii_text(name.rstrip("\0")).rstrip() for name, _, _ in rows]
     assert [str(n) for n in hdu.data["name"]] == expected
 
 

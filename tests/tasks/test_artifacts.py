@@ -91,12 +91,12 @@ def test_a_product_with_its_preview(shown: Callable[..., dict[str, Any]], tmp_pa
     )  # fmt: skip
     found = shown(lambda: tell_product(made))
     text = found["dark-120-s"].data
-    assert "`S1_dark.fits` from 2 frames" in text
+    assert "S1_dark.fits from 2 frames" in text
     assert "| level | 1.2346 |" in text
     assert "| n\\_hot" not in text
     assert "| n_hot | 12 |" in text
     assert "noise" not in text
-    assert "made with `B_bpm.fits`" in text
+    assert "made with B_bpm.fits" in text
     assert "**warning:** few \\*frames\\*" in text
     assert "left out: S3.fits: it is \\<bad\\>" in text
     picture = text.partition("(data:image/png;base64,")[2].partition(")")[0]
