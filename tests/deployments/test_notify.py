@@ -152,17 +152,17 @@ def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
 def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:
     tell(
         wanted(webhook, mail_server),
-        "nirflow: night\n2013-11-21 failed",
-        "Crashed: no sign\n\N{SNOWMAN} http://u",
+        "nirflow: night\n2013-11-21\x1b[2J failed",
+        "Crashed: no\u202e sign\n\N{SNOWMAN} http://u",
     )
     ((headers, body),) = webhook.heard
     assert headers["Content-Type"] == "application/json"
-    assert body["title"] == "nirflow: night\n2013-11-21 failed"
-    assert body["text"].endswith("failed\nCrashed: no sign\n\N{SNOWMAN} http://u")
+    assert body["title"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
+    assert body["text"].endswith("failed\nCrashed: no\\u202e sign\n\N{SNOWMAN} http://u")
     (mail,) = mail_server.mails
-    assert mail["Subject"] == "nirflow: night 2013-11-21 failed"
+    assert mail["Subject"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
     assert (mail["From"], mail["To"]) == ("nirflow@localhost", "ana@b.example, bob@b.example")
-    assert mail.get_content().splitlines() == ["Crashed: no sign", "\N{SNOWMAN} http://u"]  # type: ignore[attr-defined]
+    assert mail.get_content().splitlines() == [r"Crashed: no\u202e sign", "\N{SNOWMAN} http://u"]  # type: ignore[attr-defined]
     assert len(mail_server.recipients) == 2
 
 
