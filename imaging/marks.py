@@ -103,9 +103,19 @@ class Record:
             raise ValueError("a product has at least one input")
 
 
+#: What no product's name has, and how long a name may be before its kind.
+_ODD = re.compile(r"[^\w.+-]+", re.ASCII)
+_LONGEST_STEM = 180
+
+
 def product_name(first_input: str, kind: ProductKind) -> str:
-    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``."""
-    return f"{plain_name(first_input).removesuffix('.fits')}_{kind}.fits"
+    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``.
+
+    Of a file that somebody named otherwise it keeps letters, digits, dots, pluses and dashes: the store, a header and
+    another system can hold those.
+    """
+    stem = _ODD.sub("_", plain_name(first_input).removesuffix(".fits")).lstrip("_.+-")
+    return f"{stem[:_LONGEST_STEM] or 'frame'}_{kind}.fits"
 
 
 def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | tuple[Any, ...]]:

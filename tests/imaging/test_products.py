@@ -100,6 +100,9 @@ def write(tmp_path: Path, image: Image, record: Record) -> Write:
 def test_names_come_from_the_first_input() -> None:
     assert product_name("S20131120S0115.fits.bz2", "dark") == "S20131120S0115_dark.fits"
     assert product_name("/data/S20131129S0320.fits", "bpm") == "S20131129S0320_bpm.fits"
+    assert product_name("night 1 \x1b[31m\nm\u00fcd (copy).fits", "dark") == "night_1_31m_m_d_copy__dark.fits"
+    assert product_name("-\udcff.fits", "flat") == "frame_flat.fits"
+    assert len(product_name("S" * 250 + ".fits", "image")) < 200
 
 
 @pytest.mark.parametrize("kind", ["dark", "flat", "image"])
