@@ -218,6 +218,7 @@ def environment_of(settings: Settings, base: Mapping[str, str] | None = None) ->
     another folder: no path is relative to this one.
     """
     environment = dict(os.environ if base is None else base)
+    environment["PYTHONSAFEPATH"] = "1"  # `python -m` finds no module in the folder that it works in
     if (file := settings_file()) is not None:
         environment[CONFIG] = str(file)
     if secrets := environment.get(SECRETS):
