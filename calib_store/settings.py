@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -19,45 +19,24 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from imaging.errors import NirflowError
+from calib_store.settings_file import CONFIG, WrongSettingsError, settings_file, warn_of_readers, xdg
+
+__all__ = [
+    "CONFIG", "PREFIX", "SECRETS", "StoreSettings", "WrongSettingsError", "default_data_dir", "given_by",
+    "secret_files", "settings_file", "unknown", "variable",
+]  # fmt: skip
 
 #: Prefix of every variable.
 PREFIX: Final = "NIRFLOW_"
-#: Names the settings file.
-CONFIG: Final = "NIRFLOW_CONFIG"
-FILE_NAME: Final = "nirflow.toml"
 #: Names the folder of secret files: one file a setting.
 SECRETS: Final = "NIRFLOW_SECRETS_DIR"
 #: Where containers have them.
 _SECRETS_DIR: Final = "/run/secrets"
 
 
-class WrongSettingsError(NirflowError):
-    """A setting that makes no sense; names it, its value where that is no secret, and where it came from."""
-
-
 def default_data_dir() -> Path:
     """The user's data folder for nirflow, by the XDG base directory specification."""
-    return _xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
-
-
-def settings_file() -> Path | None:
-    """The settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
-
-    Raises
-    ------
-    WrongSettingsError
-        Where NIRFLOW_CONFIG names none.
-    """
-    if named := os.environ.get(CONFIG):
-        path = Path(named).expanduser()
-        if not path.is_file():
-            raise WrongSettingsError(
-                f"{CONFIG} = {named}: there is no such file.", remedy="Correct it or unset it."
-            )
-        return path.absolute()
-    places = (Path(FILE_NAME).absolute(), _xdg("XDG_CONFIG_HOME", ".config") / "nirflow" / FILE_NAME)
-    return next((path for path in places if path.is_file()), None)
+    return xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
 
 
 def secret_files() -> dict[str, Path]:
@@ -106,12 +85,6 @@ class _SecretFiles(EnvSettingsSource):
         self.env_vars = {name.lower(): _secret(path) for name, path in secret_files().items()}
 
 
-def _xdg(variable: str, default: str) -> Path:
-    base = os.environ.get(variable, "")
-    # The specification says that a relative path there is to be ignored.
-    return Path(base) if base and Path(base).is_absolute() else Path.home() / default
-
-
 class StoreSettings(BaseSettings):
     """Settings of the store: from arguments, variables such as ``NIRFLOW_DATA_DIR``, secret files, or ``nirflow.toml``.
 
@@ -152,6 +125,8 @@ class StoreSettings(BaseSettings):
             ) from error
         except tomllib.TOMLDecodeError as error:
             raise WrongSettingsError(f"{file}: {error}.", remedy="Correct that line.") from error
+        if file is not None:
+            warn_of_readers(file, tuple(_secrets_in(type(self), tomllib.loads(file.read_text()))))
 
     @classmethod
     def settings_customise_sources(
@@ -171,6 +146,17 @@ class StoreSettings(BaseSettings):
     def objects_dir(self) -> Path:
         """Folder of the product files, where they are not at a URL."""
         return self.data_dir / "objects"
+
+
+def _secrets_in(model: type[BaseModel], given: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Names of the secrets that a settings file holds."""
+    for name, info in model.model_fields.items():
+        if not isinstance(given, dict) or name not in given:
+            continue
+        if SecretStr in (info.annotation, *get_args(info.annotation)):
+            yield f"{section}{name}"
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _secrets_in(info.annotation, given[name], f"{name}.")
 
 
 def variable(*names: str) -> str:

@@ -41,10 +41,16 @@ class _CleanErrors(TyperGroup):
             out.print(error.message, markup=False)
             if error.remedy:
                 out.print(error.remedy, markup=False)
-            raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from None
+            raise typer.Exit(Exit.USAGE if isinstance(error, _usage_errors()) else Exit.FAILED) from None
         except KeyboardInterrupt:
             console(stderr=True).print("Interrupted.", style="red")
             raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _usage_errors() -> tuple[type[NirflowError], ...]:
+    from calib_store.settings_file import ForeignSettingsError
+
+    return (UsageError, ForeignSettingsError)
 
 
 app = typer.Typer(
