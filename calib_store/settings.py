@@ -116,7 +116,7 @@ class StoreSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _wrong(error, file) from None
+            raise _wrong(error, file, type(self)) from None
         except SettingsError as error:
             given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
             raise WrongSettingsError(
@@ -202,19 +202,29 @@ def _holds(text: str, name: str) -> bool:
     return not isinstance(table, dict) or name in table
 
 
-def _wrong(error: ValidationError, file: Path | None) -> WrongSettingsError:
+def _wrong(error: ValidationError, file: Path | None, model: type[BaseModel]) -> WrongSettingsError:
     problem = error.errors(include_url=False, include_context=False)[0]
     names = [str(name) for name in problem["loc"]]
     name, giver = ".".join(names), given_by(*names)
     if problem["type"] == "extra_forbidden":
         return _misspelt(name, giver or file)
-    secret = isinstance(giver, Path) or any(word in name for word in ("url", "password", "auth", "webhook"))
+    secret = isinstance(giver, Path) or _may_hold_secret(model, names)
     given = "" if secret else f" cannot be {problem['input']!r}"
     what = problem["msg"].removeprefix("Value error, ")
     return WrongSettingsError(
         f"Setting {name}{given}: {what[0].lower()}{what[1:]}.",
         remedy=f"Correct it in {_place(giver or file)}.",
     )
+
+
+def _may_hold_secret(model: type[BaseModel], names: list[str]) -> bool:
+    """Whether the value there is a secret, an address, or a table that may have one in it."""
+    info = model.model_fields.get(names[0])
+    if info is None or any(word in names[-1] for word in ("url", "password", "auth", "webhook")):
+        return True
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return len(names) == 1 or _may_hold_secret(info.annotation, names[1:])
+    return SecretStr in (info.annotation, *get_args(info.annotation))
 
 
 def _misspelt(name: str, giver: str | Path | None) -> WrongSettingsError:

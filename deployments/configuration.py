@@ -16,6 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from calib_store.settings import PREFIX, StoreSettings, given_by, settings_file, unknown, variable
 from deployments.settings import ServerSettings
 from deployments.watch_settings import WatchSettings
+from imaging.redaction import without_secrets
 
 
 class _Section(BaseModel):
@@ -181,4 +182,5 @@ def describe(settings: Settings) -> Iterator[Told]:
 def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Told:
     giver = given_by(*names)
     source = "environment" if isinstance(giver, str) else str(giver or file or "default")
-    return Told(".".join(names), value, source, variable(*names), description or "")
+    shown = without_secrets(value) if isinstance(value, str) else value
+    return Told(".".join(names), shown, source, variable(*names), description or "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from imaging.redaction import without_secrets
+
 
 class NirflowError(Exception):
-    """Base of every error that nirflow raises on purpose.
+    """Base of every error that nirflow raises on purpose. It quotes addresses and other errors: passwords are hidden.
 
     Parameters
     ----------
@@ -15,9 +17,9 @@ class NirflowError(Exception):
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = message
-        self.remedy = remedy
-        super().__init__(f"{message} {remedy}".strip())
+        self.message = without_secrets(message)
+        self.remedy = without_secrets(remedy)
+        super().__init__(f"{self.message} {self.remedy}".strip())
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by state: subclasses have constructors of their own."""
