@@ -29,6 +29,7 @@ from sqlalchemy import URL
 from calib_store import libpq
 from calib_store.account import Account, server_account
 from calib_store.postmaster import alive, claim, forget_dead_server, running_pid
+from calib_store.private import private_folder
 from calib_store.socket_folder import require_own_socket, required_peer
 from imaging.errors import StoreError
 
@@ -139,7 +140,8 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
     try:
         if _answers(data_dir, address):
             return address
-        data_dir.mkdir(parents=True, exist_ok=True)
+        if not data_dir.exists():
+            private_folder(data_dir)
         with _locked(data_dir):
             if not _wait_for_live_server(data_dir, address):
                 account = server_account()

@@ -12,6 +12,8 @@ from imaging.errors import NirflowError
 
 #: What the group and others may not have.
 OTHERS: Final = 0o077
+#: Folders in the data folder that concern nobody else: logs, journals, passwords, and pixels on their way.
+PRIVATE_PARTS: Final = ("prefect", "logs", "service", "watcher", "scratch", "staging", "unpacked", "previews")
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -63,6 +65,22 @@ def private_folder(path: Path) -> Path:
     if found.st_uid == account and mode & OTHERS:
         path.chmod(mode & ~OTHERS)
     return path
+
+
+def tighten_data_folder(data_dir: Path) -> None:
+    """Tighten the folders of this account that an earlier nirflow left open in a data folder.
+
+    The data folder itself stays as it is: nights and objects in it may be meant for others.
+
+    Parameters
+    ----------
+    data_dir
+        The data folder, which need not exist.
+    """
+    for name in PRIVATE_PARTS:
+        path = data_dir / name
+        if path.is_dir() and path.stat().st_uid == os.geteuid():
+            private_folder(path)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from calib_store.private import private_folder
 from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
 from deployments import processes
 from deployments.configuration import Settings
@@ -231,7 +232,7 @@ def _start(
         port = listener.getsockname()[1]
         environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(log_file.parent)
         with log_file.open("ab") as sink:
             # The home folder as working folder: Prefect would read a stray .env or prefect.toml elsewhere.
             launched = subprocess.run(

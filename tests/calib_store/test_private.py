@@ -5,10 +5,24 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import SecretStr
 
-from calib_store.private import NotPrivateError, private_folder, write_private
+from calib_store.places import open_database
+from calib_store.private import (
+    PRIVATE_PARTS,
+    NotPrivateError,
+    private_folder,
+    tighten_data_folder,
+    write_private,
+)
+from calib_store.settings import StoreSettings
+from deployments import service
+from deployments.configuration import Settings
+from deployments.pending import Pending
 from imaging.atomic import write_whole
+from imaging.scratch import PlanesWriter, write_planes
 
 OTHER_ACCOUNT = 20_417
 
@@ -112,3 +126,40 @@ def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
 def test_any_other_file_keeps_to_the_umask(tmp_path: Path) -> None:
     write_whole(tmp_path / "product.fits", [b"x"])
     assert mode(tmp_path / "product.fits") == 0o664
+
+
+def test_what_an_earlier_nirflow_left_open_is_tightened_when_the_store_is_opened(tmp_path: Path) -> None:
+    for name in (*PRIVATE_PARTS, "nights", "objects"):
+        (tmp_path / name).mkdir(mode=0o775)
+    tmp_path.chmod(0o755)
+    url = SecretStr("postgresql://nobody.invalid/x")
+    open_database(StoreSettings(data_dir=tmp_path, database_url=url)).close()
+    assert {name: mode(tmp_path / name) for name in PRIVATE_PARTS} == dict.fromkeys(PRIVATE_PARTS, 0o700)
+    assert mode(tmp_path) == 0o755
+    assert mode(tmp_path / "nights") == mode(tmp_path / "objects") == 0o775
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_data_folder_of_another_account_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir(mode=0o775)
+    tighten_data_folder(tmp_path)
+    tighten_data_folder(tmp_path / "none")
+    assert mode(tmp_path / "logs") == 0o775
+
+
+def test_what_concerns_nobody_else_is_made_for_this_account_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    Pending(data / "watcher").close()
+    plane = np.zeros((2, 2), np.float32)
+    write_planes(data / "scratch" / "a", {"SCI": plane})
+    with PlanesWriter(tmp_path / "other" / "scratch" / "b", {"SCI": (plane.dtype, plane.shape)}):
+        pass
+    monkeypatch.setattr("deployments.service._spawn", lambda _: pytest.fail("it was made"))
+    with pytest.raises(pytest.fail.Exception, match="it was made"):
+        service.start(Settings(data_dir=data))
+    found = [data, *data.iterdir(), tmp_path / "other" / "scratch"]
+    assert {path.name: mode(path) for path in found} == dict.fromkeys(
+        ("data", "scratch", "service", "watcher"), 0o700
+    )
