@@ -104,7 +104,7 @@ def ensure_server(
         return _named_server(named, settings)
     if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
         return _address(state, folder, settings, started=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "server.lock", deadline, _WHAT):
         state = read_state(folder)  # another process may have started it while we waited

@@ -21,6 +21,8 @@ from calib_store.settings import StoreSettings
 from deployments import service
 from deployments.configuration import Settings
 from deployments.pending import Pending
+from deployments.server import ensure_server
+from deployments.settings import ServerSettings
 from imaging.atomic import write_whole
 from imaging.scratch import PlanesWriter, write_planes
 
@@ -163,3 +165,13 @@ def test_what_concerns_nobody_else_is_made_for_this_account_alone(
     assert {path.name: mode(path) for path in found} == dict.fromkeys(
         ("data", "scratch", "service", "watcher"), 0o700
     )
+
+
+def test_whoever_asks_first_makes_the_data_folder_for_this_account_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr("deployments.server._start", lambda *_, **__: pytest.fail("it was made"))
+    with pytest.raises(pytest.fail.Exception, match="it was made"):
+        ensure_server(tmp_path / "data", settings=ServerSettings())
+    assert mode(tmp_path / "data") == mode(tmp_path / "data" / "prefect") == 0o700
