@@ -53,6 +53,7 @@ def _detached(descriptor: int, after: int | None) -> int:
 
 
 def _foreground(host: str, port: int) -> int:
+    from calib_store.private import private_folder
     from deployments.configuration import Settings
     from deployments.server import check_reach, database_url_of
     from deployments.settings import server_environment
@@ -63,7 +64,7 @@ def _foreground(host: str, port: int) -> int:
         ours = settings.server.model_copy(update={"host": host, "port": port})
         check_reach(ours)
         home = settings.data_dir.expanduser().resolve() / "prefect"
-        home.mkdir(parents=True, exist_ok=True)
+        private_folder(home)
         url = database_url_of(settings.data_dir, ours)
         listener = socket.create_server((host, port), family=_family(host))
     except (NirflowError, OSError) as error:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from calib_store.private import private_folder
 from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
 from deployments import processes
 from deployments.configuration import Settings
@@ -103,7 +104,7 @@ def ensure_server(
         return _named_server(named, settings)
     if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
         return _address(state, folder, settings, started=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "server.lock", deadline, _WHAT):
         state = read_state(folder)  # another process may have started it while we waited
@@ -232,7 +233,7 @@ def _start(
         port = listener.getsockname()[1]
         environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(log_file.parent)
         with log_file.open("ab") as sink:
             # The home folder as working folder: Prefect would read a stray .env or prefect.toml elsewhere.
             launched = subprocess.run(

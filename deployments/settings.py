@@ -20,11 +20,14 @@ from calib_store.libpq import without_variables
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
 
-_PRIVACY: Final = {
+#: For the server, its clients and all that they start.
+_ALWAYS: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    # `python -m` finds no module in the folder that a process works in.
+    "PYTHONSAFEPATH": "1",
 }
 
 
@@ -167,7 +170,7 @@ def server_environment(
     }
     browsers = settings.public_url or base_url(settings.host, port)
     ours = {
-        **_PRIVACY,
+        **_ALWAYS,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": settings.host,
@@ -203,7 +206,7 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
     """
     base = os.environ if base is None else base
     environment = {
-        **_PRIVACY,
+        **_ALWAYS,
         "PREFECT_API_URL": address.api_url,
         "PREFECT_UI_URL": address.ui_url,
         # A lost server is an error, not a reason for a throw-away server that forgets its runs.

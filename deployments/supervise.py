@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from calib_store import postgres
+from calib_store.private import private_folder
 from deployments import processes
 from deployments.configuration import Settings
 from deployments.printable_output import make_output_printable
@@ -163,7 +164,7 @@ class Supervisor:
     def run(self) -> int:
         """Start, watch and stop everything; the exit code."""
         try:
-            log_of(self.settings, "nirflow").parent.mkdir(parents=True, exist_ok=True)
+            private_folder(log_of(self.settings, "nirflow").parent)
             self._tell()
             self._start()
             self._tell(ready=True)
@@ -355,7 +356,7 @@ def supervise(settings: Settings) -> int:
         Where another process does so for this data folder.
     """
     folder = folder_of(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     held = take_lock(folder / "supervisor.lock")
     if held is None:
         raise processes.ProcessError(

@@ -6,7 +6,7 @@ from imaging.printable import printable, printable_lines
 
 
 class NirflowError(Exception):
-    """Base of every error that nirflow raises on purpose.
+    """Base of every error that nirflow raises on purpose. It quotes addresses and other errors: passwords are hidden.
 
     What it says names files and values that others chose: it is made printable here.
 

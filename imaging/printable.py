@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import unicodedata
 
+from imaging.redaction import without_secrets
+
 
 def printable(text: str) -> str:
     r"""Return a text on one line, in which every character is one that can be seen.
 
     Letters, signs, spaces and accents of every script stay. Escaped are control characters, line breaks and tabs,
     what turns the direction of writing or has no width, and what Unicode has not assigned. A backslash stays as it is,
-    so a text may pass more than once.
+    so a text may pass more than once. Passwords in addresses are hidden (`imaging.redaction`).
 
     Parameters
     ----------
@@ -34,6 +36,7 @@ def printable(text: str) -> str:
     >>> print(printable("red\x1b[31m.fits"))
     red\x1b[31m.fits
     """
+    text = without_secrets(text)
     if text.isprintable():
         return str(text)
     return "".join(c if _seen(c) else _escaped(c) for c in text)

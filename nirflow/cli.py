@@ -46,7 +46,7 @@ class _CleanErrors(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             say_error(error)
-            raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from None
+            raise typer.Exit(Exit.USAGE if isinstance(error, _usage_errors()) else Exit.FAILED) from None
         except KeyboardInterrupt:
             say("Interrupted.", style="red", err=True)
             raise typer.Exit(Exit.INTERRUPTED) from None
@@ -61,6 +61,12 @@ def _printable_complaints() -> Iterator[None]:
         if hasattr(error, "format_message"):
             vars(error)["message"] = printable(str(vars(error)["message"]))
         raise
+
+
+def _usage_errors() -> tuple[type[NirflowError], ...]:
+    from calib_store.settings_file import ForeignSettingsError
+
+    return (UsageError, ForeignSettingsError)
 
 
 app = typer.Typer(

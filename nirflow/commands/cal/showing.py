@@ -134,6 +134,7 @@ def _gate_rows(product: Product) -> list[list[object]]:
 
 def _preview(store: Store, product: Product) -> str | None:
     """Path of a picture of the product, made where there is none yet; None where it cannot be made."""
+    from calib_store.private import private_folder
     from deployments.configuration import Settings
     from imaging.errors import NirflowError
     from imaging.preview import preview_product
@@ -144,7 +145,7 @@ def _preview(store: Store, product: Product) -> str | None:
     if picture.is_file():
         return str(picture)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with ProductFile(store.file_of(product)) as file:
             preview_product(picture, file, title=product.name.removesuffix(".fits"))
     except (NirflowError, OSError):  # its file is damaged, or the folder is not ours: there is no picture
