@@ -91,7 +91,7 @@ def adopt(
         Where the file is damaged, a keyword that the rules need is missing or invalid, the pixels cannot serve
         (`imaging.sanity`), or the configuration is not that of the inputs that the store knows.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         what = f"{path} is a folder." if path.is_dir() else f"There is no file {path}."
         raise StoreError(what, remedy="Give the path of a FITS file.")
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
@@ -192,7 +192,6 @@ def _checked(
 ) -> _Checked:
     check_file(path.name, plain)
     with ProductFile(plain) as product:
-        check_planes(path.name, product)
         primary: Any = product.primary.copy()
         # A mask that somebody made of frames says so; one that the observatory publishes does not.
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
@@ -204,6 +203,7 @@ def _checked(
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
                 "taken with --any-shape.",
             )  # fmt: skip
+        check_planes(path.name, product)
         origin, inputs = Origin.of(primary), inputs_from(store, product)
         same = [
             (f"{one.name} ({one.short_id}), which has the same recipe", FrameFacts.model_validate(one.facts))

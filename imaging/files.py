@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from imaging import f2
-from imaging.errors import NirflowError
+from imaging.errors import FrameError, NirflowError
 from imaging.parameters import StepParameters, parameter
 
 #: Endings of the files that a folder is searched for.
 SUFFIXES: Final = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
+#: Longest name of a frame: that of a product made of it has a few letters more.
+_LONGEST: Final = 180
 
 
 class CheckParameters(StepParameters):
@@ -23,6 +27,21 @@ class CheckParameters(StepParameters):
     saturated_fraction: float = parameter(
         0.5, "fraction of saturated pixels from which a frame is refused", gt=0, le=1
     )
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a product may have this file name: it goes into folders, headers, tables and pages."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def misnamed(name: str) -> FrameError | None:
+    """Return what is wrong with the name of a frame after which no product can be named, or None."""
+    if len(name) <= _LONGEST and is_plain_name(name):
+        return None
+    return FrameError(
+        name, "not a plain file name, so no product can be named after it",
+        remedy=f"Rename the file: at most {_LONGEST} letters, digits, '.', '_', '+' and '-'.",
+    )  # fmt: skip
 
 
 def find_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from imaging import f2
 from imaging.errors import FrameError, NirflowError
-from imaging.files import find_files
+from imaging.files import find_files, misnamed
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
         primary, extension = read_headers(path)
         facts = facts_from_headers(primary, extension, name=path.name)
         if not facts.processed:
+            if named := misnamed(facts.name):
+                raise named
             if not any_shape:
                 _check_shape(primary if extension is None else extension, facts.name)
             if pixels:

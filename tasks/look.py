@@ -11,13 +11,12 @@ from typing import Any
 
 from astropy.io.fits import VerifyError
 
-from calib_store.objects import file_sha256
 from calib_store.records import FrameRecord, KnownFile
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers, processing
-from imaging.files import CheckParameters
+from imaging.files import CheckParameters, misnamed
 from imaging.rawio import UNFORESEEN, check_pixels, check_shape, open_raw, read_headers
-from imaging.unpack import compression, unpack
+from imaging.unpack import compression, digest_as_is, unpack
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +121,9 @@ def look_at(
                 check_pixels(raw, saturated_fraction=check.saturated_fraction)
         if unfit := facts.unfit():
             return Looked(path, record=record, reason=unfit, expected=True)
+        if named := misnamed(facts.name):
+            # The frame itself is fit, and may be there under another name: the store notes nothing against it.
+            return Looked(path, record=record, reason=named.problem, remedy=named.remedy)
         return Looked(path, plain, record)
     except OSError as error:  # it may pass: nothing is noted
         return Looked(path, reason=error.strerror or str(error), passing=True)
@@ -152,7 +154,7 @@ def _unread(
         try:
             _, sha256 = unpack(path, unpacked)
         except FrameError:  # a damaged stream: the bytes as they are
-            sha256 = file_sha256(path)
+            sha256 = digest_as_is(path)
     except (OSError, NirflowError):
         return None
     return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, reason)

@@ -809,7 +809,9 @@ def test_a_notice_that_is_lost_is_made_good_by_the_next_scan(
     assert len(server.events) == 1
 
 
-def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) -> None:
+def test_hostile_names(
+    watch: Watch, server: Server, store: Store, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     names = [
         "new\nline.fits", "bad\udcff\udcfe.fits", "x" * 250 + ".fits", " .fits", "a'b\"c\\.fits", "%s{}.fits",
         "é\u202e.fits", "-rf.fits", "tab\t.fits.gz",
@@ -826,12 +828,12 @@ def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) ->
             content = raw_bytes(number)
             (raw / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         (deep / "deep.fits").write_bytes(raw_bytes(99))
-        assert wait_until(lambda: len(server.frames) == len(names) + 1)
+        wait_until(lambda: len(in_store(store)) == len(names) + 1 and server.frames)
     assert set(in_store(store).values()) == {1}
-    assert len(in_store(store)) == len(names) + 1
-    for event in server.events:
-        event.model_dump_json().encode()
-    assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.fits" in server.frames
+    # No product can be named after the others, which is logged; the store has nothing against the frames themselves.
+    assert set(server.frames) == {"deep.fits"}
+    assert caplog.text.count("takes no part: not a plain file name") == len(names)
+    assert all(frame.quarantine is None for frame in store.frames.with_sha256s(in_store(store)).values())
 
 
 def test_a_thousand_files_at_once_with_all_that_goes_wrong(

@@ -215,3 +215,10 @@ def test_what_nobody_foresaw_is_told_of_one_file(night: Path, monkeypatch: pytes
     assert [frame.path.name for frame in broken] == [odd.name]
     assert "OverflowError: a strange card" in broken[0].problem
     assert broken[0].remedy
+
+
+def test_what_is_wrong_with_a_name_is_said_at_the_frame(tmp_path: Path, frame_writer: Writer) -> None:
+    seen = examine(frame_writer(tmp_path / "S20131121S0075 copy.fits"))
+    assert seen.broken
+    assert seen.problem == "not a plain file name, so no product can be named after it"
+    assert examine(frame_writer(tmp_path / "S20131121S0075-copy.fits")).problem == ""
