@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,10 @@ from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 
 Status = Literal["candidate", "certified", "rejected", "superseded"]
+
+
+#: Why a product that came with an import, and that nobody here has vouched for, serves only where nothing else does.
+IMPORTED: Final = "imported from another store, and neither added nor certified here"
 
 
 class Tier(IntEnum):
@@ -353,6 +357,11 @@ class Lineage:
     def products(self) -> tuple[UUID, ...]:
         """Id of every product on the way, each once."""
         return tuple(dict.fromkeys(e.input_product_id for e in self.edges if e.input_product_id is not None))
+
+
+def input_key(role: str, identity: str) -> str:
+    """What of an input goes into a recipe key: its role, and the sha256 of a frame or the recipe key of a product."""
+    return f"{role}:{identity}"
 
 
 def recipe_key(
