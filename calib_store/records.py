@@ -31,7 +31,7 @@ class Tier(IntEnum):
     DOUBTFUL = 1
     """It failed the comparison with a product that is certified."""
     PROVISIONAL = 2
-    """Made by way of exception: without a calibration, with one that a user named, or as of a past moment."""
+    """Made by way of exception (without a calibration, with one that a user named, as of a moment), or imported."""
     TAINTED = 3
     """Something that it was made from was rejected."""
 
