@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +23,15 @@ from imaging.sanity import check_usable
 
 #: A thing whose configuration is known: its name, and its facts.
 Known = tuple[str, FrameFacts]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Raw frames (by sha256) and products (by id, with their kinds) that are to come in together with a product."""
+
+    frames: Mapping[str, Known] = field(default_factory=dict)
+    products: Mapping[UUID, tuple[str, Known]] = field(default_factory=dict)
+
 
 _KEYWORDS: Final = {
     "detector": "DETID", "section": "DETSEC", "binning": "binning", "exposure_time": "EXPTIME",
@@ -122,6 +131,8 @@ def check_content(
     facts: FrameFacts,
     inputs: Sequence[InputRef],
     known: Iterable[Known] = (),
+    *,
+    beside: Beside | None = None,
 ) -> None:
     """Refuse a product that cannot serve, or not what its header names.
 
@@ -141,6 +152,8 @@ def check_content(
         What it was made from: those that the store knows must have the same configuration.
     known
         What else has the configuration of the product.
+    beside
+        What comes in together with it.
 
     Raises
     ------
@@ -151,11 +164,15 @@ def check_content(
     agreement = _AGREEMENT[kind]
     for other in known:
         _check_facts(name, facts, [other], (*agreement.every, *agreement.one), ())
-    _check_facts(name, facts, members(store, kind, name, inputs), agreement.every, agreement.one)
+    _check_facts(name, facts, members(store, kind, name, inputs, beside), agreement.every, agreement.one)
 
 
-def members(store: Store, kind: str, name: str, inputs: Sequence[InputRef]) -> list[Known]:
+def members(
+    store: Store, kind: str, name: str, inputs: Sequence[InputRef], beside: Beside | None = None
+) -> list[Known]:
     """Return the frames and products that a product is a combination of, as far as the store knows them.
+
+    Or as far as they come in together with it, in ``beside``.
 
     Raises
     ------
@@ -164,19 +181,23 @@ def members(store: Store, kind: str, name: str, inputs: Sequence[InputRef]) -> l
     """
     direct = [ref for ref in inputs if is_direct(ref)]
     shas = {ref.source: ref for ref in direct if isinstance(ref.source, str)}
-    noted = dict(sorted(store.frames.with_sha256s(shas).items(), key=lambda one: one[1].name))
-    frames = [(frame.name, frame.facts) for frame in noted.values() if frame.facts is not None]
-    proven = [
-        (frame.name, frame.facts)
-        for frame in noted.values()
-        if frame.facts is not None and not is_by_name(shas[frame.sha256])
-    ]
+    beside = beside or Beside()
+    noted = {sha256: one for sha256, one in beside.frames.items() if sha256 in shas}
+    for sha256, frame in store.frames.with_sha256s(shas).items():  # what is known here comes first
+        noted.pop(sha256, None)
+        if frame.facts is not None:
+            noted[sha256] = frame.name, frame.facts
+    noted = dict(sorted(noted.items(), key=lambda one: one[1][0]))
+    frames = list(noted.values())
+    proven = [one for sha256, one in noted.items() if not is_by_name(shas[sha256])]
     ids = [ref.source for ref in direct if isinstance(ref.source, UUID)]
     products = [
         (product.name, FrameFacts.model_validate(product.facts))
         for product in store.database.read(lambda connection: with_ids(connection, ids))
         if product.kind == kind
     ]
+    together = [beside.products[one] for one in ids if one in beside.products]
+    products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
     kinds = _AGREEMENT[kind].kinds
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:

@@ -18,7 +18,8 @@ from calib_store.acceptance import check_content, check_file, check_planes, memb
 from calib_store.ancestry import inputs_from
 from calib_store.gate import verdict
 from calib_store.products import NewProduct
-from calib_store.records import InputRef, Product, recipe_key
+from calib_store.recipe_check import ADOPTED, adopted_key, adopted_parameters
+from calib_store.records import IMPORTED, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
@@ -29,8 +30,6 @@ from imaging.unpack import unpack
 
 logger = logging.getLogger(__name__)
 
-#: Algorithm version of what was made elsewhere.
-ADOPTED = "adopted"
 #: Why a file that a user gives for one reduction serves others only where nothing else does.
 GIVEN = "given for one reduction with --use"
 
@@ -91,37 +90,76 @@ def adopt(
         Where the file is damaged, a keyword that the rules need is missing or invalid, the pixels cannot serve
         (`imaging.sanity`), or the configuration is not that of the inputs that the store knows.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         what = f"{path} is a folder." if path.is_dir() else f"There is no file {path}."
         raise StoreError(what, remedy="Give the path of a FITS file.")
     with tempfile.TemporaryDirectory(prefix="nirflow-adopt-") as folder:
         plain, sha256 = unpack(path, Path(folder))
-        checked = _checked(store, path, plain, kind, shape)
-        made = checked.kind
-        for known in _known(store, made, sha256, checked.origin.key):
-            if known.sha256 == sha256:
-                known = store.find(known.recipe_key) or _repaired(store, known, plain, checked.facts, author)
-                return store.confirm(known) if known.provisional == GIVEN and provisional is None else known
-            whole = store.find(known.recipe_key)
-            if (
-                whole is not None
-                and _serves_alike(store, whole, checked.facts)
-                and _pixel_sums(store.file_of(whole)) == checked.pixel_sums
-            ):
-                return whole
-        parameters = {"adopted": True, "kind": made}
-        published = checked.published and made == "bpm"
-        new = NewProduct(
-            kind=made, name=plain_name(path.name), recipe_key=recipe_key(made, [sha256], parameters, ADOPTED),
-            span=checked.span, facts=checked.facts, inputs=checked.inputs,
-            parameters=parameters, metrics={}, algorithm_version=ADOPTED, author=author, published=published,
+        found = recognise(
+            store, path.name, plain, sha256, kind=kind, shape=shape, author=author, gate=gate,
             provisional=provisional,
-            software=checked.origin.software, made_at=_made_at(path.name, checked.origin),
-            gate=verdict(
-                store, made, plain, checked.facts, gate or GateParameters(), published=published
-            ),
         )  # fmt: skip
-        return store.add(new, plain)
+        product = store.add(found, plain) if isinstance(found, NewProduct) else found
+    vouched_for = provisional is None and product.provisional in (GIVEN, IMPORTED)
+    return store.confirm(product) if vouched_for else product
+
+
+def recognise(
+    store: Store,
+    name: str,
+    plain: Path,
+    sha256: str,
+    *,
+    kind: str | None = None,
+    shape: tuple[int, int] | None = None,
+    author: str,
+    gate: GateParameters | None = None,
+    provisional: str | None = None,
+) -> Product | NewProduct:
+    """Check a product's file, and find the product that it is; nothing is written.
+
+    Parameters
+    ----------
+    name
+        Its file name.
+    plain, sha256
+        The file, uncompressed, and its checksum.
+    store, kind, shape, author, gate, provisional
+        As for `adopt`.
+
+    Returns
+    -------
+    Product or NewProduct
+        The product of the store with that content, or what is to be added: a new product, or a file for one of the
+        store that was lost or damaged.
+
+    Raises
+    ------
+    StoreError, FrameError
+        As for `adopt`.
+    """
+    checked = _checked(store, name, plain, kind, shape)
+    made = checked.kind
+    for known in _known(store, made, sha256, checked.origin.key):
+        whole = store.find(known.recipe_key)
+        if known.sha256 == sha256:
+            return whole or _again(known, checked.facts, author)
+        if (
+            whole is not None
+            and _serves_alike(store, whole, checked.facts)
+            and _pixel_sums(store.file_of(whole)) == checked.pixel_sums
+        ):
+            return whole
+    published = checked.published and made == "bpm"
+    return NewProduct(
+        kind=made, name=plain_name(name), recipe_key=adopted_key(made, sha256), span=checked.span,
+        facts=checked.facts, inputs=checked.inputs, parameters=adopted_parameters(made), metrics={},
+        algorithm_version=ADOPTED, author=author, published=published, provisional=provisional,
+        software=checked.origin.software, made_at=_made_at(name, checked.origin),
+        gate=verdict(
+            store, made, plain, checked.facts, gate or GateParameters(), published=published
+        ),
+    )  # fmt: skip
 
 
 def _made_at(name: str, origin: Origin) -> datetime | None:
@@ -139,16 +177,16 @@ def _pixel_sums(path: Path) -> dict[str, str]:
         return product.pixel_sums()
 
 
-def _kind(path: Path, found: str | None, given: str | None) -> str:
+def _kind(name: str, found: str | None, given: str | None) -> str:
     if found is not None and given is not None and found != given:
         raise StoreError(
-            f"By its header {path.name} is {_article(found)}, not {_article(given)}.",
+            f"By its header {name} is {_article(found)}, not {_article(given)}.",
             remedy=f"Add it as {_article(found)}.",
         )
     made = found or given
     if made is None:
         raise StoreError(
-            f"{path.name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
+            f"{name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
             remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
         )
     return made
@@ -176,42 +214,41 @@ def _serves_alike(store: Store, product: Product, facts: FrameFacts) -> bool:
     return rule is None or rule.first_difference(product.keys, facts) is None
 
 
-def _repaired(store: Store, product: Product, plain: Path, facts: FrameFacts, author: str) -> Product:
-    """A product whose file was lost or damaged, with ``plain``, which has the same bytes, as its file."""
-    same = NewProduct(
+def _again(product: Product, facts: FrameFacts, author: str) -> NewProduct:
+    """A product whose file was lost or damaged, to be added again."""
+    return NewProduct(
         kind=product.kind, name=product.name, recipe_key=product.recipe_key, span=product.span, facts=facts,
         inputs=(), parameters=product.parameters, metrics=product.metrics,
         algorithm_version=product.algorithm_version, author=author, flow_run_id=product.flow_run_id,
         published=product.published, software=product.software_version,
     )  # fmt: skip
-    return store.add(same, plain)
 
 
 def _checked(
-    store: Store, path: Path, plain: Path, kind: str | None, shape: tuple[int, int] | None
+    store: Store, name: str, plain: Path, kind: str | None, shape: tuple[int, int] | None
 ) -> _Checked:
-    check_file(path.name, plain)
+    check_file(name, plain)
     with ProductFile(plain) as product:
-        check_planes(path.name, product)
         primary: Any = product.primary.copy()
         # A mask that somebody made of frames says so; one that the observatory publishes does not.
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
-        facts = facts_from_headers(primary, product.header, name=path.name)
-        made = _kind(path, facts.product_kind or None, kind)
+        facts = facts_from_headers(primary, product.header, name=name)
+        made = _kind(name, facts.product_kind or None, kind)
         if shape is not None and product.shape != shape and made != "image":
             raise FrameError(
-                path.name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
+                name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
                 "taken with --any-shape.",
             )  # fmt: skip
+        check_planes(name, product)
         origin, inputs = Origin.of(primary), inputs_from(store, product)
         same = [
             (f"{one.name} ({one.short_id}), which has the same recipe", FrameFacts.model_validate(one.facts))
             for one in _known(store, made, "", origin.key)
         ]
-        check_content(store, made, product, path.name, facts, inputs, same)
+        check_content(store, made, product, name, facts, inputs, same)
         sums = product.pixel_sums() if same else {}
-    span = _span(store, path.name, primary, origin, made, facts, inputs)
+    span = _span(store, name, primary, origin, made, facts, inputs)
     return _Checked(made, facts, published, origin, inputs, span, sums)
 
 

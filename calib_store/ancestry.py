@@ -22,6 +22,7 @@ from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import NirflowError
 from imaging.facts import plain_name
+from imaging.limits import opened
 from imaging.origin import NIRFLOW, LineageLabel, Origin
 from imaging.products import ProductFile, read_table
 from imaging.unpack import compression, open_stream, reading
@@ -186,7 +187,7 @@ def _md5_sums(path: Path) -> set[str]:
     """Of a file as it is, and of what it holds where it is packed."""
     sums = set()
     with reading(path):
-        with path.open("rb", buffering=0) as file:
+        with opened(path) as file:
             sums.add(_md5(iter(lambda: file.read(_CHUNK), b"")))
         if compression(path) in (".gz", ".bz2"):
             with open_stream(path) as stream:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from calib_store import products, rulebook, status, variants
 from calib_store.locks import changes_alone, keep
 from calib_store.models import products as table
-from calib_store.records import Frame, Product, StatusChange, Tier
+from calib_store.records import IMPORTED, Frame, Product, StatusChange, Tier
 from calib_store.rules import Rule
 from calib_store.sharing import GATE, beside_users, joined, share
 from calib_store.status import Validity
@@ -79,6 +79,8 @@ def certify(
         validity = _validity(current, rule, start, end)
         if take_over:
             validity = share(connection, current, alike, validity, author)
+        if current.provisional == IMPORTED:
+            products.confirm(connection, current)  # somebody here vouches for it
         status.set_status(
             connection, current, "certified", author=author, reason=reason, validity=validity, change=change
         )

@@ -23,13 +23,13 @@ from calib_store.models import products as products_table
 from calib_store.products import with_ids
 from calib_store.records import Frame, Product
 from calib_store.status_log import log_status
-from calib_store.store import Store
 from imaging.errors import StoreError
 
 #: Name space of the ids of decisions in a transfer of an earlier version, which has none.
 _NAMESPACE = uuid.UUID("6f3c1d0e-6f63-5a7e-8b11-6e69726677c2")
 
 _CANDIDATE = "a candidate"
+_ELSEWHERE = " (elsewhere)"
 
 
 class StatusDecision(BaseModel):
@@ -60,7 +60,7 @@ class StatusDecision(BaseModel):
     @property
     def content(self) -> tuple[object, ...]:
         """What makes two decisions the same where one of them lost its id on the way."""
-        return self.status, self.author, self.reason
+        return self.status, self.author.removesuffix(_ELSEWHERE), self.reason
 
     def __str__(self) -> str:
         return f"by {self.author} on {self.changed_at:%Y-%m-%d}: {self.reason}"
@@ -173,37 +173,40 @@ class Taken(BaseModel):
     remark: str = ""
 
 
-def take_product_decisions(store: Store, product: Product, there: Sequence[ProductDecision]) -> Taken:
+def take_product_decisions(
+    connection: Connection, product: Product, there: Sequence[ProductDecision]
+) -> Taken:
     """Take over the decisions about a product that follow the last one here, or report a disagreement."""
-    here = store.database.read(lambda c: decisions_on_products(c, [product.id])).get(product.id, ())
+    here = decisions_on_products(connection, [product.id]).get(product.id, ())
     new = following(here, there)
     if not new:
         return _compared(product.told, here, there)
     try:
-        store.database.run(lambda connection: _decide(connection, product, new))
+        with connection.begin_nested():
+            _decide(connection, product, new)
     except StoreError as error:
         standing = here[-1].standing if here else _CANDIDATE
         return Taken(remark=f"{product.told} stays {standing}: {error.message}")
     return _changed(product.told, here, new[-1], _CANDIDATE)
 
 
-def take_frame_decisions(
-    store: Store, frame: Frame, here: Sequence[FrameDecision], there: Sequence[FrameDecision]
-) -> Taken:
+def take_frame_decisions(connection: Connection, frame: Frame, there: Sequence[FrameDecision]) -> Taken:
     """Take over the decisions about a raw frame that follow the last one here, or report a disagreement."""
+    here = decisions_on_frames(connection, [frame.sha256]).get(frame.sha256, ())
     label = f"raw frame {frame.name} ({frame.sha256[:8]})"
     new = following(here, there)
     if not new:
         return _compared(label, here, there)
-
-    def decide(connection: Connection) -> None:
-        for one in new:
-            status.set_frame_status(
-                connection, frame, one.status, author=one.author, reason=one.reason, change=one.change
-            )
-
-    store.database.run(decide)
+    for one in new:
+        status.set_frame_status(
+            connection, frame, one.status, author=elsewhere(one.author), reason=one.reason, change=one.change
+        )
     return _changed(label, here, new[-1], "usable")
+
+
+def elsewhere(author: str) -> str:
+    """The author of a decision of another store, marked as from there: nobody here may be taken for them."""
+    return author if author.endswith(_ELSEWHERE) else f"{author}{_ELSEWHERE}"
 
 
 def _decide(connection: Connection, product: Product, new: Sequence[ProductDecision]) -> None:
@@ -214,7 +217,7 @@ def _decide(connection: Connection, product: Product, new: Sequence[ProductDecis
     known = {one.id for one in with_ids(connection, named)}
     for one in new:
         said: Mapping[str, Any] = {
-            "author": one.author, "reason": one.reason, "change": one.change, "because": one.because,
+            "author": elsewhere(one.author), "reason": one.reason, "change": one.change, "because": one.because,
             "by": one.by if one.by in known else None,
         }  # fmt: skip
         if one is new[-1]:

@@ -302,6 +302,28 @@ tier_changes = Table(
 Index(None, tier_changes.c.product_id, tier_changes.c.changed_at)
 Index(None, tier_changes.c.changed_at)
 
+#: Decisions of other stores that came with an import; they have no effect (`calib_store.proposals`). The frame need not
+#: be here.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True),
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE")),
+    Column("frame_sha256", Text),
+    Column("status", Text, nullable=False),
+    Column("validity", TSTZRANGE),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("decided_at"),
+    Column("source", Text, nullable=False),
+    Column("imported_by", Text, nullable=False),
+    _moment("imported_at", now=True),
+    CheckConstraint("num_nonnulls(product_id, frame_sha256) = 1", name="about"),
+)
+Index(None, proposals.c.product_id)
+Index(None, proposals.c.frame_sha256)
+
 #: For each frame reduced, which calibration was taken, from which candidates, by which rules, as of when.
 #: ``act`` names the statement that wrote it, as ``change`` does above.
 decisions = Table(

@@ -28,11 +28,11 @@ from calib_store.rulebook import active_rules, check_kind, configuration_id
 from calib_store.status_log import history, log_status
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
+from imaging.files import is_plain_name
 from imaging.nights import night_begins
 
 logger = logging.getLogger(__name__)
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 #: Name space of product ids, so that an id follows from the recipe key alone.
 _NAMESPACE = uuid.UUID("a9b7f0f6-5c0e-5f2a-9d38-6e69726677c1")
@@ -102,7 +102,7 @@ class NewProduct:
     def __post_init__(self) -> None:
         """Refuse what could become a strange path or row."""
         check_kind(self.kind)
-        if not _FILE_NAME.fullmatch(self.name):
+        if not is_plain_name(self.name):
             raise StoreError(
                 f"{self.name!r} is not a plain file name.",
                 remedy="Use letters, digits, '.', '_', '+' and '-' only.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,10 @@ from imaging.facts import FrameFacts
 Status = Literal["candidate", "certified", "rejected", "superseded"]
 
 
+#: Why a product that came with an import, and that nobody here has vouched for, serves only where nothing else does.
+IMPORTED: Final = "imported from another store, and neither added nor certified here"
+
+
 class Tier(IntEnum):
     """What speaks against a product, the gravest; the choice goes by it (`calib_store.order`)."""
 
@@ -27,7 +31,7 @@ class Tier(IntEnum):
     DOUBTFUL = 1
     """It failed the comparison with a product that is certified."""
     PROVISIONAL = 2
-    """Made by way of exception: without a calibration, with one that a user named, or as of a past moment."""
+    """Made by way of exception (without a calibration, with one that a user named, as of a moment), or imported."""
     TAINTED = 3
     """Something that it was made from was rejected."""
 
@@ -353,6 +357,11 @@ class Lineage:
     def products(self) -> tuple[UUID, ...]:
         """Id of every product on the way, each once."""
         return tuple(dict.fromkeys(e.input_product_id for e in self.edges if e.input_product_id is not None))
+
+
+def input_key(role: str, identity: str) -> str:
+    """What of an input goes into a recipe key: its role, and the sha256 of a frame or the recipe key of a product."""
+    return f"{role}:{identity}"
 
 
 def recipe_key(

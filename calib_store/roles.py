@@ -17,7 +17,7 @@ PIPELINE, READER = "nirflow_pipeline", "nirflow_reader"
 #: Tables that a reduction adds rows to.
 _ADDS = (
     "frames", "frame_headers", "frame_files", "frame_history", "configurations", "products", "serves",
-    "inputs", "status_history", "decisions", "runs", "variants", "tier_changes",
+    "inputs", "status_history", "decisions", "runs", "variants", "tier_changes", "proposals",
 )  # fmt: skip
 #: Columns that it may change.
 _CHANGES = {

@@ -1,42 +1,45 @@
-"""Products from one store to another: a folder or tar with a manifest, lineage included.
+"""Products from one store to another: exported with all that they were made from, and imported, trusted or not.
 
-Whatever a product was made from goes along: the calibrations with their files, the raw frames as what the
-store knows of them (their pixels stay where they are). Taking the same again changes nothing.
+What comes in is the file of each product, checked like any file that a user adds (`calib_store.adopt`): it gets a
+recipe key of its own, serves only where nothing else does, and no run takes it for what it would make itself. What the
+other store decided about it is noted as a proposal (`calib_store.proposals`). Only a user who trusts the other store
+has its recipe keys, its raw frames and its decisions taken over. Taking the same again changes nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import shutil
-import tarfile
-import tempfile
-import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Final
 
-from pydantic import ValidationError
+from sqlalchemy import Connection
 
-from calib_store.acceptance import check_content, check_planes
-from calib_store.decision_log import decisions_on_frames, take_frame_decisions, take_product_decisions
-from calib_store.manifest import FrameEntry, Manifest, ProductEntry, manifest_of, new_product
-from calib_store.objects import file_sha256, object_name
-from calib_store.products import NewProduct
-from calib_store.records import Product
+from calib_store import frames, products, proposals, status
+from calib_store.acceptance import Beside, check_content, check_planes
+from calib_store.adopt import recognise
+from calib_store.bundle import Bundle, write_bundle
+from calib_store.decision_log import (
+    Taken,
+    decisions_on_frames,
+    decisions_on_products,
+    take_frame_decisions,
+    take_product_decisions,
+)
+from calib_store.locks import keep
+from calib_store.manifest import Manifest, ProductEntry, manifest_of, new_product, readable
+from calib_store.object_place import require_own_place
+from calib_store.objects import StoredObject
+from calib_store.products import NewProduct, product_id
+from calib_store.recipe_check import adopted_key, expected_key
+from calib_store.records import IMPORTED, Product
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
 from imaging.facts import facts_from_headers
 from imaging.products import ProductFile
 
-_MANIFEST = "manifest.json"
-_OBJECTS = "objects"
-#: Suffixes of a target or source that is a tar; anything else is a folder.
-_TARS = {".tar": "", ".tgz": "gz", ".gz": "gz"}
-#: A manifest longer than this is none, bytes.
-_LARGEST_MANIFEST = 1 << 30
+#: What counts where it was made.
+_COUNTS: Final = ("candidate", "certified")
 
 
 @dataclass
@@ -51,16 +54,24 @@ class Imported:
         Raw frames that are new here.
     changed
         Products and frames that were here and have another status now, because the other store decided so since.
+    proposed
+        Decisions of the other store that are new here and have no effect.
     remarks
-        What did not come along as it was: a certification for a time that is taken, a status that both stores
-        decided differently.
+        What did not come along as it was: a product that does not count there, a certification for a time that is
+        taken, a status that both stores decided differently.
     """
 
     added: list[Product] = field(default_factory=list)
     known: list[Product] = field(default_factory=list)
     frames: int = 0
     changed: list[str] = field(default_factory=list)
+    proposed: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    def note(self, taken: Taken, *, was_here: bool) -> None:
+        """Note what became of decisions that were taken over."""
+        self.changed += [taken.changed] if taken.changed and was_here else []
+        self.remarks += [taken.remark] if taken.remark else []
 
 
 def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
@@ -80,34 +91,15 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
     StoreError
         Where the target is there, cannot be written, or a product's file is damaged. Nothing stays then.
     """
-    if target.exists():
-        raise StoreError(f"{target} is there already.", remedy="Name a new folder or tar.")
     manifest = manifest_of(store, wanted)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix in _TARS:
-            _write_tar(store, manifest, aside, _TARS[target.suffix])
-        else:
-            _write_folder(store, manifest, aside)
-        aside.rename(target)
-    except OSError as error:
-        raise StoreError(
-            f"{target} cannot be written: {error.strerror or error}.",
-            remedy="See that the folder above it can be written and has room.",
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    write_bundle(store, manifest, target)
     return manifest
 
 
-def import_products(store: Store, source: Path, *, author: str) -> Imported:
-    """Take the products of a transfer; what is here already stays, with the later decisions of the other store.
-
-    A decision about a product or frame is taken over where it follows the last one here, or nothing was decided here.
-    Where both stores have decided since, the status here stays, and a remark has both.
+def import_products(
+    store: Store, source: Path, *, author: str, trust: bool = False, shape: tuple[int, int] | None = None
+) -> Imported:
+    """Take the products of a transfer; what is here already stays.
 
     Parameters
     ----------
@@ -115,184 +107,208 @@ def import_products(store: Store, source: Path, *, author: str) -> Imported:
         A folder or tar that `export` wrote.
     author
         Who takes them, for the log of their status.
+    trust
+        Take over the recipe keys, so that runs use the products as their own; the raw frames; and every decision about
+        a product or frame that follows the last one here, or where nothing was decided here. Where both stores have
+        decided since, the status here stays, and a remark has both. Authors are marked as from elsewhere. Products that
+        were rejected or superseded serve no frame, and come along as they are; without trust they stay away.
+    shape
+        Rows and columns that a calibration must have where the source is not trusted; any without.
 
     Raises
     ------
     StoreError
-        Where it is no transfer, or a file in it is missing, not the one that the manifest names, or cannot serve
-        (`calib_store.acceptance`). What was taken before that stays: it is intact, and the rest comes with the
-        next attempt. Products that were rejected or superseded serve no frame, and come along as they are.
+        Where it is no transfer, it contradicts itself, or a file in it is missing, not the one that the manifest names,
+        or cannot serve (`calib_store.acceptance`). Nothing is taken then.
     """
-    done = Imported()
-    with _opened(source) as read:
-        manifest = _read_manifest(source, read)
-        known = store.frames.with_sha256s(frame.sha256 for frame in manifest.frames).keys()
-        done.frames = store.frames.note(
-            [(f.sha256, f.name, f.facts, f.quarantine, f.header) for f in manifest.frames]
-        )
-        _take_frame_decisions(store, manifest.frames, known, done)
-        with tempfile.TemporaryDirectory(prefix="nirflow-import-") as folder:
-            waiting: list[tuple[Product, ProductEntry]] = []
-            for entry in manifest.products:
-                if (product := store.find(entry.recipe_key)) is not None:
-                    done.known.append(product)
-                else:
-                    file = _checked_file(source, entry, read, Path(folder))
-                    new = new_product(entry, author)
-                    if not entry.decisions or entry.decisions[-1].status in ("candidate", "certified"):
-                        _check_content(store, source, new, file)
-                    product = store.add(new, file, move=True)
-                    done.added.append(product)
-                if any(decision.by is not None for decision in entry.decisions):
-                    waiting.append((product, entry))  # it names another product, which may come yet
-                else:
-                    _take_product_decisions(store, product, entry, done)
-            for product, entry in waiting:
-                _take_product_decisions(store, product, entry, done)
-    return done
+    bundle = Bundle.open(source)
+    taking = _Trusting(store, bundle, author) if trust else _Careful(store, bundle, author, shape)
+    found = taking.look()
+    new = {entry.sha256: one for entry, one in found if isinstance(one, NewProduct)}
+    require_own_place(store.database, store.objects)
+    stored = {sha256: store.objects.put(path, move=True) for sha256, path in bundle.files(new)}
+
+    def write(connection: Connection) -> Imported:
+        keep(connection)  # until the rows are there, housekeeping takes no file away
+        if not all(store.objects.exists(sha256) for sha256 in stored):
+            raise StoreError(
+                f"A file of {source.name} was taken for an orphan while it came in.",
+                remedy="Import it again.",
+            )
+        return taking.write(connection, found, stored)
+
+    return store.database.run(write)
 
 
-# Writing
+#: An entry of the manifest, and the product of this store or what is to be added.
+_Found = tuple[ProductEntry, Product | NewProduct]
 
 
-def _text(manifest: Manifest) -> bytes:
-    return json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+class _Careful:
+    """Takes the files, as if a user had added them, and nothing else."""
 
+    def __init__(self, store: Store, bundle: Bundle, author: str, shape: tuple[int, int] | None) -> None:
+        self.store, self.bundle, self.author, self.shape = store, bundle, author, shape
+        self.left_out: list[str] = []
 
-def _write_folder(store: Store, manifest: Manifest, folder: Path) -> None:
-    for product in manifest.products:
-        target = folder / _OBJECTS / object_name(product.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        store.objects.export(product.sha256, target)
-    folder.mkdir(exist_ok=True)
-    (folder / _MANIFEST).write_bytes(_text(manifest))
-
-
-def _write_tar(store: Store, manifest: Manifest, path: Path, compression: str) -> None:
-    with tarfile.open(path, f"w:{compression}") as tar:  # type: ignore[call-overload]
-        text = _text(manifest)
-        tar.addfile(_member(_MANIFEST, len(text)), io.BytesIO(text))
-        for product in manifest.products:
-            file = store.objects.local(product.sha256)
-            with file.open("rb") as content:
-                name = f"{_OBJECTS}/{object_name(product.sha256)}"
-                tar.addfile(_member(name, product.size), content)
-
-
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o644
-    return member
-
-
-# Reading
-
-_Read = Any  # a function of a name that gives an open file, or None where there is none
-
-
-@contextlib.contextmanager
-def _opened(source: Path) -> Iterator[_Read]:
-    """A function that opens a file of the transfer by its name there; names are made, never read from it."""
-    if source.is_dir():
-
-        def from_folder(name: str) -> BinaryIO | None:
-            path = source / name
-            return path.open("rb") if path.is_file() else None
-
-        yield from_folder
-        return
-    if not source.is_file():
-        raise StoreError(
-            f"There is no file or folder {source}.", remedy="Name what `nirflow cal export` wrote."
-        )
-    try:
-        tar = tarfile.open(source)  # noqa: SIM115  # closed below
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise StoreError(
-            f"{source.name} is no tar that can be read.", remedy="Name what `nirflow cal export` wrote."
-        ) from error
-    with tar:
-
-        def from_tar(name: str) -> Any:
+    def look(self) -> list[_Found]:
+        """Find what is here, and check the files of the others that count where they were made."""
+        found: dict[str, Product | NewProduct] = {}
+        wanted: dict[str, ProductEntry] = {}
+        for one in self.bundle.manifest.products:
+            for key in (one.recipe_key, adopted_key(_kind(one), one.sha256)):
+                if (product := self.store.find(key)) is not None:
+                    found.setdefault(one.sha256, product)
+            if one.sha256 not in found and _counts(one):
+                wanted[one.sha256] = one
+            elif one.sha256 not in found:
+                last = one.decisions[-1]
+                self.left_out.append(f"{one.name} was not taken: it is {last.standing} there, {last}")
+        for sha256, path in self.bundle.files(wanted):
+            one = wanted[sha256]
             try:
-                member = tar.getmember(name)
-            except KeyError:
-                return None
-            return tar.extractfile(member) if member.isfile() else None
-
-        try:
-            yield from_tar
-        except (tarfile.TarError, EOFError) as error:
-            raise StoreError(f"{source.name} is damaged: {error}.", remedy="Fetch it again.") from error
-
-
-def _read_manifest(source: Path, read: _Read) -> Manifest:
-    remedy = "Give a folder or tar that `nirflow cal export` wrote."
-    file = read(_MANIFEST)
-    if file is None:
-        raise StoreError(f"{source.name} has no {_MANIFEST}.", remedy=remedy)
-    with file:
-        text = file.read(_LARGEST_MANIFEST)
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{source.name}: {_MANIFEST}: {place}: {first['msg']}.", remedy=remedy) from None
-
-
-def _checked_file(source: Path, entry: ProductEntry, read: _Read, folder: Path) -> Path:
-    """A copy of a product's file whose bytes are those of the manifest."""
-    file = read(f"{_OBJECTS}/{object_name(entry.sha256)}")
-    if file is None:
-        raise StoreError(f"{source.name} lacks the file of {entry.name}.", remedy="Export it again.")
-    target = folder / f"{entry.sha256}.fits"
-    with file, target.open("wb") as out:
-        left = entry.size + 1  # what is longer is another file, and may be of any length
-        while left > 0 and (block := file.read(min(left, 1 << 20))):
-            out.write(block)
-            left -= len(block)
-    if left != 1 or file_sha256(target) != entry.sha256:
-        raise StoreError(
-            f"{source.name}: the file of {entry.name} is not the one that the manifest names.",
-            remedy="Fetch it again, or export it again.",
-        )
-    return target
-
-
-def _check_content(store: Store, source: Path, new: NewProduct, file: Path) -> None:
-    """Refuse a product that cannot serve, or whose file is not what the manifest names."""
-    try:
-        with ProductFile(file) as product:
-            its = facts_from_headers(product.primary, product.header, name=new.name)
-            check_planes(new.name, product)
-            if its.product_kind not in ("", new.kind.removeprefix("sky")):
-                raise FrameError(
-                    new.name, f"the manifest has it as a {new.kind}, its file is a {its.product_kind}",
-                    remedy="Export it again.",
+                found[sha256] = recognise(
+                    self.store, one.name, path, sha256, kind=_kind(one), shape=self.shape, author=self.author,
+                    provisional=IMPORTED,
                 )  # fmt: skip
-            check_content(store, new.kind, product, new.name, new.facts, new.inputs, [("its file", its)])
-    except FrameError as error:
-        problem = error.message.removeprefix(f"{error.name}: ")
-        raise StoreError(f"{source.name}: {new.name}: {problem}", remedy=error.remedy) from error
+            except FrameError as error:
+                raise _of(self.bundle, error) from error
+        return [(one, found[one.sha256]) for one in self.bundle.manifest.products if one.sha256 in found]
+
+    def write(
+        self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
+    ) -> Imported:
+        """Add the products, and note the decisions about them as proposals."""
+        done = Imported(remarks=list(self.left_out))
+        about = {"source": readable(self.bundle.source.name), "author": self.author}
+        for entry, product in _added(connection, found, stored, done):
+            here = decisions_on_products(connection, [product.id]).get(product.id, ())
+            if proposals.is_open(here, entry.decisions):
+                last = entry.decisions[-1]
+                if proposals.record(connection, product.id, last, **about):
+                    done.proposed.append(f"{product.told}: {last.standing}, {last}")
+        decided = {entry.sha256: entry for entry in self.bundle.manifest.frames if entry.decisions}
+        decisions = decisions_on_frames(connection, decided)
+        for sha256, frame in decided.items():
+            if proposals.is_open(decisions.get(sha256, ()), frame.decisions):
+                word = frame.decisions[-1]
+                if proposals.record(connection, sha256, word, **about):
+                    done.proposed.append(f"raw frame {frame.name} ({sha256[:8]}): {word.standing}, {word}")
+        return done
 
 
-def _take_product_decisions(store: Store, product: Product, entry: ProductEntry, done: Imported) -> None:
-    taken = take_product_decisions(store, product, entry.decisions)
-    if taken.changed and product in done.known:
-        done.changed.append(taken.changed)
-    done.remarks += [taken.remark] if taken.remark else []
+class _Trusting:
+    """Takes everything over."""
+
+    def __init__(self, store: Store, bundle: Bundle, author: str) -> None:
+        self.store, self.bundle, self.author = store, bundle, author
+
+    def look(self) -> list[_Found]:
+        """Check that the manifest agrees with itself, and the files of products that count."""
+        manifest = self.bundle.manifest
+        self._check_keys()
+        found: dict[str, Product | NewProduct] = {}
+        for one in manifest.products:
+            if (product := self.store.find(one.recipe_key)) is not None:
+                found[one.sha256] = product
+        wanted = {one.sha256: one for one in manifest.products if one.sha256 not in found}
+        beside = Beside(
+            {one.sha256: (one.name, one.facts) for one in manifest.frames if one.facts is not None},
+            {product_id(one.recipe_key): (one.kind, (one.name, one.facts)) for one in manifest.products},
+        )
+        for sha256, path in self.bundle.files(wanted):
+            new = new_product(wanted[sha256], self.author)
+            if _counts(wanted[sha256]):
+                try:
+                    _check_file(self.store, new, path, beside)
+                except FrameError as error:
+                    raise _of(self.bundle, error) from error
+            found[sha256] = new
+        return [(one, found[one.sha256]) for one in manifest.products]
+
+    def _check_keys(self) -> None:
+        keys = {product_id(one.recipe_key): one.recipe_key for one in self.bundle.manifest.products}
+        for one in self.bundle.manifest.products:
+            new = new_product(one, self.author)
+            expected = expected_key(
+                one.kind, one.sha256, new.inputs, keys, one.parameters, one.algorithm_version,
+                metrics=one.metrics, provisional=one.provisional,
+            )  # fmt: skip
+            if expected not in (None, one.recipe_key):
+                raise StoreError(
+                    f"{self.bundle.source.name}: the recipe key of {one.name} is not that of its inputs, parameters "
+                    "and algorithm.",
+                    remedy="Export it again where it was made; or import it without --trust, which uses no recipe key.",
+                )
+
+    def write(
+        self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
+    ) -> Imported:
+        """Add frames and products, and take over the decisions about them."""
+        done = Imported()
+        entries = {entry.sha256: entry for entry in self.bundle.manifest.frames}
+        before = frames.with_sha256s(connection, entries).keys()
+        told = [(f.sha256, f.name, f.facts, f.quarantine, f.header) for f in entries.values()]
+        done.frames = frames.note(connection, told)
+        for sha256, frame in frames.with_sha256s(connection, entries).items():
+            taken = take_frame_decisions(connection, frame, entries[sha256].decisions)
+            done.note(taken, was_here=sha256 in before)
+        here: list[tuple[ProductEntry, Product]] = list(_added(connection, found, stored, done))
+        # A decision may name another product, which has to be here.
+        for entry, product in here:
+            taken = take_product_decisions(connection, product, entry.decisions)
+            done.note(taken, was_here=product in done.known)
+        for entry, product in here:
+            twin = products.by_recipe(connection, adopted_key(_kind(entry), entry.sha256))
+            if twin is not None and twin.id != product.id and twin.provisional == IMPORTED and twin.counts:
+                status.set_status(
+                    connection, twin, "superseded", author=self.author, by=product.id,
+                    reason=f"taken over from the other store as {product.told}",
+                )  # fmt: skip
+        return done
 
 
-def _take_frame_decisions(
-    store: Store, entries: Sequence[FrameEntry], known: Collection[str], done: Imported
-) -> None:
-    """Take over the decisions about raw frames; ``known`` are those that were here before."""
-    decided = {entry.sha256: entry.decisions for entry in entries if entry.decisions}
-    frames = store.frames.with_sha256s(decided)
-    here = store.database.read(lambda connection: decisions_on_frames(connection, decided))
-    for sha256, decisions in decided.items():
-        taken = take_frame_decisions(store, frames[sha256], here.get(sha256, ()), decisions)
-        if taken.changed and sha256 in known:
-            done.changed.append(taken.changed)
-        done.remarks += [taken.remark] if taken.remark else []
+def _added(
+    connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject], done: Imported
+) -> list[tuple[ProductEntry, Product]]:
+    """The products, added where they are new."""
+    there = []
+    for entry, one in found:
+        if isinstance(one, NewProduct):
+            product = products.add(connection, one, stored[entry.sha256])
+            done.added.append(product)
+        else:
+            product = one
+            done.known.append(product)
+        there.append((entry, product))
+    return there
+
+
+def _counts(entry: ProductEntry) -> bool:
+    return not entry.decisions or entry.decisions[-1].status in _COUNTS
+
+
+def _kind(entry: ProductEntry) -> str:
+    """Kind of a product as its file has it."""
+    return entry.kind.removeprefix("sky")
+
+
+def _of(bundle: Bundle, error: FrameError) -> StoreError:
+    """The error of a file in a transfer."""
+    problem = error.message.removeprefix(f"{error.name}: ")
+    return StoreError(f"{bundle.source.name}: {error.name}: {problem}", remedy=error.remedy)
+
+
+def _check_file(store: Store, new: NewProduct, file: Path, beside: Beside) -> None:
+    """Refuse a product that cannot serve, or whose file is not what the manifest names."""
+    with ProductFile(file) as product:
+        its = facts_from_headers(product.primary, product.header, name=new.name)
+        check_planes(new.name, product)
+        if its.product_kind not in ("", new.kind.removeprefix("sky")):
+            raise FrameError(
+                new.name, f"the manifest has it as a {new.kind}, its file is a {its.product_kind}",
+                remedy="Export it again.",
+            )  # fmt: skip
+        check_content(
+            store, new.kind, product, new.name, new.facts, new.inputs, [("its file", its)], beside=beside
+        )

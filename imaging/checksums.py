@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,28 @@ def has_the_cards_of(hdu: Hdu, other: Hdu) -> bool:
     return stated[0] == stated[1] and None not in stated[0]
 
 
-def pixel_sum(extname: str, pixels: NDArray[Any]) -> str:
-    """Return the DATASUM that nirflow writes for these pixels, of whatever type they are here."""
+def pixel_sum(extname: str, bands: Callable[[], Iterable[NDArray[Any]]]) -> str:
+    """Return the DATASUM that nirflow writes for these pixels, of whatever type they are here.
+
+    Parameters
+    ----------
+    extname
+        Name of the plane.
+    bands
+        Gives the plane's rows, in bands of a number of rows that four divides.
+    """
+    total, stored = 0, _stored_type(extname, bands)
+    for band in bands():
+        total = plane_sum(band.astype(stored), total)
+    return str(total)
+
+
+def _stored_type(extname: str, bands: Callable[[], Iterable[NDArray[Any]]]) -> type[np.generic]:
     if extname == "DQ":
-        return str(plane_sum(pixels.astype(np.uint16)))
-    if pixels.dtype.kind not in "iu":
-        return str(plane_sum(pixels.astype(np.float32)))
-    is_mask = pixels.size == 0 or (pixels.min() >= 0 and pixels.max() <= np.iinfo(np.uint8).max)
-    return str(plane_sum(pixels.astype(np.uint8 if is_mask else np.int32)))
+        return np.uint16
+    for band in bands():
+        if band.dtype.kind not in "iu":
+            return np.float32
+        if band.size and (band.min() < 0 or band.max() > np.iinfo(np.uint8).max):
+            return np.int32
+    return np.uint8

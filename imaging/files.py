@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from imaging.parameters import StepParameters, parameter
 
 #: Endings of the files that a folder is searched for.
 SUFFIXES: Final = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 
 
 class CheckParameters(StepParameters):
@@ -23,6 +25,11 @@ class CheckParameters(StepParameters):
     saturated_fraction: float = parameter(
         0.5, "fraction of saturated pixels from which a frame is refused", gt=0, le=1
     )
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a product may have this file name: it goes into folders, headers, tables and pages."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def find_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:

@@ -18,6 +18,7 @@ from astropy.io.fits.verify import VerifyError
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
+from imaging.limits import check_size
 
 #: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
 BLOCK = 2880
@@ -25,8 +26,10 @@ CARD = 80
 
 #: One read that holds the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
-#: Headers longer than this are no headers but pixels without an END card.
-_LONGEST_HEADER = 2000 * BLOCK
+#: Headers of a file that are longer than this together are no headers but pixels without an END card.
+LONGEST_HEADERS = 2000 * BLOCK
+#: Bytes behind the last HDU that are passed over; a stream, or a file with holes, may have any number.
+LONGEST_TAIL = 64 * BLOCK
 #: No card says more of a frame than this: a longer axis, or a scaling beyond, is a damaged header.
 _LONGEST_AXIS = 2**31 - 1
 _MOST_AXES = 999
@@ -79,7 +82,7 @@ class FitsFile:
     Raises
     ------
     FrameError
-        Where the file is empty, is not FITS, or is shorter than its headers say.
+        Where the file is empty, is not FITS, is shorter than its headers say, or is larger than any product.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -88,6 +91,7 @@ class FitsFile:
         self.name = name
         self.size = os.fstat(descriptor).st_size
         try:
+            check_size(name, self.size)
             self.hdus: tuple[Hdu, ...] = self._scan()
         except BaseException:
             self.close()
@@ -157,15 +161,17 @@ class FitsFile:
 
     def _scan(self) -> tuple[Hdu, ...]:
         head = self.read(0, _FIRST_READ)
-        _check_start(head, self.name)
+        check_start(head, self.name)
         hdus: list[Hdu] = []
-        offset = 0
+        offset = headers = 0
         while offset < self.size:
-            text, data_at = self._header_text(offset, head if offset == 0 else b"")
-            if text is None:
+            raw, data_at = self._header_bytes(offset, head if offset == 0 else b"", headers)
+            if raw is None:
+                check_tail(self.name, self.size - offset)
                 break
-            header = _parse(text, self.name)
-            length = _data_length(header, self.name)
+            headers += data_at - offset
+            header = parse_header(raw, self.name, offset)
+            length = data_length(header, self.name)
             missing = data_at + length - self.size
             if length and missing > 0:
                 raise FrameError(
@@ -185,27 +191,50 @@ class FitsFile:
             offset = end
         return tuple(hdus)
 
-    def _header_text(self, offset: int, known: bytes) -> tuple[str | None, int]:
-        """Text of the header at ``offset`` and where its data begin; None where no HDU follows."""
+    def _header_bytes(self, offset: int, known: bytes, before: int) -> tuple[bytes | None, int]:
+        """The header at ``offset`` and where its data begin; None where no HDU follows.
+
+        ``before`` are the bytes of the headers before it.
+        """
         raw = known or self.read(offset, 4 * BLOCK)
         if offset and not raw.startswith(b"XTENSION"):
             return None, offset  # what follows the last HDU is no part of it (FITS 4.0, section 3.5)
         checked = 0
         while True:
-            if end := _end_of_header(raw, checked):
+            if end := end_of_header(raw, checked):
                 break
             checked = len(raw) // CARD * CARD
+            check_headers(self.name, before + len(raw))
             more = self.read(offset + len(raw), 16 * BLOCK)
-            if not more or len(raw) > _LONGEST_HEADER:
+            if not more:
                 raise FrameError(
                     self.name, f"truncated: the header at byte {offset} has no END card",
                     remedy="Fetch the file again.",
                 )  # fmt: skip
             raw += more
-        return _ascii(raw[:end], self.name, offset), offset + -(-end // BLOCK) * BLOCK
+        check_headers(self.name, before + end)
+        return raw[:end], offset + -(-end // BLOCK) * BLOCK
 
 
-def _end_of_header(raw: bytes, start: int) -> int:
+def check_headers(name: str, length: int) -> None:
+    """Refuse a file whose headers have more bytes in all than those of any frame or product."""
+    if length > LONGEST_HEADERS:
+        raise FrameError(
+            name, f"its headers have more than {LONGEST_HEADERS // CARD} cards, or no END card",
+            remedy="Fetch the file again or leave it out.",
+        )  # fmt: skip
+
+
+def check_tail(name: str, length: int) -> None:
+    """Refuse a file in which more follows the last HDU than a few blocks."""
+    if length > LONGEST_TAIL:
+        raise FrameError(
+            name, f"more than {LONGEST_TAIL} bytes follow the last HDU, which are no part of it",
+            remedy="Fetch the file again or leave it out.",
+        )  # fmt: skip
+
+
+def end_of_header(raw: bytes, start: int = 0) -> int:
     """Offset behind the END card, 0 where there is none."""
     at = raw.find(b"END" + b" " * (CARD - 3), start)
     while at >= 0:
@@ -215,7 +244,9 @@ def _end_of_header(raw: bytes, start: int) -> int:
     return 0
 
 
-def _parse(text: str, name: str) -> Header:
+def parse_header(raw: bytes, name: str, offset: int) -> Header:
+    """Parse the header at byte ``offset`` of a file, up to its END card."""
+    text = _ascii(raw, name, offset)
     try:
         header = Header.fromstring(text)
         for keyword in ("XTENSION", "EXTNAME"):
@@ -227,15 +258,15 @@ def _parse(text: str, name: str) -> Header:
     return header
 
 
-def _data_length(header: Header, name: str) -> int:
+def data_length(header: Header, name: str) -> int:
     """Bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
-    bitpix = _whole(header, "BITPIX", name, least=min(_DTYPES))
+    bitpix = whole_number(header, "BITPIX", name, least=min(_DTYPES))
     if bitpix not in _DTYPES:
         raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
-    naxis = _whole(header, "NAXIS", name, most=_MOST_AXES)
-    axes = [_whole(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
-    parameters = _whole(header, "PCOUNT", name, 0)
-    groups = _whole(header, "GCOUNT", name, 1, least=1)
+    naxis = whole_number(header, "NAXIS", name, most=_MOST_AXES)
+    axes = [whole_number(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
+    parameters = whole_number(header, "PCOUNT", name, 0)
+    groups = whole_number(header, "GCOUNT", name, 1, least=1)
     if naxis == 0:
         return 0
     return abs(bitpix) // 8 * groups * (parameters + math.prod(axes))
@@ -259,10 +290,11 @@ def _value(header: Header, keyword: str, name: str, default: object = None) -> o
         ) from None  # fmt: skip
 
 
-def _whole(
+def whole_number(
     header: Header, keyword: str, name: str, default: int | None = None, *,
     least: int = 0, most: int = _LONGEST_AXIS,
 ) -> int:  # fmt: skip
+    """Read a card that counts something."""
     value = _value(header, keyword, name, default)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(name, keyword, value, "a whole number")
@@ -317,18 +349,19 @@ def leading_headers(raw: bytes, name: str) -> list[Header]:
     name
         File name, for errors.
     """
-    _check_start(raw, name)
+    check_start(raw, name)
     headers: list[Header] = []
     offset = 0
-    while end := _end_of_header(raw[offset:], 0):
-        headers.append(_parse(_ascii(raw[offset : offset + end], name, offset), name))
+    while end := end_of_header(raw[offset:]):
+        headers.append(parse_header(raw[offset : offset + end], name, offset))
         offset += -(-end // BLOCK) * BLOCK
-        if _data_length(headers[-1], name) or not raw[offset:].startswith(b"XTENSION"):
+        if data_length(headers[-1], name) or not raw[offset:].startswith(b"XTENSION"):
             break
     return headers
 
 
-def _check_start(raw: bytes, name: str) -> None:
+def check_start(raw: bytes, name: str) -> None:
+    """Refuse what does not begin like a FITS file."""
     if not raw:
         raise FrameError(name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
     if not raw.startswith(b"SIMPLE  ="):

@@ -123,9 +123,9 @@ def encode_table(
     return _with_checksums(extname, first, cards, np.frombuffer(stored.tobytes(), np.uint8))
 
 
-def plane_sum(plane: NDArray[Any]) -> int:
-    """DATASUM of a plane in the form in which `encode_image` writes it."""
-    return data_sum(_stored(plane))
+def plane_sum(plane: NDArray[Any], start: int = 0) -> int:
+    """DATASUM of a plane in the form in which `encode_image` writes it; ``start`` is that of the rows before it."""
+    return data_sum(_stored(plane), start)
 
 
 def data_sum(data: NDArray[np.uint8], start: int = 0) -> int:

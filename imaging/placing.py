@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from imaging.atomic import NameTakenError, write_whole
 from imaging.errors import FrameError, NirflowError
+from imaging.limits import opened
 from imaging.products import ProductFile, datasums
 from imaging.unpack import reading
 
@@ -169,6 +170,6 @@ def _names(target: Path, key: str, *, plain: bool = True) -> Iterator[Path]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with reading(path), path.open("rb", buffering=0) as file:
+    with reading(path), opened(path) as file:
         while chunk := file.read(_CHUNK):
             yield chunk

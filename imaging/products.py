@@ -5,6 +5,7 @@ Read by this project, by astropy's CCDData, and by astrodata and DRAGONS as thei
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.atomic import write_whole
+from imaging.bands import bands
 from imaging.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.dq import DQ
 from imaging.errors import FrameError
@@ -24,12 +26,16 @@ from imaging.facts import FrameFacts, facts_from_headers
 from imaging.fitsfile import FitsFile, Hdu
 from imaging.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
 from imaging.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
+from imaging.limits import TABLE_BYTES, TooLargeError, open_regular
 from imaging.marks import Record, extension_cards, primary_cards
 from imaging.marks import product_name as product_name
 from imaging.origin import LineageLabel, Origin
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
 from imaging.unpack import compression, reading, unpacked_descriptor
 
+#: Rows, and bytes, that are read at a time; both make up full 32-bit words, of which checksums are.
+_BAND = 256
+_CHUNK = 8 << 20
 #: EXTNAME of the table that says why a pixel is bad.
 REASONS = "REASONS"
 
@@ -128,8 +134,7 @@ class ProductFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path):
-            descriptor = unpacked_descriptor(path) if compression(path) else os.open(path, os.O_RDONLY)
-            self._file = FitsFile(descriptor, path.name)
+            self._file = FitsFile(_plain_descriptor(path), path.name)
         self.primary: Header = self._file.hdus[0].header
         self._planes: dict[str, Hdu] = {}
         for hdu in self._file.hdus:
@@ -237,7 +242,8 @@ class ProductFile:
         return label.datasums if label.belongs_to(Origin.of(self.primary)) else {}
 
     def _pixel_sum(self, name: str) -> str:
-        return pixel_sum(name, self._file.rows(self._planes[name]))
+        hdu = self._planes[name]
+        return pixel_sum(name, lambda: (self._file.rows(hdu, rows) for rows in bands(hdu.shape[0], _BAND)))
 
     def _plane(self, extname: str) -> Hdu:
         if extname not in self._planes:
@@ -248,7 +254,11 @@ class ProductFile:
         return self._planes[extname]
 
     def _summed(self, hdu: Hdu) -> int:
-        return data_sum(np.frombuffer(self._file.read(hdu.data_at, hdu.data_bytes), np.uint8))
+        total, end = 0, hdu.data_at + hdu.data_bytes
+        for at in range(hdu.data_at, end, _CHUNK):
+            part = self._file.read(at, min(_CHUNK, end - at))
+            total = data_sum(np.frombuffer(part, np.uint8), total)
+        return total
 
 
 def read_product(path: Path, *, rows: slice | None = None) -> Image:
@@ -277,18 +287,44 @@ def datasums(path: Path) -> dict[str, str]:
 
 
 def read_table(path: Path, extname: str) -> NDArray[Any] | None:
-    """A table of a product as a structured array (texts as str), or None where it has no such table."""
+    """A table of a product as a structured array (texts as str), or None where it has no such table.
+
+    Raises
+    ------
+    FrameError
+        Where it cannot be read, has more rows than any table of a product, or columns of variable length, each value of
+        which may claim the same bytes.
+    """
     from astropy.io import fits
 
-    with reading(path), fits.open(path, memmap=False) as hdus:
-        if extname not in hdus:
-            return None
-        data = hdus[extname].data
-        columns = {name: np.array(data[name]) for name in data.columns.names}
+    with reading(path), io.FileIO(_plain_descriptor(path)) as file:
+        with FitsFile(os.dup(file.fileno()), path.name) as layout:
+            found = layout.find(extname)
+            if found is None:
+                return None
+            _check_table(path.name, extname, found.header)
+        with fits.open(file, memmap=False) as hdus:
+            data = hdus[extname].data
+            columns = {name: np.array(data[name]) for name in data.columns.names}
     table = np.empty(len(data), [(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         table[name] = column
     return table
+
+
+def _plain_descriptor(path: Path) -> int:
+    return unpacked_descriptor(path) if compression(path) else open_regular(path)
+
+
+def _check_table(name: str, extname: str, header: Header) -> None:
+    size = int(header.get("NAXIS2", 0)) * max(int(header.get("NAXIS1", 0)), 1)
+    if size > TABLE_BYTES:
+        raise TooLargeError(name, size, TABLE_BYTES, f"table {extname} has")
+    forms = [str(header.get(f"TFORM{i}", "")) for i in range(1, int(header.get("TFIELDS", 0)) + 1)]
+    if any(form.strip().lstrip("0123456789").startswith(("P", "Q")) for form in forms):
+        raise FrameError(
+            name, f"table {extname} has columns of variable length", remedy="Give the product as it was made."
+        )
 
 
 def _image_planes(image: Image, record: Record) -> list[HduBytes]:

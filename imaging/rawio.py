@@ -17,7 +17,8 @@ from imaging.bands import bands
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
-from imaging.unpack import compression, open_stream, reading, refuse_empty, unpacked_descriptor
+from imaging.limits import open_regular, opened
+from imaging.unpack import compression, open_stream, reading, unpacked_descriptor
 from imaging.unpack import digest as digest
 from imaging.unpack import unpack as unpack
 
@@ -126,7 +127,7 @@ def open_raw(
     """
     name = plain_name(name or path.name)
     with reading(path):
-        descriptor = unpacked_descriptor(path) if compression(path) else os.open(path, os.O_RDONLY)
+        descriptor = unpacked_descriptor(path) if compression(path) else open_regular(path)
         file = FitsFile(descriptor, name)
     try:
         images = [hdu for hdu in file.hdus if hdu.is_image]
@@ -164,13 +165,14 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
             case ".fz":
                 from astropy.io import fits
 
-                refuse_empty(path)
-                with fits.open(path) as packed:
-                    return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
+                with opened(path) as file:
+                    FitsFile(os.dup(file.fileno()), path.name).close()  # its headers are within the limits
+                    with fits.open(file) as packed:
+                        return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
             case "":
-                with FitsFile(os.open(path, os.O_RDONLY), path.name) as file:
-                    images = [hdu.header for hdu in file.hdus if hdu.is_image]
-                    return file.hdus[0].header, images[0] if images else None
+                with FitsFile(open_regular(path), path.name) as plain:
+                    images = [hdu.header for hdu in plain.hdus if hdu.is_image]
+                    return plain.hdus[0].header, images[0] if images else None
             case _:
                 with open_stream(path) as stream:
                     headers = leading_headers(stream.read(_HEADER_BYTES), path.name)

@@ -4,6 +4,9 @@ The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fit
 one frame. A tile-compressed ``x.fits.fz`` holds pixels and header cards but not the original bytes: it is
 rewritten as a plain file (astropy's reading of it), and the sha256 of *that* is its identity. It is the
 original's where the cards came through unchanged, and always the same for the same ``.fz``.
+
+How much a file unpacks to is compared with what a frame or product may have before it is unpacked
+(`imaging.announced`), and only regular files are opened (`imaging.limits`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from imaging.announced import Announced, check_tiles
 from imaging.errors import FrameError, NirflowError
+from imaging.fitsfile import FitsFile
+from imaging.limits import check_size, opened
 
 #: Compressions that are read, by the suffix of the file's name.
 COMPRESSIONS = (".gz", ".bz2", ".fz")
@@ -63,16 +69,23 @@ def refuse_empty(path: Path) -> None:
         raise FrameError(path.name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
 
 
-def open_stream(path: Path) -> io.BufferedIOBase | io.RawIOBase:
-    """The uncompressed bytes of a plain, gzip or bzip2 file, from the start; not for ``.fz``."""
-    refuse_empty(path)
-    match compression(path):
-        case ".gz":
-            return gzip.open(path, "rb")
-        case ".bz2":
-            return bz2.open(path, "rb")
-        case _:
-            return path.open("rb", buffering=0)
+@contextmanager
+def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
+    """Open the uncompressed bytes of a plain, gzip or bzip2 file, from the start; not for ``.fz``.
+
+    Nothing bounds how many come out of it: whoever reads more than a little passes them to `Announced`.
+    """
+    with opened(path) as file:
+        refuse_empty(path)
+        match compression(path):
+            case ".gz":
+                with gzip.open(file, "rb") as stream:
+                    yield stream
+            case ".bz2":
+                with bz2.open(file, "rb") as stream:
+                    yield stream
+            case _:
+                yield file
 
 
 def digest(path: Path) -> str:
@@ -88,8 +101,7 @@ def digest(path: Path) -> str:
             return hashlib.sha256(_plain_from_tiles(path)).hexdigest()
         if compression(path):
             return _copy(path, None)
-        with path.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_as_is(path)
 
 
 def unpack(path: Path, folder: Path) -> tuple[Path, str]:
@@ -122,8 +134,8 @@ def unpack(path: Path, folder: Path) -> tuple[Path, str]:
     """
     if not compression(path):
         return path, digest(path)
-    with reading(path), path.open("rb", buffering=0) as packed:
-        note = folder / f"{hashlib.file_digest(packed, 'sha256').hexdigest()}.json"
+    with reading(path):
+        note = folder / f"{digest_as_is(path)}.json"
     if known := _noted(note, folder):
         return known
     aside = folder / f".{uuid.uuid4().hex}"
@@ -188,11 +200,22 @@ class _Sink:
             raise _unwritable(self.folder, error) from error
 
 
+def digest_as_is(path: Path) -> str:
+    """sha256 of the bytes of a file as they are, packed or not."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_size(path.name, size)
+        # What has no size has no end either: a file of the kernel's.
+        return hashlib.file_digest(file if size else io.BytesIO(), "sha256").hexdigest()
+
+
 def _copy(path: Path, sink: _Sink | None) -> str:
-    sha256 = hashlib.sha256()
+    """Decompress ``path``; no further than its headers announce, nor beyond the limits."""
+    sha256, announced = hashlib.sha256(), Announced(path.name)
     buffer = memoryview(bytearray(_CHUNK))
     with open_stream(path) as stream:
         while n := stream.readinto(buffer):
+            announced.take(buffer[:n])
             sha256.update(buffer[:n])
             if sink:
                 sink.write(buffer[:n])
@@ -213,12 +236,13 @@ def _plain_from_tiles(path: Path) -> bytes:
     """A tile-compressed file as plain FITS."""
     from astropy.io import fits
 
-    refuse_empty(path)
-    with warnings.catch_warnings():
+    with opened(path) as file, warnings.catch_warnings():
+        with FitsFile(os.dup(file.fileno()), path.name) as layout:
+            check_tiles(layout)
         # What astropy warns of here (a short file) it then fails on, or the scan of the plain file tells.
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         warnings.filterwarnings("ignore", message="File may have been truncated")
-        with fits.open(path, memmap=False, do_not_scale_image_data=True) as packed:
+        with fits.open(file, memmap=False, do_not_scale_image_data=True) as packed:
             plain = fits.HDUList()
             for i, hdu in enumerate(packed):
                 kind = fits.PrimaryHDU if i == 0 else fits.ImageHDU

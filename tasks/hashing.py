@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.errors import FrameError
+from imaging.limits import opened
 from tasks.references import RawFrame
 from tasks.workspace import Workspace
 
@@ -90,7 +91,7 @@ def _digests(path: Path) -> tuple[str, str]:
     """sha256 and md5 of a file, in one pass."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     buffer = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
+    with opened(path) as file:
         while n := file.readinto(buffer):
             sha256.update(buffer[:n])
             md5.update(buffer[:n])

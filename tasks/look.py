@@ -11,13 +11,12 @@ from typing import Any
 
 from astropy.io.fits import VerifyError
 
-from calib_store.objects import file_sha256
 from calib_store.records import FrameRecord, KnownFile
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers, processing
 from imaging.files import CheckParameters
 from imaging.rawio import UNFORESEEN, check_pixels, check_shape, open_raw, read_headers
-from imaging.unpack import compression, unpack
+from imaging.unpack import compression, digest_as_is, unpack
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ def _unread(
         try:
             _, sha256 = unpack(path, unpacked)
         except FrameError:  # a damaged stream: the bytes as they are
-            sha256 = file_sha256(path)
+            sha256 = digest_as_is(path)
     except (OSError, NirflowError):
         return None
     return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, header, reason)

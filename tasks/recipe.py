@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from calib_store.records import InputRef, recipe_key
+from calib_store.records import InputRef, input_key, recipe_key
 from imaging.parameters import StepParameters
 from tasks.references import Calibrations, ProductKind, RawFrame
 from tasks.workspace import Workspace
@@ -51,7 +51,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """The recipe key."""
-        inputs = [f"{i.role}:{i.frame.sha256}" for i in self.ingredients]
+        inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
         inputs += [*self.calibrations.key(), *self.calibrations.marks()]
         return recipe_key(self.kind, inputs, self.values, str(self.version))
 

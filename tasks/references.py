@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from calib_store.records import input_key
 from imaging.facts import FrameFacts
 
 ProductKind = Literal["dark", "bpm", "flat", "image"]
@@ -189,7 +190,7 @@ class Calibrations(Reference):
 
     def key(self) -> list[str]:
         """What of the calibrations goes into the key of a step that uses them."""
-        return [f"{p.kind}:{p.recipe_key}" for p in self.present]
+        return [input_key(p.kind, p.recipe_key) for p in self.present]
 
     def marks(self) -> list[str]:
         """What the user had to say about them; it is part of what a product says of itself."""

@@ -15,7 +15,7 @@ from imaging.errors import StoreError
 logger = logging.getLogger(__name__)
 
 #: Newest revision in ``versions``; one query against it decides whether anything has to be done.
-HEAD = "0005"
+HEAD = "0006"
 #: Key of the advisory lock under which one process at a time migrates: "nirflow" in ASCII.
 _LOCK = int.from_bytes(b"nirflow", "big")
 

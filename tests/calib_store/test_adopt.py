@@ -3,6 +3,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import os
+import tempfile
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -521,3 +524,36 @@ def test_pixels_that_do_not_add_up_are_refused(store: Store, make) -> None:
     path.with_name("spoilt.fits").write_bytes(content)
     with pytest.raises(FrameError, match="do not add up to the DATASUM"):
         adopt(store, path.with_name("spoilt.fits"))
+
+
+def test_the_shape_is_asked_for_before_any_pixel_is_read(store: Store, make) -> None:
+    path = make(planes=("SCI",))
+    with fits.open(path) as hdus:
+        headers = [hdus[0].header, hdus["SCI"].header]
+    headers[1]["NAXIS1"] = headers[1]["NAXIS2"] = 6000
+    headers[1]["DATASUM"] = "1"
+    path.write_bytes("".join(header.tostring() for header in headers).encode("ascii"))
+    os.truncate(path, path.stat().st_size + 4 * 6000**2)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameError, match=r"NAXISn = \(6000, 6000\), expected \(2048, 2048\)"):
+            adopt(store, path, shape=(2048, 2048))
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_would_unpack_to_more_than_any_product(
+    store: Store, make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("imaging.announced.PRODUCT_BYTES", 10_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = make()
+    packed = path.with_name("S1_dark.fits.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(
+        FrameError, match=r"S1_dark\.fits\.gz: it would unpack to \d+ bytes, .* than 10000 bytes"
+    ):
+        adopt(store, packed)
+    assert list((tmp_path / "temporary").iterdir()) == []

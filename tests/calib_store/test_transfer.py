@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
+import os
 import re
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from pydantic import SecretStr
 
-from calib_store import status
+from calib_store import proposals, status
 from calib_store.certify import certify, reinstate, reject
 from calib_store.manifest import new_product, product_entry
 from calib_store.objects import file_sha256, object_name
-from calib_store.records import Foreign, InputRef, Product
+from calib_store.recipe_check import expected_key
+from calib_store.records import IMPORTED, Foreign, InputRef, Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
 from calib_store.transfer import Imported, export, import_products
@@ -59,7 +66,14 @@ def add(add, store: Store, record, facts):
         raw = record(f"in{number}.fits", facts=facts(kind=OF[kind]))
         store.frames.ingest([raw])
         given = {"content": product_bytes(kind, number=number), "inputs": [InputRef(OF[kind], raw.sha256)]}
-        return add(kind, **(given | changes))
+        given |= changes
+        keys = {
+            ref.source: store.get(ref.source).recipe_key
+            for ref in given["inputs"]
+            if isinstance(ref.source, UUID)
+        }
+        key = expected_key(kind, "", given["inputs"], keys, {"low": 3.0}, "1", metrics={}, provisional=None)
+        return add(kind, **({"recipe_key": key} if key is not None else {}) | given)
 
     return make
 
@@ -101,6 +115,11 @@ def family(store: Store, add, record, facts):
             (("bpm", bpm), ("dark", dark), ("flat", flat), ("image", image))}  # fmt: skip
 
 
+def take(other: Store, source: Path) -> Imported:
+    """What becomes of an import from a store that is trusted."""
+    return import_products(other, source, author="me", trust=True)
+
+
 def same(one, two) -> bool:
     ignored = {"made_at", "variant"}
     return one.model_dump(exclude=ignored) == two.model_dump(exclude=ignored) and one.made_at == two.made_at
@@ -113,7 +132,7 @@ def test_a_product_arrives_with_all_that_it_was_made_from(
     manifest = export(store, [family["image"]], tmp_path / name)
     assert [p.kind for p in manifest.products][-1] == "image"
     assert len(manifest.products) == 4
-    done = import_products(other, tmp_path / name, author="me")
+    done = take(other, tmp_path / name)
     assert (len(done.added), done.known, done.frames, done.remarks) == (4, [], 3, [])
     for product in family.values():
         arrived = other.get(product.id)
@@ -127,16 +146,16 @@ def test_a_product_arrives_with_all_that_it_was_made_from(
     assert other.frames.get("R1").rejected == "satellite"
     assert other.frames.header_of(other.frames.get("R0").sha256) == {"OBJECT": "FIELD"}
     assert verify(other).well
-    again = import_products(other, tmp_path / name, author="me")
+    again = take(other, tmp_path / name)
     assert (again.added, len(again.known), again.frames) == ([], 4, 0)
     assert [len(other.history(product)) for product in family.values()] == [2, 2, 1, 1]
 
 
 def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_path: Path) -> None:
     export(store, [family["dark"]], tmp_path / "x.tar")
-    import_products(other, tmp_path / "x.tar", author="me")
+    take(other, tmp_path / "x.tar")
     reject(other, other.get(family["dark"].id), author="Cy", reason="not here")
-    again = import_products(other, tmp_path / "x.tar", author="me")
+    again = take(other, tmp_path / "x.tar")
     assert other.get(family["dark"].id).status == "rejected"
     (remark,) = again.remarks
     assert "stays rejected, by Cy on " in remark
@@ -147,9 +166,9 @@ def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_pat
 def transferred(store: Store, other: Store, product: Product, folder: Path) -> Imported:
     """What becomes of an export and an import; a second import changes and reports the same as none."""
     export(store, [store.get(product.id)], folder)
-    done = import_products(other, folder, author="me")
+    done = take(other, folder)
     logs = [other.history(one) for one in other.products()]
-    again = import_products(other, folder, author="me")
+    again = take(other, folder)
     assert (again.added, again.changed, again.remarks) == ([], [], done.remarks)
     assert [other.history(one) for one in other.products()] == logs
     return done
@@ -182,7 +201,7 @@ def test_what_was_decided_elsewhere_since_is_taken_over(
     here, there = (
         [(line.status, line.author, line.reason) for line in one.history(dark)[1:]] for one in (other, store)
     )
-    assert here == there
+    assert here == [(status, f"{author} (elsewhere)", reason) for status, author, reason in there]
 
 
 def test_a_raw_frame_that_was_reinstated_elsewhere(
@@ -236,7 +255,7 @@ def test_an_older_transfer_does_not_undo_what_a_newer_one_brought(
     reinstate(store, bpm, author="Ana", reason="good after all")
     transferred(store, other, bpm, tmp_path / "reinstated")
     assert [line.status for line in other.history(bpm)] == ["candidate", "rejected", "candidate"]
-    (remark,) = import_products(other, tmp_path / "rejected", author="me").remarks
+    (remark,) = take(other, tmp_path / "rejected").remarks
     assert "stays a candidate, by Ana" in remark
     assert other.get(bpm.id).status == "candidate"
 
@@ -256,7 +275,7 @@ def test_decisions_that_an_earlier_version_took_over_without_their_ids(
         empty = {"validity": None, "by": None, "because": None}
         frame["word"] = {n: v for n, v in decision.items() if n != "change"} | empty
     path.write_text(json.dumps(told | {"version": 2}))
-    import_products(other, tmp_path / "0", author="me")
+    take(other, tmp_path / "0")
     assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("certified", "satellite")
     reject(store, dark, author="Ana", reason="light leak")
     reinstate(store, store.frames.get("R1"), author="Bo", reason="fine")
@@ -271,13 +290,13 @@ def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
     export(store, [dark], tmp_path / "before")
     reject(store, dark, **WHO)
     export(store, [store.get(dark.id)], tmp_path / "x")
-    import_products(other, tmp_path / "before", author="me")
+    take(other, tmp_path / "before")
     here = other.get(dark.id)
     path = other.file_of(here)
     path.chmod(0o644)
     path.write_bytes(b"rot")
     assert other.find(here.recipe_key) is None
-    done = import_products(other, tmp_path / "x", author="me")
+    done = take(other, tmp_path / "x")
     assert (done.remarks, other.get(dark.id).status, other.get(dark.id).damaged) == ([], "rejected", False)
 
 
@@ -291,21 +310,21 @@ def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
     (tmp_path / "copy.fits").write_bytes(content)
     store.add(new_product(product_entry(store, dark), "pipeline"), tmp_path / "copy.fits")
     export(store, [store.get(dark.id)], tmp_path / "x")
-    import_products(other, tmp_path / "x", author="me")
+    take(other, tmp_path / "x")
     last = other.history(other.get(dark.id))[-1]
-    assert (last.status, last.author, last.reason) == ("certified", "Ana", "good")
+    assert (last.status, last.author, last.reason) == ("certified", "Ana (elsewhere)", "good")
 
 
-def test_words_of_a_manifest_that_no_database_holds(
+def test_characters_of_a_manifest_that_nobody_should_print(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     export(store, [family["bpm"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["products"][-1]["decisions"][-1]["reason"] = "a\0b"
+    manifest["products"][-1]["decisions"][-1]["reason"] = "a\0b\x1b[2J\u202ec\n"
     path.write_text(json.dumps(manifest))
-    import_products(other, tmp_path / "x", author="me")
-    assert other.history(other.get(family["bpm"].id))[-1].reason == "a\N{REPLACEMENT CHARACTER}b"
+    take(other, tmp_path / "x")
+    assert other.history(other.get(family["bpm"].id))[-1].reason == r"a\x00b\x1b[2J\u202ec\n"
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -315,24 +334,26 @@ def test_what_took_a_place_is_known_here_where_it_comes_along(
     old, new = add(), add(hours=1)
     store.set_status(old, "superseded", by=new.id, because="0" * 64, **WHO)
     export(store, [old, new] if both else [old], tmp_path / "x")
-    import_products(other, tmp_path / "x", author="me")
+    take(other, tmp_path / "x")
     last = other.history(other.get(old.id))[-1]
-    assert (last.status, last.author, last.because) == ("superseded", WHO["author"], "0" * 64)
+    assert (last.status, last.author, last.because) == ("superseded", "Ana (elsewhere)", "0" * 64)
     assert last.by == (new.id if both else None)
 
 
-def test_a_rejected_one_is_rejected_at_once_whatever_becomes_of_the_rest(
-    store: Store, other: Store, add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trust", [True, False])
+def test_an_import_that_fails_leaves_nothing(
+    store: Store, other: Store, add, tmp_path: Path, trust: bool
 ) -> None:
     bad, good = add(), add(hours=1)
     reject(store, bad, author="Ana", reason="light")
     manifest = export(store, [bad, good], tmp_path / "x")
     assert manifest.version == 3
     (tmp_path / "x" / "objects" / object_name(good.sha256)).unlink()
-    with pytest.raises(StoreError):
-        import_products(other, tmp_path / "x", author="me")
-    (here,) = other.products()
-    assert (here.id, here.status) == (bad.id, "rejected")
+    with pytest.raises(StoreError, match="lacks the file"):
+        import_products(other, tmp_path / "x", author="me", trust=trust)
+    assert other.products() == ()
+    assert other.frames.with_sha256s(frame.sha256 for frame in manifest.frames) == {}
+    assert list(other.objects.objects()) == []
 
 
 def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add, tmp_path: Path) -> None:
@@ -347,7 +368,7 @@ def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add,
     del told["frames"][0]["decisions"]
     told["frames"][0]["word"] = None
     path.write_text(json.dumps(told))
-    import_products(other, tmp_path / "x", author="me")
+    take(other, tmp_path / "x")
     assert other.get(dark.id).status == "rejected"
 
 
@@ -357,9 +378,9 @@ def test_a_time_that_is_taken_here_is_told(
     export(store, [family["dark"]], tmp_path / "one")
     second = certify(store, add(hours=24 * 200), **WHO)
     export(store, [second], tmp_path / "two")
-    import_products(other, tmp_path / "two", author="me")
+    take(other, tmp_path / "two")
     other.set_status(other.get(second.id), "certified", author="Cy", reason="", validity=(None, None))
-    done = import_products(other, tmp_path / "one", author="me")
+    done = take(other, tmp_path / "one")
     (remark,) = done.remarks
     assert "stays a candidate: " in remark
     assert other.get(family["dark"].id).status == "candidate"
@@ -376,9 +397,9 @@ def test_an_import_that_was_cut_off_is_completed_by_the_next(
 
     monkeypatch.setattr(status, "set_status", die)  # after the mask came and before its word
     with pytest.raises(KeyboardInterrupt):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     monkeypatch.setattr(status, "set_status", original)
-    done = import_products(other, tmp_path / "x", author="me")
+    done = take(other, tmp_path / "x")
     assert len(done.added) + len(done.known) == 4
     assert other.get(family["bpm"].id).status == "rejected"
 
@@ -401,7 +422,7 @@ def test_targets_and_sources_that_are_no_good(store: Store, other: Store, family
         (tmp_path / "nothing", "There is no file or folder"),
     ):
         with pytest.raises(StoreError, match=told):
-            import_products(other, source, author="me")
+            take(other, source)
     assert other.products() == ()
 
 
@@ -414,7 +435,7 @@ HOSTILE = "../../../../tmp/escaped"
         (("products", 0, "name"), HOSTILE, "not a plain file name"),
         (("products", 0, "sha256"), HOSTILE, "products.0.sha256: String should match"),
         (("products", 0, "recipe_key"), "a" * 63, "products.0.recipe_key: String should match"),
-        (("products", 0, "kind"), "bias", "no product kind 'bias'"),
+        (("products", 0, "kind"), "bias", "products.0.kind: Input should be"),
         (("products", 0, "size"), -1, "products.0.size"),
         (("products", 0, "surprise"), 1, "products.0.surprise: Extra inputs"),
         (("products", 0, "inputs", 0, "product"), "0" * 32, "is not one thing"),
@@ -429,7 +450,7 @@ HOSTILE = "../../../../tmp/escaped"
             ["2014-01-01T00:00:00Z", "2013-01-01T00:00:00Z"],
             "ends before it begins",
         ),
-        (("products", 0, "decisions"), "x", "products.0.decisions: Input should be a valid array"),
+        (("products", 0, "decisions"), "x", "products.0.decisions: Input should be a valid tuple"),
         (("products", 0, "word"), 1, "products.0.word: Extra inputs"),
         (("frames", 0, "decisions", 0, "status"), "certified", "frames.0.decisions.0.status: Input should"),
     ],
@@ -446,7 +467,7 @@ def test_a_manifest_is_believed_in_nothing(
     inner[place[-1]] = value
     path.write_text(json.dumps(manifest))
     with pytest.raises(StoreError, match=told):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     assert other.products() == ()
     assert not Path("/tmp/escaped").exists()
 
@@ -457,7 +478,7 @@ def test_a_file_that_is_another_is_refused(store: Store, other: Store, family, t
     file.chmod(0o644)
     file.write_bytes(b"other")
     with pytest.raises(StoreError, match="not the one that the manifest names"):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     assert other.products() == ()
 
 
@@ -475,9 +496,9 @@ def test_a_file_that_is_longer_than_was_said_is_not_read_to_its_end(
         sizes.append(path.stat().st_size)
         return file_sha256(path)
 
-    monkeypatch.setattr("calib_store.transfer.file_sha256", measured)
+    monkeypatch.setattr("calib_store.bundle.file_sha256", measured)
     with pytest.raises(StoreError, match="not the one that the manifest names"):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     assert all(size <= len(whole) + 1 for size in sizes)
     assert other.products() == ()
 
@@ -491,7 +512,7 @@ def test_a_product_that_names_itself_is_refused(store: Store, other: Store, fami
     own["inputs"].append({"role": "dark", "product": str(family["dark"].id)})
     path.write_text(json.dumps(manifest))
     with pytest.raises(StoreError, match="named among what it was made from"):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     assert other.products() == ()
 
 
@@ -508,7 +529,7 @@ def test_members_of_a_tar_that_are_no_files(store: Store, other: Store, family, 
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     with pytest.raises(StoreError, match="lacks the file of"):
-        import_products(other, tmp_path / "bad.tar", author="me")
+        take(other, tmp_path / "bad.tar")
 
 
 def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: Path) -> None:
@@ -516,7 +537,7 @@ def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: 
     whole = (tmp_path / "x.tar.gz").read_bytes()
     (tmp_path / "x.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreError, match="Fetch it again"):
-        import_products(other, tmp_path / "x.tar.gz", author="me")
+        take(other, tmp_path / "x.tar.gz")
     assert other.products() == ()
 
 
@@ -538,13 +559,20 @@ def test_a_product_that_cannot_serve_does_not_come_in(
     with pytest.raises(
         StoreError, match=rf"x.tar: {flat.name}: plane SCI: the median .* is 0, expected"
     ) as caught:
-        import_products(other, tmp_path / "x.tar", author="me")
+        take(other, tmp_path / "x.tar")
     assert caught.value.remedy
     assert other.products() == ()
     reject(store, flat, **WHO)
     export(store, [flat], tmp_path / "rejected.tar")
-    import_products(other, tmp_path / "rejected.tar", author="me")
+    take(other, tmp_path / "rejected.tar")
     assert other.get(flat.id).status == "rejected"
+
+
+def as_a_flat(entry: dict[str, Any]) -> None:
+    """Have a product of the manifest be a flat, with the recipe key that it would have."""
+    inputs = [InputRef(one["role"], one["frame"]) for one in entry["inputs"]]
+    key = expected_key("flat", "", inputs, {}, entry["parameters"], "1", metrics={}, provisional=None)
+    entry.update(kind="flat", recipe_key=key)
 
 
 def test_a_manifest_that_contradicts_the_file_is_refused(
@@ -554,10 +582,10 @@ def test_a_manifest_that_contradicts_the_file_is_refused(
     export(store, [dark], tmp_path / "x")
     _with_manifest(tmp_path / "x", lambda entry: entry["facts"].update(exposure_time=60.0))
     with pytest.raises(StoreError, match=rf"x: {dark.name}: .*EXPTIME = 60.0, expected 120.0 as in its file"):
-        import_products(other, tmp_path / "x", author="me")
-    _with_manifest(tmp_path / "x", lambda entry: entry.update(kind="flat"))
+        take(other, tmp_path / "x")
+    _with_manifest(tmp_path / "x", as_a_flat)
     with pytest.raises(StoreError, match="the manifest has it as a flat, its file is a dark"):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
     assert other.products() == ()
 
 
@@ -569,4 +597,330 @@ def test_a_product_whose_frames_have_another_configuration_is_refused(
     dark = add("dark", inputs=[InputRef("dark", raw.sha256)])
     export(store, [dark], tmp_path / "x")
     with pytest.raises(StoreError, match=r"EXPTIME = 120.0, expected 60.0 as in D0.fits"):
-        import_products(other, tmp_path / "x", author="me")
+        take(other, tmp_path / "x")
+
+
+# A store that nobody has vouched for
+
+
+def careful(other: Store, source: Path) -> Imported:
+    return import_products(other, source, author="me")
+
+
+def forged(store: Store, folder: Path, product: Product, content: bytes, **changes: Any) -> Path:
+    """An export of a product with other pixels under its recipe key, certified for ever by somebody great."""
+    export(store, [product], folder)
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / "objects" / digest[:2]).mkdir(exist_ok=True)
+    (folder / "objects" / object_name(digest)).write_bytes(content)
+    word = {
+        "change": str(uuid4()), "status": "certified", "author": "Gemini", "reason": "official",
+        "changed_at": "2026-01-01T00:00:00Z", "validity": ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],
+    }  # fmt: skip
+
+    def forge(entry: dict[str, Any]) -> None:
+        entry.update({"sha256": digest, "size": len(content), "decisions": [word]} | changes)
+
+    _with_manifest(folder, forge)
+    return folder
+
+
+def test_pixels_under_a_recipe_key_are_never_used_as_its_result(
+    store: Store, other: Store, add, record, facts, epoch, tmp_path: Path
+) -> None:
+    dark = add("dark")
+    source = forged(store, tmp_path / "x", dark, product_bytes("dark", level=500.0, number=7))
+    done = careful(other, source)
+    (here,) = done.added
+    assert other.known(dark.recipe_key) is None  # whoever wants that dark makes it
+    assert (here.status, here.validity, here.tier.name) == ("candidate", None, "PROVISIONAL")
+    assert here.provisional == IMPORTED
+    assert other.match(facts(), "dark").product == here, "better than nothing"
+    raw = record("in0.fits", facts=facts(kind="dark"))
+    other.frames.ingest([raw])
+    (tmp_path / "own.fits").write_bytes(product_bytes("dark", number=1))
+    own = other.add(new_product(product_entry(store, dark), "pipeline"), tmp_path / "own.fits")
+    assert (own.id, own.provisional) == (dark.id, None)
+    far = facts(started=epoch + timedelta(days=20))
+    assert other.match(far, "dark").product == own
+    again = careful(other, source)
+    assert ([one.id for one in again.known], again.added, again.proposed) == ([own.id], [], [])
+
+
+def test_what_was_decided_elsewhere_is_shown_and_has_no_effect(
+    store: Store, other: Store, family, tmp_path: Path, facts
+) -> None:
+    export(store, [family["dark"]], tmp_path / "x.tar")
+    done = careful(other, tmp_path / "x.tar")
+    (here,) = done.added
+    assert (here.status, other.history(here)[-1].author, done.frames, done.changed) == (
+        "candidate",
+        "me",
+        0,
+        [],
+    )
+    (told, frame) = done.proposed
+    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", told)
+    assert re.fullmatch(r"raw frame R1\.fits \(\w{8}\): rejected, by Bo on [\d-]+: satellite", frame)
+    (proposal,) = proposed(other, here)
+    assert (proposal.status, proposal.author, proposal.reason) == ("certified", "Ana", "good")
+    assert (proposal.source, proposal.imported_by) == ("x.tar", "me")
+    assert careful(other, tmp_path / "x.tar").proposed == []
+    sure = certify(other, here, author="Cy", reason="looked at")
+    assert (sure.status, sure.provisional, sure.tier.name) == ("certified", None, "SOUND")
+    assert proposed(other, here) == (), "it was decided about"
+    assert careful(other, tmp_path / "x.tar").proposed == []
+
+
+def proposed(store: Store, product: Product) -> tuple[proposals.Proposal, ...]:
+    found = store.database.read(lambda connection: proposals.on_products(connection, [product.id]))
+    return found.get(product.id, ())
+
+
+def test_nobody_elsewhere_can_reject_what_is_here(store: Store, other: Store, family, tmp_path: Path) -> None:
+    take(other, exported(store, [family["dark"]], tmp_path / "first"))
+    mine, frame = other.get(family["dark"].id), other.frames.get("R1")
+    reinstate(other, frame, author="Cy", reason="fine")
+    reject(store, family["dark"], author="Mallory", reason="gone")
+    reinstate(store, store.frames.get("R1"), author="Bo", reason="x")
+    reject(store, store.frames.get("R1"), author="Mallory", reason="gone too")
+    source = exported(store, [store.get(family["dark"].id)], tmp_path / "second")
+    done = careful(other, source)
+    assert (done.added, done.changed) == ([], [])
+    assert other.get(mine.id).status == "certified"
+    assert other.frames.get("R1").rejected is None
+    frames = other.database.read(lambda connection: proposals.on_frame(connection, frame.sha256))
+    assert [one.author for one in (*proposed(other, mine), *frames)] == ["Mallory", "Mallory"]
+    assert sorted(one.split(":")[0] for one in done.proposed) == [
+        mine.told, f"raw frame R1.fits ({frame.sha256[:8]})",
+    ]  # fmt: skip
+    take(other, source)
+    assert other.get(mine.id).status == "rejected"
+    assert proposed(other, mine) == ()
+
+
+def exported(store: Store, wanted: list[Product], target: Path) -> Path:
+    export(store, wanted, target)
+    return target
+
+
+def test_what_does_not_count_where_it_was_made_stays_away(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    done = careful(other, exported(store, [family["image"]], tmp_path / "x.tar.gz"))
+    assert sorted(one.kind for one in done.added) == ["dark", "flat", "image"]
+    (remark,) = done.remarks
+    assert re.fullmatch(
+        r"S0_bpm\.fits was not taken: it is rejected there, by Ana on [\d-]+: good", remark
+    ), remark
+
+
+def test_what_was_taken_with_care_can_be_taken_over(
+    store: Store, other: Store, family, tmp_path: Path
+) -> None:
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    (first,) = careful(other, source).added
+    done = take(other, source)
+    (own,) = done.added
+    assert (own.id, other.get(own.id).status) == (family["dark"].id, "certified")
+    left = other.history(other.get(first.id))[-1]
+    assert (left.status, left.by, left.author) == ("superseded", own.id, "me")
+    again = careful(other, source)
+    assert ([one.id for one in again.known], again.added, again.proposed) == ([own.id], [], [])
+
+
+def test_there_and_back_changes_nothing(store: Store, other: Store, family, tmp_path: Path) -> None:
+    take(other, exported(store, [family["image"]], tmp_path / "there"))
+    logs = [store.history(one) for one in store.products()]
+    done = take(store, exported(other, [other.get(family["image"].id)], tmp_path / "back"))
+    assert (done.added, done.changed, done.remarks, done.frames) == ([], [], [], 0)
+    assert [store.history(one) for one in store.products()] == logs
+    twice = exported(store, [family["dark"]], tmp_path / "again")
+    assert take(other, twice).remarks == []
+
+
+@pytest.mark.parametrize("key", ["c" * 64, None])
+def test_a_recipe_key_is_computed_again(
+    store: Store, other: Store, add, tmp_path: Path, key: str | None
+) -> None:
+    dark = add("dark")
+    source = exported(store, [dark], tmp_path / "x")
+    changes = {"recipe_key": key} if key else {"parameters": {"low": 4.0}}
+    _with_manifest(source, lambda entry: entry.update(changes))
+    with pytest.raises(
+        StoreError, match=rf"the recipe key of {dark.name} is not that of its inputs"
+    ) as caught:
+        take(other, source)
+    assert "without --trust" in caught.value.remedy
+    assert other.products() == ()
+    (here,) = careful(other, source).added
+    assert here.recipe_key not in (dark.recipe_key, key)
+
+
+def test_a_file_of_the_wrong_shape(store: Store, other: Store, add, tmp_path: Path) -> None:
+    dark = add("dark")
+    source = exported(store, [dark], tmp_path / "x")
+    with pytest.raises(StoreError, match=rf"x: {dark.name}: the wrong shape .*, expected \(2048, 2048\)"):
+        import_products(other, source, author="me", shape=(2048, 2048))
+    assert other.products() == ()
+
+
+@pytest.mark.parametrize("level", [np.nan, -200.0, 9e4])
+def test_pixels_are_checked_whoever_sends_them(
+    store: Store, other: Store, add, tmp_path: Path, level: float
+) -> None:
+    source = forged(store, tmp_path / "x", add("dark"), product_bytes("dark", level=level))
+    for trust in (False, True):
+        with pytest.raises(StoreError, match=r"plane SCI"):
+            import_products(other, source, author="me", trust=trust)
+    assert other.products() == ()
+
+
+# What a manifest may say
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("products", 0, "metrics", "noise"), float("nan"), "NaN is no finite number"),
+        (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is no finite number"),
+        (("products", 0, "name"), "a\x1b[31m.fits", "not a plain file name"),
+        (("products", 0, "name"), "x" * 300, "not a plain file name"),
+        (("products", 0, "size"), 10**12, "products.0.size: Input should be less than or equal"),
+        (("products", 0, "software_version"), "x" * 301, "should have at most 300 characters"),
+        (("products", 0, "parameters", "low"), "x" * 20_001, "a text of 20001 characters"),
+        (("products", 0, "made_at"), "2200-01-01T00:00:00Z", "taken or made at 2200-01-01"),
+        (("products", 0, "made_at"), "2020-01-01T00:00:00", "made_at: Input should have timezone info"),
+        (("products", 0, "span", 0), "1900-01-01T00:00:00Z", "taken or made at 1900-01-01"),
+        (("products", 0, "span", 0), "2020-01-01T00:00:00Z", "its exposures end before they begin"),
+        (("products", 0, "decisions", 0, "changed_at"), "2200-01-01T00:00:00Z", "decided at 2200-01-01"),
+        (("products", 0, "decisions", 0, "author"), "x" * 301, "an author of 301 characters"),
+        (("products", 0, "inputs", 0, "frame"), "0" * 64, "a raw frame that the manifest does not describe"),
+        (
+            ("products", 0, "inputs", 0),
+            {"role": "x", "product": "0" * 32},
+            "comes before a product that it was",
+        ),
+        (("products", 0, "inputs", 0), {"role": "x", "foreign": ["a", "sha1:00"]}, "should match pattern"),
+    ],
+)
+@pytest.mark.parametrize("trust", [True, False])
+def test_values_that_no_product_has(
+    store: Store, other: Store, family, tmp_path: Path, place, value, told: str, trust: bool
+) -> None:
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    path = source / "manifest.json"
+    manifest = json.loads(path.read_text())
+    inner = manifest
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=told):
+        import_products(other, source, author="me", trust=trust)
+    assert other.products() == ()
+
+
+def test_one_file_under_two_names(store: Store, other: Store, add, tmp_path: Path) -> None:
+    one, two = add(), add(hours=1)
+    source = exported(store, [one, two], tmp_path / "x")
+    _with_manifest(source, lambda entry: entry.update(sha256=one.sha256, size=one.size))
+    with pytest.raises(StoreError, match=rf"{one.name} and {two.name} are one file"):
+        careful(other, source)
+    _with_manifest(source, lambda entry: entry.update(sha256=two.sha256, recipe_key=one.recipe_key))
+    with pytest.raises(StoreError, match=f"two products have the recipe key of {two.name}"):
+        careful(other, source)
+
+
+def test_a_number_too_long_and_lists_too_deep(store: Store, other: Store, family, tmp_path: Path) -> None:
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    path = source / "manifest.json"
+    text = path.read_text()
+    for value, told in (
+        ("1e999", "1e999 is no finite number"),
+        ("[" * 100_000, "recursion"),
+        ("9" * 5000, "digits"),
+    ):
+        path.write_text(text.replace('"metrics": {', f'"metrics": {{"x": {value},', 1))
+        with pytest.raises(StoreError, match=told):
+            careful(other, source)
+    path.write_text("[" + "0," * 3_000_001 + "0]")
+    with pytest.raises(StoreError, match="more than 3000000 values"):
+        careful(other, source)
+
+
+# What a tar may hold
+
+
+def packed(source: Path, target: Path, *more: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A folder as a tar, with members between the manifest and the files."""
+    with tarfile.open(target, f"w:{'gz' if target.suffix == '.gz' else ''}") as tar:
+        tar.add(source / "manifest.json", "manifest.json")
+        for member, content in more:
+            tar.addfile(member, io.BytesIO(content))
+        tar.add(source / "objects", "objects")
+    return target
+
+
+def member(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.size, found.type = size, kind
+    return found
+
+
+def test_a_tar_that_holds_more_than_its_manifest_names(
+    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calib_store.bundle.LARGEST_MANIFEST", 1 << 18)
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    assert len(careful(other, packed(source, tmp_path / "good.tar.gz")).added) == 1
+    for number, (extra, told) in enumerate(
+        (
+            ([(member("x", 30 << 20), bytes(30 << 20))], "more than its manifest names"),
+            ([(member(f"x{n}", 0), b"") for n in range(20)], "more files than its manifest names"),
+            ([(member("x", 1 << 20, tarfile.XHDTYPE), bytes(1 << 20))], r"a header of 1\.0 MB"),
+            ([(member("x", 1 << 20, tarfile.GNUTYPE_LONGNAME), bytes(1 << 20))], r"a header of 1\.0 MB"),
+        )
+    ):
+        bad = packed(source, tmp_path / f"{number}.tar.gz", *extra)
+        tracemalloc.start()
+        try:
+            with pytest.raises(StoreError, match=told):
+                take(other, bad)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+    assert len(other.products()) == 1
+
+
+@pytest.mark.parametrize("name", ["folder", "all.tar.gz", "all.tar"])
+def test_a_manifest_of_any_length_is_not_read_whole(
+    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("calib_store.bundle.LARGEST_MANIFEST", 1 << 18)
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    with (source / "manifest.json").open("ab") as file:
+        file.write(b" " * (40 << 20))
+    source = source if name == "folder" else packed(source, tmp_path / name)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreError, match=r"is larger than 262144 bytes|more than its manifest names"):
+            careful(other, source)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_pipes_in_a_transfer(store: Store, other: Store, family, tmp_path: Path) -> None:
+    source = exported(store, [family["dark"]], tmp_path / "x")
+    file = source / "objects" / object_name(family["dark"].sha256)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(StoreError, match="is a named pipe"):
+        careful(other, source)
+    (source / "manifest.json").unlink()
+    os.mkfifo(source / "manifest.json")
+    os.mkfifo(tmp_path / "x.tar")
+    for path in (source, tmp_path / "x.tar"):
+        with pytest.raises(StoreError, match="is a named pipe"):
+            careful(other, path)

@@ -209,3 +209,14 @@ def test_a_file_that_stays_in_pieces_is_warned_of_once_and_still_looked_at(
     clock.time += 1.0
     assert landings.settled() == [str(path)]
     assert not landings.put_off(str(path))
+
+
+def test_a_file_that_would_unpack_to_more_than_any_frame_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused at the first look, not waited for and unpacked again and again."""
+    monkeypatch.setattr("imaging.announced.FRAME_BYTES", len(WHOLE) - BLOCK)
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(gzip.compress(WHOLE))
+    assert lacking(path, tmp_path / "unpacked") is None
+    assert list((tmp_path / "unpacked").iterdir()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bz2
+import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -323,3 +325,30 @@ def test_a_newer_header_that_takes_the_exposure_out_is_heeded(look: Look, tmp_pa
     assert seen.frames == ()
     reasons = {one.name: one.reason for one in seen.left_out}
     assert "which counts and takes no part: the observer judged it a failure" in reasons[first.name]
+
+
+def test_what_is_no_file_is_left_out_and_not_waited_for(
+    look: Look, tmp_path: Path, workspace: Workspace
+) -> None:
+    os.mkfifo(tmp_path / "S20131121S0074.fits")
+    (tmp_path / "S20131121S0076.fits").symlink_to("/dev/zero")
+    good = write(tmp_path / "S20131121S0075.fits")
+    seen = look(tmp_path / "S20131121S0074.fits", good, tmp_path / "S20131121S0076.fits")
+    assert [frame.source for frame in seen.frames] == [good]
+    assert [one.reason.rpartition(" is ")[2] for one in seen.left_out] == [
+        "a named pipe, not a file", "a device, not a file",
+    ]  # fmt: skip
+    assert quarantined(workspace) == {good.name: None}
+
+
+def test_a_frame_that_would_unpack_to_more_than_any_is_quarantined_unread(
+    look: Look, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imaging.announced.FRAME_BYTES", 2**20)
+    path = write(tmp_path / "S20131121S0075.fits", np.zeros((600, 600), np.int32))
+    packed = path.with_name("S20131121S0075.fits.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    (left_out,) = look(packed, shape=None).left_out
+    assert left_out.reason.startswith("it would unpack to 1.4 MB")
+    assert quarantined(workspace) == {path.name: left_out.reason}
+    assert list(workspace.unpacked.glob("*.fits")) == []

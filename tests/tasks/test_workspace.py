@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from raw_files import raw_bytes
 from waiting import PATIENCE
 
 from imaging.errors import FrameError, StoreError
@@ -90,13 +91,14 @@ def test_a_file_that_changed_since_it_was_surveyed_is_refused(
     workspace: Workspace, raw_frame: Callable[..., RawFrame], tmp_path: Path
 ) -> None:
     source = tmp_path / "S1.fits.gz"
-    source.write_bytes(gzip.compress(b"as surveyed".ljust(2880)))
+    surveyed, written_again = raw_bytes(1), raw_bytes(2)
+    source.write_bytes(gzip.compress(surveyed))
     path, sha256 = unpack(source, workspace.unpacked)
     frame = raw_frame("S1.fits").model_copy(update={"path": path, "source": source, "sha256": sha256})
     assert workspace.readable(frame) == path
     path.unlink()
-    assert workspace.readable(frame).read_bytes().startswith(b"as surveyed")
+    assert workspace.readable(frame).read_bytes() == surveyed
     path.unlink()
-    source.write_bytes(gzip.compress(b"written again".ljust(2880)))
+    source.write_bytes(gzip.compress(written_again))
     with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz changed on disk since it was surveyed"):
         workspace.readable(frame)

@@ -120,20 +120,39 @@ def export(
 
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR_OR_TAR", help="What `nirflow cal export` wrote.")],
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="It comes from a store of your own, or of somebody you trust: take over its decisions, raw frames and "
+            "recipe keys.",
+        ),
+    ] = False,
+    any_shape: Annotated[
+        bool, typer.Option("--any-shape", help="Take calibrations of any shape: small simulated ones, parts.")
+    ] = False,
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Take products that another store exported, and what was decided about them there since the last import."""
-    from calib_store.transfer import import_products
+    """Take products that another store exported. All are checked first; where one is refused, none is taken.
 
+    They serve where nothing else does until somebody certifies them here. What was decided about them there is shown
+    and has no effect. With --trust they serve, and are used again, like products of this store, and what was decided
+    there since the last import holds here.
+    """
+    from calib_store.transfer import import_products
+    from imaging.f2 import SHAPE
+
+    shape = None if any_shape else SHAPE
     with open_store() as store:
-        done = import_products(store, source, author=person(author))
+        done = import_products(store, source, author=person(author), trust=trust, shape=shape)
     if json:
         print_json(
             {
                 "added": [as_json(product) for product in done.added],
                 "known": [as_json(product) for product in done.known],
-                "frames": done.frames, "changed": done.changed, "remarks": done.remarks,
+                "frames": done.frames, "changed": done.changed, "proposed": done.proposed,
+                "remarks": done.remarks,
             }
         )  # fmt: skip
         return
@@ -142,7 +161,15 @@ def import_(
             say(f"{word}: {product.kind} {product.told}")
     for change in done.changed:
         say(f"changed: {change}")
+    for proposal in done.proposed:
+        say(f"proposed: {proposal}")
     for remark in done.remarks:
         say(remark, style="yellow", err=True)
     added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")
     say(f"{added} added, {len(done.known)} known; {frames} new.")
+    if done.added and not trust:
+        say(
+            "They serve only where nothing else does, and decisions of the other store have no effect. To vouch for "
+            f"one: nirflow cal certify ID. To take everything over: nirflow cal import --trust {source}",
+            err=True,
+        )

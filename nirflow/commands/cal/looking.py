@@ -24,6 +24,7 @@ from nirflow.tables import Column, print_json, print_table
 if TYPE_CHECKING:
     from datetime import date
 
+    from calib_store.proposals import Proposal
     from calib_store.records import LineageEdge, Product
     from calib_store.store import Store
     from nirflow.expression import Expression
@@ -65,6 +66,8 @@ def list_products(
     if names:
         _print_names(json)
         return
+    from calib_store import proposals
+
     expression = _expression(where)
     day = night_in(night, "--night") if night is not None else None
     with open_store() as store:
@@ -73,13 +76,15 @@ def list_products(
             products.append(product)
             if len(products) > limit:
                 break
-    more, products = len(products) > limit, products[:limit]
+        more, products = len(products) > limit, products[:limit]
+        proposed = store.database.read(lambda c: proposals.on_products(c, [one.id for one in products]))
     if json:
-        print_json([as_json(product) for product in products])
+        print_json([as_json(one) | {"proposed": _proposed(proposed.get(one.id, ()))} for one in products])
     elif products:
         rows = [
             [
-                product.short_id, product.kind, product.name, serves(product), product.state,
+                product.short_id, product.kind, product.name, serves(product),
+                _state(product, proposed.get(product.id, ())),
                 f"{product.span[0]:%Y-%m-%d}", f"{product.made_at:%Y-%m-%d %H:%M}",
             ]
             for product in products
@@ -143,6 +148,16 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
 
 
 # Lists
+
+
+def _proposed(proposed: Sequence[Proposal]) -> str | None:
+    """The status that another store proposed last."""
+    return proposed[-1].status if proposed else None
+
+
+def _state(product: Product, proposed: Sequence[Proposal]) -> str:
+    status = _proposed(proposed)
+    return product.state if status is None else f"{product.state} (elsewhere {status})"
 
 
 def _expression(where: str) -> Expression | None:

@@ -21,6 +21,7 @@ from nirflow.console import say
 from nirflow.tables import Column, cell, plural, print_json, print_table
 
 if TYPE_CHECKING:
+    from calib_store.proposals import Proposal
     from calib_store.records import Frame, LineageEdge, Product, StatusChange
     from calib_store.store import Store
 
@@ -48,13 +49,14 @@ def show(
 
 
 def _show_product(store: Store, product: Product, preview: bool, json: bool) -> None:
-    from calib_store import decisions
+    from calib_store import decisions, proposals
     from calib_store.objects import object_name
 
     edges = store.lineage(product).edges
     users, history = store.affected(product), store.history(product)
     rejected = store.rejected_ancestors(product)
     frames = store.database.run(lambda connection: decisions.count_of_product(connection, product.id))
+    proposed = store.database.read(lambda c: proposals.on_products(c, [product.id])).get(product.id, ())
     picture = _preview(store, product) if preview else None
     condition = (
         "damaged" if product.damaged else "there" if store.objects.exists(product.sha256) else "missing"
@@ -68,6 +70,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
                 "used_by": [as_json(user) for user in users],
                 "frames_that_got_it": frames,
                 "history": [vars(change) for change in history],
+                "proposals": [vars(one) for one in proposed],
                 "rejected_ancestors": [vars(one) for one in rejected],
                 "file": {"place": place, "condition": condition},
                 "preview": picture,
@@ -100,6 +103,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         )
     say("", f"Chosen for {plural(frames, 'frame')}.")
     _print_history(history)
+    _print_proposals(proposed)
 
 
 def _made_from(product: Product, edges: tuple[LineageEdge, ...]) -> str | None:
@@ -190,12 +194,26 @@ def _print_history(history: Sequence[StatusChange]) -> None:
     print_table(columns, rows)
 
 
+def _print_proposals(proposed: Sequence[Proposal]) -> None:
+    """Decisions of other stores, which have no effect here."""
+    if not proposed:
+        return
+    say("")
+    rows = [[one.changed_at, one.standing, one.author, one.reason, one.source] for one in proposed]
+    columns = [
+        Column("decided elsewhere, UT"), Column("proposed", fold=True), Column("who"), Column("why", fold=True),
+        Column("came with"),
+    ]  # fmt: skip
+    print_table(columns, rows)
+
+
 def _show_frame(store: Store, frame: Frame, json: bool) -> None:
-    from calib_store import decisions
+    from calib_store import decisions, proposals
 
     made = store.affected(frame)
     got = store.database.run(lambda connection: decisions.of_frame(connection, frame.sha256))
     history = store.frames.history(frame)
+    proposed = store.database.read(lambda connection: proposals.on_frame(connection, frame.sha256))
     if json:
         print_json(
             {
@@ -203,6 +221,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
                 "used_by": [as_json(product) for product in made],
                 "decisions": [dict(row._mapping) for row in got],
                 "history": [vars(change) for change in history],
+                "proposals": [vars(one) for one in proposed],
             }
         )
         return
@@ -237,6 +256,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
         )
     if history:
         _print_history(history)
+    _print_proposals(proposed)
 
 
 def _why(row: Any) -> str:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +119,69 @@ def test_a_part_of_a_detector_is_taken_only_on_purpose(nirflow: Run, master_dark
     assert refused.exit_code == 1
     assert "= (40, 40), expected (2048, 2048)" in " ".join(refused.stderr.split())
     assert nirflow("cal", "add", master_dark, "--any-shape").exit_code == 0
+
+
+@pytest.fixture
+def from_elsewhere(
+    nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
+) -> Iterator[Path]:
+    """What another store exported: a dark that Ana certified there."""
+    with postgres_address.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template")
+    url = (
+        postgres_address.url("elsewhere").set(username="test_pipeline").render_as_string(hide_password=False)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIRFLOW_DATABASE_URL", url)
+        patch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "elsewhere"))
+        assert nirflow("cal", "add", "--any-shape", make_dark()).exit_code == 0
+        named = ("S20131120S0115_dark", "--reason", "no\x1b[31m glow", "--author", "Ana")
+        assert nirflow("cal", "certify", *named).exit_code == 0
+        assert nirflow("cal", "export", named[0], "--to", tmp_path / "x.tar").exit_code == 0
+    yield tmp_path / "x.tar"
+    with postgres_address.connect("postgres") as connection:
+        connection.execute("DROP DATABASE elsewhere WITH (FORCE)")
+
+
+@pytest.mark.usefixtures("own_store")
+def test_an_import_shows_what_another_store_decided_and_goes_by_none_of_it(
+    nirflow: Run, from_elsewhere: Path
+) -> None:
+    small = nirflow("cal", "import", from_elsewhere)
+    assert small.exit_code == 1
+    assert "the wrong shape for a calibration" in small.stderr
+    done = nirflow("cal", "import", "--any-shape", from_elsewhere)
+    assert done.exit_code == 0
+    added, proposed, total = done.stdout.splitlines()
+    assert added.startswith("added: dark S20131120S0115_dark.fits (")
+    assert proposed.startswith("proposed: S20131120S0115_dark.fits (")
+    assert "certified for " in proposed
+    assert proposed.endswith(r"no\x1b[31m glow")
+    assert total == "1 product added, 0 known; 0 raw frames new."
+    assert f"To take everything over: nirflow cal import --trust {from_elsewhere}" in done.stderr
+    assert "candidate, provisional" in nirflow("cal", "list").stdout
+    (listed,) = json.loads(nirflow("cal", "list", "--json").stdout)
+    assert (listed["status"], listed["proposed"]) == ("candidate", "certified")
+    shown = nirflow("cal", "show", "S20131120S0115_dark").stdout
+    assert "decided elsewhere, UT" in shown
+    assert "imported from another store" in shown
+    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert [(one["status"], one["author"], one["source"]) for one in told["proposals"]] == [
+        ("certified", "Ana", "x.tar")
+    ]
+    assert nirflow("cal", "certify", "S20131120S0115_dark", "--reason", "seen").exit_code == 0
+    assert "decided elsewhere" not in nirflow("cal", "show", "S20131120S0115_dark").stdout
+    (listed,) = json.loads(nirflow("cal", "list", "--json").stdout)
+    assert (listed["provisional"], listed["proposed"]) == (None, None)
+
+
+@pytest.mark.usefixtures("own_store")
+def test_an_import_that_is_trusted(nirflow: Run, from_elsewhere: Path) -> None:
+    done = nirflow("cal", "import", "--trust", from_elsewhere)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == "1 product added, 0 known; 0 raw frames new."
+    assert "nirflow cal import --trust" not in done.stderr
+    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert (told["product"]["status"], told["product"]["provisional"]) == ("certified", None)
+    assert told["history"][-1]["author"] == "Ana (elsewhere)"
+    assert told["proposals"] == []
