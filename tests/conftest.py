@@ -53,7 +53,7 @@ def postgres_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
     folder = tmp_path_factory.mktemp("pg")
     address = postgres.ensure_running(folder)
-    with address.connect("postgres") as connection:
+    with address.administer() as connection:
         # The tests do not cut the power, and syncing makes each new database three times as slow.
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
@@ -69,12 +69,12 @@ def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
     from calib_store.migrations import migrate
 
     address = postgres.ensure_running(postgres_data_dir)
-    with address.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    with address.administer() as connection:
+        connection.execute(f"CREATE DATABASE {_TEMPLATE} OWNER nirflow")
     database = Database(address.url(_TEMPLATE))
     migrate(database.engine)
     database.close()
-    with address.connect("postgres") as connection:
+    with address.administer() as connection:
         connection.execute(f"CREATE ROLE {PIPELINE_USER} LOGIN IN ROLE nirflow_pipeline")
         connection.execute(f"CREATE ROLE {READER_USER} LOGIN IN ROLE nirflow_reader")
     return address
@@ -84,10 +84,10 @@ def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
 def owner_url(postgres_address: PostgresAddress) -> Iterator[str]:
     """URL of a fresh, migrated database for the owner of its tables; dropped after the test."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    with postgres_address.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    with postgres_address.administer() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} OWNER nirflow")
     yield postgres_address.url(name).render_as_string(hide_password=False)
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -181,7 +181,7 @@ def test_the_pool_is_small_and_bounded(store: Store, postgres_address) -> None:
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(24)]
     for thread in threads:
         thread.start()
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
         most = max(connection.execute(query, (store.database.url.database,)).fetchone()[0] for _ in range(20))
     for thread in threads:

@@ -33,7 +33,7 @@ VARIABLES = sorted(
 )
 #: What the session has; nothing of it may depend on a variable.
 SESSION = """
-    SELECT current_setting('data_directory'), current_database(), current_user::text, current_setting('DateStyle'),
+    SELECT current_setting('nirflow.cluster'), current_database(), current_user::text, current_setting('DateStyle'),
            current_setting('TimeZone'), current_setting('client_encoding'), current_setting('search_path'),
            current_setting('application_name'), current_setting('geqo'), inet_server_addr()::text
 """

@@ -190,8 +190,8 @@ def test_as_of_a_moment_a_damaged_one_is_not_passed_over_in_silence(store, add, 
 def population(postgres_address, tmp_path_factory, facts):
     """A database with 300 products written straight into the tables, in tight ties; read only."""
     url = postgres_address.url("population").render_as_string(hide_password=False)
-    with postgres_address.connect("postgres") as connection:
-        connection.execute("CREATE DATABASE population TEMPLATE nirflow_template")
+    with postgres_address.administer() as connection:
+        connection.execute("CREATE DATABASE population TEMPLATE nirflow_template OWNER nirflow")
     database = Database(url)
     digests = []
     with database.begin() as connection:

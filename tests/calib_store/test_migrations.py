@@ -51,8 +51,8 @@ def test_models_and_migrations_make_the_same_tables(database: Database, postgres
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         migrated = _constraints(connection)
     # Checks and exclusions are not compared by alembic: compare what the server says of both.
-    with postgres_address.connect("postgres") as connection:
-        connection.execute("CREATE DATABASE by_models")
+    with postgres_address.administer() as connection:
+        connection.execute("CREATE DATABASE by_models OWNER nirflow")
     engine = create_engine(postgres_address.url("by_models"))
     metadata.create_all(engine)
     with engine.connect() as connection:
@@ -71,8 +71,8 @@ def test_at_head_two_queries_are_enough(database: Database) -> None:
 
 
 def _empty(postgres_address, name: str) -> str:
-    with postgres_address.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+    with postgres_address.administer() as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER nirflow")
     return postgres_address.url(name).render_as_string(hide_password=False)
 
 

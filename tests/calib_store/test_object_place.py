@@ -38,15 +38,15 @@ def root(store: Store) -> Path:
 def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
     """Another store, empty; made at another time than the template of the tests' databases."""
     name = f"other_{uuid.uuid4().hex[:12]}"
-    with postgres_address.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template")
+    with postgres_address.administer() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template OWNER nirflow")
     database = Database(postgres_address.url(name))
     with database.begin() as connection:
         connection.execute(text("UPDATE rule_changes SET changed_at = changed_at + interval '1 ms'"))
     objects = objects_of(StoreSettings(data_dir=tmp_path / "other"))
     yield Store(database, objects)
     database.close()
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -16,7 +16,6 @@ from sqlalchemy import create_engine, text
 from waiting import PATIENCE, wait_until
 
 from calib_store import postgres
-from calib_store.account import server_account
 from imaging.errors import StoreError
 
 Python = Callable[..., "object"]
@@ -92,7 +91,7 @@ def test_url_reaches_the_server_through_sqlalchemy(own: Path, monkeypatch: pytes
         assert connection.execute(text("SELECT current_database()")).scalar() == "nirflow"
     engine.dispose()
     assert re.fullmatch(
-        r"postgresql\+asyncpg://postgres@/prefect\?host=.+&port=5432",
+        r"postgresql\+asyncpg://prefect@/prefect\?host=.+&port=5432",
         postgres.ensure_running(own).prefect_url(),
     )
 
@@ -147,7 +146,7 @@ def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None
 
 
 def test_databases_missing_after_a_kill_half_way_are_made(own: Path) -> None:
-    with postgres.ensure_running(own).connect("postgres") as connection:
+    with postgres.ensure_running(own).administer() as connection:
         connection.execute("DROP DATABASE nirflow WITH (FORCE)")
     with postgres.ensure_running(own).connect("nirflow") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -168,7 +167,7 @@ def test_long_path_with_characters_that_shells_and_libpq_read(tmp_path: Path) ->
     try:
         assert len(os.fsencode(address.socket_dir)) < 60
         with address.connect("nirflow") as connection:
-            row = connection.execute("SHOW data_directory").fetchone()
+            row = connection.execute("SHOW nirflow.cluster").fetchone()
         assert row == (str(folder / "postgres"),)
     finally:
         assert postgres.stop(folder)
@@ -238,11 +237,14 @@ def test_an_ordinary_user_has_a_server_too(python: Python) -> None:
         print(postgres.stop(folder))
     """
     try:
-        # The capability of the account lets it reach an interpreter below /root; it is no root otherwise.
-        process = python(
-            script, folder / "data", cwd="/", env={**os.environ, "HOME": str(folder)},
-            prefix=server_account().prefix,
+        # A capability lets it reach an interpreter below /root; it is no root otherwise.
+        prefix = (
+            "setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups",
+            "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--",
         )  # fmt: skip
+        process = python(
+            script, folder / "data", cwd="/", env={**os.environ, "HOME": str(folder)}, prefix=prefix
+        )
         output, _ = process.communicate(timeout=PATIENCE)
         assert output.split() == ["(42,)", "True"], output
     finally:

@@ -88,7 +88,7 @@ def test_database_that_is_down_is_told_without_the_password(tmp_path: Path, url:
 
 def test_database_that_goes_away_and_comes_back(store: Store, postgres_address, facts) -> None:
     assert store.match(facts(), "dark").product is None
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             (store.database.url.database,),
@@ -105,7 +105,7 @@ def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store
         with store.database.begin() as connection:
             connection.execute(insertion)
             pid = connection.scalar(text("SELECT pg_backend_pid()"))
-            with postgres_address.connect("postgres") as other:
+            with postgres_address.administer() as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
             connection.execute(text("SELECT 1"))
 

@@ -47,12 +47,12 @@ WHO = {"author": "Ana", "reason": "good"}
 def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
     """Another store, empty."""
     name = f"other_{tmp_path.name[-12:].replace('-', '_')}"
-    with postgres_address.connect("postgres") as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE nirflow_template')
+    with postgres_address.administer() as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE nirflow_template OWNER nirflow')
     url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
     with Store.open(StoreSettings(data_dir=tmp_path / "other", database_url=SecretStr(url))) as opened:
         yield opened
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 

@@ -32,14 +32,14 @@ def _laboratory(
     folder: Path, address: PostgresAddress, server_dir: Path, shape: tuple[int, int]
 ) -> Iterator[Lab]:
     name = f"lab_{uuid.uuid4().hex[:12]}"
-    with address.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template")
+    with address.administer() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template OWNER nirflow")
     url = address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
     yield Lab(folder, url, server_dir, shape)
     from tasks.workspace import close_stores
 
     close_stores()
-    with address.connect("postgres") as connection:
+    with address.administer() as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

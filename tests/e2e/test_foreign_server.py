@@ -38,7 +38,7 @@ def test_commands_and_servers_never_reach_the_server_of_the_variables(
         nirflow("server", "status")
         nirflow("cal", "backup", str(tmp_path / "backup"))
         seen = foreign.visits()[visits:]
-        with psycopg.connect(host=str(data / "run"), port=5432, user="postgres", dbname="prefect") as own:
+        with psycopg.connect(host=str(data / "run"), port=5432, user="prefect", dbname="prefect") as own:
             (flows,) = own.execute("SELECT count(*) FROM pg_class WHERE relname = 'flow_run'").fetchone() or (
                 0,
             )

@@ -5,6 +5,7 @@ Loaded by name from tests/conftest.py; the first test that asks for it pays for 
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,25 +52,32 @@ class Foreign:
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
     """A server that listens at an address of its own, and writes down who connects."""
-    from calib_store import postgres
-    from calib_store.account import server_account
+    from calib_store.account import making_account, server_account
+    from calib_store.postgres_cluster import HERE
+    from calib_store.programs import program_for
 
     folder = tmp_path_factory.mktemp("foreign")
-    account = server_account()
-    account.give(folder)
+    cluster = folder / "cluster"
+    cluster.mkdir(mode=0o700)
+    account = making_account(server_account(cluster))
+    for path in (folder, cluster):
+        account.give(path)
     host = ".".join(["127", *(str(random.randint(2, 250)) for _ in range(3))])
     made = account.run(
-        [str(postgres.program("initdb")), "-D", str(folder / "cluster"), "-U", "postgres", "--auth=trust",
-         "--encoding=UTF8", "--locale=C", "-c", "fsync=off", "-c", f"listen_addresses={host}", "-c", "port=5432",
-         "-c", f"unix_socket_directories={folder}", "-c", "log_connections=on"],
-        cwd=Path("/"), timeout=PATIENCE,
+        [str(program_for(account, "initdb")), "-D", HERE, "-U", "postgres", "--auth=trust", "--encoding=UTF8",
+         "--locale=C", "-c", "fsync=off", "-c", f"listen_addresses={host}", "-c", "port=5432",
+         "-c", "log_connections=on"],
+        cwd=cluster, timeout=PATIENCE,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout
-    control = [str(postgres.program("pg_ctl")), "-D", str(folder / "cluster"), "-w"]
-    started = account.run([*control, "-l", str(folder / "log"), "start"], cwd=Path("/"), timeout=PATIENCE)
+    place = os.open(folder, os.O_PATH)
+    control = [str(program_for(account, "pg_ctl")), "-D", HERE, "-w"]
+    options = ["-o", f"-c unix_socket_directories=/proc/self/fd/{place}", "-l", f"/proc/self/fd/{place}/log"]
+    started = account.run([*control, *options, "start"], cwd=cluster, timeout=PATIENCE, descriptors=(place,))
     assert started.returncode == 0, started.stdout
     (folder / "services").write_text(f"[theirs]\nhost={host}\nport=5432\nuser=postgres\ndbname=postgres\n")
     (folder / "pg_service.conf").write_text((folder / "services").read_text())
     (folder / "pgpass").write_text("*:*:*:*:theirs\n")  # open to others: both drivers warn where they read it
     yield Foreign(host, folder)
-    account.run([*control, "-m", "immediate", "stop"], cwd=Path("/"), timeout=PATIENCE)
+    account.run([*control, "-m", "immediate", "stop"], cwd=cluster, timeout=PATIENCE)
+    os.close(place)

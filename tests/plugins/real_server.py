@@ -6,9 +6,11 @@ Loaded by name from tests/conftest.py; the first test that asks for it pays for 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,29 +59,33 @@ class RealServer:
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """A server over TCP that asks for passwords."""
-    from calib_store import postgres
-    from calib_store.account import server_account
+    from calib_store.account import making_account, server_account
+    from calib_store.postgres_cluster import HERE
+    from calib_store.programs import program_for
 
     folder = tmp_path_factory.mktemp("real")
-    account = server_account()
-    cluster, words = folder / "cluster", folder / "password"
+    cluster = folder / "cluster"
+    cluster.mkdir(mode=0o700)
+    account = making_account(server_account(cluster))
+    account.give(cluster)
     password = secrets.token_urlsafe(12)
-    words.write_text(password)
-    for path in (folder, words):
-        account.give(path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    made = account.run(
-        [str(postgres.program("initdb")), "-D", str(cluster), "-U", "admin", "--auth=scram-sha-256",
-         f"--pwfile={words}", "--encoding=UTF8", "--locale=C", "-c", "fsync=off",
-         "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "unix_socket_directories="],
-        cwd=Path("/"), timeout=PATIENCE,
-    )  # fmt: skip
+    with tempfile.TemporaryFile("w+") as words:
+        words.write(password)
+        words.flush()
+        os.fchown(words.fileno(), account.uid, account.gid)
+        made = account.run(
+            [str(program_for(account, "initdb")), "-D", HERE, "-U", "admin", "--auth=scram-sha-256",
+             f"--pwfile=/proc/self/fd/{words.fileno()}", "--encoding=UTF8", "--locale=C", "-c", "fsync=off",
+             "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "unix_socket_directories="],
+            cwd=cluster, timeout=PATIENCE, descriptors=(words.fileno(),),
+        )  # fmt: skip
     assert made.returncode == 0, made.stdout
     started = account.run(
-        ["/bin/sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(folder / "log"),
-         str(postgres.program("postgres")), "-D", str(cluster)], cwd=Path("/"), timeout=PATIENCE,
+        ["/bin/sh", "-c", '"$@" >log 2>&1 & echo $!', "sh", str(program_for(account, "postgres")), "-D", HERE],
+        cwd=cluster, timeout=PATIENCE,
     )  # fmt: skip
     server = RealServer(port, folder, {"admin": password})
 
@@ -87,6 +93,8 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer
         with server.connect():
             return True
 
-    wait_until(answers, lambda: (folder / "log").read_text(), pause=0.05, ignored=(psycopg.OperationalError,))
+    wait_until(
+        answers, lambda: (cluster / "log").read_text(), pause=0.05, ignored=(psycopg.OperationalError,)
+    )
     yield server
     subprocess.run(["kill", "-QUIT", started.stdout.strip()], check=False)
