@@ -45,6 +45,12 @@ def identity(connection: Connection) -> str:
     return hashlib.sha256(f"{version} {changed_at.astimezone(UTC).isoformat()}".encode()).hexdigest()[:32]
 
 
+def known_identity(connection: Connection) -> str:
+    """Return the identity of the store; empty for tables of a version that has no rules yet, or none."""
+    there = connection.scalar(text("SELECT to_regclass('rule_changes')")) is not None
+    return identity(connection) if there else ""
+
+
 def is_own_place(database: Database, objects: ObjectStore) -> bool:
     """Whether the place has this store's marker; False where it has none.
 

@@ -71,14 +71,36 @@ def migrate(engine: Engine) -> bool:
         connection.rollback()
         # One transaction for all of it; the lock is held to its end.
         with connection.begin():
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            changed = revision != HEAD and _upgrade(connection)
-            make_roles(connection)
-            take_over_shipped(connection)
+            keep_others_out(connection)
+            changed = revision != HEAD and upgrade(connection)
+            complete(connection)
     return changed
 
 
-def _upgrade(connection: Connection) -> bool:
+def keep_others_out(connection: Connection) -> None:
+    """Hold the lock of those that change tables, to the end of the transaction."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+def complete(connection: Connection) -> None:
+    """Bring what goes with the newest tables: roles and rules."""
+    make_roles(connection)
+    take_over_shipped(connection)
+
+
+def revisions() -> tuple[str, ...]:
+    """Every revision of the tables that this nirflow knows, in order."""
+    return tuple(sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*_*.py")))
+
+
+def upgrade(connection: Connection, revision: str = HEAD) -> bool:
+    """Bring the tables to a revision, in the transaction of the connection; returns True.
+
+    Raises
+    ------
+    StoreError
+        Where they are of one that this nirflow does not know.
+    """
     # Alembic takes a third of a second to import: only where there is work for it.
     from alembic import command
     from alembic.config import Config
@@ -88,10 +110,10 @@ def _upgrade(connection: Connection) -> bool:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, HEAD)
+        command.upgrade(config, revision)
     except CommandError as error:
         raise _newer(str(error)) from error
-    logger.info("Brought the store's tables to revision %s", HEAD)
+    logger.info("Brought the store's tables to revision %s", revision)
     return True
 
 

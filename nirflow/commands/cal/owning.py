@@ -139,8 +139,8 @@ def restore(
 
     Exit code 4 where the file of a product is not in the backup: the next reduction makes it anew.
     """
-    from calib_store.backup import read_backup
-    from calib_store.backup import restore as bring_back
+    from calib_store.backup_folder import read_backup
+    from calib_store.restore import restore as bring_back
     from deployments.configuration import Settings
     from nirflow.progress import progress_bar
 
