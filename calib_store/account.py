@@ -28,6 +28,8 @@ _NOBODY: Final = "nobody"
 _SERVER: Final = "postgres"
 #: All that PostgreSQL needs to be told by the environment; secrets of the caller stay with the caller.
 _VARIABLES: Final = ("PATH", "TZ")
+#: Capabilities by which root gives the server its files and its account, with their numbers in capability.h.
+_RIGHTS: Final = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_SETGID": 6, "CAP_SETUID": 7}
 _REMEDY: Final = "Run nirflow as an ordinary user, or set NIRFLOW_DATABASE_URL to a server."
 
 
@@ -109,6 +111,7 @@ def server_account(cluster: Path) -> Account:
         )
     if own != 0:
         return _own_account()
+    _require_rights()
     if owner is not None and owner in RESERVED and _is_free(owner):
         return _as(owner, owner)
     for number in RESERVED:
@@ -187,6 +190,18 @@ def _own_account() -> Account:
             remedy="Run nirflow as an account of /etc/passwd, or set NIRFLOW_DATABASE_URL to a server.",
         ) from None
     return Account(uid, os.getegid())
+
+
+def _require_rights() -> None:
+    """Refuse a root that cannot hand anything over, as in a container without capabilities."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    if missing := [name for name, number in _RIGHTS.items() if not effective >> number & 1]:
+        raise StoreError(
+            "The embedded PostgreSQL does not run as root, and this root lacks the capabilities to run it as another "
+            f"account: {', '.join(missing)}.",
+            remedy=_REMEDY,
+        )
 
 
 def _as(uid: int, gid: int) -> Account:

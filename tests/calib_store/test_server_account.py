@@ -7,18 +7,19 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from calib_store import account, postgres, postmaster, programs
 from calib_store.account import RESERVED, server_account
 from calib_store.programs import program_for
 from imaging.errors import StoreError
 
+Python = Callable[..., "subprocess.Popen[str]"]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 NOBODY = pwd.getpwnam("nobody")
 
@@ -385,6 +386,40 @@ def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch:
     with pytest.raises(StoreError, match="none of the user ids 65520 to 65533 can be used") as caught:
         server_account(tmp_path / "postgres")
     assert "ordinary user" in caught.value.remedy
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        # What containers leave to root by default, in which it cannot look into processes of others.
+        (
+            ("setpriv", "--bounding-set=-all,+chown,+dac_override,+setgid,+setuid,+kill,+setpcap"),
+            "[True, True]",
+        ),
+        (
+            ("setpriv", "--bounding-set=-all"),
+            "lacks the capabilities to run it as another account: CAP_CHOWN, ",
+        ),
+    ],
+)
+def test_a_root_with_few_rights(place: Path, python: Python, prefix: tuple[str, ...], expected: str) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        from calib_store import postgres
+        from imaging.errors import StoreError
+        folder = Path(sys.argv[1])
+        try:
+            for _ in range(2):
+                postgres.ensure_running(folder)
+            print([postgres.status(folder).running, postgres.stop(folder)])
+        except StoreError as error:
+            print(error)
+    """
+    process = python(script, place, prefix=prefix)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert expected in output
 
 
 @AS_ROOT
