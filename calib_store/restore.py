@@ -43,6 +43,18 @@ _COUNTED: Final = ("frames", "products")
 _BLOCK: Final = 1024**2
 #: What a column of numbers may reach, so that what is added later still has numbers.
 _LARGEST_ID: Final = 2**62
+#: Columns of moments, and what no calendar of Python's has: years before 1 and after 9999, infinity.
+_MOMENTS: Final = """
+    SELECT table_name, column_name, udt_name FROM information_schema.columns
+    WHERE table_schema = current_schema() AND udt_name IN ('timestamptz', 'tstzrange', '_date')
+    ORDER BY table_name, ordinal_position
+"""
+_YEARS: Final = "BETWEEN '0002-01-01' AND '9998-12-31'"
+_BEYOND: Final = {
+    "timestamptz": f"{{0}} NOT {_YEARS}",
+    "tstzrange": f"lower({{0}}) NOT {_YEARS} OR upper({{0}}) NOT {_YEARS}",
+    "_date": f"EXISTS (SELECT FROM unnest({{0}}) one WHERE one NOT {_YEARS})",
+}
 
 
 def restore(
@@ -172,6 +184,7 @@ def _load(database: Database, dump: Dump, told: Backup) -> None:
                     _fill(connection, dump, table)
             if (numbers := _numbers(connection)) != {"frames": told.frames, "products": told.products}:
                 raise WrongDumpError(f"has {numbers}, and the backup tells of {told.products} products")
+            _require_moments(connection)
             upgrade(connection)
             complete(connection)
             for change in rule_history(connection):
@@ -235,6 +248,14 @@ def _fill(connection: Connection, dump: Dump, table: str) -> None:
             setval = text("SELECT setval(pg_get_serial_sequence(:table, :column), :last)")
             if last is not None:
                 connection.execute(setval, {"table": table, "column": name, "last": last})
+
+
+def _require_moments(connection: Connection) -> None:
+    """Refuse moments that could be stored and never read."""
+    for table, column, kind in connection.execute(text(_MOMENTS)).all():
+        beyond = _BEYOND[kind].format(column)
+        if connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table} WHERE {beyond})")):
+            raise WrongDumpError(f"has a row of {table} whose {column} is in no year from 2 to 9998")
 
 
 def _blocks(rows: Rows) -> Iterator[bytes]:

@@ -270,6 +270,25 @@ def test_numbers_that_leave_none_for_later_rows_are_refused(
     refused(folder, "has a row of status_history with the number 9223372036854775")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE products SET made_at = 'infinity'",
+        "UPDATE frames SET started = '0001-01-01 BC'",
+        "UPDATE status_history SET validity = '[2013-01-01, infinity)'",
+        "UPDATE status_history SET validity = '[-infinity, 2013-01-01)'",
+        "INSERT INTO runs SELECT gen_random_uuid(), '{infinity}', 'night', NULL, '{}', now(), now(), '{}'",
+    ],
+)
+def test_moments_that_no_reader_could_bear_are_refused(
+    filled: tuple[StoreSettings, Path], refused, statement: str
+) -> None:
+    source, folder = filled
+    execute(source, statement)
+    dump_again(source, folder)
+    refused(folder, "is in no year from 2 to 9998")
+
+
 # Too much
 
 
