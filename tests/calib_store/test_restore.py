@@ -142,6 +142,8 @@ def refused(unused: StoreSettings) -> Callable[..., StoreError]:
                 """CREATE FUNCTION runit() RETURNS int LANGUAGE plpgsql AS $$
                    BEGIN EXECUTE 'copy (select 1) to program ''touch {ran}'''; RETURN 1; END $$""",
                 "CREATE MATERIALIZED VIEW shown AS SELECT runit() WITH NO DATA",
+                # As its writer would have it: then a restore fills it.
+                "UPDATE pg_class SET relispopulated = true WHERE relname = 'shown'",
             ),
             "FUNCTION public runit",
         ),
