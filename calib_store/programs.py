@@ -85,6 +85,7 @@ def _open_to_all(packages: Path) -> bool:
 def _copy(packages: Path, target: Path) -> None:
     _COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
     _require_of_root(_COPIES)
+    _COPIES.chmod(0o755)  # whatever the umask is
     aside = _COPIES / f".{uuid.uuid4().hex[:12]}"
     try:
         for part in _PARTS:

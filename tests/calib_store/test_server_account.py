@@ -430,6 +430,11 @@ def test_programs_that_only_root_can_reach_are_copied_for_the_server(
     copies = place.parent / "copies"
     monkeypatch.setattr(programs, "_COPIES", copies)
     monkeypatch.setattr(programs, "_open_to_all", lambda _: False)
+    umask = os.umask(0o077)
+    try:
+        postgres.ensure_running(place)
+    finally:
+        os.umask(umask)
     with postgres.ensure_running(place).connect("prefect") as connection:
         assert connection.execute("SELECT show_trgm('x') IS NOT NULL").fetchone() == (True,)
     (copy,) = copies.iterdir()
