@@ -126,8 +126,8 @@ def from_elsewhere(
     nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
 ) -> Iterator[Path]:
     """What another store exported: a dark that Ana certified there."""
-    with postgres_address.connect("postgres") as connection:
-        connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template")
+    with postgres_address.administer() as connection:
+        connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template OWNER nirflow")
     url = (
         postgres_address.url("elsewhere").set(username="test_pipeline").render_as_string(hide_password=False)
     )
@@ -139,7 +139,7 @@ def from_elsewhere(
         assert nirflow("cal", "certify", *named).exit_code == 0
         assert nirflow("cal", "export", named[0], "--to", tmp_path / "x.tar").exit_code == 0
     yield tmp_path / "x.tar"
-    with postgres_address.connect("postgres") as connection:
+    with postgres_address.administer() as connection:
         connection.execute("DROP DATABASE elsewhere WITH (FORCE)")
 
 
