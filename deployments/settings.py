@@ -6,19 +6,23 @@ Prefect: a process asks for its environment first, puts it in place, and imports
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from calib_store.libpq import without_variables
 
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
+
+#: Variable by which the server process learns of further names of its own.
+NAMES: Final = "NIRFLOW_SERVER_NAMES"
 
 _PRIVACY: Final = {
     "DO_NOT_TRACK": "1",
@@ -28,6 +32,16 @@ _PRIVACY: Final = {
 }
 
 
+#: A host name, or an address of IPv4 or IPv6.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of a host without port and path, such as nights.example.org")
+    return text
+
+
 class ServerSettings(BaseModel):
     """Settings of the Prefect server that nirflow keeps."""
 
@@ -35,7 +49,7 @@ class ServerSettings(BaseModel):
 
     host: str = Field(
         default="127.0.0.1",
-        description="address that the server listens on; any but this machine's own demands a password",
+        description="address that the server listens on; 0.0.0.0 for all of this machine",
     )
     port: int = Field(
         default=4210,
@@ -48,10 +62,15 @@ class ServerSettings(BaseModel):
         pattern=r"^https?://[^\s/]+",
         description="URL by which browsers reach the UI, where it is not the address that it listens on",
     )
+    names: tuple[Annotated[str, AfterValidator(_name)], ...] = Field(
+        default=(),
+        description="further names and addresses by which browsers and clients may reach the server, without a "
+        "port; a request by any other is refused",
+    )
     auth: SecretStr | None = Field(
         default=None,
         description="USER:PASSWORD that the server asks of browsers and clients "
-        "(PREFECT_SERVER_API_AUTH_STRING does the same)",
+        "(PREFECT_SERVER_API_AUTH_STRING does the same); one is made without it, which nirflow server login shows",
     )
     database_url: SecretStr | None = Field(
         default=None,
@@ -67,14 +86,6 @@ class ServerSettings(BaseModel):
         """USER:PASSWORD from the settings or from Prefect's own variable."""
         given = self.auth.get_secret_value() if self.auth is not None else None
         return given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or None
-
-    @property
-    def loopback(self) -> bool:
-        """Whether it listens to this machine only."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,7 @@ def server_environment(
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": browsers.rstrip("/"),
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
+        NAMES: json.dumps(settings.names),
     }
     if auth := settings.auth_string:
         ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
@@ -231,5 +243,8 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
 
 def base_url(host: str, port: int) -> str:
     """Return the URL by which this machine reaches a server bound to `host`."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    # A name of this machine may stand for two addresses, and of one of them another program may have the port.
+    local = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}
+    reachable = local.get(host, host)
+    reachable = f"[{reachable}]" if ":" in reachable else reachable
     return f"http://{reachable}:{port}"

@@ -334,7 +334,7 @@ class Supervisor:
         state = ServiceState(
             pid=pid, birth=processes.birth(pid) or "", started=self._started, ready=ready, failed=failed,
             ui_url=self._server.ui_url if self._server else "", host=self.settings.server.host,
-            password=self.settings.server.auth_string is not None,
+            password=True,
             api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
             nights=self.settings.nights, parts=(server, *(part.told() for part in self.parts)),
         )  # fmt: skip

@@ -22,7 +22,12 @@ class NameTakenError(Exception):
 
 
 def write_whole(
-    path: Path, parts: Iterable[bytes | memoryview], *, sync: bool = True, replace: bool = True
+    path: Path,
+    parts: Iterable[bytes | memoryview],
+    *,
+    sync: bool = True,
+    replace: bool = True,
+    mode: int = 0o666,
 ) -> str:
     """Write ``parts`` one after the other as ``path``, replacing what is there only when all is written.
 
@@ -37,6 +42,8 @@ def write_whole(
         cheaply (a preview) does without.
     replace
         Whether a file that is there, or came to be there meanwhile, is replaced.
+    mode
+        Permissions of the file from its first moment on, less those that the umask takes away.
 
     Returns
     -------
@@ -55,7 +62,8 @@ def write_whole(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("wb") as file:
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(descriptor, "wb") as file:
                 for part in parts:
                     file.write(part)
                     sha256.update(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +30,8 @@ def start(json: Json = False) -> None:
         return
     word = "Started" if address.started else "Already up"
     process = f" (process {address.pid})" if address.pid else ""
-    typer.echo(f"{word}{process}. Runs and logs: {address.ui_url}")
+    login = " To log in: nirflow server login" if address.pid else ""
+    typer.echo(f"{word}{process}. Runs and logs: {address.ui_url}{login}")
 
 
 @app.command()
@@ -75,6 +77,40 @@ def status(json: Json = False) -> None:
         typer.echo(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}\nLog file: {state.log_file}")
     if not state.ready:
         raise typer.Exit(Exit.NOTHING)
+
+
+@app.command()
+def login(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print a link that logs a browser in to the UI, and the password. Exit code 3 where no server is up.
+
+    Keep the link for yourself: it holds the password, behind its #, which a browser sends to no server.
+    """
+    from deployments.configuration import Settings
+    from deployments.login import link
+    from deployments.server import own_address
+
+    settings = Settings()
+    address = own_address(data or settings.data_dir, settings.server)
+    if address is None:
+        typer.echo("No server is running. Start it with: nirflow server start", err=True)
+        raise typer.Exit(Exit.NOTHING)
+    if address.auth is None:  # an earlier nirflow started it
+        typer.echo(
+            f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}"
+        )
+        return
+    user, _, word = address.auth.partition(":")
+    told = {"link": link(address.ui_url, address.auth), "ui": address.ui_url, "user": user, "password": word}
+    if json:
+        print_json(told)
+        return
+    typer.echo(f"Open:     {told['link']}\nUI:       {address.ui_url}\nUser:     {user}\nPassword: {word}")
 
 
 @app.command()

@@ -1,10 +1,12 @@
 """The environments that decide whom Prefect talks to."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from deployments.settings import (
+    NAMES,
     ServerAddress,
     ServerSettings,
     base_url,
@@ -58,7 +60,7 @@ def test_everything_we_set_is_a_setting_that_prefect_knows() -> None:
     from prefect.settings import get_current_settings
 
     known = set(get_current_settings().to_environment_variables(include_aliases=True))
-    special = {"DO_NOT_TRACK", "NO_PROXY", "no_proxy", "PREFECT__SERVER_FINAL"}
+    special = {"DO_NOT_TRACK", "NO_PROXY", "no_proxy", "PREFECT__SERVER_FINAL", NAMES}
     special |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}  # a path into Prefect's logging.yml
     nullable = {"PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL"}
     nullable |= {"PREFECT_SERVER_UI_STATIC_DIRECTORY", "PREFECT_SERVER_DATABASE_CONNECTION_URL"}
@@ -88,6 +90,8 @@ def test_a_client_of_a_named_server_keeps_the_users_profile() -> None:
         ("127.0.0.1", "http://127.0.0.1:80"),
         ("0.0.0.0", "http://127.0.0.1:80"),
         ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+        ("localhost", "http://127.0.0.1:80"),
         ("mko.example", "http://mko.example:80"),
     ],
 )
@@ -121,16 +125,12 @@ def test_only_the_uis_own_origin_may_use_the_api() -> None:
     assert outside["PREFECT_SERVER_UI_API_URL"] == "https://night.example/api"
 
 
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("10.0.0.7", False),
-        ("h", False),
-    ],
-)
-def test_what_listens_to_this_machine_only(host: str, loopback: bool) -> None:
-    assert ServerSettings(host=host).loopback is loopback
+@pytest.mark.parametrize("name", ["server", "nights.example.org", "10.0.0.7", "fd00::7"])
+def test_a_further_name_is_told_to_the_server(name: str) -> None:
+    assert json.loads(server({}, names=(name,))[NAMES]) == [name]
+
+
+@pytest.mark.parametrize("name", ["", "server:4210", "http://server", "server/api", "*", "a b"])
+def test_what_is_no_name_of_a_host_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a host"):
+        ServerSettings(names=(name,))
