@@ -88,7 +88,9 @@ def _serve(listener: socket.socket, after: int | None = None) -> None:
     import deployments.notify  # noqa: F401  # the server sends by this block
     from deployments.doors import closed
     from deployments.login import put_script
+    from deployments.own_clients import give_password
 
+    give_password()
     app = closed(create_app(final=True), os.environ)
     put_script(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
     gc.collect()

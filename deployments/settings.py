@@ -24,6 +24,9 @@ LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deploy
 #: Variable by which the server process learns of further names of its own.
 NAMES: Final = "NIRFLOW_SERVER_NAMES"
 
+#: They would move the API or the UI away from where clients, the login page and the guard know them.
+_PLACES: Final = frozenset({"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"})
+
 _PRIVACY: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -153,7 +156,7 @@ def server_environment(
     kept = {
         name: value
         for name, value in without_variables(base).items()
-        if not name.startswith("PREFECT_") or name.startswith("PREFECT_SERVER_")
+        if not name.startswith("PREFECT_") or (name.startswith("PREFECT_SERVER_") and name not in _PLACES)
     }
     defaults = {
         # Task-run events in batches: a third of the server's CPU per task run of the default.
@@ -183,12 +186,13 @@ def server_environment(
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": settings.host,
         "PREFECT_SERVER_API_PORT": str(port),
-        # The UI calls its API by this URL; the copy of its files goes where we may surely write.
-        "PREFECT_SERVER_UI_API_URL": f"{browsers.rstrip('/')}/api",
+        # The UI asks the API by the name that the browser has its page by: by any other it would be a foreign page.
+        "PREFECT_SERVER_UI_API_URL": "/api",
         # The messages that it sends have links to its pages.
         "PREFECT_UI_URL": browsers.rstrip("/"),
         # No page of another origin may use the API in a browser that is logged in.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": browsers.rstrip("/"),
+        # The copy of its files goes where we may surely write.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
         NAMES: json.dumps(settings.names),
@@ -239,6 +243,16 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
         hosts = known if local in known else ",".join(filter(None, (known, local)))
         environment |= {"no_proxy": hosts, "NO_PROXY": hosts}
     return environment
+
+
+def strays(base: Mapping[str, str]) -> set[str]:
+    """Variables of an environment that would have a client of our server do otherwise: those of the user's own Prefect.
+
+    Those of a server stay: they may hold its password.
+    """
+    return {
+        n for n in base if n.startswith("PREFECT_") and not n.startswith(("PREFECT_SERVER_", "PREFECT__"))
+    }
 
 
 def base_url(host: str, port: int) -> str:

@@ -34,7 +34,7 @@ from deployments.service import (
     log_of,
     write_state,
 )
-from deployments.settings import ServerAddress
+from deployments.settings import ServerAddress, strays
 from deployments.work import SILENCE, part_environment, worker_command
 from deployments.worker_name import POOL, worker_name
 from imaging.atomic import take_lock
@@ -200,7 +200,9 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         assert self._server is not None
-        return environment_of(self.settings) | part_environment(self.settings, self._server)
+        base = environment_of(self.settings)
+        kept = {name: value for name, value in base.items() if name not in strays(base)}
+        return kept | part_environment(self.settings, self._server)
 
     @contextmanager
     def _registering(self) -> Iterator[subprocess.Popen[bytes]]:

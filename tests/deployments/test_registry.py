@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
 from triggers import wait_until_triggers_hold
 from waiting import PATIENCE, wait_until
 
@@ -219,7 +220,7 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
 @pytest.fixture
 def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[Callable[..., float]]:
     """Send an event of a sequence; the runs that events started are deleted before and after."""
-    sender = EventSender(prefect_server.api_url, patience=PATIENCE)
+    sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
 
     def send(name: str, *sequences: tuple[str, str, str], urgency: str = "tonight") -> float:
         events = [
