@@ -247,6 +247,7 @@ def _start(
     waits, released = os.pipe()
     with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
         port = listener.getsockname()[1]
+        ports.hold(settings.host, port)  # before anybody connects: nothing is in its way
         environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
         log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,7 @@ def status(json: Json = False) -> None:
     else:
         ready = "up" if state.ready else "starting, or its database is down"
         typer.echo(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}\nLog file: {state.log_file}")
+        typer.echo("Log in: nirflow server login prints a link")
     if not state.ready:
         raise typer.Exit(Exit.NOTHING)
 
