@@ -43,6 +43,7 @@ from deployments.settings import (
     base_url,
     named_address,
     server_environment,
+    without_login,
 )
 
 log = logging.getLogger(__name__)
@@ -229,10 +230,17 @@ def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
             pass
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ServerError(
-            f"PREFECT_API_URL = {api_url} does not answer: {error}.",
+            f"PREFECT_API_URL = {without_login(api_url)} does not answer: {_reason(error)}.",
             remedy="Start that server, correct the URL, or unset PREFECT_API_URL to use nirflow's own.",
         ) from error
     return named_address(api_url, settings)
+
+
+def _reason(error: Exception) -> str:
+    # Some errors of http.client repeat the URL, with what it may hold of a password.
+    if isinstance(error, (ValueError, http.client.HTTPException)):
+        return type(error).__name__
+    return str(getattr(error, "reason", None) or error)
 
 
 # --- starting and ending -------------------------------------------------------------------------

@@ -255,6 +255,13 @@ def strays(base: Mapping[str, str]) -> set[str]:
     }
 
 
+def without_login(url: str) -> str:
+    """A URL without the user and password that it may hold, for a message."""
+    scheme, slashes, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}"
+
+
 def base_url(host: str, port: int) -> str:
     """Return the URL by which this machine reaches a server bound to `host`."""
     # A name of this machine may stand for two addresses, and of one of them another program may have the port.
