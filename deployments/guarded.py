@@ -81,10 +81,14 @@ class Guarded:
             return _misaddressed(hosts)
         for origin in _values(scope, b"origin"):
             if not self._may_ask(origin, hosts[0]):
-                return _foreign("Origin", origin)
+                return _foreign(origin)
         for site in _values(scope, b"sec-fetch-site"):
             if site not in ("same-origin", "none") and not _opens_page(scope):
-                return _foreign("Sec-Fetch-Site", site)
+                return Refusal(
+                    403,
+                    f"Sec-Fetch-Site: {_shown(site)} is refused: a page of another origin may open the pages of this "
+                    "server by a link, and do nothing else. No setting allows it.",
+                )
         if scope["type"] == "http" and scope["method"] in _WITH_BODY and _has_body(scope):
             kinds = _values(scope, b"content-type")
             if not kinds or not all(kinds):
@@ -145,10 +149,10 @@ def _misaddressed(hosts: list[str]) -> Refusal:
     )
 
 
-def _foreign(header: str, value: str) -> Refusal:
+def _foreign(origin: str) -> Refusal:
     return Refusal(
         403,
-        f"{header}: {_shown(value)} is refused: pages of other origins may not use this server. If that is the address "
+        f"Origin: {_shown(origin)} is refused: pages of other origins may not use this server. If that is the address "
         "by which browsers reach its own pages, give it as the setting server.public_url "
         "(NIRFLOW_SERVER_PUBLIC_URL); then nirflow down, nirflow up.",
     )
