@@ -162,6 +162,17 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
         assert not [url for url in page.requested if word in url]
 
 
+def test_logging_in_leads_to_no_other_server(server: ServerAddress, elsewhere: str, tmp_path: Path) -> None:
+    assert server.auth is not None
+    with browser_page(tmp_path / "profile") as page:
+        page.open(f"{server.ui_url}//{elsewhere}/")
+        page.wait_for(f"location.pathname == '{PAGE}'")
+        assert page.evaluate("sessionStorage.getItem('nirflow-next')") == f"//{elsewhere}/"
+        page.open(link(server.ui_url, server.auth))
+        page.wait_for("location.pathname == '/dashboard'")
+        assert page.evaluate("location.origin") == server.ui_url
+
+
 def test_the_ui_asks_no_password_of_who_asks_whether_the_server_is_there(server: ServerAddress) -> None:
     for path in ("/health", "/ready"):
         with urllib.request.urlopen(f"{server.api_url}{path}", timeout=PATIENCE) as answer:
