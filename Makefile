@@ -2,16 +2,18 @@
 #   make demo       simulate the tutorial's night, reduce it, compare with the truth
 #   make test       the default tests            make test-long   the tests that take minutes
 #   make lint       ruff and mypy                make bench       speed and memory, with ratios
+#   make audit      known vulnerabilities of the pinned packages; asks the package registry
 #   make venv       only .venv                   make clean       remove what these made (not .venv)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AUDIT := $(VENV)/audit
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 
-.PHONY: venv demo test test-long lint bench clean
+.PHONY: venv demo test test-long lint audit bench clean
 
 venv: $(INSTALLED)
 
@@ -39,6 +41,15 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Not a part of lint: its answer changes from day to day, and it fails where the registry cannot be asked.
+audit: $(AUDIT)/.installed
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
+
+$(AUDIT)/.installed:
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/pip install -qq --disable-pip-version-check pip-audit
+	@touch $@
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks

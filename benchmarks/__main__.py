@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Final
 from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
+from deployments.printable_output import ArgumentParser
 from nirflow.tables import print_json
 
 PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
@@ -31,7 +31,7 @@ _WARM: Final = ("night", "nothing", "memory")
 
 def main() -> int:
     """Run the parts that were asked for; 1 where a figure is beyond its limit."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "parts",
         nargs="*",

@@ -10,7 +10,6 @@ pixel where both grids agree: reduce with ``--set align.reference=first``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -26,6 +25,7 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks import product_figures as pf
+from deployments.printable_output import ArgumentParser
 from imaging import f2
 from imaging.combine import median_factor
 from imaging.dq import UNUSABLE
@@ -312,7 +312,7 @@ def _electrons(raw: Path, names: Iterable[str], peer: pf.Product, origin: tuple[
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 where a figure is not the expected one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare_products", description=__doc__)
+    parser = ArgumentParser(prog="python -m benchmarks.compare_products", description=__doc__)
     parser.add_argument("out", type=Path, help="folder that nirflow reduce wrote")
     parser.add_argument(
         "dragons", type=Path, help="folder of DRAGONS' products, whole or cut out (LTV cards)"

@@ -9,11 +9,13 @@ from calib_store import postgres
 from calib_store.database import Database
 from calib_store.local_objects import LocalObjects
 from calib_store.objects import ObjectStore
+from calib_store.private import tighten_data_folder
 from calib_store.settings import StoreSettings
 
 
 def open_database(settings: StoreSettings) -> Database:
     """The database of the settings; an embedded one is started, and again where it was killed."""
+    tighten_data_folder(settings.data_dir.expanduser())
     if settings.database_url is not None:
         return Database(settings.database_url.get_secret_value())
     address = postgres.ensure_running(settings.data_dir)

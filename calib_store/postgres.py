@@ -29,6 +29,8 @@ from sqlalchemy import URL
 from calib_store import libpq
 from calib_store.account import Account, server_account
 from calib_store.postmaster import alive, claim, forget_dead_server, running_pid
+from calib_store.private import private_folder
+from calib_store.socket_folder import require_own_socket, required_peer
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class PostgresAddress:
 
     def url(self, database: str) -> URL:
         """SQLAlchemy URL of one database, for psycopg."""
-        return self._url("postgresql+psycopg", database)
+        return self._url("postgresql+psycopg", database).update_query_dict(required_peer())
 
     def prefect_url(self) -> str:
         """URL of the orchestrator's database, for asyncpg."""
@@ -97,7 +99,7 @@ class PostgresAddress:
         """A connection of its own, in autocommit."""
         return libpq.connect(
             host=str(self.socket_dir), port=self.port, user=_SUPERUSER, dbname=database,
-            passfile=self._no_passfile, connect_timeout=timeout,
+            passfile=self._no_passfile, connect_timeout=timeout, **required_peer(),
         )  # fmt: skip
 
     @property
@@ -138,7 +140,8 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
     try:
         if _answers(data_dir, address):
             return address
-        data_dir.mkdir(parents=True, exist_ok=True)
+        if not data_dir.exists():
+            private_folder(data_dir)
         with _locked(data_dir):
             if not _wait_for_live_server(data_dir, address):
                 account = server_account()
@@ -229,6 +232,7 @@ def _answers(data_dir: Path, address: PostgresAddress) -> bool:
     pid = running_pid(_cluster(data_dir))
     if pid is None:
         return False
+    require_own_socket(address.socket_dir, _cluster(data_dir))
     try:
         with address.connect("nirflow") as connection:
             return _served_by(connection) == pid

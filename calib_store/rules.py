@@ -227,10 +227,10 @@ def rules_text(rules: RuleSet) -> str:
     if rules == shipped_rules():
         return shipped_text()
     lines = [*takewhile(lambda line: line.startswith("#"), shipped_text().splitlines()), ""]
-    lines.append(f"version = {json.dumps(rules.version)}")
+    lines.append(f"version = {_quoted(rules.version)}")
     lines.append(f"order = {rules.order}")
     for rule in rules.rules:
-        lines += ["", f"[{json.dumps(rule.name)}]", f"kind = {json.dumps(rule.kind)}"]
+        lines += ["", f"[{_quoted(rule.name)}]", f"kind = {json.dumps(rule.kind)}"]
         lines.append(f"match = {json.dumps(rule.match)}")
         if rule.tolerance:
             off = ", ".join(f"{name} = {tolerance!r}" for name, tolerance in rule.tolerance.items())
@@ -242,6 +242,12 @@ def rules_text(rules: RuleSet) -> str:
         if rule.published:
             lines.append("published = true")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML, in ASCII that can be seen; JSON's pairs of surrogates are not TOML's."""
+    plain = json.dumps(text, ensure_ascii=False)
+    return "".join(c if " " <= c <= "~" else f"\\U{ord(c):08x}" for c in plain)
 
 
 def read_rules(text: str, source: str) -> RuleSet:

@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -19,45 +19,24 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from imaging.errors import NirflowError
+from calib_store.settings_file import CONFIG, WrongSettingsError, settings_file, warn_of_readers, xdg
+
+__all__ = [
+    "CONFIG", "PREFIX", "SECRETS", "StoreSettings", "WrongSettingsError", "default_data_dir", "given_by",
+    "secret_files", "settings_file", "unknown", "variable",
+]  # fmt: skip
 
 #: Prefix of every variable.
 PREFIX: Final = "NIRFLOW_"
-#: Names the settings file.
-CONFIG: Final = "NIRFLOW_CONFIG"
-FILE_NAME: Final = "nirflow.toml"
 #: Names the folder of secret files: one file a setting.
 SECRETS: Final = "NIRFLOW_SECRETS_DIR"
 #: Where containers have them.
 _SECRETS_DIR: Final = "/run/secrets"
 
 
-class WrongSettingsError(NirflowError):
-    """A setting that makes no sense; names it, its value where that is no secret, and where it came from."""
-
-
 def default_data_dir() -> Path:
     """The user's data folder for nirflow, by the XDG base directory specification."""
-    return _xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
-
-
-def settings_file() -> Path | None:
-    """The settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
-
-    Raises
-    ------
-    WrongSettingsError
-        Where NIRFLOW_CONFIG names none.
-    """
-    if named := os.environ.get(CONFIG):
-        path = Path(named).expanduser()
-        if not path.is_file():
-            raise WrongSettingsError(
-                f"{CONFIG} = {named}: there is no such file.", remedy="Correct it or unset it."
-            )
-        return path.absolute()
-    places = (Path(FILE_NAME).absolute(), _xdg("XDG_CONFIG_HOME", ".config") / "nirflow" / FILE_NAME)
-    return next((path for path in places if path.is_file()), None)
+    return xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
 
 
 def secret_files() -> dict[str, Path]:
@@ -106,12 +85,6 @@ class _SecretFiles(EnvSettingsSource):
         self.env_vars = {name.lower(): _secret(path) for name, path in secret_files().items()}
 
 
-def _xdg(variable: str, default: str) -> Path:
-    base = os.environ.get(variable, "")
-    # The specification says that a relative path there is to be ignored.
-    return Path(base) if base and Path(base).is_absolute() else Path.home() / default
-
-
 class StoreSettings(BaseSettings):
     """Settings of the store: from arguments, variables such as ``NIRFLOW_DATA_DIR``, secret files, or ``nirflow.toml``.
 
@@ -143,7 +116,7 @@ class StoreSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _wrong(error, file) from None
+            raise _wrong(error, file, type(self)) from None
         except SettingsError as error:
             given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
             raise WrongSettingsError(
@@ -152,6 +125,8 @@ class StoreSettings(BaseSettings):
             ) from error
         except tomllib.TOMLDecodeError as error:
             raise WrongSettingsError(f"{file}: {error}.", remedy="Correct that line.") from error
+        if file is not None:
+            warn_of_readers(file, tuple(_secrets_in(type(self), tomllib.loads(file.read_text()))))
 
     @classmethod
     def settings_customise_sources(
@@ -171,6 +146,17 @@ class StoreSettings(BaseSettings):
     def objects_dir(self) -> Path:
         """Folder of the product files, where they are not at a URL."""
         return self.data_dir / "objects"
+
+
+def _secrets_in(model: type[BaseModel], given: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Names of the secrets that a settings file holds."""
+    for name, info in model.model_fields.items():
+        if not isinstance(given, dict) or name not in given:
+            continue
+        if SecretStr in (info.annotation, *get_args(info.annotation)):
+            yield f"{section}{name}"
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _secrets_in(info.annotation, given[name], f"{name}.")
 
 
 def variable(*names: str) -> str:
@@ -216,19 +202,29 @@ def _holds(text: str, name: str) -> bool:
     return not isinstance(table, dict) or name in table
 
 
-def _wrong(error: ValidationError, file: Path | None) -> WrongSettingsError:
+def _wrong(error: ValidationError, file: Path | None, model: type[BaseModel]) -> WrongSettingsError:
     problem = error.errors(include_url=False, include_context=False)[0]
     names = [str(name) for name in problem["loc"]]
     name, giver = ".".join(names), given_by(*names)
     if problem["type"] == "extra_forbidden":
         return _misspelt(name, giver or file)
-    secret = isinstance(giver, Path) or any(word in name for word in ("url", "password", "auth", "webhook"))
+    secret = isinstance(giver, Path) or _may_hold_secret(model, names)
     given = "" if secret else f" cannot be {problem['input']!r}"
     what = problem["msg"].removeprefix("Value error, ")
     return WrongSettingsError(
         f"Setting {name}{given}: {what[0].lower()}{what[1:]}.",
         remedy=f"Correct it in {_place(giver or file)}.",
     )
+
+
+def _may_hold_secret(model: type[BaseModel], names: list[str]) -> bool:
+    """Whether the value there is a secret, an address, or a table that may have one in it."""
+    info = model.model_fields.get(names[0])
+    if info is None or any(word in names[-1] for word in ("url", "password", "auth", "webhook")):
+        return True
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return len(names) == 1 or _may_hold_secret(info.annotation, names[1:])
+    return SecretStr in (info.annotation, *get_args(info.annotation))
 
 
 def _misspelt(name: str, giver: str | Path | None) -> WrongSettingsError:

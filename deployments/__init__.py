@@ -4,3 +4,7 @@
 the server knows; `nightly`, `arrival`, `reprocess` and `housekeeping` are the flows that it runs. What stays up
 beside the server (supervisor, watcher) never imports Prefect.
 """
+
+from tasks.prefect_sources import forget_working_folder
+
+forget_working_folder()

@@ -31,6 +31,8 @@ _ENDS: Final = frozenset(
 _HANDED_OUT: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending")
 )
+#: What a run ended with, and its page. Lines after the message's first one are indented: none passes for one of ours.
+_MESSAGE: Final = "{{ (flow_run.state.message or '')|indent }}\n{{ flow_run|ui_url }}"
 #: Ends of which people are told as of failures.
 _FAILURES: Final = frozenset(f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Incomplete"))
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
@@ -118,7 +120,7 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
             SendNotification(
                 block_document_id=notification,
                 subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
-                body="{{ flow_run.state.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+                body=f"{{{{ flow_run.state.name }}}}: {_MESSAGE}",
             ),
         )  # fmt: skip
     if "night" in settings.notify.on:
@@ -135,7 +137,7 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
             ),
             SendNotification(
                 block_document_id=notification, subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
-                body="{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+                body=_MESSAGE,
             ),
         )  # fmt: skip
 

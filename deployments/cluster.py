@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from prefect.context import FlowRunContext
 
+from calib_store.private import private_folder
 from deployments.configuration import Settings
 from imaging.errors import NirflowError
 
@@ -84,7 +85,7 @@ def _prepare(runner: StepRunner, settings: Settings) -> None:
     environment = {name: os.environ[name] for name in LOGGING if name in os.environ}
     runner.client.register_plugin(WorkerSide(environment))
     folder = settings.data_dir.expanduser().resolve() / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     mark = folder / f".{uuid.uuid4().hex}"
     mark.touch()
     try:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import smtplib
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
 from calib_store.settings import PREFIX, StoreSettings, given_by, settings_file, unknown, variable
 from deployments.settings import ServerSettings
 from deployments.watch_settings import WatchSettings
+from imaging.redaction import without_secrets
 
 
 class _Section(BaseModel):
@@ -98,6 +110,15 @@ class NightlySettings(_Section):
     )
 
 
+#: How a mail server is spoken to.
+Encryption = Literal["starttls", "implicit", "off"]
+
+
+def _encryption(given: object) -> object:
+    switch = {"true": "starttls", "1": "starttls", "false": "off", "0": "off"}
+    return switch.get(str(given).lower(), given)
+
+
 class NotifySettings(_Section):
     """Who is told of failures and finished nights; nobody without a webhook or addresses."""
 
@@ -106,9 +127,17 @@ class NotifySettings(_Section):
     email_from: str = Field(default="nirflow@localhost", description="sender's address")
     smtp_host: str = Field(default="localhost", description="mail server")
     smtp_port: int = Field(default=25, ge=1, le=65535, description="its TCP port")
-    smtp_tls: bool = Field(default=False, description="STARTTLS before anything is sent")
+    smtp_tls: Annotated[Encryption | Literal["auto"], BeforeValidator(_encryption)] = Field(
+        default="auto",
+        description="starttls, implicit (from the first byte on), off, or auto: implicit at port 465, starttls for an "
+        "account on another machine, else off",
+    )
     smtp_user: str | None = Field(default=None, description="account on the mail server")
     smtp_password: SecretStr | None = Field(default=None, description="its password")
+    smtp_plain_login: bool = Field(
+        default=False,
+        description="send the password to another machine without encryption, where smtp_tls is off",
+    )
     on: tuple[Literal["failure", "night"], ...] = Field(
         default=("failure", "night"), description="what is told: a failed run, a night's end"
     )
@@ -117,6 +146,32 @@ class NotifySettings(_Section):
     def wanted(self) -> bool:
         """Whether anybody is to be told."""
         return self.webhook is not None or bool(self.email_to)
+
+    @property
+    def smtp_encryption(self) -> Encryption:
+        """How the mail server is spoken to."""
+        if self.smtp_tls != "auto":
+            return self.smtp_tls
+        if self.smtp_port == smtplib.SMTP_SSL_PORT:
+            return "implicit"
+        return "off" if self.smtp_user is None or _is_this_machine(self.smtp_host) else "starttls"
+
+    @model_validator(mode="after")
+    def _no_password_in_clear(self) -> Self:
+        clear = self.smtp_user is not None and self.smtp_encryption == "off"
+        if clear and not self.smtp_plain_login and not _is_this_machine(self.smtp_host):
+            raise ValueError(
+                f"smtp_tls is off, so the password of {self.smtp_user} would go to {self.smtp_host} in clear text; "
+                "set smtp_tls to starttls or implicit, or smtp_plain_login to true"
+            )
+        return self
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class Settings(StoreSettings):
@@ -181,4 +236,5 @@ def describe(settings: Settings) -> Iterator[Told]:
 def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Told:
     giver = given_by(*names)
     source = "environment" if isinstance(giver, str) else str(giver or file or "default")
-    return Told(".".join(names), value, source, variable(*names), description or "")
+    shown = without_secrets(value) if isinstance(value, str) else value
+    return Told(".".join(names), shown, source, variable(*names), description or "")

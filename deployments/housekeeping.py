@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow, get_client, runtime
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Completed, State
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +17,7 @@ from deployments.configuration import Settings
 from deployments.requests import HousekeepingRequest
 from deployments.running import store_of
 from imaging.errors import NirflowError
-from tasks.artifacts import plain
+from tasks.artifacts import plain, publish_markdown
 from tasks.best_effort import best_effort
 
 logger = logging.getLogger(__name__)
@@ -130,4 +129,4 @@ def _publish(told: Housekept, verified: Verified | None) -> None:
         "(`nirflow cal gc` deletes them)",
         f"- {told.runs_forgotten} old runs forgotten",
     ]
-    create_markdown_artifact(key="housekeeping", markdown="\n".join(lines), description="State of the store")
+    publish_markdown("housekeeping", "\n".join(lines), "State of the store")

@@ -20,6 +20,8 @@ from prefect.blocks.abstract import NotificationBlock
 
 from deployments.configuration import NotifySettings, Settings
 from imaging.errors import NirflowError
+from imaging.printable import printable, printable_lines
+from imaging.redaction import HIDDEN
 
 #: Name of the block's document.
 BLOCK_NAME: Final = "nirflow"
@@ -50,6 +52,7 @@ class Notification(NotificationBlock):
 
 def tell(settings: NotifySettings, subject: str, body: str) -> None:
     """Send a message to everybody that the settings name; see `Notification.notify`."""
+    subject, body = printable(subject), printable_lines(body)  # they name runs, frames and what went wrong
     problems = []
     if settings.webhook is not None:
         try:
@@ -60,15 +63,36 @@ def tell(settings: NotifySettings, subject: str, body: str) -> None:
         try:
             _mail(settings, subject, body)
         except (OSError, ValueError, smtplib.SMTPException) as error:
-            problems.append(f"{', '.join(settings.email_to)}: {error}")
+            problems.append(f"{', '.join(settings.email_to)}: {_without_password(settings, error)}")
     if problems:
         raise NotTold(f"Not told: {'; '.join(problems)}.", remedy="Look at [notify] in the settings.")
 
 
 def _kind(error: Exception) -> str:
     # Its words may hold the URL.
-    code = f" {error.code}" if isinstance(error, urllib.error.HTTPError) else ""
-    return f"{type(error).__name__}{code}"
+    if not isinstance(error, urllib.error.HTTPError):
+        return type(error).__name__
+    error.close()
+    moved = (
+        " (it leads to another address, which is not followed: name that one)"
+        if "Location" in error.headers
+        else ""
+    )
+    return f"HTTPError {error.code}{moved}"
+
+
+def _without_password(settings: NotifySettings, error: Exception) -> str:
+    """The text of an error; a mail server may repeat in its answer what it was sent."""
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password is not None else ""
+    told = isinstance(error, smtplib.SMTPResponseException) and password
+    return str(error).replace(password, HIDDEN) if told else str(error)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Goes where the settings say and nowhere else: who answers could name any host, such as this machine's own."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Take the redirection for an error."""
 
 
 def _post(url: str, message: dict[str, Any]) -> None:
@@ -77,19 +101,27 @@ def _post(url: str, message: dict[str, Any]) -> None:
     request = urllib.request.Request(
         url, json.dumps(message).encode(), {"Content-Type": "application/json", "User-Agent": "nirflow"}
     )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT):
-        pass
+    with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT):
+        pass  # what else it answers is not read
 
 
 def _mail(settings: NotifySettings, subject: str, body: str) -> None:
     message = EmailMessage()
-    message["Subject"] = " ".join(subject.split())
+    message["Subject"] = subject
     message["From"], message["To"] = settings.email_from, ", ".join(settings.email_to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid("nirflow")
     message.set_content(body)
-    with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT) as server:
-        if settings.smtp_tls:
-            server.starttls(context=ssl.create_default_context())  # without one, any certificate would do
+    # Without a context any certificate would do.
+    context, way = ssl.create_default_context(), settings.smtp_encryption
+    host, port = settings.smtp_host, settings.smtp_port
+    server = (
+        smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT, context=context)
+        if way == "implicit"
+        else smtplib.SMTP(host, port, timeout=_TIMEOUT)
+    )
+    with server:
+        if way == "starttls":
+            server.starttls(context=context)
         if settings.smtp_user is not None:
             password = settings.smtp_password
             server.login(settings.smtp_user, password.get_secret_value() if password is not None else "")

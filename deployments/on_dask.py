@@ -23,6 +23,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from calib_store.settings import StoreSettings
 from deployments.lines import lines_told
+from deployments.printable_output import printable_records
 from imaging.errors import NirflowError
 from tasks.allocator import give_back_planes
 from tasks.step import StepEvent, listening
@@ -136,6 +137,7 @@ class WorkerSide(WorkerPlugin):
         if "prefect" not in sys.modules:
             os.environ.update(self._environment)
         give_back_planes()
+        self._stack.enter_context(printable_records())
         self._stack.enter_context(lines_told())
         self._stack.enter_context(listening(partial(_pass_on, worker)))
 

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from calib_store.private import OTHERS, private_folder
 from deployments.settings import ServerSettings
 from imaging.atomic import NameTakenError, write_whole
 from imaging.errors import NirflowError
@@ -74,25 +75,6 @@ def ensure(data_dir: Path, settings: ServerSettings) -> str:
     return made
 
 
-def private_folder(folder: Path) -> None:
-    """Make a folder that only this account can enter, and close one that is there already.
-
-    Raises
-    ------
-    PasswordFileError
-        Where it belongs to another account.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    there = folder.stat()
-    if there.st_uid != os.geteuid():
-        raise PasswordFileError(
-            f"{folder} belongs to another account (uid {there.st_uid}).",
-            remedy="Run nirflow as that account, or name a data folder of your own (NIRFLOW_DATA_DIR).",
-        )
-    if stat.S_IMODE(there.st_mode) & 0o077:
-        folder.chmod(0o700)
-
-
 def _read(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -124,7 +106,7 @@ def _trust(path: Path, about: os.stat_result) -> None:
         problem = f"{path} is no ordinary file"
     elif about.st_uid != os.geteuid():
         problem = f"{path} belongs to another account (uid {about.st_uid}), which may know the password in it"
-    elif mode & 0o077:
+    elif mode & OTHERS:
         problem = f"Other accounts may use {path} (mode {mode:04o}, not 0600) and may know the password in it"
     else:
         return

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from calib_store.private import private_folder
 from deployments.events import Event
 from imaging.atomic import take_lock, write_whole
 from imaging.errors import NirflowError
@@ -63,7 +64,7 @@ class Pending:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             held = take_lock(folder / "lock")
         except OSError as error:
             raise NirflowError(

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from deployments.client import connected, quick_imports
+from deployments.printable_output import make_output_printable
 from deployments.settings import ServerAddress
 
 
@@ -24,6 +25,7 @@ def told_address(address: ServerAddress) -> bytes:
 
 def main() -> int:
     """Register what the settings ask for, and bring an embedded store up to date."""
+    make_output_printable()
     # Until the way is known, nothing of Prefect may find a server of the user's.
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
     with quick_imports():

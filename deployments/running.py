@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_client, runtime
-from prefect.artifacts import create_link_artifact
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.states import Completed, Failed, State
 
@@ -23,6 +22,7 @@ from deployments.configuration import Settings
 from deployments.events import SEQUENCE, UNBLOCKED
 from deployments.lines import lines_told
 from deployments.plain_log import tell_errors_in_words
+from deployments.printable_output import make_output_printable
 from deployments.selection import doubles_elsewhere, files_of, frames_of_sequence, middle_of, told_nights
 from deployments.sequence_events import announce
 from flows.report import NightReport
@@ -30,6 +30,7 @@ from flows.running import Options, reduce_with
 from flows.science import submit_with_calibrations
 from imaging.errors import NirflowError
 from imaging.sequences import Sequence as Exposures
+from tasks.artifacts import publish_page
 from tasks.best_effort import best_effort
 from tasks.parameters import ReductionParameters
 from tasks.workspace import Workspace
@@ -37,6 +38,7 @@ from tasks.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 # Whoever runs one of the flows has this module.
+make_output_printable()
 tell_errors_in_words()
 
 
@@ -207,9 +209,7 @@ def write_pages(settings: Settings, nights: Iterable[date]) -> None:
                     continue  # a cloudy night
                 logger.info("The night's page: %s", page)
                 if runtime.flow_run.id:
-                    create_link_artifact(
-                        page.as_uri(), str(page), key=f"page-{night}", description=f"Page of {night}"
-                    )
+                    publish_page(f"page-{night}", page, f"Page of {night}")
         write_index(store, settings.nights)
 
 

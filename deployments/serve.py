@@ -16,13 +16,17 @@ import socket
 import sys
 from pathlib import Path
 
+from deployments.printable_output import ArgumentParser, make_output_printable
+from imaging.printable import printable_lines
+
 KEEP_ALIVE = 75  # s; longer than a pause between two requests of a flow
 GRACEFUL = 4  # s; a UI left open holds its websockets for ever
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM, detached from the caller or in the foreground."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
+    make_output_printable()
+    parser = ArgumentParser(prog="python -m deployments.serve", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="file descriptor of the bound socket; detaches")
     parser.add_argument("--after", type=int, help="file descriptor that ends when the database is up")
@@ -50,7 +54,8 @@ def _detached(descriptor: int, after: int | None) -> int:
 
 
 def _foreground(host: str, port: int) -> int:
-    from deployments import password, ports
+    from calib_store.private import private_folder
+    from deployments import ports
     from deployments.configuration import Settings
     from deployments.server import check_password, database_url_of, with_password
     from deployments.settings import server_environment
@@ -61,12 +66,12 @@ def _foreground(host: str, port: int) -> int:
         ours = settings.server.model_copy(update={"host": host, "port": port})
         check_password(ours)
         home = settings.data_dir.expanduser().resolve() / "prefect"
-        password.private_folder(home)
+        private_folder(home)
         ours = with_password(ours, settings.data_dir)
         url = database_url_of(settings.data_dir, ours)
         listener = ports.listen(host, port)
     except (NirflowError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         return 1
     port = listener.getsockname()[1]
     environment = server_environment(ours, home=home, port=port, database_url=url)

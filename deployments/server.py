@@ -24,6 +24,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from calib_store.private import private_folder
 from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
 from deployments import password, ports, processes
 from deployments.configuration import Settings
@@ -43,7 +44,6 @@ from deployments.settings import (
     base_url,
     named_address,
     server_environment,
-    without_login,
 )
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def ensure_server(
         return _named_server(named, settings)
     if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
         return _address(state, folder, settings, started=False)
-    password.private_folder(folder)
+    private_folder(folder)
     settings = with_password(settings, data_dir)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "server.lock", deadline, _WHAT):
@@ -130,7 +130,8 @@ def ensure_server(
             problem = "ended while starting" if not is_alive(state) else f"did not answer in {timeout:g} s"
             processes.end(state.pid, state.birth, settings.stop_grace)
             raise ServerError(
-                f"The Prefect server {problem}.\n{processes.tail(_log_file(data_dir))}",
+                f"The Prefect server {problem}.",
+                details=processes.tail(_log_file(data_dir)),
                 remedy=f"See {_log_file(data_dir)}; `nirflow server start` tries again.",
             )
     return _address(state, folder, settings, started=True)
@@ -230,17 +231,10 @@ def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
             pass
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ServerError(
-            f"PREFECT_API_URL = {without_login(api_url)} does not answer: {_reason(error)}.",
+            f"PREFECT_API_URL = {api_url} does not answer: {error}.",
             remedy="Start that server, correct the URL, or unset PREFECT_API_URL to use nirflow's own.",
         ) from error
     return named_address(api_url, settings)
-
-
-def _reason(error: Exception) -> str:
-    # Some errors of http.client repeat the URL, with what it may hold of a password.
-    if isinstance(error, (ValueError, http.client.HTTPException)):
-        return type(error).__name__
-    return str(getattr(error, "reason", None) or error)
 
 
 # --- starting and ending -------------------------------------------------------------------------
@@ -258,7 +252,7 @@ def _start(
         ports.hold(settings.host, port)  # before anybody connects: nothing is in its way
         environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(log_file.parent)
         with log_file.open("ab") as sink:
             # The home folder as working folder: Prefect would read a stray .env or prefect.toml elsewhere.
             launched = subprocess.run(
@@ -283,7 +277,8 @@ def _start(
             )
         if launched.returncode != 0:
             raise ServerError(
-                f"The Prefect server could not be launched.\n{processes.tail(log_file)}",
+                "The Prefect server could not be launched.",
+                details=processes.tail(log_file),
                 remedy=f"See {log_file}.",
             )
         pid = int(launched.stdout)

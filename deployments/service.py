@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib_store import postgres
+from calib_store.private import private_folder
 from calib_store.settings import CONFIG, SECRETS, settings_file
 from deployments import processes
 from deployments.configuration import Settings
@@ -133,7 +134,7 @@ def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, 
         Where something does not start; says what, with the end of its log.
     """
     folder = folder_of(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "lock", deadline, _WHAT):
         state = read_state(settings)
@@ -148,14 +149,16 @@ def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, 
             if state is not None and state.alive and state.ready:
                 return state, process is not None
             if state is not None and state.failed and not state.alive:
-                raise ProcessError(state.failed, remedy=f"See {log}.")
+                what, _, details = state.failed.partition("\n")
+                raise ProcessError(what, details=details, remedy=f"See {log}.")
             if ended or (process is None and (state is None or not state.alive)):
                 raise ProcessError(
-                    f"nirflow ended while starting.\n{processes.tail(log)}", remedy=f"See {log}."
+                    "nirflow ended while starting.", details=processes.tail(log), remedy=f"See {log}."
                 )
             time.sleep(processes.POLL)
     raise ProcessError(
-        f"nirflow was not up within {timeout:g} s.\n{processes.tail(log_of(settings, 'nirflow'))}",
+        f"nirflow was not up within {timeout:g} s.",
+        details=processes.tail(log_of(settings, "nirflow")),
         remedy=f"See the logs in {log_of(settings, 'nirflow').parent}; nirflow status tells how each part is.",
     )
 
@@ -218,6 +221,7 @@ def environment_of(settings: Settings, base: Mapping[str, str] | None = None) ->
     another folder: no path is relative to this one.
     """
     environment = dict(os.environ if base is None else base)
+    environment["PYTHONSAFEPATH"] = "1"  # `python -m` finds no module in the folder that it works in
     if (file := settings_file()) is not None:
         environment[CONFIG] = str(file)
     if secrets := environment.get(SECRETS):
@@ -234,7 +238,7 @@ def environment_of(settings: Settings, base: Mapping[str, str] | None = None) ->
 
 def _spawn(settings: Settings) -> subprocess.Popen[bytes]:
     log = log_of(settings, "nirflow")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(log.parent)
     (folder_of(settings) / "state.json").unlink(missing_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(

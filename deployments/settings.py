@@ -27,11 +27,14 @@ NAMES: Final = "NIRFLOW_SERVER_NAMES"
 #: They would move the API or the UI away from where clients, the login page and the guard know them.
 _PLACES: Final = frozenset({"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"})
 
-_PRIVACY: Final = {
+#: For the server, its clients and all that they start.
+_ALWAYS: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    # `python -m` finds no module in the folder that a process works in.
+    "PYTHONSAFEPATH": "1",
 }
 
 
@@ -181,7 +184,7 @@ def server_environment(
     }
     browsers = settings.public_url or base_url(settings.host, port)
     ours = {
-        **_PRIVACY,
+        **_ALWAYS,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": settings.host,
@@ -219,7 +222,7 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
     """
     base = os.environ if base is None else base
     environment = {
-        **_PRIVACY,
+        **_ALWAYS,
         "PREFECT_API_URL": address.api_url,
         "PREFECT_UI_URL": address.ui_url,
         # A lost server is an error, not a reason for a throw-away server that forgets its runs.
@@ -253,13 +256,6 @@ def strays(base: Mapping[str, str]) -> set[str]:
     return {
         n for n in base if n.startswith("PREFECT_") and not n.startswith(("PREFECT_SERVER_", "PREFECT__"))
     }
-
-
-def without_login(url: str) -> str:
-    """A URL without the user and password that it may hold, for a message."""
-    scheme, slashes, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def base_url(host: str, port: int) -> str:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from calib_store import postgres
+from calib_store.private import private_folder
 from deployments import processes
 from deployments.configuration import Settings
+from deployments.printable_output import make_output_printable
 from deployments.register import told_address
 from deployments.rest import Rest
 from deployments.server import ensure_server, stop_server
@@ -162,7 +164,7 @@ class Supervisor:
     def run(self) -> int:
         """Start, watch and stop everything; the exit code."""
         try:
-            log_of(self.settings, "nirflow").parent.mkdir(parents=True, exist_ok=True)
+            private_folder(log_of(self.settings, "nirflow").parent)
             self._tell()
             self._start()
             self._tell(ready=True)
@@ -191,7 +193,8 @@ class Supervisor:
         if registration.returncode != 0:
             log = log_of(settings, "register")
             raise processes.ProcessError(
-                f"What the Prefect server has to know could not be registered.\n{processes.tail(log)}",
+                "What the Prefect server has to know could not be registered.",
+                details=processes.tail(log),
                 remedy=f"See {log}.",
             )
         if settings.watch.folders:
@@ -232,7 +235,8 @@ class Supervisor:
         while worker is not None and time.monotonic() < deadline and not self.stopping.wait(0.2):
             if not worker.running:
                 raise processes.ProcessError(
-                    f"The worker ended while starting.\n{processes.tail(worker.log)}",
+                    "The worker ended while starting.",
+                    details=processes.tail(worker.log),
                     remedy=f"See {worker.log}.",
                 )
             silence = self._worker_silence()
@@ -354,7 +358,7 @@ def supervise(settings: Settings) -> int:
         Where another process does so for this data folder.
     """
     folder = folder_of(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     held = take_lock(folder / "supervisor.lock")
     if held is None:
         raise processes.ProcessError(
@@ -374,6 +378,7 @@ def supervise(settings: Settings) -> int:
 
 def main() -> int:
     """Run the supervisor that the environment describes."""
+    make_output_printable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return supervise(Settings())

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from calib_store.store import Store
 from deployments.configuration import Settings
 from deployments.events import EventSender
+from deployments.printable_output import make_output_printable
 from deployments.server import own_address
 from deployments.settings import ServerAddress, named_address
 from deployments.watcher import Watcher
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Watch the folders of the settings until SIGTERM."""
+    make_output_printable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
     stop = threading.Event()

@@ -6,13 +6,13 @@ everything there instead, and ``--check`` tells by its exit code whether the ser
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 from typing import Final
 
 from deployments.configuration import Settings
+from deployments.printable_output import ArgumentParser, make_output_printable
 from deployments.processes import ProcessError
 from deployments.rest import Rest
 from deployments.settings import ServerAddress, client_environment, named_address
@@ -65,7 +65,8 @@ def named_server(settings: Settings) -> ServerAddress:
 
 def main(arguments: list[str] | None = None) -> int:
     """Become the worker, or do what is asked for instead; returns only where that is not another program."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.work", description=__doc__)
+    make_output_printable()
+    parser = ArgumentParser(prog="python -m deployments.work", description=__doc__)
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--register", action="store_true", help="register everything, and leave")
     other.add_argument(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
+from deployments.printable_output import make_output_printable
+
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun
@@ -53,6 +55,7 @@ with warnings.catch_warnings():
 if __name__ == "__main__":
     import os
 
+    make_output_printable()
     from prefect.cli import app
 
     from deployments.configuration import Settings

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from prefect import runtime
-from prefect.artifacts import create_table_artifact
 
 from calib_store.records import Product
 from calib_store.store import Store
 from imaging.nights import night_of
-from tasks.artifacts import key_of
+from tasks.artifacts import key_of, publish_table
 from tasks.references import ProductRef
 
 #: Figures worth a look over the nights, by kind.
@@ -35,10 +34,7 @@ def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
         before = store.products(kind, limit=10 * _LENGTH) if mine else ()
         for product in mine.values():
             rows = history_rows(product, [one for one in before if _continues(one, product)])
-            create_table_artifact(
-                key=key_of("history", _title(product)), table=rows,
-                description=f"{_title(product)} over the nights",
-            )  # fmt: skip
+            publish_table(key_of("history", _title(product)), rows, f"{_title(product)} over the nights")
 
 
 def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, object]]:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 from prefect import runtime
-from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.states import State
 from pydantic import Field
@@ -32,7 +31,7 @@ from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.files import find_files
 from imaging.scratch import prune
 from tasks.allocator import give_back_planes
-from tasks.artifacts import key_of, plain
+from tasks.artifacts import key_of, markdown_table, plain, publish_markdown
 from tasks.best_effort import best_effort
 from tasks.choose import Choice
 from tasks.parameters import ReductionParameters
@@ -353,18 +352,21 @@ def _publish(report: NightReport) -> None:
     """The summary as an artifact of the flow run."""
     if not runtime.flow_run.id:
         return
-    head = ("| product | frames | made with | state | s |", "|---|---|---|---|---|")
-    lines = [f"# Night in {plain(report.out.name)}", "", *head]
-    lines += [
-        f"| {plain(p.name)} | {len(p.inputs)} | {', '.join(p.calibrations)} | {'reused' if p.reused else 'built'} "
-        f"| {p.seconds:.1f} |"
+    rows = [
+        (
+            p.name,
+            len(p.inputs),
+            ", ".join(p.calibrations),
+            "reused" if p.reused else "built",
+            f"{p.seconds:.1f}",
+        )
         for p in report.products
     ]
+    table = markdown_table(("product", "frames", "made with", "state", "s"), rows)
+    lines = [f"# Night in {plain(report.out.name)}", "", table, ""]
     lines += [f"- superseded: {plain(one.old)}, by {plain(one.new)}" for one in report.replaced]
     lines += [f"- **not replaced**: {plain(one.old)}: {plain(one.reason)}" for one in report.kept]
     lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
     lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
     lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
-    create_markdown_artifact(
-        key=key_of("night", report.out.name), markdown="\n".join(lines), description="What the night gave"
-    )
+    publish_markdown(key_of("night", report.out.name), "\n".join(lines), "What the night gave")

@@ -43,7 +43,7 @@ def write_whole(
     replace
         Whether a file that is there, or came to be there meanwhile, is replaced.
     mode
-        Permissions of the file from its first moment on, less those that the umask takes away.
+        Permissions of the file, from its first moment on, less what the umask takes.
 
     Returns
     -------
@@ -62,8 +62,7 @@ def write_whole(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 for part in parts:
                     file.write(part)
                     sha256.update(part)

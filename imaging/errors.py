@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from imaging.printable import printable, printable_lines
+
 
 class NirflowError(Exception):
-    """Base of every error that nirflow raises on purpose.
+    """Base of every error that nirflow raises on purpose. It quotes addresses and other errors: passwords are hidden.
+
+    What it says names files and values that others chose: it is made printable here.
 
     Parameters
     ----------
     message
-        What is wrong: the thing, what was found, what was expected.
+        What is wrong: the thing, what was found, what was expected. One line.
     remedy
-        What the reader can do about it.
+        What the reader can do about it. One line.
+    details
+        What helps to understand it, in several lines: the end of a log, the place in an expression.
     """
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = message
-        self.remedy = remedy
-        super().__init__(f"{message} {remedy}".strip())
+    def __init__(self, message: str, *, remedy: str = "", details: str = "") -> None:
+        self.message = printable(message)
+        self.remedy = printable(remedy)
+        self.details = printable_lines(details)
+        parts = (self.message, self.details, self.remedy)
+        super().__init__(("\n" if details else " ").join(part for part in parts if part))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by state: subclasses have constructors of their own."""
@@ -45,6 +53,11 @@ class FrameError(NirflowError):
         of a keyword.
     remedy
         What to do.
+
+    Attributes
+    ----------
+    reason
+        The message without the file's name and the full stop, for a place where the name is next to it.
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class FrameError(NirflowError):
         self.found = found
         self.expected = expected
         where = f" ({keyword} = {found!r}, expected {expected})" if keyword else ""
+        self.reason = printable(f"{problem}{where}")
         super().__init__(f"{name}: {problem}{where}.", remedy=remedy)
 
 

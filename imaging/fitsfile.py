@@ -307,11 +307,6 @@ def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
     return values
 
 
-def printable(text: str) -> str:
-    """Text as FITS can hold it: printable ASCII, all else escaped as Python would."""
-    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def leading_headers(raw: bytes, name: str) -> list[Header]:
     """The headers at the start of a file, up to and with the first that has data.
 

@@ -15,7 +15,8 @@ import numpy as np
 from astropy.io.fits import Card, Header
 from numpy.typing import NDArray
 
-from imaging.fitsfile import BLOCK, printable
+from imaging.fitsfile import BLOCK
+from imaging.printable import ascii_text
 
 #: What an HDU's checksum adds up to when nothing is damaged: all ones, the other zero of ones' complement.
 _WHOLE = 0xFFFFFFFF
@@ -180,7 +181,7 @@ def _encoded(value: int) -> bytes:
 
 def _column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     if values.dtype.kind == "U":
-        texts = [printable(str(v)).encode("ascii") for v in values]
+        texts = [ascii_text(str(v)).encode("ascii") for v in values]
         values = np.array(texts, f"S{max([1, *map(len, texts)])}")
     if values.dtype.kind == "S":
         return values, f"{max(1, values.dtype.itemsize)}A"

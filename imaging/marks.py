@@ -16,7 +16,8 @@ from astropy.io.fits import Card, Header
 
 from imaging import f2
 from imaging.facts import FrameFacts, plain_name
-from imaging.fitsfile import CARD, printable
+from imaging.fitsfile import CARD
+from imaging.printable import ascii_text
 from imaging.tables import HistoryRow, LineageRow, ProvenanceRow, stamped
 
 ProductKind = Literal["dark", "bpm", "flat", "image"]
@@ -102,9 +103,19 @@ class Record:
             raise ValueError("a product has at least one input")
 
 
+#: What no product's name has, and how long a name may be before its kind.
+_ODD = re.compile(r"[^\w.+-]+", re.ASCII)
+_LONGEST_STEM = 180
+
+
 def product_name(first_input: str, kind: ProductKind) -> str:
-    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``."""
-    return f"{plain_name(first_input).removesuffix('.fits')}_{kind}.fits"
+    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``.
+
+    Of a file that somebody named otherwise it keeps letters, digits, dots, pluses and dashes: the store, a header and
+    another system can hold those.
+    """
+    stem = _ODD.sub("_", plain_name(first_input).removesuffix(".fits")).lstrip("_.+-")
+    return f"{stem[:_LONGEST_STEM] or 'frame'}_{kind}.fits"
 
 
 def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | tuple[Any, ...]]:
@@ -251,10 +262,10 @@ def _with_new(
 def _card(keyword: str, value: CardValue | tuple[CardValue, str]) -> tuple[Any, ...]:
     """A card in printable ASCII; a comment that does not fit beside its value is left out whole, not cut."""
     content, *comments = value if isinstance(value, tuple) else (value,)
-    comment = printable(str(comments[0])) if comments else ""
+    comment = ascii_text(str(comments[0])) if comments else ""
     if not isinstance(content, str):
         return (keyword, content, comment[:_NUMBER_COMMENT])
-    content = printable(content)
+    content = ascii_text(content)
     # The value begins in column 11, is quoted (inner quotes doubled), and " / " stands before the comment.
     taken = 10 + max(20, 2 + len(content) + content.count("'")) + 3
     return (keyword, content, comment if taken + len(comment) <= CARD else "")

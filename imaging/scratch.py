@@ -31,7 +31,7 @@ def write_planes(
     Scratch can be made again, so it is not synced to the disk; the checksums tell a torn write.
     A folder that is there already is replaced.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
     aside.mkdir()
     try:
@@ -69,7 +69,7 @@ class PlanesWriter:
     def __init__(self, folder: Path, layout: Mapping[str, tuple[DTypeLike, tuple[int, ...]]]) -> None:
         self.folder = folder
         self._layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
         self._aside.mkdir()
         self._open: dict[str, int] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.fitsfile import printable
+from imaging.printable import ascii_text
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def rows_to_array(rows: Sequence[Row], kind: type[Row]) -> NDArray[Any]:
     """Rows as a structured array of texts, the columns in the order of ``kind``'s fields."""
     names = [column.name for column in fields(kind)]
     columns = [
-        [printable(str(value)).encode("ascii") for value in column]
+        [ascii_text(str(value)).encode("ascii") for value in column]
         for column in (zip(*map(astuple, rows), strict=True) if rows else [[] for _ in names])
     ]
     dtype = [(name, f"S{max([1, *map(len, column)])}") for name, column in zip(names, columns, strict=True)]

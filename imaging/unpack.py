@@ -128,7 +128,7 @@ def unpack(path: Path, folder: Path) -> tuple[Path, str]:
         return known
     aside = folder / f".{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         out = aside.open("wb")
     except OSError as error:
         raise _unwritable(folder, error) from error

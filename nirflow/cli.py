@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from deployments.printable_output import make_output_printable
 from imaging.errors import NirflowError
+from imaging.printable import printable
 from nirflow import __version__
 from nirflow.commands import cal, frames, night, page, parameters, server, service
+from nirflow.console import say, say_error
 from nirflow.exits import MEANINGS, Exit, UsageError
-from nirflow.tables import console
 
 _EPILOG = (
     "Exit codes: "
@@ -30,21 +34,39 @@ _EPILOG = (
 class _CleanErrors(TyperGroup):
     """Shows nirflow's own errors as message and remedy; a traceback with ``--debug``, or for a defect."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _printable_complaints():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _printable_complaints():
+                return super().invoke(ctx)
         except NirflowError as error:
             if ctx.params.get("debug"):
                 raise
-            out = console(stderr=True)
-            out.print("Error: ", style="bold red", end="")
-            out.print(error.message, markup=False)
-            if error.remedy:
-                out.print(error.remedy, markup=False)
-            raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from None
+            say_error(error)
+            raise typer.Exit(Exit.USAGE if isinstance(error, _usage_errors()) else Exit.FAILED) from None
         except KeyboardInterrupt:
-            console(stderr=True).print("Interrupted.", style="red")
+            say("Interrupted.", style="red", err=True)
             raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+@contextmanager
+def _printable_complaints() -> Iterator[None]:
+    """Make typer's own errors printable: they repeat the argument that is wrong."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            vars(error)["message"] = printable(str(vars(error)["message"]))
+        raise
+
+
+def _usage_errors() -> tuple[type[NirflowError], ...]:
+    from calib_store.settings_file import ForeignSettingsError
+
+    return (UsageError, ForeignSettingsError)
 
 
 app = typer.Typer(
@@ -56,7 +78,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nirflow {__version__}")
+        say(f"nirflow {__version__}")
         raise typer.Exit
 
 
@@ -88,8 +110,12 @@ app.add_typer(server.app, name="server", rich_help_panel=_RUN)
 
 def main() -> None:
     """Entry point of the ``nirflow`` command."""
+    make_output_printable()
     try:
         app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)
+    except Exception:
+        make_output_printable()  # typer shows tracebacks its own way
+        raise
     finally:
         try:
             sys.stdout.flush()

@@ -52,8 +52,9 @@ class ExpressionError(UsageError):
         start = max(0, column - 60)
         window = shown[start : start + 90]
         caret = " " * (column - start) + "^"
-        super().__init__(f"column {column + 1}: {problem}\n    {window}\n    {caret}", remedy=remedy)
-        self.args = (f"{self.message}\n{remedy}".rstrip(),)  # the remedy on a line of its own
+        super().__init__(
+            f"column {column + 1}: {problem}", details=f"    {window}\n    {caret}", remedy=remedy
+        )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 
+from deployments.printable_output import printable_records
 from deployments.settings import LOGGERS
 from imaging.errors import NirflowError
+from imaging.printable import printable
 
 
 class LogFileError(NirflowError):
@@ -88,6 +90,7 @@ def configure(
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(min(file_handler.level, console_handler.level))
         stack.enter_context(_captured_warnings())
+        stack.enter_context(printable_records())
         yield
 
 
@@ -113,9 +116,7 @@ class _RunFileHandler(logging.FileHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         record.run = _run_of(record)
-        text = super().format(record)
-        # A captured warning ends with the line of source that raised it: noise in a log.
-        return text.partition("\n")[0] if record.name == "py.warnings" else text
+        return super().format(record)
 
 
 class _FirstLine(logging.Formatter):
@@ -123,8 +124,7 @@ class _FirstLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         first, _, rest = record.getMessage().partition("\n")
-        more = (rest or record.exc_info) and record.name != "py.warnings"
-        return f"{first} (more in the log file)" if more else first
+        return f"{first} (more in the log file)" if rest or record.exc_info else first
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -141,7 +141,7 @@ def _run_of(record: logging.LogRecord) -> str:
     context = sys.modules.get("prefect.context")
     if context is not None and not any(names):
         names = _names_in_context(context)
-    spoken = "/".join(str(name) for name in names if name)
+    spoken = "/".join(printable(str(name)) for name in names if name)
     return f" [{spoken}]" if spoken else ""
 
 

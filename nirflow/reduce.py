@@ -12,8 +12,9 @@ from calib_store.settings import StoreSettings, default_data_dir
 from deployments.client import connected, quick_imports
 from deployments.rest import PASSWORD_REMEDY
 from deployments.server import ServerError, ensure_server
+from imaging.printable import printable
+from nirflow.console import console, say
 from nirflow.log import configure
-from nirflow.tables import console
 
 if TYPE_CHECKING:
     from deployments.settings import ServerAddress
@@ -51,7 +52,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     if not request.quiet and address.pid is not None:
         folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
         told = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
-        console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+        say(told, err=True)
     log_file = out / LOG_NAME
     with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():
@@ -116,23 +117,25 @@ def _progress(*, quiet: bool) -> Iterator[None]:
     if quiet or not screen.is_terminal:
         yield
         return
-    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
     from tasks.step import listening
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True) as progress:
         shown: dict[tuple[str, str], TaskID] = {}
 
         def note(event: StepEvent) -> None:
             what = (event.step, event.label)
             if event.state == "started":
-                shown[what] = progress.add_task(escape(_told(event)), total=None)
+                shown[what] = progress.add_task(printable(_told(event)), total=None)
             elif event.state != "part" and what in shown:
                 progress.remove_task(shown.pop(what))
-                mark = {"built": "made", "reused": "reused", "failed": "[red]failed[/red]"}[event.state]
-                progress.console.print(f"  {mark:7} {escape(_told(event))} ({event.seconds:.1f} s)")
+                mark = {"built": "made", "reused": "reused", "failed": "failed"}[event.state]
+                style = "red" if event.state == "failed" else ""
+                label = f" {printable(_told(event))} ({event.seconds:.1f} s)"
+                progress.console.print(Text.assemble("  ", (f"{mark:7}", style), label))
 
         with listening(note):
             yield

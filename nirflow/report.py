@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import typer
-
+from nirflow.console import say
 from nirflow.exits import Exit
-from nirflow.tables import Column, cell, console, print_table
+from nirflow.tables import Column, cell, print_table
 
 if TYPE_CHECKING:
     from flows.report import NightReport
@@ -45,37 +44,32 @@ def print_report(report: NightReport) -> None:
     ]  # fmt: skip
     if report.products:
         print_table(columns, [_row(product) for product in report.products])
-    out = console()
-
-    def tell(text: str, style: str) -> None:
-        out.print(text, style=style, markup=False)
-
     for product in report.products:
         for warning in product.warnings:
-            tell(f"Warning, {product.name}: {warning}", "yellow")
+            say(f"Warning, {product.name}: {warning}", style="yellow")
     for one in report.replaced:
-        tell(f"Superseded, {one.old}: {one.new} took its place.", "cyan")
+        say(f"Superseded, {one.old}: {one.new} took its place.", style="cyan")
     for kept in report.kept:
-        tell(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), "red")
+        say(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), style="red")
     for ref in report.lacking:
-        tell(f"Incomplete, {report.frames_lost(ref)}.", "red")
+        say(f"Incomplete, {report.frames_lost(ref)}.", style="red")
     for failure in report.failures:
-        tell(f"Failed, {failure.step} of {failure.label}: {failure.message}", "red")
+        say(f"Failed, {failure.step} of {failure.label}: {failure.message}", style="red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
     for member in dict.fromkeys(lost):
         style = "dim" if member.expected else "yellow"
-        tell(f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style)
+        say(f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style)
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused
-    typer.echo(f"\n{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
+    say("", f"{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
     if report.step_seconds:
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.step_seconds.items())
-        tell(f"Seconds by step, tasks added up: {steps}", "dim")
-    typer.echo(f"Products: {report.out}")
+        say(f"Seconds by step, tasks added up: {steps}", style="dim")
+    say(f"Products: {report.out}")
     if report.log_file is not None:
-        typer.echo(f"Log:      {report.log_file}")
+        say(f"Log:      {report.log_file}")
     if report.url:
-        typer.echo(f"Run:      {report.url}")
+        say(f"Run:      {report.url}")
 
 
 def _sentence(text: str) -> str:

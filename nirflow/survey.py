@@ -126,7 +126,7 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
                     check_pixels(raw)
     except FrameError as error:
         log.debug("%s", error)
-        return Surveyed(path, facts, problem=_without_name(error), remedy=error.remedy)
+        return Surveyed(path, facts, problem=error.reason, remedy=error.remedy)
     except VerifyError as error:
         # astropy parses a card when it is asked for: a garbled one shows only here.
         return Surveyed(path, problem=f"a header card cannot be read ({error})", remedy="Correct the header.")
@@ -144,11 +144,6 @@ def _check_shape(header: Header, name: str) -> None:
     if plane != f2.SHAPE:
         found, expected = " x ".join(map(str, plane)) or "no image", " x ".join(map(str, f2.SHAPE))
         raise FrameError(name, f"wrong shape: {found}, expected {expected}", remedy="Leave the file out.")
-
-
-def _without_name(error: FrameError) -> str:
-    """The error's sentence without the file's name, which stands beside it in a table."""
-    return error.message.removeprefix(f"{error.name}: ").removesuffix(".")
 
 
 def _with_doubles(frames: list[Surveyed]) -> list[Surveyed]:

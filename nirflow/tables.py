@@ -16,12 +16,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Width given to a table in a pipe: wider than any row, so that none folds.
-_PIPE_WIDTH = 4000
+from imaging.printable import printable, printable_json
+from nirflow.console import console
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,6 @@ class Column:
     justify: Literal["left", "right"] = "left"
     style: str = ""
     fold: bool = False
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console on standard output (or error) that knows whether a person reads it."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def print_table(
@@ -77,7 +69,7 @@ def print_table(
         style = styles[number] if number < len(styles) else ""
         table.add_row(*(Text(cell(value)) for value in row), style=style)
     if title:
-        out.print(Text(title, style="bold"))
+        out.print(Text(printable(title), style="bold"))
     if person:
         out.print(table)
         return
@@ -98,7 +90,7 @@ def cell(value: object) -> str:
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S")
         case _:
-            return str(value)
+            return printable(str(value))
 
 
 def plural(number: int, noun: str) -> str:
@@ -107,8 +99,12 @@ def plural(number: int, noun: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as JSON on standard output: models, dates, paths and sets included."""
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Print ``value`` as JSON on standard output: models, dates, paths and sets included.
+
+    The values are exact, also of texts that nobody could see: those characters have JSON's own escapes.
+    """
+    text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(printable_json(text) + "\n")
 
 
 def _plain(value: object) -> object:

@@ -19,6 +19,7 @@ from prefect.states import Completed, State
 from pydantic import BaseModel
 
 from calib_store.gate import verdict
+from calib_store.private import private_folder
 from calib_store.products import NewProduct
 from calib_store.records import InputRef, Product
 from calib_store.store import Store
@@ -236,7 +237,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }
-    workspace.staging.mkdir(parents=True, exist_ok=True)
+    private_folder(workspace.staging)
     with timed("write", recipe.label), TemporaryDirectory(dir=workspace.staging) as folder:
         written = write_product(
             Path(folder) / name, built.image, record, object_mask=built.object_mask, tables=built.tables

@@ -129,7 +129,7 @@ def look_at(
         # astropy parses a card when it is asked for, so a garbled one shows only here.
         return refused(f"a header card cannot be read: {error}")
     except FrameError as error:
-        reason = error.message.removeprefix(f"{error.name}: ").removesuffix(".")
+        reason = error.reason
         if _of_the_system(error):
             return Looked(path, reason=reason, remedy=error.remedy, passing=True)
         return refused(reason, error.remedy, error.keyword)

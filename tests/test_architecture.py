@@ -88,6 +88,23 @@ def test_modules_say_what_they_are(package: str) -> None:
     assert silent == []
 
 
+#: Who writes to a terminal or a log as it is; what others give them is made printable there.
+WRITERS = {
+    "nirflow/console.py", "nirflow/tables.py", "nirflow/reduce.py", "deployments/serve.py",
+    "deployments/printable_output.py",
+}  # fmt: skip
+#: Who makes artifacts of Prefect's; what others give them is made plain there.
+ARTIFACT_MAKERS = {"tasks/artifacts.py", "flows/progress.py"}
+
+
+def test_texts_go_out_by_the_doors_that_make_them_printable() -> None:
+    writes = re.compile(r"\becho\(|\bsecho\(|\.print\(|\bstd(out|err)\.write|print_exc\(")
+    makes = re.compile(r"\bcreate_\w+_artifact\b")
+    texts = {str(path.relative_to(ROOT)): path.read_text() for p in MAY_IMPORT for path in modules(p)}
+    assert {name for name, text in texts.items() if writes.search(text)} <= WRITERS
+    assert {name for name, text in texts.items() if makes.search(text)} == ARTIFACT_MAKERS
+
+
 def test_no_test_has_a_deadline_of_its_own() -> None:
     """A busy machine exceeds any that somebody thinks generous: there is one limit, in the plugin ``waiting``."""
     found = [

@@ -22,6 +22,7 @@ from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
 from imaging.atomic import write_whole
+from imaging.printable import printable
 
 _PAGE: Final = "index.html"
 _NIGHT: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -135,6 +136,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Pat
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     filters: dict[str, Callable[..., Any]] = {
         "link": lambda target: view.link(target, own, root),
@@ -149,6 +151,11 @@ def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Pat
     text = environment.get_template(template).render(told)
     write_whole(path, [text.encode("utf-8", "replace")])
     return path
+
+
+def _printable(value: object) -> object:
+    """Make what the page shows of a text printable; what is drawn for the page is markup."""
+    return value if isinstance(value, Markup) else printable(str(value))
 
 
 def _paged(folder: Path) -> list[date]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
-from nirflow.tables import Column, console, print_json, print_table
+from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from imaging.facts import FrameFacts
@@ -111,12 +112,12 @@ def select(
         print_json([{"path": frame.path, **_facts_as_json(frame)} for frame in chosen])
     else:
         for frame in chosen:
-            typer.echo(str(frame.path))
+            say(frame.path)
     broken = [frame for frame in frames if frame.broken]
     for frame in broken:
-        typer.echo(f"{frame.path}: {frame.problem}. {frame.remedy}", err=True)
+        say(f"{frame.path}: {frame.problem}. {frame.remedy}", err=True)
     if not chosen:
-        typer.echo(f"No frame of {len(frames)} fits.", err=True)
+        say(f"No frame of {len(frames)} fits.", err=True)
         raise typer.Exit(Exit.NOTHING)
     if broken:
         raise typer.Exit(Exit.PARTIAL)
@@ -129,7 +130,7 @@ def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
     files = frame_files(paths, recursive=recursive)
     if not files:
         hint = "" if recursive else " Add --recursive to search the folders below."
-        typer.echo(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
+        say(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
         raise typer.Exit(Exit.NOTHING)
     return files
 
@@ -205,12 +206,11 @@ def _print_groups(groups: Sequence[Group]) -> None:
         Column("group", "right"), Column("what", fold=True), Column("frames", "right"),
         Column("first - last", fold=True), Column("tags", fold=True),
     ]  # fmt: skip
-    typer.echo()
+    say()
     print_table(columns, rows)
 
 
 def _print_problems(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
-    out = console()
     lines = [
         *((f"{f.path.name}: {f.problem}. {f.remedy}", "red") for f in frames if f.broken),
         *(
@@ -222,13 +222,13 @@ def _print_problems(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None
         *((f"{g.label}: {note}.", "cyan") for g in groups for note in g.notes),
     ]
     if lines:
-        typer.echo()
+        say()
     for text, style in lines:
-        out.print(text, style=style, markup=False)
+        say(text, style=style)
     fit = sum(not (f.broken or f.unfit) for f in frames)
     unfit = sum(bool(f.unfit) and not f.broken for f in frames)
     broken = sum(f.broken for f in frames)
-    typer.echo(f"\n{len(frames)} files: {fit} fit, {unfit} take no part, {broken} broken.")
+    say("", f"{len(frames)} files: {fit} fit, {unfit} take no part, {broken} broken.")
 
 
 def _type(facts: FrameFacts) -> str:
@@ -300,5 +300,5 @@ def _print_names(json: bool) -> None:
         return
     rows = [[name, n.kind.value, n.meaning] for name, n in FRAME_NAMES.items()]
     print_table([Column("name", style="bold"), Column("value"), Column("meaning", fold=True)], rows)
-    typer.echo(f"\nTags: {', '.join(sorted(FRAME_TAGS))}.")
-    typer.echo(_RULES)
+    say("", f"Tags: {', '.join(sorted(FRAME_TAGS))}.")
+    say(*_RULES.split("\n"))

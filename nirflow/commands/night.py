@@ -10,6 +10,7 @@ import typer
 
 from imaging.f2 import SHAPE
 from nirflow.choices import Calibration, Target
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
 from nirflow.tables import print_json
 
@@ -96,7 +97,7 @@ def simulate(
     if json:
         print_json({"folder": out, "files": files, "truth": out / "truth"})
     else:
-        typer.echo(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
+        say(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
 
 
 def reduce(
@@ -240,11 +241,10 @@ def demo(
         print_json({"report": report, "score": score})
     else:
         print_report(report)
-        typer.echo("\nCompared with the truth:")
+        say("", "Compared with the truth:")
         print_score(score)
-        typer.echo(
-            f"\nThe Prefect server stays up. To end it: NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
-        )
+        stop = f"NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
+        say("", f"The Prefect server stays up. To end it: {stop}")
     code = exit_code(report)
     raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nirflow.console import say
 from nirflow.exits import Exit
 from nirflow.moments import night as night_in
 from nirflow.tables import print_json
@@ -51,7 +52,7 @@ def report(
     if json:
         print_json({"night": when, "page": page, "index": index})
     else:
-        typer.echo(page)
+        say(page)
 
 
 def _night(text: str) -> date | None:
@@ -64,8 +65,6 @@ def _night(text: str) -> date | None:
 def _last(store: Store) -> date:
     nights = store.runs.nights()
     if not nights:
-        typer.echo(
-            "No night has been reduced yet. Reduce one first (nirflow reduce), or name a night.", err=True
-        )
+        say("No night has been reduced yet. Reduce one first (nirflow reduce), or name a night.", err=True)
         raise typer.Exit(Exit.NOTHING)
     return nights[0]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imaging.printable import printable
+from nirflow.console import say
 from nirflow.exits import Exit
 from nirflow.tables import print_json
 
@@ -31,7 +33,7 @@ def start(json: Json = False) -> None:
     word = "Started" if address.started else "Already up"
     process = f" (process {address.pid})" if address.pid else ""
     login = " To log in: nirflow server login" if address.pid else ""
-    typer.echo(f"{word}{process}. Runs and logs: {address.ui_url}{login}")
+    say(f"{word}{process}. Runs and logs: {address.ui_url}{login}")
 
 
 @app.command()
@@ -47,9 +49,9 @@ def stop(
 
     data_dir = Settings().data_dir
     stopped = stop_server(data_dir)
-    typer.echo("Stopped the Prefect server." if stopped else "No Prefect server was running.")
+    say("Stopped the Prefect server." if stopped else "No Prefect server was running.")
     if not keep_database and data_dir.is_dir() and postgres.stop(data_dir):
-        typer.echo("Stopped the embedded PostgreSQL.")
+        say("Stopped the embedded PostgreSQL.")
 
 
 @app.command()
@@ -71,11 +73,11 @@ def status(json: Json = False) -> None:
             }
         )
     elif not state.running:
-        typer.echo("No server is running. Start it with: nirflow server start")
+        say("No server is running. Start it with: nirflow server start")
     else:
         ready = "up" if state.ready else "starting, or its database is down"
-        typer.echo(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}\nLog file: {state.log_file}")
-        typer.echo("Log in: nirflow server login prints a link")
+        say(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}", f"Log file: {state.log_file}")
+        say("Log in: nirflow server login prints a link")
     if not state.ready:
         raise typer.Exit(Exit.NOTHING)
 
@@ -99,26 +101,22 @@ def login(
     settings = Settings()
     address = own_address(data or settings.data_dir, settings.server)
     if address is None:
-        typer.echo("No server is running. Start it with: nirflow server start", err=True)
+        say("No server is running. Start it with: nirflow server start", err=True)
         raise typer.Exit(Exit.NOTHING)
     if address.auth is None:  # an earlier nirflow started it
-        typer.echo(
-            f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}"
-        )
+        say(f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}")
         return
     user, _, word = address.auth.partition(":")
     told = {"link": link(address.ui_url, address.auth), "ui": address.ui_url, "user": user, "password": word}
     if json:
         print_json(told)
         return
-    typer.echo(f"Open:     {told['link']}\nUI:       {address.ui_url}\nUser:     {user}\nPassword: {word}")
+    say(f"Open:     {told['link']}", f"UI:       {address.ui_url}", f"User:     {user}", f"Password: {word}")
 
 
 @app.command()
 def env() -> None:
     """Print what brings Prefect's own commands to this server: eval "$(nirflow server env)"."""
-    import shlex
-
     from deployments.configuration import Settings
     from deployments.server import ensure_server
     from deployments.settings import client_environment
@@ -127,4 +125,14 @@ def env() -> None:
     # Prefect's own commands are for people: they may write to the terminal.
     del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     for name, value in environment.items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+        say(f"export {name}={_quoted(value)}")
+
+
+def _quoted(value: str) -> str:
+    """Quote a value for the shell; one that cannot be printed by its bytes, as bash, zsh and ksh read them."""
+    import os
+    import shlex
+
+    if printable(value) == value:
+        return shlex.quote(value)
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(value)) + "'"

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import typer
 
+from nirflow.console import console, say
 from nirflow.exits import Exit
-from nirflow.tables import Column, console, print_json, print_table
+from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from deployments.configuration import Settings
@@ -64,22 +65,20 @@ def up(
     if json:
         print_json({**state.model_dump(mode="json"), "started": started, "seconds": round(seconds, 1)})
         return
-    typer.echo(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
+    say(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
     if not started and (asked := _differs(state, settings)):
-        typer.echo(f"It was started with {asked}. To change that: nirflow down, then up again.")
-    typer.echo(f"UI:      {state.ui_url}")
-    typer.echo(f"Log in:  {_login(data)} prints a link")
+        say(f"It was started with {asked}. To change that: nirflow down, then up again.")
+    say(f"UI:      {state.ui_url}")
+    say(f"Log in:  {_login(data)} prints a link")
     if (port := urlsplit(state.api_url).port) != settings.server.port and started:
-        typer.echo(
-            f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up."
-        )
+        say(f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up.")
     index = state.nights / "index.html"
-    typer.echo(f"Nights:  {index}" + ("" if index.is_file() else " (there after the first run)"))
+    say(f"Nights:  {index}" + ("" if index.is_file() else " (there after the first run)"))
     there = [str(folder) if folder.is_dir() else f"{folder} (not there yet)" for folder in state.watched]
     watched = ", ".join(there) or "nothing (nirflow up --watch DIR)"
-    typer.echo(f"Watched: {watched}")
-    typer.echo(f"Logs:    {_logs(state)}")
-    typer.echo("Stop it: nirflow down" + _option(data))
+    say(f"Watched: {watched}")
+    say(f"Logs:    {_logs(state)}")
+    say("Stop it: nirflow down" + _option(data))
 
 
 def down(data: Data = None) -> None:
@@ -88,9 +87,9 @@ def down(data: Data = None) -> None:
 
     settings = _settings(None, data, None)
     if stop(settings):
-        typer.echo("Stopped.")
+        say("Stopped.")
         return
-    typer.echo("nirflow was not up.")
+    say("nirflow was not up.")
 
 
 def status(data: Data = None, json: Json = False) -> None:
@@ -104,7 +103,7 @@ def status(data: Data = None, json: Json = False) -> None:
     if json:
         print_json({"up": alive, "runs": runs, **(state.model_dump(mode="json") if state else {})})
     elif state is None or not alive:
-        typer.echo("nirflow is not up. Start it: nirflow up --watch DIR")
+        say("nirflow is not up. Start it: nirflow up --watch DIR")
     else:
         _print_status(state, runs, why, _login(data))
     if state is None or not alive:
@@ -129,7 +128,7 @@ def settings(json: Json = False) -> None:
         )  # fmt: skip
         return
     file = settings_file()
-    typer.echo(f"Settings file: {file or 'none'}")
+    say(f"Settings file: {file or 'none'}")
     columns = [
         Column("setting", style="bold", fold=True), Column("value", fold=True), Column("from", fold=True),
         Column("meaning", fold=True),
@@ -250,20 +249,20 @@ def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]]
 def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str, login: str) -> None:
     since = datetime.fromtimestamp(state.started).astimezone()
     word = "up" if state.ready else "starting"
-    typer.echo(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
+    say(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
     if state.password:
-        typer.echo(f"Log in: {login} prints a link")
+        say(f"Log in: {login} prints a link")
     columns = [
         Column("part"), Column("state"), Column("process", "right"), Column("restarts", "right"),
         Column("", fold=True),
     ]  # fmt: skip
     print_table(columns, [_part_row(part) for part in state.parts])
     for run in runs or ():
-        typer.echo(f"{run['state']}: {run['name']}")
+        say(f"{run['state']}: {run['name']}")
     if runs is None:
-        typer.echo(f"What is in work is not known. {why}")
+        say(f"What is in work is not known. {why}")
     elif not runs:
-        typer.echo("No run is in work.")
+        say("No run is in work.")
 
 
 def _part_row(part: PartState) -> list[object]:

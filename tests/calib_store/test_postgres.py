@@ -59,6 +59,7 @@ def test_eight_processes_make_and_start_one_server(tmp_path: Path, python: Pytho
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     try:
         assert all(process.returncode == 0 for process in processes), outputs
+        assert (tmp_path / "data").stat().st_mode & 0o077 == 0
         starts = {line for output in outputs for line in output.splitlines() if line.startswith("started")}
         assert len(starts) == 1
         # The server outlives all that called for it, and nothing half-made is left beside it.

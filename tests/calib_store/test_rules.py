@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hostile import harmful
 
 from calib_store.rules import (
     FACT_WORDS,
@@ -43,13 +44,16 @@ def rule(name: str) -> Rule:
     return found
 
 
+ODD_NAME = 'a "dark" \\ \N{LATIN SMALL LETTER E WITH ACUTE} \N{GRINNING FACE}\x1b[2J\x7f\x9b\u202e\n'
+
+
 def test_a_table_is_written_as_it_is_read() -> None:
     assert rules_text(RULES) == shipped_text()
     mine = RULES.model_copy(update={"version": "mine-1"})
     odd = RuleSet(
         version="odd",
         rules=(
-            Rule(name='a "dark" \\ \N{LATIN SMALL LETTER E WITH ACUTE}', kind="dark", match=("exposure_time", "coadds"),
+            Rule(name=ODD_NAME, kind="dark", match=("exposure_time", "coadds"),
                  tolerance={"exposure_time": 1e-9, "coadds": 0.0}, window_days=1e-3, frames="earlier"),
             Rule(name="bpm", kind="bpm", match=("detector",), published=True),
         ),
@@ -57,6 +61,7 @@ def test_a_table_is_written_as_it_is_read() -> None:
     for rules in (mine, odd):
         text = rules_text(rules)
         assert read_rules(text, "x") == rules
+        assert harmful(text) == set()
         assert text.count("# ") > 10
 
 

@@ -204,3 +204,47 @@ def test_watched_folders_mean_the_same_in_every_part(tmp_path: Path, monkeypatch
     (tmp_path / "nirflow.toml").write_text('[watch]\nfolders = ["raw", "~/more", "/data/raw"]\n')
     folders = Settings().watch.folders
     assert folders == (tmp_path / "raw", tmp_path / "home" / "more", Path("/data/raw"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'server = "u:hush"\n',
+        'notify = ["https://h/hush"]\n',
+        '[worker]\ndask = ["tcp://u:hush@h"]\n',
+        '[server]\nport = "postgresql://u:hush@h/d"\n',
+        '[notify]\nsmtp_password = ["hush"]\n',
+        'database_url = ["hush"]\n',
+    ],
+)
+def test_no_secret_is_shown_of_a_value_in_the_wrong_place(write: Write, text: str) -> None:
+    write(text)
+    with pytest.raises(WrongSettingsError) as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_addresses_are_shown_without_their_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIRFLOW_OBJECTS_URL", "s3://key:hush@bucket/x?token=hush")
+    monkeypatch.setenv("NIRFLOW_WORKER_DASK", "tls://u:hush@dask:8786")
+    monkeypatch.setenv("NIRFLOW_SERVER_PUBLIC_URL", "https://u:hush@nights.example")
+    shown = {one.name: one.value for one in describe(Settings())}
+    assert shown["objects_url"] == "s3://key:***@bucket/x?token=***"
+    assert shown["worker.dask"] == "tls://u:***@dask:8786"
+    assert shown["server.public_url"] == "https://u:***@nights.example"
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from deployments.rest import Rest, RestError
+    from deployments.server import ServerError, ensure_server
+
+    url = "http://u:hush@127.0.0.1:1/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(ServerError, match=r"http://u:\*\*\*@127.0.0.1:1/api does not answer") as caught:
+        ensure_server(tmp_path)
+    assert "hush" not in str(caught.value)
+    with pytest.raises(RestError) as refused:
+        Rest(url, None).post("/x", {})
+    assert "hush" not in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import smtplib
@@ -27,7 +28,8 @@ from pydantic import SecretStr
 from triggers import wait_until_triggers_hold
 from waiting import wait_until
 
-from deployments.configuration import NotifySettings
+from calib_store.settings import WrongSettingsError
+from deployments.configuration import NotifySettings, Settings
 from deployments.notify import Notification, NotTold, tell
 
 URL = "https://chat.example/hooks/s3cret"
@@ -38,6 +40,9 @@ class Webhook(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.code = code
         self.heard: list[tuple[dict[str, str], Any]] = []
+        self.got: list[str] = []
+        self.location = ""
+        self.endless = False
 
     @property
     def url(self) -> str:
@@ -51,7 +56,18 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.heard.append((dict(self.headers), json.loads(body)))
         self.send_response(self.server.code)
-        self.send_header("Content-Length", "0")
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        if not self.server.endless:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while self.server.endless:
+                self.wfile.write(bytes(65536))
+
+    def do_GET(self) -> None:
+        self.server.got.append(self.path)
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -65,6 +81,8 @@ class MailServer(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Mail)
         self.refused: set[str] = set()
         self.password = ""
+        self.echo = ""
+        self.asked: list[str] = []
         self.recipients: list[str] = []
         self.mails: list[Message] = []
 
@@ -84,8 +102,9 @@ class Mail(socketserver.StreamRequestHandler):
                 case "EHLO" | "HELO":
                     self.say("250-test\r\n250 AUTH PLAIN")
                 case "AUTH":
+                    self.server.asked.append(rest)
                     given = base64.b64decode(rest.split()[1]).split(b"\0")[-1].decode()
-                    self.say("235 ok" if given == self.server.password else "535 no")
+                    self.say("235 ok" if given == self.server.password else f"535 no {self.server.echo}")
                 case "RCPT":
                     refused = any(one in rest for one in self.server.refused)
                     if not refused:
@@ -111,9 +130,11 @@ def served(server: Any) -> Iterator[Any]:
     with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -152,17 +173,17 @@ def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
 def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:
     tell(
         wanted(webhook, mail_server),
-        "nirflow: night\n2013-11-21 failed",
-        "Crashed: no sign\n\N{SNOWMAN} http://u",
+        "nirflow: night\n2013-11-21\x1b[2J failed",
+        "Crashed: no\u202e sign\n\N{SNOWMAN} http://u",
     )
     ((headers, body),) = webhook.heard
     assert headers["Content-Type"] == "application/json"
-    assert body["title"] == "nirflow: night\n2013-11-21 failed"
-    assert body["text"].endswith("failed\nCrashed: no sign\n\N{SNOWMAN} http://u")
+    assert body["title"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
+    assert body["text"].endswith("failed\nCrashed: no\\u202e sign\n\N{SNOWMAN} http://u")
     (mail,) = mail_server.mails
-    assert mail["Subject"] == "nirflow: night 2013-11-21 failed"
+    assert mail["Subject"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
     assert (mail["From"], mail["To"]) == ("nirflow@localhost", "ana@b.example, bob@b.example")
-    assert mail.get_content().splitlines() == ["Crashed: no sign", "\N{SNOWMAN} http://u"]  # type: ignore[attr-defined]
+    assert mail.get_content().splitlines() == [r"Crashed: no\u202e sign", "\N{SNOWMAN} http://u"]  # type: ignore[attr-defined]
     assert len(mail_server.recipients) == 2
 
 
@@ -312,3 +333,79 @@ def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert mail_server.mails == []
+
+
+@pytest.mark.parametrize(
+    ("values", "way"),
+    [
+        ({}, "off"),
+        ({"smtp_host": "mail.example.org"}, "off"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana"}, "starttls"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_port": 587}, "starttls"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_port": 465}, "implicit"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_tls": "implicit"}, "implicit"),
+        ({"smtp_host": "localhost", "smtp_user": "ana"}, "off"),
+        ({"smtp_host": "::1", "smtp_user": "ana"}, "off"),
+        ({"smtp_host": "127.0.0.1.example.org", "smtp_user": "ana"}, "starttls"),
+        ({"smtp_tls": True}, "starttls"),
+        ({"smtp_tls": "true"}, "starttls"),
+        ({"smtp_tls": False, "smtp_port": 465}, "off"),
+    ],
+)
+def test_a_password_goes_encrypted_by_default(values: dict[str, Any], way: str) -> None:
+    assert NotifySettings(**values).smtp_encryption == way
+
+
+def test_a_password_in_clear_text_to_another_machine_has_to_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clear = {"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_tls": False}
+    with pytest.raises(
+        ValueError, match=r"smtp_tls is off, so the password of ana would go to mail\.example\.org"
+    ):
+        NotifySettings(**clear)
+    assert NotifySettings(**clear, smtp_plain_login=True).smtp_encryption == "off"
+    for name, value in clear.items():
+        monkeypatch.setenv(f"NIRFLOW_NOTIFY_{name.upper()}", str(value).lower())
+    monkeypatch.setenv("NIRFLOW_NOTIFY_SMTP_PASSWORD", "hush")
+    with pytest.raises(WrongSettingsError, match="smtp_plain_login") as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_mail_server_without_starttls_gets_no_password(mail_server: MailServer) -> None:
+    account = {"smtp_user": "ana", "smtp_password": SecretStr("s3cret"), "smtp_tls": "starttls"}
+    with pytest.raises(NotTold, match="STARTTLS"):
+        tell(wanted(mail=mail_server, **account), "s", "b")
+    assert mail_server.asked == []
+
+
+def test_implicit_encryption_begins_with_the_first_byte(mail_server: MailServer) -> None:
+    with pytest.raises(NotTold, match=r"(?i)ssl"):
+        tell(wanted(mail=mail_server, smtp_tls="implicit"), "s", "b")
+    assert mail_server.mails == []
+
+
+def test_a_password_that_a_server_repeats_is_hidden(mail_server: MailServer) -> None:
+    mail_server.echo = "wr0ng"
+    account = {"smtp_user": "ana", "smtp_password": SecretStr("wr0ng")}
+    with pytest.raises(NotTold, match="535") as caught:
+        tell(wanted(mail=mail_server, **account), "s", "b")
+    assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_leads_nowhere_else(webhook: Webhook, code: int) -> None:
+    with served(Webhook(code)) as moved:
+        moved.location = webhook.url
+        with pytest.raises(NotTold, match=f"the webhook: HTTPError {code} .*not followed") as caught:
+            tell(wanted(moved), "s", "b")
+        assert len(moved.heard) == 1
+    assert webhook.heard == webhook.got == []
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_answer_of_a_webhook_is_not_read(webhook: Webhook) -> None:
+    webhook.endless = True
+    tell(wanted(webhook), "s", "b")
+    assert len(webhook.heard) == 1

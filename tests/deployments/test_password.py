@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import password
-from deployments.password import PasswordFileError, ensure, file_of, known, private_folder
+from calib_store.private import private_folder
+from deployments.password import PasswordFileError, ensure, file_of, known
 from deployments.settings import ServerSettings
 
 NONE = ServerSettings()
@@ -97,8 +97,6 @@ def test_one_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "geteuid", lambda: another)
     with pytest.raises(PasswordFileError, match="belongs to another account"):
         known(tmp_path, NONE)
-    with pytest.raises(PasswordFileError, match="belongs to another account"):
-        private_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +127,8 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> 
 
 
 def test_a_folder_that_is_there_is_closed(tmp_path: Path) -> None:
-    folder = tmp_path / "prefect"
+    folder = file_of(tmp_path).parent
     folder.mkdir()
     folder.chmod(0o755)
-    password.private_folder(folder)
+    ensure(tmp_path, NONE)
     assert mode(folder) == 0o700

@@ -75,7 +75,7 @@ def test_everything_we_set_is_a_setting_that_prefect_knows() -> None:
     from prefect.settings import get_current_settings
 
     known = set(get_current_settings().to_environment_variables(include_aliases=True))
-    special = {"DO_NOT_TRACK", "NO_PROXY", "no_proxy", "PREFECT__SERVER_FINAL", NAMES}
+    special = {"DO_NOT_TRACK", "NO_PROXY", "no_proxy", "PREFECT__SERVER_FINAL", "PYTHONSAFEPATH", NAMES}
     special |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}  # a path into Prefect's logging.yml
     nullable = {"PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL"}
     nullable |= {"PREFECT_SERVER_UI_STATIC_DIRECTORY", "PREFECT_SERVER_DATABASE_CONNECTION_URL"}

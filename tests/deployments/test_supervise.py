@@ -339,7 +339,7 @@ def test_a_server_that_does_not_come_up_is_tried_again_and_said(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings
 ) -> None:
     run()
-    fakes["server"] = ServerError("No space left on device.\nmore", remedy="Make room.")
+    fakes["server"] = ServerError("No space left on device.", details="more", remedy="Make room.")
     ill = wait_until(lambda: (p := the(settings, "server")).note and p)
     assert (ill.note, ill.running) == ("No space left on device.", False)
     fakes["server"] = ServerAddress(ADDRESS.api_url, ADDRESS.ui_url, 2, True, None)
@@ -578,7 +578,7 @@ def test_arguments_reach_the_supervisor(
     ("what", "words"),
     [
         ("server", "The Prefect server ended while starting. Look."),
-        ("defect", "nirflow ended while starting.\n"),
+        ("defect", "nirflow ended while starting."),
     ],
 )
 def test_start_raises_with_the_reason_at_once(
@@ -590,7 +590,7 @@ def test_start_raises_with_the_reason_at_once(
     assert caught.value.message.startswith(words)
     assert caught.value.remedy == f"See {log_of(settings, 'nirflow')}."
     if what == "defect":
-        assert caught.value.message.endswith("ZeroDivisionError: a defect")
+        assert caught.value.details.endswith("ZeroDivisionError: a defect")
 
 
 def test_a_stale_state_file_is_nobody(world: Path, settings: Settings) -> None:

@@ -128,5 +128,5 @@ def test_outside_of_a_run_nothing_is_told(store: Store, add: Add, monkeypatch: p
     def refuse(**_: Any) -> None:
         raise AssertionError("an artifact outside of a run")
 
-    monkeypatch.setattr(history, "create_table_artifact", refuse)
+    monkeypatch.setattr(history, "publish_table", refuse)
     tell_history(store, [ref(add())])

@@ -30,11 +30,11 @@ from hypothesis.extra import numpy as hnp
 from imaging.dq import DQ
 from imaging.errors import FrameError, NirflowError
 from imaging.facts import FrameFacts, facts_from_headers
-from imaging.fitsfile import printable
 from imaging.hdus import data_sum, encode_image, encode_table
 from imaging.image import BadPixelMask, Image, Reason, read_ccd
 from imaging.marks import Record, saturation_electrons
 from imaging.origin import LineageLabel, Origin
+from imaging.printable import ascii_text
 from imaging.products import (
     ProductFile,
     datasums,
@@ -100,6 +100,9 @@ def write(tmp_path: Path, image: Image, record: Record) -> Write:
 def test_names_come_from_the_first_input() -> None:
     assert product_name("S20131120S0115.fits.bz2", "dark") == "S20131120S0115_dark.fits"
     assert product_name("/data/S20131129S0320.fits", "bpm") == "S20131129S0320_bpm.fits"
+    assert product_name("night 1 \x1b[31m\nm\u00fcd (copy).fits", "dark") == "night_1_31m_m_d_copy__dark.fits"
+    assert product_name("-\udcff.fits", "flat") == "frame_flat.fits"
+    assert len(product_name("S" * 250 + ".fits", "image")) < 200
 
 
 @pytest.mark.parametrize("kind", ["dark", "flat", "image"])
@@ -173,7 +176,7 @@ def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]
     assert list(hdu.data["number"]) == [number for _, number, _ in rows]
     assert list(hdu.data["ok"]) == [ok for _, _, ok in rows]
     # numpy drops trailing NULs of a text, FITS trailing blanks.
-    expected = [printable(name.rstrip("\0")).rstrip() for name, _, _ in rows]
+    expected = [ascii_text(name.rstrip("\0")).rstrip() for name, _, _ in rows]
     assert [str(n) for n in hdu.data["name"]] == expected
 
 

@@ -113,7 +113,7 @@ def test_errors_point_at_the_place_and_say_what_is_right(text: str, column: int,
 def test_a_wrong_name_lists_every_right_one_and_the_caret_stands_under_it() -> None:
     with pytest.raises(ExpressionError) as caught:
         Expression.parse("n == 5 and exposure > 3", WORDS)
-    _, shown, caret = caught.value.message.splitlines()
+    shown, caret = caught.value.details.splitlines()
     assert shown[caret.index("^") :].startswith("exposure > 3")
     assert all(name in caught.value.remedy for name in WORDS)
 
@@ -122,7 +122,7 @@ def test_the_caret_stays_right_in_a_long_expression() -> None:
     text = " or ".join(["n == 5"] * 100) + " or zzz"
     with pytest.raises(ExpressionError) as caught:
         Expression.parse(text, WORDS)
-    _, shown, caret = caught.value.message.splitlines()
+    shown, caret = caught.value.details.splitlines()
     assert shown[caret.index("^") :] == "zzz"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hostile import HOSTILE, harmful, texts
+from hypothesis import given
 from PIL import Image
 from prefect import flow, get_client, runtime, task
 from prefect.client.schemas.filters import ArtifactFilter
@@ -21,7 +24,7 @@ from deployments.heartbeat import prompt_heartbeats
 from deployments.settings import ServerAddress
 from imaging.alignment import Alignment
 from tasks import artifacts
-from tasks.artifacts import key_of, plain, tell_alignment, tell_choice, tell_product
+from tasks.artifacts import key_of, markdown_table, plain, tell_alignment, tell_choice, tell_product
 from tasks.references import LeftOut, ProductRef
 
 
@@ -50,6 +53,33 @@ def test_a_text_stays_a_text_in_markdown() -> None:
     for sign in "*_`[]<>#|~{}":
         assert shown.count(sign) == shown.count(f"\\{sign}") == nasty.count(sign)
     assert plain("S20131121S0075.fits, 120 s: good") == "S20131121S0075.fits, 120 s: good"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)\>"),
+        ("[x](javascript:alert(1))", r"\[x\](javascript:alert(1))"),
+        ("![](http://evil.example/p.png)", r"\!\[\](http\://evil.example/p.png)"),
+        ("| a | b", r"\| a \| b"),
+        ("a\n\n# b\n- c", r"a\\n\\n\# b\\n- c"),
+        ("`code` ``", r"\`code\` \`\`"),
+        ("www.evil.example me@evil.example", r"www\.evil.example me\@evil.example"),
+        ("&lt;b&gt;", r"\&lt;b\&gt;"),
+        ("- item", r"\- item"),
+        ("\x1b[31m\u202e\udcff", r"\\x1b\[31m\\u202e\\xff"),
+        ("__proto__ n_hot S1_dark.fits", r"\_\_proto\_\_ n_hot S1_dark.fits"),
+    ],
+)
+def test_nothing_in_a_text_is_markdown(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+@given(texts)
+def test_a_table_has_as_many_rows_as_it_was_given(text: str) -> None:
+    table = markdown_table(("a", "b"), [(text, 1), (2, text)])
+    assert harmful(table) == set()
+    assert [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table.split("\n")] == [3] * 4
 
 
 def product(**changes: Any) -> ProductRef:
@@ -91,12 +121,12 @@ def test_a_product_with_its_preview(shown: Callable[..., dict[str, Any]], tmp_pa
     )  # fmt: skip
     found = shown(lambda: tell_product(made))
     text = found["dark-120-s"].data
-    assert "`S1_dark.fits` from 2 frames" in text
+    assert "S1_dark.fits from 2 frames" in text
     assert "| level | 1.2346 |" in text
     assert "| n\\_hot" not in text
     assert "| n_hot | 12 |" in text
     assert "noise" not in text
-    assert "made with `B_bpm.fits`" in text
+    assert "made with B_bpm.fits" in text
     assert "**warning:** few \\*frames\\*" in text
     assert "left out: S3.fits: it is \\<bad\\>" in text
     picture = text.partition("(data:image/png;base64,")[2].partition(")")[0]
@@ -149,6 +179,52 @@ def test_a_choice_and_an_alignment(
     (row,) = json.loads(found["alignment-field-y"].data)
     assert (row["dx, px"], row["error, px"], row["remark"]) == (1.235, None, "far")
     assert found["alignment-field-y"].description == "FIELD Y 2013-11-21 on S0.fits"
+
+
+def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[..., dict[str, Any]]) -> None:
+    from types import SimpleNamespace as Some
+
+    image = "<img src=x onerror=alert(1)>"
+    candidate = Some(
+        product=Product.model_construct(name=image, id=uuid.UUID(int=5), status="certified"),
+        taken=False,
+        reason=f"[x](javascript:alert(1)) | a\n{HOSTILE}",
+    )
+    entry = Some(
+        name=image,
+        dx=1.0,
+        dy=1.0,
+        uncertainty=0.1,
+        used=False,
+        n_matched=9,
+        found_by="`stars`",
+        reason=HOSTILE,
+    )
+    choice: Any = Some(kind="dark", candidates=(candidate,))
+    alignment: Any = Some(entries=(entry,), reference="![](http://evil.example)")
+
+    def tell() -> None:
+        tell_choice(image, [choice])
+        tell_alignment(image, alignment)
+        tell_product(
+            product(
+                label=f"{image}\n\n# owned", name=f"`{HOSTILE}`", output=Path(f"/x/`{HOSTILE}`"),
+                calibrations=(f"`{image}",), warnings=(HOSTILE,), metrics={f"| {image}": f"| {HOSTILE}"},
+                left_out=(LeftOut(name=HOSTILE, reason=HOSTILE),),
+            )
+        )  # fmt: skip
+
+    found = list(shown(tell).values())
+    assert len(found) == 3
+    for one in found:
+        everything = f"{one.description}\n{one.data}"
+        if one.type == "table":
+            (row,) = json.loads(one.data)
+            everything = "\n".join([str(one.description), *(str(cell) for cell in row.values())])
+        assert harmful(everything) == set()
+        assert re.findall(r"(?<!\\)[<>\[\]`]", everything) == []
+        assert "://" not in everything.replace("\\://", "")
+        assert not any(line.startswith(("# owned", "INJECTED")) for line in everything.split("\n"))
 
 
 def test_outside_of_a_run_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

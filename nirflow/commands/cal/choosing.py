@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nirflow.commands.cal.common import AsOf, Author, Json, as_json, open_store, person
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
 from nirflow.moments import moment
-from nirflow.tables import Column, console, print_json, print_table
+from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from calib_store.records import Match
@@ -56,7 +57,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
         ]  # fmt: skip
         print_table(columns, rows)
         for line in others:
-            typer.echo(line)
+            say(line)
     _exit(matches)
 
 
@@ -85,7 +86,7 @@ def explain(
     else:
         for number, one in enumerate(matches):
             if number:
-                typer.echo()
+                say()
             _print_explanation(one, facts)
     _exit(matches)
 
@@ -122,10 +123,10 @@ def rules(
             changed = store.database.run(
                 lambda connection: rulebook.activate(connection, new, author=person(author), reason=reason)
             )
-            typer.echo(f"{'Now' if changed else 'Already'} going by {new.version}.", err=True)
+            say(f"{'Now' if changed else 'Already'} going by {new.version}.", err=True)
             longer = store.database.run(lambda connection: rulebook.beyond(connection, new))
             if longer:
-                typer.echo(
+                say(
                     f"Certified for longer than these rules give: {', '.join(longer)}. That stays; to change it: "
                     "nirflow cal certify ID --from TIME --to TIME",
                     err=True,
@@ -137,7 +138,7 @@ def rules(
         )
         history = store.database.run(rulebook.rule_history)
     if toml:
-        typer.echo(rules_text(shown), nl=False)
+        say(*rules_text(shown).rstrip("\n").split("\n"))
         return
     if json:
         print_json({"rules": shown, "history": [vars(change) for change in history]})
@@ -155,7 +156,7 @@ def rules(
         kind = f"{'published ' if rule.published else ''}{rule.kind}"
         rows.append([rule.name, kind, agree, within, rule.frames])
     print_table(columns, rows, title=f"Rules {shown.version}")
-    typer.echo()
+    say()
     print_table(
         [Column("since, UT"), Column("version"), Column("who"), Column("why", fold=True)],
         [[change.changed_at, change.version, change.author, change.reason] for change in history],
@@ -227,7 +228,7 @@ def _say_none(facts: FrameFacts, json: bool) -> None:
     if json:
         print_json([])
     else:
-        typer.echo(f"{facts.name} is a {facts.kind}: it needs no calibration.")
+        say(f"{facts.name} is a {facts.kind}: it needs no calibration.")
 
 
 def _exit(matches: Sequence[Match]) -> None:
@@ -241,18 +242,16 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
 
     taken = match.product.told if match.product else "none"
     when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
-    out = console()
-    out.print(f"{match.kind} for {facts.name}: {taken}", style="bold", markup=False)
-    out.print(
+    say(f"{match.kind} for {facts.name}: {taken}", style="bold")
+    say(
         f"taken {facts.middle:%Y-%m-%d %H:%M}; by the rules {match.rules_version}{when}",
         style="dim",
-        markup=False,
     )
-    best_first = textwrap.fill(f"best first: {'; '.join(labels(match.order))}", 98, subsequent_indent="  ")
-    out.print(best_first, style="dim", markup=False, highlight=False)
+    best_first = f"best first: {'; '.join(labels(match.order))}"
+    say(*textwrap.wrap(best_first, 98, subsequent_indent="  "), style="dim")
     if not match.candidates:
         then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"
-        typer.echo(f"The store{then}.")
+        say(f"The store{then}.")
         return
     rows, styles = [], []
     for candidate in match.candidates:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imaging.errors import NirflowError
+from imaging.printable import printable
 from nirflow.commands.cal.common import (
     Author,
     Json,
@@ -16,8 +17,9 @@ from nirflow.commands.cal.common import (
     open_store,
     person,
 )
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
-from nirflow.tables import console, plural, print_json
+from nirflow.tables import plural, print_json
 
 if TYPE_CHECKING:
     from calib_store.records import Product
@@ -59,12 +61,12 @@ def add(
         print_json({"added": [as_json(product) for product in added], "refused": told})
     else:
         for product in added:
-            typer.echo(f"{product.name}: {product.kind} {product.short_id}, {product.state}")
+            say(f"{product.name}: {product.kind} {product.short_id}, {product.state}")
             for reason in (product.gate or {}).get("reasons", ()) if product.doubtful else ():
-                console(stderr=True).print(f"{product.name}: {reason}.", style="yellow", markup=False)
+                say(f"{product.name}: {reason}.", style="yellow", err=True)
     for file, error in refused:
-        text = str(error) if file.name in str(error) else f"{file.name}: {error}"
-        console(stderr=True).print(text, style="red", markup=False)
+        text = str(error) if printable(file.name) in str(error) else f"{file.name}: {error}"
+        say(text, style="red", err=True)
     if refused:
         raise typer.Exit(Exit.PARTIAL if added else Exit.FAILED)
 
@@ -85,7 +87,7 @@ def get(
         if target.exists() and not overwrite:
             raise UsageError(f"{target} is there already.", remedy="Name another file, or add --overwrite.")
         written = store.export_file(found, target)
-    typer.echo(str(written))
+    say(written)
 
 
 def export(
@@ -111,9 +113,9 @@ def export(
         )
         return
     for product in manifest.products:
-        typer.echo(f"{product.kind}: {product.name}")
+        say(f"{product.kind}: {product.name}")
     frames = plural(len(manifest.frames), "raw frame")
-    typer.echo(f"{plural(len(manifest.products), 'product')} and what is known of {frames}: {to}")
+    say(f"{plural(len(manifest.products), 'product')} and what is known of {frames}: {to}")
 
 
 def import_(
@@ -137,10 +139,10 @@ def import_(
         return
     for word, products in (("added", done.added), ("known", done.known)):
         for product in products:
-            typer.echo(f"{word}: {product.kind} {product.told}")
+            say(f"{word}: {product.kind} {product.told}")
     for change in done.changed:
-        typer.echo(f"changed: {change}")
+        say(f"changed: {change}")
     for remark in done.remarks:
-        console(stderr=True).print(remark, style="yellow", markup=False)
+        say(remark, style="yellow", err=True)
     added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")
-    typer.echo(f"{added} added, {len(done.known)} known; {frames} new.")
+    say(f"{added} added, {len(done.known)} known; {frames} new.")

@@ -16,6 +16,7 @@ from nirflow.commands.cal.common import (
     open_store,
     serves,
 )
+from nirflow.console import say
 from nirflow.exits import Exit
 from nirflow.moments import night as night_in
 from nirflow.tables import Column, print_json, print_table
@@ -89,9 +90,9 @@ def list_products(
         ]  # fmt: skip
         print_table(columns, rows)
         if more:
-            typer.echo(f"These are the {limit} newest; --limit shows more.", err=True)
+            say(f"These are the {limit} newest; --limit shows more.", err=True)
     else:
-        typer.echo("The store holds no such product.", err=True)
+        say("The store holds no such product.", err=True)
     if not products:
         raise typer.Exit(Exit.NOTHING)
 
@@ -108,11 +109,11 @@ def lineage(
     if json:
         print_json({"product": as_json(found), "lineage": [edge_as_json(edge) for edge in edges]})
         return
-    typer.echo(f"{found.name}  {found.kind} {found.short_id}")
+    say(f"{found.name}  {found.kind} {found.short_id}")
     for line in _tree(found.id, edges, full, "", set()):
-        typer.echo(line)
+        say(line)
     if not edges:
-        typer.echo("Nothing is known of what it was made from.")
+        say("Nothing is known of what it was made from.")
 
 
 def affected(name: ProductOrFrame, json: Json = False) -> None:
@@ -134,9 +135,9 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
         print_table(columns, [[p.short_id, p.kind, p.name, p.state, p.made_at] for p in found])
         bad = not cause.counts if isinstance(cause, Product) else cause.rejected is not None
         once = "This" if bad else f"Once {cause.name} is rejected, this"
-        typer.echo(f"\n{once} makes those again that count: nirflow reduce --affected-by {name}")
+        say("", f"{once} makes those again that count: nirflow reduce --affected-by {name}")
     else:
-        typer.echo(f"Nothing was made with {cause.name}.", err=True)
+        say(f"Nothing was made with {cause.name}.", err=True)
     if not found:
         raise typer.Exit(Exit.NOTHING)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nirflow.commands.cal.common import Json
+from nirflow.console import say
 from nirflow.exits import Exit
-from nirflow.tables import Column, console, plural, print_json, print_table
+from nirflow.tables import Column, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from calib_store.administration import Made
@@ -30,12 +31,12 @@ def init(json: Json = False) -> None:
         print_json(vars(made))
         return
     if made.before is None:
-        typer.echo(f"Made the store in {made.place}{' (and the database)' if made.database_made else ''}.")
+        say(f"Made the store in {made.place}{' (and the database)' if made.database_made else ''}.")
     elif made.before != made.revision:
-        typer.echo(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+        say(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
     else:
-        typer.echo(f"The store in {made.place} is there, at version {made.revision}; nothing changed.")
-    typer.echo(f"Files: {made.objects}\nRules: {made.rules}")
+        say(f"The store in {made.place} is there, at version {made.revision}; nothing changed.")
+    say(f"Files: {made.objects}", f"Rules: {made.rules}")
     _tell_roles(made)
 
 
@@ -49,9 +50,9 @@ def migrate(json: Json = False) -> None:
         print_json(vars(made))
         return
     if made.before == made.revision:
-        typer.echo(f"The store in {made.place} is at version {made.revision} already.")
+        say(f"The store in {made.place} is at version {made.revision} already.")
     else:
-        typer.echo(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+        say(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
     _tell_roles(made)
 
 
@@ -93,7 +94,7 @@ def status(json: Json = False) -> None:
         if told.missing_roles:
             notes.append(_roles(told.missing_roles))
         for note in notes:
-            console(stderr=True).print(note, style="yellow", markup=False)
+            say(note, style="yellow", err=True)
     if not told.usable or told.damaged:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -122,11 +123,9 @@ def backup(
         print_json(made)
     else:
         for name in made.lost:
-            console(stderr=True).print(
-                f"Not in the backup, its file is lost: {name}", style="red", markup=False
-            )
+            say(f"Not in the backup, its file is lost: {name}", style="red", err=True)
         held = f"{plural(made.products, 'product')} and the rows of {plural(made.frames, 'raw frame')}"
-        typer.echo(f"{held}: {target}")
+        say(f"{held}: {target}")
     if made.lost:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -154,15 +153,15 @@ def restore(
         when = f"{told.made_at:%Y-%m-%d %H:%M}"
         held = f"{plural(told.products, 'product')} and the rows of {plural(told.frames, 'raw frame')}"
         for name in told.lost:
-            console(stderr=True).print(f"Its file is not in the backup: {name}", style="red", markup=False)
-        typer.echo(f"Back as of {when}: {held}.")
+            say(f"Its file is not in the backup: {name}", style="red", err=True)
+        say(f"Back as of {when}: {held}.")
     if told.lost:
         raise typer.Exit(Exit.PARTIAL)
 
 
 def _tell_roles(made: Made) -> None:
     if made.missing_roles:
-        console(stderr=True).print(_roles(made.missing_roles), style="yellow", markup=False)
+        say(_roles(made.missing_roles), style="yellow", err=True)
 
 
 def _roles(missing: tuple[str, ...]) -> str:

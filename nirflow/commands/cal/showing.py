@@ -17,6 +17,7 @@ from nirflow.commands.cal.common import (
     serves,
     validity,
 )
+from nirflow.console import say
 from nirflow.tables import Column, cell, plural, print_json, print_table
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     _print_inputs(product, edges)
     if users:
-        typer.echo()
+        say()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[user.short_id, user.kind, user.name, user.state] for user in users],
         )
-    typer.echo(f"\nChosen for {plural(frames, 'frame')}.")
+    say("", f"Chosen for {plural(frames, 'frame')}.")
     _print_history(history)
 
 
@@ -133,6 +134,7 @@ def _gate_rows(product: Product) -> list[list[object]]:
 
 def _preview(store: Store, product: Product) -> str | None:
     """Path of a picture of the product, made where there is none yet; None where it cannot be made."""
+    from calib_store.private import private_folder
     from deployments.configuration import Settings
     from imaging.errors import NirflowError
     from imaging.preview import preview_product
@@ -143,7 +145,7 @@ def _preview(store: Store, product: Product) -> str | None:
     if picture.is_file():
         return str(picture)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with ProductFile(store.file_of(product)) as file:
             preview_product(picture, file, title=product.name.removesuffix(".fits"))
     except (NirflowError, OSError):  # its file is damaged, or the folder is not ours: there is no picture
@@ -155,7 +157,7 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
     direct = [edge for edge in edges if edge.product_id == product.id]
     if not direct:
         return
-    typer.echo()
+    say()
     rows = [[edge.role, edge.name, _what(edge)] for edge in direct]
     print_table([Column("role"), Column("made from", fold=True), Column("")], rows)
     frames = {edge.frame_sha256 for edge in edges if edge.frame_sha256}
@@ -163,7 +165,7 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
         (edge.name, edge.checksum) for edge in edges if not edge.frame_sha256 and not edge.input_product_id
     }
     rest = f" {plural(len(absent), 'input')} not in this store." if absent else ""
-    typer.echo(f"\n{plural(len(frames), 'raw frame')} in all generations.{rest}")
+    say("", f"{plural(len(frames), 'raw frame')} in all generations.{rest}")
 
 
 def _what(edge: LineageEdge) -> str:
@@ -173,7 +175,7 @@ def _what(edge: LineageEdge) -> str:
 
 
 def _print_history(history: Sequence[StatusChange]) -> None:
-    typer.echo()
+    say()
     rows = [
         [
             change.changed_at, change.status,
@@ -216,7 +218,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
                   "started", "program", "observation_id", "data_label")]  # fmt: skip
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     if got:
-        typer.echo()
+        say()
         print_table(
             [
                 Column("decided, UT"),
@@ -228,7 +230,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
             [[row.made_at, row.kind, row.name, row.rules_version, _why(row)] for row in got],
         )
     if made:
-        typer.echo()
+        say()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[product.short_id, product.kind, product.name, product.state] for product in made],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nirflow.commands.cal.common import Json, open_store
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
 from nirflow.tables import Column, plural, print_json, print_table
 
@@ -85,17 +86,17 @@ def verify(
             ]  # fmt: skip
             print_table(columns, rows)
             if not repair and done.doubt:
-                typer.echo(
+                say(
                     f"{done.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL first. Only where the files are lost: "
                     f"--repair --note-lost {done.missing} notes for every machine that they have to be made again."
                 )
             elif not repair:
-                typer.echo("--repair replaces what it finds copies of, and has the rest made anew.")
+                say("--repair replaces what it finds copies of, and has the rest made anew.")
         read = f"{plural(done.checked, 'product')} ({_size(done.size)}) read"
-        typer.echo(f"{read}, {len(done.findings)} not as they should be.")
+        say(f"{read}, {len(done.findings)} not as they should be.")
         if done.orphans or done.leftovers:
             files = f"{plural(len(done.orphans), 'file')} that no product refers to"
-            typer.echo(f"{files}, {len(done.leftovers)} left or set aside: see nirflow cal gc --dry-run")
+            say(f"{files}, {len(done.leftovers)} left or set aside: see nirflow cal gc --dry-run")
     if not done.well:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -133,9 +134,9 @@ def gc(
             }
         )  # fmt: skip
     elif dry_run:
-        typer.echo(f"Would go: {plural(len(waste), 'file')}, {_size(total)}.")
+        say(f"Would go: {plural(len(waste), 'file')}, {_size(total)}.")
     else:
-        typer.echo(f"Gone: {plural(len(gone), 'file')}, {_size(total)}.")
+        say(f"Gone: {plural(len(gone), 'file')}, {_size(total)}.")
 
 
 def _size(number: int) -> str:

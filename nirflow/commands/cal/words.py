@@ -19,6 +19,7 @@ from nirflow.commands.cal.common import (
     thing,
     validity,
 )
+from nirflow.console import say
 from nirflow.exits import Exit, UsageError
 from nirflow.moments import interval_of, is_date
 from nirflow.moments import nights as nights_in
@@ -82,7 +83,7 @@ def compare(
             }
         )  # fmt: skip
     else:
-        typer.echo(f"{found.told} beside {reference.name} ({reference.short_id}, {reference.status})")
+        say(f"{found.told} beside {reference.name} ({reference.short_id}, {reference.status})")
         meanings = MEANINGS[found.kind]
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
@@ -95,10 +96,10 @@ def compare(
             rows,
         )
         for reason in done.reasons:
-            typer.echo(f"Too far off: {reason}.")
-        typer.echo("It is within the limits." if done.passed else "It is not within the limits.")
+            say(f"Too far off: {reason}.")
+        say("It is within the limits." if done.passed else "It is not within the limits.")
         if record:
-            typer.echo(f"Recorded: {found.told} is {'doubtful' if found.doubtful else 'not doubtful'}.")
+            say(f"Recorded: {found.told} is {'doubtful' if found.doubtful else 'not doubtful'}.")
     if not done.passed:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -157,7 +158,7 @@ def certify(
     for one in (done, *neighbours):
         _tell(one)
     if hint := _hint(from_, to):
-        typer.echo(hint, err=True)
+        say(hint, err=True)
 
 
 def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
@@ -172,9 +173,9 @@ def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Js
     if json:
         print_json({"rejected": done, "affected": [as_json(product) for product in hit]})
         return
-    typer.echo(f"{thing(done)} is rejected.")
+    say(f"{thing(done)} is rejected.")
     if hit:
-        typer.echo(f"Made with it: {_listed(hit)}. To make that again: nirflow reduce --affected-by {name}")
+        say(f"Made with it: {_listed(hit)}. To make that again: nirflow reduce --affected-by {name}")
 
 
 def supersede(
@@ -204,7 +205,7 @@ def supersede(
     if new is not None:
         _tell(new)
     elif found.validity is not None:
-        typer.echo(f"No {found.kind} of its configuration is certified any more for {validity(found)}.")
+        say(f"No {found.kind} of its configuration is certified any more for {validity(found)}.")
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
@@ -222,9 +223,9 @@ def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json:
     if json:
         print_json(done)
         return
-    typer.echo(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
+    say(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
     for product in again:
-        typer.echo(f"{product.told} was superseded because of it and counts again.")
+        say(f"{product.told} was superseded because of it and counts again.")
 
 
 def _listed(products: Sequence[Product]) -> str:
@@ -233,7 +234,7 @@ def _listed(products: Sequence[Product]) -> str:
 
 def _tell(product: Product) -> None:
     told = f", valid {validity(product)}" if product.validity is not None else ""
-    typer.echo(f"{product.told} is {product.status}{told}.")
+    say(f"{product.told} is {product.status}{told}.")
 
 
 def _sides(from_: str | None, to: str | None, nights: str | None) -> tuple[Side, Side]:

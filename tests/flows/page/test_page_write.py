@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from hostile import harmful
 
 from calib_store.records import FrameRecord, Product, Run
 from calib_store.store import Store
@@ -19,7 +20,7 @@ from flows.report import Failure
 from imaging.facts import FrameFacts
 from tasks.references import LeftOut, ProductRef
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b]0;owned\x07\n\x9b\x7f\u202e\u2028"
 
 
 class Page(HTMLParser):
@@ -30,7 +31,8 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self._in = ""
-        self.feed(path.read_text())
+        self.source = path.read_text()
+        self.feed(self.source)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self._in = tag
@@ -133,7 +135,7 @@ def test_whatever_a_text_says_it_stays_a_text(
     """Target, program, file names, reasons and addresses as an enemy would write them: no element, no handler."""
     tell(ref(stack()))
     clean = _elements(written())
-    name = 'S"><img src=x onerror=alert(3)>.fits'
+    name = 'S"><img src=x onerror=alert(3)>\x1b[2J\u202e.fits'
     hostile = facts(name=name, target=HOSTILE, program=HOSTILE, filter=HOSTILE, observation_id=HOSTILE)
     store.frames.ingest([record("S9.fits", facts=hostile, quarantine=HOSTILE)])
     tell(
@@ -158,6 +160,8 @@ def test_whatever_a_text_says_it_stays_a_text(
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), tag
     assert not any(address.lower().startswith(("javascript:", "data:")) for address in page.addresses)
+    assert harmful(page.source) == set()
+    assert r"onerror=alert(2)>\x1b]0;owned\x07\n\u009b\x7f\u202e\u2028" in page.text
 
 
 def _elements(page: Page) -> set[str]:

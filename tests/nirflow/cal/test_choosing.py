@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import harmful
 from rich.console import Console
 from typer.testing import Result
 
@@ -132,6 +133,32 @@ def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     unknown = nirflow("cal", "rules", "--version", "x")
     assert unknown.exit_code == 1
     assert "has had no rules 'x'" in unknown.stderr
+
+
+def test_names_authors_and_reasons_of_rules_do_nothing_where_they_are_shown(
+    nirflow: Run, own_store: None, owner_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", owner_url)
+    table = tmp_path / "odd\x1b[1m.toml"
+    name = '"dark\\u001b]0;owned\\u0007\\nINJECTED\\u202E\\u009b"'
+    match = '["instrument", "detector", "binning", "exposure_time", "read_pairs", "coadds", "section"]'
+    table.write_text(f'version = "odd"\norder = 2\n[{name}]\nkind = "dark"\nmatch = {match}\n')
+    done = nirflow(
+        "cal", "rules", "--set", table, "--author", "Eve\x1b[2J", "--reason", "why\nINJECTED [red]"
+    )
+    assert done.exit_code == 0, done.stderr
+    for shown in (r"dark\x1b]0;owned\x07\nINJECTED\u202e\u009b", r"Eve\x1b[2J", r"why\nINJECTED [red]"):
+        assert shown in done.stdout
+    toml = nirflow("cal", "rules", "--toml").stdout
+    assert read_rules(toml, "again") == read_rules(table.read_text(), "mine")
+    told = nirflow("cal", "rules", "--json").stdout
+    assert json.loads(told)["history"][0]["author"] == "Eve\x1b[2J"
+    table.write_text('version = "\x7f')
+    wrong = nirflow("cal", "rules", "--set", table, "--reason", "x")
+    assert wrong.exit_code == 1
+    for text in (done.output, toml, told, wrong.output):
+        assert harmful(text) == set()
+        assert not any(line.startswith("INJECTED") for line in text.splitlines())
 
 
 def test_rules_are_changed_by_a_table(

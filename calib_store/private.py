@@ -1,0 +1,101 @@
+"""Folders and files that only this account may read: what holds passwords, digests of them, addresses or logs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from imaging.atomic import write_whole
+from imaging.errors import NirflowError
+
+#: What the group and others may not have.
+OTHERS: Final = 0o077
+#: Folders in the data folder that concern nobody else: logs, journals, passwords, and pixels on their way.
+PRIVATE_PARTS: Final = ("prefect", "logs", "service", "watcher", "scratch", "staging", "unpacked", "previews")
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+
+
+class NotPrivateError(NirflowError):
+    """A folder that ought to be this account's own belongs to another one."""
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only this account may enter, or tighten the mode of one that is there.
+
+    Folders above it that are missing are made in the same way, as the XDG base directory specification asks; those
+    that exist stay as they are.
+
+    Parameters
+    ----------
+    path
+        The folder. It may be a link to one, where the link is ours or root's.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Raises
+    ------
+    NotPrivateError
+        Where another account owns the folder or the link. A folder of root that others may not write to is accepted.
+    OSError
+        Where it cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    for folder in reversed(missing):
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+    account = os.geteuid()
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if path.lstat().st_uid not in (account, 0) or (
+        found.st_uid != account and (found.st_uid != 0 or mode & stat.S_IWOTH)
+    ):
+        owner = found.st_uid if found.st_uid != account else path.lstat().st_uid
+        raise NotPrivateError(
+            f"{path} belongs to account {owner} (mode {mode:04o}), not to the account {account} that runs nirflow.",
+            remedy="Run nirflow as its owner, change the owner (chown), or set NIRFLOW_DATA_DIR to a folder of "
+            "your own.",
+        )
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(20, "Not a directory", str(path))
+    if found.st_uid == account and mode & OTHERS:
+        path.chmod(mode & ~OTHERS)
+    return path
+
+
+def tighten_data_folder(data_dir: Path) -> None:
+    """Tighten the folders of this account that an earlier nirflow left open in a data folder.
+
+    The data folder itself stays as it is: nights and objects in it may be meant for others.
+
+    Parameters
+    ----------
+    data_dir
+        The data folder, which need not exist.
+    """
+    for name in PRIVATE_PARTS:
+        path = data_dir / name
+        if path.is_dir() and path.stat().st_uid == os.geteuid():
+            private_folder(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a text file that only this account may read; a reader sees the previous content or the new one.
+
+    Parameters
+    ----------
+    path
+        The file; one that is there is replaced, whatever its mode.
+    text
+        The content, written as UTF-8.
+
+    Raises
+    ------
+    NirflowError
+        Where it cannot be written; nothing is left behind.
+    """
+    write_whole(path, [text.encode()], mode=_FILE_MODE)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from calib_store.places import open_database
+from calib_store.private import (
+    PRIVATE_PARTS,
+    NotPrivateError,
+    private_folder,
+    tighten_data_folder,
+    write_private,
+)
+from calib_store.settings import StoreSettings
+from deployments import service
+from deployments.configuration import Settings
+from deployments.pending import Pending
+from deployments.server import ensure_server
+from deployments.settings import ServerSettings
+from imaging.atomic import write_whole
+from imaging.scratch import PlanesWriter, write_planes
+
+OTHER_ACCOUNT = 20_417
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(autouse=True)
+def open_umask() -> Iterator[None]:
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here belongs to another account than the one that asks."""
+    ours = os.geteuid()
+    monkeypatch.setattr("calib_store.private.os.geteuid", lambda: ours + OTHER_ACCOUNT)
+
+
+def test_a_new_folder_and_those_above_it_are_for_this_account_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "share" / "nirflow" / "logs"
+    assert private_folder(folder) == folder
+    assert [mode(path) for path in (folder, folder.parent, folder.parents[1])] == [0o700] * 3
+    assert private_folder(folder) == folder
+
+
+def test_a_folder_of_ours_is_tightened_and_those_above_it_are_left(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "logs"
+    folder.mkdir(parents=True)
+    folder.chmod(0o2775)
+    folder.parent.chmod(0o755)
+    private_folder(folder)
+    assert mode(folder) == 0o2700
+    assert mode(folder.parent) == 0o755
+
+
+def test_a_link_of_ours_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to("there")
+    private_folder(tmp_path / "link")
+    assert mode(tmp_path / "there") == 0o700
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_folder_of_another_account_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(NotPrivateError, match=f"belongs to account {tmp_path.stat().st_uid} ") as caught:
+        private_folder(tmp_path)
+    assert str(tmp_path) in caught.value.message
+    assert "chown" in caught.value.remedy
+    assert mode(tmp_path) == 0o777
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_folder_of_root_is_accepted_as_it_is() -> None:
+    before = mode(Path("/usr"))
+    private_folder(Path("/usr"))
+    assert mode(Path("/usr")) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_link_that_another_account_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    os.chown(tmp_path / "link", OTHER_ACCOUNT, OTHER_ACCOUNT, follow_symlinks=False)
+    with pytest.raises(NotPrivateError, match=f"belongs to account {OTHER_ACCOUNT} "):
+        private_folder(tmp_path / "link")
+    assert mode(tmp_path / "there") != 0o700
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(NotADirectoryError):
+        private_folder(tmp_path / "logs")
+
+
+def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.json"
+    path.write_text("old")
+    path.chmod(0o664)
+    seen: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        real(descriptor)
+
+    monkeypatch.setattr("imaging.atomic.os.fsync", fsync)
+    write_private(path, "secret")
+    assert seen[0] == 0o600
+    assert mode(path) == 0o600
+    assert path.read_text() == "secret"
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_any_other_file_keeps_to_the_umask(tmp_path: Path) -> None:
+    write_whole(tmp_path / "product.fits", [b"x"])
+    assert mode(tmp_path / "product.fits") == 0o664
+
+
+def test_what_an_earlier_nirflow_left_open_is_tightened_when_the_store_is_opened(tmp_path: Path) -> None:
+    for name in (*PRIVATE_PARTS, "nights", "objects"):
+        (tmp_path / name).mkdir(mode=0o775)
+    tmp_path.chmod(0o755)
+    url = SecretStr("postgresql://nobody.invalid/x")
+    open_database(StoreSettings(data_dir=tmp_path, database_url=url)).close()
+    assert {name: mode(tmp_path / name) for name in PRIVATE_PARTS} == dict.fromkeys(PRIVATE_PARTS, 0o700)
+    assert mode(tmp_path) == 0o755
+    assert mode(tmp_path / "nights") == mode(tmp_path / "objects") == 0o775
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_data_folder_of_another_account_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir(mode=0o775)
+    tighten_data_folder(tmp_path)
+    tighten_data_folder(tmp_path / "none")
+    assert mode(tmp_path / "logs") == 0o775
+
+
+def test_what_concerns_nobody_else_is_made_for_this_account_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    Pending(data / "watcher").close()
+    plane = np.zeros((2, 2), np.float32)
+    write_planes(data / "scratch" / "a", {"SCI": plane})
+    with PlanesWriter(tmp_path / "other" / "scratch" / "b", {"SCI": (plane.dtype, plane.shape)}):
+        pass
+    monkeypatch.setattr("deployments.service._spawn", lambda _: pytest.fail("it was made"))
+    with pytest.raises(pytest.fail.Exception, match="it was made"):
+        service.start(Settings(data_dir=data))
+    found = [data, *data.iterdir(), tmp_path / "other" / "scratch"]
+    assert {path.name: mode(path) for path in found} == dict.fromkeys(
+        ("data", "scratch", "service", "watcher"), 0o700
+    )
+
+
+def test_whoever_asks_first_makes_the_data_folder_for_this_account_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr("deployments.server._start", lambda *_, **__: pytest.fail("it was made"))
+    with pytest.raises(pytest.fail.Exception, match="it was made"):
+        ensure_server(tmp_path / "data", settings=ServerSettings())
+    assert mode(tmp_path / "data") == mode(tmp_path / "data" / "prefect") == 0o700
