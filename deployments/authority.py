@@ -1,0 +1,210 @@
+"""The layer before Prefect's application that holds the roles apart: see `deployments.policy` for who may do what.
+
+Prefect knows one password, which gives everything. Here each request is known by its own password, judged, and goes
+on with the owner's in place where the role may make it. For others than the owner only what was judged goes on: the
+headers that a question needs, and a body that is made again of what was understood.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from deployments.credentials import Credentials, Identity
+from deployments.policy import Role, judge
+from deployments.policy_bodies import RefusedError, strict_json
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+#: Longest body of a viewer or an operator, bytes; Prefect's own limit for parameters is half of it.
+LONGEST: Final = 1024**2
+_API: Final = "/api"
+#: Headers of a viewer or an operator that go on; others may name an automation as the one who asks, for example.
+_PASSED: Final = frozenset(
+    {b"host", b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"origin", b"referer",
+     b"x-prefect-api-version", b"prefect-csrf-token", b"prefect-csrf-client"}
+)  # fmt: skip
+_READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class _BadRequestError(Exception):
+    """A request that cannot be understood in one way only; its status and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Authority:
+    """An ASGI application that lets each role do what it may.
+
+    Parameters
+    ----------
+    app
+        Prefect's application, which asks for the owner's password.
+    credentials
+        The passwords of the roles.
+    """
+
+    def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
+        self._app = app
+        self._credentials = credentials
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say who may ask for this."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        who = identity_of(scope, self._credentials)
+        if who is not None and who.role is Role.OWNER:
+            return await self._app(self._as_owner(scope), receive, send)
+        if who is None or not _of_api(scope):
+            # Files of the UI are for everybody. The API asks for a password, and gets none from here.
+            return await self._app(_without(scope, b"authorization"), receive, send)
+        try:
+            body = await _body(scope, receive)
+        except _BadRequestError as error:
+            return await refuse(send, error.status, str(error))
+        if body is _GONE:
+            return
+        method, path = scope["method"], scope["path"]
+        verdict = judge(who.role, who.user, method, path, body)
+        if not verdict.allowed:
+            return await refuse(send, 403, verdict.reason)
+        text = b"" if verdict.body is None else json.dumps(verdict.body, allow_nan=False).encode()
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() in _PASSED]
+        headers += [(b"authorization", self._credentials.owner_header)]
+        if method not in _READ:
+            headers += [(b"content-length", str(len(text)).encode())]
+            headers += [(b"content-type", b"application/json")] if text else []
+        await self._app({**scope, "headers": headers}, _giving(text, receive), send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put the owner's password into the first message, which Prefect asks for, where the role may listen."""
+        waiting, ended = True, False
+
+        async def receiving() -> Message:
+            nonlocal waiting, ended
+            message = await receive()
+            if not waiting or message["type"] != "websocket.receive":
+                return message
+            waiting = False
+            why, text = self._first(scope, message)
+            if why is not None:
+                ended = True
+                await send({"type": "websocket.close", "code": 1008, "reason": why})
+                return {"type": "websocket.disconnect", "code": 1008}
+            return {"type": "websocket.receive", "text": text}
+
+        async def sending(message: Message) -> None:
+            if not ended:
+                await send(message)
+
+        await self._app(_without(scope, b"authorization"), receiving, sending)
+
+    def _first(self, scope: Scope, message: Message) -> tuple[str | None, str]:
+        """Why the first message of a socket is refused, and what goes on in its place."""
+        try:
+            asked = strict_json(message.get("text") or "")
+        except RefusedError:
+            asked = None
+        token = asked.get("token") if isinstance(asked, dict) and asked.get("type") == "auth" else None
+        who = self._credentials.identify(token) if isinstance(token, str) else None
+        if who is None:
+            return "The first message has to give the password.", ""
+        verdict = judge(who.role, who.user, "WS", scope["path"])
+        if not verdict.allowed:
+            return verdict.reason, ""
+        return None, json.dumps({"type": "auth", "token": self._credentials.owner})
+
+    def _as_owner(self, scope: Scope) -> Scope:
+        headers = _without(scope, b"authorization")["headers"]
+        return {**scope, "headers": [*headers, (b"authorization", self._credentials.owner_header)]}
+
+
+def identity_of(scope: Scope, credentials: Credentials) -> Identity | None:
+    """Who asks, by the header of HTTP's Basic authentication; None for nobody that is known."""
+    given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    if len(given) != 1:
+        return None
+    scheme, _, word = given[0].strip().partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        return credentials.identify(base64.b64decode(word.strip(), validate=True).decode())
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+async def refuse(send: Send, status: int, why: str) -> None:
+    """Answer with a message, as Prefect's UI shows it."""
+    text = json.dumps({"detail": why}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(text)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+_GONE: Final = object()
+
+
+async def _body(scope: Scope, receive: Receive) -> Any:
+    """The body of a request as JSON; None for none, and `_GONE` where who asked has gone."""
+    encodings = [value for name, value in scope["headers"] if name.lower() == b"content-encoding"]
+    if any(value.strip().lower() != b"identity" for value in encodings):
+        raise _BadRequestError(415, "The body is compressed; send it as it is.")
+    whole = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return _GONE
+        whole += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(whole) > LONGEST:
+            raise _BadRequestError(413, f"The body is longer than {LONGEST} bytes.")
+    if not whole or scope["method"] in _READ:
+        return None
+    try:
+        return strict_json(whole.decode())
+    except UnicodeDecodeError:
+        raise _BadRequestError(400, "The body is not JSON in UTF-8.") from None
+    except RefusedError as error:
+        raise _BadRequestError(400, str(error)) from None
+
+
+def _giving(text: bytes, receive: Receive) -> Receive:
+    """A channel that gives a body, and after that what comes."""
+    given = False
+
+    async def giving() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": text, "more_body": False}
+
+    return giving
+
+
+def _of_api(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == _API or path.startswith(f"{_API}/")
+
+
+def _without(scope: Scope, name: bytes) -> Scope:
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() != name]}
