@@ -18,6 +18,7 @@ from pathlib import Path
 
 from deployments import password
 from deployments.policy import Role
+from deployments.settings import ServerSettings
 from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,59 @@ class Identity:
 def file_of(folder: Path, role: Role) -> Path:
     """Where the password of a role is kept that nirflow made."""
     return folder / ("password" if role is Role.OWNER else f"password-{role.label}")
+
+
+def given_in(settings: ServerSettings) -> dict[Role, str]:
+    """The passwords of the viewer and the operator that the settings have."""
+    both = {Role.VIEWER: settings.viewer_auth, Role.OPERATOR: settings.operator_auth}
+    return {role: word.get_secret_value() for role, word in both.items() if word is not None}
+
+
+def ensure(data_dir: Path, settings: ServerSettings, role: Role) -> str:
+    """USER:PASSWORD of a role; one is made where there is none, which a running server takes at once.
+
+    Raises
+    ------
+    PasswordFileError
+        As for `deployments.password.known`.
+    """
+    if role is Role.OWNER:
+        return password.ensure(data_dir, settings)
+    return given_in(settings).get(role) or password.make(_file(data_dir, role), role.label)
+
+
+def revoke(data_dir: Path, settings: ServerSettings, role: Role) -> bool:
+    """Take the password back that nirflow made for a role, which a running server notices at once.
+
+    Returns
+    -------
+    bool
+        False where none was made.
+
+    Raises
+    ------
+    PasswordFileError
+        Where it is that of the owner or of the settings.
+    """
+    if role is Role.OWNER:
+        raise password.PasswordFileError(
+            "The owner's password is the one by which nirflow itself works.",
+            remedy=f"To change it: nirflow down, remove {_file(data_dir, role)}, nirflow up.",
+        )
+    if role in given_in(settings):
+        raise password.PasswordFileError(
+            f"The password of the {role.label} comes from the settings.",
+            remedy=f"Take server.{role.label}_auth (NIRFLOW_SERVER_{role.name}_AUTH) out of them; then nirflow up.",
+        )
+    try:
+        _file(data_dir, role).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _file(data_dir: Path, role: Role) -> Path:
+    return file_of(password.file_of(data_dir).parent, role)
 
 
 class Credentials:

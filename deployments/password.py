@@ -50,7 +50,7 @@ def known(data_dir: Path, settings: ServerSettings) -> str | None:
     if given := settings.auth_string:
         return given
     try:
-        return _read(file_of(data_dir))
+        return read(file_of(data_dir))
     except FileNotFoundError:
         return None
 
@@ -65,17 +65,36 @@ def ensure(data_dir: Path, settings: ServerSettings) -> str:
     """
     if found := known(data_dir, settings):
         return found
-    path = file_of(data_dir)
+    return make(file_of(data_dir), USER)
+
+
+def make(path: Path, user: str) -> str:
+    """Make a password for a user and keep it in a file; where that is there already, its own stays.
+
+    Raises
+    ------
+    PasswordFileError
+        As for `known`.
+    """
     private_folder(path.parent)
-    made = f"{USER}:{secrets.token_urlsafe(_BYTES)}"
+    made = f"{user}:{secrets.token_urlsafe(_BYTES)}"
     try:
         write_whole(path, [f"{made}\n".encode()], replace=False, mode=0o600)
     except NameTakenError:  # another process was quicker
-        return _read(path)
+        return read(path)
     return made
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """USER:PASSWORD in a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is none.
+    PasswordFileError
+        As for `known`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -39,6 +39,7 @@ from deployments.server_state import (
 )
 from deployments.settings import (
     NAMES,
+    ROLES,
     ServerAddress,
     ServerSettings,
     base_url,
@@ -205,17 +206,29 @@ def _address(state: ServerState, folder: Path, settings: ServerSettings, *, star
 
 
 def check_password(settings: ServerSettings) -> None:
-    """Refuse what no browser could give as a password.
+    """Refuse what no browser could give as a password, and one of two roles.
 
     Raises
     ------
     ServerError
         Where the settings have such a one.
     """
-    if settings.auth_string is not None and not password.is_usable(settings.auth_string):
+    roles = {"NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING": settings.auth_string}
+    given = (settings.viewer_auth, settings.operator_auth)
+    roles |= {
+        name: word.get_secret_value() for name, word in zip(ROLES, given, strict=True) if word is not None
+    }
+    for name, auth in roles.items():
+        if auth is not None and not password.is_usable(auth):
+            raise ServerError(
+                "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
+                remedy=f"Correct {name}.",
+            )
+    known = [auth for auth in roles.values() if auth is not None]
+    if len(set(known)) < len(known):
         raise ServerError(
-            "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
-            remedy="Correct NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING.",
+            "Two roles of the Prefect server have the same password.",
+            remedy=f"Correct one of {', '.join(name for name, auth in roles.items() if auth is not None)}.",
         )
 
 
@@ -316,7 +329,7 @@ def _setup(environment: Mapping[str, str]) -> str:
     told = {
         n: v
         for n, v in environment.items()
-        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS, NAMES))
+        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS, NAMES, *ROLES))
     }
     text = json.dumps(told, sort_keys=True).encode()
     return hashlib.pbkdf2_hmac("sha256", text, b"nirflow server", 100_000).hex()

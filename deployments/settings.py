@@ -23,6 +23,8 @@ LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deploy
 
 #: Variable by which the server process learns of further names of its own.
 NAMES: Final = "NIRFLOW_SERVER_NAMES"
+#: Variables by which it has the passwords of the viewer and the operator from the settings, where they have any.
+ROLES: Final = ("NIRFLOW_SERVER_VIEWER_AUTH", "NIRFLOW_SERVER_OPERATOR_AUTH")
 
 #: They would move the API or the UI away from where clients, the login page and the guard know them.
 _PLACES: Final = frozenset({"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"})
@@ -77,6 +79,16 @@ class ServerSettings(BaseModel):
         default=None,
         description="USER:PASSWORD that the server asks of browsers and clients "
         "(PREFECT_SERVER_API_AUTH_STRING does the same); one is made without it, which nirflow server login shows",
+    )
+    operator_auth: SecretStr | None = Field(
+        default=None,
+        description="USER:PASSWORD of those who may start, cancel and retry runs, and decide about products; without "
+        "it nirflow server login --role operator makes one",
+    )
+    viewer_auth: SecretStr | None = Field(
+        default=None,
+        description="USER:PASSWORD of those who may look at everything and change nothing; without it "
+        "nirflow server login --role viewer makes one",
     )
     database_url: SecretStr | None = Field(
         default=None,
@@ -204,6 +216,9 @@ def server_environment(
         ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
         # The server is a client of its own: deployments that a trigger runs, for one.
         ours["PREFECT_API_AUTH_STRING"] = auth
+    for name, word in zip(ROLES, (settings.viewer_auth, settings.operator_auth), strict=True):
+        if word is not None:
+            ours[name] = word.get_secret_value()
     return {**defaults, **kept, **ours}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="The Prefect server of runs and its UI: reduce starts it where it is not up.", no_args_is_help=True
 )
 
+RoleName = Literal["viewer", "operator", "owner"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -88,14 +89,24 @@ def login(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
     ] = None,
+    role: Annotated[
+        RoleName,
+        typer.Option(
+            "--role",
+            help="viewer looks, operator also starts runs and decides about products, owner does everything.",
+        ),
+    ] = "owner",
     json: Json = False,
 ) -> None:
     """Print a link that logs a browser in to the UI, and the password. Exit code 3 where no server is up.
 
-    Keep the link for yourself: it holds the password, behind its #, which a browser sends to no server.
+    The password of a viewer or an operator is made by this, where the settings have none. Give the link only to whom
+    it is for: it holds the password, behind its #, which a browser sends to no server.
     """
+    from deployments import credentials
     from deployments.configuration import Settings
     from deployments.login import link
+    from deployments.policy import Role
     from deployments.server import own_address
 
     settings = Settings()
@@ -106,12 +117,35 @@ def login(
     if address.auth is None:  # an earlier nirflow started it
         say(f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}")
         return
-    user, _, word = address.auth.partition(":")
-    told = {"link": link(address.ui_url, address.auth), "ui": address.ui_url, "user": user, "password": word}
+    auth = address.auth
+    if role != "owner":
+        auth = credentials.ensure(data or settings.data_dir, settings.server, Role[role.upper()])
+    user, _, word = auth.partition(":")
+    told = {"link": link(address.ui_url, auth), "ui": address.ui_url, "user": user, "password": word}
     if json:
         print_json(told)
         return
     say(f"Open:     {told['link']}", f"UI:       {address.ui_url}", f"User:     {user}", f"Password: {word}")
+
+
+@app.command()
+def revoke(
+    role: Annotated[Literal["viewer", "operator"], typer.Option("--role", help="Whose password.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+    ] = None,
+) -> None:
+    """Take back the password that login made for viewers or operators; a running server forgets it at once."""
+    from deployments import credentials
+    from deployments.configuration import Settings
+    from deployments.policy import Role
+
+    settings = Settings()
+    there = credentials.revoke(data or settings.data_dir, settings.server, Role[role.upper()])
+    typer.echo(f"The {role}'s password is revoked." if there else f"There is no password of a {role}.")
+    if not there:
+        raise typer.Exit(Exit.NOTHING)
 
 
 @app.command()
