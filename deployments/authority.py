@@ -11,10 +11,11 @@ import base64
 import binascii
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.credentials import Credentials, Identity
-from deployments.policy import Role, judge
+from deployments.policy import ANSWERS, Role, judge
 from deployments.policy_bodies import RefusedError, strict_json
 
 if TYPE_CHECKING:
@@ -79,9 +80,17 @@ class Authority:
         if body is _GONE:
             return
         method, path = scope["method"], scope["path"]
+        if (method, path) in ANSWERS:
+            return await answer(send, 200, ANSWERS[method, path])
         verdict = judge(who.role, who.user, method, path, body)
         if not verdict.allowed:
             return await refuse(send, 403, verdict.reason)
+        if verdict.same and not await self._has(scope, verdict.same):
+            names = " and ".join(verdict.same)
+            return await refuse(
+                send, 403, f"An operator cannot change {names}. This is for the owner; you are logged in as "
+                f"{who.role.label}.",
+            )  # fmt: skip
         text = b"" if verdict.body is None else json.dumps(verdict.body, allow_nan=False).encode()
         headers = [(name, value) for name, value in scope["headers"] if name.lower() in _PASSED]
         headers += [(b"authorization", self._credentials.owner_header)]
@@ -89,6 +98,31 @@ class Authority:
             headers += [(b"content-length", str(len(text)).encode())]
             headers += [(b"content-type", b"application/json")] if text else []
         await self._app({**scope, "headers": headers}, _giving(text, receive), send)
+
+    async def _has(self, scope: Scope, stated: Mapping[str, Any]) -> bool:
+        """Whether the deployment of a request's path, or its schedule, has these values."""
+        _, _, what, deployment, *rest = scope["path"].split("/")
+        there = await self._read(scope, f"{_API}/{what}/{deployment}")
+        if rest[:1] == ["schedules"] and there is not None:
+            there = next((one for one in there["schedules"] if one["id"] == rest[1].lower()), None)
+        return there is not None and all(_agrees(value, there.get(name)) for name, value in stated.items())
+
+    async def _read(self, scope: Scope, path: str) -> Any:
+        """What Prefect answers to the owner's question; None where that is an error."""
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        headers = [pair for pair in scope["headers"] if pair[0].lower() == b"host"]
+        headers += [(b"authorization", self._credentials.owner_header)]
+        question = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await self._app({**scope, **question, "headers": headers}, receive, send)
+        answered = bool(sent) and sent[0].get("status") == 200
+        return json.loads(b"".join(one.get("body", b"") for one in sent)) if answered else None
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the owner's password into the first message, which Prefect asks for, where the role may listen."""
@@ -133,6 +167,12 @@ class Authority:
         return {**scope, "headers": [*headers, (b"authorization", self._credentials.owner_header)]}
 
 
+def _agrees(stated: Any, there: Any) -> bool:
+    if isinstance(stated, dict) and isinstance(there, dict):
+        return all(value is None or there.get(name) == value for name, value in stated.items())
+    return bool(stated == there)
+
+
 def identity_of(scope: Scope, credentials: Credentials) -> Identity | None:
     """Who asks, by the header of HTTP's Basic authentication; None for nobody that is known."""
     given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
@@ -149,7 +189,12 @@ def identity_of(scope: Scope, credentials: Credentials) -> Identity | None:
 
 async def refuse(send: Send, status: int, why: str) -> None:
     """Answer with a message, as Prefect's UI shows it."""
-    text = json.dumps({"detail": why}).encode()
+    await answer(send, status, {"detail": why})
+
+
+async def answer(send: Send, status: int, content: Any) -> None:
+    """Answer with JSON."""
+    text = json.dumps(content).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(text)).encode()),

@@ -11,13 +11,13 @@ stands for a WebSocket.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
 from deployments import policy_bodies as bodies
-from deployments.policy_bodies import RefusedError
+from deployments.policy_bodies import RefusedError, is_blank
 
 
 class Role(IntEnum):
@@ -43,10 +43,14 @@ class Verdict:
         Why not; empty where it may.
     body
         What goes on in place of the body that came; None for none.
+    same
+        What the body says of the deployment, or of the schedule, besides: it may not be changed, so the request may
+        go on only where Prefect has the same.
     """
 
     reason: str = ""
     body: Any = None
+    same: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def allowed(self) -> bool:
@@ -266,6 +270,17 @@ GET     /api/redoc
 HEAD    /api/redoc
 """
 
+#: What is answered here in place of Prefect. The UI has no first page without the settings, of which it needs this. And
+#: it has a form's values checked by a schema that it sends: a schema of anybody's may take for ever, and Prefect checks
+#: the values again by its own, when the run is asked for.
+ANSWERS: Final = {
+    ("GET", "/api/admin/settings"): {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": False},
+    ("POST", "/api/ui/schemas/validate"): {"valid": True, "errors": []},
+}
+
+#: Fields that an operator's body may have where they are what Prefect has already.
+_SAME: Final = ("work_queue_name", "schedule")
+
 _UUID: Final = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 #: One part of a path: no slash, no control character.
 _PART: Final = r"[^/\x00-\x1f\x7f]{1,500}"
@@ -336,6 +351,9 @@ def judge(role: Role, user: str, method: str, path: str, body: Any = None) -> Ve
         others = " and the ".join(one.label for one in Role if one >= least)
         return Verdict(f"This is for the {others}; you are logged in as {role.label}.")
     try:
-        return Verdict(body=rule.check(body, user))
+        made = rule.check(body, user)
     except RefusedError as error:
         return Verdict(f"{error} This is for the owner; you are logged in as {role.label}.")
+    stated = body if rule.role is Role.OPERATOR and isinstance(body, dict) else {}
+    same = {name: stated[name] for name in _SAME if not is_blank(stated.get(name))}
+    return Verdict(body=made, same=same)

@@ -51,8 +51,8 @@ def pause(body: Any, user: str) -> dict[str, bool]:
 
 
 def switch(body: Any, user: str) -> dict[str, bool]:
-    """Let a schedule be switched on or off, and nothing of it be changed."""
-    return {"active": _flag(_filled(body, {"active"}), "active")}
+    """Let a schedule be switched on or off, and nothing of it be changed; the UI gives it as it is."""
+    return {"active": _flag(_filled(body, {"active", "schedule"}), "active")}
 
 
 def cancel_or_retry(body: Any, user: str) -> dict[str, Any]:
@@ -69,11 +69,18 @@ def cancel_or_retry(body: Any, user: str) -> dict[str, Any]:
 
 
 def start(body: Any, user: str) -> dict[str, Any]:
-    """Let a deployment be run as it is, with parameters that its form allows."""
-    # `force` and such do not exist here; what a form leaves empty comes as null, {} or [].
+    """Let a deployment be run as it is, with parameters that its form allows; the UI gives its queue as it is."""
     given = _filled(
         {} if body is None else body,
-        {"parameters", "name", "tags", "state", "idempotency_key", "enforce_parameter_schema"},
+        {
+            "parameters",
+            "name",
+            "tags",
+            "state",
+            "idempotency_key",
+            "enforce_parameter_schema",
+            "work_queue_name",
+        },
     )
     if given.get("enforce_parameter_schema") is False:
         raise RefusedError("An operator cannot switch off the check of the parameters.")
@@ -199,12 +206,17 @@ def _filled(body: Any, names: Collection[str]) -> dict[str, Any]:
     """What of a table is filled in; refused where that is anything but ``names``."""
     if not isinstance(body, dict):
         raise RefusedError("The body is no table.")
-    filled = {
-        name: value for name, value in body.items() if value is not None and value != {} and value != []
-    }
+    filled = {name: value for name, value in body.items() if not is_blank(value)}
     if more := [name for name in filled if name not in names]:
         raise RefusedError(f"An operator cannot set {', '.join(more)[:_LONGEST_NAME]}.")
     return filled
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a value says nothing: a form gives its empty fields too."""
+    if isinstance(value, dict):
+        return all(one is False or is_blank(one) for one in value.values())
+    return value is None or value == []
 
 
 def _flag(body: Mapping[str, Any], name: str) -> bool:

@@ -18,6 +18,7 @@ from deployments.policy_bodies import USER_LABEL
 OWNER, OPERATOR, VIEWER = "nirflow:own", "ana:operates", "eve:looks"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CREATE = f"/api/deployments/{ID}/create_flow_run"
+SCHEDULE = f"/api/deployments/{ID}/schedules/{ID}"
 FILTER = "/api/flow_runs/filter"
 
 
@@ -31,6 +32,7 @@ class Prefect:
     def __init__(self) -> None:
         self.scope: Any = None
         self.body = b""
+        self.answer = b"done"
         self.messages: list[Any] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -52,7 +54,7 @@ class Prefect:
             if not message.get("more_body"):
                 break
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"done"})
+        await send({"type": "http.response.body", "body": self.answer})
 
     def header(self, name: bytes) -> list[bytes]:
         return [value for one, value in self.scope["headers"] if one == name]
@@ -148,6 +150,48 @@ def test_a_refusal_says_who_may(case: Case) -> None:
     assert case.detail == "This is for the operator and the owner; you are logged in as viewer."
     assert case.prefect.scope is None
     assert dict(case.sent[0]["headers"])[b"content-type"] == b"application/json"
+
+
+@pytest.mark.parametrize("auth", [VIEWER, OPERATOR])
+def test_of_the_settings_others_than_the_owner_see_what_the_ui_needs(case: Case, auth: str) -> None:
+    assert case.ask("GET", "/api/admin/settings", auth=auth) == 200
+    assert json.loads(case.sent[1]["body"]) == {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": False}
+    assert case.prefect.scope is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", CREATE, {"work_queue_name": "nights"}, 200),
+        ("POST", CREATE, {"work_queue_name": "science"}, 403),
+        ("PATCH", SCHEDULE, {"active": False, "schedule": {"cron": "0 9 * * *", "day_or": None}}, 200),
+        ("PATCH", SCHEDULE, {"active": False, "schedule": {"cron": "* * * * *"}}, 403),
+        ("PATCH", SCHEDULE, {"active": False, "schedule": {"interval": 1}}, 403),
+        ("PATCH", SCHEDULE.replace("0", "1"), {"active": False, "schedule": {"cron": "0 9 * * *"}}, 403),
+    ],
+)
+def test_what_the_ui_repeats_of_a_deployment_has_to_be_the_same(
+    case: Case, method: str, path: str, body: Any, status: int
+) -> None:
+    there = {"work_queue_name": "nights", "schedules": [{"id": ID, "schedule": {"cron": "0 9 * * *"}}]}
+    case.prefect.answer = json.dumps(there).encode()
+    assert case.ask(method, path, (b"x-a", b"b"), auth=OPERATOR, body=json.dumps(body).encode()) == status
+    if status == 403:
+        assert case.detail.startswith("An operator cannot change ")
+        assert case.prefect.scope["path"] == f"/api/deployments/{path.split('/')[3]}"
+        assert case.prefect.scope["method"] == "GET"
+        assert [name for name, _ in case.prefect.scope["headers"]] == [b"authorization"]
+    else:
+        assert (case.prefect.scope["method"], case.prefect.scope["path"]) == (method, path)
+
+
+def test_a_form_is_not_checked_by_a_schema_of_the_one_who_asks(case: Case) -> None:
+    body = json.dumps(
+        {"schema": {"pattern": "(a+)+$"}, "values": {"a": {"__prefect_kind": "workspace_variable"}}}
+    )
+    assert case.ask("POST", "/api/ui/schemas/validate", auth=OPERATOR, body=body.encode()) == 200
+    assert json.loads(case.sent[1]["body"]) == {"valid": True, "errors": []}
+    assert case.prefect.scope is None
 
 
 def test_what_an_operator_starts_carries_the_operator_s_name(case: Case) -> None:

@@ -175,7 +175,8 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
         "state": {"type": "SCHEDULED", "message": "Run from the UI", "state_details": {
             "scheduled_time": "2026-11-29T00:00:00+00:00", "deferred": None}},
         "idempotency_key": "k", "enforce_parameter_schema": True, "job_variables": {}, "work_queue_name": None,
-        "context": {}, "infrastructure_document_id": None, "empirical_policy": {}, "parent_task_run_id": None,
+        "context": {}, "infrastructure_document_id": None, "parent_task_run_id": None,
+        "empirical_policy": {"retries": None, "retry_delay": None, "pause_keys": [], "resuming": False},
     }  # fmt: skip
     assert judge(Role.OPERATOR, "ana", "POST", CREATE, asked).body == {
         "name": "brave-owl", "parameters": {"request": {"first": "2013-11-21"}}, "tags": ["a"],
@@ -190,7 +191,6 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
     [
         ({"job_variables": {"command": "sh"}}, "cannot set job_variables"),
         ({"job_variables": {"env": {"A": "b"}}}, "cannot set job_variables"),
-        ({"work_queue_name": "other"}, "cannot set work_queue_name"),
         ({"infrastructure_document_id": ID}, "cannot set infrastructure_document_id"),
         ({"labels": {USER_LABEL: "owner"}}, "cannot set labels"),
         ({"context": {"a": 1}}, "cannot set context"),
@@ -314,11 +314,21 @@ def test_of_a_deployment_nothing_is_changed_but_the_pause(body: Any) -> None:
     assert not judge(Role.OPERATOR, "ana", "PATCH", f"/api/deployments/{ID}", body).allowed
 
 
+def test_what_the_ui_repeats_has_to_be_the_same() -> None:
+    queue = judge(Role.OPERATOR, "ana", "POST", CREATE, {"work_queue_name": "nights"})
+    assert (queue.allowed, queue.same) == (True, {"work_queue_name": "nights"})
+    assert "work_queue_name" not in queue.body
+    path = f"/api/deployments/{ID}/schedules/{ID}"
+    schedule = judge(Role.OPERATOR, "ana", "PATCH", path, {"active": True, "schedule": {"cron": "* * * * *"}})
+    assert (schedule.body, schedule.same) == ({"active": True}, {"schedule": {"cron": "* * * * *"}})
+    assert judge(Role.OPERATOR, "ana", "POST", "/api/flow_runs/filter", {"schedule": 1}).same == {}
+
+
 def test_of_a_schedule_nothing_is_changed_but_whether_it_is_on() -> None:
     path = f"/api/deployments/{ID}/schedules/{ID}"
     made = judge(Role.OPERATOR, "ana", "PATCH", path, {"active": False, "slug": None})
     assert made.body == {"active": False}
-    for more in ({"schedule": {"cron": "* * * * *"}}, {"job_variables": {"a": 1}}, {"parameters": {"a": 1}}):
+    for more in ({"job_variables": {"a": 1}}, {"parameters": {"a": 1}}):
         assert not judge(Role.OPERATOR, "ana", "PATCH", path, {"active": True, **more}).allowed
 
 
