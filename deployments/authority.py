@@ -7,14 +7,13 @@ headers that a question needs, and a body that is made again of what was underst
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from deployments.credentials import Credentials, Identity
+from deployments.locked import credential
 from deployments.policy import ANSWERS, Role, judge
 from deployments.policy_bodies import RefusedError, strict_json
 
@@ -31,6 +30,8 @@ _PASSED: Final = frozenset(
     {b"host", b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"origin", b"referer",
      b"x-prefect-api-version", b"prefect-csrf-token", b"prefect-csrf-client"}
 )  # fmt: skip
+#: Why a WebSocket is closed: no password, or not the one of a role that may.
+_NO_PASSWORD, _NOT_ALLOWED = 1008, 4403
 _READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -134,11 +135,11 @@ class Authority:
             if not waiting or message["type"] != "websocket.receive":
                 return message
             waiting = False
-            why, text = self._first(scope, message)
-            if why is not None:
+            code, why, text = self._first(scope, message)
+            if why:
                 ended = True
-                await send({"type": "websocket.close", "code": 1008, "reason": why})
-                return {"type": "websocket.disconnect", "code": 1008}
+                await send({"type": "websocket.close", "code": code, "reason": why})
+                return {"type": "websocket.disconnect", "code": code}
             return {"type": "websocket.receive", "text": text}
 
         async def sending(message: Message) -> None:
@@ -147,8 +148,8 @@ class Authority:
 
         await self._app(_without(scope, b"authorization"), receiving, sending)
 
-    def _first(self, scope: Scope, message: Message) -> tuple[str | None, str]:
-        """Why the first message of a socket is refused, and what goes on in its place."""
+    def _first(self, scope: Scope, message: Message) -> tuple[int, str, str]:
+        """Code and reason by which the first message of a socket is refused, or what goes on in its place."""
         try:
             asked = strict_json(message.get("text") or "")
         except RefusedError:
@@ -156,11 +157,11 @@ class Authority:
         token = asked.get("token") if isinstance(asked, dict) and asked.get("type") == "auth" else None
         who = self._credentials.identify(token) if isinstance(token, str) else None
         if who is None:
-            return "The first message has to give the password.", ""
+            return _NO_PASSWORD, "The first message has to give the password.", ""
         verdict = judge(who.role, who.user, "WS", scope["path"])
         if not verdict.allowed:
-            return verdict.reason, ""
-        return None, json.dumps({"type": "auth", "token": self._credentials.owner})
+            return _NOT_ALLOWED, verdict.reason, ""
+        return 0, "", json.dumps({"type": "auth", "token": self._credentials.owner})
 
     def _as_owner(self, scope: Scope) -> Scope:
         headers = _without(scope, b"authorization")["headers"]
@@ -178,12 +179,10 @@ def identity_of(scope: Scope, credentials: Credentials) -> Identity | None:
     given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     if len(given) != 1:
         return None
-    scheme, _, word = given[0].strip().partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
+    auth = credential(given[0])
     try:
-        return credentials.identify(base64.b64decode(word.strip(), validate=True).decode())
-    except (binascii.Error, UnicodeDecodeError):
+        return credentials.identify(auth.decode()) if auth is not None else None
+    except UnicodeDecodeError:
         return None
 
 

@@ -295,8 +295,8 @@ def test_a_viewer_listens_with_the_owner_s_password(case: Case, path: str) -> No
 @pytest.mark.parametrize("auth", [VIEWER, OPERATOR])
 def test_what_speaks_to_the_server_is_for_the_owner(case: Case, path: str, auth: str) -> None:
     case.run(*socket(path, token(auth), {"text": "event"}))
-    assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 1008}]
-    assert case.sent[-1]["type"] == "websocket.close"
+    assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 4403}]
+    assert (case.sent[-1]["type"], case.sent[-1]["code"]) == ("websocket.close", 4403)
     assert case.sent[-1]["reason"].startswith("This is for the owner")
 
 
