@@ -1,7 +1,7 @@
 """The store for those who only look: by connections that cannot write, and without its files.
 
-Nothing is started, made or brought up to date here. An embedded server is asked as ``nirflow_reader``, an account of a
-URL as itself; the transactions of both are read-only.
+Nothing is started, made or brought up to date here. All transactions are read-only, and they are of ``nirflow_reader``
+where the account may act as that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, make_url
+from sqlalchemy import URL, Connection, Row, event
 
 from calib_store import (
     choice,
@@ -26,7 +26,7 @@ from calib_store import (
     status_log,
     tiers,
 )
-from calib_store.database import Database
+from calib_store.database import Database, checked_url
 from calib_store.migrations import require_head
 from calib_store.records import Frame, LineageEdge, Match, Product, Status, StatusChange
 from calib_store.roles import READER
@@ -88,6 +88,7 @@ class Reader:
 
     def __init__(self, settings: StoreSettings) -> None:
         self.database = Database(_url(settings), patience=_PATIENCE)
+        event.listen(self.database.engine, "connect", _as_reader)
         self._is_current = False
 
     def close(self) -> None:
@@ -166,15 +167,24 @@ class Reader:
         return self.database.read(ask)
 
 
-def _url(settings: StoreSettings) -> Any:
-    options = f"-c default_transaction_read_only=on -c statement_timeout={_LONGEST_STATEMENT}"
+def _url(settings: StoreSettings) -> URL:
     if settings.database_url is None:
         url = postgres.address_of(settings.data_dir).url("nirflow")
-        options = f"{options} -c role={READER}"
     else:
-        url = make_url(settings.database_url.get_secret_value())
+        url = checked_url(settings.database_url.get_secret_value())
     given = url.query.get("options", "")
-    return url.update_query_dict({"options": f"{given} {options}".strip()})
+    options = f"{given} -c default_transaction_read_only=on -c statement_timeout={_LONGEST_STATEMENT}"
+    return url.update_query_dict({"options": options.strip()})
+
+
+def _as_reader(connection: Any, _: object) -> None:
+    """Have a connection act as a reader where its account is a member of that role, or may be any."""
+    connection.execute(
+        "SELECT set_config('role', rolname, false) FROM pg_roles "
+        "WHERE rolname = %s AND pg_has_role(session_user, oid, 'SET')",
+        [READER],
+    )
+    connection.commit()
 
 
 def _flaw_of(product: Product) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
@@ -36,6 +37,7 @@ class StorePages:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._reader: Reader | None = None
+        self._opening = threading.Lock()
         self._environment = Environment(
             loader=ChoiceLoader([PackageLoader("deployments"), PackageLoader("flows.page")]),
             autoescape=True,
@@ -108,9 +110,10 @@ class StorePages:
         return self._environment.get_template(template).render(values)
 
     def _opened(self) -> Reader:
-        if self._reader is None:
-            self._reader = Reader(self._settings)
-        return self._reader
+        with self._opening:  # pages are made in several threads
+            if self._reader is None:
+                self._reader = Reader(self._settings)
+            return self._reader
 
 
 def _asked(query: Mapping[str, str]) -> dict[str, Any]:

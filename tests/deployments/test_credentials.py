@@ -6,9 +6,14 @@ import logging
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from deployments.credentials import Credentials, Identity, file_of
+from deployments import password
+from deployments.credentials import Credentials, Identity, ensure, file_of, given_in, revoke
+from deployments.password import PasswordFileError
 from deployments.policy import Role
+from deployments.server import ServerError, check_password
+from deployments.settings import ROLES, ServerSettings, server_environment
 
 
 def keep(folder: Path, role: Role, text: str, mode: int = 0o600) -> Path:
@@ -89,3 +94,71 @@ def test_a_link_lets_nobody_in(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").chmod(0o600)
     file_of(tmp_path, Role.VIEWER).symlink_to(tmp_path / "elsewhere")
     assert Credentials("nirflow:own", {}, tmp_path).identify("eve:looks") is None
+
+
+# Made, revoked, and of the settings
+
+
+def test_a_password_is_made_once_for_this_account_only(tmp_path: Path) -> None:
+    made = {role: ensure(tmp_path, ServerSettings(), role) for role in Role}
+    assert len(set(made.values())) == 3
+    assert made[Role.VIEWER].startswith("viewer:")
+    assert made[Role.OPERATOR].startswith("operator:")
+    assert {role: ensure(tmp_path, ServerSettings(), role) for role in Role} == made
+    known = Credentials(made[Role.OWNER], {}, tmp_path / "prefect")
+    for role, text in made.items():
+        assert role_of(known.identify(text)) is role
+        assert file_of(tmp_path / "prefect", role).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "prefect").stat().st_mode & 0o777 == 0o700
+    assert file_of(tmp_path / "prefect", Role.OWNER) == password.file_of(tmp_path)
+
+
+def test_a_revoked_password_is_gone_and_the_next_is_another(tmp_path: Path) -> None:
+    first = ensure(tmp_path, ServerSettings(), Role.VIEWER)
+    assert revoke(tmp_path, ServerSettings(), Role.VIEWER)
+    assert not revoke(tmp_path, ServerSettings(), Role.VIEWER)
+    assert ensure(tmp_path, ServerSettings(), Role.VIEWER) != first
+
+
+def test_what_nirflow_did_not_make_for_others_is_not_revoked(tmp_path: Path) -> None:
+    ensure(tmp_path, ServerSettings(), Role.OWNER)
+    with pytest.raises(PasswordFileError, match="by which nirflow itself works"):
+        revoke(tmp_path, ServerSettings(), Role.OWNER)
+    given = ServerSettings(viewer_auth=SecretStr("eve:looks"))
+    with pytest.raises(PasswordFileError, match="comes from the settings") as caught:
+        revoke(tmp_path, given, Role.VIEWER)
+    assert "NIRFLOW_SERVER_VIEWER_AUTH" in caught.value.remedy
+    assert password.file_of(tmp_path).is_file()
+
+
+def test_those_of_the_settings_go_first_and_to_the_server(tmp_path: Path) -> None:
+    given = ServerSettings(viewer_auth=SecretStr("eve:looks"), operator_auth=SecretStr("ana:operates"))
+    assert given_in(given) == {Role.VIEWER: "eve:looks", Role.OPERATOR: "ana:operates"}
+    assert ensure(tmp_path, given, Role.VIEWER) == "eve:looks"
+    assert not file_of(tmp_path / "prefect", Role.VIEWER).exists()
+    environment = server_environment(given, home=tmp_path, port=1, database_url="x", base={})
+    assert {name: environment[name] for name in ROLES} == dict(
+        zip(ROLES, ("eve:looks", "ana:operates"), strict=True)
+    )
+    assert not set(ROLES) & set(
+        server_environment(ServerSettings(), home=tmp_path, port=1, database_url="x", base={})
+    )
+    assert "looks" not in repr(given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "remedy"),
+    [
+        ({"viewer_auth": "nopassword"}, "not USER:PASSWORD", "NIRFLOW_SERVER_VIEWER_AUTH"),
+        ({"operator_auth": ":x"}, "not USER:PASSWORD", "NIRFLOW_SERVER_OPERATOR_AUTH"),
+        ({"operator_auth": "a:b\n"}, "not USER:PASSWORD", "NIRFLOW_SERVER_OPERATOR_AUTH"),
+        ({"viewer_auth": "a:b", "operator_auth": "a:b"}, "Two roles", "NIRFLOW_SERVER_OPERATOR_AUTH"),
+        ({"auth": "a:b", "operator_auth": "a:b"}, "Two roles", "NIRFLOW_SERVER_AUTH"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, str], words: str, remedy: str) -> None:
+    settings = ServerSettings(**{name: SecretStr(text) for name, text in changes.items()})  # type: ignore[arg-type]
+    with pytest.raises(ServerError, match=words) as caught:
+        check_password(settings)
+    assert remedy in caught.value.remedy
+    check_password(ServerSettings(auth=SecretStr("a:b"), viewer_auth=SecretStr("a:c")))
