@@ -143,7 +143,11 @@ def path_of(route: str, ids: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def ids(owner: User) -> dict[str, str]:
-    runs = owner.ask("POST", "/api/flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC"})[1]
+    reduced = {
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        "deployments": {"name": {"any_": ["nightly"]}},
+    }
+    runs = owner.ask("POST", "/api/flow_runs/filter", reduced)[1]
     nightly = owner.deployment("nightly/nightly")
     return {
         "/api/flow_runs/": runs[0]["id"],
