@@ -143,7 +143,7 @@ def revoke(
 
     settings = Settings()
     there = credentials.revoke(data or settings.data_dir, settings.server, Role[role.upper()])
-    typer.echo(f"The {role}'s password is revoked." if there else f"There is no password of a {role}.")
+    say(f"The {role}'s password is revoked." if there else f"There is no password of a {role}.")
     if not there:
         raise typer.Exit(Exit.NOTHING)
 
