@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import Figure
+from deployments.connection import Connection
 from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
 
@@ -50,16 +50,15 @@ class Observatory:
     def up(self) -> float:
         """Start everything; seconds."""
         began = time.monotonic()
-        self.url = json.loads(self.nirflow("up", "--json"))["ui_url"]
-        return time.monotonic() - began
+        api_url = json.loads(self.nirflow("up", "--json"))["api_url"]
+        seconds = time.monotonic() - began
+        login = json.loads(self.nirflow("server", "login", "--json"))
+        self.api = Connection(api_url, f"{login['user']}:{login['password']}", timeout=30)
+        return seconds
 
     def post(self, path: str, body: Any) -> Any:
         """Ask the Prefect server."""
-        request = urllib.request.Request(
-            f"{self.url}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            data = answer.read()
+        data = self.api.post(path, json.dumps(body).encode())
         return json.loads(data) if data else None
 
     def idle(self) -> bool:

@@ -63,7 +63,7 @@ class Database:
     def __init__(
         self, url: str | URL, *, patience: float = PATIENCE, revive: Callable[[], object] | None = None
     ) -> None:
-        self.url = _checked(url)
+        self.url = checked_url(url)
         self.patience = patience
         self._revive = revive
         self._answered = False
@@ -265,7 +265,14 @@ def _quick_json(connection: Any, _: object) -> None:
     set_json_loads(from_json, connection)
 
 
-def _checked(url: str | URL) -> URL:
+def checked_url(url: str | URL) -> URL:
+    """An address of a PostgreSQL database, for psycopg.
+
+    Raises
+    ------
+    StoreError
+        Where it is none; without the address, which may hold a password.
+    """
     # Nothing of what was given is repeated: a password may be anywhere in an address that is not well formed.
     try:
         parsed = make_url(url)

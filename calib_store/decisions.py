@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.frames import plain_json
-from calib_store.models import decisions, products
+from calib_store.models import decisions, frames, products
 from calib_store.records import Decision
 
 
@@ -28,6 +28,17 @@ def of_frame(connection: Connection, sha256: str, limit: int = 50) -> Sequence[R
         select(decisions, products.c.name, products.c.status)
         .join_from(decisions, products, decisions.c.product_id == products.c.id, isouter=True)
         .where(decisions.c.frame_sha256 == sha256)
+        .order_by(decisions.c.id.desc())
+        .limit(limit)
+    ).all()
+
+
+def of_product(connection: Connection, product: UUID, limit: int = 50) -> Sequence[Row[Any]]:
+    """The decisions by which a product was taken, the last one first, each with the frame's name."""
+    return connection.execute(
+        select(decisions, frames.c.name)
+        .join_from(decisions, frames, decisions.c.frame_sha256 == frames.c.sha256)
+        .where(decisions.c.product_id == product)
         .order_by(decisions.c.id.desc())
         .limit(limit)
     ).all()

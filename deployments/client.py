@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from deployments.settings import ServerAddress, client_environment
+from deployments.settings import ServerAddress, client_environment, strays
 
 # What may still change once Prefect is imported; the rest (logging, privacy) acts at its import only.
 _CHANGEABLE: Final = (
@@ -43,7 +43,10 @@ def connected(address: ServerAddress) -> Iterator[None]:
     """
     environment = client_environment(address)
     if "prefect" not in sys.modules:
-        before = {name: os.environ.get(name) for name in environment}
+        away = strays(os.environ) if address.home is not None else set()
+        before = {name: os.environ.get(name) for name in {*environment, *away}}
+        for name in away:
+            del os.environ[name]
         os.environ.update(environment)
         try:
             yield

@@ -8,7 +8,6 @@ what it looks at.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 _POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:{more}; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'self'"
 )
 
@@ -29,17 +28,12 @@ class Confined:
     ----------
     app
         The application.
-    api_url
-        Where the UI finds the API: a browser may have the page by another name of the same machine.
     """
 
-    def __init__(self, app: ASGIApp, api_url: str | None = None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        there = urlsplit(api_url or "")
-        sockets = "wss" if there.scheme == "https" else "ws"
-        more = f" {there.scheme}://{there.netloc} {sockets}://{there.netloc}" if there.netloc else ""
         self._headers = [
-            (b"content-security-policy", _POLICY.format(more=more).encode("latin-1")),
+            (b"content-security-policy", _POLICY.encode("latin-1")),
             (b"referrer-policy", b"same-origin"),
         ]
 

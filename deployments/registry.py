@@ -22,6 +22,7 @@ from prefect.workers.process import ProcessWorker
 from deployments.arrival import arrival
 from deployments.automations import make_automations
 from deployments.configuration import Settings
+from deployments.decide import decide
 from deployments.events import ARRIVED, COMPLETE, UNBLOCKED
 from deployments.housekeeping import housekeeping
 from deployments.nightly import calibrations, nightly
@@ -72,6 +73,8 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             ),
         ),
         Registered("reprocess", reprocess, "backlog"),
+        # Users wait for it, and what is reduced next should know of it.
+        Registered("decide", decide, "science"),
         Registered(
             "housekeeping",
             housekeeping,

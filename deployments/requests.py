@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deployments.events import SEQUENCE
 from flows.plan import Target
+from imaging.nights import night_begins
 from imaging.parameters import in_order
 from imaging.sequences import night_in
 from tasks.parameters import ReductionParameters
@@ -134,6 +135,83 @@ class HousekeepingRequest(_Request):
         title="Keep runs, days",
         description="the Prefect server forgets runs that ended before. Empty: as the settings say (180).",
     )
+
+
+class DecisionRequest(_Request):
+    """Certify, reject or reinstate a product, or reject or reinstate a raw frame."""
+
+    product: str = Field(
+        min_length=1,
+        title="Product or frame",
+        description="file name or id (or its first 6 digits or more) of a product, or a raw frame's name",
+    )
+    decision: Literal["certify", "reject", "reinstate"] = Field(
+        title="Decision", description="reinstated, it is a candidate again, or a usable frame"
+    )
+    reason: str = Field(min_length=1, title="Reason", description="Why. It stays in the log, with your name.")
+    first_night: date | None = Field(
+        default=None,
+        title="Valid from night",
+        description="first UT night of a certified product's validity. Empty: by its rule.",
+    )
+    last_night: date | None = Field(
+        default=None, title="Valid until night", description="last one, included. Empty: one night."
+    )
+    valid_from: datetime | Literal["always"] | None = Field(
+        default=None,
+        title="Valid from",
+        description="in place of nights: a time in UT, or always. Empty: by its rule.",
+    )
+    valid_until: datetime | Literal["always"] | None = Field(
+        default=None,
+        title="Valid until",
+        description="in place of nights: a time in UT, excluded, or always.",
+    )
+    take_over: bool = Field(
+        default=False,
+        title="Take over",
+        description="share the time with certified neighbours, half-way between them",
+    )
+    despite_gate: bool = Field(
+        default=False,
+        title="Despite the comparison",
+        description="although it failed the comparison with a certified one",
+    )
+
+    @field_validator("reason")
+    @classmethod
+    def _given(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a decision needs a reason")
+        return value.strip()
+
+    @field_validator("valid_from", "valid_until")
+    @classmethod
+    def _in_ut(cls, value: datetime | Literal["always"] | None) -> datetime | Literal["always"] | None:
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value
+
+    @model_validator(mode="after")
+    def _one_validity(self) -> Self:
+        nights = self.first_night is not None or self.last_night is not None
+        moments = self.valid_from is not None or self.valid_until is not None
+        if self.decision != "certify" and (nights or moments or self.take_over or self.despite_gate):
+            raise ValueError("a validity, and taking over, go with certifying only")
+        if nights and moments:
+            raise ValueError("give the nights of the validity or its times, not both")
+        if self.last_night is not None and (self.first_night is None or self.last_night < self.first_night):
+            raise ValueError("the last night of the validity needs a first one, which is not later")
+        return self
+
+    @property
+    def validity(self) -> tuple[datetime | Literal["always"] | None, datetime | Literal["always"] | None]:
+        """Both sides of the validity, from (included) and to (excluded); None for a side that is by the rule."""
+        if self.first_night is None:
+            return self.valid_from, self.valid_until
+        return night_begins(self.first_night), night_begins(
+            (self.last_night or self.first_night) + timedelta(days=1)
+        )
 
 
 def _sequence(value: str) -> str:

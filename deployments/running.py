@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect import get_client, runtime
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed, State
 
 from calib_store.locks import alone_with, alone_with_pages
@@ -209,7 +210,8 @@ def write_pages(settings: Settings, nights: Iterable[date]) -> None:
                     continue  # a cloudy night
                 logger.info("The night's page: %s", page)
                 if runtime.flow_run.id:
-                    publish_page(f"page-{night}", page, f"Page of {night}")
+                    there = f"{PREFECT_UI_URL.value().rstrip('/')}/nights/{night}/"
+                    publish_page(f"page-{night}", there, page, f"Page of {night}")
         write_index(store, settings.nights)
 
 

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from deployments.printable_output import ArgumentParser, make_output_printable
 from imaging.printable import printable_lines
@@ -54,19 +55,21 @@ def _detached(descriptor: int, after: int | None) -> int:
 
 def _foreground(host: str, port: int) -> int:
     from calib_store.private import private_folder
+    from deployments import ports
     from deployments.configuration import Settings
-    from deployments.server import check_reach, database_url_of
+    from deployments.server import check_password, database_url_of, with_password
     from deployments.settings import server_environment
     from imaging.errors import NirflowError
 
     try:
         settings = Settings()
         ours = settings.server.model_copy(update={"host": host, "port": port})
-        check_reach(ours)
+        check_password(ours)
         home = settings.data_dir.expanduser().resolve() / "prefect"
         private_folder(home)
+        ours = with_password(ours, settings.data_dir)
         url = database_url_of(settings.data_dir, ours)
-        listener = socket.create_server((host, port), family=_family(host))
+        listener = ports.listen(host, port)
     except (NirflowError, OSError) as error:
         sys.stderr.write(f"{printable_lines(str(error))}\n")
         return 1
@@ -82,19 +85,19 @@ def _foreground(host: str, port: int) -> int:
     return 0
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
 def _serve(listener: socket.socket, after: int | None = None) -> None:
     gc.disable()  # a quarter of the start is the collector walking classes that stay for good
     import uvicorn
     from prefect.server.api.server import create_app
 
     import deployments.notify  # noqa: F401  # the server sends by this block
-    from deployments.confined import Confined
+    from deployments.doors import closed
+    from deployments.login import put_script
+    from deployments.own_clients import give_password
 
-    app = Confined(create_app(final=True), os.environ.get("PREFECT_SERVER_UI_API_URL"))
+    give_password()
+    app = closed(create_app(final=True), os.environ)
+    put_script(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -22,19 +22,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from calib_store.private import private_folder
 from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
-from deployments import processes
+from deployments import password, ports, processes
 from deployments.configuration import Settings
 from deployments.server_state import (
     ServerState,
     answers,
     is_alive,
+    keeps_port,
     read_state,
     wait_until_ready,
     write_state,
 )
 from deployments.settings import (
+    NAMES,
+    ROLES,
     ServerAddress,
     ServerSettings,
     base_url,
@@ -71,7 +76,9 @@ def ensure_server(
 ) -> ServerAddress:
     """Return a Prefect server that answers, starting one when none does.
 
-    A server named by PREFECT_API_URL in the environment is taken as it is; nothing is started then.
+    A server named by PREFECT_API_URL in the environment is taken as it is; nothing is started then. Ours asks for a
+    password always: without one in the settings, one is made (`deployments.password`). This process keeps the
+    server's port from other accounts as long as it lives.
 
     Parameters
     ----------
@@ -95,7 +102,7 @@ def ensure_server(
         The named server does not answer, or ours did not start in time.
     """
     settings = settings or Settings().server
-    check_reach(settings)
+    check_password(settings)
     folder = _folder(data_dir)
     state = read_state(folder)
     named = os.environ.get("PREFECT_API_URL")
@@ -105,6 +112,7 @@ def ensure_server(
     if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
         return _address(state, folder, settings, started=False)
     private_folder(folder)
+    settings = with_password(settings, data_dir)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "server.lock", deadline, _WHAT):
         state = read_state(folder)  # another process may have started it while we waited
@@ -158,10 +166,13 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
         return False
     with processes.locked(folder / "server.lock", time.monotonic() + PATIENCE, _WHAT):
         state = read_state(folder)
-        if state is None or not is_alive(state):
+        if state is None:
             return False
-        processes.end(state.pid, state.birth, settings.stop_grace)
-        return True
+        was_up = is_alive(state)
+        if was_up:
+            processes.end(state.pid, state.birth, settings.stop_grace)
+        ports.release(state.host, state.port)
+        return was_up
 
 
 def _folder(data_dir: Path) -> Path:
@@ -172,6 +183,15 @@ def _log_file(data_dir: Path) -> Path:
     return data_dir.resolve() / "logs" / "prefect-server.log"
 
 
+def own_address(data_dir: Path, settings: ServerSettings) -> ServerAddress | None:
+    """The address of this data folder's server with its password; None where it is down or its port is not its own."""
+    folder = _folder(data_dir)
+    state = read_state(folder)
+    if state is None or not is_alive(state) or not keeps_port(state):
+        return None
+    return _address(state, folder, settings, started=False)
+
+
 def _address(state: ServerState, folder: Path, settings: ServerSettings, *, started: bool) -> ServerAddress:
     url = base_url(state.host, state.port)
     return ServerAddress(
@@ -180,30 +200,41 @@ def _address(state: ServerState, folder: Path, settings: ServerSettings, *, star
         pid=state.pid,
         started=started,
         home=folder,
-        auth=settings.auth_string,
+        # One that an earlier nirflow started asks for what the settings have, or for nothing.
+        auth=password.known(folder.parent, settings) if state.closed else settings.auth_string,
     )
 
 
-def check_reach(settings: ServerSettings) -> None:
-    """Refuse a server that others can reach without a password, and what no browser could give as one.
+def check_password(settings: ServerSettings) -> None:
+    """Refuse what no browser could give as a password, and one of two roles.
 
     Raises
     ------
     ServerError
-        Where it would be one.
+        Where the settings have such a one.
     """
-    user, _, word = (settings.auth_string or "").partition(":")
-    if settings.auth_string is not None and not (user and word):
+    roles = {"NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING": settings.auth_string}
+    given = (settings.viewer_auth, settings.operator_auth)
+    roles |= {
+        name: word.get_secret_value() for name, word in zip(ROLES, given, strict=True) if word is not None
+    }
+    for name, auth in roles.items():
+        if auth is not None and not password.is_usable(auth):
+            raise ServerError(
+                "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
+                remedy=f"Correct {name}.",
+            )
+    known = [auth for auth in roles.values() if auth is not None]
+    if len(set(known)) < len(known):
         raise ServerError(
-            "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
-            remedy="Correct NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING.",
+            "Two roles of the Prefect server have the same password.",
+            remedy=f"Correct one of {', '.join(name for name, auth in roles.items() if auth is not None)}.",
         )
-    if not settings.loopback and settings.auth_string is None:
-        raise ServerError(
-            f"The Prefect server would listen on {settings.host}, for everybody, without a password.",
-            remedy="Set NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING to USER:PASSWORD "
-            "(in the environment, not on a command line), or leave it on 127.0.0.1.",
-        )
+
+
+def with_password(settings: ServerSettings, data_dir: Path) -> ServerSettings:
+    """The settings with the password of this data folder, which is made where there is none."""
+    return settings.model_copy(update={"auth": SecretStr(password.ensure(data_dir, settings))})
 
 
 def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
@@ -231,6 +262,7 @@ def _start(
     waits, released = os.pipe()
     with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
         port = listener.getsockname()[1]
+        ports.hold(settings.host, port)  # before anybody connects: nothing is in its way
         environment = _environment(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
         private_folder(log_file.parent)
@@ -264,8 +296,16 @@ def _start(
             )
         pid = int(launched.stdout)
         state = ServerState(
-            pid, processes.birth(pid) or "gone", settings.host, port, settings.port, _setup(environment)
+            pid,
+            processes.birth(pid) or "gone",
+            settings.host,
+            port,
+            settings.port,
+            _setup(environment),
+            closed=True,
         )
+        if remembered and (remembered.host, remembered.port) != (state.host, state.port):
+            ports.release(remembered.host, remembered.port)
         write_state(folder, state)
         log.info("Prefect server starting (process %d) at %s", pid, base_url(state.host, port))
         try:
@@ -289,13 +329,14 @@ def _setup(environment: Mapping[str, str]) -> str:
     told = {
         n: v
         for n, v in environment.items()
-        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS))
+        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS, NAMES, *ROLES))
     }
     text = json.dumps(told, sort_keys=True).encode()
     return hashlib.pbkdf2_hmac("sha256", text, b"nirflow server", 100_000).hex()
 
 
 def _differs(state: ServerState, data_dir: Path, settings: ServerSettings) -> bool:
+    settings = with_password(settings, data_dir)
     url = database_url_of(data_dir, settings, start=False)
     environment = _environment(settings, _folder(data_dir), state.port, url)
     return (state.host, state.wanted_port, state.setup) != (settings.host, settings.port, _setup(environment))
@@ -325,23 +366,17 @@ def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = T
 
 def _bind(settings: ServerSettings, remembered: ServerState | None, anew: bool) -> socket.socket:
     """Bind the port of last time, so that its clients go on, or that asked for; anew in the other order; else any."""
-    ports = [settings.port, 0]
+    wanted = [settings.port, 0]
     if remembered and remembered.wanted_port == settings.port:
-        ports.insert(1 if anew else 0, remembered.port)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    for port in dict.fromkeys(ports):
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wanted.insert(1 if anew else 0, remembered.port)
+    for port in dict.fromkeys(wanted):
+        ours = remembered is not None and (remembered.host, remembered.port) == (settings.host, port)
         try:
-            listener.bind((settings.host, port))
-            listener.listen(128)
+            return ports.listen(settings.host, port, left_behind=ours)
         except OSError as error:
-            listener.close()
             if port == 0:
                 raise ServerError(
                     f"Cannot listen on {settings.host}: {error}.", remedy="Set NIRFLOW_SERVER_HOST."
                 ) from error
             log.info("Port %d is taken; another one will do.", port)
-            continue
-        return listener
     raise AssertionError("port 0 either binds or raises")

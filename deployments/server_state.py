@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from deployments import processes
+from deployments import ports, processes
 from deployments.settings import base_url
+from imaging.atomic import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class ServerState:
         The port that the settings asked for when it started.
     setup
         Digest of what else they asked for.
+    closed
+        Whether it asks for a password and its port can be kept from others; not so where an earlier nirflow started it.
     """
 
     pid: int
@@ -41,6 +44,7 @@ class ServerState:
     port: int
     wanted_port: int
     setup: str = ""
+    closed: bool = False
 
 
 #: Time for one answer, s. A busy machine takes seconds; a server that is given up too early is killed with the
@@ -53,10 +57,24 @@ def is_alive(state: ServerState) -> bool:
     return processes.is_alive(state.pid, state.birth)
 
 
+def keeps_port(state: ServerState) -> bool:
+    """Whether nobody but this account listens on its port, from now on to the end of this process."""
+    return not state.closed or ports.hold(state.host, state.port)
+
+
+def keep_port_of(data_dir: Path, api_url: str) -> None:
+    """Keep the port of a data folder's server from other accounts, where that is the server of the API."""
+    state = read_state(data_dir.expanduser().resolve() / "prefect")
+    if state is not None and api_url == f"{base_url(state.host, state.port)}/api":
+        keeps_port(state)
+
+
 def answers(state: ServerState, timeout: float = 10.0) -> bool:
-    """Ask ``/api/ready``: the server answers and reaches its database."""
-    host, _, port = base_url(state.host, state.port).removeprefix("http://").rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
+    """Ask ``/api/ready``: the server answers and reaches its database; nobody else is asked."""
+    if not keeps_port(state):
+        return False
+    there = urlsplit(base_url(state.host, state.port))
+    connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=timeout)
     try:
         connection.request("GET", "/api/ready")
         return connection.getresponse().status == http.client.OK
@@ -89,6 +107,6 @@ def read_state(folder: Path) -> ServerState | None:
 
 def write_state(folder: Path, state: ServerState) -> None:
     """Write the state file; a reader sees the old one or the new one."""
-    aside = folder / f"server.json.{os.getpid()}"
-    aside.write_text(json.dumps(asdict(state), indent=1))
-    aside.replace(folder / "server.json")
+    write_whole(
+        folder / "server.json", [json.dumps(asdict(state), indent=1).encode()], sync=False, mode=0o600
+    )

@@ -6,19 +6,28 @@ Prefect: a process asks for its environment first, puts it in place, and imports
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from calib_store.libpq import without_variables
 
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
+
+#: Variable by which the server process learns of further names of its own.
+NAMES: Final = "NIRFLOW_SERVER_NAMES"
+#: Variables by which it has the passwords of the viewer and the operator from the settings, where they have any.
+ROLES: Final = ("NIRFLOW_SERVER_VIEWER_AUTH", "NIRFLOW_SERVER_OPERATOR_AUTH")
+
+#: They would move the API or the UI away from where clients, the login page and the guard know them.
+_PLACES: Final = frozenset({"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"})
 
 #: For the server, its clients and all that they start.
 _ALWAYS: Final = {
@@ -31,6 +40,16 @@ _ALWAYS: Final = {
 }
 
 
+#: A host name, or an address of IPv4 or IPv6.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of a host without port and path, such as nights.example.org")
+    return text
+
+
 class ServerSettings(BaseModel):
     """Settings of the Prefect server that nirflow keeps."""
 
@@ -38,7 +57,7 @@ class ServerSettings(BaseModel):
 
     host: str = Field(
         default="127.0.0.1",
-        description="address that the server listens on; any but this machine's own demands a password",
+        description="address that the server listens on; 0.0.0.0 for all of this machine",
     )
     port: int = Field(
         default=4210,
@@ -51,10 +70,25 @@ class ServerSettings(BaseModel):
         pattern=r"^https?://[^\s/]+",
         description="URL by which browsers reach the UI, where it is not the address that it listens on",
     )
+    names: tuple[Annotated[str, AfterValidator(_name)], ...] = Field(
+        default=(),
+        description="further names and addresses by which browsers and clients may reach the server, without a "
+        "port; a request by any other is refused",
+    )
     auth: SecretStr | None = Field(
         default=None,
         description="USER:PASSWORD that the server asks of browsers and clients "
-        "(PREFECT_SERVER_API_AUTH_STRING does the same)",
+        "(PREFECT_SERVER_API_AUTH_STRING does the same); one is made without it, which nirflow server login shows",
+    )
+    operator_auth: SecretStr | None = Field(
+        default=None,
+        description="USER:PASSWORD of those who may start, cancel and retry runs, and decide about products; without "
+        "it nirflow server login --role operator makes one",
+    )
+    viewer_auth: SecretStr | None = Field(
+        default=None,
+        description="USER:PASSWORD of those who may look at everything and change nothing; without it "
+        "nirflow server login --role viewer makes one",
     )
     database_url: SecretStr | None = Field(
         default=None,
@@ -70,14 +104,6 @@ class ServerSettings(BaseModel):
         """USER:PASSWORD from the settings or from Prefect's own variable."""
         given = self.auth.get_secret_value() if self.auth is not None else None
         return given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or None
-
-    @property
-    def loopback(self) -> bool:
-        """Whether it listens to this machine only."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -145,7 +171,7 @@ def server_environment(
     kept = {
         name: value
         for name, value in without_variables(base).items()
-        if not name.startswith("PREFECT_") or name.startswith("PREFECT_SERVER_")
+        if not name.startswith("PREFECT_") or (name.startswith("PREFECT_SERVER_") and name not in _PLACES)
     }
     defaults = {
         # Task-run events in batches: a third of the server's CPU per task run of the default.
@@ -175,19 +201,24 @@ def server_environment(
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": settings.host,
         "PREFECT_SERVER_API_PORT": str(port),
-        # The UI calls its API by this URL; the copy of its files goes where we may surely write.
-        "PREFECT_SERVER_UI_API_URL": f"{browsers.rstrip('/')}/api",
+        # The UI asks the API by the name that the browser has its page by: by any other it would be a foreign page.
+        "PREFECT_SERVER_UI_API_URL": "/api",
         # The messages that it sends have links to its pages.
         "PREFECT_UI_URL": browsers.rstrip("/"),
         # No page of another origin may use the API in a browser that is logged in.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": browsers.rstrip("/"),
+        # The copy of its files goes where we may surely write.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
+        NAMES: json.dumps(settings.names),
     }
     if auth := settings.auth_string:
         ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
         # The server is a client of its own: deployments that a trigger runs, for one.
         ours["PREFECT_API_AUTH_STRING"] = auth
+    for name, word in zip(ROLES, (settings.viewer_auth, settings.operator_auth), strict=True):
+        if word is not None:
+            ours[name] = word.get_secret_value()
     return {**defaults, **kept, **ours}
 
 
@@ -232,7 +263,20 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
     return environment
 
 
+def strays(base: Mapping[str, str]) -> set[str]:
+    """Variables of an environment that would have a client of our server do otherwise: those of the user's own Prefect.
+
+    Those of a server stay: they may hold its password.
+    """
+    return {
+        n for n in base if n.startswith("PREFECT_") and not n.startswith(("PREFECT_SERVER_", "PREFECT__"))
+    }
+
+
 def base_url(host: str, port: int) -> str:
     """Return the URL by which this machine reaches a server bound to `host`."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    # A name of this machine may stand for two addresses, and of one of them another program may have the port.
+    local = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}
+    reachable = local.get(host, host)
+    reachable = f"[{reachable}]" if ":" in reachable else reachable
     return f"http://{reachable}:{port}"

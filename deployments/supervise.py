@@ -36,7 +36,7 @@ from deployments.service import (
     log_of,
     write_state,
 )
-from deployments.settings import ServerAddress
+from deployments.settings import ServerAddress, strays
 from deployments.work import SILENCE, part_environment, worker_command
 from deployments.worker_name import POOL, worker_name
 from imaging.atomic import take_lock
@@ -203,7 +203,9 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         assert self._server is not None
-        return environment_of(self.settings) | part_environment(self.settings, self._server)
+        base = environment_of(self.settings)
+        kept = {name: value for name, value in base.items() if name not in strays(base)}
+        return kept | part_environment(self.settings, self._server)
 
     @contextmanager
     def _registering(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -338,7 +340,7 @@ class Supervisor:
         state = ServiceState(
             pid=pid, birth=processes.birth(pid) or "", started=self._started, ready=ready, failed=failed,
             ui_url=self._server.ui_url if self._server else "", host=self.settings.server.host,
-            password=self.settings.server.auth_string is not None,
+            password=True,
             api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
             nights=self.settings.nights, parts=(server, *(part.told() for part in self.parts)),
         )  # fmt: skip

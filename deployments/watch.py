@@ -15,7 +15,8 @@ from calib_store.store import Store
 from deployments.configuration import Settings
 from deployments.events import EventSender
 from deployments.printable_output import make_output_printable
-from deployments.server import server_status
+from deployments.server import own_address
+from deployments.settings import ServerAddress, named_address
 from deployments.watcher import Watcher
 from imaging.errors import NirflowError
 
@@ -36,8 +37,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, end)
     try:
         with Store.open(settings) as store:
-            auth = settings.server.auth_string
-            sender = EventSender(_api_url(settings), SecretStr(auth) if auth else None)
+            server = _server(settings)
+            sender = EventSender(server.api_url, SecretStr(server.auth) if server.auth else None)
             with Watcher(settings.watch, store, sender.emit, data_dir=settings.data_dir) as watcher:
                 watcher.run(stop)
     except NirflowError as error:
@@ -46,15 +47,16 @@ def main() -> int:
     return 0
 
 
-def _api_url(settings: Settings) -> str:
-    if named := os.environ.get("PREFECT_API_URL"):
-        return named
-    url = server_status(settings.data_dir).api_url
-    if url is None:
+def _server(settings: Settings) -> ServerAddress:
+    named = os.environ.get("PREFECT_API_URL")
+    own = own_address(settings.data_dir, settings.server)
+    if own is not None and named in (None, own.api_url):
+        return own
+    if not named:
         raise NirflowError(
             "No Prefect server is up.", remedy="Start everything: nirflow up; or set PREFECT_API_URL."
         )
-    return url
+    return named_address(named, settings.server)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,14 @@ with warnings.catch_warnings():
 
 
 if __name__ == "__main__":
+    import os
+
     make_output_printable()
     from prefect.cli import app
 
+    from deployments.configuration import Settings
+    from deployments.server_state import keep_port_of
+
+    # It asks again and again, with the password, also while the server is down.
+    keep_port_of(Settings().data_dir, os.environ.get("PREFECT_API_URL", ""))
     app()

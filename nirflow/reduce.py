@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from calib_store.settings import StoreSettings
+from calib_store.settings import StoreSettings, default_data_dir
 from deployments.client import connected, quick_imports
 from deployments.rest import PASSWORD_REMEDY
 from deployments.server import ServerError, ensure_server
 from imaging.printable import printable
-from nirflow.console import console
+from nirflow.console import console, say
 from nirflow.log import configure
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def run_reduce(request: ReduceRequest) -> NightReport:
         with quick_imports():
             import tasks.parameters  # noqa: F401
         address = starting.result()
+    if not request.quiet and address.pid is not None:
+        folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
+        told = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
+        say(told, err=True)
     log_file = out / LOG_NAME
     with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():

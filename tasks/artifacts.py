@@ -111,9 +111,9 @@ def publish_markdown(key: str, markdown: str, description: str) -> None:
     create_markdown_artifact(key=key, markdown=markdown, description=plain(description))
 
 
-def publish_page(key: str, page: Path, description: str) -> None:
-    """Make an artifact that leads to a page on this disk; the description is a plain text."""
-    create_link_artifact(page.as_uri(), plain(str(page)), key=key, description=plain(description))
+def publish_page(key: str, url: str, page: Path, description: str) -> None:
+    """Make an artifact that leads to a page on this disk by its URL; the description is a plain text."""
+    create_link_artifact(url, plain(str(page)), key=key, description=plain(description))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

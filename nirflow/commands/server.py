@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     help="The Prefect server of runs and its UI: reduce starts it where it is not up.", no_args_is_help=True
 )
 
+RoleName = Literal["viewer", "operator", "owner"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -31,7 +33,8 @@ def start(json: Json = False) -> None:
         return
     word = "Started" if address.started else "Already up"
     process = f" (process {address.pid})" if address.pid else ""
-    say(f"{word}{process}. Runs and logs: {address.ui_url}")
+    login = " To log in: nirflow server login" if address.pid else ""
+    say(f"{word}{process}. Runs and logs: {address.ui_url}{login}")
 
 
 @app.command()
@@ -75,7 +78,73 @@ def status(json: Json = False) -> None:
     else:
         ready = "up" if state.ready else "starting, or its database is down"
         say(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}", f"Log file: {state.log_file}")
+        say("Log in: nirflow server login prints a link")
     if not state.ready:
+        raise typer.Exit(Exit.NOTHING)
+
+
+@app.command()
+def login(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+    ] = None,
+    role: Annotated[
+        RoleName,
+        typer.Option(
+            "--role",
+            help="viewer looks, operator also starts runs and decides about products, owner does everything.",
+        ),
+    ] = "owner",
+    json: Json = False,
+) -> None:
+    """Print a link that logs a browser in to the UI, and the password. Exit code 3 where no server is up.
+
+    The password of a viewer or an operator is made by this, where the settings have none. Give the link only to whom
+    it is for: it holds the password, behind its #, which a browser sends to no server.
+    """
+    from deployments import credentials
+    from deployments.configuration import Settings
+    from deployments.login import link
+    from deployments.policy import Role
+    from deployments.server import own_address
+
+    settings = Settings()
+    address = own_address(data or settings.data_dir, settings.server)
+    if address is None:
+        say("No server is running. Start it with: nirflow server start", err=True)
+        raise typer.Exit(Exit.NOTHING)
+    if address.auth is None:  # an earlier nirflow started it
+        say(f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}")
+        return
+    auth = address.auth
+    if role != "owner":
+        auth = credentials.ensure(data or settings.data_dir, settings.server, Role[role.upper()])
+    user, _, word = auth.partition(":")
+    told = {"link": link(address.ui_url, auth), "ui": address.ui_url, "user": user, "password": word}
+    if json:
+        print_json(told)
+        return
+    say(f"Open:     {told['link']}", f"UI:       {address.ui_url}", f"User:     {user}", f"Password: {word}")
+
+
+@app.command()
+def revoke(
+    role: Annotated[Literal["viewer", "operator"], typer.Option("--role", help="Whose password.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+    ] = None,
+) -> None:
+    """Take back the password that login made for viewers or operators; a running server forgets it at once."""
+    from deployments import credentials
+    from deployments.configuration import Settings
+    from deployments.policy import Role
+
+    settings = Settings()
+    there = credentials.revoke(data or settings.data_dir, settings.server, Role[role.upper()])
+    say(f"The {role}'s password is revoked." if there else f"There is no password of a {role}.")
+    if not there:
         raise typer.Exit(Exit.NOTHING)
 
 

@@ -17,6 +17,7 @@ from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from deployments.configuration import Settings
+    from deployments.rest import Rest
     from deployments.service import PartState, ServiceState
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -37,7 +38,7 @@ def up(
         typer.Option(
             "--bind",
             metavar="ADDR",
-            help="Address that the UI listens on; any but this machine's own demands NIRFLOW_SERVER_AUTH.",
+            help="Address that the UI listens on: 0.0.0.0 for other machines too.",
         ),
     ] = None,
     foreground: Annotated[
@@ -49,10 +50,10 @@ def up(
 
     What runs already is left as it is. nirflow up --watch /data/raw
     """
-    from deployments.server import check_reach
+    from deployments.server import check_password
 
     settings = _settings(watch, data, bind)
-    check_reach(settings.server)
+    check_password(settings.server)
     if foreground:
         raise typer.Exit(_stay(settings))
     from deployments.service import start
@@ -68,6 +69,7 @@ def up(
     if not started and (asked := _differs(state, settings)):
         say(f"It was started with {asked}. To change that: nirflow down, then up again.")
     say(f"UI:      {state.ui_url}")
+    say(f"Log in:  {_login(data)} prints a link")
     if (port := urlsplit(state.api_url).port) != settings.server.port and started:
         say(f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up.")
     index = state.nights / "index.html"
@@ -76,7 +78,7 @@ def up(
     watched = ", ".join(there) or "nothing (nirflow up --watch DIR)"
     say(f"Watched: {watched}")
     say(f"Logs:    {_logs(state)}")
-    say("Stop it: nirflow down" + (f" --data {data}" if data else ""))
+    say("Stop it: nirflow down" + _option(data))
 
 
 def down(data: Data = None) -> None:
@@ -103,7 +105,7 @@ def status(data: Data = None, json: Json = False) -> None:
     elif state is None or not alive:
         say("nirflow is not up. Start it: nirflow up --watch DIR")
     else:
-        _print_status(state, runs, why)
+        _print_status(state, runs, why, _login(data))
     if state is None or not alive:
         raise typer.Exit(Exit.NOTHING)
     if not state.ready or not all(part.alive for part in state.parts):
@@ -177,6 +179,14 @@ def _stay(settings: Settings) -> int:
     return supervise(settings)
 
 
+def _login(data: Path | None) -> str:
+    return "nirflow server login" + _option(data)
+
+
+def _option(data: Path | None) -> str:
+    return f" --data {data}" if data else ""
+
+
 def _differs(state: ServiceState, settings: Settings) -> str:
     told = []
     if settings.watch.folders and state.watched != settings.watch.folders:
@@ -188,19 +198,30 @@ def _differs(state: ServiceState, settings: Settings) -> str:
 
 def _other_password(state: ServiceState, settings: Settings) -> str:
     """How the password that the server asks for differs from that of the settings; nothing where it does not."""
-    from deployments.rest import PasswordError, Rest, RestError
+    from deployments.ports import PortTakenError
+    from deployments.rest import PasswordError, RestError
 
-    auth = settings.server.auth_string
-    if state.password != (auth is not None):
-        return f"{'a' if state.password else 'no'} password"
-    if auth is not None:
-        try:
-            Rest(state.api_url, auth).runs(["RUNNING"], limit=1)
-        except PasswordError:
-            return "another password"
-        except RestError:
-            pass
+    if not state.password:
+        return "no password"
+    try:
+        _rest(settings, state).runs(["RUNNING"], limit=1)
+    except PasswordError:
+        return "another password"
+    except (RestError, PortTakenError):
+        pass
     return ""
+
+
+def _rest(settings: Settings, state: ServiceState) -> Rest:
+    """The way to the server, whose port is kept while this command runs: no other program gets the password."""
+    from deployments.password import known
+    from deployments.ports import hold_url
+    from deployments.rest import Rest
+
+    if not state.password:  # an earlier nirflow started it
+        return Rest(state.api_url, settings.server.auth_string)
+    hold_url(state.api_url)
+    return Rest(state.api_url, known(settings.data_dir, settings.server))
 
 
 def _logs(state: ServiceState) -> str:
@@ -209,25 +230,28 @@ def _logs(state: ServiceState) -> str:
 
 def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]] | None, str]:
     """What is in work; None and the reason where the server does not tell."""
-    from deployments.rest import Rest, RestError
+    from deployments.ports import PortTakenError
+    from deployments.rest import RestError
 
     if not state.api_url:
         return None, "The Prefect server has no address yet."
-    rest = Rest(state.api_url, settings.server.auth_string)
     try:
+        rest = _rest(settings, state)
         found = rest.runs(["RUNNING", "PENDING", "PAUSED", "CANCELLING"])
         found += rest.runs(["SCHEDULED"], due=True)
-    except RestError as error:
+    except (RestError, PortTakenError) as error:
         return None, str(error)
     return [
         {"name": run["name"], "state": run["state_name"], "since": run["start_time"]} for run in found
     ], ""
 
 
-def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str) -> None:
+def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str, login: str) -> None:
     since = datetime.fromtimestamp(state.started).astimezone()
     word = "up" if state.ready else "starting"
     say(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
+    if state.password:
+        say(f"Log in: {login} prints a link")
     columns = [
         Column("part"), Column("state"), Column("process", "right"), Column("restarts", "right"),
         Column("", fold=True),

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
+from pydantic import SecretStr
 from triggers import wait_until_triggers_hold
 from waiting import wait_until
 
@@ -172,7 +173,7 @@ def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
             run = client.create_flow_run_from_deployment(deployment, state=Scheduled()).id
             go(client, run, Pending(), Running())
         beat = Event(name="prefect.flow-run.heartbeat", resource=f"prefect.flow-run.{run}")
-        EventSender(address.api_url).emit([beat])
+        EventSender(address.api_url, SecretStr(address.auth or "")).emit([beat])
         with postgres.ensure_running(folder).connect("prefect") as database:
             of_run = (f"%{run}%",)
             wait_until(

@@ -136,10 +136,14 @@ def test_each_gets_the_passwords_that_it_needs_and_no_other() -> None:
     client = {"nirflow_database_url": "pipeline_url", "nirflow_server_auth": "server_auth"}
     assert {name: secrets_of(service) for name, service in SERVICES.items()} == {
         "postgres": {
-            one: one for one in ("postgres_password", "owner_url", "pipeline_url", "prefect_url")
+            one: one for one in ("postgres_password", "owner_url", "pipeline_url", "reader_url", "prefect_url")
         },
         "init": {"nirflow_database_url": "owner_url"},
-        "server": {"nirflow_server_database_url": "prefect_url", "nirflow_server_auth": "server_auth"},
+        "server": {
+            "nirflow_server_database_url": "prefect_url", "nirflow_server_auth": "server_auth",
+            "nirflow_server_operator_auth": "operator_auth", "nirflow_server_viewer_auth": "viewer_auth",
+            "nirflow_database_url": "reader_url",
+        },
         "register": client, "worker": client, "watcher": client,
     }  # fmt: skip
     assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in COMPOSE["secrets"]}

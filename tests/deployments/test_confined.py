@@ -33,17 +33,9 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"whole"})
 
 
-@pytest.mark.parametrize(
-    ("api_url", "more"),
-    [
-        (None, ""),
-        ("http://127.0.0.1:4210/api", " http://127.0.0.1:4210 ws://127.0.0.1:4210"),
-        ("https://nights.example/api", " https://nights.example wss://nights.example"),
-    ],
-)
-def test_a_page_may_ask_its_server_and_nobody_else(api_url: str | None, more: str) -> None:
-    rules = policy_of(Confined(answering, api_url))
-    assert rules["connect-src"] == f"'self' data: blob:{more}"
+def test_a_page_may_ask_its_server_and_nobody_else() -> None:
+    rules = policy_of(Confined(answering))
+    assert rules["connect-src"] == "'self' data: blob:"
     assert rules["default-src"] == "'self'"
     others = [rule for name, rule in rules.items() if name != "connect-src"]
     assert not [rule for rule in others if "http" in rule or "*" in rule]
@@ -59,7 +51,7 @@ def test_what_is_no_answer_to_a_browser_passes_as_it_is() -> None:
     assert seen == [("lifespan", print)]
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/v2/", "/nirflow/login"])
 def test_the_server_tells_it_with_every_page(prefect_server: ServerAddress, path: str) -> None:
     with urllib.request.urlopen(prefect_server.ui_url + path, timeout=PATIENCE) as answer:
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]

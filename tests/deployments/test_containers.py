@@ -21,7 +21,10 @@ from real_server import RealServer
 from waiting import PATIENCE, wait_until
 
 #: Secret with a URL to the account that it is of.
-ACCOUNTS = {"owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "prefect_url": "prefect"}
+ACCOUNTS = {
+    "owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "reader_url": "nirflow_pages",
+    "prefect_url": "prefect",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -91,6 +94,21 @@ def status(url: str, authorization: str | None = None) -> int:
         return error.code
 
 
+def page(url: str, site: str, authorization: str) -> str:
+    """A page of the server, for a browser that logs in first."""
+    word = base64.b64encode(authorization.encode()).decode()
+    login = urllib.request.Request(
+        f"{site}/nirflow/session", headers={"Authorization": f"Basic {word}"}, method="POST"
+    )
+    with urllib.request.urlopen(login, timeout=PATIENCE) as answer:
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Cookie": cookie}), timeout=PATIENCE
+    ) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
 @pytest.mark.parametrize("file", ACCOUNTS)
 def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anything_is_made(
     real_server: RealServer, tmp_path: Path, file: str
@@ -120,7 +138,7 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
         for file in machine.secrets.iterdir()
     ]
     passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in words}
-    assert len(passwords) == 5
+    assert len(passwords) == 8
 
     assert machine.start("init").wait(PATIENCE) == 0, machine.log("init").read_text()
     del machine.running["init"]
@@ -147,11 +165,18 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
     for frame in sorted((machine.root / "night").glob("*.fits")):
         shutil.move(frame, raw / frame.name)
     with real_server.connect("nirflow") as connection:
-        made = "SELECT kind, software_version FROM products WHERE kind = 'dark'"
+        made = "SELECT id FROM products WHERE kind = 'dark'"
         wait_with(machine, lambda: connection.execute(made).fetchall())
+        ((product,),) = connection.execute(made).fetchall()
     (stored,) = (machine.folder("worker", "/data") / "objects").rglob("*.fits")
     wait_with(machine, lambda: list(machine.folder("worker", "/nights").rglob("*_dark.fits")))
     assert stored.stat().st_size > 128 * 128 * 4
+
+    viewer = (machine.secrets / "viewer_auth").read_text().strip()
+    assert status(url, viewer) == 200
+    site = url.removesuffix("/api")
+    assert stored.stem in page(f"{site}/store/products/{product}", site, viewer)
+    assert "_dark" in page(f"{site}/nights/2013-11-21/", site, viewer)
 
     pipeline = (machine.secrets / "pipeline_url").read_text().strip()
     pipeline = machine.here("worker", pipeline.replace("@postgres/", "@postgres:5432/"))

@@ -44,7 +44,7 @@ def test_events_arrive_at_a_prefect_server(prefect_server: ServerAddress) -> Non
         )
         for number in range(150)
     ]  # fmt: skip
-    sender = EventSender(prefect_server.api_url, patience=PATIENCE)
+    sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
     sender.emit(sent)
     sender.emit(sent[:50])  # again: kept once
     got: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def test_events_arrive_at_a_prefect_server(prefect_server: ServerAddress) -> Non
 def test_a_prefect_server_refuses_what_is_no_event(prefect_server: ServerAddress) -> None:
     bad = event(related=({"no": "id"},))
     with pytest.raises(EventsRefusedError, match="422"):
-        EventSender(prefect_server.api_url).emit([bad])
+        EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or "")).emit([bad])
 
 
 def test_the_schema_is_the_one_that_prefect_knows() -> None:
@@ -196,9 +196,9 @@ def test_no_event_is_lost_with_a_server_that_is_killed(
         with monkeypatch.context() as patch:
             patch.setattr(EventSender, "_post", killed)
             with pytest.raises(EventsError, match="does not answer"):
-                EventSender(address.api_url).emit(sent)
+                EventSender(address.api_url, SecretStr(address.auth or "")).emit(sent)
         again = ensure_server(folder, settings=settings)
-        sender = EventSender(again.api_url, patience=PATIENCE)
+        sender = EventSender(again.api_url, SecretStr(again.auth or ""), patience=PATIENCE)
         assert again.started
         wanted = {"filter": {"id": {"id": [str(one.id) for one in sent]}}}
         assert sender._count(wanted) == 0  # accepted, and lost

@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
 from triggers import wait_until_triggers_hold
 from waiting import PATIENCE, wait_until
 
@@ -34,7 +35,7 @@ from deployments.worker_name import POOL
 T = TypeVar("T")
 NAMES = {
     "nightly/nightly", "arrival/arrival", "arrival/backlog", "calibrations/calibrations",
-    "reprocess/reprocess", "housekeeping/housekeeping",
+    "reprocess/reprocess", "housekeeping/housekeeping", "decide/decide",
 }  # fmt: skip
 #: The shortest that Prefect allows, s.
 QUIET = 10.0
@@ -160,6 +161,10 @@ def test_each_form_takes_good_requests_and_refuses_wrong_ones(client: SyncPrefec
         "calibrations/calibrations": [{}, {"request": {"only": ["dark"]}}],
         "reprocess/reprocess": [{"request": {"rules_version": "3"}}],
         "housekeeping/housekeeping": [{}, {"request": {"verify": False}}],
+        "decide/decide": [
+            {"request": {"decision": "reject", "product": "S1_dark.fits", "reason": "light leak"}},
+            {"request": {"decision": "certify", "product": "S1", "reason": "good", "valid_from": "always"}},
+        ],
     }
     wrong = {
         "nightly/nightly": [
@@ -170,6 +175,12 @@ def test_each_form_takes_good_requests_and_refuses_wrong_ones(client: SyncPrefec
         "arrival/arrival": [{}, {"request": {}}],
         "calibrations/calibrations": [{"request": {"only": ["science"]}}],
         "housekeeping/housekeeping": [{"request": {"keep_runs_days": 0}}],
+        "decide/decide": [
+            {},
+            {"request": {"decision": "reject", "product": "S1_dark.fits"}},
+            {"request": {"decision": "delete", "product": "S1_dark.fits", "reason": "x"}},
+            {"request": {"decision": "reject", "product": "S1", "reason": "x", "author": "me"}},
+        ],
     }
     found = ours(client)
     for name, requests in good.items():
@@ -219,7 +230,7 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
 @pytest.fixture
 def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[Callable[..., float]]:
     """Send an event of a sequence; the runs that events started are deleted before and after."""
-    sender = EventSender(prefect_server.api_url, patience=PATIENCE)
+    sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
 
     def send(name: str, *sequences: tuple[str, str, str], urgency: str = "tonight") -> float:
         events = [

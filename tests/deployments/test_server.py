@@ -4,15 +4,19 @@ A start costs three seconds, so the tests of this module share one data folder a
 makes what it needs first and holds on its own.
 """
 
+import base64
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -88,12 +92,10 @@ def test_asking_does_not_import_prefect(data_dir: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(data_dir)], check=True, timeout=PATIENCE)
 
 
-def test_the_api_and_the_ui_answer_and_the_ui_calls_that_api(data_dir: Path) -> None:
-    import urllib.request
-
+def test_the_api_and_the_ui_answer_and_the_ui_calls_its_own_api(data_dir: Path) -> None:
     address = ensure_server(data_dir, settings=SETTINGS)
     with urllib.request.urlopen(f"{address.ui_url}/ui-settings", timeout=PATIENCE) as answer:
-        assert json.load(answer)["api_url"] == address.api_url
+        assert json.load(answer)["api_url"] == "/api"
     with urllib.request.urlopen(f"{address.ui_url}/v2/", timeout=PATIENCE) as answer:
         assert b"<html" in answer.read()
     assert (data_dir / "prefect" / "ui").is_dir()  # not inside the installed package
@@ -154,6 +156,7 @@ def test_only_who_insists_gets_a_server_of_other_settings(
     monkeypatch.chdir(tmp_path)
     first = ensure_server(data_dir, settings=SETTINGS)
     assert ensure_server(data_dir, settings=SETTINGS, anew=True).pid == first.pid
+    assert first.auth == (data_dir / "prefect" / "password").read_text().strip()
     loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:word")})
     assert ensure_server(data_dir, settings=loud).pid == first.pid
     second = ensure_server(data_dir, settings=loud, anew=True)
@@ -217,6 +220,76 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_a_database_url_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="not a PostgreSQL URL"):
         ensure_server(tmp_path, settings=ServerSettings(port=0, database_url="sqlite:///runs.db"))
+
+
+def test_a_server_asks_for_a_password_that_nobody_gave_and_keeps_it(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.auth is not None
+    assert re.fullmatch(r"nirflow:[\w-]{32}", first.auth)
+    assert (status_of(first.api_url), status_of(first.api_url, first.auth)) == (401, 200)
+    assert status_of(first.api_url, "nirflow:wrong") == 401
+    stop_server(data_dir, settings=SETTINGS)
+    assert ensure_server(data_dir, settings=SETTINGS).auth == first.auth
+    home = data_dir / "prefect"
+    modes = {name: (home / name).stat().st_mode & 0o777 for name in (".", "password", "server.json")}
+    assert modes == {".": 0o700, "password": 0o600, "server.json": 0o600}
+    assert first.auth not in (data_dir / "logs" / "prefect-server.log").read_text()
+
+
+def status_of(api_url: str, auth: str | None = None) -> int:
+    """What the server answers to a question about flows."""
+    headers = {"Content-Type": "application/json"}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    request = urllib.request.Request(f"{api_url}/flows/filter", b"{}", headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_server_without_a_password_that_an_earlier_nirflow_left_is_started_again_by_up(
+    data_dir: Path,
+) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    state = {name: value for name, value in state_of(data_dir).items() if name != "closed"}
+    (data_dir / "prefect" / "server.json").write_text(json.dumps(state | {"setup": "of then"}))
+    (data_dir / "prefect").chmod(0o755)
+    # What runs with it may go on: it knows of no password.
+    assert ensure_server(data_dir, settings=SETTINGS).auth is None
+    second = ensure_server(data_dir, settings=SETTINGS, anew=True)
+    assert second.started
+    assert (second.pid != first.pid, second.auth) == (True, first.auth)
+    assert (data_dir / "prefect").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_there(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not server_status(data_dir).running)
+    port = int(str(state_of(data_dir)["port"]))
+    squat = (
+        "import os, socket, sys\nos.setgid(20002); os.setuid(20002)\ns = socket.socket()\n"
+        "for option in sys.argv[2:]: s.setsockopt(socket.SOL_SOCKET, int(option), 1)\n"
+        "s.bind(('127.0.0.1', int(sys.argv[1])))"
+    )
+    for options in (
+        [],
+        [socket.SO_REUSEADDR],
+        [socket.SO_REUSEPORT],
+        [socket.SO_REUSEADDR, socket.SO_REUSEPORT],
+    ):
+        tried = subprocess.run(
+            [sys.executable, "-c", squat, str(port), *map(str, options)], capture_output=True, text=True
+        )
+        assert "Address already in use" in tried.stderr, (options, tried)
+    second = ensure_server(data_dir, settings=SETTINGS)
+    assert second.started
+    assert second.api_url == first.api_url
 
 
 def test_a_named_server_that_is_down_is_an_error_and_nothing_is_started(

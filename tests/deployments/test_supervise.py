@@ -368,6 +368,16 @@ def test_parts_follow_a_server_that_came_back_on_another_port(
     assert {part.environment["PREFECT_API_URL"] for part in one.parts} == {"http://127.0.0.1:8/api"}
 
 
+def test_parts_are_free_of_the_users_own_prefect(
+    fakes: dict[str, Any], run: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_PROFILE", "PREFECT_CLIENT_CUSTOM_HEADERS", "PREFECT_SERVER_API_AUTH_STRING"):
+        monkeypatch.setenv(name, "u:p")
+    for part in run().parts:
+        assert not {"PREFECT_PROFILE", "PREFECT_CLIENT_CUSTOM_HEADERS"} & set(part.environment)
+        assert part.environment["PREFECT_SERVER_API_AUTH_STRING"] == "u:p"  # the server's, by the user's wish
+
+
 @pytest.mark.parametrize("where", ["write_state", "trim"])
 def test_a_full_disk_does_not_end_the_supervisor(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings,

@@ -106,7 +106,8 @@ def test_the_night_takes_what_is_finished_and_is_tagged(observatory: Observatory
         found = client.read_artifacts(artifact_filter=of)
     assert {str(NIGHT), "Y"} <= tags
     assert "DK" not in tags
-    assert f"page-{NIGHT}" in {one.key for one in found}
+    (page,) = [one for one in found if one.key == f"page-{NIGHT}"]
+    assert f"({report.url.partition('/runs/')[0]}/nights/{NIGHT}/)" in page.data
     (progress,) = [one for one in found if one.type == "progress"]
     assert progress.data == 100
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser_page
+from browser import Page, browser_page
 from night_lab import altered
 from service_up import Service, kill, of_folder
 from waiting import wait_until
@@ -161,12 +161,24 @@ def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: 
         assert {url.split(":")[0] for url in page.requested} <= {scheme, "data"}
 
 
+@contextmanager
+def logged_in(service: Service, folder: Path) -> Iterator[Page]:
+    """A browser with the server's password, as the link of `nirflow server login` gives it."""
+    given = json.loads(service.nirflow("server", "login", "--json"))
+    with browser_page(folder / "profile") as page:
+        page.open(given["link"])
+        page.wait_for("location.pathname == '/dashboard' && document.body.innerText.includes('Dashboard')")
+        page.failed.clear()
+        page.requested.clear()
+        yield page
+
+
 def test_a_run_in_the_ui_in_a_browser(service: Service, tmp_path: Path) -> None:
     (run,) = service.runs("arrival", "backlog")
     ui = service.state["ui_url"]
     body = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
     stack = next(a for a in service.post("/artifacts/filter", body) if (a["key"] or "").startswith("image-"))
-    with browser_page(tmp_path / "profile") as page:
+    with logged_in(service, tmp_path) as page:
         page.open(f"{ui}/runs/flow-run/{run['id']}")
         page.wait_for("document.body && document.body.innerText.includes('science Y 2013-11-21')")
         # The graph of the steps is drawn on a canvas.
@@ -199,7 +211,7 @@ def hosts(urls: Iterable[str]) -> set[str]:
 def test_no_page_of_the_server_asks_outside(service: Service, tmp_path: Path, path: str, shown: str) -> None:
     """Prefect's newer UI asks for settings of Amplitude, and the catalogue of blocks for logos on two hosts."""
     ui = service.state["ui_url"]
-    with browser_page(tmp_path / "profile") as page:
+    with logged_in(service, tmp_path) as page:
         page.open(f"{ui}{path}")
         page.wait_for(f"document.body && document.body.innerText.includes('{shown}')")
         page.wait_for("performance.now() > 5000")

@@ -73,7 +73,7 @@ def observatory(lab: Lab, raw: Path, data: str = "data", **more: str) -> dict[st
 
 def process_environment(server: ServerAddress, settings: dict[str, str]) -> dict[str, str]:
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "NIRFLOW_"))}
-    return kept | settings | {"PREFECT_API_URL": server.api_url}
+    return kept | settings | {"PREFECT_API_URL": server.api_url, "PREFECT_API_AUTH_STRING": server.auth or ""}
 
 
 # --- Dask

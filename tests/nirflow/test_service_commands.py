@@ -53,7 +53,7 @@ def state(data: Path, **changes: Any) -> ServiceState:
     values: dict[str, Any] = {
         "pid": pid, "birth": born, "started": time.time() - 60, "ready": True, "parts": parts,
         "ui_url": "http://mko:4210", "api_url": "http://127.0.0.1:9/api", "watched": (data / "raw",),
-        "nights": data / "nights", "host": "127.0.0.1",
+        "nights": data / "nights", "host": "127.0.0.1", "password": True,
     }  # fmt: skip
     made = ServiceState(**values | changes)
     settings = Settings(data_dir=data)
@@ -77,19 +77,7 @@ def test_a_folder_that_is_not_there_is_refused(
     assert not data.exists()
 
 
-@pytest.mark.parametrize("foreground", [[], ["--foreground"]])
-@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.168.1.7", "mko.example"])
-def test_to_listen_for_others_without_a_password_is_refused_before_anything_starts(
-    nirflow: Run, data: Path, bind: str, foreground: list[str]
-) -> None:
-    result = nirflow("up", "--bind", bind, *foreground)
-    assert result.exit_code == 1
-    assert f"would listen on {bind}, for everybody, without a password" in result.stderr
-    assert "NIRFLOW_SERVER_AUTH" in result.stderr
-    assert not data.exists()
-
-
-def test_with_a_password_the_address_goes_to_the_supervisor(
+def test_the_address_and_the_folders_go_to_the_supervisor(
     nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Settings] = []
@@ -109,6 +97,7 @@ def test_with_a_password_the_address_goes_to_the_supervisor(
     assert result.stdout.splitlines()[0].startswith("Up after ")
     assert result.stdout.splitlines()[1:] == [
         "UI:      http://mko:4210",
+        f"Log in:  nirflow server login --data {data} prints a link",
         "         Port 4210 is taken: it listens on 9 until the next nirflow up.",
         f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
         f"Watched: {data / 'raw'} (not there yet)",
@@ -155,9 +144,10 @@ def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
 @pytest.mark.parametrize(
     ("started_with", "now", "code", "told"),
     [
-        (False, None, 200, ""),
+        (False, None, 200, "It was started with no password."),
         (False, "ana:word", 200, "It was started with no password."),
-        (True, None, 200, "It was started with a password."),
+        (True, None, 200, ""),
+        (True, None, 401, "It was started with another password."),
         (True, "ana:word", 401, "It was started with another password."),
         (True, "ana:word", 200, ""),
         (True, "ana:word", 503, ""),
@@ -217,7 +207,8 @@ def test_status_tells_each_part_and_what_is_in_work(
     running(monkeypatch, run)
     result = nirflow("status")
     assert result.exit_code == 0
-    head, columns, server, worker, work = result.stdout.splitlines()
+    head, login, columns, server, worker, work = result.stdout.splitlines()
+    assert login == "Log in: nirflow server login prints a link"
     assert head.startswith(f"nirflow is up (process {os.getpid()}) since ")
     assert head.endswith("UI: http://mko:4210")
     assert columns.split() == ["part", "state", "process", "restarts"]

@@ -111,14 +111,14 @@ class Page:
 
 
 @contextlib.contextmanager
-def browser_page(profile: Path, width: int = 1400, height: int = 1000) -> Iterator[Page]:
-    """A new tab of a browser of one's own, which ends with the context."""
+def browser_page(profile: Path, *flags: str, width: int = 1400, height: int = 1000) -> Iterator[Page]:
+    """A new tab of a browser of one's own, which ends with the context; with further flags of its command."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program is not None, "This test needs Chromium: apt-get install chromium"
     log = profile.with_suffix(".log")
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=sink, stderr=sink
+            [program, *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"], stdout=sink, stderr=sink
         )
     try:
         with connect(_tab(log), max_size=None) as connection:

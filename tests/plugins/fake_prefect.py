@@ -27,6 +27,9 @@ class FakeServer(ThreadingHTTPServer):
     has recorded it always answers, and keeps them apart.
     """
 
+    #: As our own server has it: its clients hold the port, too.
+    allow_reuse_port = True
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[tuple[int, str]] = []

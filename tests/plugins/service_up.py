@@ -5,6 +5,7 @@ Loaded by name from tests/conftest.py. Nothing here imports Prefect: the service
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -95,17 +96,22 @@ class Service:
 
     # --- the Prefect server
 
+    @property
+    def auth(self) -> str:
+        """USER:PASSWORD of the server, as it was made at the first start."""
+        return (self.folder / "data" / "prefect" / "password").read_text().strip()
+
     def post(self, path: str, body: Any) -> Any:
-        request = urllib.request.Request(
-            f"{self.state['ui_url']}/api{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.load(answer)
+        return self._ask(path, json.dumps(body).encode())
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.state['ui_url']}/api{path}", timeout=PATIENCE) as answer:
+        return self._ask(path, None)
+
+    def _ask(self, path: str, body: bytes | None) -> Any:
+        word = base64.b64encode(self.auth.encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+        request = urllib.request.Request(f"{self.state['ui_url']}/api{path}", body, headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def states(self, run: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import uuid
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.actions import PauseAutomation
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.settings import get_current_settings
 from waiting import wait_until
 
 from deployments.events import Event, EventSender
@@ -25,7 +26,7 @@ def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
         actions=[PauseAutomation(source="inferred")],
     )
     made = client.create_automation(last)
-    sender = EventSender(str(client.api_url))
+    sender = EventSender(str(client.api_url), get_current_settings().api.auth_string)
 
     def paused() -> bool:
         sender.deliver([Event(name=name, resource=f"prefect.automation.{made}")])

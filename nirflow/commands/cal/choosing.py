@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from calib_store.serving import kinds_for
 from nirflow.commands.cal.common import AsOf, Author, Json, as_json, open_store, person
 from nirflow.console import say
 from nirflow.exits import Exit, UsageError
@@ -212,16 +213,7 @@ def _used_otherwise(store: Store, name: str, matches: Sequence[Match]) -> list[s
 
 
 def _kinds(facts: FrameFacts, kind: str | None) -> Sequence[str]:
-    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and in the K bands a dark."""
-    from imaging.f2 import THERMAL_BANDS
-
-    if kind is not None:
-        return (kind,)
-    if facts.kind == "dark":
-        return ()
-    if facts.kind == "flat":
-        return ("dark", "bpm") if facts.filter in THERMAL_BANDS else ("bpm",)
-    return ("dark", "bpm", "flat")
+    return kinds_for(facts) if kind is None else (kind,)
 
 
 def _say_none(facts: FrameFacts, json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from calib_store.serving import serves
 from nirflow.moments import moment
 from nirflow.tables import cell
 
@@ -39,13 +40,6 @@ AsOf = Annotated[
 #: One side of a validity: a moment, open, or by the product's rule.
 Side = datetime | Literal["always"] | None
 
-#: As many digits of an id as tell products apart in practice.
-#: Facts of the configuration that a product serves, in the order in which a table tells them.
-_SERVES = (
-    ("filter_id", "{}"), ("exposure_time", "{:g} s"), ("read_pairs", "{} reads"), ("coadds", "{} coadds"),
-    ("detector", "detector {}"),
-)  # fmt: skip
-
 
 def open_store() -> Store:
     """The store of the settings."""
@@ -65,17 +59,6 @@ def side(text: str | None, option: str) -> Side:
     if text is not None and text.strip().lower() == "always":
         return "always"
     return moment(text, option)
-
-
-def serves(product: Product) -> str:
-    """The configuration that a product serves, in a few words; of an image, its own."""
-    facts = product.keys or product.facts
-    told = {key: form.format(facts[key]) for key, form in _SERVES if facts.get(key) not in (None, "")}
-    if facts.get("coadds") == 1:
-        told.pop("coadds")
-    if len(told) > 1:
-        told.pop("detector", None)
-    return ", ".join(told.values())
 
 
 def validity(product: Product) -> str:

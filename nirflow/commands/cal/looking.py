@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from calib_store.serving import serves
 from nirflow.commands.cal.common import (
     Json,
     ProductName,
@@ -14,7 +15,6 @@ from nirflow.commands.cal.common import (
     as_json,
     edge_as_json,
     open_store,
-    serves,
 )
 from nirflow.console import say
 from nirflow.exits import Exit

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calib_store.serving import serves
 from nirflow.commands.cal.common import (
     Json,
     ProductOrFrame,
     as_json,
     edge_as_json,
     open_store,
-    serves,
     validity,
 )
 from nirflow.console import say

@@ -1,0 +1,192 @@
+"""The store for those who only look: by connections that cannot write, and without its files.
+
+Nothing is started, made or brought up to date here. All transactions are read-only, and they are of ``nirflow_reader``
+where the account may act as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import URL, Connection, Row, event
+
+from calib_store import (
+    choice,
+    decisions,
+    frames,
+    lineage,
+    matching,
+    postgres,
+    products,
+    status,
+    status_log,
+    tiers,
+)
+from calib_store.database import Database, checked_url
+from calib_store.migrations import require_head
+from calib_store.records import Frame, LineageEdge, Match, Product, Status, StatusChange
+from calib_store.roles import READER
+from calib_store.serving import kinds_for
+from calib_store.settings import StoreSettings
+
+#: A page that cannot be made soon is not waited for, s.
+_PATIENCE: Final = 2.0
+_LONGEST_STATEMENT: Final = 20_000  # ms
+#: Products on either side in time that an explanation tells about, besides those that serve.
+_EXPLAINED: Final = 10
+
+
+@dataclass(frozen=True)
+class ProductDetails:
+    """A product with all that hangs on it.
+
+    Attributes
+    ----------
+    inputs
+        What it was made from, directly.
+    frames
+        How many raw frames it was made from in all generations.
+    rejected
+        What of that is rejected.
+    chosen
+        The last decisions by which it was taken, with the name of the frame, and for how many frames it was in all.
+    """
+
+    product: Product
+    inputs: tuple[LineageEdge, ...]
+    frames: int
+    rejected: tuple[tiers.RejectedAncestor, ...]
+    users: tuple[Product, ...]
+    history: tuple[StatusChange, ...]
+    chosen: Sequence[Row[Any]]
+    chosen_for: int
+
+
+@dataclass(frozen=True)
+class FrameDetails:
+    """A raw frame: what is said of it, which products it would get now and why, and which it got."""
+
+    frame: Frame
+    matches: tuple[Match, ...]
+    decisions: Sequence[Row[Any]]
+    users: tuple[Product, ...]
+    history: tuple[StatusChange, ...]
+
+
+class Reader:
+    """The store of some settings, for reading only; shared between threads.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.database = Database(_url(settings), patience=_PATIENCE)
+        event.listen(self.database.engine, "connect", _as_reader)
+        self._is_current = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+    def products(
+        self,
+        *,
+        kind: str | None = None,
+        status: Status | None = None,
+        night: date | None = None,
+        after: UUID | None = None,
+        limit: int,
+    ) -> tuple[Product, ...]:
+        """Products, newest first: see `calib_store.store.Store.products`; ``after`` is the last one's id."""
+
+        def ask(connection: Connection) -> tuple[Product, ...]:
+            last = products.with_ids(connection, [after]) if after is not None else ()
+            return products.listed(
+                connection,
+                kind=kind,
+                status=status,
+                night=night,
+                after=last[0] if last else None,
+                limit=limit,
+            )
+
+        return self._read(ask)
+
+    def product(self, wanted: UUID) -> ProductDetails | None:
+        """A product; None where the store has none of that id."""
+
+        def ask(connection: Connection) -> ProductDetails | None:
+            found = products.with_ids(connection, [wanted])
+            if not found:
+                return None
+            whole = lineage.lineage(connection, wanted)
+            return ProductDetails(
+                product=found[0],
+                inputs=tuple(edge for edge in whole.edges if edge.product_id == wanted),
+                frames=len(whole.frames),
+                rejected=tuple(tiers.rejected_ancestors(connection, wanted)),
+                users=products.with_ids(connection, lineage.affected(connection, wanted)),
+                history=status_log.history(connection, wanted),
+                chosen=decisions.of_product(connection, wanted),
+                chosen_for=decisions.count_of_product(connection, wanted),
+            )
+
+        return self._read(ask)
+
+    def frame(self, sha256: str) -> FrameDetails | None:
+        """A raw frame; None where the store knows none of that sha256."""
+        found = self._read(lambda connection: frames.with_sha256s(connection, [sha256])).get(sha256)
+        if found is None:
+            return None
+        facts = found.facts
+        questions = () if facts is None else tuple(choice.Question(facts, kind) for kind in kinds_for(facts))
+        matches = tuple(choice.explain(self.database, one, _flaw_of, _EXPLAINED) for one in questions)
+
+        def ask(connection: Connection) -> FrameDetails:
+            return FrameDetails(
+                frame=found,
+                matches=matches,
+                decisions=decisions.of_frame(connection, sha256),
+                users=products.with_ids(connection, lineage.affected(connection, sha256)),
+                history=status.frame_status_history(connection, sha256),
+            )
+
+        return self._read(ask)
+
+    def _read(self, ask: Any) -> Any:
+        if not self._is_current:
+            self.database.persist(lambda: require_head(self.database.engine))
+            self._is_current = True
+        return self.database.read(ask)
+
+
+def _url(settings: StoreSettings) -> URL:
+    if settings.database_url is None:
+        url = postgres.address_of(settings.data_dir).url("nirflow")
+    else:
+        url = checked_url(settings.database_url.get_secret_value())
+    given = url.query.get("options", "")
+    options = f"{given} -c default_transaction_read_only=on -c statement_timeout={_LONGEST_STATEMENT}"
+    return url.update_query_dict({"options": options.strip()})
+
+
+def _as_reader(connection: Any, _: object) -> None:
+    """Have a connection act as a reader where its account is a member of that role, or may be any."""
+    connection.execute(
+        "SELECT set_config('role', rolname, false) FROM pg_roles "
+        "WHERE rolname = %s AND pg_has_role(session_user, oid, 'SET')",
+        [READER],
+    )
+    connection.commit()
+
+
+def _flaw_of(product: Product) -> str | None:
+    """What the store has noted of a file; a reader opens none."""
+    return matching.DAMAGED if product.damaged else None

@@ -1,0 +1,65 @@
+"""Everything between the network and Prefect's own application, in its order from the outside to the inside.
+
+`Confined`
+    tells browsers that pages of this server may ask nobody else.
+`Guarded`
+    refuses what comes by another name, or from a page of another origin.
+`Throttled`
+    answers wrong passwords late.
+`Pages`
+    has the pages of nights and of the store.
+`Login`
+    has the login page.
+`Authority`
+    lets each role do what it may.
+`Locked`
+    asks for the password where Prefect does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.authority import Authority
+from deployments.configuration import Settings
+from deployments.confined import Confined
+from deployments.credentials import Credentials, given_in
+from deployments.guarded import Guarded
+from deployments.locked import Locked, pages
+from deployments.login import Login
+from deployments.pages import Pages
+from deployments.settings import NAMES
+from deployments.store_pages import StorePages
+from deployments.throttled import Throttled
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+
+def closed(prefect: Starlette, environment: Mapping[str, str]) -> ASGIApp:
+    """Prefect's application behind all that decides who may ask it for what.
+
+    Parameters
+    ----------
+    prefect
+        The application.
+    environment
+        Of the server process, as `deployments.settings.server_environment` makes it.
+    """
+    owner = environment["PREFECT_SERVER_API_AUTH_STRING"]
+    home = Path(environment["PREFECT_HOME"])
+    settings = Settings(data_dir=home.parent)
+    credentials = Credentials(owner, given_in(settings.server), home)
+    authority = Authority(Locked(prefect, owner, pages(prefect.routes)), credentials)
+    site = Pages(Login(authority), credentials, settings.nights, StorePages(settings))
+    guarded = Guarded(
+        Throttled(site),
+        environment["PREFECT_SERVER_API_HOST"],
+        environment.get("PREFECT_UI_URL"),
+        json.loads(environment.get(NAMES, "[]")),
+    )
+    return Confined(guarded)

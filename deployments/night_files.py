@@ -1,0 +1,80 @@
+"""Files below one folder for browsers: the pages of nights with their pictures and products, and nothing else.
+
+A path is followed one name at a time from the folder on, and no link is: nothing outside can be reached, whatever is
+put there meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+#: What is served, by the end of a name.
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".fits": "application/fits",
+}
+_PAGE: Final = "index.html"
+_CHUNK: Final = 1024**2
+_DEEPEST: Final = 10
+
+
+class Opened(NamedTuple):
+    """A file that is open, its size and type."""
+
+    file: BinaryIO
+    size: int
+    kind: str
+
+
+def open_below(folder: Path, path: str) -> Opened | None:
+    """Open the file of a path like ``2013-11-21/previews/a.png``; of one that ends in a slash, the page there.
+
+    Returns
+    -------
+    Opened
+        To be closed by `content`; None where there is no such file that may be served.
+    """
+    names = path.split("/")
+    names[-1] = names[-1] or _PAGE
+    kind = TYPES.get(Path(names[-1]).suffix)
+    if kind is None or len(names) > _DEEPEST or not all(map(_is_plain, names)):
+        return None
+    try:
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in names[:-1]:
+            here = _step(here, name, os.O_DIRECTORY)
+        # Without waiting: a pipe in its place has no writer.
+        descriptor = _step(here, names[-1], os.O_NONBLOCK)
+    except OSError:
+        return None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        return None
+    return Opened(os.fdopen(descriptor, "rb"), about.st_size, kind)
+
+
+def content(opened: Opened) -> Iterator[bytes]:
+    """The bytes of a file, as many as it had when it was opened; closes it."""
+    with opened.file as file:
+        left = opened.size
+        while left > 0 and (part := file.read(min(_CHUNK, left))):
+            left -= len(part)
+            yield part
+
+
+def _step(here: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and "\0" not in name
