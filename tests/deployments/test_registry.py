@@ -220,7 +220,7 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
     entries = {one.entrypoint for one in ours(client).values()}
     assert entries == {
         "deployments.nightly.nightly", "deployments.nightly.calibrations", "deployments.arrival.arrival",
-        "deployments.reprocess.reprocess", "deployments.housekeeping.housekeeping",
+        "deployments.reprocess.reprocess", "deployments.housekeeping.housekeeping", "deployments.decide.decide",
     }  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def test_the_night_takes_what_is_finished_and_is_tagged(observatory: Observatory
     assert {str(NIGHT), "Y"} <= tags
     assert "DK" not in tags
     (page,) = [one for one in found if one.key == f"page-{NIGHT}"]
-    assert f"({report.url.partition('/runs/')[0]}/nights/{NIGHT}/)" in page.data
+    assert f"({report.url.partition('/flow-runs/')[0]}/nights/{NIGHT}/)" in page.data
     (progress,) = [one for one in found if one.type == "progress"]
     assert progress.data == 100
 
