@@ -73,6 +73,8 @@ def _make(
     else:
         roles = sql.SQL(", ").join(map(sql.Identifier, (PIPELINE, READER)))
         connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(owner, roles))
+        # Who only looks gives the owner's rights away first: see `calib_store.reader`.
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), owner))
     for database in (name, MAINTENANCE, "template1"):
         connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
     connection.execute(sql.SQL("ALTER DATABASE {0} OWNER TO {0}").format(owner))
