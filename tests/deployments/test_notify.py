@@ -96,7 +96,7 @@ class Mail(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self.say("220 test")
-        while line := self.rfile.readline().decode().strip():
+        while line := self.rfile.readline().decode(errors="replace").strip():  # a TLS greeting too
             word, _, rest = line.partition(" ")
             match word.upper():
                 case "EHLO" | "HELO":
