@@ -533,5 +533,5 @@ def test_all_tables_are_known() -> None:
     assert set(metadata.tables) == {
         "frames", "frame_headers", "frame_files", "frame_history", "rule_sets", "rule_changes",
         "configurations", "products", "serves", "inputs", "status_history", "decisions",
-        "runs", "variants", "tier_changes",
+        "runs", "variants", "tier_changes", "proposals",
     }  # fmt: skip
