@@ -95,6 +95,8 @@ def work(settings: StoreSettings, folder: Path, seed: int, files: list[Path]) ->
     rng = random.Random(seed)
     with Store.open(settings) as store:
         while True:
+            with (folder / "steps.log").open("a") as log:
+                log.write("another\n")
             if rng.random() < 0.3:
                 adopt(store, rng.choice(files))
             else:
@@ -126,7 +128,7 @@ def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
         rng.random()
         running.append(start())
         # Where nothing was begun between two kills, the machine is busy: its processes need more time for the same.
-        now = (folder / "built.log").stat().st_size if (folder / "built.log").exists() else 0
+        now = (folder / "steps.log").stat().st_size if (folder / "steps.log").exists() else 0
         longest = longest * 1.5 if now == made else max(LONGEST, longest / 1.5)
         made = now
     for victim in running:
