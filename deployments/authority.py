@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deployments.credentials import Credentials, Identity
 from deployments.locked import credential
-from deployments.policy import ANSWERS, Role, judge
-from deployments.policy_bodies import RefusedError, strict_json
+from deployments.policy import ANSWERS, Role, Verdict, judge
+from deployments.policy_bodies import RefusedError, check_retry, strict_json
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -86,12 +86,11 @@ class Authority:
         verdict = judge(who.role, who.user, method, path, body)
         if not verdict.allowed:
             return await refuse(send, 403, verdict.reason)
-        if verdict.same and not await self._has(scope, verdict.same):
-            names = " and ".join(verdict.same)
-            return await refuse(
-                send, 403, f"An operator cannot change {names}. This is for the owner; you are logged in as "
-                f"{who.role.label}.",
-            )  # fmt: skip
+        try:
+            await self._look_up(scope, verdict)
+        except RefusedError as error:
+            reason = f"{error} This is for the owner; you are logged in as {who.role.label}."
+            return await refuse(send, 403, reason)
         text = b"" if verdict.body is None else json.dumps(verdict.body, allow_nan=False).encode()
         headers = [(name, value) for name, value in scope["headers"] if name.lower() in _PASSED]
         headers += [(b"authorization", self._credentials.owner_header)]
@@ -99,6 +98,15 @@ class Authority:
             headers += [(b"content-length", str(len(text)).encode())]
             headers += [(b"content-type", b"application/json")] if text else []
         await self._app({**scope, "headers": headers}, _giving(text, receive), send)
+
+    async def _look_up(self, scope: Scope, verdict: Verdict) -> None:
+        """Refuse what depends on what Prefect has, where that is not so."""
+        if verdict.same and not await self._has(scope, verdict.same):
+            raise RefusedError(f"An operator cannot change {' and '.join(verdict.same)}.")
+        if verdict.retry:
+            run = await self._read(scope, scope["path"].removesuffix("/set_state"))
+            flow = await self._read(scope, f"{_API}/flows/{run['flow_id']}") if run is not None else None
+            check_retry(run, flow)
 
     async def _has(self, scope: Scope, stated: Mapping[str, Any]) -> bool:
         """Whether the deployment of a request's path, or its schedule, has these values."""
