@@ -134,16 +134,20 @@ class Authority:
         return json.loads(b"".join(one.get("body", b"") for one in sent)) if answered else None
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put the owner's password into the first message, which Prefect asks for, where the role may listen."""
+        """Put the owner's password into the first message, which Prefect asks for, where the role may listen.
+
+        What comes after goes out only as long as the password of who listens holds.
+        """
         waiting, ended = True, False
+        who: Identity | None = None
 
         async def receiving() -> Message:
-            nonlocal waiting, ended
+            nonlocal waiting, ended, who
             message = await receive()
             if not waiting or message["type"] != "websocket.receive":
                 return message
             waiting = False
-            code, why, text = self._first(scope, message)
+            code, why, text, who = self._first(scope, message)
             if why:
                 ended = True
                 await send({"type": "websocket.close", "code": code, "reason": why})
@@ -151,13 +155,19 @@ class Authority:
             return {"type": "websocket.receive", "text": text}
 
         async def sending(message: Message) -> None:
+            nonlocal ended
+            if not ended and who is not None and not self._credentials.holds(who):
+                ended = True
+                why = "The password holds no more."
+                await send({"type": "websocket.close", "code": _NO_PASSWORD, "reason": why})
+                raise OSError(why)  # as from a connection that was lost: Prefect stops sending
             if not ended:
                 await send(message)
 
         await self._app(_without(scope, b"authorization"), receiving, sending)
 
-    def _first(self, scope: Scope, message: Message) -> tuple[int, str, str]:
-        """Code and reason by which the first message of a socket is refused, or what goes on in its place."""
+    def _first(self, scope: Scope, message: Message) -> tuple[int, str, str, Identity | None]:
+        """Code and reason by which the first message of a socket is refused, or what goes on in its place, and whose."""
         try:
             asked = strict_json(message.get("text") or "")
         except RefusedError:
@@ -165,11 +175,11 @@ class Authority:
         token = asked.get("token") if isinstance(asked, dict) and asked.get("type") == "auth" else None
         who = self._credentials.identify(token) if isinstance(token, str) else None
         if who is None:
-            return _NO_PASSWORD, "The first message has to give the password.", ""
+            return _NO_PASSWORD, "The first message has to give the password.", "", None
         verdict = judge(who.role, who.user, "WS", scope["path"])
         if not verdict.allowed:
-            return _NOT_ALLOWED, verdict.reason, ""
-        return 0, "", json.dumps({"type": "auth", "token": self._credentials.owner})
+            return _NOT_ALLOWED, verdict.reason, "", None
+        return 0, "", json.dumps({"type": "auth", "token": self._credentials.owner}), who
 
     def _as_owner(self, scope: Scope) -> Scope:
         headers = _without(scope, b"authorization")["headers"]

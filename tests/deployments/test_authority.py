@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from deployments.authority import LONGEST, Authority
-from deployments.credentials import Credentials
+from deployments.credentials import Credentials, file_of
 from deployments.policy import Role
 from deployments.policy_bodies import USER_LABEL
 
@@ -356,6 +357,37 @@ def test_a_socket_whose_first_message_gives_no_password_is_closed(case: Case, fi
     assert case.sent[-1] == {
         "type": "websocket.close", "code": 1008, "reason": "The first message has to give the password.",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/events/out", "/api/logs/out"])
+def test_who_listens_hears_nothing_after_the_password_was_taken_back(tmp_path: Path, path: str) -> None:
+    kept = file_of(tmp_path, Role.VIEWER)
+    kept.write_text(f"{VIEWER}\n")
+    kept.chmod(0o600)
+    sent: list[Any] = []
+
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        socket = WebSocket(scope, receive, send)
+        await socket.accept()
+        await socket.receive_json()
+        for number in range(9):
+            if number == 2:
+                kept.unlink()
+            await socket.send_json(number)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    layer = Authority(streaming, Credentials(OWNER, {}, tmp_path))
+    scope, waiting = socket(path, token(VIEWER))
+
+    async def receive() -> Any:
+        return waiting.pop(0)
+
+    with pytest.raises(WebSocketDisconnect):  # which ends Prefect's stream, as when a listener goes away
+        asyncio.run(layer(scope, receive, send))
+    assert [one["text"] for one in sent if one["type"] == "websocket.send"] == ["0", "1"]
+    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The password holds no more."}
 
 
 def test_the_start_and_the_end_of_the_server_pass(case: Case) -> None:
