@@ -167,7 +167,7 @@ class Authority:
         await self._app(_without(scope, b"authorization"), receiving, sending)
 
     def _first(self, scope: Scope, message: Message) -> tuple[int, str, str, Identity | None]:
-        """Code and reason by which the first message of a socket is refused, or what goes on in its place, and whose."""
+        """Code and reason by which a socket's first message is refused, or what goes on in its place, and whose."""
         try:
             asked = strict_json(message.get("text") or "")
         except RefusedError:

@@ -16,8 +16,9 @@ from calib_store.records import Frame, Product
 from calib_store.status import told_standing
 from calib_store.store import Store
 from deployments.configuration import Settings
-from deployments.policy_bodies import AWAITING_RETRY, USER_LABEL
+from deployments.policy_bodies import AWAITING_RETRY
 from deployments.requests import DecisionRequest
+from deployments.run_user import operator_of_run
 from deployments.running import store_of
 from imaging.errors import NirflowError
 
@@ -99,12 +100,8 @@ def _is_retried() -> bool:
 
 def author_of_run() -> str:
     """Who asked for this run: the user that the server noted, else the pipeline's own."""
-    run = runtime.flow_run.id
-    if run:
-        with get_client(sync_client=True) as client:
-            noted = client.read_flow_run(run).labels.get(USER_LABEL)
-        if isinstance(noted, str) and noted:
-            return noted
+    if operator := operator_of_run():
+        return operator
     return os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0] or getpass.getuser()
 
 

@@ -133,7 +133,8 @@ class HousekeepingRequest(_Request):
         default=None,
         ge=1,
         title="Keep runs, days",
-        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180).",
+        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180). An "
+        "operator cannot ask for less.",
     )
 
 
