@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deployments.credentials import Credentials, Identity
 from deployments.locked import credential
-from deployments.policy import ANSWERS, Role, judge
-from deployments.policy_bodies import RefusedError, strict_json
+from deployments.policy import ANSWERS, Role, Verdict, judge
+from deployments.policy_bodies import RefusedError, check_retry, strict_json
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -86,12 +86,11 @@ class Authority:
         verdict = judge(who.role, who.user, method, path, body)
         if not verdict.allowed:
             return await refuse(send, 403, verdict.reason)
-        if verdict.same and not await self._has(scope, verdict.same):
-            names = " and ".join(verdict.same)
-            return await refuse(
-                send, 403, f"An operator cannot change {names}. This is for the owner; you are logged in as "
-                f"{who.role.label}.",
-            )  # fmt: skip
+        try:
+            await self._look_up(scope, verdict)
+        except RefusedError as error:
+            reason = f"{error} This is for the owner; you are logged in as {who.role.label}."
+            return await refuse(send, 403, reason)
         text = b"" if verdict.body is None else json.dumps(verdict.body, allow_nan=False).encode()
         headers = [(name, value) for name, value in scope["headers"] if name.lower() in _PASSED]
         headers += [(b"authorization", self._credentials.owner_header)]
@@ -99,6 +98,15 @@ class Authority:
             headers += [(b"content-length", str(len(text)).encode())]
             headers += [(b"content-type", b"application/json")] if text else []
         await self._app({**scope, "headers": headers}, _giving(text, receive), send)
+
+    async def _look_up(self, scope: Scope, verdict: Verdict) -> None:
+        """Refuse what depends on what Prefect has, where that is not so."""
+        if verdict.same and not await self._has(scope, verdict.same):
+            raise RefusedError(f"An operator cannot change {' and '.join(verdict.same)}.")
+        if verdict.retry:
+            run = await self._read(scope, scope["path"].removesuffix("/set_state"))
+            flow = await self._read(scope, f"{_API}/flows/{run['flow_id']}") if run is not None else None
+            check_retry(run, flow)
 
     async def _has(self, scope: Scope, stated: Mapping[str, Any]) -> bool:
         """Whether the deployment of a request's path, or its schedule, has these values."""
@@ -126,16 +134,20 @@ class Authority:
         return json.loads(b"".join(one.get("body", b"") for one in sent)) if answered else None
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put the owner's password into the first message, which Prefect asks for, where the role may listen."""
+        """Put the owner's password into the first message, which Prefect asks for, where the role may listen.
+
+        What comes after goes out only as long as the password of who listens holds.
+        """
         waiting, ended = True, False
+        who: Identity | None = None
 
         async def receiving() -> Message:
-            nonlocal waiting, ended
+            nonlocal waiting, ended, who
             message = await receive()
             if not waiting or message["type"] != "websocket.receive":
                 return message
             waiting = False
-            code, why, text = self._first(scope, message)
+            code, why, text, who = self._first(scope, message)
             if why:
                 ended = True
                 await send({"type": "websocket.close", "code": code, "reason": why})
@@ -143,13 +155,19 @@ class Authority:
             return {"type": "websocket.receive", "text": text}
 
         async def sending(message: Message) -> None:
+            nonlocal ended
+            if not ended and who is not None and not self._credentials.holds(who):
+                ended = True
+                why = "The password holds no more."
+                await send({"type": "websocket.close", "code": _NO_PASSWORD, "reason": why})
+                raise OSError(why)  # as from a connection that was lost: Prefect stops sending
             if not ended:
                 await send(message)
 
         await self._app(_without(scope, b"authorization"), receiving, sending)
 
-    def _first(self, scope: Scope, message: Message) -> tuple[int, str, str]:
-        """Code and reason by which the first message of a socket is refused, or what goes on in its place."""
+    def _first(self, scope: Scope, message: Message) -> tuple[int, str, str, Identity | None]:
+        """Code and reason by which a socket's first message is refused, or what goes on in its place, and whose."""
         try:
             asked = strict_json(message.get("text") or "")
         except RefusedError:
@@ -157,11 +175,11 @@ class Authority:
         token = asked.get("token") if isinstance(asked, dict) and asked.get("type") == "auth" else None
         who = self._credentials.identify(token) if isinstance(token, str) else None
         if who is None:
-            return _NO_PASSWORD, "The first message has to give the password.", ""
+            return _NO_PASSWORD, "The first message has to give the password.", "", None
         verdict = judge(who.role, who.user, "WS", scope["path"])
         if not verdict.allowed:
-            return _NOT_ALLOWED, verdict.reason, ""
-        return 0, "", json.dumps({"type": "auth", "token": self._credentials.owner})
+            return _NOT_ALLOWED, verdict.reason, "", None
+        return 0, "", json.dumps({"type": "auth", "token": self._credentials.owner}), who
 
     def _as_owner(self, scope: Scope) -> Scope:
         headers = _without(scope, b"authorization")["headers"]

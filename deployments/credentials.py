@@ -56,11 +56,32 @@ def ensure(data_dir: Path, settings: ServerSettings, role: Role) -> str:
     Raises
     ------
     PasswordFileError
-        As for `deployments.password.known`.
+        As for `deployments.password.known`, and where another role has the same user name: the server would let
+        neither in, but for the owner.
     """
     if role is Role.OWNER:
         return password.ensure(data_dir, settings)
+    found = _kept(data_dir, settings, role) or f"{role.label}:"
+    for other in Role:
+        kept = _kept(data_dir, settings, other) if other is not role else None
+        if kept is not None and password.same_user(found, kept):
+            raise password.PasswordFileError(
+                f"The {role.label} and the {other.label} have one user name, {found.partition(':')[0]!r}.",
+                remedy="Choose another in server.auth, server.operator_auth or server.viewer_auth; then nirflow up.",
+            )
     return given_in(settings).get(role) or password.make(_file(data_dir, role), role.label)
+
+
+def _kept(data_dir: Path, settings: ServerSettings, role: Role) -> str | None:
+    """What a role has already; None where nothing was chosen or made."""
+    if role is Role.OWNER:
+        return password.known(data_dir, settings)
+    if role in (given := given_in(settings)):
+        return given[role]
+    try:
+        return password.read(_file(data_dir, role))
+    except FileNotFoundError:
+        return None
 
 
 def revoke(data_dir: Path, settings: ServerSettings, role: Role) -> bool:
@@ -142,12 +163,18 @@ class Credentials:
         )
 
     def _known(self) -> Iterator[tuple[Role, str]]:
-        """Each role's; one that is that of another role too counts for neither, but for the owner."""
+        """Each role's; one with the user name of another role counts for neither, but for the owner.
+
+        What is decided is logged by the user's name, so that each role has its own.
+        """
         found = {role: known for role in (Role.VIEWER, Role.OPERATOR) if (known := self._of(role))}
         for role, known in found.items():
             others = [other for one, other in found.items() if one is not role]
-            if known == self.owner or known in others:
-                self._tell(f"The {role.label} has the password of another role, and is let in by neither.")
+            if any(password.same_user(known, other) for other in (self.owner, *others)):
+                self._tell(
+                    f"The {role.label} has the user name of another role, and cannot log in. Give each role a user "
+                    "name of its own."
+                )
             else:
                 yield role, known
         yield Role.OWNER, self.owner

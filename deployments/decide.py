@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_client, runtime
 from prefect.states import Completed, State
@@ -15,8 +16,9 @@ from calib_store.records import Frame, Product
 from calib_store.status import told_standing
 from calib_store.store import Store
 from deployments.configuration import Settings
-from deployments.policy_bodies import USER_LABEL
+from deployments.policy_bodies import AWAITING_RETRY
 from deployments.requests import DecisionRequest
+from deployments.run_user import operator_of_run
 from deployments.running import store_of
 from imaging.errors import NirflowError
 
@@ -45,10 +47,10 @@ def decide(request: DecisionRequest) -> State[None]:
     Raises
     ------
     NirflowError
-        Where the store has no such product, or cannot do it; and where the run was tried again: who tries again is not
-        always who decided.
+        Where the store has no such product, or cannot do it; and where the run was tried again, also after it was
+        cancelled before it began: who tries again is not always who decided.
     """
-    if (runtime.flow_run.run_count or 1) > 1:
+    if _is_retried():
         raise RepeatedDecisionError(
             "A decision is not made by trying a run again.",
             remedy="See its history (nirflow cal show, or the store's pages), and ask for a new run of decide.",
@@ -84,14 +86,22 @@ def act(store: Store, request: DecisionRequest, author: str) -> str:
     return f"{_label(found)} is {getattr(after, 'status', 'usable')} again.{again}"
 
 
+def _is_retried() -> bool:
+    """Whether this run began before, ended before, or was put forward as one that is tried again."""
+    if (runtime.flow_run.run_count or 1) > 1:
+        return True
+    run = runtime.flow_run.id
+    if not run:
+        return False
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(run))
+    return any(state.is_final() or state.name == AWAITING_RETRY for state in states)
+
+
 def author_of_run() -> str:
     """Who asked for this run: the user that the server noted, else the pipeline's own."""
-    run = runtime.flow_run.id
-    if run:
-        with get_client(sync_client=True) as client:
-            noted = client.read_flow_run(run).labels.get(USER_LABEL)
-        if isinstance(noted, str) and noted:
-            return noted
+    if operator := operator_of_run():
+        return operator
     return os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0] or getpass.getuser()
 
 

@@ -15,6 +15,7 @@ from calib_store.upkeep import GRACE, Finding, Verified, gc, verify
 from deployments.attempts import end_steps_of_ended_runs
 from deployments.configuration import Settings
 from deployments.requests import HousekeepingRequest
+from deployments.run_user import operator_of_run
 from deployments.running import store_of
 from imaging.errors import NirflowError
 from tasks.artifacts import plain, publish_markdown
@@ -27,6 +28,10 @@ _PAGE = 200
 
 class DamagedStoreError(NirflowError):
     """Products whose files are missing or damaged."""
+
+
+class KeptTooShortError(NirflowError):
+    """An operator asked for runs to be forgotten that the settings keep."""
 
 
 class Housekept(BaseModel):
@@ -66,11 +71,14 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
 
     Raises
     ------
+    KeptTooShortError
+        Where an operator asks for runs to be forgotten earlier than the settings say; nothing was done.
     DamagedStoreError
         Where a product is damaged and not noted so yet: the run fails, so that somebody is told. The rest was done
         before.
     """
     settings = Settings()
+    days = days_kept(request, settings, operator_of_run())
     store = store_of(settings)
     verified = verify(store) if request.verify else None
     # Where the files may not be at hand, what else is there is not idle.
@@ -78,7 +86,6 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     idle = gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if collect else ()
     findings = verified.findings if verified else ()
     end_steps_of_ended_runs()
-    days = request.keep_runs_days or settings.nightly.keep_runs_days
     told = Housekept(
         checked=verified.checked if verified else 0,
         damaged=_told(findings, news=True),
@@ -96,6 +103,25 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
             else "nirflow cal verify --repair puts copies in their place, or has them made again.",
         )
     return Completed(message=told.verdict(), data=told)
+
+
+def days_kept(request: HousekeepingRequest, settings: Settings, operator: str | None) -> int:
+    """How long ended runs are kept, days.
+
+    Raises
+    ------
+    KeptTooShortError
+        Where an operator asks for less than the settings say: to delete the record of runs is for the owner.
+    """
+    least = settings.nightly.keep_runs_days
+    days = request.keep_runs_days or least
+    if operator is not None and days < least:
+        raise KeptTooShortError(
+            f"The operator {operator} asked for runs to be forgotten after {days} days; the settings keep them "
+            f"{least} days.",
+            remedy=f"Leave keep_runs_days empty, or ask for {least} or more. The owner may ask for less.",
+        )
+    return days
 
 
 def _told(findings: Sequence[Finding], *, news: bool) -> tuple[str, ...]:

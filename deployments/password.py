@@ -39,6 +39,11 @@ def is_usable(auth: str) -> bool:
     return bool(user and word) and auth.isprintable()
 
 
+def same_user(one: str, other: str) -> bool:
+    """Whether two USER:PASSWORD name one user, as a reader of a log would take them."""
+    return one.partition(":")[0].casefold() == other.partition(":")[0].casefold()
+
+
 def known(data_dir: Path, settings: ServerSettings) -> str | None:
     """USER:PASSWORD of this data folder's server: of the settings, else the one that was made; None before that.
 

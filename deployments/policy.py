@@ -46,11 +46,14 @@ class Verdict:
     same
         What the body says of the deployment, or of the schedule, besides: it may not be changed, so the request may
         go on only where Prefect has the same.
+    retry
+        The run of the path is to be tried again: it may go on only where `policy_bodies.check_retry` lets it.
     """
 
     reason: str = ""
     body: Any = None
     same: Mapping[str, Any] = field(default_factory=dict)
+    retry: bool = False
 
     @property
     def allowed(self) -> bool:
@@ -356,4 +359,4 @@ def judge(role: Role, user: str, method: str, path: str, body: Any = None) -> Ve
         return Verdict(f"{error} This is for the owner; you are logged in as {role.label}.")
     stated = body if rule.role is Role.OPERATOR and isinstance(body, dict) else {}
     same = {name: stated[name] for name in _SAME if not is_blank(stated.get(name))}
-    return Verdict(body=made, same=same)
+    return Verdict(body=made, same=same, retry=rule.role is Role.OPERATOR and bodies.is_retry(made))

@@ -19,6 +19,12 @@ Check = Callable[[Any, str], Any]
 #: Label of a flow run that names the user who asked for it; nobody but the server can set it for an operator's run.
 USER_LABEL: Final = "nirflow.user"
 
+#: Flows whose runs an operator cannot try again: they act in the name of who asked for the run first.
+ONCE: Final = frozenset({"decide"})
+#: Prefect's name for the state of a run that is tried again.
+AWAITING_RETRY: Final = "AwaitingRetry"
+_ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+
 _LONGEST_NAME: Final = 200
 _MOST_TAGS: Final = 20
 #: How Prefect's forms wrap a value: its kind, and then the value itself or its JSON.
@@ -61,11 +67,43 @@ def cancel_or_retry(body: Any, user: str) -> dict[str, Any]:
     kind, name = str(state.get("type")).upper(), state.get("name")
     if kind == "CANCELLING" and name in (None, "Cancelling"):
         allowed = {"type": "CANCELLING", "name": "Cancelling", "message": f"Cancelled by {user}"}
-    elif kind == "SCHEDULED" and name == "AwaitingRetry":
-        allowed = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": f"Retried by {user}"}
+    elif kind == "SCHEDULED" and name == AWAITING_RETRY:
+        allowed = {"type": "SCHEDULED", "name": AWAITING_RETRY, "message": f"Retried by {user}"}
     else:
         raise RefusedError("An operator can cancel and retry a run, and put it into no other state.")
     return {"state": allowed, "force": False}
+
+
+def is_retry(made: Any) -> bool:
+    """Whether a body that may go on has a run tried again."""
+    state = made.get("state") if isinstance(made, dict) else None
+    return isinstance(state, dict) and state.get("name") == AWAITING_RETRY
+
+
+def check_retry(run: Mapping[str, Any] | None, flow: Mapping[str, Any] | None) -> None:
+    """Let a run be tried again only where it has begun and ended, and is of a flow that may run more than once.
+
+    A run that has not begun is still to come, or was cancelled by who asked for it: it would act in that user's name
+    for the first time.
+
+    Parameters
+    ----------
+    run, flow
+        As Prefect has them; None where it has none.
+
+    Raises
+    ------
+    RefusedError
+        Where the run may not be tried again.
+    """
+    if run is None or flow is None:
+        raise RefusedError("The server has no such run that could be tried again.")
+    if flow["name"] in ONCE:
+        raise RefusedError(f"An operator cannot retry a run of {flow['name']}: start a new one.")
+    if run["state_type"] not in _ENDED:
+        raise RefusedError("An operator can retry a run only after it has ended.")
+    if run["run_count"] < 1:
+        raise RefusedError("An operator cannot retry a run that never began: start a new one.")
 
 
 def start(body: Any, user: str) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deployments.events import SEQUENCE
 from flows.plan import Target
-from imaging.nights import night_begins
+from imaging.nights import check_night, night_begins
 from imaging.parameters import in_order
 from imaging.sequences import night_in
 from tasks.parameters import ReductionParameters
 
 Band = Literal["Y", "J-lo", "J", "H", "Ks", "K-red", "K-blue", "K-long"]
+Night = Annotated[date, AfterValidator(check_night)]
 _LONGEST: Final = 31
 
 
@@ -25,13 +26,13 @@ class _Request(BaseModel):
 class Nights(_Request):
     """One night or several; the last night where none is named."""
 
-    first: date | None = Field(
+    first: Night | None = Field(
         default=None,
         title="Night",
         description="UT night as Gemini names it: the date in Chile at its end. Empty: the last night before the "
         "scheduled time.",
     )
-    last: date | None = Field(
+    last: Night | None = Field(
         default=None, title="Until night", description="last night of a range, included. Empty: one night."
     )
 
@@ -133,7 +134,8 @@ class HousekeepingRequest(_Request):
         default=None,
         ge=1,
         title="Keep runs, days",
-        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180).",
+        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180). An "
+        "operator cannot ask for less.",
     )
 
 
@@ -149,12 +151,12 @@ class DecisionRequest(_Request):
         title="Decision", description="reinstated, it is a candidate again, or a usable frame"
     )
     reason: str = Field(min_length=1, title="Reason", description="Why. It stays in the log, with your name.")
-    first_night: date | None = Field(
+    first_night: Night | None = Field(
         default=None,
         title="Valid from night",
         description="first UT night of a certified product's validity. Empty: by its rule.",
     )
-    last_night: date | None = Field(
+    last_night: Night | None = Field(
         default=None, title="Valid until night", description="last one, included. Empty: one night."
     )
     valid_from: datetime | Literal["always"] | None = Field(
@@ -188,9 +190,10 @@ class DecisionRequest(_Request):
     @field_validator("valid_from", "valid_until")
     @classmethod
     def _in_ut(cls, value: datetime | Literal["always"] | None) -> datetime | Literal["always"] | None:
-        if isinstance(value, datetime) and value.tzinfo is None:
-            return value.replace(tzinfo=UTC)
-        return value
+        if not isinstance(value, datetime):
+            return value
+        check_night(value.date())
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
     @model_validator(mode="after")
     def _one_validity(self) -> Self:

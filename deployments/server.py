@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import logging
 import os
@@ -206,7 +207,7 @@ def _address(state: ServerState, folder: Path, settings: ServerSettings, *, star
 
 
 def check_password(settings: ServerSettings) -> None:
-    """Refuse what no browser could give as a password, and one of two roles.
+    """Refuse what no browser could give as a password, and one user name of two roles.
 
     Raises
     ------
@@ -225,16 +226,24 @@ def check_password(settings: ServerSettings) -> None:
                 remedy=f"Correct {name}.",
             )
     known = [auth for auth in roles.values() if auth is not None]
-    if len(set(known)) < len(known):
+    if any(password.same_user(one, other) for one, other in itertools.combinations(known, 2)):
         raise ServerError(
-            "Two roles of the Prefect server have the same password.",
+            "Two roles of the Prefect server have the same user name, by which decisions are logged.",
             remedy=f"Correct one of {', '.join(name for name, auth in roles.items() if auth is not None)}.",
         )
 
 
 def with_password(settings: ServerSettings, data_dir: Path) -> ServerSettings:
-    """The settings with the password of this data folder, which is made where there is none."""
-    return settings.model_copy(update={"auth": SecretStr(password.ensure(data_dir, settings))})
+    """The settings with the password of this data folder, which is made where there is none.
+
+    Raises
+    ------
+    ServerError
+        Where another role has the owner's user name.
+    """
+    ours = settings.model_copy(update={"auth": SecretStr(password.ensure(data_dir, settings))})
+    check_password(ours)
+    return ours
 
 
 def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:

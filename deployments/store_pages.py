@@ -19,6 +19,7 @@ from calib_store.serving import serves
 from calib_store.settings import StoreSettings
 from calib_store.status import told_validity
 from imaging.errors import NirflowError
+from imaging.nights import check_night
 
 #: Products on one page.
 LISTED: Final = 200
@@ -131,7 +132,7 @@ def _asked(query: Mapping[str, str]) -> dict[str, Any]:
         if (name == "kind" and value in PRODUCT_KINDS) or (name == "status" and value in STATUSES):
             asked[name] = value
         elif name == "night":
-            asked[name] = date.fromisoformat(value)
+            asked[name] = check_night(date.fromisoformat(value))
         elif name == "after":
             asked[name] = UUID(value)
         else:

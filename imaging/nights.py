@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 
 #: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
 NIGHT_ROLLOVER = timedelta(hours=10)
+
+#: Nights that can be asked for. Far beyond any frame; the times around them are still times for Python and databases.
+FIRST_NIGHT: Final = date(1900, 1, 1)
+LAST_NIGHT: Final = date(2999, 12, 31)
+
+
+def check_night(night: date) -> date:
+    """Return a night as it is.
+
+    Raises
+    ------
+    ValueError
+        Where it is out of reach.
+    """
+    if not FIRST_NIGHT <= night <= LAST_NIGHT:
+        raise ValueError(f"{night} is not a night between {FIRST_NIGHT} and {LAST_NIGHT}")
+    return night
 
 
 def night_of(moment: datetime) -> date:

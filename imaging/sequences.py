@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -14,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.facts import FrameFacts
 from imaging.groups import Configuration
+from imaging.nights import check_night
 
 SequenceKind = Literal["science", "dark", "flat"]
 
 #: What frames of one sequence of calibrations have in common.
 _DARK: Final = ("exposure_time", "coadds", "read_pairs", "detector", "section", "binning")
 _FLAT: Final = (*_DARK, "filter_id", "lyot", "focal_mask", "disperser")
+
+_NAME: Final = re.compile(
+    r"(?P<night>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?:dark|(?:science|flat)(?:\.[A-Za-z0-9-]+)?)\.[0-9a-f]{8}"
+)
 
 
 class Sequence(BaseModel):
@@ -68,9 +74,12 @@ def night_in(name: str) -> date:
     Raises
     ------
     ValueError
-        Where it is no such name.
+        Where it is not the complete name of a sequence, as `Sequence.of` gives it.
     """
-    return date.fromisoformat(name.partition(".")[0])
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        raise ValueError(f"{name!r} is not the name of a sequence")
+    return check_night(date.fromisoformat(parts["night"]))
 
 
 def _plain(text: str) -> str:

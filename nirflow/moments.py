@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from imaging.nights import night_begins
+from imaging.nights import check_night, night_begins
 from nirflow.exits import UsageError
 
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
@@ -52,7 +52,7 @@ def night(text: str, option: str, *, remedy: str = _NIGHT_REMEDY) -> date:
     parts = _DATE.fullmatch(text.strip())
     try:
         if parts is not None:
-            return date(*map(int, parts.groups()))
+            return check_night(date(*map(int, parts.groups())))
     except ValueError:
         pass
     raise UsageError(f"{option} {text!r} is not a night.", remedy=remedy)

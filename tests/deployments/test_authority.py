@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from deployments.authority import LONGEST, Authority
-from deployments.credentials import Credentials
+from deployments.credentials import Credentials, file_of
 from deployments.policy import Role
 from deployments.policy_bodies import USER_LABEL
 
@@ -19,6 +20,7 @@ OWNER, OPERATOR, VIEWER = "nirflow:own", "ana:operates", "eve:looks"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CREATE = f"/api/deployments/{ID}/create_flow_run"
 SCHEDULE = f"/api/deployments/{ID}/schedules/{ID}"
+RUN = f"/api/flow_runs/{ID}"
 FILTER = "/api/flow_runs/filter"
 
 
@@ -33,6 +35,8 @@ class Prefect:
         self.scope: Any = None
         self.body = b""
         self.answer = b"done"
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, str]] = []
         self.messages: list[Any] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -48,13 +52,17 @@ class Prefect:
                 await send({"type": "websocket.send", "text": "heard"})
                 if message["type"] == "websocket.disconnect":
                     return
+        self.asked.append((scope["method"], scope["path"]))
         while True:
             message = await receive()
             self.body += message.get("body", b"")
             if not message.get("more_body"):
                 break
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": self.answer})
+        known = self.answers.get(scope["path"])
+        await send(
+            {"type": "http.response.body", "body": json.dumps(known).encode() if known else self.answer}
+        )
 
     def header(self, name: bytes) -> list[bytes]:
         return [value for one, value in self.scope["headers"] if one == name]
@@ -183,6 +191,37 @@ def test_what_the_ui_repeats_of_a_deployment_has_to_be_the_same(
         assert [name for name, _ in case.prefect.scope["headers"]] == [b"authorization"]
     else:
         assert (case.prefect.scope["method"], case.prefect.scope["path"]) == (method, path)
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "flow", "status"),
+    [
+        ("FAILED", 1, "nightly", 200),
+        ("CANCELLED", 0, "nightly", 403),
+        ("SCHEDULED", 0, "nightly", 403),
+        ("CANCELLED", 0, "decide", 403),
+        ("COMPLETED", 1, "decide", 403),
+    ],
+)
+def test_what_began_in_another_s_name_is_not_begun_by_an_operator(
+    case: Case, state: str, runs: int, flow: str, status: int
+) -> None:
+    """Neither a run that is to come nor one that was cancelled before it began, and no decision."""
+    other = ID.replace("0", "1")
+    case.prefect.answers = {
+        f"/api/flow_runs/{ID}": {"flow_id": other, "state_type": state, "run_count": runs},
+        f"/api/flows/{other}": {"name": flow},
+    }
+    retry = json.dumps({"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}).encode()
+    assert case.ask("POST", f"{RUN}/set_state", auth=OPERATOR, body=retry) == status
+    changed = [path for method, path in case.prefect.asked if method == "POST"]
+    assert changed == ([f"{RUN}/set_state"] if status == 200 else [])
+
+
+def test_a_run_is_cancelled_in_any_state(case: Case) -> None:
+    cancel = json.dumps({"state": {"type": "CANCELLING"}}).encode()
+    assert case.ask("POST", f"{RUN}/set_state", auth=OPERATOR, body=cancel) == 200
+    assert case.prefect.asked == [("POST", f"{RUN}/set_state")]
 
 
 def test_a_form_is_not_checked_by_a_schema_of_the_one_who_asks(case: Case) -> None:
@@ -318,6 +357,37 @@ def test_a_socket_whose_first_message_gives_no_password_is_closed(case: Case, fi
     assert case.sent[-1] == {
         "type": "websocket.close", "code": 1008, "reason": "The first message has to give the password.",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/events/out", "/api/logs/out"])
+def test_who_listens_hears_nothing_after_the_password_was_taken_back(tmp_path: Path, path: str) -> None:
+    kept = file_of(tmp_path, Role.VIEWER)
+    kept.write_text(f"{VIEWER}\n")
+    kept.chmod(0o600)
+    sent: list[Any] = []
+
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        socket = WebSocket(scope, receive, send)
+        await socket.accept()
+        await socket.receive_json()
+        for number in range(9):
+            if number == 2:
+                kept.unlink()
+            await socket.send_json(number)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    layer = Authority(streaming, Credentials(OWNER, {}, tmp_path))
+    scope, waiting = socket(path, token(VIEWER))
+
+    async def receive() -> Any:
+        return waiting.pop(0)
+
+    with pytest.raises(WebSocketDisconnect):  # which ends Prefect's stream, as when a listener goes away
+        asyncio.run(layer(scope, receive, send))
+    assert [one["text"] for one in sent if one["type"] == "websocket.send"] == ["0", "1"]
+    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The password holds no more."}
 
 
 def test_the_start_and_the_end_of_the_server_pass(case: Case) -> None:

@@ -12,7 +12,7 @@ from deployments import password
 from deployments.credentials import Credentials, Identity, ensure, file_of, given_in, revoke
 from deployments.password import PasswordFileError
 from deployments.policy import Role
-from deployments.server import ServerError, check_password
+from deployments.server import ServerError, check_password, with_password
 from deployments.settings import ROLES, ServerSettings, server_environment
 
 
@@ -66,7 +66,7 @@ def test_the_owner_s_password_is_that_of_no_other_role(
     known = Credentials("nirflow:own", {}, tmp_path)
     with caplog.at_level(logging.ERROR):
         assert role_of(known.identify("nirflow:own")) is Role.OWNER
-    assert f"The {role.label} has the password of another role" in caplog.text
+    assert f"The {role.label} has the user name of another role" in caplog.text
     assert "nirflow:own" not in caplog.text
 
 
@@ -76,6 +76,34 @@ def test_one_password_of_two_roles_lets_nobody_in(tmp_path: Path) -> None:
     assert known.identify("ana:both") is None
     keep(tmp_path, Role.VIEWER, "eve:looks")
     assert role_of(known.identify("ana:both")) is Role.OPERATOR
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
+@pytest.mark.parametrize("user", ["nirflow", "Nirflow"])
+def test_nobody_is_let_in_by_the_owner_s_name(tmp_path: Path, role: Role, user: str) -> None:
+    """A decision of an operator of that name would be logged as the owner's."""
+    known = Credentials("nirflow:own", {role: f"{user}:other"}, tmp_path)
+    assert known.identify(f"{user}:other") is None
+    assert role_of(known.identify("nirflow:own")) is Role.OWNER
+
+
+def test_one_name_of_two_roles_lets_nobody_in(tmp_path: Path) -> None:
+    known = Credentials("nirflow:own", {Role.OPERATOR: "ana:operates", Role.VIEWER: "ana:looks"}, tmp_path)
+    assert known.identify("ana:operates") is None
+    assert known.identify("ana:looks") is None
+
+
+def test_a_role_whose_name_is_another_s_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+    password.ensure(tmp_path, ServerSettings())
+    taken = ServerSettings(operator_auth=SecretStr("nirflow:other"), viewer_auth=SecretStr("operator:looks"))
+    with pytest.raises(PasswordFileError, match="The operator and the owner have one user name, 'nirflow'"):
+        ensure(tmp_path, taken, Role.OPERATOR)
+    with pytest.raises(ServerError, match="same user name"):
+        with_password(taken, tmp_path)
+    viewer = ServerSettings(viewer_auth=SecretStr("operator:looks"))
+    with pytest.raises(PasswordFileError, match="The operator and the viewer have one user name, 'operator'"):
+        ensure(tmp_path, viewer, Role.OPERATOR)
+    assert not file_of(tmp_path / "prefect", Role.OPERATOR).exists()
 
 
 def test_a_file_that_others_may_use_lets_nobody_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,6 +182,8 @@ def test_those_of_the_settings_go_first_and_to_the_server(tmp_path: Path) -> Non
         ({"operator_auth": "a:b\n"}, "not USER:PASSWORD", "NIRFLOW_SERVER_OPERATOR_AUTH"),
         ({"viewer_auth": "a:b", "operator_auth": "a:b"}, "Two roles", "NIRFLOW_SERVER_OPERATOR_AUTH"),
         ({"auth": "a:b", "operator_auth": "a:b"}, "Two roles", "NIRFLOW_SERVER_AUTH"),
+        ({"auth": "a:b", "operator_auth": "a:c"}, "same user name", "NIRFLOW_SERVER_OPERATOR_AUTH"),
+        ({"viewer_auth": "a:b", "operator_auth": "A:c"}, "same user name", "NIRFLOW_SERVER_VIEWER_AUTH"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, str], words: str, remedy: str) -> None:
@@ -161,4 +191,4 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, str], words: str
     with pytest.raises(ServerError, match=words) as caught:
         check_password(settings)
     assert remedy in caught.value.remedy
-    check_password(ServerSettings(auth=SecretStr("a:b"), viewer_auth=SecretStr("a:c")))
+    check_password(ServerSettings(auth=SecretStr("a:b"), viewer_auth=SecretStr("b:b")))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from prefect import get_client
+from prefect.flow_engine import run_flow
+from prefect.states import AwaitingRetry, Cancelled, Scheduled, State
 from pydantic import ValidationError
 
 from calib_store.records import Frame, Product
@@ -167,6 +169,29 @@ def test_a_run_that_is_tried_again_decides_nothing(
     assert state.is_failed()
     with pytest.raises(RepeatedDecisionError):
         state.result()
+    assert store.get(dark.id).status == "candidate"
+
+
+@pytest.mark.parametrize("before", [[Scheduled(), Cancelled()], [Scheduled()]], ids=["cancelled", "to come"])
+def test_a_run_that_is_tried_again_before_it_began_decides_nothing(
+    run: Callable[[DecisionRequest], Any],
+    store: Store,
+    add: Callable[..., Product],
+    before: list[State[Any]],
+) -> None:
+    """Its count of runs is one; who put it forward is not who asked for it."""
+    dark = add()
+    request = asked("certify", dark.name)
+    first, *later = before
+    with get_client(sync_client=True) as client:
+        made = client.create_flow_run(decide, parameters={"request": request}, state=first)
+        for state in (*later, AwaitingRetry()):
+            client.set_flow_run_state(made.id, state, force=True)
+        made = client.read_flow_run(made.id)
+    state = run_flow(decide, flow_run=made, parameters={"request": request}, return_type="state")
+    assert state.is_failed()  # type: ignore[union-attr]
+    with pytest.raises(RepeatedDecisionError):
+        state.result()  # type: ignore[union-attr]
     assert store.get(dark.id).status == "candidate"
 
 

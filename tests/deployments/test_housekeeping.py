@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prefect import flow, get_client, task
+from prefect import flow, get_client, runtime, task
 from prefect.client.schemas.filters import ArtifactFilter, FlowFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed, Crashed, Pending, Running, Scheduled
@@ -20,7 +20,14 @@ from calib_store.upkeep import verify
 from deployments import housekeeping as module
 from deployments.attempts import end_steps_of_ended_runs
 from deployments.heartbeat import prompt_heartbeats
-from deployments.housekeeping import DamagedStoreError, Housekept, forget_runs, housekeeping
+from deployments.housekeeping import (
+    DamagedStoreError,
+    Housekept,
+    KeptTooShortError,
+    forget_runs,
+    housekeeping,
+)
+from deployments.policy_bodies import USER_LABEL
 from deployments.requests import HousekeepingRequest
 from deployments.settings import ServerAddress
 
@@ -101,6 +108,37 @@ def test_a_store_that_is_well(
     assert timedelta(days=180) <= forgotten[0] < timedelta(days=180, minutes=1)
     assert run(verify=False, collect=False, keep_runs_days=3).checked == 0
     assert timedelta(days=3) <= forgotten[1] < timedelta(days=3, minutes=1)
+
+
+def test_an_operator_has_no_run_forgotten_that_the_settings_keep(
+    run: Callable[..., Housekept],
+    forgotten: list[timedelta],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noted = housekeeping.with_options(flow_run_name=lambda: label_this_run("ana"))
+    with prompt_heartbeats(noted) as ready:
+        with pytest.raises(
+            KeptTooShortError, match="ana asked for runs to be forgotten after 179 days"
+        ) as caught:
+            ready(HousekeepingRequest(keep_runs_days=179))
+        assert "180 or more" in caught.value.remedy
+        assert forgotten == []
+        for days in (180, 400, None):
+            ready(HousekeepingRequest(keep_runs_days=days))
+    assert [asked.days for asked in forgotten] == [180, 400, 180]
+
+
+def label_this_run(user: str) -> str:
+    """Note who asked for the run, as the server does; a name for it."""
+    with get_client(sync_client=True) as client:
+        client.request(
+            "PATCH",
+            "/flow_runs/{id}/labels",
+            path_params={"id": runtime.flow_run.id},
+            json={USER_LABEL: user},
+        )
+    return "housekeeping"
 
 
 def test_a_damaged_product_fails_the_run_after_all_else_was_done(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deployments.policy import RULES, Role, judge, needed
-from deployments.policy_bodies import USER_LABEL, RefusedError, strict_json
+from deployments.policy_bodies import ONCE, USER_LABEL, RefusedError, check_retry, strict_json
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CREATE = f"/api/deployments/{ID}/create_flow_run"
@@ -274,7 +274,37 @@ def test_parameters_are_not_nested_without_end() -> None:
     ],
 )
 def test_a_run_is_cancelled_and_tried_again_by_the_rules(body: Any, made: Any) -> None:
-    assert judge(Role.OPERATOR, "ana", "POST", STATE, body).body == made
+    verdict = judge(Role.OPERATOR, "ana", "POST", STATE, body)
+    assert verdict.body == made
+    assert verdict.retry is (made["state"]["name"] == "AwaitingRetry")
+
+
+@pytest.mark.parametrize(
+    ("run", "flow", "words"),
+    [
+        ({"state_type": "FAILED", "run_count": 1}, {"name": "nightly"}, None),
+        ({"state_type": "CANCELLED", "run_count": 2}, {"name": "nightly"}, None),
+        ({"state_type": "CANCELLED", "run_count": 0}, {"name": "nightly"}, "never began"),
+        ({"state_type": "SCHEDULED", "run_count": 0}, {"name": "nightly"}, "after it has ended"),
+        ({"state_type": "SCHEDULED", "run_count": 1}, {"name": "nightly"}, "after it has ended"),
+        ({"state_type": "RUNNING", "run_count": 1}, {"name": "nightly"}, "after it has ended"),
+        ({"state_type": None, "run_count": 0}, {"name": "nightly"}, "after it has ended"),
+        ({"state_type": "COMPLETED", "run_count": 1}, {"name": "decide"}, "a run of decide"),
+        (None, None, "no such run"),
+    ],
+)
+def test_a_run_is_tried_again_only_where_it_began_and_ended(run: Any, flow: Any, words: str | None) -> None:
+    if words is None:
+        check_retry(run, flow)
+    else:
+        with pytest.raises(RefusedError, match=words):
+            check_retry(run, flow)
+
+
+def test_the_flow_that_acts_in_the_name_of_who_asked_is_run_once() -> None:
+    from deployments.decide import decide
+
+    assert {decide.name} == ONCE
 
 
 @pytest.mark.parametrize(

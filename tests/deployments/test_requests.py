@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from deployments.events import SEQUENCE
 from deployments.requests import (
     CalibrationsRequest,
+    DecisionRequest,
     HousekeepingRequest,
     NightlyRequest,
     Nights,
@@ -24,6 +25,7 @@ REQUESTS: list[type[BaseModel]] = [
     NightlyRequest, CalibrationsRequest, SequenceRequest, ReprocessRequest, HousekeepingRequest,
 ]  # fmt: skip
 NAME = "2013-11-21.science.Y.1f0c9a2b"
+DECISION = {"decision": "certify", "product": "a", "reason": "b"}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,13 @@ def test_a_good_request_comes_back_from_json_the_same(model: type[BaseModel], gi
         (CalibrationsRequest, {"only": ["science"]}, "'dark', 'bpm' or 'flat'"),
         (SequenceRequest, {}, "Field required"),
         (SequenceRequest, {"sequence": "M 31"}, "'M 31' is no name of a sequence, such as 2013-11-21.science"),
+        (SequenceRequest, {"sequence": f"{NAME}/../../../../x"}, "is no name of a sequence"),
+        (Nights, {"first": "0001-01-01"}, "not a night"),
+        (Nights, {"first": "9999-12-31"}, "not a night"),
+        (DecisionRequest, DECISION | {"first_night": "0001-01-01"}, "not a night"),
+        (DecisionRequest, DECISION | {"first_night": "2013-11-21", "last_night": "9999-12-31"}, "not a night"),
+        (DecisionRequest, DECISION | {"valid_from": "0001-01-01T00:00:00+14:00"}, "not a night"),
+        (DecisionRequest, DECISION | {"valid_until": "9999-12-31T23:59:00-14:00"}, "not a night"),
         (ReprocessRequest, {}, "one of the two"),
         (ReprocessRequest, {"affected_by": "a", "rules_version": "1"}, "one of the two"),
         (HousekeepingRequest, {"keep_runs_days": 0}, "greater than or equal to 1"),

@@ -77,6 +77,8 @@ def test_the_list_goes_on(
         {"after": "x"},
         {"limit": "9"},
         {"night": "2013-99-01"},
+        {"night": "0001-01-01"},
+        {"night": "9999-12-31"},
     ],
 )
 def test_another_question_is_refused(pages: StorePages, query: dict[str, str]) -> None:

@@ -253,11 +253,16 @@ def test_an_operator_decides_in_the_own_name(service: Service, operator: User, v
         assert history()[-1] == (status, "operator", f"to {decision}")
     retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
     before = history()
-    operator.ask("POST", f"/api/flow_runs/{run}/set_state", retry)
-    service.idle()
-    assert history() == before
+    assert operator.ask("POST", f"/api/flow_runs/{run}/set_state", retry)[0] == 403
     deployment = viewer.deployment("decide/decide")["id"]
     asked = {"parameters": {"request": {"decision": "reject", "product": name, "reason": "x"}}}
+    later = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00+00:00"}}}
+    owners = service.post(f"/deployments/{deployment}/create_flow_run", asked | later)["id"]
+    assert operator.ask("POST", f"/api/flow_runs/{owners}/set_state", retry)[0] == 403
+    service.post(f"/flow_runs/{owners}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    assert operator.ask("POST", f"/api/flow_runs/{owners}/set_state", retry)[0] == 403
+    service.idle()
+    assert history() == before
     assert viewer.ask("POST", f"/api/deployments/{deployment}/create_flow_run", asked)[0] == 403
     forged = asked | {"labels": {"nirflow.user": "owner"}}
     assert operator.ask("POST", f"/api/deployments/{deployment}/create_flow_run", forged)[0] == 403

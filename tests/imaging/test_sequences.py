@@ -114,6 +114,18 @@ def test_what_is_not_reduced_is_of_no_sequence(changes: dict[str, Any]) -> None:
 
 def test_the_night_in_a_name() -> None:
     assert night_in(name(facts())) == date(2013, 11, 21)
-    for wrong in ("", "science.Y.0a", "2013-13-01.science.Y.0a", "tonight"):
-        with pytest.raises(ValueError, match=r"isoformat|month"):
-            night_in(wrong)
+    assert night_in(name(facts(kind="dark"))) == night_in(name(facts(filter=""))) == date(2013, 11, 21)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "", "tonight", "science.Y.1f0c9a2b", "2013-11-21", "2013-11-21.science.Y", "2013-11-21.science.Y.0a",
+        "2013-13-01.science.Y.1f0c9a2b", "0001-01-01.science.Y.1f0c9a2b", "2013-W47-4.science.Y.1f0c9a2b",
+        "2013-11-21.arc.Y.1f0c9a2b", "2013-11-21.science.Y.1f0c9a2b\n", "2013-11-21.science.Y.1f0c9a2b.x",
+        "2013-11-21.science.Y.1f0c9a2b/../../../../x", "2013-11-21.science.../x.1f0c9a2b",
+    ],
+)  # fmt: skip
+def test_what_is_not_the_complete_name_of_a_sequence_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"name of a sequence|month|not a night"):
+        night_in(wrong)

@@ -76,6 +76,7 @@ def test_a_date_alone_is_a_moment_and_a_hint_names_the_option_for_nights(nirflow
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        (("--nights", "0001-01-01"), "is not a night"),
         (("--nights", "2013-11-31"), "is not a night"),
         (("--nights", "2013-11-21T03:00"), "is not a night"),
         (("--nights", "2013-11-21.."), "is not a night"),
