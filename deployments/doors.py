@@ -4,6 +4,8 @@
     tells browsers that pages of this server may ask nobody else.
 `Guarded`
     refuses what comes by another name, or from a page of another origin.
+`OneAddress`
+    leads browsers to the one loopback address that the server's pages have.
 `Throttled`
     answers wrong passwords late.
 `Pages`
@@ -30,6 +32,7 @@ from deployments.credentials import Credentials, given_in
 from deployments.guarded import Guarded
 from deployments.locked import Locked, pages
 from deployments.login import Login
+from deployments.one_address import OneAddress
 from deployments.pages import Pages
 from deployments.settings import NAMES
 from deployments.store_pages import StorePages
@@ -56,10 +59,7 @@ def closed(prefect: Starlette, environment: Mapping[str, str]) -> ASGIApp:
     credentials = Credentials(owner, given_in(settings.server), home)
     authority = Authority(Locked(prefect, owner, pages(prefect.routes)), credentials)
     site = Pages(Login(authority), credentials, settings.nights, StorePages(settings))
-    guarded = Guarded(
-        Throttled(site),
-        environment["PREFECT_SERVER_API_HOST"],
-        environment.get("PREFECT_UI_URL"),
-        json.loads(environment.get(NAMES, "[]")),
-    )
+    public_url, names = environment.get("PREFECT_UI_URL"), json.loads(environment.get(NAMES, "[]"))
+    led = OneAddress(Throttled(site), public_url, names)
+    guarded = Guarded(led, environment["PREFECT_SERVER_API_HOST"], public_url, names)
     return Confined(guarded)

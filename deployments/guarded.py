@@ -77,7 +77,7 @@ class Guarded:
         """Why a request is refused; None where it is not."""
         hosts = _values(scope, b"host")
         server = scope.get("server") or ("", 0)
-        if len(hosts) != 1 or not self._is_ours(_host(hosts[0]), server[0]):
+        if len(hosts) != 1 or not self._is_ours(host_of(hosts[0]), server[0]):
             return _misaddressed(hosts)
         for origin in _values(scope, b"origin"):
             if not self._may_ask(origin, hosts[0]):
@@ -103,10 +103,7 @@ class Guarded:
         # By IPv4 on a socket of IPv6, an address comes as ::ffff:192.0.2.1.
         if name in self._names or name == _plain(local).removeprefix("::ffff:"):
             return bool(name)
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(name)
 
     def _may_ask(self, origin: str, host: str) -> bool:
         asking = _origin(origin)
@@ -140,7 +137,7 @@ async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 def _misaddressed(hosts: list[str]) -> Refusal:
     if len(hosts) != 1:
         return Refusal(400, f"A request needs one Host header; this one has {len(hosts)}.")
-    name = _shown(_host(hosts[0]))
+    name = _shown(host_of(hosts[0]))
     return Refusal(
         421,
         f"Host: {_shown(hosts[0])} is no name of this server. If browsers or clients are to reach it by that name, "
@@ -165,12 +162,21 @@ def _opens_page(scope: Scope) -> bool:
         and scope["method"] == "GET"
         and _values(scope, b"sec-fetch-mode") == ["navigate"]
         and _values(scope, b"sec-fetch-dest") == ["document"]
-        and not _of_api(scope["path"])
+        and not of_api(scope["path"])
     )
 
 
-def _of_api(path: str) -> bool:
+def of_api(path: str) -> bool:
+    """Whether a path is the API's."""
     return path.lstrip("/").split("/", 1)[0].lower() == "api"
+
+
+def is_loopback(name: str) -> bool:
+    """Whether this is an address of loopback."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _has_body(scope: Scope) -> bool:
@@ -183,7 +189,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for one, value in scope["headers"] if one.lower() == name]
 
 
-def _host(value: str) -> str:
+def host_of(value: str) -> str:
     """The name in a Host header, without its port."""
     bare, _, port = value.rpartition(":")
     return _plain(bare if bare and port.isdecimal() and not bare.endswith(":") else value)

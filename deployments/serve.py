@@ -49,7 +49,12 @@ def _detached(descriptor: int, after: int | None) -> int:
         sys.stdout.write(f"{child}\n")
         return 0
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the caller waits for the end of its pipe
-    _serve(socket.socket(fileno=descriptor), after)
+    from deployments.ports import hold_twin
+
+    listener = socket.socket(fileno=descriptor)
+    host, port, *_ = listener.getsockname()
+    hold_twin(host, port)  # as the caller does, for as long as it lives
+    _serve(listener, after)
     return 0
 
 

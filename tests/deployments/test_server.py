@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from waiting import PATIENCE, wait_until
 
 from calib_store import postgres
-from deployments import processes
+from deployments import ports, processes
 from deployments.server import ServerError, ensure_server, server_status, stop_server
 from deployments.settings import ServerSettings
 
@@ -265,18 +265,17 @@ def test_a_server_without_a_password_that_an_earlier_nirflow_left_is_started_aga
     assert (data_dir / "prefect").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
-def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_there(data_dir: Path) -> None:
-    first = ensure_server(data_dir, settings=SETTINGS)
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGKILL)
-    wait_until(lambda: not server_status(data_dir).running)
-    port = int(str(state_of(data_dir)["port"]))
-    squat = (
-        "import os, socket, sys\nos.setgid(20002); os.setuid(20002)\ns = socket.socket()\n"
-        "for option in sys.argv[2:]: s.setsockopt(socket.SOL_SOCKET, int(option), 1)\n"
-        "s.bind(('127.0.0.1', int(sys.argv[1])))"
-    )
+#: How another account tries to have a port of an address.
+SQUAT = (
+    "import os, socket, sys\nos.setgid(20002); os.setuid(20002)\n"
+    "s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n"
+    "for option in sys.argv[3:]: s.setsockopt(socket.SOL_SOCKET, int(option), 1)\n"
+    "s.bind((sys.argv[1], int(sys.argv[2])))"
+)
+
+
+def assert_kept(address: str, port: int) -> None:
+    """See that no other account can listen there, whatever it tries."""
     for options in (
         [],
         [socket.SO_REUSEADDR],
@@ -284,12 +283,36 @@ def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_
         [socket.SO_REUSEADDR, socket.SO_REUSEPORT],
     ):
         tried = subprocess.run(
-            [sys.executable, "-c", squat, str(port), *map(str, options)], capture_output=True, text=True
+            [sys.executable, "-c", SQUAT, address, str(port), *map(str, options)],
+            capture_output=True,
+            text=True,
         )
-        assert "Address already in use" in tried.stderr, (options, tried)
+        assert "Address already in use" in tried.stderr, (address, options, tried)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_there(data_dir: Path) -> None:
+    first = ensure_server(data_dir, settings=SETTINGS)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not server_status(data_dir).running)
+    port = int(str(state_of(data_dir)["port"]))
+    for address in ("127.0.0.1", "::1"):
+        assert_kept(address, port)
     second = ensure_server(data_dir, settings=SETTINGS)
     assert second.started
     assert second.api_url == first.api_url
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_a_server_whose_clients_are_gone_keeps_its_port_at_both_addresses_of_localhost(
+    data_dir: Path,
+) -> None:
+    ensure_server(data_dir, settings=SETTINGS)
+    port = int(str(state_of(data_dir)["port"]))
+    ports.release("127.0.0.1", port)
+    for address in ("127.0.0.1", "::1"):
+        assert_kept(address, port)
 
 
 def test_a_named_server_that_is_down_is_an_error_and_nothing_is_started(

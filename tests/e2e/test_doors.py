@@ -143,6 +143,9 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
     with browser_page(tmp_path / "profile") as page:
         page.open(f"{ui}{path}")
         page.wait_for(f"location.pathname == '{PAGE}' && document.readyState == 'complete'")
+        assert (
+            page.evaluate("location.origin") == server.ui_url
+        )  # what it keeps, it keeps for no name of two addresses
         fill = (
             f"document.getElementById('user').value = '{user}'; "
             "document.getElementById('password').value = '{}'; document.getElementById('enter').click()"
