@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
 from deployments.credentials import Credentials, Identity
@@ -47,15 +46,17 @@ class Sessions:
 
     def end(self, scope: Scope) -> None:
         """Forget the login of a request."""
-        self._known.pop(_word(scope), None)
+        for word in _words(scope):
+            self._known.pop(word, None)
 
     def of(self, scope: Scope) -> Identity | None:
         """Who asks, by the request's cookie; None for nobody that is logged in."""
-        until, identity = self._known.get(_word(scope), (0.0, None))
-        if identity is None or time.monotonic() > until or not self._credentials.holds(identity):
-            self._known.pop(_word(scope), None)
-            return None
-        return identity
+        for word in _words(scope):
+            until, identity = self._known.get(word, (0.0, None))
+            if identity is not None and time.monotonic() <= until and self._credentials.holds(identity):
+                return identity
+            self._known.pop(word, None)
+        return None
 
 
 def cookie(word: str, *, secure: bool) -> str:
@@ -66,12 +67,12 @@ def cookie(word: str, *, secure: bool) -> str:
     )
 
 
-def _word(scope: Scope) -> str:
-    given = SimpleCookie()
-    for name, value in scope["headers"]:
-        if name.lower() == b"cookie":
-            try:
-                given.load(value.decode("latin-1"))
-            except CookieError:
-                return ""
-    return given[COOKIE].value if COOKIE in given else ""
+def _words(scope: Scope) -> list[str]:
+    """The values of our cookie, whatever else a browser sends: any server of this host may give it cookies."""
+    return [
+        value.strip()
+        for header, line in scope["headers"]
+        if header.lower() == b"cookie"
+        for name, _, value in (one.partition("=") for one in line.decode("latin-1").split(";"))
+        if name.strip() == COOKIE
+    ]

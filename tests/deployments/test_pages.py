@@ -117,6 +117,19 @@ def test_a_login_opens_the_pages(site: Site) -> None:
     assert site.ask("/nights/2013-11-22/", cookie=cookie)[0] == 404
 
 
+@pytest.mark.parametrize(
+    "other",
+    ['{"a"}', "=", ";;", 'a="b', "a b=c", "\xe4=\xf6", f"{COOKIE}=of-another-port", f"{COOKIE}", f"x{COOKIE}=1",
+     '"a;b"="c"'],
+)  # fmt: skip
+def test_what_other_servers_of_the_host_gave_a_browser_is_in_nobodys_way(site: Site, other: str) -> None:
+    cookie = site.login().partition(";")[0]
+    for line in (f"{other}; {cookie}", f"{cookie}; {other}", f"{other};{cookie}"):
+        assert site.ask("/store/", cookie=line)[0] == 200
+    assert site.ask("/nirflow/session", "DELETE", cookie=f"{other}; {cookie}")[0] == 204
+    assert site.ask("/store/", cookie=cookie)[0] == 401
+
+
 def test_behind_tls_the_cookie_goes_by_tls_only(site: Site) -> None:
     assert site.login(origin="https://nights.example").endswith("; Secure")
 
