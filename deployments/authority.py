@@ -16,6 +16,7 @@ from deployments.credentials import Credentials, Identity
 from deployments.locked import credential
 from deployments.policy import ANSWERS, Role, Verdict, judge
 from deployments.policy_bodies import RefusedError, check_retry, strict_json
+from deployments.unidentified import Unidentified
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,8 @@ _PASSED: Final = frozenset(
 )  # fmt: skip
 #: Why a WebSocket is closed: no password, or not the one of a role that may.
 _NO_PASSWORD, _NOT_ALLOWED = 1008, 4403
+#: The same of one that gives none in time: its client may come again.
+_TOO_LATE: Final = 1013
 _READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -57,6 +60,7 @@ class Authority:
     def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
         self._app = app
         self._credentials = credentials
+        self._unidentified = Unidentified()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or say who may ask for this."""
@@ -71,6 +75,9 @@ class Authority:
         who = identity_of(scope, self._credentials)
         if who is not None and who.role is Role.OWNER:
             return await self._app(self._as_owner(scope), receive, send)
+        if who is None and _of_api(scope) and _gives_password(scope):
+            # Whatever it asks for: answered otherwise, it would learn from the answer whether a password is right.
+            return await refuse(send, 401, "This is not the password of any role.")
         if who is None or not _of_api(scope):
             # Files of the UI are for everybody. The API asks for a password, and gets none from here.
             return await self._app(_without(scope, b"authorization"), receive, send)
@@ -143,8 +150,15 @@ class Authority:
 
         async def receiving() -> Message:
             nonlocal waiting, ended, who
-            message = await receive()
-            if not waiting or message["type"] != "websocket.receive":
+            if not waiting:
+                return await receive()
+            message = await self._unidentified.first(receive)
+            if message is None:
+                ended = True
+                why = "The first message, with the password, did not come in time."
+                await send({"type": "websocket.close", "code": _TOO_LATE, "reason": why})
+                return {"type": "websocket.disconnect", "code": _TOO_LATE}
+            if message["type"] != "websocket.receive":
                 return message
             waiting = False
             code, why, text, who = self._first(scope, message)
@@ -202,6 +216,10 @@ def identity_of(scope: Scope, credentials: Credentials) -> Identity | None:
         return credentials.identify(auth.decode()) if auth is not None else None
     except UnicodeDecodeError:
         return None
+
+
+def _gives_password(scope: Scope) -> bool:
+    return any(name.lower() == b"authorization" for name, _ in scope["headers"])
 
 
 async def refuse(send: Send, status: int, why: str) -> None:

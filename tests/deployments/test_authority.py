@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from waiting import PATIENCE
 
 from deployments.authority import LONGEST, Authority
 from deployments.credentials import Credentials, file_of
 from deployments.policy import Role
 from deployments.policy_bodies import USER_LABEL
+from deployments.unidentified import Unidentified
 
 OWNER, OPERATOR, VIEWER = "nirflow:own", "ana:operates", "eve:looks"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -238,12 +240,21 @@ def test_what_an_operator_starts_carries_the_operator_s_name(case: Case) -> None
     assert json.loads(case.prefect.body)["labels"] == {USER_LABEL: "ana"}
 
 
-@pytest.mark.parametrize(
-    "auth", [None, "ana:wrong", "ana", "", "ana:operates2", "ANA:operates", "nirflow:own "]
-)
-def test_who_is_not_known_gets_no_password(case: Case, auth: str | None) -> None:
-    case.ask("POST", "/api/deployments/", auth=auth, body=b"{}")
+def test_who_gives_no_password_gets_none(case: Case) -> None:
+    case.ask("POST", "/api/deployments/", body=b"{}")
     assert case.prefect.header(b"authorization") == []
+
+
+@pytest.mark.parametrize("auth", ["ana:wrong", "ana", "", "ana:operates2", "ANA:operates", "nirflow:own "])
+def test_a_wrong_password_gets_the_same_answer_whatever_is_asked(case: Case, auth: str) -> None:
+    """Or one could try passwords where the answer comes at once, as that to 401 does not."""
+    for method, path in [("POST", "/api/deployments/"), ("GET", "/api/health"), ("GET", "/api/ready"), ("GET", "/api"),
+                         ("OPTIONS", FILTER), ("GET", "/api/nothing")]:  # fmt: skip
+        for header in [(b"x-a", b"b"), (b"content-encoding", b"gzip"), (b"content-length", b"9999999")]:
+            case.sent.clear()
+            assert case.ask(method, path, header, auth=auth, body=b"{}") == 401
+            assert case.detail == "This is not the password of any role."
+            assert case.prefect.scope is None
 
 
 @pytest.mark.parametrize(
@@ -254,11 +265,16 @@ def test_who_is_not_known_gets_no_password(case: Case, auth: str | None) -> None
         [(b"authorization", b"Basic !!!" + base64.b64encode(OWNER.encode()))],
         [(b"authorization", b"Basic /////w==")],
         [(b"authorization", b"Basic")],
+        [(b"Authorization", b"")],
     ],
 )
 def test_a_header_that_may_mean_two_things_is_nobody_s(case: Case, headers: Any) -> None:
-    case.ask("GET", "/api/admin/settings", *headers)
-    assert case.prefect.header(b"authorization") == []
+    assert case.ask("GET", "/api/admin/settings", *headers) == 401
+    assert case.prefect.scope is None
+
+
+def test_whether_the_server_is_there_needs_no_password(case: Case) -> None:
+    assert case.ask("GET", "/api/health") == 200
 
 
 @pytest.mark.parametrize(
@@ -388,6 +404,68 @@ def test_who_listens_hears_nothing_after_the_password_was_taken_back(tmp_path: P
         asyncio.run(layer(scope, receive, send))
     assert [one["text"] for one in sent if one["type"] == "websocket.send"] == ["0", "1"]
     assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The password holds no more."}
+
+
+def test_sockets_that_give_no_password_are_closed(case: Case) -> None:
+    """After some time, and before that the oldest where there are too many; who gives it in time listens on."""
+
+    async def crowd() -> tuple[list[Any], list[Any]]:
+        # Each has a server of its own behind it, which waits for a message, and a way in of its own.
+        case.layer._unidentified = Unidentified(patience=PATIENCE, most=3)
+        gates = [asyncio.Queue[Any]() for _ in range(5)]
+        sent: list[list[Any]] = [[] for _ in gates]
+
+        async def asked(number: int) -> None:
+            async def send(message: Any) -> None:
+                sent[number].append(message)
+
+            scope, _ = socket("/api/events/out")
+            await case.layer(scope, gates[number].get, send)
+
+        tasks = []
+        for number, gate in enumerate(gates):
+            gate.put_nowait({"type": "websocket.connect"})
+            tasks.append(asyncio.create_task(asked(number)))
+            if number == 0:
+                gate.put_nowait({"type": "websocket.receive", **token(VIEWER)})
+            while {"type": "websocket.accept"} not in sent[number]:
+                await asyncio.sleep(0)
+        await tasks[1]  # the fourth that waits takes the place of the oldest
+        late = [one[-1] for one in sent]
+        gates[0].put_nowait({"type": "websocket.receive", "text": "filter"})
+        gates[0].put_nowait({"type": "websocket.disconnect", "code": 1000})
+        for gate in gates[2:]:
+            gate.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.gather(*tasks)
+        assert case.layer._unidentified._waiting == {}
+        return late, sent[0]
+
+    late, heard = asyncio.run(crowd())
+    closed = {
+        "type": "websocket.close", "code": 1013,
+        "reason": "The first message, with the password, did not come in time.",
+    }  # fmt: skip
+    assert [one == closed for one in late] == [False, True, False, False, False]
+    assert [one["type"] for one in heard] == ["websocket.accept", *["websocket.send"] * 3]
+
+
+def test_a_socket_that_never_gives_a_password_is_closed_in_time(case: Case) -> None:
+    case.layer._unidentified = Unidentified(patience=0.01)
+
+    async def waits() -> None:
+        messages = [{"type": "websocket.connect"}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            case.sent.append(message)
+
+        await asyncio.wait_for(case.layer(socket("/api/logs/out")[0], receive, send), PATIENCE)
+
+    asyncio.run(waits())
+    assert (case.sent[-1]["type"], case.sent[-1]["code"]) == ("websocket.close", 1013)
+    assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 1013}]
 
 
 def test_the_start_and_the_end_of_the_server_pass(case: Case) -> None:
