@@ -6,10 +6,8 @@ beside it lets several processes ask at once and start one. The server outlives 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import itertools
-import json
 import logging
 import os
 import socket
@@ -18,7 +16,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,9 +23,9 @@ from typing import Final
 from pydantic import SecretStr
 
 from calib_store.private import private_folder
-from calib_store.settings import CONFIG, PREFIX, SECRETS, settings_file
 from deployments import password, ports, processes
 from deployments.configuration import Settings
+from deployments.server_setup import digest, environment_of
 from deployments.server_state import (
     ServerState,
     answers,
@@ -39,13 +36,11 @@ from deployments.server_state import (
     write_state,
 )
 from deployments.settings import (
-    NAMES,
     ROLES,
     ServerAddress,
     ServerSettings,
     base_url,
     named_address,
-    server_environment,
 )
 
 log = logging.getLogger(__name__)
@@ -176,6 +171,14 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
         return was_up
 
 
+def has_other_settings(data_dir: Path, settings: ServerSettings) -> bool:
+    """Whether the server runs, and was started with other settings than these, its own address aside."""
+    state = read_state(_folder(data_dir))
+    if state is None or not is_alive(state):
+        return False
+    return state.setup != _setup_at(state, data_dir, settings.model_copy(update={"host": state.host}))
+
+
 def _folder(data_dir: Path) -> Path:
     return data_dir.resolve() / "prefect"
 
@@ -272,7 +275,7 @@ def _start(
     with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
         port = listener.getsockname()[1]
         ports.hold(settings.host, port)  # before anybody connects: nothing is in its way
-        environment = _environment(settings, folder, port, database_url)
+        environment = environment_of(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
         private_folder(log_file.parent)
         with log_file.open("ab") as sink:
@@ -310,7 +313,7 @@ def _start(
             settings.host,
             port,
             settings.port,
-            _setup(environment),
+            digest(environment),
             closed=True,
         )
         if remembered and (remembered.host, remembered.port) != (state.host, state.port):
@@ -326,29 +329,16 @@ def _start(
     return state
 
 
-def _environment(settings: ServerSettings, folder: Path, port: int, database_url: str) -> dict[str, str]:
-    environment = server_environment(settings, home=folder, port=port, database_url=database_url)
-    if (file := settings_file()) is not None:
-        environment[CONFIG] = str(file)  # it works in another folder, and looks up whom to tell of what
-    return environment
-
-
-def _setup(environment: Mapping[str, str]) -> str:
-    """Digest of all that a server is told, slow to guess a password from."""
-    told = {
-        n: v
-        for n, v in environment.items()
-        if n.startswith(("PREFECT_", f"{PREFIX}NOTIFY_", CONFIG, SECRETS, NAMES, *ROLES))
-    }
-    text = json.dumps(told, sort_keys=True).encode()
-    return hashlib.pbkdf2_hmac("sha256", text, b"nirflow server", 100_000).hex()
-
-
 def _differs(state: ServerState, data_dir: Path, settings: ServerSettings) -> bool:
+    there = (state.host, state.wanted_port, state.setup)
+    return there != (settings.host, settings.port, _setup_at(state, data_dir, settings))
+
+
+def _setup_at(state: ServerState, data_dir: Path, settings: ServerSettings) -> str:
+    """What the digest of a server would be that was started with these settings at the port of this one."""
     settings = with_password(settings, data_dir)
     url = database_url_of(data_dir, settings, start=False)
-    environment = _environment(settings, _folder(data_dir), state.port, url)
-    return (state.host, state.wanted_port, state.setup) != (settings.host, settings.port, _setup(environment))
+    return digest(environment_of(settings, _folder(data_dir), state.port, url))
 
 
 def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = True) -> str:

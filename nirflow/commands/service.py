@@ -193,7 +193,18 @@ def _differs(state: ServiceState, settings: Settings) -> str:
         told.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
     if state.host != settings.server.host:
         told.append(f"--bind {state.host}")
-    return " and ".join(filter(None, (" ".join(told), _other_password(state, settings))))
+    return " and ".join(filter(None, (" ".join(told), _other_server(state, settings))))
+
+
+def _other_server(state: ServiceState, settings: Settings) -> str:
+    """How what the server was started with differs from the settings, its address aside; nothing where it does not."""
+    from deployments.server import has_other_settings
+
+    if password := _other_password(state, settings):
+        return password
+    if has_other_settings(settings.data_dir, settings.server):
+        return "other settings of the Prefect server (passwords of the roles, notify, ...), which still hold"
+    return ""
 
 
 def _other_password(state: ServiceState, settings: Settings) -> str:

@@ -15,9 +15,12 @@ import pytest
 from fake_prefect import fake_prefect
 from typer.testing import Result
 
-from deployments import processes
+from deployments import processes, server
 from deployments.configuration import Settings
 from deployments.rest import Rest, RestError
+from deployments.server_setup import digest, environment_of
+from deployments.server_state import ServerState
+from deployments.server_state import write_state as write_server_state
 from deployments.service import PartState, ServiceState, folder_of, read_state, write_state
 from deployments.settings import ServerAddress
 
@@ -125,6 +128,39 @@ def test_what_is_up_already_is_said_with_what_it_does_otherwise(
     foreground = nirflow("up", "--foreground")
     assert foreground.exit_code == 1
     assert "is up already" in foreground.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NIRFLOW_SERVER_OPERATOR_AUTH", "ana:another"), ("NIRFLOW_SERVER_OPERATOR_AUTH", None),
+        ("NIRFLOW_SERVER_VIEWER_AUTH", "eve:looks"), ("NIRFLOW_NOTIFY_EMAIL_TO", '["ana@example.org"]'),
+    ],
+)  # fmt: skip
+def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    made = state(data)
+    monkeypatch.setenv("NIRFLOW_SERVER_OPERATOR_AUTH", "ana:operates")
+    folder = data.resolve() / "prefect"
+    folder.mkdir(mode=0o700)
+    settings = server.with_password(Settings(data_dir=data).server, data)
+    url = server.database_url_of(data, settings, start=False)
+    setup = digest(environment_of(settings, folder, 9, url))
+    born = made.birth
+    write_server_state(folder, ServerState(made.pid, born, "127.0.0.1", 9, settings.port, setup, closed=True))
+    assert "was started with" not in nirflow("up").stdout
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    told = " ".join(nirflow("up").stdout.split())
+    assert (
+        "It was started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
+        in told
+    )
+    assert "To change that: nirflow down, then up again." in told
+    assert "another" not in told
 
 
 @pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
