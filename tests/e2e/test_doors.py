@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 import threading
@@ -17,7 +18,9 @@ from browser import Page, browser_page
 from waiting import PATIENCE
 
 from calib_store import postgres
+from deployments import credentials
 from deployments.login import PAGE, link
+from deployments.policy import Role
 from deployments.rest import Rest
 from deployments.server import ensure_server, stop_server
 from deployments.settings import ServerAddress, ServerSettings
@@ -163,6 +166,52 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
         assert page.evaluate("document.body.innerText.includes('Oops')") is False
         assert page.errors == []
         assert not [url for url in page.requested if word in url]
+
+
+def test_a_link_that_a_page_opened_replaces_no_login_without_a_question(
+    server: ServerAddress, elsewhere: str, tmp_path: Path
+) -> None:
+    """The word of a viewer is known to viewers: a page of one of them could take the owner's login away."""
+    owner = server.auth
+    assert owner is not None
+    assert server.home is not None
+    viewer = credentials.ensure(server.home.parent, ServerSettings(), Role.VIEWER)
+    words = {auth: base64.b64encode(auth.encode()).decode() for auth in (owner, viewer)}
+    owners = words[owner]
+    stored = "localStorage.getItem('prefect-password')"
+    with browser_page(tmp_path / "profile") as page:
+        page.open(link(server.ui_url, owner))
+        page.wait_for("location.pathname == '/dashboard'")
+        page.open(link(server.ui_url, owner))  # the same again: no question
+        page.wait_for("location.pathname == '/dashboard'")
+
+        def opened_by_a_page() -> None:
+            page.open(f"http://{elsewhere}/")
+            page.wait_for("document.title == 'theirs'")
+            page.evaluate(f"location.href = '{link(server.ui_url, viewer)}'")
+            page.wait_for(
+                f"location.pathname == '{PAGE}' && !!document.getElementById('question') "
+                "&& !document.getElementById('question').hidden"
+            )
+            assert page.evaluate(stored) == owners
+            assert page.evaluate("document.activeElement.id") == "keep"
+            assert page.evaluate("location.hash") == ""
+            for name in ("logged in as nirflow.", "log it in as viewer instead"):
+                assert name in page.text()
+
+        opened_by_a_page()
+        page.evaluate("document.getElementById('keep').click()")
+        page.wait_for("location.pathname == '/dashboard'")
+        assert page.evaluate(stored) == owners
+        opened_by_a_page()
+        page.evaluate("document.getElementById('replace').click()")
+        page.wait_for("location.pathname == '/dashboard'")
+        assert page.evaluate(stored) == words[viewer]
+        credentials.revoke(server.home.parent, ServerSettings(), Role.VIEWER)
+        page.open(link(server.ui_url, owner))  # the one that is kept holds no more: no question
+        page.wait_for("location.pathname == '/dashboard'")
+        assert page.evaluate(stored) == owners
+        assert page.errors == []
 
 
 def test_logging_in_leads_to_no_other_server(server: ServerAddress, elsewhere: str, tmp_path: Path) -> None:
