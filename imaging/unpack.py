@@ -17,6 +17,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 import uuid
@@ -31,6 +32,8 @@ from imaging.errors import FrameError, NirflowError
 from imaging.limits import check_size, opened
 from imaging.tiles import NoRoomError, unpack_tiles
 
+log = logging.getLogger(__name__)
+
 #: Compressions that are read, by the suffix of the file's name.
 COMPRESSIONS = (".gz", ".bz2", ".fz")
 _CHUNK = 1 << 20
@@ -43,9 +46,15 @@ def compression(path: Path) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening and decompressing ``path`` into a `FrameError` that says what to do."""
+    """Turn the errors of opening, decompressing and parsing ``path`` into a `FrameError` that says what to do.
+
+    Parsers raise whatever they come to at a file that lies about itself. What has words of its own already stays as it
+    is, and so does the lack of memory, which may be no fault of the file.
+    """
     try:
         yield
+    except (NirflowError, MemoryError):
+        raise
     except FileNotFoundError:
         raise FrameError(path.name, f"no such file: {path}", remedy="Check the path.") from None
     except PermissionError:
@@ -61,6 +70,12 @@ def reading(path: Path) -> Iterator[None]:
             ) from error
         problem = "the compressed data are damaged" if compression(path) else "could not be read"
         raise FrameError(path.name, f"{problem} ({error})", remedy="Fetch the file again.") from None
+    except Exception as error:
+        log.debug("%s cannot be read", path, exc_info=True)
+        raise FrameError(
+            path.name, f"the file makes no sense ({type(error).__name__}: {error})",
+            remedy="Fetch the file again or leave it out.",
+        ) from error  # fmt: skip
 
 
 def refuse_empty(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from astropy.io import fits
 
 from imaging import announced, tiles
 from imaging.errors import FrameError, NirflowError
-from imaging.rawio import digest, open_raw, unpack
+from imaging.products import read_table
+from imaging.rawio import digest, open_raw, read_headers, unpack
 from imaging.tiles import NoRoomError, unpack_tiles
 from imaging.unpack import opened
+from nirflow.survey import examine
 
 HCOMPRESS = (
     b"\xdd\x99" + b"\0\0\x10\0" * 2 + b"\0\0\0\1" + (1).to_bytes(8, "big") + b"\x20" * 3 + b"\xff" * 800
@@ -97,6 +100,39 @@ def test_a_damaged_stream(tmp_path: Path) -> None:
         FrameError, match=r"S1\.fits\.fz: cannot be unpacked: .*end of compressed byte stream"
     ):
         unpack(path, tmp_path / "u")
+
+
+@pytest.mark.parametrize("attempt", ["unpack", "read_headers", "read_table", "examine"])
+def test_whatever_a_parser_raises_is_an_error_of_the_file(
+    tmp_path: Path, attempt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the table has no column of tiles."""
+
+    class UnheardOfError(Exception):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise UnheardOfError("of a new kind")
+
+    path = one_tile(tmp_path / "S1.fits.fz", "RICE_1", b"\xff" * 100)
+    content = path.read_bytes().replace(b"'COMPRESSED_DATA'", b"'SOMETHING_ELSE '")
+    path.write_bytes(content)
+    if attempt == "unpack":
+        with pytest.raises(FrameError, match=r"S1\.fits\.fz: cannot be unpacked: KeyError"):
+            unpack(path, tmp_path / "u")
+        return
+    monkeypatch.setattr(fits, "open", fail)
+    if attempt == "examine":
+        assert "UnheardOfError: of a new kind" in examine(path).problem
+        return
+    if attempt == "read_table":
+        path = tmp_path / "S1.fits"
+        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(np.zeros(1, "i4,i4"), name="LINEAGE")]).writeto(
+            path
+        )
+    read = read_headers if attempt == "read_headers" else partial(read_table, extname="LINEAGE")
+    with pytest.raises(FrameError, match=r"the file makes no sense \(UnheardOfError: of a new kind\)"):
+        read(path)
 
 
 @pytest.mark.parametrize(
