@@ -269,11 +269,11 @@ def _columns(header: Header) -> Iterator[tuple[str, int, _Descriptor]]:
         if letters[:1] in ("P", "Q"):
             title = str(header.get(f"TTYPE{i}", "")).strip().upper()
             yield title, offset, _Descriptor(_SIZES[letters[0]], _SIZES.get(letters[1:2], 1))
-        offset += _width(form)
+        offset += column_width(form)
 
 
-def _width(form: str) -> int:
-    """Bytes of a column in a row."""
+def column_width(form: str) -> int:
+    """Bytes of a table's column in a row, by its TFORM."""
     letters = form.lstrip("0123456789")
     count = int(form[: len(form) - len(letters)] or 1)
     return -(-count // 8) if letters[:1] == "X" else count * _SIZES.get(letters[:1], 0)
