@@ -310,8 +310,8 @@ class Watcher:
             looked = look_at(Path(path), None, self.settings.check, self._unpacked)
             if signature(path) != seen:
                 return None
-        except (OSError, NirflowError, MemoryError) as error:  # the last: headers that promise too much
-            return _Waits(str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - no file may end the watch, whatever its look raises
+            return _Waits(_trouble(path, error))
         return _Waits(looked.reason) if looked.passing else looked
 
     def _put_off(self, path: str, why: str) -> bool:
@@ -329,8 +329,8 @@ class Watcher:
         """Have the store know of a file that stays in pieces: the night's page tells of it."""
         try:
             record = look_at(Path(path), None, self.settings.check, self._unpacked).record
-        except (OSError, NirflowError, MemoryError) as error:
-            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(str(error)))
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(_trouble(path, error)))
             return
         # What another process found fit stays so: it may do without the padding at the end of a file.
         if record is not None and not self._usable([record.sha256]):
@@ -339,13 +339,8 @@ class Watcher:
     def _tell(self, looked: Looked) -> None:
         if looked.plain is None:
             level = logging.INFO if looked.expected else logging.WARNING
-            log.log(
-                level,
-                "%s takes no part: %s. %s",
-                shown(str(looked.path)),
-                shown(looked.reason),
-                looked.remedy,
-            )
+            found = shown(str(looked.path)), shown(looked.reason), looked.remedy
+            log.log(level, "%s takes no part: %s. %s", *found)
 
     # --- noting ----------------------------------------------------------------------------------
 
@@ -387,6 +382,14 @@ class Watcher:
         except ValidationError:
             log.warning("The store's facts are of another version of nirflow; events may be sent twice.")
             return sha256s
+
+
+def _trouble(path: str, error: Exception) -> str:
+    """Why a file could not be looked at, in words."""
+    if isinstance(error, OSError | NirflowError):
+        return str(error)
+    log.debug("%s cannot be looked at", shown(path), exc_info=True)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _now() -> datetime:

@@ -33,6 +33,12 @@ from imaging.limits import FRAME_BYTES, MOST_TILES, PRODUCT_BYTES, TooLargeError
 #: Columns of a tile-compressed image whose tiles are gzip streams, which may hold anything, whatever the header says.
 _GZIPPED: Final = "GZIP_COMPRESSED_DATA"
 _COMPRESSED: Final = "COMPRESSED_DATA"
+#: Compressions, and those of their parameters that the decoders trust.
+_HCOMPRESS: Final = "HCOMPRESS_1"
+_CODECS: Final = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", _HCOMPRESS, "NOCOMPRESS")
+_PARAMETERS: Final = {"BLOCKSIZE": (16, 32), "BYTEPIX": (1, 2, 4, 8)}
+#: A code and two sides.
+_HCOMPRESS_HEADER: Final = 2 + 4 + 4
 #: Bytes of an element of a table's column (FITS standard 4.0, table 18), and the most of a pixel.
 _SIZES: Final = {
     "L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16,
@@ -110,14 +116,28 @@ class Announced:
         self._header.clear()
 
 
-def check_tiles(file: FitsFile) -> None:
+def check_tiles(file: FitsFile) -> int:
     """Refuse a tile-compressed file that unpacks to more than a frame or product of nirflow can have.
+
+    Returns
+    -------
+    int
+        Bytes of all the data when unpacked.
 
     Raises
     ------
     FrameError
         Where it does, or its tiles are not those of its image.
     """
+    total = check_tile_headers(file)
+    for hdu in file.hdus:
+        if _is_packed(hdu):
+            _check_streams(file, hdu)
+    return total
+
+
+def check_tile_headers(file: FitsFile) -> int:
+    """Refuse what `check_tiles` refuses, as far as headers tell; the same number."""
     limit, total = limit_of(file.hdus[0].header), 0
     for hdu in file.hdus:
         total += _unpacked_size(hdu, file.name)
@@ -125,7 +145,8 @@ def check_tiles(file: FitsFile) -> None:
             raise TooLargeError(file.name, total, limit)
     for hdu in file.hdus:
         if _is_packed(hdu):
-            _check_gzipped(file, hdu)
+            _check_codec(hdu.header, file.name)
+    return total
 
 
 def _is_packed(hdu: Hdu) -> bool:
@@ -163,22 +184,68 @@ def _bad_tiles(name: str, problem: str, found: object, expected: str) -> FrameEr
     )  # fmt: skip
 
 
-def _check_gzipped(file: FitsFile, hdu: Hdu) -> None:
-    """Refuse tiles whose gzip streams hold more than the pixels of a tile."""
+def _check_codec(header: Header, name: str) -> None:
+    """Refuse parameters of the compression that the FITS standard does not have (4.0, section 10.4)."""
+    codec = str(header.get("ZCMPTYPE", "")).strip()
+    if codec not in _CODECS:
+        raise FrameError(
+            name, "its tiles are compressed in a way that is not known", keyword="ZCMPTYPE", found=codec,
+            expected="one of " + ", ".join(_CODECS), remedy="Compress the file in another way or leave it out.",
+        )  # fmt: skip
+    i = 1
+    while f"ZNAME{i}" in header:
+        allowed = _PARAMETERS.get(str(header[f"ZNAME{i}"]).strip().upper())
+        found = header.get(f"ZVAL{i}")
+        if allowed and (isinstance(found, bool) or found not in allowed):
+            raise FrameError(
+                name, f"{header[f'ZNAME{i}']} of its compression makes no sense", keyword=f"ZVAL{i}", found=found,
+                expected="one of " + ", ".join(map(str, allowed)), remedy="Fetch the file again or leave it out.",
+            )  # fmt: skip
+        i += 1
+
+
+def _check_streams(file: FitsFile, hdu: Hdu) -> None:
+    """Refuse tiles whose streams hold more than the pixels of a tile: gzip's, and HCOMPRESS's by their own headers."""
     header, name = hdu.header, file.name
-    most = _WIDEST * math.prod(_tiling(header, name)[1])
+    axes, tile = _tiling(header, name)
+    most = _WIDEST * math.prod(tile)
+    codec = str(header["ZCMPTYPE"]).strip()
     width, rows = int(header["NAXIS1"]), int(header["NAXIS2"])
-    heap = hdu.data_at + int(header.get("THEAP", width * rows))
+    heap = hdu.data_at + whole_number(header, "THEAP", name, width * rows)
     end = hdu.data_at + hdu.data_bytes
-    for column, descriptor in _gzipped_columns(header):
+    for title, column, descriptor in _columns(header):
+        gzipped = title == _GZIPPED or (title == _COMPRESSED and codec.startswith("GZIP"))
+        if not gzipped and not (title == _COMPRESSED and codec == _HCOMPRESS):
+            continue
         for row in range(rows):
             pair = file.read(hdu.data_at + row * width + column, descriptor.size)
             length, at = descriptor.of(pair)
             if length and heap + at + length > end:
                 raise FrameError(name, f"tile {row} lies outside the data", remedy="Fetch the file again.")
+            if not length:
+                continue
+            if not gzipped:
+                _check_hcompress(file.read(heap + at, min(length, _HCOMPRESS_HEADER)), name, row, axes, tile)
+                continue
             with gzip.GzipFile(fileobj=io.BytesIO(file.read(heap + at, length))) as stream:
-                if length and len(stream.read(most + 1)) > most:
+                if len(stream.read(most + 1)) > most:
                     raise TooLargeError(name, most + 1, most, f"tile {row} would unpack to more than")
+
+
+def _check_hcompress(
+    stream: bytes, name: str, row: int, axes: tuple[int, ...], tile: tuple[int, ...]
+) -> None:
+    """Refuse a stream that states other sides than those of its tile: the decoder goes by what the stream states."""
+    sides, number = [], row
+    for axis, side in zip(axes, tile, strict=True):
+        tiles = -(-axis // side)
+        sides.append(min(side, axis - number % tiles * side))
+        number //= tiles
+    stated = int.from_bytes(stream[2:6], "big", signed=True), int.from_bytes(stream[6:10], "big", signed=True)
+    if min(stated) < 1 or math.prod(stated) != math.prod(sides):
+        raise _bad_tiles(
+            name, f"the stream of tile {row} is of another size than the tile", stated, str(tuple(sides))
+        )
 
 
 class _Descriptor(NamedTuple):
@@ -193,22 +260,20 @@ class _Descriptor(NamedTuple):
         return int.from_bytes(pair[:half], "big") * self.element, int.from_bytes(pair[half:], "big")
 
 
-def _gzipped_columns(header: Header) -> Iterator[tuple[int, _Descriptor]]:
-    """Offsets in a row of the columns whose tiles are gzip streams, and what is there."""
-    names = {_GZIPPED}
-    if str(header.get("ZCMPTYPE", "")).strip().startswith("GZIP"):
-        names.add(_COMPRESSED)
+def _columns(header: Header) -> Iterator[tuple[str, int, _Descriptor]]:
+    """Names of the columns of variable length (in capitals: they count as the same), and where in a row they are."""
     offset = 0
     for i in range(1, int(header.get("TFIELDS", 0)) + 1):
         form = str(header.get(f"TFORM{i}", "")).strip()
         letters = form.lstrip("0123456789")
-        if str(header.get(f"TTYPE{i}", "")).strip() in names and letters[:1] in ("P", "Q"):
-            yield offset, _Descriptor(_SIZES[letters[0]], _SIZES.get(letters[1:2], 1))
-        offset += _width(form)
+        if letters[:1] in ("P", "Q"):
+            title = str(header.get(f"TTYPE{i}", "")).strip().upper()
+            yield title, offset, _Descriptor(_SIZES[letters[0]], _SIZES.get(letters[1:2], 1))
+        offset += column_width(form)
 
 
-def _width(form: str) -> int:
-    """Bytes of a column in a row."""
+def column_width(form: str) -> int:
+    """Bytes of a table's column in a row, by its TFORM."""
     letters = form.lstrip("0123456789")
     count = int(form[: len(form) - len(letters)] or 1)
     return -(-count // 8) if letters[:1] == "X" else count * _SIZES.get(letters[:1], 0)

@@ -33,6 +33,8 @@ LONGEST_TAIL = 64 * BLOCK
 #: No card says more of a frame than this: a longer axis, or a scaling beyond, is a damaged header.
 _LONGEST_AXIS = 2**31 - 1
 _MOST_AXES = 999
+_MOST_FIELDS = 999
+_TABLES = ("BINTABLE", "TABLE")
 _LARGEST_SCALING = 1e30
 _DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
@@ -267,9 +269,18 @@ def data_length(header: Header, name: str) -> int:
     axes = [whole_number(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
     parameters = whole_number(header, "PCOUNT", name, 0)
     groups = whole_number(header, "GCOUNT", name, 1, least=1)
+    if str(_value(header, "XTENSION", name, "")).strip() in _TABLES:
+        _check_table(header, axes, name)
     if naxis == 0:
         return 0
     return abs(bitpix) // 8 * groups * (parameters + math.prod(axes))
+
+
+def _check_table(header: Header, axes: list[int], name: str) -> None:
+    """Refuse columns and rows that take no bytes of the file, of which there may be any number."""
+    whole_number(header, "TFIELDS", name, 0, most=_MOST_FIELDS)
+    if len(axes) > 1 and axes[0] == 0 and axes[1] > 0:
+        raise _bad(name, "NAXIS1", 0, f"the bytes of each of the {axes[1]} rows of the table")
 
 
 def image_shape(header: Header) -> tuple[int, ...]:

@@ -25,6 +25,9 @@ FRAME_BYTES: Final = 8 * 4 * _DETECTOR
 PRODUCT_BYTES: Final = 16 * 16 * _DETECTOR
 #: Largest table of a product that is read, bytes: one row for each pixel of the detector that is bad has less.
 TABLE_BYTES: Final = 16 * _DETECTOR
+#: Most rows of such a table, and of one that says what a product was made from: a night has some hundred frames.
+TABLE_ROWS: Final = _DETECTOR
+RECORD_ROWS: Final = 20_000
 #: Most tiles of a compressed image; there is one a row, as a rule.
 MOST_TILES: Final = 100_000
 

@@ -17,16 +17,17 @@ import numpy as np
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
+from imaging.announced import column_width
 from imaging.atomic import write_whole
 from imaging.bands import bands
 from imaging.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.dq import DQ
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers
-from imaging.fitsfile import FitsFile, Hdu
+from imaging.fitsfile import FitsFile, Hdu, whole_number
 from imaging.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
 from imaging.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
-from imaging.limits import TABLE_BYTES, TooLargeError, open_regular
+from imaging.limits import RECORD_ROWS, TABLE_BYTES, TABLE_ROWS, TooLargeError, open_regular
 from imaging.marks import Record, extension_cards, primary_cards
 from imaging.marks import product_name as product_name
 from imaging.origin import LineageLabel, Origin
@@ -38,6 +39,8 @@ _BAND = 256
 _CHUNK = 8 << 20
 #: EXTNAME of the table that says why a pixel is bad.
 REASONS = "REASONS"
+#: EXTNAME of those that say what a product was made from, and how.
+_RECORDS = ("HISTORY", "PROVENANCE", "LINEAGE")
 
 
 @dataclass(frozen=True)
@@ -292,8 +295,8 @@ def read_table(path: Path, extname: str) -> NDArray[Any] | None:
     Raises
     ------
     FrameError
-        Where it cannot be read, has more rows than any table of a product, or columns of variable length, each value of
-        which may claim the same bytes.
+        Where it cannot be read, has more rows than such a table of a product, or columns that are not the bytes of its
+        rows or are of variable length, each value of which may claim the same bytes.
     """
     from astropy.io import fits
 
@@ -317,14 +320,24 @@ def _plain_descriptor(path: Path) -> int:
 
 
 def _check_table(name: str, extname: str, header: Header) -> None:
-    size = int(header.get("NAXIS2", 0)) * max(int(header.get("NAXIS1", 0)), 1)
-    if size > TABLE_BYTES:
-        raise TooLargeError(name, size, TABLE_BYTES, f"table {extname} has")
-    forms = [str(header.get(f"TFORM{i}", "")) for i in range(1, int(header.get("TFIELDS", 0)) + 1)]
-    if any(form.strip().lstrip("0123456789").startswith(("P", "Q")) for form in forms):
-        raise FrameError(
-            name, f"table {extname} has columns of variable length", remedy="Give the product as it was made."
-        )
+    width, rows = (whole_number(header, axis, name) for axis in ("NAXIS1", "NAXIS2"))
+    if width * rows > TABLE_BYTES:
+        raise TooLargeError(name, width * rows, TABLE_BYTES, f"table {extname} has")
+    most = RECORD_ROWS if extname in _RECORDS else TABLE_ROWS
+    if rows > most:
+        raise _no_such_table(name, f"table {extname} has {rows} rows, and that of a product at most {most}")
+    fields = whole_number(header, "TFIELDS", name, 0)
+    if rows * fields > TABLE_BYTES:  # some may take no bytes of the file
+        raise _no_such_table(name, f"table {extname} has {rows} rows of {fields} columns")
+    forms = [str(header.get(f"TFORM{i}", "")).strip() for i in range(1, fields + 1)]
+    if any(form.lstrip("0123456789").startswith(("P", "Q")) for form in forms):
+        raise _no_such_table(name, f"table {extname} has columns of variable length")
+    if header.get("XTENSION") == "BINTABLE" and sum(map(column_width, forms)) != width:
+        raise _no_such_table(name, f"the columns of table {extname} have not {width} bytes a row")
+
+
+def _no_such_table(name: str, problem: str) -> FrameError:
+    return FrameError(name, problem, remedy="Give the product as it was made.")
 
 
 def _image_planes(image: Image, record: Record) -> list[HduBytes]:

@@ -13,6 +13,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging import f2
+from imaging.announced import check_tile_headers
 from imaging.bands import bands
 from imaging.errors import FrameError
 from imaging.facts import FrameFacts, facts_from_headers, plain_name
@@ -166,7 +167,8 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
                 from astropy.io import fits
 
                 with opened(path) as file:
-                    FitsFile(os.dup(file.fileno()), path.name).close()  # its headers are within the limits
+                    with FitsFile(os.dup(file.fileno()), path.name) as layout:
+                        check_tile_headers(layout)
                     with fits.open(file) as packed:
                         return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
             case "":

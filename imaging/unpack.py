@@ -2,8 +2,9 @@
 
 The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fits`` and ``x.fits.bz2`` are
 one frame. A tile-compressed ``x.fits.fz`` holds pixels and header cards but not the original bytes: it is
-rewritten as a plain file (astropy's reading of it), and the sha256 of *that* is its identity. It is the
-original's where the cards came through unchanged, and always the same for the same ``.fz``.
+rewritten as a plain file (astropy's reading of it, in a process of its own: `imaging.tiles`), and the sha256 of
+*that* is its identity. It is the original's where the cards came through unchanged, and always the same for the
+same ``.fz``.
 
 How much a file unpacks to is compared with what a frame or product may have before it is unpacked
 (`imaging.announced`), and only regular files are opened (`imaging.limits`).
@@ -16,20 +17,22 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 import uuid
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from imaging.announced import Announced, check_tiles
+from imaging.announced import Announced
 from imaging.errors import FrameError, NirflowError
-from imaging.fitsfile import FitsFile
 from imaging.limits import check_size, opened
+from imaging.tiles import NoRoomError, unpack_tiles
+
+log = logging.getLogger(__name__)
 
 #: Compressions that are read, by the suffix of the file's name.
 COMPRESSIONS = (".gz", ".bz2", ".fz")
@@ -43,9 +46,15 @@ def compression(path: Path) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening and decompressing ``path`` into a `FrameError` that says what to do."""
+    """Turn the errors of opening, decompressing and parsing ``path`` into a `FrameError` that says what to do.
+
+    Parsers raise whatever they come to at a file that lies about itself. What has words of its own already stays as it
+    is, and so does the lack of memory, which may be no fault of the file.
+    """
     try:
         yield
+    except (NirflowError, MemoryError):
+        raise
     except FileNotFoundError:
         raise FrameError(path.name, f"no such file: {path}", remedy="Check the path.") from None
     except PermissionError:
@@ -61,6 +70,12 @@ def reading(path: Path) -> Iterator[None]:
             ) from error
         problem = "the compressed data are damaged" if compression(path) else "could not be read"
         raise FrameError(path.name, f"{problem} ({error})", remedy="Fetch the file again.") from None
+    except Exception as error:
+        log.debug("%s cannot be read", path, exc_info=True)
+        raise FrameError(
+            path.name, f"the file makes no sense ({type(error).__name__}: {error})",
+            remedy="Fetch the file again or leave it out.",
+        ) from error  # fmt: skip
 
 
 def refuse_empty(path: Path) -> None:
@@ -98,7 +113,8 @@ def digest(path: Path) -> str:
     """
     with reading(path):
         if compression(path) == ".fz":
-            return hashlib.sha256(_plain_from_tiles(path)).hexdigest()
+            with tempfile.TemporaryFile() as out:
+                return _copy_tiles(path, out, Path(tempfile.gettempdir()))
         if compression(path):
             return _copy(path, None)
         return digest_as_is(path)
@@ -141,7 +157,7 @@ def unpack(path: Path, folder: Path) -> tuple[Path, str]:
     aside = folder / f".{uuid.uuid4().hex}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        out = aside.open("wb")
+        out = aside.open("w+b")
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
@@ -170,12 +186,7 @@ def _copy_checked(path: Path, out: IO[bytes], folder: Path) -> str:
     """Decompress ``path`` to ``out``, synced; errors of reading and of writing told apart."""
     sink = _Sink(out, folder)
     with reading(path):
-        if compression(path) == ".fz":
-            data = _plain_from_tiles(path)
-            sink.write(data)
-            sha256 = hashlib.sha256(data).hexdigest()
-        else:
-            sha256 = _copy(path, sink)
+        sha256 = _copy_tiles(path, out, folder) if compression(path) == ".fz" else _copy(path, sink)
     sink.sync()
     return sha256
 
@@ -222,6 +233,17 @@ def _copy(path: Path, sink: _Sink | None) -> str:
     return sha256.hexdigest()
 
 
+def _copy_tiles(path: Path, out: IO[bytes], folder: Path) -> str:
+    """Write a tile-compressed file to the empty file ``out`` as plain FITS; its sha256."""
+    with opened(path) as file:
+        try:
+            unpack_tiles(file, out.fileno(), path.name)
+        except NoRoomError as error:
+            raise _unwritable(folder, error) from error
+    out.seek(0)
+    return hashlib.file_digest(io.FileIO(out.fileno(), closefd=False), "sha256").hexdigest()
+
+
 def _noted(note: Path, folder: Path) -> tuple[Path, str] | None:
     """What an earlier unpacking of the same packed bytes left, where it is still whole."""
     try:
@@ -230,29 +252,6 @@ def _noted(note: Path, folder: Path) -> tuple[Path, str] | None:
         return (target, told["sha256"]) if target.stat().st_size == told["size"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no note, or one that is no use: unpack again
-
-
-def _plain_from_tiles(path: Path) -> bytes:
-    """A tile-compressed file as plain FITS."""
-    from astropy.io import fits
-
-    with opened(path) as file, warnings.catch_warnings():
-        with FitsFile(os.dup(file.fileno()), path.name) as layout:
-            check_tiles(layout)
-        # What astropy warns of here (a short file) it then fails on, or the scan of the plain file tells.
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        warnings.filterwarnings("ignore", message="File may have been truncated")
-        with fits.open(file, memmap=False, do_not_scale_image_data=True) as packed:
-            plain = fits.HDUList()
-            for i, hdu in enumerate(packed):
-                kind = fits.PrimaryHDU if i == 0 else fits.ImageHDU
-                if isinstance(hdu, fits.BinTableHDU):
-                    plain.append(hdu.copy())
-                else:
-                    plain.append(kind(hdu.data, hdu.header, do_not_scale_image_data=True))
-            out = io.BytesIO()
-            plain.writeto(out, output_verify="ignore")
-    return out.getvalue()
 
 
 def _unwritable(folder: Path, error: OSError) -> NirflowError:

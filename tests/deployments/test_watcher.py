@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import itertools
 import logging
 import os
@@ -19,7 +20,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from pydantic import ValidationError
 from raw_files import DARK, SCIENCE, SHAPE, raw_bytes
 from sqlalchemy import func, select
@@ -460,6 +463,64 @@ def test_no_header_however_garbled_ends_the_watch(
     put(raw / "good.fits", raw_bytes(2))
     rounds(watch(), clock, 6)
     assert server.frames["good.fits"] == 1
+
+
+class UnheardOfError(Exception):
+    """As a library might raise it."""
+
+
+@pytest.mark.parametrize("where", ["lacking", "look_at"])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_no_error_of_one_file_ends_the_watch(
+    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, where: str, in_pieces: bool,
+) -> None:  # fmt: skip
+    original = getattr(module, where)
+    tries: list[float] = []
+
+    def fail(path: Path, *rest: Any) -> Any:
+        if path.name == "S1.fits":
+            tries.append(clock.time)
+            raise UnheardOfError("of a new kind")
+        return original(path, *rest)
+
+    monkeypatch.setattr(module, where, fail)
+    put(raw / "S1.fits", raw_bytes(1)[: -10 if in_pieces else None])
+    put(raw / "S2.fits", raw_bytes(2))
+    watcher = watch()
+    for _ in range(100):
+        clock.time += 1.0
+        watcher.step()
+    rounds(watcher, clock, 60)
+    assert server.frames == Counter({"S2.fits": 1})
+    told = [one for one in caplog.messages if "S1.fits" in one and "UnheardOfError: of a new kind" in one]
+    assert len(told) == 1
+    first = [later - earlier for earlier, later in itertools.pairwise(tries)][:4]
+    assert in_pieces or first == [2.0, 4.0, 8.0, 16.0]
+
+
+def tiled(content: bytes, stream: bytes) -> bytes:
+    """A frame whose image is one tile with that stream."""
+    tile = np.empty(1, object)
+    tile[0] = np.frombuffer(stream, np.uint8)
+    table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tile)])
+    table.header.update(ZIMAGE=True, ZCMPTYPE="RICE_1", ZBITPIX=32, ZNAXIS=2)
+    table.header.update({f"{card}{i}": SHAPE[2 - i] for card in ("ZNAXIS", "ZTILE") for i in (1, 2)})
+    out = io.BytesIO()
+    with fits.open(io.BytesIO(content)) as frame:
+        fits.HDUList([frame[0], table]).writeto(out)
+    return out.getvalue()
+
+
+def test_a_damaged_tile_does_not_end_the_watch(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+) -> None:
+    put(raw / "S1.fits.fz", tiled(raw_bytes(1), b"\xff" * 100))
+    put(raw / "S2.fits", raw_bytes(2))
+    rounds(watch(), clock)
+    assert server.frames == Counter({"S2.fits": 1})
+    (damaged,) = known(store, "S1.fits")
+    assert "cannot be unpacked" in str(damaged.quarantine)
 
 
 def test_a_file_that_grows_is_taken_in_when_it_is_whole(

@@ -186,7 +186,9 @@ def test_tiles_that_no_image_has(tmp_path: Path, cards: dict[str, int], message:
         unpack(path, tmp_path / "u")
 
 
-@pytest.mark.parametrize("column", ["COMPRESSED_DATA", "GZIP_COMPRESSED_DATA"])
+@pytest.mark.parametrize(
+    "column", ["COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "compressed_data", "gzip_Compressed_data"]
+)
 def test_a_tile_that_holds_more_than_its_pixels(tmp_path: Path, column: str) -> None:
     bomb = zlib.compressobj(wbits=31)
     stream = bomb.compress(bytes(30 * MB)) + bomb.flush()
@@ -194,17 +196,37 @@ def test_a_tile_that_holds_more_than_its_pixels(tmp_path: Path, column: str) -> 
     tiles = np.empty(1, object)
     tiles[0] = np.frombuffer(stream, np.uint8)
     columns = [fits.Column("ZSCALE", "1D", array=[1.0]), fits.Column(column, "1PB()", array=tiles)]
-    if column != "COMPRESSED_DATA":
+    if column.upper() != "COMPRESSED_DATA":
         empty = np.empty(1, object)
         empty[0] = np.zeros(0, np.uint8)
         columns.append(fits.Column("COMPRESSED_DATA", "1PB()", array=empty))
     table = fits.BinTableHDU.from_columns(columns, name="COMPRESSED_IMAGE")
-    kind = "GZIP_1" if column == "COMPRESSED_DATA" else "RICE_1"
+    kind = "GZIP_1" if column.upper() == "COMPRESSED_DATA" else "RICE_1"
     table.header.update(
         ZIMAGE=True, ZBITPIX=32, ZNAXIS=2, ZNAXIS1=8, ZNAXIS2=8, ZTILE1=8, ZTILE2=8, ZCMPTYPE=kind
     )
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
     with memory(6 * MB), pytest.raises(TooLargeError, match="tile 0 would unpack to more than 513 bytes"):
+        unpack(path, tmp_path / "u")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".fz"])
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ({"TFIELDS": 10**8}, "TFIELDS = 100000000, .* from 0 to 999"),
+        ({"NAXIS1": 0, "NAXIS2": 2**31 - 1}, "NAXIS1 = 0, .* each of the 2147483647 rows"),
+    ],
+)
+def test_columns_and_rows_that_take_no_bytes(
+    tmp_path: Path, suffix: str, cards: dict[str, int], message: str
+) -> None:
+    table = fits.BinTableHDU(np.zeros(0, [("a", "i4")])).header
+    table.update(cards)
+    content = headers(10, 10) + bytes(BLOCK) + table.tostring().encode("ascii")
+    path = tmp_path / f"S1.fits{suffix}"
+    path.write_bytes(content if suffix == ".fz" else gzip.compress(content))
+    with memory(6 * MB), pytest.raises(FrameError, match=message):
         unpack(path, tmp_path / "u")
 
 

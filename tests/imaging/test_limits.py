@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import FrameError
 from imaging.fitsfile import BLOCK
-from imaging.limits import FRAME_BYTES, PRODUCT_BYTES, TooLargeError, told_size
+from imaging.limits import FRAME_BYTES, PRODUCT_BYTES, RECORD_ROWS, TooLargeError, told_size
 from imaging.placing import place_product
 from imaging.products import ProductFile, read_table
 from imaging.rawio import digest, open_raw, read_headers
@@ -152,12 +152,54 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), long]).writeto(path, overwrite=True)
     with pytest.raises(FrameError, match="table LINEAGE has columns of variable length"):
         read_table(path, "LINEAGE")
+    for cards, message in (
+        (
+            {"NAXIS1": 0, "TFORM1": "0A", "TFORM2": "0A", "NAXIS2": 2**26},
+            "NAXIS1 = 0, .* each of the 67108864 rows",
+        ),
+        ({"TFIELDS": 30_000_000}, r"TFIELDS = 30000000, .* from 0 to 999"),
+        ({"TFORM1": f"{10**9}A"}, r"the columns of table LINEAGE have not 12 bytes a row"),
+    ):
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+        with fits.open(path) as hdus:
+            at, header = hdus[1].fileinfo()["hdrLoc"], table.header.copy()
+        for keyword, value in cards.items():
+            header[keyword] = value
+        content = path.read_bytes()
+        head = header.tostring().encode("ascii")
+        path.write_bytes(content[:at] + head + content[at + len(head) :])
+        with pytest.raises(FrameError, match=message):
+            read_table(path, "LINEAGE")
+
+
+@pytest.mark.parametrize("extname", ["LINEAGE", "PROVENANCE", "HISTORY"])
+def test_no_product_was_made_from_that_much(tmp_path: Path, extname: str) -> None:
+    """Each row is asked for in the store."""
+    path = tmp_path / "S1.fits"
+    for rows, enough in ((RECORD_ROWS, True), (RECORD_ROWS + 1, False)):
+        table = fits.BinTableHDU(np.zeros(rows, [("filename", "S1")]), name=extname)
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+        if enough:
+            found = read_table(path, extname)
+            assert found is not None
+            assert len(found) == rows
+        else:
+            with pytest.raises(FrameError, match=f"table {extname} has 20001 rows, .* at most 20000"):
+                read_table(path, extname)
+
+
+def test_columns_without_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "S1.fits"
+    table = fits.BinTableHDU(np.zeros(100_000, [("x", "u1")]), name="REASONS")
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
     header = table.header.copy()
-    header["NAXIS1"], header["TFORM1"], header["NAXIS2"] = 0, "0A", 2**30
-    header["TFIELDS"] = 1
-    path.write_bytes((fits.PrimaryHDU().header.tostring() + header.tostring()).encode("ascii"))
-    with pytest.raises(TooLargeError, match="table LINEAGE has"):
-        read_table(path, "LINEAGE")
+    header["TFIELDS"] = 999
+    for i in range(2, 1000):
+        header[f"TFORM{i}"] = "0A"
+    content = fits.PrimaryHDU().header.tostring() + header.tostring()
+    path.write_bytes(content.encode("ascii") + bytes(-(-100_000 // BLOCK) * BLOCK))
+    with pytest.raises(FrameError, match="table REASONS has 100000 rows of 999 columns"):
+        read_table(path, "REASONS")
 
 
 def test_sizes_for_people() -> None:
