@@ -26,6 +26,7 @@ from calib_store.order import noise_of
 from calib_store.records import InputRef, Product
 from calib_store.rulebook import active_rules, check_kind, configuration_id
 from calib_store.status_log import history, log_status
+from calib_store.values import problem_of
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 from imaging.files import is_plain_name
@@ -79,7 +80,8 @@ class NewProduct:
     ------
     StoreError
         For a kind that there is not, a name that is no plain file name, a key that is no sha256, a span that
-        ends before it begins or has no time zone, or something published that is no mask.
+        ends before it begins or has no time zone, something published that is no mask, or JSON that nobody could read
+        again.
     """
 
     kind: str
@@ -116,6 +118,15 @@ class NewProduct:
             )
         if self.published and self.kind != "bpm":
             raise StoreError(f"Only a bad pixel mask can be a published one, not a {self.kind}.")
+        try:
+            problem = problem_of(
+                facts=self.facts, metrics=plain_json(self.metrics), parameters=plain_json(self.parameters),
+                gate=plain_json(self.gate),
+            )  # fmt: skip
+        except RecursionError:
+            problem = "its metrics, parameters or gate have lists and tables in each other without end"
+        if problem is not None:
+            raise StoreError(f"{self.name}: {problem}.", remedy="Make it, or export it, again.")
 
     @property
     def id(self) -> UUID:

@@ -784,6 +784,11 @@ def test_pixels_are_checked_whoever_sends_them(
     [
         (("products", 0, "metrics", "noise"), float("nan"), "NaN is no finite number"),
         (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is no finite number"),
+        (("products", 0, "metrics", "noise"), 10**400, "metrics have a number that is too large"),
+        (("products", 0, "metrics", "unused"), 7, "metrics have a wrong unused"),
+        (("products", 0, "gate"), {"passed": True, "reference": "x"}, "gate have a wrong reference"),
+        (("frames", 0, "header", "LOW"), 10**400, "a number that is too large"),
+        (("frames", 0, "facts", "exposure_time"), 1e300, "an exposure of"),
         (("products", 0, "name"), "a\x1b[31m.fits", "not a plain file name"),
         (("products", 0, "name"), "x" * 300, "not a plain file name"),
         (("products", 0, "size"), 10**12, "products.0.size: Input should be less than or equal"),
