@@ -552,7 +552,7 @@ def test_all_tables_are_known() -> None:
     ],
 )
 def test_what_could_be_stored_and_not_be_read_again_is_refused(add, store: Store, changes) -> None:
-    with pytest.raises(StoreError, match="its (metrics|parameters|gate) have"):
+    with pytest.raises(StoreError, match=r"its (metrics|parameters|gate) have"):
         add("dark", **changes)
     nested: object = 1
     for _ in range(100_000):
