@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, Uuid, and_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store import succession, variants
-from calib_store.frames import plain_json
+from calib_store.frames import any_of, plain_json
 from calib_store.lineage import add_inputs, inputs_of
 from calib_store.locks import changes_alone
 from calib_store.models import configurations, products, serves
@@ -305,7 +305,7 @@ def listed(
 
 def with_ids(connection: Connection, ids: Sequence[UUID]) -> tuple[Product, ...]:
     """The products of those ids, in the order of the ids; unknown ones are passed over."""
-    rows = connection.execute(SELECT_PRODUCT.where(products.c.id.in_(ids))) if ids else ()
+    rows = connection.execute(SELECT_PRODUCT.where(products.c.id == any_of(ids, Uuid))) if ids else ()
     found = {row.id: to_product(row) for row in rows}
     return tuple(found[one] for one in ids if one in found)
 

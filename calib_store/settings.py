@@ -146,7 +146,7 @@ class StoreSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _wrong(error, file and file.path, type(self)) from None
+            raise _wrong(error, file.path if file is not None else None, type(self)) from None
         except SettingsError as error:
             given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
             raise WrongSettingsError(

@@ -23,8 +23,10 @@ from pydantic import SecretStr
 
 from calib_store import proposals, status
 from calib_store.certify import certify, reinstate, reject
+from calib_store.decision_log import decisions_on_frames, decisions_on_products
 from calib_store.manifest import new_product, product_entry
 from calib_store.objects import file_sha256, object_name
+from calib_store.products import with_ids
 from calib_store.recipe_check import ADOPTED, adopted_key, adopted_parameters, expected_key
 from calib_store.records import IMPORTED, Foreign, InputRef, Product
 from calib_store.settings import StoreSettings
@@ -857,6 +859,15 @@ def test_values_that_no_product_has(
     with pytest.raises(StoreError, match=told):
         import_products(other, source, author="me", trust=trust)
     assert other.products() == ()
+
+
+def test_decisions_about_more_than_a_statement_has_parameters(store: Store) -> None:
+    sha256s = [f"{number:064x}" for number in range(66_000)]
+    assert store.database.run(lambda connection: decisions_on_frames(connection, sha256s)) == {}
+    ids = [UUID(int=number) for number in range(66_000)]
+    assert store.database.run(lambda connection: decisions_on_products(connection, ids)) == {}
+    assert store.database.run(lambda connection: with_ids(connection, ids)) == ()
+    assert store.database.run(lambda connection: proposals.on_products(connection, ids)) == {}
 
 
 def test_one_file_under_two_names(store: Store, other: Store, add, tmp_path: Path) -> None:
