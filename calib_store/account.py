@@ -30,6 +30,8 @@ _SERVER: Final = "postgres"
 _VARIABLES: Final = ("PATH", "TZ")
 #: Capabilities by which root gives the server its files and its account, with their numbers in capability.h.
 _RIGHTS: Final = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_SETGID": 6, "CAP_SETUID": 7}
+#: CAP_SETPCAP.
+_LIMITING: Final = 8
 _REMEDY: Final = "Run nirflow as an ordinary user, or set NIRFLOW_DATABASE_URL to a server."
 
 
@@ -194,14 +196,18 @@ def _own_account() -> Account:
 
 def _require_rights() -> None:
     """Refuse a root that cannot hand anything over, as in a container without capabilities."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
-    if missing := [name for name, number in _RIGHTS.items() if not effective >> number & 1]:
+    if missing := [name for name, number in _RIGHTS.items() if not _has(number)]:
         raise StoreError(
             "The embedded PostgreSQL does not run as root, and this root lacks the capabilities to run it as another "
             f"account: {', '.join(missing)}.",
             remedy=_REMEDY,
         )
+
+
+def _has(capability: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(effective >> capability & 1)
 
 
 def _as(uid: int, gid: int) -> Account:
@@ -214,7 +220,11 @@ def _as(uid: int, gid: int) -> Account:
         )
     return Account(
         uid, gid,
-        (setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all", "--no-new-privs", "--"),
+        (
+            setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all",
+            # Only who has this capability may take others out of the set for good.
+            *(["--bounding-set=-all"] if _has(_LIMITING) else []), "--no-new-privs", "--",
+        ),
     )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from uuid import UUID
 
 from psycopg.types.range import TimestamptzRange
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Uuid, select
 
 from calib_store import status
+from calib_store.frames import any_of
 from calib_store.locks import changes_alone
 from calib_store.models import frame_history, status_history
 from calib_store.models import products as products_table
@@ -113,7 +114,7 @@ def decisions_on_products(
     """
     rows = connection.execute(
         select(status_history)
-        .where(status_history.c.product_id.in_(ids), ~status_history.c.automatic)
+        .where(status_history.c.product_id == any_of(ids, Uuid), ~status_history.c.automatic)
         .order_by(status_history.c.id)
     )
     found: dict[UUID, tuple[ProductDecision, ...]] = {}
@@ -138,7 +139,9 @@ def decisions_on_frames(
 ) -> dict[str, tuple[FrameDecision, ...]]:
     """Every decision about each of the raw frames that have any, in order."""
     rows = connection.execute(
-        select(frame_history).where(frame_history.c.frame_sha256.in_(sha256s)).order_by(frame_history.c.id)
+        select(frame_history)
+        .where(frame_history.c.frame_sha256 == any_of(sha256s))
+        .order_by(frame_history.c.id)
     )
     found: dict[str, tuple[FrameDecision, ...]] = {}
     for row in rows:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, func, or_, select, text
+from sqlalchemy import ARRAY, Connection, Text, Uuid, any_, bindparam, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.models import frame_files, frame_headers, frame_history, frames
@@ -36,7 +36,7 @@ def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, Kno
     by_text = {_path_text(path): path for path in paths}
     found = connection.execute(
         select(frame_files.c.path, frame_files.c.size, frame_files.c.mtime_ns, frame_files.c.frame_sha256)
-        .where(frame_files.c.path == _any(by_text))
+        .where(frame_files.c.path == any_of(by_text))
     )  # fmt: skip
     return {by_text[path]: KnownFile(size, mtime_ns, sha256) for path, size, mtime_ns, sha256 in found}
 
@@ -51,7 +51,7 @@ def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameF
     """The facts of the frames that the store knows and that are usable."""
     found = connection.execute(
         select(frames.c.sha256, frames.c.facts)
-        .where(frames.c.sha256 == _any(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
+        .where(frames.c.sha256 == any_of(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
     )  # fmt: skip
     return {sha256: FrameFacts.model_validate(facts) for sha256, facts in found}
 
@@ -59,7 +59,7 @@ def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameF
 def usable_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bool]:
     """Whether each frame that the store knows is free of quarantine."""
     found = connection.execute(
-        select(frames.c.sha256, frames.c.quarantine).where(frames.c.sha256 == _any(sha256s))
+        select(frames.c.sha256, frames.c.quarantine).where(frames.c.sha256 == any_of(sha256s))
     )
     return {sha256: quarantine is None for sha256, quarantine in found}
 
@@ -71,7 +71,7 @@ def rejections(
     last = (
         select(frame_history)
         .distinct(frame_history.c.frame_sha256)
-        .where(frame_history.c.frame_sha256 == _any(sha256s))
+        .where(frame_history.c.frame_sha256 == any_of(sha256s))
         .order_by(frame_history.c.frame_sha256, frame_history.c.changed_at.desc(), frame_history.c.id.desc())
     )
     if as_of is not None:
@@ -88,14 +88,14 @@ def with_sha256s(connection: Connection, sha256s: Iterable[str]) -> dict[str, Fr
     wanted = list(sha256s)
     paths = (
         select(frame_files.c.frame_sha256, func.array_agg(frame_files.c.path).label("paths"))
-        .where(frame_files.c.frame_sha256 == _any(wanted))
+        .where(frame_files.c.frame_sha256 == any_of(wanted))
         .group_by(frame_files.c.frame_sha256)
         .subquery()
     )
     rows = connection.execute(
         select(frames, paths.c.paths)
         .join_from(frames, paths, frames.c.sha256 == paths.c.frame_sha256, isouter=True)
-        .where(frames.c.sha256 == _any(wanted))
+        .where(frames.c.sha256 == any_of(wanted))
     ).all()
     rejected = rejections(connection, wanted)
     return {
@@ -133,7 +133,7 @@ def started_between(
     """Frames whose exposures began from one moment (included) to another (excluded), in time."""
     query = select(frames.c.sha256).where(frames.c.started >= first, frames.c.started < last)
     if kinds:
-        query = query.where(frames.c.kind == _any(kinds))
+        query = query.where(frames.c.kind == any_of(kinds))
     found = list(connection.scalars(query.order_by(frames.c.started, frames.c.name, frames.c.sha256)))
     known = with_sha256s(connection, found)
     return tuple(known[sha256] for sha256 in found)
@@ -148,7 +148,7 @@ def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, .
     query = (
         select(frames.c.sha256)
         .join(frame_files, frame_files.c.frame_sha256 == frames.c.sha256)
-        .where(frames.c.facts.is_(None), frame_files.c.path.like(_any(patterns)), ~replaced.exists())
+        .where(frames.c.facts.is_(None), frame_files.c.path.like(any_of(patterns)), ~replaced.exists())
         .distinct()
     )
     known = with_sha256s(connection, connection.scalars(query))
@@ -189,7 +189,7 @@ def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestRepo
         by_sha[record.sha256].append(record)
     # Rows go in by the order of their keys: two processes that note the same night cannot deadlock.
     firsts = [same[0] for same in by_sha.values()]
-    known = set(connection.scalars(select(frames.c.sha256).where(frames.c.sha256 == _any(by_sha))))
+    known = set(connection.scalars(select(frames.c.sha256).where(frames.c.sha256 == any_of(by_sha))))
     _write_frames(connection, firsts)
     headers = insert(frame_headers).on_conflict_do_nothing()
     connection.execute(headers, [{"frame_sha256": r.sha256, "header": plain_json(r.header)} for r in firsts])
@@ -261,7 +261,7 @@ def _other_content(
     names = {plain_text(plain_name(r.path.name)) for r in records}
     found = connection.execute(
         select(frames.c.name, frames.c.sha256)
-        .where(frames.c.name == _any(names))
+        .where(frames.c.name == any_of(names))
         .order_by(frames.c.name, frames.c.added_at, frames.c.sha256)
     )
     by_name: dict[str, list[str]] = defaultdict(list)
@@ -297,6 +297,6 @@ def _path_text(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def _any(values: Iterable[str]) -> Any:
-    # One array parameter, so that the statement is the same whatever the number of values.
-    return any_(bindparam(None, list(values), type_=ARRAY(Text)))
+def any_of(values: Iterable[Any], kind: type[Text] | type[Uuid[Any]] = Text) -> Any:
+    """One array parameter, so that the statement is the same whatever the number of values, of which IN takes 65535."""
+    return any_(bindparam(None, list(values), type_=ARRAY(kind)))

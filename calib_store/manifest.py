@@ -33,6 +33,7 @@ from calib_store.decision_log import (
 from calib_store.products import NewProduct, product_id, software_version
 from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
+from calib_store.values import problem_of, problem_of_facts, problem_of_json
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 from imaging.files import is_plain_name
@@ -200,6 +201,9 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     for frame in manifest.frames:
         if frame.sha256 in frames:
             yield f"the raw frame {frame.name} is named twice"
+        wrong = problem_of_json(frame.header) or (frame.facts and problem_of_facts(frame.facts))
+        if wrong:
+            yield f"{frame.name}: {wrong}"
         frames.add(frame.sha256)
     names: dict[str, str] = {}
     known: set[UUID] = set()
@@ -208,6 +212,11 @@ def _problems(manifest: Manifest) -> Iterator[str]:
             yield f"{names[product.sha256]} and {product.name} are one file"
         if (own := product_id(product.recipe_key)) in known:
             yield f"two products have the recipe key of {product.name}"
+        wrong = problem_of(
+            facts=product.facts, metrics=product.metrics, parameters=product.parameters, gate=product.gate
+        )
+        if wrong is not None:
+            yield f"{product.name}: {wrong}"
         if product.span[0] > product.span[1]:
             yield f"{product.name}: its exposures end before they begin"
         for moment in (*product.span, product.made_at):

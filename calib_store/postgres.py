@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psycopg
 
-from calib_store.account import Account, owner_account, roots_owners, server_account
+from calib_store.account import RESERVED, Account, owner_account, roots_owners, server_account
 from calib_store.postgres_address import PostgresAddress, served_by
 from calib_store.postgres_cluster import HERE, is_current, make_cluster, make_current
 from calib_store.postgres_databases import make_databases
@@ -236,13 +236,21 @@ def _make_cluster(data_dir: Path, account: Account) -> None:
 
 
 def _make_socket_dir(folder: Path, account: Account) -> None:
-    """Make the socket's folder; refuse one that another user may have put there."""
+    """Make the socket's folder; refuse one that another user may have put there.
+
+    In a folder where everybody may make things root hands over none but its own, as one of nobody's may be that of any
+    program that runs as nobody; and none with anything in it but what a server left there.
+    """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if account.prefix and stat.S_ISDIR(folder.lstat().st_mode):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            if os.fstat(descriptor).st_uid in roots_owners(folder):
+            shared = bool(folder.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+            owners = {0, *RESERVED} if shared else roots_owners(folder)
+            names = [path.name for path in Path(f"/proc/self/fd/{descriptor}").iterdir()]
+            harmless = all(name.startswith(".s.PGSQL.") for name in names)
+            if os.fstat(descriptor).st_uid in owners and harmless:
                 os.fchown(descriptor, account.uid, account.gid)
         finally:
             os.close(descriptor)

@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, Uuid, and_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store import succession, variants
-from calib_store.frames import plain_json
+from calib_store.frames import any_of, plain_json
 from calib_store.lineage import add_inputs, inputs_of
 from calib_store.locks import changes_alone
 from calib_store.models import configurations, products, serves
@@ -26,6 +26,7 @@ from calib_store.order import noise_of
 from calib_store.records import InputRef, Product
 from calib_store.rulebook import active_rules, check_kind, configuration_id
 from calib_store.status_log import history, log_status
+from calib_store.values import problem_of
 from imaging.errors import StoreError
 from imaging.facts import FrameFacts
 from imaging.files import is_plain_name
@@ -79,7 +80,8 @@ class NewProduct:
     ------
     StoreError
         For a kind that there is not, a name that is no plain file name, a key that is no sha256, a span that
-        ends before it begins or has no time zone, or something published that is no mask.
+        ends before it begins or has no time zone, something published that is no mask, or JSON that nobody could read
+        again.
     """
 
     kind: str
@@ -116,6 +118,15 @@ class NewProduct:
             )
         if self.published and self.kind != "bpm":
             raise StoreError(f"Only a bad pixel mask can be a published one, not a {self.kind}.")
+        try:
+            problem = problem_of(
+                facts=self.facts, metrics=plain_json(self.metrics), parameters=plain_json(self.parameters),
+                gate=plain_json(self.gate),
+            )  # fmt: skip
+        except RecursionError:
+            problem = "its metrics, parameters or gate have lists and tables in each other without end"
+        if problem is not None:
+            raise StoreError(f"{self.name}: {problem}.", remedy="Make it, or export it, again.")
 
     @property
     def id(self) -> UUID:
@@ -294,7 +305,7 @@ def listed(
 
 def with_ids(connection: Connection, ids: Sequence[UUID]) -> tuple[Product, ...]:
     """The products of those ids, in the order of the ids; unknown ones are passed over."""
-    rows = connection.execute(SELECT_PRODUCT.where(products.c.id.in_(ids))) if ids else ()
+    rows = connection.execute(SELECT_PRODUCT.where(products.c.id == any_of(ids, Uuid))) if ids else ()
     found = {row.id: to_product(row) for row in rows}
     return tuple(found[one] for one in ids if one in found)
 

@@ -12,10 +12,11 @@ from datetime import datetime
 from uuid import UUID
 
 from psycopg.types.range import TimestamptzRange
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Uuid, and_, exists, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.decision_log import FrameDecision, ProductDecision, StatusDecision, following
+from calib_store.frames import any_of
 from calib_store.models import frame_history, proposals, status_history
 from calib_store.status import Validity, told_standing
 
@@ -79,7 +80,7 @@ def on_products(connection: Connection, ids: Collection[UUID]) -> dict[UUID, tup
         ),
     )
     found: dict[UUID, tuple[Proposal, ...]] = {}
-    for row in _open(connection, proposals.c.product_id.in_(ids), answered):
+    for row in _open(connection, proposals.c.product_id == any_of(ids, Uuid), answered):
         found[row.product_id] = (*found.get(row.product_id, ()), _proposal(row))
     return found
 

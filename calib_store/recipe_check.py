@@ -49,7 +49,7 @@ def expected_key(
     kind, sha256, inputs, parameters, algorithm_version
         The product.
     keys
-        Recipe keys of the products among its inputs.
+        Recipe keys of the products among its inputs; of those only whose own keys follow.
     metrics, provisional
         What tells whether the recipe has more in it than the inputs.
     """
@@ -59,7 +59,7 @@ def expected_key(
         return None
     named = []
     for ref in inputs:
-        if isinstance(ref.source, Foreign):
+        if isinstance(ref.source, Foreign) or (isinstance(ref.source, UUID) and ref.source not in keys):
             return None
         identity = keys[ref.source] if isinstance(ref.source, UUID) else ref.source
         named.append(input_key(ref.role, identity))

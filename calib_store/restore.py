@@ -2,8 +2,9 @@
 
 A backup may come from elsewhere, so it is data and no program. The tables, with their constraints, are made by the
 migrations of this nirflow, of the revision that the backup names; the rows of the dump go into them and nothing else of
-it does; then the tables are brought up to date. All of it is one transaction of the account that owns the database,
-which needs no other right. What the rows state of frames and products is believed.
+it does; then the tables are brought up to date, and every row is read as the commands read it. All of it is one
+transaction of the account that owns the database, which needs no other right. What the rows state of frames and
+products is believed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from pydantic import ValidationError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -28,6 +28,7 @@ from calib_store.object_place import claim, identity, known_identity, mark, stor
 from calib_store.objects import MARKER, SHA256, ObjectStore
 from calib_store.places import objects_of, open_database
 from calib_store.products import mark_damaged
+from calib_store.readable import unreadable
 from calib_store.rulebook import rule_history, rules_of
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
@@ -186,13 +187,24 @@ def _load(database: Database, dump: Dump, told: Backup) -> None:
                 raise WrongDumpError(f"has {numbers}, and the backup tells of {told.products} products")
             _require_moments(connection)
             upgrade(connection)
+            if (problem := unreadable(connection)) is not None:
+                raise WrongDumpError(f"has {problem}")
             complete(connection)
             for change in rule_history(connection):
                 rules_of(connection, change.version)
             if told.store not in ("", identity(connection)):
                 raise WrongDumpError(f"is not that of the store {told.store}, which the backup tells of")
             connection.execute(text(f"ANALYZE {', '.join(metadata.tables)}"))
-    except (psycopg.Error, DBAPIError, ValidationError) as error:
+    # The last ones come of JSON that a migration or a rule cannot work with.
+    except (
+        psycopg.Error,
+        DBAPIError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+    ) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         why = (str(cause).strip().splitlines() or ["no reason given"])[0].rstrip(".")
         raise StoreError(

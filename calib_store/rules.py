@@ -16,13 +16,14 @@ from datetime import datetime, timedelta
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calib_store.order import CURRENT, ORDERS
-from imaging.errors import StoreError
+from imaging.errors import FrameError, StoreError
 from imaging.facts import FrameFacts
+from imaging.limits import opened, told_size
 
 ProductKind = Literal["dark", "flat", "bpm", "skyflat", "image"]
 PRODUCT_KINDS: tuple[str, ...] = get_args(ProductKind)
@@ -41,6 +42,8 @@ FACT_WORDS: dict[str, tuple[str, str]] = {
     "focal_mask": ("focal-plane mask", ""),
     "disperser": ("disperser", ""),
 }
+#: Largest table of rules that is read, bytes; ours has 2 kB.
+_LARGEST: Final = 1 << 20
 _NUMBERS = ("exposure_time", "read_pairs", "coadds")
 
 Facts = FrameFacts | Mapping[str, Any]
@@ -268,7 +271,7 @@ def read_rules(text: str, source: str) -> RuleSet:
     remedy = "Compare it with the table that nirflow comes with: nirflow cal rules --toml."
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number without end, lists in lists without end
         raise StoreError(f"{source} is no TOML: {error}.", remedy=remedy) from error
     rules = [
         {"name": name, **given} if isinstance(given, dict) else {"name": name, "kind": given}
@@ -287,6 +290,34 @@ def read_rules(text: str, source: str) -> RuleSet:
         )
         told = first["msg"].removeprefix("Value error, ")
         raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
+
+
+def rules_in(path: Path) -> RuleSet:
+    """Read the rules in a file.
+
+    Raises
+    ------
+    StoreError
+        As `read_rules` does, and for a file that is none, or larger than any table of rules.
+    """
+    try:
+        with opened(path) as file:
+            text = file.read(_LARGEST + 1)
+    except FrameError as error:
+        raise StoreError(
+            f"{path}: {error.problem}.", remedy="Start from: nirflow cal rules --toml"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            remedy="Start from: nirflow cal rules --toml",
+        ) from error
+    if len(text) > _LARGEST:
+        raise StoreError(
+            f"{path} is larger than {told_size(_LARGEST)}, and no table of rules is.",
+            remedy="Start from: nirflow cal rules --toml",
+        )
+    return read_rules(text.decode(errors="replace"), path.name)
 
 
 def shipped_text() -> str:

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
-from calib_store.settings_file import CONFIG, WrongSettingsError, settings_file, warn_of_readers, xdg
+from calib_store.settings_file import (
+    CONFIG,
+    WrongSettingsError,
+    read_settings_file,
+    settings_file,
+    warn_of_readers,
+    xdg,
+)
 
 __all__ = [
-    "CONFIG", "PREFIX", "SECRETS", "StoreSettings", "WrongSettingsError", "default_data_dir", "given_by",
-    "secret_files", "settings_file", "unknown", "variable",
+    "CONFIG",
+    "PREFIX",
+    "SECRETS",
+    "Address",
+    "StoreSettings",
+    "WrongSettingsError",
+    "default_data_dir",
+    "given_by",
+    "secret_files",
+    "settings_file",
+    "unknown",
+    "variable",
 ]  # fmt: skip
 
 #: Prefix of every variable.
@@ -85,6 +102,19 @@ class _SecretFiles(EnvSettingsSource):
         self.env_vars = {name.lower(): _secret(path) for name, path in secret_files().items()}
 
 
+def _address(text: str) -> str:
+    # By these characters the end of an address is told in messages, where a password in it is hidden.
+    if re.search(r'[\s"<>]', text.partition("://")[2].rpartition("@")[0]):
+        raise ValueError(
+            "an account or password in an address has no space, quote, < or >; write %20, %22, %3C, %3E"
+        )
+    return text
+
+
+#: A setting that is an address, which may hold a password.
+Address = Annotated[str, AfterValidator(_address)]
+
+
 class StoreSettings(BaseSettings):
     """Settings of the store: from arguments, variables such as ``NIRFLOW_DATA_DIR``, secret files, or ``nirflow.toml``.
 
@@ -103,7 +133,7 @@ class StoreSettings(BaseSettings):
         default=None,
         description="URL of a PostgreSQL database (16 or later); without it an embedded server is started",
     )
-    objects_url: str | None = Field(
+    objects_url: Address | None = Field(
         default=None,
         description="folder or URL (s3://bucket/prefix) of the product files; objects in the data folder without it",
     )
@@ -112,21 +142,19 @@ class StoreSettings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        file = settings_file()
+        file = read_settings_file()
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _wrong(error, file, type(self)) from None
+            raise _wrong(error, file.path if file is not None else None, type(self)) from None
         except SettingsError as error:
             given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
             raise WrongSettingsError(
                 f"A variable with a list or a table is no JSON ({error}).",
                 remedy=f"Write it as NIRFLOW_WATCH_FOLDERS='[\"/data/raw\"]'. Variables that are set: {given}.",
             ) from error
-        except tomllib.TOMLDecodeError as error:
-            raise WrongSettingsError(f"{file}: {error}.", remedy="Correct that line.") from error
         if file is not None:
-            warn_of_readers(file, tuple(_secrets_in(type(self), tomllib.loads(file.read_text()))))
+            warn_of_readers(file, tuple(_secrets_in(type(self), file.table)))
 
     @classmethod
     def settings_customise_sources(
@@ -138,8 +166,8 @@ class StoreSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments go before variables, those before secret files, those before the settings file."""
-        file = settings_file()
-        toml = () if file is None else (TomlConfigSettingsSource(settings_cls, file),)
+        file = read_settings_file()
+        toml = () if file is None else (InitSettingsSource(settings_cls, dict(file.table)),)
         return (init_settings, env_settings, _SecretFiles(settings_cls), *toml)
 
     @property
@@ -220,7 +248,7 @@ def _wrong(error: ValidationError, file: Path | None, model: type[BaseModel]) ->
 def _may_hold_secret(model: type[BaseModel], names: list[str]) -> bool:
     """Whether the value there is a secret, an address, or a table that may have one in it."""
     info = model.model_fields.get(names[0])
-    if info is None or any(word in names[-1] for word in ("url", "password", "auth", "webhook")):
+    if info is None or any(word in names[-1] for word in ("url", "dask", "password", "auth", "webhook")):
         return True
     if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
         return len(names) == 1 or _may_hold_secret(info.annotation, names[1:])

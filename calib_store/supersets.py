@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from calib_store import lineage, products
-from calib_store.frames import plain_json, with_sha256s
+from calib_store.frames import any_of, plain_json, with_sha256s
 from calib_store.models import inputs as table
 from calib_store.records import Foreign, InputRef, Product
 from calib_store.store import Store
@@ -86,7 +86,7 @@ def _frames_more(connection: Connection, product: Product, inputs: Sequence[Inpu
 
 def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
     """The products that are made of any of some frames."""
-    query = select(table.c.product_id).where(table.c.frame_sha256.in_(frames)).distinct()
+    query = select(table.c.product_id).where(table.c.frame_sha256 == any_of(frames)).distinct()
     return products.with_ids(connection, connection.scalars(query).all())
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -109,7 +110,9 @@ def import_products(
         Who takes them, for the log of their status.
     trust
         Take over the recipe keys, so that runs use the products as their own; the raw frames; and every decision about
-        a product or frame that follows the last one here, or where nothing was decided here. Where both stores have
+        a product or frame that follows the last one here, or where nothing was decided here. A product of whose key
+        the transfer does not tell all (frames that were left out, inputs from elsewhere, choices of a user), and what
+        was made with it, is taken as without trust: any key could be claimed for it. Where both stores have
         decided since, the status here stays, and a remark has both. Authors are marked as from elsewhere. Products that
         were rejected or superseded serve no frame, and come along as they are; without trust they stay away.
     shape
@@ -122,7 +125,7 @@ def import_products(
         or cannot serve (`calib_store.acceptance`). Nothing is taken then.
     """
     bundle = Bundle.open(source)
-    taking = _Trusting(store, bundle, author) if trust else _Careful(store, bundle, author, shape)
+    taking = (_Trusting if trust else _Careful)(store, bundle, author, shape)
     found = taking.look()
     new = {entry.sha256: one for entry, one in found if isinstance(one, NewProduct)}
     require_own_place(store.database, store.objects)
@@ -153,9 +156,13 @@ class _Careful:
 
     def look(self) -> list[_Found]:
         """Find what is here, and check the files of the others that count where they were made."""
+        return self.recognised(self.bundle.manifest.products)
+
+    def recognised(self, entries: Sequence[ProductEntry]) -> list[_Found]:
+        """The same for some of the products."""
         found: dict[str, Product | NewProduct] = {}
         wanted: dict[str, ProductEntry] = {}
-        for one in self.bundle.manifest.products:
+        for one in entries:
             for key in (one.recipe_key, adopted_key(_kind(one), one.sha256)):
                 if (product := self.store.find(key)) is not None:
                     found.setdefault(one.sha256, product)
@@ -173,20 +180,15 @@ class _Careful:
                 )  # fmt: skip
             except FrameError as error:
                 raise _of(self.bundle, error) from error
-        return [(one, found[one.sha256]) for one in self.bundle.manifest.products if one.sha256 in found]
+        return [(one, found[one.sha256]) for one in entries if one.sha256 in found]
 
     def write(
         self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
     ) -> Imported:
         """Add the products, and note the decisions about them as proposals."""
         done = Imported(remarks=list(self.left_out))
-        about = {"source": readable(self.bundle.source.name), "author": self.author}
-        for entry, product in _added(connection, found, stored, done):
-            here = decisions_on_products(connection, [product.id]).get(product.id, ())
-            if proposals.is_open(here, entry.decisions):
-                last = entry.decisions[-1]
-                if proposals.record(connection, product.id, last, **about):
-                    done.proposed.append(f"{product.told}: {last.standing}, {last}")
+        self.add(connection, found, stored, done)
+        about = self._about()
         decided = {entry.sha256: entry for entry in self.bundle.manifest.frames if entry.decisions}
         decisions = decisions_on_frames(connection, decided)
         for sha256, frame in decided.items():
@@ -196,22 +198,45 @@ class _Careful:
                     done.proposed.append(f"raw frame {frame.name} ({sha256[:8]}): {word.standing}, {word}")
         return done
 
+    def add(
+        self,
+        connection: Connection,
+        found: Sequence[_Found],
+        stored: Mapping[str, StoredObject],
+        done: Imported,
+    ) -> None:
+        """Add products, and note the decisions about them as proposals."""
+        for entry, product in _added(connection, found, stored, done):
+            here = decisions_on_products(connection, [product.id]).get(product.id, ())
+            if proposals.is_open(here, entry.decisions):
+                last = entry.decisions[-1]
+                if proposals.record(connection, product.id, last, **self._about()):
+                    done.proposed.append(f"{product.told}: {last.standing}, {last}")
+
+    def _about(self) -> dict[str, str]:
+        return {"source": readable(self.bundle.source.name), "author": self.author}
+
 
 class _Trusting:
-    """Takes everything over."""
+    """Takes everything over, but for products whose recipe keys could be any."""
 
-    def __init__(self, store: Store, bundle: Bundle, author: str) -> None:
+    def __init__(self, store: Store, bundle: Bundle, author: str, shape: tuple[int, int] | None) -> None:
         self.store, self.bundle, self.author = store, bundle, author
+        self.careful = _Careful(store, bundle, author, shape)
+        self.unproven: list[_Found] = []
 
     def look(self) -> list[_Found]:
         """Check that the manifest agrees with itself, and the files of products that count."""
         manifest = self.bundle.manifest
-        self._check_keys()
+        proven = self._proven()
+        self.unproven = self.careful.recognised(
+            [one for one in manifest.products if one.recipe_key not in proven]
+        )
         found: dict[str, Product | NewProduct] = {}
-        for one in manifest.products:
+        for one in proven.values():
             if (product := self.store.find(one.recipe_key)) is not None:
                 found[one.sha256] = product
-        wanted = {one.sha256: one for one in manifest.products if one.sha256 not in found}
+        wanted = {one.sha256: one for one in proven.values() if one.sha256 not in found}
         beside = Beside(
             {one.sha256: (one.name, one.facts) for one in manifest.frames if one.facts is not None},
             {product_id(one.recipe_key): (one.kind, (one.name, one.facts)) for one in manifest.products},
@@ -224,10 +249,12 @@ class _Trusting:
                 except FrameError as error:
                     raise _of(self.bundle, error) from error
             found[sha256] = new
-        return [(one, found[one.sha256]) for one in manifest.products]
+        return [*((one, found[one.sha256]) for one in proven.values()), *self.unproven]
 
-    def _check_keys(self) -> None:
-        keys = {product_id(one.recipe_key): one.recipe_key for one in self.bundle.manifest.products}
+    def _proven(self) -> dict[str, ProductEntry]:
+        """By key: the products whose keys follow from the manifest, and those that are here with the same file."""
+        keys: dict[UUID, str] = {}
+        proven: dict[str, ProductEntry] = {}
         for one in self.bundle.manifest.products:
             new = new_product(one, self.author)
             expected = expected_key(
@@ -240,6 +267,11 @@ class _Trusting:
                     "and algorithm.",
                     remedy="Export it again where it was made; or import it without --trust, which uses no recipe key.",
                 )
+            here = self.store.find(one.recipe_key) if expected is None else None
+            if expected is not None or (here is not None and here.sha256 == one.sha256):
+                keys[new.id] = one.recipe_key
+                proven[one.recipe_key] = one
+        return proven
 
     def write(
         self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
@@ -253,7 +285,8 @@ class _Trusting:
         for sha256, frame in frames.with_sha256s(connection, entries).items():
             taken = take_frame_decisions(connection, frame, entries[sha256].decisions)
             done.note(taken, was_here=sha256 in before)
-        here: list[tuple[ProductEntry, Product]] = list(_added(connection, found, stored, done))
+        proven = [one for one in found if one not in self.unproven]
+        here: list[tuple[ProductEntry, Product]] = list(_added(connection, proven, stored, done))
         # A decision may name another product, which has to be here.
         for entry, product in here:
             taken = take_product_decisions(connection, product, entry.decisions)
@@ -265,6 +298,12 @@ class _Trusting:
                     connection, twin, "superseded", author=self.author, by=product.id,
                     reason=f"taken over from the other store as {product.told}",
                 )  # fmt: skip
+        self.careful.add(connection, self.unproven, stored, done)
+        done.remarks += self.careful.left_out
+        done.remarks += [
+            f"{entry.name} was taken as without --trust: the transfer does not tell all that its recipe key is made of"
+            for entry, _ in self.unproven
+        ]
         return done
 
 

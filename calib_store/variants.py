@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Uuid, select, text
 
+from calib_store.frames import any_of
 from calib_store.models import products, variants
 from calib_store.records import InputRef
 
@@ -35,7 +36,7 @@ def number_of(connection: Connection, kind: str, parameters: Parameters, inputs:
     Of products that were made elsewhere nothing is part of it; nor of the calibrations of an image, which serves none.
     """
     serves = () if kind == "image" else inputs
-    made_with = select(products.c.parameters).where(products.c.id.in_(_products(serves)))
+    made_with = select(products.c.parameters).where(products.c.id == any_of(_products(serves), Uuid))
     effective: dict[str, Any] = {}
     for theirs in connection.scalars(made_with.order_by(products.c.id)):
         effective |= {step: values for step, values in theirs.items() if isinstance(values, dict)}
@@ -48,7 +49,7 @@ def number_of(connection: Connection, kind: str, parameters: Parameters, inputs:
 def inherited(connection: Connection, inputs: Sequence[InputRef]) -> str | None:
     """Why a product is provisional because one that it was made from is; None where none is."""
     query = select(products.c.name, products.c.provisional).where(
-        products.c.id.in_(_products(inputs)), products.c.provisional.is_not(None)
+        products.c.id == any_of(_products(inputs), Uuid), products.c.provisional.is_not(None)
     )
     first = connection.execute(query.order_by(products.c.id).limit(1)).one_or_none()
     return f"made with {first.name}, which is provisional: {first.provisional}" if first is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import smtplib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
-from calib_store.settings import PREFIX, StoreSettings, given_by, settings_file, unknown, variable
+from calib_store.settings import PREFIX, Address, StoreSettings, given_by, unknown, variable
+from calib_store.settings_file import read_settings_file
 from deployments.settings import ServerSettings
 from deployments.watch_settings import WatchSettings
 from imaging.redaction import without_secrets
@@ -69,7 +69,7 @@ class WorkerSettings(_Section):
     )
     poll: float = Field(default=2.0, gt=0, description="time between two questions for scheduled runs, s")
     threads: int | None = Field(default=None, ge=1, description="threads of a run; as many as cores without")
-    dask: str | None = Field(
+    dask: Address | None = Field(
         default=None,
         description="address of a Dask scheduler (tcp://host:8786) whose workers run the steps, with these same "
         "settings and this data folder on a disk that they share; threads of the run without",
@@ -220,8 +220,8 @@ class Told:
 
 def describe(settings: Settings) -> Iterator[Told]:
     """Every setting with its value (secrets hidden) and where it came from."""
-    file = settings_file()
-    given: dict[str, Any] = tomllib.loads(file.read_text()) if file is not None else {}
+    read = read_settings_file()
+    given, file = (read.table, read.path) if read is not None else ({}, None)
     for name, info in Settings.model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, BaseModel):

@@ -17,6 +17,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from calib_store.libpq import without_variables
+from calib_store.settings import Address
 
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
 """Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
@@ -65,7 +66,7 @@ class ServerSettings(BaseModel):
         le=65535,
         description="TCP port; when another program has it, a free one is taken, until the next nirflow up",
     )
-    public_url: str | None = Field(
+    public_url: Address | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+",
         description="URL by which browsers reach the UI, where it is not the address that it listens on",

@@ -291,6 +291,62 @@ def test_moments_that_no_reader_could_bear_are_refused(
     refused(folder, "is in no year from 2 to 9998")
 
 
+@pytest.mark.parametrize(
+    ("statement", "match"),
+    [
+        ("UPDATE products SET metrics = '[1, 2]'", "a row of products that cannot be read"),
+        (
+            "UPDATE products SET metrics = CAST('{\"noise\": ' || repeat('9', 400) || '}' AS jsonb)",
+            "metrics have a number that is too large",
+        ),
+        (
+            "UPDATE products SET parameters = CAST('{\"low\": ' || repeat('9', 5000) || '}' AS jsonb)",
+            "a row of products that cannot be read",
+        ),
+        (
+            "UPDATE products SET parameters = CAST(repeat('{\"a\":', 900) || '1' || repeat('}', 900) AS jsonb)",
+            "a row of products that cannot be read",
+        ),
+        (
+            "UPDATE products SET metrics = CAST('{\"noise\": ' || repeat('9', 400) || '.5}' AS jsonb)",
+            "metrics have a number that is too large",
+        ),
+        (
+            "UPDATE products SET parameters = CAST(repeat('{\"a\":', 60) || '1' || repeat('}', 60) AS jsonb)",
+            "lists and tables in each other",
+        ),
+        ("UPDATE products SET metrics = '{\"unused\": 7}'", "a wrong unused"),
+        ('UPDATE products SET gate = \'{"passed": true, "reference": "x"}\'', "a wrong reference"),
+        ("UPDATE products SET facts = '{}'", "a row of products that cannot be read"),
+        ("UPDATE frames SET facts = facts || '{\"exposure_time\": 1e300}'", "an exposure of"),
+        ("UPDATE frames SET exposure_time = 'infinity'", "an infinite exposure"),
+        ("UPDATE frame_headers SET header = '7'", "a row of frame_headers that cannot be read"),
+        ("UPDATE variants SET parameters = '7'", "a row of variants that cannot be read"),
+        (
+            "INSERT INTO runs SELECT gen_random_uuid(), '{}', 'night', NULL, '{}', now(), now(), '7'",
+            "a row of runs",
+        ),
+        (
+            "INSERT INTO decisions (frame_sha256, kind, rules_version, candidates)"
+            " SELECT sha256, 'dark', '1', '[7]' FROM frames LIMIT 1",
+            "a row of decisions",
+        ),
+        (
+            "INSERT INTO status_history (product_id, status, author, reason)"
+            " SELECT id, 'splendid', 'x', 'y' FROM products LIMIT 1",
+            "a decision that cannot be read",
+        ),
+    ],
+)
+def test_rows_that_no_command_could_read_are_refused_before_they_are_kept(
+    filled: tuple[StoreSettings, Path], refused, statement: str, match: str
+) -> None:
+    source, folder = filled
+    execute(source, statement)
+    dump_again(source, folder)
+    refused(folder, match)
+
+
 # Too much
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hostile import harmful
@@ -12,6 +14,7 @@ from calib_store.rules import (
     RuleSet,
     differences,
     read_rules,
+    rules_in,
     rules_text,
     shipped_rules,
     shipped_text,
@@ -190,3 +193,25 @@ def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str
         read_rules(text.replace(*change, 1), "my.toml")
     assert told in str(caught.value)
     assert "nirflow cal rules" in caught.value.remedy
+
+
+def test_a_file_of_any_size_or_depth_is_no_table_of_rules(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    for text, told in (
+        ("x = " + "[" * 100_000, "my.toml is no TOML"),
+        ("x = " + "9" * 5000, "my.toml is no TOML"),
+        ("# " + "x" * (1 << 20), "is larger than 1.0 MB"),
+    ):
+        file.write_text(text)
+        with pytest.raises(StoreError, match=told):
+            rules_in(file)
+    with file.open("w") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(StoreError, match="is larger than"):
+        rules_in(file)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(StoreError, match="a named pipe"):
+        rules_in(file)
+    with pytest.raises(StoreError, match="cannot be read: No such file"):
+        rules_in(tmp_path / "none")

@@ -70,7 +70,7 @@ def test_no_process_of_the_server_has_a_capability_or_a_secret(own: Path) -> Non
         except (FileNotFoundError, ProcessLookupError):
             continue  # one that tidied up, and has ended
         status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert status["NoNewPrivs"] == ("1" if os.geteuid() == 0 else status["NoNewPrivs"])
         names = {line.partition(b"=")[0].decode() for line in environment.split(b"\0") if line.strip(b"\0")}
         assert names <= {"PATH", "TZ", "LC_ALL", "PWD", "PGDATA"}, names

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calib_store.settings import StoreSettings, settings_file
-from calib_store.settings_file import ForeignSettingsError
+from calib_store.settings_file import ForeignSettingsError, WrongSettingsError, read_settings_file
 from deployments.configuration import Settings
 from nirflow.cli import app
 from nirflow.exits import Exit
@@ -128,3 +128,58 @@ def test_without_secrets_or_readers_there_is_no_warning(here: Path, caplog: pyte
     here.chmod(0o600)
     Settings()
     assert [one for one in caplog.records if one.name == "calib_store.settings_file"] == []
+
+
+def test_what_is_looked_at_is_what_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody puts another file in the place of ours between the two."""
+    real = os.fstat
+
+    def swapped(descriptor: int) -> os.stat_result:
+        found = real(descriptor)
+        if here.exists() and found.st_ino == here.stat().st_ino:
+            other = here.with_name("other")
+            other.write_text('[worker]\ndask = "tcp://swapped.invalid:8786"\n')
+            other.chmod(0o666)
+            other.rename(here)
+        return found
+
+    monkeypatch.setattr("calib_store.settings_file.os.fstat", swapped)
+    read = read_settings_file()
+    assert read is not None
+    assert read.table == {"worker": {"dask": "tcp://trap.invalid:8786"}}
+
+
+def test_a_link_is_followed_that_is_ours(here: Path) -> None:
+    here.rename(here.with_name("other.toml"))
+    here.symlink_to("other.toml")
+    assert Settings().worker.dask == "tcp://trap.invalid:8786"
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "[" * 100_000, "x = " + "9" * 5000, "\udcff", "# " + "x" * (1 << 20)]
+)
+def test_a_file_that_cannot_be_read_is_named(here: Path, text: str) -> None:
+    here.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(WrongSettingsError, match=re.escape(str(here))):
+        Settings()
+
+
+@pytest.mark.parametrize("sign", [" ", '"', "<", ">", "\t"])
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("NIRFLOW_OBJECTS_URL", "s3://key:hu{}sh@bucket/x"),
+        ("NIRFLOW_WORKER_DASK", "tls://ana:hu{}sh@host:1"),
+        ("NIRFLOW_SERVER_PUBLIC_URL", "https://ana:hu{}sh@host"),
+    ],
+)
+def test_a_password_whose_end_cannot_be_told_is_refused_and_not_shown(
+    here: Path, monkeypatch: pytest.MonkeyPatch, variable: str, address: str, sign: str
+) -> None:
+    monkeypatch.setenv(variable, address.format(sign))
+    with pytest.raises(WrongSettingsError, match="write %20") as caught:
+        Settings()
+    assert variable in caught.value.remedy
+    assert "sh@" not in str(caught.value)
+    monkeypatch.setenv(variable, address.format("%20"))
+    Settings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from calib_store import postgres
+from calib_store.account import RESERVED, Account
 from calib_store.socket_folder import require_own_socket, required_peer
 from imaging.errors import StoreError
 
@@ -104,3 +106,38 @@ def test_libpq_itself_asks_who_is_there(
     assert address.url("nirflow").query["requirepeer"] == "daemon"
     assert "requirepeer" not in address.prefect_url()  # asyncpg would take it for a setting of the server
     assert all(not packet for packet in sent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize(("shared", "refused"), [(0o1777, True), (0o700, False)])
+def test_root_takes_no_folder_of_nobodys_from_where_everybody_may_make_one(
+    tmp_path: Path, shared: int, refused: bool
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    parent = tmp_path / "shared"
+    parent.mkdir()
+    parent.chmod(shared)
+    folder = parent / "nirflow-0"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    account = Account(RESERVED[0], RESERVED[0], ("setpriv",))
+    if refused:
+        with pytest.raises(StoreError, match="belongs to somebody else"):
+            postgres._make_socket_dir(folder, account)
+    else:
+        postgres._make_socket_dir(folder, account)
+    assert folder.stat().st_uid == (nobody.pw_uid if refused else account.uid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_hands_over_no_folder_with_things_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    (folder / ".s.PGSQL.5432.lock").touch()  # a server that was killed leaves it
+    account = Account(RESERVED[0], RESERVED[0], ("setpriv",))
+    postgres._make_socket_dir(folder, account)
+    os.chown(folder, 0, 0)
+    (folder / "precious").touch()
+    with pytest.raises(StoreError, match="belongs to somebody else"):
+        postgres._make_socket_dir(folder, account)
+    assert folder.stat().st_uid == 0

@@ -535,3 +535,28 @@ def test_all_tables_are_known() -> None:
         "configurations", "products", "serves", "inputs", "status_history", "decisions",
         "runs", "variants", "tier_changes", "proposals",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {"noise": 10**400}},
+        {"parameters": {"low": [10**400]}},
+        {"metrics": {"unused": 7}},
+        {"metrics": {"given_as": [1]}},
+        {"metrics": {"left_out": ["a"]}},
+        {"gate": {"reference": "x"}},
+        {"gate": {"passed": True, "reference": "x"}},
+        {"gate": {"passed": True, "reasons": "x"}},
+        {"gate": {"passed": True, "figures": [1]}},
+    ],
+)
+def test_what_could_be_stored_and_not_be_read_again_is_refused(add, store: Store, changes) -> None:
+    with pytest.raises(StoreError, match=r"its (metrics|parameters|gate) have"):
+        add("dark", **changes)
+    nested: object = 1
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(StoreError, match="in each other"):
+        add("dark", parameters={"low": nested})
+    assert store.products() == ()

@@ -23,9 +23,11 @@ from pydantic import SecretStr
 
 from calib_store import proposals, status
 from calib_store.certify import certify, reinstate, reject
+from calib_store.decision_log import decisions_on_frames, decisions_on_products
 from calib_store.manifest import new_product, product_entry
 from calib_store.objects import file_sha256, object_name
-from calib_store.recipe_check import expected_key
+from calib_store.products import with_ids
+from calib_store.recipe_check import ADOPTED, adopted_key, adopted_parameters, expected_key
 from calib_store.records import IMPORTED, Foreign, InputRef, Product
 from calib_store.settings import StoreSettings
 from calib_store.store import Store
@@ -101,8 +103,10 @@ def family(store: Store, add, record, facts):
     bpm = add("bpm", inputs=[InputRef("lamp_on", raws[0].sha256)], gate={"passed": True, "reasons": []})
     dark = add("dark", inputs=[InputRef("dark", raws[1].sha256)], metrics={"level": 104.5})
     flat = add("flat", inputs=[InputRef("lamp_on", raws[0].sha256), InputRef("bpm", bpm.id)])
+    pixels = product_bytes("image", number=99)
     image = add(
-        "image",
+        "image", content=pixels, algorithm_version=ADOPTED, parameters=adopted_parameters("image"),
+        recipe_key=adopted_key("image", hashlib.sha256(pixels).hexdigest()),
         inputs=[
             InputRef("science", raws[2].sha256), InputRef("dark", dark.id), InputRef("bpm", bpm.id),
             InputRef("flat", flat.id), InputRef("input", Foreign("elsewhere.fits", "md5:abc")),
@@ -757,6 +761,37 @@ def test_a_recipe_key_is_computed_again(
     assert here.recipe_key not in (dark.recipe_key, key)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {"unused": ["x"]}},
+        {"metrics": {"given_as": {"0" * 64: "dark"}}},
+        {"provisional": "made without a bpm"},
+        {"inputs": [{"role": "dark", "foreign": ["x.fits", ""]}]},
+    ],
+)
+def test_a_recipe_key_that_cannot_be_computed_is_not_taken_over(
+    store: Store, other: Store, add, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    dark = add("dark")
+    image = add("image", inputs=[InputRef("dark", dark.id)])
+    certify(store, dark, **WHO)
+    source = exported(store, [image], tmp_path / "x")
+    path = source / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["products"][0] |= changes
+    path.write_text(json.dumps(manifest))
+    done = take(other, source)
+    assert {one.recipe_key for one in done.added}.isdisjoint({dark.recipe_key, image.recipe_key})
+    assert {one.provisional for one in done.added} == {IMPORTED}
+    assert [one.status for one in other.products(status="certified")] == []
+    assert any("was taken as without --trust" in remark for remark in done.remarks)
+    (here,) = (one for one in done.added if one.kind == "dark")
+    assert [one.status for one in proposed(other, here)] == ["certified"]
+    # Where it was made, the same file is known.
+    assert import_products(store, source, author="me", trust=True).added == []
+
+
 def test_a_file_of_the_wrong_shape(store: Store, other: Store, add, tmp_path: Path) -> None:
     dark = add("dark")
     source = exported(store, [dark], tmp_path / "x")
@@ -784,6 +819,11 @@ def test_pixels_are_checked_whoever_sends_them(
     [
         (("products", 0, "metrics", "noise"), float("nan"), "NaN is no finite number"),
         (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is no finite number"),
+        (("products", 0, "metrics", "noise"), 10**400, "metrics have a number that is too large"),
+        (("products", 0, "metrics", "unused"), 7, "metrics have a wrong unused"),
+        (("products", 0, "gate"), {"passed": True, "reference": "x"}, "gate have a wrong reference"),
+        (("frames", 0, "header", "LOW"), 10**400, "a number that is too large"),
+        (("frames", 0, "facts", "exposure_time"), 1e300, "an exposure of"),
         (("products", 0, "name"), "a\x1b[31m.fits", "not a plain file name"),
         (("products", 0, "name"), "x" * 300, "not a plain file name"),
         (("products", 0, "size"), 10**12, "products.0.size: Input should be less than or equal"),
@@ -819,6 +859,15 @@ def test_values_that_no_product_has(
     with pytest.raises(StoreError, match=told):
         import_products(other, source, author="me", trust=trust)
     assert other.products() == ()
+
+
+def test_decisions_about_more_than_a_statement_has_parameters(store: Store) -> None:
+    sha256s = [f"{number:064x}" for number in range(66_000)]
+    assert store.database.run(lambda connection: decisions_on_frames(connection, sha256s)) == {}
+    ids = [UUID(int=number) for number in range(66_000)]
+    assert store.database.run(lambda connection: decisions_on_products(connection, ids)) == {}
+    assert store.database.run(lambda connection: with_ids(connection, ids)) == ()
+    assert store.database.run(lambda connection: proposals.on_products(connection, ids)) == {}
 
 
 def test_one_file_under_two_names(store: Store, other: Store, add, tmp_path: Path) -> None:

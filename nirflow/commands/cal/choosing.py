@@ -112,7 +112,7 @@ def rules(
 ) -> None:
     """Show the rules of association, and since when they hold; --set changes them."""
     from calib_store import rulebook
-    from calib_store.rules import read_rules, rules_text
+    from calib_store.rules import rules_in, rules_text
 
     with open_store() as store:
         if set_ is not None:
@@ -120,7 +120,7 @@ def rules(
                 raise UsageError("A change of the rules needs a reason.", remedy="Say why: --reason TEXT")
             if not set_.is_file():
                 raise UsageError(f"There is no file {set_}.", remedy="Start from: nirflow cal rules --toml")
-            new = read_rules(set_.read_text(encoding="utf-8", errors="replace"), set_.name)
+            new = rules_in(set_)
             changed = store.database.run(
                 lambda connection: rulebook.activate(connection, new, author=person(author), reason=reason)
             )
