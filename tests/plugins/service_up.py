@@ -156,7 +156,7 @@ class Service:
 
         def look() -> bool:
             _, handed_out, since = log.read_text(errors="replace").partition(f"submitting flow run '{run}'")
-            return bool(handed_out) and "Beginning flow run" in since
+            return bool(handed_out) and "Finished in state Completed()" in since  # its first step
 
         wait_until(look, f"run {run} to begin", pause=0.05)
 
