@@ -83,19 +83,22 @@ def tighten_data_folder(data_dir: Path) -> None:
             private_folder(path)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = True) -> None:
     """Write a text file that only this account may read; a reader sees the previous content or the new one.
 
     Parameters
     ----------
     path
-        The file; one that is there is replaced, whatever its mode.
+        The file.
     text
         The content, written as UTF-8.
+    replace, sync
+        As for `imaging.atomic.write_whole`: by default a file that is there is replaced, whatever its mode, and the
+        new one is on the disk.
 
     Raises
     ------
     NirflowError
         Where it cannot be written; nothing is left behind.
     """
-    write_whole(path, [text.encode()], mode=_FILE_MODE)
+    write_whole(path, [text.encode()], replace=replace, sync=sync, mode=_FILE_MODE)

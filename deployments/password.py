@@ -12,9 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from calib_store.private import OTHERS, private_folder
+from calib_store.private import OTHERS, private_folder, write_private
 from deployments.settings import ServerSettings
-from imaging.atomic import NameTakenError, write_whole
+from imaging.atomic import NameTakenError
 from imaging.errors import NirflowError
 
 #: Name of the user in a password that nirflow makes.
@@ -84,7 +84,7 @@ def make(path: Path, user: str) -> str:
     private_folder(path.parent)
     made = f"{user}:{secrets.token_urlsafe(_BYTES)}"
     try:
-        write_whole(path, [f"{made}\n".encode()], replace=False, mode=0o600)
+        write_private(path, f"{made}\n", replace=False)
     except NameTakenError:  # another process was quicker
         return read(path)
     return made

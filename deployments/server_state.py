@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from calib_store.private import write_private
 from deployments import ports, processes
 from deployments.settings import base_url
-from imaging.atomic import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,4 @@ def read_state(folder: Path) -> ServerState | None:
 
 def write_state(folder: Path, state: ServerState) -> None:
     """Write the state file; a reader sees the old one or the new one."""
-    write_whole(
-        folder / "server.json", [json.dumps(asdict(state), indent=1).encode()], sync=False, mode=0o600
-    )
+    write_private(folder / "server.json", json.dumps(asdict(state), indent=1), sync=False)
