@@ -13,7 +13,7 @@ from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
 from deployments.printable_output import ArgumentParser
-from nirflow.tables import print_json
+from nirflow.console.tables import print_json
 
 PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "night": nights.measure_night,

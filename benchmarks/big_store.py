@@ -22,15 +22,16 @@ import psycopg
 from sqlalchemy import text
 
 from benchmarks.figures import Figure
-from calib_store import matching, postgres
-from calib_store.database import Database
-from calib_store.local_objects import LocalObjects
-from calib_store.matching_queries import NEAREST, SERVING, query
+from calib_store.choice import matching
+from calib_store.choice.matching_queries import NEAREST, SERVING, query
+from calib_store.files.local_objects import LocalObjects
 from calib_store.migrations import migrate
-from calib_store.records import FrameRecord
-from calib_store.rules import Configuration, shipped_rules
+from calib_store.model.records import FrameRecord
+from calib_store.rules.rules import Configuration, shipped_rules
+from calib_store.server import postgres
 from calib_store.store import Store
-from imaging.facts import FrameFacts
+from calib_store.tables.database import Database
+from imaging.frames.facts import FrameFacts
 
 #: Limits, s: the 99th percentiles, and a thousand headers. A choice as of a time looks into the log of every
 #: candidate in the window; it may take as long as an explanation.

@@ -23,9 +23,9 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure
-from imaging.bands import run_bands, thread_count
-from imaging.combine import CombineParameters, Operation, Rejection, combine
-from imaging.dq import DQ
+from imaging.pixels.bands import run_bands, thread_count
+from imaging.pixels.combine import CombineParameters, Operation, Rejection, combine
+from imaging.pixels.dq import DQ
 
 FRAMES: Final = 10
 #: Frames are no larger than this many rows and columns: ccdproc takes minutes for whole ones.

@@ -26,9 +26,9 @@ from scipy import stats
 
 from benchmarks import product_figures as pf
 from deployments.printable_output import ArgumentParser
-from imaging import f2
-from imaging.combine import median_factor
-from imaging.dq import UNUSABLE
+from imaging.instruments import f2
+from imaging.pixels.combine import median_factor
+from imaging.pixels.dq import UNUSABLE
 
 #: Grids further apart than this are not compared pixel by pixel, px.
 _SAME_GRID = 0.02

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nirflow.tables import Column, print_table
+from nirflow.console.tables import Column, print_table
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import Figure
-from deployments.connection import Connection
-from imaging.simulator.night import simulate_night
+from deployments.prefect_api.connection import Connection
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 
 QUIET: Final = 20  # s
 #: Time for which the cost of doing nothing is measured, s.
@@ -190,5 +190,11 @@ def measure_observatory(folder: Path, size: int, tell: Callable[[str], None]) ->
 
 def _word(line: str) -> str:
     """What a process is, from its command."""
-    words = ("deployments.serve", "prefect worker", "deployments.watch", "deployments.supervise", "postgres")
+    words = (
+        "deployments.prefect_server.serve",
+        "prefect worker",
+        "deployments.arrivals.main",
+        "deployments.supervisor.supervise",
+        "postgres",
+    )
     return next((word for word in words if word in line), line[:20])

@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage, spatial, stats
 
-from imaging.interpolants import TAPS, weights
+from imaging.registration.interpolants import TAPS, weights
 
 F8 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

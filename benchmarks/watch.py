@@ -20,7 +20,7 @@ from typing import Final
 _INTERVAL: Final = 0.02
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 #: Processes of the services, which stay up after a command: not part of its memory.
-_SERVICES: Final = ("deployments.serve", "postgres")
+_SERVICES: Final = ("deployments.prefect_server.serve", "postgres")
 
 
 @dataclass(frozen=True)

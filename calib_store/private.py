@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from imaging.atomic import write_whole
 from imaging.errors import NirflowError
+from imaging.io.atomic import write_whole
 
 #: What the group and others may not have.
 OTHERS: Final = 0o077
@@ -93,7 +93,7 @@ def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = T
     text
         The content, written as UTF-8.
     replace, sync
-        As for `imaging.atomic.write_whole`: by default a file that is there is replaced, whatever its mode, and the
+        As for `imaging.io.atomic.write_whole`: by default a file that is there is replaced, whatever its mode, and the
         new one is on the disk.
 
     Raises

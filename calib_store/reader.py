@@ -14,24 +14,15 @@ from uuid import UUID
 
 from sqlalchemy import URL, Connection, Row, event
 
-from calib_store import (
-    choice,
-    decisions,
-    frames,
-    lineage,
-    matching,
-    postgres,
-    products,
-    status,
-    status_log,
-    tiers,
-)
-from calib_store.database import Database, checked_url
+from calib_store.choice import choose, matching
+from calib_store.choice.serving import kinds_for
 from calib_store.migrations import require_head
-from calib_store.records import Frame, LineageEdge, Match, Product, Status, StatusChange
-from calib_store.roles import READER
-from calib_store.serving import kinds_for
-from calib_store.settings import StoreSettings
+from calib_store.migrations.roles import READER
+from calib_store.model.records import Frame, LineageEdge, Match, Product, Status, StatusChange
+from calib_store.model.settings import StoreSettings
+from calib_store.server import postgres
+from calib_store.tables import decisions, frames, lineage, products, status, status_log, tiers
+from calib_store.tables.database import Database, checked_url
 
 #: A page that cannot be made soon is not waited for, s.
 _PATIENCE: Final = 2.0
@@ -146,8 +137,8 @@ class Reader:
         if found is None:
             return None
         facts = found.facts
-        questions = () if facts is None else tuple(choice.Question(facts, kind) for kind in kinds_for(facts))
-        matches = tuple(choice.explain(self.database, one, _flaw_of, _EXPLAINED) for one in questions)
+        questions = () if facts is None else tuple(choose.Question(facts, kind) for kind in kinds_for(facts))
+        matches = tuple(choose.explain(self.database, one, _flaw_of, _EXPLAINED) for one in questions)
 
         def ask(connection: Connection) -> FrameDetails:
             return FrameDetails(

@@ -7,23 +7,15 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from calib_store import choice, decisions, lineage, matching, products, rulebook, status_log, tiers, variants
-from calib_store import status as statuses
-from calib_store.database import Database
-from calib_store.locks import keep, lock_number
+from calib_store.choice import choose, matching
+from calib_store.files.objects import ObjectStore
 from calib_store.migrations import migrate, require_head
-from calib_store.object_place import require_complete_place, require_own_place
-from calib_store.objects import ObjectStore
-from calib_store.places import objects_of, open_database
-from calib_store.products import NewProduct
-from calib_store.raw_frames import RawFrames
-from calib_store.records import (
+from calib_store.model.records import (
     Decision,
     Frame,
     InputRef,
@@ -34,11 +26,19 @@ from calib_store.records import (
     StatusChange,
     recipe_key,
 )
-from calib_store.rules import RuleSet
-from calib_store.runs import Runs
-from calib_store.settings import StoreSettings
+from calib_store.model.settings import StoreSettings
+from calib_store.rules.rules import RuleSet
+from calib_store.server.places import objects_of, open_database
+from calib_store.tables import decisions, lineage, products, rulebook, status_log, tiers, variants
+from calib_store.tables import status as statuses
+from calib_store.tables.database import Database
+from calib_store.tables.locks import keep, lock_number
+from calib_store.tables.object_place import require_complete_place, require_own_place
+from calib_store.tables.products import NewProduct
+from calib_store.tables.raw_frames import RawFrames
+from calib_store.tables.runs import Runs
 from imaging.errors import StoreError
-from imaging.facts import FrameFacts
+from imaging.frames.facts import FrameFacts
 
 __all__ = ["Store", "recipe_key"]
 
@@ -51,8 +51,8 @@ EXPLAINED = 25
 class Store:
     """The calibration store: frames, products, the choice between them, and their files.
 
-    Shared between threads; made by `Store.open`, a context manager. What people do with a store has
-    functions of its own: `calib_store.adopt`, `certify`, `gate`, `transfer`, `upkeep`, `backup`.
+    Shared between threads; made by `Store.open`, a context manager. What users do with a store has folders of its own:
+    `calib_store.curation`, `calib_store.exchange` and `calib_store.administration`.
 
     Parameters
     ----------
@@ -102,9 +102,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _ask(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -185,7 +183,7 @@ class Store:
         by: UUID | None = None,
         because: str | None = None,
     ) -> Product:
-        """Give a product a status; `calib_store.certify` has what people do.
+        """Give a product a status; `calib_store.curation.certify` has what people do.
 
         Parameters
         ----------
@@ -323,7 +321,7 @@ class Store:
         """The product of ``kind`` that serves a frame, or none; always the same one.
 
         A certified product serves inside its validity, a candidate inside the window of its rule; among those the
-        order of the rules decides (`calib_store.order`). One whose file is damaged is set aside and the next taken.
+        order of `calib_store.rules.order` decides. One whose file is damaged is set aside and the next taken.
 
         Parameters
         ----------
@@ -342,12 +340,12 @@ class Store:
         flaw_of
             What else may keep an intact product from being used, in a few words; the next best is taken then.
         """
-        question = choice.Question(facts, kind, as_of, prefer, without, parameters)
+        question = choose.Question(facts, kind, as_of, prefer, without, parameters)
 
         def flaw(product: Product) -> str | None:
             return self._flaw_of(product) or (flaw_of(product) if flaw_of is not None else None)
 
-        return choice.match(self.database, question, flaw)
+        return choose.match(self.database, question, flaw)
 
     def explain(
         self,
@@ -363,8 +361,8 @@ class Store:
 
         At most ``limit`` on either side in time of the frame; those for its configuration come first.
         """
-        question = choice.Question(facts, kind, as_of, prefer, (), parameters)
-        return choice.explain(self.database, question, self._flaw_of, limit)
+        question = choose.Question(facts, kind, as_of, prefer, (), parameters)
+        return choose.explain(self.database, question, self._flaw_of, limit)
 
     def failures_of(self, product: Product, frames: Iterable[FrameFacts]) -> dict[str, str]:
         """The frames that a product does not serve, by name, each with the first rule that it fails."""

@@ -1,10 +1,9 @@
-"""What runs beside and by itself: settings, the Prefect server, the supervisor, the watcher, the deployed flows.
+"""The service: everything that runs automatically, and the settings of all of nirflow.
 
-`service` and `supervise` keep everything up; `watcher` notes whole frames and tells the server; `registry` is what
-the server knows; `nightly`, `arrival`, `reprocess` and `housekeeping` are the flows that it runs. What stays up
-beside the server (supervisor, watcher) never imports Prefect.
+`supervisor` keeps every part up; `arrivals` notices complete frames and sends events; `registry` is what the Prefect
+server knows; `deployed` has the flows that it runs. The supervisor and the watcher stay up and never import Prefect.
 """
 
-from tasks.prefect_sources import forget_working_folder
+from tasks.support.prefect_sources import forget_working_folder
 
 forget_working_folder()

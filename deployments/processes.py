@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from imaging.atomic import take_lock
 from imaging.errors import NirflowError
+from imaging.io.atomic import take_lock
 
 #: Time between two looks at a process that starts or ends, or at a lock that is held, s.
 POLL: Final = 0.05

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nirflow.step_settings import ParameterInfo, describe, shown
-from tasks.parameters import STEPS, ReductionParameters
+from tasks.support.parameters import STEPS, ReductionParameters
 
 PAGE = Path(__file__).with_name("parameters.md")
 

@@ -9,8 +9,10 @@ from typing import Any
 from prefect import flow
 from prefect.futures import PrefectFuture
 
-from flows.report import NightReport
-from flows.running import Night, Options, reduce_with
+from flows.run.in_progress import Night
+from flows.run.options import Options
+from flows.run.report import NightReport
+from flows.run.run import reduce_with
 from tasks.dark import build_dark
 
 

@@ -11,11 +11,13 @@ from prefect.futures import PrefectFuture
 
 from flows.bpm import submit_bpms
 from flows.dark import submit_darks
-from flows.report import NightReport
-from flows.running import Night, Options, reduce_with
+from flows.run.in_progress import Night
+from flows.run.options import Options
+from flows.run.report import NightReport
+from flows.run.run import reduce_with
 from tasks.choose import choose_calibrations
 from tasks.flat import build_flat
-from tasks.references import CalibrationKind
+from tasks.support.references import CalibrationKind
 
 
 def submit_flats(

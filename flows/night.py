@@ -7,8 +7,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.report import NightReport
-from flows.running import Options, reduce_with
+from flows.run.options import Options
+from flows.run.report import NightReport
+from flows.run.run import reduce_with
 from flows.science import submit_with_calibrations
 
 __all__ = ["Options", "reduce_night"]
@@ -44,7 +45,7 @@ def reduce_night(
 
     Examples
     --------
-    >>> from nirflow.session import services  # doctest: +SKIP
+    >>> from nirflow import services  # doctest: +SKIP
     >>> with services():  # doctest: +SKIP
     ...     report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))
     """

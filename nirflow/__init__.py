@@ -1,3 +1,49 @@
-"""What a person touches: the command line, settings, log and report."""
+"""nirflow: near-infrared imaging reduction that runs itself.
+
+What a script or a notebook needs::
+
+    from nirflow import Options, read_ccd, reduce_night, services
+
+    with services():
+        report = reduce_night(["/data/2013-11-21"], out="out")
+
+Everything else is reached by the command line, or imported from the package that it lives in: `imaging`, `tasks`,
+`flows`, `calib_store`, `deployments`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from nirflow.own_packages import require_own_packages
+
+if TYPE_CHECKING:
+    from calib_store.store import Store as Store
+    from flows.night import reduce_night as reduce_night
+    from flows.run.options import Options as Options
+    from imaging.products.product_file import read_ccd as read_ccd
+    from nirflow.session import services as services
 
 __version__ = "0.1.0"
+__all__ = ["Options", "Store", "__version__", "read_ccd", "reduce_night", "services"]
+
+#: Where each public name is defined; imported when it is first asked for, so that the command line starts at once.
+_DEFINED_IN: Final = {
+    "Options": "flows.run.options",
+    "Store": "calib_store.store",
+    "read_ccd": "imaging.products.product_file",
+    "reduce_night": "flows.night",
+    "services": "nirflow.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_own_packages()
+    value = getattr(import_module(_DEFINED_IN[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,9 +1,21 @@
-"""``python -m nirflow``: the command line."""
+"""The command ``nirflow``, and ``python -m nirflow``: the packages checked, then the command line."""
 
 import sys
 from pathlib import Path
 
 import nirflow
+from nirflow.own_packages import ForeignPackageError, require_own_packages
+
+
+def main() -> None:
+    """Run the command line; where another package has the name of one of ours, name its file and exit with 1."""
+    try:
+        require_own_packages()
+    except ForeignPackageError as error:
+        raise SystemExit(f"error: {error}") from None
+    from nirflow.cli import main as run
+
+    run()
 
 
 def _forget_working_folder() -> None:
@@ -15,6 +27,4 @@ def _forget_working_folder() -> None:
 
 if __name__ == "__main__":
     _forget_working_folder()
-    from nirflow.cli import main
-
     main()

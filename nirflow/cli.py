@@ -19,8 +19,10 @@ from deployments.printable_output import make_output_printable
 from imaging.errors import NirflowError
 from imaging.printable import printable
 from nirflow import __version__
-from nirflow.commands import cal, frames, night, page, parameters, server, service
-from nirflow.console import say, say_error
+from nirflow.commands import cal, page, parameters, server, service
+from nirflow.commands import inspect as frames
+from nirflow.commands import reduce as night
+from nirflow.console.output import say, say_error
 from nirflow.exits import MEANINGS, Exit, UsageError
 
 _EPILOG = (
@@ -64,7 +66,7 @@ def _printable_complaints() -> Iterator[None]:
 
 
 def _usage_errors() -> tuple[type[NirflowError], ...]:
-    from calib_store.settings_file import ForeignSettingsError
+    from calib_store.model.settings_file import ForeignSettingsError
 
     return (UsageError, ForeignSettingsError)
 

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nirflow.console.tables import Column, print_table
 from nirflow.exits import UsageError
-from nirflow.tables import Column, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flows.report import NightReport
-    from imaging.simulator.figures import NightScore
+    from flows.run.report import NightReport
     from imaging.simulator.parameters import NightParameters
+    from imaging.simulator.score_figures import NightScore
     from imaging.simulator.truth import NightTruth
 
 
@@ -28,11 +28,11 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
     UsageError
         Where the folder holds FITS files that are not this night.
     """
-    from imaging.files import SUFFIXES
-    from imaging.simulator.night import simulate_night
-    from imaging.simulator.plan import plan_night
+    from imaging.frames.find_files import SUFFIXES
+    from imaging.simulator.observing_plan import plan_night
+    from imaging.simulator.simulate import simulate_night
     from imaging.simulator.truth import load_truth
-    from nirflow.progress import progress_bar
+    from nirflow.console.progress import progress_bar
 
     if (folder / "truth" / "night.json").is_file():
         truth = load_truth(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from imaging.nights import check_night, night_begins
+from imaging.frames.nights import check_night, night_begins
 from nirflow.exits import UsageError
 
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)

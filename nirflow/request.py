@@ -10,13 +10,13 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from imaging import f2
-from nirflow.choices import Calibration, Target
+from imaging.instruments import f2
 from nirflow.exits import UsageError
 from nirflow.moments import moment
+from nirflow.option_choices import Calibration, Target
 from nirflow.step_settings import first_problem, resolve
-from tasks.parameters import STEPS, ReductionParameters
-from tasks.references import CalibrationKind
+from tasks.support.parameters import STEPS, ReductionParameters
+from tasks.support.references import CalibrationKind
 
 #: What a reduction can be limited to.
 TargetKind = Literal["dark", "bpm", "flat", "science"]

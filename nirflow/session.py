@@ -2,8 +2,7 @@
 
 In a notebook::
 
-    from nirflow.session import services
-    from flows.night import reduce_night
+    from nirflow import reduce_night, services
 
     with services():
         report = reduce_night(["/data/2013-11-21"], out="out")
@@ -16,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calib_store.settings import StoreSettings
-from deployments.client import connected
-from deployments.server import ensure_server
+from calib_store.model.settings import StoreSettings
+from deployments.prefect_server.client import connected
+from deployments.prefect_server.server import ensure_server
 
 if TYPE_CHECKING:
-    from deployments.settings import ServerAddress
+    from deployments.settings.server_settings import ServerAddress
 
 
 @contextmanager

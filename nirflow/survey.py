@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imaging import f2
 from imaging.errors import FrameError, NirflowError
-from imaging.files import find_files
+from imaging.frames.find_files import find_files
+from imaging.instruments import f2
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-    from imaging.facts import FrameFacts
+    from imaging.frames.facts import FrameFacts
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Surveyed:
 
 
 def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
-    """Find the FITS files that a person named; see `imaging.files.find_files`.
+    """Find the FITS files that a person named; see `imaging.frames.find_files.find_files`.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
     """Tell what one file is; of a compressed one only the start is unpacked, unless ``pixels``."""
     from astropy.io.fits import VerifyError
 
-    from imaging.facts import facts_from_headers
-    from imaging.rawio import UNFORESEEN, check_pixels, open_raw, read_headers
+    from imaging.frames.facts import facts_from_headers
+    from imaging.io.raw_file import UNFORESEEN, check_pixels, open_raw, read_headers
 
     facts = None
     try:
@@ -148,7 +148,7 @@ def _check_shape(header: Header, name: str) -> None:
 
 def _with_doubles(frames: list[Surveyed]) -> list[Surveyed]:
     """Mark the files that are not used because another one is the same frame or the same exposure."""
-    from imaging.doubles import doubles, exposures
+    from imaging.frames.doubles import doubles, exposures
 
     raw = {
         str(frame.path): frame.facts
@@ -175,7 +175,7 @@ def _identity(path: str, group: Sequence[str], raw: Mapping[str, FrameFacts]) ->
     A file and its compressed copy are one frame where their headers agree, and are not read to the end for that; of
     other files the checksum decides.
     """
-    from imaging.unpack import compression, digest
+    from imaging.io.compressed import compression, digest
 
     copies = [other for other in group if raw[other] == raw[path]]
     if len({compression(Path(other)) for other in copies}) == len(copies) == len(group):
@@ -200,7 +200,7 @@ def group_frames(frames: Sequence[Surveyed]) -> list[Group]:
 
     Of files with the same name the first one counts.
     """
-    from imaging.groups import calibration_groups, science_groups
+    from imaging.frames.groups import calibration_groups, science_groups
 
     named: dict[str, Surveyed] = {}
     for frame in frames:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from prefect.states import Completed, State
 from pydantic import Field
 
-from imaging.align import AlignParameters, align
-from imaging.alignment import AlignInput, Alignment
 from imaging.errors import GroupError
-from imaging.rawio import read_headers
-from imaging.scratch import Planes, open_if_whole, touch, write_planes
-from tasks.artifacts import tell_alignment
-from tasks.decorator import step_task
+from imaging.io.planes import Planes, open_if_whole, touch, write_planes
+from imaging.io.raw_file import read_headers
+from imaging.registration.align import AlignParameters, align
+from imaging.registration.entries import AlignInput, Alignment
 from tasks.detect import catalogue_of
-from tasks.references import LeftOut, Reference, ScratchRef
-from tasks.scratching import folder_for, scratch_key
 from tasks.sky import Outcome, sort_out
-from tasks.step import step
-from tasks.workspace import Workspace
+from tasks.support.artifacts import tell_alignment
+from tasks.support.decorator import step_task
+from tasks.support.references import LeftOut, Reference, ScratchRef
+from tasks.support.scratching import folder_for, scratch_key
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 VERSION = 1
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from imaging.bpm import BpmParameters, make_bpm
+from imaging.calibrations.bpm import BpmParameters, make_bpm
 from imaging.errors import GroupError
-from tasks.building import Built, figures, find_or_build, open_frames
-from tasks.decorator import step_task
-from tasks.peers import combined, left_out
-from tasks.recipe import Ingredient, Recipe
-from tasks.references import BpmSet, ProductRef
-from tasks.workspace import Workspace
+from tasks.building.build import Built, figures, find_or_build, open_frames
+from tasks.building.peers import combined, left_out
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.decorator import step_task
+from tasks.support.references import BpmSet, ProductRef
+from tasks.support.workspace import Workspace
 
 VERSION = 2
 

@@ -17,24 +17,24 @@ from uuid import UUID
 from prefect import runtime
 from pydantic import BaseModel, ConfigDict, Field
 
-from calib_store.adopt import GIVEN, adopt
-from calib_store.matching import REMADE
-from calib_store.objections import objections
-from calib_store.records import Decision, Match, Override, Product
-from calib_store.rules import differences
+from calib_store.choice.matching import REMADE
+from calib_store.curation.objections import objections
+from calib_store.curation.usability import why_unusable
+from calib_store.exchange.adopt import GIVEN, adopt
+from calib_store.model.records import Decision, Match, Override, Product
+from calib_store.rules.rules import differences
 from calib_store.store import Store
-from calib_store.usability import why_unusable
-from calib_store.variants import differences as differences_of_parameters
-from imaging.detrend import MUST_AGREE
+from calib_store.tables.variants import differences as differences_of_parameters
+from imaging.detrend.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
-from imaging.products import ProductFile
-from imaging.rawio import read_headers
-from tasks.artifacts import tell_choice
-from tasks.decorator import step_task
-from tasks.references import CalibrationKind, Calibrations, FrameSet, ProductRef
+from imaging.io.raw_file import read_headers
+from imaging.products.product_file import ProductFile
 from tasks.sky import Outcome
-from tasks.step import step
-from tasks.workspace import Workspace
+from tasks.support.artifacts import tell_choice
+from tasks.support.decorator import step_task
+from tasks.support.references import CalibrationKind, Calibrations, FrameSet, ProductRef
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from imaging.dark import DarkParameters, make_dark
-from tasks.building import Built, figures, find_or_build, open_frames
-from tasks.decorator import step_task
-from tasks.peers import combined, left_out
-from tasks.recipe import Ingredient, Recipe
-from tasks.references import FrameSet, ProductRef
-from tasks.workspace import Workspace
+from imaging.calibrations.dark import DarkParameters, make_dark
+from tasks.building.build import Built, figures, find_or_build, open_frames
+from tasks.building.peers import combined, left_out
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.decorator import step_task
+from tasks.support.references import FrameSet, ProductRef
+from tasks.support.workspace import Workspace
 
 VERSION = 2
 

@@ -6,18 +6,18 @@ from contextlib import ExitStack
 
 from prefect.states import Completed, State
 
-from imaging.detrend import DetrendParameters, detrend
-from imaging.prepare import PrepareParameters
-from imaging.products import ProductFile
-from imaging.rawio import open_raw
-from imaging.scratch import write_planes
-from tasks.building import figures
-from tasks.decorator import step_task
-from tasks.hashing import hashed
-from tasks.references import Calibrations, RawFrame, ScratchRef
-from tasks.scratching import folder_for, found, meta, scratch_key
-from tasks.step import step
-from tasks.workspace import Workspace
+from imaging.detrend.detrend import DetrendParameters, detrend
+from imaging.detrend.prepare import PrepareParameters
+from imaging.io.planes import write_planes
+from imaging.io.raw_file import open_raw
+from imaging.products.product_file import ProductFile
+from tasks.building.build import figures
+from tasks.support.decorator import step_task
+from tasks.support.hashing import hashed
+from tasks.support.references import Calibrations, RawFrame, ScratchRef
+from tasks.support.scratching import folder_for, found, meta, scratch_key
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 VERSION = 1
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from prefect.states import State
 
-from imaging.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
-from imaging.marks import CardValue
-from imaging.products import ProductFile
-from tasks.building import Built, figures, find_or_build, open_frames
-from tasks.decorator import step_task
-from tasks.peers import combined, left_out
-from tasks.recipe import Ingredient, Recipe
-from tasks.references import Calibrations, FlatSet, ProductRef
-from tasks.workspace import Workspace
+from imaging.calibrations.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
+from imaging.products.header_cards import CardValue
+from imaging.products.product_file import ProductFile
+from tasks.building.build import Built, figures, find_or_build, open_frames
+from tasks.building.peers import combined, left_out
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.decorator import step_task
+from tasks.support.references import Calibrations, FlatSet, ProductRef
+from tasks.support.workspace import Workspace
 
 VERSION = 2
 

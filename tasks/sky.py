@@ -14,14 +14,14 @@ from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
 from imaging.errors import GroupError, NirflowError
-from imaging.products import ProductFile
-from imaging.scratch import PlanesWriter
-from imaging.sky import LAYOUT, SkyInput, SkyMetrics, SkyParameters, choose_sky, subtract_sky
-from tasks.decorator import step_task
-from tasks.references import LeftOut, ProductRef, Reference, ScratchRef
-from tasks.scratching import folder_for, found, meta, planes_of, scratch_key
-from tasks.step import step
-from tasks.workspace import Workspace
+from imaging.io.planes import PlanesWriter
+from imaging.products.product_file import ProductFile
+from imaging.sky.subtract import LAYOUT, SkyInput, SkyMetrics, SkyParameters, choose_sky, subtract_sky
+from tasks.support.decorator import step_task
+from tasks.support.references import LeftOut, ProductRef, Reference, ScratchRef
+from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

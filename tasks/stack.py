@@ -7,28 +7,28 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from prefect.states import Completed, State
 
-from imaging.align import output_grid
-from imaging.alignment import AlignEntry
-from imaging.detect import CATALOGUE, Detection, detect
 from imaging.errors import GroupError
-from imaging.geometry import Grid
-from imaging.image import Image
-from imaging.marks import CardValue
-from imaging.products import ProductFile
-from imaging.rawio import read_headers
-from imaging.stack import StackInput, StackMetrics, make_stack
-from imaging.tables import Table, stamped
+from imaging.io.raw_file import read_headers
+from imaging.pixels.image import Image
+from imaging.products.header_cards import CardValue
+from imaging.products.product_file import ProductFile
+from imaging.products.product_tables import Table, stamped
+from imaging.registration.align import output_grid
+from imaging.registration.entries import AlignEntry
+from imaging.registration.geometry import Grid
+from imaging.sources.detect import CATALOGUE, Detection, detect
+from imaging.stack.stack import StackInput, StackMetrics, make_stack
 from tasks.align import AlignedGroup, align_input
-from tasks.building import Built, existing, figures, find_or_build, placed
-from tasks.decorator import step_task
+from tasks.building.build import Built, existing, figures, find_or_build, placed
+from tasks.building.recipe import Ingredient, Recipe
 from tasks.detrend import applied_to
-from tasks.parameters import ReductionParameters
-from tasks.recipe import Ingredient, Recipe
-from tasks.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet, ScratchRef
-from tasks.scratching import planes_of
 from tasks.sky import SkyPass
-from tasks.step import step
-from tasks.workspace import Workspace
+from tasks.support.decorator import step_task
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet, ScratchRef
+from tasks.support.scratching import planes_of
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 VERSION = 1
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from calib_store.records import KnownFile, StatusChange
+from calib_store.model.records import KnownFile, StatusChange
 from calib_store.store import Store
-from imaging.doubles import doubles, exposures
-from imaging.facts import FrameFacts
-from imaging.files import CheckParameters
-from tasks.decorator import step_task
-from tasks.look import Looked, look_at
-from tasks.references import LeftOut, RawFrame, Survey
-from tasks.step import step
-from tasks.workspace import Workspace
+from imaging.frames.doubles import doubles, exposures
+from imaging.frames.facts import FrameFacts
+from imaging.frames.find_files import CheckParameters
+from tasks.support.decorator import step_task
+from tasks.support.examine import Looked, look_at
+from tasks.support.references import LeftOut, RawFrame, Survey
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

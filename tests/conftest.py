@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from calib_store.database import Database
-    from calib_store.postgres import PostgresAddress
-    from calib_store.settings import StoreSettings
+    from calib_store.model.settings import StoreSettings
+    from calib_store.server.postgres import PostgresAddress
     from calib_store.store import Store
+    from calib_store.tables.database import Database
 
 pytest_plugins = [
     "foreign_server",
@@ -49,7 +49,7 @@ def _own_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 @pytest.fixture(scope="session")
 def postgres_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Data folder of the session's embedded server, which runs."""
-    from calib_store import postgres
+    from calib_store.server import postgres
 
     folder = tmp_path_factory.mktemp("pg")
     address = postgres.ensure_running(folder)
@@ -64,9 +64,9 @@ def postgres_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 @pytest.fixture(scope="session")
 def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
     """Address of the session's server, with a migrated template database."""
-    from calib_store import postgres
-    from calib_store.database import Database
     from calib_store.migrations import migrate
+    from calib_store.server import postgres
+    from calib_store.tables.database import Database
 
     address = postgres.ensure_running(postgres_data_dir)
     with address.administer() as connection:
@@ -100,7 +100,7 @@ def database_url(owner_url: str) -> str:
 @pytest.fixture
 def owner(owner_url: str) -> Iterator[Database]:
     """The same database for its owner: for what a test does behind the store's back."""
-    from calib_store.database import Database
+    from calib_store.tables.database import Database
 
     database = Database(owner_url)
     yield database
@@ -117,7 +117,7 @@ def as_user(url: str, user: str) -> str:
 @pytest.fixture
 def store_settings(database_url: str, tmp_path: Path) -> StoreSettings:
     """Settings of an empty store of the test's own."""
-    from calib_store.settings import StoreSettings
+    from calib_store.model.settings import StoreSettings
 
     return StoreSettings(data_dir=tmp_path / "data", database_url=database_url)
 

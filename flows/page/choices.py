@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from calib_store import decisions
-from calib_store import products as product_rows
-from calib_store.records import Match
+from calib_store.model.records import Match
 from calib_store.store import Store
+from calib_store.tables import decisions
+from calib_store.tables import products as product_rows
 from flows.page.model import Chosen, Group, NightFrame, NotTaken
 
 #: Products near in time that are told although they do not serve, of each kind.

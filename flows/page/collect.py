@@ -11,17 +11,17 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from calib_store.records import Frame, Run
+from calib_store.model.records import Frame, Run
 from calib_store.store import Store
 from flows.page.choices import with_choices
 from flows.page.model import NightFrame, NightPage, NightProduct, RunTold
 from flows.page.outcomes import Standing, left_out_of, outcomes, planned, standing
 from flows.page.products import stored_products, told
-from flows.plan import NightPlan, plan_night
-from flows.report import NightReport
+from flows.run.plan import NightPlan, plan_night
+from flows.run.report import NightReport
 from imaging.errors import NirflowError
-from tasks.parameters import ReductionParameters
-from tasks.references import LeftOut, RawFrame
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import LeftOut, RawFrame
 
 #: Kinds of product in the order of a reader's interest.
 _ORDER: Final = ("image", "flat", "bpm", "dark")

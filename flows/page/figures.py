@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flows.page.model import Figure
-from imaging.f2 import PIXEL_SCALE
+from imaging.instruments.f2 import PIXEL_SCALE
 
 _ELECTRON: Final = "e\N{SUPERSCRIPT MINUS}"
 
@@ -25,7 +25,7 @@ def _share(word: str) -> _Told:
     return _Told(word, "%", 100.0)
 
 
-#: Metrics of the steps by kind of product (`imaging.dark`, `bpm`, `flat`, `stack`), in the order of reading.
+#: Metrics of the steps by kind of product (`imaging.calibrations` and the stack), in reading order.
 _WORDS: Final[dict[str, dict[str, _Told]]] = {
     "dark": {
         "n_frames": _Told("darks"), "level": _Told("level", _ELECTRON), "noise": _Told("noise", _ELECTRON),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from imaging.facts import FrameFacts
-from tasks.references import LeftOut
+from imaging.frames.facts import FrameFacts
+from tasks.support.references import LeftOut
 
 #: What became of a group of the plan.
 State = Literal["built", "reused", "failed", "waiting", "not reduced"]

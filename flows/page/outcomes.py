@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from flows.page.model import Group, GroupKind, NightProduct
-from flows.plan import NO_MASK, NightPlan
-from flows.report import Failure, NightReport
-from tasks.references import LeftOut, ProductRef, RawFrame
+from flows.run.plan import NO_MASK, NightPlan
+from flows.run.report import Failure, NightReport
+from tasks.support.references import LeftOut, ProductRef, RawFrame
 
 #: In the order of a reader's interest.
 _ORDER: Final[dict[str, int]] = {"science": 0, "flat": 1, "bpm": 2, "dark": 3}

@@ -8,11 +8,11 @@ from pathlib import Path
 from calib_store.store import Store
 from flows.page.model import NightProduct
 from flows.page.pngs import notes_of
-from imaging.atomic import write_whole
 from imaging.errors import NirflowError, StoreError
-from imaging.preview import preview_product
-from imaging.products import ProductFile
-from imaging.rawio import UNFORESEEN, read_headers
+from imaging.io.atomic import write_whole
+from imaging.io.raw_file import UNFORESEEN, read_headers
+from imaging.products.preview import preview_product
+from imaging.products.product_file import ProductFile
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from calib_store import products as product_rows
-from calib_store.objections import objections
-from calib_store.records import Product
+from calib_store.curation.objections import objections
+from calib_store.model.records import Product
 from calib_store.store import Store
+from calib_store.tables import products as product_rows
 from flows.page.figures import figures_of, real
 from flows.page.model import NightProduct
-from tasks.references import LeftOut, ProductRef
+from tasks.support.references import LeftOut, ProductRef
 
 
 @dataclass(frozen=True)

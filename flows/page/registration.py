@@ -13,8 +13,8 @@ from calib_store.store import Store
 from flows.page.model import NightFrame, NightProduct
 from flows.page.previews import stored_file
 from imaging.errors import NirflowError
-from imaging.products import read_table
-from imaging.rawio import UNFORESEEN
+from imaging.io.raw_file import UNFORESEEN
+from imaging.products.product_file import read_table
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from calib_store.records import KnownFile
+from calib_store.model.records import KnownFile
 from calib_store.store import Store
 from flows.page.model import NightFrame
 from flows.page.pngs import notes_of
-from imaging.bands import thread_count
 from imaging.errors import NirflowError
-from imaging.preview import write_thumbnail
-from imaging.rawio import UNFORESEEN, open_raw
+from imaging.io.raw_file import UNFORESEEN, open_raw
+from imaging.pixels.bands import thread_count
+from imaging.products.preview import write_thumbnail
 
 #: Keyword of the note in the PNG: median of the raw pixels, ADU.
 _LEVEL: Final = "nirflow level ADU"

@@ -21,7 +21,7 @@ from flows.page.plots import Plot
 from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
-from imaging.atomic import write_whole
+from imaging.io.atomic import write_whole
 from imaging.printable import printable
 
 _PAGE: Final = "index.html"

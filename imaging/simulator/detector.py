@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging import f2
+from imaging.instruments import f2
 from imaging.simulator.noise import normal, poisson, start
 from imaging.simulator.parameters import NightParameters
 

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from imaging.simulator.parameters import SKY_SCALE, NightParameters
-from imaging.simulator.sources import FIELD
+from imaging.simulator.star_field import FIELD
 
 Role = Literal["science", "dark", "short_dark", "flat_dark", "lamp_on", "lamp_off"]
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import field_validator, model_validator
 
-from imaging import f2
+from imaging.instruments import f2
 from imaging.parameters import StepParameters, parameter
 
 Band = Literal["Y", "J", "H", "Ks", "K-red"]

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging import f2
-from imaging.dq import UNUSABLE
-from imaging.simulator.figures import PULL_CLIP, NightScore, ScoreRow, pull_rows, read_planes
-from imaging.simulator.measure import clipped_rms, robust_sigma
+from imaging.instruments import f2
+from imaging.pixels.dq import UNUSABLE
+from imaging.simulator.measure_stars import clipped_rms, robust_sigma
+from imaging.simulator.score_figures import PULL_CLIP, NightScore, ScoreRow, pull_rows, read_planes
 from imaging.simulator.score_stack import read_stack, score_stack
 from imaging.simulator.truth import FLAT_LIMITS, FrameTruth, NightTruth, flat_level
 

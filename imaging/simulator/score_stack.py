@@ -13,11 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.dq import UNUSABLE
-from imaging.simulator import measure
-from imaging.simulator.figures import ScoreRow
+from imaging.pixels.dq import UNUSABLE
+from imaging.simulator import measure_stars as measure
 from imaging.simulator.parameters import SKY_SCALE
-from imaging.simulator.sources import pixel_position
+from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import (
     Grid,
     StackProduct,
@@ -29,6 +28,7 @@ from imaging.simulator.stack_model import (
     read_stack,
     similarity,
 )
+from imaging.simulator.star_field import pixel_position
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 #: Side of the bins of the background's noise, and of the blocks that take its large-scale level out, pixels.

@@ -17,12 +17,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from imaging.dq import DQ
 from imaging.errors import FrameError
-from imaging.simulator import measure
-from imaging.simulator.figures import read_planes
+from imaging.pixels.dq import DQ
+from imaging.simulator import measure_stars as measure
 from imaging.simulator.parameters import SKY_SCALE
-from imaging.simulator.sources import render_at
+from imaging.simulator.score_figures import read_planes
+from imaging.simulator.star_field import render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 

@@ -14,8 +14,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging import f2
 from imaging.errors import FrameError
+from imaging.instruments import f2
 from imaging.simulator.detector import CLIP, Detector
 from imaging.simulator.headers import Role
 from imaging.simulator.parameters import NightParameters
@@ -82,7 +82,7 @@ class NightTruth:
 
     @cached_property
     def sources(self) -> Table:
-        """The source catalogue (see `imaging.simulator.sources.make_sources`)."""
+        """The source catalogue (see `imaging.simulator.star_field.make_sources`)."""
         return Table.read(self.folder / _SOURCES, format="ascii.ecsv")
 
     def plane(self, name: PlaneName) -> NDArray[Any]:

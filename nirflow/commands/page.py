@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nirflow.console import say
+from nirflow.console.output import say
+from nirflow.console.tables import print_json
 from nirflow.exits import Exit
 from nirflow.moments import night as night_in
-from nirflow.tables import print_json
 
 if TYPE_CHECKING:
     from calib_store.store import Store
@@ -40,7 +40,7 @@ def report(
     """
     wanted = _night(night)
     from calib_store.store import Store
-    from deployments.configuration import Settings
+    from deployments.settings.all_settings import Settings
     from flows.page.write import write_index, write_night_page
 
     settings = Settings()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import UsageError
-from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from nirflow.step_settings import ParameterInfo
@@ -24,7 +24,7 @@ def params(
     Change one with: nirflow reduce ... --set step.parameter=value
     """
     from nirflow.step_settings import describe, did_you_mean
-    from tasks.parameters import STEPS
+    from tasks.support.parameters import STEPS
 
     if step is not None and step not in STEPS:
         raise UsageError(f"There is no step {step!r}.", remedy=did_you_mean(step, STEPS, "Steps"))

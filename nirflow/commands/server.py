@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from imaging.printable import printable
-from nirflow.console import say
+from nirflow.console.output import say
+from nirflow.console.tables import print_json
 from nirflow.exits import Exit
-from nirflow.tables import print_json
 
 app = typer.Typer(
     help="The Prefect server of runs and its UI: reduce starts it where it is not up.", no_args_is_help=True
@@ -23,8 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 @app.command()
 def start(json: Json = False) -> None:
     """Start the server, where it is not up, and leave it running."""
-    from deployments.configuration import Settings
-    from deployments.server import ensure_server
+    from deployments.prefect_server.server import ensure_server
+    from deployments.settings.all_settings import Settings
 
     address = ensure_server(Settings().data_dir)
     if json:
@@ -44,9 +44,9 @@ def stop(
     ] = False,
 ) -> None:
     """Stop the server, and the embedded PostgreSQL under it and the store. What they hold stays."""
-    from calib_store import postgres
-    from deployments.configuration import Settings
-    from deployments.server import stop_server
+    from calib_store.server import postgres
+    from deployments.prefect_server.server import stop_server
+    from deployments.settings.all_settings import Settings
 
     data_dir = Settings().data_dir
     stopped = stop_server(data_dir)
@@ -58,8 +58,8 @@ def stop(
 @app.command()
 def status(json: Json = False) -> None:
     """Tell whether the server is up. Exit code 3 where it is not."""
-    from deployments.configuration import Settings
-    from deployments.server import server_status
+    from deployments.prefect_server.server import server_status
+    from deployments.settings.all_settings import Settings
 
     state = server_status(Settings().data_dir)
     if json:
@@ -103,11 +103,11 @@ def login(
     The password of a viewer or an operator is made by this, where the settings have none. Give the link only to whom
     it is for: it holds the password, behind its #, which a browser sends to no server.
     """
-    from deployments import credentials
-    from deployments.configuration import Settings
-    from deployments.login import link
-    from deployments.policy import Role
-    from deployments.server import own_address
+    from deployments.access import credentials
+    from deployments.access.login import link
+    from deployments.access.policy import Role
+    from deployments.prefect_server.server import own_address
+    from deployments.settings.all_settings import Settings
 
     settings = Settings()
     address = own_address(data or settings.data_dir, settings.server)
@@ -137,9 +137,9 @@ def revoke(
     ] = None,
 ) -> None:
     """Take back the password that login made for viewers or operators; a running server forgets it at once."""
-    from deployments import credentials
-    from deployments.configuration import Settings
-    from deployments.policy import Role
+    from deployments.access import credentials
+    from deployments.access.policy import Role
+    from deployments.settings.all_settings import Settings
 
     settings = Settings()
     there = credentials.revoke(data or settings.data_dir, settings.server, Role[role.upper()])
@@ -151,9 +151,9 @@ def revoke(
 @app.command()
 def env() -> None:
     """Print what brings Prefect's own commands to this server: eval "$(nirflow server env)"."""
-    from deployments.configuration import Settings
-    from deployments.server import ensure_server
-    from deployments.settings import client_environment
+    from deployments.prefect_server.server import ensure_server
+    from deployments.settings.all_settings import Settings
+    from deployments.settings.server_settings import client_environment
 
     environment = client_environment(ensure_server(Settings().data_dir))
     # Prefect's own commands are for people: they may write to the terminal.

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from nirflow.console import console, say
+from nirflow.console.output import console, say
+from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit
-from nirflow.tables import Column, print_json, print_table
 
 if TYPE_CHECKING:
-    from deployments.configuration import Settings
-    from deployments.rest import Rest
-    from deployments.service import PartState, ServiceState
+    from deployments.prefect_api.rest import Rest
+    from deployments.settings.all_settings import Settings
+    from deployments.supervisor.service import PartState, ServiceState
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Data = Annotated[
@@ -50,13 +50,13 @@ def up(
 
     What runs already is left as it is. nirflow up --watch /data/raw
     """
-    from deployments.server import check_password
+    from deployments.prefect_server.server import check_password
 
     settings = _settings(watch, data, bind)
     check_password(settings.server)
     if foreground:
         raise typer.Exit(_stay(settings))
-    from deployments.service import start
+    from deployments.supervisor.service import start
 
     began = time.monotonic()
     with console(stderr=True).status("Starting: databases, Prefect server, worker ..."):
@@ -83,7 +83,7 @@ def up(
 
 def down(data: Data = None) -> None:
     """Stop everything that nirflow up started. What is in the store stays; a run in work goes on at the next up."""
-    from deployments.service import stop
+    from deployments.supervisor.service import stop
 
     settings = _settings(None, data, None)
     if stop(settings):
@@ -94,7 +94,7 @@ def down(data: Data = None) -> None:
 
 def status(data: Data = None, json: Json = False) -> None:
     """Tell how each part is, and what is in work. Exit code 3 where nirflow is not up, 4 where a part is down."""
-    from deployments.service import read_state
+    from deployments.supervisor.service import read_state
 
     settings = _settings(None, data, None)
     state = read_state(settings)
@@ -118,8 +118,8 @@ def settings(json: Json = False) -> None:
     Settings come from the environment (NIRFLOW_NAME, NIRFLOW_SECTION_NAME), then from nirflow.toml: the file that
     NIRFLOW_CONFIG names, else the one in this folder, else ~/.config/nirflow/nirflow.toml.
     """
-    from calib_store.settings import settings_file
-    from deployments.configuration import Settings, describe
+    from calib_store.model.settings import settings_file
+    from deployments.settings.all_settings import Settings, describe
 
     told = list(describe(Settings()))
     if json:
@@ -142,8 +142,8 @@ def settings(json: Json = False) -> None:
 
 def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> Settings:
     """The settings, with what the command line says before all else."""
-    from calib_store.settings import WrongSettingsError
-    from deployments.configuration import Settings
+    from calib_store.model.settings import WrongSettingsError
+    from deployments.settings.all_settings import Settings
 
     if data is not None:
         os.environ["NIRFLOW_DATA_DIR"] = str(data.expanduser().resolve())
@@ -167,8 +167,8 @@ def _stay(settings: Settings) -> int:
     import sys
 
     from deployments.processes import ProcessError
-    from deployments.service import end_left_over, environment_of, read_state
-    from deployments.supervise import supervise
+    from deployments.supervisor.service import end_left_over, environment_of, read_state
+    from deployments.supervisor.supervise import supervise
 
     state = read_state(settings)
     if state is not None and state.alive:
@@ -198,7 +198,7 @@ def _differs(state: ServiceState, settings: Settings) -> str:
 
 def _other_server(state: ServiceState, settings: Settings) -> str:
     """How what the server was started with differs from the settings, its address aside; nothing where it does not."""
-    from deployments.server import has_other_settings
+    from deployments.prefect_server.server import has_other_settings
 
     if password := _other_password(state, settings):
         return password
@@ -209,8 +209,8 @@ def _other_server(state: ServiceState, settings: Settings) -> str:
 
 def _other_password(state: ServiceState, settings: Settings) -> str:
     """How the password that the server asks for differs from that of the settings; nothing where it does not."""
-    from deployments.ports import PortTakenError
-    from deployments.rest import PasswordError, RestError
+    from deployments.prefect_api.rest import PasswordError, RestError
+    from deployments.prefect_server.ports import PortTakenError
 
     if not state.password:
         return "no password"
@@ -225,9 +225,9 @@ def _other_password(state: ServiceState, settings: Settings) -> str:
 
 def _rest(settings: Settings, state: ServiceState) -> Rest:
     """The way to the server, whose port is kept while this command runs: no other program gets the password."""
-    from deployments.password import known
-    from deployments.ports import hold_url
-    from deployments.rest import Rest
+    from deployments.access.password import known
+    from deployments.prefect_api.rest import Rest
+    from deployments.prefect_server.ports import hold_url
 
     if not state.password:  # an earlier nirflow started it
         return Rest(state.api_url, settings.server.auth_string)
@@ -241,8 +241,8 @@ def _logs(state: ServiceState) -> str:
 
 def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]] | None, str]:
     """What is in work; None and the reason where the server does not tell."""
-    from deployments.ports import PortTakenError
-    from deployments.rest import RestError
+    from deployments.prefect_api.rest import RestError
+    from deployments.prefect_server.ports import PortTakenError
 
     if not state.api_url:
         return None, "The Prefect server has no address yet."

@@ -35,7 +35,7 @@ def test_exit_code_and_output_come_back() -> None:
 
 def test_a_service_does_not_count() -> None:
     code = HOLD.format(size=200 * MEGABYTE)
-    watched = run([sys.executable, "-c", code, "deployments.serve"], environment=os.environ)
+    watched = run([sys.executable, "-c", code, "deployments.prefect_server.serve"], environment=os.environ)
     assert watched.peak == 0
 
 

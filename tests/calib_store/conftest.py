@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from real_server import RealServer
 from server_store import Settings
 
-from calib_store.settings import StoreSettings
+from calib_store.model.settings import StoreSettings
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE, wait_until
 
-from calib_store.settings import StoreSettings
+from calib_store.model.settings import StoreSettings
 from calib_store.store import Store, recipe_key
 from imaging.errors import StoreError
 
@@ -16,10 +16,10 @@ OPEN = """
 import os, signal, sys, time
 from datetime import datetime, timedelta, UTC
 from pathlib import Path
-from calib_store.products import NewProduct
-from calib_store.settings import StoreSettings
+from calib_store.tables.products import NewProduct
+from calib_store.model.settings import StoreSettings
 from calib_store.store import Store, recipe_key
-from imaging.facts import FrameFacts
+from imaging.frames.facts import FrameFacts
 store = Store.open(StoreSettings(data_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
 folder = Path(sys.argv[3])
 key = recipe_key("dark", [], {}, "1")
@@ -149,7 +149,7 @@ def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> No
 def test_processes_that_ingest_the_same_night_in_other_orders(run, store: Store) -> None:
     script = """
 import hashlib, random
-from calib_store.records import FrameRecord
+from calib_store.model.records import FrameRecord
 night = [
     FrameRecord(folder / f"S{i}.fits", hashlib.sha256(b"%d" % i).hexdigest(), 1, 1, facts, {"I": i})
     for i in range(60)

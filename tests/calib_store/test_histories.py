@@ -21,15 +21,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from nothing_worse import Act, Watch
 
-from calib_store import products
-from calib_store.certify import identity
-from calib_store.order import noise_of
-from calib_store.records import Frame, Product
+from calib_store.curation.certify import identity
+from calib_store.model.records import Frame, Product
+from calib_store.rules.order import noise_of
 from calib_store.store import Store
-from deployments.selection import frames_of_nights
-from imaging.facts import FrameFacts
-from imaging.nights import night_of
-from tasks.parameters import ReductionParameters
+from calib_store.tables import products
+from deployments.arrivals.selection import frames_of_nights
+from imaging.frames.facts import FrameFacts
+from imaging.frames.nights import night_of
+from tasks.support.parameters import ReductionParameters
 
 #: Days of the nights of a history; darks and flats of the first two are one group.
 NIGHTS = (0, 1, 9)

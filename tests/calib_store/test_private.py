@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from calib_store.places import open_database
+from calib_store.model.settings import StoreSettings
 from calib_store.private import (
     PRIVATE_PARTS,
     NotPrivateError,
@@ -17,14 +17,14 @@ from calib_store.private import (
     tighten_data_folder,
     write_private,
 )
-from calib_store.settings import StoreSettings
-from deployments import service
-from deployments.configuration import Settings
-from deployments.pending import Pending
-from deployments.server import ensure_server
-from deployments.settings import ServerSettings
-from imaging.atomic import write_whole
-from imaging.scratch import PlanesWriter, write_planes
+from calib_store.server.places import open_database
+from deployments.arrivals.journal import Pending
+from deployments.prefect_server.server import ensure_server
+from deployments.settings.all_settings import Settings
+from deployments.settings.server_settings import ServerSettings
+from deployments.supervisor import service
+from imaging.io.atomic import write_whole
+from imaging.io.planes import PlanesWriter, write_planes
 
 OTHER_ACCOUNT = 20_417
 
@@ -117,7 +117,7 @@ def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
         seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
         real(descriptor)
 
-    monkeypatch.setattr("imaging.atomic.os.fsync", fsync)
+    monkeypatch.setattr("imaging.io.atomic.os.fsync", fsync)
     write_private(path, "secret")
     assert seen[0] == 0o600
     assert mode(path) == 0o600
@@ -158,7 +158,7 @@ def test_what_concerns_nobody_else_is_made_for_this_account_alone(
     write_planes(data / "scratch" / "a", {"SCI": plane})
     with PlanesWriter(tmp_path / "other" / "scratch" / "b", {"SCI": (plane.dtype, plane.shape)}):
         pass
-    monkeypatch.setattr("deployments.service._spawn", lambda _: pytest.fail("it was made"))
+    monkeypatch.setattr("deployments.supervisor.service._spawn", lambda _: pytest.fail("it was made"))
     with pytest.raises(pytest.fail.Exception, match="it was made"):
         service.start(Settings(data_dir=data))
     found = [data, *data.iterdir(), tmp_path / "other" / "scratch"]
@@ -171,7 +171,9 @@ def test_whoever_asks_first_makes_the_data_folder_for_this_account_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr("deployments.server._start", lambda *_, **__: pytest.fail("it was made"))
+    monkeypatch.setattr(
+        "deployments.prefect_server.server._start", lambda *_, **__: pytest.fail("it was made")
+    )
     with pytest.raises(pytest.fail.Exception, match="it was made"):
         ensure_server(tmp_path / "data", settings=ServerSettings())
     assert mode(tmp_path / "data") == mode(tmp_path / "data" / "prefect") == 0o700

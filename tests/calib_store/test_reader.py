@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from calib_store import postgres
-from calib_store.certify import certify, reject
+from calib_store.curation.certify import certify, reject
+from calib_store.model.records import Decision, FrameRecord, Product, Tier
+from calib_store.model.settings import StoreSettings
 from calib_store.reader import Reader
-from calib_store.records import Decision, FrameRecord, Product, Tier
-from calib_store.settings import StoreSettings
+from calib_store.server import postgres
 from calib_store.store import Store
 from imaging.errors import StoreError
-from imaging.facts import FrameFacts
+from imaging.frames.facts import FrameFacts
 
 WHO = {"author": "Ana", "reason": "good"}
 

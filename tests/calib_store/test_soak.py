@@ -14,10 +14,10 @@ import store_worker
 from sqlalchemy import text
 from waiting import PATIENCE
 
-from calib_store.adopt import adopt
-from calib_store.settings import StoreSettings
+from calib_store.curation.verify import gc, remove, verify
+from calib_store.exchange.adopt import adopt
+from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
-from calib_store.upkeep import gc, remove, verify
 
 #: Kills of the soak, and the seed of the moments when they come.
 SHORT, LONG = 20, 150

@@ -13,9 +13,13 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from calib_store.database import Database
-from calib_store.matching import SERVING_LIMIT
-from calib_store.models import (
+from calib_store.choice.matching import SERVING_LIMIT
+from calib_store.model.records import Decision, InputRef, KnownFile, Override
+from calib_store.model.settings import StoreSettings
+from calib_store.store import Store, recipe_key
+from calib_store.tables.database import Database
+from calib_store.tables.products import product_id
+from calib_store.tables.schema import (
     configurations,
     decisions,
     frame_headers,
@@ -24,10 +28,6 @@ from calib_store.models import (
     products,
     status_history,
 )
-from calib_store.products import product_id
-from calib_store.records import Decision, InputRef, KnownFile, Override
-from calib_store.settings import StoreSettings
-from calib_store.store import Store, recipe_key
 from imaging.errors import StoreError
 
 HOSTILE = "'; DROP TABLE products; --"
@@ -427,7 +427,7 @@ def test_who_may_not_note_damage_goes_on_to_the_next_best(
     products = [add("dark", hours=n) for n in range(harmed + 1)]
     for product in products[:-1]:
         _damage(store.file_of(product))
-    monkeypatch.setattr("calib_store.products.mark_damaged", lambda *_: None)
+    monkeypatch.setattr("calib_store.tables.products.mark_damaged", lambda *_: None)
     match = store.match(facts(), "dark")
     assert match.product == products[-1]
     assert [c.product.id for c in match.candidates[:harmed]] == [p.id for p in products[:-1]]

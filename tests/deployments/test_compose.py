@@ -24,8 +24,8 @@ from compose_file import (
 )
 from pydantic import BaseModel
 
-from calib_store.settings import variable
-from deployments.configuration import Settings
+from calib_store.model.settings import variable
+from deployments.settings.all_settings import Settings
 
 #: As .env.example has it: only what has no default.
 VARIABLES = {"NIRFLOW_RAW_DIR": "/data/raw"}

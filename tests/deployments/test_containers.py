@@ -55,7 +55,7 @@ def machine(real_server: RealServer) -> Iterator[Machine]:
 
 def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = True) -> str:
     """Run the script of the databases as the image of PostgreSQL does; what psql says."""
-    from calib_store import postgres
+    from calib_store.server import postgres
 
     script = folder / "databases.sql"
     text = (ROOT / "deployments" / "databases.sql").read_text()
@@ -128,8 +128,8 @@ def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anyt
 def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_dark(
     machine: Machine, real_server: RealServer
 ) -> None:
-    from imaging.simulator.night import simulate_night
     from imaging.simulator.parameters import NightParameters
+    from imaging.simulator.simulate import simulate_night
 
     url = machine.here("server", "http://server:4210/api")
     auth = (machine.secrets / "server_auth").read_text().strip()
@@ -155,7 +155,7 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
     wait_with(machine, lambda: machine.healthy("worker"))
 
     told = " ".join(machine.command_lines())
-    assert "deployments.watch" in told
+    assert "deployments.arrivals.main" in told
     assert "worker start --pool nirflow" in told
     assert not [word for word in passwords if word in told]
 

@@ -106,7 +106,9 @@ def test_the_traceback_of_a_defect_is_printable(thread: bool) -> None:
     assert error.endswith("ValueError: x\\x1b]0;owned\\x07\\u202e\n")
 
 
-@pytest.mark.parametrize("module", ["deployments.work", "deployments.serve", "benchmarks"])
+@pytest.mark.parametrize(
+    "module", ["deployments.supervisor.command", "deployments.prefect_server.serve", "benchmarks"]
+)
 def test_a_wrong_argument_of_a_module_is_repeated_printable(module: str) -> None:
     done = _done([sys.executable, "-m", module, "--bind", "127.0.0.1:0", "--x\x1b]0;owned\x07"])
     assert done.returncode == 2

@@ -33,10 +33,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
 from waiting import PATIENCE, wait_until
 
-from deployments.client import connected
-from deployments.heartbeat import prompt_heartbeats
-from deployments.server import ensure_server
-from deployments.settings import ServerAddress
+from deployments.prefect_server.client import connected
+from deployments.prefect_server.server import ensure_server
+from deployments.registry.heartbeat import prompt_heartbeats
+from deployments.settings.server_settings import ServerAddress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from calib_store.settings import StoreSettings, WrongSettingsError, secret_files
-from deployments.configuration import Settings, describe
+from calib_store.model.settings import StoreSettings, WrongSettingsError, secret_files
+from deployments.settings.all_settings import Settings, describe
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_a_folder_that_is_not_there_is_an_error(folder: Path, monkeypatch: pytes
 def test_without_the_variable_it_is_the_containers_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calib_store.settings._SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr("calib_store.model.settings._SECRETS_DIR", str(tmp_path))
     (tmp_path / "nirflow_server_auth").write_text("u:p")
     assert Settings().server.auth_string == "u:p"
-    monkeypatch.setattr("calib_store.settings._SECRETS_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("calib_store.model.settings._SECRETS_DIR", str(tmp_path / "none"))
     assert Settings().server.auth is None

@@ -16,7 +16,7 @@ import typer
 
 from nirflow.cli import app
 from nirflow.step_settings import resolve
-from tasks.parameters import STEPS
+from tasks.support.parameters import STEPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -165,7 +165,7 @@ def test_pictures_are_small() -> None:
 
 
 def test_dq_bits_are_those_of_the_code() -> None:
-    from imaging.dq import DQ
+    from imaging.pixels.dq import DQ
 
     rows = re.findall(r"^\| (\d+) \| (\d+) \|", (ROOT / "docs" / "products.md").read_text(), re.M)
     assert [int(value) for _, value in rows] == [int(bit) for bit in DQ if bit]

@@ -12,13 +12,13 @@ import pytest
 from night_lab import Lab, Run
 from observatory import Observatory, observing
 
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 if TYPE_CHECKING:
-    from calib_store.postgres import PostgresAddress
-    from deployments.settings import ServerAddress
+    from calib_store.server.postgres import PostgresAddress
+    from deployments.settings.server_settings import ServerAddress
 
 SIZE = 384
 #: As few frames as the recipes take, in the tutorial's sets.
@@ -36,7 +36,7 @@ def _laboratory(
         connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template OWNER nirflow")
     url = address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
     yield Lab(folder, url, server_dir, shape)
-    from tasks.workspace import close_stores
+    from tasks.support.workspace import close_stores
 
     close_stores()
     with address.administer() as connection:

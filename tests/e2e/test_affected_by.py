@@ -7,12 +7,12 @@ from typing import Any
 
 from night_lab import Lab, Run, link
 
-from calib_store.certify import certify, reject
-from calib_store.records import Frame, Product
+from calib_store.curation.certify import certify, reject
+from calib_store.model.records import Frame, Product
 from flows.dark import reduce_darks
 from imaging.simulator.truth import NightTruth
+from nirflow.console.reduction_report import exit_code
 from nirflow.exits import Exit
-from nirflow.report import exit_code
 
 WHO: dict[str, Any] = {"author": "Ana", "reason": "light leak"}
 

@@ -13,9 +13,9 @@ from astropy.io import fits
 from night_lab import Lab, Run, altered, link
 from numpy.typing import NDArray
 
-from imaging import f2
 from imaging.errors import NirflowError
-from imaging.products import datasums, read_table
+from imaging.instruments import f2
+from imaging.products.product_file import datasums, read_table
 from imaging.simulator.truth import NightTruth
 
 DARK, OBJECT, LAMP = "S20131120S0115.fits", "S20131121S0075.fits", "S20131129S0320.fits"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from night_lab import Lab, Run, link
 
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.score import score_night
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 FEW = {"size": 384, "n_science": 5, "n_darks": 4, "n_short_darks": 3, "n_lamp_on": 3, "n_lamp_off": 3}

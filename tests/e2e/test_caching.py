@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from night_lab import Lab, Run, altered, finished, link
 
-from imaging.products import datasums
-from imaging.simulator.night import simulate_night
+from imaging.products.product_file import datasums
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.usefixtures("reduced")

@@ -13,12 +13,12 @@ from night_lab import Lab, Run, link
 from sqlalchemy import text
 
 import tasks.stack as stack_task
-from calib_store.certify import certify, reinstate, reject
-from calib_store.decisions import of_frame
-from calib_store.records import Product, Tier
+from calib_store.curation.certify import certify, reinstate, reject
+from calib_store.model.records import Product, Tier
+from calib_store.tables.decisions import of_frame
 from imaging.errors import StoreError
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.long

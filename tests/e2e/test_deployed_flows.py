@@ -13,17 +13,22 @@ from observatory import CALIBRATIONS, NIGHT, Observatory
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 
-from calib_store.records import Run as StoredRun
+from calib_store.model.records import Run as StoredRun
 from calib_store.store import Store
-from deployments.arrival import arrival
-from deployments.events import SEQUENCE, UNBLOCKED
-from deployments.housekeeping import DamagedStoreError, housekeeping
-from deployments.nightly import calibrations, nightly
-from deployments.requests import CalibrationsRequest, HousekeepingRequest, NightlyRequest, SequenceRequest
-from deployments.running import NothingToDoError
-from flows.progress import _QUIET
-from flows.report import NightReport
-from imaging.sequences import Sequence
+from deployments.deployed.arrival import arrival
+from deployments.deployed.common import NothingToDoError
+from deployments.deployed.housekeeping import DamagedStoreError, housekeeping
+from deployments.deployed.nightly import calibrations, nightly
+from deployments.deployed.requests import (
+    CalibrationsRequest,
+    HousekeepingRequest,
+    NightlyRequest,
+    SequenceRequest,
+)
+from deployments.prefect_api.events import SEQUENCE, UNBLOCKED
+from flows.run.progress import _QUIET
+from flows.run.report import NightReport
+from imaging.frames.sequences import Sequence
 from imaging.simulator.truth import NightTruth
 
 
@@ -123,7 +128,7 @@ def test_the_progress_of_a_night_counts_the_steps_that_it_takes(reduced: Run, ni
 def test_a_damaged_file_fails_the_housekeeping(
     observatory: Observatory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.housekeeping.forget_runs", lambda before: 0)
+    monkeypatch.setattr("deployments.deployed.housekeeping.forget_runs", lambda before: 0)
     well = observatory.run(housekeeping, HousekeepingRequest())
     assert well.damaged == ()
     assert well.checked == len(list(observatory.store.products()))

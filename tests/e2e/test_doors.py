@@ -17,13 +17,13 @@ import pytest
 from browser import Page, browser_page
 from waiting import PATIENCE
 
-from calib_store import postgres
-from deployments import credentials
-from deployments.login import PAGE, link
-from deployments.policy import Role
-from deployments.rest import Rest
-from deployments.server import ensure_server, stop_server
-from deployments.settings import ServerAddress, ServerSettings
+from calib_store.server import postgres
+from deployments.access import credentials
+from deployments.access.login import PAGE, link
+from deployments.access.policy import Role
+from deployments.prefect_api.rest import Rest
+from deployments.prefect_server.server import ensure_server, stop_server
+from deployments.settings.server_settings import ServerAddress, ServerSettings
 
 pytestmark = pytest.mark.long
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from night_lab import Lab, Run
 
-from imaging.products import read_table
-from imaging.simulator.figures import NightScore
-from imaging.simulator.night import simulate_night
+from imaging.products.product_file import read_table
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.score import score_night
+from imaging.simulator.score_figures import NightScore
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 SIZE = 1024

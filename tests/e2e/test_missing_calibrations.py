@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from night_lab import Lab, Run, link
 
-from imaging.products import read_table
+from imaging.products.product_file import read_table
 from imaging.simulator.truth import NightTruth
 
 #: What the first files of the sets are named.

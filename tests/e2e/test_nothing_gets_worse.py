@@ -22,18 +22,18 @@ from night_lab import Lab, Run, link
 from nothing_worse import Act, Watch
 from observatory import NIGHT, Observatory, observing
 
-from calib_store.certify import identity
-from calib_store.records import Frame, Product
-from calib_store.upkeep import verify
-from deployments.arrival import arrival
-from deployments.nightly import nightly
-from deployments.reprocess import reprocess
-from deployments.requests import NightlyRequest, ReprocessRequest, SequenceRequest
+from calib_store.curation.certify import identity
+from calib_store.curation.verify import verify
+from calib_store.model.records import Frame, Product
+from deployments.deployed.arrival import arrival
+from deployments.deployed.nightly import nightly
+from deployments.deployed.reprocess import reprocess
+from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
 from imaging.errors import NirflowError
-from imaging.nights import night_begins
-from imaging.sequences import Sequence as Exposures
-from imaging.simulator.night import simulate_night
+from imaging.frames.nights import night_begins
+from imaging.frames.sequences import Sequence as Exposures
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.long

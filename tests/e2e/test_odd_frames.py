@@ -8,7 +8,7 @@ from pathlib import Path
 from astropy.io import fits
 from night_lab import Lab, altered, link
 
-from imaging.products import datasums
+from imaging.products.product_file import datasums
 from imaging.simulator.truth import NightTruth
 
 PLANES = ("SCI", "VAR", "DQ")

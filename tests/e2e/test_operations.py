@@ -19,8 +19,8 @@ from night_lab import altered
 from service_up import Service, kill, of_folder
 from waiting import wait_until
 
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.long

@@ -10,8 +10,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from night_lab import Lab, Run
 
-from imaging.dq import DQ
-from imaging.products import read_table
+from imaging.pixels.dq import DQ
+from imaging.products.product_file import read_table
 from imaging.simulator.truth import NightTruth
 
 KINDS = ("dark", "bpm", "flat", "image")
@@ -75,7 +75,7 @@ def test_calibrations_are_in_the_header(reduced: Run) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_history_holds_every_parameter(reduced: Run, kind: str) -> None:
-    from tasks.parameters import ReductionParameters
+    from tasks.support.parameters import ReductionParameters
 
     table = read_table(reduced.product(kind).output, "HISTORY")
     assert table is not None

@@ -10,14 +10,14 @@ from uuid import UUID
 import pytest
 from observatory import CALIBRATIONS, NIGHT, Observatory
 
-from calib_store.certify import certify, reinstate, reject, supersede
-from calib_store.records import Product
+from calib_store.curation.certify import certify, reinstate, reject, supersede
+from calib_store.model.records import Product
 from calib_store.store import Store
-from deployments.arrival import arrival
-from deployments.nightly import nightly
-from deployments.reprocess import chosen_otherwise, reprocess
-from deployments.requests import NightlyRequest, ReprocessRequest, SequenceRequest
-from flows.report import NightReport
+from deployments.deployed.arrival import arrival
+from deployments.deployed.nightly import nightly
+from deployments.deployed.reprocess import chosen_otherwise, reprocess
+from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
+from flows.run.report import NightReport
 
 pytestmark = pytest.mark.long
 

@@ -8,7 +8,7 @@ import pytest
 from night_lab import Lab, Run
 from observatory import NIGHT
 
-import flows.running
+import flows.run.run
 from imaging.simulator.truth import NightTruth
 
 
@@ -23,8 +23,8 @@ def test_what_follows_a_report_may_fail(
         raise KeyError("coadds")
 
     for name in ("tell_history", "_publish", "_clean"):
-        monkeypatch.setattr(flows.running, name, fails)
-    monkeypatch.setattr("flows.progress.create_progress_artifact", fails)
+        monkeypatch.setattr(flows.run.run, name, fails)
+    monkeypatch.setattr("flows.run.progress.create_progress_artifact", fails)
     known = {run.id for run in reduced_lab.store().runs.of_night(NIGHT)}
     again = reduced_lab.reduce(night.folder.parent, out="whatever fails")
     assert again.report.failures == ()
@@ -43,7 +43,7 @@ def test_the_tables_of_a_task_may_fail(
         raise RuntimeError("the server does not answer")
 
     for name in ("create_markdown_artifact", "create_table_artifact"):
-        monkeypatch.setattr(f"tasks.artifacts.{name}", fails)
+        monkeypatch.setattr(f"tasks.support.artifacts.{name}", fails)
     again = reduced_lab.reduce(night.folder.parent, out="no tables", steps={"stack": {"reject": "none"}})
     assert again.report.failures == ()
     assert not again.product("image").reused

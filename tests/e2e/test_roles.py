@@ -20,9 +20,9 @@ from waiting import PATIENCE, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from deployments.policy import RULES, Role
-from imaging.simulator.night import simulate_night
+from deployments.access.policy import RULES, Role
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 
 pytestmark = pytest.mark.long
 

@@ -19,13 +19,13 @@ from night_lab import Lab, Run, link
 from waiting import wait_until
 
 from calib_store.store import Store
-from deployments.settings import ServerAddress
+from deployments.settings.server_settings import ServerAddress
 from imaging.errors import NirflowError
-from imaging.products import datasums
-from imaging.simulator.night import simulate_night
+from imaging.products.product_file import datasums
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
-from tasks.step import StepEvent, listening
+from tasks.support.step import StepEvent, listening
 
 SIZE = 384
 NIGHT = "2013-11-21"
@@ -91,7 +91,7 @@ class Cluster:
 
     def run(self, flow: Any, request: Any, **changes: str) -> Any:
         """Run a deployed flow in this process, as the worker of a work pool does in one of its own."""
-        from deployments.heartbeat import prompt_heartbeats
+        from deployments.registry.heartbeat import prompt_heartbeats
 
         with pytest.MonkeyPatch.context() as patch, prompt_heartbeats(flow) as run:
             for name, value in (self.settings | {"NIRFLOW_WORKER_DASK": self.address} | changes).items():
@@ -147,8 +147,8 @@ def sums(store: Store, report: Any) -> dict[str, dict[str, str]]:
 
 @pytest.mark.long
 def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run, reduced_lab: Lab) -> None:
-    from deployments.nightly import nightly
-    from deployments.requests import NightlyRequest
+    from deployments.deployed.nightly import nightly
+    from deployments.deployed.requests import NightlyRequest
 
     # An error of a step has its kind still: without calibrations the science waits for them.
     waiting = cluster.run(nightly, NightlyRequest(first=NIGHT, calibration_days=0, only=("science",)))
@@ -196,18 +196,18 @@ def told_of_steps(flow_run: str) -> None:
 
 
 def test_a_scheduler_that_is_not_there(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    import deployments.cluster
-    from deployments.nightly import nightly
-    from deployments.requests import NightlyRequest
+    import deployments.deployed.cluster
+    from deployments.deployed.nightly import nightly
+    from deployments.deployed.requests import NightlyRequest
 
-    monkeypatch.setattr(deployments.cluster, "ANSWER", 1.0)
+    monkeypatch.setattr(deployments.deployed.cluster, "ANSWER", 1.0)
     with pytest.raises(NirflowError, match=r"tcp://127\.0\.0\.1:9 does not answer.*unset worker\.dask"):
         cluster.run(nightly, NightlyRequest(first=NIGHT), NIRFLOW_WORKER_DASK="tcp://127.0.0.1:9")
 
 
 def test_workers_with_other_settings_get_no_work(cluster: Cluster, tmp_path: Path) -> None:
-    from deployments.nightly import nightly
-    from deployments.requests import NightlyRequest
+    from deployments.deployed.nightly import nightly
+    from deployments.deployed.requests import NightlyRequest
 
     with pytest.raises(NirflowError, match="NIRFLOW_OBJECTS_URL is None there"):
         cluster.run(nightly, NightlyRequest(first=NIGHT), NIRFLOW_OBJECTS_URL=str(tmp_path / "elsewhere"))
@@ -217,8 +217,8 @@ def test_workers_with_other_settings_get_no_work(cluster: Cluster, tmp_path: Pat
 def test_parts_of_the_cluster_die(
     lab: Lab, night: NightTruth, prefect_server: ServerAddress, tmp_path: Path
 ) -> None:
-    from deployments.nightly import nightly
-    from deployments.requests import NightlyRequest
+    from deployments.deployed.nightly import nightly
+    from deployments.deployed.requests import NightlyRequest
 
     with dask_cluster(lab, night.folder.parent, prefect_server, tmp_path) as cluster:
 
@@ -261,7 +261,7 @@ class Machines:
 
     def stores(self) -> list[Store]:
         """The store as each machine has it."""
-        from calib_store.settings import StoreSettings
+        from calib_store.model.settings import StoreSettings
 
         return [
             self.closing.enter_context(
@@ -285,9 +285,9 @@ def machines(
     """Two workers that share a database, objects at a URL or in a folder, and the folder of nights."""
     from prefect.client.orchestration import get_client
 
-    from deployments import registry
-    from deployments.configuration import Settings
-    from deployments.worker_name import POOL
+    from deployments.prefect_api.names import POOL
+    from deployments.registry.registry import registry
+    from deployments.settings.all_settings import Settings
 
     lab = new_lab()
     objects = str(tmp_path / "objects")
@@ -310,7 +310,7 @@ def machines(
                 for name in Machines.names:
                     environment = process_environment(prefect_server, settings[name])
                     environment["PREFECT_HOME"] = str(tmp_path / f"prefect-{name}")
-                    start(sys.executable, "-m", "deployments.work", env=environment, name=name)
+                    start(sys.executable, "-m", "deployments.supervisor.command", env=environment, name=name)
                 yield Machines(lab, settings, closing)
         finally:
             # Other tests of the session use the server too.
@@ -386,10 +386,10 @@ def test_two_machines_reduce_two_sequences_at_a_time(machines: Machines) -> None
 
 def noted_sequences() -> list[str]:
     """Have the store note the frames, as the watcher does; the sequences of science."""
-    from deployments.catch_up import note_new_files
-    from deployments.configuration import Settings
-    from deployments.running import store_of
-    from imaging.sequences import Sequence
+    from deployments.deployed.catch_up import note_new_files
+    from deployments.deployed.common import store_of
+    from deployments.settings.all_settings import Settings
+    from imaging.frames.sequences import Sequence
 
     settings = Settings()
     note_new_files(settings)

@@ -12,14 +12,14 @@ import pytest
 from night_lab import Lab, link
 from observatory import CALIBRATIONS, NIGHT, Observatory, observing
 
-from calib_store.certify import reinstate, reject
-from calib_store.records import Product
-from deployments.nightly import calibrations, nightly
-from deployments.reprocess import reprocess
-from deployments.requests import CalibrationsRequest, NightlyRequest, ReprocessRequest
-from flows.report import NightReport
-from imaging.simulator.night import simulate_night
+from calib_store.curation.certify import reinstate, reject
+from calib_store.model.records import Product
+from deployments.deployed.nightly import calibrations, nightly
+from deployments.deployed.reprocess import reprocess
+from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, ReprocessRequest
+from flows.run.report import NightReport
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 pytestmark = pytest.mark.long

@@ -20,13 +20,13 @@ from night_lab import Lab, Run, link
 from sqlalchemy import text
 from waiting import PATIENCE, wait_until
 
-from calib_store.certify import certify, reinstate, reject
-from calib_store.records import Product
-from calib_store.upkeep import verify
+from calib_store.curation.certify import certify, reinstate, reject
+from calib_store.curation.verify import verify
+from calib_store.model.records import Product
 from imaging.errors import NirflowError
-from imaging.products import datasums
-from imaging.simulator.night import simulate_night
+from imaging.products.product_file import datasums
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 WHO = {"author": "Ana", "reason": "for the test"}
@@ -316,7 +316,7 @@ def test_the_database_is_stopped_and_started_in_the_middle_of_a_night(
     own_services: tuple[Path, Callable[..., subprocess.Popen[str]]], night: NightTruth, tmp_path: Path
 ) -> None:
     """The night completes; nothing is lost, nothing made twice."""
-    from calib_store import postgres
+    from calib_store.server import postgres
 
     data, start = own_services
     process = start("reduce", night.folder.parent, "--out", tmp_path / "out", "--set", "check.shape=none")

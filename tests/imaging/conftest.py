@@ -11,8 +11,8 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from imaging import f2
-from imaging.facts import FrameFacts, facts_from_headers
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.instruments import f2
 
 SCIENCE: dict[str, Any] = {
     "INSTRUME": "F2", "OBJECT": "FIELD-A", "OBSTYPE": "OBJECT", "OBSCLASS": "science",

@@ -14,7 +14,7 @@ from astropy.io.fits import Header
 from typer.testing import CliRunner, Result
 
 if TYPE_CHECKING:
-    from calib_store.settings import StoreSettings
+    from calib_store.model.settings import StoreSettings
 
 _OPENERS = {".bz2": bz2.BZ2File, ".gz": gzip.GzipFile}
 _CARDS: dict[str, Any] = {

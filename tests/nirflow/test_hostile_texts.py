@@ -21,10 +21,10 @@ from rich.console import Console
 from typer.testing import Result
 
 from imaging.errors import NirflowError
-from nirflow import log
-from nirflow.console import say, say_error
-from nirflow.progress import progress_bar
-from nirflow.tables import Column, cell, print_json, print_table
+from nirflow.console import log
+from nirflow.console.output import say, say_error
+from nirflow.console.progress import progress_bar
+from nirflow.console.tables import Column, cell, print_json, print_table
 
 Run = Callable[..., Result]
 

@@ -12,13 +12,13 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import Result
 
-from flows.report import NightReport
-from nirflow.choices import Calibration, Target
+from flows.run.report import NightReport
 from nirflow.exits import UsageError
+from nirflow.option_choices import Calibration, Target
 from nirflow.request import ReduceRequest, build_request
 from nirflow.step_settings import describe, resolve, shown
-from tasks.parameters import STEPS, ReductionParameters
-from tasks.references import LeftOut
+from tasks.support.parameters import STEPS, ReductionParameters
+from tasks.support.references import LeftOut
 
 Run = Callable[..., Result]
 
@@ -114,9 +114,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
             out=request.out, started=datetime(2026, 1, 1, tzinfo=UTC), seconds=1, left_out=(lost,)
         )
 
-    module = types.ModuleType("nirflow.reduce")
+    module = types.ModuleType("nirflow.reduction")
     module.run_reduce = run_reduce  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "nirflow.reduce", module)
+    monkeypatch.setitem(sys.modules, "nirflow.reduction", module)
     return requests
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from deployments.server import ServerStatus
-from deployments.settings import ServerAddress
-from flows.report import NightReport
-from imaging.simulator.figures import NightScore, ScoreRow
+from deployments.prefect_server.server import ServerStatus
+from deployments.settings.server_settings import ServerAddress
+from flows.run.report import NightReport
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.score_figures import NightScore, ScoreRow
 from nirflow import demo
 from nirflow.exits import UsageError
-from tasks.references import ProductRef
+from tasks.support.references import ProductRef
 
 Run = Callable[..., Result]
 DOWN = ServerStatus(False, False, None, None, None, None)
@@ -33,7 +33,7 @@ SMALL = NightParameters(size=128, n_science=2, n_darks=1, n_short_darks=1, n_lam
 def test_server_status(
     nirflow: Run, monkeypatch: pytest.MonkeyPatch, state: ServerStatus, code: int, words: str
 ) -> None:
-    monkeypatch.setattr("deployments.server.server_status", lambda data_dir: state)
+    monkeypatch.setattr("deployments.prefect_server.server.server_status", lambda data_dir: state)
     result = nirflow("server", "status")
     assert (result.exit_code, words in result.stdout) == (code, True)
     told = json.loads(nirflow("server", "status", "--json").stdout)
@@ -53,9 +53,9 @@ def test_server_start_and_stop_act_on_the_data_folder_of_the_settings(
         asked.append(("stop", data_dir))
         return len(asked) == 2
 
-    monkeypatch.setattr("deployments.server.ensure_server", start)
-    monkeypatch.setattr("deployments.server.stop_server", stop)
-    monkeypatch.setattr("calib_store.postgres.stop", lambda data_dir: len(asked) == 2)
+    monkeypatch.setattr("deployments.prefect_server.server.ensure_server", start)
+    monkeypatch.setattr("deployments.prefect_server.server.stop_server", stop)
+    monkeypatch.setattr("calib_store.server.postgres.stop", lambda data_dir: len(asked) == 2)
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path))
     assert "Started (process 42). Runs and logs: http://h" in nirflow("server", "start").stdout
     both = "Stopped the Prefect server.\nStopped the embedded PostgreSQL.\n"
@@ -115,9 +115,9 @@ def test_demo_simulates_reduces_and_compares(
             products=(made("dark", "S1"),), out=request.out, started=datetime.now(UTC), seconds=1
         )  # fmt: skip
 
-    module = types.ModuleType("nirflow.reduce")
+    module = types.ModuleType("nirflow.reduction")
     module.run_reduce = run_reduce  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "nirflow.reduce", module)
+    monkeypatch.setitem(sys.modules, "nirflow.reduction", module)
     row = ScoreRow(product="dark", figure="VAR pull", value=value, low=0.9, high=1.1, meaning="width")
     monkeypatch.setattr("nirflow.demo.compare", lambda report, truth: NightScore(rows=(row,)))
     options = ["--size", 128, "--set", "n_science=1", "--set", "n_darks=1"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from imaging import rawio
+from imaging.io import raw_file as rawio
 from nirflow.exits import UsageError
 from nirflow.survey import examine, frame_files, group_frames, survey
 

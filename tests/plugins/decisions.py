@@ -7,8 +7,8 @@ from typing import Any
 
 from nothing_worse import Act, Watch
 
-from calib_store.certify import certify, reinstate, reject, supersede
-from calib_store.records import Frame, Product
+from calib_store.curation.certify import certify, reinstate, reject, supersede
+from calib_store.model.records import Frame, Product
 from calib_store.store import Store
 from imaging.errors import StoreError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from deployments.events import Event
+from deployments.prefect_api.events import Event
 
 
 class DeliveredEvents(list[Event]):

@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from calib_store.products import NewProduct
-from calib_store.records import Frame, FrameRecord, InputRef, Product
+from calib_store.model.records import Frame, FrameRecord, InputRef, Product
 from calib_store.store import Store
-from flows.plan import NightPlan, plan_night
-from flows.redo import Redo, redo_of, replace_old
-from flows.remake_plan import plan_remakes
+from calib_store.tables.products import NewProduct
+from flows.run.plan import NightPlan, plan_night
+from flows.run.redo import Redo, redo_of, replace_old
+from flows.run.remake_plan import plan_remakes
 from imaging.errors import NirflowError, StoreError
-from imaging.facts import FrameFacts
-from tasks.building import existing
-from tasks.complete_sets import complete_set
-from tasks.parameters import ReductionParameters
-from tasks.recipe import Ingredient, Recipe, provisional
-from tasks.references import BpmSet, Calibrations, FlatSet, FrameSet, ProductRef, RawFrame, ScienceSet
+from imaging.frames.facts import FrameFacts
+from tasks.building.build import existing
+from tasks.building.complete_sets import complete_set
+from tasks.building.product_status import certified, confirmed
+from tasks.building.recipe import Ingredient, Recipe, provisional
 from tasks.stack import science_recipe
-from tasks.standing import certified, confirmed
-from tasks.workspace import Workspace
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import BpmSet, Calibrations, FlatSet, FrameSet, ProductRef, RawFrame, ScienceSet
+from tasks.support.workspace import Workspace
 
 Kind = Literal["dark", "bpm", "flat"]
 Work = FrameSet | BpmSet | FlatSet | ScienceSet
@@ -87,7 +87,7 @@ class FakeReductions:
         return made
 
     def redo(self, cause: str) -> Redo | None:
-        """Make again what was made with something bad, as `flows.remake` does; None where nothing was."""
+        """Make again what was made with something bad, as `flows.run.remake` does; None where nothing was."""
         try:
             redo = redo_of(self.store, cause)
         except NirflowError:

@@ -52,9 +52,9 @@ class Foreign:
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
     """A server that listens at an address of its own, and writes down who connects."""
-    from calib_store.account import making_account, server_account
-    from calib_store.postgres_cluster import HERE
-    from calib_store.programs import program_for
+    from calib_store.server.account import making_account, server_account
+    from calib_store.server.postgres_cluster import HERE
+    from calib_store.server.programs import program_for
 
     folder = tmp_path_factory.mktemp("foreign")
     cluster = folder / "cluster"

@@ -21,9 +21,9 @@ from waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flows.report import NightReport
-    from tasks.references import ProductRef
-    from tasks.step import StepEvent
+    from flows.run.report import NightReport
+    from tasks.support.references import ProductRef
+    from tasks.support.step import StepEvent
 
 Pixels = Callable[[NDArray[np.int32]], NDArray[Any]]
 
@@ -96,7 +96,7 @@ class Lab:
 
     def parameters(self, **steps: dict[str, Any]) -> Any:
         """Parameters of the reduction with frames of this lab's shape; ``steps`` as ``stack={"low": 4}``."""
-        from tasks.parameters import ReductionParameters
+        from tasks.support.parameters import ReductionParameters
 
         given = steps | {"check": {"shape": self.shape} | steps.get("check", {})}
         return ReductionParameters.model_validate(given)
@@ -105,9 +105,9 @@ class Lab:
         self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any
     ) -> Run:
         """Run the night's flow (or ``flow``) in this process, without previews unless asked for."""
-        from deployments.heartbeat import prompt_heartbeats
+        from deployments.registry.heartbeat import prompt_heartbeats
         from flows.night import Options, reduce_night
-        from tasks.step import listening
+        from tasks.support.step import listening
 
         given = Options.model_validate(
             {"data_dir": self.data, "previews": False, "parameters": self.parameters(**(steps or {}))}
@@ -136,7 +136,7 @@ class Lab:
 
     def store(self) -> Any:
         """The store of the runs in this process."""
-        from tasks.workspace import Workspace
+        from tasks.support.workspace import Workspace
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("NIRFLOW_DATABASE_URL", self.url)

@@ -15,15 +15,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from calib_store import succession, variants
-from calib_store.matching import Wanted, judge
-from calib_store.order import EQUALLY_NEAR, noise_of, rank
-from calib_store.products import with_ids
-from calib_store.records import Product, Tier
-from calib_store.rulebook import active_rules
-from calib_store.rules import RuleSet
+from calib_store.choice.matching import Wanted, judge
+from calib_store.model.records import Product, Tier
+from calib_store.rules.order import EQUALLY_NEAR, noise_of, rank
+from calib_store.rules.rules import RuleSet
 from calib_store.store import Store
-from imaging.facts import FrameFacts
+from calib_store.tables import succession, variants
+from calib_store.tables.products import with_ids
+from calib_store.tables.rulebook import active_rules
+from imaging.frames.facts import FrameFacts
 
 Frames = frozenset[tuple[str, str]]
 #: Kinds that frames are matched with.

@@ -14,7 +14,7 @@ from fake_prefect import DeliveredEvents
 from night_lab import Lab, link
 
 if TYPE_CHECKING:
-    from calib_store.records import Product
+    from calib_store.model.records import Product
     from calib_store.store import Store
     from imaging.simulator.truth import NightTruth
 
@@ -26,8 +26,8 @@ def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
     """Have new files noted, as a flow of ``nights`` does; how many there were."""
     from prefect import flow
 
-    from deployments.catch_up import note_new_files
-    from deployments.heartbeat import prompt_heartbeats
+    from deployments.deployed.catch_up import note_new_files
+    from deployments.registry.heartbeat import prompt_heartbeats
 
     with prompt_heartbeats(flow(note_new_files, validate_parameters=False)) as note:
         count: int = note(settings, nights)
@@ -50,15 +50,15 @@ class Observatory:
     @property
     def store(self) -> Store:
         """The store of the settings."""
-        from deployments.configuration import Settings
-        from deployments.running import store_of
+        from deployments.deployed.common import store_of
+        from deployments.settings.all_settings import Settings
 
         return store_of(Settings())
 
     @property
     def sequence(self) -> str:
         """Name of the one sequence of science."""
-        from imaging.sequences import Sequence
+        from imaging.frames.sequences import Sequence
 
         (name,) = {
             one.name for frame in self.store.frames.of_nights(NIGHT, NIGHT, kinds=("object",))
@@ -72,13 +72,13 @@ class Observatory:
 
     def note(self) -> int:
         """Have the store note what came, as the watcher does; how many files there were."""
-        from deployments.configuration import Settings
+        from deployments.settings.all_settings import Settings
 
         return noted(Settings())
 
     def run(self, flow: Any, request: Any) -> Any:
         """Run a deployed flow in this process; ``events`` are then its events alone."""
-        from deployments.heartbeat import prompt_heartbeats
+        from deployments.registry.heartbeat import prompt_heartbeats
 
         self.events.clear()
         with prompt_heartbeats(flow) as ready:
@@ -96,7 +96,7 @@ class Observatory:
 @contextmanager
 def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
     """Settings that watch an empty folder of a lab, and flows that keep their events to themselves."""
-    from deployments import sequence_events
+    from deployments.prefect_api import sequence_events
 
     one = Observatory(lab, night)
     one.raw.mkdir()

@@ -17,7 +17,7 @@ import pytest
 from waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from deployments.settings import ServerAddress
+    from deployments.settings.server_settings import ServerAddress
 
 _SAFE = {
     "DO_NOT_TRACK": "1",
@@ -30,7 +30,7 @@ _SAFE = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep test modules that import Prefect at collection away from the user's own profile."""
-    from deployments.settings import LOGGERS
+    from deployments.settings.server_settings import LOGGERS
 
     home = tempfile.TemporaryDirectory(prefix="nirflow-prefect-")
     config.add_cleanup(home.cleanup)
@@ -41,9 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def prefect_server(postgres_data_dir: Path) -> Iterator[ServerAddress]:
     """Yield the address of a running server; flows called in the test are recorded there."""
-    from deployments.client import connected
-    from deployments.server import ensure_server, stop_server
-    from deployments.settings import ServerSettings
+    from deployments.prefect_server.client import connected
+    from deployments.prefect_server.server import ensure_server, stop_server
+    from deployments.settings.server_settings import ServerSettings
 
     address = ensure_server(postgres_data_dir, settings=ServerSettings(port=0))
     with connected(address):

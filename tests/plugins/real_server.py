@@ -59,9 +59,9 @@ class RealServer:
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """A server over TCP that asks for passwords."""
-    from calib_store.account import making_account, server_account
-    from calib_store.postgres_cluster import HERE
-    from calib_store.programs import program_for
+    from calib_store.server.account import making_account, server_account
+    from calib_store.server.postgres_cluster import HERE
+    from calib_store.server.programs import program_for
 
     folder = tmp_path_factory.mktemp("real")
     cluster = folder / "cluster"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from calib_store.products import NewProduct
-from calib_store.records import FrameRecord, InputRef, recipe_key
-from calib_store.settings import StoreSettings
+from calib_store.model.records import FrameRecord, InputRef, recipe_key
+from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
+from calib_store.tables.products import NewProduct
 
 Settings = Callable[..., StoreSettings]
 
@@ -48,7 +48,7 @@ def fill(store: Store, facts, folder: Path, number: int = 3) -> list:
 
 def dumped(store: Store) -> dict[str, list]:
     """Every row of a store."""
-    from calib_store.models import metadata
+    from calib_store.tables.schema import metadata
 
     with store.database.begin() as connection:
         return {

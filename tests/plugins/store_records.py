@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from calib_store.products import NewProduct
-from calib_store.records import FrameRecord, InputRef, Product
+from calib_store.model.records import FrameRecord, InputRef, Product
 from calib_store.store import Store, recipe_key
-from imaging.facts import FrameFacts
+from calib_store.tables.products import NewProduct
+from imaging.frames.facts import FrameFacts
 
 EPOCH = datetime(2013, 11, 21, 3, 0, tzinfo=UTC)
 

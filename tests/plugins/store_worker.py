@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from calib_store.adopt import adopt
-from calib_store.products import NewProduct
-from calib_store.records import FrameRecord, InputRef, recipe_key
-from calib_store.settings import StoreSettings
+from calib_store.exchange.adopt import adopt
+from calib_store.model.records import FrameRecord, InputRef, recipe_key
+from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
-from imaging.facts import FrameFacts
+from calib_store.tables.products import NewProduct
+from imaging.frames.facts import FrameFacts
 
 STARTED = datetime(2013, 11, 21, 3, tzinfo=UTC)
 RECIPES = 8

@@ -10,7 +10,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.settings import get_current_settings
 from waiting import wait_until
 
-from deployments.events import Event, EventSender
+from deployments.prefect_api.events import Event, EventSender
 
 
 def wait_until_triggers_hold(client: SyncPrefectClient) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from imaging.facts import FrameFacts
-from tasks.references import RawFrame
-from tasks.workspace import Workspace, close_stores
+from imaging.frames.facts import FrameFacts
+from tasks.support.references import RawFrame
+from tasks.support.workspace import Workspace, close_stores
 
 
 @pytest.fixture

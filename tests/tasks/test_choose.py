@@ -12,18 +12,18 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import text
 
-from calib_store.adopt import adopt
-from calib_store.certify import reject
-from calib_store.local_objects import LocalObjects
-from calib_store.records import FrameRecord, Product
-from imaging.detrend import DetrendParameters
+from calib_store.curation.certify import reject
+from calib_store.exchange.adopt import adopt
+from calib_store.files.local_objects import LocalObjects
+from calib_store.model.records import FrameRecord, Product
+from imaging.detrend.detrend import DetrendParameters
 from imaging.errors import FrameError, MissingCalibrationError, NirflowError, StoreError
-from tasks.building import _history, _missing
+from tasks.building.build import _history, _missing
+from tasks.building.recipe import Recipe
 from tasks.choose import Choice, choose_calibrations
 from tasks.detrend import applied_to
-from tasks.recipe import Recipe
-from tasks.references import Calibrations, FrameSet, RawFrame
-from tasks.workspace import Workspace, close_stores
+from tasks.support.references import Calibrations, FrameSet, RawFrame
+from tasks.support.workspace import Workspace, close_stores
 
 PRIMARY = {
     "INSTRUME": "F2", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "OBJECT": "Dark", "EXPTIME": 120.0,
@@ -200,7 +200,7 @@ def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
     """It came into the store before its pixels were looked at."""
     good = dark("S100_dark.fits")
     with monkeypatch.context() as patch:
-        patch.setattr("calib_store.adopt.check_content", lambda *_, **__: None)
+        patch.setattr("calib_store.exchange.adopt.check_content", lambda *_, **__: None)
         bad = dark("S1_dark.fits", variance=0.0, UTSTART="20:00:00.0")
     chosen = choose()
     assert chosen.dark is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imaging.errors import FrameError, GroupError
-from tasks.references import ScratchRef
 from tasks.sky import SkyPass, sort_out
+from tasks.support.references import ScratchRef
 
 
 def test_frames_apart_from_errors(raw_frame) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from nirflow.commands.cal import choosing, files, looking, owning, showing, upkeep, words
+from nirflow.commands.cal import admin as owning
+from nirflow.commands.cal import certify as words
+from nirflow.commands.cal import files
+from nirflow.commands.cal import list as looking
+from nirflow.commands.cal import match as choosing
+from nirflow.commands.cal import show as showing
+from nirflow.commands.cal import verify as upkeep
 
 app = typer.Typer(
     help="The calibration store: what it holds, what it chooses and why, what people say of it.",

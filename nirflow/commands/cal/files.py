@@ -9,7 +9,7 @@ import typer
 
 from imaging.errors import NirflowError
 from imaging.printable import printable
-from nirflow.commands.cal.common import (
+from nirflow.commands.cal.naming import (
     Author,
     Json,
     ProductName,
@@ -17,12 +17,12 @@ from nirflow.commands.cal.common import (
     open_store,
     person,
 )
-from nirflow.console import say
+from nirflow.console.output import say
+from nirflow.console.tables import plural, print_json
 from nirflow.exits import Exit, UsageError
-from nirflow.tables import plural, print_json
 
 if TYPE_CHECKING:
-    from calib_store.records import Product
+    from calib_store.model.records import Product
 
 
 def add(
@@ -44,8 +44,8 @@ def add(
     Inputs that a product names (LINEAGE of nirflow, PROVENANCE and IMCMBnnn of DRAGONS) are tied to the frames
     and products of this store. The software, its version and the time are those of the file.
     """
-    from calib_store.adopt import adopt
-    from imaging.f2 import SHAPE
+    from calib_store.exchange.adopt import adopt
+    from imaging.instruments.f2 import SHAPE
 
     shape = None if any_shape else SHAPE
     added: list[Product] = []
@@ -103,7 +103,7 @@ def export(
 
     The calibrations go along with their files, the raw frames as what is known of them, without pixels.
     """
-    from calib_store.transfer import export as write
+    from calib_store.exchange.transfer import export as write
 
     with open_store() as store:
         manifest = write(store, [store.get(name) for name in products], to)
@@ -140,8 +140,8 @@ def import_(
     and has no effect. With --trust they serve, and are used again, like products of this store, and what was decided
     there since the last import holds here.
     """
-    from calib_store.transfer import import_products
-    from imaging.f2 import SHAPE
+    from calib_store.exchange.transfer import import_products
+    from imaging.instruments.f2 import SHAPE
 
     shape = None if any_shape else SHAPE
     with open_store() as store:

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from astropy.io.fits import Header
 
-from calib_store.products import NewProduct
-from calib_store.records import FrameRecord, InputRef, Product, Run, recipe_key
+from calib_store.model.records import FrameRecord, InputRef, Product, Run, recipe_key
 from calib_store.store import Store
-from flows.report import Failure, NightReport
-from imaging.image import Image
-from imaging.marks import Record
-from imaging.products import write_product
-from imaging.rawio import read_facts, read_headers
-from imaging.simulator.night import simulate_night
+from calib_store.tables.products import NewProduct
+from flows.run.report import Failure, NightReport
+from imaging.io.raw_file import read_facts, read_headers
+from imaging.pixels.image import Image
+from imaging.products.header_cards import Record
+from imaging.products.product_file import write_product
+from imaging.products.product_tables import Table
 from imaging.simulator.parameters import NightParameters
-from imaging.tables import Table
-from tasks.references import LeftOut, ProductRef
+from imaging.simulator.simulate import simulate_night
+from tasks.support.references import LeftOut, ProductRef
 
 NIGHT = date(2013, 11, 21)
 MADE = datetime(2026, 1, 1, 6, tzinfo=UTC)

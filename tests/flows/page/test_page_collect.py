@@ -11,14 +11,14 @@ from uuid import UUID
 
 import pytest
 
-from calib_store.certify import certify, reject
-from calib_store.records import Decision, FrameRecord, InputRef, Match, Override, Product, Run
+from calib_store.curation.certify import certify, reject
+from calib_store.model.records import Decision, FrameRecord, InputRef, Match, Override, Product, Run
 from calib_store.store import Store
 from flows.page.collect import collect_night, web_address
-from flows.report import Failure, Replaced
+from flows.run.report import Failure, Replaced
 from imaging.errors import NirflowError
-from imaging.facts import FrameFacts
-from tasks.references import LeftOut, ProductRef
+from imaging.frames.facts import FrameFacts
+from tasks.support.references import LeftOut, ProductRef
 
 
 def test_a_night_that_nobody_knows(store: Store, night: date) -> None:

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from calib_store.records import Run
+from calib_store.model.records import Run
 from calib_store.store import Store
 from imaging.errors import NirflowError
 from nirflow.commands import page

@@ -12,11 +12,11 @@ import pytest
 
 from flows.page.model import Group, NightProduct
 from flows.page.outcomes import left_out_of, outcomes, planned, standing
-from flows.plan import NO_MASK, plan_night
-from flows.report import Failure, Kept, NightReport, Replaced
-from imaging.facts import FrameFacts
-from tasks.parameters import ReductionParameters
-from tasks.references import LeftOut, ProductRef, RawFrame
+from flows.run.plan import NO_MASK, plan_night
+from flows.run.report import Failure, Kept, NightReport, Replaced
+from imaging.frames.facts import FrameFacts
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import LeftOut, ProductRef, RawFrame
 
 GROUP = Group("science", "FIELD Y 2013-11-21", ("A", "B"), ("a", "b"), first=("a", "b"))
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from calib_store.records import FrameRecord, Product
+from calib_store.model.records import FrameRecord, Product
 from calib_store.store import Store
 from flows.page.collect import collect_night
 from flows.page.pngs import notes_of
 from flows.page.previews import show_product
 from flows.page.thumbnails import make_thumbnails
-from imaging.preview import write_preview, write_thumbnail
-from tasks.references import ProductRef
+from imaging.products.preview import write_preview, write_thumbnail
+from tasks.support.references import ProductRef
 
 
 def test_a_thumbnail_is_small_upright_and_carries_notes(tmp_path: Path) -> None:

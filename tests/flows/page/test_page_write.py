@@ -12,13 +12,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hostile import harmful
 
-from calib_store.records import FrameRecord, Product, Run
+from calib_store.model.records import FrameRecord, Product, Run
 from calib_store.store import Store
 from flows.page.view import distance, link, range_of
 from flows.page.write import write_index, write_night_page
-from flows.report import Failure
-from imaging.facts import FrameFacts
-from tasks.references import LeftOut, ProductRef
+from flows.run.report import Failure
+from imaging.frames.facts import FrameFacts
+from tasks.support.references import LeftOut, ProductRef
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b]0;owned\x07\n\x9b\x7f\u202e\u2028"
 

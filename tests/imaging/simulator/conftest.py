@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
 SMALL = NightParameters(size=256, seed=7, stale_wcs=3)

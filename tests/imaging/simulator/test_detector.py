@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging import f2
+from imaging.instruments import f2
 from imaging.simulator import detector as d
 from imaging.simulator.parameters import NightParameters
 

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from imaging.simulator import score as s
-from imaging.simulator.figures import NightScore, ScoreRow
+from imaging.simulator.score_figures import NightScore, ScoreRow
 from imaging.simulator.truth import NightTruth, flat_level, stack_level
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -13,11 +13,11 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
 from imaging.errors import FrameError
-from imaging.simulator.night import simulate_night
 from imaging.simulator.parameters import SKY_SCALE, NightParameters
 from imaging.simulator.score_stack import score_registration, score_stack
-from imaging.simulator.sources import FIELD
+from imaging.simulator.simulate import simulate_night
 from imaging.simulator.stack_model import Grid, StackProduct, model_stack, noise_floor, read_stack, similarity
+from imaging.simulator.star_field import FIELD
 from imaging.simulator.truth import NightTruth
 
 SIZE, PAD = 512, 45

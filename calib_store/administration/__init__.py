@@ -1,0 +1,1 @@
+"""A store created, upgraded, backed up and restored: for the owner of its database."""

@@ -1,0 +1,1 @@
+"""The choice of a calibration for a frame, and its explanation."""

@@ -1,0 +1,37 @@
+"""What a product serves, in a few words, and which kinds of product a frame takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from calib_store.model.records import Product
+    from imaging.frames.facts import FrameFacts
+
+#: Facts of the configuration that a product serves, in the order in which a table tells them.
+_SERVES = (
+    ("filter_id", "{}"), ("exposure_time", "{:g} s"), ("read_pairs", "{} reads"), ("coadds", "{} coadds"),
+    ("detector", "detector {}"),
+)  # fmt: skip
+
+
+def serves(product: Product) -> str:
+    """The configuration that a product serves, in a few words; of an image, its own."""
+    facts = product.keys or product.facts
+    told = {key: form.format(facts[key]) for key, form in _SERVES if facts.get(key) not in (None, "")}
+    if facts.get("coadds") == 1:
+        told.pop("coadds")
+    if len(told) > 1:
+        told.pop("detector", None)
+    return ", ".join(told.values())
+
+
+def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
+    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and in the K bands a dark."""
+    from imaging.instruments.f2 import THERMAL_BANDS
+
+    if facts.kind == "dark":
+        return ()
+    if facts.kind == "flat":
+        return ("dark", "bpm") if facts.filter in THERMAL_BANDS else ("bpm",)
+    return ("dark", "bpm", "flat")

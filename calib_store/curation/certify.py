@@ -1,0 +1,319 @@
+"""What people say of products and frames: certified for a time, rejected, superseded, and back again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from calib_store.curation.sharing import GATE, beside_users, joined, share
+from calib_store.model.records import IMPORTED, Frame, Product, StatusChange, Tier
+from calib_store.rules.rules import Rule
+from calib_store.store import Store
+from calib_store.tables import products, rulebook, status, variants
+from calib_store.tables.locks import changes_alone, keep
+from calib_store.tables.schema import products as table
+from calib_store.tables.status import Validity
+from calib_store.tables.status_log import history
+from calib_store.tables.tiers import rejected_ancestors
+from imaging.errors import StoreError
+
+#: A side of a validity without an end, where it is asked for by name.
+Always = Literal["always"]
+
+
+def certify(
+    store: Store,
+    product: Product,
+    *,
+    author: str,
+    reason: str,
+    start: datetime | Always | None = None,
+    end: datetime | Always | None = None,
+    take_over: bool = False,
+    despite_gate: bool = False,
+) -> Product:
+    """Certify a product: inside its validity it comes before every candidate.
+
+    Parameters
+    ----------
+    author, reason
+        Who says so, and why.
+    start, end
+        Its validity, from (included) to (excluded); a side that is not given is that of its rule (90 days
+        from the middle of its inputs for most).
+    take_over
+        Share the time with the neighbours that are certified for part of it: each side up to half-way
+        between the two in time. A neighbour that is left no time is superseded.
+    despite_gate
+        Certify it although it failed the comparison with a certified one.
+
+    Returns
+    -------
+    Product
+        As it is then.
+
+    Raises
+    ------
+    StoreError
+        Where its file is damaged, it failed the comparison, it or something that it was made from was rejected, or
+        another one of its configuration is certified for part of the time; the last by the database, whoever comes
+        first.
+    """
+    store.file_of(product)  # what is damaged is not certified
+    change = uuid.uuid4()
+
+    def act(connection: Connection) -> None:
+        keep(connection)  # the rules
+        current = _locked(connection, product)
+        if current.status == "rejected":
+            raise _was(connection, current, "Take that back first: nirflow cal reinstate")
+        _refuse_tainted(connection, current, "certified")
+        _refuse_doubtful(current, despite_gate)
+        alike = status.alike(connection, current)
+        rule = rulebook.active_rules(connection).named(current.rule or "")
+        assert rule is not None  # what serves a configuration has a rule
+        validity = _validity(current, rule, start, end)
+        if take_over:
+            validity = share(connection, current, alike, validity, author)
+        if current.provisional == IMPORTED:
+            products.confirm(connection, current)  # somebody here vouches for it
+        status.set_status(
+            connection, current, "certified", author=author, reason=reason, validity=validity, change=change
+        )
+
+    store.database.run(act)
+    return store.get(product.id)
+
+
+def certify_compared(store: Store, product: Product, reason: str) -> Product:
+    """Certify a product that passed its comparison, for a run that is to do so: see `GateParameters.certify`.
+
+    It shares the time with neighbours that were certified in the same way. What a user certified stays: it gives no
+    time away, and a product whose own time a user has given to another one stays a candidate.
+
+    Raises
+    ------
+    StoreError
+        Where it is provisional, doubtful, or made with other parameters or rejected inputs; where a user has certified
+        another one for its time; and as `certify` does.
+    """
+    store.file_of(product)
+    change = uuid.uuid4()
+
+    def act(connection: Connection) -> None:
+        keep(connection)
+        current = _locked(connection, product)
+        _refuse_unlike(connection, current)
+        rule = rulebook.active_rules(connection).named(current.rule or "")
+        assert rule is not None
+        alike = status.alike(connection, current)
+        validity = beside_users(connection, current, alike, _validity(current, rule, None, None))
+        validity = share(connection, current, alike, validity, GATE)
+        status.set_status(
+            connection, current, "certified", author=GATE, reason=reason, validity=validity, change=change
+        )
+
+    store.database.run(act)
+    return store.get(product.id)
+
+
+def _refuse_unlike(connection: Connection, product: Product) -> None:
+    """Refuse to certify without a user what is not like what a user would certify."""
+    _refuse_tainted(connection, product, "certified")
+    why = None
+    if product.provisional is not None:
+        why = f"is provisional: {product.provisional}"
+    elif product.doubtful:
+        why = f"is doubtful: {'; '.join((product.gate or {}).get('reasons', ()))}"
+    else:
+        made_with = variants.parameters_of(connection, [product.variant]).get(product.variant, {})
+        others = variants.differences(made_with, variants.default_parameters())
+        if others:
+            why = f"was made with other parameters than the defaults ({'; '.join(others)})"
+    if why is not None:
+        raise StoreError(
+            f"{product.told} {why}.",
+            remedy=f"Look at it, and certify it yourself: nirflow cal certify {product.short_id}",
+        )
+
+
+def changed_with(store: Store, product: Product) -> tuple[Product, ...]:
+    """The other products that gave it time, or their place, when this one's status changed last."""
+
+    def ask(connection: Connection) -> tuple[Product, ...]:
+        return products.with_ids(connection, status.changed_with(connection, product.id))
+
+    return store.database.read(ask)
+
+
+def reject(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
+    """Have a product, or a raw frame, not be used any more.
+
+    A rejected product serves no frame and is not made again from the same inputs; a rejected frame takes no
+    part in a reduction. What was made with it stays as it is: `Store.affected` names it.
+    """
+    if not reason.strip():
+        raise StoreError("A rejection needs a reason.", remedy="Say why: --reason 'light leak'.")
+    if isinstance(what, Frame):
+        return store.frames.set_status(what, "rejected", author=author, reason=reason)
+    return store.set_status(what, "rejected", author=author, reason=reason)
+
+
+def supersede(
+    store: Store,
+    product: Product,
+    *,
+    author: str,
+    reason: str,
+    by: Product | None = None,
+    despite_gate: bool = False,
+) -> tuple[Product, Product | None]:
+    """Have a product not be chosen any more because there is a better one.
+
+    Parameters
+    ----------
+    by
+        The better one, of the same configuration. Where ``product`` was certified it takes over the validity in
+        the same moment, in addition to its own.
+    despite_gate
+        Although the better one failed the comparison with a certified one.
+
+    Returns
+    -------
+    tuple
+        Both as they are then.
+
+    Raises
+    ------
+    StoreError
+        Where the better one serves other frames, its file is damaged, it or something that it was made from was
+        rejected, it is superseded itself, it failed the comparison, or it is certified for a time that does not join
+        that of ``product``.
+    """
+    change, other = uuid.uuid4(), uuid.uuid4()
+    if by is not None:
+        store.file_of(by)  # what is damaged takes no place
+
+    def act(connection: Connection) -> None:
+        keep(connection)  # the rules
+        current = _locked(connection, product)
+        if current.status == "rejected":
+            raise _was(connection, current, "To have it back: nirflow cal reinstate")
+        better = _locked(connection, by) if by is not None else None
+        if better is not None:
+            if better.id == current.id or (better.kind, better.keys) != (current.kind, current.keys):
+                why = "serves other frames" if better.id != current.id else "is the same one"
+                raise StoreError(
+                    f"{better.told} cannot take the place of {current.told}: it {why}.",
+                    remedy=f"Name another {current.kind} of the same configuration with --by.",
+                )
+            if not better.counts:
+                raise _was(connection, better, "Name another with --by, or: nirflow cal reinstate")
+            _refuse_tainted(connection, better, f"put in the place of {current.name}")
+            _refuse_doubtful(better, despite_gate)
+        status.set_status(
+            connection, current, "superseded", author=author, reason=reason, change=change,
+            by=better.id if better is not None else None,
+        )  # fmt: skip
+        if better is not None and current.validity is not None:
+            status.set_status(
+                connection, better, "certified", author=author,
+                reason=f"in the place of {current.name}: {reason}", validity=joined(current, better), change=other,
+            )  # fmt: skip
+
+    store.database.run(act)
+    return store.get(product.id), store.get(by.id) if by is not None else None
+
+
+def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
+    """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
+
+    What had its place taken because of it gets that back: see `counting_again`.
+    """
+    if isinstance(what, Frame):
+        if what.rejected is None:
+            raise StoreError(f"{what.name} is not rejected.", remedy="See `nirflow cal show`.")
+        return store.frames.set_status(what, "usable", author=author, reason=reason)
+    if what.status == "candidate":
+        raise StoreError(
+            f"{what.told} is a candidate already.",
+            remedy=f"To mean another one of that name, give its id: nirflow cal list --where 'name ~ \"{what.name}\"'",
+        )
+    return store.set_status(what, "candidate", author=author, reason=reason)
+
+
+def identity(what: Product | Frame) -> str:
+    """What the log of statuses calls something that went bad: the id of a product, the sha256 of a frame."""
+    return what.sha256 if isinstance(what, Frame) else str(what.id)
+
+
+def counting_again(store: Store, what: Product | Frame) -> tuple[Product, ...]:
+    """Products made with this that were superseded because it was rejected, and count again."""
+
+    def ask(connection: Connection) -> tuple[Product, ...]:
+        ids = status.changed_because(connection, identity(what), "candidate")
+        return products.with_ids(connection, ids)
+
+    made_with = {product.id for product in store.affected(what)}
+    return tuple(product for product in store.database.read(ask) if product.id in made_with)
+
+
+def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
+    """The last word about a product, now or at a moment (before it was made: the first one)."""
+    log = store.history(product)
+    past = [change for change in log if moment is None or change.changed_at <= moment]
+    return (past or list(log[:1]))[-1]
+
+
+def _locked(connection: Connection, product: Product) -> Product:
+    """The product as it is now; nobody else changes it until the transaction ends."""
+    changes_alone(connection)
+    connection.execute(select(table.c.id).where(table.c.id == product.id).with_for_update())
+    (current,) = products.with_ids(connection, [product.id])
+    return current
+
+
+def _was(connection: Connection, product: Product, remedy: str) -> StoreError:
+    last = history(connection, product.id)[-1]
+    return StoreError(
+        f"{product.name} ({product.id}) was {product.status} by {last.author} on {last.changed_at:%Y-%m-%d %H:%M}: "
+        f"{last.reason}.",
+        remedy=f"{remedy} {product.short_id}",
+    )
+
+
+def _refuse_tainted(connection: Connection, product: Product, what: str) -> None:
+    if product.tier is Tier.TAINTED:
+        first = rejected_ancestors(connection, product.id)[0]
+        raise StoreError(
+            f"{product.told} cannot be {what}: it was made with {first.name}, and {first}.",
+            remedy=f"Make it again without: nirflow reduce --affected-by {first.name}",
+        )
+
+
+def _refuse_doubtful(product: Product, despite_gate: bool) -> None:
+    if product.doubtful and not despite_gate:
+        gate = product.gate or {}
+        raise StoreError(
+            f"{product.name} failed the comparison with {_reference(gate)}: "
+            f"{'; '.join(gate.get('reasons', ()))}.",
+            remedy="Look at it (nirflow cal compare); to certify it all the same, add --despite-gate.",
+        )
+
+
+def _reference(gate: Mapping[str, Any]) -> str:
+    reference = gate.get("reference") or {}
+    return f"{reference.get('name')} ({str(reference.get('id'))[:8]})"
+
+
+def _validity(
+    product: Product, rule: Rule, start: datetime | Always | None, end: datetime | Always | None
+) -> Validity:
+    first, last = rule.validity(product.middle)
+    given_start = None if start == "always" else start
+    given_end = None if end == "always" else end
+    return (first if start is None else given_start, last if end is None else given_end)

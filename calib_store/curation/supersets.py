@@ -1,0 +1,100 @@
+"""Products made of more than some inputs: a master of a complete set, when only a part of the set is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from calib_store.model.records import Foreign, InputRef, Product
+from calib_store.store import Store
+from calib_store.tables import lineage, products
+from calib_store.tables.frames import any_of, plain_json, with_sha256s
+from calib_store.tables.schema import inputs as table
+
+
+def made_of_more(
+    store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
+) -> Product | None:
+    """Find the product that was made in the same way of all these frames and of others.
+
+    Frames that it was given and left out, because they are unlike the others, belong to its set. It may have been made
+    with another product of the same kind and parameters (a flat with another mask), as long as that counts.
+
+    Parameters
+    ----------
+    store
+        The store.
+    kind
+        Kind of the product.
+    inputs
+        Frames and products with their roles.
+    parameters, algorithm_version
+        How it was made.
+
+    Returns
+    -------
+    Product or None
+        The one of the most inputs (certified before candidate, then the oldest), of those that count, that are not
+        provisional, whose file was not found damaged, and of whose ancestors none was rejected or is in quarantine.
+    """
+    frames = [ref.source for ref in inputs if isinstance(ref.source, str)]
+    if not frames:
+        return None
+    how = plain_json(parameters)
+
+    def ask(connection: Connection) -> list[tuple[int, Product]]:
+        found = []
+        for product in _made_of(connection, frames):
+            same = (product.kind, product.parameters, product.algorithm_version) == (
+                kind,
+                how,
+                algorithm_version,
+            )
+            if not same or not product.counts or product.damaged or product.provisional is not None:
+                continue
+            more = _frames_more(connection, product, inputs)
+            if more and is_sound(connection, product):
+                found.append((more, product))
+        return found
+
+    found = store.database.read(ask)
+    found.sort(key=lambda one: (-one[0], one[1].status != "certified", one[1].made_at, one[1].id))
+    return found[0][1] if found else None
+
+
+def _frames_more(connection: Connection, product: Product, inputs: Sequence[InputRef]) -> int:
+    """How many more frames a product was given than some inputs have; 0 where it is not made of these and more."""
+    refs = lineage.inputs_of(connection, product.id)
+    if any(isinstance(ref.source, Foreign) for ref in refs):
+        return 0
+    given = {(ref.role, ref.source) for ref in refs if isinstance(ref.source, str)}
+    given |= {(role, sha256) for sha256, role in product.metrics.get("given_as", {}).items()}
+    wanted = {(ref.role, ref.source) for ref in inputs if isinstance(ref.source, str)}
+    if not wanted < given:
+        return 0
+    its, asked = (
+        products.with_ids(connection, [ref.source for ref in refs_ if isinstance(ref.source, UUID)])
+        for refs_ in (refs, inputs)
+    )
+    alike = sorted((p.kind, p.variant) for p in its) == sorted((p.kind, p.variant) for p in asked)
+    counting = all(p.counts for p in its if p not in asked)
+    return len(given) - len(wanted) if alike and counting else 0
+
+
+def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
+    """The products that are made of any of some frames."""
+    query = select(table.c.product_id).where(table.c.frame_sha256 == any_of(frames)).distinct()
+    return products.with_ids(connection, connection.scalars(query).all())
+
+
+def is_sound(connection: Connection, product: Product) -> bool:
+    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
+    origins = lineage.lineage(connection, product.id)
+    frames = with_sha256s(connection, origins.frames)
+    ancestors = products.with_ids(connection, origins.products)
+    return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(
+        ancestor.status != "rejected" for ancestor in ancestors
+    )

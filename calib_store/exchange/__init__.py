@@ -1,0 +1,1 @@
+"""Products in and out: from another store, from other software, and to another store."""

@@ -1,0 +1,247 @@
+"""Decisions about the status of products and frames, and those of another store taken over by an import.
+
+Every decision has an id (``change``) that it keeps from store to store. So an import sees which decisions elsewhere
+follow the last one here, and takes those; where both stores have decided since, it reports what they decided.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from psycopg.types.range import TimestamptzRange
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import Connection, Uuid, select
+
+from calib_store.model.records import Frame, Product
+from calib_store.tables import status
+from calib_store.tables.frames import any_of
+from calib_store.tables.locks import changes_alone
+from calib_store.tables.products import with_ids
+from calib_store.tables.schema import frame_history, status_history
+from calib_store.tables.schema import products as products_table
+from calib_store.tables.status_log import log_status
+from imaging.errors import StoreError
+
+#: Name space of the ids of decisions in a transfer of an earlier version, which has none.
+_NAMESPACE = uuid.UUID("6f3c1d0e-6f63-5a7e-8b11-6e69726677c2")
+
+_CANDIDATE = "a candidate"
+_ELSEWHERE = " (elsewhere)"
+
+
+class StatusDecision(BaseModel):
+    """What was decided about a product or frame, by whom and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    change: UUID
+    status: str
+    author: str
+    reason: str
+    changed_at: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _identify(cls, given: Any) -> Any:
+        """Give a decision without an id one that follows from its content."""
+        if isinstance(given, dict) and given.get("change") is None:
+            content = sorted((name, str(value)) for name, value in given.items() if name != "change")
+            return {**given, "change": str(uuid.uuid5(_NAMESPACE, repr(content)))}
+        return given
+
+    @property
+    def standing(self) -> str:
+        """The status that holds since then."""
+        return self.status
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What makes two decisions the same where one of them lost its id on the way."""
+        return self.status, self.author.removesuffix(_ELSEWHERE), self.reason
+
+    def __str__(self) -> str:
+        return f"by {self.author} on {self.changed_at:%Y-%m-%d}: {self.reason}"
+
+
+class FrameDecision(StatusDecision):
+    """A raw frame rejected, or reinstated (usable)."""
+
+    status: Literal["rejected", "usable"]
+
+
+class ProductDecision(StatusDecision):
+    """A product certified, rejected or superseded, or a candidate again."""
+
+    status: Literal["candidate", "certified", "rejected", "superseded"]
+    validity: tuple[datetime | None, datetime | None] | None = None
+    by: UUID | None = Field(default=None, description="product that took its place")
+    because: str | None = Field(default=None, description="product or frame that went bad or counts again")
+
+    @model_validator(mode="after")
+    def _valid(self) -> Self:
+        if (self.status == "certified") != (self.validity is not None):
+            raise ValueError("a certified product has a validity, and no other has one")
+        start, end = self.validity or (None, None)
+        if start is not None and end is not None and start >= end:
+            raise ValueError("the validity ends before it begins")
+        return self
+
+    @property
+    def standing(self) -> str:
+        """The status, with the validity of a certified one."""
+        return _CANDIDATE if self.status == "candidate" else status.told_standing(self.status, self.validity)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """As for every decision, with the validity and the cause."""
+        return (*super().content, self.validity, self.because)
+
+
+D = TypeVar("D", bound=StatusDecision)
+
+
+def decisions_on_products(
+    connection: Connection, ids: Collection[UUID]
+) -> dict[UUID, tuple[ProductDecision, ...]]:
+    """Every decision about each of the products that have any, in order.
+
+    A line of the log that changes nothing, such as that of a file that was made again, is none. What the store did by
+    its own rules follows from the rest wherever the products are.
+    """
+    rows = connection.execute(
+        select(status_history)
+        .where(status_history.c.product_id == any_of(ids, Uuid), ~status_history.c.automatic)
+        .order_by(status_history.c.id)
+    )
+    found: dict[UUID, tuple[ProductDecision, ...]] = {}
+    for row in rows:
+        before = found.get(row.product_id, ())
+        decision = ProductDecision(
+            change=row.change, status=row.status, author=row.author, reason=row.reason,
+            validity=(row.validity.lower, row.validity.upper) if row.validity is not None else None,
+            changed_at=row.changed_at, by=row.by_product, because=row.because,
+        )  # fmt: skip
+        if _effect(decision) != (_effect(before[-1]) if before else ("candidate", None, None, None)):
+            found[row.product_id] = (*before, decision)
+    return found
+
+
+def _effect(decision: ProductDecision) -> tuple[object, ...]:
+    return decision.status, decision.validity, decision.by, decision.because
+
+
+def decisions_on_frames(
+    connection: Connection, sha256s: Collection[str]
+) -> dict[str, tuple[FrameDecision, ...]]:
+    """Every decision about each of the raw frames that have any, in order."""
+    rows = connection.execute(
+        select(frame_history)
+        .where(frame_history.c.frame_sha256 == any_of(sha256s))
+        .order_by(frame_history.c.id)
+    )
+    found: dict[str, tuple[FrameDecision, ...]] = {}
+    for row in rows:
+        before = found.get(row.frame_sha256, ())
+        if row.status != (before[-1].status if before else "usable"):
+            decision = FrameDecision(
+                change=row.change, status=row.status, author=row.author, reason=row.reason,
+                changed_at=row.changed_at,
+            )  # fmt: skip
+            found[row.frame_sha256] = (*before, decision)
+    return found
+
+
+def following(here: Sequence[D], there: Sequence[D]) -> Sequence[D] | None:
+    """Return the decisions of another store that follow the last one here; None where both have decided since."""
+    if not here or not there:
+        return there
+    for number, decision in enumerate(there):
+        if _same(decision, here[-1]):
+            return there[number + 1 :]
+    return () if any(_same(there[-1], decision) for decision in here) else None
+
+
+def _same(one: StatusDecision, other: StatusDecision) -> bool:
+    return one.change == other.change or one.content == other.content
+
+
+class Taken(BaseModel):
+    """What an import did with the decisions about one product or frame: a change of its status, or a disagreement."""
+
+    changed: str = ""
+    remark: str = ""
+
+
+def take_product_decisions(
+    connection: Connection, product: Product, there: Sequence[ProductDecision]
+) -> Taken:
+    """Take over the decisions about a product that follow the last one here, or report a disagreement."""
+    here = decisions_on_products(connection, [product.id]).get(product.id, ())
+    new = following(here, there)
+    if not new:
+        return _compared(product.told, here, there)
+    try:
+        with connection.begin_nested():
+            _decide(connection, product, new)
+    except StoreError as error:
+        standing = here[-1].standing if here else _CANDIDATE
+        return Taken(remark=f"{product.told} stays {standing}: {error.message}")
+    return _changed(product.told, here, new[-1], _CANDIDATE)
+
+
+def take_frame_decisions(connection: Connection, frame: Frame, there: Sequence[FrameDecision]) -> Taken:
+    """Take over the decisions about a raw frame that follow the last one here, or report a disagreement."""
+    here = decisions_on_frames(connection, [frame.sha256]).get(frame.sha256, ())
+    label = f"raw frame {frame.name} ({frame.sha256[:8]})"
+    new = following(here, there)
+    if not new:
+        return _compared(label, here, there)
+    for one in new:
+        status.set_frame_status(
+            connection, frame, one.status, author=elsewhere(one.author), reason=one.reason, change=one.change
+        )
+    return _changed(label, here, new[-1], "usable")
+
+
+def elsewhere(author: str) -> str:
+    """The author of a decision of another store, marked as from there: nobody here may be taken for them."""
+    return author if author.endswith(_ELSEWHERE) else f"{author}{_ELSEWHERE}"
+
+
+def _decide(connection: Connection, product: Product, new: Sequence[ProductDecision]) -> None:
+    """Log the decisions in their order; the last one takes effect."""
+    changes_alone(connection)
+    connection.execute(select(products_table.c.id).where(products_table.c.id == product.id).with_for_update())
+    named = [one.by for one in new if one.by is not None]
+    known = {one.id for one in with_ids(connection, named)}
+    for one in new:
+        said: Mapping[str, Any] = {
+            "author": elsewhere(one.author), "reason": one.reason, "change": one.change, "because": one.because,
+            "by": one.by if one.by in known else None,
+        }  # fmt: skip
+        if one is new[-1]:
+            status.set_status(connection, product, one.status, validity=one.validity, **said)
+        else:
+            span = None if one.validity is None else TimestamptzRange(*one.validity)
+            log_status(connection, product.id, one.status, span, **said)
+
+
+def _changed(label: str, here: Sequence[StatusDecision], last: StatusDecision, first: str) -> Taken:
+    before = here[-1].standing if here else first
+    if before == last.standing:
+        return Taken()
+    return Taken(changed=f"{label} was {before} and is {last.standing} now, {last}")
+
+
+def _compared(label: str, here: Sequence[StatusDecision], there: Sequence[StatusDecision]) -> Taken:
+    """Report where two stores that have both decided disagree."""
+    if not here or not there or here[-1].standing == there[-1].standing:
+        return Taken()
+    return Taken(
+        remark=f"{label} stays {here[-1].standing}, {here[-1]}; in the other store it is "
+        f"{there[-1].standing}, {there[-1]}"
+    )

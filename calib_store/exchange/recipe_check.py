@@ -1,0 +1,66 @@
+"""Whether the recipe key of a product is that of what it is said to be made from.
+
+A product is found, and used again, by its recipe key. A key that another store names is therefore compared with the
+one that kind, inputs, parameters and algorithm give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from calib_store.model.records import Foreign, InputRef, input_key, recipe_key
+
+#: Algorithm version of what was made elsewhere, and the only input of its recipe: its file.
+ADOPTED: Final = "adopted"
+#: Figures that name frames which belong to the recipe and are not among the inputs, or are in another role.
+_BEYOND_INPUTS: Final = ("unused", "given_as")
+
+
+def adopted_key(kind: str, sha256: str) -> str:
+    """Return the recipe key of a file that was made elsewhere."""
+    return recipe_key(kind, [sha256], adopted_parameters(kind), ADOPTED)
+
+
+def adopted_parameters(kind: str) -> dict[str, Any]:
+    """Return the parameters of a file that was made elsewhere."""
+    return {"adopted": True, "kind": kind}
+
+
+def expected_key(
+    kind: str,
+    sha256: str,
+    inputs: Sequence[InputRef],
+    keys: Mapping[UUID, str],
+    parameters: Mapping[str, Any],
+    algorithm_version: str,
+    *,
+    metrics: Mapping[str, Any],
+    provisional: str | None,
+) -> str | None:
+    """Return the recipe key that a product must have, or None where its inputs do not tell.
+
+    They do not tell of frames that were given and left out, nor of what a user allowed or named: then the recipe has
+    more in it.
+
+    Parameters
+    ----------
+    kind, sha256, inputs, parameters, algorithm_version
+        The product.
+    keys
+        Recipe keys of the products among its inputs; of those only whose own keys follow.
+    metrics, provisional
+        What tells whether the recipe has more in it than the inputs.
+    """
+    if algorithm_version == ADOPTED:
+        return adopted_key(kind, sha256)
+    if provisional is not None or any(metrics.get(name) for name in _BEYOND_INPUTS):
+        return None
+    named = []
+    for ref in inputs:
+        if isinstance(ref.source, Foreign) or (isinstance(ref.source, UUID) and ref.source not in keys):
+            return None
+        identity = keys[ref.source] if isinstance(ref.source, UUID) else ref.source
+        named.append(input_key(ref.role, identity))
+    return recipe_key(kind, named, parameters, algorithm_version)

@@ -1,0 +1,1 @@
+"""The files of products, by the sha256 of their content: in a folder or in an object store."""

@@ -1,0 +1,397 @@
+"""What goes into the store and what comes out of it, as frozen records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.errors import StoreError
+from imaging.frames.facts import FrameFacts
+
+Status = Literal["candidate", "certified", "rejected", "superseded"]
+
+
+#: Why a product that came with an import, and that nobody here has vouched for, serves only where nothing else does.
+IMPORTED: Final = "imported from another store, and neither added nor certified here"
+
+
+class Tier(IntEnum):
+    """What speaks against a product, the gravest; the choice goes by it (`calib_store.rules.order`)."""
+
+    SOUND = 0
+    DOUBTFUL = 1
+    """It failed the comparison with a product that is certified."""
+    PROVISIONAL = 2
+    """Made by way of exception (without a calibration, with one that a user named, as of a moment), or imported."""
+    TAINTED = 3
+    """Something that it was made from was rejected."""
+
+
+class KnownFile(NamedTuple):
+    """A raw file as it was when it was last seen: where size and date still agree, so does the content."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """A raw frame to be noted.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sha256
+        Of the uncompressed bytes.
+    size, mtime_ns
+        Of the file as it is (compressed or not), to tell later whether it has changed.
+    facts
+        What the frame is; None where that cannot be told, and then ``quarantine`` says why.
+    header
+        Keywords and values, for the record.
+    quarantine
+        Why the frame must not be used.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    mtime_ns: int
+    facts: FrameFacts | None
+    header: Mapping[str, Any] = field(default_factory=dict)
+    quarantine: str | None = None
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What `Store.ingest` found.
+
+    Parameters
+    ----------
+    new, known
+        Frames (not files) that the store did not know, and that it did.
+    duplicates
+        Frames that came as several files: sha256 and paths; the first path is the one to use.
+    renamed_content
+        Names under which the store has seen other bytes: name and the sha256 of each such frame. They
+        are different frames.
+    """
+
+    new: int
+    known: int
+    duplicates: tuple[tuple[str, tuple[Path, ...]], ...]
+    renamed_content: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def messages(self) -> tuple[str, ...]:
+        """The report's surprises in words, one line each."""
+        twice = [
+            f"{paths[0].name}: the same frame as {', '.join(str(p) for p in paths[1:])}; used once"
+            for _, paths in self.duplicates
+        ]
+        other = [
+            f"{name}: {len(shas)} different files have had this name "
+            f"({', '.join(sha[:12] for sha in shas)}); they are different frames"
+            for name, shas in self.renamed_content
+        ]
+        return (*twice, *other)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """An input that the store does not have: of a product that was made elsewhere.
+
+    Parameters
+    ----------
+    name
+        File name.
+    checksum
+        ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty where unknown.
+    """
+
+    name: str
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class InputRef:
+    """One input of a product: a raw frame (its sha256), a product (its id) or a foreign file, and its role."""
+
+    role: str
+    source: str | UUID | Foreign
+
+
+class Frame(BaseModel):
+    """A raw frame in the store. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(description="of the uncompressed bytes: the frame's identity")
+    name: str = Field(description="file name without a compression suffix")
+    facts: FrameFacts | None = Field(description="what it is; None where that cannot be told")
+    quarantine: str | None = Field(description="why the software cannot use it")
+    rejected: str | None = Field(description="why a person does not want it used")
+    paths: tuple[Path, ...] = Field(description="where it was seen")
+    added_at: datetime
+
+
+class Run(BaseModel):
+    """What a run of a night's flow told at its end. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    nights: tuple[date, ...] = Field(description="UT nights of the frames that it reduced")
+    flow: str = Field(description="name of the flow")
+    sequence: str | None = Field(default=None, description="the one sequence of exposures that it was about")
+    waits_for: tuple[str, ...] = Field(default=(), description="kinds of calibration that it found none of")
+    started: datetime
+    ended: datetime
+    report: dict[str, Any] = Field(description="the report as JSON: products, failures, what was left out")
+
+
+class Product(BaseModel):
+    """A product in the store. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    kind: str
+    name: str = Field(description="file name")
+    sha256: str = Field(description="of the file, and its name among the objects")
+    size: int = Field(description="bytes")
+    recipe_key: str
+    status: Status
+    validity: tuple[datetime | None, datetime | None] | None = Field(
+        default=None, description="when a certified product serves: from (included) and to (excluded)"
+    )
+    rule: str | None = Field(default=None, description="rule of association by which it serves")
+    keys: dict[str, Any] = Field(default_factory=dict, description="facts that a frame must have")
+    span: tuple[datetime, datetime] = Field(description="beginning and end of its inputs' exposures")
+    middle: datetime
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+    parameters: dict[str, Any]
+    algorithm_version: str
+    software_version: str
+    flow_run_id: str | None = None
+    gate: dict[str, Any] | None = Field(
+        default=None, description="comparison with a certified product: passed, reasons, figures, reference"
+    )
+    published: bool = Field(default=False, description="by the observatory, not made of frames")
+    made_at: datetime
+    damaged: bool = Field(default=False, description="its file was found missing or damaged")
+    doubtful: bool = Field(
+        default=False, description="it failed the comparison with a product that is certified now"
+    )
+    provisional: str | None = Field(
+        default=None, description="why it serves others only where nothing else does"
+    )
+    tier: Tier = Field(default=Tier.SOUND, description="what speaks against it, the gravest")
+    variant: int = Field(
+        default=0, description="number of the parameters that it and its inputs were made with"
+    )
+
+    @property
+    def counts(self) -> bool:
+        """Nobody rejected it, and nothing took its place."""
+        return self.status not in ("rejected", "superseded")
+
+    @property
+    def state(self) -> str:
+        """Its status, and all that speaks against it, for people."""
+        against = {
+            "made with something rejected": self.tier is Tier.TAINTED, "provisional": self.provisional is not None,
+            "doubtful": self.doubtful, "damaged": self.damaged,
+        }  # fmt: skip
+        return ", ".join([self.status, *(label for label, holds in against.items() if holds)])
+
+    @property
+    def short_id(self) -> str:
+        """First digits of the id, by which a person may name it."""
+        return str(self.id)[:8]
+
+    @property
+    def told(self) -> str:
+        """Name and first digits of the id, for people: several products may have one name."""
+        return f"{self.name} ({self.short_id})"
+
+    @property
+    def described(self) -> str:
+        """What tells it from another one of its name, for people."""
+        return f"{self.id} ({self.name}, {self.status}, made {self.made_at:%Y-%m-%d %H:%M})"
+
+    @property
+    def short_key(self) -> str:
+        """First digits of the recipe key: tells two products of one name apart."""
+        return self.recipe_key[:8]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A product that was considered for a frame.
+
+    Parameters
+    ----------
+    product
+        The product.
+    serves
+        Whether every rule is met.
+    taken
+        Whether it is the choice.
+    reason
+        Why it was taken, why another one was, or the first rule that it fails with both values.
+    """
+
+    product: Product
+    serves: bool
+    taken: bool
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The candidate for the record of a decision."""
+        return {
+            "product": str(self.product.id),
+            "name": self.product.name,
+            "status": self.product.status,
+            "serves": self.serves,
+            "taken": self.taken,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Match:
+    """The answer to which product of a kind serves a frame."""
+
+    frame: str
+    kind: str
+    product: Product | None
+    candidates: tuple[Candidate, ...]
+    rules_version: str
+    as_of: datetime | None = None
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class Override:
+    """A person's choice against, or without, the rules."""
+
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which product was taken for a frame. Without one, none served."""
+
+    frame_sha256: str
+    match: Match
+    product: Product | None
+    override: Override | None = None
+    flow_run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """One line of the log of a product's or a frame's status.
+
+    Attributes
+    ----------
+    by
+        The product that took the place of one that is superseded.
+    because
+        What went bad, or counts again, where the status changed for that: id of a product, sha256 of a frame.
+    automatic
+        The store did it by its own rules; it takes it back when the reason is gone.
+    """
+
+    status: str
+    validity: tuple[datetime | None, datetime | None] | None
+    author: str
+    reason: str
+    changed_at: datetime
+    by: UUID | None = None
+    because: str | None = None
+    automatic: bool = False
+
+
+@dataclass(frozen=True)
+class LineageEdge:
+    """One step of a lineage: a product, and a frame, product or foreign file that it was made from.
+
+    Neither a frame nor a product: the store does not have it, and only its name and checksum are known.
+    """
+
+    depth: int
+    product_id: UUID
+    role: str
+    frame_sha256: str | None
+    input_product_id: UUID | None
+    name: str
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All that a product was made from, nearest first."""
+
+    edges: tuple[LineageEdge, ...]
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Sha256 of every raw frame, each once."""
+        return tuple(dict.fromkeys(e.frame_sha256 for e in self.edges if e.frame_sha256 is not None))
+
+    @property
+    def products(self) -> tuple[UUID, ...]:
+        """Id of every product on the way, each once."""
+        return tuple(dict.fromkeys(e.input_product_id for e in self.edges if e.input_product_id is not None))
+
+
+def input_key(role: str, identity: str) -> str:
+    """What of an input goes into a recipe key: its role, and the sha256 of a frame or the recipe key of a product."""
+    return f"{role}:{identity}"
+
+
+def recipe_key(
+    kind: str,
+    input_sha256s: Sequence[str],
+    parameters: BaseModel | Mapping[str, Any],
+    algorithm_version: str,
+) -> str:
+    """The identity of a recipe: what is made, from what (in order), how, and by which algorithm.
+
+    The same key is the same product. Parameters are taken as JSON with sorted names, so a model and its
+    dump give the same key.
+
+    Raises
+    ------
+    StoreError
+        Where the parameters hold something that JSON does not (NaN, an object).
+    """
+    values = parameters.model_dump(mode="json") if isinstance(parameters, BaseModel) else dict(parameters)
+    recipe = {
+        "kind": kind,
+        "inputs": list(input_sha256s),
+        "parameters": values,
+        "algorithm": algorithm_version,
+    }
+    try:
+        told = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"The parameters of a {kind} cannot be told as JSON: {error}.",
+            remedy="Use finite numbers, texts, lists and tables.",
+        ) from error
+    return hashlib.sha256(told.encode()).hexdigest()

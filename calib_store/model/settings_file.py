@@ -1,0 +1,196 @@
+"""The settings file: which one is read, and whether it is one that this account may trust."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from imaging.errors import NirflowError
+from imaging.io.limits import told_size
+
+logger = logging.getLogger(__name__)
+
+#: Names the settings file.
+CONFIG: Final = "NIRFLOW_CONFIG"
+FILE_NAME: Final = "nirflow.toml"
+#: Largest settings file that is read, bytes.
+_LARGEST: Final = 1 << 20
+_READABLE: Final = stat.S_IRGRP | stat.S_IROTH
+
+
+class WrongSettingsError(NirflowError):
+    """A setting that makes no sense; names it, its value where that is no secret, and where it came from."""
+
+
+class ForeignSettingsError(WrongSettingsError):
+    """A settings file that others own or may change: it could have any program run as this account."""
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """The settings file as it was read: who may write to it was asked of the very file that the table is from."""
+
+    path: Path
+    mode: int
+    table: Mapping[str, Any]
+
+
+def settings_file() -> Path | None:
+    """The settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
+
+    The one here has to belong to this account or to root, and nobody else may have the right to write to it: nirflow is
+    run in folders of raw frames that may be anybody's. Whose the folder is does not matter, as nobody else can make a
+    file of this account there. (What this account unpacks there is its own.)
+
+    Raises
+    ------
+    WrongSettingsError
+        Where NIRFLOW_CONFIG names none.
+    ForeignSettingsError
+        Where another account owns the file or may write to it.
+    """
+    with _opened() as found:
+        return None if found is None else found[0]
+
+
+def read_settings_file() -> SettingsFile | None:
+    """Read the settings file, if there is one; see `settings_file`.
+
+    Raises
+    ------
+    WrongSettingsError, ForeignSettingsError
+        As there, and for a file that is no TOML.
+    """
+    with _opened() as found:
+        if found is None:
+            return None
+        path, descriptor = found
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(_LARGEST + 1)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    try:
+        if len(content) > _LARGEST:
+            raise ValueError(f"it is larger than {told_size(_LARGEST)}")
+        return SettingsFile(path, mode, tomllib.loads(content.decode()))
+    except (ValueError, RecursionError) as error:  # no TOML, no text, a number or lists in lists without end
+        raise WrongSettingsError(f"{path}: {error}.", remedy="Correct that line.") from error
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Path, int] | None]:
+    """The settings file and a descriptor of it, whose owner and rights were looked at."""
+    descriptor = None
+    try:
+        if named := os.environ.get(CONFIG):
+            path = Path(named).expanduser().absolute()
+            if (descriptor := _descriptor(path)) is None:
+                raise WrongSettingsError(
+                    f"{CONFIG} = {named}: there is no such file.", remedy="Correct it or unset it."
+                )
+            _require_writable_by(path, descriptor, stat.S_IWOTH)
+            yield path, descriptor
+            return
+        here = Path(FILE_NAME).absolute()
+        if (descriptor := _descriptor(here, ours=True)) is not None:
+            _require_owner(here, os.fstat(descriptor))
+            _require_writable_by(here, descriptor, stat.S_IWGRP | stat.S_IWOTH)
+            yield here, descriptor
+            return
+        own = xdg("XDG_CONFIG_HOME", ".config") / "nirflow" / FILE_NAME
+        if (descriptor := _descriptor(own)) is not None:
+            _require_writable_by(own, descriptor, stat.S_IWOTH)
+            yield own, descriptor
+            return
+        yield None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _descriptor(path: Path, *, ours: bool = False) -> int | None:
+    """Open a regular file; None where there is none. A link to one that is to be ours has to be ours as well."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        if not path.is_file():  # to open some devices is to act on them already
+            return None
+        descriptor = _open_ours(path, flags) if ours else os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WrongSettingsError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            remedy="Let this account read it, or remove it.",
+        ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _open_ours(path: Path, flags: int) -> int:
+    name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(name)
+        _require_owner(path, found)
+        if stat.S_ISLNK(found.st_mode):
+            target = os.readlink("", dir_fd=name)  # of the very link that was looked at
+            return os.open(path.parent / target, flags)
+        return os.open(f"/proc/self/fd/{name}", flags)
+    finally:
+        os.close(name)
+
+
+def warn_of_readers(file: SettingsFile, secrets: tuple[str, ...]) -> None:
+    """Log once in a process that others can read a settings file that holds these secrets."""
+    if secrets and file.mode & _READABLE:
+        _warn(file.path, file.mode, secrets)
+
+
+@cache
+def _warn(path: Path, mode: int, secrets: tuple[str, ...]) -> None:
+    logger.warning(
+        "%s holds %s and has mode %04o: other accounts of this machine can read it. Correct that: chmod 600 %s",
+        path, ", ".join(secrets), mode, path,
+    )  # fmt: skip
+
+
+def xdg(variable: str, default: str) -> Path:
+    """A folder of the XDG base directory specification."""
+    base = os.environ.get(variable, "")
+    # The specification says that a relative path there is to be ignored.
+    return Path(base) if base and Path(base).is_absolute() else Path.home() / default
+
+
+def _require_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ForeignSettingsError(
+            f"{path} belongs to the account {_name(found.st_uid)} (mode {stat.S_IMODE(found.st_mode):04o}), and "
+            f"nirflow runs as {_name(os.geteuid())}: its settings are not taken.",
+            remedy=f"Read it, then name it in {CONFIG} or make it yours (chown); or work in another folder.",
+        )
+
+
+def _require_writable_by(path: Path, descriptor: int, others: int) -> None:
+    found = os.fstat(descriptor)
+    if stat.S_IMODE(found.st_mode) & others:
+        raise ForeignSettingsError(
+            f"{path} (of the account {_name(found.st_uid)}) has mode {stat.S_IMODE(found.st_mode):04o}: other accounts "
+            "may write to it, so its settings are not taken.",
+            remedy=f"Read it, then: chmod go-w {path}",
+        )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

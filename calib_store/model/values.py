@@ -1,0 +1,110 @@
+"""The JSON that comes with a product: what whoever reads it later has to find in it.
+
+A product that a run made has it right. One of a transfer or a backup may have anything: a number that no float can be,
+lists in lists without end, a comparison without its parts. It is looked at before it is stored, because a row that
+cannot be read makes every command fail that meets it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imaging.frames.facts import FrameFacts
+
+#: Lists and tables in each other; a product has five.
+_DEEPEST: Final = 50
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Reference(_Read):
+    id: str
+    name: str
+
+
+class _Verdict(_Read):
+    """A comparison with a certified product, as `calib_store.curation.compare` notes it."""
+
+    passed: bool | None
+    reasons: list[str] = []
+    figures: dict[str, Any] = {}
+    reference: _Reference | None = None
+
+
+class _LeftOut(_Read):
+    name: str
+    reason: str
+
+
+class _Metrics(_Read):
+    """The figures that are more than something to look at."""
+
+    unused: list[str] = []
+    given_as: dict[str, str] = {}
+    left_out: list[_LeftOut] = []
+    warnings: list[str] = []
+
+
+def problem_of(
+    *,
+    facts: FrameFacts,
+    metrics: Any,
+    parameters: Any,
+    gate: Any,
+) -> str | None:
+    """Return what of a product could be stored and not be read, or None.
+
+    Parameters
+    ----------
+    facts, metrics, parameters, gate
+        Of the product, as JSON has them.
+    """
+    for name, value in (("metrics", metrics), ("parameters", parameters), ("gate", gate or {})):
+        if not isinstance(value, Mapping):
+            return f"its {name} are no table"
+        if (problem := problem_of_json(value)) is not None:
+            return f"its {name} have {problem}"
+    try:
+        _Metrics.model_validate(metrics)
+        if gate is not None:
+            _Verdict.model_validate(gate)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        what = "gate" if error.title == _Verdict.__name__ else "metrics"
+        return f"its {what} have a wrong {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return problem_of_facts(facts)
+
+
+def problem_of_facts(facts: FrameFacts) -> str | None:
+    """Return why no exposure can be as facts say, or None."""
+    try:
+        lasted = (facts.ended - facts.started).total_seconds()
+    except (OverflowError, ValueError):  # no float, no time that the calendar has
+        lasted = math.inf
+    return None if 0 <= lasted < math.inf else f"an exposure of {facts.exposure_time} s x {facts.coadds}"
+
+
+def problem_of_json(value: Any, *, deepest: int = _DEEPEST) -> str | None:
+    """Return what a reader of a value cannot bear, or None: a number that is no float, or too deep a table."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return None if _is_bearable(value) else "a number that is too large"
+    if deepest == 0:
+        return f"more than {_DEEPEST} lists and tables in each other"
+    return next(
+        (problem for one in value if (problem := problem_of_json(one, deepest=deepest - 1)) is not None), None
+    )
+
+
+def _is_bearable(value: Any) -> bool:
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:  # an integer that no float can be
+        return False

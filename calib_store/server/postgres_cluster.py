@@ -1,0 +1,137 @@
+"""The folder of an embedded PostgreSQL server: made once, whose it is, and who may connect to the server in it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import uuid
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Final
+
+from calib_store.server.account import Account, making_account, roots_owners
+from calib_store.server.postgres_address import SUPERUSER
+from calib_store.server.programs import program_for
+
+#: What every process of PostgreSQL calls the cluster: its working folder, also where no other account can reach it.
+HERE: Final = "/proc/self/cwd"
+_MAKING_SECONDS: Final = 300.0
+_PRIVATE: Final = 0o700
+
+#: Written to postgresql.conf when the cluster is made, so a person may change them there. Many small, safe
+#: writes by few clients on a machine whose memory belongs to the pixels; fsync stays on.
+_CONFIGURATION: Final = {
+    "listen_addresses": "",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "max_connections": "100",
+    "shared_buffers": "96MB",
+    "wal_buffers": "4MB",
+    "max_wal_size": "512MB",
+    "checkpoint_timeout": "15min",
+    "effective_cache_size": "1GB",
+    "random_page_cost": "1.1",
+    "io_method": "sync",
+    "max_parallel_workers_per_gather": "0",
+    "max_logical_replication_workers": "0",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+    "jit": "off",
+}
+
+
+def make_cluster(cluster: Path, account: Account) -> CompletedProcess[str]:
+    """Make a cluster that the account owns; complete, or not at all.
+
+    Returns
+    -------
+    CompletedProcess
+        Of initdb; the cluster is there where its return code is 0.
+    """
+    for left in cluster.parent.glob(f".{cluster.name}-*"):  # of one that was killed; the lock is ours
+        shutil.rmtree(left)
+    maker = making_account(account)
+    # The maker may be nobody: nobody else enters the folder around the cluster that it makes.
+    around = cluster.parent / f".{cluster.name}-{uuid.uuid4().hex[:12]}"
+    made = around / "cluster"
+    around.mkdir(mode=_PRIVATE)
+    try:
+        made.mkdir(mode=_PRIVATE)
+        maker.give(made)
+        command = [
+            str(program_for(maker, "initdb")), "-D", HERE, "-U", SUPERUSER, "--auth-local=peer", "--auth-host=reject",
+            "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        ]  # fmt: skip
+        for name, value in _CONFIGURATION.items():
+            command += ["-c", f"{name}={value}"]
+        done = maker.run(command, cwd=made, timeout=_MAKING_SECONDS)
+        if done.returncode == 0:
+            _take_over(made, account, {maker.uid})
+            _write_authentication(made, account)
+            made.rename(cluster)
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
+    return done
+
+
+def make_current(cluster: Path, account: Account) -> None:
+    """Give a cluster that no server runs on to its account, and renew who may connect to it."""
+    if account.prefix and cluster.stat().st_uid != account.uid:
+        _take_over(cluster, account, roots_owners(cluster))
+    if not is_current(cluster, account):
+        _write_authentication(cluster, account)
+
+
+def is_current(cluster: Path, account: Account) -> bool:
+    """Whether a cluster belongs to its account and lets in whom this nirflow lets in."""
+    if cluster.stat().st_uid != account.uid:
+        return False
+    return all(
+        (cluster / name).is_file() and (cluster / name).read_text(errors="replace") == text
+        for name, text in _authentication().items()
+    )
+
+
+def _authentication() -> dict[str, str]:
+    """Files that say who may connect: this account and root, which the kernel vouches for, as any role."""
+    names = dict.fromkeys((pwd.getpwuid(os.geteuid()).pw_name, "root"))
+    head = "# Written by nirflow when it starts the server.\n"
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    return {
+        "pg_hba.conf": f"{head}local all all peer map=nirflow\n",
+        "pg_ident.conf": head + "".join(f"nirflow {name} all\n" for name in quoted),
+    }
+
+
+def _write_authentication(cluster: Path, account: Account) -> None:
+    for name, text in _authentication().items():
+        aside = cluster / f".{name}.{uuid.uuid4().hex[:12]}"
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+            if account.prefix:
+                os.fchown(descriptor, account.uid, account.gid)
+        aside.rename(cluster / name)
+
+
+def _take_over(cluster: Path, account: Account, owners: set[int] | frozenset[int]) -> None:
+    """Make an account the owner of what some others own in a folder; the folder itself last, as a sign of the end.
+
+    Nothing that they could have put there leads elsewhere: links are not followed, and a file of root's that has
+    another name elsewhere stays root's.
+    """
+    if not account.prefix:
+        return
+    os.chown(cluster, 0, 0, follow_symlinks=False)
+    cluster.chmod(_PRIVATE)
+    for _, folders, files, descriptor in os.fwalk(cluster):
+        for name in (*folders, *files):
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            linked = found.st_uid == 0 and found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
+            if found.st_uid in owners and not linked:
+                os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)
+    account.give(cluster)

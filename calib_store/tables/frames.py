@@ -1,0 +1,302 @@
+"""Raw frames: noting what was seen, in a few statements whatever their number."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, Text, Uuid, any_, bindparam, func, or_, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from calib_store.model.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
+from calib_store.tables.schema import frame_files, frame_headers, frame_history, frames
+from imaging.errors import StoreError
+from imaging.frames.facts import FrameFacts, plain_name
+
+_HEX = re.compile(r"[0-9a-f]{6,64}")
+
+#: What another store tells of a frame: sha256, name, facts, quarantine and header.
+Told = tuple[str, str, FrameFacts | None, str | None, Mapping[str, Any]]
+
+#: Facts that have a column of their own, to be searched by.
+_COLUMNS = (
+    "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id", "data_label",
+    "started",
+)  # fmt: skip
+
+
+def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, KnownFile]:
+    """What is known of the files among ``paths`` that were seen before."""
+    by_text = {_path_text(path): path for path in paths}
+    found = connection.execute(
+        select(frame_files.c.path, frame_files.c.size, frame_files.c.mtime_ns, frame_files.c.frame_sha256)
+        .where(frame_files.c.path == any_of(by_text))
+    )  # fmt: skip
+    return {by_text[path]: KnownFile(size, mtime_ns, sha256) for path, size, mtime_ns, sha256 in found}
+
+
+def distrust(connection: Connection, path: Path) -> None:
+    """Make a file look changed, whatever its size and date are."""
+    write = frame_files.update().where(frame_files.c.path == _path_text(path))
+    connection.execute(write.values(size=-1, mtime_ns=-1))
+
+
+def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
+    """The facts of the frames that the store knows and that are usable."""
+    found = connection.execute(
+        select(frames.c.sha256, frames.c.facts)
+        .where(frames.c.sha256 == any_of(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
+    )  # fmt: skip
+    return {sha256: FrameFacts.model_validate(facts) for sha256, facts in found}
+
+
+def usable_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bool]:
+    """Whether each frame that the store knows is free of quarantine."""
+    found = connection.execute(
+        select(frames.c.sha256, frames.c.quarantine).where(frames.c.sha256 == any_of(sha256s))
+    )
+    return {sha256: quarantine is None for sha256, quarantine in found}
+
+
+def rejections(
+    connection: Connection, sha256s: Iterable[str], as_of: datetime | None = None
+) -> dict[str, StatusChange]:
+    """The frames among ``sha256s`` that a person rejected (and nobody took back since), with the word."""
+    last = (
+        select(frame_history)
+        .distinct(frame_history.c.frame_sha256)
+        .where(frame_history.c.frame_sha256 == any_of(sha256s))
+        .order_by(frame_history.c.frame_sha256, frame_history.c.changed_at.desc(), frame_history.c.id.desc())
+    )
+    if as_of is not None:
+        last = last.where(frame_history.c.changed_at <= as_of)
+    return {
+        row.frame_sha256: StatusChange(row.status, None, row.author, row.reason, row.changed_at)
+        for row in connection.execute(last)
+        if row.status == "rejected"
+    }
+
+
+def with_sha256s(connection: Connection, sha256s: Iterable[str]) -> dict[str, Frame]:
+    """The frames that the store knows, with where they were seen."""
+    wanted = list(sha256s)
+    paths = (
+        select(frame_files.c.frame_sha256, func.array_agg(frame_files.c.path).label("paths"))
+        .where(frame_files.c.frame_sha256 == any_of(wanted))
+        .group_by(frame_files.c.frame_sha256)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(frames, paths.c.paths)
+        .join_from(frames, paths, frames.c.sha256 == paths.c.frame_sha256, isouter=True)
+        .where(frames.c.sha256 == any_of(wanted))
+    ).all()
+    rejected = rejections(connection, wanted)
+    return {
+        row.sha256: Frame(
+            sha256=row.sha256,
+            name=row.name,
+            facts=FrameFacts.model_validate(row.facts) if row.facts is not None else None,
+            quarantine=row.quarantine,
+            rejected=rejected[row.sha256].reason if row.sha256 in rejected else None,
+            paths=tuple(Path(path) for path in sorted(row.paths or ())),
+            added_at=row.added_at,
+        )
+        for row in rows
+    }
+
+
+def named(connection: Connection, name: str) -> tuple[Frame, ...]:
+    """Frames that ``name`` may mean: a file name (with or without ``.fits``), first digits (6 or more) of a
+    sha256."""
+    plain = plain_text(plain_name(name))
+    condition = or_(frames.c.name == plain, frames.c.name == f"{plain}.fits")
+    if _HEX.fullmatch(name.lower()):
+        digits = name.lower()
+        condition = or_(condition, frames.c.sha256.between(digits.ljust(64, "0"), digits.ljust(64, "f")))
+    found = list(connection.scalars(select(frames.c.sha256).where(condition).limit(20)))
+    known = sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
+    # A file that was in pieces and came again: nobody means the pieces.
+    whole = [frame for frame in known if frame.facts is not None]
+    return tuple(whole or [frame for frame in known if frame.paths] or known)
+
+
+def started_between(
+    connection: Connection, first: datetime, last: datetime, kinds: Sequence[str] = ()
+) -> tuple[Frame, ...]:
+    """Frames whose exposures began from one moment (included) to another (excluded), in time."""
+    query = select(frames.c.sha256).where(frames.c.started >= first, frames.c.started < last)
+    if kinds:
+        query = query.where(frames.c.kind == any_of(kinds))
+    found = list(connection.scalars(query.order_by(frames.c.started, frames.c.name, frames.c.sha256)))
+    known = with_sha256s(connection, found)
+    return tuple(known[sha256] for sha256 in found)
+
+
+def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, ...]:
+    """Frames without facts that have a file with one of the nights in its name, in the order of their names."""
+    # N or S for the telescope, the night, S once more and the number.
+    patterns = [f"%/_{night:%Y%m%d}S%" for night in nights]
+    better = frames.alias()
+    replaced = select(better.c.sha256).where(better.c.name == frames.c.name, better.c.facts.is_not(None))
+    query = (
+        select(frames.c.sha256)
+        .join(frame_files, frame_files.c.frame_sha256 == frames.c.sha256)
+        .where(frames.c.facts.is_(None), frame_files.c.path.like(any_of(patterns)), ~replaced.exists())
+        .distinct()
+    )
+    known = with_sha256s(connection, connection.scalars(query))
+    return tuple(sorted(known.values(), key=lambda frame: (frame.name, frame.sha256)))
+
+
+def header_of(connection: Connection, sha256: str) -> dict[str, Any]:
+    """Primary header of a frame as it was noted."""
+    found = connection.scalar(select(frame_headers.c.header).where(frame_headers.c.frame_sha256 == sha256))
+    return dict(found or {})
+
+
+def note(connection: Connection, told: Sequence[Told]) -> int:
+    """Note frames that another store knows; how many are new. What is known here stays as it is."""
+    if not told:
+        return 0
+    ordered = sorted(told, key=lambda one: one[0])
+    write = insert(frames).on_conflict_do_nothing().returning(frames.c.sha256)
+    new = connection.execute(
+        write, [_row(sha256, name, facts, quarantine) for sha256, name, facts, quarantine, _ in ordered]
+    ).all()
+    headers = insert(frame_headers).on_conflict_do_nothing()
+    connection.execute(headers, [{"frame_sha256": one[0], "header": plain_json(one[4])} for one in ordered])
+    return len(new)
+
+
+def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestReport:
+    """Note frames and files; see `calib_store.store.Store.ingest`."""
+    if not records:
+        return IngestReport(0, 0, (), ())
+    by_sha: dict[str, list[FrameRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.sha256, _path_text(r.path))):
+        if record.facts is None and record.quarantine is None:
+            raise StoreError(
+                f"{record.path.name} has neither facts nor a reason for its quarantine.",
+                remedy="Give one of the two.",
+            )
+        by_sha[record.sha256].append(record)
+    # Rows go in by the order of their keys: two processes that note the same night cannot deadlock.
+    firsts = [same[0] for same in by_sha.values()]
+    known = set(connection.scalars(select(frames.c.sha256).where(frames.c.sha256 == any_of(by_sha))))
+    _write_frames(connection, firsts)
+    headers = insert(frame_headers).on_conflict_do_nothing()
+    connection.execute(headers, [{"frame_sha256": r.sha256, "header": plain_json(r.header)} for r in firsts])
+    _write_files(connection, [record for same in by_sha.values() for record in same])
+    return IngestReport(
+        new=len(by_sha) - len(known),
+        known=len(known),
+        duplicates=tuple((sha, tuple(r.path for r in same)) for sha, same in by_sha.items() if len(same) > 1),
+        renamed_content=_other_content(connection, firsts),
+    )
+
+
+def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> None:
+    rows = [_row(one.sha256, one.path.name, one.facts, one.quarantine) for one in records]
+    write = insert(frames)
+    new = write.excluded
+    # What is judged of the same bytes may change with the software; the bytes and their name stay, whatever copies of
+    # them are called.
+    facts = func.jsonb_set(new.facts, text("'{name}'"), func.to_jsonb(frames.c.name))  # none of none
+    connection.execute(
+        write.on_conflict_do_update(
+            index_elements=["sha256"],
+            set_={name: new[name] for name in ("quarantine", *_COLUMNS)} | {"facts": facts},
+            where=or_(
+                frames.c.facts.is_distinct_from(facts),
+                frames.c.quarantine.is_distinct_from(new.quarantine),
+            ),
+        ),
+        rows,
+    )
+
+
+def _row(sha256: str, name: str, facts: FrameFacts | None, quarantine: str | None) -> dict[str, Any]:
+    return {
+        "sha256": sha256,
+        "name": plain_text(plain_name(name)),
+        **{fact: plain_json(getattr(facts, fact)) if facts else None for fact in _COLUMNS[:-1]},
+        "started": facts.started if facts else None,
+        "facts": plain_json(facts.model_dump(mode="json")) if facts else None,
+        "quarantine": plain_text(quarantine) if quarantine is not None else None,
+    }
+
+
+def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None:
+    rows = {
+        text: {"path": text, "size": r.size, "mtime_ns": r.mtime_ns, "frame_sha256": r.sha256}
+        for text, r in sorted(((_path_text(r.path), r) for r in records), key=lambda one: one[0])
+    }
+    write = insert(frame_files)
+    new = write.excluded
+    same = (
+        (frame_files.c.size == new.size)
+        & (frame_files.c.mtime_ns == new.mtime_ns)
+        & (frame_files.c.frame_sha256 == new.frame_sha256)
+    )
+    connection.execute(
+        write.on_conflict_do_update(
+            index_elements=["path"],
+            set_={name: new[name] for name in ("size", "mtime_ns", "frame_sha256")},
+            where=~same,
+        ),
+        list(rows.values()),
+    )
+
+
+def _other_content(
+    connection: Connection, records: Sequence[FrameRecord]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    names = {plain_text(plain_name(r.path.name)) for r in records}
+    found = connection.execute(
+        select(frames.c.name, frames.c.sha256)
+        .where(frames.c.name == any_of(names))
+        .order_by(frames.c.name, frames.c.added_at, frames.c.sha256)
+    )
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name, sha256 in found:
+        by_name[name].append(sha256)
+    return tuple((name, tuple(shas)) for name, shas in by_name.items() if len(shas) > 1)
+
+
+def plain_text(value: str) -> str:
+    """A text that PostgreSQL can hold: no NUL, no halves of surrogate pairs."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+
+
+def plain_json(value: Any) -> Any:
+    """A value of a header or a record as JSON can hold it; what is not finite becomes its name."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, Mapping):
+        return {plain_text(str(k)): plain_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(v) for v in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        return plain_json(value.item())
+    return plain_text(str(value))
+
+
+def _path_text(path: Path) -> str:
+    """An absolute path as text; bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def any_of(values: Iterable[Any], kind: type[Text] | type[Uuid[Any]] = Text) -> Any:
+    """One array parameter, so that the statement is the same whatever the number of values, of which IN takes 65535."""
+    return any_(bindparam(None, list(values), type_=ARRAY(kind)))

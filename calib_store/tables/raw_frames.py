@@ -1,0 +1,142 @@
+"""The raw frames of a store: what was seen, what of it can be used, and what persons say of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from calib_store.model.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
+from calib_store.tables import frames, status, succession
+from calib_store.tables.database import Database
+from calib_store.tables.locks import changes_alone
+from imaging.errors import StoreError
+from imaging.frames.facts import FrameFacts
+from imaging.frames.nights import night_begins, nights_between
+
+
+class RawFrames:
+    """The raw frames of one database; `calib_store.store.Store.frames`.
+
+    Parameters
+    ----------
+    database
+        Where the rows are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known_files(self, paths: Iterable[Path]) -> dict[Path, KnownFile]:
+        """Size, date (ns) and sha256 of those files that were ingested before, as they were then."""
+        wanted = list(paths)
+        return self._database.run(lambda connection: frames.known_files(connection, wanted))
+
+    def facts_of(self, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
+        """The facts of the usable frames among ``sha256s``, without opening a file."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.facts_of(connection, wanted))
+
+    def ingest(self, records: Sequence[FrameRecord]) -> IngestReport:
+        """Note raw frames, in one transaction and a few statements whatever their number.
+
+        The same bytes under several names are one frame with several files. The same name with other
+        bytes is another frame. The report names both. Where a known frame goes into quarantine, or out of it, what was
+        made with it is looked at again.
+        """
+
+        def write(connection: Connection) -> IngestReport:
+            known = frames.usable_of(connection, (record.sha256 for record in records))
+            report = frames.ingest(connection, records)
+            now = frames.usable_of(connection, known)
+            changed = [sha256 for sha256, usable in known.items() if now[sha256] is not usable]
+            if changed:
+                changes_alone(connection)
+            for sha256 in changed:
+                succession.reexamine(connection, succession.descendants_and(connection, sha256))
+            return report
+
+        return self._database.run(write)
+
+    def distrust(self, path: Path) -> None:
+        """Forget size and date of a file whose bytes turned out to be others: the next survey reads it again."""
+        self._database.run(lambda connection: frames.distrust(connection, path))
+
+    def note(self, told: Sequence[frames.Told]) -> int:
+        """Note frames that another store knows, without a file here; how many are new."""
+        return self._database.run(lambda connection: frames.note(connection, told))
+
+    def header_of(self, sha256: str) -> dict[str, Any]:
+        """Primary header of a frame as it was noted."""
+        return self._database.run(lambda connection: frames.header_of(connection, sha256))
+
+    def with_sha256s(self, sha256s: Iterable[str]) -> dict[str, Frame]:
+        """The frames of those sha256 that the store knows."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.with_sha256s(connection, wanted))
+
+    def of_nights(self, first: date, last: date, *, kinds: Sequence[str] = ()) -> tuple[Frame, ...]:
+        """Frames of the UT nights from ``first`` to ``last``, both included, in time.
+
+        Parameters
+        ----------
+        first, last
+            Nights as Gemini names them.
+        kinds
+            Only of these kinds (``dark``, ``flat``, ``object``).
+        """
+        begins, ends = night_begins(first), night_begins(last + timedelta(days=1))
+        return self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
+
+    def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
+        """Files of the UT nights, by their names, of which no more is known than why they cannot be used.
+
+        Gemini's names begin with the night: S20131121S0075. Files that were replaced are not among them.
+        """
+        nights = nights_between(first, last)
+        return self._database.run(lambda connection: frames.refused_of(connection, nights))
+
+    def named(self, name: str) -> tuple[Frame, ...]:
+        """Frames that ``name`` may mean: a file name, or first digits (6 or more) of a sha256; 20 at most."""
+        return self._database.run(lambda connection: frames.named(connection, name))
+
+    def get(self, name: str) -> Frame | None:
+        """The one frame of that file name or first digits of its sha256; None where there is none.
+
+        Raises
+        ------
+        StoreError
+            Where it may be several; names them.
+        """
+        found = self.named(name)
+        if len(found) > 1:
+            several = ", ".join(f"{f.sha256[:12]} (seen {f.added_at:%Y-%m-%d %H:%M})" for f in found[:5])
+            raise StoreError(
+                f"{name!r} may be any of {len(found)} frames: {several}.", remedy="Give the sha256."
+            )
+        return found[0] if found else None
+
+    def rejections(self, sha256s: Iterable[str], *, as_of: datetime | None = None) -> dict[str, StatusChange]:
+        """Which of the frames a person rejected, with the word; as it was at a moment."""
+        wanted = list(sha256s)
+        return self._database.run(lambda connection: frames.rejections(connection, wanted, as_of))
+
+    def set_status(
+        self, frame: Frame, status_: Literal["rejected", "usable"], *, author: str, reason: str
+    ) -> Frame:
+        """Say of a frame that it is not to be used, or that it may be again."""
+        change = uuid.uuid4()
+        self._database.run(
+            lambda connection: status.set_frame_status(
+                connection, frame, status_, author=author, reason=reason, change=change
+            )
+        )
+        return self.with_sha256s([frame.sha256])[frame.sha256]
+
+    def history(self, frame: Frame) -> tuple[StatusChange, ...]:
+        """What persons have said of a frame, the first word first."""
+        return self._database.run(lambda connection: status.frame_status_history(connection, frame.sha256))

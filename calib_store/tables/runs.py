@@ -1,0 +1,79 @@
+"""What each run of a night's flow told at its end: for the night's page, and for science that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, any_, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from calib_store.model.records import Run
+from calib_store.tables.database import Database
+from calib_store.tables.frames import plain_json
+from calib_store.tables.schema import runs
+
+
+class Runs:
+    """The runs of one database; `calib_store.store.Store.runs`.
+
+    Parameters
+    ----------
+    database
+        Where the rows are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, run: Run) -> None:
+        """Note a run; the same one is noted once."""
+        self._database.run(lambda connection: _add(connection, run))
+
+    def of_night(self, night: date) -> tuple[Run, ...]:
+        """The runs that reduced frames of a UT night, the earliest first."""
+        return self._database.run(lambda connection: _of_night(connection, night))
+
+    def nights(self) -> tuple[date, ...]:
+        """The UT nights that any run reduced frames of, the newest first."""
+        return self._database.run(_nights)
+
+    def waiting(self, since: datetime) -> tuple[Run, ...]:
+        """The sequences whose last run, ended after a moment, found no calibration of some kind.
+
+        Parameters
+        ----------
+        since
+            What waited before that has been given up.
+        """
+        return self._database.run(lambda connection: _waiting(connection, since))
+
+
+def _add(connection: Connection, run: Run) -> None:
+    values = run.model_dump() | {"report": plain_json(run.report), "waits_for": list(run.waits_for)}
+    connection.execute(insert(runs).on_conflict_do_nothing(), values | {"nights": list(run.nights)})
+
+
+def _of_night(connection: Connection, night: date) -> tuple[Run, ...]:
+    query = select(runs).where(any_(runs.c.nights) == night).order_by(runs.c.started, runs.c.id)
+    return _told(connection.execute(query).mappings())
+
+
+def _nights(connection: Connection) -> tuple[date, ...]:
+    night = func.unnest(runs.c.nights).label("night")
+    return tuple(connection.scalars(select(night).distinct().order_by(night.desc())))
+
+
+def _waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
+    last = (
+        select(runs)
+        .distinct(runs.c.sequence)
+        .where(runs.c.sequence.is_not(None), runs.c.ended >= since)
+        .order_by(runs.c.sequence, runs.c.ended.desc(), runs.c.id)
+    )
+    return tuple(run for run in _told(connection.execute(last).mappings()) if run.waits_for)
+
+
+def _told(rows: Iterable[Any]) -> tuple[Run, ...]:
+    return tuple(Run.model_validate(dict(row)) for row in rows)

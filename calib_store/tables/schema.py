@@ -1,0 +1,365 @@
+"""The tables. Their meaning is in the comments; how they came about is in `calib_store.migrations`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
+
+STATUSES = ("candidate", "certified", "rejected", "superseded")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+_NOW = func.clock_timestamp()
+_SHA256 = "sha256 ~ '^[0-9a-f]{64}$'"
+
+
+def _moment(name: str, *, nullable: bool = False, now: bool = False) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=_NOW if now else None)
+
+
+#: Every raw frame seen. Identity: sha256 of the uncompressed bytes. The exposure time (s) is that of one
+#: coadd. A frame in quarantine is not used; the column says why. Without facts it must be there.
+frames = Table(
+    "frames",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text),
+    Column("exposure_time", Float),
+    Column("coadds", Integer),
+    Column("read_pairs", Integer),
+    Column("filter_id", Text),
+    Column("target", Text),
+    Column("observation_id", Text),
+    Column("data_label", Text),
+    _moment("started", nullable=True),
+    Column("facts", JSONB(none_as_null=True)),
+    Column("quarantine", Text),
+    _moment("added_at", now=True),
+    CheckConstraint(_SHA256, name="sha256"),
+    CheckConstraint("facts IS NOT NULL OR quarantine IS NOT NULL", name="usable_or_quarantined"),
+)
+Index(None, frames.c.name)
+Index(None, frames.c.started)
+Index("frames_refused_idx", frames.c.sha256, postgresql_where=frames.c.facts.is_(None))
+
+#: The whole headers, apart, so that the rows of frames stay short.
+frame_headers = Table(
+    "frame_headers",
+    metadata,
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256, ondelete="CASCADE"), primary_key=True),
+    Column("header", JSONB, nullable=False),
+)
+
+#: Where frames were seen, with the size and date of the file (compressed or not): an unchanged file is not
+#: read again.
+frame_files = Table(
+    "frame_files",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256, ondelete="CASCADE"), nullable=False),
+    _moment("seen_at", now=True),
+)
+Index(None, frame_files.c.frame_sha256)
+
+#: Every change of what persons say of a raw frame: rejected, and usable again. The last one holds.
+frame_history = Table(
+    "frame_history",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True),
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("changed_at", now=True),
+    CheckConstraint("status IN ('rejected', 'usable')", name="status"),
+)
+Index("frame_history_last_idx", frame_history.c.frame_sha256, frame_history.c.changed_at)
+
+#: Every table of rules that the store has used, whole. Versions are never changed.
+rule_sets = Table(
+    "rule_sets",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("content", JSONB, nullable=False),
+)
+
+#: Since when which rules hold. The last one holds; as of a moment, the last one before it.
+rule_changes = Table(
+    "rule_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("version", Text, ForeignKey(rule_sets.c.version), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("changed_at", now=True),
+)
+
+#: What products serve: a rule's name and the values that a frame must have. ``facts`` are the names of the
+#: keys in the order of the alphabet: the rule may have compared others at another time.
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("rule", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("keys", JSONB, nullable=False),
+    Column("facts", ARRAY(Text), nullable=False),
+)
+Index(None, configurations.c["keys"], postgresql_using="gin", postgresql_ops={"keys": "jsonb_path_ops"})
+
+#: The parameters with which products of a kind were made: their own, and those of the products that they were
+#: made from. An experiment is a variant of its own.
+variants = Table(
+    "variants",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("parameters", JSONB, nullable=False),
+)
+Index("variants_parameters_idx", variants.c.kind, text("md5(CAST(parameters AS text))"), unique=True)
+
+#: What was made, or published by the observatory. The id follows from the recipe key, so it is the same in
+#: every store. The configuration is the one by the rules that hold now; ``gate`` is the comparison with a
+#: certified product, which makes it ``doubtful`` where it failed, as long as that one is certified.
+#: ``provisional`` is why it serves others only where nothing else does; ``tier`` sums up what speaks against it
+#: (`calib_store.model.records.Tier`).
+products = Table(
+    "products",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("recipe_key", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("damaged", Boolean, nullable=False, server_default=text("false")),
+    Column("published", Boolean, nullable=False, server_default=text("false")),
+    Column("configuration_id", BigInteger, ForeignKey(configurations.c.id)),
+    Column("status", Text, nullable=False, server_default="candidate"),
+    Column("validity", TSTZRANGE),
+    _moment("span_start"),
+    _moment("span_end"),
+    _moment("middle"),
+    Column("facts", JSONB, nullable=False),
+    Column("metrics", JSONB, nullable=False),
+    Column("parameters", JSONB, nullable=False),
+    Column("algorithm_version", Text, nullable=False),
+    Column("software_version", Text, nullable=False),
+    Column("flow_run_id", Text),
+    Column("gate", JSONB(none_as_null=True)),
+    Column("doubtful", Boolean, nullable=False, server_default=text("false")),
+    Column("provisional", Text),
+    Column("tier", SmallInteger, nullable=False, server_default=text("0")),
+    Column("variant_id", BigInteger, ForeignKey(variants.c.id), nullable=False),
+    _moment("made_at", now=True),
+    CheckConstraint("tier BETWEEN 0 AND 3", name="tier"),
+    CheckConstraint(_SHA256, name="sha256"),
+    CheckConstraint("status IN ('candidate', 'certified', 'rejected', 'superseded')", name="status"),
+    CheckConstraint("span_start <= middle AND middle <= span_end", name="span"),
+    # int8range(NULL, NULL) is all numbers: certified without configuration would exclude every other.
+    CheckConstraint(
+        "(status = 'certified') = (validity IS NOT NULL)"
+        " AND (status <> 'certified' OR configuration_id IS NOT NULL)",
+        name="certified",
+    ),
+    # An empty range overlaps nothing and would slip through the exclusion.
+    CheckConstraint("NOT isempty(validity)", name="validity"),
+    # One configuration, one certified product at a time. Kind is part of the configuration. Two ranges
+    # need no extension, where "configuration_id WITH =" would need btree_gist.
+    ExcludeConstraint(
+        (text("int8range(configuration_id, configuration_id, '[]')"), "&&"),
+        (text("validity"), "&&"),
+        name="products_certified_once",
+        using="gist",
+        where=text("status = 'certified'"),
+        deferrable=True,
+        initially="IMMEDIATE",
+    ),
+)
+Index("products_certified_idx", products.c.configuration_id, postgresql_where=text("status = 'certified'"))
+Index(None, products.c.kind, products.c.made_at)
+Index(None, products.c.kind, products.c.middle)
+Index(None, products.c.name)
+Index(None, products.c.sha256)
+# Whose verdicts depend on a reference.
+Index(
+    "products_compared_idx", text("((gate -> 'reference') ->> 'id')"), _table=products,
+    postgresql_where=text("gate @> '{\"passed\": false}'"),
+)  # fmt: skip
+
+#: The configurations that a product serves, by all rules that ever held: a choice of the past finds it too. What the
+#: choice goes by stands here as well, so that it needs few rows of products.
+serves = Table(
+    "serves",
+    metadata,
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("configuration_id", BigInteger, ForeignKey(configurations.c.id), primary_key=True),
+    _moment("middle"),
+    Column("tier", SmallInteger, nullable=False, server_default=text("0")),
+    Column("variant_id", BigInteger, nullable=False),
+    Column("noise", Float),
+)
+Index("serves_candidates_idx", serves.c.configuration_id, serves.c.tier, serves.c.middle)
+Index("serves_variants_idx", serves.c.configuration_id, serves.c.tier, serves.c.variant_id, serves.c.middle)
+Index("serves_nearest_idx", serves.c.configuration_id, serves.c.middle)
+
+#: Which frames and products, in which role, made each product. Of one that was made elsewhere an input may
+#: be known by its name and checksum only (``sha256:...`` or ``md5:...``, or empty).
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256)),
+    Column("input_product_id", Uuid, ForeignKey(products.c.id)),
+    Column("foreign_name", Text),
+    Column("foreign_sum", Text),
+    CheckConstraint("num_nonnulls(frame_sha256, input_product_id, foreign_name) = 1", name="one_source"),
+    CheckConstraint("num_nulls(foreign_name, foreign_sum) IN (0, 2)", name="foreign"),
+)
+Index(None, inputs.c.frame_sha256)
+Index(None, inputs.c.input_product_id)
+Index(None, inputs.c.foreign_sum)
+
+#: Every change of a product's status, so that what the store knew at a moment can be asked. ``change`` names
+#: the act: told twice (the answer to the first was lost), it is done once. A superseded one may have had its place
+#: taken by a product; ``because`` is what went bad (id of a product, sha256 of a frame) where that one was made
+#: without it. ``automatic``: the store did it, and takes it back when the reason is gone.
+status_history = Table(
+    "status_history",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")),
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("validity", TSTZRANGE),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("changed_at", now=True),
+    Column("by_product", Uuid, ForeignKey(products.c.id, ondelete="SET NULL")),
+    Column("because", Text),
+    Column("automatic", Boolean, nullable=False, server_default=text("false")),
+)
+Index(None, status_history.c.product_id, status_history.c.changed_at)
+Index(
+    "status_history_because_idx", status_history.c.because,
+    postgresql_where=status_history.c.because.is_not(None),
+)  # fmt: skip
+# What was certified for a moment, whatever became of it.
+Index(
+    "status_history_certified_idx", status_history.c.validity, postgresql_using="gist",
+    postgresql_where=text("status = 'certified'"),
+)  # fmt: skip
+
+#: Every change of a product's tier after it was added, so that a choice of the past can be repeated.
+tier_changes = Table(
+    "tier_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE"), nullable=False),
+    Column("previous", SmallInteger, nullable=False),
+    Column("tier", SmallInteger, nullable=False),
+    _moment("changed_at", now=True),
+)
+Index(None, tier_changes.c.product_id, tier_changes.c.changed_at)
+Index(None, tier_changes.c.changed_at)
+
+#: Decisions of other stores that came with an import; they have no effect (`calib_store.exchange.proposals`). The frame
+#: need not be here.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("change", Uuid, nullable=False, unique=True),
+    Column("product_id", Uuid, ForeignKey(products.c.id, ondelete="CASCADE")),
+    Column("frame_sha256", Text),
+    Column("status", Text, nullable=False),
+    Column("validity", TSTZRANGE),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("decided_at"),
+    Column("source", Text, nullable=False),
+    Column("imported_by", Text, nullable=False),
+    _moment("imported_at", now=True),
+    CheckConstraint("num_nonnulls(product_id, frame_sha256) = 1", name="about"),
+)
+Index(None, proposals.c.product_id)
+Index(None, proposals.c.frame_sha256)
+
+#: For each frame reduced, which calibration was taken, from which candidates, by which rules, as of when.
+#: ``act`` names the statement that wrote it, as ``change`` does above.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("act", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("product_id", Uuid, ForeignKey(products.c.id)),
+    Column("rules_version", Text, nullable=False),
+    _moment("as_of", nullable=True),
+    Column("candidates", JSONB, nullable=False),
+    Column("override_author", Text),
+    Column("override_reason", Text),
+    Column("flow_run_id", Text),
+    _moment("made_at", now=True),
+    CheckConstraint("num_nulls(override_author, override_reason) IN (0, 2)", name="override"),
+)
+UniqueConstraint(decisions.c.act, decisions.c.frame_sha256, decisions.c.kind)
+Index(None, decisions.c.frame_sha256, decisions.c.kind)
+Index(None, decisions.c.product_id)
+
+#: What each run of a flow told at its end, and the UT nights of the frames that it reduced. One sequence of
+#: exposures has a name; ``waits_for`` are the kinds of calibration that it found none of.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("nights", ARRAY(Date), nullable=False),
+    Column("flow", Text, nullable=False),
+    Column("sequence", Text),
+    Column("waits_for", ARRAY(Text), nullable=False),
+    _moment("started"),
+    _moment("ended"),
+    Column("report", JSONB, nullable=False),
+)
+Index(None, runs.c.nights, postgresql_using="gin")
+Index(None, runs.c.sequence, runs.c.ended)

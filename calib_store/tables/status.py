@@ -1,0 +1,236 @@
+"""Status of products and frames: who certified, rejected or superseded what, for when, and why.
+
+Every change is logged, so that a choice of the past can be repeated. A change carries an id of its own: told
+twice, because the answer to the first was lost, it is done once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.range import TimestamptzRange
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from calib_store.model.records import Frame, Product, Status, StatusChange
+from calib_store.rules.rules import Configuration, RuleSet
+from calib_store.tables import succession
+from calib_store.tables.frames import plain_text
+from calib_store.tables.locks import CERTIFYING, changes_alone, keep
+from calib_store.tables.rulebook import active_rules, near_configurations
+from calib_store.tables.schema import configurations, frame_history, products, status_history
+from calib_store.tables.status_log import log_status
+from imaging.errors import StoreError
+
+Validity = tuple[datetime | None, datetime | None]
+
+
+def set_status(
+    connection: Connection,
+    product: Product,
+    status: Status,
+    *,
+    author: str,
+    reason: str,
+    validity: Validity | None = None,
+    change: UUID | None = None,
+    by: UUID | None = None,
+    because: str | None = None,
+) -> None:
+    """Change a product's status and log who did it and why; see `calib_store.store.Store.set_status`."""
+    start, end = validity if validity is not None else (None, None)
+    if start is not None and end is not None and start >= end:
+        raise StoreError(
+            f"{product.name} cannot be valid from {start} to {end}: that is no time at all.",
+            remedy="Give an end that is later than the beginning.",
+        )
+    span = None if validity is None else TimestamptzRange(start, end)
+    if status == "certified":
+        keep(connection)  # by the rules it is judged what is certified twice
+    changes_alone(connection)
+    # Of two at a time the log tells them in the order in which the row took them.
+    connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
+    if not log_status(
+        connection,
+        product.id,
+        status,
+        span,
+        author=author,
+        reason=reason,
+        change=change,
+        by=by,
+        because=because,
+    ):
+        return
+    if status == "certified" and validity is not None:
+        near = alike(connection, product)
+        if len(near) > 1:  # the constraint sees one configuration only
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CERTIFYING})
+            if overlapping(connection, near, validity, but=product.id):
+                raise _overlap(connection, product, validity)
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                update(products).where(products.c.id == product.id).values(status=status, validity=span)
+            )
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        if constraint == "products_certified_once":
+            raise _overlap(connection, product, validity) from error
+        raise StoreError(
+            f"{product.name} cannot become {status} with the validity {validity}: {constraint} forbids it.",
+            remedy="Only a certified product has a validity, and not an empty one; an image has none.",
+        ) from error
+    succession.reexamine(connection, succession.descendants_and(connection, product.id))
+
+
+def overlapping(
+    connection: Connection, alike: Sequence[int], validity: Validity, *, but: UUID
+) -> Sequence[Any]:
+    """Rows (id, name, validity, middle) of the products that are certified for part of a time, in time.
+
+    ``alike`` are the rows of their configurations.
+    """
+    return connection.execute(
+        select(products.c.id, products.c.name, products.c.validity, products.c.middle)
+        .where(
+            products.c.configuration_id.in_(alike), products.c.status == "certified",
+            products.c.id != but, products.c.validity.op("&&")(TimestamptzRange(*validity)),
+        )
+        .order_by(text("lower(validity) NULLS FIRST"))
+    ).all()  # fmt: skip
+
+
+def _overlap(connection: Connection, product: Product, validity: Validity | None) -> StoreError:
+    near = alike(connection, product)
+    others = overlapping(connection, near, validity or (None, None), but=product.id)
+    told = "; ".join(
+        f"{row.name} ({str(row.id)[:8]}) for {told_validity((row.validity.lower, row.validity.upper))}"
+        for row in others
+    )
+    return StoreError(
+        f"{product.name} cannot be certified for {told_validity(validity)}: another {product.kind} of the same "
+        f"configuration is certified for part of that time: {told or 'by somebody at this moment'}.",
+        remedy="Choose a time that does not overlap (--from, --to), supersede the other one first, or share the "
+        "time between them (--take-over).",
+    )
+
+
+def alike(connection: Connection, product: Product) -> Sequence[int]:
+    """The rows of the configurations that the rule of a product cannot tell from its own, which is the first.
+
+    Raises
+    ------
+    StoreError
+        For an image, which serves none.
+    """
+    row = connection.execute(
+        select(configurations.c.rule, configurations.c.kind, configurations.c["keys"])
+        .join(products, products.c.configuration_id == configurations.c.id)
+        .where(products.c.id == product.id)
+    ).one_or_none()
+    if row is None:
+        raise StoreError(
+            f"{product.name} serves no frame: no rule is about {'an' if product.kind == 'image' else 'such a'} "
+            f"{product.kind}.",
+            remedy="Only darks, flats and bad pixel masks are certified.",
+        )
+    return near_configurations(connection, active_rules(connection), Configuration(*row))
+
+
+def certified_like(connection: Connection, rules: RuleSet, configuration: Configuration) -> Sequence[UUID]:
+    """Ids of the certified products of a configuration, within the tolerance of its rule."""
+    numbers = near_configurations(connection, rules, configuration)
+    return connection.scalars(
+        select(products.c.id)
+        .where(products.c.configuration_id.in_(numbers), products.c.status == "certified")
+        .order_by(products.c.middle, products.c.id)
+    ).all()
+
+
+def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
+    """Ids of the other products that a product took time or the place of, since the line before the last of its log."""
+    own = (
+        select(status_history.c.id)
+        .where(status_history.c.product_id == product)
+        .order_by(status_history.c.id.desc())
+        .offset(1)
+        .limit(1)
+    )
+    query = select(status_history.c.product_id).where(
+        status_history.c.by_product == product, status_history.c.id > own.scalar_subquery()
+    )
+    return connection.scalars(query.order_by(status_history.c.id)).all()
+
+
+def superseded_by(connection: Connection, product: UUID) -> Sequence[UUID]:
+    """Ids of the products whose place a product has taken by the store's own rules, and still holds."""
+    changed = select(status_history.c.product_id).where(
+        status_history.c.by_product == product, status_history.c.automatic
+    )
+    query = select(products.c.id).where(
+        products.c.id.in_(changed),
+        products.c.status == "superseded",
+        _last(status_history.c.by_product) == product,
+    )
+    return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
+
+
+def _last(column: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """A column of the last line of a product's log."""
+    of_product = select(column).where(status_history.c.product_id == products.c.id)
+    return of_product.order_by(status_history.c.id.desc()).limit(1).scalar_subquery()
+
+
+def changed_because(connection: Connection, what: str, status: Status) -> Sequence[UUID]:
+    """Ids of the products to which the store gave a status because of something, and of nothing else since."""
+    changed = select(status_history.c.product_id).where(status_history.c.because == what)
+    query = select(products.c.id).where(
+        products.c.id.in_(changed), products.c.status == status, _last(status_history.c.because) == what
+    )
+    return connection.scalars(query.order_by(products.c.middle, products.c.id)).all()
+
+
+def set_frame_status(
+    connection: Connection, frame: Frame, status: str, *, author: str, reason: str, change: UUID | None = None
+) -> None:
+    """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
+    changes_alone(connection)
+    values = {
+        "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status,
+        "author": plain_text(author), "reason": plain_text(reason),
+    }  # fmt: skip
+    connection.execute(upsert(frame_history).values(values).on_conflict_do_nothing(index_elements=["change"]))
+    succession.reexamine(connection, succession.descendants_and(connection, frame.sha256))
+
+
+def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusChange, ...]:
+    """What persons have said of a raw frame, the first line first."""
+    rows = connection.execute(
+        select(frame_history).where(frame_history.c.frame_sha256 == sha256).order_by(frame_history.c.id)
+    )
+    return tuple(StatusChange(r.status, None, r.author, r.reason, r.changed_at) for r in rows)
+
+
+def told_standing(status: str, validity: Validity | None) -> str:
+    """A status in words, with the time of a certified one."""
+    return status if validity is None else f"{status} for {told_validity(validity)}"
+
+
+def told_validity(validity: Validity | None) -> str:
+    """A time of validity in words."""
+    if validity is None:
+        return "no time"
+    start, end = validity
+    if start is None and end is None:
+        return "all time"
+    if start is None:
+        return f"all time until {end:%Y-%m-%d %H:%M}"
+    if end is None:
+        return f"{start:%Y-%m-%d %H:%M} on"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"

@@ -1,0 +1,101 @@
+"""With which parameters products were made: their own, and those of the products that they were made from.
+
+An experiment (``--set dark.high=1.5``) makes products of another variant. The choice takes products that were made with
+the parameters of the run before others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Uuid, select, text
+
+from calib_store.model.records import InputRef
+from calib_store.tables.frames import any_of
+from calib_store.tables.schema import products, variants
+
+#: Parameters by step.
+Parameters = Mapping[str, Any]
+
+_ADD = text("""
+    INSERT INTO variants (kind, parameters) VALUES (:kind, CAST(:parameters AS jsonb)) ON CONFLICT DO NOTHING
+""")
+_FIND = text("""
+    SELECT id FROM variants
+    WHERE kind = :kind AND md5(CAST(parameters AS text)) = md5(CAST(CAST(:parameters AS jsonb) AS text))
+""")
+
+
+def number_of(connection: Connection, kind: str, parameters: Parameters, inputs: Sequence[InputRef]) -> int:
+    """The number of a product's variant, which is noted where it is new.
+
+    Of products that were made elsewhere nothing is part of it; nor of the calibrations of an image, which serves none.
+    """
+    serves = () if kind == "image" else inputs
+    made_with = select(products.c.parameters).where(products.c.id == any_of(_products(serves), Uuid))
+    effective: dict[str, Any] = {}
+    for theirs in connection.scalars(made_with.order_by(products.c.id)):
+        effective |= {step: values for step, values in theirs.items() if isinstance(values, dict)}
+    effective |= parameters
+    given = {"kind": kind, "parameters": json.dumps(effective, sort_keys=True)}
+    connection.execute(_ADD, given)
+    return int(connection.execute(_FIND, given).scalar_one())
+
+
+def inherited(connection: Connection, inputs: Sequence[InputRef]) -> str | None:
+    """Why a product is provisional because one that it was made from is; None where none is."""
+    query = select(products.c.name, products.c.provisional).where(
+        products.c.id == any_of(_products(inputs), Uuid), products.c.provisional.is_not(None)
+    )
+    first = connection.execute(query.order_by(products.c.id).limit(1)).one_or_none()
+    return f"made with {first.name}, which is provisional: {first.provisional}" if first is not None else None
+
+
+def agreeing(connection: Connection, kind: str, parameters: Parameters | None) -> tuple[int, ...]:
+    """Numbers of the variants of a kind whose parameters agree with those of a run (the defaults without any)."""
+    run = default_parameters() if parameters is None else parameters
+    rows = connection.execute(select(variants.c.id, variants.c.parameters).where(variants.c.kind == kind))
+    return tuple(row.id for row in rows if not differences(row.parameters, run))
+
+
+def differences(made_with: Parameters, run: Parameters) -> tuple[str, ...]:
+    """In what the parameters of a product are other than those of a run, both values given.
+
+    What only one of the two has is no difference: a step that the run does not take, a parameter that was added since.
+    """
+    return tuple(
+        f"{step}.{name} is {_text(value)}, {_text(run[step][name])} in this run"
+        for step, values in made_with.items()
+        if isinstance(values, Mapping) and isinstance(run.get(step), Mapping)
+        for name, value in values.items()
+        if name in run[step] and run[step][name] != value
+    )
+
+
+def parameters_of(connection: Connection, numbers: Collection[int]) -> dict[int, Parameters]:
+    """The parameters of variants by their number."""
+    query = select(variants.c.id, variants.c.parameters).where(variants.c.id.in_(list(numbers)))
+    return {row.id: row.parameters for row in connection.execute(query)}
+
+
+@cache
+def default_parameters() -> Parameters:
+    """The parameters with which nirflow makes calibrations where nothing else is said."""
+    from imaging.calibrations.bpm import BpmParameters
+    from imaging.calibrations.dark import DarkParameters
+    from imaging.calibrations.flat import FlatParameters
+
+    steps = {"dark": DarkParameters(), "bpm": BpmParameters(), "flat": FlatParameters()}
+    return {name: model.model_dump(mode="json") for name, model in steps.items()}
+
+
+def _products(inputs: Sequence[InputRef]) -> list[UUID]:
+    return [ref.source for ref in inputs if isinstance(ref.source, UUID)]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

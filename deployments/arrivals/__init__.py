@@ -1,0 +1,4 @@
+"""New raw frames: folders watched, complete files noticed, events announced.
+
+Nothing here imports Prefect.
+"""

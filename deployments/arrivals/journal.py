@@ -1,0 +1,149 @@
+"""The journal of events that the Prefect server has not recorded yet.
+
+A batch of events is a file of the journal's folder: written and synced before the store hears of the
+frames, and gone when the server has recorded the events. Whatever ends the process in between, the next one finds
+the file. It then asks the store which of the frames are there: their events are sent; the other frames are
+found on disk as new ones again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from calib_store.private import private_folder
+from deployments.prefect_api.events import Event
+from imaging.errors import NirflowError
+from imaging.io.atomic import take_lock, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class Announcement(BaseModel):
+    """An event about a frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    event: Event
+
+
+class Batch(BaseModel):
+    """Events that are kept and sent together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    announcements: tuple[Announcement, ...]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events, in their order."""
+        return tuple(one.event for one in self.announcements)
+
+
+class Pending:
+    """Events that wait. Threads may share it; one process has it at a time.
+
+    Parameters
+    ----------
+    folder
+        Of the journal.
+
+    Raises
+    ------
+    NirflowError
+        Where another process has it, or the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            private_folder(folder)
+            held = take_lock(folder / "lock")
+        except OSError as error:
+            raise NirflowError(
+                f"{folder} cannot be used for the events that wait: {error.strerror}.",
+                remedy="Make the data folder writable.",
+            ) from error
+        if held is None:
+            raise NirflowError(
+                f"Another watcher works for this data folder (it holds {folder / 'lock'}).",
+                remedy="One is enough: name all folders in its settings.",
+            )
+        self._held = held
+        self._lock = threading.Lock()
+        self._ready: dict[Path, Batch] = {}
+        self._unsure = self._left_over()
+
+    def close(self) -> None:
+        """Let another have the journal."""
+        self._held.close()
+
+    def __len__(self) -> int:
+        """How many events wait to be sent."""
+        with self._lock:
+            return sum(len(batch.announcements) for batch in self._ready.values())
+
+    def hold(self, announcements: Sequence[Announcement]) -> None:
+        """Keep events, safe on the disk, until `settle` says which of their frames the store has.
+
+        Raises
+        ------
+        NirflowError
+            Where they cannot be written.
+        """
+        if not announcements:
+            return
+        batch = Batch(announcements=tuple(announcements))
+        path = self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
+        write_whole(path, [batch.model_dump_json().encode()])
+        with self._lock:
+            self._unsure[path] = batch
+
+    def unsure(self) -> frozenset[str]:
+        """sha256 of the frames of which it is not known whether they are in the store."""
+        with self._lock:
+            return frozenset(one.sha256 for batch in self._unsure.values() for one in batch.announcements)
+
+    def settle(self, known: Collection[str]) -> None:
+        """Let the events of ``known`` frames be sent; drop those of the others that were unsure."""
+        with self._lock:
+            unsure, self._unsure = self._unsure, {}
+            for path, batch in unsure.items():
+                kept = tuple(one for one in batch.announcements if one.sha256 in known)
+                if kept:
+                    self._ready[path] = Batch(announcements=kept)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def ready(self) -> tuple[tuple[Path, Batch], ...]:
+        """The batches to be sent, first come first."""
+        with self._lock:
+            return tuple(sorted(self._ready.items()))
+
+    def sent(self, path: Path) -> None:
+        """The server has taken a batch."""
+        with self._lock:
+            del self._ready[path]
+        path.unlink(missing_ok=True)
+
+    def set_aside(self, path: Path) -> None:
+        """The server will not take a batch: leave it in the folder for the next process to try."""
+        with self._lock:
+            del self._ready[path]
+
+    def _left_over(self) -> dict[Path, Batch]:
+        found: dict[Path, Batch] = {}
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found[path] = Batch.model_validate_json(path.read_bytes())
+            except ValidationError:
+                aside = path.replace(path.with_suffix(".damaged"))
+                log.error("%s cannot be read: events of new frames may be lost. Reduce their night.", aside)
+        return found

@@ -1,0 +1,63 @@
+"""The watcher process: ``python -m deployments.arrivals.main``, started by the supervisor or in a container."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from pydantic import SecretStr
+
+from calib_store.store import Store
+from deployments.arrivals.watcher import Watcher
+from deployments.prefect_api.events import EventSender
+from deployments.prefect_server.server import own_address
+from deployments.printable_output import make_output_printable
+from deployments.settings.all_settings import Settings
+from deployments.settings.server_settings import ServerAddress, named_address
+from imaging.errors import NirflowError
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Watch the folders of the settings until SIGTERM."""
+    make_output_printable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings()
+    stop = threading.Event()
+
+    def end(number: int, frame: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        with Store.open(settings) as store:
+            server = _server(settings)
+            sender = EventSender(server.api_url, SecretStr(server.auth) if server.auth else None)
+            with Watcher(settings.watch, store, sender.emit, data_dir=settings.data_dir) as watcher:
+                watcher.run(stop)
+    except NirflowError as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+def _server(settings: Settings) -> ServerAddress:
+    named = os.environ.get("PREFECT_API_URL")
+    own = own_address(settings.data_dir, settings.server)
+    if own is not None and named in (None, own.api_url):
+        return own
+    if not named:
+        raise NirflowError(
+            "No Prefect server is up.", remedy="Start everything: nirflow up; or set PREFECT_API_URL."
+        )
+    return named_address(named, settings.server)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The flows that the Prefect server runs, and what they share: requests, logs, clusters."""

@@ -1,0 +1,69 @@
+"""The flow over one sequence of science, minutes after its last frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.states import State
+
+from calib_store.model.records import Frame
+from deployments.arrivals.selection import calibrations_near, frames_of_sequence
+from deployments.deployed.common import (
+    NothingToDoError,
+    announce_if_served_since,
+    ended,
+    options_of,
+    reduce_frames,
+    store_of,
+)
+from deployments.deployed.requests import SequenceRequest
+from deployments.settings.all_settings import Settings
+from flows.run.report import NightReport
+from imaging.frames.sequences import night_in
+from tasks.support.best_effort import best_effort
+
+
+def _name() -> str:
+    request: Any = runtime.flow_run.parameters["request"]
+    words = request.sequence.split(".")[:-1]
+    return " ".join([*words[1:], words[0]])
+
+
+@flow(name="arrival", flow_run_name=_name)
+def arrival(request: SequenceRequest) -> State[NightReport]:
+    """Reduce one sequence of science frames, with what raw darks and flats there are near it.
+
+    Calibrations that are in the store already are taken from there. Where one is missing the sequence waits: it
+    is reduced when that has come.
+
+    Parameters
+    ----------
+    request
+        The sequence.
+
+    Raises
+    ------
+    NothingToDoError
+        Where no frame of the sequence is known.
+    """
+    settings = Settings()
+    store = store_of(settings)
+    known = [f.facts for f in frames_of_sequence(store, request.sequence) if f.facts is not None]
+    if any(facts.kind != "object" for facts in known):
+        raise NothingToDoError(
+            f"{request.sequence} is a sequence of calibrations, not of science.",
+            remedy="Run the deployment calibrations for its night.",
+        )
+    night = night_in(request.sequence)
+
+    def choose() -> tuple[Frame, ...]:
+        frames = frames_of_sequence(store, request.sequence)
+        near = calibrations_near(store, night, night, settings.nightly.calibration_days)
+        return (*frames, *near) if frames else ()
+
+    options = options_of(settings, bands=tuple({facts.filter for facts in known}), only=("science",))
+    report = reduce_frames(settings, choose, [night], options, sequence=request.sequence)
+    with best_effort("Starting the sequence again, as what it waited for is there,"):
+        announce_if_served_since(settings, request.sequence, report)
+    return ended(report)

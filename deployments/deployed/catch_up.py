@@ -1,0 +1,59 @@
+"""Frames that lie in the watched folders and that the store has not seen: the watcher was down, or there is none.
+
+For flows that run when the night is over. While frames come in they are the watcher's: a frame noted before the
+watcher first saw it gives no event, and one that is still being written is put aside until the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import date
+from pathlib import Path
+
+from deployments.arrivals.folders import Scanner
+from deployments.deployed.common import options_of, store_of, workspace_of
+from deployments.prefect_api.events import ARRIVED
+from deployments.prefect_api.sequence_events import announce
+from deployments.settings.all_settings import Settings
+from imaging.frames.sequences import Sequence
+from tasks.survey import survey_frames
+
+logger = logging.getLogger(__name__)
+
+
+def note_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
+    """Survey the files of the watched folders that the store has not seen, and tell of sequences of other nights.
+
+    Parameters
+    ----------
+    settings
+        Which folders.
+    nights
+        UT nights that are reduced next: their frames are no news. For the others' an event is sent, as the watcher
+        would have done.
+
+    Returns
+    -------
+    int
+        How many files there were.
+    """
+    scanner = Scanner()
+    there = [folder.resolve() for folder in settings.watch.folders]
+    files = {
+        Path(path): now for folder in there if folder.is_dir() for path, now in scanner.find(str(folder))
+    }
+    known = store_of(settings).frames.known_files(files)
+    new = []
+    for path, now in files.items():
+        seen = known.get(path)
+        if seen is None or (seen.size, seen.mtime_ns) != (now.size, now.mtime_ns):
+            new.append(path)
+    if new:
+        check = options_of(settings).parameters.check
+        survey = survey_frames(new, f"{len(new)} new files", check, workspace_of(settings))
+        logger.info("%d new files, %d of them frames to reduce", len(new), len(survey.frames))
+        found = {Sequence.of(frame.facts) for frame in survey.frames if frame.facts.night not in nights}
+        for sequence in sorted(filter(None, found), key=lambda one: one.name):
+            announce(ARRIVED, sequence)
+    return len(new)

@@ -1,0 +1,54 @@
+"""What a run logs, as far as its page in the Prefect UI: lines of our packages, and errors without tracebacks.
+
+Prefect logs each exception of a flow twice, with its traceback. That is for defects; an error about a night's frames
+is complete in its own text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from deployments.settings.server_settings import LOGGERS
+from imaging.errors import NirflowError
+
+#: By these Prefect tells of the exceptions of a flow.
+_LOGGERS: Final = ("prefect.flow_runs", "prefect.engine")
+_AGAIN: Final = "Engine execution exited with unexpected exception"
+
+
+class _WithoutTraceback(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], NirflowError):
+            record.exc_info = record.exc_text = None
+            return not record.getMessage().startswith(_AGAIN)
+        return True
+
+
+_FILTER: Final = _WithoutTraceback()
+
+
+def tell_errors_in_words() -> None:
+    """Have the log of this process's runs show no traceback of nirflow's own errors, and none of them twice."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)
+
+
+@contextmanager
+def lines_told() -> Iterator[None]:
+    """Have our loggers pass on what goes on, not warnings alone.
+
+    Prefect gives them the handler that sends lines to the server (PREFECT_LOGGING_EXTRA_LOGGERS), and no level. One
+    that somebody set before stays.
+    """
+    ours = [logging.getLogger(name) for name in LOGGERS]
+    silent = [logger for logger in ours if logger.level == logging.NOTSET]
+    for logger in silent:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in silent:
+            logger.setLevel(logging.NOTSET)

@@ -1,0 +1,128 @@
+"""The flows over whole nights: everything, or the calibrations only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.states import Completed, State
+
+from calib_store.model.records import Frame
+from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, last_night, told_nights
+from deployments.deployed.catch_up import note_new_files
+from deployments.deployed.common import (
+    NothingToDoError,
+    announce_unblocked,
+    ended,
+    options_of,
+    reduce_frames,
+    store_of,
+)
+from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights
+from deployments.settings.all_settings import Settings
+from flows.run.options import Options
+from flows.run.report import NightReport
+from imaging.frames.nights import nights_between
+from tasks.support.best_effort import best_effort
+
+
+def nights_of(asked: Nights) -> list[date]:
+    """The nights that a request is about, in time."""
+    if asked.first is None:
+        return [last_night(runtime.flow_run.scheduled_start_time or datetime.now(UTC))]
+    return nights_between(asked.first, asked.last or asked.first)
+
+
+def _name(what: str) -> str:
+    request: Any = runtime.flow_run.parameters["request"]
+    nights = nights_of(request if isinstance(request, Nights) else Nights.model_validate(request))
+    return f"{what} {told_nights(nights)}"
+
+
+def _night_name() -> str:
+    return _name("night")
+
+
+def _calibrations_name() -> str:
+    return _name("calibrations")
+
+
+@flow(name="nightly", flow_run_name=_night_name)
+def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
+    """Reduce all frames of the last night, or of nights named, with the calibrations near them.
+
+    Parameters
+    ----------
+    request
+        Which nights, and what of them.
+
+    Returns
+    -------
+    NightReport
+        What was made, what was left out and why. The night's page tells the same. None of a night of the schedule
+        in which no frame was taken.
+
+    Raises
+    ------
+    NothingToDoError
+        Where nights are named, and no frame of them is known.
+    """
+    settings = Settings()
+    nights = nights_of(request)
+    note_new_files(settings, nights)
+    days = settings.nightly.calibration_days if request.calibration_days is None else request.calibration_days
+    options = options_of(
+        settings,
+        bands=request.bands,
+        only=request.only,
+        parameters=request.parameters,
+        across_nights=request.across_nights,
+    )
+
+    def choose() -> tuple[Frame, ...]:
+        groups = options.parameters.groups
+        return frames_of_nights(store_of(settings), nights[0], nights[-1], days, groups)
+
+    return _reduce(settings, request, nights, options, choose)
+
+
+def _reduce(
+    settings: Settings,
+    request: Nights,
+    nights: list[date],
+    options: Options,
+    choose: Callable[[], tuple[Frame, ...]],
+) -> State[NightReport]:
+    try:
+        report = reduce_frames(settings, choose, nights, options)
+    except NothingToDoError as error:
+        if request.first is not None:
+            raise
+        return Completed(message=str(error))  # cloud, or another instrument: nothing is wrong
+    with best_effort("Starting the science that waited for calibrations"):
+        announce_unblocked(settings)
+    return ended(report)
+
+
+@flow(name="calibrations", flow_run_name=_calibrations_name)
+def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
+    """Make the darks, bad pixel masks and flats of the last night, or of nights named, from frames that are noted.
+
+    New files are left to the watcher: this runs while frames come in, and a frame that it noted first would be
+    no news to the watcher. Science that waited for one of them is started after that, and no other.
+
+    Parameters
+    ----------
+    request
+        Which nights, and which kinds.
+    """
+    settings = Settings()
+    nights = nights_of(request)
+    days = settings.nightly.calibration_days
+
+    def choose() -> tuple[Frame, ...]:
+        return calibrations_of_nights(store_of(settings), nights[0], nights[-1], days)
+
+    return _reduce(settings, request, nights, options_of(settings, only=request.only), choose)

@@ -1,0 +1,116 @@
+"""The flow that makes again what was spoilt: by a bad product or raw frame, or by a change of the rules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, runtime
+from prefect.states import State
+
+from calib_store.model.records import Frame
+from calib_store.store import Store
+from calib_store.tables import decisions
+from calib_store.tables.rulebook import rules_of
+from deployments.arrivals.selection import frames_of_sequence, middle_of
+from deployments.deployed.common import (
+    NothingToDoError,
+    ended,
+    options_of,
+    place_of,
+    reduce_frames,
+    store_of,
+    working,
+    write_pages,
+)
+from deployments.deployed.requests import ReprocessRequest
+from deployments.settings.all_settings import Settings
+from flows.run.redo import redo_of
+from flows.run.report import NightReport
+from flows.run.run import reduce_with
+from flows.science import submit_with_calibrations
+from imaging.frames.sequences import Sequence, night_in
+
+
+def _name() -> str:
+    request: Any = runtime.flow_run.parameters["request"]
+    return f"reprocess {request.affected_by or 'by rules after ' + str(request.rules_version)}"
+
+
+@flow(name="reprocess", flow_run_name=_name)
+def reprocess(request: ReprocessRequest) -> State[NightReport]:
+    """Make again what was made with something bad, or what the rules of now would make otherwise.
+
+    Parameters
+    ----------
+    request
+        A rejected product or raw frame, or the version of the rules that went before.
+
+    Raises
+    ------
+    NirflowError
+        Where nothing was spoilt, or there never were such rules.
+    """
+    settings = Settings()
+    store = store_of(settings)
+    if request.affected_by is not None:
+        frames = redo_of(store, request.affected_by).frames.values()
+        nights = sorted({frame.facts.night for frame in frames if frame.facts is not None})
+        options = options_of(settings, affected_by=request.affected_by)
+        out, options = place_of(settings, nights, options)
+        with working(settings, nights, request.affected_by):
+            report = reduce_with(submit_with_calibrations, (), out, options, request.affected_by)
+        write_pages(settings, nights)
+        return ended(report)
+    version = request.rules_version
+    assert version is not None
+    names = list(chosen_otherwise(store, version))
+    if not names:
+        raise NothingToDoError(
+            f"The rules that hold now choose no other calibration than {version} did, for any frame.",
+            remedy="See which rules a choice went by: nirflow cal explain FRAME.",
+        )
+
+    def choose() -> list[Frame]:
+        return [frame for name in names for frame in frames_of_sequence(store, name)]
+
+    nights = sorted({night_in(name) for name in names})
+    options = options_of(settings, only=("science",))
+    return ended(reduce_frames(settings, choose, nights, options))
+
+
+def chosen_otherwise(store: Store, version: str) -> dict[str, tuple[Frame, ...]]:
+    """The sequences of science for which the rules that hold now choose another product than ``version`` did.
+
+    A choice is made for a whole group, and noted for each of its frames: it is judged, and made again, for all of it.
+
+    Returns
+    -------
+    dict
+        By name, all frames of the sequence.
+
+    Raises
+    ------
+    StoreError
+        Where the store has had no such rules.
+    """
+    store.database.read(lambda connection: rules_of(connection, version))
+    last = store.database.read(lambda connection: decisions.last_by_rules(connection, version))
+    known = store.frames.with_sha256s({row.frame_sha256 for row in last})
+    chosen: dict[str, dict[str, set[UUID | None]]] = defaultdict(lambda: defaultdict(set))
+    for row in last:
+        facts = known[row.frame_sha256].facts
+        sequence = Sequence.of(facts) if facts is not None and facts.kind == "object" else None
+        if sequence is not None:
+            chosen[sequence.name][row.kind].add(row.product_id)
+    found = {}
+    for name, kinds in sorted(chosen.items()):
+        frames = frames_of_sequence(store, name)
+        middle = middle_of(frames)
+        if middle is None:
+            continue
+        now = {kind: store.match(middle, kind).product for kind in kinds}
+        if any(one is not None and kinds[kind] != {one.id} for kind, one in now.items()):
+            found[name] = frames
+    return found

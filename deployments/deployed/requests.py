@@ -1,0 +1,228 @@
+"""What may be asked of the deployed flows: the forms in the Prefect UI are made from these models."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from deployments.prefect_api.events import SEQUENCE
+from flows.run.plan import Target
+from imaging.frames.nights import check_night, night_begins
+from imaging.frames.sequences import night_in
+from imaging.parameters import in_order
+from tasks.support.parameters import ReductionParameters
+
+Band = Literal["Y", "J-lo", "J", "H", "Ks", "K-red", "K-blue", "K-long"]
+Night = Annotated[date, AfterValidator(check_night)]
+_LONGEST: Final = 31
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+
+class Nights(_Request):
+    """One night or several; the last night where none is named."""
+
+    first: Night | None = Field(
+        default=None,
+        title="Night",
+        description="UT night as Gemini names it: the date in Chile at its end. Empty: the last night before the "
+        "scheduled time.",
+    )
+    last: Night | None = Field(
+        default=None, title="Until night", description="last night of a range, included. Empty: one night."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last is not None and self.first is None:
+            raise ValueError("a range needs its first night too")
+        if self.first is not None and self.last is not None:
+            days = (self.last - self.first).days
+            if days < 0:
+                raise ValueError(f"the range ends on {self.last}, before it begins on {self.first}")
+            if days >= _LONGEST:
+                raise ValueError(
+                    f"a range of {days + 1} nights is too long; at most {_LONGEST} go in one run"
+                )
+        return self
+
+
+class NightlyRequest(Nights):
+    """Reduce all that came in a night."""
+
+    bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to reduce. None: all.")
+    only: tuple[Target, ...] = Field(
+        default=(), title="Only", description="kinds of product to make, with what they need. None: all."
+    )
+    calibration_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=90,
+        title="Calibrations within, days",
+        description="raw darks and flats this far from the night go with it, in complete groups. Empty: as the "
+        "settings say (10).",
+    )
+    across_nights: bool = Field(
+        default=False,
+        title="Across nights",
+        description="combine the science frames of several nights of one pointing. Off: a stack for each night.",
+    )
+    parameters: ReductionParameters = Field(
+        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as nirflow params"
+    )  # fmt: skip
+
+
+class CalibrationsRequest(Nights):
+    """Make darks, bad pixel masks and flats only."""
+
+    only: tuple[Literal["dark", "bpm", "flat"], ...] = Field(
+        default=("dark", "bpm", "flat"), title="Only", description="kinds of product to make"
+    )
+
+
+class SequenceRequest(_Request):
+    """Reduce one sequence of exposures."""
+
+    sequence: str = Field(
+        title="Sequence",
+        description="its name, 2013-11-21.science.Y.1f0c9a2b: see the events of the frames, or the night's page",
+    )
+
+    @field_validator("sequence")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return _sequence(value)
+
+
+class ReprocessRequest(_Request):
+    """Make again what a bad product or frame, or a change of the rules, has spoilt."""
+
+    affected_by: str | None = Field(
+        default=None,
+        title="Product or frame",
+        description="a rejected or superseded product, or a rejected raw frame: name, id, or first digits",
+    )
+    rules_version: str | None = Field(
+        default=None,
+        title="Rules version",
+        description="science whose calibrations were chosen by these rules, where those that hold now choose others",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.affected_by is None) == (self.rules_version is None):
+            raise ValueError("name a product or frame, or a version of the rules: one of the two")
+        return self
+
+
+class HousekeepingRequest(_Request):
+    """Look after the store and the record of runs. Nothing of the store is deleted."""
+
+    verify: bool = Field(
+        default=True, title="Verify", description="read every product's file and compare checksums"
+    )
+    collect: bool = Field(
+        default=True,
+        title="Orphans",
+        description="list files that no product refers to (nirflow cal gc deletes them)",
+    )
+    keep_runs_days: int | None = Field(
+        default=None,
+        ge=1,
+        title="Keep runs, days",
+        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180). An "
+        "operator cannot ask for less.",
+    )
+
+
+class DecisionRequest(_Request):
+    """Certify, reject or reinstate a product, or reject or reinstate a raw frame."""
+
+    product: str = Field(
+        min_length=1,
+        title="Product or frame",
+        description="file name or id (or its first 6 digits or more) of a product, or a raw frame's name",
+    )
+    decision: Literal["certify", "reject", "reinstate"] = Field(
+        title="Decision", description="reinstated, it is a candidate again, or a usable frame"
+    )
+    reason: str = Field(min_length=1, title="Reason", description="Why. It stays in the log, with your name.")
+    first_night: Night | None = Field(
+        default=None,
+        title="Valid from night",
+        description="first UT night of a certified product's validity. Empty: by its rule.",
+    )
+    last_night: Night | None = Field(
+        default=None, title="Valid until night", description="last one, included. Empty: one night."
+    )
+    valid_from: datetime | Literal["always"] | None = Field(
+        default=None,
+        title="Valid from",
+        description="in place of nights: a time in UT, or always. Empty: by its rule.",
+    )
+    valid_until: datetime | Literal["always"] | None = Field(
+        default=None,
+        title="Valid until",
+        description="in place of nights: a time in UT, excluded, or always.",
+    )
+    take_over: bool = Field(
+        default=False,
+        title="Take over",
+        description="share the time with certified neighbours, half-way between them",
+    )
+    despite_gate: bool = Field(
+        default=False,
+        title="Despite the comparison",
+        description="although it failed the comparison with a certified one",
+    )
+
+    @field_validator("reason")
+    @classmethod
+    def _given(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a decision needs a reason")
+        return value.strip()
+
+    @field_validator("valid_from", "valid_until")
+    @classmethod
+    def _in_ut(cls, value: datetime | Literal["always"] | None) -> datetime | Literal["always"] | None:
+        if not isinstance(value, datetime):
+            return value
+        check_night(value.date())
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+    @model_validator(mode="after")
+    def _one_validity(self) -> Self:
+        nights = self.first_night is not None or self.last_night is not None
+        moments = self.valid_from is not None or self.valid_until is not None
+        if self.decision != "certify" and (nights or moments or self.take_over or self.despite_gate):
+            raise ValueError("a validity, and taking over, go with certifying only")
+        if nights and moments:
+            raise ValueError("give the nights of the validity or its times, not both")
+        if self.last_night is not None and (self.first_night is None or self.last_night < self.first_night):
+            raise ValueError("the last night of the validity needs a first one, which is not later")
+        return self
+
+    @property
+    def validity(self) -> tuple[datetime | Literal["always"] | None, datetime | Literal["always"] | None]:
+        """Both sides of the validity, from (included) and to (excluded); None for a side that is by the rule."""
+        if self.first_night is None:
+            return self.valid_from, self.valid_until
+        return night_begins(self.first_night), night_begins(
+            (self.last_night or self.first_night) + timedelta(days=1)
+        )
+
+
+def _sequence(value: str) -> str:
+    name = value.removeprefix(SEQUENCE)
+    try:
+        night_in(name)
+    except ValueError:
+        raise ValueError(
+            f"{name!r} is no name of a sequence, such as 2013-11-21.science.Y.1f0c9a2b"
+        ) from None
+    return name

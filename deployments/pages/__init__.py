@@ -1,0 +1,1 @@
+"""The pages that nirflow serves next to Prefect's UI: nights and the calibration store."""

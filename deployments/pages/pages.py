@@ -1,0 +1,134 @@
+"""The pages that nirflow serves next to Prefect's UI: nights at ``/nights/``, the calibration store at ``/store/``.
+
+They are for every role, change nothing, and have no scripts. A browser is let in by a session
+(`deployments.access.sessions`), which the login page begins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+
+from deployments.access.authority import identity_of
+from deployments.access.credentials import Credentials
+from deployments.access.sessions import Sessions, cookie
+from deployments.pages.night_files import content, open_below
+from deployments.pages.store_pages import StorePages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+NIGHTS: Final = "/nights"
+STORE: Final = "/store"
+#: Where the login page begins a session, and ends it.
+SESSION: Final = "/nirflow/session"
+LOGIN: Final = "/nirflow/login"
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "private, no-cache",
+}
+
+
+class Pages:
+    """An ASGI application with these pages before it.
+
+    Parameters
+    ----------
+    app
+        The application.
+    credentials
+        The passwords of the roles.
+    nights
+        Folder of the nights' pages.
+    store
+        The pages of the store.
+    """
+
+    def __init__(self, app: ASGIApp, credentials: Credentials, nights: Path, store: StorePages) -> None:
+        self._app = app
+        self._credentials = credentials
+        self._sessions = Sessions(credentials)
+        self._nights = nights
+        self._store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a page; the application answers all else."""
+        ours = scope["type"] == "http" and (
+            scope["path"] == SESSION or _below(scope["path"], NIGHTS) or _below(scope["path"], STORE)
+        )
+        if not ours:
+            return await self._app(scope, receive, send)
+        response = self._session(scope) if scope["path"] == SESSION else await self._page(scope)
+        response.headers.update(_HEADERS)
+        await response(scope, receive, send)
+
+    def _session(self, scope: Scope) -> Response:
+        """Begin or end a session: by a header, which no form and no link can send."""
+        secure = _is_secure(scope)
+        if scope["method"] == "DELETE":
+            self._sessions.end(scope)
+            return Response(status_code=204, headers={"set-cookie": cookie("", secure=secure)})
+        if scope["method"] != "POST":
+            return PlainTextResponse(
+                "POST begins a session, DELETE ends it.\n", 405, {"allow": "POST, DELETE"}
+            )
+        who = identity_of(scope, self._credentials)
+        if who is None:
+            return PlainTextResponse("This is not the password of any role.\n", 401)
+        word = self._sessions.begin(who)
+        return Response(status_code=204, headers={"set-cookie": cookie(word, secure=secure)})
+
+    async def _page(self, scope: Scope) -> Response:
+        path: str = scope["path"]
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("These pages can be read only.\n", 405, {"allow": "GET, HEAD"})
+        request = Request(scope)
+        if self._sessions.of(scope) is None:
+            if "text/html" not in request.headers.get("accept", ""):
+                return PlainTextResponse(f"Log in at {LOGIN} first.\n", 401)
+            here = path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"{LOGIN}?next={quote(here, safe='')}", 303)
+        if path in (NIGHTS, STORE):
+            return RedirectResponse(f"{path}/", 307)
+        if _below(path, STORE):
+            status, page = await run_in_threadpool(
+                self._store.page, path.removeprefix(f"{STORE}/"), dict(request.query_params)
+            )
+            return HTMLResponse(page, status)
+        return await run_in_threadpool(self._night, path.removeprefix(f"{NIGHTS}/"), scope["method"])
+
+    def _night(self, path: str, method: str) -> Response:
+        opened = open_below(self._nights, path)
+        if opened is None:
+            return PlainTextResponse(
+                "There is no such page. The pages of nights are written by their first run.\n", 404
+            )
+        headers = {"content-length": str(opened.size), "content-type": opened.kind}
+        if opened.kind == "application/fits":
+            headers["content-disposition"] = "attachment"
+        if method == "HEAD":
+            opened.file.close()
+            return Response(headers=headers)
+        return StreamingResponse(content(opened), headers=headers)
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _is_secure(scope: Scope) -> bool:
+    """Whether the browser came by TLS, of which only a proxy in front may know."""
+    origins = [value for name, value in scope["headers"] if name.lower() == b"origin"]
+    return scope.get("scheme") == "https" or any(
+        urlsplit(o.decode("latin-1")).scheme == "https" for o in origins
+    )

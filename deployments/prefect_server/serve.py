@@ -1,0 +1,120 @@
+"""The server process itself, Prefect's API and UI: ``python -m deployments.prefect_server.serve``.
+
+With ``--fd`` it detaches: `deployments.prefect_server.server.ensure_server` binds the socket and hands it over, so the
+port is ours before Prefect's two seconds of imports begin. It prints the server's process id and leaves.
+
+With ``--bind HOST:PORT`` it stays in the foreground, with what the settings say: for a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from deployments.printable_output import ArgumentParser, make_output_printable
+from imaging.printable import printable_lines
+
+KEEP_ALIVE = 75  # s; longer than a pause between two requests of a flow
+GRACEFUL = 4  # s; a UI left open holds its websockets for ever
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM, detached from the caller or in the foreground."""
+    make_output_printable()
+    parser = ArgumentParser(prog="python -m deployments.prefect_server.serve", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="file descriptor of the bound socket; detaches")
+    parser.add_argument("--after", type=int, help="file descriptor that ends when the database is up")
+    where.add_argument("--bind", metavar="HOST:PORT", type=_place, help="stay in the foreground")
+    asked = parser.parse_args(arguments)
+    return _foreground(*asked.bind) if asked.bind else _detached(asked.fd, asked.after)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 0.0.0.0:4210")
+    return host.strip("[]"), int(port)
+
+
+def _detached(descriptor: int, after: int | None) -> int:
+    # The caller may live for months (a worker, a notebook): as a child of init the server never becomes
+    # its zombie. Forking here is safe: one thread, nothing imported.
+    if child := os.fork():
+        sys.stdout.write(f"{child}\n")
+        return 0
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the caller waits for the end of its pipe
+    from deployments.prefect_server.ports import hold_twin
+
+    listener = socket.socket(fileno=descriptor)
+    host, port, *_ = listener.getsockname()
+    hold_twin(host, port)  # as the caller does, for as long as it lives
+    _serve(listener, after)
+    return 0
+
+
+def _foreground(host: str, port: int) -> int:
+    from calib_store.private import private_folder
+    from deployments.prefect_server import ports
+    from deployments.prefect_server.server import check_password, database_url_of, with_password
+    from deployments.settings.all_settings import Settings
+    from deployments.settings.server_settings import server_environment
+    from imaging.errors import NirflowError
+
+    try:
+        settings = Settings()
+        ours = settings.server.model_copy(update={"host": host, "port": port})
+        check_password(ours)
+        home = settings.data_dir.expanduser().resolve() / "prefect"
+        private_folder(home)
+        ours = with_password(ours, settings.data_dir)
+        url = database_url_of(settings.data_dir, ours)
+        listener = ports.listen(host, port)
+    except (NirflowError, OSError) as error:
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
+        return 1
+    port = listener.getsockname()[1]
+    environment = server_environment(ours, home=home, port=port, database_url=url)
+    os.environ.clear()
+    os.environ.update(environment)  # before Prefect is imported, which reads it once
+    os.chdir(home)  # Prefect would read a stray .env or prefect.toml elsewhere
+    # uvicorn ends in good order at SIGTERM and raises it once more for whoever was there before: that is its end.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    sys.stderr.write(f"The Prefect server listens on {host}:{port}\n")
+    _serve(listener)
+    return 0
+
+
+def _serve(listener: socket.socket, after: int | None = None) -> None:
+    gc.disable()  # a quarter of the start is the collector walking classes that stay for good
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    import deployments.prefect_server.notify  # noqa: F401  # the server sends by this block
+    from deployments.access.login import put_script
+    from deployments.prefect_server.application import closed
+    from deployments.prefect_server.own_clients import give_password
+
+    give_password()
+    app = closed(create_app(final=True), os.environ)
+    put_script(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    if after is not None:
+        with open(after, "rb") as pipe:  # noqa: PTH123  # a descriptor
+            pipe.read()
+    level = os.environ.get("PREFECT_SERVER_LOGGING_LEVEL", "WARNING").lower()
+    config = uvicorn.Config(
+        app, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=GRACEFUL, log_level=level
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the Prefect server has to know: work pool, deployments, triggers, automations; and their registration."""

@@ -1,0 +1,212 @@
+"""What the Prefect server has to know: the work pool, its queues, the deployments, their triggers, the automations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from prefect import Flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.events.schemas.automations import Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.schedules import Cron, Schedule
+from prefect.workers.process import ProcessWorker
+
+from deployments.deployed.arrival import arrival
+from deployments.deployed.decide import decide
+from deployments.deployed.housekeeping import housekeeping
+from deployments.deployed.nightly import calibrations, nightly
+from deployments.deployed.reprocess import reprocess
+from deployments.prefect_api.events import ARRIVED, COMPLETE, UNBLOCKED
+from deployments.prefect_api.names import POOL
+from deployments.prefect_api.urgency import Urgency
+from deployments.registry.automations import make_automations
+from deployments.settings.all_settings import Settings
+
+#: Work queues and their priorities; 1 goes first.
+QUEUES: Final = {"science": 1, "calibrations": 2, "nights": 3, "backlog": 4, "upkeep": 5}
+
+_ABOUT: Final = "Reductions on the machines of the observatory"
+#: The requests that events ask for.
+_SEQUENCE: Final = {"sequence": "{{ event.resource.id }}"}
+_NIGHT: Final = {"first": "{{ event.resource['nirflow.night'] }}"}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A deployment: its flow, where it waits for its turn, and what starts it."""
+
+    name: str
+    flow: Flow[Any, Any]
+    queue: str
+    schedule: Schedule | None = None
+    active: bool = True
+    triggers: tuple[DeploymentEventTrigger, ...] = ()
+
+
+def deployments(settings: Settings) -> tuple[Registered, ...]:
+    """Every deployment that the settings ask for."""
+    zone = settings.nightly.timezone
+    return (
+        Registered(
+            "nightly",
+            nightly,
+            "nights",
+            schedule=Cron(settings.nightly.cron, timezone=zone),
+            active=settings.nightly.enabled,
+        ),
+        Registered("arrival", arrival, "science", triggers=_science("tonight", settings.watch.quiet)),
+        Registered("backlog", arrival, "backlog", triggers=_science("backlog", settings.watch.quiet)),
+        Registered(
+            "calibrations",
+            calibrations,
+            "calibrations",
+            triggers=_triggers(
+                {"nirflow.kind": ["dark", "flat"]}, settings.watch.quiet, "nirflow.night", _NIGHT
+            ),
+        ),
+        Registered("reprocess", reprocess, "backlog"),
+        # Users wait for it, and what is reduced next should know of it.
+        Registered("decide", decide, "science"),
+        Registered(
+            "housekeeping",
+            housekeeping,
+            "upkeep",
+            schedule=Cron(settings.nightly.housekeeping_cron, timezone=zone),
+        ),
+    )
+
+
+def _science(urgency: Urgency, quiet: float) -> tuple[DeploymentEventTrigger, ...]:
+    labels: dict[str, list[str]] = {"nirflow.kind": ["science"], "nirflow.urgency": [urgency]}
+    unblocked = DeploymentEventTrigger(
+        name=f"calibrations came ({urgency})",
+        expect={UNBLOCKED},
+        match=_matching(labels),
+        parameters={"request": _SEQUENCE},
+        posture=Posture.Reactive,
+        threshold=1,
+    )
+    return (*_triggers(labels, quiet, "prefect.resource.id", _SEQUENCE), unblocked)
+
+
+def _triggers(
+    labels: dict[str, list[str]], quiet: float, each: str, request: dict[str, str]
+) -> tuple[DeploymentEventTrigger, ...]:
+    """A run for each value of a label when no frame came for some time, or at once when a sequence is complete."""
+    common: dict[str, Any] = {
+        "match": _matching(labels),
+        "parameters": {"request": request},
+        "threshold": 1,
+    }
+    what = " ".join(value for values in labels.values() for value in values)
+    return (
+        DeploymentEventTrigger(
+            name=f"no new frame for {quiet:g} s ({what})",
+            posture=Posture.Proactive,
+            after={ARRIVED},
+            expect={ARRIVED, COMPLETE},
+            for_each={each},
+            within=timedelta(seconds=quiet),
+            **common,
+        ),
+        DeploymentEventTrigger(
+            name=f"sequence complete ({what})", posture=Posture.Reactive, expect={COMPLETE}, **common
+        ),
+    )
+
+
+def _matching(labels: dict[str, list[str]]) -> ResourceSpecification:
+    return ResourceSpecification.model_validate({"prefect.resource.id": "nirflow.sequence.*", **labels})
+
+
+def register(settings: Settings) -> None:
+    """Make everything, or bring it up to date, in the server of the environment; run twice it changes nothing."""
+    with get_client(sync_client=True) as client:
+        _make_pool(client, settings)
+        for one in deployments(settings):
+            _bring_up_to_date(client, one)
+        make_automations(client, settings)
+
+
+def _make_pool(client: SyncPrefectClient, settings: Settings) -> None:
+    template = ProcessWorker.get_default_base_job_template()
+    limit = settings.worker.limit
+    pool = WorkPoolCreate(
+        name=POOL, type="process", base_job_template=template, concurrency_limit=limit, description=_ABOUT
+    )
+    try:
+        client.create_work_pool(pool)
+    except ObjectAlreadyExists:
+        client.update_work_pool(
+            POOL, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template, description=_ABOUT)
+        )
+    there = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
+    for name, priority in QUEUES.items():
+        if name not in there:
+            client.create_work_queue(name, priority=priority, work_pool_name=POOL)
+        elif there[name].priority != priority:
+            client.update_work_queue(there[name].id, priority=priority)
+
+
+def _bring_up_to_date(client: SyncPrefectClient, one: Registered) -> None:
+    """Register a deployment, unless it is there as it is.
+
+    Registering makes its triggers anew, and what they have counted is forgotten: a sequence whose last frame came a
+    moment ago would not be reduced.
+    """
+    # Without a version Prefect takes the one of the git checkout that this may be run in.
+    deployment = _deployment(one, _digest(_deployment(one)))
+    try:
+        there = client.read_deployment_by_name(f"{one.flow.name}/{one.name}")
+    except ObjectNotFound:
+        there = None
+    if there is None or there.version != deployment.version:
+        deployment.apply(work_pool_name=POOL)
+
+
+def _digest(deployment: RunnerDeployment) -> str:
+    """A version that changes with what is registered."""
+    told = deployment.model_dump(mode="json", exclude={"version", "triggers"})
+    triggers = [trigger.model_dump(mode="json", exclude={"id"}) for trigger in deployment.triggers]
+    form = deployment._parameter_openapi_schema.model_dump(mode="json")
+    text = json.dumps(_ordered([told, form, triggers]), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _ordered(value: Any) -> Any:
+    """The same with lists of words sorted: sets among them come out in any order."""
+    if isinstance(value, dict):
+        return {name: _ordered(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return (
+            sorted(value) if all(isinstance(one, str) for one in value) else [_ordered(one) for one in value]
+        )
+    return value
+
+
+def _deployment(one: Registered, version: str | None = None) -> RunnerDeployment:
+    deployment = one.flow.to_deployment(
+        one.name,
+        schedules=[_scheduled(one)] if one.schedule is not None else [],
+        triggers=list(one.triggers),
+        work_pool_name=POOL,
+        work_queue_name=one.queue,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        tags=["nirflow"],
+        version=version,
+    )
+    assert isinstance(deployment, RunnerDeployment)  # a coroutine only where an event loop runs
+    return deployment
+
+
+def _scheduled(one: Registered) -> Schedule:
+    assert one.schedule is not None
+    return Schedule(**{**vars(one.schedule), "active": one.active})

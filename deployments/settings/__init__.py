@@ -1,0 +1,1 @@
+"""All settings of nirflow as typed models, read from nirflow.toml, the environment and secret files."""

@@ -1,0 +1,391 @@
+"""The supervisor, ``python -m deployments.supervisor.supervise``: starts every part, restarts it, and ends all.
+
+The parts: the embedded PostgreSQL and the Prefect server (both also serve `nirflow reduce`, and stay known by
+their own files), the worker, the watcher. This process stays small: it never imports Prefect.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from calib_store.private import private_folder
+from calib_store.server import postgres
+from deployments import processes
+from deployments.prefect_api.names import POOL, worker_name
+from deployments.prefect_api.rest import Rest
+from deployments.prefect_server.server import ensure_server, stop_server
+from deployments.printable_output import make_output_printable
+from deployments.registry.register import told_address
+from deployments.settings.all_settings import Settings
+from deployments.settings.server_settings import ServerAddress, strays
+from deployments.supervisor.command import SILENCE, part_environment, worker_command
+from deployments.supervisor.service import (
+    PartState,
+    ServiceState,
+    end_runs,
+    environment_of,
+    folder_of,
+    log_of,
+    write_state,
+)
+from imaging.errors import NirflowError
+from imaging.io.atomic import take_lock
+
+logger = logging.getLogger(__name__)
+
+#: A log file that is longer begins anew; what it held stays once more, bytes.
+LOG_LIMIT: Final = 20 * 1024**2
+#: Time between two looks at the parts, s.
+_LOOK: Final = 1.0
+#: Time between two questions whether the server answers, and whether the worker is heard of, s.
+_HEALTH: Final = 15.0
+#: Shortest and longest pause before a part is started again, and how long it has to run to be well, s.
+_FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 1.0, 60.0, 60.0
+#: A part gets this long to end before it is killed, s.
+_GRACE: Final = 10.0
+
+
+@dataclass
+class Part:
+    """A process that has to run.
+
+    Parameters
+    ----------
+    name
+        What it is called in logs and in `nirflow status`.
+    command
+        Program and arguments.
+    environment
+        Whole environment.
+    log
+        Its output.
+    """
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    birth: str = ""
+    since: float = 0.0
+    restarts: int = 0
+    note: str = ""
+    _pause: float = field(default=_FIRST_PAUSE, repr=False)
+    _not_before: float = field(default=0.0, repr=False)
+    _began: float = field(default=0.0, repr=False)
+
+    def start(self, cwd: Path) -> None:
+        """Start it; its processes are a group of their own."""
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=dict(self.environment),
+                cwd=cwd, start_new_session=True,
+            )  # fmt: skip
+        self.birth = processes.birth(self.process.pid) or ""
+        self.since, self._began = time.time(), time.monotonic()
+        logger.info("%s started (process %d)", self.name, self.process.pid)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def look(self, cwd: Path) -> None:
+        """Start it again where it has ended; not at once where that happens over and over."""
+        now = time.monotonic()
+        if self.running:
+            if now - self._began > _WELL:
+                self._pause, self.note = _FIRST_PAUSE, ""
+            return
+        if self.process is not None:
+            self.note = f"ended with code {self.process.returncode}, started again in {self._pause:g} s"
+            logger.warning("%s %s; see %s", self.name, self.note, self.log)
+            self.process = None
+            self._not_before, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        if now >= self._not_before:
+            self.start(cwd)
+            self.restarts += 1
+
+    def end(self, grace: float = _GRACE, *, group: bool = False) -> None:
+        """Ask it to end, and kill it where it does not; with ``group`` also what it has started."""
+        process = self.process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(grace)
+            except subprocess.TimeoutExpired:
+                logger.warning("%s did not end in %g s and is killed", self.name, grace)
+                process.kill()
+                process.wait()
+        if group:
+            processes.end_group(process.pid)
+
+    def told(self) -> PartState:
+        """Its state for people."""
+        return PartState(
+            name=self.name, pid=self.process.pid if self.process is not None else None, running=self.running,
+            birth=self.birth, restarts=self.restarts, since=self.since or None, log=self.log, note=self.note,
+        )  # fmt: skip
+
+
+class Supervisor:
+    """Keeps everything running until it is told to stop.
+
+    Parameters
+    ----------
+    settings
+        What to run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = folder_of(settings)
+        self.stopping = threading.Event()
+        self.parts: list[Part] = []
+        self._server: ServerAddress | None = None
+        self._server_restarts = 0
+        self._server_note = ""
+        self._started = time.time()
+        self._told: ServiceState | None = None
+
+    def run(self) -> int:
+        """Start, watch and stop everything; the exit code."""
+        try:
+            private_folder(log_of(self.settings, "nirflow").parent)
+            self._tell()
+            self._start()
+            self._tell(ready=True)
+            logger.info("All is up; the UI is at %s", self._server.ui_url if self._server else "?")
+            self._watch()
+        except (NirflowError, OSError) as error:
+            logger.error("%s", error)
+            with suppress(NirflowError, OSError):
+                self._tell(failed=str(error))
+            return 1
+        finally:
+            self._stop()
+        self._tell()
+        return 0
+
+    def _start(self) -> None:
+        settings = self.settings
+        # From nothing the server takes seconds to come up: the science is imported meanwhile.
+        with self._registering() as registration:
+            self._server = ensure_server(settings.data_dir, settings=settings.server, anew=True)
+            environment = self._environment()
+            if settings.worker.enabled:
+                Rest(self._server.api_url, self._server.auth).make_pool(POOL, settings.worker.limit)
+                self._add("worker", worker_command(), environment)
+            registration.communicate(told_address(self._server))
+        if registration.returncode != 0:
+            log = log_of(settings, "register")
+            raise processes.ProcessError(
+                "What the Prefect server has to know could not be registered.",
+                details=processes.tail(log),
+                remedy=f"See {log}.",
+            )
+        if settings.watch.folders:
+            self._add("watcher", [sys.executable, "-m", "deployments.arrivals.main"], environment)
+        self._wait_for_worker()
+
+    def _environment(self) -> dict[str, str]:
+        assert self._server is not None
+        base = environment_of(self.settings)
+        kept = {name: value for name, value in base.items() if name not in strays(base)}
+        return kept | part_environment(self.settings, self._server)
+
+    @contextmanager
+    def _registering(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The process that registers everything: it gets its way to the server by standard input."""
+        with log_of(self.settings, "register").open("ab") as sink, subprocess.Popen(
+            [sys.executable, "-m", "deployments.registry.register"], stdin=subprocess.PIPE, stdout=sink, stderr=sink,
+            env=environment_of(self.settings), cwd=self.folder,
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _add(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        part = Part(name, command, environment, log_of(self.settings, name))
+        part.start(self.folder)
+        self.parts.append(part)
+
+    @property
+    def _worker(self) -> Part | None:
+        return next((part for part in self.parts if part.name == "worker"), None)
+
+    def _wait_for_worker(self) -> None:
+        """Until the server has heard of the worker: runs that are asked for then begin at once."""
+        worker = self._worker
+        deadline = time.monotonic() + 60
+        while worker is not None and time.monotonic() < deadline and not self.stopping.wait(0.2):
+            if not worker.running:
+                raise processes.ProcessError(
+                    "The worker ended while starting.",
+                    details=processes.tail(worker.log),
+                    remedy=f"See {worker.log}.",
+                )
+            silence = self._worker_silence()
+            if silence is not None and silence < time.time() - worker.since + 1:
+                return
+
+    # --- while it runs
+
+    def _watch(self) -> None:
+        checked, trouble = time.monotonic(), ""
+        while not self.stopping.wait(_LOOK):
+            thorough = time.monotonic() - checked > _HEALTH
+            try:
+                for part in self.parts:
+                    part.look(self.folder)
+                if thorough:
+                    checked = time.monotonic()
+                    self._look_at_server()
+                    self._look_at_worker()
+                    for log in log_of(self.settings, "nirflow").parent.glob("*.log"):
+                        processes.trim(log, LOG_LIMIT)
+                self._tell(ready=True)
+                if thorough:
+                    trouble = ""
+            except (NirflowError, OSError) as error:
+                # A full disk, or no process to be had: it passes, and whoever looks after the parts must be there.
+                if str(error) != trouble:
+                    logger.error("%s It is tried again.", error)
+                trouble = str(error)
+
+    def _look_at_server(self) -> None:
+        """The server and the database under it, started again where they do not answer."""
+        try:
+            address = ensure_server(self.settings.data_dir, settings=self.settings.server)
+        except (NirflowError, OSError) as error:  # it may pass: a full disk, a busy machine
+            self._server_note = str(error).splitlines()[0]
+            logger.error("The Prefect server does not come up, and is tried again: %s", error)
+            return
+        self._server_note = ""
+        if address.started:
+            self._server_restarts += 1
+            logger.warning("The Prefect server was started again (process %s)", address.pid)
+        moved = self._server is not None and address.api_url != self._server.api_url
+        self._server = address
+        if moved:  # somebody else took its port while it was down
+            for part in self.parts:
+                part.environment = self._environment()
+                part.end(group=part.name == "worker")
+
+    def _look_at_worker(self) -> None:
+        worker = self._worker
+        if worker is None or not worker.running or time.time() - worker.since < SILENCE:
+            return
+        silence = self._worker_silence()
+        if silence is not None and silence > SILENCE:
+            logger.warning("The server has not heard of the worker for %.0f s; it is started again", silence)
+            worker.end()
+
+    def _worker_silence(self) -> float | None:
+        """Seconds since the server heard of this machine's worker; None where it cannot tell."""
+        assert self._server is not None
+        rest = Rest(self._server.api_url, self._server.auth)
+        try:
+            return rest.seconds_since_heartbeat(POOL, worker_name())
+        except NirflowError:
+            return None
+
+    # --- the end
+
+    def _stop(self) -> None:
+        for part in reversed(self.parts):
+            # The runs of a worker end with it: what they finished is in the store.
+            part.end(group=part.name == "worker")
+        end_runs(self.settings)
+        self._put_back()
+        stop_server(self.settings.data_dir, settings=self.settings.server)
+        self._server = None
+        if self.settings.data_dir.is_dir():
+            postgres.stop(self.settings.data_dir.expanduser().resolve())
+        logger.info("Stopped")
+
+    def _put_back(self) -> None:
+        """Have the runs that ended with the worker go on at the next start, without an alarm."""
+        if self._server is None or self._worker is None:
+            return
+        try:
+            stopped = Rest(self._server.api_url, self._server.auth).put_back(worker_name())
+        except NirflowError as error:
+            logger.warning("%s Runs that were in work will count as crashed, and run again.", error)
+            return
+        for name in stopped:
+            logger.info("%s was in work; it goes on at the next start", name)
+
+    def _tell(self, *, ready: bool = False, failed: str = "") -> None:
+        pid = os.getpid()
+        server = PartState(
+            name="server", pid=self._server.pid if self._server else None,
+            running=self._server is not None and not self._server_note,
+            restarts=self._server_restarts, log=log_of(self.settings, "prefect-server"), note=self._server_note,
+        )  # fmt: skip
+        state = ServiceState(
+            pid=pid, birth=processes.birth(pid) or "", started=self._started, ready=ready, failed=failed,
+            ui_url=self._server.ui_url if self._server else "", host=self.settings.server.host,
+            password=True,
+            api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
+            nights=self.settings.nights, parts=(server, *(part.told() for part in self.parts)),
+        )  # fmt: skip
+        if state != self._told:
+            write_state(self.settings, state)
+            self._told = state
+
+
+def supervise(settings: Settings) -> int:
+    """Run everything in this process's foreground until SIGTERM or SIGINT; the exit code.
+
+    Raises
+    ------
+    ProcessError
+        Where another process does so for this data folder.
+    """
+    folder = folder_of(settings)
+    private_folder(folder)
+    held = take_lock(folder / "supervisor.lock")
+    if held is None:
+        raise processes.ProcessError(
+            f"nirflow is up already for {settings.data_dir}, or starting.", remedy="Stop it: nirflow down"
+        )
+    supervisor = Supervisor(settings)
+
+    def stop(number: int, frame: Any) -> None:
+        supervisor.stopping.set()
+
+    handlers: dict[int, Callable[[int, Any], None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    with held:
+        return supervisor.run()
+
+
+def main() -> int:
+    """Run the supervisor that the environment describes."""
+    make_output_printable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        return supervise(Settings())
+    except processes.ProcessError as error:
+        logger.error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""How the figures of products went over the nights, as artifacts whose keys stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from prefect import runtime
+
+from calib_store.model.records import Product
+from calib_store.store import Store
+from imaging.frames.nights import night_of
+from tasks.support.artifacts import key_of, publish_table
+from tasks.support.references import ProductRef
+
+#: Figures worth a look over the nights, by kind.
+FIGURES: Final[dict[str, tuple[str, ...]]] = {
+    "dark": ("level", "noise", "read_noise", "pedestal", "n_hot"),
+    "bpm": ("n_bad", "n_hot", "n_cold", "n_low", "n_high"),
+    "flat": ("level", "rms", "noise"),
+    "image": ("ncombine", "seeing", "sky", "background_rms", "transparency", "registration", "zero_point"),
+}
+#: Nights that the history goes back.
+_LENGTH: Final = 60
+
+
+def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
+    """A table for each configuration of the products: its figures over the last nights, the newest first."""
+    if not runtime.flow_run.id:
+        return
+    for kind in FIGURES:
+        made = [store.get(ref.uuid) for ref in products if ref.kind == kind]
+        mine = {_configuration(product): product for product in made}
+        before = store.products(kind, limit=10 * _LENGTH) if mine else ()
+        for product in mine.values():
+            rows = history_rows(product, [one for one in before if _continues(one, product)])
+            publish_table(key_of("history", _title(product)), rows, f"{_title(product)} over the nights")
+
+
+def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, object]]:
+    """The rows of the table: night, product, status, and the figures that any of them has."""
+    every = sorted({one.id: one for one in (product, *others)}.values(), key=lambda p: p.middle, reverse=True)
+    names = [n for n in FIGURES[product.kind] if any(one.metrics.get(n) is not None for one in every)]
+    return [
+        {"night": str(night_of(one.middle)), "product": one.name, "status": one.status}
+        | {name: _rounded(one.metrics.get(name)) for name in names}
+        for one in every[:_LENGTH]
+    ]
+
+
+def _continues(one: Product, product: Product) -> bool:
+    return one.counts and _configuration(one) == _configuration(product)
+
+
+def _title(product: Product) -> str:
+    """What a person calls the configuration; the key of its history.
+
+    The rules decide which facts a configuration has, and rules change: what the usual ones compare is not certain to
+    be there.
+    """
+    keys = product.keys
+    if product.kind == "image":
+        return f"image {product.facts.get('filter', '')}".strip()
+    if product.kind == "dark" and {"exposure_time", "read_pairs", "coadds"} <= keys.keys():
+        return f"dark {keys['exposure_time']:g} s {keys['read_pairs']} reads {keys['coadds']} coadds"
+    usual = {"flat": "filter_id", "bpm": "detector"}.get(product.kind, "")
+    if usual in keys:
+        return f"{product.kind} {keys[usual]}"
+    return " ".join([product.kind, *(f"{name} {keys[name]}" for name in sorted(keys))])
+
+
+def _configuration(product: Product) -> str:
+    """What its figures may be compared with: the same band of stacks, the same configuration of calibrations."""
+    if product.kind == "image":
+        return _title(product)
+    return " ".join([product.kind, *(f"{name} {product.keys[name]}" for name in sorted(product.keys))])
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.5g}") if isinstance(value, float) else value

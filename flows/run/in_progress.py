@@ -1,0 +1,59 @@
+"""A night that is being reduced: what its recipes read, and the tasks that they have submitted so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from calib_store.model.records import Product
+from flows.run.options import Options
+from flows.run.plan import NightPlan
+from flows.run.redo import Redo
+from flows.run.remake_plan import Remake
+from flows.run.report import Kept
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import LeftOut, Survey
+from tasks.support.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A task in work: the step and what it works on, for the report of a failure."""
+
+    step: str
+    label: str
+    future: PrefectFuture[Any]
+    minor: bool = False
+
+
+@dataclass
+class Night:
+    """A night that is being reduced: its frames' plan, the workspace, and the tasks so far.
+
+    Where products are made again, ``remakes`` says how, ``kept`` which are not, and ``remade`` has each old product
+    with the future of the new one.
+    """
+
+    survey: Survey
+    plan: NightPlan
+    options: Options
+    workspace: Workspace
+    left_out: list[LeftOut]
+    redo: Redo | None = None
+    remakes: Sequence[Remake] = ()
+    kept: list[Kept] = field(default_factory=list)
+    remade: list[tuple[Product, PrefectFuture[Any]]] = field(default_factory=list)
+    submitted: list[Submitted] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> ReductionParameters:
+        """The parameters of all steps."""
+        return self.options.parameters
+
+    def add(self, step: str, label: str, future: PrefectFuture[Any], *, minor: bool = False) -> Any:
+        """Note a task; a ``minor`` one may fail without its group failing. Returns the future."""
+        self.submitted.append(Submitted(step, label, future, minor))
+        return future

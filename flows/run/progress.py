@@ -1,0 +1,71 @@
+"""How far a run is, as a progress artifact in the Prefect UI."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from prefect import runtime
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from flows.run.plan import NightPlan
+from tasks.support.best_effort import best_effort
+from tasks.support.step import StepEvent, listening
+
+#: Time between two updates: each is a request to the server, s.
+_PAUSE: Final = 2.0
+_WHAT: Final = "The progress in the Prefect UI"
+#: Steps that are not counted: they take no time.
+_QUIET: Final = ("survey", "choose", "preview", "write")
+
+
+def expected_steps(plan: NightPlan) -> int:
+    """How many steps a plan takes where nothing can be reused."""
+    steps = len(plan.darks) + len(plan.bpms) + len(plan.flats)
+    for group in plan.science:
+        # Detrending and the masks of every frame, the catalogue of each object, two skies, alignment, stack.
+        steps += 2 * len(group.frames.frames) + len(group.objects) + 4
+    return steps
+
+
+@contextmanager
+def progress_shown(plan: NightPlan) -> Iterator[None]:
+    """Show how many of the plan's steps are done; what can be reused makes it jump."""
+    total = expected_steps(plan)
+    if not runtime.flow_run.id or not total:
+        yield
+        return
+    shown: _Progress | None = None
+    with best_effort(_WHAT):
+        shown = _Progress(create_progress_artifact(0.0, description=f"{total} steps"), total)
+    if shown is None:
+        yield
+        return
+    with listening(shown.note):
+        yield
+    with best_effort(_WHAT):
+        update_progress_artifact(shown.artifact, progress=100.0)
+
+
+class _Progress:
+    """Counts steps that ended and tells the server now and then; steps end in several threads."""
+
+    def __init__(self, artifact: Any, total: int) -> None:
+        self.artifact, self._total = artifact, total
+        self._done, self._told = 0, time.monotonic()
+        self._lock = threading.Lock()
+
+    def note(self, event: StepEvent) -> None:
+        if event.state in ("started", "part") or event.step in _QUIET:
+            return
+        with self._lock:
+            self._done += 1
+            now = time.monotonic()
+            if now - self._told < _PAUSE:
+                return
+            self._told, part = now, min(99.0, 100 * self._done / self._total)
+        with best_effort(_WHAT):
+            update_progress_artifact(self.artifact, progress=round(part, 1))

@@ -1,0 +1,192 @@
+"""What has to be made again because a product or a raw frame went bad, and only that."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from calib_store.curation.certify import identity
+from calib_store.curation.lookup import product_or_frame
+from calib_store.model.records import Frame, InputRef, Product
+from calib_store.store import Store
+from flows.run.report import Kept, Replaced
+from imaging.errors import NirflowError
+from tasks.support.references import LeftOut, ProductRef, Survey
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Redo:
+    """Products to be made again.
+
+    Attributes
+    ----------
+    cause
+        The product or frame that went bad.
+    products
+        What was made with it, at whatever remove, each after those that it was made from.
+    inputs
+        What each of them was made from directly.
+    frames
+        The raw frames among that, by sha256.
+    """
+
+    cause: Product | Frame
+    products: tuple[Product, ...]
+    inputs: Mapping[UUID, tuple[InputRef, ...]]
+    frames: Mapping[str, Frame]
+
+    def paths(self) -> list[Path]:
+        """A file of each frame, where one is still where it was seen."""
+        there = (next((p for p in frame.paths if p.is_file()), None) for frame in self.frames.values())
+        return [path for path in there if path is not None]
+
+    def limited(self, survey: Survey) -> Survey:
+        """The frames of a survey that take part; those that are nowhere are left out by name."""
+        taken = tuple(frame for frame in survey.frames if frame.sha256 in self.frames)
+        found = {frame.sha256 for frame in taken}
+        absent = [
+            LeftOut(
+                name=frame.name,
+                reason="its file is not where it was seen, or holds other bytes now",
+                remedy="Name the folder that it is in: nirflow reduce FOLDER --affected-by ...",
+            )
+            for sha256, frame in self.frames.items()
+            if sha256 not in found and is_usable(frame)
+        ]
+        reported = [one for one in survey.left_out if self._concerns(one)]
+        return Survey(frames=taken, left_out=(*reported, *absent))
+
+    def _concerns(self, one: LeftOut) -> bool:
+        names = {frame.name for frame in self.frames.values()}
+        return any(name.startswith(tuple(names)) for name in one.name.split(", "))
+
+
+def is_usable(frame: Frame) -> bool:
+    """Whether nobody rejected a frame and it is not in quarantine."""
+    return frame.rejected is None and frame.quarantine is None
+
+
+def redo_of(store: Store, name: str) -> Redo:
+    """Find out which products were made with a product or raw frame that went bad.
+
+    Raises
+    ------
+    NirflowError
+        Where there is no such thing, nothing was made with it, or it is as good as ever: then all would be
+        made the same again.
+    """
+    cause = product_or_frame(store, name)
+    bad = not (cause.counts if isinstance(cause, Product) else is_usable(cause))
+    if not bad:
+        raise NirflowError(
+            f"{cause.name} is neither rejected nor superseded: what was made with it would be made the same again.",
+            remedy=f"Reject it first: nirflow cal reject {name} --reason WHY",
+        )
+    products = tuple(p for p in store.affected(cause) if p.counts)
+    if not products:
+        raise NirflowError(
+            f"Nothing that counts was made with {cause.name}.",
+            remedy=f"See what was: nirflow cal affected {name}",
+        )
+    inputs = {product.id: _given(store, product) for product in products}
+    return Redo(cause, products, inputs, store.frames.with_sha256s(_frames_among(inputs.values())))
+
+
+def _given(store: Store, product: Product) -> tuple[InputRef, ...]:
+    """What a product was to be made from, in time: also the frames that were left out, which may be of use now."""
+    refs = store.inputs_of(product)
+    roles = {ref.source: ref.role for ref in refs if isinstance(ref.source, str)}
+    roles |= product.metrics.get("given_as", {})
+    frames = store.frames.with_sha256s(roles)
+    order = list(dict.fromkeys(roles[ref.source] for ref in refs if isinstance(ref.source, str)))
+
+    def place(sha256: str) -> tuple[int, datetime, str]:
+        facts, role = frames[sha256].facts, roles[sha256]
+        started = facts.started if facts is not None else frames[sha256].added_at
+        return order.index(role) if role in order else len(order), started, frames[sha256].name
+
+    raw = [InputRef(roles[sha256], sha256) for sha256 in sorted(roles, key=place)]
+    return (*raw, *(ref for ref in refs if not isinstance(ref.source, str)))
+
+
+def replace_old(
+    store: Store, redo: Redo, made: Iterable[tuple[Product, ProductRef]]
+) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
+    """Supersede the old products by the new ones that were made in their place, where these contain their frames.
+
+    Parameters
+    ----------
+    store
+        The store.
+    redo
+        What was made again.
+    made
+        Each old product and the new one.
+
+    Returns
+    -------
+    tuple
+        What was superseded, and what was not because the new one lacks usable frames of the old one.
+    """
+    replaced, kept = [], []
+    for affected, new in made:
+        old = store.get(affected.id)
+        if new.uuid == old.id or not old.counts:
+            continue  # made the same, or its status was changed meanwhile
+        better = store.get(new.uuid)
+        lost = frames_lost(store, old, better)
+        if lost or not better.counts:
+            is_not = f"without {', '.join(lost)}" if lost else better.status
+            kept.append(
+                Kept(
+                    old=old.told,
+                    reason=f"{new.told}, made in its place, is {is_not}",
+                    remedy=f"Compare them; to supersede it: nirflow cal supersede {old.short_id} --by {new.id[:8]}",
+                )
+            )
+            continue
+        _supersede(store, redo, old, new)
+        replaced.append(Replaced(old=old.told, new=new.told))
+    return tuple(replaced), tuple(kept)
+
+
+def frames_lost(store: Store, old: Product, new: Product) -> tuple[str, ...]:
+    """Names of the raw frames that ``old`` contains and ``new`` does not, but for those that are unusable since.
+
+    A frame that was given to a product and left out of it is not contained in it.
+    """
+    contained = _contained(store, old)
+    known = store.frames.with_sha256s(sorted({sha256 for _, sha256 in contained}))
+    still = {(role, sha256) for role, sha256 in contained if is_usable(known[sha256])}
+    return tuple(sorted({known[sha256].name for _, sha256 in still - _contained(store, new)}))
+
+
+def _contained(store: Store, product: Product) -> set[tuple[str, str]]:
+    refs = [(ref.role, ref.source) for ref in store.inputs_of(product) if isinstance(ref.source, str)]
+    names = {sha256: frame.name for sha256, frame in store.frames.with_sha256s(s for _, s in refs).items()}
+    without = {one["name"] for one in product.metrics.get("left_out", ())}
+    return {(role, sha256) for role, sha256 in refs if names[sha256] not in without}
+
+
+def _supersede(store: Store, redo: Redo, old: Product, new: ProductRef) -> None:
+    reason = f"made again without {redo.cause.name}, as {new.told}"
+    store.set_status(
+        old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid, because=identity(redo.cause)
+    )
+    logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
+    if old.status == "certified":
+        logger.warning(
+            "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
+            old.name, new.name, new.id[:8],
+        )  # fmt: skip
+
+
+def _frames_among(inputs: Iterable[Sequence[InputRef]]) -> list[str]:
+    return sorted({ref.source for refs in inputs for ref in refs if isinstance(ref.source, str)})

@@ -1,0 +1,296 @@
+"""What every flow does around its recipe: survey and plan before it, the report after it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from prefect import runtime
+from prefect.states import State
+
+from calib_store.model.records import Run
+from calib_store.model.settings import StoreSettings
+from flows.run.history import tell_history
+from flows.run.in_progress import Night
+from flows.run.options import Options
+from flows.run.output_folders import make_writable
+from flows.run.plan import plan_night
+from flows.run.progress import progress_shown
+from flows.run.redo import Redo, redo_of, replace_old
+from flows.run.remake import submit_remakes
+from flows.run.remake_plan import plan_remakes
+from flows.run.report import Failure, Kept, NightReport, Replaced
+from imaging.errors import MissingCalibrationError, NirflowError
+from imaging.frames.find_files import find_files
+from imaging.io.planes import prune
+from imaging.pixels.bands import thread_count
+from tasks.support.allocator import give_back_planes
+from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
+from tasks.support.best_effort import best_effort
+from tasks.support.references import LeftOut, ProductRef, Survey
+from tasks.support.step import StepEvent, listening
+from tasks.support.workspace import Workspace
+from tasks.survey import survey_frames
+
+logger = logging.getLogger(__name__)
+
+
+#: Scratch that was used this lately stays whatever its size: another run may be at it, s.
+_SCRATCH_GRACE: Final = 3600.0
+#: A product that was begun this long ago is none any more: its process was killed, s.
+_STAGING_GRACE: Final = 86400.0
+
+
+def reduce_with(
+    submit: Callable[[Night], object],
+    paths: Sequence[str | Path],
+    out: str | Path,
+    options: Options,
+    label: str,
+    *,
+    sequence: str | None = None,
+    missed: Sequence[LeftOut] = (),
+) -> NightReport:
+    """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them.
+
+    The store keeps the report before anything is attempted that may fail. ``sequence`` is the name of the one sequence
+    that it is about, if it is; ``missed`` are frames that are known and not there.
+    """
+    began = datetime.now(UTC)
+    with timing() as seconds, night_of(paths, out, options, label) as night:
+        night.left_out.extend(missed)
+        with progress_shown(night.plan):
+            if night.redo is None:
+                submit(night)
+            else:
+                submit_remakes(night)
+            report = report_of(night, began, seconds)
+        _record(night, report, sequence)
+        with best_effort("The summary in the Prefect UI"):
+            _publish(report)
+        with best_effort("The history of the figures in the Prefect UI"):
+            tell_history(night.workspace.store(), [one for one in report.products if not one.reused])
+        return report
+
+
+@contextmanager
+def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, label: str) -> Iterator[Night]:
+    """Find the frames, survey and plan them; after the body the scratch is kept within its limit."""
+    give_back_planes()
+    out = Path(out).expanduser().resolve()
+    make_writable(out)
+    workspace = Workspace(
+        data_dir=(options.data_dir or StoreSettings().data_dir).expanduser().resolve(),
+        out=out,
+        threads=options.threads or thread_count(),
+        memory=options.memory,
+        scratch_limit=options.scratch_limit,
+        overwrite=options.overwrite,
+        previews=options.previews,
+        by_night=options.by_night,
+        as_of=options.as_of,
+        parameters=options.parameters,
+    )
+    files = find_files(paths, recursive=options.recursive)
+    make_writable(
+        workspace.data_dir, "data folder", "Name another in NIRFLOW_DATA_DIR, or change its permissions."
+    )
+    redo = redo_of(workspace.store(), options.affected_by) if options.affected_by else None
+    if redo is not None and not files:
+        files = redo.paths()
+    survey = survey_frames(files, label, options.parameters.check, workspace)
+    night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
+    plan = night.plan
+    logger.info(
+        "%d frames, %d left out: %d darks, %d bad pixel masks, %d flats and %d science groups to make",
+        len(night.survey.frames), len(night.left_out), len(plan.darks), len(plan.bpms), len(plan.flats),
+        len(plan.science),
+    )  # fmt: skip
+    yield night
+    with best_effort("Removing old scratch files"):
+        _clean(workspace)
+
+
+def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
+    """The night of the frames that were given."""
+    plan = plan_night(
+        survey.frames,
+        options.parameters,
+        bands=options.bands,
+        only=options.only,
+        across_nights=options.across_nights,
+    )
+    return Night(survey, plan, options, workspace, [*survey.left_out, *plan.left_out])
+
+
+def _replanned(redo: Redo, survey: Survey, options: Options, workspace: Workspace) -> Night:
+    """The night of the products that are made again: their groups are those of the store."""
+    survey = redo.limited(survey)
+    # The survey may have found frames unusable that were usable before.
+    known = workspace.store().frames.with_sha256s(redo.frames)
+    again = plan_remakes(
+        redo, survey.frames, known, options.parameters, bands=options.bands, only=options.only
+    )
+    # A certified one would go before the one that takes its place.
+    spoilt = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
+    options = options.model_copy(update={"choice": spoilt})
+    return Night(
+        survey, again.as_plan(), options, workspace, list(survey.left_out), redo, again.remakes, again.kept
+    )
+
+
+def _clean(workspace: Workspace) -> None:
+    """Keep what lies about in the data folder of this machine within bounds."""
+    now, limit = time.time(), workspace.scratch_limit
+    for folder, most, grace in (
+        (workspace.scratch, limit, _SCRATCH_GRACE),
+        (workspace.unpacked, limit, _SCRATCH_GRACE),
+        (workspace.staging, 0, _STAGING_GRACE),
+    ):
+        prune(folder.iterdir() if folder.is_dir() else (), most, before=now - grace)
+
+
+@contextmanager
+def timing() -> Iterator[dict[str, float]]:
+    """Sum the time of the steps, by kind of step."""
+    sums: dict[str, float] = {}
+
+    def note(event: StepEvent) -> None:
+        if event.state != "started":
+            sums[event.step] = sums.get(event.step, 0.0) + event.seconds
+
+    with listening(note):
+        yield sums
+
+
+def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> NightReport:
+    """Wait for all tasks, supersede what was made again, and report what became of all."""
+    products: list[ProductRef] = []
+    failures: list[Failure] = []
+    for task in night.submitted:
+        task.future.wait()
+        state = task.future.state
+        if state.is_completed():
+            result = _product_of(state)
+            if result is not None:
+                products.append(result)
+        elif not task.minor and state.name != "NotReady":
+            message = _message(state).removeprefix(f"{task.label}: ")
+            waits_for = _waits_for(state)
+            failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
+    replaced, kept = _replace(night)
+    return NightReport(
+        products=tuple(products),
+        left_out=tuple(dict.fromkeys(night.left_out)),
+        failures=tuple(failures),
+        replaced=tuple(
+            dict.fromkeys(
+                (*replaced, *(Replaced(old=old, new=one.told) for one in products for old in one.replaces))
+            )
+        ),
+        kept=(*night.kept, *kept),
+        out=night.workspace.out,
+        started=began,
+        seconds=(datetime.now(UTC) - began).total_seconds(),
+        step_seconds={name: round(value, 3) for name, value in sorted(seconds.items())},
+        flow_run=str(runtime.flow_run.name or ""),
+        url=str(runtime.flow_run.ui_url or ""),
+    )
+
+
+def _product_of(state: State[Any]) -> ProductRef | None:
+    result = state.result(raise_on_failure=False)
+    return result if isinstance(result, ProductRef) else None
+
+
+def _replace(night: Night) -> tuple[Sequence[Replaced], Sequence[Kept]]:
+    """Supersede the old products of a redo by those that were made in their place; an error is reported."""
+    if night.redo is None:
+        return (), ()
+    new = [(old, _product_of(future.state)) for old, future in night.remade if future.state.is_completed()]
+    made = [(old, ref) for old, ref in new if ref is not None]
+    replaced: list[Replaced] = []
+    kept: list[Kept] = []
+    for old, ref in made:
+        try:
+            done, stays = replace_old(night.workspace.store(), night.redo, [(old, ref)])
+        except NirflowError as error:
+            kept.append(Kept(old=old.told, reason=f"{ref.told} could not take its place: {error}"))
+        else:
+            replaced += done
+            kept += stays
+    return replaced, kept
+
+
+def _message(state: State[Any]) -> str:
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, NirflowError):
+        return str(error)
+    if isinstance(error, BaseException):
+        return f"{type(error).__name__}: {error}"
+    return state.message or state.name or "it failed"
+
+
+def _waits_for(state: State[Any]) -> str | None:
+    error = state.result(raise_on_failure=False)
+    return error.kind if isinstance(error, MissingCalibrationError) else None
+
+
+def _record(night: Night, report: NightReport, sequence: str | None) -> None:
+    """Keep the report in the store: under the nights of its science, else of its calibrations, else of all frames."""
+    plan = night.plan
+    science = [frame for group in plan.science for frame in group.frames.frames]
+    calibrations = [frame for group in plan.darks for frame in group.frames]
+    flats = [*plan.flats, *(mask.flat for mask in plan.bpms)]
+    calibrations += [f for flat in flats for part in (flat.on, flat.off) if part for f in part.frames]
+    nights = sorted({frame.facts.night for frame in science or calibrations or night.survey.frames})
+    if not nights and night.redo is not None:
+        known = night.redo.frames.values()
+        nights = sorted({frame.facts.night for frame in known if frame.facts is not None})
+    if not nights:
+        logger.warning(
+            "No frame was usable, so the report belongs to no night and the store does not keep it"
+        )
+        return
+    night.workspace.store().runs.add(
+        Run(
+            id=uuid4(),
+            nights=tuple(nights),
+            flow=str(runtime.flow_run.flow_name or ""),
+            sequence=sequence,
+            waits_for=report.awaited(by_science=sequence is not None),
+            started=report.started,
+            ended=datetime.now(UTC),
+            report=report.model_dump(mode="json"),
+        )
+    )
+
+
+def _publish(report: NightReport) -> None:
+    """The summary as an artifact of the flow run."""
+    if not runtime.flow_run.id:
+        return
+    rows = [
+        (
+            p.name,
+            len(p.inputs),
+            ", ".join(p.calibrations),
+            "reused" if p.reused else "built",
+            f"{p.seconds:.1f}",
+        )
+        for p in report.products
+    ]
+    table = markdown_table(("product", "frames", "made with", "state", "s"), rows)
+    lines = [f"# Night in {plain(report.out.name)}", "", table, ""]
+    lines += [f"- superseded: {plain(one.old)}, by {plain(one.new)}" for one in report.replaced]
+    lines += [f"- **not replaced**: {plain(one.old)}: {plain(one.reason)}" for one in report.kept]
+    lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
+    lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
+    lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
+    publish_markdown(key_of("night", report.out.name), "\n".join(lines), "What the night gave")

@@ -1,0 +1,83 @@
+"""The steps of one science group: each frame detrended, the sky subtracted twice, aligned and stacked."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from prefect import allow_failure
+from prefect.futures import PrefectFuture
+
+from flows.run.in_progress import Night
+from tasks.align import align_group
+from tasks.detect import detect_sources
+from tasks.detrend import detrend_frame
+from tasks.sky import subtract_group_sky
+from tasks.stack import build_stack, find_stack
+from tasks.support.references import CalibrationKind, Calibrations, ScienceSet
+
+#: What science is made with.
+KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
+
+
+def submit_stack(night: Night, group: ScienceSet, choosing: Any) -> PrefectFuture[Any] | None:
+    """Find the stack of a group whose calibrations are being chosen, or submit its steps.
+
+    Returns
+    -------
+    PrefectFuture or None
+        The stack; None where its calibrations could not be chosen.
+    """
+    night.add("science", group.label, choosing)
+    choosing.wait()
+    if not choosing.state.is_completed():
+        return None
+    found: PrefectFuture[Any] = find_stack.submit(group, choosing, night.parameters, night.workspace)
+    night.add("science", group.label, found)
+    if found.result(raise_on_failure=False) is not None:
+        return found
+    return submit_group(night, group, choosing.result())
+
+
+def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
+    """Submit the steps of one science group; the last of them is returned."""
+    p, workspace = night.parameters, night.workspace
+    names = [frame.name for frame in group.frames.frames]
+    detrended = {
+        frame.name: night.add(
+            "detrend", frame.name,
+            detrend_frame.submit(frame, calibrations, p.prepare, p.detrend, workspace), minor=True,
+        )
+        for frame in group.frames.frames
+    }  # fmt: skip
+    frames = {name: allow_failure(one) for name, one in detrended.items()}
+    flat = calibrations.flat
+    first: Any = subtract_group_sky.submit(
+        group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
+    )
+    night.add("sky", group.label, first)
+    masks = {
+        name: night.add(
+            "detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True
+        )
+        for name in names
+    }
+    second: Any = subtract_group_sky.submit(  # type: ignore[call-overload]  # wait_for without return_state
+        group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
+        masks={name: allow_failure(mask) for name, mask in masks.items()}, wait_for=[first],
+    )  # fmt: skip
+    night.add("sky", group.label, second)
+    sources = {
+        name: night.add(
+            "detect", name, detect_sources.submit(second, name, "catalogue", p.detect, workspace), minor=True
+        )
+        for name in group.objects
+    }
+    catalogues = {name: allow_failure(one) for name, one in sources.items()}
+    aligned: Any = align_group.submit(  # type: ignore[call-overload]
+        group.label, catalogues, p.align, workspace, wait_for=[second]
+    )
+    night.add("align", group.label, aligned)
+    stack: PrefectFuture[Any] = night.add(
+        "science", group.label, build_stack.submit(group, calibrations, second, aligned, p, workspace)
+    )
+    return stack

@@ -1,0 +1,1 @@
+"""Master darks, bad pixel masks and flats: how they are made, judged and compared."""

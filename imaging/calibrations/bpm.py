@@ -1,0 +1,235 @@
+"""The bad pixel mask: pixels that are hot or cold in short darks, or respond too little or too much to the lamp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.calibrations.dark import DarkParameters, make_dark
+from imaging.calibrations.illumination import Circle, circle_cards, measure_circle
+from imaging.calibrations.lamp import LampParameters, lamp_difference, lamp_level
+from imaging.calibrations.peers import OddFrame, PeerParameters
+from imaging.calibrations.raw_stack import RawFrame
+from imaging.parameters import parameter
+from imaging.pixels.bands import DEFAULT_MEMORY
+from imaging.pixels.dq import DQ
+from imaging.pixels.image import BadPixelMask, Reason
+from imaging.pixels.noise import Pedestal
+
+#: Width of the rings in which the shading of the edge is measured, pixels.
+_RING = 0.5
+
+
+class BpmParameters(LampParameters):
+    """How a bad pixel mask is made."""
+
+    dark_lowest: float = parameter(-150.0, "a short dark below this: cold", unit="electron")
+    dark_highest: float = parameter(3050.0, "a short dark above this: hot", unit="electron")
+    flat_lowest: float = parameter(0.68, "a response below this: low", ge=0)
+    flat_highest: float = parameter(1.28, "a response above this: high", gt=0)
+    min_darks: int = parameter(1, "fewest short darks", ge=1)
+    edge: float = parameter(
+        6.0,
+        "this close to the edge of the circle of light a response is judged by the shading that the edge casts "
+        "there, not by the frame's level",
+        unit="pixels",
+        ge=0,
+    )
+
+
+class BpmMetrics(BaseModel):
+    """Figures of a bad pixel mask. A pixel may be bad for more than one reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_on: int = Field(description="frames with light")
+    n_off: int = Field(description="frames without")
+    n_darks: int = Field(description="short darks")
+    n_bad: int = Field(description="bad pixels")
+    n_hot: int = Field(description="above the short dark's limit")
+    n_cold: int = Field(description="below the short dark's limit")
+    n_low: int = Field(description="response too low")
+    n_high: int = Field(description="response too high")
+    fraction: float = Field(description="bad pixels over judged pixels")
+    n_judged: int = Field(description="illuminated pixels that were judged")
+    dark_level: float = Field(description="median of the stacked short darks, electrons")
+    flat_level: float = Field(description="median of the light of a flat, electrons a frame")
+    pedestal: Pedestal = Field(description="pedestal that the short darks gave")
+    circle: Circle = Field(description="circle of light")
+
+
+@dataclass(frozen=True)
+class BpmResult:
+    """A bad pixel mask.
+
+    Parameters
+    ----------
+    mask
+        The plane of 0 and 1, the plane of reasons, headers.
+    metrics
+        Its figures.
+    circle
+        The circle of light.
+    pedestal
+        Electrons of a frame without shot noise, from the short darks.
+    warnings
+        What a user has to know.
+    left_out
+        Frames that are unlike the others of their set and not used.
+    """
+
+    mask: BadPixelMask
+    metrics: BpmMetrics
+    circle: Circle
+    pedestal: float
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[OddFrame, ...] = ()
+
+
+def make_bpm(
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    short_darks: Sequence[RawFrame],
+    parameters: BpmParameters | None = None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> BpmResult:
+    """Make a bad pixel mask.
+
+    Neither the darks nor the flats are corrected for non-linearity: the limits are of what the pixel gives.
+    Only pixels inside the circle of light are judged; the others have DQ unilluminated in every frame.
+
+    Parameters
+    ----------
+    on, off
+        Frames with light and without: lamp on and lamp off, or in K lamp off and darks of the same exposure time.
+        ``off`` may be empty, with a warning.
+    short_darks
+        Darks of 2 to 3 s, of one exposure time and read mode.
+    parameters
+        `BpmParameters`.
+    threads, memory
+        As for `imaging.calibrations.dark.make_dark`.
+
+    Returns
+    -------
+    BpmResult
+        The mask, its metrics, the circle of light and the pedestal.
+
+    Raises
+    ------
+    GroupError
+        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+    """
+    parameters = parameters or BpmParameters()
+    common = {name: getattr(parameters, name) for name in _COMBINATION}
+    dark = make_dark(
+        short_darks,
+        DarkParameters(**common, min_frames=parameters.min_darks, linearise=False),
+        what="short darks",
+        threads=threads,
+        memory=memory,
+    )
+    same_mode = bool(on) and short_darks[0].facts.read_pairs == on[0].facts.read_pairs
+    light = lamp_difference(
+        ("flats with light", "flats without"),
+        on,
+        off,
+        parameters,
+        linearise=False,
+        bpm=None,
+        pedestal=dark.pedestal if same_mode else None,
+        threads=threads,
+        memory=memory,
+    )
+    circle = measure_circle(light.sci)
+    warnings = dark.warnings + light.warnings
+    if not circle.measured:
+        warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
+    shape = light.sci.shape
+    judged = circle.mask(shape).view(bool)
+    usable = judged & (light.dq & np.uint16(DQ.SATURATED | DQ.NO_DATA) == 0)
+    level = lamp_level(light.sci[usable], "flats with light", on)
+    lowest = _lowest(light.sci, level, circle, judged, parameters)
+    reasons = _reasons(dark.image.sci, light.sci, lowest, level, parameters) * judged
+    bad = reasons[reasons != 0]
+    count = {reason: int(np.count_nonzero(bad & np.uint8(reason))) for reason in Reason}
+    n_bad, n_judged = bad.size, int(np.count_nonzero(judged))
+    metrics = BpmMetrics(
+        n_on=len(light.on),
+        n_off=len(light.off),
+        n_darks=dark.metrics.n_frames,
+        n_bad=n_bad,
+        n_hot=count[Reason.HOT],
+        n_cold=count[Reason.COLD],
+        n_low=count[Reason.LOW_RESPONSE],
+        n_high=count[Reason.HIGH_RESPONSE],
+        fraction=n_bad / max(1, n_judged),
+        n_judged=n_judged,
+        dark_level=dark.metrics.level,
+        flat_level=level,
+        pedestal=dark.metrics.pedestal,
+        circle=circle,
+    )
+    header, primary = light.on[0].extension.copy(), light.on[0].primary.copy()
+    header["PEDESTAL"] = (round(dark.pedestal, 3), "[electron] of one frame, no shot noise")
+    header.update(circle_cards(circle))
+    mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
+    return BpmResult(mask, metrics, circle, dark.pedestal, warnings, dark.left_out + light.left_out)
+
+
+#: Parameters of the combination that darks and flats share.
+_COMBINATION = (
+    "operation", "reject", "low", "high", "max_iterations", "nlow", "nhigh", "pool_variance",
+    *PeerParameters.model_fields,
+)  # fmt: skip
+
+
+def _lowest(
+    light: NDArray[np.float32],
+    level: float,
+    circle: Circle,
+    judged: NDArray[np.bool_],
+    parameters: BpmParameters,
+) -> NDArray[np.float32]:
+    """Least light of a good pixel: the limit, lowered at the circle's edge as the light falls off there.
+
+    The circle ends at half light, over a pixel or two. A pixel there is dim and not dead; how dim its
+    neighbours at the same radius are tells the two apart.
+    """
+    lowest = np.full(light.shape, parameters.flat_lowest * level, np.float32)
+    if not circle.measured or parameters.edge == 0:
+        return lowest
+    y, x = np.nonzero(judged & ~circle.mask(light.shape, margin=parameters.edge).view(bool))
+    depth = circle.radius - np.hypot(x - circle.x, y - circle.y)
+    ring = np.maximum(depth / _RING, 0).astype(np.intp)
+    for k in range(int(ring.max(initial=-1)) + 1):
+        here = ring == k
+        if here.any():
+            shade = min(1.0, float(np.median(light[y[here], x[here]])) / level)
+            lowest[y[here], x[here]] *= np.float32(max(shade, 0.0))
+    return lowest
+
+
+def _reasons(
+    dark: NDArray[np.float32],
+    light: NDArray[np.float32],
+    lowest: NDArray[np.float32],
+    level: float,
+    parameters: BpmParameters,
+) -> NDArray[np.uint8]:
+    reasons = np.zeros(dark.shape, np.uint8)
+    highest = np.float32(parameters.flat_highest * level)
+    for wrong, reason in (
+        (dark > parameters.dark_highest, Reason.HOT),
+        (dark < parameters.dark_lowest, Reason.COLD),
+        (light < lowest, Reason.LOW_RESPONSE),
+        (light > highest, Reason.HIGH_RESPONSE),
+    ):
+        reasons[wrong] |= np.uint8(reason)
+    return reasons

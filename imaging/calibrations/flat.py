@@ -1,0 +1,220 @@
+"""The master flat: what each pixel makes of the same light.
+
+In Y, J and H the lamp's light is lamp-on frames minus lamp-off frames; in K the calibration unit's own heat is the
+lamp, and it is lamp-off frames minus darks of the same exposure time. Both are one difference of two stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.calibrations.illumination import Circle, measure_circle
+from imaging.calibrations.lamp import LampParameters, MasterDark, lamp_difference, lamp_level
+from imaging.calibrations.peers import OddFrame
+from imaging.calibrations.raw_stack import VARIANCE_FROM, RawFrame
+from imaging.parameters import parameter
+from imaging.pixels.bands import DEFAULT_MEMORY
+from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.pixels.image import DIMENSIONLESS, Image
+
+
+class FlatParameters(LampParameters):
+    """How a master flat is made."""
+
+    linearise: bool = parameter(True, "correct for non-linearity")
+    lowest: float = parameter(0.01, "a response below this is no light: DQ unilluminated, value 1", ge=0)
+    highest: float = parameter(
+        10.0, "a response above this is no measurement: DQ unilluminated, value 1", gt=1
+    )
+
+
+class FlatMetrics(BaseModel):
+    """Figures of a master flat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_on: int = Field(description="frames with light: lamp on; lamp off in K")
+    n_off: int = Field(description="frames without: lamp off; darks in K")
+    counts_on: float = Field(description="mean level of the frames with light, electrons")
+    counts_off: float = Field(description="mean level of the frames without, electrons")
+    level: float = Field(description="median of the difference, by which it was divided, electrons a frame")
+    rms: float = Field(description="robust standard deviation of the response inside the circle")
+    noise: float = Field(description="median of the stated standard deviation of the response")
+    drift: float = Field(description="highest less lowest lamp level over their mean")
+    rejected: float = Field(description="fraction of the input pixels that were rejected")
+    n_unusable: int = Field(description="pixels inside the circle without a usable response")
+    circle: Circle = Field(description="circle of light")
+    pedestal: float = Field(description="electrons of a frame without shot noise")
+    variance_from: str = Field(description="what the variance plane was computed from")
+
+
+@dataclass(frozen=True)
+class FlatResult:
+    """A master flat.
+
+    Parameters
+    ----------
+    image
+        Response, median 1, no dimension.
+    metrics
+        Its figures.
+    circle
+        The circle of light.
+    pedestal
+        Electrons of a frame without shot noise; what the caller gave, or measured from the frames without light.
+    warnings
+        What a user has to know.
+    left_out
+        Frames that are unlike the others of their set and not part of the flat.
+    on, off
+        Names of the frames with light and without that are part of it.
+    """
+
+    image: Image
+    metrics: FlatMetrics
+    circle: Circle
+    pedestal: float
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[OddFrame, ...] = ()
+    on: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+
+
+def make_flat(
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    parameters: FlatParameters | None = None,
+    *,
+    bpm: NDArray[Any] | None = None,
+    pedestal: float | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> FlatResult:
+    """Make a flat of the bands Y, J and H: lamp on minus lamp off.
+
+    Parameters
+    ----------
+    on, off
+        Lamp-on and lamp-off frames of one filter, exposure time and read mode. Without any lamp-off the
+        flat keeps dark current and ambient light, and says so in ``warnings``.
+    parameters
+        `FlatParameters`.
+    bpm
+        DQ bits of the bad pixels (1), (ny, nx).
+    pedestal
+        Electrons of a frame without shot noise, as the BPM measured it; without it, it is measured from
+        the lamp-offs.
+    threads
+        Threads; as many as cores without it.
+    memory
+        Bytes that the bands in work may take.
+
+    Returns
+    -------
+    FlatResult
+        The flat, its metrics, the circle of light.
+
+    Raises
+    ------
+    GroupError
+        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+    """
+    return _make(("lamp-on flats", "lamp-off flats"), on, off, parameters, bpm, pedestal, threads, memory)
+
+
+def make_thermal_flat(
+    off: Sequence[RawFrame],
+    dark: MasterDark | None,
+    parameters: FlatParameters | None = None,
+    *,
+    bpm: NDArray[Any] | None = None,
+    pedestal: float | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> FlatResult:
+    """Make a flat of the K bands: lamp off, the heat of the calibration unit, minus the dark.
+
+    Parameters, result and errors are those of `make_flat`, with a master dark of the same exposure time and read
+    mode in the place of lamp-offs; without one the flat says so in its warnings. Take the lamp-offs of one day,
+    their pattern drifts.
+    """
+    names = ("lamp-off flats", "darks")
+    return _make(names, off, (), parameters, bpm, pedestal, threads, memory, dark=dark)
+
+
+def _make(
+    names: tuple[str, str],
+    on: Sequence[RawFrame],
+    off: Sequence[RawFrame],
+    parameters: FlatParameters | None,
+    bpm: NDArray[Any] | None,
+    pedestal: float | None,
+    threads: int | None,
+    memory: int,
+    dark: MasterDark | None = None,
+) -> FlatResult:
+    parameters = parameters or FlatParameters()
+    light = lamp_difference(
+        names,
+        on,
+        off,
+        parameters,
+        dark=dark,
+        linearise=parameters.linearise,
+        bpm=bpm,
+        pedestal=pedestal,
+        threads=threads,
+        memory=memory,
+    )
+    circle = measure_circle(light.sci)
+    warnings = light.warnings
+    if not circle.measured:
+        warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
+    lit = circle.mask(light.sci.shape).view(bool)
+    good = lit & ((light.dq & np.uint16(UNUSABLE)) == 0)
+    level = lamp_level(light.sci[good], names[0], on)
+    response, var, dq = light.sci, light.var, light.dq  # ours alone: worked on in place
+    response /= np.float32(level)
+    var /= np.float32(level * level)
+    none = ~lit | (response < parameters.lowest) | (response > parameters.highest)
+    none |= (dq & np.uint16(DQ.NO_DATA)) != 0
+    dq[none] |= np.uint16(DQ.UNILLUMINATED)
+    response[none], var[none] = 1, 0
+    good &= ~none
+    usable = good[::4]
+    quartiles = np.percentile(response[::4][usable], [25, 75])
+    metrics = FlatMetrics(
+        n_on=len(light.on),
+        n_off=len(light.off),
+        counts_on=light.counts_on,
+        counts_off=light.counts_off,
+        level=level,
+        rms=float(np.ptp(quartiles)) / 1.349,
+        noise=float(np.sqrt(np.median(var[::4][usable]))),
+        drift=light.drift,
+        rejected=light.rejected,
+        n_unusable=int(np.count_nonzero(lit & ~good)),
+        circle=circle,
+        pedestal=light.pedestal,
+        variance_from=VARIANCE_FROM,
+    )
+    first = light.on[0]
+    header, primary = first.extension.copy(), first.primary.copy()
+    header["BUNIT"] = (DIMENSIONLESS, "relative response")
+    image = Image(response, var, dq, header, primary)
+    return FlatResult(
+        image,
+        metrics,
+        circle,
+        light.pedestal,
+        warnings,
+        left_out=light.left_out,
+        on=tuple(raw.name for raw in light.on),
+        off=tuple(raw.name for raw in light.off),
+    )

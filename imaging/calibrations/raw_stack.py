@@ -1,0 +1,223 @@
+"""A stack of raw frames of one configuration, read in bands of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.detrend.prepare import PrepareParameters, prepare
+from imaging.errors import GroupError
+from imaging.frames.facts import FrameFacts
+from imaging.pixels.bands import bands, rows_for
+from imaging.pixels.combine import CombineParameters, median_factors
+from imaging.pixels.noise import NoiseModel
+
+#: Rows of a band: what is in work then stays in the processor's caches.
+_ROWS: Final = 16
+#: Bands, spread over the frame, from which levels and the pedestal are measured before anything is combined.
+_SAMPLE_BANDS: Final = 8
+#: Most pixels, of all frames together, in that sample: 16 MB of values; more only where one band is more.
+_SAMPLE_PIXELS: Final = 4 * 1024**2
+#: Bytes that a pixel of one frame takes in a band: raw as stored and as read, values, variances, quality.
+_BYTES_PER_PIXEL: Final = 4 + 4 + 4 + 4 + 2
+#: Facts that frames of one stack share, and how an error names them.
+_SHARED: Final = {
+    "exposure_time": "exposure time (s)",
+    "coadds": "coadds",
+    "read_pairs": "read pairs (LNRS)",
+    "section": "detector section",
+    "detector": "detector",
+}
+
+#: What `stacked_variance` uses, for the record.
+VARIANCE_FROM: Final = "read noise, rounding and the shot noise of the stacked level above the pedestal"
+
+
+class RawFrame(Protocol):
+    """What is needed of a raw frame; `imaging.io.raw_file.RawFile` is one."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+
+    @property
+    def facts(self) -> FrameFacts:
+        """What the frame is."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def primary(self) -> Header:
+        """Primary header."""
+
+    @property
+    def extension(self) -> Header:
+        """Header of the image."""
+
+    def rows(self, rows: slice | None = None) -> NDArray[Any]:
+        """ADU of some rows."""
+
+
+def check_alike(
+    raws: Sequence[RawFrame], what: str, *, least: int = 1, also: Sequence[str] = ()
+) -> FrameFacts:
+    """The facts that all frames share.
+
+    Parameters
+    ----------
+    raws
+        The frames.
+    what
+        What they are called in an error: "darks".
+    least
+        Fewest frames.
+    also
+        Further facts that have to agree: ``filter_id``.
+
+    Raises
+    ------
+    GroupError
+        If there are too few frames, or some differ from the majority; names them and both values.
+    """
+    if len(raws) < least:
+        named = ", ".join(raw.name for raw in raws) or "none"
+        raise GroupError(
+            f"{len(raws)} {what} ({named}), {least} are needed.",
+            remedy="Add frames of the same configuration, or lower the parameter min_frames.",
+        )
+    for field in (*_SHARED, *also):
+        values = [getattr(raw.facts, field) for raw in raws]
+        usual, _ = Counter(values).most_common(1)[0]
+        odd = [f"{raw.name} ({value})" for raw, value in zip(raws, values, strict=True) if value != usual]
+        if odd:
+            raise GroupError(
+                f"{what} of more than one {_SHARED.get(field, field)}: {', '.join(odd)}; the other frames "
+                f"have {usual}.",
+                remedy="Leave the odd frames out, or reduce them as a group of their own.",
+            )
+    shapes = {raw.shape for raw in raws}
+    if len(shapes) > 1:
+        told = ", ".join(f"{raw.name} {raw.shape}" for raw in raws)
+        raise GroupError(f"{what} of more than one shape: {told}.", remedy="Leave the odd frames out.")
+    return raws[0].facts
+
+
+def rows_per_band(n_frames: int, nx: int, *, memory: int, threads: int | None) -> int:
+    """Rows of a band, so that all bands in work stay within three quarters of ``memory`` bytes."""
+    per_row = n_frames * nx * _BYTES_PER_PIXEL
+    return min(_ROWS, rows_for(memory * 3 // 4, per_row, threads=threads, least=1))
+
+
+class RawStack:
+    """Raw frames read band by band; every row of every frame once, a few twice where memory is tight.
+
+    Parameters
+    ----------
+    raws
+        Frames of one configuration (`check_alike`).
+    rows
+        Rows of a band.
+    memory
+        Bytes; a quarter of them is for the sample's raw rows, which are kept until they are combined. The
+        values do not depend on it.
+    """
+
+    def __init__(self, raws: Sequence[RawFrame], *, rows: int, memory: int) -> None:
+        self.raws = list(raws)
+        self._rows, self._memory = rows, memory
+        self.facts = raws[0].facts
+        self.shape = raws[0].shape
+        # The sample is the same whatever the memory: the pedestal, and with it every pixel, follows from it.
+        # Of many frames it is smaller, so that it takes no more memory; their scatter is as well known.
+        every = list(bands(self.shape[0], _ROWS))
+        affordable = _SAMPLE_PIXELS // (len(self.raws) * _ROWS * self.shape[1])
+        n_sample = max(1, min(_SAMPLE_BANDS, affordable, len(every)))
+        chosen = (
+            np.linspace(0, len(every) - 1, n_sample + 2)[1:-1] if len(every) > n_sample else range(len(every))
+        )
+        self.sample_bands = [every[int(k)] for k in chosen]
+        room = memory // 4 // (len(self.raws) * _ROWS * self.shape[1] * 4)
+        self._most_kept = room if rows == _ROWS else 0
+        self._kept: dict[int, list[NDArray[Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    def only(self, chosen: Sequence[int]) -> RawStack:
+        """Return the stack of some of the frames."""
+        return RawStack([self.raws[k] for k in chosen], rows=self._rows, memory=self._memory)
+
+    def sample(self) -> NDArray[np.float32]:
+        """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""
+        nx = self.shape[1]
+        sample = np.empty((len(self.raws), sum(b.stop - b.start for b in self.sample_bands) * nx), np.float32)
+        end = 0
+        for band in self.sample_bands:
+            begin, end = end, end + (band.stop - band.start) * nx
+            rows = [raw.rows(band) for raw in self.raws]
+            for k, pixels in enumerate(rows):
+                sample[k, begin:end] = pixels.ravel()
+            if len(self._kept) < self._most_kept:
+                self._kept[band.start] = rows
+        return np.multiply(sample, np.float32(self.facts.gain), out=sample)
+
+    def prepared(
+        self,
+        band: slice,
+        *,
+        pedestal: float,
+        linearise: bool,
+        bpm: NDArray[Any] | None = None,
+        parameters: PrepareParameters | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+        """Values, variances and quality of one band, (n, rows, nx)."""
+        kept = self._kept.pop(band.start, None)
+        shape = (len(self.raws), band.stop - band.start, self.shape[1])
+        out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+        for k, raw in enumerate(self.raws):
+            prepare(
+                raw.rows(band) if kept is None else kept[k],
+                raw.facts,
+                bpm=None if bpm is None else bpm[band],
+                pedestal=pedestal,
+                linearise=linearise,
+                parameters=parameters,
+                out=(out[0][k], out[1][k], out[2][k]),
+            )
+        return out
+
+
+def stacked_variance(
+    level: NDArray[np.float32],
+    count: NDArray[np.uint16],
+    model: NoiseModel,
+    parameters: CombineParameters,
+    *,
+    linearised: bool,
+) -> NDArray[np.float32]:
+    """Variance of a mean or median of ``count`` equal frames whose stack has this level; 0 where count is 0.
+
+    Parameters
+    ----------
+    level, count
+        Electrons of the stack and number of inputs combined, (rows, nx).
+    model
+        Noise of one frame.
+    parameters
+        Of the combination: the median has the larger variance.
+    linearised
+        Whether the level is corrected for non-linearity.
+    """
+    n = int(count.max(initial=0))
+    share = np.zeros(n + 1, np.float32)
+    share[1:] = 1 / np.arange(1, n + 1)
+    if parameters.operation == "median":
+        share *= median_factors(n).astype(np.float32)
+    return model.variance(level, linearised=linearised) * share[count]

@@ -1,0 +1,1 @@
+"""From raw counts to electrons without dark current and pixel response."""

@@ -1,0 +1,323 @@
+"""Detrend: a raw science frame becomes electrons without dark current and pixel response.
+
+One walk over the frame in bands of rows: prepare, minus the dark, over the flat. Nothing of the size of a
+frame is made but the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
+from imaging.errors import FrameError, MissingCalibrationError
+from imaging.frames.facts import FrameFacts
+from imaging.io.raw_file import RawFile
+from imaging.parameters import StepParameters, parameter
+from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
+from imaging.pixels.dq import DQ, UNUSABLE
+
+Calibration = Literal["dark", "flat", "bpm"]
+
+#: What has to agree between a frame and its calibrations.
+MUST_AGREE: Final[dict[Calibration, tuple[str, ...]]] = {
+    "dark": ("exposure_time", "read_pairs", "coadds", "section", "detector"),
+    "flat": ("filter_id", "lyot", "focal_mask", "disperser", "detector"),
+    "bpm": ("detector", "binning"),
+}
+#: Relative difference up to which two exposure times are the same.
+_EXPOSURE_TOLERANCE: Final = 1e-3
+_NO_DATA: Final = np.uint16(DQ.NO_DATA)
+#: A flat with one of these measured no response.
+_NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
+#: Bytes of a row's pixel in work besides the result: raw, dark, flat, their DQ and VAR, BPM.
+_BYTES: Final = 32
+_MOST_ROWS: Final = 64
+#: Every so many rows take part in the sky level.
+_LEVEL_STEP: Final = 4
+_MAD_TO_SIGMA: Final = 1.4826
+_LEVEL_CLIP: Final = 3.0
+_NO_PLANE: Final = np.empty((0, 0), np.float32)
+_NO_FLAGS: Final = np.empty((0, 0), np.uint16)
+
+
+class CalibrationFile(Protocol):
+    """A calibration open for reading by rows (`imaging.products.product_file.ProductFile`)."""
+
+    @property
+    def facts(self) -> FrameFacts:
+        """What it is."""
+
+    @property
+    def header(self) -> Any:
+        """Header of the image extension; a dark's has PEDESTAL."""
+
+    def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of SCI, VAR (float32) or DQ (uint16)."""
+
+
+class MaskFile(Protocol):
+    """A bad pixel mask open for reading by rows (`imaging.products.product_file.ProductFile`)."""
+
+    @property
+    def facts(self) -> FrameFacts:
+        """What it is."""
+
+    def bad_pixels(self, rows: slice | None = None) -> NDArray[np.uint8]:
+        """1 on bad pixels."""
+
+
+class DetrendParameters(StepParameters):
+    """How a science frame is detrended."""
+
+    override: tuple[Calibration, ...] = parameter(
+        (), "calibrations that are used although their configuration is another one (recorded)"
+    )
+    allow_missing: tuple[Calibration, ...] = parameter(
+        (), "calibrations that may be missing (the product is marked)"
+    )
+    linearise: bool = parameter(True, "correct for non-linearity")
+
+
+class DetrendMetrics(BaseModel):
+    """What detrending did to one frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    level: float = Field(description="median sky level of the usable pixels, electrons")
+    noise: float = Field(description="robust scatter of the usable pixels, electrons")
+    pedestal: float = Field(description="electrons that were taken to have no shot noise")
+    pedestal_known: bool = Field(description="the dark said what its pedestal is")
+    usable: float = Field(description="fraction of the pixels that measure the sky")
+    saturated: int = Field(description="saturated pixels, filled cores included")
+    nonlinear: int = Field(description="pixels above the linear limit")
+    missing: tuple[str, ...] = Field(default=(), description="calibrations that were done without")
+    overridden: tuple[str, ...] = Field(default=(), description="what did not agree and was overridden")
+
+
+@dataclass(frozen=True)
+class Detrended:
+    """A detrended frame.
+
+    Attributes
+    ----------
+    sci, var, dq
+        Electrons over the flat, float32; variance, float32: of the random noise only, unless the common noise
+        was asked for; quality, uint16; (ny, nx) each.
+    level
+        Median sky level, electrons.
+    metrics
+        Figures and marks.
+    """
+
+    sci: NDArray[np.float32]
+    var: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    level: float
+    metrics: DetrendMetrics
+
+
+def detrend(
+    raw: RawFile,
+    *,
+    dark: CalibrationFile | None,
+    flat: CalibrationFile | None,
+    bpm: MaskFile | None,
+    parameters: DetrendParameters | None = None,
+    prepare_parameters: PrepareParameters | None = None,
+    common_noise: bool = False,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> Detrended:
+    """Detrend one raw science frame.
+
+    Parameters
+    ----------
+    raw
+        The raw frame.
+    dark, flat, bpm
+        Calibrations, open. None only where ``allow_missing`` names it.
+    parameters, prepare_parameters
+        See `DetrendParameters` and `PrepareParameters`.
+    common_noise
+        Add the noise of the dark, and of the flat on the whole signal, to VAR: right for a frame by itself.
+        In a group it is common to frame and sky and goes with the sky; there VAR is the random noise only.
+    threads, memory
+        Threads, and bytes for the bands in work. The result does not depend on them.
+
+    Returns
+    -------
+    Detrended
+        Pixels that the flat has no response for are 0 and keep their DQ bits.
+
+    Raises
+    ------
+    MissingCalibrationError
+        Where a calibration is None and not allowed to be, or is of another configuration and not
+        overridden.
+    FrameError
+        Where no pixel is usable, or a calibration has another shape.
+    """
+    parameters = parameters or DetrendParameters()
+    threads = threads or thread_count()
+    missing = _missing(raw.facts, {"dark": dark, "flat": flat, "bpm": bpm}, parameters)
+    overridden = tuple(
+        told
+        for kind, given in (("dark", dark), ("flat", flat), ("bpm", bpm))
+        if given is not None
+        for told in _disagreements(raw.facts, kind, given.facts, parameters)  # type: ignore[arg-type]
+    )
+    told = None if dark is None else dark.header.get("PEDESTAL")
+    pedestal = 0.0 if told is None else float(told)
+
+    sci, var = np.empty(raw.shape, np.float32), np.empty(raw.shape, np.float32)
+    dq = np.empty(raw.shape, np.uint16)
+
+    def work(rows: slice) -> None:
+        bad = None if bpm is None else _checked(raw, "bpm", bpm.bad_pixels(rows), rows)
+        band = sci[rows], var[rows], dq[rows]
+        prepare(
+            raw.rows(rows), raw.facts, bpm=bad, pedestal=pedestal, linearise=parameters.linearise,
+            parameters=prepare_parameters, out=band,
+        )  # fmt: skip
+        planes = [
+            *_planes(raw, "dark", dark, rows, common_noise),
+            *_planes(raw, "flat", flat, rows, common_noise),
+        ]
+        _calibrate(*band, *planes)
+
+    fitting = rows_for(memory, raw.shape[1] * _BYTES, threads=threads)
+    run_bands(work, raw.shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
+    largest = (prepare_parameters or PrepareParameters()).largest_island
+    islands = saturated_islands(dq, largest)
+    if islands is not None:
+        dq |= islands
+    level, noise = sky_level(sci, dq)
+    if math.isnan(level):
+        raise FrameError(
+            raw.facts.name, "not one usable pixel after detrending",
+            remedy="Look at the frame, its flat and its bad pixel mask; leave it out.",
+        )  # fmt: skip
+    metrics = DetrendMetrics(
+        name=raw.facts.name,
+        level=level,
+        noise=noise,
+        pedestal=pedestal,
+        pedestal_known=told is not None,
+        usable=float(np.count_nonzero((dq & np.uint16(UNUSABLE)) == 0)) / dq.size,
+        saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
+        nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
+        missing=missing,
+        overridden=overridden,
+    )
+    return Detrended(sci, var, dq, level, metrics)
+
+
+def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, float]:
+    """Median level of the usable pixels and their robust scatter, electrons; nan where there are none.
+
+    Every fourth row is looked at; values further than 3 sigma from the median are clipped once.
+    """
+    some, flags = sci[::_LEVEL_STEP], dq[::_LEVEL_STEP]
+    values = some[(flags & np.uint16(UNUSABLE)) == 0]
+    if not values.size:
+        return math.nan, math.nan
+    middle = np.median(values)
+    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    kept = values[np.abs(values - middle) <= _LEVEL_CLIP * sigma]
+    return float(np.median(kept)), sigma
+
+
+def _missing(
+    facts: FrameFacts, given: dict[Calibration, object], parameters: DetrendParameters
+) -> tuple[str, ...]:
+    """The calibrations that are not there; an error where that was not allowed."""
+    absent = tuple(kind for kind, file in given.items() if file is None)
+    forbidden = [kind for kind in absent if kind not in parameters.allow_missing]
+    if forbidden:
+        raise MissingCalibrationError(
+            f"{facts.name}: no {' and no '.join(forbidden)}.",
+            remedy=f"Give one, or go on without: detrend.allow_missing={','.join(forbidden)}.",
+        )
+    return absent
+
+
+def _disagreements(
+    facts: FrameFacts, kind: Calibration, other: FrameFacts, parameters: DetrendParameters
+) -> tuple[str, ...]:
+    """What differs between a frame and a calibration; an error unless it is overridden."""
+    told = []
+    for field in MUST_AGREE[kind]:
+        mine, its = getattr(facts, field), getattr(other, field)
+        if field == "exposure_time":
+            same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE)
+        else:
+            same = mine == its
+        if not same:
+            told.append(f"{field} {its!r}, the frame has {mine!r}")
+    if told and kind not in parameters.override:
+        raise MissingCalibrationError(
+            f"{facts.name}: the {kind} {other.name} has {'; '.join(told)}.",
+            remedy=f"Use a {kind} of the frame's configuration, or detrend.override={kind}.",
+        )
+    return tuple(f"{kind} {other.name}: {text}" for text in told)
+
+
+def _planes(
+    raw: RawFile, kind: Calibration, file: CalibrationFile | None, rows: slice, with_variance: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+    """SCI, VAR and DQ rows of a calibration in native order; of size 0 where there is none."""
+    if file is None:
+        return _NO_PLANE, _NO_PLANE, _NO_FLAGS
+    sci = np.ascontiguousarray(_checked(raw, kind, file.rows("SCI", rows), rows), np.float32)
+    var = np.ascontiguousarray(file.rows("VAR", rows), np.float32) if with_variance else _NO_PLANE
+    return sci, var, np.ascontiguousarray(file.rows("DQ", rows), np.uint16)
+
+
+def _checked(raw: RawFile, kind: str, pixels: NDArray[Any], rows: slice) -> NDArray[Any]:
+    expected = (rows.stop - rows.start, raw.shape[1])
+    if pixels.shape != expected:
+        raise FrameError(
+            raw.facts.name, f"its {kind} gives {pixels.shape} pixels for rows of {expected}",
+            remedy=f"Use a {kind} of the same size.",
+        )  # fmt: skip
+    return pixels
+
+
+@njit(cache=True, nogil=True)
+def _calibrate(  # type: ignore[no-untyped-def]
+    sci, var, dq, dark, dark_var, dark_dq, flat, flat_var, flat_dq
+):
+    """Minus dark, over flat, in place; planes of size 0 are not there.
+
+    The variance of a / f with independent noises: (var_a + (a / f)^2 var_f) / f^2.
+    """
+    has_dark, has_flat = dark.size > 0, flat.size > 0
+    for y in range(sci.shape[0]):
+        for x in range(sci.shape[1]):
+            value, noise, flags = sci[y, x], var[y, x], dq[y, x]
+            if has_dark:
+                value -= dark[y, x]
+                flags |= dark_dq[y, x]
+                if dark_var.size > 0:
+                    noise += dark_var[y, x]
+            if has_flat:
+                flags |= flat_dq[y, x]
+                response = flat[y, x]
+                if (flat_dq[y, x] & _NO_RESPONSE) != 0 or not response > 0:
+                    value = np.float32(0.0)
+                    if not response > 0:
+                        flags |= _NO_DATA
+                else:
+                    value /= response
+                    if flat_var.size > 0:
+                        noise += value * value * flat_var[y, x]
+                    noise /= response * response
+            sci[y, x], var[y, x], dq[y, x] = value, noise, flags

@@ -1,0 +1,59 @@
+"""The kernel behind `imaging.detrend.prepare`: one pass over a band of raw pixels."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def prepare_rows(  # type: ignore[no-untyped-def]
+    raw, bpm, lit, has_bpm, has_lit, gain, coadds, floor, pedestal, saturation, linear_limit,
+    linearise, c1, c2, c3, bits, sci, var, dq,
+):  # fmt: skip
+    """Electrons, variance and quality of raw rows; see `imaging.detrend.prepare.prepare`.
+
+    Parameters
+    ----------
+    raw
+        int32 or float32 (rows, nx), ADU.
+    bpm, lit
+        uint16 and uint8 (rows, nx), looked at where ``has_bpm`` and ``has_lit`` say so.
+    gain, floor, pedestal
+        Electrons per ADU, variance without light and electrons without shot noise of the frame.
+    coadds
+        Exposures in the sum, as a float.
+    saturation, linear_limit
+        ADU of the sum.
+    linearise, c1, c2, c3
+        Whether and with which cubic the electrons of one coadd are corrected.
+    bits
+        uint16: the DQ bits non-linear, saturated, no data, unilluminated.
+    sci, var, dq
+        float32, float32, uint16 (rows, nx), filled.
+    """
+    non_linear, saturated, no_data, unilluminated = bits[0], bits[1], bits[2], bits[3]
+    for y in range(raw.shape[0]):
+        line, values, variances, quality = raw[y], sci[y], var[y], dq[y]
+        for x in range(line.size):
+            adu = np.float64(line[x])
+            electrons = adu * gain
+            slope = 1.0
+            if linearise:
+                one = electrons / coadds
+                slope = c1 + one * (2 * c2 + one * 3 * c3)
+                electrons *= c1 + one * (c2 + one * c3)
+            light = electrons - pedestal
+            values[x] = electrons
+            variances[x] = floor * slope * slope + (light if light > 0 else 0.0)
+            bit = saturated if adu >= saturation else (non_linear if adu > linear_limit else bits[4])
+            quality[x] = bit if np.isfinite(adu) else no_data
+        if has_bpm:
+            bad = bpm[y]
+            for x in range(line.size):
+                quality[x] |= bad[x]
+        if has_lit:
+            light_here = lit[y]
+            for x in range(line.size):
+                if light_here[x] == 0:
+                    quality[x] |= unilluminated

@@ -1,0 +1,70 @@
+"""Finding the files of a night on disk, and what makes one unusable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from imaging.errors import NirflowError
+from imaging.instruments import f2
+from imaging.parameters import StepParameters, parameter
+
+#: Endings of the files that a folder is searched for.
+SUFFIXES: Final = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
+
+
+class CheckParameters(StepParameters):
+    """What a raw file has to be before it takes part."""
+
+    shape: tuple[int, int] | None = parameter(
+        f2.SHAPE, "rows and columns that a frame must have; none accepts any", unit="px"
+    )
+    saturated_fraction: float = parameter(
+        0.5, "fraction of saturated pixels from which a frame is refused", gt=0, le=1
+    )
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a product may have this file name: it goes into folders, headers, tables and pages."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def find_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
+    """Find the FITS files that ``paths`` name.
+
+    Parameters
+    ----------
+    paths
+        Files (any ending), folders (their FITS files, sorted by name), and globs that the shell left alone.
+    recursive
+        Search the folders below a folder too.
+
+    Returns
+    -------
+    list of Path
+        Each file once, absolute, in the order in which it was named.
+
+    Raises
+    ------
+    NirflowError
+        Where a path does not exist or a glob matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for path in (Path(p).expanduser() for p in paths):
+        if path.is_dir():
+            pattern = path.rglob("*") if recursive else path.glob("*")
+            files = sorted(p for p in pattern if p.name.endswith(SUFFIXES) and p.is_file())
+        elif path.exists():
+            files = [path]
+        else:
+            root = Path(path.anchor)
+            files = sorted(p for p in root.glob(str(path.relative_to(root))) if p.is_file())
+            if not files:
+                raise NirflowError(
+                    f"{path}: there is no such file or folder.", remedy="Check the path and its spelling."
+                )
+        found.update(dict.fromkeys(file.resolve() for file in files))
+    return list(found)

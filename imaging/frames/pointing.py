@@ -1,0 +1,47 @@
+"""Where a frame points, from its facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from imaging.frames.facts import FrameFacts
+
+#: Right ascension and declination, degrees.
+Position = tuple[float, float]
+
+
+def pointing(facts: FrameFacts, centre: Position | None = None) -> Position | None:
+    """Where a frame points: ``centre`` if given, otherwise the target and the telescope's offsets, degrees.
+
+    P is East and Q is North at position angle 0; both turn with it.
+    """
+    if centre is not None:
+        return centre
+    if facts.ra is None or facts.dec is None:
+        return None
+    angle = math.radians(facts.pa)
+    east = facts.poffset * math.cos(angle) + facts.qoffset * math.sin(angle)
+    north = facts.qoffset * math.cos(angle) - facts.poffset * math.sin(angle)
+    dec = facts.dec + north / 3600
+    return (facts.ra + east / 3600 / max(math.cos(math.radians(dec)), 1e-6)) % 360, dec
+
+
+def separation(a: Position, b: Position) -> float:
+    """Angle between two positions, arcsec (the haversine formula, exact for small angles)."""
+    (ra1, dec1), (ra2, dec2) = (tuple(map(math.radians, p)) for p in (a, b))
+    h = (
+        math.sin((dec2 - dec1) / 2) ** 2
+        + math.cos(dec1) * math.cos(dec2) * math.sin((ra2 - ra1) / 2) ** 2
+    )  # fmt: skip
+    return math.degrees(2 * math.asin(min(1.0, math.sqrt(h)))) * 3600
+
+
+def mean_position(positions: Sequence[Position | None]) -> Position | None:
+    """Mean of the positions that are known, or None."""
+    known = [p for p in positions if p is not None]
+    if not known:
+        return None
+    ra0 = known[0][0]
+    turn = math.fsum((ra - ra0 + 180) % 360 - 180 for ra, _ in known) / len(known)
+    return (ra0 + turn) % 360, math.fsum(dec for _, dec in known) / len(known)

@@ -1,0 +1,86 @@
+"""Sequences of exposures: what a telescope takes in one go, and what is reduced when its last frame is there.
+
+Pure functions over the facts of frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import date
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.frames.facts import FrameFacts
+from imaging.frames.groups import Configuration
+from imaging.frames.nights import check_night
+
+SequenceKind = Literal["science", "dark", "flat"]
+
+#: What frames of one sequence of calibrations have in common.
+_DARK: Final = ("exposure_time", "coadds", "read_pairs", "detector", "section", "binning")
+_FLAT: Final = (*_DARK, "filter_id", "lyot", "focal_mask", "disperser")
+
+_NAME: Final = re.compile(
+    r"(?P<night>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?:dark|(?:science|flat)(?:\.[A-Za-z0-9-]+)?)\.[0-9a-f]{8}"
+)
+
+
+class Sequence(BaseModel):
+    """A sequence of one night. Lamp-ons and lamp-offs are of one: a flat needs both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="the same for every frame of it: 2013-11-21.science.Y.1f0c9a2b")
+    kind: SequenceKind
+    night: date = Field(description="UT night")
+    filter: str = Field(description="band; empty for darks")
+    label: str = Field(description="what a night observer would call it: 'science Y FIELD 2013-11-21'")
+    program: str = ""
+
+    @classmethod
+    def of(cls, facts: FrameFacts) -> Sequence | None:
+        """The sequence that a frame is of; None for one that takes no part in a reduction."""
+        if facts.processed or facts.unfit() is not None:
+            return None
+        kind: SequenceKind
+        if facts.kind == "object":
+            kind, what = "science", facts.target or facts.observation_id
+            common: dict[str, Any] = Configuration.of(facts).model_dump()
+            common |= {"program": facts.program, "observation": facts.observation_id}
+        elif facts.kind in ("dark", "flat"):
+            kind = "dark" if facts.kind == "dark" else "flat"
+            what = f"{facts.exposure_time:g} s"
+            common = {name: getattr(facts, name) for name in (_DARK if kind == "dark" else _FLAT)}
+        else:
+            return None
+        band = "" if kind == "dark" else facts.filter
+        digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
+        return cls(
+            name=".".join(filter(None, (str(facts.night), kind, _plain(band), digest))),
+            kind=kind,
+            night=facts.night,
+            filter=band,
+            label=" ".join(filter(None, (kind, band, what, str(facts.night)))),
+            program=facts.program,
+        )
+
+
+def night_in(name: str) -> date:
+    """The night in the name of a sequence.
+
+    Raises
+    ------
+    ValueError
+        Where it is not the complete name of a sequence, as `Sequence.of` gives it.
+    """
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        raise ValueError(f"{name!r} is not the name of a sequence")
+    return check_night(date.fromisoformat(parts["night"]))
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)

@@ -1,0 +1,86 @@
+"""Which groups of calibration frames belong to a span of nights: each group is taken whole or not at all.
+
+Pure functions over the facts of frames; nothing is read here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from imaging.frames.facts import FrameFacts
+from imaging.frames.groups import (
+    CalibrationGroup,
+    GroupParameters,
+    calibration_chains,
+    flat_groups,
+    groups_of_chain,
+)
+from imaging.frames.nights import night_of
+
+
+@dataclass(frozen=True)
+class Window:
+    """The groups of calibration frames that a span of nights takes.
+
+    Attributes
+    ----------
+    members
+        Names of their frames.
+    first, last
+        The nights whose frames must be known for these groups to be whole: a group found with fewer frames may
+        have been cut.
+    """
+
+    members: frozenset[str]
+    first: date
+    last: date
+
+
+def calibration_window(
+    frames: Iterable[FrameFacts], first: date, last: date, parameters: GroupParameters | None = None
+) -> Window:
+    """Find the groups whose time overlaps the nights from ``first`` to ``last``, and their partners.
+
+    The partner of a flat's group is the one that it is paired with (`imaging.frames.groups.flat_groups`): a flat is not
+    made without its lamp-offs because they were taken days before the window.
+
+    Parameters
+    ----------
+    frames
+        Facts of usable frames from a span that includes the nights.
+    first, last
+        The nights, both included.
+    parameters
+        See `GroupParameters`.
+    """
+    parameters = parameters or GroupParameters()
+    chain_of: dict[tuple[str, ...], list[FrameFacts]] = {}
+    groups: list[CalibrationGroup] = []
+    for chain in calibration_chains(frames, parameters):
+        for group in groups_of_chain(chain, parameters):
+            groups.append(group)
+            chain_of[group.members] = chain
+    inside = [g for g in groups if night_of(g.first) <= last and first <= night_of(g.last)]
+    taken = {g.members for g in inside}
+    flats = [g for g in inside if g.kind == "flat"]
+    for pair in flat_groups(groups, parameters):
+        light, partner = pair.on or pair.off, pair.off if pair.on is not None else pair.darks
+        if light is not None and light.members in taken and partner is not None:
+            taken.add(partner.members)
+    gap = _days(parameters.max_gap_days)
+    begins, ends = [first - gap], [last + gap]
+    for members in taken:
+        begins.append(chain_of[members][0].night - gap)
+        ends.append(chain_of[members][-1].night + gap)
+    for flat in flats:
+        begins.append(night_of(flat.first) - _days(parameters.pair_within_days))
+        ends.append(night_of(flat.last) + _days(parameters.pair_within_days))
+    return Window(frozenset(name for members in taken for name in members), min(begins), max(ends))
+
+
+def _days(number: float) -> timedelta:
+    """So many days and the night that is partly within them."""
+    return timedelta(days=math.ceil(number) + 1)

@@ -1,0 +1,283 @@
+"""Raw frames: opened and checked once, read in bands of rows, refused by name and reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.errors import FrameError
+from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.instruments import f2
+from imaging.io.announced import check_tile_headers
+from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
+from imaging.io.compressed import digest as digest
+from imaging.io.compressed import unpack as unpack
+from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
+from imaging.io.limits import open_regular, opened
+from imaging.pixels.bands import bands
+
+#: What a parser may raise at a file that lies about itself, where no check here has foreseen it. Only for
+#: those who look at many files and go on to the next: the file is left out with the exception's words.
+UNFORESEEN = (ValueError, TypeError, OverflowError, LookupError)
+#: Bytes of a compressed file's start that hold the headers of a raw frame many times over.
+_HEADER_BYTES = 64 * BLOCK
+_BAND = 256
+
+
+class RawFile:
+    """One raw frame, open for reading by rows; threads may share it. Made by `open_raw`.
+
+    Attributes
+    ----------
+    path
+        The file.
+    facts
+        What the frame is.
+    primary, extension
+        Headers of the primary HDU and of the image (the same one where the primary holds the pixels).
+    shape
+        Rows and columns.
+    """
+
+    def __init__(
+        self, path: Path, file: FitsFile, image: Hdu, facts: FrameFacts, sha256: str | None = None
+    ) -> None:
+        self.path = path
+        self.facts = facts
+        self.primary: Header = file.hdus[0].header
+        self.extension: Header = image.header
+        self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
+        self._file, self._image, self._known = file, image, sha256
+
+    def __repr__(self) -> str:
+        return f"RawFile({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """File name without a compression suffix."""
+        return self.facts.name
+
+    def rows(self, rows: slice | None = None) -> NDArray[Any]:
+        """Rows (all without ``rows``) as a new contiguous array in ADU, shape (n_rows, nx).
+
+        The type is the stored one (int16, uint16, int32 or float32) in the machine's byte order.
+        """
+        return self._file.rows(self._image, rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of the uncompressed bytes: the frame's identity."""
+        if self._known:
+            return self._known
+        total, offset = hashlib.sha256(), 0
+        buffer = memoryview(bytearray(1 << 20))
+        while n := self._file.read_into(buffer, offset):
+            total.update(buffer[:n])
+            offset += n
+        return total.hexdigest()
+
+    def close(self) -> None:
+        """Close the file; it is closed with the object at the latest."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_raw(
+    path: Path,
+    *,
+    name: str | None = None,
+    shape: tuple[int, int] | None = f2.SHAPE,
+    sha256: str | None = None,
+) -> RawFile:
+    """Open a raw frame and check that it is one.
+
+    Parameters
+    ----------
+    path
+        The file. A compressed one is unpacked to a temporary file that goes with the `RawFile`; to keep the
+        unpacked file, use `unpack` first.
+    name
+        The frame's name, where the file has another one (an unpacked file is named by its sha256).
+    shape
+        Rows and columns that the image has to have; None accepts any, for small frames in tests.
+    sha256
+        The identity, where the caller knows it; otherwise it is computed when asked for.
+
+    Returns
+    -------
+    RawFile
+        The open frame. Its pixels have not been looked at: see `check_pixels`.
+
+    Raises
+    ------
+    FrameError
+        Where the file is missing, unreadable, empty, damaged, cut short or not FITS; is of another
+        instrument or a product; lacks a keyword; has no image, several, or one of another shape.
+    """
+    name = plain_name(name or path.name)
+    with reading(path):
+        descriptor = unpacked_descriptor(path) if compression(path) else open_regular(path)
+        file = FitsFile(descriptor, name)
+    try:
+        images = [hdu for hdu in file.hdus if hdu.is_image]
+        facts = facts_from_headers(
+            file.hdus[0].header, images[0].header if images else None, name=name
+        )  # fmt: skip
+        if facts.processed:
+            raise FrameError(
+                name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
+                remedy="Give it as a calibration (--use, or nirflow cal add).",
+            )  # fmt: skip
+        return RawFile(path, file, _only_image(name, images, shape), facts, sha256)
+    except BaseException:
+        file.close()
+        raise
+
+
+def read_facts(path: Path, *, name: str | None = None) -> FrameFacts:
+    """What the frame at ``path`` is, from its headers; of a compressed file only the start is unpacked.
+
+    Raises
+    ------
+    FrameError
+        Where the file cannot be read or its headers make no frame. A plain file that was cut short is
+        refused; of a compressed one only `open_raw` and `unpack` see the end.
+    """
+    primary, extension = read_headers(path)
+    return facts_from_headers(primary, extension, name=name or path.name)
+
+
+def read_headers(path: Path) -> tuple[Header, Header | None]:
+    """Primary header and the header of the first image; of a compressed file only the start is unpacked."""
+    with reading(path):
+        match compression(path):
+            case ".fz":
+                from astropy.io import fits
+
+                with opened(path) as file:
+                    with FitsFile(os.dup(file.fileno()), path.name) as layout:
+                        check_tile_headers(layout)
+                    with fits.open(file) as packed:
+                        return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
+            case "":
+                with FitsFile(open_regular(path), path.name) as plain:
+                    images = [hdu.header for hdu in plain.hdus if hdu.is_image]
+                    return plain.hdus[0].header, images[0] if images else None
+            case _:
+                with open_stream(path) as stream:
+                    headers = leading_headers(stream.read(_HEADER_BYTES), path.name)
+    if not headers:
+        raise FrameError(path.name, "truncated: the header has no END card", remedy="Fetch the file again.")
+    return headers[0], headers[-1] if len(headers) > 1 else None
+
+
+def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
+    """Refuse a frame whose pixels hold no measurement.
+
+    Reads only as far as the answer needs: an integer frame is passed when its first rows differ from each
+    other and the rest can no longer be saturated enough.
+
+    Parameters
+    ----------
+    raw
+        The frame.
+    saturated_fraction
+        Fraction of all pixels at or above saturation from which the frame is refused. The illuminated circle
+        is 0.78 of the detector, so a blown lamp frame is well above the default.
+
+    Raises
+    ------
+    FrameError
+        Where pixels are not finite, all pixels have one value (a dead readout), or most are saturated.
+    """
+    limit = f2.saturation_adu(raw.facts.read_pairs, raw.facts.coadds)
+    total = raw.shape[0] * raw.shape[1]
+    saturated = seen = not_finite = 0
+    value: object = None
+    varied = False
+    for band in bands(raw.shape[0], _BAND):
+        pixels = raw.rows(band)
+        seen += pixels.size
+        if pixels.dtype.kind == "f":
+            not_finite += int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
+        value = pixels.flat[0] if value is None else value
+        varied = varied or bool((pixels != value).any())
+        saturated += int(np.count_nonzero(pixels >= limit))
+        hopeless = saturated + total - seen < saturated_fraction * total
+        if pixels.dtype.kind != "f" and varied and hopeless:
+            break
+    if not_finite:
+        raise FrameError(
+            raw.name, f"{not_finite} pixels are not finite (NaN or infinite)",
+            remedy="Fetch the file again, or leave it out.",
+        )  # fmt: skip
+    if not varied:
+        raise FrameError(
+            raw.name, f"all pixels have the value {value}: the detector was not read out",
+            remedy="Leave the frame out.",
+        )  # fmt: skip
+    if saturated >= saturated_fraction * total:
+        raise FrameError(
+            raw.name, f"{saturated / total:.0%} of the pixels are saturated (at or above {limit} ADU)",
+            remedy="Leave the frame out, or take it again with a shorter exposure.",
+        )  # fmt: skip
+
+
+def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> None:
+    """Refuse an image that has not the rows and columns of a frame, from its header alone.
+
+    Parameters
+    ----------
+    header
+        Header of the image.
+    name
+        The frame's name, for the error.
+    shape
+        Rows and columns that the image has to have; None accepts any two axes.
+
+    Raises
+    ------
+    FrameError
+        Where the shape is another one, or there are no pixels.
+    """
+    found = image_shape(header)
+    if not found:
+        raise _no_image(name)
+    if len(found) != 2 or (shape is not None and found != shape):
+        expected = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
+        raise FrameError(
+            name, f"the image has the shape {' x '.join(map(str, found))}, expected {expected}",
+            remedy="Leave the file out; nirflow reduces full frames.",
+        )  # fmt: skip
+
+
+def _no_image(name: str) -> FrameError:
+    return FrameError(
+        name, "no image extension: the file has headers and no pixels",
+        remedy="Fetch the file again, or leave it out.",
+    )  # fmt: skip
+
+
+def _only_image(name: str, images: list[Hdu], shape: tuple[int, int] | None) -> Hdu:
+    if not images:
+        raise _no_image(name)
+    if len(images) > 1:
+        told = ", ".join(hdu.extname or "unnamed" for hdu in images)
+        raise FrameError(
+            name, f"{len(images)} image extensions ({told}) where a raw frame has one",
+            remedy="Leave the file out; a product is given as a calibration (--use).",
+        )  # fmt: skip
+    check_shape(images[0].header, name, shape)
+    return images[0]

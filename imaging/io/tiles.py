@@ -1,0 +1,91 @@
+"""A tile-compressed file, unpacked by a process of its own (`imaging.io.tile_decoder`), whose end is not ours."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from imaging.errors import FrameError
+from imaging.io.announced import check_tiles
+from imaging.io.fitsfile import LONGEST_HEADERS, FitsFile
+from imaging.io.tile_decoder import UNWRITTEN
+
+_PROGRAM: Final = Path(__file__).with_name("tile_decoder.py")
+#: Memory of the decoder, bytes: its own, and for each byte that the file has or unpacks to.
+_MEMORY, _MEMORY_A_BYTE = 1 << 30, 6
+#: Its processor time, s, and the bytes for which it has another second; it may have to wait for the processor.
+_SECONDS, _BYTES_A_SECOND, _WAITING = 30, 1_000_000, 10
+#: Variables by which Python and its packages are found.
+_KEPT: Final = ("HOME", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
+_LONGEST_COMPLAINT: Final = 10_000
+
+
+class NoRoomError(OSError):
+    """What comes out of the tiles cannot be written."""
+
+
+def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
+    """Write a tile-compressed file as a plain one.
+
+    Parameters
+    ----------
+    file
+        The packed file.
+    out
+        Descriptor of an empty file.
+    name
+        File name, for errors.
+
+    Raises
+    ------
+    FrameError
+        Where it announces more than a frame or product can have, or cannot be unpacked, however the decoder ended.
+    NoRoomError
+        Where ``out`` cannot be written.
+    """
+    with FitsFile(os.dup(file.fileno()), name) as layout:
+        unpacked = check_tiles(layout)
+        size = unpacked + layout.size + LONGEST_HEADERS
+    file.seek(0)
+    seconds = _SECONDS + size // _BYTES_A_SECOND
+    limits = (_MEMORY + _MEMORY_A_BYTE * size, seconds, size)
+    # A file in memory, which the limit of the output bounds too: a pipe would have to be read meanwhile.
+    with io.FileIO(os.memfd_create("complaint"), "r+") as complaint:
+        try:
+            code = subprocess.run(
+                [sys.executable, "-P", str(_PROGRAM), *map(str, limits)], stdin=file, stdout=out, stderr=complaint,
+                env=_environment(), cwd="/", timeout=_WAITING * seconds, check=False, start_new_session=True,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGXCPU
+        complaint.seek(0)
+        said = complaint.read(_LONGEST_COMPLAINT).decode(errors="replace").strip()
+    if code == UNWRITTEN:
+        raise NoRoomError(0, said)
+    if code != 0:
+        raise FrameError(
+            name, f"cannot be unpacked: {_reason(code, said)}", remedy="Fetch the file again or leave it out."
+        )
+
+
+def _reason(code: int, said: str) -> str:
+    if code == -signal.SIGXCPU:
+        return "it takes far more time than its size explains"
+    if code < 0:
+        return f"its tiles are damaged (the decoder was ended by {signal.Signals(-code).name})"
+    return said.splitlines()[-1].rstrip(".")[:200] if said else f"the decoder ended with {code}"
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    if paths := os.environ.get("PYTHONPATH"):
+        kept["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).absolute()) for path in paths.split(os.pathsep) if path
+        )
+    # One thread: each reserves memory.
+    return kept | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,150 @@
+"""An image with its variance and data quality: what the steps hand to each other and what products hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.pixels.dq import UNUSABLE
+from imaging.pixels.wcs import celestial_wcs
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+#: BUNIT of a plane in electrons, and of one without a dimension (a flat).
+ELECTRON = "electron"
+DIMENSIONLESS = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels, their variance and their quality, with the headers that go with them.
+
+    Parameters
+    ----------
+    sci
+        Values in the unit that BUNIT of ``header`` names (electrons without one), float32 (ny, nx).
+    var
+        Variance of ``sci`` in that unit squared, float32 (ny, nx).
+    dq
+        Bits of `imaging.pixels.dq.DQ`, uint16 (ny, nx).
+    header
+        Header of the image extension: WCS, BUNIT.
+    primary
+        Primary header, of the first input.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where the planes' shapes or types are others.
+    """
+
+    sci: NDArray[np.float32]
+    var: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    header: Header
+    primary: Header
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("sci", np.float32), ("var", np.float32), ("dq", np.uint16)):
+            plane = getattr(self, name)
+            if plane.dtype != dtype or not plane.dtype.isnative:
+                raise TypeError(f"{name} has the type {plane.dtype}, expected native {np.dtype(dtype)}")
+            if plane.ndim != 2 or plane.shape != self.sci.shape:
+                raise ValueError(f"{name} has the shape {plane.shape}, expected that of sci {self.sci.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return (self.sci.shape[0], self.sci.shape[1])
+
+    @property
+    def unit(self) -> str:
+        """Unit of ``sci``: BUNIT, electron where there is none, empty for a dimensionless flat."""
+        return str(self.header.get("BUNIT", ELECTRON)).strip()
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True where a pixel holds no measurement (`imaging.pixels.dq.UNUSABLE`), shape (ny, nx)."""
+        return (self.dq & np.uint16(UNUSABLE)) != 0
+
+    def to_ccd(self) -> CCDData:
+        """The image as astropy's CCDData, without copying the pixels.
+
+        Returns
+        -------
+        CCDData
+            With unit, variance, mask (unusable pixels), flags (all DQ bits), the celestial WCS where the
+            header has one, and the cards of both headers as meta, the extension's before the primary's.
+        """
+        from astropy import units
+        from astropy.nddata import CCDData, VarianceUncertainty
+
+        unit = units.Unit(self.unit) if self.unit else units.dimensionless_unscaled
+        return CCDData(
+            self.sci,
+            unit=unit,
+            uncertainty=VarianceUncertainty(self.var, unit=unit**2, copy=False),
+            mask=self.mask,
+            flags=self.dq,
+            wcs=celestial_wcs(self.header, self.shape),
+            meta=_merged(self.header, self.primary),
+        )
+
+
+class Reason(IntFlag):
+    """Why a pixel is bad."""
+
+    HOT = 1
+    COLD = 2
+    LOW_RESPONSE = 4
+    HIGH_RESPONSE = 8
+
+
+@dataclass(frozen=True)
+class BadPixelMask:
+    """A bad pixel mask and the reason for each bad pixel.
+
+    Parameters
+    ----------
+    bad
+        1 where a pixel is bad, 0 elsewhere, uint8 (ny, nx).
+    reasons
+        Bits of `Reason`, uint8 (ny, nx); 0 where the pixel is good or nobody told why.
+    header, primary
+        Headers as of an `Image`.
+    """
+
+    bad: NDArray[np.uint8]
+    reasons: NDArray[np.uint8]
+    header: Header
+    primary: Header
+
+    def __post_init__(self) -> None:
+        for name in ("bad", "reasons"):
+            plane = getattr(self, name)
+            if plane.dtype != np.uint8 or plane.ndim != 2 or plane.shape != self.bad.shape:
+                raise ValueError(f"{name} is {plane.dtype} {plane.shape}, expected uint8 {self.bad.shape}")
+        if self.bad.max(initial=0) > 1:
+            raise ValueError(f"bad holds {self.bad.max()}; a bad pixel mask is 0 and 1")
+
+    @classmethod
+    def from_reasons(cls, reasons: NDArray[np.uint8], *, header: Header, primary: Header) -> BadPixelMask:
+        """The mask of all pixels that have a reason."""
+        return cls((reasons != 0).astype(np.uint8), reasons, header, primary)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return (self.bad.shape[0], self.bad.shape[1])
+
+
+def _merged(first: Header, second: Header) -> Header:
+    merged = first.copy()
+    merged.extend((card for card in second.cards if card.keyword not in merged), update=False)
+    return merged

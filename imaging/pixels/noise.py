@@ -1,0 +1,228 @@
+"""How much a pixel scatters: read noise, shot noise without the pedestal, and rounding.
+
+A frame is the last read minus the first, so it carries what the reset leaves behind: a pedestal that was
+never photons and has no shot noise. Variances that take the whole value for photons are too large (in darks of
+120 s by a factor of two). The pedestal is measured from the frames themselves: of a stack of equal frames the
+level and the scatter from frame to frame are known, and the scatter is the sum of known noise and the shot
+noise of level - pedestal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.frames.facts import FrameFacts
+from imaging.instruments import f2
+
+#: Pixels whose level is further than this from the median are warm, dark or unlit, and left out.
+_LEVEL_WINDOW: Final = 3.0
+#: Groups of like level in which the scatter is averaged.
+_LEVEL_BINS: Final = 8
+#: Fraction of normal scatter that is kept; cosmic rays and unstable pixels are in the rest.
+_KEPT: Final = 0.995
+#: Fewest pixels to measure from.
+_LEAST_PIXELS: Final = 1000
+#: A pedestal that is known worse than this is of no use to the noise of a faint pixel (electrons).
+_WORST_UNCERTAINTY: Final = 5.0
+#: How far the read noise of one detector channel or epoch may be below the table's, as a fraction of its square.
+_READ_NOISE_LEEWAY: Final = 0.15
+#: Median absolute deviation to sigma, for normal noise.
+_MAD_TO_SIGMA: Final = 1.4826
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """What one frame of a configuration scatters by.
+
+    Parameters
+    ----------
+    read_noise
+        Of the whole frame, all coadds, electrons.
+    gain
+        Electrons per ADU.
+    pedestal
+        Part of the value that has no shot noise, whole frame, electrons.
+    coadds
+        Exposures that were added up.
+    """
+
+    read_noise: float
+    gain: float
+    pedestal: float = 0.0
+    coadds: int = 1
+
+    @classmethod
+    def of(cls, facts: FrameFacts, pedestal: float = 0.0) -> NoiseModel:
+        """The model of a frame's read mode."""
+        return cls(facts.read_noise, facts.gain, pedestal, facts.coadds)
+
+    @property
+    def floor(self) -> float:
+        """Variance without any light: read noise and the rounding to whole ADU, electrons squared.
+
+        A number rounded to multiples of g has the additional variance g^2 / 12. That is the one rounding of the
+        stored sum; those of the reads before it are part of the measured read noise.
+        """
+        return self.read_noise**2 + self.gain**2 / 12
+
+    def variance(self, electrons: NDArray[np.float32], *, linearised: bool) -> NDArray[np.float32]:
+        """Variance of one frame at a given level, electrons squared.
+
+        Parameters
+        ----------
+        electrons
+            Level of each pixel in the whole frame, best a stack's, whose own noise is small.
+        linearised
+            Whether the level is corrected for non-linearity. The electrons in a pixel are Poisson, so the shot
+            noise of a corrected value is the corrected value; what is added after the pixel (read noise,
+            rounding) is stretched by the correction's slope.
+        """
+        shot = np.maximum(electrons - np.float32(self.pedestal), 0)
+        if not linearised:
+            return shot + np.float32(self.floor)
+        one = electrons * np.float32(1 / self.coadds)
+        c1, c2, c3 = f2.NONLINEARITY
+        slope = np.float32(c1) + np.float32(2 * c2) * one + np.float32(3 * c3) * one * one
+        return shot + np.float32(self.floor) * slope * slope
+
+
+class Pedestal(BaseModel):
+    """A pedestal measured from the scatter between frames.
+
+    ``value`` is 0 with a ``reason`` where it could not be measured: variances then take every electron for one
+    with shot noise, which is too much rather than too little.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(description="electrons of the whole frame without shot noise")
+    uncertainty: float = Field(description="its standard error, for the table's read noise, electrons")
+    level: float = Field(description="mean level of the pixels it was measured on, electrons")
+    scatter: float = Field(description="standard deviation between frames of those pixels, electrons")
+    n_pixels: int = Field(description="pixels it was measured on")
+    reason: str = Field(default="", description="why it is 0 or was bounded; empty where all is well")
+
+    @property
+    def problem(self) -> str:
+        """Why it could not be measured; empty where it could."""
+        return self.reason if self.value == 0 else ""
+
+
+def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal:
+    """Measure the pedestal of frames of one configuration.
+
+    pedestal = level - (scatter^2 - read noise^2 - rounding), averaged over the pixels near the median level,
+    in groups of like level. In each group the sample variances follow a chi-squared law; what lies above
+    its 99.5 % point (cosmic rays, unstable pixels) is cut off, and the mean of the rest is corrected for the cut.
+    Shifts of whole frames against each other are taken out first.
+
+    Parameters
+    ----------
+    frames
+        Some thousand pixels or more of n frames, (n, ...), electrons, not corrected for non-linearity.
+    model
+        Read noise and gain of the frames; its pedestal is not used.
+
+    Returns
+    -------
+    Pedestal
+        With value 0 and a reason where fewer than two frames or too few pixels are there, or the numbers make
+        no sense.
+    """
+    x = frames.reshape(len(frames), -1)
+    n = len(x)
+    if n < 2:
+        return _unknown(f"the scatter between frames needs two frames or more, there is {n}", x)
+    level = x.mean(axis=0)
+    middle = np.median(level)
+    width = _LEVEL_WINDOW * _MAD_TO_SIGMA * np.median(np.abs(level - middle))
+    usual = np.abs(level - middle) <= max(width, model.gain)
+    if np.count_nonzero(usual) < _LEAST_PIXELS:
+        return _unknown(f"{np.count_nonzero(usual)} pixels are too few, {_LEAST_PIXELS} are needed", x)
+    level = level[usual]
+    # Frame by frame, so that the work takes the memory of one frame: the deviations from the mean less the
+    # frame's shift are the deviations of the unshifted frames from theirs, but for the mean shift.
+    shifts = np.array([_shift(one[usual] - level) for one in x], dtype=np.float32)
+    shifts -= shifts.mean()
+    square = np.zeros(level.size)
+    for one, shift in zip(x, shifts, strict=True):
+        square += (one[usual] - level - shift) ** 2
+    variance = square / (n - 1)
+
+    edges = np.quantile(level, np.linspace(0, 1, _LEVEL_BINS + 1)[1:-1])
+    group = np.searchsorted(edges, level)
+    total = sum(
+        _chi2_mean(variance[group == k], n - 1) * np.count_nonzero(group == k)
+        for k in range(_LEVEL_BINS)
+        if (group == k).any()
+    )
+    scatter2 = float(total / level.size)
+    mean_level = float(level.mean(dtype=np.float64))
+    uncertainty = scatter2 * float(np.sqrt(2 / ((n - 1) * level.size)))
+    return _judged(mean_level, scatter2, uncertainty, level.size, model)
+
+
+def _judged(level: float, scatter2: float, uncertainty: float, n_pixels: int, model: NoiseModel) -> Pedestal:
+    shot = scatter2 - model.floor
+    value, reason = level - shot, ""
+    if uncertainty > _WORST_UNCERTAINTY:
+        value, reason = 0.0, f"at a level of {level:.0f} e- it is only known to {uncertainty:.1f} e-"
+    elif shot < -_READ_NOISE_LEEWAY * model.floor - 3 * uncertainty:
+        value = 0.0
+        reason = (
+            f"frames scatter by {scatter2**0.5:.2f} e-, less than the read noise of {model.read_noise:.2f} e-: "
+            "the read mode in the header is wrong, or the frames are copies"
+        )
+    elif shot < 0:
+        value = level
+        if shot < -3 * uncertainty:
+            reason = (
+                "frames scatter a little less than the read noise: all of the level is taken for pedestal"
+            )
+    elif value < min(0.0, level) - 3 * uncertainty:
+        value = 0.0
+        reason = (
+            f"frames scatter by {scatter2**0.5:.2f} e-, more than read noise and the shot noise of their whole "
+            f"level of {level:.1f} e- explain"
+        )
+    return Pedestal(
+        value=value, uncertainty=uncertainty, level=level, scatter=scatter2**0.5, n_pixels=n_pixels, reason=reason
+    )  # fmt: skip
+
+
+def _unknown(reason: str, x: NDArray[np.float32]) -> Pedestal:
+    level = float(np.median(x)) if x.size else 0.0
+    return Pedestal(value=0.0, uncertainty=0.0, level=level, scatter=0.0, n_pixels=0, reason=reason)
+
+
+def _shift(off: NDArray[np.float32]) -> np.float32:
+    """Mean of a frame's deviations from the stack, without their extremes."""
+    some = off[:: max(1, off.size // 20000)]
+    middle = np.median(some)
+    limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
+    return np.float32(off[np.abs(off - middle) <= limit].mean())
+
+
+def _chi2_mean(variance: NDArray[np.float64], freedom: int) -> float:
+    """Population variance from many sample variances, those beyond the chi-squared law's tail cut off."""
+    # Here, because most runs measure no pedestal; scipy.stats would take ten times as long to import.
+    from scipy.special import chdtr, chdtri
+
+    limit = float(chdtri(freedom, 1 - _KEPT))
+    # mean of a chi-squared variable below the limit, over its mean (the density of k times x is that of k + 2)
+    lost = float(chdtr(freedom + 2, limit)) / _KEPT
+    estimate = float(np.median(variance)) * freedom / float(chdtri(freedom, 0.5))
+    for _ in range(20):
+        kept = variance[variance * freedom <= limit * estimate]
+        if kept.size == 0:
+            return estimate
+        better = float(kept.mean()) / lost
+        if abs(better - estimate) <= 1e-6 * estimate:
+            break
+        estimate = better
+    return estimate

@@ -1,0 +1,377 @@
+"""Product files: multi-extension FITS with SCI, VAR and DQ, written whole, read in bands of rows.
+
+Read by this project, by astropy's CCDData, and by astrodata and DRAGONS as their own.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from imaging.errors import FrameError
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.io.announced import column_width
+from imaging.io.atomic import write_whole
+from imaging.io.compressed import compression, reading, unpacked_descriptor
+from imaging.io.fitsfile import FitsFile, Hdu, whole_number
+from imaging.io.limits import RECORD_ROWS, TABLE_BYTES, TABLE_ROWS, TooLargeError, open_regular
+from imaging.pixels.bands import bands
+from imaging.pixels.dq import DQ
+from imaging.pixels.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
+from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
+from imaging.products.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
+from imaging.products.header_cards import Record, extension_cards, primary_cards
+from imaging.products.header_cards import product_name as product_name
+from imaging.products.origin import LineageLabel, Origin
+from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+#: Rows, and bytes, that are read at a time; both make up full 32-bit words, of which checksums are.
+_BAND = 256
+_CHUNK = 8 << 20
+#: EXTNAME of the table that says why a pixel is bad.
+REASONS = "REASONS"
+#: EXTNAME of those that say what a product was made from, and how.
+_RECORDS = ("HISTORY", "PROVENANCE", "LINEAGE")
+
+
+@dataclass(frozen=True)
+class WrittenProduct:
+    """A product on the disk.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Of all its bytes.
+    datasums
+        DATASUM of each plane by EXTNAME: the identity of the pixels.
+    """
+
+    path: Path
+    sha256: str
+    datasums: dict[str, str]
+
+
+def write_product(
+    path: Path,
+    image: Image | BadPixelMask,
+    record: Record,
+    *,
+    object_mask: NDArray[np.uint8] | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> WrittenProduct:
+    """Write a product as a multi-extension FITS file: aside, synced, renamed.
+
+    Parameters
+    ----------
+    path
+        The file, replaced if it is there (`imaging.products.placing.place_product` is the one that does not replace).
+    image
+        Planes and headers. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
+        software takes every further image for a mask.
+    record
+        What the product is, was made from and how.
+    object_mask
+        Plane of a science image, 1 on sources, shape (ny, nx).
+    tables
+        Further tables by EXTNAME; OBJCAT belongs to the image.
+
+    Returns
+    -------
+    WrittenProduct
+        Path, sha256 and the planes' DATASUMs. The same pixels give the same DATASUMs; the sha256 depends on
+        the stamps too.
+
+    Raises
+    ------
+    NirflowError
+        Where the file cannot be written; nothing is left behind.
+    """
+    planes = _mask_planes(image, record) if isinstance(image, BadPixelMask) else _image_planes(image, record)
+    if object_mask is not None:
+        shared = extension_cards(image.header, record, image.shape)
+        planes.append(encode_image("OBJMASK", np.ascontiguousarray(object_mask, np.uint8), shared))
+    described = [
+        encode_table(name, table.rows, units=dict(table.units), extver=1 if name == "OBJCAT" else None)
+        for name, table in (tables or {}).items()
+    ]
+    if isinstance(image, BadPixelMask):
+        described.append(encode_table(REASONS, _reason_rows(image)))
+    sums = {plane.extname: plane.datasum for plane in planes}
+    name = record.lineage[0].step if record.lineage else product_name(record.inputs[0], record.kind)
+    label = LineageLabel(name, record.key, sums)
+    described += [
+        encode_table("HISTORY", rows_to_array(record.history, HistoryRow)),
+        encode_table("PROVENANCE", rows_to_array(record.provenance, ProvenanceRow)),
+        encode_table("LINEAGE", rows_to_array(record.lineage, LineageRow), cards=label.cards()),
+    ]
+    primary = encode_primary(primary_cards(image.primary, record, len(planes) + len(described)))
+    sha256 = write_whole(path, (part for hdu in [primary, *planes, *described] for part in hdu.parts()))
+    return WrittenProduct(path, sha256, sums)
+
+
+class ProductFile:
+    """A product open for reading by rows: ours or DRAGONS', compressed or not; threads may share it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    FrameError
+        Where it cannot be read, is damaged, or has neither a SCI nor a DQ plane.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            self._file = FitsFile(_plain_descriptor(path), path.name)
+        self.primary: Header = self._file.hdus[0].header
+        self._planes: dict[str, Hdu] = {}
+        for hdu in self._file.hdus:
+            if hdu.is_image:
+                self._planes.setdefault(hdu.extname, hdu)
+        first = self._planes.get("SCI") or self._planes.get("DQ")
+        if first is None:
+            self.close()
+            raise FrameError(
+                path.name, "no product: it has neither a SCI nor a DQ plane, but "
+                f"{', '.join(name or 'an unnamed image' for name in self._planes) or 'no image'}",
+                remedy="Give a processed dark, flat, bad pixel mask or image.",
+            )  # fmt: skip
+        self.header: Header = first.header
+        self.shape: tuple[int, int] = (first.shape[0], first.shape[1])
+
+    def __contains__(self, extname: str) -> bool:
+        return extname in self._planes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it is closed with the object at the latest."""
+        self._file.close()
+
+    @cached_property
+    def facts(self) -> FrameFacts:
+        """What the product is."""
+        return facts_from_headers(self.primary, self.header, name=self.path.name)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """EXTNAMEs of the images."""
+        return tuple(self._planes)
+
+    def shape_of(self, extname: str) -> tuple[int, ...]:
+        """Shape of a plane, in numpy's order."""
+        return self._plane(extname).shape
+
+    def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
+        """Rows of a plane (all without ``rows``), shape (n_rows, nx).
+
+        DQ is uint16, a mask (OBJMASK, the SCI of a bad pixel mask) uint8, everything else float32.
+        """
+        pixels = self._file.rows(self._plane(extname), rows)
+        if extname == "DQ":
+            return pixels.astype(np.uint16, copy=False)
+        return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32, copy=False)
+
+    def bad_pixels(self, rows: slice | None = None) -> NDArray[np.uint8]:
+        """1 on the bad pixels of a bad pixel mask, whether its plane is SCI or DQ; shape (n_rows, nx)."""
+        pixels = self.rows("DQ" if "DQ" in self else "SCI", rows)
+        bad = (pixels.astype(np.uint16) & np.uint16(DQ.BAD_PIXEL)) != 0
+        return bad.astype(np.uint8)
+
+    def datasums(self) -> dict[str, str]:
+        """DATASUM of each plane by EXTNAME, computed where the header has none."""
+        return {
+            name: str(hdu.header.get("DATASUM") or self._summed(hdu)).strip()
+            for name, hdu in self._planes.items()
+        }
+
+    def pixel_sums(self) -> dict[str, str]:
+        """DATASUM that nirflow would write of each plane, by EXTNAME: the pixels' identity in any file.
+
+        Other software stores the same pixels as another type, or with the cards of another plane.
+        """
+        return {name: self._pixel_sum(name) for name in self._planes}
+
+    def damaged_planes(self) -> tuple[str, ...]:
+        """The planes whose pixels do not add up to the DATASUM in the header.
+
+        astrodata writes the cards of SCI, CHECKSUM and DATASUM too, with every plane, and integers as uint16. The
+        sum of such a plane is taken from the label of the product's own LINEAGE table; without a label the
+        plane counts as one without a DATASUM.
+        """
+        return tuple(name for name in self._planes if self._is_damaged(name))
+
+    def table_header(self, extname: str) -> Header | None:
+        """Header of a table, or None where the product has no such table."""
+        hdu = self._file.find(extname)
+        return None if hdu is None or hdu.is_image else hdu.header
+
+    def _is_damaged(self, name: str) -> bool:
+        hdu, first = self._planes[name], self._planes.get("SCI")
+        stated = stated_sum(hdu)
+        if stated is None or stated == str(self._summed(hdu)):
+            return False
+        if len(hdu.shape) != 2:
+            return True
+        found = self._pixel_sum(name)
+        if first is None or hdu is first or not has_the_cards_of(hdu, first):
+            return stated != found
+        return self._own_sums.get(name, found) != found
+
+    @cached_property
+    def _own_sums(self) -> Mapping[str, str]:
+        """DATASUM of each plane as the label of the product's own LINEAGE table has it."""
+        header = self.table_header("LINEAGE")
+        label = LineageLabel.of(header) if header is not None else LineageLabel()
+        return label.datasums if label.belongs_to(Origin.of(self.primary)) else {}
+
+    def _pixel_sum(self, name: str) -> str:
+        hdu = self._planes[name]
+        return pixel_sum(name, lambda: (self._file.rows(hdu, rows) for rows in bands(hdu.shape[0], _BAND)))
+
+    def _plane(self, extname: str) -> Hdu:
+        if extname not in self._planes:
+            raise FrameError(
+                self.path.name, f"no {extname} plane (found {', '.join(self._planes)})",
+                remedy="Give a product that carries it.",
+            )  # fmt: skip
+        return self._planes[extname]
+
+    def _summed(self, hdu: Hdu) -> int:
+        total, end = 0, hdu.data_at + hdu.data_bytes
+        for at in range(hdu.data_at, end, _CHUNK):
+            part = self._file.read(at, min(_CHUNK, end - at))
+            total = data_sum(np.frombuffer(part, np.uint8), total)
+        return total
+
+
+def read_product(path: Path, *, rows: slice | None = None) -> Image:
+    """A product as an `Image`: ours or DRAGONS'.
+
+    A bad pixel mask gives DQ with the bad pixels, SCI the same as 0 and 1, and no variance. A plane that
+    is not there is an error, not zeros.
+    """
+    with ProductFile(path) as product:
+        if product.facts.product_kind == "bpm":
+            bad = product.bad_pixels(rows)
+            flags = bad.astype(np.uint16) * np.uint16(DQ.BAD_PIXEL)
+            header = product.header.copy()
+            header["BUNIT"] = DIMENSIONLESS
+            return Image(
+                bad.astype(np.float32), np.zeros(bad.shape, np.float32), flags, header, product.primary
+            )
+        sci, var, dq = (product.rows(name, rows) for name in ("SCI", "VAR", "DQ"))
+        return Image(sci, var, dq, product.header, product.primary)
+
+
+def datasums(path: Path) -> dict[str, str]:
+    """DATASUM of each plane of a product by EXTNAME."""
+    with ProductFile(path) as product:
+        return product.datasums()
+
+
+def read_ccd(path: Path) -> CCDData:
+    """Return a product (ours or DRAGONS') as CCDData whose mask holds the unusable pixels only.
+
+    ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` reads our products as well; its
+    mask is every pixel that has any bit, non-linear ones too.
+    """
+    return read_product(path).to_ccd()
+
+
+def read_table(path: Path, extname: str) -> NDArray[Any] | None:
+    """A table of a product as a structured array (texts as str), or None where it has no such table.
+
+    Raises
+    ------
+    FrameError
+        Where it cannot be read, has more rows than such a table of a product, or columns that are not the bytes of its
+        rows or are of variable length, each value of which may claim the same bytes.
+    """
+    from astropy.io import fits
+
+    with reading(path), io.FileIO(_plain_descriptor(path)) as file:
+        with FitsFile(os.dup(file.fileno()), path.name) as layout:
+            found = layout.find(extname)
+            if found is None:
+                return None
+            _check_table(path.name, extname, found.header)
+        with fits.open(file, memmap=False) as hdus:
+            data = hdus[extname].data
+            columns = {name: np.array(data[name]) for name in data.columns.names}
+    table = np.empty(len(data), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    return table
+
+
+def _plain_descriptor(path: Path) -> int:
+    return unpacked_descriptor(path) if compression(path) else open_regular(path)
+
+
+def _check_table(name: str, extname: str, header: Header) -> None:
+    width, rows = (whole_number(header, axis, name) for axis in ("NAXIS1", "NAXIS2"))
+    if width * rows > TABLE_BYTES:
+        raise TooLargeError(name, width * rows, TABLE_BYTES, f"table {extname} has")
+    most = RECORD_ROWS if extname in _RECORDS else TABLE_ROWS
+    if rows > most:
+        raise _no_such_table(name, f"table {extname} has {rows} rows, and that of a product at most {most}")
+    fields = whole_number(header, "TFIELDS", name, 0)
+    if rows * fields > TABLE_BYTES:  # some may take no bytes of the file
+        raise _no_such_table(name, f"table {extname} has {rows} rows of {fields} columns")
+    forms = [str(header.get(f"TFORM{i}", "")).strip() for i in range(1, fields + 1)]
+    if any(form.lstrip("0123456789").startswith(("P", "Q")) for form in forms):
+        raise _no_such_table(name, f"table {extname} has columns of variable length")
+    if header.get("XTENSION") == "BINTABLE" and sum(map(column_width, forms)) != width:
+        raise _no_such_table(name, f"the columns of table {extname} have not {width} bytes a row")
+
+
+def _no_such_table(name: str, problem: str) -> FrameError:
+    return FrameError(name, problem, remedy="Give the product as it was made.")
+
+
+def _image_planes(image: Image, record: Record) -> list[HduBytes]:
+    shared = extension_cards(image.header, record, image.shape)
+    unit = DIMENSIONLESS if record.kind == "flat" else ELECTRON
+    sci_unit = ("BUNIT", unit, "Unit of the pixels")
+    var_unit = ("BUNIT", f"{unit}2" if unit else DIMENSIONLESS, "Unit of the pixels")
+    utype = ("UTYPE", "VarianceUncertainty", "What astropy takes this for")
+    return [
+        encode_image("SCI", image.sci, [*shared, sci_unit]),
+        encode_image("VAR", image.var, [*shared, var_unit, utype]),
+        encode_image("DQ", image.dq, shared),
+    ]
+
+
+def _mask_planes(mask: BadPixelMask, record: Record) -> list[HduBytes]:
+    return [encode_image("SCI", mask.bad, extension_cards(mask.header, record, mask.shape))]
+
+
+def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:
+    """The bad pixels: x and y from 0, and the bits of `imaging.pixels.image.Reason`."""
+    y, x = np.nonzero(mask.bad)
+    rows = np.empty(len(x), [("x", np.int16), ("y", np.int16), ("reason", np.uint8)])
+    rows["x"], rows["y"], rows["reason"] = x, y, mask.reasons[y, x]
+    return rows

@@ -1,0 +1,329 @@
+"""Align the frames of a group: which frame is the reference, and where the others lie on it.
+
+The world coordinates of a frame are right to an arcsecond or two, and now and then they are another
+frame's. They are therefore only where the search begins: stars decide, and an offset that chance could have
+given is refused. A frame that cannot be aligned is left out by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import GroupError
+from imaging.instruments import f2
+from imaging.parameters import StepParameters, parameter
+from imaging.registration import priors
+from imaging.registration import star_matching as matching
+from imaging.registration.entries import AlignEntry, AlignInput, Alignment
+from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
+from imaging.registration.star_matching import TransformKind
+from imaging.sources.detect import Flag
+
+__all__ = [
+    "AlignEntry",
+    "AlignInput",
+    "AlignParameters",
+    "Alignment",
+    "align",
+    "output_grid",
+    "select_stars",
+]
+
+logger = logging.getLogger(__name__)
+
+#: A source with one of these has no position to trust.
+_UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.SHARP | Flag.UNMEASURED | Flag.BAD_PIXEL)
+#: Blended and non-linear stars serve where there are fewer clean ones than this.
+_ENOUGH = 20
+#: Centroids are not better than this, whatever their count of electrons says, px.
+_ERROR_FLOOR = 0.01
+#: A reference's seeing is at most this many times the best.
+_GOOD_SEEING = 1.15
+#: A match by the prior that uses fewer of the stars than this is held against the whole search.
+_CONVINCING = 0.5
+#: Stars that a flux ratio is taken from, if there are enough: signal to noise.
+_FLUX_SNR = 30.0
+#: References that are tried before the one that aligns most frames is taken.
+_TRIES = 3
+
+
+class AlignParameters(StepParameters):
+    """Parameters of the alignment."""
+
+    transform: TransformKind = parameter(
+        "shift", "what may differ between frames: shift, shift_rotation, similarity (with scale) or affine"
+    )
+    reference: str = parameter("best", "reference frame: best, first, or a frame's name")
+    prior_tolerance: float = parameter(
+        3.0,
+        "how far the header's world coordinates and the telescope's offsets may be wrong",
+        unit="arcsec",
+        gt=0,
+    )
+    max_search: float = parameter(
+        120.0, "largest offset between frames that is searched for when the header lies", unit="arcsec", gt=0
+    )
+    tolerance: float = parameter(1.5, "largest distance between matched stars", unit="px", gt=0)
+    min_snr: float = parameter(15.0, "signal to noise of a star that is matched", gt=0)
+    bright_limit: int = parameter(150, "brightest stars of a frame that take part", ge=3)
+    min_matches: int = parameter(3, "matched stars that an alignment needs", ge=2)
+    min_share: float = parameter(0.2, "share of the stars in common that must match", ge=0, le=1)
+    max_rms: float = parameter(0.3, "largest residual of an alignment along one axis", unit="px", gt=0)
+    false_alarm: float = parameter(1e-5, "largest probability that chance gave the match", gt=0, lt=1)
+
+
+def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = None) -> Alignment:
+    """Align frames of one field.
+
+    Parameters
+    ----------
+    frames
+        Catalogue, header and facts of each.
+    parameters
+        Transform, reference and limits.
+
+    Returns
+    -------
+    Alignment
+        The reference, and for every frame its transform or the reason why it has none.
+
+    Raises
+    ------
+    GroupError
+        With no frames, or where the reference asked for is not among them.
+    """
+    parameters = parameters or AlignParameters()
+    if not frames:
+        raise GroupError("There are no frames to align.", remedy="Give at least one science frame.")
+    stars = [select_stars(frame, parameters) for frame in frames]
+    candidates = _candidates(frames, stars, parameters)
+    best: Alignment | None = None
+    for candidate in candidates[:_TRIES]:
+        found = _align_on(candidate, frames, stars, parameters)
+        reference = found.entries[candidate]
+        lies = (reference.wcs_error or 0.0) > parameters.prior_tolerance
+        if best is None or (len(found.used) > len(best.used) or (_lies(best, parameters) and not lies)):
+            best = found
+        if not _lies(best, parameters) and 2 * len(best.used) > len(frames):
+            break
+    assert best is not None
+    if _lies(best, parameters):
+        logger.warning(
+            "%s: its world coordinates are %.1f arcsec off those of the other frames; so are the stack's.",
+            best.reference, best.entry(best.reference).wcs_error,
+        )  # fmt: skip
+    for entry in best.left_out:
+        logger.warning("%s is left out: %s", entry.name, entry.reason)
+    return best
+
+
+def output_grid(
+    alignment: Alignment,
+    frames: Sequence[AlignInput],
+    mode: Literal["union", "intersection"] = "union",
+) -> Grid:
+    """The pixel grid that the aligned frames are resampled to.
+
+    Parameters
+    ----------
+    alignment
+        Of ``frames``.
+    frames
+        The frames, in the order that they were aligned in.
+    mode
+        ``union`` or ``intersection`` of the fields of the frames used.
+
+    Returns
+    -------
+    Grid
+        Shape, origin on the reference, and the output's WCS: the reference's with CRPIX moved.
+    """
+    by_name = {frame.name: frame for frame in frames}
+    used = alignment.used
+    header = celestial_header(by_name[alignment.reference].header)
+    shapes = [by_name[entry.name].shape for entry in used]
+    return make_grid([entry.transform for entry in used], shapes, header, mode=mode)
+
+
+def select_stars(frame: AlignInput, parameters: AlignParameters) -> NDArray[np.void]:
+    """The brightest sources of a frame that have a position to trust, brightest first."""
+    table = frame.catalogue
+    fit = table[(table["flags"] & _UNFIT == 0) & (table["snr"] >= parameters.min_snr)]
+    clean = fit[fit["flags"] == 0]
+    chosen = clean if len(clean) >= _ENOUGH else fit
+    return chosen[np.argsort(-chosen["flux"], kind="stable")][: parameters.bright_limit]
+
+
+def _candidates(
+    frames: Sequence[AlignInput], stars: Sequence[NDArray[np.void]], parameters: AlignParameters
+) -> list[int]:
+    """Frames that may be the reference, best first."""
+    names = [frame.name for frame in frames]
+    if parameters.reference == "first":
+        return [0]
+    if parameters.reference != "best":
+        if parameters.reference not in names:
+            raise GroupError(
+                f"The reference frame {parameters.reference} is not in the group ({', '.join(names)}).",
+                remedy="Name one of them, or say best.",
+            )
+        return [names.index(parameters.reference)]
+    seeing = np.array([frame.seeing if math.isfinite(frame.seeing) else math.inf for frame in frames])
+    poor = (
+        seeing > _GOOD_SEEING * seeing.min() if math.isfinite(seeing.min()) else np.zeros(len(frames), bool)
+    )
+    return sorted(range(len(frames)), key=lambda i: (bool(poor[i]), -len(stars[i]), seeing[i], names[i]))
+
+
+def _lies(alignment: Alignment, parameters: AlignParameters) -> bool:
+    return (alignment.entry(alignment.reference).wcs_error or 0.0) > parameters.prior_tolerance
+
+
+def _align_on(
+    reference: int,
+    frames: Sequence[AlignInput],
+    stars: Sequence[NDArray[np.void]],
+    parameters: AlignParameters,
+) -> Alignment:
+    base = frames[reference]
+    told_by_wcs = [priors.prior_from_wcs(frame, base) for frame in frames]
+    reach = priors.search_range(frames, parameters.max_search)
+    entries = []
+    for i, frame in enumerate(frames):
+        if i == reference:
+            entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
+        else:
+            entries.append(
+                _align_one(frame, base, stars[i], stars[reference], told_by_wcs[i], reach, parameters)
+            )
+    # The WCS of one frame says nothing; those of the group together tell the ones that lie.
+    centre = np.array([(base.shape[1] - 1) / 2, (base.shape[0] - 1) / 2])
+    known = [i for i, entry in enumerate(entries) if entry.used and told_by_wcs[i] is not None]
+    if len(known) > 2:
+        off = []
+        for i in known:
+            prior = told_by_wcs[i]
+            assert prior is not None
+            measured, told = entries[i].transform(*centre), prior(*centre)
+            off.append((measured[0] - told[0], measured[1] - told[1]))
+        error = np.hypot(*(np.array(off) - np.median(off, axis=0)).T) * f2.PIXEL_SCALE
+        for i, e in zip(known, error, strict=True):
+            odd = f"its world coordinates are {e:.1f} arcsec off" if e > parameters.prior_tolerance else ""
+            entries[i] = entries[i].model_copy(update={"wcs_error": float(e), "reason": odd})
+    return Alignment(reference=base.name, entries=tuple(entries))
+
+
+def _entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
+    defaults: dict[str, object] = {
+        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "found_by": "", "wcs_error": None,
+        "used": True, "reason": "",
+    }  # fmt: skip
+    return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})
+
+
+def _align_one(
+    frame: AlignInput,
+    base: AlignInput,
+    stars: NDArray[np.void],
+    others: NDArray[np.void],
+    prior: Affine | None,
+    reach: float,
+    parameters: AlignParameters,
+) -> AlignEntry:
+    least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
+    for who, table in ((frame.name, stars), (f"the reference {base.name}", others)):
+        if len(table) < least:
+            problem = f"{who} has {len(table)} stars to match, {least} are needed"
+            return _entry(frame, Affine(), used=False, reason=problem)
+    near = parameters.prior_tolerance / f2.PIXEL_SCALE
+    turned = priors.without_shift(prior, frame.shape) if prior is not None else Affine()
+    attempts = [("search", turned, reach), ("telescope", priors.prior_from_telescope(frame, base), near)]
+    if prior is not None:
+        start = prior if parameters.transform != "shift" else priors.shift_at_centre(prior, frame.shape)
+        attempts.insert(0, ("wcs", start, near))
+    failures, best = [], None
+    for how, start, distance in attempts:
+        if how != "wcs" and parameters.transform == "shift":
+            start = priors.shift_at_centre(start, frame.shape)
+        found = _match(stars, others, start, distance, parameters)
+        if isinstance(found, str):
+            failures.append(f"{how}: {found}")
+            continue
+        if best is None or found.n > best[1].n:
+            best = (how, found)
+        if best[1].share >= _CONVINCING or how == "search":
+            break
+    if best is None:
+        return _entry(frame, Affine(), used=False, reason="; ".join(failures))
+    how, found = best
+    return _entry(
+        frame, found.transform, rms=found.rms, uncertainty=found.uncertainty, n_matched=found.n,
+        flux_scale=found.flux_scale, found_by=how,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Match:
+    transform: Affine
+    rms: float
+    uncertainty: float
+    n: int
+    share: float
+    flux_scale: float
+
+
+def _match(
+    stars: NDArray[np.void],
+    others: NDArray[np.void],
+    start: Affine,
+    reach: float,
+    parameters: AlignParameters,
+) -> _Match | str:
+    """Match from ``start``, at most ``reach`` px off; or say why not."""
+    a, b = (np.column_stack([t["x"], t["y"]]) for t in (stars, others))
+    moved = np.column_stack(start(a[:, 0], a[:, 1]))
+    won = matching.vote(moved, b, reach)
+    least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
+    if won.count < least or won.false_alarm > parameters.false_alarm or won.runner_up > 0.7 * won.count:
+        return (
+            f"no offset stands out ({won.count} stars agree, {won.runner_up} on another, "
+            f"probability by chance {won.false_alarm:.1g})"
+        )
+    transform = start.then(Affine.shift(won.dx, won.dy))
+    errors = np.hypot(stars["error"], _ERROR_FLOOR), np.hypot(others["error"], _ERROR_FLOOR)
+    # A turned field is matched near the peak of the vote first, then all over.
+    for tolerance in (2 * parameters.tolerance, parameters.tolerance, parameters.tolerance):
+        moved = np.column_stack(transform(a[:, 0], a[:, 1]))
+        i, j = matching.pair_up(moved, b, tolerance)
+        if len(i) < least:
+            return f"{len(i)} stars match, {least} are needed"
+        fitted = matching.robust_fit(a[i], b[j], np.hypot(errors[0][i], errors[1][j]), parameters.transform)
+        transform = fitted.transform
+    n = int(fitted.used.sum())
+    moved = np.column_stack(transform(a[:, 0], a[:, 1]))
+    common = min(_inside(moved, b), _inside(b, moved))
+    share = n / max(common, 1)
+    if n < least or matching.chance_of(n, moved, b, parameters.tolerance) > parameters.false_alarm:
+        return f"{n} matched stars could be chance"
+    if share < parameters.min_share:
+        return f"{n} of {common} stars in common match"
+    if fitted.rms > parameters.max_rms:
+        turn = " (is the field turned? try transform = shift_rotation)" * (parameters.transform == "shift")
+        return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
+    i, j = i[fitted.used], j[fitted.used]
+    ratio = stars["flux"][i] / others["flux"][j]
+    bright = np.minimum(stars["snr"][i], others["snr"][j]) > _FLUX_SNR
+    flux_scale = float(np.median(ratio[bright] if bright.sum() >= 3 else ratio))
+    return _Match(transform, fitted.rms, fitted.uncertainty, n, share, flux_scale)
+
+
+def _inside(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
+    """Positions of ``a`` within the box of ``b``."""
+    return int(((a >= b.min(axis=0)) & (a <= b.max(axis=0))).all(axis=1).sum())

@@ -1,0 +1,103 @@
+"""What goes into the alignment of a group of frames, and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.frames.facts import FrameFacts
+from imaging.registration.geometry import Affine
+
+
+@dataclass(frozen=True)
+class AlignInput:
+    """What the alignment needs of a frame.
+
+    Attributes
+    ----------
+    catalogue
+        Structured array of `imaging.sources.detect.CATALOGUE`.
+    seeing
+        FWHM in pixels (NaN where unknown).
+    header
+        Extension header with the WCS (may lack one).
+    facts
+        The frame's facts: name and telescope offsets.
+    shape
+        (ny, nx).
+    """
+
+    catalogue: NDArray[np.void]
+    seeing: float
+    header: Header
+    facts: FrameFacts
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """The frame's file name."""
+        return self.facts.name
+
+
+class AlignEntry(BaseModel):
+    """Where one frame lies on the reference."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="frame")
+    transform: Affine = Field(description="frame pixel to reference pixel")
+    rms: float = Field(description="residual of the matched stars along one axis, px")
+    uncertainty: float = Field(description="standard error of the shift along one axis, px")
+    n_matched: int = Field(description="matched stars")
+    flux_scale: float = Field(description="flux of the matched stars over their flux in the reference")
+    found_by: str = Field(description="wcs, search, telescope, or reference; empty when not aligned")
+    wcs_error: float | None = Field(description="how far the header's world coordinates are off, arcsec")
+    used: bool = Field(description="aligned; a frame that is not must not be stacked")
+    reason: str = Field(description="why it is not used, or what is odd about it")
+
+    @property
+    def dx(self) -> float:
+        """Shift in x, px."""
+        return self.transform.x0
+
+    @property
+    def dy(self) -> float:
+        """Shift in y, px."""
+        return self.transform.y0
+
+    @property
+    def rotation(self) -> float:
+        """Rotation, deg."""
+        return self.transform.rotation
+
+    @property
+    def scale(self) -> float:
+        """Scale."""
+        return self.transform.scale
+
+
+class Alignment(BaseModel):
+    """The frames of a group on one of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reference: str = Field(description="name of the reference frame")
+    entries: tuple[AlignEntry, ...] = Field(description="one for each frame, in the order given")
+
+    @property
+    def used(self) -> tuple[AlignEntry, ...]:
+        """The frames that may be stacked."""
+        return tuple(entry for entry in self.entries if entry.used)
+
+    @property
+    def left_out(self) -> tuple[AlignEntry, ...]:
+        """The frames that may not, each with its reason."""
+        return tuple(entry for entry in self.entries if not entry.used)
+
+    def entry(self, name: str) -> AlignEntry:
+        """The entry of the frame ``name``."""
+        return next(entry for entry in self.entries if entry.name == name)

@@ -1,0 +1,67 @@
+"""Where the headers say that a frame lies on another: by world coordinates, and by the telescope's offsets.
+
+Either may be wrong; they are where a search begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from imaging.instruments import f2
+from imaging.registration.entries import AlignInput
+from imaging.registration.geometry import Affine, celestial_header
+
+#: Margin beyond the dither's range in the search, arcsec.
+_MARGIN: Final = 10.0
+
+
+def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
+    """Frame pixel to reference pixel by the headers, linear about the frame's centre."""
+    here, there = celestial_header(frame.header), celestial_header(base.header)
+    if not len(here) or not len(there):
+        return None
+    from astropy.wcs import WCS  # late: a run that finds its stack in the store aligns nothing
+
+    ny, nx = frame.shape
+    x = np.array([0.5, 0.25, 0.75, 0.5, 0.5]) * (nx - 1)
+    y = np.array([0.5, 0.5, 0.5, 0.25, 0.75]) * (ny - 1)
+    u, v = WCS(there).all_world2pix(*WCS(here).all_pix2world(x, y, 0), 0)
+    if not (np.isfinite(u).all() and np.isfinite(v).all()):
+        return None
+    xx, yx = (u[2] - u[1]) / (x[2] - x[1]), (v[2] - v[1]) / (x[2] - x[1])
+    xy, yy = (u[4] - u[3]) / (y[4] - y[3]), (v[4] - v[3]) / (y[4] - y[3])
+    return Affine(xx, xy, yx, yy, u[0] - xx * x[0] - xy * y[0], v[0] - yx * x[0] - yy * y[0])
+
+
+def prior_from_telescope(frame: AlignInput, base: AlignInput) -> Affine:
+    """The shift that the telescope's offsets tell: x = -Q, y = -P, y flipped on the port that looks up."""
+    flip = -1.0 if frame.facts.inport == 1 else 1.0
+    dx = (frame.facts.qoffset - base.facts.qoffset) / f2.PIXEL_SCALE
+    dy = flip * (frame.facts.poffset - base.facts.poffset) / f2.PIXEL_SCALE
+    return Affine.shift(dx, dy)
+
+
+def shift_at_centre(prior: Affine, shape: tuple[int, int]) -> Affine:
+    """The shift that a transform makes at a frame's centre."""
+    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+    u, v = prior(np.float64(x), np.float64(y))  # type: ignore[arg-type]
+    return Affine.shift(float(u - x), float(v - y))
+
+
+def without_shift(prior: Affine, shape: tuple[int, int]) -> Affine:
+    """The same turn about the frame's centre, and no shift there."""
+    shift = shift_at_centre(prior, shape)
+    return prior.then(Affine.shift(-shift.x0, -shift.y0))
+
+
+def search_range(frames: Sequence[AlignInput], limit: float) -> float:
+    """How far a frame can lie from another, px: the range of the telescope's offsets and a margin."""
+    p = [frame.facts.poffset for frame in frames]
+    q = [frame.facts.qoffset for frame in frames]
+    dither = max(max(p) - min(p), max(q) - min(q))
+    if dither == 0:  # no offsets in the headers
+        dither = limit
+    return min(dither + _MARGIN, limit) / f2.PIXEL_SCALE

@@ -1,0 +1,195 @@
+"""Move a frame onto the output's grid: one interpolation from detector to output, in bands of rows.
+
+Values go through the interpolant; variances through the square of its weights, which is the variance of
+what was computed and is never negative; data quality bits to the output pixels that the input pixel has
+a real part in. A pixel without a measurement is replaced by its neighbours before the interpolation, so
+that its value cannot leak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.parameters import StepParameters, parameter
+from imaging.pixels.dq import DQ
+from imaging.pixels.fill import GOOD, HOPELESS, NOT_MEASURED, REACH, fill_gaps, find_gaps
+from imaging.registration import resample_kernels as kernels
+from imaging.registration.geometry import Affine
+from imaging.registration.interpolants import TAPS, Interpolant, noise_correlation_factor, weights
+
+__all__ = [
+    "ResampleParameters",
+    "RowSource",
+    "array_source",
+    "input_rows_needed",
+    "noise_correlation_factor",
+    "resample_rows",
+]
+
+Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
+#: Gives rows of a frame: sci, var and dq of the rows that a slice names.
+RowSource = Callable[[slice], Planes]
+
+#: Steps of the table of weights for the general path; linear between them, good to 1e-6.
+_TABLE_STEPS = 1024
+
+
+class ResampleParameters(StepParameters):
+    """Parameters of resampling."""
+
+    interpolant: Interpolant = parameter(
+        "lanczos3", "interpolant: lanczos3, lanczos4, bicubic, linear or nearest"
+    )
+    extent: Literal["union", "intersection"] = parameter(
+        "union", "the output holds the fields of all frames (union), or what all of them share"
+    )
+    dq_threshold: float = parameter(
+        0.03, "share of an output pixel's (absolute) weights above which an input pixel's data quality bits "
+        "are its own", ge=0, lt=0.25,
+    )  # fmt: skip
+
+
+def array_source(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> RowSource:
+    """A frame in memory as a source of rows."""
+
+    def rows(wanted: slice) -> Planes:
+        return sci[wanted], var[wanted], dq[wanted]
+
+    return rows
+
+
+def input_rows_needed(
+    transform: Affine,
+    out_rows: slice,
+    out_nx: int,
+    in_shape: tuple[int, int],
+    parameters: ResampleParameters | None = None,
+) -> slice:
+    """Rows of a frame that some rows of the output draw on.
+
+    Parameters
+    ----------
+    transform
+        Frame pixel to output pixel.
+    out_rows
+        Rows of the output, ``slice(first, last)``.
+    out_nx
+        Columns of the output.
+    in_shape
+        (ny, nx) of the frame.
+    parameters
+        The interpolant decides how far it reaches.
+
+    Returns
+    -------
+    slice
+        Rows of the frame; empty where the frame does not reach these rows.
+    """
+    parameters = parameters or ResampleParameters()
+    back = transform.inverse()
+    x = np.array([0.0, out_nx - 1, 0, out_nx - 1])
+    y = np.array([out_rows.start, out_rows.start, out_rows.stop - 1, out_rows.stop - 1], np.float64)
+    _, rows = back(x, y)
+    half = TAPS[parameters.interpolant] // 2
+    if rows.max() < -0.5 or rows.min() > in_shape[0] - 0.5:
+        return slice(0, 0)
+    first = math.floor(rows.min()) - (half - 1) - REACH
+    last = math.floor(rows.max()) + half + REACH + 1
+    # Rows beyond an edge repeat the outermost one, so that one is always wanted.
+    return slice(min(max(first, 0), in_shape[0] - 1), max(min(last, in_shape[0]), 1))
+
+
+def resample_rows(
+    source: RowSource,
+    in_shape: tuple[int, int],
+    transform: Affine,
+    out_rows: slice,
+    out_nx: int,
+    parameters: ResampleParameters | None = None,
+) -> Planes:
+    """Resample a frame onto some rows of the output.
+
+    Flux is conserved: where the transform changes the scale, values are multiplied by the number of input
+    pixels that an output pixel covers.
+
+    Parameters
+    ----------
+    source
+        Gives the frame's rows; called once, with the rows of `input_rows_needed`.
+    in_shape
+        (ny, nx) of the frame.
+    transform
+        Frame pixel to output pixel (`Grid.place`).
+    out_rows
+        Rows of the output, ``slice(first, last)``.
+    out_nx
+        Columns of the output.
+    parameters
+        Interpolant and threshold.
+
+    Returns
+    -------
+    sci, var, dq
+        float32, float32, uint16 (rows, out_nx), contiguous. Outside the frame 0, 0 and NO_DATA.
+    """
+    parameters = parameters or ResampleParameters()
+    shape = (out_rows.stop - out_rows.start, out_nx)
+    needed = input_rows_needed(transform, out_rows, out_nx, in_shape, parameters)
+    if needed.stop == needed.start:
+        return np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, DQ.NO_DATA, np.uint16)
+    sci, var, dq = _without_gaps(*source(needed))
+    out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    if transform.is_shift:
+        _shift(sci, var, dq, needed.start, in_shape[0], transform, out_rows.start, parameters, out)
+    else:
+        back = transform.inverse()
+        table = weights(parameters.interpolant, np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS)
+        kernels.transform_rows(
+            sci, var, dq, needed.start, in_shape[0],
+            np.array([back.xx, back.xy, back.yx, back.yy, back.x0, back.y0]), out_rows.start,
+            table, parameters.dq_threshold, abs(back.determinant), *out,
+        )  # fmt: skip
+    return out
+
+
+def _without_gaps(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> Planes:
+    sci, var = np.ascontiguousarray(sci, np.float32), np.ascontiguousarray(var, np.float32)
+    dq = np.ascontiguousarray(dq, np.uint16)
+    gaps = find_gaps(sci, var, dq, NOT_MEASURED)
+    filled, variance = np.empty_like(sci), np.empty_like(var)
+    fill_gaps(sci, gaps, filled)
+    fill_gaps(var, gaps, variance)
+    # A value that is not finite and that nobody flagged is a bad pixel all the same.
+    quality = np.where((gaps != GOOD) & (dq & NOT_MEASURED == 0), dq | np.uint16(DQ.BAD_PIXEL), dq)
+    quality = np.where(gaps == HOPELESS, quality | kernels.VOID, quality)
+    return filled, variance, quality
+
+
+def _shift(
+    sci: NDArray[np.float32],
+    var: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    first: int,
+    ny: int,
+    transform: Affine,
+    out_first: int,
+    parameters: ResampleParameters,
+    out: Planes,
+) -> None:
+    x, y = -transform.x0, out_first - transform.y0  # of the first output pixel, in the frame
+    ix, iy = math.floor(x), math.floor(y)
+    wx, wy = weights(parameters.interpolant, x - ix), weights(parameters.interpolant, y - iy)
+    reach = TAPS[parameters.interpolant] // 2 - 1
+    left, top = ix - reach, iy - reach
+    f4 = np.float32
+    kernels.shift_rows(sci, first, ny, left, top, wx.astype(f4), wy.astype(f4), out[0])
+    kernels.shift_rows(var, first, ny, left, top, (wx**2).astype(f4), (wy**2).astype(f4), out[1])
+    # Half-way between two pixels the first counts as the nearest, as on the general path.
+    main_x, main_y = reach + (x - ix > 0.5), reach + (y - iy > 0.5)
+    sx, sy = np.abs(wx) / np.abs(wx).sum(), np.abs(wy) / np.abs(wy).sum()
+    kernels.shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, parameters.dq_threshold, *out)

@@ -1,0 +1,234 @@
+"""Match two lists of positions: find the offset by vote, pair the stars, fit the transform.
+
+Nothing here knows of frames or headers. Each answer comes with the probability that chance would have
+given it, so that a caller can refuse one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.registration.geometry import Affine
+
+TransformKind = Literal["shift", "shift_rotation", "similarity", "affine"]
+Positions = NDArray[np.float64]
+
+#: Stars that each kind of transform needs, one more than determines it.
+LEAST_STARS: dict[str, int] = {"shift": 2, "shift_rotation": 3, "similarity": 3, "affine": 4}
+#: Votes are counted in windows of this many cells a side, so that a peak is never cut in two.
+_WINDOW = 3
+#: The level that chance gives is taken from a square of this many cells round the peak.
+_NEIGHBOURHOOD = 41
+#: Clipping of residuals: limit in sigmas, and passes.
+_CLIP, _PASSES = 4.0, 10
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The offset that most pairs agree on.
+
+    Attributes
+    ----------
+    dx, dy
+        Offset to add to the first list, px.
+    count
+        Pairs in the winning window.
+    runner_up
+        Pairs in the best window that does not touch the winner.
+    false_alarm
+        Probability that chance gives a window of that count anywhere in the range.
+    """
+
+    dx: float
+    dy: float
+    count: int
+    runner_up: int
+    false_alarm: float
+
+
+def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote:
+    """Find the offset from ``a`` to ``b`` by a two-dimensional histogram of all pairs' differences.
+
+    Parameters
+    ----------
+    a, b
+        float64 (n, 2) and (m, 2), px.
+    reach
+        Largest offset along x and along y, px.
+    cell
+        Side of a cell, px.
+
+    Returns
+    -------
+    Vote
+        With the probability of a false alarm: the Poisson probability of the count where chance gives
+        the level that the neighbourhood has (at least that of uniform lists), times the number of windows.
+    """
+    difference = (b[None, :, :] - a[:, None, :]).reshape(-1, 2)
+    near = difference[(np.abs(difference) <= reach).all(axis=1)]
+    if not len(near):
+        return Vote(0.0, 0.0, 0, 0, 1.0)
+    half = math.ceil(reach / cell) + 1
+    index = np.floor(near / cell).astype(int) + half
+    side = 2 * half + 1
+    counts = np.bincount(index[:, 1] * side + index[:, 0], minlength=side * side).reshape(side, side)
+    sums = _window_sums(counts)
+    best = int(sums.argmax())
+    j, i = divmod(best, side)
+    count = int(sums[j, i])
+    away = sums.copy()
+    away[max(0, j - 5) : j + 6, max(0, i - 5) : i + 6] = 0
+    # Level by chance: pairs round the peak without the peak's own; stars may crowd, so the larger of the
+    # local density and of that of two uniform lists counts.
+    size = _NEIGHBOURHOOD // 2
+    box = np.s_[max(0, j - size) : j + size + 1, max(0, i - size) : i + size + 1]
+    cells = counts[box].size
+    local = (counts[box].sum() - count) / max(cells - _WINDOW**2, 1)
+    extent = np.maximum(np.ptp(np.vstack([a, b]), axis=0), cell)
+    mean = len(a) * len(b) * cell**2 / float(np.prod(extent))
+    chance = max(local, mean) * _WINDOW**2
+    false_alarm = min(1.0, _at_least(count, chance) * side**2)
+    peak = near[(np.abs((near / cell) - (np.array([i, j]) - half + 0.5)) <= _WINDOW / 2).all(axis=1)]
+    dx, dy = np.median(peak, axis=0)
+    return Vote(float(dx), float(dy), count, int(away.max()), false_alarm)
+
+
+def _window_sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum of the window round each cell; nothing lies outside."""
+    padded = np.pad(counts, 1)  # _WINDOW is 3
+    along = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return along[:-2] + along[1:-1] + along[2:]
+
+
+def _at_least(count: int, mean: float) -> float:
+    """Poisson probability of ``count`` or more where ``mean`` are expected."""
+    from scipy.special import pdtrc  # late, and not scipy.stats, which takes half a second to import
+
+    return float(pdtrc(count - 1, mean)) if count > 0 else 1.0
+
+
+def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of the pairs that are each other's nearest and closer than ``tolerance`` px."""
+    none = np.empty(0, np.intp)
+    if not len(a) or not len(b):
+        return none, none
+    # Every pair is looked at: there are some hundred stars, and scipy.spatial takes longer to import.
+    squared = ((b[None, :, :] - a[:, None, :]) ** 2).sum(axis=2)
+    to_b, to_a = squared.argmin(axis=1), squared.argmin(axis=0)
+    own = np.arange(len(a))
+    first = np.flatnonzero((squared[own, to_b] < tolerance**2) & (to_a[to_b] == own))
+    return first, to_b[first]
+
+
+def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> float:
+    """Probability that ``matches`` or more pairs within ``tolerance`` come from unrelated lists.
+
+    The lists are taken to be uniform over the box that both share.
+    """
+    low = np.maximum(a.min(axis=0), b.min(axis=0)) - tolerance
+    high = np.minimum(a.max(axis=0), b.max(axis=0)) + tolerance
+    area = float(np.prod(np.maximum(high - low, tolerance)))
+    inside_a, inside_b = ((((p >= low) & (p <= high)).all(axis=1)).sum() for p in (a, b))
+    return _at_least(matches, float(inside_a * inside_b) * math.pi * tolerance**2 / area)
+
+
+def fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Affine:
+    """Least-squares transform from ``a`` to ``b``.
+
+    Parameters
+    ----------
+    a, b
+        float64 (n, 2), px.
+    errors
+        float64 (n,): standard error of each pair's difference along one axis, px.
+    kind
+        ``shift``, ``shift_rotation``, ``similarity`` (with a scale) or ``affine``.
+
+    Returns
+    -------
+    Affine
+        The transform. Rotation by the closed form of Umeyama (1991, IEEE PAMI 13, 376).
+    """
+    w = 1.0 / errors**2
+    w = w / w.sum()
+    mean_a, mean_b = w @ a, w @ b
+    if kind == "shift":
+        return Affine.shift(*(mean_b - mean_a))
+    da, db = a - mean_a, b - mean_b
+    if kind == "affine":
+        root = np.sqrt(w)[:, None]
+        solution, *_ = np.linalg.lstsq(da * root, db * root, rcond=None)
+        linear = solution.T
+    else:
+        along = (w * (da * db).sum(axis=1)).sum()
+        across = (w * (da[:, 0] * db[:, 1] - da[:, 1] * db[:, 0])).sum()
+        length = math.hypot(along, across)
+        size = length / (w * (da**2).sum(axis=1)).sum() if kind == "similarity" else 1.0
+        c, s = size * along / length, size * across / length
+        linear = np.array([[c, -s], [s, c]])
+    x0, y0 = mean_b - linear @ mean_a
+    (xx, xy), (yx, yy) = linear.tolist()
+    return Affine(xx, xy, yx, yy, float(x0), float(y0))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A transform and what it rests on.
+
+    Attributes
+    ----------
+    transform
+        First list to second.
+    used
+        bool (n,): pairs that were not clipped.
+    rms
+        Residual along one axis of the pairs used, weighted, px.
+    uncertainty
+        Standard error of the shift along one axis, px; scaled up where the residuals exceed the errors.
+    """
+
+    transform: Affine
+    used: NDArray[np.bool_]
+    rms: float
+    uncertainty: float
+
+
+def robust_fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Fit:
+    """Fit with pairs left out whose residual is beyond 4 sigma of their error or of the scatter.
+
+    Parameters and the transform are those of `fit`.
+    """
+    used = np.ones(len(a), bool)
+    # From the median offset, which half the pairs may be wrong about, not from a fit that one can pull.
+    residual = (b - a) - np.median(b - a, axis=0)
+    if kind == "shift":
+        used = _within(residual, errors, used)
+    transform = fit(a[used], b[used], errors[used], kind)
+    for _ in range(_PASSES):
+        residual = b - np.column_stack(transform(a[:, 0], a[:, 1]))
+        keep = _within(residual, errors, used)
+        if keep.sum() < LEAST_STARS[kind] or (keep == used).all():
+            break
+        used = keep
+        transform = fit(a[used], b[used], errors[used], kind)
+    residual = b - np.column_stack(transform(a[:, 0], a[:, 1]))
+    weight = 1.0 / errors[used] ** 2
+    chi2 = float((weight[:, None] * residual[used] ** 2).sum())
+    rms = math.sqrt(chi2 / (2 * weight.sum()))
+    freedom = max(2 * int(used.sum()) - 2, 1)
+    uncertainty = math.sqrt(max(1.0, chi2 / freedom) / weight.sum())
+    return Fit(transform, used, rms, uncertainty)
+
+
+def _within(
+    residual: NDArray[np.float64], errors: NDArray[np.float64], used: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    pull = np.hypot(residual[:, 0], residual[:, 1]) / errors
+    # The median of a Rayleigh distribution is 1.1774 of its sigma.
+    scatter = max(1.0, float(np.median(pull[used])) / 1.1774)
+    return pull <= _CLIP * scatter

@@ -1,0 +1,119 @@
+"""Which frames show the sky of which: the parameters of the sky step, and the choice of sky frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.frames.facts import FrameFacts
+from imaging.frames.groups import Configuration
+from imaging.frames.pointing import Position, pointing, separation
+from imaging.parameters import StepParameters, parameter
+from imaging.sky.residual import Residual
+
+
+class SkyParameters(StepParameters):
+    """How the sky of a frame is chosen and subtracted."""
+
+    least_distance: float = parameter(3.0, "a sky frame points further away than this", unit="arcsec", ge=0)
+    window: float = parameter(
+        600.0, "sky frames are taken within this time, middle to middle", unit="s", gt=0
+    )
+    fewest: int = parameter(
+        8, "where the window holds fewer sky frames, the nearest beyond it are taken up to this many",
+        unit="frames", ge=1,
+    )  # fmt: skip
+    minimum: int = parameter(
+        2, "a frame with fewer sky frames than this is reported and not subtracted", unit="frames", ge=1
+    )
+    operation: Literal["mean", "median"] = parameter(
+        "mean", "mean with clipping about the median (the least noise), or median"
+    )
+    low: float = parameter(3.0, "clipping threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(3.0, "clipping threshold above the median", unit="sigma", gt=0)
+    scaling: Literal["multiply", "add"] = parameter(
+        "multiply", "how sky frames are brought to the common level; add where the level is near zero"
+    )
+    residual: Residual = parameter(
+        "plane", "what is taken out of the subtracted frame once more: nothing, its level, or a plane"
+    )
+
+
+class SkyChoice(BaseModel):
+    """The sky frames of each frame, and why some frames have none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in time")
+    refused: dict[str, str] = Field(default_factory=dict, description="frame to the reason")
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Every frame that takes part, as object or as sky."""
+        return frozenset(self.skies).union(*self.skies.values())
+
+
+def choose_sky(
+    frames: Sequence[FrameFacts],
+    parameters: SkyParameters | None = None,
+    *,
+    objects: Collection[str] | None = None,
+    skies: Collection[str] | None = None,
+    centres: Mapping[str, Position] | None = None,
+) -> SkyChoice:
+    """Choose the sky frames of each object frame.
+
+    Same configuration, more than ``least_distance`` away, in the ``window`` of time; where those are fewer
+    than ``fewest``, the nearest in time beyond the window as well, up to that number.
+
+    Parameters
+    ----------
+    frames
+        Facts of all frames.
+    parameters
+        See `SkyParameters`.
+    objects, skies
+        Names of the frames that are to be subtracted and of those that may serve as sky; all without them.
+    centres
+        Name to field centre, degrees, for distances by the WCS. Without it they are the telescope's offsets,
+        which stay right when a frame carries the previous frame's WCS.
+
+    Returns
+    -------
+    SkyChoice
+        A frame with fewer than ``minimum`` sky frames is refused by name, with the reason.
+    """
+    parameters, centres = parameters or SkyParameters(), centres or {}
+    wanted = [f for f in frames if objects is None or f.name in objects]
+    serving = [f for f in frames if skies is None or f.name in skies]
+    chosen: dict[str, tuple[str, ...]] = {}
+    refused: dict[str, str] = {}
+    for facts in wanted:
+        others = [f for f in serving if f.name != facts.name]
+        alike = [f for f in others if Configuration.of(f) == Configuration.of(facts)]
+        away = [f for f in alike if _distance(facts, f, centres) > parameters.least_distance]
+        away.sort(key=lambda f: (abs(f.middle - facts.middle), f.middle, f.name))
+        lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]
+        within = sum(lag <= parameters.window for lag in lags)
+        taken = away[: max(within, parameters.fewest)]
+        if len(taken) < parameters.minimum:
+            refused[facts.name] = (
+                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {len(others)} other "
+                f"frames {len(alike)} have its configuration and {len(away)} of these point more than "
+                f"{parameters.least_distance:g} arcsec away"
+            )
+        else:
+            taken.sort(key=lambda f: (f.middle, f.name))
+            chosen[facts.name] = tuple(f.name for f in taken)
+    return SkyChoice(skies=chosen, refused=refused)
+
+
+def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:
+    """Distance of two frames' pointings, arcsec."""
+    here, there = pointing(a, centres.get(a.name)), pointing(b, centres.get(b.name))
+    if here is None or there is None:
+        return math.hypot(a.poffset - b.poffset, a.qoffset - b.qoffset)
+    return separation(here, there)

@@ -1,0 +1,304 @@
+"""Sky subtraction of dithered (or offset) frames: from each frame the sky that its neighbours in time show.
+
+Two passes are two calls of `subtract_sky`: the second is given the masks of the sources that were found after
+the first. The frames are read in bands of rows and a band of all frames is worked on at once.
+
+Why the clipped mean is the default and not the median
+    The sky's noise is added to every frame. For eight sky frames the median's variance is 1.35 times the
+    mean's, so a frame's variance grows by 17 % with the median and 12.5 % with the mean. Where a faint wing
+    below the mask's limit lies in one sky frame, both estimates move by nearly the same (wing / n, as long as
+    the wing is below the noise); a bright one the second pass has masked and the first pass clips.
+
+What the variance holds
+    The frame's own random noise, that of the sky estimate, and what the flat's noise does to the
+    sky-subtracted signal. The noise of the dark and of the flat on the sky itself is the same in the frame
+    and in its sky, and goes with the subtraction.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.errors import FrameError, GroupError
+from imaging.io.planes import Planes, PlanesWriter
+from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
+from imaging.pixels.combine import median_factor
+from imaging.sky import subtract_kernels
+from imaging.sky.choice import SkyChoice as SkyChoice
+from imaging.sky.choice import SkyParameters as SkyParameters
+from imaging.sky.choice import choose_sky as choose_sky
+from imaging.sky.residual import Residual, measure_background
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of a pixel of one frame in work: SCI, VAR, DQ and the object mask.
+_BYTES = 11
+#: Rows of a band beyond which nothing is gained.
+_MOST_ROWS = 64
+#: Planes of a sky-subtracted frame.
+LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
+_NONE = np.empty((0, 0, 0), np.uint8)
+
+RelativeVariance = Callable[[slice], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class SkyInput:
+    """One detrended frame for `subtract_sky`.
+
+    Attributes
+    ----------
+    name
+        The frame's name.
+    planes
+        Its ``sci`` (float32, electrons), ``var`` (float32, random noise only) and ``dq`` (uint16).
+    level
+        Median sky level, electrons.
+    object_mask
+        Planes with an ``objmask`` (uint8, 1 on sources, with their margin); None before sources are known.
+    """
+
+    name: str
+    planes: Planes
+    level: float
+    object_mask: Planes | None = None
+
+
+class SkyMetrics(BaseModel):
+    """What the subtraction did to one frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sky_frames: tuple[str, ...]
+    level: float = Field(description="sky level that was subtracted, electrons")
+    residual_level: float = Field(description="level left at the frame's centre, taken out, electrons")
+    residual_slope_x: float = Field(description="slope left along x, taken out, electrons per pixel")
+    residual_slope_y: float = Field(description="slope left along y, taken out, electrons per pixel")
+    residual_rms: float = Field(description="scatter of 64-pixel blocks about that, electrons; nan with none")
+    behind_sources: int = Field(description="pixels where every sky frame has a source (DQ 32)")
+    without_sky: int = Field(description="good pixels without any sky (DQ 16)")
+
+
+class _Buffers:
+    """Planes of a band, one set a thread: new memory for each band would cost as much as the reading."""
+
+    def __init__(self, shape: tuple[int, int, int], *, masked: bool) -> None:
+        self._shape, self._masked = shape, masked
+        self._of_thread = threading.local()
+
+    def rows(
+        self, height: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint8]]:
+        """SCI, VAR, DQ and mask, (n, height, nx) each; the mask is of size 0 without masks."""
+        n, most, nx = self._shape
+        if not hasattr(self._of_thread, "planes"):
+            size = n * most * nx
+            self._of_thread.planes = (
+                np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.uint16),
+                np.empty(size if self._masked else 0, np.uint8),
+            )  # fmt: skip
+        sci, var, dq, mask = self._of_thread.planes
+        shape, size = (n, height, nx), n * height * nx
+        cut = mask[:size].reshape(shape) if self._masked else _NONE
+        return sci[:size].reshape(shape), var[:size].reshape(shape), dq[:size].reshape(shape), cut
+
+
+def subtract_sky(
+    frames: Sequence[SkyInput],
+    selection: Mapping[str, Sequence[str]],
+    parameters: SkyParameters | None = None,
+    *,
+    writers: Mapping[str, PlanesWriter],
+    flat_variance: RelativeVariance | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> list[SkyMetrics]:
+    """Subtract from each frame in ``selection`` the sky that its sky frames give.
+
+    A pixel's sky comes from the sky frames that are usable there and have no source in their mask. Where few
+    are left, those are used and the variance tells. Where each has a source, their median is taken and the
+    pixel gets DQ 32 (a source overlaps every sky); where none is usable, a good pixel gets DQ 16 and 0.
+
+    Parameters
+    ----------
+    frames
+        All frames that take part. Neighbours with the same set of frames share one sorted stack, so give them
+        in time.
+    selection
+        Frame to its sky frames, as in `SkyChoice.skies`.
+    parameters
+        See `SkyParameters`.
+    writers
+        One open writer with the planes of `LAYOUT` for each frame in ``selection``; the caller commits them.
+        ``var`` may be missing where only sources are to be looked for.
+    flat_variance
+        Gives rows of the flat's relative variance, var / flat^2, float32; it acts on the signal that is left.
+    threads, memory
+        Threads, and bytes that the bands in work may take together. The result does not depend on them.
+
+    Returns
+    -------
+    list of SkyMetrics
+        One for each frame in ``selection``, in the order of ``frames``.
+
+    Raises
+    ------
+    GroupError
+        Where the frames' shapes differ, a name is unknown, or a frame would be its own sky.
+    FrameError
+        Where a frame's level cannot be scaled.
+    """
+    parameters = parameters or SkyParameters()
+    threads = threads or thread_count()
+    chosen, target = _selection_matrix(frames, selection)
+    shape = _common_shape(frames)
+    factor, shift = _to_common_level(frames, parameters)
+    medians = np.empty(0)
+    if parameters.operation == "median":
+        medians = np.array([0.0] + [median_factor(m) for m in range(1, len(frames) + 1)])
+    subtracted = [i for i, wanted in enumerate(target) if wanted]
+    masked = any(frame.object_mask is not None for frame in frames)
+    no_flat = np.empty((0, 0), np.float32)
+
+    flagged: dict[int, NDArray[np.int64]] = {}
+    fitting = rows_for(memory, len(frames) * shape[1] * _BYTES, threads=threads, least=1)
+    height = min(fitting, _MOST_ROWS, shape[0])
+    buffers = _Buffers((len(frames), height, shape[1]), masked=masked)
+
+    def work(rows: slice) -> None:
+        sci, var, dq, mask = buffers.rows(rows.stop - rows.start)
+        for i, frame in enumerate(frames):
+            frame.planes.read_into("sci", rows.start, sci[i])
+            frame.planes.read_into("var", rows.start, var[i])
+            frame.planes.read_into("dq", rows.start, dq[i])
+            if frame.object_mask is not None:
+                frame.object_mask.read_into("objmask", rows.start, mask[i])
+            elif masked:
+                mask[i] = 0
+        flat = no_flat if flat_variance is None else np.ascontiguousarray(flat_variance(rows), np.float32)
+        flagged[rows.start] = np.zeros((len(frames), 2), np.int64)
+        subtract_kernels.subtract_band(
+            sci, var, dq, mask, flat, chosen, target, factor, shift,
+            parameters.low, parameters.high, medians, flagged[rows.start],
+        )  # fmt: skip
+        for i in subtracted:
+            writer = writers[frames[i].name]
+            writer.write("sci", rows, sci[i])
+            if "var" in writer:
+                writer.write("var", rows, var[i])
+            writer.write("dq", rows, dq[i])
+
+    run_bands(work, shape[0], rows_per_band=height, threads=threads)
+    counts = sum(flagged.values(), np.zeros((len(frames), 2), np.int64))
+
+    targets = [frames[i] for i in subtracted]
+    metrics: list[SkyMetrics | None] = [None] * len(targets)
+
+    def finish(which: slice) -> None:
+        frame = targets[which.start]
+        metrics[which.start] = _take_residual(
+            frame, tuple(selection[frame.name]), writers[frame.name], parameters.residual,
+            counts[subtracted[which.start]],
+        )  # fmt: skip
+
+    run_bands(finish, len(targets), rows_per_band=1, threads=threads)
+    return [m for m in metrics if m is not None]
+
+
+def _selection_matrix(
+    frames: Sequence[SkyInput], selection: Mapping[str, Sequence[str]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """``chosen[i, j]``: frame j is sky of frame i; and which frames are to be subtracted."""
+    index = {frame.name: i for i, frame in enumerate(frames)}
+    named = set(selection).union(*selection.values())
+    if len(index) < len(frames) or named - set(index):
+        raise GroupError(
+            f"sky frames: {', '.join(sorted(named - set(index))) or 'a name occurs twice'} among "
+            f"{len(frames)} frames.",
+            remedy="Give every frame that the selection names, once.",
+        )
+    chosen = np.zeros((len(frames), len(frames)), bool)
+    target = np.zeros(len(frames), bool)
+    for name, skies in selection.items():
+        if name in skies or not skies:
+            raise GroupError(
+                f"{name}: its sky frames are {', '.join(skies) or 'none'}.",
+                remedy="A frame needs sky frames other than itself; leave it out of the selection.",
+            )
+        target[index[name]] = True
+        chosen[index[name], [index[sky] for sky in skies]] = True
+    return chosen, target
+
+
+def _common_shape(frames: Sequence[SkyInput]) -> tuple[int, int]:
+    shapes = {frame.name: frame.planes.shape("sci") for frame in frames}
+    first = next(iter(shapes.values()))
+    odd = [f"{name} {shape}" for name, shape in shapes.items() if shape != first]
+    if odd:
+        raise GroupError(
+            f"frames of different shapes: {', '.join(odd)}, the first has {first}.", remedy="Leave them out."
+        )
+    return first[0], first[1]
+
+
+def _to_common_level(
+    frames: Sequence[SkyInput], parameters: SkyParameters
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors and shifts that bring each frame to the median of the levels, and that to zero.
+
+    Near zero single precision keeps a sky value to better than a thousandth of an electron.
+    """
+    levels = np.array([frame.level for frame in frames], np.float64)
+    common = float(np.median(levels))
+    for frame in frames:
+        usable = math.isfinite(frame.level) and (parameters.scaling == "add" or frame.level > 0)
+        if not usable:
+            raise FrameError(
+                frame.name,
+                f"sky level of {frame.level:g} electrons cannot be scaled to the common {common:g}",
+                remedy="Leave the frame out, or set sky.scaling=add where the sky is truly dark.",
+            )
+    if parameters.scaling == "add":
+        return np.ones(len(frames)), -levels
+    return common / levels, np.full(len(frames), -common)
+
+
+def _take_residual(
+    frame: SkyInput,
+    skies: tuple[str, ...],
+    writer: PlanesWriter,
+    kind: Residual,
+    flagged: NDArray[np.int64],
+) -> SkyMetrics:
+    """Take what is left of the background out of a written frame; its metrics."""
+    dq = writer.rows("dq")
+    mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
+    sci = writer.rows("sci")
+    left = measure_background(sci, dq, mask, kind)
+    if not math.isnan(left.rms):
+        subtract_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
+        writer.write("sci", slice(0, len(sci)), sci)
+    elif kind != "none":
+        _log.warning("%s: too few usable pixels to fit what is left of its background", frame.name)
+    ny, nx = dq.shape
+    return SkyMetrics(
+        name=frame.name,
+        sky_frames=skies,
+        level=frame.level,
+        residual_level=left.constant + left.slope_x * (nx - 1) / 2 + left.slope_y * (ny - 1) / 2,
+        residual_slope_x=left.slope_x,
+        residual_slope_y=left.slope_y,
+        residual_rms=left.rms,
+        behind_sources=int(flagged[0]),
+        without_sky=int(flagged[1]),
+    )

@@ -1,0 +1,292 @@
+"""Kernels of the sky subtraction: one sorted stack of a block of pixels serves every "all but me".
+
+A frame and its sky frames are sorted together, two whole rows of values at a time (the compiler makes vector
+instructions of that); frames with the same set share the stack. The values without the frame's own are then
+read off the sorted ones, with their median and extremes. Only where the extremes have to be clipped is a
+pixel looked at by itself. The kernels release the GIL and hold no state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from imaging.pixels.dq import DQ, UNUSABLE
+
+_UNUSABLE = np.uint16(UNUSABLE)
+_NO_DATA = np.uint16(DQ.NO_DATA)
+_OVERLAP = np.uint16(DQ.OVERLAP)
+#: Pixels in a block: the sorted values of ten frames stay in the nearest cache.
+BLOCK = 256
+#: No pixel holds as many electrons; a value beyond it (or no number) would spoil the sums.
+_ABSURD = 1e9
+#: What a frame holds at a pixel.
+_NOTHING, _SOURCE, _SKY = 0, 1, 2
+
+
+@njit(cache=True, nogil=True)
+def sort_rows(ordered, m):  # type: ignore[no-untyped-def]
+    """Sort the first m rows of ``ordered``, column by column: Batcher's odd-even merge sort.
+
+    Knuth, The Art of Computer Programming, vol. 3, section 5.2.2.
+    """
+    p = 1
+    while p < m:
+        k = p
+        while k >= 1:
+            for j in range(k % p, m - k, 2 * k):
+                for i in range(j, min(j + k, m - k)):
+                    if i // (2 * p) == (i + k) // (2 * p):
+                        upper, lower = ordered[i], ordered[i + k]
+                        for b in range(BLOCK):
+                            x, y = upper[b], lower[b]
+                            upper[b] = x if x < y else y
+                            lower[b] = y if x < y else x
+            k //= 2
+        p *= 2
+
+
+@njit(cache=True, nogil=True)
+def _without(ordered, b, k, me):  # type: ignore[no-untyped-def]
+    """The k-th of the sorted values of column b, leaving out the one that is ``me`` (inf: none)."""
+    return ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b]
+
+
+@njit(cache=True, nogil=True)
+def _clipped_mean(  # type: ignore[no-untyped-def]
+    ordered, b, me, count, total, noise, values, noises, chosen, state, low2, high2
+):
+    """Mean and variance of column b without ``me`` and the values beyond the thresholds about the median.
+
+    Sigma comes from the mean of the variances of what is kept so far: a value's own variance follows its own
+    noise, so that high values would be kept more easily than low ones. Of two values none can be told wrong.
+    """
+    first, last = 0, count
+    while last - first > 2:
+        n = last - first
+        least, most = _without(ordered, b, first, me), _without(ordered, b, last - 1, me)
+        lower = np.float64(_without(ordered, b, first + (n - 1) // 2, me))
+        middle = 0.5 * (lower + _without(ordered, b, first + n // 2, me))
+        below = (middle - least) ** 2 / low2
+        above = (most - middle) ** 2 / high2
+        if max(below, above) * n <= noise:
+            break
+        # One at a time, the further one first: a cosmic ray is not to take a good value with it.
+        gone = most if above >= below else least
+        if above >= below:
+            last -= 1
+        else:
+            first += 1
+        total -= gone
+        for j in range(chosen.size):
+            if chosen[j] and state[j, b] == _SKY and values[j, b] == gone:
+                noise -= noises[j, b]
+                break
+    n = last - first
+    return total / n, noise / (n * n)
+
+
+@njit(cache=True, nogil=True)
+def subtract_band(  # type: ignore[no-untyped-def]
+    sci, var, dq, mask, flat_variance, selection, target, factor, shift, low, high, median_factor, flagged
+):
+    """Subtract from each frame the sky that its sky frames give, in place.
+
+    Parameters
+    ----------
+    sci, var, dq
+        Rows of all frames, (n, rows, nx), float32, float32, uint16; they hold the result afterwards
+        (frames that are no target are left alone).
+    mask
+        1 where a frame has a source, uint8 (n, rows, nx), or of size 0 without masks.
+    flat_variance
+        Relative variance of the flat, float32 (rows, nx), or of size 0.
+    selection
+        ``selection[i, j]``: frame j is a sky frame of frame i, boolean (n, n), False on the diagonal.
+    target
+        Frames to subtract from, boolean (n,).
+    factor, shift
+        ``factor * sci + shift`` brings every frame's sky near zero, float64 (n,).
+    low, high
+        Thresholds of the clipping in sigma.
+    median_factor
+        Empty for the clipped mean; for the median, its variance over the mean's of 0 to n values.
+    flagged
+        Gains the numbers of pixels that got `DQ.OVERLAP` and `DQ.NO_DATA`, int64 (n, 2).
+    """
+    n, ny, nx = sci.shape
+    values = np.zeros((n, BLOCK), np.float32)
+    noises = np.zeros((n, BLOCK), np.float32)
+    state = np.zeros((n, BLOCK), np.uint8)
+    ordered = np.empty((n, BLOCK), np.float32)
+    total = np.empty(BLOCK, np.float64)
+    noise = np.empty(BLOCK, np.float64)
+    count = np.empty(BLOCK, np.int64)
+    few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
+    low2, high2 = low * low, high * high
+    flat = flat_variance.size > 0
+    for y in range(ny):
+        for x0 in range(0, nx, BLOCK):
+            width = min(BLOCK, nx - x0)
+            _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state)
+            before = -1
+            for i in range(n):
+                if not target[i]:
+                    continue
+                if before < 0 or not _same_set(selection, before, i):
+                    _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
+                before = i
+                back = 1.0 / factor[i]
+                for b in range(width):
+                    x = x0 + b
+                    # Without the frame itself: what stands at its value or above moves down by one.
+                    me = np.float32(np.inf)
+                    c, mean, spread = count[b], total[b], noise[b]
+                    if state[i, b] == _SKY:
+                        me = values[i, b]
+                        c, mean, spread = c - 1, mean - me, spread - noises[i, b]
+                    if c > 0:
+                        lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
+                        middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
+                        if median_factor.size > 0:
+                            sky, spread = middle, median_factor[c] * spread / (c * c)
+                        else:
+                            below = middle - _without(ordered, b, 0, me)
+                            above = _without(ordered, b, c - 1, me) - middle
+                            limit = spread / c
+                            if below * below > low2 * limit or above * above > high2 * limit:
+                                sky, spread = _clipped_mean(
+                                    ordered, b, me, c, mean, spread, values, noises, selection[i], state,
+                                    low2, high2,
+                                )  # fmt: skip
+                            else:
+                                sky, spread = mean / c, limit / c
+                    else:
+                        c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
+                        if c == 0:
+                            if (dq[i, y, x] & _UNUSABLE) == 0:
+                                dq[i, y, x] |= _NO_DATA
+                                flagged[i, 1] += 1
+                            sci[i, y, x] = np.float32(0.0)
+                            continue
+                        sky, spread = _median(few, few_noises, c)
+                        flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
+                        dq[i, y, x] |= _OVERLAP
+                    left = (np.float64(values[i, b]) - sky) * back
+                    spread = var[i, y, x] + spread * back * back
+                    if flat:
+                        spread += left * left * flat_variance[y, x]
+                    sci[i, y, x] = np.float32(left)
+                    var[i, y, x] = np.float32(spread)
+
+
+@njit(cache=True, nogil=True)
+def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state):  # type: ignore[no-untyped-def]
+    """Values of a block near zero sky, their variances, and what each frame holds there."""
+    for j in range(sci.shape[0]):
+        f, z, f2 = factor[j], shift[j], factor[j] * factor[j]
+        for b in range(width):
+            v = f * sci[j, y, x0 + b] + z
+            values[j, b] = np.float32(v)
+            noises[j, b] = np.float32(f2 * var[j, y, x0 + b])
+            state[j, b] = _SKY
+            if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not abs(v) < _ABSURD:
+                state[j, b] = _NOTHING
+        if mask.size > 0:
+            for b in range(width):
+                if mask[j, y, x0 + b] != 0 and state[j, b] == _SKY:
+                    state[j, b] = _SOURCE
+
+
+@njit(cache=True, nogil=True)
+def _same_set(selection, a, b):  # type: ignore[no-untyped-def]
+    """Whether frames a and b together with their sky frames are the same frames."""
+    differ = 0
+    for j in range(selection.shape[1]):
+        if (selection[a, j] or j == a) != (selection[b, j] or j == b):
+            differ += 1
+    return differ == 0
+
+
+@njit(cache=True, nogil=True)
+def _sort_set(selection, i, values, noises, state, ordered, total, noise, count):  # type: ignore[no-untyped-def]
+    """Sort frame i with its sky frames; sums, summed variances and numbers of the values that are sky."""
+    total[:] = 0.0
+    noise[:] = 0.0
+    count[:] = 0
+    m = 0
+    for j in range(selection.shape[1]):
+        if not (selection[i, j] or j == i):
+            continue
+        row = ordered[m]
+        for b in range(BLOCK):
+            sky = state[j, b] == _SKY
+            row[b] = values[j, b] if sky else np.float32(np.inf)
+            total[b] += np.float64(values[j, b]) if sky else 0.0
+            noise[b] += np.float64(noises[j, b]) if sky else 0.0
+            count[b] += 1 if sky else 0
+        m += 1
+    sort_rows(ordered, m)
+
+
+@njit(cache=True, nogil=True)
+def _gather_sources(chosen, values, noises, state, b, few, few_noises):  # type: ignore[no-untyped-def]
+    """Collect column b of the chosen frames that have a source there; return how many they are."""
+    c = 0
+    for j in range(chosen.size):
+        if chosen[j] and state[j, b] == _SOURCE:
+            few[c] = values[j, b]
+            few_noises[c] = noises[j, b]
+            c += 1
+    return c
+
+
+@njit(cache=True, nogil=True)
+def _median(few, few_noises, c):  # type: ignore[no-untyped-def]
+    """Median of sky frames that all have a source here, and its variance (pi / 2 of the mean's, for many).
+
+    Sources only add light, so the least value would hold the least of them; its noise, however, would bias
+    the sky by more than a sigma wherever one extended source covers the field.
+    """
+    return np.median(few[:c]), 0.5 * math.pi * few_noises[:c].sum() / (c * c)
+
+
+@njit(cache=True, nogil=True)
+def block_medians(sci, dq, mask, size, least):  # type: ignore[no-untyped-def]
+    """Medians of the usable pixels in blocks of ``size`` pixels; NaN where fewer than ``least`` are.
+
+    Every second row is looked at, which is plenty for a mean over many blocks.
+
+    ``mask`` (uint8, 1 on sources) has the shape of ``sci`` or size 0.
+    """
+    ny, nx = sci.shape
+    rows, columns = (ny + size - 1) // size, (nx + size - 1) // size
+    out = np.full((rows, columns), np.nan, np.float64)
+    counts = np.zeros((rows, columns), np.int64)
+    buffer = np.empty(size * size, np.float32)
+    masked = mask.size > 0
+    for r in range(rows):
+        for c in range(columns):
+            n = 0
+            for y in range(r * size, min(ny, (r + 1) * size), 2):
+                for x in range(c * size, min(nx, (c + 1) * size)):
+                    if (dq[y, x] & _UNUSABLE) == 0 and not (masked and mask[y, x] != 0):
+                        buffer[n] = sci[y, x]
+                        n += 1
+            counts[r, c] = n
+            if n >= least:
+                out[r, c] = np.median(buffer[:n])
+    return out, counts
+
+
+@njit(cache=True, nogil=True)
+def subtract_plane(sci, dq, constant, slope_x, slope_y):  # type: ignore[no-untyped-def]
+    """Subtract ``constant + slope_x x + slope_y y`` in place where ``dq`` has no `DQ.NO_DATA`."""
+    ny, nx = sci.shape
+    for y in range(ny):
+        start = constant + slope_y * y
+        for x in range(nx):
+            if (dq[y, x] & _NO_DATA) == 0:
+                sci[y, x] = np.float32(sci[y, x] - (start + slope_x * x))

@@ -1,0 +1,1 @@
+"""Sources in a frame: background, detection, positions, sizes and fluxes."""

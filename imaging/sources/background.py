@@ -1,0 +1,204 @@
+"""The background of a frame and its noise on a coarse mesh, robust against sources and gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from imaging.pixels.fill import NOT_MEASURED
+
+#: One pixel in this many of a cell is looked at: 512 of a 64 x 64 cell give the median to 0.06 sigma, and
+#: the 3 x 3 median over cells takes that to 0.02.
+_STRIDE = 8
+#: A cell with a smaller share of good pixels takes its value from its neighbours.
+_LEAST_SHARE = 0.1
+#: Clipping: iterations, and the limit in sigmas about the median.
+_ITERATIONS, _CLIP = 4, 3.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """Background level and noise, bilinear between the centres of square cells.
+
+    Attributes
+    ----------
+    level_mesh, rms_mesh
+        float32 (cells in y, cells in x): the level and the standard deviation of one pixel in each cell.
+    cell
+        Side of a cell in pixels.
+    shape
+        Shape of the frame, (ny, nx).
+    level, rms
+        The median over the cells that had enough good pixels.
+    """
+
+    level_mesh: NDArray[np.float32]
+    rms_mesh: NDArray[np.float32]
+    cell: int
+    shape: tuple[int, int]
+    level: float
+    rms: float
+
+    def level_map(self) -> NDArray[np.float32]:
+        """The level at every pixel, float32 (ny, nx)."""
+        return self._map(self.level_mesh)
+
+    def rms_map(self) -> NDArray[np.float32]:
+        """The noise at every pixel, float32 (ny, nx)."""
+        return self._map(self.rms_mesh)
+
+    def _map(self, mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.empty(self.shape, np.float32)
+        for y in range(self.shape[0]):
+            mesh_row(mesh, self.cell, y, out[y])
+        return out
+
+
+def measure_background(
+    sci: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    *,
+    cell: int = 64,
+    objects: NDArray[np.uint8] | None = None,
+) -> Background:
+    """Measure the background of a frame.
+
+    In each cell the pixels are clipped at 3 sigma about their median, sigma being that of the lower half,
+    which sources do not reach; what is left gives the median and the noise. A 3 x 3 median over the cells
+    then takes out those that a bright source fills.
+
+    Parameters
+    ----------
+    sci
+        float32 (ny, nx).
+    dq
+        uint16 (ny, nx); pixels that hold no measurement are left out.
+    cell
+        Side of a cell in pixels.
+    objects
+        uint8 (ny, nx), 1 on sources that are to be left out.
+
+    Returns
+    -------
+    Background
+        The mesh.
+
+    Raises
+    ------
+    ValueError
+        When no cell has enough good pixels.
+    """
+    masked = dq if objects is None else np.where(objects > 0, np.uint16(NOT_MEASURED), dq)
+    level, rms = _cells(sci, masked, cell, NOT_MEASURED)
+    known = np.isfinite(level)
+    if not known.any():
+        raise ValueError("no part of the frame has enough good pixels to measure a background")
+    typical = float(np.median(level[known])), float(np.median(rms[known]))
+    level_mesh = _median_of_neighbours(_extend(level, known))
+    rms_mesh = _median_of_neighbours(_extend(rms, known))
+    # The median over 3 x 3 cells flattens the outermost ring of a gradient; there the cell itself is better
+    # unless it stands out.
+    level_mesh = _keep_edges(_extend(level, known), level_mesh, rms_mesh)
+    return Background(level_mesh, rms_mesh, cell, sci.shape, *typical)
+
+
+def _median_of_neighbours(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median of each cell and its eight neighbours; the outermost cells count again as those beyond them."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, mode="edge"), (3, 3))
+    return np.median(around.reshape(*mesh.shape, 9), axis=-1)
+
+
+def _keep_edges(
+    raw: NDArray[np.float32], smooth: NDArray[np.float32], rms: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    out = smooth.copy()
+    edge = np.ones(raw.shape, bool)
+    edge[1:-1, 1:-1] = False
+    keep = edge & (np.abs(raw - smooth) < rms)
+    out[keep] = raw[keep]
+    return out
+
+
+def _extend(mesh: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Give unknown cells the mean of their known neighbours, ring after ring."""
+    mesh, known = np.where(known, mesh, np.float32(0)), known.copy()
+    while not known.all():
+        total, count = np.zeros(mesh.shape), np.zeros(mesh.shape)
+        padded, weight = np.pad(mesh, 1), np.pad(known, 1)
+        for j in range(3):
+            for i in range(3):
+                window = np.s_[j : j + mesh.shape[0], i : i + mesh.shape[1]]
+                total += padded[window] * weight[window]
+                count += weight[window]
+        new = ~known & (count > 0)
+        mesh[new] = (total[new] / count[new]).astype(np.float32)
+        known |= new
+    return mesh
+
+
+@njit(cache=True, nogil=True)
+def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
+    ny, nx = sci.shape
+    rows, columns = (ny + cell - 1) // cell, (nx + cell - 1) // cell
+    level = np.full((rows, columns), np.nan, np.float32)
+    rms = np.full((rows, columns), np.nan, np.float32)
+    values = np.empty(cell * cell, np.float32)
+    for row in range(rows):
+        y0, y1 = row * cell, min(ny, row * cell + cell)
+        for column in range(columns):
+            x0, x1 = column * cell, min(nx, column * cell + cell)
+            n, seen = 0, 0
+            for y in range(y0, y1):
+                # The start moves by 3 from row to row, so that no column is always or never looked at.
+                for x in range(x0 + (3 * y) % _STRIDE, x1, _STRIDE):
+                    seen += 1
+                    if (dq[y, x] & bits) == 0 and np.isfinite(sci[y, x]):
+                        values[n] = sci[y, x]
+                        n += 1
+            if n < 8 or n < _LEAST_SHARE * seen:
+                continue
+            level[row, column], rms[row, column] = _clipped(np.sort(values[:n]))
+    return level, rms
+
+
+@njit(cache=True, nogil=True)
+def _clipped(values):  # type: ignore[no-untyped-def]
+    """Median and standard deviation of sorted values, clipped about the median."""
+    first, last = 0, len(values)
+    centre, sigma = values[last // 2], np.float32(0.0)
+    for _ in range(_ITERATIONS):
+        middle = first + (last - first) // 2
+        centre = np.float32(0.5) * (values[middle] + values[first + (last - first - 1) // 2])
+        # 15.87 % of a normal distribution lies more than one sigma below its centre.
+        sigma = centre - values[first + int(0.1587 * (last - first))]
+        lower = np.searchsorted(values, np.float32(centre - _CLIP * sigma), side="left")
+        upper = np.searchsorted(values, np.float32(centre + _CLIP * sigma), side="right")
+        if (lower == first and upper == last) or upper - lower < 8:
+            break
+        first, last = int(lower), int(upper)
+    return centre, sigma
+
+
+@njit(cache=True, nogil=True)
+def mesh_row(mesh, cell, y, out):  # type: ignore[no-untyped-def]
+    """Write row ``y`` of the bilinear surface through the cells' centres to ``out`` (float32)."""
+    rows, columns = mesh.shape
+    v = (y + 0.5) / cell - 0.5
+    j = min(max(int(np.floor(v)), 0), max(rows - 2, 0))
+    next_j = min(j + 1, rows - 1)
+    t = np.float32(v - j) if next_j > j else np.float32(0.0)
+    line = np.empty(columns, np.float32)
+    for i in range(columns):
+        line[i] = mesh[j, i] + t * (mesh[next_j, i] - mesh[j, i])
+    nx = len(out)
+    for i in range(max(columns - 1, 1)):
+        # Half a cell beyond the first and the last centre the surface is extrapolated.
+        x0 = 0 if i == 0 else int(np.ceil((i + 0.5) * cell - 0.5))
+        x1 = nx if i >= columns - 2 else int(np.ceil((i + 1.5) * cell - 0.5))
+        slope = (line[i + 1] - line[i]) / np.float32(cell) if columns > 1 else np.float32(0.0)
+        start = line[i] + slope * np.float32(0.5 - (i + 0.5) * cell)
+        for x in range(x0, min(x1, nx)):
+            out[x] = start + slope * np.float32(x)

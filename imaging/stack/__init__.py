@@ -1,0 +1,1 @@
+"""Aligned frames combined into one image."""

@@ -1,0 +1,344 @@
+"""Stack sky-subtracted frames: resampled and combined band by band, with no resampled frame on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.errors import GroupError
+from imaging.frames.facts import FrameFacts
+from imaging.io.planes import Planes
+from imaging.parameters import StepParameters, parameter
+from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
+from imaging.pixels.combine import CombineParameters, Operation, combine
+from imaging.pixels.dq import UNUSABLE
+from imaging.registration.geometry import Affine, Grid
+from imaging.registration.resample import ResampleParameters, noise_correlation_factor, resample_rows
+from imaging.stack.stack_kernels import flag_outliers
+
+#: Bytes of an output pixel for each frame in work: read, gaps filled, resampled, stacked, combined.
+_BYTES: Final = 50
+_MOST_ROWS: Final = 64
+#: Positions along each axis where the noise correlation of a turned frame is sampled.
+_CORRELATION_GRID: Final = 9
+#: Every so many rows take part in the background noise.
+_NOISE_STEP: Final = 4
+_MAD_TO_SIGMA: Final = 1.4826
+_CLIP: Final = 3.0
+
+
+class StackParameters(StepParameters):
+    """How aligned frames are stacked."""
+
+    operation: Literal["mean", "median"] = parameter("mean", "what becomes of the values that are kept")
+    reject: Literal["none", "variance"] = parameter(
+        "variance", "reject nothing, or what is further from the median than VAR allows (DQ 8)"
+    )
+    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
+    tolerance: float = parameter(
+        0.3, "added to the threshold, so that changes of seeing do not cost stars their cores",
+        unit="local brightness", ge=0,
+    )  # fmt: skip
+    scale: Literal["none", "exposure", "stars"] = parameter(
+        "exposure",
+        "bring frames to the reference: not at all, by exposure time, or by the matched stars' flux",
+    )
+    weights: Literal["none", "noise", "noise_seeing"] = parameter(
+        "none", "weights of a mean: equal, 1/noise^2, or 1/(noise seeing)^2"
+    )
+
+
+@dataclass(frozen=True)
+class StackInput:
+    """One sky-subtracted frame to stack.
+
+    Attributes
+    ----------
+    name
+        The frame's name.
+    planes
+        Its ``sci``, ``var`` (float32) and ``dq`` (uint16).
+    transform
+        Frame pixel to reference pixel (`imaging.registration.entries.AlignEntry.transform`).
+    facts
+        Exposure, airmass and times.
+    flux_scale
+        Flux of the matched stars over their flux in the reference; used by ``scale=stars``.
+    noise
+        Background noise, electrons; used by the weights.
+    seeing
+        FWHM of stars, pixels; used by ``weights=noise_seeing``.
+    """
+
+    name: str
+    planes: Planes
+    transform: Affine
+    facts: FrameFacts
+    flux_scale: float = 1.0
+    noise: float | None = None
+    seeing: float | None = None
+
+
+class StackMetrics(BaseModel):
+    """Figures of a stack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ncombine: int = Field(description="frames")
+    rejected: int = Field(description="values that were rejected, all frames")
+    rejected_share: float = Field(
+        description="rejected values over all the values on the detectors' good pixels"
+    )
+    background_rms: float = Field(description="robust pixel rms where all frames contribute, electrons")
+    noise_correlation: float = Field(description="NCORR: noise of large bins over what VAR says")
+    total_exposure: float = Field(description="sum of the exposures, s")
+    effective_exposure: float = Field(
+        description="exposure of equal frames with the weighted mean's noise, s"
+    )
+    mean_airmass: float | None = Field(description="mean of the frames' airmass")
+    started: datetime = Field(description="start of the first exposure")
+    ended: datetime = Field(description="end of the last exposure")
+    scales: dict[str, float] = Field(description="factor of each frame")
+    weights: dict[str, float] = Field(description="weight of each frame; they add up to 1")
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """A stack on the output's grid.
+
+    Attributes
+    ----------
+    sci, var, dq
+        Electrons in the exposure of the reference, float32; variance, float32; quality, uint16.
+    count
+        Frames that contribute to each pixel, uint16.
+    metrics
+        Figures.
+    """
+
+    sci: NDArray[np.float32]
+    var: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    count: NDArray[np.uint16]
+    metrics: StackMetrics
+
+
+def make_stack(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    resample_parameters: ResampleParameters | None = None,
+    parameters: StackParameters | None = None,
+    *,
+    reference: str | None = None,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> StackResult:
+    """Resample frames onto a grid and combine them.
+
+    Parameters
+    ----------
+    inputs
+        Aligned frames.
+    grid
+        Where they go (`imaging.registration.geometry.make_grid`).
+    resample_parameters, parameters
+        See `ResampleParameters` and `StackParameters`.
+    reference
+        The frame whose exposure the others are scaled to; the first without it.
+    threads, memory
+        Threads, and bytes for the bands in work. The result does not depend on them.
+
+    Returns
+    -------
+    StackResult
+        VAR is that of each pixel by itself; neighbours are correlated by the interpolation, and the noise
+        of a large bin is ``noise_correlation`` times what VAR gives.
+
+    Raises
+    ------
+    GroupError
+        Without frames, or where a scale or weight cannot be had.
+    """
+    if not inputs:
+        raise GroupError("No frame to stack.", remedy="See why the frames were left out.")
+    parameters = parameters or StackParameters()
+    resample_parameters = resample_parameters or ResampleParameters()
+    threads = threads or thread_count()
+    scales = _scales(inputs, parameters, reference)
+    weights = _weights(inputs, parameters, scales)
+    operation: Operation = "wmean" if weights is not None else parameters.operation
+    how = CombineParameters(operation=operation, reject="none")
+    ny, nx = grid.shape
+    out = (
+        np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32),
+        np.empty(grid.shape, np.uint16), np.empty(grid.shape, np.uint16),
+    )  # fmt: skip
+    rejected: dict[int, int] = {}
+
+    def work(rows: slice) -> None:
+        # A row more on each side: the tolerance looks at a pixel's neighbours.
+        around = slice(max(0, rows.start - 1), min(ny, rows.stop + 1))
+        sci, var, dq = _resampled(inputs, grid, around, scales, resample_parameters)
+        first, last = rows.start - around.start, rows.stop - around.start
+        rejected[rows.start] = 0
+        if parameters.reject == "variance":
+            rejected[rows.start] = flag_outliers(
+                sci, var, dq, first, last, parameters.low, parameters.high, parameters.tolerance
+            )
+        inner = slice(first, last)
+        combined = combine(sci[:, inner], var[:, inner], dq[:, inner], how, weights=weights)
+        planes: list[NDArray[Any]] = [*out]
+        for plane, rows_of_it in zip(planes, combined, strict=True):
+            plane[rows] = rows_of_it
+
+    fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
+    run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
+    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, sum(rejected.values()), out)
+    return StackResult(*out, metrics)
+
+
+def _resampled(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    rows: slice,
+    scales: NDArray[np.float64],
+    parameters: ResampleParameters,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+    """Some rows of the grid from every frame, scaled: (n, rows, nx)."""
+    shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
+    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    for i, frame in enumerate(inputs):
+        planes = frame.planes
+
+        def source(
+            wanted: slice, planes: Planes = planes
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
+            return planes.rows("sci", wanted), planes.rows("var", wanted), planes.rows("dq", wanted)
+
+        in_shape = (planes.shape("sci")[0], planes.shape("sci")[1])
+        placed = grid.place(frame.transform)
+        sci[i], var[i], dq[i] = resample_rows(source, in_shape, placed, rows, shape[2], parameters)
+        if scales[i] != 1.0:
+            sci[i] *= np.float32(scales[i])
+            var[i] *= np.float32(scales[i] ** 2)
+    return sci, var, dq
+
+
+def _scales(
+    inputs: Sequence[StackInput], parameters: StackParameters, reference: str | None
+) -> NDArray[np.float64]:
+    """The factor that brings each frame to the reference."""
+    chosen = next((f for f in inputs if f.name == reference), None) if reference else inputs[0]
+    if chosen is None:
+        raise GroupError(
+            f"The reference {reference} is not among the frames.", remedy="Stack it, or name another."
+        )
+    scales = np.ones(len(inputs))
+    if parameters.scale == "exposure":
+        scales = np.array([chosen.facts.exposure / f.facts.exposure for f in inputs])
+    elif parameters.scale == "stars":
+        scales = np.array(
+            [chosen.flux_scale / f.flux_scale if f.flux_scale > 0 else math.nan for f in inputs]
+        )
+    odd = [
+        f.name for f, scale in zip(inputs, scales, strict=True) if not (math.isfinite(scale) and scale > 0)
+    ]
+    if odd:
+        raise GroupError(
+            f"No flux scale for {', '.join(odd)}.", remedy="Leave them out, or set stack.scale=exposure."
+        )
+    return scales
+
+
+def _weights(
+    inputs: Sequence[StackInput], parameters: StackParameters, scales: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Weights that add up to 1, or None for equal ones."""
+    if parameters.weights == "none" or parameters.operation == "median":
+        return None
+    weights = []
+    for frame, scale in zip(inputs, scales, strict=True):
+        seeing = 1.0 if parameters.weights == "noise" else frame.seeing
+        known = frame.noise is not None and seeing is not None
+        spread = frame.noise * scale * seeing if known else 0.0
+        if not (math.isfinite(spread) and spread > 0):
+            raise GroupError(
+                f"{frame.name}: no weight from noise {frame.noise} and seeing {frame.seeing}.",
+                remedy="Leave the frame out, or set stack.weights=none.",
+            )
+        weights.append(spread**-2)
+    return np.array(weights) / math.fsum(weights)
+
+
+def _metrics(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    parameters: ResampleParameters,
+    scales: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    rejected: int,
+    out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint16]],
+) -> StackMetrics:
+    n = len(inputs)
+    share = np.full(n, 1.0 / n) if weights is None else weights
+    # What each frame brings to the variance of a pixel, as VAR has it, and of a large bin, as it is.
+    known = all(f.noise is not None for f in inputs)
+    noise = np.array([f.noise if known else 1.0 for f in inputs], np.float64)
+    pixel = (share * scales * noise) ** 2
+    gains = np.array([_squared_weights(f, grid, parameters) for f in inputs])
+    airmasses = [f.facts.airmass for f in inputs if f.facts.airmass is not None]
+    exposures = np.array([f.facts.exposure for f in inputs])
+    values = int(out[3].sum(dtype=np.int64)) + rejected
+    return StackMetrics(
+        ncombine=n,
+        rejected=rejected,
+        rejected_share=rejected / max(values, 1),
+        background_rms=_background_rms(*out, n),
+        noise_correlation=float(math.sqrt(pixel.sum() / (pixel * gains).sum())),
+        total_exposure=float(exposures.sum()),
+        effective_exposure=float(exposures.mean() / (share**2).sum()),
+        mean_airmass=math.fsum(airmasses) / len(airmasses) if airmasses else None,
+        started=min(f.facts.started for f in inputs),
+        ended=max(f.facts.ended for f in inputs),
+        scales={f.name: float(s) for f, s in zip(inputs, scales, strict=True)},
+        weights={f.name: float(s) for f, s in zip(inputs, share, strict=True)},
+    )
+
+
+def _squared_weights(frame: StackInput, grid: Grid, parameters: ResampleParameters) -> float:
+    """Mean of the summed squares of the interpolant's weights over the frame."""
+    ny, nx = frame.planes.shape("sci")
+    back = grid.place(frame.transform).inverse()
+    steps = 1 if back.is_shift else _CORRELATION_GRID
+    x, y = np.meshgrid(np.round(np.linspace(0, nx, steps)), np.round(np.linspace(0, ny, steps)))
+    u, v = back(x.ravel(), y.ravel())
+    factors = [noise_correlation_factor(parameters.interpolant, a, b) for a, b in zip(u, v, strict=True)]
+    return math.fsum(f**-2 for f in factors) / len(factors)
+
+
+def _background_rms(
+    sci: NDArray[np.float32],
+    var: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    count: NDArray[np.uint16],
+    n: int,
+) -> float:
+    """Robust scatter where every frame contributes (where most do, if none has all), sources clipped."""
+    some = (slice(None, None, _NOISE_STEP), slice(None))
+    good = (dq[some] & np.uint16(UNUSABLE)) == 0
+    counts = count[some]
+    if not good.any():
+        return math.nan
+    values = sci[some][good & (counts == min(n, int(counts[good].max())))]
+    middle = np.median(values)
+    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    kept = values[np.abs(values - middle) <= _CLIP * sigma]
+    return _MAD_TO_SIGMA * float(np.median(np.abs(kept - np.median(kept))))

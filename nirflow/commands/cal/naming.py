@@ -1,0 +1,98 @@
+"""What the commands of the store share: how a product, a person and a time are named, and words for products."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from calib_store.choice.serving import serves
+from nirflow.console.tables import cell
+from nirflow.moments import moment
+
+if TYPE_CHECKING:
+    from calib_store.model.records import Frame, LineageEdge, Product
+    from calib_store.store import Store
+
+ProductName = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="A product's file name, or its id, sha256 or first digits of one."),
+]
+ProductOrFrame = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID_OR_FRAME", help="A product (file name, id or its first digits), or a raw frame's name."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Author = Annotated[str | None, typer.Option("--author", help="Who says so; the account's name without it.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME",
+        help="What the store knew at that moment, and its rules: 2026-11-01T12:00, UT. A date alone is 00:00 UT.",
+    ),
+]
+
+#: One side of a validity: a moment, open, or by the product's rule.
+Side = datetime | Literal["always"] | None
+
+
+def open_store() -> Store:
+    """The store of the settings."""
+    from calib_store.store import Store
+    from deployments.settings.all_settings import Settings
+
+    return Store.open(Settings())
+
+
+def person(author: str | None) -> str:
+    """Who is acting."""
+    return author or getpass.getuser()
+
+
+def side(text: str | None, option: str) -> Side:
+    """One side of a validity: a time, ``always``, or nothing."""
+    if text is not None and text.strip().lower() == "always":
+        return "always"
+    return moment(text, option)
+
+
+def validity(product: Product) -> str:
+    """A product's validity in words."""
+    if product.validity is None:
+        return "-"
+    if product.validity == (None, None):
+        return "always"
+    start, end = (cell(moment) if moment else "always" for moment in product.validity)
+    return f"{start} to {end} UT" if product.validity[1] else f"{start} UT to always"
+
+
+def thing(what: Product | Frame) -> str:
+    """A product or frame in a line."""
+    from calib_store.model.records import Product
+
+    if isinstance(what, Product):
+        return what.told
+    return f"raw frame {what.name} ({what.sha256[:12]})"
+
+
+def as_json(product: Product) -> dict[str, Any]:
+    """A product as JSON, with what a person reads of it."""
+    return {**product.model_dump(mode="json"), "tier": product.tier.name.lower(), "serves": serves(product)}
+
+
+def edge_as_json(edge: LineageEdge) -> dict[str, Any]:
+    """One step of a lineage as JSON."""
+    return {
+        "depth": edge.depth,
+        "product": str(edge.product_id),
+        "role": edge.role,
+        "name": edge.name,
+        "frame": edge.frame_sha256,
+        "input": str(edge.input_product_id) if edge.input_product_id else None,
+        "checksum": edge.checksum or None,
+    }

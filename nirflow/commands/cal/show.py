@@ -1,0 +1,267 @@
+"""``nirflow cal show``: one product, or one raw frame, with all that hangs on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calib_store.choice.serving import serves
+from nirflow.commands.cal.naming import (
+    Json,
+    ProductOrFrame,
+    as_json,
+    edge_as_json,
+    open_store,
+    validity,
+)
+from nirflow.console.output import say
+from nirflow.console.tables import Column, cell, plural, print_json, print_table
+
+if TYPE_CHECKING:
+    from calib_store.exchange.proposals import Proposal
+    from calib_store.model.records import Frame, LineageEdge, Product, StatusChange
+    from calib_store.store import Store
+
+
+def show(
+    name: ProductOrFrame,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Make a PNG of the product where there is none.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Show a product: what it serves, from what it was made, how good it is, who uses it, where its file is.
+
+    Of a raw frame: what it is, where it was seen, which calibrations it got, what was made of it.
+    """
+    from calib_store.curation.lookup import product_or_frame
+    from calib_store.model.records import Product
+
+    with open_store() as store:
+        found = product_or_frame(store, name)
+        if isinstance(found, Product):
+            _show_product(store, found, preview, json)
+        else:
+            _show_frame(store, found, json)
+
+
+def _show_product(store: Store, product: Product, preview: bool, json: bool) -> None:
+    from calib_store.exchange import proposals
+    from calib_store.files.objects import object_name
+    from calib_store.tables import decisions
+
+    edges = store.lineage(product).edges
+    users, history = store.affected(product), store.history(product)
+    rejected = store.rejected_ancestors(product)
+    frames = store.database.run(lambda connection: decisions.count_of_product(connection, product.id))
+    proposed = store.database.read(lambda c: proposals.on_products(c, [product.id])).get(product.id, ())
+    picture = _preview(store, product) if preview else None
+    condition = (
+        "damaged" if product.damaged else "there" if store.objects.exists(product.sha256) else "missing"
+    )
+    place = f"{store.objects.place}/{object_name(product.sha256)}"
+    if json:
+        print_json(
+            {
+                "product": as_json(product),
+                "lineage": [edge_as_json(edge) for edge in edges],
+                "used_by": [as_json(user) for user in users],
+                "frames_that_got_it": frames,
+                "history": [vars(change) for change in history],
+                "proposals": [vars(one) for one in proposed],
+                "rejected_ancestors": [vars(one) for one in rejected],
+                "file": {"place": place, "condition": condition},
+                "preview": picture,
+            }
+        )
+        return
+    rows: list[list[object]] = [
+        ["name", product.name], ["kind", product.kind], ["id", product.id], ["status", product.state],
+        *(["  made with", one] for one in rejected),
+        *_provisional_rows(product),
+        ["valid", validity(product)], ["serves", serves(product)],
+        ["  by the rule", product.rule], *([f"  {name}", value] for name, value in product.keys.items()),
+        ["made from", _made_from(product, edges)],
+        ["inputs taken", f"{cell(product.span[0])} to {cell(product.span[1])}"],
+        ["made, UT", product.made_at], ["by", product.software_version],
+        ["algorithm", product.algorithm_version], ["flow run", product.flow_run_id],
+        ["recipe", product.recipe_key], ["sha256", product.sha256], ["size", f"{product.size} bytes"],
+        ["file", f"{condition}, {place}"], ["preview", picture],
+    ]  # fmt: skip
+    rows += [[f"metric {name}", _short_text(value)] for name, value in sorted(product.metrics.items())]
+    if product.gate is not None:
+        rows += _gate_rows(product)
+    print_table([Column("", style="bold"), Column("", fold=True)], rows)
+    _print_inputs(product, edges)
+    if users:
+        say()
+        print_table(
+            [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
+            [[user.short_id, user.kind, user.name, user.state] for user in users],
+        )
+    say("", f"Chosen for {plural(frames, 'frame')}.")
+    _print_history(history)
+    _print_proposals(proposed)
+
+
+def _made_from(product: Product, edges: tuple[LineageEdge, ...]) -> str | None:
+    """How many frames of each role, and how many of the group were left out."""
+    roles = Counter(e.role for e in edges if e.product_id == product.id and e.input_product_id is None)
+    unused = product.metrics.get("unused", ())
+    parts = [f"{n} {role}" for role, n in roles.items()] + ([f"{len(unused)} left out"] if unused else [])
+    return ", ".join(parts) or None
+
+
+def _short_text(value: object) -> object:
+    text = cell(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _provisional_rows(product: Product) -> list[list[object]]:
+    return [["  provisional", product.provisional]] if product.provisional else []
+
+
+def _gate_rows(product: Product) -> list[list[object]]:
+    gate = product.gate or {}
+    words = {True: "passed", False: "failed", None: "not made"}
+    reference = (gate.get("reference") or {}).get("name")
+    rows: list[list[object]] = [
+        ["comparison", words[gate.get("passed")] + (f", with {reference}" if reference else "")]
+    ]
+    rows += [["  why", reason] for reason in gate.get("reasons", ())]
+    if gate.get("passed") is False and not product.doubtful:
+        rows.append(["  void", "the reference is not certified any more"])
+    return rows + [[f"  {name}", value] for name, value in gate.get("figures", {}).items()]
+
+
+def _preview(store: Store, product: Product) -> str | None:
+    """Path of a picture of the product, made where there is none yet; None where it cannot be made."""
+    from calib_store.private import private_folder
+    from deployments.settings.all_settings import Settings
+    from imaging.errors import NirflowError
+    from imaging.products.preview import preview_product
+    from imaging.products.product_file import ProductFile
+
+    folder = Settings().data_dir.expanduser().absolute() / "previews"
+    picture = folder / f"{product.sha256}.png"
+    if picture.is_file():
+        return str(picture)
+    try:
+        private_folder(folder)
+        with ProductFile(store.file_of(product)) as file:
+            preview_product(picture, file, title=product.name.removesuffix(".fits"))
+    except (NirflowError, OSError):  # its file is damaged, or the folder is not ours: there is no picture
+        return None
+    return str(picture)
+
+
+def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
+    direct = [edge for edge in edges if edge.product_id == product.id]
+    if not direct:
+        return
+    say()
+    rows = [[edge.role, edge.name, _what(edge)] for edge in direct]
+    print_table([Column("role"), Column("made from", fold=True), Column("")], rows)
+    frames = {edge.frame_sha256 for edge in edges if edge.frame_sha256}
+    absent = {
+        (edge.name, edge.checksum) for edge in edges if not edge.frame_sha256 and not edge.input_product_id
+    }
+    rest = f" {plural(len(absent), 'input')} not in this store." if absent else ""
+    say("", f"{plural(len(frames), 'raw frame')} in all generations.{rest}")
+
+
+def _what(edge: LineageEdge) -> str:
+    if edge.frame_sha256:
+        return "raw frame"
+    return f"product {str(edge.input_product_id)[:8]}" if edge.input_product_id else "not in this store"
+
+
+def _print_history(history: Sequence[StatusChange]) -> None:
+    say()
+    rows = [
+        [
+            change.changed_at, change.status,
+            " to ".join(cell(side) if side else "always" for side in change.validity) if change.validity else None,
+            change.author, change.reason,
+        ]
+        for change in history
+    ]  # fmt: skip
+    columns = [
+        Column("when, UT"), Column("status"), Column("valid"), Column("who"), Column("why", fold=True)
+    ]  # fmt: skip
+    print_table(columns, rows)
+
+
+def _print_proposals(proposed: Sequence[Proposal]) -> None:
+    """Decisions of other stores, which have no effect here."""
+    if not proposed:
+        return
+    say("")
+    rows = [[one.changed_at, one.standing, one.author, one.reason, one.source] for one in proposed]
+    columns = [
+        Column("decided elsewhere, UT"), Column("proposed", fold=True), Column("who"), Column("why", fold=True),
+        Column("came with"),
+    ]  # fmt: skip
+    print_table(columns, rows)
+
+
+def _show_frame(store: Store, frame: Frame, json: bool) -> None:
+    from calib_store.exchange import proposals
+    from calib_store.tables import decisions
+
+    made = store.affected(frame)
+    got = store.database.run(lambda connection: decisions.of_frame(connection, frame.sha256))
+    history = store.frames.history(frame)
+    proposed = store.database.read(lambda connection: proposals.on_frame(connection, frame.sha256))
+    if json:
+        print_json(
+            {
+                "frame": frame,
+                "used_by": [as_json(product) for product in made],
+                "decisions": [dict(row._mapping) for row in got],
+                "history": [vars(change) for change in history],
+                "proposals": [vars(one) for one in proposed],
+            }
+        )
+        return
+    facts = frame.facts
+    rows: list[list[object]] = [
+        ["name", frame.name], ["sha256", frame.sha256], ["first seen, UT", frame.added_at],
+        ["files", ", ".join(map(str, frame.paths))],
+        ["quarantine", frame.quarantine], ["rejected", frame.rejected],
+    ]  # fmt: skip
+    if facts is not None:
+        rows += [[name, getattr(facts, name)] for name in
+                 ("kind", "target", "exposure_time", "coadds", "read_pairs", "filter_id", "lyot", "detector",
+                  "started", "program", "observation_id", "data_label")]  # fmt: skip
+    print_table([Column("", style="bold"), Column("", fold=True)], rows)
+    if got:
+        say()
+        print_table(
+            [
+                Column("decided, UT"),
+                Column("kind"),
+                Column("product", fold=True),
+                Column("rules"),
+                Column("why", fold=True),
+            ],
+            [[row.made_at, row.kind, row.name, row.rules_version, _why(row)] for row in got],
+        )
+    if made:
+        say()
+        print_table(
+            [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
+            [[product.short_id, product.kind, product.name, product.state] for product in made],
+        )
+    if history:
+        _print_history(history)
+    _print_proposals(proposed)
+
+
+def _why(row: Any) -> str:
+    if row.override_reason is not None:
+        return f"{row.override_author}: {row.override_reason}"
+    return next((c["reason"] for c in row.candidates if c["taken"]), "none served")

@@ -1,0 +1,304 @@
+"""``nirflow inspect`` and ``nirflow select``: what the frames are, and which of them fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nirflow.console.output import say
+from nirflow.console.tables import Column, print_json, print_table
+from nirflow.exits import Exit, UsageError
+
+if TYPE_CHECKING:
+    from imaging.frames.facts import FrameFacts
+    from nirflow.survey import Group, Surveyed
+
+#: Tags that every raw F2 frame has say nothing in a table.
+_COMMON_TAGS = frozenset({"GEMINI", "SOUTH", "F2", "RAW"})
+
+_RULES = """
+Join comparisons (== != < <= > >= in, not in) with and, or, not and parentheses.
+Texts have quotes, lists brackets: filter in ['Y', 'J'], 'DARK' in tags, 'WISE' in target.
+Days and times are texts, UTC: night >= '2013-11-20', started < '2013-11-21T03:00'.
+What a frame does not know is none: lamp == none."""
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(metavar="PATH", help="Files, folders or globs: .fits, .fits.gz, .fits.bz2, .fits.fz."),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")]
+#: For the small nights that tests and tutorials simulate; a real frame of another shape is broken.
+AnyShape = Annotated[
+    bool, typer.Option("--any-shape", help="Take frames of any shape: small simulated ones.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def inspect(
+    paths: Paths,
+    recursive: Recursive = False,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Read the pixels too: finds files cut short and dead frames.")
+    ] = False,
+    any_shape: AnyShape = False,
+    json: Json = False,
+) -> None:
+    """Tell what each frame is, which frames belong together, and what is wrong with any.
+
+    Reads headers only, of compressed files their first blocks. Exit code 4 where a file is broken.
+    """
+    from nirflow.survey import group_frames
+
+    frames = _survey(paths, recursive, pixels=pixels, any_shape=any_shape)
+    groups = group_frames(frames)
+    if json:
+        print_json(_as_json(frames, groups))
+    else:
+        _print_frames(frames, groups)
+        _print_groups(groups)
+        _print_problems(frames, groups)
+    if any(frame.broken for frame in frames):
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def select(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Files, folders or globs.")
+    ] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tags", help="Tags that a frame must have: DARK or IMAGE,RAW.")
+    ] = None,
+    not_tags: Annotated[
+        list[str] | None, typer.Option("--not-tags", help="Tags that a frame must not have.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option("--where", help="An expression: 'exposure_time == 120 and read_pairs == 8'.")
+    ] = "",
+    names: Annotated[
+        bool, typer.Option("--names", help="List the names, tags and rules of expressions, and stop.")
+    ] = False,
+    recursive: Recursive = False,
+    any_shape: AnyShape = False,
+    json: Json = False,
+) -> None:
+    """Print the files whose frames fit, one a line, for use by other commands.
+
+    nirflow select night --tags DARK --where 'exposure_time == 120 and read_pairs == 8'
+    """
+    from nirflow.expressions.frame_names import FRAME_NAMES, frame_lookup
+    from nirflow.expressions.language import Expression
+
+    if names:
+        _print_names(json)
+        return
+    if not paths:
+        raise UsageError("No PATH was given.", remedy="Name files or folders, or ask for --names.")
+    wanted, unwanted = _tags(tags), _tags(not_tags)
+    expression = Expression.parse(where, FRAME_NAMES) if where else None
+    frames = _survey(paths, recursive, any_shape=any_shape)
+    chosen = [
+        frame
+        for frame in frames
+        if frame.facts is not None
+        and not frame.broken
+        and wanted <= frame.facts.tags
+        and not unwanted & frame.facts.tags
+        and (expression is None or expression.evaluate(frame_lookup(frame.facts)))
+    ]
+    if json:
+        print_json([{"path": frame.path, **_facts_as_json(frame)} for frame in chosen])
+    else:
+        for frame in chosen:
+            say(frame.path)
+    broken = [frame for frame in frames if frame.broken]
+    for frame in broken:
+        say(f"{frame.path}: {frame.problem}. {frame.remedy}", err=True)
+    if not chosen:
+        say(f"No frame of {len(frames)} fits.", err=True)
+        raise typer.Exit(Exit.NOTHING)
+    if broken:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
+    """The FITS files that were named; without any, say so and end with exit code 3."""
+    from nirflow.survey import frame_files
+
+    files = frame_files(paths, recursive=recursive)
+    if not files:
+        hint = "" if recursive else " Add --recursive to search the folders below."
+        say(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
+        raise typer.Exit(Exit.NOTHING)
+    return files
+
+
+def _survey(
+    paths: Sequence[Path], recursive: bool, *, pixels: bool = False, any_shape: bool
+) -> list[Surveyed]:
+    from nirflow.console.progress import progress_bar
+    from nirflow.survey import survey
+
+    files = files_or_exit(paths, recursive)
+    with progress_bar("Reading pixels" if pixels else "Reading headers", len(files)) as advance:
+        return survey(files, pixels=pixels, any_shape=any_shape, progress=advance)
+
+
+def _tags(given: Sequence[str] | None) -> set[str]:
+    """Tags from options: repeated, or separated by commas or spaces; unknown ones are refused."""
+    import difflib
+
+    from nirflow.expressions.frame_names import FRAME_TAGS
+
+    tags = {tag.upper() for text in given or () for tag in text.replace(",", " ").split()}
+    for tag in sorted(tags - FRAME_TAGS):
+        close = difflib.get_close_matches(tag, FRAME_TAGS, n=2)
+        guess = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise UsageError(f"There is no tag {tag!r}.", remedy=f"{guess}Tags: {', '.join(sorted(FRAME_TAGS))}.")
+    return tags
+
+
+def _print_frames(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
+    numbers = {frame.path: number for number, group in enumerate(groups, start=1) for frame in group.frames}
+    rows: list[list[object]] = []
+    styles: list[str] = []
+    for frame in frames:
+        facts = frame.facts
+        if facts is None:
+            rows.append([frame.path.name, "broken", *[None] * 7])
+            styles.append("red")
+            continue
+        rows.append(
+            [
+                facts.root,
+                _type(facts),
+                None if facts.kind in ("dark", "bpm") else facts.filter,
+                _exposure(facts),
+                facts.read_pairs,
+                facts.lamp,
+                f"{facts.started:%Y-%m-%d %H:%M}",
+                _pointing(facts),
+                numbers.get(frame.path),
+            ]
+        )
+        styles.append("red" if frame.broken else "yellow" if frame.unfit else "")
+    columns = [
+        Column("frame", fold=True), Column("type"), Column("band"), Column("exposure", "right"),
+        Column("reads", "right"), Column("lamp"), Column("start, UT"), Column("P, Q (arcsec)", "right"),
+        Column("group", "right"),
+    ]  # fmt: skip
+    print_table(columns, rows, styles=styles)
+
+
+def _print_groups(groups: Sequence[Group]) -> None:
+    if not groups:
+        return
+    rows = []
+    for number, group in enumerate(groups, start=1):
+        facts = [member.facts for member in group.frames if member.facts is not None]
+        tags = frozenset.intersection(*(f.tags for f in facts)) - _COMMON_TAGS
+        rows.append(
+            [number, group.label, len(facts), _range(facts[0].root, facts[-1].root), " ".join(sorted(tags))]
+        )
+    columns = [
+        Column("group", "right"), Column("what", fold=True), Column("frames", "right"),
+        Column("first - last", fold=True), Column("tags", fold=True),
+    ]  # fmt: skip
+    say()
+    print_table(columns, rows)
+
+
+def _print_problems(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
+    lines = [
+        *((f"{f.path.name}: {f.problem}. {f.remedy}", "red") for f in frames if f.broken),
+        *(
+            (f"{f.path.name}: takes no part: {f.unfit}.", "yellow")
+            for f in frames
+            if f.unfit and not f.broken
+        ),
+        *((f"{f.path.name}: {note}.", "cyan") for f in frames for note in f.notes),
+        *((f"{g.label}: {note}.", "cyan") for g in groups for note in g.notes),
+    ]
+    if lines:
+        say()
+    for text, style in lines:
+        say(text, style=style)
+    fit = sum(not (f.broken or f.unfit) for f in frames)
+    unfit = sum(bool(f.unfit) and not f.broken for f in frames)
+    broken = sum(f.broken for f in frames)
+    say("", f"{len(frames)} files: {fit} fit, {unfit} take no part, {broken} broken.")
+
+
+def _type(facts: FrameFacts) -> str:
+    if facts.processed:
+        return f"{facts.product_kind or facts.kind} product"
+    if facts.kind == "object" and facts.observation_class in ("acq", "acqCal", "partnerCal"):
+        return facts.observation_class
+    return facts.kind
+
+
+def _range(first: str, last: str) -> str:
+    """``S20131126S1111 - 1113`` where both are of one night."""
+    if first == last:
+        return first
+    return f"{first} - {last[10:] if first[:10] == last[:10] else last}"
+
+
+def _exposure(facts: FrameFacts) -> str:
+    return f"{facts.exposure_time:g} s" + (f" x {facts.coadds}" if facts.coadds > 1 else "")
+
+
+def _pointing(facts: FrameFacts) -> str | None:
+    """The dither of a science frame, arcsec from its target."""
+    return f"{facts.poffset:+.1f} {facts.qoffset:+.1f}" if facts.kind == "object" else None
+
+
+def _facts_as_json(frame: Surveyed) -> dict[str, Any]:
+    if frame.facts is None:
+        return {}
+    facts = frame.facts
+    return {
+        **facts.model_dump(mode="json"),
+        "tags": sorted(facts.tags), "night": facts.night, "exposure": facts.exposure, "gain": facts.gain,
+    }  # fmt: skip
+
+
+def _as_json(frames: Sequence[Surveyed], groups: Sequence[Group]) -> dict[str, Any]:
+    labels = {frame.path: group.label for group in groups for frame in group.frames}
+    return {
+        "frames": [
+            {
+                "path": frame.path,
+                "problem": frame.problem or None,
+                "remedy": frame.remedy or None,
+                "unfit": frame.unfit or None,
+                "notes": frame.notes,
+                "group": labels.get(frame.path),
+                "facts": _facts_as_json(frame) or None,
+            }
+            for frame in frames
+        ],
+        "groups": [
+            {"label": group.label, "frames": [member.path for member in group.frames], "notes": group.notes}
+            for group in groups
+        ],
+    }
+
+
+def _print_names(json: bool) -> None:
+    from nirflow.expressions.frame_names import FRAME_NAMES, FRAME_TAGS
+
+    if json:
+        print_json(
+            [
+                {"name": name, "kind": n.kind.value, "meaning": n.meaning, "choices": n.choices}
+                for name, n in FRAME_NAMES.items()
+            ]
+        )
+        return
+    rows = [[name, n.kind.value, n.meaning] for name, n in FRAME_NAMES.items()]
+    print_table([Column("name", style="bold"), Column("value"), Column("meaning", fold=True)], rows)
+    say("", f"Tags: {', '.join(sorted(FRAME_TAGS))}.")
+    say(*_RULES.split("\n"))

@@ -1,0 +1,276 @@
+"""``nirflow simulate``, ``reduce`` and ``demo``: a night made up, a night reduced, and both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from imaging.instruments.f2 import SHAPE
+from nirflow.console.output import say
+from nirflow.console.tables import print_json
+from nirflow.exits import Exit, UsageError
+from nirflow.option_choices import Calibration, Target
+
+if TYPE_CHECKING:
+    from imaging.simulator.parameters import NightParameters
+
+_SIMULATED = "What is simulated"
+_CALIBRATIONS = "Calibrations"
+_RESOURCES = "Resources"
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the products and the log.")]
+SimulatedBand = Annotated[
+    Literal["Y", "J", "H", "Ks", "K-red"], typer.Option("--band", help="Filter.", rich_help_panel=_SIMULATED)
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="The same seed gives the same bytes.", rich_help_panel=_SIMULATED)
+]
+Size = Annotated[
+    int, typer.Option(min=128, max=4096, help="Rows and columns, pixels.", rich_help_panel=_SIMULATED)
+]
+NightSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PARAMETER=VALUE", rich_help_panel=_SIMULATED,
+        help="Another parameter of it: --set seeing=0.9; see nirflow simulate --parameters. Repeatable.",
+    ),
+]  # fmt: skip
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Threads of the kernels.", rich_help_panel=_RESOURCES)
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Limit of the stacks' memory: 800MB.", rich_help_panel=_RESOURCES),
+]
+
+
+def simulate(
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the raw frames.")] = None,
+    band: SimulatedBand = "Y",
+    seed: Seed = 20131121,
+    size: Size = 2048,
+    science: Annotated[
+        int | None, typer.Option(min=0, help="Science frames.", rich_help_panel=_SIMULATED)
+    ] = None,
+    darks: Annotated[int | None, typer.Option(min=0, help="Darks.", rich_help_panel=_SIMULATED)] = None,
+    short_darks: Annotated[
+        int | None, typer.Option(min=0, help="Short darks.", rich_help_panel=_SIMULATED)
+    ] = None,
+    lamp_on: Annotated[
+        int | None, typer.Option(min=0, help="Lamp-on flats.", rich_help_panel=_SIMULATED)
+    ] = None,
+    lamp_off: Annotated[
+        int | None, typer.Option(min=0, help="Lamp-off flats.", rich_help_panel=_SIMULATED)
+    ] = None,
+    exposure: Annotated[
+        float | None, typer.Option(help="Exposure of a science frame, s.", rich_help_panel=_SIMULATED)
+    ] = None,
+    settings: NightSettings = None,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="List the simulator's parameters.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a simulated night of raw FLAMINGOS-2 frames, and the truth beside it.
+
+    Without options: the tutorial's Y night at full size, 36 frames. Another night with the same stars and the
+    same array: --seed 2 --set days=1 --set field_seed=20131121 --set detector_seed=20131121
+    """
+    if parameters:
+        _print_night_parameters(json)
+        return
+    if out is None:
+        raise UsageError("No OUT was given.", remedy="Name the folder to write to: nirflow simulate night")
+    given = {
+        "band": band, "seed": seed, "size": size, "n_science": science, "n_darks": darks,
+        "n_short_darks": short_darks, "n_lamp_on": lamp_on, "n_lamp_off": lamp_off, "science_time": exposure,
+    }  # fmt: skip
+    from nirflow.demo import simulated
+
+    files = simulated(out, night_parameters(given, settings or ()), quiet=quiet or json).raw_paths()
+    if json:
+        print_json({"folder": out, "files": files, "truth": out / "truth"})
+    else:
+        say(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
+
+
+def reduce(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Raw frames: files, folders or globs.")
+    ] = None,
+    out: Out = Path("out"),
+    bands: Annotated[
+        list[str] | None, typer.Option("--band", metavar="BAND", help="Only this filter. Repeatable.")
+    ] = None,
+    only: Annotated[
+        list[Target] | None,
+        typer.Option("--only", help="Only this product, and what it needs. Repeatable."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="STEP.PARAMETER=VALUE",
+            help="A step's parameter; see nirflow params. Repeatable.",
+        ),
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--use",
+            metavar="KIND=NAME_OR_PATH",
+            rich_help_panel=_CALIBRATIONS,
+            help="Take this dark, flat or bpm, a file or a name in the store; it is recorded. Repeatable.",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        list[Calibration] | None,
+        typer.Option(
+            "--allow-missing",
+            rich_help_panel=_CALIBRATIONS,
+            help="Go on without, and mark the product. Repeatable.",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="TIME",
+            rich_help_panel=_CALIBRATIONS,
+            help="Choose as the store would have at that moment, by its rules: 2026-11-01T12:00, UT. A date alone is "
+            "00:00 UT.",
+        ),
+    ] = None,
+    affected_by: Annotated[
+        str | None,
+        typer.Option(
+            "--affected-by",
+            metavar="ID_OR_FRAME",
+            rich_help_panel=_CALIBRATIONS,
+            help="Make again just what was made with this rejected product or raw frame; without PATH its frames "
+            "are taken from where they were seen.",
+        ),
+    ] = None,
+    across_nights: Annotated[
+        bool,
+        typer.Option(
+            "--across-nights",
+            help="Combine the science frames of several nights; without it each night has its own stack.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same name and other content.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")
+    ] = False,
+    threads: Threads = None,
+    memory: Memory = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Reduce a night: group the frames, make or find the calibrations, reduce every science group.
+
+    nirflow reduce night --out out --band Y --set dark.high=4
+    """  # fmt: skip
+    from nirflow.commands.inspect import files_or_exit
+
+    if paths:
+        files_or_exit(paths, recursive)  # before anything is started
+    elif affected_by is None:
+        raise UsageError("No PATH was given.", remedy="Name files or folders of raw frames.")
+    from deployments.prefect_server.client import quick_imports
+
+    with quick_imports():
+        from nirflow.request import build_request
+    request = build_request(
+        paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
+        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of, affected_by=affected_by,
+        across_nights=across_nights, threads=threads, memory=memory, quiet=quiet or json,
+    )  # fmt: skip
+    from nirflow.reduction import run_reduce
+
+    report = run_reduce(request)
+    from nirflow.console.reduction_report import exit_code, print_report
+
+    if json:
+        print_json(report)
+    else:
+        print_report(report)
+    raise typer.Exit(exit_code(report))
+
+
+def demo(
+    out: Out = Path("demo"),
+    band: SimulatedBand = "Y",
+    seed: Seed = 20131121,
+    size: Size = 2048,
+    settings: NightSettings = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Simulate the tutorial's night, reduce it, and compare the products with the truth.
+
+    Exit code 4 where a figure is beyond its limit.
+    """
+    from nirflow.console.reduction_report import exit_code, print_report
+    from nirflow.demo import compare, own_store, print_score, simulated
+    from nirflow.request import build_request
+
+    parameters = night_parameters({"band": band, "seed": seed, "size": size}, settings or ())
+    any_shape = [] if parameters.size == SHAPE[0] else ["check.shape=none"]
+    request = build_request(
+        [out / "raw"], out=out, settings=any_shape, threads=threads, memory=memory,
+        quiet=quiet or json,
+    )  # fmt: skip
+    truth = simulated(out / "raw", parameters, quiet=quiet or json)
+    from nirflow.reduction import run_reduce
+
+    with own_store(out / "data"):
+        report = run_reduce(request)
+    score = compare(report, truth)
+    if json:
+        print_json({"report": report, "score": score})
+    else:
+        print_report(report)
+        say("", "Compared with the truth:")
+        print_score(score)
+        stop = f"NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
+        say("", f"The Prefect server stays up. To end it: {stop}")
+    code = exit_code(report)
+    raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
+
+
+def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> NightParameters:
+    """The simulator's parameters from options (None: not given) and ``--set`` texts."""
+    from pydantic import ValidationError
+
+    from imaging.simulator.parameters import NightParameters
+    from nirflow.step_settings import first_problem, resolve
+
+    steps = {"night": NightParameters}
+    changed = resolve([f"night.{text}" for text in settings], steps)
+    base = changed["night"].model_dump(exclude_defaults=True) if changed else {}
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return NightParameters.model_validate(options | base)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"])) or "night"
+        raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+
+
+def _print_night_parameters(json: bool) -> None:
+    from imaging.simulator.parameters import NightParameters
+    from nirflow.commands.parameters import print_parameters
+    from nirflow.step_settings import describe
+
+    print_parameters(describe("night", NightParameters), json=json, with_step=False)

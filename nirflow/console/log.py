@@ -1,0 +1,173 @@
+"""Logging of a command-line run: every line once in the log file, warnings and above on the console.
+
+The file's lines read ``2024-06-01T03:04:05.678Z WARNING imaging.sky.subtract [science/sky S0012] message``: time
+in UTC, level, logger, and the flow run and task run that were speaking.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from deployments.printable_output import printable_records
+from deployments.settings.server_settings import LOGGERS
+from imaging.errors import NirflowError
+from imaging.printable import printable
+
+
+class LogFileError(NirflowError):
+    """The log file cannot be written."""
+
+
+@contextmanager
+def configure(
+    log_file: Path,
+    *,
+    level: int | str = logging.INFO,
+    console_level: int | str = logging.WARNING,
+    console: Console | None = None,
+) -> Iterator[None]:
+    """Log to a file and to the console inside the block; put everything back after it.
+
+    Entered again with the same file, it changes nothing: no line is ever written twice. Prefect's own
+    handlers may be there before or come later; those that write to the console are muted meanwhile.
+
+    Parameters
+    ----------
+    log_file
+        Appended to; its folder is made when missing.
+    level
+        Least level of the file, for our loggers. Lines of other packages come from WARNING on, as is
+        Python's default.
+    console_level
+        Least level of the console.
+    console
+        Where to show them; the standard error stream by default. Give it the console of a progress bar
+        so that the two do not write over each other.
+
+    Raises
+    ------
+    LogFileError
+        The file cannot be opened for writing.
+    """
+    log_file = log_file.resolve()
+    root = logging.getLogger()
+    if any(isinstance(handler, _RunFileHandler) and handler.path == log_file for handler in root.handlers):
+        yield
+        return
+    with ExitStack() as stack:
+        file_handler = _RunFileHandler(log_file, level)
+        stack.callback(file_handler.close)
+        console_handler = RichHandler(
+            level=console_level,
+            console=console or Console(stderr=True),
+            show_time=False,
+            show_path=False,
+            markup=False,
+        )
+        console_handler.setFormatter(_FirstLine())
+        console_handler.addFilter(_is_news)
+        file_handler.addFilter(_is_news)
+        for handler in list(root.handlers):
+            if _writes_to_console(handler):
+                root.removeHandler(handler)
+                stack.callback(root.addHandler, handler)
+        for new in (file_handler, console_handler):
+            # Prefect, imported after us, would put its own console handler on a bare root logger.
+            root.addHandler(new)
+            stack.callback(root.removeHandler, new)
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(min(file_handler.level, console_handler.level))
+        stack.enter_context(_captured_warnings())
+        stack.enter_context(printable_records())
+        yield
+
+
+class _RunFileHandler(logging.FileHandler):
+    """The log file: one line a record (a traceback takes more), UTC, with the run that was speaking."""
+
+    def __init__(self, path: Path, level: int | str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            super().__init__(path, encoding="utf-8")
+        except OSError as error:
+            raise LogFileError(
+                f"The log file {path} cannot be written: {error.strerror or error}.",
+                remedy="Choose an output folder that you may write to (--out).",
+            ) from error
+        self.setLevel(level)
+        formatter = logging.Formatter(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s%(run)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.run = _run_of(record)
+        return super().format(record)
+
+
+class _FirstLine(logging.Formatter):
+    """What a person at a terminal needs; the traceback is in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, _, rest = record.getMessage().partition("\n")
+        return f"{first} (more in the log file)" if rest or record.exc_info else first
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # Prefect tells of a failure twice: when it happens and in the state that the run ends in.
+    runs = {"prefect.task_runs", "prefect.flow_runs"}
+    return not (record.name in runs and str(record.msg).startswith("Finished in state"))
+
+
+def _run_of(record: logging.LogRecord) -> str:
+    """Return `` [flow run/task run]`` of a record, or nothing outside of runs."""
+    given = vars(record)  # Prefect's run loggers put the names there
+    names = [given.get("flow_run_name"), given.get("task_run_name")]
+    # Asked for only when something else imported it: a second of imports is no price for a log line.
+    context = sys.modules.get("prefect.context")
+    if context is not None and not any(names):
+        names = _names_in_context(context)
+    spoken = "/".join(printable(str(name)) for name in names if name)
+    return f" [{spoken}]" if spoken else ""
+
+
+def _names_in_context(context: Any) -> list[str | None]:
+    if not hasattr(context, "TaskRunContext"):  # Prefect is being imported at this moment
+        return []
+    flow = context.FlowRunContext.get()
+    task = context.TaskRunContext.get()
+    return [
+        flow.flow_run.name if flow and flow.flow_run else None,
+        task.task_run.name if task else None,
+    ]
+
+
+def _writes_to_console(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
+    return stream is not None and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
+
+
+@contextmanager
+def _captured_warnings() -> Iterator[None]:
+    before = warnings.showwarning
+    logging.captureWarnings(True)
+    captured_already = warnings.showwarning is before
+    try:
+        yield
+    finally:
+        if not captured_already:
+            logging.captureWarnings(False)

@@ -1,0 +1,101 @@
+"""The end of a reduction as a person reads it: what was made, from what, how good, and what was left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nirflow.console.output import say
+from nirflow.console.tables import Column, cell, print_table
+from nirflow.exits import Exit
+
+if TYPE_CHECKING:
+    from flows.run.report import NightReport
+    from tasks.support.references import ProductRef
+
+#: The figures worth a look at once, by kind: name among the metrics, word, unit. ``--json`` has them all.
+_FIGURES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
+    "dark": (("level", "level", " e-"), ("noise", "noise", " e-"), ("pedestal", "pedestal", " e-")),
+    "bpm": (("n_bad", "bad", " px"), ("n_hot", "hot", ""), ("n_low", "low", ""), ("n_high", "high", "")),
+    "flat": (("level", "level", " e-"), ("rms", "rms", ""), ("noise", "noise", "")),
+    "image": (
+        ("ncombine", "stacked", ""), ("seeing", "seeing", " px"), ("registration", "registration", " px"),
+        ("background_rms", "background", " e-"),
+    ),
+}  # fmt: skip
+
+
+def exit_code(report: NightReport) -> Exit:
+    """The exit code of a reduction: partial where a product failed or was not replaced, or a frame was left out."""
+    if report.failures:
+        return Exit.PARTIAL if report.products else Exit.FAILED
+    if report.kept:
+        return Exit.PARTIAL
+    if not report.products:
+        return Exit.NOTHING
+    lost = [*report.left_out, *(one for product in report.products for one in product.left_out)]
+    return Exit.OK if all(one.expected for one in lost) else Exit.PARTIAL
+
+
+def print_report(report: NightReport) -> None:
+    """Print the products as a table, then warnings, failures and what was left out, with reasons."""
+    columns = [
+        Column("product", style="bold", fold=True), Column("frames", "right"), Column("made with", fold=True),
+        Column("figures", fold=True), Column("time", "right"), Column("", fold=True),
+    ]  # fmt: skip
+    if report.products:
+        print_table(columns, [_row(product) for product in report.products])
+    for product in report.products:
+        for warning in product.warnings:
+            say(f"Warning, {product.name}: {warning}", style="yellow")
+    for one in report.replaced:
+        say(f"Superseded, {one.old}: {one.new} took its place.", style="cyan")
+    for kept in report.kept:
+        say(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), style="red")
+    for ref in report.lacking:
+        say(f"Incomplete, {report.frames_lost(ref)}.", style="red")
+    for failure in report.failures:
+        say(f"Failed, {failure.step} of {failure.label}: {failure.message}", style="red")
+    lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
+    for member in dict.fromkeys(lost):
+        style = "dim" if member.expected else "yellow"
+        say(f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style)
+    reused = sum(product.reused for product in report.products)
+    made = len(report.products) - reused
+    say("", f"{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
+    if report.step_seconds:
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.step_seconds.items())
+        say(f"Seconds by step, tasks added up: {steps}", style="dim")
+    say(f"Products: {report.out}")
+    if report.log_file is not None:
+        say(f"Log:      {report.log_file}")
+    if report.url:
+        say(f"Run:      {report.url}")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else cell(value)
+
+
+def _short(name: str) -> str:
+    """A product's name without what every name ends with."""
+    return name.removesuffix(".fits")
+
+
+def _row(product: ProductRef) -> list[object]:
+    figures = [
+        f"{word} {_rounded(product.metrics[name])}{unit}"
+        for name, word, unit in _FIGURES[product.kind]
+        if product.metrics.get(name) is not None
+    ]
+    return [
+        product.output.name if product.output is not None else product.name,
+        len(product.inputs),
+        ", ".join(_short(name) for name in product.calibrations),
+        ", ".join(figures),
+        f"{product.seconds:.1f} s",
+        "reused" if product.reused else "built",
+    ]

@@ -1,0 +1,1 @@
+"""The language of expressions about frames and products: parser, tree and names."""

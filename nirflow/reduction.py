@@ -1,0 +1,141 @@
+"""``nirflow reduce`` behind its options: services up, the night's flow run, its progress on the screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from calib_store.model.settings import StoreSettings, default_data_dir
+from deployments.prefect_api.rest import PASSWORD_REMEDY
+from deployments.prefect_server.client import connected, quick_imports
+from deployments.prefect_server.server import ServerError, ensure_server
+from imaging.printable import printable
+from nirflow.console.log import configure
+from nirflow.console.output import console, say
+
+if TYPE_CHECKING:
+    from deployments.settings.server_settings import ServerAddress
+    from flows.run.report import NightReport
+    from nirflow.request import ReduceRequest
+    from tasks.support.step import StepEvent
+
+LOG_NAME = "nirflow.log"
+
+
+def run_reduce(request: ReduceRequest) -> NightReport:
+    """Reduce a night as asked for.
+
+    Returns
+    -------
+    NightReport
+        What was made, what was left out and why.
+
+    Raises
+    ------
+    NirflowError
+        Where nothing could be done at all: no such path, no place to write, no database or server.
+    """
+    from flows.run.output_folders import make_writable
+
+    out = request.out.expanduser().resolve()
+    make_writable(out)
+    data_dir = StoreSettings().data_dir
+    with ThreadPoolExecutor(1) as pool:
+        # From nothing the server takes seconds to come up: the science is imported meanwhile.
+        starting = pool.submit(ensure_server, data_dir)
+        with quick_imports():
+            import tasks.support.parameters  # noqa: F401
+        address = starting.result()
+    if not request.quiet and address.pid is not None:
+        folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
+        told = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
+        say(told, err=True)
+    log_file = out / LOG_NAME
+    with configure(log_file, console_level=logging.CRITICAL), connected(address):
+        with quick_imports():
+            from deployments.registry.heartbeat import prompt_heartbeats
+            from flows.night import Options, reduce_night
+            from tasks.choose import Choice
+        options = Options(
+            bands=request.bands,
+            only=request.only,
+            parameters=request.parameters,
+            choice=Choice(
+                use={one.kind: one.name for one in request.use}, allow_missing=request.allow_missing
+            ),
+            recursive=request.recursive,
+            across_nights=request.across_nights,
+            as_of=request.as_of,
+            affected_by=request.affected_by,
+            overwrite=request.overwrite,
+            data_dir=data_dir,
+            threads=request.threads,
+            **({"memory": int(request.memory)} if request.memory else {}),
+        )
+        with prompt_heartbeats(reduce_night) as run, _progress(quiet=request.quiet), _server_told(address):
+            report = run(list(request.paths), out, options)
+    return report.model_copy(update={"log_file": log_file})
+
+
+@contextmanager
+def _server_told(address: ServerAddress) -> Iterator[None]:
+    """Tell in words of a server that asks for a password, or that went away in mid-night and stayed away."""
+    import httpx  # what Prefect's client raises, there with it
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        if (
+            isinstance(error, httpx.HTTPStatusError)
+            and error.response.status_code == httpx.codes.UNAUTHORIZED
+        ):
+            raise ServerError(
+                f"The Prefect server at {address.ui_url} asks for another password than was given, or for one.",
+                remedy=PASSWORD_REMEDY,
+            ) from error
+        why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
+        raise ServerError(
+            f"The Prefect server at {address.ui_url} does not answer any more: {why.rstrip('.')}.",
+            remedy="What was finished is in the store. Start it (nirflow server start) and run the same again.",
+        ) from error
+
+
+def _told(event: StepEvent) -> str:
+    """The step and what it works on; most labels say the step already."""
+    words = {"bpm": "bad pixel mask", "image": "stack", "choose": "calibrations for"}
+    step = words.get(event.step, event.step)
+    return event.label if event.label.startswith(step) else f"{step} {event.label}"
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[None]:
+    """Show what is in work, from the steps' events; for a person at a terminal only."""
+    screen = console(stderr=True)
+    if quiet or not screen.is_terminal:
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    from tasks.support.step import listening
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as progress:
+        shown: dict[tuple[str, str], TaskID] = {}
+
+        def note(event: StepEvent) -> None:
+            what = (event.step, event.label)
+            if event.state == "started":
+                shown[what] = progress.add_task(printable(_told(event)), total=None)
+            elif event.state != "part" and what in shown:
+                progress.remove_task(shown.pop(what))
+                mark = {"built": "made", "reused": "reused", "failed": "failed"}[event.state]
+                style = "red" if event.state == "failed" else ""
+                label = f" {printable(_told(event))} ({event.seconds:.1f} s)"
+                progress.console.print(Text.assemble("  ", (f"{mark:7}", style), label))
+
+        with listening(note):
+            yield

@@ -1,0 +1,286 @@
+"""A product: found by its recipe in the store, or built, added and placed in the output folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import runtime
+from prefect.states import Completed, State
+from pydantic import BaseModel
+
+from calib_store.curation.compare import verdict
+from calib_store.model.records import InputRef, Product
+from calib_store.private import private_folder
+from calib_store.store import Store
+from calib_store.tables.products import NewProduct
+from imaging.io.raw_file import RawFile, open_raw
+from imaging.pixels.image import BadPixelMask, Image
+from imaging.products.header_cards import Cards, Record
+from imaging.products.product_file import ProductFile, product_name, write_product
+from imaging.products.product_tables import HistoryRow, Table, stamped
+from tasks.building.complete_sets import complete_set, refer_to_complete_set
+from tasks.building.plain_names import place
+from tasks.building.product_status import certified, confirmed, not_rejected, warnings_of
+from tasks.building.provenance import lineage, provenance
+from tasks.building.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
+from tasks.support.artifacts import tell_product
+from tasks.support.hashing import hashed
+from tasks.support.references import Calibrations, FrameSet, LeftOut, Metric, ProductRef
+from tasks.support.step import step, timed
+from tasks.support.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+#: Keys under which the store keeps, beside a product's figures, what the report says about it.
+_WARNINGS: Final = "warnings"
+_LEFT_OUT: Final = "left_out"
+#: Key for the sha256 of frames that the recipe has and the product was not made from.
+_UNUSED: Final = "unused"
+#: Roles of the frames that the recipe has in another role than the product, or that are in no role in it.
+_GIVEN_AS: Final = "given_as"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the science made of a recipe.
+
+    Attributes
+    ----------
+    combined
+        Names of the frames that were combined; all of the recipe without.
+    skies
+        Names of the frames that showed the sky of those, combined or not.
+    """
+
+    image: Image | BadPixelMask
+    metrics: Mapping[str, Metric]
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    linearised: bool = True
+    cards: Cards = field(default_factory=dict)
+    object_mask: NDArray[np.uint8] | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    combined: tuple[str, ...] | None = None
+    skies: tuple[str, ...] = ()
+
+    def made_from(self, recipe: Recipe) -> list[Ingredient]:
+        """What of the recipe the product is made from: the frames that were combined, then those that were only sky.
+
+        A frame that is neither is no input: nothing of it is in the product.
+        """
+        if self.combined is None:
+            return list(recipe.ingredients)
+        combined = [i for i in recipe.ingredients if i.frame.name in self.combined]
+        skies = [
+            Ingredient("sky", i.frame)
+            for i in recipe.ingredients
+            if i.frame.name in self.skies and i.frame.name not in self.combined
+        ]
+        return [*combined, *skies]
+
+
+def find_or_build(
+    recipe: Recipe, build: Callable[[], Built], workspace: Workspace
+) -> ProductRef | State[ProductRef]:
+    """Give the product of ``recipe``: from the store, or built and added to it.
+
+    Of several processes that want the same product one builds it; the others wait for the lock and take it. A
+    calibration of a part of a set is not made where the store has the one of the complete set.
+
+    Returns
+    -------
+    ProductRef or State
+        The reference; in a state named Reused where nothing had to be built.
+    """
+    with step(recipe.kind, recipe.label, workspace) as current:
+        complete = complete_set(recipe, workspace)
+        product = complete or existing(recipe, workspace)
+        current.reused = product is not None
+        if product is None:
+            store = workspace.store()
+            with store.lock(recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)):
+                product = existing(recipe, workspace)
+                current.reused = product is not None
+                if product is None:
+                    product = _make(recipe, build, workspace, store)
+        product = confirmed(product, provisional(recipe, workspace), workspace)
+        product = certified(product, workspace)
+        ref = placed(product, recipe, workspace, reused=current.reused)
+        if complete is not None:
+            ref = refer_to_complete_set(ref, complete, recipe, workspace)
+    ref = ref.model_copy(update={"seconds": current.seconds})
+    if not ref.reused:
+        tell_product(ref)
+    return Completed(name="Reused", data=ref) if ref.reused else ref
+
+
+@contextmanager
+def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[list[RawFile]]]:
+    """Open the raw frames of some sets, each file once; of no set there are none."""
+    with ExitStack() as stack:
+        yield [
+            [
+                stack.enter_context(open_raw(workspace.readable(f), name=f.name, shape=None, sha256=f.sha256))
+                for f in (part.frames if part is not None else ())
+            ]
+            for part in sets
+        ]
+
+
+def figures(metrics: BaseModel) -> dict[str, Metric]:
+    """The figures of a step as flat names and plain values: ``pedestal.value`` becomes ``pedestal``."""
+    told: dict[str, Metric] = {}
+    for name, value in metrics.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            told |= {
+                name if inner == "value" else f"{name}_{inner}": v
+                for inner, v in value.items()
+                if isinstance(v, (int, float, str)) and v != ""
+            }
+        elif value is None or isinstance(value, (int, float, str)):
+            told[name] = value
+    return told
+
+
+def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
+    """The recipe's product where the store has it, whole.
+
+    Raises
+    ------
+    StoreError
+        Where a person rejected it: made again it would be the same.
+    """
+    store = workspace.store()
+    return store.whole(not_rejected(store.known(recipe.key), workspace))
+
+
+def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
+    """Copy a product, and its preview, to the output folder and refer to it."""
+    own = workspace.store().file_of(product)
+    folder = workspace.folder_of(recipe.first.facts.night)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = place(product, own, folder, workspace)
+    output = there.path
+    preview = output.with_suffix(".png") if workspace.previews else None
+    if preview is not None and not (preview.is_file() and there.outcome == "unchanged"):
+        from imaging.products.preview import preview_product  # pillow is slow to import
+
+        with timed("preview", recipe.label), ProductFile(own) as file:
+            preview_product(preview, file, title=output.stem)
+    left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
+    unused = product.metrics.get(_UNUSED, ())
+    return ProductRef(
+        id=str(product.id),
+        kind=recipe.kind,
+        name=product.name,
+        sha256=product.sha256,
+        recipe_key=product.recipe_key,
+        output=output,
+        preview=preview,
+        label=recipe.label,
+        inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
+        calibrations=tuple(p.name for p in recipe.calibrations.present),
+        metrics={
+            k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED, _GIVEN_AS)
+        },
+        warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
+        left_out=tuple(left_out),
+        reused=reused,
+        replaces=() if reused else tuple(one.told for one in workspace.store().superseded_by(product)),
+    )
+
+
+def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, store: Store) -> Product:
+    began = datetime.now(UTC)
+    with hashed([i.frame for i in recipe.ingredients], workspace) as md5_sums:
+        built = build()
+        made_from = built.made_from(recipe)
+        md5_of = dict(zip((i.frame.sha256 for i in recipe.ingredients), md5_sums(), strict=True))
+    combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
+    span = min(f.started for f in combined), max(f.ended for f in combined)
+    warnings = (*_missing(recipe.calibrations), *rejected_meanwhile(recipe, workspace), *built.warnings)
+    applied = {p.kind: p.name for p in recipe.calibrations.present}
+    keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
+    record = Record(
+        kind=recipe.kind,
+        facts=combined[0],
+        inputs=built.combined or tuple(i.frame.name for i in recipe.ingredients),
+        stamp=datetime.now(UTC),
+        version=version("nirflow"),
+        key=recipe.key,
+        span=span,
+        linearised=built.linearised,
+        cards={**built.cards, **_warning_cards(warnings)},
+        history=_history(recipe, began),
+        provenance=provenance(recipe, made_from, md5_of, began, workspace),
+        lineage=lineage(recipe, made_from, store),
+        dark=applied.get("dark", ""),
+        flat=applied.get("flat", ""),
+        bpm=applied.get("bpm", ""),
+        calibration_keys=keys,
+    )
+    name = product_name(recipe.first.name, recipe.kind)
+    taken = {i.frame.sha256 for i in made_from}
+    said: dict[str, Any] = {
+        _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
+        _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
+        _WARNINGS: list(warnings),
+        _LEFT_OUT: [one.model_dump() for one in built.left_out],
+    }
+    private_folder(workspace.staging)
+    with timed("write", recipe.label), TemporaryDirectory(dir=workspace.staging) as folder:
+        written = write_product(
+            Path(folder) / name, built.image, record, object_mask=built.object_mask, tables=built.tables
+        )
+        new = NewProduct(
+            kind=recipe.kind,
+            name=name,
+            facts=combined[0],
+            span=span,
+            inputs=_inputs(recipe, made_from),
+            parameters=recipe.values,
+            metrics={**built.metrics, **{k: v for k, v in said.items() if v}},
+            recipe_key=recipe.key,
+            algorithm_version=str(recipe.version),
+            flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
+            provisional=provisional(recipe, workspace),
+        )
+        gate = verdict(store, recipe.kind, written.path, new.facts, workspace.parameters.gate)
+        new = replace(new, gate=gate)
+        product = store.add(new, written.path, move=True)
+    return product
+
+
+def _inputs(recipe: Recipe, made_from: Sequence[Ingredient]) -> list[InputRef]:
+    frames = [InputRef(i.role, i.frame.sha256) for i in made_from]
+    return frames + [InputRef(p.kind, p.uuid) for p in recipe.calibrations.present]
+
+
+def _missing(calibrations: Calibrations) -> list[str]:
+    without = [f"made without a {kind}, as the user allowed" for kind in calibrations.missing]
+    named = [f"the {kind} was named by the user" for kind in calibrations.overridden]
+    against = list(calibrations.reservations)
+    return without + named + against + [f"used as named: {told}" for told in calibrations.disagreements]
+
+
+def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
+    return {f"NFWARN{n}": text for n, text in enumerate(warnings[:9], start=1)}
+
+
+def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
+    now = stamped(datetime.now(UTC))
+    said = {name: model.model_dump_json() for name, model in recipe.parameters.items()}
+    if recipe.calibrations.marks():
+        fields = {"missing", "overridden", "disagreements"}
+        said["calibrations"] = recipe.calibrations.model_dump_json(include=fields)
+    return [HistoryRow(name, told, stamped(began), now) for name, told in said.items()]

@@ -1,0 +1,49 @@
+"""A calibration from a part of a set gives way to the one from the complete set that the store has."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from calib_store.curation.supersets import made_of_more
+from calib_store.model.records import Product
+from tasks.support.references import ProductRef
+from tasks.support.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.building.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
+    """The product that was made as ``recipe`` says, of its frames and more.
+
+    None for an image, for a recipe whose calibrations a user named or did without, and where the store is asked as
+    of a moment: then the same recipe gives the same product.
+    """
+    if recipe.kind == "image" or recipe.calibrations.marks() or workspace.as_of is not None:
+        return None
+    store = workspace.store()
+    found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, str(recipe.version))
+    return store.whole(found)
+
+
+def refer_to_complete_set(
+    ref: ProductRef, product: Product, recipe: Recipe, workspace: Workspace
+) -> ProductRef:
+    """The reference with the frames that the product was really made of, and a warning that says so."""
+    store = workspace.store()
+    sources = [one.source for one in store.inputs_of(product)]
+    known = store.frames.with_sha256s(source for source in sources if isinstance(source, str))
+    names = tuple(known[source].name for source in sources if isinstance(source, str))
+    given = {ingredient.frame.name for ingredient in recipe.ingredients}
+    left_out = sorted(given.difference(names))
+    more = len(set(names) - given)
+    warning = f"used in place of a {recipe.kind} of the {len(given)} frames given: it was made of these"
+    if left_out:
+        warning += f" without {', '.join(left_out)}, which it left out as unlike the others,"
+    if more:
+        warning += f" and {more} more, all of them usable"
+    logger.info("%s: %s is %s", recipe.label, product.told, warning)
+    return ref.model_copy(update={"inputs": names, "warnings": (*ref.warnings, warning)})

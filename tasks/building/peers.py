@@ -1,0 +1,27 @@
+"""Frames that a calibration leaves out because they are unlike the others of their set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from imaging.calibrations.peers import OddFrame
+from tasks.building.recipe import Ingredient
+from tasks.support.references import LeftOut
+
+
+def left_out(odd: Sequence[OddFrame], step: str) -> tuple[LeftOut, ...]:
+    """Return the frames with their figures, as the product and the report show them."""
+    return tuple(
+        LeftOut(
+            name=one.name,
+            reason=f"unlike the other frames of its set: {one.reason}",
+            remedy=f"Look at the frame. If it is good, raise the limit that is named (a parameter of the step {step}).",
+        )
+        for one in odd
+    )
+
+
+def combined(ingredients: Sequence[Ingredient], odd: Collection[OddFrame]) -> tuple[str, ...] | None:
+    """Return the names of the frames that the product is made of; None where they are all of them."""
+    names = {one.name for one in odd}
+    return tuple(i.frame.name for i in ingredients if i.frame.name not in names) if names else None

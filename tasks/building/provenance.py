@@ -1,0 +1,61 @@
+"""The tables of a product that name what it was made from: PROVENANCE and LINEAGE."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from calib_store.model.records import LineageEdge
+from calib_store.store import Store
+from imaging.products.product_file import product_name
+from imaging.products.product_tables import LineageRow, ProvenanceRow, stamped
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.workspace import Workspace
+
+
+def provenance(
+    recipe: Recipe,
+    made_from: Sequence[Ingredient],
+    md5_of: Mapping[str, str],
+    stamp: datetime,
+    workspace: Workspace,
+) -> list[ProvenanceRow]:
+    """The raw frames and the calibrations, with their md5 sums as DRAGONS records them."""
+    rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
+    return rows + [
+        ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
+        for p in recipe.calibrations.present
+    ]
+
+
+def lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
+    """Every ancestor: the frames, the calibrations, and what those were made from."""
+    own = product_name(recipe.first.name, recipe.kind)
+    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
+    for calibration in recipe.calibrations.present:
+        rows.append(LineageRow(calibration.name, calibration.sha256, calibration.kind, own))
+        product = store.get(calibration.uuid)
+        edges = store.lineage(product).edges
+        names = {product.id: product.name}
+        names |= {e.input_product_id: e.name for e in edges if e.input_product_id is not None}
+        for edge in edges:
+            rows.append(
+                LineageRow(edge.name, _identity(edge, store), edge.role, names.get(edge.product_id, ""))
+            )
+    return list(dict.fromkeys(rows))
+
+
+def _identity(edge: LineageEdge, store: Store) -> str:
+    """The sha256 of an ancestor; of one that the store does not have, the checksum that is known, if any."""
+    if edge.frame_sha256 is not None:
+        return edge.frame_sha256
+    if edge.input_product_id is not None:
+        return store.get(edge.input_product_id).sha256
+    return edge.checksum.removeprefix("sha256:")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,105 @@
+"""All that decides what a product is, and what makes it unlike one that any run would make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from calib_store.model.records import InputRef, input_key, recipe_key
+from imaging.parameters import StepParameters
+from tasks.support.references import Calibrations, ProductKind, RawFrame
+from tasks.support.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A raw frame and what it is for: dark, lamp_on, lamp_off, short_dark, science or sky."""
+
+    role: str
+    frame: RawFrame
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a product is.
+
+    Parameters
+    ----------
+    kind
+        Kind of product.
+    label
+        What a night observer would call it.
+    version
+        Version of the algorithm; raised whenever the same inputs and parameters give other pixels.
+    ingredients
+        Raw frames with their roles; the product is named after the first.
+    parameters
+        Step to parameters.
+    calibrations
+        Products that are applied.
+    """
+
+    kind: ProductKind
+    label: str
+    version: int
+    ingredients: Sequence[Ingredient]
+    parameters: Mapping[str, StepParameters]
+    calibrations: Calibrations = field(default_factory=Calibrations)
+
+    @cached_property
+    def key(self) -> str:
+        """The recipe key."""
+        inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
+        inputs += [*self.calibrations.key(), *self.calibrations.marks()]
+        return recipe_key(self.kind, inputs, self.values, str(self.version))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters as JSON values."""
+        return {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
+
+    @property
+    def inputs(self) -> list[InputRef]:
+        """The raw frames and products, as the store has them."""
+        frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
+        return frames + [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
+
+    @property
+    def first(self) -> RawFrame:
+        """The frame that the product is named after."""
+        return self.ingredients[0].frame
+
+
+def provisional(recipe: Recipe, workspace: Workspace) -> str | None:
+    """Why what this run makes is to serve others only where nothing else does; None for what any run would make.
+
+    What it inherits from the calibrations that it is made with the store knows itself.
+    """
+    calibrations = recipe.calibrations
+    reasons = [f"made without a {kind}" for kind in calibrations.missing]
+    reasons += [f"made with a {kind} that the user named" for kind in calibrations.overridden]
+    if workspace.as_of is not None:
+        reasons.append(f"made as of {workspace.as_of:%Y-%m-%d %H:%M}")
+    return "; ".join(reasons) or None
+
+
+def rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
+    """What was rejected among the inputs since the run chose them; the store marks the product all the same."""
+    if workspace.as_of is not None:
+        return []
+    store = workspace.store()
+    frames = {i.frame.sha256: i.frame.name for i in recipe.ingredients}
+    found = [
+        f"{frames[sha256]} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+        for sha256, said in store.frames.rejections(frames).items()
+    ]
+    for ref in recipe.calibrations.present:
+        product = store.get(ref.uuid)
+        if product.status == "rejected" and ref.kind not in recipe.calibrations.overridden:
+            said = store.history(product)[-1]
+            found.append(
+                f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+            )
+    return [f"made with {text}, after the run had chosen it" for text in found]

@@ -1,0 +1,152 @@
+"""What the Prefect UI shows of a step besides its log: short tables and pictures under keys that stay the same.
+
+A key is the kind and the configuration, without the night: the history of an artifact is that of all nights.
+
+The UI reads descriptions and cells as markdown. All artifacts are made here, so that what comes from a header or a
+file's name is shown as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from prefect import runtime
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from calib_store.model.records import Match
+from imaging.printable import printable
+from imaging.registration.entries import Alignment
+from tasks.support.best_effort import best_effort
+from tasks.support.references import ProductRef
+
+#: Longest side of a picture in the UI, pixels: the server keeps it in its database.
+_PICTURE: Final = 400
+#: A night at the end of a label.
+_NIGHT: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}$")
+_LONGEST_KEY: Final = 100
+#: What markdown reads as more than a letter, and where it makes a link of an address.
+#: An underscore inside of a word is none of it.
+_MARKUP: Final = re.compile(
+    r"[\\`*{}\[\]<>#|~!&@]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|:(?=//)|(?<=www)\.", re.IGNORECASE
+)
+
+
+@best_effort("The summary of a product in the Prefect UI")
+def tell_product(product: ProductRef) -> None:
+    """A product: what it was made from, with what, and how good it is."""
+    if not runtime.task_run.id:
+        return
+    lines = [f"# {plain(product.label)}", f"{plain(product.name)} from {len(product.inputs)} frames"]
+    if product.output is not None:
+        lines.append(f"file: {plain(str(product.output))}")
+    if product.calibrations:
+        lines.append(f"made with {plain(', '.join(product.calibrations))}")
+    lines += [f"**warning:** {plain(text)}" for text in product.warnings]
+    lines += [f"left out: {plain(one.name)}: {plain(one.reason)}" for one in product.left_out]
+    figures = [(name, _told(value)) for name, value in product.metrics.items() if value is not None]
+    lines.append(markdown_table(("figure", "value"), figures))
+    if product.preview is not None and (picture := _picture(product.preview)):
+        lines.append(f"![preview]({picture})")
+    publish_markdown(
+        key_of(product.kind, product.label), "\n\n".join(lines), f"{product.label}: {product.name}"
+    )
+
+
+@best_effort("The table of the alignment in the Prefect UI")
+def tell_alignment(label: str, alignment: Alignment) -> None:
+    """Where each frame of a group lies on the reference."""
+    if not runtime.task_run.id:
+        return
+    rows = [
+        {
+            "frame": entry.name,
+            "dx, px": round(entry.dx, 3),
+            "dy, px": round(entry.dy, 3),
+            "error, px": round(entry.uncertainty, 4) if entry.used else None,
+            "stars": entry.n_matched,
+            "found by": entry.found_by,
+            "used": entry.used,
+            "remark": entry.reason,
+        }
+        for entry in alignment.entries
+    ]
+    publish_table(key_of("alignment", label), rows, f"{label} on {alignment.reference}")
+
+
+@best_effort("The table of calibrations in the Prefect UI")
+def tell_choice(label: str, matches: Sequence[Match]) -> None:
+    """Which calibrations a group got, and why each other candidate was not taken."""
+    if not runtime.task_run.id:
+        return
+    rows = [
+        {
+            "kind": match.kind,
+            "product": candidate.product.name,
+            "id": candidate.product.short_id,
+            "status": candidate.product.status,
+            "taken": candidate.taken,
+            "why": candidate.reason,
+        }
+        for match in matches
+        for candidate in match.candidates
+    ]
+    publish_table(key_of("calibrations", label), rows, f"Calibrations for {label}, and why")
+
+
+def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
+    """Make an artifact of a table; its cells and its description are plain texts, not markdown."""
+    table = [
+        {name: plain(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+    ]
+    create_table_artifact(key=key, table=table, description=plain(description))
+
+
+def publish_markdown(key: str, markdown: str, description: str) -> None:
+    """Make an artifact of markdown, in which `plain` has escaped what is not ours; the description is a plain text."""
+    create_markdown_artifact(key=key, markdown=markdown, description=plain(description))
+
+
+def publish_page(key: str, url: str, page: Path, description: str) -> None:
+    """Make an artifact that leads to a page on this disk by its URL; the description is a plain text."""
+    create_link_artifact(url, plain(str(page)), key=key, description=plain(description))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in markdown, of plain texts."""
+    lines = [headings, ["---"] * len(headings), *([plain(str(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Return a text from a header or a file name so that markdown shows it as it is, with no links either."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+def _told(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def key_of(kind: str, label: str) -> str:
+    """The key of an artifact: small letters, digits and dashes, the same for every night."""
+    text = _NIGHT.sub("", label)
+    text = text if text.startswith(kind) else f"{kind} {text}"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST_KEY].rstrip("-")
+
+
+def _picture(path: Path) -> str | None:
+    """A PNG made small, as a URL that holds it; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((_PICTURE, _PICTURE))
+            held = io.BytesIO()
+            image.save(held, "PNG", optimize=True)
+    except (OSError, UnidentifiedImageError):
+        return None
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"

@@ -1,0 +1,46 @@
+"""Planes between steps, found by the key of their recipe or made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from calib_store.model.records import recipe_key
+from imaging.io.planes import Planes, open_if_whole, touch
+from imaging.parameters import StepParameters
+from tasks.support.references import RawFrame, ScratchRef
+from tasks.support.workspace import Workspace
+
+
+def scratch_key(step: str, version: int, inputs: Sequence[str], *parameters: StepParameters) -> str:
+    """Key of the planes that a step makes: what it is made from, with which parameters and algorithm."""
+    values = {type(model).__name__: model.model_dump(mode="json") for model in parameters}
+    return recipe_key(step, inputs, values, str(version))
+
+
+def folder_for(workspace: Workspace, key: str, frame: RawFrame) -> Path:
+    """Folder of one frame's planes."""
+    return workspace.scratch / f"{frame.facts.root}-{key[:24]}"
+
+
+def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
+    """The planes of an earlier run, if they are there and whole."""
+    folder = folder_for(workspace, key, frame)
+    planes = open_if_whole(folder)
+    if planes is None or planes.meta.get("key") != key:
+        return None
+    touch(folder)
+    return ScratchRef(frame=frame, key=key, folder=folder, metrics=planes.meta["metrics"], reused=True)
+
+
+def meta(key: str, metrics: BaseModel | Mapping[str, object]) -> dict[str, object]:
+    """What goes into a folder's manifest."""
+    values = metrics.model_dump(mode="json") if isinstance(metrics, BaseModel) else dict(metrics)
+    return {"key": key, "metrics": values}
+
+
+def planes_of(ref: ScratchRef) -> Planes:
+    """Open the planes that a reference names."""
+    return Planes(ref.folder)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hostile import harmful
+
+from calib_store.rules.rules import (
+    FACT_WORDS,
+    PRODUCT_KINDS,
+    Rule,
+    RuleSet,
+    differences,
+    read_rules,
+    rules_in,
+    rules_text,
+    shipped_rules,
+    shipped_text,
+)
+from imaging.detrend.detrend import MUST_AGREE
+from imaging.errors import StoreError
+from imaging.frames.facts import FrameFacts
+
+#: What must match by the archive's rules, written out again: a change of the table has to be meant.
+MUST_MATCH = {
+    "dark": {"exposure_time": 60.0, "read_pairs": 4, "coadds": 2, "section": "[1:1024,1:1024]", "detector": "110"},
+    "flat": {
+        "filter_id": "Y_G0812", "lyot": "GEMS_G5835", "focal_mask": "2pix", "disperser": "JH_G5801",
+        "detector": "110",
+    },
+    "bpm": {"detector": "110", "binning": "2x2"},
+}  # fmt: skip
+FREE = {
+    "dark": {"filter_id": "J_G0802", "lyot": "GEMS_G5835", "target": "other", "observation_class": "dayCal"},
+    "flat": {"exposure_time": 2.0, "read_pairs": 1, "coadds": 3},
+    "bpm": {"exposure_time": 2.0, "read_pairs": 1, "filter_id": "J_G0802"},
+}
+RULES = shipped_rules()
+DAY = timedelta(days=1)
+
+
+def rule(name: str) -> Rule:
+    found = RULES.named(name)
+    assert found is not None
+    return found
+
+
+ODD_NAME = 'a "dark" \\ \N{LATIN SMALL LETTER E WITH ACUTE} \N{GRINNING FACE}\x1b[2J\x7f\x9b\u202e\n'
+
+
+def test_a_table_is_written_as_it_is_read() -> None:
+    assert rules_text(RULES) == shipped_text()
+    mine = RULES.model_copy(update={"version": "mine-1"})
+    odd = RuleSet(
+        version="odd",
+        rules=(
+            Rule(name=ODD_NAME, kind="dark", match=("exposure_time", "coadds"),
+                 tolerance={"exposure_time": 1e-9, "coadds": 0.0}, window_days=1e-3, frames="earlier"),
+            Rule(name="bpm", kind="bpm", match=("detector",), published=True),
+        ),
+    )  # fmt: skip
+    for rules in (mine, odd):
+        text = rules_text(rules)
+        assert read_rules(text, "x") == rules
+        assert harmful(text) == set()
+        assert text.count("# ") > 10
+
+
+def test_the_version_goes_with_the_content() -> None:
+    """Whoever changes the table gives it another version, and this digest with it."""
+    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-4", "8856555f1173a8a3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fact"), [(kind, fact) for kind, all_ in MUST_MATCH.items() for fact in all_]
+)
+def test_each_fact_that_must_match_changes_the_configuration(facts, kind: str, fact: str) -> None:
+    frame = facts(**{fact: MUST_MATCH[kind][fact]})
+    assert RULES.configuration(kind, facts()).digest != RULES.configuration(kind, frame).digest
+    told = rule(kind).first_difference(rule(kind).keys_of(facts()), frame)
+    assert told is not None
+    assert told.startswith(FACT_WORDS[fact][0])
+    assert (
+        f"{MUST_MATCH[kind][fact]:g}" in told
+        if fact == "exposure_time"
+        else str(MUST_MATCH[kind][fact]) in told
+    )
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_other_facts_do_not(facts, kind: str) -> None:
+    frame = facts(**FREE[kind])
+    assert RULES.configuration(kind, facts()) == RULES.configuration(kind, frame)
+    assert rule(kind).first_difference(rule(kind).keys_of(facts()), frame) is None
+
+
+def test_difference_is_told_with_both_values_and_units(facts) -> None:
+    told = rule("dark").first_difference(rule("dark").keys_of(facts()), facts(exposure_time=60.0))
+    assert told == "exposure 120 s, frame 60 s"
+
+
+def test_every_difference_is_told(facts) -> None:
+    names = ("exposure_time", "read_pairs", "coadds", "lyot")
+    product = facts(exposure_time=8.0, read_pairs=4, lyot="")
+    assert differences(names, product, facts()) == (
+        "exposure 8 s, frame 120 s", "read pairs 4, frame 8", "Lyot stop unknown, frame f/16_G5830",
+    )  # fmt: skip
+    assert differences(names, facts(exposure_time=119.99999), facts(detector="110")) == ()
+
+
+@pytest.mark.parametrize("kind", sorted(MUST_AGREE))
+def test_the_rules_choose_nothing_that_detrending_refuses(kind: str) -> None:
+    for one in RULES.for_kind(kind):
+        assert set(MUST_AGREE[kind]) <= set(one.match)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "same"), [(5.0999999, True), (5.101, True), (5.102, False), (5.098, False)]
+)
+def test_exposure_times_agree_to_a_millisecond(facts, seconds: float, same: bool) -> None:
+    keys = rule("dark").keys_of(facts(exposure_time=5.1))
+    assert (rule("dark").first_difference(keys, facts(exposure_time=seconds)) is None) == same
+
+
+def test_window_and_direction(epoch) -> None:
+    dark, static = rule("dark"), rule("static bpm")
+    for sign in (-1, 1):
+        assert dark.time_difference(epoch + sign * 90 * DAY, epoch) is None
+        assert dark.time_difference(epoch + sign * 90.1 * DAY, epoch) is not None
+    told = dark.time_difference(epoch + 100 * DAY, epoch)
+    assert told == "100.0 days after the frame, at most 90"
+    early = epoch - 9000 * DAY
+    assert static.time_difference(early, epoch) is None
+    assert "serves frames from" in static.time_difference(epoch + DAY, epoch)
+    earlier = static.model_copy(update={"frames": "earlier"})
+    assert earlier.time_difference(epoch + DAY, epoch) is None
+    assert "serves frames until" in earlier.time_difference(early, epoch)
+
+
+def test_a_published_and_a_made_mask_are_different_configurations(facts) -> None:
+    made, published = RULES.configuration("bpm", facts()), RULES.configuration("bpm", facts(), published=True)
+    assert (made.rule, published.rule) == ("bpm", "static bpm")
+    assert made.digest != published.digest
+
+
+def test_kinds(facts) -> None:
+    assert RULES.configuration("image", facts()) is None
+    assert RULES.configuration("dark", facts(), published=True) is None
+    assert {one.kind for one in RULES.rules} == set(PRODUCT_KINDS) - {"image"}
+    with pytest.raises(StoreError, match="no product kind 'bias'"):
+        RULES.configuration("bias", facts())
+
+
+def test_every_fact_that_can_be_matched_exists(facts) -> None:
+    assert set(FACT_WORDS) <= set(FrameFacts.model_fields)
+    for one in RULES.rules:
+        assert one.keys_of(facts()) == one.keys_of(facts().model_dump(mode="json"))
+
+
+# Reading a table
+
+
+def test_a_table_comes_back_from_its_json() -> None:
+    again = RuleSet.model_validate_json(RULES.model_dump_json())
+    assert again == RULES
+    assert again.digest == RULES.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("window_days = 90", "window_days = -1"), "dark.window_days: Input should be greater than 0"),
+        (("window_days = 90", "windowdays = 90"), "dark.windowdays: Extra inputs are not permitted"),
+        (('"exposure_time", ', '"exptime", '), "dark: match names 'exptime', which is none of instrument,"),
+        (('"coadds", ', '"coadds", "coadds", '), "dark: match names a fact twice"),
+        (("{ exposure_time =", "{ section ="), "dark: tolerance names 'section', which is no number"),
+        (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
+        (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'flat', 'bpm' or 'skyflat'"),
+        (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
+        (("published = true", "published = false"), "the table: two rules are for 'bpm'"),
+        (('version = "f2-imaging-4"', ""), "version: Input should be a valid string"),
+        (('version = "f2-imaging-4"', 'version = "a b"'), "version: String should match pattern"),
+        (("[dark]", "[dark"), "is no TOML"),
+        (("[dark]", 'dark = "flat"\n["other"]'), "dark.match: Field required"),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str) -> None:
+    text = shipped_text()
+    assert change[0] in text
+    with pytest.raises(StoreError, match=r"my\.toml") as caught:
+        read_rules(text.replace(*change, 1), "my.toml")
+    assert told in str(caught.value)
+    assert "nirflow cal rules" in caught.value.remedy
+
+
+def test_a_file_of_any_size_or_depth_is_no_table_of_rules(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    for text, told in (
+        ("x = " + "[" * 100_000, "my.toml is no TOML"),
+        ("x = " + "9" * 5000, "my.toml is no TOML"),
+        ("# " + "x" * (1 << 20), "is larger than 1.0 MB"),
+    ):
+        file.write_text(text)
+        with pytest.raises(StoreError, match=told):
+            rules_in(file)
+    with file.open("w") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(StoreError, match="is larger than"):
+        rules_in(file)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(StoreError, match="a named pipe"):
+        rules_in(file)
+    with pytest.raises(StoreError, match="cannot be read: No such file"):
+        rules_in(tmp_path / "none")

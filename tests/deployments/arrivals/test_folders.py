@@ -1,0 +1,129 @@
+"""What is in the watched folders, and where the kernel does not tell."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from deployments.arrivals.folders import Notices, Scanner, hidden, need_polling, shown, unseen_changes
+
+MOUNTS = r"""
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /proc rw - proc proc rw
+40 22 0:50 / /raw rw shared:2 - nfs4 server:/raw rw,vers=4.2
+41 40 8:2 / /raw/local rw - xfs /dev/sdb1 rw
+42 22 0:51 / /mnt/with\040blank rw - fuse.sshfs me@there: rw
+43 22 8:3 / /data rw - ext4 /dev/sdc1 rw
+44 43 0:52 / /data/far/off rw - cifs //there/share rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/home/raw", None),
+        ("/raw", "nfs4"),
+        ("/raw/night", "nfs4"),
+        ("/rawer", None),
+        ("/raw/local/night", None),
+        ("/mnt/with blank/x", "fuse.sshfs"),
+        ("/data/near", None),
+        ("/data/far", "cifs"),
+        ("/data", "cifs"),
+    ],
+)
+def test_network_file_systems_on_and_below_a_folder(folder: str, kind: str | None) -> None:
+    assert unseen_changes(Path(folder), MOUNTS) == kind
+
+
+def test_a_local_folder_needs_no_polling(tmp_path: Path) -> None:
+    assert not need_polling([tmp_path])
+
+
+def test_a_scan_follows_links_once_and_leaves_hidden_folders_out(tmp_path: Path) -> None:
+    night = tmp_path / "raw" / "night"
+    night.mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (night / ".partial").mkdir()
+    for path in (
+        night / "a.fits",
+        elsewhere / "b.fits",
+        night / ".partial" / "c.fits",
+        night / "d.fits.part",
+    ):
+        path.write_bytes(b"x")
+    (night / "folder.fits").mkdir()
+    (night / "folder.fits" / "e.fits").write_bytes(b"x")
+    (night / "loop").symlink_to(night.parent)
+    (night / "self.fits").symlink_to("self.fits")
+    (night / "nothing.fits").symlink_to("gone.fits")
+    (night / "linked").symlink_to(elsewhere)
+    (night / "linked2").symlink_to(elsewhere)
+    (night / "file.fits").symlink_to("a.fits")
+    found = [Path(path).relative_to(night) for path, _ in Scanner().find(str(night.parent))]
+    assert sorted(map(str, found)) in (
+        ["a.fits", "file.fits", "folder.fits/e.fits", f"{linked}/b.fits"] for linked in ("linked", "linked2")
+    )
+
+
+def test_a_folder_that_is_not_there_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scanner = Scanner()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert list(scanner.find(str(tmp_path / "gone"))) == []
+    assert len(caplog.messages) == 1
+
+
+def test_hidden_folders_are_those_below_the_watched_one(tmp_path: Path) -> None:
+    root = tmp_path / ".raw"
+    assert not hidden(str(root / "a.fits"), [root])
+    assert not hidden(str(root / ".a.fits"), [root])  # the name is another question
+    assert hidden(str(root / ".partial" / "a.fits"), [root])
+    assert not hidden(str(root / ".partial" / "a.fits"), [root, root / ".partial"])
+
+
+def test_a_path_in_a_message_has_one_line() -> None:
+    assert shown("a\nb\udcff") == r"a\nb\udcff"
+
+
+def test_notices_outlive_names_that_cannot_be_told_and_a_folder_made_anew(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    root.mkdir()
+    notices = Notices([root], threading.Event(), retry=0.05)
+    heard: set[str] = set()
+    lost: list[bool] = []
+
+    def hear(name: str) -> bool:
+        paths, missed = notices.take()
+        heard.update(Path(path).name for path in paths)
+        lost.append(missed)
+        return name in heard
+
+    notices.start()
+    try:
+        assert wait_until(lambda: notices.seeing)
+        (root / "a.fits").write_bytes(b"x")
+        assert wait_until(lambda: hear("a.fits"))
+        assert lost[0]  # what came before the watch began, a scan has to find
+        lost.clear()
+        (root / "b\udcff.fits").write_bytes(b"x")
+        assert wait_until(lambda: hear("nothing") or any(lost))
+        assert wait_until(lambda: notices.seeing)
+        (root / "c.fits").write_bytes(b"x")
+        assert wait_until(lambda: hear("c.fits"))
+        lost.clear()
+        root.rename(tmp_path / "old")
+        assert wait_until(lambda: not notices.seeing)
+        root.mkdir()
+        assert wait_until(lambda: notices.seeing)
+        assert wait_until(lambda: hear("nothing") or any(lost))
+        (root / "d.fits").write_bytes(b"x")
+        assert wait_until(lambda: hear("d.fits"))
+    finally:
+        notices.stop()
+    assert not notices.seeing

@@ -1,0 +1,222 @@
+"""When a file is a whole frame, and how long it is waited for."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from raw_files import raw_bytes
+
+from deployments.arrivals.landing import Landings, is_frame_name, lacking, signature
+from imaging.io.fitsfile import BLOCK
+
+WHOLE = raw_bytes()
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.fits.bz2", "a.fits.fz", "a b\n.fits", "é.fits"])
+def test_names_of_frames(name: str) -> None:
+    assert is_frame_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.fits.part",
+        "a.fits.tmp",
+        "a.fits.filepart",
+        ".a.fits",
+        "a.fits~",
+        "~a.fits",
+        ".a.fits.Ab12Cd",
+        "a.txt",
+        "a",
+    ],
+)
+def test_names_of_files_in_the_making(name: str) -> None:
+    assert not is_frame_name(name)
+
+
+def tiles() -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 9000, (100, 100), dtype=np.int32)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels)]).writeto(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.fits", WHOLE),
+        ("a.fits.gz", gzip.compress(WHOLE)),
+        ("a.fits.bz2", bz2.compress(WHOLE)),
+        ("a.fits.fz", tiles()),
+    ],
+)
+def test_a_file_is_whole_at_its_last_byte_and_not_before(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert lacking(path, tmp_path / "unpacked") is None
+    size = len(content)
+    lengths = {0, 1, 79, 80, BLOCK - 1, *range(BLOCK, size, BLOCK), size // 2, size - 1, size - 8}
+    for length in sorted(length for length in lengths if 0 <= length < size):
+        path.write_bytes(content[:length])
+        assert lacking(path, tmp_path / "unpacked"), f"{length} of {size} bytes"
+    path.write_bytes(content)
+    assert lacking(path, tmp_path / "unpacked") is None
+
+
+def test_a_frame_cut_short_before_it_was_compressed_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(gzip.compress(WHOLE[:-BLOCK]))
+    assert "missing" in str(lacking(path, tmp_path / "unpacked"))
+
+
+def test_reserved_space_and_headers_alone_are_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"\0" * len(WHOLE))
+    assert lacking(path, tmp_path)
+    end = WHOLE.index(b"XTENSION")
+    path.write_bytes(WHOLE[:end])
+    assert lacking(path, tmp_path) == "there are headers and no data"
+
+
+def test_what_follows_the_last_hdu_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(WHOLE + b"\0" * BLOCK)
+    assert lacking(path, tmp_path) is None
+
+
+def begin(landings: Landings, path: Path) -> None:
+    found = signature(str(path))
+    assert found is not None
+    assert landings.is_news(str(path), found)
+    landings.add(str(path), found)
+
+
+@pytest.mark.parametrize("age", [-400 * 86400, 0, 400 * 86400])
+def test_a_file_settles_by_our_clock_whatever_its_date(tmp_path: Path, clock: Clock, age: float) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"some")
+    moment = time.time() - age
+    os.utime(path, (moment, moment))
+    landings = Landings(1.0, 900.0, clock)
+    begin(landings, path)
+    assert landings.settled() == []
+    clock.time += 0.9
+    assert landings.settled() == []
+    clock.time += 0.1
+    assert landings.settled() == [str(path)]
+    assert landings.settled() == [str(path)]  # until something is done about it
+    was = landings.seen(str(path))
+    landings.done(str(path), was)
+    assert landings.settled() == []
+    assert not landings.is_news(str(path), was)
+    path.write_bytes(b"more bytes")
+    now = signature(str(path))
+    assert now is not None
+    assert landings.is_news(str(path), now)
+
+
+@pytest.mark.parametrize("change", ["size", "date"])
+def test_each_change_begins_the_wait_anew(tmp_path: Path, clock: Clock, change: str) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"")
+    landings = Landings(1.0, 900.0, clock)
+    begin(landings, path)
+    for turn in range(3):
+        if change == "size":
+            path.write_bytes(b"x" * (turn + 1))
+            os.utime(path, ns=(5, 5))
+        else:
+            os.utime(path, ns=(turn + 1, turn + 1))
+        clock.time += 1.0
+        assert landings.settled() == []
+    clock.time += 1.0
+    assert landings.settled() == [str(path)]
+
+
+def test_a_file_that_goes_is_forgotten(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"some")
+    landings = Landings(1.0, 900.0, clock)
+    begin(landings, path)
+    path.rename(tmp_path / "b.fits")
+    clock.time += 1.0
+    assert landings.settled() == []
+    assert len(landings) == 0
+
+
+def test_the_latest_of_several_comes_first(tmp_path: Path, clock: Clock) -> None:
+    landings = Landings(1.0, 900.0, clock)
+    for number in (2, 9, 4):
+        path = tmp_path / f"{number}.fits"
+        path.write_bytes(b"some")
+        os.utime(path, ns=(number, number))
+        begin(landings, path)
+    clock.time += 1.0
+    assert [Path(path).stem for path in landings.settled()] == ["9", "4", "2"]
+
+
+def test_a_file_that_stays_in_pieces_is_warned_of_once_and_still_looked_at(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"some")
+    landings = Landings(1.0, 100.0, clock)
+    begin(landings, path)
+    warned: list[float] = []
+    looks: list[float] = []
+    began = clock.time
+    while clock.time < began + 1000:
+        clock.time += 0.5
+        for found in landings.settled():
+            looks.append(clock.time - began)
+            if landings.put_off(found):
+                warned.append(clock.time - began)
+    assert len(warned) == 1
+    assert 100 <= warned[0] <= 200
+    pauses = np.diff(looks)
+    assert pauses[0] < 3
+    assert pauses.max() <= 100.5
+    assert 12 < len(looks) < 20
+    path.write_bytes(b"some more")
+    now = signature(str(path))
+    assert now is not None
+    assert not landings.is_news(str(path), now)  # it is on its way in already, and gets its look at once
+    assert landings.settled() == []
+    clock.time += 1.0
+    assert landings.settled() == [str(path)]
+    assert not landings.put_off(str(path))
+
+
+def test_a_file_that_would_unpack_to_more_than_any_frame_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused at the first look, not waited for and unpacked again and again."""
+    monkeypatch.setattr("imaging.io.announced.FRAME_BYTES", len(WHOLE) - BLOCK)
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(gzip.compress(WHOLE))
+    assert lacking(path, tmp_path / "unpacked") is None
+    assert list((tmp_path / "unpacked").iterdir()) == []

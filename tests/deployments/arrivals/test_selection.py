@@ -1,0 +1,308 @@
+"""Which night is the last one, which frames belong to a run, and where their files are now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from calib_store.model.records import Frame, FrameRecord
+from calib_store.store import Store
+from deployments.arrivals.selection import (
+    doubles_elsewhere,
+    files_of,
+    frames_of_nights,
+    frames_of_sequence,
+    last_night,
+)
+from deployments.prefect_api.urgency import urgency
+from imaging.frames.facts import FrameFacts
+from imaging.frames.nights import NIGHT_ROLLOVER
+from imaging.frames.sequences import Sequence
+from tasks.support.references import LeftOut
+
+NIGHT = date(2013, 11, 21)
+SANTIAGO = ZoneInfo("America/Santiago")
+
+
+@pytest.mark.parametrize(
+    ("moment", "night"),
+    [
+        # Nine in the morning in Chile, in summer and in winter.
+        (datetime(2013, 11, 21, 9, tzinfo=SANTIAGO), date(2013, 11, 21)),
+        (datetime(2014, 6, 21, 9, tzinfo=SANTIAGO), date(2014, 6, 21)),
+        # The days on which the clocks change.
+        (datetime(2014, 4, 27, 9, tzinfo=SANTIAGO), date(2014, 4, 27)),
+        (datetime(2014, 9, 7, 9, tzinfo=SANTIAGO), date(2014, 9, 7)),
+        # Late in the evening the night that has begun is not the last one; towards the morning it is.
+        (datetime(2013, 11, 20, 22, 59, tzinfo=SANTIAGO), date(2013, 11, 20)),
+        (datetime(2013, 11, 20, 23, 0, tzinfo=SANTIAGO), date(2013, 11, 21)),
+        # The whole day after a night, over its end at 14:00 UT.
+        (datetime(2013, 11, 21, 13, 59, tzinfo=UTC), NIGHT),
+        (datetime(2013, 11, 21, 14, 1, tzinfo=UTC), NIGHT),
+        (datetime(2013, 11, 22, 1, 59, tzinfo=UTC), NIGHT),
+        (datetime(2013, 11, 22, 2, 0, tzinfo=UTC), date(2013, 11, 22)),
+        # The same moment told in another zone is the same night.
+        (datetime(2013, 11, 21, 12, tzinfo=UTC).astimezone(ZoneInfo("Pacific/Honolulu")), NIGHT),
+    ],
+)
+def test_the_last_night(moment: datetime, night: date) -> None:
+    assert last_night(moment) == night
+
+
+def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -> None:
+    """All the year, its last night is the one whose frames were taken in the hours before."""
+    for day in range(366):
+        morning = datetime(2014, 1, 1, 9, tzinfo=SANTIAGO) + timedelta(days=day)
+        dawn = (morning - timedelta(hours=3)).astimezone(UTC)
+        assert last_night(morning) == (dawn + NIGHT_ROLLOVER).date(), morning
+
+
+@pytest.mark.parametrize(
+    ("now", "is_tonight"),
+    [
+        (datetime(2013, 11, 20, 21, 59, tzinfo=UTC), True),  # of a night to come
+        (datetime(2013, 11, 21, 3, tzinfo=UTC), True),
+        (datetime(2013, 11, 21, 14, 30, tzinfo=UTC), True),  # the morning after
+        (datetime(2013, 11, 21, 21, 59, 59, tzinfo=UTC), True),
+        (datetime(2013, 11, 21, 22, tzinfo=UTC), False),
+        (datetime(2013, 12, 21, 3, tzinfo=UTC), False),
+    ],
+)
+def test_frames_are_urgent_until_the_morning_after(now: datetime, is_tonight: bool) -> None:
+    assert urgency(NIGHT, now) == ("tonight" if is_tonight else "backlog")
+
+
+def test_the_clock_is_asked_where_no_time_is_given() -> None:
+    assert urgency(date(2013, 11, 21)) == "backlog"
+    assert urgency((datetime.now(UTC) + timedelta(days=1)).date()) == "tonight"
+
+
+# Frames that the store knows
+
+
+@pytest.fixture
+def taken(
+    store: Store, record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts]
+) -> Callable[..., FrameRecord]:
+    """Note a frame some days from the night; its file is there unless it is told otherwise."""
+
+    def take(name: str, days: float = 0.0, *, there: bool = True, **changes: Any) -> FrameRecord:
+        started = datetime(2013, 11, 21, 3, tzinfo=UTC) + timedelta(days=days)
+        one = record(name, facts=facts(name=name, started=started, **changes))
+        store.frames.ingest([one])
+        if there:
+            one.path.write_text(name)
+        return one
+
+    return take
+
+
+def names(frames: tuple[Frame, ...]) -> list[str]:
+    return [frame.name for frame in frames]
+
+
+def test_science_of_the_nights_and_calibrations_near_them(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    for days in (-20, -10, 0, 1, 11, 20):
+        taken(f"science{days}.fits", days)
+        taken(f"dark{days}.fits", days, kind="dark")
+        taken(f"flat{days}.fits", days, kind="flat")
+        taken(f"arc{days}.fits", days, kind="arc")
+    found = names(frames_of_nights(store, NIGHT, NIGHT + timedelta(days=1), 10))
+    assert [one for one in found if one.startswith("science")] == ["science0.fits", "science1.fits"]
+    assert [one for one in found if one.startswith("dark")] == [
+        f"dark{days}.fits" for days in (-10, 0, 1, 11)
+    ]
+    assert len([one for one in found if one.startswith("flat")]) == 4
+    assert len(found) == 10
+    # The darks and flats of the next day are of the same groups.
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 0)) == [
+        "science0.fits", "dark0.fits", "flat0.fits", "dark1.fits", "flat1.fits"
+    ]  # fmt: skip
+
+
+def test_a_group_that_reaches_into_the_window_comes_with_all_of_its_frames(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    darks = [f"dark{n}.fits" for n in range(10)]
+    for n, name in enumerate(darks):
+        taken(name, -12 + n * 0.22, kind="dark")
+    taken("other.fits", -11, kind="dark", exposure_time=60.0)
+    taken("science.fits")
+    bad = store.frames.get("dark9.fits")
+    assert bad is not None
+    store.frames.set_status(bad, "rejected", author="Ana", reason="a light leak")
+    for days in (10, 11, 12):
+        found = names(frames_of_nights(store, NIGHT, NIGHT, days))
+        assert [name for name in found if name.startswith("dark")] == darks
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 9)) == ["science.fits"]
+    assert "other.fits" not in names(frames_of_nights(store, NIGHT, NIGHT, 10))
+
+
+def test_a_long_chain_of_darks_is_cut_at_the_same_places_whatever_the_window(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    for day in range(-70, 1, 2):
+        taken(f"dark{day}.fits", day, kind="dark")
+    taken("science.fits")
+    whole = {f"dark{day}.fits" for day in range(-6, 1, 2)}
+    before = {f"dark{day}.fits" for day in range(-38, -7, 2)}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 0))) == whole | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 6))) == whole | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 8))) == whole | before | {"science.fits"}
+
+
+def test_lamp_ons_come_with_their_lamp_offs_from_outside_of_the_window(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    taken("science.fits")
+    flat = {"kind": "flat", "exposure_time": 20.0}
+    for n in range(3):
+        taken(f"on{n}.fits", 9, lamp="on", **flat)
+        taken(f"off{n}.fits", 40, lamp="off", **flat)
+        taken(f"farther{n}.fits", 60, lamp="off", **flat)
+    found = names(frames_of_nights(store, NIGHT, NIGHT, 10))
+    assert set(found) == {"science.fits", *(f"{lamp}{n}.fits" for lamp in ("on", "off") for n in range(3))}
+
+
+def test_the_frames_of_a_sequence(
+    store: Store, taken: Callable[..., FrameRecord], facts: Callable[..., FrameFacts]
+) -> None:
+    taken("a.fits", 0.1)
+    taken("b.fits", 0.0)
+    taken("J.fits", filter="J", filter_id="J_G0802")
+    taken("next.fits", 1.0)
+    taken("dark.fits", kind="dark")
+    taken("acquisition.fits", observation_class="acq")
+    sequence = Sequence.of(facts())
+    assert sequence is not None
+    assert names(frames_of_sequence(store, sequence.name)) == ["b.fits", "a.fits"]
+    assert frames_of_sequence(store, "2013-11-21.science.Y.00000000") == ()
+
+
+def test_a_file_that_was_moved_is_found_where_it_is_now(
+    store: Store, taken: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    moved = taken("moved.fits", there=False)
+    here = tmp_path / "z-archive" / "moved.fits"
+    here.parent.mkdir()
+    here.write_text("moved.fits")
+    store.frames.ingest(
+        [FrameRecord(here, moved.sha256, moved.size, moved.mtime_ns, moved.facts, moved.header)]
+    )
+    gone, kept = taken("gone.fits", there=False), taken("kept.fits")
+    (tmp_path / "folder.fits").mkdir()
+    folder = taken("folder.fits", there=False)
+    paths, left_out = files_of(frames_of_nights(store, NIGHT, NIGHT, 0))
+    assert paths == [kept.path, here]
+    assert {one.name for one in left_out} == {"gone.fits", "folder.fits"}
+    told = next(one for one in left_out if one.name == "gone.fits")
+    assert told.reason == f"its file is not there; it was seen at {gone.path}"
+    assert "mount" in told.remedy
+    assert folder.path.is_dir()
+
+
+def test_a_frame_that_was_never_here_is_told_without_a_place(
+    store: Store, facts: Callable[..., FrameFacts]
+) -> None:
+    store.frames.note([("0" * 64, "S1.fits", facts(name="S1.fits"), None, {})])
+    paths, (told,) = files_of(frames_of_nights(store, NIGHT, NIGHT, 0))
+    assert paths == []
+    assert told.reason == "its file is not there"
+
+
+def test_what_was_rejected_is_handed_on_for_the_survey_to_tell(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    bad = taken("bad.fits")
+    frame = store.frames.get("bad.fits")
+    assert frame is not None
+    store.frames.set_status(frame, "rejected", author="Ana", reason="a plane")
+    (again,) = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert again.rejected == "a plane"
+    assert files_of([again]) == ([bad.path], [])
+
+
+def test_what_cannot_be_read_goes_with_its_night_until_a_better_file_takes_its_place(
+    store: Store, taken: Callable[..., FrameRecord], record: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    taken("good.fits")
+    piece = record("S20131121S0099.fits", facts=None, quarantine="truncated")
+    other = record("S20131122S0001.fits", facts=None, quarantine="truncated")
+    dead = record("dead.fits", quarantine="all pixels have the value 7")
+    store.frames.ingest([piece, other, dead])
+    for one in (piece, other, dead):
+        one.path.touch()
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert set(names(found)) == {"good.fits", "S20131121S0099.fits", "dead.fits"}
+    assert len(files_of(found)[0]) == 3
+    whole = [
+        replace(one, sha256=digit * 64, facts=dead.facts, quarantine=None)
+        for one, digit in ((piece, "a"), (dead, "b"))
+    ]
+    store.frames.ingest(whole)
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    paths, gone = files_of(found)
+    assert {path.name for path in paths} == {"good.fits", "S20131121S0099.fits", "dead.fits"}
+    assert gone == []
+
+
+def test_a_night_of_which_nothing_can_be_read_has_frames_all_the_same(
+    store: Store, record: Callable[..., FrameRecord]
+) -> None:
+    store.frames.ingest([record("S20131121S0099.fits", facts=None, quarantine="truncated")])
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 0)) == ["S20131121S0099.fits"]
+    assert frames_of_nights(store, NIGHT + timedelta(days=1), NIGHT + timedelta(days=1), 0) == ()
+
+
+def test_pieces_that_came_again_elsewhere_are_missed_by_nobody(
+    store: Store, record: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    """Packed, or in another folder: the row of the pieces stays, and their file is gone."""
+    name = "S20131121S0099.fits"
+    store.frames.ingest([record(name, "piece", facts=None, quarantine="truncated")])
+    whole = record(name, "whole", path=tmp_path / f"{name}.bz2")
+    whole.path.touch()
+    store.frames.ingest([whole])
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert [frame.sha256 for frame in found] == [whole.sha256]
+    assert files_of(found) == ([whole.path], [])
+    assert [frame.sha256 for frame in store.frames.named("S20131121S0099")] == [whole.sha256]
+
+
+def test_an_exposure_that_a_corrected_header_puts_into_another_sequence_is_used_there(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    label = {"data_label": "GS-2013B-Q-15-39-001"}
+    first = taken("S20131121S0075.fits", observation_id="A", **label)
+    taken("S20131121S0076.fits", 0.01, observation_id="A")
+    later = taken("S20131121S0075_fixhead.fits", observation_id="B", **label)
+
+    def of(observation: str) -> tuple[tuple[Frame, ...], dict[str, LeftOut]]:
+        (name, *_) = {
+            Sequence.of(one.facts).name  # type: ignore[union-attr]
+            for one in store.frames.of_nights(NIGHT, NIGHT)
+            if one.facts is not None and one.facts.observation_id == observation
+        }
+        frames = frames_of_sequence(store, name)
+        return frames, doubles_elsewhere(store, frames, [NIGHT])
+
+    frames, elsewhere = of("A")
+    assert len(frames) == 2
+    (told,) = elsewhere.values()
+    assert (told.name, told.expected) == ("S20131121S0075.fits", True)
+    assert "the same exposure as S20131121S0075_fixhead.fits, which counts" in told.reason
+    assert [frame.sha256 for frame in of("B")[0]] == [later.sha256]
+    assert of("B")[1] == {}
+    # Those that are both in the run are the survey's, and a file that is gone takes nobody's place.
+    assert doubles_elsewhere(store, store.frames.of_nights(NIGHT, NIGHT), [NIGHT]) == {}
+    later.path.unlink()
+    assert of("A")[1] == {}
+    assert first.path.is_file()

@@ -1,0 +1,221 @@
+"""What housekeeping asks of the Prefect server, and what it tells; the store's part is in the tests of its upkeep."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect import flow, get_client, runtime, task
+from prefect.client.schemas.filters import ArtifactFilter, FlowFilter
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Completed, Crashed, Pending, Running, Scheduled
+
+from calib_store.curation.verify import verify
+from calib_store.model.records import Product
+from calib_store.server.postgres import PostgresAddress
+from calib_store.store import Store
+from deployments.access.policy_bodies import USER_LABEL
+from deployments.deployed import housekeeping as module
+from deployments.deployed.attempts import end_steps_of_ended_runs
+from deployments.deployed.housekeeping import (
+    DamagedStoreError,
+    Housekept,
+    KeptTooShortError,
+    forget_runs,
+    housekeeping,
+)
+from deployments.deployed.requests import HousekeepingRequest
+from deployments.registry.heartbeat import prompt_heartbeats
+from deployments.settings.server_settings import ServerAddress
+
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+def test_runs_that_ended_long_ago_are_forgotten_and_no_others(
+    prefect_server: ServerAddress, postgres_address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    made = flow(lambda: None, name=f"test {uuid.uuid4().hex}")
+    with get_client(sync_client=True) as client:
+        old = [client.create_flow_run(made, state=Completed()).id for _ in range(5)]
+        today = client.create_flow_run(made, state=Completed()).id
+        going_on = client.create_flow_run(made, state=Running()).id
+        to_come = client.create_flow_run(made, state=Scheduled()).id
+        with postgres_address.connect("prefect") as connection:
+            ended = LONG_AGO + timedelta(days=1)
+            connection.execute("UPDATE flow_run SET end_time = %s WHERE id = ANY(%s)", (ended, old))
+        assert forget_runs(LONG_AGO) == 0
+        assert forget_runs(LONG_AGO + timedelta(days=30)) == 5
+        left = {run.id for run in client.read_flow_runs(limit=200)}
+        assert left.isdisjoint(old)
+        assert {today, going_on, to_come} <= left
+        for one in (today, going_on, to_come):
+            client.delete_flow_run(one)
+
+
+@pytest.fixture
+def run(
+    database_url: str, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Housekept]]:
+    """Run housekeeping on the test's store, without the server's forgetting anything of other tests."""
+    from tasks.support.workspace import close_stores
+
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
+    with prompt_heartbeats(housekeeping) as ready:
+        yield lambda **request: ready(HousekeepingRequest(**request))
+    close_stores()
+
+
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """How long before now each forgetting was asked for."""
+    asked: list[timedelta] = []
+
+    def forget(before: datetime) -> int:
+        asked.append(datetime.now(UTC) - before)
+        return 7
+
+    monkeypatch.setattr(module, "forget_runs", forget)
+    return asked
+
+
+def text_of_last() -> str:
+    of = ArtifactFilter.model_validate({"key": {"any_": ["housekeeping"]}})
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=of)
+    return str(max(found, key=lambda one: one.created).data)  # type: ignore[type-var, return-value, arg-type]
+
+
+def message_of_last() -> str | None:
+    of = FlowFilter.model_validate({"name": {"any_": ["housekeeping"]}})
+    with get_client(sync_client=True) as client:
+        (last,) = client.read_flow_runs(flow_filter=of, sort=FlowRunSort.START_TIME_DESC, limit=1)
+    return last.state.message if last.state else None
+
+
+def test_a_store_that_is_well(
+    run: Callable[..., Housekept], forgotten: list[timedelta], store: Store, add: Callable[..., Product]
+) -> None:
+    add()
+    add()
+    told = run()
+    assert (told.checked, told.damaged, told.orphans, told.runs_forgotten) == (2, (), 0, 7)
+    assert message_of_last() == "2 products checked, 0 files to delete, 7 runs forgotten."
+    assert timedelta(days=180) <= forgotten[0] < timedelta(days=180, minutes=1)
+    assert run(verify=False, collect=False, keep_runs_days=3).checked == 0
+    assert timedelta(days=3) <= forgotten[1] < timedelta(days=3, minutes=1)
+
+
+def test_an_operator_has_no_run_forgotten_that_the_settings_keep(
+    run: Callable[..., Housekept],
+    forgotten: list[timedelta],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noted = housekeeping.with_options(flow_run_name=lambda: label_this_run("ana"))
+    with prompt_heartbeats(noted) as ready:
+        with pytest.raises(
+            KeptTooShortError, match="ana asked for runs to be forgotten after 179 days"
+        ) as caught:
+            ready(HousekeepingRequest(keep_runs_days=179))
+        assert "180 or more" in caught.value.remedy
+        assert forgotten == []
+        for days in (180, 400, None):
+            ready(HousekeepingRequest(keep_runs_days=days))
+    assert [asked.days for asked in forgotten] == [180, 400, 180]
+
+
+def label_this_run(user: str) -> str:
+    """Note who asked for the run, as the server does; a name for it."""
+    with get_client(sync_client=True) as client:
+        client.request(
+            "PATCH",
+            "/flow_runs/{id}/labels",
+            path_params={"id": runtime.flow_run.id},
+            json={USER_LABEL: user},
+        )
+    return "housekeeping"
+
+
+def test_a_damaged_product_fails_the_run_after_all_else_was_done(
+    run: Callable[..., Housekept],
+    forgotten: list[timedelta],
+    store: Store,
+    add: Callable[..., Product],
+    tmp_path: Path,
+) -> None:
+    well, damaged, gone = add(), add(), add()
+    for product in (damaged, gone):
+        store.objects.path(product.sha256).chmod(0o644)  # type: ignore[attr-defined]
+    store.objects.path(damaged.sha256).write_bytes(b"other")  # type: ignore[attr-defined]
+    store.objects.path(gone.sha256).unlink()  # type: ignore[attr-defined]
+    with pytest.raises(DamagedStoreError, match="2 products are missing or damaged") as caught:
+        run()
+    assert "nirflow cal verify --repair" in caught.value.remedy
+    for product in (damaged, gone):
+        assert f"{product.name} ({product.id})" in caught.value.message
+    assert well.name not in caught.value.message
+    assert len(forgotten) == 1
+    text = text_of_last()
+    assert "- 3 products read whole" in text
+    assert "- 2 missing or damaged" in text
+    assert "- 7 old runs forgotten" in text
+    assert store.objects.path(damaged.sha256).read_bytes() == b"other"  # type: ignore[attr-defined]
+    # Once it is noted, nobody is alarmed each day anew.
+    assert not verify(store, repair=True).well
+    told = run()
+    assert told.damaged == ()
+    assert {one.rpartition(" ")[2] for one in told.noted} == {"missing"}
+    assert "- 2 noted as damaged before; they are not used" in text_of_last()
+
+
+def test_a_disk_that_is_not_mounted_is_named_and_nothing_of_it_collected(
+    run: Callable[..., Housekept],
+    forgotten: list[timedelta],
+    store: Store,
+    add: Callable[..., Product],
+) -> None:
+    add()
+    root = store.objects.root  # type: ignore[attr-defined]
+    root.rename(root.with_name("disk"))
+    with pytest.raises(DamagedStoreError, match="1 products are missing") as caught:
+        run()
+    assert "no file of any product" in caught.value.remedy
+    assert "Mount the disk" in caught.value.remedy
+    assert len(forgotten) == 1
+    assert not store.products()[0].damaged
+
+
+def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(
+    prefect_server: ServerAddress, postgres_address: PostgresAddress
+) -> None:
+    made = flow(lambda: None, name=f"test {uuid.uuid4().hex}")
+    step = task(lambda: None, name="step")
+    with get_client(sync_client=True) as client:
+        runs = [client.create_flow_run(made, state=state()).id for state in (Crashed, Running, Crashed)]
+        steps = [
+            client.create_task_run(step, run, dynamic_key=str(number), state=state()).id
+            for number, (run, state) in enumerate(
+                [
+                    (runs[0], Running),
+                    (runs[0], Pending),
+                    (runs[0], Completed),
+                    (runs[1], Running),
+                    (runs[2], Running),
+                ]
+            )
+        ]
+        with postgres_address.connect("prefect") as connection:
+            ended = datetime.now(UTC) - timedelta(hours=2)
+            connection.execute("UPDATE flow_run SET end_time = %s WHERE id = %s", (ended, runs[0]))
+        assert end_steps_of_ended_runs() == 2
+        states = [client.read_task_run(one).state_name for one in steps]
+        # The last one's run ended a moment ago: the server may not have heard of all.
+        assert states == ["Crashed", "Crashed", "Completed", "Running", "Running"]
+        assert end_steps_of_ended_runs() == 0
+        for one in runs:
+            client.delete_flow_run(one)

@@ -1,0 +1,54 @@
+"""What the log of a failed run holds: for a reason in words no traceback, for a defect all of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from prefect import flow
+from prefect.flow_engine import run_flow
+
+from deployments.deployed.log import tell_errors_in_words
+from deployments.registry.heartbeat import prompt_heartbeats
+from deployments.settings.server_settings import ServerAddress
+from imaging.errors import NirflowError
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def log() -> Iterator[Kept]:
+    """The log of flow runs, told in words."""
+    logger, handler = logging.getLogger("prefect.flow_runs"), Kept()
+    before = list(logger.filters)
+    tell_errors_in_words()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.filters[:] = before
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [(NirflowError("No frame of 2013-11-21.", remedy="Wait."), 0), (KeyError("night"), 2)],
+)
+def test_only_a_defect_has_its_traceback(
+    prefect_server: ServerAddress, log: Kept, error: Exception, traced: int
+) -> None:
+    @flow(name="test of a log")
+    def failing() -> None:
+        raise error
+
+    with prompt_heartbeats(failing) as ready, pytest.raises(type(error)):
+        run_flow(ready, error_logger=logging.getLogger("prefect.flow_runs"))
+    assert sum("Traceback" in line for line in log.lines) == traced
+    assert sum("Engine execution exited" in line for line in log.lines) == (1 if traced else 0)
+    assert any("Encountered exception" in line and str(error.args[0]) in line for line in log.lines)

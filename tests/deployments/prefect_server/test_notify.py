@@ -1,0 +1,411 @@
+"""Telling people: what arrives at a webhook and a mail server, and what is said of those that cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import smtplib
+import socketserver
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import Message
+from email.policy import default
+from email.utils import parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from triggers import wait_until_triggers_hold
+from waiting import wait_until
+
+from calib_store.model.settings import WrongSettingsError
+from deployments.prefect_server.notify import Notification, NotTold, tell
+from deployments.settings.all_settings import NotifySettings, Settings
+
+URL = "https://chat.example/hooks/s3cret"
+
+
+class Webhook(ThreadingHTTPServer):
+    def __init__(self, code: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.code = code
+        self.heard: list[tuple[dict[str, str], Any]] = []
+        self.got: list[str] = []
+        self.location = ""
+        self.endless = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hooks/s3cret"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((dict(self.headers), json.loads(body)))
+        self.send_response(self.server.code)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        if not self.server.endless:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while self.server.endless:
+                self.wfile.write(bytes(65536))
+
+    def do_GET(self) -> None:
+        self.server.got.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """Speaks enough SMTP to take a message; refuses the recipients and passwords that it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Mail)
+        self.refused: set[str] = set()
+        self.password = ""
+        self.echo = ""
+        self.asked: list[str] = []
+        self.recipients: list[str] = []
+        self.mails: list[Message] = []
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class Mail(socketserver.StreamRequestHandler):
+    server: MailServer
+
+    def handle(self) -> None:
+        self.say("220 test")
+        while line := self.rfile.readline().decode(errors="replace").strip():  # a TLS greeting too
+            word, _, rest = line.partition(" ")
+            match word.upper():
+                case "EHLO" | "HELO":
+                    self.say("250-test\r\n250 AUTH PLAIN")
+                case "AUTH":
+                    self.server.asked.append(rest)
+                    given = base64.b64decode(rest.split()[1]).split(b"\0")[-1].decode()
+                    self.say("235 ok" if given == self.server.password else f"535 no {self.server.echo}")
+                case "RCPT":
+                    refused = any(one in rest for one in self.server.refused)
+                    if not refused:
+                        self.server.recipients.append(rest)
+                    self.say("550 unknown" if refused else "250 ok")
+                case "DATA":
+                    self.say("354 go")
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    self.server.mails.append(message_from_bytes(b"".join(lines), policy=default))
+                    self.say("250 ok")
+                case "QUIT":
+                    self.say("221 bye")
+                    return
+                case _:
+                    self.say("250 ok")
+
+    def say(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+@contextmanager
+def served(server: Any) -> Iterator[Any]:
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with served(Webhook(200)) as server:
+        yield server
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    with served(MailServer()) as server:
+        yield server
+
+
+def wanted(
+    webhook: Webhook | str | None = None, mail: MailServer | None = None, **more: Any
+) -> NotifySettings:
+    values: dict[str, Any] = dict(more)
+    if webhook is not None:
+        values["webhook"] = SecretStr(webhook if isinstance(webhook, str) else webhook.url)
+    if mail is not None:
+        values = {"email_to": ("ana@b.example", "bob@b.example"), "smtp_host": "127.0.0.1"} | values
+        values["smtp_port"] = mail.port
+    return NotifySettings(**values)
+
+
+def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
+    began = time.time()
+    for _ in range(2):
+        tell(wanted(mail=mail_server), "a", "b")
+    one, other = mail_server.mails
+    assert one["Message-ID"] != other["Message-ID"]
+    assert began - 1 <= parsedate_to_datetime(one["Date"]).timestamp() <= time.time()
+
+
+def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:
+    tell(
+        wanted(webhook, mail_server),
+        "nirflow: night\n2013-11-21\x1b[2J failed",
+        "Crashed: no\u202e sign\n\N{SNOWMAN} http://u",
+    )
+    ((headers, body),) = webhook.heard
+    assert headers["Content-Type"] == "application/json"
+    assert body["title"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
+    assert body["text"].endswith("failed\nCrashed: no\\u202e sign\n\N{SNOWMAN} http://u")
+    (mail,) = mail_server.mails
+    assert mail["Subject"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
+    assert (mail["From"], mail["To"]) == ("nirflow@localhost", "ana@b.example, bob@b.example")
+    assert mail.get_content().splitlines() == [r"Crashed: no\u202e sign", "\N{SNOWMAN} http://u"]  # type: ignore[attr-defined]
+    assert len(mail_server.recipients) == 2
+
+
+def test_nothing_is_sent_when_nobody_is_named(webhook: Webhook, mail_server: MailServer) -> None:
+    off = NotifySettings(smtp_host="127.0.0.1", smtp_port=mail_server.port)
+    assert not off.wanted
+    tell(off, "subject", "body")
+    assert webhook.heard == mail_server.mails == []
+
+
+def test_an_account_on_the_mail_server(mail_server: MailServer) -> None:
+    mail_server.password = "pa ss"
+    account = {"smtp_user": "nirflow", "smtp_password": SecretStr("pa ss")}
+    tell(wanted(mail=mail_server, **account), "s", "b")
+    assert len(mail_server.mails) == 1
+    account["smtp_password"] = SecretStr("wr0ng")
+    with pytest.raises(NotTold, match="535") as caught:
+        tell(wanted(mail=mail_server, **account), "s", "b")
+    assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/hooks/s3cret", "ftp://x/s3cret", "file:///s3cret", "http://host.invalid/s3cret",
+        "http://127.0.0.1:9/hooks/ s3cret", "http://127.0.0.1:s3cret/", "http://[s3cret", "s3cret",
+        "http://127.0.0.1:9/\N{SNOWMAN}s3cret",
+    ],
+)  # fmt: skip
+def test_an_unreachable_webhook_is_named_without_its_url_and_the_mail_goes_out(
+    mail_server: MailServer, url: str
+) -> None:
+    with pytest.raises(NotTold, match="the webhook") as caught:
+        tell(wanted(url, mail_server), "s", "b")
+    assert "s3cret" not in str(caught.value)
+    assert "127.0.0.1:9" not in str(caught.value)
+    assert len(mail_server.mails) == 1
+
+
+@pytest.mark.parametrize("code", [403, 500])
+def test_a_webhook_that_refuses_is_named_with_its_answer(code: int) -> None:
+    with served(Webhook(code)) as refusing, pytest.raises(NotTold, match=f"the webhook: HTTPError {code}"):
+        tell(wanted(refusing), "s", "b")
+
+
+def test_an_unreachable_mail_server_does_not_keep_the_webhook_from_it(webhook: Webhook) -> None:
+    down = NotifySettings(
+        webhook=SecretStr(webhook.url), email_to=("ana@b.example",), smtp_host="127.0.0.1", smtp_port=9
+    )
+    with pytest.raises(NotTold, match=r"ana@b\.example: .*refused"):
+        tell(down, "s", "b")
+    assert len(webhook.heard) == 1
+
+
+@pytest.mark.parametrize("address", ["ana@b.example\nBcc: all@b.example", "\N{SNOWMAN}@b.example"])
+def test_an_address_that_is_none_is_named(webhook: Webhook, mail_server: MailServer, address: str) -> None:
+    with pytest.raises(NotTold, match=r"b\.example"):
+        tell(wanted(webhook, mail_server, email_to=(address,)), "s", "b")
+    assert len(webhook.heard) == 1
+    assert mail_server.mails == []
+
+
+def test_a_mail_server_that_knows_nobody(mail_server: MailServer) -> None:
+    mail_server.refused = {"ana@b.example", "bob@b.example"}
+    with pytest.raises(NotTold, match="550"):
+        tell(wanted(mail=mail_server), "s", "b")
+
+
+def test_the_block_reads_the_settings_when_it_sends_and_holds_nothing(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = Notification()
+    assert not [name for name in type(block).model_fields if not name.startswith("_")]
+    monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", webhook.url)
+    asyncio.run(block.notify("the body", "the subject"))
+    asyncio.run(block.notify("the body"))
+    assert [body["title"] for _, body in webhook.heard] == ["the subject", "nirflow"]
+
+
+@pytest.mark.long
+def test_a_failed_run_of_a_deployment_reaches_the_receiver(
+    webhook: Webhook, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the automation, the block and the server's own process, which has the address in its environment."""
+    from calib_store.server import postgres
+    from deployments.prefect_server.client import connected
+    from deployments.prefect_server.server import ensure_server, stop_server
+    from deployments.settings.all_settings import Settings
+    from deployments.settings.server_settings import ServerSettings
+
+    folder = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", webhook.url)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    try:
+        address = ensure_server(folder, settings=ServerSettings(port=0))
+        with connected(address):
+            _fail_one_run(Settings())
+        wait_until(lambda: webhook.heard, "the message")
+        time.sleep(1)  # in which a second one would come
+        ((_, body),) = webhook.heard
+        assert body["title"] == "nirflow: of the test: failed"
+        assert "Failed: the disk is full" in body["text"]
+        assert f"{address.ui_url}/runs/flow-run/" in body["text"]
+        assert _words_in(Path(folder), "s3cret") == []
+    finally:
+        stop_server(folder)
+        postgres.stop(folder)
+
+
+def _fail_one_run(settings: Any) -> None:
+    from prefect import flow, get_client
+    from prefect.states import Failed, Scheduled
+
+    from deployments.registry.automations import make_automations
+
+    with get_client(sync_client=True) as client:
+        make_automations(client, settings)
+        name = f"test {uuid.uuid4().hex}"
+        of = client.create_flow(flow(lambda: None, name=name))
+        deployment = client.create_deployment(of, name)
+        run = client.create_flow_run_from_deployment(deployment, name="of the test", state=Scheduled())
+        lone = client.create_flow_run(flow(lambda: None, name=name), name="by hand", state=Scheduled())
+        wait_until_triggers_hold(client)
+        for one in (lone, run):
+            client.set_flow_run_state(one.id, Failed(message="the disk is full"), force=True)
+
+
+def _words_in(folder: Path, word: str) -> list[Path]:
+    """Files below a folder that hold a word: the database's among them."""
+    files = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
+    return [path for path in files if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
+    mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts: list[ssl.SSLContext] = []
+
+    def starttls(server: smtplib.SMTP, *, context: ssl.SSLContext) -> None:
+        contexts.append(context)
+        raise ssl.SSLCertVerificationError("self-signed certificate")
+
+    monkeypatch.setattr(smtplib.SMTP, "starttls", starttls)
+    with pytest.raises(NotTold, match="self-signed certificate"):
+        tell(wanted(mail=mail_server, smtp_tls=True, smtp_user="ana", smtp_password=SecretStr("s")), "a", "b")
+    (context,) = contexts
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert mail_server.mails == []
+
+
+@pytest.mark.parametrize(
+    ("values", "way"),
+    [
+        ({}, "off"),
+        ({"smtp_host": "mail.example.org"}, "off"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana"}, "starttls"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_port": 587}, "starttls"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_port": 465}, "implicit"),
+        ({"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_tls": "implicit"}, "implicit"),
+        ({"smtp_host": "localhost", "smtp_user": "ana"}, "off"),
+        ({"smtp_host": "::1", "smtp_user": "ana"}, "off"),
+        ({"smtp_host": "127.0.0.1.example.org", "smtp_user": "ana"}, "starttls"),
+        ({"smtp_tls": True}, "starttls"),
+        ({"smtp_tls": "true"}, "starttls"),
+        ({"smtp_tls": False, "smtp_port": 465}, "off"),
+    ],
+)
+def test_a_password_goes_encrypted_by_default(values: dict[str, Any], way: str) -> None:
+    assert NotifySettings(**values).smtp_encryption == way
+
+
+def test_a_password_in_clear_text_to_another_machine_has_to_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clear = {"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_tls": False}
+    with pytest.raises(
+        ValueError, match=r"smtp_tls is off, so the password of ana would go to mail\.example\.org"
+    ):
+        NotifySettings(**clear)
+    assert NotifySettings(**clear, smtp_plain_login=True).smtp_encryption == "off"
+    for name, value in clear.items():
+        monkeypatch.setenv(f"NIRFLOW_NOTIFY_{name.upper()}", str(value).lower())
+    monkeypatch.setenv("NIRFLOW_NOTIFY_SMTP_PASSWORD", "hush")
+    with pytest.raises(WrongSettingsError, match="smtp_plain_login") as caught:
+        Settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_mail_server_without_starttls_gets_no_password(mail_server: MailServer) -> None:
+    account = {"smtp_user": "ana", "smtp_password": SecretStr("s3cret"), "smtp_tls": "starttls"}
+    with pytest.raises(NotTold, match="STARTTLS"):
+        tell(wanted(mail=mail_server, **account), "s", "b")
+    assert mail_server.asked == []
+
+
+def test_implicit_encryption_begins_with_the_first_byte(mail_server: MailServer) -> None:
+    with pytest.raises(NotTold, match=r"(?i)ssl"):
+        tell(wanted(mail=mail_server, smtp_tls="implicit"), "s", "b")
+    assert mail_server.mails == []
+
+
+def test_a_password_that_a_server_repeats_is_hidden(mail_server: MailServer) -> None:
+    mail_server.echo = "wr0ng"
+    account = {"smtp_user": "ana", "smtp_password": SecretStr("wr0ng")}
+    with pytest.raises(NotTold, match="535") as caught:
+        tell(wanted(mail=mail_server, **account), "s", "b")
+    assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_leads_nowhere_else(webhook: Webhook, code: int) -> None:
+    with served(Webhook(code)) as moved:
+        moved.location = webhook.url
+        with pytest.raises(NotTold, match=f"the webhook: HTTPError {code} .*not followed") as caught:
+            tell(wanted(moved), "s", "b")
+        assert len(moved.heard) == 1
+    assert webhook.heard == webhook.got == []
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_answer_of_a_webhook_is_not_read(webhook: Webhook) -> None:
+    webhook.endless = True
+    tell(wanted(webhook), "s", "b")
+    assert len(webhook.heard) == 1

@@ -1,0 +1,138 @@
+"""Events in their order, whatever comes between two questions: each is handled once, and none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.server.events.ordering import EventArrivedEarly
+from prefect.server.events.ordering.memory import EventBeingProcessed
+from prefect.server.events.schemas.events import Event, ReceivedEvent
+
+from deployments.prefect_server import ordering as module
+from deployments.prefect_server.ordering import CausalOrdering
+
+
+@pytest.fixture
+def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
+    """With a database that holds nothing, and takes its time to say so."""
+
+    class Empty:
+        def scalar(self) -> None:
+            return None
+
+    class Session:
+        async def __aenter__(self) -> Session:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def execute(self, _: object) -> Empty:
+            await asyncio.sleep(0.02)
+            return Empty()
+
+    class Database:
+        from prefect.server.database.orm_models import Event
+
+        def session_context(self) -> Session:
+            return Session()
+
+    monkeypatch.setattr(module, "provide_database_interface", Database)
+    yield CausalOrdering(uuid.uuid4().hex)
+    CausalOrdering.clear_all_scopes()
+
+
+def chain(length: int) -> list[ReceivedEvent]:
+    """Events each of which follows the one before."""
+    made: list[ReceivedEvent] = []
+    for _ in range(length):
+        follows = made[-1].id if made else None
+        about: dict[str, Any] = {"event": "x", "resource": {"prefect.resource.id": "r"}, "follows": follows}
+        event = Event(id=uuid.uuid4(), occurred=datetime.now(UTC), **about)
+        made.append(ReceivedEvent(**event.model_dump(), received=datetime.now(UTC)))
+    return made
+
+
+class Server:
+    """Handles events as Prefect's consumers do."""
+
+    def __init__(self, ordering: CausalOrdering, pause: float = 0.0) -> None:
+        self.ordering, self.pause = ordering, pause
+        self.handled: list[UUID] = []
+
+    async def handle(self, event: ReceivedEvent, depth: int = 0) -> None:
+        async with self.ordering.preceding_event_confirmed(self.handle, event, depth):
+            await asyncio.sleep(self.pause)
+            self.handled.append(event.id)
+
+    async def take(self, event: ReceivedEvent) -> None:
+        with contextlib.suppress(EventArrivedEarly):
+            await self.handle(event)
+
+
+def test_one_that_asks_while_the_other_ends_does_not_wait(ordering: CausalOrdering) -> None:
+    """The answer of the database comes when what was asked for is done."""
+    server = Server(ordering, pause=0.01)
+    leader, follower = chain(2)
+
+    async def both() -> None:
+        await asyncio.gather(server.take(leader), server.take(follower))
+
+    asyncio.run(both())
+    assert server.handled == [leader.id, follower.id]
+    assert ordering._waitlist == {}
+
+
+def test_one_that_comes_early_is_handled_when_its_time_comes(ordering: CausalOrdering) -> None:
+    server = Server(ordering)
+    events = chain(4)
+
+    async def backwards() -> None:
+        for event in reversed(events):
+            await server.take(event)
+
+    asyncio.run(backwards())
+    assert server.handled == [event.id for event in events]
+    assert ordering._waitlist == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_consumers_leave_none_behind_and_handle_none_twice(ordering: CausalOrdering, seed: int) -> None:
+    chance = random.Random(seed)
+    server = Server(ordering)
+    chains = [chain(6) for _ in range(6)]
+    events = [event for one in zip(*chains, strict=True) for event in one]
+    for _ in range(20):  # nearly in order, as they come
+        at = chance.randrange(len(events) - 1)
+        events[at], events[at + 1] = events[at + 1], events[at]
+
+    async def consume(queue: asyncio.Queue[ReceivedEvent]) -> None:
+        while not queue.empty():
+            event = queue.get_nowait()
+            server.pause = chance.choice((0.0, 0.005, 0.02))
+            try:
+                await server.take(event)
+            except EventBeingProcessed:
+                queue.put_nowait(event)  # Prefect delivers it again
+                await asyncio.sleep(0.01)
+
+    async def two() -> None:
+        queue: asyncio.Queue[ReceivedEvent] = asyncio.Queue()
+        for event in events:
+            queue.put_nowait(event)
+        await asyncio.gather(consume(queue), consume(queue))
+
+    asyncio.run(two())
+    assert ordering._waitlist == {}
+    assert len(server.handled) == len(set(server.handled)) == len(events)
+    for one in chains:
+        order = [server.handled.index(event.id) for event in one]
+        assert order == sorted(order)

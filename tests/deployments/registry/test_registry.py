@@ -1,0 +1,355 @@
+"""What a Prefect server knows after registration, and which runs the frames' events start there.
+
+No worker is at it, so the runs stay scheduled. The session's server is shared: everything made here is deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from jsonschema import ValidationError as SchemaError
+from jsonschema import validate
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
+from triggers import wait_until_triggers_hold
+from waiting import PATIENCE, wait_until
+
+from deployments.prefect_api.events import ARRIVED, COMPLETE, SEQUENCE, UNBLOCKED, Event, EventSender
+from deployments.prefect_api.names import POOL
+from deployments.registry.automations import make_automations
+from deployments.registry.registry import QUEUES, register
+from deployments.settings.all_settings import NightlySettings, Settings, WorkerSettings
+from deployments.settings.server_settings import ServerAddress
+from deployments.settings.watch_settings import WatchSettings
+
+T = TypeVar("T")
+NAMES = {
+    "nightly/nightly", "arrival/arrival", "arrival/backlog", "calibrations/calibrations",
+    "reprocess/reprocess", "housekeeping/housekeeping", "decide/decide",
+}  # fmt: skip
+#: The shortest that Prefect allows, s.
+QUIET = 10.0
+SETTINGS = Settings(watch=WatchSettings(quiet=QUIET))
+
+
+@pytest.fixture(scope="module")
+def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
+    """A client of a server where everything is registered, from the start to the end of the module."""
+    register(SETTINGS)
+    with get_client(sync_client=True) as one:
+        yield one
+        for deployment in ours(one).values():
+            one.delete_deployment(deployment.id)
+        for automation in one.read_automations():
+            if automation.name.startswith("nirflow: "):
+                one.delete_automation(automation.id)
+        one.delete_work_pool(POOL)
+
+
+def ours(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": ["nirflow"]}})
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    return {
+        f"{flows[one.flow_id]}/{one.name}": one for one in client.read_deployments(deployment_filter=tagged)
+    }
+
+
+def known(client: SyncPrefectClient) -> dict[str, Any]:
+    """All that registration makes, without the moments of its changes."""
+    pool = client.read_work_pool(POOL)
+    queues = client.read_work_queues(work_pool_name=POOL)
+    automations = client.read_automations()
+    assert len({one.name for one in automations}) == len(automations)
+    return {
+        "pool": (pool.type, pool.concurrency_limit, pool.base_job_template["variables"]),
+        "queues": sorted((queue.name, queue.priority) for queue in queues),
+        "deployments": {
+            name: (
+                one.id, one.work_queue_name, one.work_pool_name, one.entrypoint, one.parameter_openapi_schema,
+                [(s.schedule.model_dump(), s.active) for s in one.schedules],
+            )
+            for name, one in ours(client).items()
+        },
+        "automations": {one.name: one.id for one in automations},
+    }  # fmt: skip
+
+
+def test_everything_is_there_once_and_registered_again_nothing_changes(client: SyncPrefectClient) -> None:
+    """Also the triggers stay: made anew they would forget what they have counted."""
+    first = known(client)
+    own = _last_changes(client)
+    register(SETTINGS)
+    assert known(client) == first
+    assert _last_changes(client) == own
+    assert set(first["deployments"]) == NAMES
+    assert set(QUEUES.items()) <= set(first["queues"])
+    assert first["pool"][:2] == ("process", 1)
+    assert len(own) == 4  # the dead run, the crashed, the cancelled, the lost one: nobody is to be told
+    queue_of = {name: told[1] for name, told in first["deployments"].items()}
+    assert (queue_of["arrival/arrival"], queue_of["arrival/backlog"]) == ("science", "backlog")
+    # A limit of a deployment is a lease, which a server that starts again has forgotten: its run would crash.
+    assert all(one.global_concurrency_limit is None for one in ours(client).values())
+
+
+def _own_automations(client: SyncPrefectClient) -> list[Any]:
+    return [one for one in client.read_automations() if one.name.startswith("nirflow: ")]
+
+
+def _last_changes(client: SyncPrefectClient) -> dict[str, str]:
+    """Each automation of ours and when it was changed last."""
+    found = client.request("POST", "/automations/filter", json={"limit": 200}).json()
+    return {one["name"]: one["updated"] for one in found if one["name"].startswith("nirflow: ")}
+
+
+def test_science_of_tonight_goes_first() -> None:
+    order = ["science", "calibrations", "nights", "backlog", "upkeep"]
+    assert sorted(QUEUES, key=QUEUES.__getitem__) == order
+
+
+def test_the_schedules_make_runs_in_chile(client: SyncPrefectClient) -> None:
+    for name, hour in (("nightly/nightly", 9), ("housekeeping/housekeeping", 12)):
+        (schedule,) = ours(client)[name].schedules
+        assert schedule.schedule.timezone == "America/Santiago"  # type: ignore[union-attr]
+        found = wait_until(lambda name=name: runs_of(client, name))
+        assert {run.state_name for run in found} == {"Scheduled"}
+        moments = {run.expected_start_time.astimezone(ZoneInfo("America/Santiago")) for run in found}
+        assert {(moment.hour, moment.minute) for moment in moments} == {(hour, 0)}
+
+
+def runs_of(client: SyncPrefectClient, name: str) -> list[FlowRun]:
+    of = DeploymentFilter.model_validate({"id": {"any_": [ours(client)[name].id]}})
+    return list(client.read_flow_runs(deployment_filter=of, limit=200))
+
+
+def test_automations_of_ours_that_are_not_wanted_any_more_are_deleted_and_no_other(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {one.name for one in _own_automations(client)}
+    own = _own_automations(client)[0].model_dump(exclude={"id"}) | {"name": "somebody's"}
+    kept = client.create_automation(AutomationCore.model_validate(own))
+    monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", "http://127.0.0.1:9/")
+    make_automations(client, Settings())
+    telling = {"nirflow: tell of a failed run", "nirflow: tell of a night's end"}
+    assert {one.name for one in _own_automations(client)} == before | telling
+    monkeypatch.setenv("NIRFLOW_NOTIFY_ON", '["night"]')
+    make_automations(client, Settings())
+    assert {one.name for one in _own_automations(client)} == before | {"nirflow: tell of a night's end"}
+    monkeypatch.delenv("NIRFLOW_NOTIFY_WEBHOOK")
+    make_automations(client, Settings())
+    assert {one.name for one in _own_automations(client)} == before
+    assert client.read_automation(kept) is not None
+    client.delete_automation(kept)
+
+
+# Forms
+
+
+def test_each_form_takes_good_requests_and_refuses_wrong_ones(client: SyncPrefectClient) -> None:
+    good = {
+        "nightly/nightly": [{}, {"request": {"first": "2013-11-21", "parameters": {"stack": {"low": 4}}}}],
+        "arrival/arrival": [{"request": {"sequence": "2013-11-21.science.Y.1f0c9a2b"}}],
+        "calibrations/calibrations": [{}, {"request": {"only": ["dark"]}}],
+        "reprocess/reprocess": [{"request": {"rules_version": "3"}}],
+        "housekeeping/housekeeping": [{}, {"request": {"verify": False}}],
+        "decide/decide": [
+            {"request": {"decision": "reject", "product": "S1_dark.fits", "reason": "light leak"}},
+            {"request": {"decision": "certify", "product": "S1", "reason": "good", "valid_from": "always"}},
+        ],
+    }
+    wrong = {
+        "nightly/nightly": [
+            {"request": {"bands": ["Z"]}},
+            {"request": {"first": 5}},
+            {"request": {"nights": 1}},
+        ],
+        "arrival/arrival": [{}, {"request": {}}],
+        "calibrations/calibrations": [{"request": {"only": ["science"]}}],
+        "housekeeping/housekeeping": [{"request": {"keep_runs_days": 0}}],
+        "decide/decide": [
+            {},
+            {"request": {"decision": "reject", "product": "S1_dark.fits"}},
+            {"request": {"decision": "delete", "product": "S1_dark.fits", "reason": "x"}},
+            {"request": {"decision": "reject", "product": "S1", "reason": "x", "author": "me"}},
+        ],
+    }
+    found = ours(client)
+    for name, requests in good.items():
+        for request in requests:
+            validate(request, found[name].parameter_openapi_schema)
+    for name, requests in wrong.items():
+        for request in requests:
+            with pytest.raises(SchemaError):
+                validate(request, found[name].parameter_openapi_schema)
+
+
+def test_the_server_itself_refuses_a_wrong_request(client: SyncPrefectClient) -> None:
+    nightly = ours(client)["nightly/nightly"]
+    assert nightly.enforce_parameter_schema
+    with pytest.raises(Exception, match="'Z' is not one of"):
+        client.create_flow_run_from_deployment(nightly.id, parameters={"request": {"bands": ["Z"]}})
+
+
+def test_each_form_says_what_it_asks_for(client: SyncPrefectClient) -> None:
+    for name, one in ours(client).items():
+        schema = one.parameter_openapi_schema
+        assert one.description, name
+        for model in (schema, *schema.get("definitions", {}).values()):
+            for field, told in model.get("properties", {}).items():
+                assert told.get("title") or "$ref" in told, (name, field)  # the model has one
+                # That of the request itself is the description of its model.
+                assert told.get("description") or ("$ref" in told and field == "request"), (name, field)
+        for model in schema.get("definitions", {}).values():
+            assert model.get("description"), (name, model)
+    sky = ours(client)["nightly/nightly"].parameter_openapi_schema["definitions"]["SkyParameters"]
+    with_unit = [told for told in sky["properties"].values() if told.get("unit")]
+    assert with_unit
+    assert all(told["description"].endswith(f", {told['unit']}") for told in with_unit)
+
+
+def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
+    entries = {one.entrypoint for one in ours(client).values()}
+    assert entries == {
+        f"deployments.deployed.{name}"
+        for name in (
+            "nightly.nightly", "nightly.calibrations", "arrival.arrival", "reprocess.reprocess",
+            "housekeeping.housekeeping", "decide.decide",
+        )
+    }  # fmt: skip
+
+
+# Events start runs
+
+
+@pytest.fixture
+def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[Callable[..., float]]:
+    """Send an event of a sequence; the runs that events started are deleted before and after."""
+    sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
+
+    def send(name: str, *sequences: tuple[str, str, str], urgency: str = "tonight") -> float:
+        events = [
+            Event(
+                name=name,
+                resource=f"{SEQUENCE}{night}.{kind}.Y.{digest}",
+                labels={"nirflow.kind": kind, "nirflow.night": night, "nirflow.urgency": urgency},
+            )
+            for night, kind, digest in sequences
+        ]
+        sender.emit(events)
+        return time.monotonic()
+
+    _delete_started(client)
+    wait_until_triggers_hold(client)
+    yield send
+    _delete_started(client)
+
+
+def started(client: SyncPrefectClient) -> list[tuple[str, dict[str, Any]]]:
+    """Deployment and request of each run that an event started."""
+    names = {one.id: name for name, one in ours(client).items()}
+    return sorted(
+        (
+            (names[run.deployment_id], run.parameters["request"])
+            for run in _started(client)
+            if run.deployment_id
+        ),
+        key=str,
+    )
+
+
+def _started(client: SyncPrefectClient) -> list[FlowRun]:
+    ids: list[UUID] = [one.id for one in ours(client).values()]
+    of = DeploymentFilter.model_validate({"id": {"any_": ids}})
+    created = FlowRunFilter.model_validate({"tags": {"all_": ["nirflow"]}})
+    found = client.read_flow_runs(deployment_filter=of, flow_run_filter=created, limit=200)
+    return [run for run in found if not run.auto_scheduled]
+
+
+def _delete_started(client: SyncPrefectClient) -> None:
+    for run in _started(client):
+        client.delete_flow_run(run.id)
+
+
+def sequence_of(night: str, kind: str, digest: str) -> dict[str, str]:
+    return {"sequence": f"{SEQUENCE}{night}.{kind}.Y.{digest}"}
+
+
+N1, N2 = "2013-11-21", "2013-11-22"
+
+
+def test_a_complete_sequence_is_reduced_at_once(
+    client: SyncPrefectClient, emit: Callable[..., float]
+) -> None:
+    arrival = DeploymentFilter.model_validate({"id": {"any_": [ours(client)["arrival/arrival"].id]}})
+    emit(COMPLETE, (N1, "science", "0000000a"))
+    wait_until(lambda: client.read_flow_runs(deployment_filter=arrival))
+    emit(COMPLETE, (N1, "science", "0000000b"), urgency="backlog")
+    emit(COMPLETE, (N2, "flat", "0000000c"))
+    emit(UNBLOCKED, (N1, "science", "0000000d"), urgency="backlog")
+    emit(UNBLOCKED, (N1, "science", "0000000e"))
+    wait_until(lambda: len(started(client)) >= 5)
+    time.sleep(1)
+    assert started(client) == [
+        ("arrival/arrival", sequence_of(N1, "science", "0000000a")),
+        ("arrival/arrival", sequence_of(N1, "science", "0000000e")),
+        ("arrival/backlog", sequence_of(N1, "science", "0000000b")),
+        ("arrival/backlog", sequence_of(N1, "science", "0000000d")),
+        ("calibrations/calibrations", {"first": N2}),
+    ]
+    assert {run.state_name for run in _started(client)} == {"Scheduled"}
+
+
+@pytest.mark.long
+def test_sequences_are_reduced_once_when_no_frame_comes_any_more(
+    client: SyncPrefectClient, emit: Callable[..., float]
+) -> None:
+    a, b, c = (N1, "science", "000000a1"), (N1, "science", "000000b1"), (N1, "science", "000000c1")
+    dark, flat, later = (N1, "dark", "000000d1"), (N1, "flat", "000000e1"), (N2, "flat", "000000f1")
+    for _ in range(3):
+        emit(ARRIVED, a, dark, a)
+        emit(ARRIVED, b, urgency="backlog")
+        emit(ARRIVED, c)
+    last = emit(ARRIVED, flat, later)
+    emit(COMPLETE, c)
+    wait_until(lambda: started(client) == [("arrival/arrival", sequence_of(*c))])
+    time.sleep(4)
+    last = emit(ARRIVED, a)
+    wait_until(lambda: len(started(client)) == 5)
+    assert time.monotonic() - last > QUIET - 1
+    time.sleep(QUIET + 4)
+    assert started(client) == [
+        ("arrival/arrival", sequence_of(*a)),
+        ("arrival/arrival", sequence_of(*c)),
+        ("arrival/backlog", sequence_of(*b)),
+        ("calibrations/calibrations", {"first": N1}),
+        ("calibrations/calibrations", {"first": N2}),
+    ]
+
+
+def test_changed_settings_are_taken_over(client: SyncPrefectClient) -> None:
+    """The last test of the module: it leaves them so."""
+    before = known(client)
+    changed = Settings(
+        watch=WatchSettings(quiet=77),
+        worker=WorkerSettings(limit=3),
+        nightly=NightlySettings(cron="30 10 * * *", timezone="Pacific/Honolulu", enabled=False),
+    )
+    register(changed)
+    after = known(client)
+    assert after["pool"][1] == 3
+    ((schedule, active),) = after["deployments"]["nightly/nightly"][5]
+    assert (schedule["cron"], schedule["timezone"], active) == ("30 10 * * *", "Pacific/Honolulu", False)
+    assert len(after["automations"]) == len(before["automations"])
+    assert len([name for name in after["automations"] if "for 77 s" in name]) == 3
+    assert [name for name in after["automations"] if "for 10 s" in name] == []
+    ids = {name: told[0] for name, told in before["deployments"].items()}
+    assert {name: told[0] for name, told in after["deployments"].items()} == ids

@@ -1,0 +1,147 @@
+"""What containers start by: the worker's way to its server, and the server in the foreground."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from deployments.prefect_api.names import POOL
+from deployments.prefect_api.rest import Rest
+from deployments.prefect_server import serve
+from deployments.settings.all_settings import Settings
+from deployments.settings.server_settings import client_environment
+from deployments.supervisor import command as work
+
+
+class Replaced(Exception):
+    """This process would be another program now."""
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the process is replaced by: `command` and `environment`; and the pool that was asked for."""
+    seen: dict[str, Any] = {}
+
+    def execve(path: str, command: list[str], environment: dict[str, str]) -> None:
+        seen.update(path=path, command=command, environment=environment)
+        raise Replaced
+
+    def make_pool(self: Rest, pool: str, limit: int) -> None:
+        seen["pool"] = (pool, limit, dict(self._connection._headers).get("Authorization"))
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr(Rest, "make_pool", make_pool)
+    monkeypatch.setenv("PREFECT_API_URL", "http://server:4210/api/")
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "u:p")
+    monkeypatch.setenv("NIRFLOW_WORKER_POLL", "2.5")
+    monkeypatch.setenv("NIRFLOW_WORKER_LIMIT", "3")
+    return seen
+
+
+def test_it_becomes_the_worker_of_the_named_server(
+    replaced: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_PUBLIC_URL", "https://nights.example")
+    monkeypatch.delenv("NIRFLOW_WORKER_NAME", raising=False)
+    with pytest.raises(Replaced):
+        work.main([])
+    assert replaced["path"] == sys.executable
+    words = replaced["command"]
+    assert words[1:5] == ["-m", "deployments.supervisor.worker", "worker", "start"]
+    assert words[words.index("--name") + 1] == f"nirflow on {socket.gethostname()}"
+    assert words[words.index("--install-policy") + 1] == "never"
+    assert not [word for word in words if "u:p" in word]
+    environment = replaced["environment"]
+    assert environment["PREFECT_API_URL"] == "http://server:4210/api"
+    assert environment["PREFECT_API_AUTH_STRING"] == "u:p"
+    assert environment["PREFECT_UI_URL"] == "https://nights.example"
+    assert environment["PREFECT_WORKER_QUERY_SECONDS"] == "2.5"
+    assert environment["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == "false"
+    assert environment["PATH"] == os.environ["PATH"]
+    assert replaced["pool"] == (POOL, 3, "Basic dTpw")
+
+
+def test_it_registers_with_the_same_way_to_the_server(replaced: dict[str, Any]) -> None:
+    with pytest.raises(Replaced):
+        work.main(["--register"])
+    assert replaced["command"] == [sys.executable, "-m", "deployments.registry.register"]
+    assert replaced["environment"]["PREFECT_API_AUTH_STRING"] == "u:p"
+    assert replaced["environment"]["PREFECT_UI_URL"] == "http://server:4210"
+
+
+@pytest.mark.parametrize(("silence", "code"), [(3.0, 0), (work.SILENCE + 1, 1), (None, 1)])
+def test_the_check_says_whether_the_server_hears_of_the_worker(
+    replaced: dict[str, Any], monkeypatch: pytest.MonkeyPatch, silence: float | None, code: int
+) -> None:
+    monkeypatch.setattr(Rest, "seconds_since_heartbeat", lambda self, pool, name: silence)
+    assert work.main(["--check"]) == code
+    assert not replaced
+
+
+def test_no_server_named_or_none_that_answers_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for arguments in ([], ["--register"], ["--check"]):
+        assert work.main(arguments) == 1
+    assert caplog.text.count("PREFECT_API_URL") == 3
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for arguments in ([], ["--register"], ["--check"]):
+        assert work.main(arguments) == 1
+    assert caplog.text.count("does not answer") == 3
+
+
+def test_what_a_part_gets_besides_are_settings_that_prefect_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import get_current_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://server:4210/api")
+    settings = Settings()
+    server = work.named_server(settings)
+    more = set(work.part_environment(settings, server)) - set(client_environment(server))
+    known = set(get_current_settings().to_environment_variables(include_aliases=True))
+    assert more - {"PYTHONUNBUFFERED"} <= known
+    assert "PREFECT_WORKER_QUERY_SECONDS" in more
+
+
+# --- the server in the foreground
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("NIRFLOW_SERVER_DATABASE_URL", "postgresql://nobody:hush@127.0.0.1:9/none")
+
+
+@pytest.mark.parametrize("place", ["4210", ":4210", "localhost:", "localhost:x", "localhost:70000"])
+def test_what_is_no_place_to_listen_is_refused(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        serve.main(["--bind", place])
+    assert "is no HOST:PORT" in capsys.readouterr().err
+
+
+def test_a_password_that_nobody_could_give_is_an_error(
+    settings: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "hush")
+    assert serve.main(["--bind", "0.0.0.0:0"]) == 1
+    said = capsys.readouterr().err
+    assert "is not USER:PASSWORD" in said
+    assert "hush" not in said
+
+
+def test_a_port_that_is_taken_is_an_error(settings: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        assert serve.main(["--bind", f"127.0.0.1:{squatter.getsockname()[1]}"]) == 1
+    assert "already in use" in capsys.readouterr().err
+
+
+def test_a_database_of_another_kind_is_an_error(
+    settings: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_DATABASE_URL", "sqlite:///runs.db")
+    assert serve.main(["--bind", "127.0.0.1:0"]) == 1
+    assert "not a PostgreSQL URL" in capsys.readouterr().err

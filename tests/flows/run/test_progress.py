@@ -1,0 +1,171 @@
+"""How far a run is: how many steps a plan takes, and what the server is told of them."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect import flow, get_client, runtime
+from prefect.client.schemas.filters import ArtifactFilter
+
+from deployments.registry.heartbeat import prompt_heartbeats
+from deployments.settings.server_settings import ServerAddress
+from flows.run import progress
+from flows.run.plan import NightPlan
+from flows.run.progress import expected_steps, progress_shown
+from imaging.frames.facts import FrameFacts
+from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
+from tasks.support.step import StepEvent, tell
+
+MOMENT = datetime(2013, 11, 21, 3, tzinfo=UTC)
+
+
+def frames(count: int) -> FrameSet:
+    made = []
+    for number in range(count):
+        facts = FrameFacts(
+            name=f"S{number}.fits", instrument="F2", kind="object", observation_class="science", target="W",
+            exposure_time=120.0, coadds=1, read_pairs=8, filter_id="Y_G0811", filter="Y", lyot="", focal_mask="Open",
+            disperser="Open", detector="109", started=MOMENT + timedelta(minutes=number),
+        )  # fmt: skip
+        path = Path(f"/raw/{facts.name}")
+        made.append(RawFrame(path=path, source=path, sha256=f"{number:064d}", facts=facts))
+    return FrameSet(label="set", frames=tuple(made))
+
+
+def science(objects: int, skies: int = 0) -> ScienceSet:
+    every = frames(objects + skies)
+    names = tuple(frame.name for frame in every.frames)
+    return ScienceSet(
+        label="W Y", frames=every, objects=names[:objects], skies=names[objects:], mode="offset"
+    )
+
+
+FLAT = FlatSet(label="flat", filter="Y", on=frames(3), off=frames(3))
+MASK = BpmSet(label="bpm", flat=FLAT, short_darks=frames(3))
+
+
+@pytest.mark.parametrize(
+    ("plan", "steps"),
+    [
+        (NightPlan(), 0),
+        (NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,)), 4),
+        (NightPlan(science=(science(5),)), 5 + 5 + 5 + 4),
+        (NightPlan(darks=(frames(4),), science=(science(3, skies=2), science(1))), 1 + (10 + 3 + 4) + (2 + 1 + 4)),
+    ],
+)  # fmt: skip
+def test_the_steps_of_a_plan(plan: NightPlan, steps: int) -> None:
+    assert expected_steps(plan) == steps
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the server is told, without one; in a run, and without a pause between two words."""
+    said: list[float] = []
+    monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id="a run"))
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda value, description: said.append(value))
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, progress: said.append(progress))
+    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+    return said
+
+
+FOUR = NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,))
+
+
+def test_each_step_that_ends_counts_whatever_its_end(told: list[float]) -> None:
+    with progress_shown(FOUR):
+        tell(StepEvent("dark", "a", "started"))
+        tell(StepEvent("dark", "a", "part"))
+        tell(StepEvent("survey", "night", "built"))
+        tell(StepEvent("choose", "W", "built"))
+        assert told == [0.0]
+        for state in ("built", "reused", "failed"):
+            tell(StepEvent("dark", "a", state))  # type: ignore[arg-type]
+    tell(StepEvent("dark", "a", "built"))
+    assert told == [0.0, 25.0, 50.0, 75.0, 100.0]
+
+
+def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[float]) -> None:
+    with progress_shown(FOUR):
+        for _ in range(9):
+            tell(StepEvent("dark", "a", "built"))
+        assert max(told) == 99.0
+    assert told[-1] == 100.0
+
+
+def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
+    def fails() -> None:
+        with progress_shown(FOUR):
+            tell(StepEvent("dark", "a", "built"))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fails()
+    assert told == [0.0, 25.0]
+    tell(StepEvent("dark", "a", "built"))
+    assert told == [0.0, 25.0]
+
+
+def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress, "_PAUSE", 2.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress_shown(FOUR):
+        for _ in range(3):
+            tell(StepEvent("dark", "a", "built"))
+            now[0] += 1.0
+        assert told == [0.0, 75.0]
+
+
+def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
+    plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
+    with progress_shown(plan):
+        threads = [
+            threading.Thread(target=lambda: [tell(StepEvent("dark", "a", "built")) for _ in range(10)])
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(told) == 50.0
+
+
+@pytest.mark.parametrize("plan", [NightPlan(), FOUR])
+def test_outside_of_a_run_and_without_steps_nothing_is_told(
+    told: list[float], monkeypatch: pytest.MonkeyPatch, plan: NightPlan
+) -> None:
+    if plan is FOUR:
+        monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=None))
+    with progress_shown(plan):
+        tell(StepEvent("dark", "a", "built"))
+    assert told == []
+
+
+def test_the_artifact_of_a_real_run(prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+    seen: list[Any] = []
+
+    def look() -> Any:
+        of = ArtifactFilter.model_validate({"flow_run_id": {"any_": [runtime.flow_run.id]}})
+        with get_client(sync_client=True) as client:
+            (artifact,) = client.read_artifacts(artifact_filter=of)
+        return artifact
+
+    @flow(name="progresses")
+    def progresses() -> None:
+        with progress_shown(FOUR):
+            tell(StepEvent("dark", "a", "built"))
+            seen.append(look())
+        seen.append(look())
+
+    with prompt_heartbeats(progresses) as run:
+        run()
+    assert [(one.type, one.data, one.description) for one in seen] == [
+        ("progress", 25.0, "4 steps"),
+        ("progress", 100.0, "4 steps"),
+    ]

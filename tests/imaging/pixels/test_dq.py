@@ -1,0 +1,27 @@
+"""The bits that other software reads have Gemini's values."""
+
+from __future__ import annotations
+
+import itertools
+
+from imaging.pixels.dq import DQ, LEVELS, UNUSABLE
+
+
+def test_bits_have_the_values_that_gemini_gives_them() -> None:
+    assert {flag.name: flag.value for flag in DQ} == {
+        "BAD_PIXEL": 1, "NON_LINEAR": 2, "SATURATED": 4, "COSMIC_RAY": 8, "NO_DATA": 16, "OVERLAP": 32,
+        "UNILLUMINATED": 64,
+    }  # fmt: skip
+
+
+def test_bits_are_distinct_and_fit_the_plane() -> None:
+    assert all(a & b == 0 for a, b in itertools.combinations(DQ, 2))
+    assert max(DQ) < 2**16
+
+
+def test_a_non_linear_pixel_is_usable_and_the_others_are_not() -> None:
+    assert int(UNUSABLE) == sum(DQ) - 2
+
+
+def test_levels_from_least_bad_to_no_data() -> None:
+    assert [int(level) for level in LEVELS] == [8, 32, 1, 64, 16]

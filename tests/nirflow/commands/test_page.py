@@ -1,0 +1,72 @@
+"""``nirflow report``: the page goes where the nights are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from typer.testing import Result
+
+from calib_store.model.records import Run
+from calib_store.store import Store
+from flows.run.report import NightReport
+
+Nirflow = Callable[..., Result]
+BEGAN = datetime(2013, 11, 21, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def two_nights(store: Store, own_store: None) -> None:
+    """Runs over 20 and 21 November that found nothing."""
+    for day in (20, 21):
+        report = NightReport(out=Path("out"), started=BEGAN, seconds=1.0)
+        run = Run(
+            id=uuid4(), nights=(date(2013, 11, day),), flow="night", started=BEGAN, ended=BEGAN,
+            report=report.model_dump(mode="json"),
+        )  # fmt: skip
+        store.runs.add(run)
+
+
+def test_the_page_goes_into_the_folder_of_the_nights(
+    nirflow: Nirflow, two_nights: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("NIRFLOW_NIGHTS_DIR", str(elsewhere))
+    result = nirflow("report", "20131120")
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()) == elsewhere / "2013-11-20" / "index.html"
+    assert {page.relative_to(elsewhere).as_posix() for page in elsewhere.rglob("*.html")} == {
+        "index.html",
+        "2013-11-20/index.html",
+    }
+
+
+def test_without_a_setting_that_is_in_the_data_folder_and_out_goes_before_both(
+    nirflow: Nirflow, two_nights: None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
+    told = json.loads(nirflow("report", "last", "--json").stdout)
+    page = tmp_path / "data" / "nights" / "2013-11-21" / "index.html"
+    assert (told["night"], told["page"], page.is_file()) == ("2013-11-21", str(page), True)
+    assert told["index"] == str(page.parents[1] / "index.html")
+    assert nirflow("report", "2013-11-21", "--out", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "2013-11-21" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("night", ["2013-11-31", "yesterday", "2013"])
+def test_what_is_no_night_is_refused(nirflow: Nirflow, own_store: None, night: str) -> None:
+    result = nirflow("report", night)
+    assert result.exit_code == 2
+    assert f"NIGHT {night!r} is not a night.\nWrite 2013-11-21, 20131121, or last." in result.stderr
+
+
+def test_where_nothing_was_reduced_there_is_no_last_night(
+    nirflow: Nirflow, store: Store, own_store: None
+) -> None:
+    result = nirflow("report", "last")
+    assert result.exit_code == 3
+    assert "nirflow reduce" in result.stderr

@@ -1,0 +1,413 @@
+"""``up``, ``down``, ``status``, ``settings`` and ``server env`` on the command line; nothing is ever started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_prefect import fake_prefect
+from typer.testing import Result
+
+from deployments import processes
+from deployments.prefect_api.rest import Rest, RestError
+from deployments.prefect_server import server
+from deployments.prefect_server.server_setup import digest, environment_of
+from deployments.prefect_server.server_state import ServerState
+from deployments.prefect_server.server_state import write_state as write_server_state
+from deployments.settings.all_settings import Settings
+from deployments.settings.server_settings import ServerAddress
+from deployments.supervisor.service import PartState, ServiceState, folder_of, read_state, write_state
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder; nothing may be started in it."""
+    folder = tmp_path / "data"
+    # What --data puts into the environment goes with the test.
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(folder))
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"{arguments} was to be started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr("deployments.supervisor.supervise.Supervisor.run", refuse)
+    return folder
+
+
+def state(data: Path, **changes: Any) -> ServiceState:
+    """A state file of this very process as the supervisor."""
+    pid = os.getpid()
+    born = processes.birth(pid)
+    parts = (
+        PartState(name="server", pid=pid, running=True, log=data / "logs" / "prefect-server.log"),
+        PartState(
+            name="worker", pid=pid, birth=born, running=True, restarts=2, log=data / "logs" / "worker.log"
+        ),
+    )
+    values: dict[str, Any] = {
+        "pid": pid, "birth": born, "started": time.time() - 60, "ready": True, "parts": parts,
+        "ui_url": "http://mko:4210", "api_url": "http://127.0.0.1:9/api", "watched": (data / "raw",),
+        "nights": data / "nights", "host": "127.0.0.1", "password": True,
+    }  # fmt: skip
+    made = ServiceState(**values | changes)
+    settings = Settings(data_dir=data)
+    folder_of(settings).mkdir(parents=True, exist_ok=True)
+    write_state(settings, made)
+    return made
+
+
+# Up
+
+
+@pytest.mark.parametrize("foreground", [[], ["--foreground"]])
+def test_a_folder_that_is_not_there_is_refused(
+    nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "rwa", tmp_path / "file"):
+        result = nirflow("up", "--watch", tmp_path, "--watch", folder, *foreground)
+        assert result.exit_code == 1
+        assert f"--watch {folder}: there is no such folder. Make it" in " ".join(result.stderr.split())
+    assert not data.exists()
+
+
+def test_the_address_and_the_folders_go_to_the_supervisor(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Settings] = []
+
+    def start(settings: Settings) -> tuple[ServiceState, bool]:
+        asked.append(settings)
+        return state(data), True
+
+    monkeypatch.setattr("deployments.supervisor.service.start", start)
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "ana:hush")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "raw").mkdir()
+    result = nirflow("up", "--bind", "0.0.0.0", "--watch", "~/raw", "--data", data)
+    assert result.exit_code == 0, result.stderr
+    assert asked[0].server.host == "0.0.0.0"
+    assert asked[0].watch.folders == (tmp_path / "raw",)
+    assert result.stdout.splitlines()[0].startswith("Up after ")
+    assert result.stdout.splitlines()[1:] == [
+        "UI:      http://mko:4210",
+        f"Log in:  nirflow server login --data {data} prints a link",
+        "         Port 4210 is taken: it listens on 9 until the next nirflow up.",
+        f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
+        f"Watched: {data / 'raw'} (not there yet)",
+        f"Logs:    {data / 'logs'}",
+        f"Stop it: nirflow down --data {data}",
+    ]
+    (data / "nights").mkdir()
+    (data / "nights" / "index.html").touch()
+    assert f"Nights:  {data / 'nights' / 'index.html'}\n" in nirflow("up").stdout
+    told = json.loads(nirflow("up", "--json").stdout)
+    assert (told["started"], told["pid"], told["ui_url"]) == (True, os.getpid(), "http://mko:4210")
+    assert "hush" not in json.dumps(told)
+
+
+def test_what_is_up_already_is_said_with_what_it_does_otherwise(
+    nirflow: Run, data: Path, tmp_path: Path
+) -> None:
+    state(data)
+    result = nirflow("up", "--watch", tmp_path)
+    assert f"Already up (process {os.getpid()})." in result.stdout
+    assert f"It was started with --watch {data / 'raw'}. To change that: nirflow down" in result.stdout
+    assert "was started with" not in nirflow("up").stdout
+    bound = nirflow("up", "--bind", "127.0.0.2").stdout
+    assert "It was started with --bind 127.0.0.1. To change that: nirflow down" in bound
+    foreground = nirflow("up", "--foreground")
+    assert foreground.exit_code == 1
+    assert "is up already" in foreground.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NIRFLOW_SERVER_OPERATOR_AUTH", "ana:another"), ("NIRFLOW_SERVER_OPERATOR_AUTH", None),
+        ("NIRFLOW_SERVER_VIEWER_AUTH", "eve:looks"), ("NIRFLOW_NOTIFY_EMAIL_TO", '["ana@example.org"]'),
+    ],
+)  # fmt: skip
+def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    made = state(data)
+    monkeypatch.setenv("NIRFLOW_SERVER_OPERATOR_AUTH", "ana:operates")
+    folder = data.resolve() / "prefect"
+    folder.mkdir(mode=0o700)
+    settings = server.with_password(Settings(data_dir=data).server, data)
+    url = server.database_url_of(data, settings, start=False)
+    setup = digest(environment_of(settings, folder, 9, url))
+    born = made.birth
+    write_server_state(folder, ServerState(made.pid, born, "127.0.0.1", 9, settings.port, setup, closed=True))
+    assert "was started with" not in nirflow("up").stdout
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    told = " ".join(nirflow("up").stdout.split())
+    assert (
+        "It was started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
+        in told
+    )
+    assert "To change that: nirflow down, then up again." in told
+    assert "another" not in told
+
+
+@pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
+def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, auth: str, bind: str
+) -> None:
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", auth)
+    result = nirflow("up", "--bind", bind)
+    assert result.exit_code == 1
+    assert "is not USER:PASSWORD" in result.stderr
+    assert "NIRFLOW_SERVER_AUTH" in result.stderr
+    assert "hush" not in result.stderr
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("started_with", "now", "code", "told"),
+    [
+        (False, None, 200, "It was started with no password."),
+        (False, "ana:word", 200, "It was started with no password."),
+        (True, None, 200, ""),
+        (True, None, 401, "It was started with another password."),
+        (True, "ana:word", 401, "It was started with another password."),
+        (True, "ana:word", 200, ""),
+        (True, "ana:word", 503, ""),
+    ],
+)
+def test_another_password_than_that_of_the_start_is_said(
+    nirflow: Run,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started_with: bool,
+    now: str | None,
+    code: int,
+    told: str,
+) -> None:
+    if now is not None:
+        monkeypatch.setenv("NIRFLOW_SERVER_AUTH", now)
+    with fake_prefect() as server:
+        server.answers = [(code, "[]")]
+        state(data, password=started_with, api_url=server.api)
+        said = nirflow("up").stdout
+    assert (told in said) if told else ("It was started" not in said)
+
+
+# Down and status
+
+
+def test_down_where_nothing_is_up(nirflow: Run, data: Path) -> None:
+    result = nirflow("down")
+    assert (result.exit_code, result.stdout) == (0, "nirflow was not up.\n")
+    state(data, birth="another boot:1", parts=())
+    assert nirflow("down", "--data", data).stdout == "nirflow was not up.\n"
+
+
+def test_down_ends_the_supervisor(nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = state(data, parts=())
+    ended: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("deployments.processes.end", lambda *one: ended.append(one))
+    assert nirflow("down").stdout == "Stopped.\n"
+    assert ended == [(there.pid, there.birth, 60.0)]
+
+
+def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Exception | None = None) -> None:
+    def found(rest: Rest, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
+        if error is not None:
+            raise error
+        assert due == (states == ["SCHEDULED"])  # the run of next morning does not wait
+        return [run for run in runs if (run["state_name"] == "Scheduled") == due]
+
+    monkeypatch.setattr(Rest, "runs", found)
+
+
+def test_status_tells_each_part_and_what_is_in_work(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    run = {"name": "night 2013-11-21", "state_name": "Running", "start_time": "2013-11-21T12:00:00Z"}
+    running(monkeypatch, run)
+    result = nirflow("status")
+    assert result.exit_code == 0
+    head, login, columns, server, worker, work = result.stdout.splitlines()
+    assert login == "Log in: nirflow server login prints a link"
+    assert head.startswith(f"nirflow is up (process {os.getpid()}) since ")
+    assert head.endswith("UI: http://mko:4210")
+    assert columns.split() == ["part", "state", "process", "restarts"]
+    assert server.split()[:4] == ["server", "running", str(os.getpid()), "0"]
+    assert worker.split()[:4] == ["worker", "running", str(os.getpid()), "2"]
+    assert work == "Running: night 2013-11-21"
+    told = json.loads(nirflow("status", "--json").stdout)
+    assert told["up"] is True
+    assert told["runs"] == [{"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}]
+    running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
+    assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
+    running(monkeypatch)
+    assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
+
+
+def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
+    for _ in range(2):
+        result = nirflow("status")
+        assert result.exit_code == 3
+        assert result.stdout == "nirflow is not up. Start it: nirflow up --watch DIR\n"
+        as_json = nirflow("status", "--json")
+        assert as_json.exit_code == 3
+        assert json.loads(as_json.stdout)["up"] is False
+        state(data, birth="an earlier boot:5")  # a stranger's process by now
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ready": False},
+        {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)},
+        # It died since the supervisor looked.
+        {
+            "parts": (
+                PartState(name="worker", pid=1, birth="another", running=True, note="ended with code 1"),
+            )
+        },
+    ],
+)
+def test_status_where_a_part_is_down(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    running(monkeypatch)
+    state(data, **changes)
+    result = nirflow("status")
+    assert result.exit_code == 4
+    assert ("starting" if "ready" in changes else "ended with code 1") in result.stdout
+    assert nirflow("status", "--json").exit_code == 4
+
+
+def test_a_server_that_does_not_tell_what_is_in_work_is_said(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    running(monkeypatch, error=RestError("It refuses.", remedy="Give the password."))
+    result = nirflow("status")
+    assert "No run is in work" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "What is in work is not known. It refuses. Give the password."
+    assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
+
+
+def test_status_asks_the_server_here_not_where_browsers_reach_it(
+    nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(data)
+    asked: list[str] = []
+
+    def post(rest: Rest, path: str, body: Any) -> list[Any]:
+        asked.append(rest._connection.api_url + path)
+        return []
+
+    monkeypatch.setattr(Rest, "post", post)
+    nirflow("status")
+    assert set(asked) == {"http://127.0.0.1:9/api/flow_runs/filter"}
+
+
+def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) -> None:
+    settings = Settings(data_dir=data)
+    folder_of(settings).mkdir(parents=True)
+    (folder_of(settings) / "state.json").write_bytes(b"\xff")
+    assert read_state(settings) is None
+    assert nirflow("status").exit_code == 3
+
+
+# Settings
+
+
+def test_settings_are_told_with_their_sources(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text('[watch]\nquiet = 33\nfolders = ["/a", "/b c"]\n[notify]\nwebhook = "http://h/s3cret"\n')
+    monkeypatch.setenv("NIRFLOW_CONFIG", str(file))
+    monkeypatch.setenv("NIRFLOW_WORKER_LIMIT", "4")
+    monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "ana:hush")
+    result = nirflow("settings")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert result.stdout.startswith(f"Settings file: {file}\n")
+    assert lines["watch.quiet"].split()[1:3] == ["33.0", "file"] or lines["watch.quiet"].split()[1:3] == [
+        "33",
+        "file",
+    ]
+    assert lines["worker.limit"].split()[1:3] == ["4", "environment"]
+    assert lines["nightly.cron"].split()[1:7] == ["0", "9", "*", "*", "*", "default"]
+    assert lines["notify.webhook"].split()[1:3] == ["(set)", "file"]
+    assert lines["watch.folders"].split()[1:4] == ["/a,", "/b", "c"]
+    told = json.loads(nirflow("settings", "--json").stdout)
+    assert told["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
+    assert told["server.auth"]["value"] == "(set)"
+    assert told["data_dir"]["value"] == str(data)
+    for secret in ("s3cret", "hush"):
+        assert secret not in result.stdout + json.dumps(told)
+    assert set(told) == {name for name in lines if name not in ("Settings", "setting")}
+
+
+def test_every_setting_says_what_it_means(nirflow: Run, data: Path) -> None:
+    head, *rows = nirflow("settings").stdout.splitlines()[1:]
+    meaning = head.index("meaning")
+    assert len(rows) > 30
+    assert [row for row in rows if len(row[meaning:].strip()) < 8] == []
+
+
+def test_a_misspelt_setting_stops_every_command(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text("[watch]\nquite = 33\n")
+    monkeypatch.setenv("NIRFLOW_CONFIG", str(file))
+    commands = (
+        "settings",
+        "status",
+        "up",
+        "down",
+        "cal list",
+        "cal status",
+        "server status",
+        "report 2013-11-21",
+    )
+    for command in commands:
+        result = nirflow(*command.split())
+        assert result.exit_code == 1
+        assert "There is no setting watch.quite." in result.stderr
+
+
+# The server's environment for Prefect's own commands
+
+
+def test_server_env_can_be_read_by_a_shell(nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = data / "it's $HOME"
+    address = ServerAddress("http://127.0.0.1:7/api", "http://u", 5, False, home, auth="ana:a b'c")
+    monkeypatch.setattr("deployments.prefect_server.server.ensure_server", lambda data_dir: address)
+    result = nirflow("server", "env")
+    assert result.exit_code == 0
+    given: dict[str, str] = {}
+    for line in result.stdout.splitlines():
+        word, assigned = shlex.split(line)
+        assert word == "export"
+        name, _, value = assigned.partition("=")
+        given[name] = value
+    assert given["PREFECT_API_URL"] == "http://127.0.0.1:7/api"
+    assert given["PREFECT_API_AUTH_STRING"] == "ana:a b'c"
+    assert given["PREFECT_HOME"] == str(home)
+    assert given["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == "false"
+    assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in given

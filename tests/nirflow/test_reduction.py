@@ -1,0 +1,40 @@
+"""What is told of a Prefect server that does not serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.prefect_server.server import ServerError
+from deployments.settings.server_settings import ServerAddress
+from nirflow.reduction import _server_told
+
+ADDRESS = ServerAddress("http://127.0.0.1:7/api", "http://127.0.0.1:7", 5, False, Path("/data"))
+
+
+def ask(answer: Callable[[httpx.Request], httpx.Response]) -> None:
+    with _server_told(ADDRESS), httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        client.get(ADDRESS.api_url).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (401, r"at http://127.0.0.1:7 asks for another password.* Set NIRFLOW_SERVER_AUTH"),
+        (503, r"at http://127.0.0.1:7 does not answer any more: .*503.* run the same again"),
+    ],
+)
+def test_a_server_that_refuses_is_told_with_what_helps(code: int, words: str) -> None:
+    with pytest.raises(ServerError, match=words):
+        ask(lambda request: httpx.Response(code))
+
+
+def test_a_server_that_is_away_is_told_with_what_helps() -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused", request=request)
+
+    with pytest.raises(ServerError, match="does not answer any more: Connection refused"):
+        ask(away)

@@ -1,0 +1,208 @@
+"""A product's recipe: what changes its key, and how its figures are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from pydantic import BaseModel
+
+from calib_store.model.records import Product
+from calib_store.store import Store
+from flows.run.redo import redo_of
+from imaging.calibrations.dark import DarkParameters
+from imaging.errors import StoreError
+from imaging.frames.find_files import CheckParameters
+from imaging.pixels.image import Image
+from imaging.products.product_file import read_table
+from imaging.products.product_tables import stamped
+from tasks.building.build import Built, existing, figures, find_or_build
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.references import Calibrations, LeftOut, ProductRef, RawFrame
+from tasks.support.workspace import Workspace
+from tasks.survey import survey_frames
+from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
+
+MakeFrame = Callable[..., RawFrame]
+
+
+def mask(key: str) -> ProductRef:
+    return ProductRef(
+        id="00000000-0000-0000-0000-000000000001", kind="bpm", name="m.fits", sha256="0" * 64, recipe_key=key,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def recipe(raw_frame: MakeFrame) -> Callable[..., Recipe]:
+    def make(**changes: Any) -> Recipe:
+        values: dict[str, Any] = {
+            "kind": "flat", "label": "flat Y", "version": 1,
+            "ingredients": [Ingredient("lamp_on", raw_frame("a.fits")), Ingredient("lamp_off", raw_frame("b.fits"))],
+            "parameters": {"dark": DarkParameters()},
+            "calibrations": Calibrations(bpm=mask("k1")),
+        }  # fmt: skip
+        return Recipe(**(values | changes))
+
+    return make
+
+
+def test_the_key_does_not_depend_on_the_label_nor_on_names(
+    recipe: Callable[..., Recipe], raw_frame: MakeFrame
+) -> None:
+    same = [
+        Ingredient(role, raw_frame(name).model_copy(update={"sha256": raw_frame(sha).sha256}))
+        for role, name, sha in (("lamp_on", "x.fits", "a.fits"), ("lamp_off", "y.fits", "b.fits"))
+    ]
+    assert recipe(label="other", ingredients=same).key == recipe().key
+
+
+def test_everything_that_decides_the_pixels_changes_the_key(
+    recipe: Callable[..., Recipe], raw_frame: MakeFrame
+) -> None:
+    a, b = raw_frame("a.fits"), raw_frame("b.fits")
+    others = [
+        recipe(version=2),
+        recipe(kind="bpm"),
+        recipe(ingredients=[Ingredient("lamp_off", a), Ingredient("lamp_on", b)]),
+        recipe(ingredients=[Ingredient("lamp_on", a)]),
+        recipe(ingredients=[Ingredient("lamp_on", a), Ingredient("lamp_off", raw_frame("c.fits"))]),
+        recipe(parameters={"dark": DarkParameters(low=2.9)}),
+        recipe(calibrations=Calibrations(bpm=mask("k2"))),
+        recipe(calibrations=Calibrations()),
+        recipe(calibrations=Calibrations(missing=("bpm",))),
+        recipe(calibrations=Calibrations(bpm=mask("k1"), overridden=("bpm",))),
+    ]
+    assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
+
+
+def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
+    recipe: Callable[..., Recipe], workspace: Workspace, store: Store, add: Callable[..., Product]
+) -> None:
+    wanted = recipe(kind="dark")
+    product = add("dark", recipe_key=wanted.key)
+    assert existing(wanted, workspace) == product
+    store.set_status(product, "rejected", author="Ana", reason="light leak")
+    store.file_of(product).unlink()
+    add()  # the place of the files is the right one
+    for _ in range(2):  # found damaged, and known to be
+        with pytest.raises(StoreError, match=r"was rejected by Ana on .*: light leak"):
+            existing(wanted, workspace)
+        store.find(wanted.key)
+    store.set_status(product, "candidate", author="Ana", reason="a mistake")
+    assert existing(wanted, workspace) is None
+
+
+class _Level(BaseModel):
+    value: float = 65.0
+    uncertainty: float = 0.2
+    reason: str = ""
+
+
+class _Metrics(BaseModel):
+    n_frames: int = 4
+    pedestal: _Level = _Level()
+    drift: float | None = None
+    names: tuple[str, ...] = ("a", "b")
+
+
+def test_figures_are_flat_and_plain() -> None:
+    assert figures(_Metrics()) == {
+        "n_frames": 4,
+        "pedestal": 65.0,
+        "pedestal_uncertainty": 0.2,
+        "drift": None,
+    }
+
+
+# Frames that are asked for and not used
+
+
+@pytest.fixture
+def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
+    """Five science frames that the store knows."""
+    paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(5)]
+    for n, path in enumerate(paths):
+        path.write_bytes(raw_bytes(n, SCIENCE))
+    return survey_frames.fn(paths, "night", CheckParameters(shape=SHAPE), workspace).frames
+
+
+def made(
+    group: tuple[RawFrame, ...], workspace: Workspace, kind: Any = "image", **built: Any
+) -> tuple[ProductRef, Product, Recipe]:
+    """A product of all frames of a group."""
+    role = "science" if kind == "image" else kind
+    recipe = Recipe(
+        kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
+    )
+    plane = np.ones(SHAPE, np.float32)
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.Header())
+    quiet = workspace.model_copy(update={"previews": False})
+    found: Any = find_or_build(recipe, lambda: Built(image, {}, **built), quiet)
+    ref = found if isinstance(found, ProductRef) else found.data
+    return ref, workspace.store().get(ref.uuid), recipe
+
+
+def roles(product: Product, workspace: Workspace) -> list[tuple[str, str]]:
+    return [(one.role, str(one.source)) for one in workspace.store().inputs_of(product)]
+
+
+def test_a_product_records_the_frames_that_are_in_it(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    names = [frame.name for frame in group]
+    left_out = tuple(LeftOut(name=name, reason="cloud") for name in (names[0], names[3], names[4]))
+    ref, product, recipe = made(
+        group, workspace, combined=(names[1], names[2]), skies=(names[0], names[1], names[2]), left_out=left_out
+    )  # fmt: skip
+    facts = [frame.facts for frame in group]
+    assert product.span == (facts[1].started, facts[2].ended)
+    assert product.facts["data_label"] == facts[1].data_label
+    assert roles(product, workspace) == [
+        ("science", group[1].sha256), ("science", group[2].sha256), ("sky", group[0].sha256),
+    ]  # fmt: skip
+    assert ref.inputs == tuple(names[:3])
+    assert [one.name for one in ref.left_out] == [names[0], names[3], names[4]]
+    assert product.metrics["unused"] == [group[3].sha256, group[4].sha256]
+    assert "unused" not in ref.metrics
+    path = workspace.store().file_of(product)
+    header = fits.getheader(path)
+    assert (header["NCOMBINE"], header["IMCMB001"], header["DATALAB"]) == (2, names[1], "label-000001-IMAGE")
+    assert (header["DATE-BEG"], header["DATE-END"]) == (stamped(facts[1].started), stamped(facts[2].ended))
+    for table, column in (("LINEAGE", "file"), ("PROVENANCE", "filename")):
+        rows = read_table(path, table)
+        assert rows is not None
+        assert [str(name) for name in rows[column]] == [names[1], names[2], names[0]]
+    # What is asked for is the same, so a rerun finds it, and tells the same.
+    assert existing(recipe, workspace) == product
+    again, _, _ = made(group, workspace)
+    assert (again.reused, again.inputs, again.left_out) == (True, ref.inputs, ref.left_out)
+    # What is not in it cannot spoil it.
+    store = workspace.store()
+    (unused,) = store.frames.with_sha256s([group[4].sha256]).values()
+    (sky,) = store.frames.with_sha256s([group[0].sha256]).values()
+    assert store.affected(unused) == ()
+    assert [one.id for one in store.affected(sky)] == [product.id]
+
+
+def test_a_dark_that_leaves_frames_out_records_the_others(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    names = [frame.name for frame in group]
+    _, product, _ = made(group, workspace, "dark", combined=tuple(names[:4]))
+    assert roles(product, workspace) == [("dark", frame.sha256) for frame in group[:4]]
+    assert product.span[1] == group[3].facts.ended
+    assert fits.getheader(workspace.store().file_of(product))["NCOMBINE"] == 4
+
+
+def test_a_redo_takes_the_frames_that_were_left_out_as_well(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    _, _, recipe = made(group, workspace, combined=tuple(frame.name for frame in group[:4]))
+    store = workspace.store()
+    (bad,) = store.frames.with_sha256s([group[0].sha256]).values()
+    store.frames.set_status(bad, "rejected", author="Ana", reason="cloud")
+    assert redo_of(store, bad.name).frames.keys() == {i.frame.sha256 for i in recipe.ingredients}

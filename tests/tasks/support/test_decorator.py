@@ -1,0 +1,144 @@
+"""Steps that are tried again, and those that never are; all within a flow on the real server."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import flow
+from pydantic import ValidationError
+
+from deployments.registry.heartbeat import prompt_heartbeats
+from deployments.settings.server_settings import ServerAddress
+from imaging.errors import FrameError, NirflowError, StoreError
+from tasks.support import decorator
+from tasks.support.decorator import may_pass, step_task
+
+
+def caused(error: Exception, *causes: Exception) -> Exception:
+    """The error with a chain of causes, the nearest first."""
+    at: BaseException = error
+    for cause in causes:
+        at.__cause__ = cause
+        at = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        BlockingIOError(errno.EAGAIN, "again"),
+        ConnectionResetError(errno.ECONNRESET, "reset"),
+        ConnectionResetError("no number"),
+        TimeoutError("no number"),
+        caused(StoreError("could not be written"), OSError(errno.EIO, "")),
+        caused(FrameError("S1.fits", "cannot be read"), ValueError(""), OSError(errno.ETIMEDOUT, "")),
+        caused(RuntimeError(), ConnectionResetError("away")),
+    ],
+)
+def test_what_may_go_well_a_little_later(error: Exception) -> None:
+    assert may_pass(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+        FileNotFoundError(errno.ENOENT, "gone"),
+        PermissionError(errno.EACCES, "no"),
+        OSError("truncated FITS file"),
+        FrameError("S1.fits", "is saturated"),
+        StoreError("another product is certified"),
+        caused(FrameError("S1.fits", "is truncated"), ValueError("bad"), FileNotFoundError(errno.ENOENT, "")),
+        MemoryError(),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_never_goes_well(error: BaseException | None) -> None:
+    assert not may_pass(error)
+
+
+def test_what_happened_while_another_error_was_handled_is_not_its_cause() -> None:
+    bad = FrameError("S1.fits", "is bad")
+    bad.__context__ = OSError(errno.EIO, "")
+    assert not may_pass(bad)
+
+
+@pytest.fixture
+def attempts(
+    prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Any, int]]:
+    """Run a step in a flow that fails with some errors one after the other; its outcome and how often it ran."""
+    monkeypatch.setattr(decorator, "PAUSES", (0, 0))
+
+    def run(*errors: Exception, argument: Any = 3) -> tuple[Any, int]:
+        left = list(errors)
+        calls: list[int] = []
+
+        @step_task("dark", "dark {exposure}")
+        def make(exposure: int) -> int:
+            calls.append(exposure)
+            if left:
+                raise left.pop(0)
+            return 2 * exposure
+
+        @flow(name="tries")
+        def tries() -> Any:
+            return make.submit(argument).result(raise_on_failure=False)
+
+        with prompt_heartbeats(tries) as ready:
+            return ready(), len(calls)
+
+    return run
+
+
+def test_a_disk_that_fails_twice_is_tried_a_third_time(attempts: Callable[..., tuple[Any, int]]) -> None:
+    bad = OSError(errno.EIO, "Input/output error")
+    assert attempts(bad, caused(StoreError("x"), bad)) == (6, 3)
+
+
+def test_after_the_third_time_it_has_failed(attempts: Callable[..., tuple[Any, int]]) -> None:
+    result, calls = attempts(*[OSError(errno.EIO, f"{n}") for n in range(5)])
+    assert isinstance(result, OSError)
+    assert (result.errno, result.strerror, calls) == (errno.EIO, "2", 3)
+
+
+@pytest.mark.parametrize("error", [FrameError("S1.fits", "is bad"), OSError(errno.ENOSPC, "full")])
+def test_bad_data_and_a_full_disk_are_not_tried_again(
+    attempts: Callable[..., tuple[Any, int]], error: Exception
+) -> None:
+    result, calls = attempts(error)
+    assert type(result) is type(error)
+    assert str(result) == str(error)
+    assert calls == 1
+
+
+def test_after_a_passing_failure_bad_data_ends_it(attempts: Callable[..., tuple[Any, int]]) -> None:
+    result, calls = attempts(TimeoutError(), NirflowError("bad"), TimeoutError())
+    assert isinstance(result, NirflowError)
+    assert calls == 2
+
+
+def test_a_wrong_argument_is_refused_before_the_step_and_not_tried_again(
+    attempts: Callable[..., tuple[Any, int]],
+) -> None:
+    result, calls = attempts(argument="long")
+    assert isinstance(result, ValidationError)
+    assert calls == 0
+
+
+def test_the_pauses_and_what_is_kept_of_a_result() -> None:
+    @step_task("dark", "dark {exposure}", tags=("calibration",))
+    def make(exposure: int) -> int:
+        return exposure
+
+    assert (make.name, make.task_run_name, make.tags) == ("dark", "dark {exposure}", {"calibration"})
+    assert (make.retries, make.retry_delay_seconds) == (2, [2, 20])
+    assert make.persist_result is False
+    assert make.fn(4) == 4
