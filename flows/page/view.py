@@ -17,7 +17,7 @@ from flows.page.thumbnails import Thumbnail
 from imaging.kinds import PRODUCT_KINDS, TARGETS, target_label
 
 #: What groups and products are called.
-LABELS: Final = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
+LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
 _SECTIONS: Final = {"object": 0, "flat": 1, "dark": 2}
 
 

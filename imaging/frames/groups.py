@@ -369,11 +369,8 @@ def nearest_group(
 ) -> CalibrationGroup | None:
     """The candidate nearest in time, within ``pair_within_days``, that agrees with ``of`` in ``same``."""
     limit = (parameters or GroupParameters()).pair_within_days
-    fit = [
-        c
-        for c in candidates
-        if c.days_from(of) <= limit and all(getattr(c, name) == getattr(of, name) for name in same)
-    ]
+    near = (c for c in candidates if c.days_from(of) <= limit)
+    fit = (c for c in near if all(getattr(c, name) == getattr(of, name) for name in same))
     return min(fit, key=lambda c: (c.days_from(of), c.first, c.members), default=None)
 
 
