@@ -145,11 +145,9 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
     for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):
         new[f"IMCMB{i:03d}"] = plain_name(name)
     for applied in CALIBRATIONS:
+        what = applied.label if applied.unit is None else f"{applied.label} image"
         if applied.name in record.calibrations:
-            new[applied.applied_card] = (
-                record.calibrations[applied.name],
-                f"{applied.label.capitalize()} used",
-            )
+            new[applied.applied_card] = (record.calibrations[applied.name], f"{what.capitalize()} used")
         if applied.name in record.calibration_keys:
             key = record.calibration_keys[applied.name]
             new[f"{applied.name.upper()}KEY"] = (key, f"NFKEY of the {applied.name}")
