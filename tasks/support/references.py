@@ -14,11 +14,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.model.records import input_key
+from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
 
 ProductKind = Literal["dark", "bpm", "flat", "image"]
 CalibrationKind = Literal["dark", "bpm", "flat"]
-Metric = float | int | str | bool | None
 
 
 class Reference(BaseModel):
