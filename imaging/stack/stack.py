@@ -124,7 +124,9 @@ class StackMetrics(Metrics):
     rejected_share: float = share(
         "rejected values over all the values on the detectors' good pixels", "rejected"
     )
-    noise_correlation: float = figure("NCORR: noise of large bins over what VAR says", "noise correlation")
+    noise_correlation: float = figure(
+        "NCORR: noise of large bins over what VAR predicts", "noise correlation"
+    )
     mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
     reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)
     started: datetime = figure("start of the first exposure")
