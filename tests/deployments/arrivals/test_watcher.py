@@ -38,6 +38,7 @@ from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.sequences import Sequence as Exposures
+from tasks.support.noting import record_of
 
 #: In the middle of the night of the frames.
 NIGHT = datetime(2013, 11, 21, 4, tzinfo=UTC)
@@ -299,9 +300,9 @@ def test_a_frame_that_another_process_notes_meanwhile_is_news(
     watcher = watch()
     path = put(raw / "S1.fits", raw_bytes(1))
     watcher.step()
-    looked = module.look_at(path, None, CheckParameters(shape=SHAPE), raw.parent)
-    assert looked.record is not None
-    store.frames.ingest([looked.record])
+    record = record_of(module.examine(path, CheckParameters(shape=SHAPE), unpacked=raw.parent))
+    assert record is not None
+    store.frames.ingest([record])
     rounds(watcher, clock)
     assert server.frames == Counter({"S1.fits": 1})
 
@@ -391,12 +392,12 @@ def test_a_trouble_that_passes_is_no_fault_of_the_file(
 ) -> None:
     """However long it takes: after a restart the frame is taken in."""
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise MemoryError
 
     put(raw / "S1.fits", raw_bytes(1))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "look_at", fail)
+        patch.setattr(module, "examine", fail)
         with watch() as first:
             rounds(first, clock, 60)
     assert sha256s(store) == {}
@@ -409,14 +410,14 @@ def test_a_frame_that_another_process_found_fit_stays_so(
 ) -> None:
     """A nightly run may do without the padding that the watcher waits for."""
     path = put(raw / "S1.fits", raw_bytes(1)[:-10])
-    looked = module.look_at(path, None, CheckParameters(shape=SHAPE), raw.parent)
-    assert looked.record is not None
-    assert looked.record.quarantine is None
+    record = record_of(module.examine(path, CheckParameters(shape=SHAPE), unpacked=raw.parent))
+    assert record is not None
+    assert record.quarantine is None
     watcher = watch()
     watcher.step()
-    store.frames.ingest([looked.record])
+    store.frames.ingest([record])
     rounds(watcher, clock, 60)
-    assert sha256s(store) == {looked.record.sha256: None}
+    assert sha256s(store) == {record.sha256: None}
     (frame,) = known(store, "S1")
     assert frame.facts is not None
 
@@ -469,7 +470,7 @@ class UnheardOfError(Exception):
     """As a library might raise it."""
 
 
-@pytest.mark.parametrize("where", ["lacking", "look_at"])
+@pytest.mark.parametrize("where", ["lacking", "examine"])
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_no_error_of_one_file_ends_the_watch(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
@@ -478,11 +479,11 @@ def test_no_error_of_one_file_ends_the_watch(
     original = getattr(module, where)
     tries: list[float] = []
 
-    def fail(path: Path, *rest: Any) -> Any:
+    def fail(path: Path, *rest: Any, **keywords: Any) -> Any:
         if path.name == "S1.fits":
             tries.append(clock.time)
             raise UnheardOfError("of a new kind")
-        return original(path, *rest)
+        return original(path, *rest, **keywords)
 
     monkeypatch.setattr(module, where, fail)
     put(raw / "S1.fits", raw_bytes(1)[: -10 if in_pieces else None])
@@ -546,32 +547,32 @@ def test_a_file_that_changes_while_it_is_looked_at_is_looked_at_again(
 ) -> None:
     path = put(raw / "S1.fits", raw_bytes(1))
     watcher = watch()
-    original = module.look_at
+    original = module.examine
 
-    def look_at(*arguments: Any) -> Any:
-        looked = original(*arguments)
+    def examine(*arguments: Any, **keywords: Any) -> Any:
+        looked = original(*arguments, **keywords)
         monkeypatch.undo()
         put(path, raw_bytes(2))
         return looked
 
-    monkeypatch.setattr(module, "look_at", look_at)
+    monkeypatch.setattr(module, "examine", examine)
     rounds(watcher, clock, 5)
     assert len(sha256s(store)) == 1
     assert store.frames.header_of(next(iter(sha256s(store))))["DATALAB"] == "label-000002"
     assert server.frames == Counter({"S1.fits": 1})
 
 
-@pytest.mark.parametrize("where", ["lacking", "look_at", "permission"])
+@pytest.mark.parametrize("where", ["lacking", "examine", "permission"])
 def test_a_file_that_cannot_be_read_is_tried_until_it_can(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from tasks.support import examine as look
+    from imaging.io import examine as look
 
-    target, name = (look, "read_headers") if where == "permission" else (module, where)
+    target, name = (look, "read_layout") if where == "permission" else (module, where)
     original = getattr(target, name)
     tries: list[float] = []
 
-    def fail(path: Path, *rest: Any) -> Any:
+    def fail(path: Path, *rest: Any, **keywords: Any) -> Any:
         if path.name == "S1.fits" and len(tries) < 4:
             tries.append(clock.time)
             error = PermissionError(13, "Permission denied")
@@ -581,7 +582,7 @@ def test_a_file_that_cannot_be_read_is_tried_until_it_can(
                 with reading(path):
                     raise error
             raise error
-        return original(path, *rest)
+        return original(path, *rest, **keywords)
 
     monkeypatch.setattr(target, name, fail)
     put(raw / "S1.fits", raw_bytes(1))

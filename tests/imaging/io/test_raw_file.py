@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from imaging.errors import FrameError, NirflowError
 from imaging.instruments import f2
-from imaging.io.raw_file import check_pixels, check_shape, digest, open_raw, read_facts, read_headers, unpack
+from imaging.io.raw_file import check_pixels, check_shape, digest, open_raw, read_headers, unpack
+from tests.plugins.raw_files import facts_of
 
 WriteRaw = Callable[..., Path]
 FORMS = ("", ".gz", ".bz2", ".fz")
@@ -58,7 +59,7 @@ def test_a_frame_is_read_in_every_form(write_raw: WriteRaw, pixels: NDArray[Any]
         np.testing.assert_array_equal(raw.rows(), pixels)
         np.testing.assert_array_equal(raw.rows(slice(7, 19)), pixels[7:19])
         assert raw.sha256 == digest(path)
-    assert read_facts(path) == raw.facts
+    assert facts_of(path) == raw.facts
 
 
 @pytest.mark.parametrize("form", [".gz", ".bz2"])
@@ -222,7 +223,7 @@ def test_empty_file(tmp_path: Path, form: str) -> None:
     with pytest.raises(FrameError, match="empty"):
         open_raw(path)
     with pytest.raises(FrameError, match="empty"):
-        read_facts(path)
+        facts_of(path)
 
 
 def test_not_fits(tmp_path: Path) -> None:
@@ -485,7 +486,7 @@ def test_headers_of_a_packed_file_need_only_its_start(write_raw: WriteRaw) -> No
     os.truncate(packed, packed.stat().st_size // 2)
     primary, extension = read_headers(packed)
     assert (primary["OBJECT"], extension["NAXIS1"]) == ("FIELD-A", 900)
-    assert read_facts(packed).kind == "object"
+    assert facts_of(packed).kind == "object"
 
 
 LIMIT = f2.saturation_adu(8)
