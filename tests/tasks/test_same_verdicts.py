@@ -20,7 +20,8 @@ from tasks.support.references import Survey
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
 
-SHAPE = (40, 48)
+#: Large enough for its end to be far from its headers, in a stream too.
+SHAPE = (256, 256)
 CARDS: dict[str, Any] = {
     "INSTRUME": "F2", "OBJECT": "FIELD", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "EXPTIME": 120.0, "COADDS": 1,
     "LNRS": 8, "NREADS": 8, "FILTER2": "Y_G0811", "DATE-OBS": "2013-11-21", "UTSTART": "02:52:48",
@@ -71,7 +72,7 @@ def odd_files(folder: Path) -> Iterator[Path]:
     for n, suffix in enumerate(PACKERS):
         yield pack(write(folder / f"packed{n}.fits", UTSTART=f"02:0{n}:00"), suffix)
         yield pack(
-            write(folder / f"cut{n}.fits", np.arange(1920).reshape(SHAPE), UTSTART=f"02:1{n}:00"),
+            write(folder / f"cut{n}.fits", PIXEL_VALUES + 1, UTSTART=f"02:1{n}:00"),
             suffix,
             cut=40,
         )
@@ -208,7 +209,7 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
     assert not any(one.unchecked for one in found)
     assert {one.verdict for one in found} == {
         "usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"
-    } - {"unreadable"}  # fmt: skip
+    }  # fmt: skip
 
 
 def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
@@ -222,7 +223,7 @@ def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
         if (one.verdict, one.reason) != (full[path].verdict, full[path].reason)
     }
     unseen = {"dead.fits", "saturated.fits", "nan.fits", "dead_acquisition.fits"}
-    in_the_rest = {"cut0.fits.gz", "cut1.fits.bz2", "several0.fits.gz", "several1.fits.bz2"}
+    in_the_rest = {"cut0.fits.gz", "several0.fits.gz", "several1.fits.bz2"}
     assert other == unseen | in_the_rest
     for path, one in found.items():
         if path.name in unseen:
