@@ -76,7 +76,7 @@ def test_a_product_comes_back_as_it_was_added(store: Store, add, facts, epoch) -
         str(product.id),
         product.name,
         product.sha256[:8],
-        product.short_key,
+        product.recipe_key[:8],
         str(product.id)[:8],
     ):
         assert store.get(name) == product

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.simulator import measure_stars as m
-from imaging.simulator.star_field import add_stars, moffat_enclosed
+from imaging.simulator.star_field import add_stars
+from tests.plugins.moffat import moffat_enclosed
 
 
 def _gaussian(x: float, y: float, fwhm: float, size: int = 61) -> np.ndarray:
