@@ -162,6 +162,8 @@ def _tags(given: Sequence[str] | None) -> set[str]:
 
 
 def _print_frames(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
+    from imaging.frames.facts import plain_name
+
     numbers = {frame.path: number for number, group in enumerate(groups, start=1) for frame in group.frames}
     rows: list[list[object]] = []
     styles: list[str] = []
@@ -173,7 +175,7 @@ def _print_frames(frames: Sequence[Examination], groups: Sequence[Group]) -> Non
             continue
         rows.append(
             [
-                facts.root,
+                plain_name(frame.path.name).removesuffix(".fits"),
                 _type(facts),
                 None if facts.kind in ("dark", "bpm") else facts.filter,
                 _exposure(facts),
