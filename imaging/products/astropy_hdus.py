@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from astropy.io.fits import BinTableHDU, Card, Column, HDUList, Header, ImageHDU, PrimaryHDU
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imaging.io.atomic import AsideFile, complete_file
 from imaging.printable import ascii_text
 
-HDU = PrimaryHDU | ImageHDU | BinTableHDU
+HDU: TypeAlias = PrimaryHDU | ImageHDU | BinTableHDU
 Cards = Sequence[Card | tuple[Any, ...]]
 
 #: Columns of a table by the type of their values in numpy.
