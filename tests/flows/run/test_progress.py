@@ -12,12 +12,12 @@ import pytest
 from prefect import flow, get_client, runtime
 from prefect.client.schemas.filters import ArtifactFilter
 
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from flows.run import progress
 from flows.run.plan import NightPlan
 from flows.run.progress import expected_steps, progress_shown
 from imaging.frames.facts import FrameFacts
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
 from tasks.support.step import StepEvent, tell
 
