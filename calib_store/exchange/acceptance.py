@@ -19,6 +19,7 @@ from imaging.calibrations.sanity import check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.io.fitsfile import BLOCK
+from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
 
 #: A thing whose configuration is known: its name, and its facts.
@@ -38,39 +39,9 @@ _KEYWORDS: Final = {
     "read_pairs": "LNRS", "coadds": "COADDS", "filter_id": "FILTERn", "lyot": "LYOT", "focal_mask": "MOSPOS",
     "disperser": "GRISM",
 }  # fmt: skip
-_EXPOSURE: Final = ("exposure_time", "read_pairs", "coadds")
-_OPTICS: Final = ("detector", "filter_id", "lyot", "focal_mask", "disperser")
 #: Largest difference of two exposure times that are the same, s.
 _SAME_EXPOSURE: Final = 0.0015
 _MOST_NAMED: Final = 3
-
-
-@dataclass(frozen=True)
-class _Agreement:
-    """How the configuration of a product depends on those of its inputs.
-
-    Attributes
-    ----------
-    kinds
-        Kinds of the raw frames that the product is a combination of.
-    every
-        Facts in which each of them must agree with the product.
-    one
-        Facts in which one of them must: frames of several exposure times may be combined.
-    """
-
-    kinds: tuple[str, ...]
-    every: tuple[str, ...]
-    one: tuple[str, ...] = ()
-
-
-_AGREEMENT: Final = {
-    "dark": _Agreement(("dark",), ("detector", "section", *_EXPOSURE)),
-    "flat": _Agreement(("flat",), _OPTICS, _EXPOSURE),
-    "skyflat": _Agreement(("flat", "object"), _OPTICS, _EXPOSURE),
-    "bpm": _Agreement(("flat", "dark"), ("detector", "binning")),
-    "image": _Agreement(("object",), _OPTICS, _EXPOSURE),
-}
 
 
 def check_file(name: str, plain: Path) -> None:
@@ -161,10 +132,10 @@ def check_content(
         With the plane or the keyword, the value found, the value expected, and a remedy.
     """
     check_usable(kind, product, name)
-    agreement = _AGREEMENT[kind]
+    made = KINDS[kind]
     for other in known:
-        _check_facts(name, facts, [other], (*agreement.every, *agreement.one), ())
-    _check_facts(name, facts, members(store, kind, name, inputs, beside), agreement.every, agreement.one)
+        _check_facts(name, facts, [other], (*made.same, *made.same_in_one), ())
+    _check_facts(name, facts, members(store, kind, name, inputs, beside), made.same, made.same_in_one)
 
 
 def members(
@@ -198,7 +169,7 @@ def members(
     ]
     together = [beside.products[one] for one in ids if one in beside.products]
     products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
-    kinds = _AGREEMENT[kind].kinds
+    kinds = KINDS[kind].frames
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
         raise FrameError(

@@ -25,6 +25,7 @@ from imaging.calibrations.compare import GateParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.io.compressed import unpack
+from imaging.kinds import KINDS
 from imaging.products.origin import Origin
 from imaging.products.product_file import ProductFile
 
@@ -150,7 +151,7 @@ def recognise(
             and _pixel_sums(store.file_of(whole)) == checked.pixel_sums
         ):
             return whole
-    published = checked.published and made == "bpm"
+    published = checked.published and KINDS[made].published
     return NewProduct(
         kind=made, name=plain_name(name), recipe_key=adopted_key(made, sha256), span=checked.span,
         facts=checked.facts, inputs=checked.inputs, parameters=adopted_parameters(made), metrics={},
@@ -234,7 +235,7 @@ def _checked(
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=name)
         made = _kind(name, facts.product_kind or None, kind)
-        if shape is not None and product.shape != shape and made != "image":
+        if shape is not None and product.shape != shape and KINDS[made].is_calibration:
             raise FrameError(
                 name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "

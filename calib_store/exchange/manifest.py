@@ -38,6 +38,7 @@ from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
 from imaging.io.limits import PRODUCT_BYTES
+from imaging.kinds import ProductKind
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _CHECKSUM = r"^((sha256|md5):[0-9a-f]{1,64})?$"
@@ -104,7 +105,7 @@ class InputEntry(_Entry):
 class ProductEntry(_Entry):
     """A product."""
 
-    kind: Literal["dark", "bpm", "flat", "skyflat", "image"]
+    kind: ProductKind
     name: Annotated[str, AfterValidator(_plain_name)]
     sha256: str = Field(pattern=_SHA256)
     size: int = Field(ge=0, le=PRODUCT_BYTES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,9 +25,7 @@ from calib_store.rules.order import CURRENT, ORDERS
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.io.limits import opened, told_size
-
-ProductKind = Literal["dark", "flat", "bpm", "skyflat", "image"]
-PRODUCT_KINDS: tuple[str, ...] = get_args(ProductKind)
+from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS, CalibrationKind
 
 #: What each fact is called when a person is told about it, and its unit.
 FACT_WORDS: dict[str, tuple[str, str]] = {
@@ -48,6 +47,8 @@ _NUMBERS = ("exposure_time", "read_pairs", "coadds")
 
 Facts = FrameFacts | Mapping[str, Any]
 
+logger = logging.getLogger(__name__)
+
 
 class Rule(BaseModel):
     """One rule of association."""
@@ -55,7 +56,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name; part of the configuration that a product serves")
-    kind: Literal["dark", "flat", "bpm", "skyflat"] = Field(description="kind of the products")
+    kind: CalibrationKind = Field(description="kind of the products")
     match: tuple[str, ...] = Field(min_length=1, description="facts that must agree, in the order told")
     tolerance: dict[str, float] = Field(
         default_factory=dict, description="how far a number may be off, in its unit"
@@ -290,6 +291,19 @@ def read_rules(text: str, source: str) -> RuleSet:
         )
         told = first["msg"].removeprefix("Value error, ")
         raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
+
+
+def stored_rules(content: Mapping[str, Any]) -> RuleSet:
+    """Return rules as a store keeps them, without those about kinds of product that this nirflow does not know.
+
+    Another version of nirflow may have set them. Nothing of such a kind is made or chosen here, so they have no effect.
+    """
+    known = [rule for rule in content["rules"] if rule["kind"] in CALIBRATION_KINDS]
+    for rule in content["rules"]:
+        if rule not in known:
+            version, name, kind = content["version"], rule["name"], rule["kind"]
+            logger.debug("Rule %r of %s is about the unknown kind %r and is ignored", name, version, kind)
+    return RuleSet.model_validate({**content, "rules": known})
 
 
 def rules_in(path: Path) -> RuleSet:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from imaging.figures import Figure
 from imaging.frames.facts import FrameFacts
+from imaging.kinds import Target, target_of
 from tasks.support.references import LeftOut
 
 #: What became of a group of the plan.
 State = Literal["built", "reused", "failed", "waiting", "not reduced"]
-GroupKind = Literal["dark", "bpm", "flat", "science"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,6 @@ class NightFrame:
     def name(self) -> str:
         """File name without a compression suffix."""
         return self.facts.name
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of quality: what it is, its value as text, and its unit."""
-
-    word: str
-    value: str
-    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,9 +106,9 @@ class NightProduct:
     sky: float | None = None
 
     @property
-    def group_kind(self) -> str:
+    def group_kind(self) -> Target:
         """The kind of group that such a product is of."""
-        return "science" if self.kind == "image" else self.kind
+        return target_of(self.kind)
 
 
 @dataclass(frozen=True)
@@ -135,7 +127,7 @@ class Chosen:
     Attributes
     ----------
     kind
-        dark, bpm or flat.
+        Kind of the calibration.
     name, status
         Of the product; None where there is none.
     days
@@ -190,7 +182,7 @@ class Group:
         Its calibrations.
     """
 
-    kind: GroupKind
+    kind: Target
     label: str
     frames: tuple[str, ...] = ()
     members: tuple[str, ...] = ()

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.errors import FrameError, MissingCalibrationError
+from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile
+from imaging.kinds import KINDS, CalibrationKind
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
 
-Calibration = Literal["dark", "flat", "bpm"]
-
-#: What has to agree between a frame and its calibrations.
-MUST_AGREE: Final[dict[Calibration, tuple[str, ...]]] = {
-    "dark": ("exposure_time", "read_pairs", "coadds", "section", "detector"),
-    "flat": ("filter_id", "lyot", "focal_mask", "disperser", "detector"),
-    "bpm": ("detector", "binning"),
-}
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
@@ -76,30 +69,28 @@ class MaskFile(Protocol):
 class DetrendParameters(StepParameters):
     """How a science frame is detrended."""
 
-    override: tuple[Calibration, ...] = parameter(
+    override: tuple[CalibrationKind, ...] = parameter(
         (), "calibrations that are used although their configuration is another one (recorded)"
     )
-    allow_missing: tuple[Calibration, ...] = parameter(
+    allow_missing: tuple[CalibrationKind, ...] = parameter(
         (), "calibrations that may be missing (the product is marked)"
     )
     linearise: bool = parameter(True, "correct for non-linearity")
 
 
-class DetrendMetrics(BaseModel):
+class DetrendMetrics(Metrics):
     """What detrending did to one frame."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    level: float = Field(description="median sky level of the usable pixels, electrons")
-    noise: float = Field(description="robust scatter of the usable pixels, electrons")
-    pedestal: float = Field(description="electrons that were taken to have no shot noise")
-    pedestal_known: bool = Field(description="the dark said what its pedestal is")
-    usable: float = Field(description="fraction of the pixels that measure the sky")
-    saturated: int = Field(description="saturated pixels, filled cores included")
-    nonlinear: int = Field(description="pixels above the linear limit")
-    missing: tuple[str, ...] = Field(default=(), description="calibrations that were done without")
-    overridden: tuple[str, ...] = Field(default=(), description="what did not agree and was overridden")
+    name: str = figure("the frame's name")
+    level: float = figure("median sky level of the usable pixels", unit="electron")
+    noise: float = figure("robust scatter of the usable pixels", unit="electron")
+    pedestal: float = figure("electrons that were taken to have no shot noise", unit="electron")
+    pedestal_known: bool = figure("the dark has a pedestal on record")
+    usable: float = figure("fraction of the pixels that measure the sky")
+    saturated: int = figure("saturated pixels, filled cores included")
+    nonlinear: int = figure("pixels above the linear limit")
+    missing: tuple[str, ...] = figure("calibrations that were done without", default=())
+    overridden: tuple[str, ...] = figure("what did not agree and was overridden", default=())
 
 
 @dataclass(frozen=True)
@@ -236,7 +227,7 @@ def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, 
 
 
 def _missing(
-    facts: FrameFacts, given: dict[Calibration, object], parameters: DetrendParameters
+    facts: FrameFacts, given: dict[CalibrationKind, object], parameters: DetrendParameters
 ) -> tuple[str, ...]:
     """The calibrations that are not there; an error where that was not allowed."""
     absent = tuple(kind for kind, file in given.items() if file is None)
@@ -250,11 +241,11 @@ def _missing(
 
 
 def _disagreements(
-    facts: FrameFacts, kind: Calibration, other: FrameFacts, parameters: DetrendParameters
+    facts: FrameFacts, kind: CalibrationKind, other: FrameFacts, parameters: DetrendParameters
 ) -> tuple[str, ...]:
     """What differs between a frame and a calibration; an error unless it is overridden."""
     told = []
-    for field in MUST_AGREE[kind]:
+    for field in KINDS[kind].same:
         mine, its = getattr(facts, field), getattr(other, field)
         if field == "exposure_time":
             same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE)
@@ -271,7 +262,7 @@ def _disagreements(
 
 
 def _planes(
-    raw: RawFile, kind: Calibration, file: CalibrationFile | None, rows: slice, with_variance: bool
+    raw: RawFile, kind: CalibrationKind, file: CalibrationFile | None, rows: slice, with_variance: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """SCI, VAR and DQ rows of a calibration in native order; of size 0 where there is none."""
     if file is None:

@@ -18,8 +18,10 @@ from imaging.errors import FrameError
 from imaging.frames.header_dates import last_written
 from imaging.frames.nights import night_of
 from imaging.instruments import f2
+from imaging.kinds import KINDS, CombinedFrame
 
-Kind = Literal["dark", "flat", "object", "arc", "bpm"]
+#: What a frame is: those that products are made of, and others.
+Kind = Literal[CombinedFrame, "arc", "bpm"]
 Lamp = Literal["on", "off"]
 
 _KINDS: dict[str, Kind] = {"DARK": "dark", "FLAT": "flat", "OBJECT": "object", "ARC": "arc", "BPM": "bpm"}
@@ -392,8 +394,7 @@ def _guided(keys: _Keywords) -> bool:
 
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether a header is that of a processed file, and the kind of product that it is, where it says so."""
-    marks = {"PROCDARK": "dark", "PROCFLAT": "flat", "BPMASK": "bpm", "PROCBPM": "bpm", "PROCSCI": "image"}
-    for keyword, product in marks.items():
-        if keyword in primary:
-            return True, product
+    for kind in KINDS.values():
+        if any(keyword in primary for keyword in kind.marks):
+            return True, kind.name
     return "PREPARE" in primary, ""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts, Lamp
 from imaging.frames.pointing import Position, mean_position, pointing, separation
 from imaging.instruments import f2
+from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
 from imaging.parameters import StepParameters, parameter
 
 #: Diameter of the circle of light on the sky that is fully lit, arcsec.
@@ -102,7 +103,7 @@ class CalibrationGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dark", "flat"]
+    kind: CalibrationFrame
     lamp: Lamp | None = None
     exposure_time: float = Field(description="s")
     coadds: int
@@ -323,7 +324,7 @@ def calibration_chains(
     """Raw darks and flats of one configuration, in time, without a gap: what `groups_of_chain` divides."""
     sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
     for facts in sorted(frames, key=_in_time):
-        if facts.kind not in ("dark", "flat") or facts.processed or facts.unfit() is not None:
+        if facts.kind not in CALIBRATION_FRAMES or facts.processed or facts.unfit() is not None:
             continue
         key: tuple[Any, ...] = (facts.kind, facts.lamp, *(getattr(facts, name) for name in _COMMON))
         if facts.kind == "flat":
@@ -368,11 +369,8 @@ def nearest_group(
 ) -> CalibrationGroup | None:
     """The candidate nearest in time, within ``pair_within_days``, that agrees with ``of`` in ``same``."""
     limit = (parameters or GroupParameters()).pair_within_days
-    fit = [
-        c
-        for c in candidates
-        if c.days_from(of) <= limit and all(getattr(c, name) == getattr(of, name) for name in same)
-    ]
+    near = (c for c in candidates if c.days_from(of) <= limit)
+    fit = (c for c in near if all(getattr(c, name) == getattr(of, name) for name in same))
     return min(fit, key=lambda c: (c.days_from(of), c.first, c.members), default=None)
 
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import Configuration
 from imaging.frames.nights import check_night
+from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
 
-SequenceKind = Literal["science", "dark", "flat"]
+SequenceKind = Literal["science", CalibrationFrame]
 
 #: What frames of one sequence of calibrations have in common.
 _DARK: Final = ("exposure_time", "coadds", "read_pairs", "detector", "section", "binning")
@@ -50,7 +51,7 @@ class Sequence(BaseModel):
             kind, what = "science", facts.target or facts.observation_id
             common: dict[str, Any] = Configuration.of(facts).model_dump()
             common |= {"program": facts.program, "observation": facts.observation_id}
-        elif facts.kind in ("dark", "flat"):
+        elif facts.kind in CALIBRATION_FRAMES:
             kind = "dark" if facts.kind == "dark" else "flat"
             what = f"{facts.exposure_time:g} s"
             common = {name: getattr(facts, name) for name in (_DARK if kind == "dark" else _FLAT)}

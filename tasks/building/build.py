@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import runtime
 from prefect.states import Completed, State
-from pydantic import BaseModel
 
 from calib_store.curation.compare import verdict
 from calib_store.model.records import InputRef, Product
 from calib_store.private import private_folder
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
+from imaging.figures import Metric
 from imaging.io.raw_file import RawFile, open_raw
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.products.header_cards import Cards, Record
@@ -35,7 +35,7 @@ from tasks.building.provenance import lineage, provenance
 from tasks.building.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
 from tasks.support.artifacts import tell_product
 from tasks.support.hashing import hashed
-from tasks.support.references import Calibrations, FrameSet, LeftOut, Metric, ProductRef
+from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.step import step, timed
 from tasks.support.workspace import Workspace
 
@@ -137,21 +137,6 @@ def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[l
         ]
 
 
-def figures(metrics: BaseModel) -> dict[str, Metric]:
-    """The figures of a step as flat names and plain values: ``pedestal.value`` becomes ``pedestal``."""
-    told: dict[str, Metric] = {}
-    for name, value in metrics.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            told |= {
-                name if inner == "value" else f"{name}_{inner}": v
-                for inner, v in value.items()
-                if isinstance(v, (int, float, str)) and v != ""
-            }
-        elif value is None or isinstance(value, (int, float, str)):
-            told[name] = value
-    return told
-
-
 def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
     """The recipe's product where the store has it, whole.
 
@@ -209,7 +194,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
     span = min(f.started for f in combined), max(f.ended for f in combined)
     warnings = (*_missing(recipe.calibrations), *rejected_meanwhile(recipe, workspace), *built.warnings)
-    applied = {p.kind: p.name for p in recipe.calibrations.present}
+    applied: dict[str, str] = {p.kind: p.name for p in recipe.calibrations.present}
     keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
@@ -224,9 +209,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         history=_history(recipe, began),
         provenance=provenance(recipe, made_from, md5_of, began, workspace),
         lineage=lineage(recipe, made_from, store),
-        dark=applied.get("dark", ""),
-        flat=applied.get("flat", ""),
-        bpm=applied.get("bpm", ""),
+        calibrations=applied,
         calibration_keys=keys,
     )
     name = product_name(recipe.first.name, recipe.kind)
