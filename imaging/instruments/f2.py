@@ -36,14 +36,6 @@ NONLINEARITY: Final = (0.9999107, -4.2854848e-8, 1.0096585e-12)
 ILLUMINATED_CENTRE: Final = (1049.9, 1055.0)
 ILLUMINATED_RADIUS: Final = 1054.0
 
-#: Magnitude that gives one electron per second at airmass 1, and its uncertainty.
-ZERO_POINTS: Final[dict[str, tuple[float, float]]] = {
-    "Y": (26.73, 0.03),
-    "J": (26.51, 0.08),
-    "H": (26.75, 0.08),
-    "Ks": (26.12, 0.08),
-}
-
 #: Bands whose flats are lamp on minus lamp off.
 LAMP_BANDS: Final = ("Y", "J", "H")
 
@@ -64,8 +56,3 @@ def read_noise(read_pairs: int, coadds: int = 1) -> float:
 def saturation_adu(read_pairs: int, coadds: int = 1) -> int:
     """ADU at and above which a pixel is saturated."""
     return int(WELL_DEPTH / gain(read_pairs)) * coadds
-
-
-def linear_limit_adu(read_pairs: int, coadds: int = 1) -> float:
-    """ADU above which a pixel is non-linear beyond the correction."""
-    return LINEAR_FRACTION * saturation_adu(read_pairs, coadds)

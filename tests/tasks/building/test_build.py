@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.model.records import Product
 from calib_store.store import Store
@@ -24,7 +25,6 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.references import Calibrations, LeftOut, ProductRef, RawFrame
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
-from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
 
 MakeFrame = Callable[..., RawFrame]
 
