@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from calib_store.rules.order import CURRENT, ORDERS
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts
-from imaging.io.limits import opened, told_size
+from imaging.io.limits import opened, size_text
 from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS, CalibrationKind
 
 #: What each fact is called when a person is told about it, and its unit.
@@ -328,7 +328,7 @@ def rules_in(path: Path) -> RuleSet:
         ) from error
     if len(text) > _LARGEST:
         raise StoreError(
-            f"{path} is larger than {told_size(_LARGEST)}, and no table of rules is.",
+            f"{path} is larger than {size_text(_LARGEST)}, and no table of rules is.",
             remedy="Start from: nirflow cal rules --toml",
         )
     return read_rules(text.decode(errors="replace"), path.name)
