@@ -15,7 +15,7 @@ from calib_store.model.records import Product
 from calib_store.store import Store
 from deployments.deployed.arrival import arrival
 from deployments.deployed.nightly import nightly
-from deployments.deployed.reprocess import chosen_otherwise, reprocess
+from deployments.deployed.reprocess import sequences_with_other_choices, reprocess
 from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
 from flows.run.report import NightReport
 
@@ -46,16 +46,16 @@ def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once
     store = reduced_once.store
     (before,) = reduced_once.products("image")
     version = store.rules().version
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     (experiment,) = [p for p in reduced_once.products("dark") if p.parameters["dark"]["high"] == 4.7]
     certify(store, experiment, author="Ana", reason="fewer outliers")
-    assert list(chosen_otherwise(store, version)) == [reduced_once.sequence]
+    assert list(sequences_with_other_choices(store, version)) == [reduced_once.sequence]
     report: NightReport = reduced_once.run(reprocess, ReprocessRequest(rules_version=version))
     assert report.failures == ()
     (image,) = [p for p in report.products if p.kind == "image"]
     assert not image.reused
     assert len(reduced_once.products("image")) == 2
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     assert before.id != image.uuid
     reinstate(store, store.get(experiment.id), author="Ana", reason="an experiment after all")
 

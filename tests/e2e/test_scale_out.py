@@ -386,13 +386,13 @@ def test_two_machines_reduce_two_sequences_at_a_time(machines: Machines) -> None
 
 def noted_sequences() -> list[str]:
     """Have the store note the frames, as the watcher does; the sequences of science."""
-    from deployments.deployed.catch_up import note_new_files
+    from deployments.deployed.catch_up import record_new_files
     from deployments.deployed.common import store_of
     from deployments.settings.all_settings import Settings
     from imaging.frames.sequences import Sequence
 
     settings = Settings()
-    note_new_files(settings)
+    record_new_files(settings)
     frames = store_of(settings).frames.of_nights(date.fromisoformat(NIGHT), date.fromisoformat(NIGHT))
     named = {Sequence.of(f.facts) for f in frames if f.facts is not None and f.facts.kind == "object"}
     return sorted(one.name for one in named if one is not None)

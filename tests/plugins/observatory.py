@@ -26,10 +26,10 @@ def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
     """Have new files noted, as a flow of ``nights`` does; how many there were."""
     from prefect import flow
 
-    from deployments.deployed.catch_up import note_new_files
+    from deployments.deployed.catch_up import record_new_files
     from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
-    with prompt_heartbeats(flow(note_new_files, validate_parameters=False)) as note:
+    with prompt_heartbeats(flow(record_new_files, validate_parameters=False)) as note:
         count: int = note(settings, nights)
     return count
 

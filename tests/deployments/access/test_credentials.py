@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.access import password
-from deployments.access.credentials import Credentials, Identity, ensure, file_of, given_in, revoke
+from deployments.access.credentials import Credentials, Identity, ensure, file_of, from_settings, revoke
 from deployments.access.password import PasswordFileError
 from deployments.access.policy import Role
 from deployments.prefect_server.server import ServerError, check_password, with_password
@@ -161,7 +161,7 @@ def test_what_nirflow_did_not_make_for_others_is_not_revoked(tmp_path: Path) -> 
 
 def test_those_of_the_settings_go_first_and_to_the_server(tmp_path: Path) -> None:
     given = ServerSettings(viewer_auth=SecretStr("eve:looks"), operator_auth=SecretStr("ana:operates"))
-    assert given_in(given) == {Role.VIEWER: "eve:looks", Role.OPERATOR: "ana:operates"}
+    assert from_settings(given) == {Role.VIEWER: "eve:looks", Role.OPERATOR: "ana:operates"}
     assert ensure(tmp_path, given, Role.VIEWER) == "eve:looks"
     assert not file_of(tmp_path / "prefect", Role.VIEWER).exists()
     environment = server_environment(given, home=tmp_path, port=1, database_url="x", base={})

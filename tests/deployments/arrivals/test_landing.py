@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 from raw_files import raw_bytes
 
-from deployments.arrivals.landing import Landings, is_frame_name, lacking, signature
+from deployments.arrivals.landing import Landings, is_frame_name, signature, why_incomplete
 from imaging.io.fitsfile import BLOCK
 
 WHOLE = raw_bytes()
@@ -77,41 +77,41 @@ def tiles() -> bytes:
 def test_a_file_is_whole_at_its_last_byte_and_not_before(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    assert lacking(path, tmp_path / "unpacked") is None
+    assert why_incomplete(path, tmp_path / "unpacked") is None
     size = len(content)
     lengths = {0, 1, 79, 80, BLOCK - 1, *range(BLOCK, size, BLOCK), size // 2, size - 1, size - 8}
     for length in sorted(length for length in lengths if 0 <= length < size):
         path.write_bytes(content[:length])
-        assert lacking(path, tmp_path / "unpacked"), f"{length} of {size} bytes"
+        assert why_incomplete(path, tmp_path / "unpacked"), f"{length} of {size} bytes"
     path.write_bytes(content)
-    assert lacking(path, tmp_path / "unpacked") is None
+    assert why_incomplete(path, tmp_path / "unpacked") is None
 
 
 def test_a_frame_cut_short_before_it_was_compressed_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(WHOLE[:-BLOCK]))
-    assert "missing" in str(lacking(path, tmp_path / "unpacked"))
+    assert "missing" in str(why_incomplete(path, tmp_path / "unpacked"))
 
 
 def test_reserved_space_and_headers_alone_are_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     path.write_bytes(b"\0" * len(WHOLE))
-    assert lacking(path, tmp_path)
+    assert why_incomplete(path, tmp_path)
     end = WHOLE.index(b"XTENSION")
     path.write_bytes(WHOLE[:end])
-    assert lacking(path, tmp_path) == "there are headers and no data"
+    assert why_incomplete(path, tmp_path) == "there are headers and no data"
 
 
 def test_what_follows_the_last_hdu_does_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     path.write_bytes(WHOLE + b"\0" * BLOCK)
-    assert lacking(path, tmp_path) is None
+    assert why_incomplete(path, tmp_path) is None
 
 
 def begin(landings: Landings, path: Path) -> None:
     found = signature(str(path))
     assert found is not None
-    assert landings.is_news(str(path), found)
+    assert landings.is_new(str(path), found)
     landings.add(str(path), found)
 
 
@@ -132,11 +132,11 @@ def test_a_file_settles_by_our_clock_whatever_its_date(tmp_path: Path, clock: Cl
     was = landings.seen(str(path))
     landings.done(str(path), was)
     assert landings.settled() == []
-    assert not landings.is_news(str(path), was)
+    assert not landings.is_new(str(path), was)
     path.write_bytes(b"more bytes")
     now = signature(str(path))
     assert now is not None
-    assert landings.is_news(str(path), now)
+    assert landings.is_new(str(path), now)
 
 
 @pytest.mark.parametrize("change", ["size", "date"])
@@ -204,7 +204,7 @@ def test_a_file_that_stays_in_pieces_is_warned_of_once_and_still_looked_at(
     path.write_bytes(b"some more")
     now = signature(str(path))
     assert now is not None
-    assert not landings.is_news(str(path), now)  # it is on its way in already, and gets its look at once
+    assert not landings.is_new(str(path), now)  # it is on its way in already, and gets its look at once
     assert landings.settled() == []
     clock.time += 1.0
     assert landings.settled() == [str(path)]
@@ -218,5 +218,5 @@ def test_a_file_that_would_unpack_to_more_than_any_frame_lacks_nothing(
     monkeypatch.setattr("imaging.io.announced.FRAME_BYTES", len(WHOLE) - BLOCK)
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(WHOLE))
-    assert lacking(path, tmp_path / "unpacked") is None
+    assert why_incomplete(path, tmp_path / "unpacked") is None
     assert list((tmp_path / "unpacked").iterdir()) == []

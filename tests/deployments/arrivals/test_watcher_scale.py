@@ -67,7 +67,7 @@ def test_known_files_are_not_opened_again(
         records.append(record(path.name, path=path, size=about.st_size, mtime_ns=about.st_mtime_ns))
     store.frames.ingest(records)
     opened: list[Path] = []
-    monkeypatch.setattr(module, "lacking", lambda path, _: opened.append(path))
+    monkeypatch.setattr(module, "why_incomplete", lambda path, _: opened.append(path))
     put(raw / "new.fits", raw_bytes(1))
     watcher = watch()
     rounds(watcher, clock)

@@ -63,7 +63,7 @@ class UnheardOfError(Exception):
     """As a library might raise it."""
 
 
-@pytest.mark.parametrize("where", ["lacking", "examine"])
+@pytest.mark.parametrize("where", ["why_incomplete", "examine"])
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_no_error_of_one_file_ends_the_watch(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_a_file_that_changes_while_it_is_looked_at_is_looked_at_again(
     assert server.frames == Counter({"S1.fits": 1})
 
 
-@pytest.mark.parametrize("where", ["lacking", "examine", "permission"])
+@pytest.mark.parametrize("where", ["why_incomplete", "examine", "permission"])
 def test_a_file_that_cannot_be_read_is_tried_until_it_can(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from deployments.deployed import cluster
 from deployments.deployed.dask_runner import ClusterError, StepFuture
 from deployments.deployed.log import info_logged
-from deployments.deployed.on_dask import Seen, look_round
+from deployments.deployed.on_dask import WorkerFacts, inspect_worker
 from deployments.settings.all_settings import Settings
 from deployments.supervisor.command import worker_command
 from imaging.errors import MissingCalibrationError, NirflowError
@@ -27,7 +27,7 @@ from tasks.dark import build_dark
 from tasks.prefect_internals.process_worker import RerunWorker
 from tasks.prefect_internals.remote_tasks import Place, run_packed_task
 
-HERE = Seen("first", "1", mark=True, database=True, objects="s3://observatory/x")
+HERE = WorkerFacts("first", "1", mark=True, database=True, objects="s3://observatory/x")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("seen", "problem"),
+    ("facts", "problem"),
     [
         (HERE, ""),
         (HERE._replace(host="second"), ""),
@@ -51,8 +51,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         (HERE._replace(objects=None), "NIRFLOW_OBJECTS_URL is None there, s3://observatory/x for this run"),
     ],
 )
-def test_what_a_dask_worker_has_to_be_like(settings: Settings, seen: Seen, problem: str) -> None:
-    told = cluster._problem(seen, settings, settings.data_dir)
+def test_what_a_dask_worker_has_to_be_like(settings: Settings, facts: WorkerFacts, problem: str) -> None:
+    told = cluster._problem(facts, settings, settings.data_dir)
     assert told.startswith(problem)
     assert bool(told) == bool(problem)
 
@@ -66,12 +66,17 @@ def test_the_embedded_database_is_for_one_machine(settings: Settings) -> None:
 
 def test_a_worker_looks_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIRFLOW_OBJECTS_URL", "s3://observatory/x")
-    seen = look_round(tmp_path / "mark")
-    assert (seen.mark, seen.database, seen.objects, seen.problem) == (False, False, "s3://observatory/x", "")
+    facts = inspect_worker(tmp_path / "mark")
+    assert (facts.mark, facts.database, facts.objects, facts.problem) == (
+        False,
+        False,
+        "s3://observatory/x",
+        "",
+    )
     (tmp_path / "mark").touch()
-    assert look_round(tmp_path / "mark").mark
+    assert inspect_worker(tmp_path / "mark").mark
     monkeypatch.setenv("NIRFLOW_CACHE_LIMIT", "many")
-    assert "cache_limit" in look_round(tmp_path / "mark").problem
+    assert "cache_limit" in inspect_worker(tmp_path / "mark").problem
 
 
 def test_without_the_extra(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,16 +155,16 @@ def test_a_step_that_is_still_at_work() -> None:
 def test_earlier_outcomes_take_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     import prefect.task_engine
 
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: seen.update(given))
+    facts: dict[str, Any] = {}
+    monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: facts.update(given))
     first, second = Completed(data=1), Failed(data=ValueError("x"))
     told = {"parameters": {"a": {"x": Place(0, True)}, "b": Place(1, False)}, "wait_for": [Place(0, False)]}
     run_packed_task(cloudpickle.dumps(told), first, second)
-    assert isinstance(seen["parameters"]["a"]["x"], allow_failure)
-    assert seen["parameters"]["a"]["x"].unwrap() is first
-    assert seen["parameters"]["b"] is second
-    assert seen["wait_for"] == [first]
-    assert seen["return_type"] == "state"
+    assert isinstance(facts["parameters"]["a"]["x"], allow_failure)
+    assert facts["parameters"]["a"]["x"].unwrap() is first
+    assert facts["parameters"]["b"] is second
+    assert facts["wait_for"] == [first]
+    assert facts["return_type"] == "state"
 
 
 def test_a_step_is_sent_by_its_name() -> None:

@@ -22,7 +22,7 @@ from calib_store.store import Store
 from deployments.arrivals.folders import Scanner
 from deployments.arrivals.landing import Signature
 from deployments.deployed.arrival import arrival
-from deployments.deployed.catch_up import note_new_files
+from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import NothingToDoError, options_of, store_of
 from deployments.deployed.nightly import calibrations, nightly, nights_of
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
@@ -226,4 +226,4 @@ def test_of_frames_of_other_nights_somebody_is_told(
 
 
 def test_without_watched_folders_nothing_is_looked_for(known: Store) -> None:
-    assert note_new_files(Settings()) == 0
+    assert record_new_files(Settings()) == 0

@@ -14,7 +14,7 @@ from calib_store.model.records import Decision, FrameRecord, Product
 from calib_store.store import Store
 from calib_store.tables.database import StoreError
 from deployments.deployed.common import NothingToDoError
-from deployments.deployed.reprocess import chosen_otherwise, reprocess
+from deployments.deployed.reprocess import reprocess, sequences_with_other_choices
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
@@ -60,15 +60,15 @@ def test_sequences_for_which_something_better_came(
     version = chosen("a.fits")
     chosen("b.fits", 1.0)
     chosen("dark.fits", kind="dark")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     better = add(hours=1)
     assert better.id != first.id
     tomorrow = NIGHT + timedelta(days=1)
-    assert names(chosen_otherwise(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
+    assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
     with pytest.raises(StoreError, match=f"has had no rules 'another'. It has had {version}"):
-        chosen_otherwise(store, "another")
+        sequences_with_other_choices(store, "another")
     chosen("a.fits")  # it was chosen for again meanwhile
-    assert names(chosen_otherwise(store, version)) == {tomorrow: ["b.fits"]}
+    assert names(sequences_with_other_choices(store, version)) == {tomorrow: ["b.fits"]}
 
 
 def test_a_sequence_is_judged_as_a_whole_by_its_middle(
@@ -89,19 +89,21 @@ def test_a_sequence_is_judged_as_a_whole_by_its_middle(
     assert len(alone) == 2
     chosen = store.match(of[4], "dark")
     store.record_decisions([Decision(one.sha256, chosen, chosen.product) for one in frames])
-    assert chosen_otherwise(store, chosen.rules_version) == {}
+    assert sequences_with_other_choices(store, chosen.rules_version) == {}
     better = add(hours=(of[4].middle - facts().middle).total_seconds() / 3600)
     assert store.match(of[0], "dark").product != better
-    assert names(chosen_otherwise(store, chosen.rules_version)) == {NIGHT: [f"{n}.fits" for n in range(9)]}
+    assert names(sequences_with_other_choices(store, chosen.rules_version)) == {
+        NIGHT: [f"{n}.fits" for n in range(9)]
+    }
 
 
 def test_what_had_nothing_and_has_something_now(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     version = chosen("a.fits")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     add()
-    assert names(chosen_otherwise(store, version)) == {NIGHT: ["a.fits"]}
+    assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"]}
 
 
 def test_what_would_have_nothing_any_more_is_left_alone(
@@ -110,7 +112,7 @@ def test_what_would_have_nothing_any_more_is_left_alone(
     only = add()
     version = chosen("a.fits")
     reject(store, only, author="Ana", reason="a test")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_a_run_that_cannot_be_put_back_keeps_no_other_from_it(
 ) -> None:
     runs = [{"id": str(n), "name": f"run {n}", "labels": {"prefect.worker.name": "mine"}} for n in range(3)]
     server.answers = [(200, json.dumps(runs)), (200, "{}"), (404, "{}"), (200, "{}")]
-    assert Rest(server.api, None).put_back("mine") == ["run 0", "run 2"]
+    assert Rest(server.api, None).reschedule("mine") == ["run 0", "run 2"]
     assert "run 1 is not put back" in caplog.text
 
 
@@ -170,11 +170,11 @@ def test_runs_of_a_stopped_worker_are_handed_out_again_and_no_others(prefect_ser
         mine = [new(state, labels) for state in (Running(), Pending())]
         others = [new(Completed(), labels), new(Cancelling(), labels), new(Running(), {})]
         before = [client.read_flow_run(run).state_name for run in others]
-        assert sorted(rest.put_back(name)) == ["Pending", "Running"]
+        assert sorted(rest.reschedule(name)) == ["Pending", "Running"]
         for run in map(client.read_flow_run, mine):
             assert (run.state_name, run.state_type) == ("AwaitingRetry", StateType.SCHEDULED)
             assert run.next_scheduled_start_time is not None  # a worker takes it
         assert [client.read_flow_run(run).state_name for run in others] == before
-        assert rest.put_back(name) == []
+        assert rest.reschedule(name) == []
         for run_id in (*mine, *others):
             client.delete_flow_run(run_id)

@@ -156,21 +156,21 @@ def test_only_who_insists_gets_a_server_of_other_settings(
     """`nirflow up` after `nirflow reduce`: whom to tell of what, a password, another address."""
     monkeypatch.chdir(tmp_path)
     first = ensure_server(data_dir, settings=SETTINGS)
-    assert ensure_server(data_dir, settings=SETTINGS, anew=True).pid == first.pid
+    assert ensure_server(data_dir, settings=SETTINGS, renew=True).pid == first.pid
     assert first.auth == (data_dir / "prefect" / "password").read_text().strip()
     loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:word")})
     assert ensure_server(data_dir, settings=loud).pid == first.pid
-    second = ensure_server(data_dir, settings=loud, anew=True)
+    second = ensure_server(data_dir, settings=loud, renew=True)
     assert second.started
     assert processes.birth(first.pid or 0) is None
     assert "word" not in json.dumps(state_of(data_dir))
     (tmp_path / "nirflow.toml").write_text('[notify]\nemail_to = ["ana@example.org"]\n')
-    third = ensure_server(data_dir, settings=loud, anew=True)
+    third = ensure_server(data_dir, settings=loud, renew=True)
     assert third.pid != second.pid
     environment = Path(f"/proc/{third.pid}/environ").read_bytes().split(b"\0")
     assert f"NIRFLOW_CONFIG={tmp_path / 'nirflow.toml'}".encode() in environment
     (tmp_path / "nirflow.toml").unlink()
-    assert ensure_server(data_dir, settings=SETTINGS, anew=True).started
+    assert ensure_server(data_dir, settings=SETTINGS, renew=True).started
 
 
 def test_a_port_that_was_taken_once_is_asked_for_again_by_the_next_up(data_dir: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_port_that_was_taken_once_is_asked_for_again_by_the_next_up(data_dir: 
         first = ensure_server(data_dir, settings=settings)
         assert f":{settings.port}/" not in first.api_url
     stop_server(data_dir, settings=settings)
-    assert f":{settings.port}/" in ensure_server(data_dir, settings=settings, anew=True).api_url
+    assert f":{settings.port}/" in ensure_server(data_dir, settings=settings, renew=True).api_url
 
 
 def test_a_stopped_process_is_killed_and_replaced(data_dir: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_server_without_a_password_that_an_earlier_nirflow_left_is_started_aga
     (data_dir / "prefect").chmod(0o755)
     # What runs with it may go on: it knows of no password.
     assert ensure_server(data_dir, settings=SETTINGS).auth is None
-    second = ensure_server(data_dir, settings=SETTINGS, anew=True)
+    second = ensure_server(data_dir, settings=SETTINGS, renew=True)
     assert second.started
     assert (second.pid != first.pid, second.auth) == (True, first.auth)
     assert (data_dir / "prefect").stat().st_mode & 0o777 == 0o700

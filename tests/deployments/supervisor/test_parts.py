@@ -46,13 +46,13 @@ def test_a_part_that_ends_is_started_again_with_growing_pauses(
         assert one.process is not None
         one.process.wait()
         began = now[0]
-        one.look(tmp_path)
+        one.check(tmp_path)
         told = one.state()
         assert (told.running, told.restarts) == (False, restarts - 1)
         assert told.note.startswith("ended with code 7")
         while one.process is None:
             now[0] += 0.5
-            one.look(tmp_path)
+            one.check(tmp_path)
         pauses.append(now[0] - began)
         assert one.restarts == restarts
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
@@ -71,20 +71,20 @@ def test_a_part_that_was_well_for_long_is_started_again_soon(
         assert one.process is not None
         one.process.kill()
         one.process.wait()
-        one.look(tmp_path)
+        one.check(tmp_path)
         now[0] += 100
-        one.look(tmp_path)
+        one.check(tmp_path)
     assert "started again in 4 s" in one.note
     now[0] += 59
-    one.look(tmp_path)
+    one.check(tmp_path)
     assert one.note
     now[0] += 2
-    one.look(tmp_path)
+    one.check(tmp_path)
     assert one.note == ""
     assert one.process is not None
     one.process.kill()
     one.process.wait()
-    one.look(tmp_path)
+    one.check(tmp_path)
     assert "started again in 1 s" in one.note
 
 

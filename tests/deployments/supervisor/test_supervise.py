@@ -47,11 +47,11 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "asked": 0,
         "server": ADDRESS,
         "pools": [],
-        "anew": [],
+        "renew": [],
     }
 
-    def ensure_server(data_dir: Path, settings: ServerSettings, anew: bool = False) -> ServerAddress:
-        told["anew"].append(anew)
+    def ensure_server(data_dir: Path, settings: ServerSettings, renew: bool = False) -> ServerAddress:
+        told["renew"].append(renew)
         if isinstance(told["server"], Exception):
             raise told["server"]
         address: ServerAddress = told["server"]
@@ -71,7 +71,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             silence: float | None = told["silence"]
             return silence
 
-        def put_back(self, worker: str) -> list[str]:
+        def reschedule(self, worker: str) -> list[str]:
             told["stopped"].append(f"runs of {worker}")
             if isinstance(told["silence"], Exception):
                 raise told["silence"]
@@ -92,8 +92,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("calib_store.server.postgres.stop", lambda _: told["stopped"].append("postgres"))
     monkeypatch.setattr(supervise, "Rest", Rest)
     monkeypatch.setattr(supervise, "worker_command", lambda: [sys.executable, "-S", "-c", SLEEP])
-    monkeypatch.setattr(supervise, "_LOOK", 0.02)
-    monkeypatch.setattr(supervise, "_HEALTH", 0.05)
+    monkeypatch.setattr(supervise, "_CHECK", 0.02)
+    monkeypatch.setattr(supervise, "_HEALTH_CHECK", 0.05)
     monkeypatch.setattr(supervise, "_FIRST_PAUSE", 0.01)
     return told
 
@@ -182,9 +182,9 @@ def test_a_server_of_other_settings_is_replaced_at_the_start_and_only_then(
     fakes: dict[str, Any], run: Callable[..., Supervisor]
 ) -> None:
     run()
-    wait_until(lambda: len(fakes["anew"]) > 2)
-    assert fakes["anew"][0]
-    assert not any(fakes["anew"][1:])
+    wait_until(lambda: len(fakes["renew"]) > 2)
+    assert fakes["renew"][0]
+    assert not any(fakes["renew"][1:])
 
 
 def test_parts_follow_a_server_that_came_back_on_another_port(

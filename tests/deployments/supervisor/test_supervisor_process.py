@@ -46,7 +46,7 @@ if "deployments.supervisor.supervise" in line:
     from deployments.settings.server_settings import ServerAddress
     with open(os.environ["TEST_STARTS"], "a") as starts:
         starts.write(f"{os.getpid()}\\n")
-    def ensure_server(data_dir, settings, anew=False):
+    def ensure_server(data_dir, settings, renew=False):
         if os.environ.get("TEST_FAIL") == "server":
             raise server.ServerError("The Prefect server ended while starting.", remedy="Look.")
         if os.environ.get("TEST_FAIL") == "defect":
@@ -56,7 +56,7 @@ if "deployments.supervisor.supervise" in line:
         def __init__(self, *_): pass
         def make_pool(self, *_): pass
         def seconds_since_heartbeat(self, *_): return 0.0
-        def put_back(self, *_): return []
+        def reschedule(self, *_): return []
     server.ensure_server, server.stop_server = ensure_server, lambda *a, **k: True
     rest.Rest = Rest
     postgres.stop = lambda *_: True
