@@ -59,7 +59,7 @@ class Locked:
 
 
 def credential(header: bytes) -> bytes | None:
-    """Return USER:PASSWORD from the value of a Basic Authorization header; None if there is none in it."""
+    """Return USER:PASSWORD from the value of a Basic Authorization header; None if it has none."""
     scheme, _, encoded = header.strip().partition(b" ")
     if scheme.lower() != b"basic":
         return None

@@ -103,7 +103,7 @@ def _known(store: Store, sha256s: set[str]) -> Mapping[str, Frame]:
     try:
         return store.frames.with_sha256s(sha256s)
     except ValidationError:
-        log.warning("The store's facts were written by another version of nirflow; all frames are announced.")
+        log.warning("The store's facts are from another version of nirflow; all frames are announced.")
         return {}
 
 
@@ -118,7 +118,7 @@ def _members(store: Store, sequence: Exposures) -> dict[str, FrameFacts]:
         frames = frames_of_sequence(store, sequence.name)
     except ValidationError:
         log.warning(
-            "The store's facts were written by another version of nirflow; %s is not counted.", sequence.name
+            "The store's facts are from another version of nirflow; %s is not counted.", sequence.name
         )
         return {}
     return {

@@ -191,11 +191,7 @@ class Watcher:
                 self.pending.set_aside(path)
                 continue
             except EventsError as error:
-                log.log(
-                    logging.DEBUG if self._unheard else logging.WARNING,
-                    "%s Events are kept until then.",
-                    error,
-                )
+                log.log(logging.DEBUG if self._unheard else logging.WARNING, "%s Events are kept.", error)
                 self._unheard = True
                 return False
             self.pending.sent(path)
@@ -386,9 +382,7 @@ class Watcher:
         try:
             return self._store.frames.facts_of(sha256s)
         except ValidationError:
-            log.warning(
-                "The store's facts were written by another version of nirflow; events may be sent twice."
-            )
+            log.warning("The store's facts are from another version of nirflow; events may be sent twice.")
             return sha256s
 
 

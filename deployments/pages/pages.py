@@ -111,7 +111,7 @@ class Pages:
         opened = open_below(self._nights, path)
         if opened is None:
             return PlainTextResponse(
-                "Page not found. The page of a night is written by its first run.\n", 404
+                "There is no such page. The page of a night is written by its first run.\n", 404
             )
         headers = {"content-length": str(opened.size), "content-type": opened.kind}
         if opened.kind == "application/fits":

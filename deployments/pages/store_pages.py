@@ -71,7 +71,7 @@ class StorePages:
                 return self._frame(name)
         except NirflowError as error:
             return self._problem(503, error.message, error.remedy)
-        return self._problem(404, "Page not found.", "")
+        return self._problem(404, "There is no such page.", "")
 
     def _list(self, query: Mapping[str, str]) -> tuple[int, str]:
         try:

@@ -15,7 +15,7 @@ from calib_store.model.records import Product
 from calib_store.store import Store
 from deployments.deployed.arrival import arrival
 from deployments.deployed.nightly import nightly
-from deployments.deployed.reprocess import sequences_with_other_choices, reprocess
+from deployments.deployed.reprocess import reprocess, sequences_with_other_choices
 from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
 from flows.run.report import NightReport
 
@@ -147,7 +147,7 @@ def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> Non
     for path in gone:
         path.rename(aside / path.name)
     report: NightReport = reduced_once.run(arrival, SequenceRequest(sequence=reduced_once.sequence))
-    told = {one.name: one.reason for one in report.left_out if "its file is not there" in one.reason}
+    told = {one.name: one.reason for one in report.left_out if "its file is missing" in one.reason}
     assert set(told) == {path.name for path in gone}
     for path in gone:
         (aside / path.name).rename(path)

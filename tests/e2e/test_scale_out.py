@@ -201,7 +201,7 @@ def test_a_scheduler_that_is_not_there(cluster: Cluster, monkeypatch: pytest.Mon
     from deployments.deployed.requests import NightlyRequest
 
     monkeypatch.setattr(deployments.deployed.cluster, "ANSWER", 1.0)
-    with pytest.raises(NirflowError, match=r"tcp://127\.0\.0\.1:9 does not answer.*unset worker\.dask"):
+    with pytest.raises(NirflowError, match=r"tcp://127\.0\.0\.1:9 does not respond.*unset worker\.dask"):
         cluster.run(nightly, NightlyRequest(first=NIGHT), NIRFLOW_WORKER_DASK="tcp://127.0.0.1:9")
 
 
@@ -239,7 +239,7 @@ def test_parts_of_the_cluster_die(
         assert cluster.workers[0].poll() is not None
         assert len(next(one for one in report.products if one.kind == "image").inputs) == FEW["n_science"]
         other = NightlyRequest(first=NIGHT, parameters=lab.parameters(stack={"low": 4.5}))
-        with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler went away"):
+        with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler was lost"):
             cluster.run(nightly, other)
     # Without Dask the night is reduced where the run is.
     report = cluster.run(nightly, other, NIRFLOW_WORKER_DASK="")

@@ -1,4 +1,4 @@
-"""For which frames the rules of now choose otherwise than those of then did."""
+"""Frames for which the current rules choose other calibrations than previous rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NIGHT = date(2013, 11, 21)
 def chosen(
     store: Store, record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts]
 ) -> Callable[..., str]:
-    """Have the store choose a dark for a frame some days later, and note its choice; gives the rules' version."""
+    """Let the store choose and record a dark for a frame some days later; return the rules' version."""
 
     def choose(name: str, days: float = 0.0, **changes: Any) -> str:
         started = datetime(2013, 11, 21, 3, tzinfo=UTC) + timedelta(days=days)
@@ -45,7 +45,7 @@ def chosen(
 
 
 def names(found: dict[str, tuple[Any, ...]]) -> dict[date, list[str]]:
-    """By night, of which each has one sequence; without the raw frames that the masters are said to be of."""
+    """Return the names by night, each with one sequence, without the raw frames of the masters."""
     assert len({night_in(name) for name in found}) == len(found)
     return {
         night_in(name): sorted(frame.name for frame in frames if not frame.name.startswith("raw"))
@@ -53,7 +53,7 @@ def names(found: dict[str, tuple[Any, ...]]) -> dict[date, list[str]]:
     }
 
 
-def test_sequences_for_which_something_better_came(
+def test_sequences_for_which_a_better_calibration_is_available(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     first = add(hours=-48)
@@ -67,15 +67,15 @@ def test_sequences_for_which_something_better_came(
     assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
     with pytest.raises(StoreError, match=f"has had no rules 'another'. It has had {version}"):
         sequences_with_other_choices(store, "another")
-    chosen("a.fits")  # it was chosen for again meanwhile
+    chosen("a.fits")  # a new choice was made for it meanwhile
     assert names(sequences_with_other_choices(store, version)) == {tomorrow: ["b.fits"]}
 
 
-def test_a_sequence_is_judged_as_a_whole_by_its_middle(
+def test_a_sequence_is_compared_as_one_at_its_middle(
     store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord],
 ) -> None:  # fmt: skip
-    """Darks of the evening and the morning: each end of the sequence would have its own, were it asked alone."""
+    """Darks of the evening and the morning: each end of the sequence alone would get its own."""
     evening = datetime(2013, 11, 21, 1, tzinfo=UTC)
     frames = []
     for n in range(9):
@@ -97,7 +97,7 @@ def test_a_sequence_is_judged_as_a_whole_by_its_middle(
     }
 
 
-def test_what_had_nothing_and_has_something_now(
+def test_sequences_without_a_calibration_that_have_one_now(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     version = chosen("a.fits")
@@ -106,7 +106,7 @@ def test_what_had_nothing_and_has_something_now(
     assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"]}
 
 
-def test_what_would_have_nothing_any_more_is_left_alone(
+def test_sequences_that_would_have_no_calibration_are_left_unchanged(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     only = add()
@@ -129,13 +129,13 @@ def run(
     close_stores()
 
 
-def test_where_nothing_was_spoilt_there_is_nothing_to_do(
+def test_without_affected_products_there_is_nothing_to_do(
     run: Callable[..., Any], store: Store, add: Callable[..., Product]
 ) -> None:
     with pytest.raises(StoreError, match="has had no rules '7'"):
         run(rules_version="7")
     version = store.rules().version
-    with pytest.raises(NothingToDoError, match=f"no other calibration than {version} did") as caught:
+    with pytest.raises(NothingToDoError, match=f"choose the same calibrations as {version} for") as caught:
         run(rules_version=version)
     assert "nirflow cal explain" in caught.value.remedy
     good = add()
