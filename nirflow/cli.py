@@ -91,7 +91,7 @@ def _nirflow(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Near-infrared imaging reduction: raw FLAMINGOS-2 night in, calibrated and stacked science out."""
+    """Near-infrared imaging reduction: raw night in, calibrated and stacked science out."""
 
 
 _REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store and server"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.find_files import find_files
-from imaging.instruments import f2
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Surveyed:
 
     @property
     def broken(self) -> bool:
-        """The file is damaged or no FLAMINGOS-2 frame."""
+        """The file is damaged, or the frame of an unknown instrument."""
         return bool(self.problem)
 
     @property
@@ -120,9 +119,10 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
         facts = facts_from_headers(primary, extension, name=path.name)
         if not facts.processed:
             if not any_shape:
-                _check_shape(primary if extension is None else extension, facts.name)
+                wanted = facts.table.detector.shape
+                _check_shape(primary if extension is None else extension, facts.name, wanted)
             if pixels:
-                with open_raw(path, shape=None if any_shape else f2.SHAPE) as raw:
+                with open_raw(path, shape=None if any_shape else "detector") as raw:
                     check_pixels(raw)
     except FrameError as error:
         log.debug("%s", error)
@@ -134,15 +134,22 @@ def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Sur
         log.debug("%s cannot be read", path, exc_info=True)
         problem = f"the file makes no sense ({type(error).__name__}: {error})"
         return Surveyed(path, facts, problem=problem, remedy="Fetch the file again or leave it out.")
-    notes = ("LNRS made no sense; NREADS was taken for it",) if facts.read_pairs_corrected else ()
-    return Surveyed(path, facts, notes=notes)
+    return Surveyed(path, facts, notes=notes_on(facts))
 
 
-def _check_shape(header: Header, name: str) -> None:
+def notes_on(facts: FrameFacts) -> tuple[str, ...]:
+    """Return what a reader should know of a frame's header."""
+    if not facts.read_pairs_corrected:
+        return ()
+    keyword = facts.table.keyword("read_pairs")
+    return (f"{keyword} is wrong; the number of reads ({facts.read_pairs}) was taken from another keyword",)
+
+
+def _check_shape(header: Header, name: str, wanted: tuple[int, int]) -> None:
     shape = [header.get(f"NAXIS{n}", 0) for n in range(header.get("NAXIS", 0), 0, -1)]
     plane = tuple(shape[1:] if len(shape) == 3 and shape[0] == 1 else shape)
-    if plane != f2.SHAPE:
-        found, expected = " x ".join(map(str, plane)) or "no image", " x ".join(map(str, f2.SHAPE))
+    if plane != wanted:
+        found, expected = " x ".join(map(str, plane)) or "no image", " x ".join(map(str, wanted))
         raise FrameError(name, f"wrong shape: {found}, expected {expected}", remedy="Leave the file out.")
 
 
@@ -200,7 +207,8 @@ def group_frames(frames: Sequence[Surveyed]) -> list[Group]:
 
     Of files with the same name the first one counts.
     """
-    from imaging.frames.groups import calibration_groups, science_groups
+    from imaging.frames.calibration_groups import calibration_groups
+    from imaging.frames.groups import science_groups
 
     named: dict[str, Surveyed] = {}
     for frame in frames:
@@ -215,7 +223,7 @@ def group_frames(frames: Sequence[Surveyed]) -> list[Group]:
         members = tuple(named[name] for name in calibration.members)
         groups.append(Group(" ".join(word for word in words if word), members))
     for science in science_groups(facts):
-        label = f"science {science.filter} {science.configuration.exposure_time:g} s {science.target}"
+        label = f"science {science.filter} {science.exposure_time:g} s {science.target}"
         sky = len(science.members) - len(science.objects)
         mode = f"offset, {sky} for the sky" if science.mode == "offset" else "dither"
         members = tuple(named[name] for name in science.members)

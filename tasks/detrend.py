@@ -38,7 +38,7 @@ def detrend_frame(
     workspace: Workspace,
 ) -> ScratchRef | State[ScratchRef]:
     """Detrend ``frame``, or find it detrended with the same calibrations and parameters."""
-    parameters = applied_to(parameters, calibrations)
+    parameters, prepare = applied_to(parameters, calibrations), prepare.for_frame(frame.facts)
     key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key()], prepare, parameters)
     with step("detrend", frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame)

@@ -27,11 +27,9 @@ def serves(product: Product) -> str:
 
 
 def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
-    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and in the K bands a dark."""
-    from imaging.instruments.f2 import THERMAL_BANDS
-
+    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and of a thermal one a dark."""
     if facts.kind == "dark":
         return ()
     if facts.kind == "flat":
-        return ("dark", "bpm") if facts.filter in THERMAL_BANDS else ("bpm",)
+        return ("dark", "bpm") if facts.filter in facts.table.thermal_bands else ("bpm",)
     return ("dark", "bpm", "flat")

@@ -37,7 +37,7 @@ from calib_store.tables.products import NewProduct, product_id, software_version
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
-from imaging.io.limits import PRODUCT_BYTES
+from imaging.io.limits import product_bytes
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _CHECKSUM = r"^((sha256|md5):[0-9a-f]{1,64})?$"
@@ -60,6 +60,12 @@ def _plain_name(name: str) -> str:
 
 
 _Word = Annotated[str, Field(max_length=_LONGEST_WORD)]
+
+
+def _size(size: int) -> int:
+    if size > product_bytes():
+        raise ValueError(f"Input should be less than or equal to {product_bytes()}")
+    return size
 
 
 class _Entry(BaseModel):
@@ -107,7 +113,7 @@ class ProductEntry(_Entry):
     kind: Literal["dark", "bpm", "flat", "skyflat", "image"]
     name: Annotated[str, AfterValidator(_plain_name)]
     sha256: str = Field(pattern=_SHA256)
-    size: int = Field(ge=0, le=PRODUCT_BYTES)
+    size: Annotated[int, AfterValidator(_size)] = Field(ge=0)
     recipe_key: str = Field(pattern=_SHA256)
     span: tuple[AwareDatetime, AwareDatetime]
     facts: FrameFacts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flows.page.model import Figure
-from imaging.instruments.f2 import PIXEL_SCALE
+from imaging.instruments import catalogue
 
 _ELECTRON: Final = "e\N{SUPERSCRIPT MINUS}"
 
@@ -67,7 +67,9 @@ _ELSEWHERE: Final = frozenset(
 _DETAILS: Final = ("scales_", "weights_", "circle_", "pedestal_", "counts_", "n_")
 
 
-def figures_of(kind: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
+def figures_of(
+    kind: str, metrics: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+) -> tuple[Figure, ...]:
     """The figures of a product; those of a step that has no words here come last, by their own names."""
     words = _WORDS.get(kind, {})
     told = [
@@ -76,9 +78,10 @@ def figures_of(kind: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
         if metrics.get(name) is not None
     ]
     seeing = metrics.get("seeing")
-    if kind == "image" and isinstance(seeing, (int, float)):
+    scale = _pixel_scale(facts or {})
+    if kind == "image" and scale is not None and isinstance(seeing, (int, float)):
         at = next(i for i, figure in enumerate(told) if figure.word == "seeing")
-        told.insert(at + 1, Figure("seeing at f/16", number(seeing, PIXEL_SCALE), "arcsec"))
+        told.insert(at + 1, Figure("seeing on the sky", number(seeing, scale), "arcsec"))
     rest = sorted(set(metrics) - set(words) - _ELSEWHERE)
     plain = (float, int, str)
     return (
@@ -89,6 +92,12 @@ def figures_of(kind: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
             if isinstance(metrics[name], plain) and not name.startswith(_DETAILS)
         ),
     )
+
+
+def _pixel_scale(facts: Mapping[str, Any]) -> float | None:
+    """Arcsec, where the product's facts are known and a table describes its instrument."""
+    instrument = catalogue.find(str(facts.get("instrument")))
+    return None if instrument is None else instrument.detector.number("pixel_scale", facts)
 
 
 def number(value: object, factor: float = 1.0) -> str:

@@ -104,7 +104,7 @@ def told(
         reused=ref.reused if ref is not None else False,
         status=product.state,
         said=_said(store, product),
-        figures=figures_of(product.kind, metrics),
+        figures=figures_of(product.kind, metrics, product.facts),
         warnings=_warnings(store, product, ref),
         left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
         output=ref.output if ref is not None else None,

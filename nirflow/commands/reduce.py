@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imaging.instruments.f2 import SHAPE
 from nirflow.console.output import say
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit, UsageError
@@ -77,7 +76,7 @@ def simulate(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write a simulated night of raw FLAMINGOS-2 frames, and the truth beside it.
+    """Write a simulated night of raw frames, and the truth beside it.
 
     Without options: the tutorial's Y night at full size, 36 frames. Another night with the same stars and the
     same array: --seed 2 --set days=1 --set field_seed=20131121 --set detector_seed=20131121
@@ -221,6 +220,7 @@ def demo(
 
     Exit code 4 where a figure is beyond its limit.
     """
+    from imaging.simulator.camera import SHAPE
     from nirflow.console.reduction_report import exit_code, print_report
     from nirflow.demo import compare, own_store, print_score, simulated
     from nirflow.request import build_request

@@ -15,6 +15,7 @@ from calib_store.model.records import FrameRecord, KnownFile
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
+from imaging.instruments.detector import wanted_shape
 from imaging.io.compressed import compression, digest_as_is, unpack
 from imaging.io.raw_file import UNFORESEEN, check_pixels, check_shape, open_raw, read_headers
 
@@ -108,7 +109,8 @@ def look_at(
             same and known_facts is not None and facts == known_facts.model_copy(update={"name": facts.name})
         )
         if not facts.processed:  # a product's shape is not what is wrong with it
-            check_shape(primary if extension is None else extension, facts.name, check.shape)
+            wanted = wanted_shape(check.shape, facts.table.detector)
+            check_shape(primary if extension is None else extension, facts.name, wanted)
         if known is not None and same:
             sha256 = known.sha256
             plain = unpacked / f"{sha256}.fits" if compression(path) else path

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError, NirflowError
-from imaging.instruments import f2
 from imaging.io.raw_file import check_pixels, check_shape, digest, open_raw, read_facts, read_headers, unpack
+from imaging.simulator import camera
 
 WriteRaw = Callable[..., Path]
 FORMS = ("", ".gz", ".bz2", ".fz")
@@ -488,7 +488,7 @@ def test_headers_of_a_packed_file_need_only_its_start(write_raw: WriteRaw) -> No
     assert read_facts(packed).kind == "object"
 
 
-LIMIT = f2.saturation_adu(8)
+LIMIT = camera.saturation_adu(8)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
