@@ -25,7 +25,6 @@ from calib_store.model.records import Decision, Match, Override, Product
 from calib_store.rules.rules import differences
 from calib_store.store import Store
 from calib_store.tables.variants import differences as differences_of_parameters
-from imaging.detrend.detrend import MUST_AGREE
 from imaging.errors import MissingCalibrationError
 from imaging.io.raw_file import read_headers
 from imaging.products.product_file import ProductFile
@@ -186,7 +185,11 @@ def _disagreements(
     """In what a product's configuration is not that of the frames, both values told; each once."""
     with ProductFile(store.file_of(product)) as file:
         its = file.facts
-    told = (text for frame in frames.frames for text in differences(MUST_AGREE[kind], its, frame.facts))
+    told = (
+        text
+        for frame in frames.frames
+        for text in differences(("instrument", *frame.facts.table.same[kind]), its, frame.facts)
+    )
     return tuple(dict.fromkeys(told))
 
 

@@ -18,6 +18,7 @@ from calib_store.tables.products import with_ids
 from imaging.calibrations.sanity import check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
+from imaging.instruments.instrument import Instrument
 from imaging.io.fitsfile import BLOCK
 from imaging.products.product_file import ProductFile
 
@@ -33,15 +34,6 @@ class Beside:
     products: Mapping[UUID, tuple[str, Known]] = field(default_factory=dict)
 
 
-_KEYWORDS: Final = {
-    "detector": "DETID", "section": "DETSEC", "binning": "binning", "exposure_time": "EXPTIME",
-    "read_pairs": "LNRS", "coadds": "COADDS", "filter_id": "FILTERn", "lyot": "LYOT", "focal_mask": "MOSPOS",
-    "disperser": "GRISM",
-}  # fmt: skip
-_EXPOSURE: Final = ("exposure_time", "read_pairs", "coadds")
-_OPTICS: Final = ("detector", "filter_id", "lyot", "focal_mask", "disperser")
-#: Largest difference of two exposure times that are the same, s.
-_SAME_EXPOSURE: Final = 0.0015
 _MOST_NAMED: Final = 3
 
 
@@ -64,13 +56,19 @@ class _Agreement:
     one: tuple[str, ...] = ()
 
 
-_AGREEMENT: Final = {
-    "dark": _Agreement(("dark",), ("detector", "section", *_EXPOSURE)),
-    "flat": _Agreement(("flat",), _OPTICS, _EXPOSURE),
-    "skyflat": _Agreement(("flat", "object"), _OPTICS, _EXPOSURE),
-    "bpm": _Agreement(("flat", "dark"), ("detector", "binning")),
-    "image": _Agreement(("object",), _OPTICS, _EXPOSURE),
-}
+#: Kinds of the raw frames that a product of each kind is a combination of.
+_MADE_FROM: Final = {
+    "dark": ("dark",), "flat": ("flat",), "skyflat": ("flat", "object"), "bpm": ("flat", "dark"),
+    "image": ("object",),
+}  # fmt: skip
+
+
+def _agreement(kind: str, table: Instrument) -> _Agreement:
+    """How a product of a kind agrees with its inputs, by the table of the instrument."""
+    if kind in ("dark", "bpm"):
+        return _Agreement(_MADE_FROM[kind], table.same["dark" if kind == "dark" else "bpm"])
+    optics = table.same["flat"]
+    return _Agreement(_MADE_FROM[kind], optics, tuple(n for n in table.same["dark"] if n not in optics))
 
 
 def check_file(name: str, plain: Path) -> None:
@@ -161,7 +159,7 @@ def check_content(
         With the plane or the keyword, the value found, the value expected, and a remedy.
     """
     check_usable(kind, product, name)
-    agreement = _AGREEMENT[kind]
+    agreement = _agreement(kind, facts.table)
     for other in known:
         _check_facts(name, facts, [other], (*agreement.every, *agreement.one), ())
     _check_facts(name, facts, members(store, kind, name, inputs, beside), agreement.every, agreement.one)
@@ -198,7 +196,7 @@ def members(
     ]
     together = [beside.products[one] for one in ids if one in beside.products]
     products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
-    kinds = _AGREEMENT[kind].kinds
+    kinds = _MADE_FROM[kind]
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
         raise FrameError(
@@ -213,22 +211,21 @@ def _check_facts(
     name: str, facts: FrameFacts, known: Sequence[Known], every: Sequence[str], one: Sequence[str]
 ) -> None:
     for fact in (*every, *one):
-        value: Any = getattr(facts, fact)
-        other = [(who, its) for who, its in known if not _same(fact, value, getattr(its, fact))]
+        value = facts.value(fact)
+        off = facts.table.tolerance.get(fact, 0.0)
+        other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
         if not other or (fact in one and len(other) < len(known)):
             continue
-        expected = getattr(other[0][1], fact)
+        expected = other[0][1].value(fact)
         raise FrameError(
-            name, "the configuration is not that of what it was made from", keyword=_KEYWORDS[fact], found=value,
-            expected=f"{expected!r} as in {_some([who for who, _ in other])}",
+            name, "the configuration is not that of what it was made from", keyword=facts.table.keyword(fact),
+            found=value, expected=f"{expected!r} as in {_some([who for who, _ in other])}",
             remedy="Correct the header to that of the inputs, or give the file as it was made.",
         )  # fmt: skip
 
 
-def _same(fact: str, one: Any, other: Any) -> bool:
-    if fact == "exposure_time":
-        return bool(abs(one - other) <= _SAME_EXPOSURE)
-    return bool(one == other)
+def _same(one: Any, other: Any, off: float) -> bool:
+    return bool(abs(one - other) <= off) if off else bool(one == other)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,12 +25,6 @@ from imaging.pixels.dq import DQ, UNUSABLE
 
 Calibration = Literal["dark", "flat", "bpm"]
 
-#: What has to agree between a frame and its calibrations.
-MUST_AGREE: Final[dict[Calibration, tuple[str, ...]]] = {
-    "dark": ("exposure_time", "read_pairs", "coadds", "section", "detector"),
-    "flat": ("filter_id", "lyot", "focal_mask", "disperser", "detector"),
-    "bpm": ("detector", "binning"),
-}
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
@@ -254,10 +248,12 @@ def _disagreements(
 ) -> tuple[str, ...]:
     """What differs between a frame and a calibration; an error unless it is overridden."""
     told = []
-    for field in MUST_AGREE[kind]:
-        mine, its = getattr(facts, field), getattr(other, field)
+    table = facts.table
+    for field in ("instrument", *table.same[kind]):
+        mine, its = facts.value(field), other.value(field)
         if field == "exposure_time":
-            same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE)
+            off = table.tolerance.get(field, 0.0)
+            same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE, abs_tol=off)
         else:
             same = mine == its
         if not same:

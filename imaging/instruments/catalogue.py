@@ -108,6 +108,22 @@ def header_names() -> tuple[str, ...]:
     return tuple(_by_header())
 
 
+def comparable() -> tuple[str, ...]:
+    """Return the names of all facts of all instruments by which rules may compare frames and products."""
+    return tuple(dict.fromkeys(name for one in instruments() for name in one.comparable))
+
+
+def label(fact: str, instrument: str = "") -> tuple[str, str]:
+    """Return what messages call a fact, and its unit, by an instrument's table or by any that has it."""
+    tables_ = [one for one in (find(instrument), *instruments()) if one is not None]
+    return next((one for one in tables_ if fact in one.comparable), tables_[0]).label(fact)
+
+
+def is_number(fact: str) -> bool:
+    """Return whether a fact is a number to some instrument."""
+    return any(one.is_number(fact) for one in instruments())
+
+
 def largest_detector() -> int:
     """Return the number of pixels of the largest detector."""
     return max(one.detector.shape[0] * one.detector.shape[1] for one in instruments())

@@ -248,7 +248,7 @@ class Instrument(TableModel):
         missing = [n for n, (_, default) in COMMON.items() if default is None and n not in self.facts]
         if missing:
             raise ValueError(f"facts lacks {', '.join(missing)}")
-        known = (*self.fact_names, *DERIVED)
+        known = self.comparable
         for kind in _NEEDED:
             if kind not in self.same or kind not in self.windows:
                 raise ValueError(f"same and windows both need {kind!r}")
@@ -284,6 +284,11 @@ class Instrument(TableModel):
         return tuple(name for name in self.facts if name not in COMMON)
 
     @property
+    def comparable(self) -> tuple[str, ...]:
+        """Names of all facts by which rules may compare frames and products."""
+        return tuple(dict.fromkeys((*DERIVED, *self.fact_names)))
+
+    @property
     def fact_names(self) -> tuple[str, ...]:
         """Names of all facts that a keyword gives."""
         return (*COMMON, *self.own_facts)
@@ -311,15 +316,20 @@ class Instrument(TableModel):
 
     def label(self, fact: str) -> tuple[str, str]:
         """What messages call a fact, and its unit."""
+        label, unit = _LABELS.get(fact, (fact.replace("_", " "), ""))
         given = self.facts.get(fact)
-        return (given.label if given and given.label else _LABELS.get(fact, fact.replace("_", " "))), (
-            given.unit if given else ""
-        )
+        return (given.label or label, given.unit or unit) if given else (label, unit)
+
+    def is_number(self, fact: str) -> bool:
+        """Whether a fact is a number."""
+        kind = COMMON[fact][0] if fact in COMMON else self.facts[fact].type if fact in self.facts else "text"
+        return kind != "text"
 
     def keyword(self, fact: str) -> str:
         """The keyword that messages name for a fact; of the kind, the first that decides it, if any."""
         if fact in ("filter_id", "filter"):
-            return self.wheels[0].keywords[0]
+            first = self.wheels[0].keywords[0]
+            return re.sub(r"\d+$", "n", first) if len(self.wheels) > 1 else first
         if fact == "kind":
             return next((name for choice in self.kinds for name in choice.when if name.isupper()), "")
         return self.facts[fact].keywords[0] if fact in self.facts else fact
@@ -329,7 +339,12 @@ class Instrument(TableModel):
         return re.sub(self.component, "", name) if self.component else name
 
 
-_LABELS: Final = {"filter_id": "filter", "focal_mask": "focal-plane mask"}
+#: What messages call a fact, and its unit, unless the table has its own words; its name where it is not here.
+_LABELS: Final[Mapping[str, tuple[str, str]]] = {
+    "filter_id": ("filter", ""), "focal_mask": ("focal-plane mask", ""), "section": ("detector section", ""),
+    "exposure_time": ("exposure", "s"), "ra": ("right ascension", "deg"), "dec": ("declination", "deg"),
+    "poffset": ("offset P", "arcsec"), "qoffset": ("offset Q", "arcsec"), "pa": ("position angle", "deg"),
+}  # fmt: skip
 
 
 def fits(value: Any, patterns: Patterns) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from nirflow.expressions.frame_names import ALIASES, FRAME_NAMES
+from nirflow.expressions.frame_names import aliases, frame_names, own_names
 from nirflow.expressions.language import Name, ValueKind
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _OWN: Final = {
 }  # fmt: skip
 #: Facts of the first input that are worth asking for.
 _FACTS: Final = (
-    "target", "exposure_time", "coadds", "read_pairs", "filter_id", "filter", "lyot", "focal_mask", "disperser",
+    "target", "exposure_time", "coadds", "read_pairs", "filter_id", "filter", "focal_mask", "disperser",
     "detector", "section", "binning", "program", "observation_id", "airmass",
 )  # fmt: skip
 _KINDS: Final[dict[type, ValueKind]] = {
@@ -49,9 +49,9 @@ def product_names() -> dict[str, Name]:
     figures: dict[str, Name] = {}
     for model in _models():
         figures |= _figures(model)
-    facts = {name: FRAME_NAMES[name] for name in _FACTS}
-    aliases = {alias: facts[name] for alias, name in ALIASES.items() if name in facts}
-    return {**figures, **facts, **aliases, **_OWN}
+    facts = {name: frame_names()[name] for name in (*_FACTS, *own_names())}
+    others = {alias: facts[name] for alias, name in aliases().items() if name in facts}
+    return {**figures, **facts, **others, **_OWN}
 
 
 def product_lookup(product: Product) -> Callable[[str], Any]:
@@ -66,8 +66,8 @@ def product_lookup(product: Product) -> Callable[[str], Any]:
     def value(name: str) -> Any:
         if name in own:
             return own[name]
-        fact = ALIASES.get(name, name)
-        if fact in _FACTS:
+        fact = aliases().get(name, name)
+        if fact in _FACTS or fact in own_names():
             return product.facts.get(fact)
         found = product.metrics.get(name)
         # JSON has one kind of number, and a product of another version another kind of figure.

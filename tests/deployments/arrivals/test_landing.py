@@ -215,7 +215,7 @@ def test_a_file_that_would_unpack_to_more_than_any_frame_lacks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused at the first look, not waited for and unpacked again and again."""
-    monkeypatch.setattr("imaging.io.announced.FRAME_BYTES", len(WHOLE) - BLOCK)
+    monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: len(WHOLE) - BLOCK)
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(WHOLE))
     assert lacking(path, tmp_path / "unpacked") is None
