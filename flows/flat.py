@@ -15,9 +15,9 @@ from flows.run.in_progress import Night
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
+from imaging.kinds import KINDS
 from tasks.choose import choose_calibrations
 from tasks.flat import build_flat
-from tasks.support.references import CalibrationKind
 
 
 def submit_flats(
@@ -30,7 +30,7 @@ def submit_flats(
     """
     flats = []
     for plan in night.plan.flats:
-        kinds: tuple[CalibrationKind, ...] = ("dark", "bpm") if plan.thermal else ("bpm",)
+        kinds = KINDS["flat"].made_with(thermal=plan.thermal)
         built = [allow_failure(one) for one in ((*darks, *bpms) if plan.thermal else bpms)]
         chosen: Any = choose_calibrations.submit(
             plan.label, plan.first, kinds, built, night.options.choice, night.workspace

@@ -16,7 +16,8 @@ from flows.run.in_progress import Night
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
-from flows.run.science_group import KINDS, submit_stack
+from flows.run.science_group import submit_stack
+from imaging.kinds import KINDS
 from tasks.choose import choose_calibrations
 
 
@@ -29,7 +30,12 @@ def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
     products = [allow_failure(product) for product in built]
     chosen: list[Any] = [
         choose_calibrations.submit(
-            group.label, group.frames, KINDS, products, night.options.choice, night.workspace
+            group.label,
+            group.frames,
+            KINDS["image"].made_with(),
+            products,
+            night.options.choice,
+            night.workspace,
         )
         for group in night.plan.science
     ]

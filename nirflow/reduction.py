@@ -12,6 +12,7 @@ from calib_store.model.settings import StoreSettings, default_data_dir
 from deployments.prefect_api.rest import PASSWORD_REMEDY
 from deployments.prefect_server.client import connected, quick_imports
 from deployments.prefect_server.server import ServerError, ensure_server
+from imaging.kinds import target_label
 from imaging.printable import printable
 from nirflow.console.log import configure
 from nirflow.console.output import console, say
@@ -105,8 +106,7 @@ def _server_told(address: ServerAddress) -> Iterator[None]:
 
 def _told(event: StepEvent) -> str:
     """The step and what it works on; most labels say the step already."""
-    words = {"bpm": "bad pixel mask", "image": "stack", "choose": "calibrations for"}
-    step = words.get(event.step, event.step)
+    step = "calibrations for" if event.step == "choose" else target_label(event.step)
     return event.label if event.label.startswith(step) else f"{step} {event.label}"
 
 

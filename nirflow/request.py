@@ -6,19 +6,16 @@ import difflib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
+from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target, in_a_sentence
 from nirflow.exits import UsageError
 from nirflow.moments import moment
-from nirflow.option_choices import Calibration, Target
 from nirflow.step_settings import first_problem, resolve
 from tasks.support.parameters import STEPS, ReductionParameters
-from tasks.support.references import CalibrationKind
 
-#: What a reduction can be limited to.
-TargetKind = Literal["dark", "bpm", "flat", "science"]
 #: Bytes; below this not even one band of rows fits.
 _LEAST_MEMORY: Final = 2**20
 #: Steps whose parameters are not those of a product.
@@ -46,9 +43,7 @@ class ReduceRequest(BaseModel):
     recursive: bool = Field(default=False, description="search the folders below a folder too")
     out: Path = Field(description="folder of the products")
     bands: tuple[str, ...] = Field(default=(), description="filters to reduce")
-    only: tuple[TargetKind, ...] = Field(
-        default=(), description="products wanted; what they need is made too"
-    )
+    only: tuple[Target, ...] = Field(default=(), description="products wanted; what they need is made too")
     parameters: ReductionParameters = Field(
         default_factory=ReductionParameters, description="parameters of every step"
     )
@@ -76,10 +71,10 @@ def build_request(
     out: Path,
     recursive: bool = False,
     bands: Sequence[str] = (),
-    only: Sequence[Target] = (),
+    only: Sequence[str] = (),
     settings: Sequence[str] = (),
     use: Sequence[str] = (),
-    allow_missing: Sequence[Calibration] = (),
+    allow_missing: Sequence[str] = (),
     across_nights: bool = False,
     overwrite: bool = False,
     as_of: str | None = None,
@@ -102,11 +97,11 @@ def build_request(
             recursive=recursive,
             out=out,
             bands=tuple(dict.fromkeys(_band(band) for band in bands)),
-            only=tuple(dict.fromkeys(target.value for target in only)),
+            only=TypeAdapter(tuple[Target, ...]).validate_python(tuple(dict.fromkeys(only))),
             parameters=_parameters(settings),
             changed=tuple(settings),
             use=_uses(use),
-            allow_missing=frozenset(kind.value for kind in allow_missing),
+            allow_missing=TypeAdapter(frozenset[CalibrationKind]).validate_python(allow_missing),
             across_nights=across_nights,
             overwrite=overwrite,
             as_of=moment(as_of, "--as-of"),
@@ -151,20 +146,20 @@ def _band(text: str) -> str:
 
 def _uses(texts: Sequence[str]) -> tuple[UseCalibration, ...]:
     uses = tuple(_use(text) for text in texts)
-    for kind in Calibration:
+    for kind in CALIBRATION_KINDS:
         if sum(use.kind == kind for use in uses) > 1:
-            raise UsageError(f"--use names more than one {kind.value}.", remedy="Name one of each kind.")
+            raise UsageError(f"--use names more than one {kind}.", remedy="Name one of each kind.")
     return uses
 
 
 def _use(text: str) -> UseCalibration:
     kind, sign, name = text.partition("=")
     kind, name = kind.strip().lower(), name.strip()
-    if not sign or not name or kind not in tuple(Calibration):
+    if not sign or not name or kind not in CALIBRATION_KINDS:
         raise UsageError(
             f"--use {text!r} names no calibration.",
-            remedy="Write dark=, flat= or bpm= and a file, or a product's name in the store "
-            "(nirflow cal list): --use dark=S20131120S0115_dark.fits",
+            remedy=f"Write {in_a_sentence(f'{one}=' for one in CALIBRATION_KINDS)} and a file, or a product's name in "
+            "the store (nirflow cal list): --use dark=S20131120S0115_dark.fits",
         )
     return UseCalibration.model_validate({"kind": kind, "name": name})
 

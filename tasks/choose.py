@@ -27,17 +27,16 @@ from calib_store.store import Store
 from calib_store.tables.variants import differences as differences_of_parameters
 from imaging.errors import MissingCalibrationError
 from imaging.io.raw_file import read_headers
+from imaging.kinds import KINDS, CalibrationKind
 from imaging.products.product_file import ProductFile
 from tasks.sky import Outcome
 from tasks.support.artifacts import tell_choice
 from tasks.support.decorator import step_task
-from tasks.support.references import CalibrationKind, Calibrations, FrameSet, ProductRef
+from tasks.support.references import Calibrations, FrameSet, ProductRef
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-_WORDS: dict[str, str] = {"dark": "dark", "bpm": "bad pixel mask", "flat": "flat"}
 
 
 class Choice(BaseModel):
@@ -147,7 +146,7 @@ def _chosen(
     if one.product is not None or one.override is not None:
         _record(store, frames, match, one)
         told = one.product.name if one.product is not None else "none, as the user allowed"
-        logger.info("%s: %s is %s", label, _WORDS[kind], told)
+        logger.info("%s: %s is %s", label, KINDS[kind].label, told)
     return one
 
 
@@ -169,13 +168,13 @@ def _override(
     if disagreements and frames.middle.facts.kind == "flat":
         logger.info(
             "%s: %s %s is not for these frames (%s); the rules choose",
-            label, _WORDS[kind], product.name, "; ".join(disagreements),
+            label, KINDS[kind].label, product.name, "; ".join(disagreements),
         )  # fmt: skip
         return None
     reason = f"--use {kind}={choice.use[kind]}"
     if disagreements:
         reason += f", although: {'; '.join(disagreements)}"
-        logger.warning("%s: %s %s: %s", label, _WORDS[kind], product.name, "; ".join(disagreements))
+        logger.warning("%s: %s %s: %s", label, KINDS[kind].label, product.name, "; ".join(disagreements))
     return _Chosen(product, Override(getpass.getuser(), reason), disagreements)
 
 
@@ -267,8 +266,8 @@ def _named(store: Store, name: str) -> Product:
 def _check_kind(product: Product, kind: CalibrationKind) -> None:
     if product.kind != kind:
         raise MissingCalibrationError(
-            f"{product.name} is a {product.kind}, not a {_WORDS[kind]}.",
-            remedy=f"Name a {_WORDS[kind]} with --use {kind}=NAME (see `nirflow cal list --kind {kind}`).",
+            f"{product.name} is a {product.kind}, not a {KINDS[kind].label}.",
+            remedy=f"Name a {KINDS[kind].label} with --use {kind}=NAME (see `nirflow cal list --kind {kind}`).",
         )
 
 
@@ -282,7 +281,7 @@ def _check_shape(store: Store, product: Product, kind: CalibrationKind, frames: 
             raise MissingCalibrationError(
                 f"{product.name} has {file.shape[0]} x {file.shape[1]} pixels, {frames.middle.facts.name} has "
                 f"{expected[0]} x {expected[1]}.",
-                remedy=f"Name a {_WORDS[kind]} of the whole frame with --use {kind}=NAME, or leave the choice "
+                remedy=f"Name a {KINDS[kind].label} of the whole frame with --use {kind}=NAME, or leave the choice "
                 "to the rules.",
             )
 
@@ -316,8 +315,8 @@ def _none_serves(
     nearest = store.explain(facts, kind, as_of=as_of, prefer=mine).candidates[:3]
     told = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
     return MissingCalibrationError(
-        f"{label}: no {_WORDS[kind]} serves {facts.name} ({_asked(kind, frames)}). "
-        + (f"The store has {told}." if told else f"The store has no {_WORDS[kind]} at all."),
+        f"{label}: no {KINDS[kind].label} serves {facts.name} ({_asked(kind, frames)}). "
+        + (f"The store has {told}." if told else f"The store has no {KINDS[kind].label} at all."),
         remedy=f"Reduce the night that has one, name one with --use {kind}=NAME_OR_PATH, "
         f"or go on without by --allow-missing {kind}.",
         kind=kind,

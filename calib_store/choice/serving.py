@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imaging.kinds import CALIBRATION_KINDS, KINDS
+
 if TYPE_CHECKING:
     from calib_store.model.records import Product
     from imaging.frames.facts import FrameFacts
@@ -27,9 +29,8 @@ def serves(product: Product) -> str:
 
 
 def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
-    """The kinds that a frame's reduction takes: of a dark none, of a flat the mask, and of a thermal one a dark."""
-    if facts.kind == "dark":
-        return ()
-    if facts.kind == "flat":
-        return ("dark", "bpm") if facts.filter in facts.table.thermal_bands else ("bpm",)
-    return ("dark", "bpm", "flat")
+    """Return the kinds of calibration that the products made of a frame take; of an unusual frame, those of science."""
+    thermal = facts.filter in facts.table.thermal_bands
+    made_of = [kind for kind in KINDS.values() if facts.kind in kind.frames] or [KINDS["image"]]
+    needed = {one for kind in made_of for one in kind.made_with(thermal=thermal)}
+    return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)

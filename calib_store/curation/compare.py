@@ -11,15 +11,13 @@ from sqlalchemy import Connection
 from calib_store.model.records import Product, Tier
 from calib_store.store import Store
 from calib_store.tables import products, rulebook, status
-from imaging.calibrations.compare import Comparison, GateParameters, compare
+from imaging.calibrations.compare import COMPARED, Comparison, GateParameters, compare
 from imaging.errors import NirflowError, StoreError
 from imaging.frames.facts import FrameFacts
+from imaging.kinds import KINDS, in_a_sentence
 from imaging.products.product_file import ProductFile
 
 logger = logging.getLogger(__name__)
-
-#: Kinds that are compared.
-COMPARED = ("dark", "flat", "skyflat", "bpm")
 
 
 def reference_for(
@@ -59,7 +57,7 @@ def verdict(
         ``passed`` (true, false, or null where there is nothing to compare with), ``reasons``, ``figures``
         and ``reference`` (id and name).
     """
-    if kind not in COMPARED:
+    if KINDS[kind].comparison is None:
         return None
     reference = reference_for(store, kind, facts, published=published)
     if reference is None:
@@ -124,9 +122,9 @@ def compare_products(
     StoreError
         Where there is nothing to compare with, or the kinds differ.
     """
-    if product.kind not in COMPARED:
+    if product.kind not in KINDS or KINDS[product.kind].comparison is None:
         raise StoreError(
-            f"{product.name} is a {product.kind}; only darks, flats and bad pixel masks are compared.",
+            f"{product.name} is a {product.kind}; only {in_a_sentence(COMPARED, 'and')} are compared.",
             remedy="Name one of these.",
         )
     if other is None:

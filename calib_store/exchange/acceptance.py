@@ -20,6 +20,7 @@ from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
 from imaging.io.fitsfile import BLOCK
+from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
 
 #: A thing whose configuration is known: its name, and its facts.
@@ -37,38 +38,17 @@ class Beside:
 _MOST_NAMED: Final = 3
 
 
-@dataclass(frozen=True)
-class _Agreement:
-    """How the configuration of a product depends on those of its inputs.
+def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the facts in which a product agrees with each of its frames, and those in which with one of them at least.
 
-    Attributes
-    ----------
-    kinds
-        Kinds of the raw frames that the product is a combination of.
-    every
-        Facts in which each of them must agree with the product.
-    one
-        Facts in which one of them must: frames of several exposure times may be combined.
+    Of a product of light, frames of several exposure times may be combined.
     """
-
-    kinds: tuple[str, ...]
-    every: tuple[str, ...]
-    one: tuple[str, ...] = ()
-
-
-#: Kinds of the raw frames that a product of each kind is a combination of.
-_MADE_FROM: Final = {
-    "dark": ("dark",), "flat": ("flat",), "skyflat": ("flat", "object"), "bpm": ("flat", "dark"),
-    "image": ("object",),
-}  # fmt: skip
-
-
-def _agreement(kind: str, table: Instrument) -> _Agreement:
-    """How a product of a kind agrees with its inputs, by the table of the instrument."""
-    if kind in ("dark", "bpm"):
-        return _Agreement(_MADE_FROM[kind], table.same["dark" if kind == "dark" else "bpm"])
+    if kind == "dark":
+        return table.same["dark"], ()
+    if kind == "bpm":
+        return table.same["bpm"], ()
     optics = table.same["flat"]
-    return _Agreement(_MADE_FROM[kind], optics, tuple(n for n in table.same["dark"] if n not in optics))
+    return optics, tuple(name for name in table.same["dark"] if name not in optics)
 
 
 def check_file(name: str, plain: Path) -> None:
@@ -159,10 +139,10 @@ def check_content(
         With the plane or the keyword, the value found, the value expected, and a remedy.
     """
     check_usable(kind, product, name)
-    agreement = _agreement(kind, facts.table)
+    every, one = _agreement(kind, facts.table)
     for other in known:
-        _check_facts(name, facts, [other], (*agreement.every, *agreement.one), ())
-    _check_facts(name, facts, members(store, kind, name, inputs, beside), agreement.every, agreement.one)
+        _check_facts(name, facts, [other], (*every, *one), ())
+    _check_facts(name, facts, members(store, kind, name, inputs, beside), every, one)
 
 
 def members(
@@ -196,7 +176,7 @@ def members(
     ]
     together = [beside.products[one] for one in ids if one in beside.products]
     products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
-    kinds = _MADE_FROM[kind]
+    kinds = KINDS[kind].frames
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
         raise FrameError(

@@ -26,6 +26,7 @@ from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.compressed import unpack
+from imaging.kinds import KINDS
 from imaging.products.origin import Origin
 from imaging.products.product_file import ProductFile
 
@@ -152,7 +153,7 @@ def recognise(
             and _pixel_sums(store.file_of(whole)) == checked.pixel_sums
         ):
             return whole
-    published = checked.published and made == "bpm"
+    published = checked.published and KINDS[made].published
     return NewProduct(
         kind=made, name=plain_name(name), recipe_key=adopted_key(made, sha256), span=checked.span,
         facts=checked.facts, inputs=checked.inputs, parameters=adopted_parameters(made), metrics={},
@@ -235,7 +236,7 @@ def _checked(store: Store, name: str, plain: Path, kind: str | None, shape: Want
         facts = facts_from_headers(primary, product.header, name=name)
         made = _kind(name, facts.product_kind or None, kind)
         wanted = wanted_shape(shape, facts.table.detector)
-        if wanted is not None and product.shape != wanted and made != "image":
+        if wanted is not None and product.shape != wanted and KINDS[made].is_calibration:
             raise FrameError(
                 name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=wanted,
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "

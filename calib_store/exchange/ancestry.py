@@ -24,13 +24,14 @@ from imaging.errors import NirflowError
 from imaging.frames.facts import plain_name
 from imaging.io.compressed import compression, open_stream, reading
 from imaging.io.limits import opened
+from imaging.kinds import CALIBRATIONS
 from imaging.products.origin import NIRFLOW, LineageLabel, Origin
 from imaging.products.product_file import ProductFile, read_table
 
 #: What the primitives of DRAGONS that apply a calibration apply; every other one combines its inputs.
-_ROLES = {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}
+_ROLES = {primitive: kind.name for kind in CALIBRATIONS for primitive in kind.primitives}
 #: Keywords that name the calibrations that were applied.
-_APPLIED = {"DARKIM": "dark", "FLATIM": "flat", "BPMIM": "bpm"}
+_APPLIED = {kind.applied_card: kind.name for kind in CALIBRATIONS}
 #: Between the role of an ancestor and the input that was made from it.
 _OF = " of "
 #: Behind the role of an input that was found by its name alone.

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from calib_store.exchange.decision_log import (
     FrameDecision,
@@ -38,6 +39,7 @@ from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
 from imaging.io.limits import product_bytes
+from imaging.kinds import ProductKind
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _CHECKSUM = r"^((sha256|md5):[0-9a-f]{1,64})?$"
@@ -64,7 +66,9 @@ _Word = Annotated[str, Field(max_length=_LONGEST_WORD)]
 
 def _size(size: int) -> int:
     if size > product_bytes():
-        raise ValueError(f"Input should be less than or equal to {product_bytes()}")
+        raise PydanticCustomError(
+            "less_than_equal", "Input should be less than or equal to {most}", {"most": product_bytes()}
+        )
     return size
 
 
@@ -110,7 +114,7 @@ class InputEntry(_Entry):
 class ProductEntry(_Entry):
     """A product."""
 
-    kind: Literal["dark", "bpm", "flat", "skyflat", "image"]
+    kind: ProductKind
     name: Annotated[str, AfterValidator(_plain_name)]
     sha256: str = Field(pattern=_SHA256)
     size: Annotated[int, AfterValidator(_size)] = Field(ge=0)

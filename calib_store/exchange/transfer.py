@@ -166,7 +166,7 @@ class _Careful:
         found: dict[str, Product | NewProduct] = {}
         wanted: dict[str, ProductEntry] = {}
         for one in entries:
-            for key in (one.recipe_key, adopted_key(_kind(one), one.sha256)):
+            for key in (one.recipe_key, adopted_key(one.kind, one.sha256)):
                 if (product := self.store.find(key)) is not None:
                     found.setdefault(one.sha256, product)
             if one.sha256 not in found and _counts(one):
@@ -178,7 +178,7 @@ class _Careful:
             one = wanted[sha256]
             try:
                 found[sha256] = recognise(
-                    self.store, one.name, path, sha256, kind=_kind(one), shape=self.shape, author=self.author,
+                    self.store, one.name, path, sha256, kind=one.kind, shape=self.shape, author=self.author,
                     provisional=IMPORTED,
                 )  # fmt: skip
             except FrameError as error:
@@ -295,7 +295,7 @@ class _Trusting:
             taken = take_product_decisions(connection, product, entry.decisions)
             done.note(taken, was_here=product in done.known)
         for entry, product in here:
-            twin = products.by_recipe(connection, adopted_key(_kind(entry), entry.sha256))
+            twin = products.by_recipe(connection, adopted_key(entry.kind, entry.sha256))
             if twin is not None and twin.id != product.id and twin.provisional == IMPORTED and twin.counts:
                 status.set_status(
                     connection, twin, "superseded", author=self.author, by=product.id,
@@ -330,11 +330,6 @@ def _counts(entry: ProductEntry) -> bool:
     return not entry.decisions or entry.decisions[-1].status in _COUNTS
 
 
-def _kind(entry: ProductEntry) -> str:
-    """Kind of a product as its file has it."""
-    return entry.kind.removeprefix("sky")
-
-
 def _of(bundle: Bundle, error: FrameError) -> StoreError:
     """The error of a file in a transfer."""
     problem = error.message.removeprefix(f"{error.name}: ")
@@ -346,7 +341,7 @@ def _check_file(store: Store, new: NewProduct, file: Path, beside: Beside) -> No
     with ProductFile(file) as product:
         its = facts_from_headers(product.primary, product.header, name=new.name)
         check_planes(new.name, product)
-        if its.product_kind not in ("", new.kind.removeprefix("sky")):
+        if its.product_kind not in ("", new.kind):
             raise FrameError(
                 new.name, f"the manifest has it as a {new.kind}, its file is a {its.product_kind}",
                 remedy="Export it again.",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,12 +21,11 @@ from calib_store.rules.order import ORDERS
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments import catalogue
-
-ProductKind = Literal["dark", "flat", "bpm", "skyflat", "image"]
-PRODUCT_KINDS: tuple[str, ...] = get_args(ProductKind)
-
+from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS, CalibrationKind
 
 Facts = FrameFacts | Mapping[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 def check_kind(kind: str) -> None:
@@ -48,7 +48,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name; part of the configuration that a product serves")
-    kind: Literal["dark", "flat", "bpm", "skyflat"] = Field(description="kind of the products")
+    kind: CalibrationKind = Field(description="kind of the products")
     match: tuple[str, ...] = Field(min_length=1, description="facts that must agree, in the order told")
     tolerance: dict[str, float] = Field(
         default_factory=dict, description="how far a number may be off, in its unit"
@@ -232,6 +232,19 @@ class Configuration:
     def digest(self) -> str:
         """Identity of the configuration."""
         return _digest({"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)})
+
+
+def stored_rules(content: Mapping[str, Any]) -> RuleSet:
+    """Return rules as a store keeps them, without those about kinds of product that this nirflow does not know.
+
+    Another version of nirflow may have set them. Nothing of such a kind is made or chosen here, so they have no effect.
+    """
+    known = [rule for rule in content["rules"] if rule["kind"] in CALIBRATION_KINDS]
+    for rule in content["rules"]:
+        if rule not in known:
+            version, name, kind = content["version"], rule["name"], rule["kind"]
+            logger.debug("Rule %r of %s is about the unknown kind %r and is ignored", name, version, kind)
+    return RuleSet.model_validate({**content, "rules": known})
 
 
 def differences(names: Sequence[str], product: FrameFacts, frame: FrameFacts) -> tuple[str, ...]:

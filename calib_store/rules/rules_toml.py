@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -16,18 +16,15 @@ from calib_store.rules.order import CURRENT
 from calib_store.rules.rules import Rule, RuleSet
 from imaging.errors import FrameError, StoreError
 from imaging.instruments import catalogue
-from imaging.instruments.instrument import Instrument, SameKind
+from imaging.instruments.instrument import Instrument
 from imaging.io.limits import opened, told_size
+from imaging.kinds import CALIBRATIONS
 
 #: Largest table of rules that is read, bytes; ours has 2 kB.
 _LARGEST: Final = 1 << 20
 _HEADING: Final = Path(__file__).with_name("heading.toml")
 #: A name that needs no quotes in TOML.
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-#: The kinds that serve frames, and the kind whose facts and time they go by.
-_SERVING: Final[tuple[tuple[Literal["dark", "flat", "bpm", "skyflat"], SameKind], ...]] = (
-    ("dark", "dark"), ("flat", "flat"), ("skyflat", "flat"), ("bpm", "bpm"),
-)  # fmt: skip
 
 
 def rules_text(rules: RuleSet) -> str:
@@ -86,8 +83,10 @@ def read_rules(text: str, source: str) -> RuleSet:
         if name not in ("version", "order")
     ]
     given = {"version": table.get("version"), "order": table.get("order", CURRENT), "rules": rules}
+    for rule in rules:
+        _check_names(rule, source, remedy)
     try:
-        found = RuleSet.model_validate(given)
+        return RuleSet.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(
@@ -97,17 +96,23 @@ def read_rules(text: str, source: str) -> RuleSet:
         )
         told = first["msg"].removeprefix("Value error, ")
         raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
+
+
+def _check_names(rule: Mapping[str, Any], source: str, remedy: str) -> None:
+    """Refuse facts that no instrument has.
+
+    Only here: a store may have rules about an instrument whose table is gone.
+    """
     known = catalogue.comparable()
-    for rule in found.rules:
-        for fact in rule.match:
-            if fact not in known:
-                told = f"match names {fact!r}, which is none of {', '.join(known)}"
-                raise StoreError(f"{source}: {rule.name}: {told}.", remedy=remedy)
-        for fact in rule.tolerance:
-            if not catalogue.is_number(fact):
-                told = f"tolerance names {fact!r}, which is no number among the facts of match"
-                raise StoreError(f"{source}: {rule.name}: {told}.", remedy=remedy)
-    return found
+    match, tolerance = rule.get("match"), rule.get("tolerance")
+    for fact in match if isinstance(match, list) else ():
+        if fact not in known:
+            problem = f"match names {fact!r}, which is none of {', '.join(known)}"
+            raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
+    for fact in tolerance if isinstance(tolerance, dict) else ():
+        if not catalogue.is_number(fact):
+            problem = f"tolerance names {fact!r}, which is no number among the facts of match"
+            raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
 
 
 def rules_in(path: Path) -> RuleSet:
@@ -160,15 +165,21 @@ def shipped_rules() -> RuleSet:
 def _rules_of(table: Instrument, instrument: str) -> Iterator[Rule]:
     """The rules of one instrument: what its table says has to be the same, within its time for serving."""
     prefix = f"{instrument} " if instrument else ""
-    for kind, like in _SERVING:
-        match = ("instrument", *table.same[like])
+    for kind in sorted(CALIBRATIONS, key=lambda kind: kind.published):
+        match = ("instrument", *table.same[kind.name])
         tolerance = {fact: off for fact, off in table.tolerance.items() if fact in match}
-        yield Rule(
-            name=prefix + kind, kind=kind, match=match, tolerance=tolerance,
-            window_days=table.windows[like].serve, instrument=instrument,
+        made = Rule.model_validate(
+            {
+                "name": prefix + kind.name, "kind": kind.name, "match": match, "tolerance": tolerance,
+                "window_days": table.windows[kind.name].serve, "instrument": instrument,
+            }
         )  # fmt: skip
-    # A mask that the observatory publishes holds from its date on, until a later one is nearer.
-    yield Rule(
-        name=prefix + "static bpm", kind="bpm", match=("instrument", *table.same["bpm"]), frames="later",
-        published=True, instrument=instrument,
-    )  # fmt: skip
+        yield made
+        if kind.published:  # it holds from its date on, until a later one is nearer
+            changes = {
+                "name": f"{prefix}static {kind.name}",
+                "window_days": None,
+                "frames": "later",
+                "published": True,
+            }
+            yield made.model_copy(update=changes)

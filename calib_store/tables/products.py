@@ -32,6 +32,7 @@ from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
 from imaging.frames.nights import night_begins
+from imaging.kinds import KINDS, in_a_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class NewProduct:
     Parameters
     ----------
     kind
-        ``dark``, ``flat``, ``bpm``, ``skyflat`` or ``image``.
+        A name in `imaging.kinds.KINDS`.
     name
         The name that the product shall have as a file.
     recipe_key, algorithm_version
@@ -117,8 +118,9 @@ class NewProduct:
             raise StoreError(
                 f"{self.name}: the time span {start} to {end} makes no sense, or has no time zone."
             )
-        if self.published and self.kind != "bpm":
-            raise StoreError(f"Only a bad pixel mask can be a published one, not a {self.kind}.")
+        if self.published and not KINDS[self.kind].published:
+            some = in_a_sentence(kind.label for kind in KINDS.values() if kind.published)
+            raise StoreError(f"Only a {some} can be a published one, not a {self.kind}.")
         try:
             problem = problem_of(
                 facts=self.facts, metrics=plain_json(self.metrics), parameters=plain_json(self.parameters),

@@ -17,12 +17,13 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.rules.order import CURRENT, noise_of
-from calib_store.rules.rules import Configuration, Rule, RuleSet
+from calib_store.rules.rules import Configuration, Rule, RuleSet, stored_rules
 from calib_store.rules.rules_toml import shipped_rules
 from calib_store.tables.locks import KEEPING, changes_alone
 from calib_store.tables.schema import configurations, products, rule_changes, rule_sets, serves
 from calib_store.tables.status_log import log_status
 from imaging.errors import StoreError
+from imaging.kinds import PRODUCT_KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def rules_of(connection: Connection, version: str) -> RuleSet:
     if content is None:
         known = ", ".join(connection.scalars(select(rule_sets.c.version).order_by(rule_sets.c.version)))
         raise StoreError(f"The store has had no rules {version!r}.", remedy=f"It has had {known or 'none'}.")
-    return RuleSet.model_validate(content)
+    return stored_rules(content)
 
 
 def rule_history(connection: Connection) -> tuple[RuleChange, ...]:
@@ -296,6 +297,8 @@ def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
         changed, served = [], []
         for row in rows:
             number = None
+            if row.kind not in PRODUCT_KINDS:
+                continue  # of another version of nirflow: it stays as it is, and serves nothing here
             configuration = rules.configuration(row.kind, row.facts, published=row.published)
             if configuration is not None:
                 if configuration.digest not in known:

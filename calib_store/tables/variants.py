@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, Uuid, select, text
 
 from calib_store.model.records import InputRef
 from calib_store.tables.frames import any_of
 from calib_store.tables.schema import products, variants
+from imaging.kinds import CALIBRATIONS, KINDS
 
 #: Parameters by step.
 Parameters = Mapping[str, Any]
@@ -35,7 +38,7 @@ def number_of(connection: Connection, kind: str, parameters: Parameters, inputs:
 
     Of products that were made elsewhere nothing is part of it; nor of the calibrations of an image, which serves none.
     """
-    serves = () if kind == "image" else inputs
+    serves = inputs if kind not in KINDS or KINDS[kind].is_calibration else ()
     made_with = select(products.c.parameters).where(products.c.id == any_of(_products(serves), Uuid))
     effective: dict[str, Any] = {}
     for theirs in connection.scalars(made_with.order_by(products.c.id)):
@@ -85,12 +88,13 @@ def parameters_of(connection: Connection, numbers: Collection[int]) -> dict[int,
 @cache
 def default_parameters() -> Parameters:
     """The parameters with which nirflow makes calibrations where nothing else is said."""
-    from imaging.calibrations.bpm import BpmParameters
-    from imaging.calibrations.dark import DarkParameters
-    from imaging.calibrations.flat import FlatParameters
+    return {kind.name: _model(kind.parameters)().model_dump(mode="json") for kind in CALIBRATIONS}
 
-    steps = {"dark": DarkParameters(), "bpm": BpmParameters(), "flat": FlatParameters()}
-    return {name: model.model_dump(mode="json") for name, model in steps.items()}
+
+def _model(dotted_name: str) -> type[BaseModel]:
+    module, _, name = dotted_name.rpartition(".")
+    found: type[BaseModel] = getattr(import_module(module), name)
+    return found
 
 
 def _products(inputs: Sequence[InputRef]) -> list[UUID]:

@@ -18,6 +18,7 @@ from imaging.frames.nights import night_of
 from imaging.frames.sequences import Sequence as Exposures
 from imaging.frames.sequences import night_in
 from imaging.frames.windows import calibration_window
+from imaging.kinds import CALIBRATION_FRAMES
 from tasks.support.references import LeftOut
 
 #: The last night of a moment is the one that was under way this long before.
@@ -72,7 +73,7 @@ def calibrations_near(
     reach = timedelta(days=math.ceil(groups.longest("group")))
     begins, ends = first - reach, last + reach
     while True:
-        known = store.frames.of_nights(begins, ends, kinds=("dark", "flat"))
+        known = store.frames.of_nights(begins, ends, kinds=CALIBRATION_FRAMES)
         usable = {
             frame.sha256: frame.facts for frame in known if frame.facts is not None and _is_usable(frame)
         }

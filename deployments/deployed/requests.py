@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deployments.prefect_api.events import SEQUENCE
-from flows.run.plan import Target
 from imaging.frames.nights import check_night, night_begins
 from imaging.frames.sequences import night_in
+from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target
 from imaging.parameters import in_order
 from tasks.support.parameters import ReductionParameters
 
@@ -79,8 +79,8 @@ class NightlyRequest(Nights):
 class CalibrationsRequest(Nights):
     """Make darks, bad pixel masks and flats only."""
 
-    only: tuple[Literal["dark", "bpm", "flat"], ...] = Field(
-        default=("dark", "bpm", "flat"), title="Only", description="kinds of product to make"
+    only: tuple[CalibrationKind, ...] = Field(
+        default=CALIBRATION_KINDS, title="Only", description="kinds of product to make"
     )
 
 

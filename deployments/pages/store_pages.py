@@ -15,11 +15,11 @@ from calib_store.choice.serving import serves
 from calib_store.model.settings import StoreSettings
 from calib_store.reader import Reader
 from calib_store.rules.order import labels
-from calib_store.rules.rules import PRODUCT_KINDS
 from calib_store.tables.schema import STATUSES
 from calib_store.tables.status import told_validity
 from imaging.errors import NirflowError
 from imaging.frames.nights import check_night
+from imaging.kinds import PRODUCT_KINDS
 
 #: Products on one page.
 LISTED: Final = 200

@@ -29,6 +29,7 @@ from deployments.prefect_api.names import POOL
 from deployments.prefect_api.urgency import Urgency
 from deployments.registry.automations import make_automations
 from deployments.settings.all_settings import Settings
+from imaging.kinds import CALIBRATION_FRAMES
 
 #: Work queues and their priorities; 1 goes first.
 QUEUES: Final = {"science": 1, "calibrations": 2, "nights": 3, "backlog": 4, "upkeep": 5}
@@ -69,7 +70,7 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             calibrations,
             "calibrations",
             triggers=_triggers(
-                {"nirflow.kind": ["dark", "flat"]}, settings.watch.quiet, "nirflow.night", _NIGHT
+                {"nirflow.kind": [*CALIBRATION_FRAMES]}, settings.watch.quiet, "nirflow.night", _NIGHT
             ),
         ),
         Registered("reprocess", reprocess, "backlog"),

@@ -20,11 +20,12 @@ from flows.page.products import stored_products, told
 from flows.run.plan import NightPlan, plan_night
 from flows.run.report import NightReport
 from imaging.errors import NirflowError
+from imaging.kinds import PRODUCT_KINDS
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import LeftOut, RawFrame
 
-#: Kinds of product in the order of a reader's interest.
-_ORDER: Final = ("image", "flat", "bpm", "dark")
+#: Kinds of product in the order of a reader's interest: each before those that it is made with.
+_ORDER: Final = tuple(reversed(PRODUCT_KINDS))
 
 
 class UnknownNightError(NirflowError):

@@ -9,11 +9,11 @@ from typing import Literal
 from uuid import UUID
 
 from imaging.frames.facts import FrameFacts
+from imaging.kinds import Target, target_of
 from tasks.support.references import LeftOut
 
 #: What became of a group of the plan.
 State = Literal["built", "reused", "failed", "waiting", "not reduced"]
-GroupKind = Literal["dark", "bpm", "flat", "science"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class NightProduct:
     sky: float | None = None
 
     @property
-    def group_kind(self) -> str:
+    def group_kind(self) -> Target:
         """The kind of group that such a product is of."""
-        return "science" if self.kind == "image" else self.kind
+        return target_of(self.kind)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Chosen:
     Attributes
     ----------
     kind
-        dark, bpm or flat.
+        Kind of the calibration.
     name, status
         Of the product; None where there is none.
     days
@@ -190,7 +190,7 @@ class Group:
         Its calibrations.
     """
 
-    kind: GroupKind
+    kind: Target
     label: str
     frames: tuple[str, ...] = ()
     members: tuple[str, ...] = ()

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from flows.page.model import Group, GroupKind, NightProduct
+from flows.page.model import Group, NightProduct
 from flows.run.plan import NO_MASK, NightPlan
 from flows.run.report import Failure, NightReport
+from imaging.kinds import KINDS, TARGETS, Target, target_of
 from tasks.support.references import LeftOut, ProductRef, RawFrame
 
 #: In the order of a reader's interest.
-_ORDER: Final[dict[str, int]] = {"science": 0, "flat": 1, "bpm": 2, "dark": 3}
-_CALIBRATIONS: Final[dict[str, GroupKind]] = {"dark": "dark", "bpm": "bpm", "flat": "flat"}
+_ORDER: Final = tuple(reversed(TARGETS))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def standing(reports: Sequence[NightReport | None]) -> Standing:
         for failure in report.failures:
             failures[kind_of(failure), failure.label] = number, failure
         for ref in report.products:
-            kind = "science" if ref.kind == "image" else ref.kind
+            kind = target_of(ref.kind)
             products[kind, ref.label, next(iter(ref.inputs), ref.id)] = number, ref
             failures.pop((kind, ref.label), None)
             seen[ref.id] = ref
@@ -56,9 +56,9 @@ def standing(reports: Sequence[NightReport | None]) -> Standing:
     return Standing(tuple(products.values()), earlier, tuple(failures.values()))
 
 
-def kind_of(failure: Failure) -> GroupKind:
+def kind_of(failure: Failure) -> Target:
     """The kind of group that a failure is about: the steps between frames and stack are science."""
-    return _CALIBRATIONS.get(failure.step, "science")
+    return target_of(failure.step)
 
 
 def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> Iterator[Group]:
@@ -74,7 +74,7 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
         Sha256 of the night's own frames.
     """
 
-    def group(kind: GroupKind, label: str, first: Sequence[RawFrame], *others: Sequence[RawFrame]) -> Group:
+    def group(kind: Target, label: str, first: Sequence[RawFrame], *others: Sequence[RawFrame]) -> Group:
         members = tuple(dict.fromkeys(frame.sha256 for part in (first, *others) for frame in part))
         leading = tuple(frame.sha256 for frame in first)
         told = tuple(names[one] for one in members)
@@ -84,11 +84,12 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
         members = one.frames.frames
         told = group("science", one.label, [f for f in members if f.name in one.objects], members)
         notes = ("sky from frames beside the field", *one.notes) if one.mode == "offset" else one.notes
-        yield replace(told, middle=one.frames.middle.sha256, needs=("dark", "bpm", "flat"), notes=notes)
+        yield replace(told, middle=one.frames.middle.sha256, needs=KINDS["image"].made_with(), notes=notes)
     for flat in plan.flats:
         light, without = flat.light_and_none
         told = group("flat", flat.label, light.frames, without.frames if without else ())
-        yield replace(told, middle=light.middle.sha256, needs=("dark", "bpm") if flat.thermal else ("bpm",))
+        needs = KINDS["flat"].made_with(thermal=flat.thermal)
+        yield replace(told, middle=light.middle.sha256, needs=needs)
     for mask in plan.bpms:
         light, without = mask.flat.light_and_none
         others = without.frames if without else ()
@@ -143,7 +144,7 @@ def outcomes(
             told.append(group)
     told += [_of_product(product, own) for product in unplaced.values()]
     told += [_with_failure(Group(kind_of(failure), failure.label), failure) for _, failure in left.values()]
-    return tuple(sorted(told, key=lambda one: (_ORDER[one.kind], one.frames[:1], one.label)))
+    return tuple(sorted(told, key=lambda one: (_ORDER.index(one.kind), one.frames[:1], one.label)))
 
 
 def _of(group: Group, products: Mapping[UUID, NightProduct], runs: Mapping[UUID, int]) -> list[NightProduct]:
@@ -173,9 +174,10 @@ def _with_failure(group: Group, failure: Failure) -> Group:
 
 
 def _of_product(product: NightProduct, own: Collection[str]) -> Group:
-    kind: GroupKind = "science" if product.kind == "image" else _CALIBRATIONS.get(product.kind, "science")
     elsewhere = sum(one not in own for one in product.sources)
-    group = Group(kind, product.label or product.name, product.inputs, product.sources, elsewhere)
+    group = Group(
+        product.group_kind, product.label or product.name, product.inputs, product.sources, elsewhere
+    )
     return _with_product(group, product)
 
 

@@ -14,14 +14,10 @@ from flows.page.model import Group, NightFrame, NightPage, NightProduct
 from flows.page.plots import Bar, Plot, Series, in_time, spans
 from flows.page.registration import Registered
 from flows.page.thumbnails import Thumbnail
+from imaging.kinds import PRODUCT_KINDS, TARGETS, target_label
 
-KINDS: Final = {
-    "science": "science",
-    "image": "stack",
-    "flat": "flat",
-    "bpm": "bad pixel mask",
-    "dark": "dark",
-}
+#: What groups and products are called.
+LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
 _SECTIONS: Final = {"object": 0, "flat": 1, "dark": 2}
 
 
@@ -41,7 +37,7 @@ def verdict(page: NightPage) -> tuple[str, str]:
     if failed:
         parts.append(f"{counted(failed, 'group')} failed")
     if waiting:
-        kinds = dict.fromkeys(KINDS.get(g.waits_for, g.waits_for) for g in page.in_state("waiting"))
+        kinds = dict.fromkeys(LABELS.get(g.waits_for, g.waits_for) for g in page.in_state("waiting"))
         parts.append(
             f"{counted(waiting, 'group')} {'wait' if waiting > 1 else 'waits'} for a {' and a '.join(kinds)}"
         )
@@ -101,7 +97,7 @@ def choices_of(group: Group) -> str:
     """A group's calibrations in a line."""
     told = []
     for one in group.chosen:
-        word = KINDS.get(one.kind, one.kind)
+        word = LABELS.get(one.kind, one.kind)
         what = f"{distance(one.days)}, {one.status}" if one.name is not None else "none"
         told.append(f"{word}: {what}")
     return "; ".join(told)

@@ -147,7 +147,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Pat
         "drawn": lambda plot: Markup(plot.svg),
     }
     environment.filters |= filters
-    environment.globals |= {"counted": view.counted, "kinds": view.KINDS}
+    environment.globals |= {"counted": view.counted, "kinds": view.LABELS}
     text = environment.get_template(template).render(told)
     write_whole(path, [text.encode("utf-8", "replace")])
     return path

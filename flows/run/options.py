@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from flows.run.plan import Target
+from imaging.kinds import Target
 from imaging.pixels.bands import DEFAULT_MEMORY
 from tasks.choose import Choice
 from tasks.support.parameters import ReductionParameters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 from imaging.frames.calibration_groups import (
     PIXELS,
@@ -20,20 +20,12 @@ from imaging.frames.calibration_groups import (
 )
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters, science_groups, shared
+from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Reference, ScienceSet
 
-Target = Literal["dark", "bpm", "flat", "science"]
-
 #: Name of what is left out where no mask can be made.
 NO_MASK: Final = "bad pixel mask"
-#: What each kind of product is made with.
-NEEDS: Final[dict[Target, tuple[Target, ...]]] = {
-    "dark": (),
-    "bpm": (),
-    "flat": ("bpm", "dark"),
-    "science": ("dark", "bpm", "flat"),
-}
 
 
 class NightPlan(Reference):
@@ -53,9 +45,9 @@ class NightPlan(Reference):
 
 def targets_with_needs(targets: Collection[Target]) -> frozenset[Target]:
     """The kinds wanted and all kinds that they are made with."""
-    wanted = set(targets) or set(NEEDS)
+    wanted = set(targets or TARGETS)
     for target in tuple(wanted):
-        wanted.update(NEEDS[target])
+        wanted.update(target_of(kind) for kind in kind_of_target(target).made_with())
     return frozenset(wanted)
 
 

@@ -15,12 +15,13 @@ from calib_store.model.records import Product
 from calib_store.store import Store
 from flows.run.in_progress import Night
 from flows.run.remake_plan import NotPossibleError, Remake, own_parameters
-from flows.run.science_group import KINDS, submit_stack
+from flows.run.science_group import submit_stack
+from imaging.kinds import KINDS
 from tasks.bpm import build_bpm
 from tasks.choose import Choice, choose_calibrations
 from tasks.dark import build_dark
 from tasks.flat import build_flat
-from tasks.support.references import BpmSet, CalibrationKind, FlatSet, FrameSet, ProductRef
+from tasks.support.references import BpmSet, FlatSet, FrameSet, ProductRef
 
 
 def submit_remakes(night: Night) -> None:
@@ -79,14 +80,14 @@ def _submit(
     if isinstance(work, BpmSet):
         return _added(night, "bpm", work.label, build_bpm.submit(work, p.bpm, workspace))
     if isinstance(work, FlatSet):
-        kinds: tuple[CalibrationKind, ...] = ("dark", "bpm") if work.thermal else ("bpm",)
+        kinds = KINDS["flat"].made_with(thermal=work.thermal)
         chosen: Any = choose_calibrations.submit(
             work.label, work.first, kinds, built, night.options.choice, workspace
         )
         night.add("flat", work.label, chosen)
         return _added(night, "flat", work.label, build_flat.submit(work, chosen, p.flat, workspace))
     choosing: Any = choose_calibrations.submit(
-        work.label, work.frames, KINDS, built, night.options.choice, workspace
+        work.label, work.frames, KINDS["image"].made_with(), built, night.options.choice, workspace
     )
     return submit_stack(night, work, choosing)
 

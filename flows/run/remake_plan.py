@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from calib_store.model.records import Frame, InputRef, Product
 from flows.run.plan import (
     NightPlan,
-    Target,
     bpm_label,
     dark_label,
     flat_label,
@@ -26,11 +25,10 @@ from flows.run.redo import Redo, is_usable
 from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters, science_groups
+from imaging.kinds import KINDS, CalibrationKind, Target
 from tasks.support.parameters import STEPS, ReductionParameters
-from tasks.support.references import BpmSet, CalibrationKind, FlatSet, FrameSet, RawFrame, ScienceSet
+from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
 
-#: What a product is planned as.
-TARGETS: Final[dict[str, Target]] = {"dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science"}
 #: Longer than any gap: the frames of a product are one group, whatever lies between them, days.
 _ANY_GAP: Final = 1e5
 
@@ -125,7 +123,11 @@ def plan_remakes(
     plan = RemakePlan()
     kept: set[UUID] = set()
     for product in redo.products:
-        if TARGETS.get(product.kind) not in wanted or _other_band(product, bands):
+        if (
+            product.kind not in KINDS
+            or KINDS[product.kind].target not in wanted
+            or _other_band(product, bands)
+        ):
             continue
         try:
             plan.remakes.append(_remake(product, redo.inputs[product.id], there, known, parameters, kept))
@@ -136,7 +138,7 @@ def plan_remakes(
 
 
 def _other_band(product: Product, bands: Collection[str]) -> bool:
-    return bool(bands) and product.kind in ("flat", "image") and product.facts.get("filter") not in bands
+    return bool(bands) and KINDS[product.kind].is_of_a_band and product.facts.get("filter") not in bands
 
 
 def _remake(

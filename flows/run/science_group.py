@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from prefect import allow_failure
 from prefect.futures import PrefectFuture
@@ -13,10 +13,7 @@ from tasks.detect import detect_sources
 from tasks.detrend import detrend_frame
 from tasks.sky import subtract_group_sky
 from tasks.stack import build_stack, find_stack
-from tasks.support.references import CalibrationKind, Calibrations, ScienceSet
-
-#: What science is made with.
-KINDS: Final[tuple[CalibrationKind, ...]] = ("dark", "bpm", "flat")
+from tasks.support.references import Calibrations, ScienceSet
 
 
 def submit_stack(night: Night, group: ScienceSet, choosing: Any) -> PrefectFuture[Any] | None:

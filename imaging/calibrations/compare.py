@@ -7,7 +7,7 @@ the lamp, or something that should not be in a calibration (light in a dark, a l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.calibrations.illumination import circle_of, measure_circle
 from imaging.errors import FrameError
+from imaging.kinds import KINDS, ComparisonName, in_a_sentence
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import UNUSABLE
 from imaging.products.product_file import ProductFile
@@ -65,7 +66,7 @@ class Comparison:
     Attributes
     ----------
     figures
-        Name to value; each has the meaning that `MEANINGS` gives.
+        Name to value; each has the meaning that `meanings_of` gives.
     reasons
         Why the new product is too far off, a sentence each; empty where it is not.
     """
@@ -79,19 +80,14 @@ class Comparison:
         return not self.reasons
 
 
-#: What each figure means, and its unit, by kind of product.
 _COMMON: Final = {
     "pixels": ("pixels that are usable in both", "px"),
     "differing": ("fraction of them that differ beyond the noise of both", ""),
     "noise": ("noise of the new one over that of the reference, as their variances have it", ""),
 }
-_FLAT: Final = _COMMON | {
-    "level": ("median ratio less 1", ""),
-    "scatter": ("robust rms of the ratio", ""),
-    "expected": ("the same as the variances of both have it", ""),
-}
-MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
-    "dark": _COMMON
+#: What each figure means, and its unit, by the comparison that the table of kinds names (`imaging.kinds`).
+MEANINGS: Final[dict[ComparisonName, dict[str, tuple[str, str]]]] = {
+    "difference": _COMMON
     | {
         "level": ("median difference", "electron"),
         "scatter": ("robust rms of the difference", "electron"),
@@ -99,9 +95,13 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "hot": ("hot pixels of the new one", "px"),
         "hot_reference": ("hot pixels of the reference", "px"),
     },
-    "flat": _FLAT,
-    "skyflat": _FLAT,
-    "bpm": {
+    "ratio": _COMMON
+    | {
+        "level": ("median ratio less 1", ""),
+        "scatter": ("robust rms of the ratio", ""),
+        "expected": ("the same as the variances of both have it", ""),
+    },
+    "mask": {
         "pixels": ("pixels inside the circle of light", "px"),
         "differing": ("fraction of them that are bad in one of the two only", ""),
         "hot": ("bad pixels of the new one", "px"),
@@ -111,13 +111,23 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
 }
 
 
+#: What is compared, in messages.
+COMPARED: Final = tuple(kind.plural for kind in KINDS.values() if kind.comparison is not None)
+
+
+def meanings_of(kind: str) -> Mapping[str, tuple[str, str]]:
+    """Return what each figure of a comparison of two products of a kind means, and its unit."""
+    comparison = KINDS[kind].comparison
+    return {} if comparison is None else MEANINGS[comparison]
+
+
 def compare(kind: str, new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
-    """Compare a new dark, flat or bad pixel mask with a reference.
+    """Compare a new product with a reference.
 
     Parameters
     ----------
     kind
-        ``dark``, ``flat``, ``skyflat`` or ``bpm``.
+        Kind of both.
     new, reference
         The products.
     parameters
@@ -134,18 +144,19 @@ def compare(kind: str, new: ProductFile, reference: ProductFile, parameters: Gat
             f"{reference.shape[0]} x {reference.shape[1]} of {reference.path.name}",
             remedy="Compare two products of the whole detector.",
         )  # fmt: skip
-    comparisons: dict[str, Callable[[ProductFile, ProductFile, GateParameters], Comparison]] = {
-        "dark": _darks, "flat": _flats, "skyflat": _flats, "bpm": _masks,
+    comparisons: dict[ComparisonName, Callable[[ProductFile, ProductFile, GateParameters], Comparison]] = {
+        "difference": _difference, "ratio": _ratio, "mask": _masks,
     }  # fmt: skip
-    if kind not in comparisons:
+    comparison = KINDS[kind].comparison
+    if comparison is None:
         raise FrameError(
             new.path.name, f"products of the kind {kind} are not compared",
-            remedy="Compare darks, flats or bad pixel masks.",
+            remedy=f"Compare {in_a_sentence(COMPARED)}.",
         )  # fmt: skip
-    return comparisons[kind](new, reference, parameters)
+    return comparisons[comparison](new, reference, parameters)
 
 
-def _darks(new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
+def _difference(new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
     ours, theirs, good = _usable(new, reference)
     difference = ours - theirs
     variance = _both(new, reference, good)
@@ -175,8 +186,8 @@ def _darks(new: ProductFile, reference: ProductFile, parameters: GateParameters)
     return Comparison(figures, tuple(reasons))
 
 
-def _flats(new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
-    ours, theirs, good = _usable(new, reference)
+def _ratio(new: ProductFile, reference: ProductFile, parameters: GateParameters) -> Comparison:
+    ours, theirs, good = _usable(new, reference, positive=True)
     ratio = ours / theirs
     # Relative variance of a ratio: the relative variances of both, by the ratio squared.
     relative = _plane(new, "VAR", good) / (ours * ours) + _plane(reference, "VAR", good) / (theirs * theirs)
@@ -215,14 +226,14 @@ def _masks(new: ProductFile, reference: ProductFile, parameters: GateParameters)
 
 
 def _usable(
-    new: ProductFile, reference: ProductFile
+    new: ProductFile, reference: ProductFile, *, positive: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """The pixels of both that are usable in both, and where they are."""
     flags = new.rows("DQ") | reference.rows("DQ")
     ours, theirs = new.rows("SCI"), reference.rows("SCI")
     good = (flags & np.uint16(UNUSABLE)) == 0
     good &= np.isfinite(ours) & np.isfinite(theirs)
-    if new.facts.product_kind in ("flat", "skyflat"):
+    if positive:
         good &= (ours > 0) & (theirs > 0)
     if not good.any():
         raise FrameError(

@@ -1,4 +1,4 @@
-"""Whether the pixels of a product can serve at all: one table of limits, a row for each kind of product.
+"""Whether the pixels of a product can serve at all: one table of limits.
 
 The limits are wide: they hold for every detector state and every maker, and are missed by files that are
 broken (zeros, wrong units, a mask that rejects everything). Whether a product is a good one is the comparison's
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
+from imaging.kinds import KINDS, LimitsName
 from imaging.pixels.dq import UNUSABLE
 from imaging.products.product_file import ProductFile
 
@@ -27,7 +28,7 @@ _UNUSABLE: Final = np.uint16(UNUSABLE)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a product of a kind must keep.
+    """What the pixels of a product must keep.
 
     Attributes
     ----------
@@ -53,14 +54,8 @@ class Limits:
     remedy: str = ""
 
 
-_FLAT: Final = Limits(
-    usable=0.3,  # the circle of light covers 78 % of the detector
-    level=(0.5, 2.0),
-    planes=("SCI", "VAR", "DQ"),
-    remedy="Divide the SCI of a flat in counts by its median, and VAR by the square of it; make a flat without "
-    "light again.",
-)
-LIMITS: Final[dict[str, Limits]] = {
+#: By the name that the table of kinds gives (`imaging.kinds`).
+LIMITS: Final[dict[LimitsName, Limits]] = {
     "dark": Limits(
         usable=0.5,
         level=(-50.0, 20_000.0),
@@ -69,10 +64,15 @@ LIMITS: Final[dict[str, Limits]] = {
         unit="electron",
         remedy="Give a dark in electrons that nothing was subtracted from, or make the dark again.",
     ),
-    "flat": _FLAT,
-    "skyflat": _FLAT,
-    "bpm": Limits(usable=0.5),  # unilluminated corners (22 %) may count as bad
-    "image": Limits(usable=0.05, planes=("SCI",)),  # of a wide mosaic most pixels are empty
+    "response": Limits(
+        usable=0.3,  # the circle of light covers 78 % of the detector
+        level=(0.5, 2.0),
+        planes=("SCI", "VAR", "DQ"),
+        remedy="Divide the SCI of a flat in counts by its median, and VAR by the square of it; make a flat without "
+        "light again.",
+    ),
+    "mask": Limits(usable=0.5),  # unilluminated corners (22 %) may count as bad
+    "stack": Limits(usable=0.05, planes=("SCI",)),  # of a wide mosaic most pixels are empty
 }
 
 
@@ -84,7 +84,7 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
     Parameters
     ----------
     kind
-        Kind of the product, a key of `LIMITS`.
+        Kind of the product.
     product
         The product.
     name
@@ -95,8 +95,8 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
     FrameError
         With the plane, the value found, the value expected, and a remedy.
     """
-    name, limits = name or product.path.name, LIMITS[kind]
-    if kind == "bpm":
+    name, limits = name or product.path.name, LIMITS[KINDS[kind].limits]
+    if KINDS[kind].unit is None:
         bad = sum(int(np.count_nonzero(band)) for band in _mask_bands(product))
         size = max(product.shape[0] * product.shape[1], 1)
         _check_share(name, "DQ" if "DQ" in product else "SCI", 1.0 - bad / size, limits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numba import njit
@@ -19,11 +19,10 @@ from imaging.detrend.prepare import PrepareParameters, prepare, saturated_island
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile
+from imaging.kinds import CalibrationKind
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
-
-Calibration = Literal["dark", "flat", "bpm"]
 
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
@@ -70,10 +69,10 @@ class MaskFile(Protocol):
 class DetrendParameters(StepParameters):
     """How a science frame is detrended."""
 
-    override: tuple[Calibration, ...] = parameter(
+    override: tuple[CalibrationKind, ...] = parameter(
         (), "calibrations that are used although their configuration is another one (recorded)"
     )
-    allow_missing: tuple[Calibration, ...] = parameter(
+    allow_missing: tuple[CalibrationKind, ...] = parameter(
         (), "calibrations that may be missing (the product is marked)"
     )
     linearise: bool = parameter(True, "correct for non-linearity")
@@ -230,7 +229,7 @@ def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, 
 
 
 def _missing(
-    facts: FrameFacts, given: dict[Calibration, object], parameters: DetrendParameters
+    facts: FrameFacts, given: dict[CalibrationKind, object], parameters: DetrendParameters
 ) -> tuple[str, ...]:
     """The calibrations that are not there; an error where that was not allowed."""
     absent = tuple(kind for kind, file in given.items() if file is None)
@@ -244,7 +243,7 @@ def _missing(
 
 
 def _disagreements(
-    facts: FrameFacts, kind: Calibration, other: FrameFacts, parameters: DetrendParameters
+    facts: FrameFacts, kind: CalibrationKind, other: FrameFacts, parameters: DetrendParameters
 ) -> tuple[str, ...]:
     """What differs between a frame and a calibration; an error unless it is overridden."""
     told = []
@@ -267,7 +266,7 @@ def _disagreements(
 
 
 def _planes(
-    raw: RawFile, kind: Calibration, file: CalibrationFile | None, rows: slice, with_variance: bool
+    raw: RawFile, kind: CalibrationKind, file: CalibrationFile | None, rows: slice, with_variance: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """SCI, VAR and DQ rows of a calibration in native order; of size 0 where there is none."""
     if file is None:

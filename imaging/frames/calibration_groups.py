@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.frames.facts import FrameFacts, Lamp
 from imaging.frames.groups import GroupParameters, in_time, shared, without_gaps
-from imaging.instruments.instrument import SameKind
+from imaging.kinds import ProductKind
 
 #: Facts that say which pixels a frame has: unless they are the same, two frames cannot be subtracted.
 PIXELS: Final = ("detector", "section", "binning")
@@ -124,7 +124,7 @@ def calibration_chains(
     for facts in sorted(frames, key=in_time):
         if facts.kind not in ("dark", "flat") or facts.processed or facts.unfit() is not None:
             continue
-        kind: SameKind = "flat" if facts.kind == "flat" else "dark"
+        kind: ProductKind = "flat" if facts.kind == "flat" else "dark"
         drifts = kind == "flat" and facts.filter in facts.table.thermal_bands
         same = tuple(shared(facts, kind).values())
         key = (facts.kind, facts.lamp, facts.instrument, same, facts.night if drifts else None)
@@ -136,7 +136,7 @@ def calibration_chains(
 def groups_of_chain(chain: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[CalibrationGroup]:
     """The groups of a chain: each from its first frame on as long as ``max_span_days`` allows."""
     group: list[FrameFacts] = []
-    kind: SameKind = "flat" if chain[0].kind == "flat" else "dark"
+    kind: ProductKind = "flat" if chain[0].kind == "flat" else "dark"
     span = timedelta(days=parameters.days("group", kind, chain[0].table))
     for facts in chain:
         if group and facts.started - group[0].started > span:
@@ -164,7 +164,7 @@ def nearest_group(
     parameters: GroupParameters | None = None,
     *,
     same: Sequence[str] = (),
-    kind: SameKind = "flat",
+    kind: ProductKind = "flat",
 ) -> CalibrationGroup | None:
     """The candidate nearest in time, within the time for pairs of a kind, that agrees with ``of`` in ``same``."""
     limit = (parameters or GroupParameters()).days("pair", kind, of.facts.table)

@@ -21,6 +21,7 @@ from imaging.instruments.detector import Readout
 from imaging.instruments.instrument import FrameKind as Kind
 from imaging.instruments.instrument import Instrument, fits
 from imaging.instruments.reading import facts_in, instrument_of, lamp_in
+from imaging.kinds import KINDS
 
 Lamp = Literal["on", "off"]
 
@@ -244,8 +245,7 @@ def facts_from_headers(
 
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether a header is that of a processed file, and the kind of product that it is, where it says so."""
-    marks = {"PROCDARK": "dark", "PROCFLAT": "flat", "BPMASK": "bpm", "PROCBPM": "bpm", "PROCSCI": "image"}
-    for keyword, product in marks.items():
-        if keyword in primary:
-            return True, product
+    for kind in KINDS.values():
+        if any(keyword in primary for keyword in kind.marks):
+            return True, kind.name
     return "PREPARE" in primary, ""

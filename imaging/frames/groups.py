@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, mean_position, pointing, separation
 from imaging.instruments import catalogue
-from imaging.instruments.instrument import Instrument, SameKind
+from imaging.instruments.instrument import Instrument
+from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters, parameter
 
 #: How far a pointing may be off, arcsec: an offset of 300 arcsec may look a little less.
@@ -24,7 +25,7 @@ _POINTING_ERROR: Final = 2.0
 
 
 GroupWindow = Literal["gap", "group", "pair"]
-_CALIBRATIONS: Final[tuple[SameKind, ...]] = ("dark", "flat")
+_CALIBRATIONS: Final[tuple[ProductKind, ...]] = ("dark", "flat")
 
 
 class GroupParameters(StepParameters):
@@ -58,7 +59,7 @@ class GroupParameters(StepParameters):
         3.0, "darks up to this exposure time are short darks, for the bad pixel mask", unit="s", gt=0
     )
 
-    def days(self, window: GroupWindow, kind: SameKind, table: Instrument) -> float:
+    def days(self, window: GroupWindow, kind: ProductKind, table: Instrument) -> float:
         """Return a window of time: as given, or that of the instrument for frames of a kind."""
         given = self._given(window)
         return table.windows[kind].days(window) if given is None else given
@@ -80,7 +81,7 @@ class GroupParameters(StepParameters):
         return given[window]
 
 
-def shared(facts: FrameFacts, kind: SameKind) -> dict[str, Any]:
+def shared(facts: FrameFacts, kind: ProductKind) -> dict[str, Any]:
     """Return the facts of a raw frame that it has to share with the others of which a product of a kind is made.
 
     By the table of its instrument. Two frames are combined only where these and the instrument are the same.
@@ -159,7 +160,7 @@ def science_groups(
 
 
 def without_gaps(
-    members: Sequence[FrameFacts], kind: SameKind, parameters: GroupParameters
+    members: Sequence[FrameFacts], kind: ProductKind, parameters: GroupParameters
 ) -> Iterable[list[FrameFacts]]:
     """Frames in time, cut where none was taken for longer than ``max_gap_days``."""
     run: list[FrameFacts] = []

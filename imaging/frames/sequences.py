@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import shared
 from imaging.frames.nights import check_night
+from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
 
-SequenceKind = Literal["science", "dark", "flat"]
+SequenceKind = Literal["science", CalibrationFrame]
 
 _NAME: Final = re.compile(
     r"(?P<night>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?:dark|(?:science|flat)(?:\.[A-Za-z0-9-]+)?)\.[0-9a-f]{8}"
@@ -45,7 +46,7 @@ class Sequence(BaseModel):
         if facts.kind == "object":
             kind, what = "science", facts.target or facts.observation_id
             common = shared(facts, "image") | {"program": facts.program, "observation": facts.observation_id}
-        elif facts.kind in ("dark", "flat"):
+        elif facts.kind in CALIBRATION_FRAMES:
             kind = "dark" if facts.kind == "dark" else "flat"
             what = f"{facts.exposure_time:g} s"
             common = shared(facts, kind)

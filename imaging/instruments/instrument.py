@@ -10,19 +10,18 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.instruments.detector import Detector
+from imaging.kinds import CombinedFrame, ProductKind
 
 #: A value of a fact.
 Value = str | int | float
 FactType = Literal["text", "number", "count", "optional"]
 #: A kind of raw frame.
-FrameKind = Literal["dark", "flat", "object", "arc", "bpm"]
-#: A product of frames that have to share facts, or that serves frames that share them with it.
-SameKind = Literal["dark", "flat", "bpm", "image"]
+FrameKind = Literal[CombinedFrame, "arc", "bpm"]
 #: Where the light of a band's flats comes from.
 FlatLight = Literal["lamp", "thermal"]
 
@@ -192,7 +191,7 @@ class Window(TableModel):
 
 
 #: The windows that each kind needs.
-_NEEDED: Final[Mapping[SameKind, tuple[str, ...]]] = {
+_NEEDED: Final[Mapping[ProductKind, tuple[str, ...]]] = {
     "dark": ("gap", "group", "near", "wait", "serve"),
     "flat": ("gap", "group", "pair", "near", "wait", "serve"),
     "bpm": ("pair", "wait", "serve"),
@@ -235,13 +234,13 @@ class Instrument(TableModel):
     offsets: Offsets
     detector: Detector
     bands: dict[str, Band] = Field(min_length=1)
-    same: dict[SameKind, tuple[str, ...]] = Field(
+    same: dict[ProductKind, tuple[str, ...]] = Field(
         description="facts that frames and products of a kind share"
     )
     tolerance: dict[str, float] = Field(
         default_factory=dict, description="how far a number may be off, in its unit"
     )
-    windows: dict[SameKind, Window]
+    windows: dict[ProductKind, Window]
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -273,7 +272,7 @@ class Instrument(TableModel):
             for name in mode.when:
                 if name not in known:
                     raise ValueError(f"a mode of the detector compares {name!r}, which is no fact")
-        values = {choice.value for choice in self.kinds} - set(FrameKind.__args__)  # type: ignore[attr-defined]
+        values = {choice.value for choice in self.kinds} - set(get_args(FrameKind))
         if values or not {choice.value for choice in self.lamp} <= {"on", "off"}:
             raise ValueError("kinds are dark, flat, object, arc and bpm, lamp is on or off")
         return self
@@ -293,7 +292,7 @@ class Instrument(TableModel):
         """Names of all facts that a keyword gives."""
         return (*COMMON, *self.own_facts)
 
-    def combined(self, kind: SameKind) -> tuple[str, ...]:
+    def combined(self, kind: ProductKind) -> tuple[str, ...]:
         """Facts that raw frames of one product share: those of a flat also what makes them need one dark."""
         of_darks = self.same["dark"] if kind == "flat" else ()
         return tuple(dict.fromkeys((*of_darks, *self.same[kind])))

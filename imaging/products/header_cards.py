@@ -10,27 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from astropy.io.fits import Card, Header
 
 from imaging.frames.facts import FrameFacts, plain_name
 from imaging.io.fitsfile import CARD
+from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
 from imaging.pixels.wcs import DISTORTION, celestial_cards
 from imaging.printable import ascii_text
 from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRow, stamped
 
-ProductKind = Literal["dark", "bpm", "flat", "image"]
 CardValue = str | int | float | bool
 Cards = Mapping[str, CardValue | tuple[CardValue, str]]
 
-#: The time stamp that marks a processed frame of each kind, and what OBSTYPE says then.
-_PROCESSED: dict[ProductKind, tuple[str, str]] = {
-    "dark": ("PROCDARK", "DARK"),
-    "bpm": ("BPMASK", "BPM"),
-    "flat": ("PROCFLAT", "FLAT"),
-    "image": ("PROCSCI", "OBJECT"),
-}
 #: What describes the raw file's bytes, or the raw pixels' gain and noise, and is not true of a product.
 _RAW_ONLY = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|NEXTEND|INHERIT|EXTNAME|EXTVER"
@@ -52,7 +45,7 @@ class Record:
     Attributes
     ----------
     kind
-        dark, bpm, flat or image.
+        Kind of the product.
     facts
         The first input's facts.
     inputs
@@ -65,8 +58,8 @@ class Record:
         The recipe key: same key, same product.
     span
         Beginning and end of the exposures that were combined (UTC).
-    dark, flat, bpm
-        Names of the calibrations that were applied.
+    calibrations
+        Names of the calibrations that were applied, by kind.
     calibration_keys
         Their recipe keys, by kind: a folder may hold several products of one name.
     linearised
@@ -85,9 +78,7 @@ class Record:
     version: str = ""
     key: str = ""
     span: tuple[datetime, datetime] | None = None
-    dark: str = ""
-    flat: str = ""
-    bpm: str = ""
+    calibrations: Mapping[str, str] = field(default_factory=dict)
     calibration_keys: Mapping[str, str] = field(default_factory=dict)
     linearised: bool = True
     cards: Cards = field(default_factory=dict)
@@ -113,7 +104,7 @@ def product_name(first_input: str, kind: ProductKind) -> str:
     another system can hold those.
     """
     stem = _ODD.sub("_", plain_name(first_input).removesuffix(".fits")).lstrip("_.+-")
-    return f"{stem[:_LONGEST_STEM] or 'frame'}_{kind}.fits"
+    return f"{stem[:_LONGEST_STEM] or 'frame'}{KINDS[kind].suffix}.fits"
 
 
 def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | tuple[Any, ...]]:
@@ -129,9 +120,9 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         Number of extensions.
     """
     stamp, facts = stamped(record.stamp), record.facts
-    mark, obstype = _PROCESSED[record.kind]
+    kind = KINDS[record.kind]
     new: dict[str, CardValue | tuple[CardValue, str]] = {
-        "OBSTYPE": obstype,
+        "OBSTYPE": kind.obstype,
         "NEXTEND": (extensions, "Number of extensions"),
         "ORIGNAME": (plain_name(record.inputs[0]), "Original filename prior to processing"),
         "GEM-TLM": (stamp, "UT last modification with GEMINI"),
@@ -139,8 +130,8 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         "PREPARE": (stamp, "UT time stamp for PREPARE"),
         "NCOMBINE": (len(record.inputs), "Number of input images"),
     }
-    if record.kind == "bpm":
-        new["OBJECT"] = "BPM"
+    if kind.unit is None:  # a mask is of no object
+        new["OBJECT"] = kind.obstype
     if facts.data_label:
         new["DATALAB"] = (f"{facts.data_label}-{record.kind.upper()}", "DHS data label")
     if record.version:
@@ -152,16 +143,14 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         new["DATE-END"] = (stamped(record.span[1]), "End of the inputs' exposures")
     for i, name in enumerate(record.inputs[:_MOST_NAMED], start=1):
         new[f"IMCMB{i:03d}"] = plain_name(name)
-    for kind, name, what in (
-        ("dark", record.dark, "Dark image used"),
-        ("flat", record.flat, "Flat image used"),
-        ("bpm", record.bpm, "Bad pixel mask used"),
-    ):
-        if name:
-            new[f"{kind.upper()}IM"] = (name, what)
-        if kind in record.calibration_keys:
-            new[f"{kind.upper()}KEY"] = (record.calibration_keys[kind], f"NFKEY of the {kind}")
-    new[mark] = (stamp, f"UT time stamp of the processed {record.kind}")
+    for applied in CALIBRATIONS:
+        what = applied.label if applied.unit is None else f"{applied.label} image"
+        if applied.name in record.calibrations:
+            new[applied.applied_card] = (record.calibrations[applied.name], f"{what.capitalize()} used")
+        if applied.name in record.calibration_keys:
+            key = record.calibration_keys[applied.name]
+            new[f"{applied.name.upper()}KEY"] = (key, f"NFKEY of the {applied.name}")
+    new[kind.card] = (stamp, f"UT time stamp of the processed {record.kind}")
     new.update({keyword.upper(): value for keyword, value in record.cards.items()})
     return _with_new(raw, new, drop=_RAW_ONLY)
 

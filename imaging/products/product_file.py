@@ -24,9 +24,10 @@ from imaging.io.atomic import write_whole
 from imaging.io.compressed import compression, reading, unpacked_descriptor
 from imaging.io.fitsfile import FitsFile, Hdu, whole_number
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
+from imaging.kinds import KINDS
 from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ
-from imaging.pixels.image import DIMENSIONLESS, ELECTRON, BadPixelMask, Image
+from imaging.pixels.image import DIMENSIONLESS, BadPixelMask, Image
 from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.products.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
 from imaging.products.header_cards import Record, extension_cards, primary_cards
@@ -354,9 +355,9 @@ def _no_such_table(name: str, problem: str) -> FrameError:
 
 def _image_planes(image: Image, record: Record) -> list[HduBytes]:
     shared = extension_cards(image.header, record, image.shape)
-    unit = DIMENSIONLESS if record.kind == "flat" else ELECTRON
+    unit = KINDS[record.kind].unit
     sci_unit = ("BUNIT", unit, "Unit of the pixels")
-    var_unit = ("BUNIT", f"{unit}2" if unit else DIMENSIONLESS, "Unit of the pixels")
+    var_unit = ("BUNIT", f"{unit}2" if unit else unit, "Unit of the pixels")
     utype = ("UTYPE", "VarianceUncertainty", "What astropy takes this for")
     return [
         encode_image("SCI", image.sci, [*shared, sci_unit]),

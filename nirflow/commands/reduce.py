@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from imaging.kinds import CALIBRATION_KINDS, TARGETS, in_a_sentence
 from nirflow.console.output import say
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit, UsageError
-from nirflow.option_choices import Calibration, Target
 
 if TYPE_CHECKING:
     from imaging.simulator.parameters import NightParameters
+
+
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Return a parser of a repeatable option; typer takes no repeated ``Literal``."""
+
+    def parsed(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, names))}.")
+        return text
+
+    return parsed
+
 
 _SIMULATED = "What is simulated"
 _CALIBRATIONS = "Calibrations"
@@ -108,8 +120,13 @@ def reduce(
         list[str] | None, typer.Option("--band", metavar="BAND", help="Only this filter. Repeatable.")
     ] = None,
     only: Annotated[
-        list[Target] | None,
-        typer.Option("--only", help="Only this product, and what it needs. Repeatable."),
+        list[str] | None,
+        typer.Option(
+            "--only",
+            parser=_one_of(TARGETS),
+            metavar="|".join(TARGETS),
+            help="Only this product, and what it needs. Repeatable.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -125,13 +142,16 @@ def reduce(
             "--use",
             metavar="KIND=NAME_OR_PATH",
             rich_help_panel=_CALIBRATIONS,
-            help="Take this dark, flat or bpm, a file or a name in the store; it is recorded. Repeatable.",
+            help=f"Take this {in_a_sentence(CALIBRATION_KINDS)}, a file or a name in the store; it is recorded. "
+            "Repeatable.",
         ),
     ] = None,
     allow_missing: Annotated[
-        list[Calibration] | None,
+        list[str] | None,
         typer.Option(
             "--allow-missing",
+            parser=_one_of(CALIBRATION_KINDS),
+            metavar="|".join(CALIBRATION_KINDS),
             rich_help_panel=_CALIBRATIONS,
             help="Go on without, and mark the product. Repeatable.",
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from imaging.kinds import PRODUCT_KINDS, in_a_sentence
 from nirflow.expressions.frame_names import aliases, frame_names, own_names
 from nirflow.expressions.language import Name, ValueKind
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _OWN: Final = {
     "id": Name(ValueKind.TEXT, "id of the product"),
     "name": Name(ValueKind.TEXT, "file name"),
-    "kind": Name(ValueKind.TEXT, "dark, flat, bpm, skyflat or image", ("dark", "flat", "bpm", "skyflat", "image")),
+    "kind": Name(ValueKind.TEXT, in_a_sentence(PRODUCT_KINDS), PRODUCT_KINDS),
     "status": Name(
         ValueKind.TEXT, "candidate, certified, rejected or superseded",
         ("candidate", "certified", "rejected", "superseded"),

@@ -209,7 +209,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
     span = min(f.started for f in combined), max(f.ended for f in combined)
     warnings = (*_missing(recipe.calibrations), *rejected_meanwhile(recipe, workspace), *built.warnings)
-    applied = {p.kind: p.name for p in recipe.calibrations.present}
+    applied: dict[str, str] = {p.kind: p.name for p in recipe.calibrations.present}
     keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
@@ -224,9 +224,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         history=_history(recipe, began),
         provenance=provenance(recipe, made_from, md5_of, began, workspace),
         lineage=lineage(recipe, made_from, store),
-        dark=applied.get("dark", ""),
-        flat=applied.get("flat", ""),
-        bpm=applied.get("bpm", ""),
+        calibrations=applied,
         calibration_keys=keys,
     )
     name = product_name(recipe.first.name, recipe.kind)

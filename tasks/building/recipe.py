@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from calib_store.model.records import InputRef, input_key, recipe_key
+from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters
-from tasks.support.references import Calibrations, ProductKind, RawFrame
+from tasks.support.references import Calibrations, RawFrame
 from tasks.support.workspace import Workspace
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.model.records import input_key
 from imaging.frames.facts import FrameFacts
+from imaging.kinds import CalibrationKind, ProductKind
 
-ProductKind = Literal["dark", "bpm", "flat", "image"]
-CalibrationKind = Literal["dark", "bpm", "flat"]
 Metric = float | int | str | bool | None
 
 

@@ -14,7 +14,6 @@ from typer.testing import Result
 
 from flows.run.report import NightReport
 from nirflow.exits import UsageError
-from nirflow.option_choices import Calibration, Target
 from nirflow.request import ReduceRequest, build_request
 from nirflow.step_settings import describe, resolve, shown
 from tasks.support.parameters import STEPS, ReductionParameters
@@ -35,8 +34,8 @@ def test_without_options_everything_is_wanted_with_the_defaults() -> None:
 
 def test_options_become_typed_values() -> None:
     request = build(
-        bands=["k-RED", "Y", "y"], only=[Target.FLAT, Target.FLAT], use=["dark=a_dark.fits", "FLAT = 1=2"],
-        allow_missing=[Calibration.BPM], memory="1.5GB", settings=["groups.max_gap_days=9"], threads=2,
+        bands=["k-RED", "Y", "y"], only=["flat", "flat"], use=["dark=a_dark.fits", "FLAT = 1=2"],
+        allow_missing=["bpm"], memory="1.5GB", settings=["groups.max_gap_days=9"], threads=2,
     )  # fmt: skip
     assert request.bands == ("K-red", "Y")
     assert request.only == ("flat",)
@@ -53,7 +52,7 @@ def test_options_become_typed_values() -> None:
         ({"bands": ["Z"]}, "Bands: Y, J, H"),
         ({"bands": ["kred"]}, "Did you mean K-red"),
         ({"use": ["dark"]}, "names no calibration"),
-        ({"use": ["arc=x"]}, "Write dark=, flat= or bpm="),
+        ({"use": ["arc=x"]}, "Write dark=, bpm= or flat="),
         ({"use": ["dark="]}, "names no calibration"),
         ({"use": ["dark=a", "dark=b"]}, "more than one dark"),
         ({"memory": "lots"}, "Write 800MB"),
@@ -130,8 +129,8 @@ def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
     assert "Left out, x.fits: empty" in result.stdout
     (request,) = asked
     assert request == build_request(
-        [night, night / "*.fits"], out=tmp_path, bands=["Y"], only=[Target.DARK, Target.BPM],
-        use=["bpm=b.fits"], settings=["groups.max_gap_days=9"], allow_missing=[Calibration.FLAT],
+        [night, night / "*.fits"], out=tmp_path, bands=["Y"], only=["dark", "bpm"],
+        use=["bpm=b.fits"], settings=["groups.max_gap_days=9"], allow_missing=["flat"],
         overwrite=True, threads=3, memory="800MB",
     )  # fmt: skip
 

@@ -64,7 +64,7 @@ def compare(
     void when the certified one is rejected or superseded; with --record the comparison is made again.
     """
     from calib_store.curation.compare import compare_products, record_comparison
-    from imaging.calibrations.compare import MEANINGS, GateParameters
+    from imaging.calibrations.compare import GateParameters, meanings_of
     from nirflow.step_settings import resolve
 
     limits = resolve(settings or (), {"gate": GateParameters}).get("gate", GateParameters())
@@ -84,7 +84,7 @@ def compare(
         )  # fmt: skip
     else:
         say(f"{found.told} beside {reference.name} ({reference.short_id}, {reference.status})")
-        meanings = MEANINGS[found.kind]
+        meanings = meanings_of(found.kind)
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
             [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imaging.errors import NirflowError
+from imaging.kinds import ProductKind
 from imaging.printable import printable
 from nirflow.commands.cal.naming import (
     Author,
@@ -30,7 +31,7 @@ def add(
         list[Path], typer.Argument(metavar="FILE", help="Products of nirflow or DRAGONS: .fits, .gz, .bz2.")
     ],
     kind: Annotated[
-        Literal["dark", "bpm", "flat", "image"] | None,
+        ProductKind | None,
         typer.Option("--kind", help="What they are, where their headers do not tell."),
     ] = None,
     any_shape: Annotated[

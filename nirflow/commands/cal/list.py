@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from calib_store.choice.serving import serves
+from imaging.kinds import ProductKind
 from nirflow.commands.cal.naming import (
     Json,
     ProductName,
@@ -34,7 +35,7 @@ _PAGE = 1000
 
 def list_products(
     kind: Annotated[
-        Literal["dark", "bpm", "flat", "skyflat", "image"] | None,
+        ProductKind | None,
         typer.Option("--kind", help="Only this kind."),
     ] = None,
     status: Annotated[

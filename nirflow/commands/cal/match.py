@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calib_store.choice.serving import kinds_for
+from imaging.kinds import CalibrationKind
 from nirflow.commands.cal.naming import AsOf, Author, Json, as_json, open_store, person
 from nirflow.console.output import say
 from nirflow.console.tables import Column, print_json, print_table
@@ -26,7 +27,7 @@ FrameName = Annotated[
 ]
 _REMEDY = "Give the path of a raw frame, or the name of one that the store knows."
 Kind = Annotated[
-    Literal["dark", "bpm", "flat", "skyflat"] | None,
+    CalibrationKind | None,
     typer.Option("--kind", help="Only this kind; all that the frame may need without it."),
 ]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from waiting import PATIENCE
 
 from calib_store.curation.certify import certify
@@ -116,10 +119,10 @@ def test_back_to_an_earlier_version(mine: Store, add, facts) -> None:
 
 
 def test_a_version_is_one_table_for_ever(mine: Store) -> None:
-    with pytest.raises(StoreError, match="has had other rules of the version 'f2-imaging-4'") as caught:
+    with pytest.raises(StoreError, match="has had other rules of the version 'f2-imaging-5'") as caught:
         activate(mine, changed("window_days = 90", "window_days = 80", SHIPPED.version))
     assert "version of its own" in caught.value.remedy
-    with pytest.raises(StoreError, match="are the same as 'f2-imaging-4'"):
+    with pytest.raises(StoreError, match="are the same as 'f2-imaging-5'"):
         activate(mine, SHIPPED.model_copy(update={"version": "renamed"}))
     with pytest.raises(StoreError, match="no rules 'nothing'"):
         mine.database.run(lambda connection: rulebook.rules_of(connection, "nothing"))
@@ -220,6 +223,77 @@ def test_an_older_nirflow_leaves_the_rules_of_a_newer_one_alone(
     migrate(owner.engine)
     assert mine.rules().version == "f2-imaging-99"
     assert len(mine.database.run(rulebook.rule_history)) == 2
+
+
+SKY_FLAT = {**next(one for one in SHIPPED.rules if one.kind == "flat").model_dump(mode="json"), "name": "skyflat",
+            "kind": "skyflat"}  # fmt: skip
+
+
+def earlier_rules(connection: Connection, version: str, author: str, reason: str) -> None:
+    """Set rules as a nirflow did that had the kind skyflat."""
+    content = SHIPPED.model_dump(mode="json") | {"version": version}
+    content["rules"].append(SKY_FLAT)
+    connection.execute(
+        text("INSERT INTO rule_sets (version, digest, content) VALUES (:v, :d, CAST(:c AS jsonb))"),
+        {"v": version, "d": hashlib.sha256(version.encode()).hexdigest(), "c": json.dumps(content)},
+    )
+    connection.execute(
+        text("INSERT INTO rule_changes (version, author, reason) VALUES (:v, :a, :r)"),
+        {"v": version, "a": author, "r": reason},
+    )
+
+
+def test_stored_rules_about_an_unknown_kind_are_ignored(
+    mine: Store, add, facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    dark = add()
+    mine.database.run(lambda connection: earlier_rules(connection, "theirs-1", "Ana", "sky flats too"))
+    with caplog.at_level(logging.DEBUG, "calib_store.rules.rules"):
+        rules = mine.rules()
+    assert rules == SHIPPED.model_copy(update={"version": "theirs-1"})
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("DEBUG", "Rule 'skyflat' of theirs-1 is about the unknown kind 'skyflat' and is ignored")
+    ]
+    match = mine.match(facts(), "dark")
+    assert (match.product, match.rules_version) == (dark, "theirs-1")
+    assert add(hours=1).rule == "dark"
+    # A user's rules stay; what they are replaced by applies to every product again.
+    assert mine.database.run(rulebook.take_over_shipped) is False
+    assert activate(mine, changed("window_days = 90", "window_days = 30")) is True
+    assert mine.match(facts(), "dark").rules_version == "mine-1"
+
+
+def test_a_store_of_before_takes_over_the_rules_without_the_unknown_kind(
+    mine: Store, owner: Database, add, facts
+) -> None:
+    dark = add()
+    version = "f2-imaging-4"
+    with mine.database.begin() as connection:
+        connection.execute(text("DELETE FROM rule_changes"))
+        connection.execute(text("DELETE FROM rule_sets"))
+        earlier_rules(connection, version, rulebook.SHIPPED, "came with nirflow")
+    assert mine.rules().version == version
+    migrate(owner.engine)
+    assert mine.rules() == SHIPPED
+    assert mine.match(facts(), "dark").product == dark
+    assert mine.database.run(lambda connection: rulebook.rules_of(connection, version)).version == version
+
+
+def test_a_product_of_an_unknown_kind_stays_as_it_is(mine: Store, add, facts) -> None:
+    dark, other = add(), add(hours=1)
+    with mine.database.begin() as connection:
+        connection.execute(text("UPDATE products SET kind = 'skyflat' WHERE id = :id"), {"id": other.id})
+    assert activate(mine, changed("window_days = 90", "window_days = 30")) is True
+    assert mine.match(facts(), "dark").product == dark
+    assert (mine.get(other.id).kind, mine.get(other.id).rule) == ("skyflat", "dark")
+
+
+def test_rules_that_a_user_gives_are_refused_with_an_unknown_kind() -> None:
+    given = shipped_text() + '\n[skyflat]\nkind = "skyflat"\nmatch = ["instrument"]\n'
+    with pytest.raises(
+        StoreError, match=r"mine\.toml: skyflat\.kind: Input should be 'dark', 'bpm' or 'flat'"
+    ):
+        read_rules(given, "mine.toml")
 
 
 def test_rules_that_an_account_called_nirflow_set_are_a_persons(mine: Store, owner: Database) -> None:

@@ -16,7 +16,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from imaging.calibrations.compare import MEANINGS, GateParameters, compare
+from imaging.calibrations.compare import GateParameters, compare, meanings_of
 from imaging.calibrations.illumination import Circle, circle_cards, circle_of
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
@@ -249,12 +249,11 @@ def test_masks_of_two_places_of_the_detector(mask) -> None:
 
 def test_every_figure_has_a_meaning(make: Make, mask) -> None:
     pair = (make("dark", TRUE_DARK), make("dark", TRUE_DARK))
-    assert set(compare("dark", *pair, LIMITS).figures) == set(MEANINGS["dark"])
+    assert set(compare("dark", *pair, LIMITS).figures) == set(meanings_of("dark"))
     flats = (make("flat", TRUE_FLAT, sigma=0.01), make("flat", TRUE_FLAT, sigma=0.01))
-    for kind in ("flat", "skyflat"):
-        assert set(compare(kind, *flats, LIMITS).figures) == set(MEANINGS[kind])
+    assert set(compare("flat", *flats, LIMITS).figures) == set(meanings_of("flat"))
     masks = (mask(np.ones(SHAPE, bool), "a.fits"), mask(np.ones(SHAPE, bool), "b.fits"))
-    assert set(compare("bpm", *masks, LIMITS).figures) == set(MEANINGS["bpm"])
+    assert set(compare("bpm", *masks, LIMITS).figures) == set(meanings_of("bpm"))
 
 
 def test_what_cannot_be_compared(make: Make) -> None:

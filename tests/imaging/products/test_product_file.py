@@ -70,7 +70,7 @@ def mask(extension: fits.Header, primary: fits.Header) -> BadPixelMask:
 def record(facts: FrameFacts) -> Record:
     return Record(
         kind="image", facts=facts, inputs=INPUTS, stamp=STAMP, version="0.1.0", key=KEY,
-        dark="S1_dark.fits", flat="S2_flat.fits", bpm="S3_bpm.fits",
+        calibrations={"dark": "S1_dark.fits", "flat": "S2_flat.fits", "bpm": "S3_bpm.fits"},
         calibration_keys={"dark": "d" * 64, "flat": "f" * 64, "bpm": "b" * 64},
         cards={"TEXPTIME": (360.0, "[s] total exposure"), "airmass": 1.25},
         extension_cards={"NOISCORR": (1.4, "Noise correlation")},
@@ -256,7 +256,7 @@ def test_geminis_marks(
 
 
 def test_no_mark_of_a_calibration_that_was_not_applied(write: Write) -> None:
-    header = fits.getheader(write(dark="", flat="", bpm="", calibration_keys={}))
+    header = fits.getheader(write(calibrations={}, calibration_keys={}))
     assert not {"DARKIM", "FLATIM", "BPMIM", "DARKKEY", "FLATKEY", "BPMKEY"} & set(header)
 
 

@@ -1,0 +1,285 @@
+"""The table of kinds of product, and that every list of kinds derives from it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from typer.testing import CliRunner
+
+from calib_store.choice.serving import kinds_for
+from calib_store.exchange.ancestry import _APPLIED, _ROLES
+from calib_store.exchange.manifest import ProductEntry
+from calib_store.rules.rules import Rule, shipped_rules
+from calib_store.tables.variants import default_parameters
+from deployments.deployed.requests import CalibrationsRequest, NightlyRequest
+from flows.page.view import LABELS
+from flows.run.options import Options
+from flows.run.plan import targets_with_needs
+from imaging.calibrations import compare, sanity
+from imaging.detrend.detrend import DetrendParameters
+from imaging.frames.facts import FrameFacts, Kind, processing
+from imaging.frames.sequences import SequenceKind
+from imaging.instruments.f2 import THERMAL_BANDS
+from imaging.kinds import (
+    CALIBRATION_FRAMES,
+    CALIBRATION_KINDS,
+    CALIBRATIONS,
+    KINDS,
+    PRODUCT_KINDS,
+    TARGETS,
+    CalibrationKind,
+    CombinedFrame,
+    ComparisonName,
+    LimitsName,
+    ProductKind,
+    Target,
+    in_a_sentence,
+    kind_of_target,
+    target_of,
+)
+from nirflow.cli import app
+from nirflow.expressions.product_names import product_names
+from nirflow.request import ReduceRequest, UseCalibration
+from tasks.building.recipe import Recipe
+from tasks.choose import Choice
+from tasks.support.parameters import STEPS
+from tasks.support.references import Calibrations, ProductRef
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("imaging", "calib_store", "tasks", "flows", "deployments", "nirflow", "benchmarks")
+#: Modules that spell names that are kinds of product too, each with the reason why they may.
+SPELLED: dict[str, str] = {
+    "imaging/kinds.py": "the table",
+    "imaging/detrend/detrend.py": "applies each of these in its own way",
+    "imaging/frames/facts.py": "OBSTYPE of raw frames",
+    "imaging/simulator/headers.py": "roles of simulated raw frames",
+    "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
+    "flows/page/view.py": "raw frames in sections",
+    "flows/page/figures.py": "figures of quality",
+    "flows/run/history.py": "figures of quality",
+    "nirflow/console/reduction_report.py": "figures of quality",
+    "nirflow/commands/inspect.py": "raw frames without a filter",
+    "benchmarks/big_store.py": "shares of a made-up store",
+    "benchmarks/compare_products.py": "one comparison each with products of DRAGONS",
+}
+
+
+def test_the_names_are_those_of_the_table() -> None:
+    assert tuple(KINDS) == get_args(ProductKind) == PRODUCT_KINDS
+    assert tuple(kind.name for kind in CALIBRATIONS) == get_args(CalibrationKind) == CALIBRATION_KINDS
+    assert tuple(kind.target for kind in KINDS.values()) == get_args(Target) == TARGETS
+    frames = {frame for kind in KINDS.values() for frame in kind.frames}
+    assert frames == {*get_args(CombinedFrame)} < {*get_args(Kind)}
+    assert {frame for kind in CALIBRATIONS for frame in kind.frames} == {*CALIBRATION_FRAMES}
+    assert {*get_args(SequenceKind)} == {"science", *CALIBRATION_FRAMES}
+
+
+def test_no_two_kinds_are_marked_or_called_alike() -> None:
+    marks = [mark for kind in KINDS.values() for mark in kind.marks]
+    assert len({*marks}) == len(marks)
+    for attribute in ("label", "plural", "suffix", "obstype", "parameters"):
+        assert len({getattr(kind, attribute) for kind in KINDS.values()}) == len(KINDS), attribute
+    applied = [kind.applied_card for kind in CALIBRATIONS]
+    assert all(applied)
+    assert len({*applied}) == len(applied)
+    assert not any(kind.applied_card or kind.primitives for kind in KINDS.values() if not kind.is_calibration)
+
+
+def test_a_kind_comes_after_those_that_it_is_made_with() -> None:
+    for number, name in enumerate(PRODUCT_KINDS):
+        assert {*KINDS[name].made_with()} <= {*PRODUCT_KINDS[:number]}
+
+
+def test_facts_that_are_the_same_are_facts() -> None:
+    for kind in KINDS.values():
+        assert {*kind.same, *kind.same_in_one} <= {*FrameFacts.model_fields}
+        assert not {*kind.same} & {*kind.same_in_one}
+
+
+def test_what_a_kind_is_made_with() -> None:
+    """As it was before there was a table."""
+    assert {name: kind.made_with() for name, kind in KINDS.items()} == {
+        "dark": (), "bpm": (), "flat": ("dark", "bpm"), "image": ("dark", "bpm", "flat"),
+    }  # fmt: skip
+    assert KINDS["flat"].made_with(thermal=False) == ("bpm",)
+    assert KINDS["image"].made_with(thermal=False) == ("dark", "bpm", "flat")
+    assert targets_with_needs(["flat"]) == {"flat", "bpm", "dark"}
+    assert targets_with_needs(["bpm"]) == {"bpm"}
+    assert targets_with_needs([]) == targets_with_needs(["science"]) == {*TARGETS}
+
+
+@pytest.mark.parametrize(
+    ("frame", "filter_", "kinds"),
+    [
+        ("dark", "Y", ()), ("flat", "Y", ("bpm",)), ("flat", THERMAL_BANDS[0], ("dark", "bpm")),
+        ("object", "Y", ("dark", "bpm", "flat")), ("arc", "Y", ("dark", "bpm", "flat")),
+    ],
+)  # fmt: skip
+def test_what_a_frame_takes(frame: str, filter_: str, kinds: tuple[str, ...]) -> None:
+    assert kinds_for(FrameFacts.model_construct(kind=frame, filter=filter_)) == kinds  # type: ignore[arg-type]
+
+
+def test_what_marks_a_processed_file() -> None:
+    marks = {"PROCDARK": "dark", "PROCFLAT": "flat", "BPMASK": "bpm", "PROCBPM": "bpm", "PROCSCI": "image"}
+    assert {mark: kind.name for kind in KINDS.values() for mark in kind.marks} == marks
+    for mark, kind in marks.items():
+        assert processing({mark: "2013-11-21T00:00:00"}) == (True, kind)
+    assert processing({"PREPARE": ""}) == (True, "")
+    assert processing({}) == (False, "")
+
+
+def test_what_a_product_is_called_as_a_target() -> None:
+    assert {name: target_of(name) for name in KINDS} == {
+        "dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science",
+    }  # fmt: skip
+    assert target_of("align") == "science"
+    assert [kind_of_target(target).name for target in TARGETS] == [*PRODUCT_KINDS]
+
+
+def test_names_in_a_sentence() -> None:
+    assert in_a_sentence(PRODUCT_KINDS) == "dark, bpm, flat or image"
+    assert in_a_sentence(["darks", "flats"], "and") == "darks and flats"
+    assert in_a_sentence(["dark"]) == "dark"
+
+
+def test_models_take_the_kinds_of_the_table() -> None:
+    products = {
+        ProductEntry: "kind", ProductRef: "kind",
+    }  # fmt: skip
+    for model, field in products.items():
+        assert model.model_fields[field].annotation == ProductKind, model
+    calibrations = {
+        Rule: "kind", UseCalibration: "kind",
+    }  # fmt: skip
+    for model, field in calibrations.items():
+        assert model.model_fields[field].annotation == CalibrationKind, model
+    assert get_type_hints(Recipe)["kind"] == ProductKind
+    for many in (
+        DetrendParameters.model_fields["override"], DetrendParameters.model_fields["allow_missing"],
+        ReduceRequest.model_fields["allow_missing"], Choice.model_fields["allow_missing"],
+        CalibrationsRequest.model_fields["only"], Calibrations.model_fields["missing"],
+    ):  # fmt: skip
+        assert get_args(many.annotation)[0] == CalibrationKind
+    assert get_args(Choice.model_fields["use"].annotation)[0] == CalibrationKind
+    for many in (
+        NightlyRequest.model_fields["only"], ReduceRequest.model_fields["only"], Options.model_fields["only"],
+    ):  # fmt: skip
+        assert get_args(many.annotation)[0] == Target
+    assert CalibrationsRequest().only == CALIBRATION_KINDS
+    # One named reference each, in the order of the table: it is part of the keys of what is made with them.
+    named = [
+        name for name, field in Calibrations.model_fields.items() if field.annotation == ProductRef | None
+    ]
+    assert tuple(named) == CALIBRATION_KINDS
+
+
+def test_rules_comparisons_limits_and_parameters_are_there_for_each_kind() -> None:
+    assert {rule.kind for rule in shipped_rules().rules} == {*CALIBRATION_KINDS}
+    assert {rule.kind for rule in shipped_rules().rules if rule.published} == {
+        kind.name for kind in CALIBRATIONS if kind.published
+    }
+    assert (
+        {kind.comparison for kind in KINDS.values()} - {None}
+        == {*compare.MEANINGS}
+        == {*get_args(ComparisonName)}
+    )
+    assert {kind.limits for kind in KINDS.values()} == {*sanity.LIMITS} == {*get_args(LimitsName)}
+    assert tuple(default_parameters()) == CALIBRATION_KINDS
+    for kind in KINDS.values():
+        module, _, name = kind.parameters.rpartition(".")
+        assert getattr(import_module(module), name) in STEPS.values()
+    for kind in CALIBRATIONS:
+        assert STEPS[kind.name].__name__ == kind.parameters.rpartition(".")[2]
+
+
+def test_the_store_finds_what_was_applied() -> None:
+    """As it was before there was a table: keywords and primitives of DRAGONS."""
+    assert _APPLIED == {"DARKIM": "dark", "FLATIM": "flat", "BPMIM": "bpm"}
+    assert _ROLES == {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}
+
+
+def test_words_for_users_are_those_of_the_table() -> None:
+    assert LABELS == {
+        "dark": "dark", "bpm": "bad pixel mask", "flat": "flat", "image": "stack", "science": "science",
+    }  # fmt: skip
+    assert product_names()["kind"].choices == PRODUCT_KINDS
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "names"),
+    [
+        (["reduce"], "--only", TARGETS),
+        (["reduce"], "--allow-missing", CALIBRATION_KINDS),
+        (["cal", "list"], "--kind", PRODUCT_KINDS),
+        (["cal", "add", "x.fits"], "--kind", PRODUCT_KINDS),
+        (["cal", "match", "x.fits"], "--kind", CALIBRATION_KINDS),
+    ],
+)
+def test_options_take_the_kinds_of_the_table(
+    command: list[str], option: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    refused = CliRunner().invoke(app, [*command, option, "skyflat"])
+    assert refused.exit_code == 2
+    told = " ".join(refused.output.split())
+    assert f"'skyflat' is not one of {', '.join(map(repr, names))}." in told
+
+
+def test_the_table_is_light() -> None:
+    """The command line shows its help from it."""
+    heavy = "{'numpy', 'astropy', 'pydantic', 'numba', 'sqlalchemy', 'prefect'}"
+    code = f"import sys, imaging.kinds; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_table_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        KINDS["bias"] = KINDS["dark"]  # type: ignore[index]
+    assert all(type(getattr(kind, f.name)) is not list for kind in KINDS.values() for f in fields(kind))
+
+
+def spelled_lists(tree: ast.AST) -> Iterator[set[str]]:
+    """The texts of every tuple, list, set, dict (keys, and values) and Literal; of pairs in it the first text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            groups = [node.elts]
+        elif isinstance(node, ast.Dict):
+            groups = [[key for key in node.keys if key is not None], node.values]
+        else:
+            continue
+        for group in groups:
+            first = (one.elts[0] if isinstance(one, ast.Tuple) and one.elts else one for one in group)
+            yield {one.value for one in first if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+
+
+def test_no_other_module_spells_a_list_of_kinds() -> None:
+    names = {*PRODUCT_KINDS, *TARGETS, "skyflat"}
+    found = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if any(len(texts & names) > 1 for texts in spelled_lists(ast.parse(path.read_text())))
+    }
+    assert found == {*SPELLED}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'KINDS = ("dark", "flat")', 'kind: Literal["dark", "bpm"]', 'if kind in ["flat", "image"]: pass',
+        'words = {"dark": 1, "bpm": 2}', 'cards = {"A": "dark", "B": "flat"}',
+        'for k, v in (("dark", d), ("flat", f)): pass',
+        'x = {"science", "flat"}',
+    ],
+)  # fmt: skip
+def test_a_spelled_list_is_found(code: str) -> None:
+    assert any(len(texts & {*PRODUCT_KINDS, *TARGETS}) > 1 for texts in spelled_lists(ast.parse(code)))
