@@ -25,7 +25,6 @@ _POINTING_ERROR: Final = 2.0
 
 
 GroupWindow = Literal["gap", "group", "pair"]
-_CALIBRATIONS: Final[tuple[ProductKind, ...]] = ("dark", "flat")
 
 
 class GroupParameters(StepParameters):
@@ -67,14 +66,7 @@ class GroupParameters(StepParameters):
     def longest(self, window: GroupWindow) -> float:
         """Return the longest that a window may be for calibration frames of any instrument."""
         given = self._given(window)
-        if given is not None:
-            return given
-        every = [
-            getattr(table.windows[kind], window)
-            for table in catalogue.instruments()
-            for kind in _CALIBRATIONS
-        ]
-        return max(days for days in every if days is not None)
+        return catalogue.longest(window) if given is None else given
 
     def _given(self, window: GroupWindow) -> float | None:
         given = {"gap": self.max_gap_days, "group": self.max_span_days, "pair": self.pair_within_days}

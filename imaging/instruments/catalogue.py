@@ -14,7 +14,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from imaging.errors import NirflowError
-from imaging.instruments.instrument import Instrument
+from imaging.instruments.instrument import Instrument, WindowName
+from imaging.kinds import CALIBRATION_KINDS
 
 #: Group of entry points by which packages bring tables: each names a path or a function that returns one.
 ENTRY_POINTS: Final = "nirflow.instruments"
@@ -122,6 +123,12 @@ def label(fact: str, instrument: str = "") -> tuple[str, str]:
 def is_number(fact: str) -> bool:
     """Return whether a fact is a number to some instrument."""
     return any(one.is_number(fact) for one in instruments())
+
+
+def longest(window: WindowName) -> float:
+    """Return the longest that a window of time is for calibrations of any instrument, days."""
+    every = [getattr(one.windows[kind], window) for one in instruments() for kind in CALIBRATION_KINDS]
+    return max(float(days) for days in every if days is not None)
 
 
 def largest_detector() -> int:

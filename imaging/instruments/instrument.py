@@ -151,6 +151,10 @@ class Band(TableModel):
     flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
 
 
+#: Names of the windows of time.
+WindowName = Literal["gap", "group", "pair", "near", "wait", "serve"]
+
+
 class Window(TableModel):
     """How far apart in time frames and products of a kind may be, days.
 
@@ -183,7 +187,7 @@ class Window(TableModel):
                 raise ValueError(f"{shorter} is {short:g} days, longer than {longer}, {long:g} days")
         return self
 
-    def days(self, name: str) -> float:
+    def days(self, name: WindowName) -> float:
         """Return a window that the table has."""
         value = getattr(self, name)
         assert value is not None  # the instrument's check
