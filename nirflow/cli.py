@@ -19,7 +19,7 @@ from deployments.printable_output import make_output_printable
 from imaging.errors import NirflowError
 from imaging.printable import printable
 from nirflow import __version__
-from nirflow.commands import cal, page, parameters, server, service
+from nirflow.commands import cal, instruments, page, parameters, server, service
 from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
 from nirflow.console.output import say, say_error
@@ -102,6 +102,7 @@ app.command(rich_help_panel=_REDUCE)(page.report)
 app.command(rich_help_panel=_LOOK)(frames.inspect)
 app.command(rich_help_panel=_LOOK)(frames.select)
 app.command(rich_help_panel=_LOOK)(parameters.params)
+app.add_typer(instruments.app, name="instruments", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_RUN)(service.up)
 app.command(rich_help_panel=_RUN)(service.down)
 app.command(rich_help_panel=_RUN)(service.status)

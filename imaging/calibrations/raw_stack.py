@@ -90,9 +90,10 @@ def check_alike(
         odd = [f"{raw.name} ({value})" for raw, value in zip(raws, values, strict=True) if value != usual]
         if odd:
             label, unit = table.label(field)
+            named = unit or table.keyword(field)
+            named = "" if named == field else f" ({named})"
             raise GroupError(
-                f"{what} of more than one {label}{f' ({unit})' if unit else ''}: {', '.join(odd)}; the other frames "
-                f"have {usual}.",
+                f"{what} of more than one {label}{named}: {', '.join(odd)}; the other frames have {usual}.",
                 remedy="Leave the odd frames out, or reduce them as a group of their own.",
             )
     shapes = {raw.shape for raw in raws}

@@ -45,12 +45,20 @@ class Table:
 
 
 _own: Callable[[], Iterable[Path]] = tuple
+_trial: Table | None = None
 
 
 def own_tables_from(paths: Callable[[], Iterable[Path]]) -> None:
     """Have the user's own tables read from the paths that a function returns, asked when a table is first needed."""
     global _own
     _own = paths
+    forget()
+
+
+def try_table(instrument: Instrument, source: Path) -> None:
+    """Have this process read frames by a table that is being written, in place of any other of its instrument."""
+    global _trial
+    _trial = Table(instrument, source, "on trial")
     forget()
 
 
@@ -198,6 +206,10 @@ def _tables() -> tuple[Table, ...]:
         path = Path(loaded() if callable(loaded) else loaded)
         found.append(Table(read_table(path), path, point.name))
     found += [Table(read_table(path), path, "settings") for path in map(Path.expanduser, map(Path, _own()))]
+    if _trial is not None:
+        names = {_trial.instrument.name, *_trial.instrument.aliases}
+        found = [one for one in found if names.isdisjoint((one.instrument.name, *one.instrument.aliases))]
+        found.append(_trial)
     taken: dict[str, Table] = {}
     for table in found:
         for name in dict.fromkeys((table.instrument.name, *table.instrument.aliases)):

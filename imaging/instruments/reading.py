@@ -191,6 +191,8 @@ def value_of(
     keyword = next((one for one in spec.keywords if one in keys.header), spec.keywords[0])
     if fact == "exposure_time":
         return _exposure_time(keys, keyword, spec, mask=mask)
+    if fact == "section" and spec.default is None:
+        return _first_text(keys, spec.keywords, instrument.section)
     return _read(keys, keyword, fact, spec, instrument)
 
 

@@ -43,7 +43,7 @@ def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 #: New name, the frame it is made from, what is done to it, and the words that the user must read.
 _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
-    ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("not a FLAMINGOS-2 frame", "INSTRUME", "GMOS-S")),
+    ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("that no table describes", "INSTRUME", "GMOS-S")),
     ("S20131121S0802.fits", OBJECT, {"GRISM": "JH_G5801"}, ("spectroscopy", "GRISM", "JH", "imaging")),
     ("S20131121S0803.fits", OBJECT, {"pixels": _smaller}, ("368 x 368", "expected 384 x 384")),
     ("S20131121S0804.fits", DARK, {"EXPTIME": None}, ("keyword is missing", "EXPTIME", "Correct the header")),

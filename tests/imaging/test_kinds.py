@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from calib_store.choice.serving import kinds_for
 from calib_store.exchange.ancestry import _APPLIED, _ROLES
 from calib_store.exchange.manifest import ProductEntry
-from calib_store.rules.rules import Rule, shipped_rules
+from calib_store.rules.rules import Rule
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.tables.variants import default_parameters
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest
 from flows.page.view import LABELS

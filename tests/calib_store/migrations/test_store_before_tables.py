@@ -123,6 +123,7 @@ def test_the_users_rules_stay_and_the_shipped_ones_can_be_taken_again(old: Store
 
 def test_a_product_can_be_certified_and_rejected(old: Store) -> None:
     flat = next(p for p in old.products() if p.kind == "flat")
+    old.file_of = lambda product: Path(product.name)  # type: ignore[method-assign]
     certify(old, flat, author="Ana", reason="looks good")
     assert old.get(flat.id).status == "certified"
     old.set_status(old.get(flat.id), "rejected", author="Ana", reason="not after all")
