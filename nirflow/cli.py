@@ -24,6 +24,7 @@ from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
 from nirflow.console.output import say, say_error
 from nirflow.exits import MEANINGS, Exit, UsageError
+from nirflow.own_instruments import know_own_instruments
 
 _EPILOG = (
     "Exit codes: "
@@ -92,6 +93,7 @@ def _nirflow(
     ] = False,
 ) -> None:
     """Near-infrared imaging reduction: raw night in, calibrated and stacked science out."""
+    know_own_instruments()
 
 
 _REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store and server"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.frames.facts import FrameFacts, Lamp
 from imaging.frames.groups import GroupParameters, in_time, shared, without_gaps
-from imaging.kinds import ProductKind
+from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame, ProductKind
 
 #: Facts that say which pixels a frame has: unless they are the same, two frames cannot be subtracted.
 PIXELS: Final = ("detector", "section", "binning")
@@ -25,7 +25,7 @@ class CalibrationGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dark", "flat"]
+    kind: CalibrationFrame
     lamp: Lamp | None = None
     facts: FrameFacts = Field(description="of the first frame; the others share what the kind has to share")
     members: tuple[str, ...] = Field(description="names of the frames, in time")
@@ -122,7 +122,7 @@ def calibration_chains(
     """Raw darks and flats of one configuration, in time, without a gap: what `groups_of_chain` divides."""
     sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
     for facts in sorted(frames, key=in_time):
-        if facts.kind not in ("dark", "flat") or facts.processed or facts.unfit() is not None:
+        if facts.kind not in CALIBRATION_FRAMES or facts.processed or facts.unfit() is not None:
             continue
         kind: ProductKind = "flat" if facts.kind == "flat" else "dark"
         drifts = kind == "flat" and facts.filter in facts.table.thermal_bands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import tomllib
 from collections.abc import Callable, Iterable
@@ -15,12 +16,15 @@ from pydantic import ValidationError
 
 from imaging.errors import NirflowError
 from imaging.instruments.instrument import Instrument, WindowName
+from imaging.instruments.own_tables import OWN_TABLES
 from imaging.kinds import CALIBRATION_KINDS
 
 #: Group of entry points by which packages bring tables: each names a path or a function that returns one.
 ENTRY_POINTS: Final = "nirflow.instruments"
 #: What a table cannot say: header and facts to facts.
 Quirks = Callable[[Any, dict[str, Any]], dict[str, Any]]
+#: Origin of the tables that come with nirflow.
+OWN: Final = "nirflow"
 #: Largest table that is read, bytes.
 _LARGEST: Final = 1 << 20
 
@@ -44,14 +48,12 @@ class Table:
     origin: str
 
 
-_own: Callable[[], Iterable[Path]] = tuple
 _trial: Table | None = None
 
 
 def own_tables_from(paths: Callable[[], Iterable[Path]]) -> None:
     """Have the user's own tables read from the paths that a function returns, asked when a table is first needed."""
-    global _own
-    _own = paths
+    OWN_TABLES.paths = paths
     forget()
 
 
@@ -139,6 +141,19 @@ def longest(window: WindowName) -> float:
     return max(float(days) for days in every if days is not None)
 
 
+def identity(name: str) -> str | None:
+    """Return the identity of what a table says that decides pixels; None for a table that comes with nirflow.
+
+    Those change with the versions of the steps. Of any other the identity is part of what a product is, so that a
+    corrected number makes new products.
+    """
+    table = next((one for one in tables() if one.instrument.name == name), None)
+    if table is None or table.origin == OWN:
+        return None
+    content = table.instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def largest_detector() -> int:
     """Return the number of pixels of the largest detector."""
     return max(one.detector.shape[0] * one.detector.shape[1] for one in instruments())
@@ -200,12 +215,15 @@ def read_table(path: Path) -> Instrument:
 @cache
 def _tables() -> tuple[Table, ...]:
     here = Path(__file__).parent
-    found = [Table(read_table(path), path, "nirflow") for path in sorted(here.glob("*.toml"))]
+    found = [Table(read_table(path), path, OWN) for path in sorted(here.glob("*.toml"))]
     for point in entry_points(group=ENTRY_POINTS):
         loaded = point.load()
         path = Path(loaded() if callable(loaded) else loaded)
         found.append(Table(read_table(path), path, point.name))
-    found += [Table(read_table(path), path, "settings") for path in map(Path.expanduser, map(Path, _own()))]
+    found += [
+        Table(read_table(path), path, "settings")
+        for path in map(Path.expanduser, map(Path, OWN_TABLES.paths()))
+    ]
     if _trial is not None:
         names = {_trial.instrument.name, *_trial.instrument.aliases}
         found = [one for one in found if names.isdisjoint((one.instrument.name, *one.instrument.aliases))]

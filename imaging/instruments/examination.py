@@ -9,6 +9,7 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
+from imaging.kinds import CALIBRATION_FRAMES
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,7 @@ _LENIENT: Final[Mapping[str, str]] = {
     "coadds": "1", "read_pairs": "1", "poffset": "0.0", "qoffset": "0.0", "pa": "0.0", "inport": "3",
     "focal_mask": '"Open"', "disperser": '"Open"',
 }  # fmt: skip
-_KINDS: Final[Mapping[str, str]] = {
-    "dark": '["DARK*"]', "flat": '["FLAT*"]', "object": '["OBJECT*", "SCIENCE*", "LIGHT*"]',
-}  # fmt: skip
+_OBJECTS: Final = ("OBJECT*", "SCIENCE*", "LIGHT*")
 
 
 def first_table(primary: Header, extension: Header | None, shape: tuple[int, int]) -> str:
@@ -147,8 +146,10 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         value = _one_line(repr(primary.get(wheel)))
         lines += ["", "[[wheels]]", f"keywords = [{_text(wheel)}]   # here {value}"]
     kind = next((keyword for keyword in _TYPES if primary.get(keyword) is not None), _TYPES[0])
-    for value, patterns in _KINDS.items():
-        lines += ["", "[[kinds]]", f"value = {_text(value)}", f"when = {{ {kind} = {patterns} }}"]
+    for value in (*CALIBRATION_FRAMES, "object"):
+        names = _OBJECTS if value == "object" else (f"{value.upper()}*",)
+        patterns = ", ".join(map(_text, names))
+        lines += ["", "[[kinds]]", f"value = {_text(value)}", f"when = {{ {kind} = [{patterns}] }}"]
     lines[-1] += _one_line(f"   # here {primary.get(kind)!r}")
     numbers = {
         "pixel_scale": ("PIXSCALE",), "gain": ("GAIN",), "read_noise": ("RDNOISE", "READNOIS"), "well_depth": (),

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.instruments.detector import Detector
-from imaging.kinds import CombinedFrame, ProductKind
+from imaging.kinds import CALIBRATION_FRAMES, KINDS, CombinedFrame, Kind, ProductKind
 
 #: A value of a fact.
 Value = str | int | float
@@ -194,13 +194,16 @@ class Window(TableModel):
         return float(value)
 
 
-#: The windows that each kind needs.
-_NEEDED: Final[Mapping[ProductKind, tuple[str, ...]]] = {
-    "dark": ("gap", "group", "near", "wait", "serve"),
-    "flat": ("gap", "group", "pair", "near", "wait", "serve"),
-    "bpm": ("pair", "wait", "serve"),
-    "image": ("gap",),
-}
+def _needed(kind: Kind) -> tuple[WindowName, ...]:
+    """Return the windows that a table has to have for a kind of product."""
+    needed: list[WindowName] = []
+    if kind.name in CALIBRATION_FRAMES:
+        needed += ["gap", "group", "near"]
+    if not kind.is_calibration:
+        return (*needed, "gap")
+    if "flat" in kind.frames:  # made of groups that are subtracted from each other
+        needed.append("pair")
+    return (*needed, "wait", "serve")
 
 
 class Instrument(TableModel):
@@ -252,17 +255,17 @@ class Instrument(TableModel):
         if missing:
             raise ValueError(f"facts lacks {', '.join(missing)}")
         known = self.comparable
-        for kind in _NEEDED:
-            if kind not in self.same or kind not in self.windows:
-                raise ValueError(f"same and windows both need {kind!r}")
-            for name in self.same[kind]:
+        for kind in KINDS.values():
+            if kind.name not in self.same or kind.name not in self.windows:
+                raise ValueError(f"same and windows both need {kind.name!r}")
+            for name in self.same[kind.name]:
                 if name not in known:
                     raise ValueError(
-                        f"same.{kind} names {name!r}, which is no fact; facts are {', '.join(known)}"
+                        f"same.{kind.name} names {name!r}, which is no fact; facts are {', '.join(known)}"
                     )
-            lacking = [name for name in _NEEDED[kind] if getattr(self.windows[kind], name) is None]
+            lacking = [name for name in _needed(kind) if getattr(self.windows[kind.name], name) is None]
             if lacking:
-                raise ValueError(f"windows.{kind} lacks {', '.join(lacking)}")
+                raise ValueError(f"windows.{kind.name} lacks {', '.join(lacking)}")
         for name, fact in self.facts.items():
             if name in COMMON and "type" in fact.model_fields_set:
                 raise ValueError(f"facts.{name} has a type, which the facts of every frame have already")

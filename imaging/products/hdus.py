@@ -1,6 +1,6 @@
 """HDUs as bytes: images and tables in FITS form with DATASUM and CHECKSUM, ready to be written.
 
-The checksums are computed on the big-endian buffer that is written anyway, which keeps a 2048 x 2048 product
+The checksums are computed on the big-endian buffer that is written anyway, which keeps a product of four million pixels
 of three planes to some tens of milliseconds. The format is that of the FITS standard 4.0 (section 4.4.2.7 and
 appendix J); the tests have astropy verify it.
 """

@@ -28,7 +28,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 def _list(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    import calib_store.model.settings  # noqa: F401  # by which the catalogue knows the user's tables
     from imaging.instruments import catalogue
 
     tables = catalogue.tables()
@@ -69,7 +68,6 @@ def check(
 
     Exit code 4 where something is missing or out of range.
     """
-    import calib_store.model.settings  # noqa: F401  # by which the catalogue knows the user's tables
     from imaging.errors import FrameError
     from imaging.frames.facts import facts_from_headers
     from imaging.instruments import catalogue
@@ -166,13 +164,9 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     for group in science_groups(frames):
         first = by_name[group.objects[0]]
         lights = [(pair.on or pair.off) for pair in flats]
-        needed = {
-            "dark": any(_alike(first, dark.facts, instrument.same["dark"]) for dark in darks),
-            "flat": any(
-                _alike(first, light.facts, instrument.same["flat"]) for light in lights if light is not None
-            ),
-        }
-        missing = [kind for kind, there in needed.items() if not there]
+        dark = any(_alike(first, group.facts, instrument.same["dark"]) for group in darks)
+        flat = any(_alike(first, light.facts, instrument.same["flat"]) for light in lights if light)
+        missing = [*([] if dark else ["dark"]), *([] if flat else ["flat"])]
         what = (
             f"without a {' and a '.join(missing)} among these files" if missing else "with its dark and flat"
         )

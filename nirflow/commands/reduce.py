@@ -40,8 +40,12 @@ Seed = Annotated[
     int, typer.Option(min=0, help="The same seed gives the same bytes.", rich_help_panel=_SIMULATED)
 ]
 Size = Annotated[
-    int, typer.Option(min=128, max=4096, help="Rows and columns, pixels.", rich_help_panel=_SIMULATED)
-]
+    int | None,
+    typer.Option(
+        min=128, max=4096, help="Rows and columns, pixels; all of the detector if not given.",
+        rich_help_panel=_SIMULATED,
+    ),
+]  # fmt: skip
 NightSettings = Annotated[
     list[str] | None,
     typer.Option(
@@ -64,7 +68,7 @@ def simulate(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the raw frames.")] = None,
     band: SimulatedBand = "Y",
     seed: Seed = 20131121,
-    size: Size = 2048,
+    size: Size = None,
     science: Annotated[
         int | None, typer.Option(min=0, help="Science frames.", rich_help_panel=_SIMULATED)
     ] = None,
@@ -229,7 +233,7 @@ def demo(
     out: Out = Path("demo"),
     band: SimulatedBand = "Y",
     seed: Seed = 20131121,
-    size: Size = 2048,
+    size: Size = None,
     settings: NightSettings = None,
     threads: Threads = None,
     memory: Memory = None,

@@ -60,7 +60,6 @@ PACKAGES = ("imaging", "calib_store", "tasks", "flows", "deployments", "nirflow"
 SPELLED: dict[str, str] = {
     "imaging/kinds.py": "the table",
     "imaging/detrend/detrend.py": "applies each of these in its own way",
-    "imaging/frames/facts.py": "OBSTYPE of raw frames",
     "imaging/simulator/headers.py": "roles of simulated raw frames",
     "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
     "flows/page/view.py": "raw frames in sections",

@@ -22,9 +22,12 @@ from imaging.frames.groups import GroupParameters, shared
 from imaging.frames.sequences import Sequence
 from imaging.instruments import catalogue
 from imaging.instruments.examination import first_table, read_facts
+from imaging.instruments.own_tables import OWN_TABLES
 from imaging.pixels.dq import DQ
 from imaging.pixels.noise import NoiseModel
 from imaging.products.header_cards import saturation_electrons
+from tasks.building.recipe import Ingredient, Recipe
+from tasks.support.references import RawFrame
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -38,7 +41,7 @@ CARDS: dict[str, Any] = {
 @pytest.fixture
 def mycam() -> Iterator[None]:
     """The made-up camera among the instruments."""
-    before = catalogue._own
+    before = OWN_TABLES.paths
     catalogue.own_tables_from(lambda: [MYCAM])
     shipped_rules.cache_clear()
     yield
@@ -109,7 +112,7 @@ def test_pixels_are_prepared_by_the_table(mycam: None) -> None:
     adu = np.array([[1000, 40_001, 50_000]], np.int32)
     sci, _, dq = prepare(adu, read())
     np.testing.assert_array_equal(sci, adu * 8.0)
-    assert dq.tolist() == [[DQ.GOOD, DQ.NON_LINEAR, DQ.NON_LINEAR | DQ.SATURATED]]
+    assert dq.tolist() == [[DQ.GOOD, DQ.NON_LINEAR, DQ.SATURATED]]
     assert PrepareParameters().for_frame(read()).linear_fraction == 0.8
     sci, _, _ = prepare(adu[:, :1], read(BIAS=-0.9))
     assert sci[0, 0] == pytest.approx(4 * (2000 + 1e-7 * 2000**2))
@@ -150,6 +153,23 @@ def test_an_unknown_instrument_is_refused_with_those_that_are_known(mycam: None)
 def test_facts_of_another_instrument_are_refused(mycam: None) -> None:
     with pytest.raises(ValueError, match="camera"):
         FrameFacts.model_validate(read().model_dump() | {"instrument": "F2"})
+
+
+def test_a_number_of_a_users_own_table_is_part_of_what_a_product_is(mycam: None, tmp_path: Path) -> None:
+    frame = RawFrame(
+        sha256="1" * 64, path=Path("m1.fits"), source=Path("m1.fits"), facts=read(IMAGETYP="DARK")
+    )
+    recipe = Recipe("dark", "dark", 1, [Ingredient("dark", frame)], {})
+    key = recipe.key
+    assert recipe.values == {"instrument": {"table": catalogue.identity("MYCAM")}}
+    other = tmp_path / "other.toml"
+    other.write_text(MYCAM.read_text().replace("gain = 2.0", "gain = 2.1"))
+    catalogue.own_tables_from(lambda: [other])
+    assert Recipe("dark", "dark", 1, [Ingredient("dark", frame)], {}).key != key
+    other.write_text(MYCAM.read_text().replace("serve = 60", "serve = 61"))
+    catalogue.forget()
+    assert Recipe("dark", "dark", 1, [Ingredient("dark", frame)], {}).key == key
+    assert catalogue.identity("F2") is None
 
 
 # What has to be the same
