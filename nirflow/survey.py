@@ -1,64 +1,23 @@
-"""Finding frames on disk and telling what each is, from its headers alone."""
+"""The frames of a night on disk: found, examined by their headers, and put into groups."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imaging.errors import FrameError, NirflowError
+from imaging.errors import NirflowError
 from imaging.frames.find_files import find_files
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
-    from astropy.io.fits import Header
-
-    from imaging.frames.facts import FrameFacts
-
-log = logging.getLogger(__name__)
+    from imaging.io.examine import Examination
 
 #: Header reading waits for the disk and for bz2, which releases the interpreter's lock.
 _THREADS: Final = min(8, 2 * (os.cpu_count() or 1))
-
-
-@dataclass(frozen=True)
-class Surveyed:
-    """One file: what it is, or why that cannot be told.
-
-    Attributes
-    ----------
-    path
-        The file as the user named it.
-    facts
-        What the frame is; None where its headers cannot be read or make no sense.
-    problem, remedy
-        What is wrong with the file, and what to do.
-    notes
-        What a reader should know of a frame that is fit: a corrected keyword.
-    double
-        Of a file that is not used because another one is the same frame or exposure: which, and why.
-    """
-
-    path: Path
-    facts: FrameFacts | None = None
-    problem: str = ""
-    remedy: str = ""
-    notes: tuple[str, ...] = ()
-    double: str = ""
-
-    @property
-    def broken(self) -> bool:
-        """The file is damaged, or the frame of an unknown instrument."""
-        return bool(self.problem)
-
-    @property
-    def unfit(self) -> str:
-        """Why a whole frame takes no part in an imaging reduction, or an empty text."""
-        return (self.facts.unfit() or self.double) if self.facts is not None else ""
 
 
 def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
@@ -81,116 +40,39 @@ def survey(
     pixels: bool = False,
     any_shape: bool = False,
     progress: Callable[[], None] | None = None,
-) -> list[Surveyed]:
-    """Tell what each of ``files`` is, in parallel; one bad file stops none of the others.
+) -> list[Examination]:
+    """Examine ``files`` in parallel and sort out which take part together; one bad file stops none of the others.
 
     Parameters
     ----------
     files
         The files, as `frame_files` gives them.
     pixels
-        Unpack and read the pixels too: finds files cut short, and frames without a measurement.
+        Unpack and read the pixels too, as `reduce` does: finds files cut short, and frames without a measurement.
     any_shape
         Take images of any shape, as of a night that was simulated on a small array.
     progress
-        Called once for each file that has been looked at.
+        Called once for each file that has been examined.
     """
+    from imaging.io.sort_out import sort_out, with_identities
 
-    def look(path: Path) -> Surveyed:
-        seen = examine(path, pixels=pixels, any_shape=any_shape)
+    def look(path: Path) -> Examination:
+        seen = examine_file(path, pixels=pixels, any_shape=any_shape)
         if progress is not None:
             progress()
         return seen
 
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        return _with_doubles(list(pool.map(look, files)))
+        return sort_out(with_identities(list(pool.map(look, files))))
 
 
-def examine(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Surveyed:
-    """Tell what one file is; of a compressed one only the start is unpacked, unless ``pixels``."""
-    from astropy.io.fits import VerifyError
+def examine_file(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Examination:
+    """Examine one file; of a compressed one only the start is unpacked, unless ``pixels``."""
+    from imaging.frames.find_files import CheckParameters
+    from imaging.io.examine import examine
 
-    from imaging.frames.facts import facts_from_headers
-    from imaging.io.raw_file import UNFORESEEN, check_pixels, open_raw, read_headers
-
-    facts = None
-    try:
-        primary, extension = read_headers(path)
-        facts = facts_from_headers(primary, extension, name=path.name)
-        if not facts.processed:
-            if not any_shape:
-                wanted = facts.table.detector.shape
-                _check_shape(primary if extension is None else extension, facts.name, wanted)
-            if pixels:
-                with open_raw(path, shape=None if any_shape else "detector") as raw:
-                    check_pixels(raw)
-    except FrameError as error:
-        log.debug("%s", error)
-        return Surveyed(path, facts, problem=error.reason, remedy=error.remedy)
-    except VerifyError as error:
-        # astropy parses a card when it is asked for: a garbled one shows only here.
-        return Surveyed(path, problem=f"a header card cannot be read ({error})", remedy="Correct the header.")
-    except UNFORESEEN as error:
-        log.debug("%s cannot be read", path, exc_info=True)
-        problem = f"the file makes no sense ({type(error).__name__}: {error})"
-        return Surveyed(path, facts, problem=problem, remedy="Fetch the file again or leave it out.")
-    return Surveyed(path, facts, notes=notes_on(facts))
-
-
-def notes_on(facts: FrameFacts) -> tuple[str, ...]:
-    """Return what a reader should know of a frame's header."""
-    if not facts.read_pairs_corrected:
-        return ()
-    keyword = facts.table.keyword("read_pairs")
-    return (f"{keyword} is wrong; the number of reads ({facts.read_pairs}) was taken from another keyword",)
-
-
-def _check_shape(header: Header, name: str, wanted: tuple[int, int]) -> None:
-    shape = [header.get(f"NAXIS{n}", 0) for n in range(header.get("NAXIS", 0), 0, -1)]
-    plane = tuple(shape[1:] if len(shape) == 3 and shape[0] == 1 else shape)
-    if plane != wanted:
-        found, expected = " x ".join(map(str, plane)) or "no image", " x ".join(map(str, wanted))
-        raise FrameError(name, f"wrong shape: {found}, expected {expected}", remedy="Leave the file out.")
-
-
-def _with_doubles(frames: list[Surveyed]) -> list[Surveyed]:
-    """Mark the files that are not used because another one is the same frame or the same exposure."""
-    from imaging.frames.doubles import doubles, exposures
-
-    raw = {
-        str(frame.path): frame.facts
-        for frame in frames
-        if frame.facts is not None and not (frame.broken or frame.facts.processed)
-    }
-    marked: dict[str, str] = {}
-    for group in exposures(raw):
-        first: dict[str, str] = {}
-        for path in (path for path in raw if path in group):
-            twin = first.setdefault(_identity(path, group, raw), path)
-            if twin != path:
-                marked[path] = f"the same frame as {Path(twin).name}, which is used"
-        for sha256, double in doubles({sha256: raw[path] for sha256, path in first.items()}).items():
-            used, mine = Path(first[double.used]), Path(first[sha256])
-            name = used.name if used.name != mine.name else str(used)
-            marked[first[sha256]] = f"the same exposure as {name}, which counts: {double.why}"
-    return [replace(f, double=marked.get(str(f.path), "")) for f in frames]
-
-
-def _identity(path: str, group: Sequence[str], raw: Mapping[str, FrameFacts]) -> str:
-    """What tells a file from others of its exposure.
-
-    A file and its compressed copy are one frame where their headers agree, and are not read to the end for that; of
-    other files the checksum decides.
-    """
-    from imaging.io.compressed import compression, digest
-
-    copies = [other for other in group if raw[other] == raw[path]]
-    if len({compression(Path(other)) for other in copies}) == len(copies) == len(group):
-        return raw[path].name
-    try:
-        return digest(Path(path))
-    except FrameError:
-        return path  # it cannot be read to its end, which only a look at its pixels would find
+    check = CheckParameters(shape=None) if any_shape else CheckParameters()
+    return replace(examine(path, check, pixels=pixels), header={})
 
 
 @dataclass(frozen=True)
@@ -198,22 +80,16 @@ class Group:
     """Frames that are combined or reduced together, under the name that a reader knows them by."""
 
     label: str
-    frames: tuple[Surveyed, ...]
+    frames: tuple[Examination, ...]
     notes: tuple[str, ...] = ()
 
 
-def group_frames(frames: Sequence[Surveyed]) -> list[Group]:
-    """Put the frames that can be reduced into groups: darks, flats, then science fields.
-
-    Of files with the same name the first one counts.
-    """
+def group_frames(frames: Sequence[Examination]) -> list[Group]:
+    """Put the usable frames into groups: darks, flats, then science fields."""
     from imaging.frames.calibration_groups import calibration_groups
     from imaging.frames.groups import science_groups
 
-    named: dict[str, Surveyed] = {}
-    for frame in frames:
-        if frame.facts is not None and not (frame.broken or frame.unfit or frame.facts.processed):
-            named.setdefault(frame.facts.name, frame)
+    named = {frame.facts.name: frame for frame in frames if frame.usable and frame.facts is not None}
     facts = [frame.facts for frame in named.values() if frame.facts is not None]
     groups = []
     for calibration in calibration_groups(facts):

@@ -6,7 +6,8 @@ from prefect.states import State
 
 from imaging.calibrations.bpm import BpmParameters, make_bpm
 from imaging.errors import GroupError
-from tasks.building.build import Built, figures, find_or_build, open_frames
+from imaging.figures import flat_values
+from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
@@ -40,7 +41,7 @@ def build_bpm(
             result = make_bpm(on, off, short, parameters, threads=workspace.threads, memory=workspace.memory)
         return Built(
             result.mask,
-            figures(result.metrics),
+            flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "bpm"),
             linearised=False,

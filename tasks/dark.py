@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect.states import State
 
 from imaging.calibrations.dark import DarkParameters, make_dark
-from tasks.building.build import Built, figures, find_or_build, open_frames
+from imaging.figures import flat_values
+from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
@@ -27,7 +28,7 @@ def build_dark(
             result = make_dark(raws, parameters, threads=workspace.threads, memory=workspace.memory)
         return Built(
             result.image,
-            figures(result.metrics),
+            flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "dark"),
             linearised=parameters.linearise,

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect.states import Completed, State
 
+from imaging.figures import Metric
 from imaging.io.planes import write_planes
 from imaging.sources.detect import CATALOGUE, DetectParameters, detect
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
-from tasks.support.references import Metric, ScratchRef
+from tasks.support.references import ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace

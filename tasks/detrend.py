@@ -8,11 +8,11 @@ from prefect.states import Completed, State
 
 from imaging.detrend.detrend import DetrendParameters, detrend
 from imaging.detrend.prepare import PrepareParameters
+from imaging.figures import flat_values
 from imaging.instruments import catalogue
 from imaging.io.planes import write_planes
 from imaging.io.raw_file import open_raw
 from imaging.products.product_file import ProductFile
-from tasks.building.build import figures
 from tasks.support.decorator import step_task
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, RawFrame, ScratchRef
@@ -64,6 +64,6 @@ def detrend_frame(
             )
             md5_sums()  # nothing is kept of another frame's pixels
         folder = folder_for(workspace, key, frame)
-        metrics = figures(result.metrics)
+        metrics = flat_values(result.metrics)
         write_planes(folder, {"sci": result.sci, "var": result.var, "dq": result.dq}, meta(key, metrics))
         return ScratchRef(frame=frame, key=key, folder=folder, metrics=metrics)

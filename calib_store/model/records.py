@@ -231,11 +231,6 @@ class Product(BaseModel):
         """What tells it from another one of its name, for people."""
         return f"{self.id} ({self.name}, {self.status}, made {self.made_at:%Y-%m-%d %H:%M})"
 
-    @property
-    def short_key(self) -> str:
-        """First digits of the recipe key: tells two products of one name apart."""
-        return self.recipe_key[:8]
-
 
 @dataclass(frozen=True)
 class Candidate:

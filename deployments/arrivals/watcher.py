@@ -37,8 +37,9 @@ from deployments.arrivals.landing import Landings, Signature, is_frame_name, lac
 from deployments.prefect_api.events import Event, EventsError, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
+from imaging.io.examine import Examination, examine
 from imaging.pixels.bands import thread_count
-from tasks.support.examine import Looked, look_at
+from tasks.support.noting import record_of
 
 if TYPE_CHECKING:
     from calib_store.store import Store
@@ -286,33 +287,33 @@ class Watcher:
     def _take_in(self) -> bool:
         settled = self._landings.settled()
         batch = settled[:BATCH]
-        looked: list[tuple[str, Looked]] = []
+        looked: list[tuple[str, Examination]] = []
         for path, found in zip(batch, self._pool.map(self._examine, batch), strict=True):
-            if isinstance(found, Looked):
+            if isinstance(found, Examination):
                 looked.append((path, found))
             elif found is not None and self._put_off(path, found.why) and found.in_pieces:
                 self._quarantine(path, found.why)
-        noted = self._note([one for _, one in looked if one.record is not None])
+        noted = self._note([one for _, one in looked])
         for path, one in looked:
-            if one.record is None or path in noted:
+            if record_of(one) is None or path in noted:
                 self._landings.done(path, self._landings.seen(path))
                 self._tell(one)
             else:
                 self._put_off(path, "the store did not take it")
         return len(settled) > BATCH
 
-    def _examine(self, path: str) -> Looked | _Waits | None:
+    def _examine(self, path: str) -> Examination | _Waits | None:
         """What a file that has settled is; why it has to wait; None where it changed just now."""
         seen = self._landings.seen(path)
         try:
             if why := lacking(Path(path), self._unpacked):
                 return _Waits(why, in_pieces=True)
-            looked = look_at(Path(path), None, self.settings.check, self._unpacked)
+            examined = examine(Path(path), self.settings.check, unpacked=self._unpacked)
             if signature(path) != seen:
                 return None
         except Exception as error:  # noqa: BLE001 - no file may end the watch, whatever its look raises
             return _Waits(_trouble(path, error))
-        return _Waits(looked.reason) if looked.passing else looked
+        return _Waits(examined.reason) if examined.verdict == "unreadable" else examined
 
     def _put_off(self, path: str, why: str) -> bool:
         """Look at a file again later, or when it changes; whether it was warned of now."""
@@ -328,7 +329,7 @@ class Watcher:
     def _quarantine(self, path: str, why: str) -> None:
         """Have the store know of a file that stays in pieces: the night's page tells of it."""
         try:
-            record = look_at(Path(path), None, self.settings.check, self._unpacked).record
+            record = record_of(examine(Path(path), self.settings.check, unpacked=self._unpacked))
         except Exception as error:  # noqa: BLE001 - as above
             log.warning("%s cannot be put in quarantine: %s", shown(path), shown(_trouble(path, error)))
             return
@@ -336,18 +337,19 @@ class Watcher:
         if record is not None and not self._usable([record.sha256]):
             self._ingest([replace(record, quarantine=why)])
 
-    def _tell(self, looked: Looked) -> None:
-        if looked.plain is None:
-            level = logging.INFO if looked.expected else logging.WARNING
-            found = shown(str(looked.path)), shown(looked.reason), looked.remedy
+    def _tell(self, examined: Examination) -> None:
+        if not examined.usable:
+            level = logging.INFO if examined.verdict == "excluded" else logging.WARNING
+            found = shown(str(examined.path)), shown(examined.reason), examined.remedy
             log.log(level, "%s takes no part: %s. %s", *found)
 
     # --- noting ----------------------------------------------------------------------------------
 
-    def _note(self, looked: Sequence[Looked]) -> set[str]:
+    def _note(self, examined: Sequence[Examination]) -> set[str]:
         """Note files in the store and hold the events of new usable frames; which files were noted."""
-        records = {str(one.path): one.record for one in looked if one.record is not None}
-        usable = [one.record for one in looked if one.record is not None and one.plain is not None]
+        found = [(one, record) for one in examined if (record := record_of(one)) is not None]
+        records = {str(record.path): record for _, record in found}
+        usable = [record for one, record in found if one.usable]
         before = {path: self._landings.before(path) for path in records}
         self.pending.hold(announcements(self._store, usable, before, self.settings, self._now()))
         noted = self._ingest(list(records.values()))

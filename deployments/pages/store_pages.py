@@ -6,16 +6,16 @@ import re
 import threading
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from calib_store.choice.serving import serves
+from calib_store.model.records import Status
 from calib_store.model.settings import StoreSettings
 from calib_store.reader import Reader
 from calib_store.rules.order import labels
-from calib_store.tables.schema import STATUSES
 from calib_store.tables.status import told_validity
 from imaging.errors import NirflowError
 from imaging.frames.nights import check_night
@@ -84,7 +84,7 @@ class StorePages:
         rows, more = found[:LISTED], found[LISTED:]
         kept = {name: value for name, value in query.items() if name != "after"}
         return 200, self._rendered(
-            "store.html", rows=rows, kept=kept, kinds=PRODUCT_KINDS, statuses=STATUSES,
+            "store.html", rows=rows, kept=kept, kinds=PRODUCT_KINDS, statuses=get_args(Status),
             next=rows[-1].id if more else None,
         )  # fmt: skip
 
@@ -129,7 +129,7 @@ def _asked(query: Mapping[str, str]) -> dict[str, Any]:
     for name, value in query.items():
         if value == "":
             continue
-        if (name == "kind" and value in PRODUCT_KINDS) or (name == "status" and value in STATUSES):
+        if (name == "kind" and value in PRODUCT_KINDS) or (name == "status" and value in get_args(Status)):
             asked[name] = value
         elif name == "night":
             asked[name] = check_night(date.fromisoformat(value))

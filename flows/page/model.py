@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from imaging.figures import Figure
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import Target, target_of
 from tasks.support.references import LeftOut
@@ -41,15 +42,6 @@ class NightFrame:
     def name(self) -> str:
         """File name without a compression suffix."""
         return self.facts.name
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of quality: what it is, its value as text, and its unit."""
-
-    word: str
-    value: str
-    unit: str = ""
 
 
 @dataclass(frozen=True)

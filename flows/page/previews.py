@@ -53,7 +53,7 @@ def show_product(store: Store, product: NightProduct, folder: Path) -> Shown:
     except NirflowError as error:
         return Shown(reason=error.message, file=file)
     except (OSError, *UNFORESEEN) as error:
-        return Shown(reason=f"the file makes no sense ({type(error).__name__}: {error})", file=file)
+        return Shown(reason=f"the file is invalid ({type(error).__name__}: {error})", file=file)
     return Shown(path, file=file)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 from calib_store.curation.objections import objections
 from calib_store.model.records import Product
 from calib_store.store import Store
 from calib_store.tables import products as product_rows
-from flows.page.figures import figures_of, real
 from flows.page.model import NightProduct
+from imaging.figures import Figure, shown
+from imaging.instruments import catalogue
+from imaging.product_figures import figures_of
 from tasks.support.references import LeftOut, ProductRef
 
 
@@ -104,7 +107,7 @@ def told(
         reused=ref.reused if ref is not None else False,
         status=product.state,
         said=_said(store, product),
-        figures=figures_of(product.kind, metrics, product.facts),
+        figures=page_figures(product.kind, metrics, product.facts),
         warnings=_warnings(store, product, ref),
         left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
         output=ref.output if ref is not None else None,
@@ -112,8 +115,8 @@ def told(
         seconds=ref.seconds if ref is not None else None,
         span=product.span,
         made_at=product.made_at,
-        seeing=real(metrics.get("seeing")),
-        sky=real(metrics.get("sky")),
+        seeing=_number(metrics.get("seeing")),
+        sky=_number(metrics.get("sky")),
     )
 
 
@@ -130,14 +133,14 @@ def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
         calibrations=ref.calibrations,
         reused=ref.reused,
         said="the store does not have it any more",
-        figures=figures_of(ref.kind, ref.metrics),
+        figures=page_figures(ref.kind, ref.metrics),
         warnings=ref.warnings,
         left_out=ref.left_out,
         output=ref.output,
         preview=ref.preview,
         seconds=ref.seconds,
-        seeing=real(ref.metrics.get("seeing")),
-        sky=real(ref.metrics.get("sky")),
+        seeing=_number(ref.metrics.get("seeing")),
+        sky=_number(ref.metrics.get("sky")),
     )
 
 
@@ -154,3 +157,22 @@ def _warnings(store: Store, product: Product, ref: ProductRef | None) -> tuple[s
     """What was reported when it was made, and what speaks against it now."""
     made = ref.warnings if ref is not None else product.metrics.get("warnings", ())
     return tuple(dict.fromkeys((*made, *(f"it {text}" for text in objections(store, product)))))
+
+
+def page_figures(
+    kind: str, metrics: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+) -> tuple[Figure, ...]:
+    """Return the figures of a product of some kind for the page, electrons with a superscript minus."""
+    figures = shown(figures_of(kind), metrics, pixel_scale=_pixel_scale(facts or {}))
+    return tuple(replace(one, unit=one.unit.replace("e-", "e\N{SUPERSCRIPT MINUS}")) for one in figures)
+
+
+def _pixel_scale(facts: Mapping[str, Any]) -> float | None:
+    """Arcsec, where a product's facts are known and a table describes its instrument."""
+    instrument = catalogue.find(str(facts.get("instrument")))
+    return None if instrument is None else instrument.detector.number("pixel_scale", facts)
+
+
+def _number(value: object) -> float | None:
+    """Return a number, or None where it is something else."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

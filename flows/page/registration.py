@@ -75,7 +75,7 @@ def registrations(
     except NirflowError as error:
         return (), error.message
     except (OSError, *UNFORESEEN) as error:
-        return (), f"the file makes no sense ({type(error).__name__}: {error})"
+        return (), f"the file is invalid ({type(error).__name__}: {error})"
     wanted = {"name", "dx", "dy", "uncertainty", "n_matched", "flux_scale", "found_by", "used"}
     if table is None or not wanted.issubset(table.dtype.names or ()):
         return (), "it has no table of the alignment"

@@ -91,7 +91,7 @@ def _thumbnail(frame: NightFrame, known: Mapping[Path, KnownFile], folder: Path)
     except NirflowError as error:
         return Thumbnail(reason=error.message)
     except (OSError, *UNFORESEEN) as error:
-        return Thumbnail(reason=f"the file makes no sense ({type(error).__name__}: {error})")
+        return Thumbnail(reason=f"the file is invalid ({type(error).__name__}: {error})")
     return Thumbnail(path, level)
 
 

@@ -10,16 +10,10 @@ from prefect import runtime
 from calib_store.model.records import Product
 from calib_store.store import Store
 from imaging.frames.nights import night_of
+from imaging.product_figures import figures_of, metric_models
 from tasks.support.artifacts import key_of, publish_table
 from tasks.support.references import ProductRef
 
-#: Figures worth a look over the nights, by kind.
-FIGURES: Final[dict[str, tuple[str, ...]]] = {
-    "dark": ("level", "noise", "read_noise", "pedestal", "n_hot"),
-    "bpm": ("n_bad", "n_hot", "n_cold", "n_low", "n_high"),
-    "flat": ("level", "rms", "noise"),
-    "image": ("ncombine", "seeing", "sky", "background_rms", "transparency", "registration", "zero_point"),
-}
 #: Nights that the history goes back.
 _LENGTH: Final = 60
 
@@ -28,7 +22,7 @@ def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
     """A table for each configuration of the products: its figures over the last nights, the newest first."""
     if not runtime.flow_run.id:
         return
-    for kind in FIGURES:
+    for kind in metric_models():
         made = [store.get(ref.uuid) for ref in products if ref.kind == kind]
         mine = {_configuration(product): product for product in made}
         before = store.products(kind, limit=10 * _LENGTH) if mine else ()
@@ -40,10 +34,17 @@ def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
 def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, object]]:
     """The rows of the table: night, product, status, and the figures that any of them has."""
     every = sorted({one.id: one for one in (product, *others)}.values(), key=lambda p: p.middle, reverse=True)
-    names = [n for n in FIGURES[product.kind] if any(one.metrics.get(n) is not None for one in every)]
+    figures = {
+        name: one.displays[0]
+        for name, one in figures_of(product.kind).items()
+        if one.history and any(other.metrics.get(name) is not None for other in every)
+    }
     return [
         {"night": str(night_of(one.middle)), "product": one.name, "status": one.status}
-        | {name: _rounded(one.metrics.get(name)) for name in names}
+        | {
+            display.heading: _rounded(display.scaled(one.metrics.get(name)))
+            for name, display in figures.items()
+        }
         for one in every[:_LENGTH]
     ]
 

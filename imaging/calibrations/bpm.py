@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from imaging.calibrations.dark import DarkParameters, make_dark
 from imaging.calibrations.illumination import Circle, circle_cards, measure_circle
 from imaging.calibrations.lamp import LampParameters, lamp_difference, lamp_level
 from imaging.calibrations.peers import OddFrame, PeerParameters
 from imaging.calibrations.raw_stack import RawFrame
+from imaging.figures import Metrics, figure, share
 from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY
 from imaging.pixels.dq import DQ
@@ -41,24 +42,30 @@ class BpmParameters(LampParameters):
     )
 
 
-class BpmMetrics(BaseModel):
+class BpmMetrics(Metrics):
     """Figures of a bad pixel mask. A pixel may be bad for more than one reason."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_on: int = Field(description="frames with light")
-    n_off: int = Field(description="frames without")
-    n_darks: int = Field(description="short darks")
-    n_bad: int = Field(description="bad pixels")
-    n_hot: int = Field(description="above the short dark's limit")
-    n_cold: int = Field(description="below the short dark's limit")
-    n_low: int = Field(description="response too low")
-    n_high: int = Field(description="response too high")
-    fraction: float = Field(description="bad pixels over judged pixels")
-    n_judged: int = Field(description="illuminated pixels that were judged")
-    dark_level: float = Field(description="median of the stacked short darks, electrons")
-    flat_level: float = Field(description="median of the light of a flat, electrons a frame")
-    pedestal: Pedestal = Field(description="pedestal that the short darks gave")
+    n_bad: int = figure("bad pixels", "bad", shown_in="px", headline=True, history=True)
+    fraction: float = share("bad pixels over judged pixels", "of the pixels judged")
+    n_hot: int = figure(
+        "pixels above the short dark's limit", "hot", shown_in="px", headline=True, history=True
+    )
+    n_cold: int = figure("pixels below the short dark's limit", "cold", shown_in="px", history=True)
+    n_low: int = figure(
+        "pixels whose response is too low", "low response", shown_in="px", headline=True, history=True
+    )
+    n_high: int = figure(
+        "pixels whose response is too high", "high response", shown_in="px", headline=True, history=True
+    )
+    n_judged: int = figure("illuminated pixels that were judged")
+    n_on: int = figure("frames with light", "lamp on", shown_in="frames")
+    n_off: int = figure("frames without", "lamp off", shown_in="frames")
+    n_darks: int = figure("short darks", "short darks", shown_in="frames")
+    dark_level: float = figure("median of the stacked short darks", "short darks' level", unit="electron")
+    flat_level: float = figure("median of the light of a flat in one frame", "light", unit="electron")
+    pedestal: Pedestal = figure(
+        "part of the short darks' level that has no shot noise", "pedestal", unit="electron"
+    )
     circle: Circle = Field(description="circle of light")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.calibrations.peer_figures import level_to_median
 from imaging.calibrations.peers import OddFrame, PeerParameters, agreeing, check_dim
@@ -18,6 +17,7 @@ from imaging.calibrations.raw_stack import (
     rows_per_band,
     stacked_variance,
 )
+from imaging.figures import Metrics, figure, share
 from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, run_bands
 from imaging.pixels.columns import column_pattern
@@ -43,22 +43,40 @@ class DarkParameters(PeerParameters, CombineParameters):
     )
 
 
-class DarkMetrics(BaseModel):
+class DarkMetrics(Metrics):
     """Figures of a master dark. Electrons of the whole frame."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_frames: int = Field(description="darks combined")
-    level: float = Field(description="median of the master (of every fourth row)")
-    scatter: float = Field(description="standard deviation of a usual pixel from dark to dark")
-    read_noise: float = Field(description="the read mode's read noise, which is part of the scatter")
-    noise: float = Field(description="median of the master's stated standard deviation")
-    drift: float = Field(description="highest less lowest level among the darks")
-    column_pattern: float = Field(description="rms over columns of the pedestal's differences, no shot noise")
-    n_hot: int = Field(description="pixels above hot_limit")
-    rejected: float = Field(description="fraction of the input pixels that were rejected")
-    pedestal: Pedestal = Field(description="pedestal as measured")
-    variance_from: str = Field(description="what the variance plane was computed from")
+    n_frames: int = figure("darks combined", "darks")
+    level: float = figure(
+        "median of the master (of every fourth row)", "level", unit="electron", headline=True, history=True
+    )
+    noise: float = figure(
+        "median of the master's stated standard deviation",
+        "noise",
+        unit="electron",
+        headline=True,
+        history=True,
+    )
+    scatter: float = figure(
+        "standard deviation of a typical pixel from dark to dark", "scatter, dark to dark", unit="electron"
+    )
+    read_noise: float = figure(
+        "the read mode's read noise, which is part of the scatter",
+        "read noise",
+        unit="electron",
+        history=True,
+    )
+    pedestal: Pedestal = figure(
+        "part of the level that has no shot noise, as measured", "pedestal",
+        unit="electron", headline=True, history=True,
+    )  # fmt: skip
+    drift: float = figure("highest less lowest level among the darks", "drift", unit="electron")
+    column_pattern: float = figure(
+        "rms over columns of the pedestal's differences, no shot noise", "column pattern", unit="electron"
+    )
+    n_hot: int = figure("pixels above hot_limit", "hot", shown_in="px", history=True)
+    rejected: float = share("fraction of the input pixels that were rejected", "rejected")
+    variance_from: str = figure("what the variance plane was computed from")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from imaging.calibrations.illumination import Circle, measure_circle
 from imaging.calibrations.lamp import LampParameters, MasterDark, lamp_difference, lamp_level
 from imaging.calibrations.peers import OddFrame
 from imaging.calibrations.raw_stack import VARIANCE_FROM, RawFrame
+from imaging.figures import Metrics, figure, share
 from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY
 from imaging.pixels.dq import DQ, UNUSABLE
@@ -34,24 +35,30 @@ class FlatParameters(LampParameters):
     )
 
 
-class FlatMetrics(BaseModel):
+class FlatMetrics(Metrics):
     """Figures of a master flat."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_on: int = Field(description="frames with light: lamp on; lamp off in K")
-    n_off: int = Field(description="frames without: lamp off; darks in K")
-    counts_on: float = Field(description="mean level of the frames with light, electrons")
-    counts_off: float = Field(description="mean level of the frames without, electrons")
-    level: float = Field(description="median of the difference, by which it was divided, electrons a frame")
-    rms: float = Field(description="robust standard deviation of the response inside the circle")
-    noise: float = Field(description="median of the stated standard deviation of the response")
-    drift: float = Field(description="highest less lowest lamp level over their mean")
-    rejected: float = Field(description="fraction of the input pixels that were rejected")
-    n_unusable: int = Field(description="pixels inside the circle without a usable response")
+    n_on: int = figure("frames with light: lamp on; lamp off in K", "with light", shown_in="frames")
+    n_off: int = figure("frames without: lamp off; darks in K", "without", shown_in="frames")
+    counts_on: float = figure("mean level of the frames with light", unit="electron")
+    counts_off: float = figure("mean level of the frames without", unit="electron")
+    level: float = figure(
+        "median of the difference in one frame, by which it was divided", "level",
+        unit="electron", headline=True, history=True,
+    )  # fmt: skip
+    rms: float = share(
+        "robust standard deviation of the response inside the circle", "rms",
+        headline=True, history=True,
+    )  # fmt: skip
+    noise: float = share(
+        "median of the stated standard deviation of the response", "noise", headline=True, history=True
+    )
+    drift: float = share("highest less lowest lamp level over their mean", "drift of the lamp")
+    rejected: float = share("fraction of the input pixels that were rejected", "rejected")
+    n_unusable: int = figure("pixels inside the circle without a usable response", "unusable", shown_in="px")
+    pedestal: float = figure("electrons of a frame without shot noise", "pedestal", unit="electron")
     circle: Circle = Field(description="circle of light")
-    pedestal: float = Field(description="electrons of a frame without shot noise")
-    variance_from: str = Field(description="what the variance plane was computed from")
+    variance_from: str = figure("what the variance plane was computed from")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.figures import Metrics, figure
 from imaging.instruments.detector import Detector
 
 #: Directions in which the edge is looked for: at first, and for the fit that counts.
@@ -31,18 +31,16 @@ _LEAST_OCTANTS: Final = 3
 _WORST_RMS: Final = 3.0
 
 
-class Circle(BaseModel):
+class Circle(Metrics):
     """The circle of light, in pixels counted from 0."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    x: float = Field(description="column of the centre")
-    y: float = Field(description="row of the centre")
-    radius: float = Field(description="radius at half the light, pixels")
-    measured: bool = Field(description="measured from a flat, not the instrument's constant")
-    n_points: int = Field(default=0, description="edge points that the circle was fitted to")
-    rms: float = Field(default=0.0, description="rms of those points about the circle, pixels")
-    reason: str = Field(default="", description="why it was not measured")
+    x: float = figure("column of the centre of the circle of light", unit="px")
+    y: float = figure("row of the centre of the circle of light", unit="px")
+    radius: float = figure("radius at half the light", "circle of light, radius", unit="px")
+    measured: bool = figure("the circle was measured from a flat, not the instrument's constant")
+    n_points: int = figure("edge points that the circle was fitted to", default=0)
+    rms: float = figure("rms of those points about the circle", unit="px", default=0.0)
+    reason: str = figure("why the circle was not measured", default="")
 
     def mask(self, shape: tuple[int, int], *, margin: float = 0.0) -> NDArray[np.uint8]:
         """1 where a pixel's centre is inside the circle (by ``margin`` pixels or more), else 0, uint8 (ny, nx)."""

@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.errors import FrameError, MissingCalibrationError
+from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile
 from imaging.kinds import CalibrationKind
@@ -78,21 +78,19 @@ class DetrendParameters(StepParameters):
     linearise: bool = parameter(True, "correct for non-linearity")
 
 
-class DetrendMetrics(BaseModel):
+class DetrendMetrics(Metrics):
     """What detrending did to one frame."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    level: float = Field(description="median sky level of the usable pixels, electrons")
-    noise: float = Field(description="robust scatter of the usable pixels, electrons")
-    pedestal: float = Field(description="electrons that were taken to have no shot noise")
-    pedestal_known: bool = Field(description="the dark said what its pedestal is")
-    usable: float = Field(description="fraction of the pixels that measure the sky")
-    saturated: int = Field(description="saturated pixels, filled cores included")
-    nonlinear: int = Field(description="pixels above the linear limit")
-    missing: tuple[str, ...] = Field(default=(), description="calibrations that were done without")
-    overridden: tuple[str, ...] = Field(default=(), description="what did not agree and was overridden")
+    name: str = figure("the frame's name")
+    level: float = figure("median sky level of the usable pixels", unit="electron")
+    noise: float = figure("robust scatter of the usable pixels", unit="electron")
+    pedestal: float = figure("electrons that were taken to have no shot noise", unit="electron")
+    pedestal_known: bool = figure("the dark has a pedestal on record")
+    usable: float = figure("fraction of the pixels that measure the sky")
+    saturated: int = figure("saturated pixels, filled cores included")
+    nonlinear: int = figure("pixels above the linear limit")
+    missing: tuple[str, ...] = figure("calibrations that were done without", default=())
+    overridden: tuple[str, ...] = figure("what did not agree and was overridden", default=())
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,14 @@ class FrameFacts(BaseModel):
         return getattr(self, fact, None)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the frame's header."""
+        if not self.read_pairs_corrected:
+            return ()
+        keyword = self.table.keyword("read_pairs")
+        return (f"{keyword} is invalid; {self.read_pairs}, by another keyword, is used instead",)
+
+    @property
     def root(self) -> str:
         """The name without any suffix: S20131121S0075."""
         return self.name.removesuffix(".fits")

@@ -73,7 +73,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:
         log.debug("%s cannot be read", path, exc_info=True)
         raise FrameError(
-            path.name, f"the file makes no sense ({type(error).__name__}: {error})",
+            path.name, f"the file is invalid ({type(error).__name__}: {error})",
             remedy="Fetch the file again or leave it out.",
         ) from error  # fmt: skip
 

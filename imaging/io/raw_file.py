@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from astropy.io.fits import Header
@@ -148,21 +149,33 @@ def open_raw(
         raise
 
 
-def read_facts(path: Path, *, name: str | None = None) -> FrameFacts:
-    """What the frame at ``path`` is, from its headers; of a compressed file only the start is unpacked.
+class Layout(NamedTuple):
+    """The headers of a file, without its pixels.
+
+    Attributes
+    ----------
+    primary
+        Primary header.
+    image
+        Header of the first image; None where there is no image.
+    images
+        EXTNAME of each image; of a file packed as a stream those up to the first with pixels.
+    """
+
+    primary: Header
+    image: Header | None
+    images: tuple[str, ...]
+
+
+def read_layout(path: Path) -> Layout:
+    """Read the headers of a file; of one packed as a stream only the start is unpacked.
 
     Raises
     ------
     FrameError
-        Where the file cannot be read or its headers make no frame. A plain file that was cut short is
-        refused; of a compressed one only `open_raw` and `unpack` see the end.
+        Where the file cannot be read. A plain file that was cut short is refused; of a compressed one only
+        `open_raw` and `unpack` see the end.
     """
-    primary, extension = read_headers(path)
-    return facts_from_headers(primary, extension, name=name or path.name)
-
-
-def read_headers(path: Path) -> tuple[Header, Header | None]:
-    """Primary header and the header of the first image; of a compressed file only the start is unpacked."""
     with reading(path):
         match compression(path):
             case ".fz":
@@ -172,17 +185,26 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
                     with FitsFile(os.dup(file.fileno()), path.name) as layout:
                         check_tile_headers(layout)
                     with fits.open(file) as packed:
-                        return packed[0].header.copy(), packed[1].header.copy() if len(packed) > 1 else None
+                        names = tuple(hdu.name for hdu in packed if hdu.is_image and hdu.header["NAXIS"])
+                        image = packed[1].header.copy() if len(packed) > 1 else None
+                        return Layout(packed[0].header.copy(), image, names)
             case "":
                 with FitsFile(open_regular(path), path.name) as plain:
-                    images = [hdu.header for hdu in plain.hdus if hdu.is_image]
-                    return plain.hdus[0].header, images[0] if images else None
+                    images = [hdu for hdu in plain.hdus if hdu.is_image]
+                    names = tuple(hdu.extname for hdu in images)
+                    return Layout(plain.hdus[0].header, images[0].header if images else None, names)
             case _:
                 with open_stream(path) as stream:
                     headers = leading_headers(stream.read(_HEADER_BYTES), path.name)
     if not headers:
         raise FrameError(path.name, "truncated: the header has no END card", remedy="Fetch the file again.")
-    return headers[0], headers[-1] if len(headers) > 1 else None
+    return Layout(headers[0], headers[-1] if len(headers) > 1 else None, ())
+
+
+def read_headers(path: Path) -> tuple[Header, Header | None]:
+    """Read the primary header and that of the first image; see `read_layout`."""
+    layout = read_layout(path)
+    return layout.primary, layout.image
 
 
 def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
@@ -265,6 +287,16 @@ def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> Non
         )  # fmt: skip
 
 
+def check_one_image(name: str, images: Sequence[str]) -> None:
+    """Refuse a file with several images, named by their EXTNAME, where a raw frame has one."""
+    if len(images) > 1:
+        listed = ", ".join(extname or "unnamed" for extname in images)
+        raise FrameError(
+            name, f"{len(images)} image extensions ({listed}) where a raw frame has one",
+            remedy="Leave the file out; a product is given as a calibration (--use).",
+        )  # fmt: skip
+
+
 def _no_image(name: str) -> FrameError:
     return FrameError(
         name, "no image extension: the file has headers and no pixels",
@@ -275,11 +307,6 @@ def _no_image(name: str) -> FrameError:
 def _only_image(name: str, images: list[Hdu], shape: tuple[int, int] | None) -> Hdu:
     if not images:
         raise _no_image(name)
-    if len(images) > 1:
-        told = ", ".join(hdu.extname or "unnamed" for hdu in images)
-        raise FrameError(
-            name, f"{len(images)} image extensions ({told}) where a raw frame has one",
-            remedy="Leave the file out; a product is given as a calibration (--use).",
-        )  # fmt: skip
+    check_one_image(name, [hdu.extname for hdu in images])
     check_shape(images[0].header, name, shape)
     return images[0]

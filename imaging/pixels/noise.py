@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.detector import Polynomial
 
@@ -95,21 +95,19 @@ class NoiseModel:
         return shot + np.float32(self.floor) * slope * slope
 
 
-class Pedestal(BaseModel):
+class Pedestal(Metrics):
     """A pedestal measured from the scatter between frames.
 
     ``value`` is 0 with a ``reason`` where it could not be measured: variances then take every electron for one
     with shot noise, which is too much rather than too little.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float = Field(description="electrons of the whole frame without shot noise")
-    uncertainty: float = Field(description="its standard error, for the table's read noise, electrons")
-    level: float = Field(description="mean level of the pixels it was measured on, electrons")
-    scatter: float = Field(description="standard deviation between frames of those pixels, electrons")
-    n_pixels: int = Field(description="pixels it was measured on")
-    reason: str = Field(default="", description="why it is 0 or was bounded; empty where all is well")
+    value: float = figure("electrons of the whole frame without shot noise", unit="electron")
+    uncertainty: float = figure("the pedestal's standard error, for the table's read noise", unit="electron")
+    level: float = figure("mean level of the pixels that the pedestal was measured on", unit="electron")
+    scatter: float = figure("standard deviation between frames of those pixels", unit="electron")
+    n_pixels: int = figure("pixels that the pedestal was measured on")
+    reason: str = figure("why the pedestal is 0 or was bounded; empty where all is well", default="")
 
     @property
     def problem(self) -> str:

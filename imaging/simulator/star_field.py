@@ -36,11 +36,6 @@ def moffat_alpha(fwhm: float, beta: float) -> float:
     return float(fwhm / (2.0 * math.sqrt(2.0 ** (1.0 / beta) - 1.0)))
 
 
-def moffat_enclosed(radius: float, fwhm: float, beta: float) -> float:
-    """Fraction of a Moffat star's light within ``radius``."""
-    return float(1.0 - (1.0 + (radius / moffat_alpha(fwhm, beta)) ** 2) ** (1.0 - beta))
-
-
 def make_sources(parameters: NightParameters) -> Table:
     """Draw the sources of a night from the seed of its field, or its own where the field has none.
 

@@ -100,10 +100,6 @@ class NightTruth:
             self._planes[name] = plane.astype(bool) if name == "ILLUMINATED" else plane
         return self._planes[name]
 
-    def forget_planes(self) -> None:
-        """Let go of the planes read so far."""
-        self._planes.clear()
-
     def of_role(self, role: Role) -> tuple[FrameTruth, ...]:
         """The frames of one set."""
         return tuple(frame for frame in self.frames if frame.role == role)
@@ -112,11 +108,6 @@ class NightTruth:
     def science(self) -> tuple[FrameTruth, ...]:
         """The science frames."""
         return self.of_role("science")
-
-    @property
-    def flat_darks(self) -> tuple[FrameTruth, ...]:
-        """The darks of the K flats: their own set, or the short darks."""
-        return self.of_role("flat_dark") or self.of_role("short_dark")
 
     def frame(self, name: str) -> FrameTruth:
         """The frame of a file name or root; any suffix is ignored."""

@@ -26,9 +26,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.errors import FrameError, GroupError
+from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
@@ -73,20 +73,18 @@ class SkyInput:
     object_mask: Planes | None = None
 
 
-class SkyMetrics(BaseModel):
+class SkyMetrics(Metrics):
     """What the subtraction did to one frame."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    sky_frames: tuple[str, ...]
-    level: float = Field(description="sky level that was subtracted, electrons")
-    residual_level: float = Field(description="level left at the frame's centre, taken out, electrons")
-    residual_slope_x: float = Field(description="slope left along x, taken out, electrons per pixel")
-    residual_slope_y: float = Field(description="slope left along y, taken out, electrons per pixel")
-    residual_rms: float = Field(description="scatter of 64-pixel blocks about that, electrons; nan with none")
-    behind_sources: int = Field(description="pixels where every sky frame has a source (DQ 32)")
-    without_sky: int = Field(description="good pixels without any sky (DQ 16)")
+    name: str = figure("the frame's name")
+    sky_frames: tuple[str, ...] = figure("frames that showed its sky")
+    level: float = figure("sky level that was subtracted", unit="electron")
+    residual_level: float = figure("level left at the frame's centre, taken out", unit="electron")
+    residual_slope_x: float = figure("slope left along x, taken out", unit="electron/px")
+    residual_slope_y: float = figure("slope left along y, taken out", unit="electron/px")
+    residual_rms: float = figure("scatter of 64-pixel blocks about that; nan with none", unit="electron")
+    behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
+    without_sky: int = figure("good pixels without any sky (DQ 16)")
 
 
 class _Buffers:

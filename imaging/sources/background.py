@@ -42,20 +42,6 @@ class Background:
     level: float
     rms: float
 
-    def level_map(self) -> NDArray[np.float32]:
-        """The level at every pixel, float32 (ny, nx)."""
-        return self._map(self.level_mesh)
-
-    def rms_map(self) -> NDArray[np.float32]:
-        """The noise at every pixel, float32 (ny, nx)."""
-        return self._map(self.rms_mesh)
-
-    def _map(self, mesh: NDArray[np.float32]) -> NDArray[np.float32]:
-        out = np.empty(self.shape, np.float32)
-        for y in range(self.shape[0]):
-            mesh_row(mesh, self.cell, y, out[y])
-        return out
-
 
 def measure_background(
     sci: NDArray[np.float32],

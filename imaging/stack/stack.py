@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.errors import GroupError
+from imaging.figures import Display, Metrics, figure, share
 from imaging.frames.facts import FrameFacts
 from imaging.io.planes import Planes
 from imaging.parameters import StepParameters, parameter
@@ -87,27 +87,55 @@ class StackInput:
     seeing: float | None = None
 
 
-class StackMetrics(BaseModel):
-    """Figures of a stack."""
+class StackMetrics(Metrics):
+    """Figures of a stack.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `make_stack` gives those of the combination. Those of the alignment, the sky and the stack's sources are None until
+    the step adds them (`completed`).
+    """
 
-    ncombine: int = Field(description="frames")
-    rejected: int = Field(description="values that were rejected, all frames")
-    rejected_share: float = Field(
-        description="rejected values over all the values on the detectors' good pixels"
+    ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
+    total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
+    effective_exposure: float = figure(
+        "exposure of equal frames with the weighted mean's noise", "effective exposure", unit="s"
     )
-    background_rms: float = Field(description="robust pixel rms where all frames contribute, electrons")
-    noise_correlation: float = Field(description="NCORR: noise of large bins over what VAR says")
-    total_exposure: float = Field(description="sum of the exposures, s")
-    effective_exposure: float = Field(
-        description="exposure of equal frames with the weighted mean's noise, s"
+    seeing: float | None = figure(
+        "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
+        also=Display("seeing on the sky", "arcsec", None),
+    )  # fmt: skip
+    background_rms: float = figure(
+        "robust pixel rms where all frames contribute", "background rms",
+        unit="electron", headline=True, history=True,
+    )  # fmt: skip
+    sky: float | None = figure(
+        "median of the frames' sky levels", "sky", unit="electron", history=True, default=None
     )
-    mean_airmass: float | None = Field(description="mean of the frames' airmass")
-    started: datetime = Field(description="start of the first exposure")
-    ended: datetime = Field(description="end of the last exposure")
-    scales: dict[str, float] = Field(description="factor of each frame")
-    weights: dict[str, float] = Field(description="weight of each frame; they add up to 1")
+    transparency: float | None = share(
+        "least flux of the matched stars over their flux in the reference", "least transparency",
+        history=True, default=None,
+    )  # fmt: skip
+    registration: float | None = figure(
+        "root mean square of the frames' standard errors of registration", "registration",
+        unit="px", headline=True, history=True, default=None,
+    )  # fmt: skip
+    sources: int | None = figure("sources detected in the stack", "sources", default=None)
+    rejected: int = figure("values that were rejected, all frames")
+    rejected_share: float = share(
+        "rejected values over all the values on the detectors' good pixels", "rejected"
+    )
+    noise_correlation: float = figure(
+        "NCORR: noise of large bins over what VAR predicts", "noise correlation"
+    )
+    mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
+    reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)
+    started: datetime = figure("start of the first exposure")
+    ended: datetime = figure("end of the last exposure")
+    scales: dict[str, float] = figure("factor of each frame")
+    weights: dict[str, float] = figure("weight of each frame; they add up to 1")
+
+    def completed(self, **measured: Any) -> StackMetrics:
+        """Return the figures with those that are ``measured`` after the combination."""
+        return StackMetrics(**dict(self) | measured)
 
 
 @dataclass(frozen=True)

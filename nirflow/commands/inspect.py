@@ -14,7 +14,8 @@ from nirflow.exits import Exit, UsageError
 
 if TYPE_CHECKING:
     from imaging.frames.facts import FrameFacts
-    from nirflow.survey import Group, Surveyed
+    from imaging.io.examine import Examination
+    from nirflow.survey import Group
 
 _RULES = """
 Join comparisons (== != < <= > >= in, not in) with and, or, not and parentheses.
@@ -112,7 +113,7 @@ def select(
             say(frame.path)
     broken = [frame for frame in frames if frame.broken]
     for frame in broken:
-        say(f"{frame.path}: {frame.problem}. {frame.remedy}", err=True)
+        say(f"{frame.path}: {frame.reason}. {frame.remedy}", err=True)
     if not chosen:
         say(f"No frame of {len(frames)} fits.", err=True)
         raise typer.Exit(Exit.NOTHING)
@@ -134,7 +135,7 @@ def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
 
 def _survey(
     paths: Sequence[Path], recursive: bool, *, pixels: bool = False, any_shape: bool
-) -> list[Surveyed]:
+) -> list[Examination]:
     from nirflow.console.progress import progress_bar
     from nirflow.survey import survey
 
@@ -159,7 +160,9 @@ def _tags(given: Sequence[str] | None) -> set[str]:
     return tags
 
 
-def _print_frames(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
+def _print_frames(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
+    from imaging.frames.facts import plain_name
+
     numbers = {frame.path: number for number, group in enumerate(groups, start=1) for frame in group.frames}
     rows: list[list[object]] = []
     styles: list[str] = []
@@ -171,7 +174,7 @@ def _print_frames(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
             continue
         rows.append(
             [
-                facts.root,
+                plain_name(frame.path.name).removesuffix(".fits"),
                 _type(facts),
                 None if facts.kind in ("dark", "bpm") else facts.filter,
                 _exposure(facts),
@@ -182,7 +185,7 @@ def _print_frames(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
                 numbers.get(frame.path),
             ]
         )
-        styles.append("red" if frame.broken else "yellow" if frame.unfit else "")
+        styles.append("red" if frame.broken else "" if frame.usable else "yellow")
     columns = [
         Column("frame", fold=True), Column("type"), Column("band"), Column("exposure", "right"),
         Column("reads", "right"), Column("lamp"), Column("start, UT"), Column("P, Q (arcsec)", "right"),
@@ -209,13 +212,13 @@ def _print_groups(groups: Sequence[Group]) -> None:
     print_table(columns, rows)
 
 
-def _print_problems(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None:
+def _print_problems(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
     lines = [
-        *((f"{f.path.name}: {f.problem}. {f.remedy}", "red") for f in frames if f.broken),
+        *((f"{f.path.name}: {f.reason}. {f.remedy}", "red") for f in frames if f.broken),
         *(
-            (f"{f.path.name}: takes no part: {f.unfit}.", "yellow")
+            (f"{f.path.name}: takes no part: {f.reason}. {f.remedy}".rstrip(), "yellow")
             for f in frames
-            if f.unfit and not f.broken
+            if not (f.broken or f.usable)
         ),
         *((f"{f.path.name}: {note}.", "cyan") for f in frames for note in f.notes),
         *((f"{g.label}: {note}.", "cyan") for g in groups for note in g.notes),
@@ -224,10 +227,17 @@ def _print_problems(frames: Sequence[Surveyed], groups: Sequence[Group]) -> None
         say()
     for text, style in lines:
         say(text, style=style)
-    fit = sum(not (f.broken or f.unfit) for f in frames)
-    unfit = sum(bool(f.unfit) and not f.broken for f in frames)
+    fit = sum(f.usable for f in frames)
     broken = sum(f.broken for f in frames)
+    unfit = len(frames) - fit - broken
     say("", f"{len(frames)} files: {fit} fit, {unfit} take no part, {broken} broken.")
+    if unchecked := _unchecked(frames):
+        say(f"Not examined: {' and '.join(unchecked)}. To read them too: --pixels.")
+
+
+def _unchecked(frames: Sequence[Examination]) -> list[str]:
+    """What was not looked at in any of the frames."""
+    return list(dict.fromkeys(part for frame in frames for part in frame.unchecked))
 
 
 def _type(facts: FrameFacts) -> str:
@@ -254,7 +264,7 @@ def _pointing(facts: FrameFacts) -> str | None:
     return f"{facts.poffset:+.1f} {facts.qoffset:+.1f}" if facts.kind == "object" else None
 
 
-def _facts_as_json(frame: Surveyed) -> dict[str, Any]:
+def _facts_as_json(frame: Examination) -> dict[str, Any]:
     if frame.facts is None:
         return {}
     facts = frame.facts
@@ -264,15 +274,17 @@ def _facts_as_json(frame: Surveyed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _as_json(frames: Sequence[Surveyed], groups: Sequence[Group]) -> dict[str, Any]:
+def _as_json(frames: Sequence[Examination], groups: Sequence[Group]) -> dict[str, Any]:
     labels = {frame.path: group.label for group in groups for frame in group.frames}
     return {
         "frames": [
             {
                 "path": frame.path,
-                "problem": frame.problem or None,
+                "verdict": frame.verdict,
+                "problem": frame.reason if frame.broken else None,
                 "remedy": frame.remedy or None,
-                "unfit": frame.unfit or None,
+                "unfit": None if frame.broken else frame.reason or None,
+                "unchecked": frame.unchecked,
                 "notes": frame.notes,
                 "group": labels.get(frame.path),
                 "facts": _facts_as_json(frame) or None,

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from imaging.figures import headlines
+from imaging.product_figures import figures_of
 from nirflow.console.output import say
-from nirflow.console.tables import Column, cell, print_table
+from nirflow.console.tables import Column, print_table
 from nirflow.exits import Exit
 
 if TYPE_CHECKING:
     from flows.run.report import NightReport
     from tasks.support.references import ProductRef
-
-#: The figures worth a look at once, by kind: name among the metrics, word, unit. ``--json`` has them all.
-_FIGURES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
-    "dark": (("level", "level", " e-"), ("noise", "noise", " e-"), ("pedestal", "pedestal", " e-")),
-    "bpm": (("n_bad", "bad", " px"), ("n_hot", "hot", ""), ("n_low", "low", ""), ("n_high", "high", "")),
-    "flat": (("level", "level", " e-"), ("rms", "rms", ""), ("noise", "noise", "")),
-    "image": (
-        ("ncombine", "stacked", ""), ("seeing", "seeing", " px"), ("registration", "registration", " px"),
-        ("background_rms", "background", " e-"),
-    ),
-}  # fmt: skip
 
 
 def exit_code(report: NightReport) -> Exit:
@@ -76,26 +67,18 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _rounded(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else cell(value)
-
-
 def _short(name: str) -> str:
     """A product's name without what every name ends with."""
     return name.removesuffix(".fits")
 
 
 def _row(product: ProductRef) -> list[object]:
-    figures = [
-        f"{word} {_rounded(product.metrics[name])}{unit}"
-        for name, word, unit in _FIGURES[product.kind]
-        if product.metrics.get(name) is not None
-    ]
+    figures = headlines(figures_of(product.kind), product.metrics)
     return [
         product.output.name if product.output is not None else product.name,
         len(product.inputs),
         ", ".join(_short(name) for name in product.calibrations),
-        ", ".join(figures),
+        ", ".join(f"{one.label} {one.quantity}" for one in figures),
         f"{product.seconds:.1f} s",
         "reused" if product.reused else "built",
     ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Final
 
 from imaging.kinds import PRODUCT_KINDS, in_a_sentence
 from nirflow.expressions.frame_names import aliases, frame_names, own_names
@@ -16,6 +13,7 @@ from nirflow.expressions.language import Name, ValueKind
 
 if TYPE_CHECKING:
     from calib_store.model.records import Product
+    from imaging.figures import Description
 
 _OWN: Final = {
     "id": Name(ValueKind.TEXT, "id of the product"),
@@ -41,18 +39,16 @@ _FACTS: Final = (
 )  # fmt: skip
 _KINDS: Final[dict[type, ValueKind]] = {
     bool: ValueKind.FLAG, int: ValueKind.NUMBER, float: ValueKind.NUMBER, str: ValueKind.TEXT,
+    datetime: ValueKind.TEXT,  # as the store has it among the figures
 }  # fmt: skip
 
 
 @cache
 def product_names() -> dict[str, Name]:
     """Every name that describes a product."""
-    figures: dict[str, Name] = {}
-    for model in _models():
-        figures |= _figures(model)
     facts = {name: frame_names()[name] for name in (*_FACTS, *own_names())}
     others = {alias: facts[name] for alias, name in aliases().items() if name in facts}
-    return {**figures, **facts, **others, **_OWN}
+    return {**_figure_names(), **facts, **others, **_OWN}
 
 
 def product_lookup(product: Product) -> Callable[[str], Any]:
@@ -82,42 +78,21 @@ def _fits(value: object, name: str) -> bool:
     return kind is (ValueKind.NUMBER if type(value) in (int, float) else _KINDS[type(value)])
 
 
-def _models() -> tuple[type[BaseModel], ...]:
-    from imaging.calibrations.bpm import BpmMetrics
-    from imaging.calibrations.dark import DarkMetrics
-    from imaging.calibrations.flat import FlatMetrics
-    from imaging.stack.stack import StackMetrics
+def _figure_names() -> dict[str, Name]:
+    """The figures of all kinds; the meaning names the kinds where it is not the same for all."""
+    from imaging.product_figures import figures_of, metric_models
 
-    return (DarkMetrics, BpmMetrics, FlatMetrics, StackMetrics, _Stack)
-
-
-class _Stack(BaseModel):
-    """Figures that a stack gets besides those of the combination itself."""
-
-    reference: str
-    registration: float
-    seeing: float
-    sources: int
-    sky: float
+    found: dict[str, dict[str, Description]] = {}
+    for kind in metric_models():
+        for name, one in figures_of(kind).items():
+            if not one.per_frame:
+                found.setdefault(name, {})[kind] = one
+    return {name: Name(_KINDS[next(iter(of.values())).type], _meaning(of)) for name, of in found.items()}
 
 
-def _figures(model: type[BaseModel]) -> dict[str, Name]:
-    """A model's figures under the names that the store has them by: ``pedestal.value`` is ``pedestal``."""
-    names = {}
-    for field, info in model.model_fields.items():
-        kind = _plain(info.annotation)
-        meaning = info.description or field.replace("_", " ")
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            for inner, name in _figures(kind).items():
-                names[field if inner == "value" else f"{field}_{inner}"] = name
-        elif kind is datetime:
-            names[field] = Name(ValueKind.TEXT, meaning)
-        elif kind in _KINDS:
-            names[field] = Name(_KINDS[kind], meaning)
-    return names
-
-
-def _plain(annotation: Any) -> Any:
-    if get_origin(annotation) in (UnionType, Union):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+def _meaning(of: dict[str, Description]) -> str:
+    """The meaning of a figure, given what it is in each kind of product."""
+    meanings = {kind: f"{one.meaning}, {one.unit}" if one.unit else one.meaning for kind, one in of.items()}
+    if len(set(meanings.values())) == 1:
+        return next(iter(meanings.values()))
+    return "; ".join(f"{kind}: {meaning}" for kind, meaning in meanings.items())

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import runtime
 from prefect.states import Completed, State
-from pydantic import BaseModel
 
 from calib_store.curation.compare import verdict
 from calib_store.model.records import InputRef, Product
 from calib_store.private import private_folder
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
+from imaging.figures import Metric
 from imaging.io.raw_file import RawFile, open_raw
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.products.header_cards import Cards, Record
@@ -35,7 +35,7 @@ from tasks.building.provenance import lineage, provenance
 from tasks.building.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
 from tasks.support.artifacts import tell_product
 from tasks.support.hashing import hashed
-from tasks.support.references import Calibrations, FrameSet, LeftOut, Metric, ProductRef
+from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.step import step, timed
 from tasks.support.workspace import Workspace
 
@@ -120,7 +120,7 @@ def find_or_build(
             ref = refer_to_complete_set(ref, complete, recipe, workspace)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
-        tell_product(ref)
+        tell_product(ref, recipe.first.facts.readout.pixel_scale)
     return Completed(name="Reused", data=ref) if ref.reused else ref
 
 
@@ -135,21 +135,6 @@ def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[l
             ]
             for part in sets
         ]
-
-
-def figures(metrics: BaseModel) -> dict[str, Metric]:
-    """The figures of a step as flat names and plain values: ``pedestal.value`` becomes ``pedestal``."""
-    told: dict[str, Metric] = {}
-    for name, value in metrics.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            told |= {
-                name if inner == "value" else f"{name}_{inner}": v
-                for inner, v in value.items()
-                if isinstance(v, (int, float, str)) and v != ""
-            }
-        elif value is None or isinstance(value, (int, float, str)):
-            told[name] = value
-    return told
 
 
 def existing(recipe: Recipe, workspace: Workspace) -> Product | None:

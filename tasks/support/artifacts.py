@@ -19,7 +19,9 @@ from prefect import runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from calib_store.model.records import Match
+from imaging.figures import shown
 from imaging.printable import printable
+from imaging.product_figures import figures_of
 from imaging.registration.entries import Alignment
 from tasks.support.best_effort import best_effort
 from tasks.support.references import ProductRef
@@ -37,10 +39,19 @@ _MARKUP: Final = re.compile(
 
 
 @best_effort("The summary of a product in the Prefect UI")
-def tell_product(product: ProductRef) -> None:
-    """A product: what it was made from, with what, and how good it is."""
+def tell_product(product: ProductRef, pixel_scale: float | None = None) -> None:
+    """Show a product: what it was made from, with what, and how good it is."""
     if not runtime.task_run.id:
         return
+    publish_markdown(
+        key_of(product.kind, product.label),
+        product_summary(product, pixel_scale),
+        f"{product.label}: {product.name}",
+    )
+
+
+def product_summary(product: ProductRef, pixel_scale: float | None = None) -> str:
+    """Return a product as markdown: its origin, its warnings, a table of its figures, its preview."""
     lines = [f"# {plain(product.label)}", f"{plain(product.name)} from {len(product.inputs)} frames"]
     if product.output is not None:
         lines.append(f"file: {plain(str(product.output))}")
@@ -48,13 +59,11 @@ def tell_product(product: ProductRef) -> None:
         lines.append(f"made with {plain(', '.join(product.calibrations))}")
     lines += [f"**warning:** {plain(text)}" for text in product.warnings]
     lines += [f"left out: {plain(one.name)}: {plain(one.reason)}" for one in product.left_out]
-    figures = [(name, _told(value)) for name, value in product.metrics.items() if value is not None]
-    lines.append(markdown_table(("figure", "value"), figures))
+    figures = shown(figures_of(product.kind), product.metrics, details=True, pixel_scale=pixel_scale)
+    lines.append(markdown_table(("figure", "value"), [(one.label, one.quantity) for one in figures]))
     if product.preview is not None and (picture := _picture(product.preview)):
         lines.append(f"![preview]({picture})")
-    publish_markdown(
-        key_of(product.kind, product.label), "\n\n".join(lines), f"{product.label}: {product.name}"
-    )
+    return "\n\n".join(lines)
 
 
 @best_effort("The table of the alignment in the Prefect UI")
@@ -125,10 +134,6 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) ->
 def plain(text: str) -> str:
     """Return a text from a header or a file name so that markdown shows it as it is, with no links either."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
-
-
-def _told(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def key_of(kind: str, label: str) -> str:

@@ -13,10 +13,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from calib_store.model.records import input_key
+from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import CalibrationKind, ProductKind
-
-Metric = float | int | str | bool | None
 
 
 class Reference(BaseModel):

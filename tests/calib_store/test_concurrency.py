@@ -127,10 +127,10 @@ def test_other_recipes_are_not_held_up_and_errors_free_the_lock(store: Store) ->
 def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> None:
     """Promise 3, at each of the steps of an addition."""
     killer = {
-        "before file": "from calib_store import local_objects\nlocal_objects.os.fsync = die\n",
-        "before row": "from calib_store import products\nproducts.add = die\n",
-        "before commit": "from calib_store import products\nproducts.log_status = die\n",
-        "after commit": "from calib_store import products\n",
+        "before file": "from calib_store.files import local_objects\nlocal_objects.os.fsync = die\n",
+        "before row": "from calib_store.tables import products\nproducts.add = die\n",
+        "before commit": "from calib_store.tables import products\nproducts.log_status = die\n",
+        "after commit": "from calib_store.tables import products\n",
     }[moment]
     process = run("def die(*a, **k):\n    os.kill(os.getpid(), signal.SIGKILL)\n" + killer + "add()\ndie()\n")
     process.communicate(timeout=PATIENCE)

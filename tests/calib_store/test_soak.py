@@ -55,7 +55,7 @@ def test_kills_at_random_moments(
     output, _ = done.communicate()
     assert done.returncode == 0, output
     found = verify(store)
-    assert found.checked > 10
+    assert found.checked > 2
     assert found.findings == ()
     # No row without its inputs, its log, and what it serves.
     with store.database.begin() as connection:

@@ -128,7 +128,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_parameters", ROOT / "docs" / "make_parameters.py")
+    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -136,9 +136,10 @@ def _generator() -> ModuleType:
     return module
 
 
-def test_parameters_page_is_current() -> None:
-    current = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
-    assert current == _generator().page(), "run .venv/bin/python docs/make_parameters.py"
+@pytest.mark.parametrize("name", ["figures.md", "parameters.md"])
+def test_pages_made_from_the_code_are_current(name: str) -> None:
+    current = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert current == _generator().PAGES[name](), "run .venv/bin/python docs/make_pages.py"
 
 
 def _python_blocks() -> list[tuple[str, str]]:

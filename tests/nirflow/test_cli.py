@@ -167,7 +167,7 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
 def test_a_wrong_question_is_a_usage_error_told_before_any_file_is_read(
     nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
-    monkeypatch.setattr("nirflow.survey.examine", lambda *_, **__: pytest.fail("a file was read"))
+    monkeypatch.setattr("nirflow.survey.examine_file", lambda *_, **__: pytest.fail("a file was read"))
     result = nirflow("select", night, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

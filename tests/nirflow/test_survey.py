@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from imaging.io import raw_file as rawio
+from imaging.io import examine as module
 from nirflow.exits import UsageError
-from nirflow.survey import examine, frame_files, group_frames, survey
+from nirflow.survey import examine_file, frame_files, group_frames, survey
 
 Writer = Callable[..., Path]
 
@@ -50,8 +50,8 @@ def test_a_path_that_is_not_there_is_said(night: Path, name: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".bz2", ".gz"])
 def test_the_facts_come_from_the_first_blocks(tmp_path: Path, frame_writer: Writer, suffix: str) -> None:
-    seen = examine(frame_writer(tmp_path / f"S20131121S0075.fits{suffix}", EXPTIME=60.0))
-    assert seen.problem == ""
+    seen = examine_file(frame_writer(tmp_path / f"S20131121S0075.fits{suffix}", EXPTIME=60.0))
+    assert seen.reason == ""
     assert seen.facts is not None
     assert (seen.facts.name, seen.facts.exposure_time) == ("S20131121S0075.fits", 60.0)
 
@@ -63,8 +63,8 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
     with fits.open(plain) as hdus:
         image = fits.CompImageHDU(hdus[1].data[0], hdus[1].header)
         fits.HDUList([hdus[0], image]).writeto(packed)
-    seen = examine(packed)
-    assert (seen.problem, seen.facts and seen.facts.filter) == ("", "Y")
+    seen = examine_file(packed)
+    assert (seen.reason, seen.facts and seen.facts.filter) == ("", "Y")
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,19 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
         ({"LNRS": 5, "NREADS": 5}, "LNRS = 5"),
         ({"LNRS": 4, "DATE_OBS": "2020-01-01"}, "disagree"),
         ({"DATE_OBS": "yesterday"}, "DATE-OBS"),
-        ({"shape": (1024, 1024)}, "wrong shape: 1024 x 1024, expected 2048 x 2048"),
-        ({"shape": (3, 2048, 2048)}, "wrong shape: 3 x 2048 x 2048"),
+        ({"shape": (1024, 1024)}, "the image has the shape 1024 x 1024, expected 2048 x 2048"),
+        ({"shape": (3, 2048, 2048)}, "the image has the shape 3 x 2048 x 2048"),
         ({"whole": False}, "truncated"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_a_remedy(
     tmp_path: Path, frame_writer: Writer, cards: dict[str, object], words: str
 ) -> None:
-    seen = examine(frame_writer(tmp_path / "S20131121S0075.fits", **cards))
+    seen = examine_file(frame_writer(tmp_path / "S20131121S0075.fits", **cards))
     assert seen.broken
-    assert words in seen.problem
+    assert words in seen.reason
     assert seen.remedy
-    assert "S20131121S0075" not in seen.problem  # stands beside the name already
+    assert "S20131121S0075" not in seen.reason  # stands beside the name already
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_what_is_wrong_with_a_file_is_told_with_a_remedy(
 )
 def test_a_file_that_is_no_fits_file(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
-    seen = examine(tmp_path / name)
+    seen = examine_file(tmp_path / name)
     assert seen.facts is None
-    assert words in seen.problem
+    assert words in seen.reason
 
 
 def test_a_garbled_card_is_told_and_does_not_stop_the_others(night: Path) -> None:
@@ -121,12 +121,12 @@ def test_a_garbled_card_is_told_and_does_not_stop_the_others(night: Path) -> Non
 
 def test_pixels_are_looked_at_when_asked(night: Path) -> None:
     path = night / "S20131120S0115.fits"
-    assert not examine(path).broken
-    dead = examine(path, pixels=True)
-    assert "all pixels have the value 0" in dead.problem
+    assert not examine_file(path).broken
+    dead = examine_file(path, pixels=True)
+    assert "all pixels have the value 0" in dead.reason
     with fits.open(path, mode="update") as hdus:
         hdus[1].data[:] = np.arange(2048)
-    assert not examine(path, pixels=True).broken
+    assert not examine_file(path, pixels=True).broken
 
 
 def test_progress_is_told_for_each_file(night: Path) -> None:
@@ -138,7 +138,7 @@ def test_progress_is_told_for_each_file(night: Path) -> None:
 def test_the_same_frame_under_two_names_takes_part_once(night: Path) -> None:
     shutil.copy(night / "S20131121S0075.fits", night / "copy.fits")
     frames = survey(frame_files([night]))
-    unfit = {frame.path.name: frame.unfit for frame in frames if frame.unfit}
+    unfit = {frame.path.name: frame.reason for frame in frames if frame.verdict == "excluded"}
     assert unfit == {"copy.fits": "the same frame as S20131121S0075.fits, which is used"}
     assert sum(len(group.frames) for group in group_frames(frames)) == 8
 
@@ -146,10 +146,10 @@ def test_the_same_frame_under_two_names_takes_part_once(night: Path) -> None:
 def test_an_exposure_with_a_corrected_header_takes_part_once(night: Path, frame_writer: Writer) -> None:
     frame_writer(night / "S20131121S0075_fixhead.fits", DATE="2014-01-02", UTSTART="02:50:00")
     frames = survey(frame_files([night]))
-    (double,) = (frame for frame in frames if frame.unfit)
+    (double,) = (frame for frame in frames if frame.verdict == "excluded")
     assert double.path.name == "S20131121S0075.fits"
-    assert "the same exposure as S20131121S0075_fixhead.fits, which counts" in double.unfit
-    assert "its header is newer (2014-01-02" in double.unfit
+    assert "the same exposure as S20131121S0075_fixhead.fits, which is used" in double.reason
+    assert "its header is newer (2014-01-02" in double.reason
     names = [frame.path.name for group in group_frames(frames) for frame in group.frames]
     assert "S20131121S0075_fixhead.fits" in names
     assert "S20131121S0075.fits" not in names
@@ -162,13 +162,15 @@ def test_one_name_with_other_bytes_in_two_folders_is_decided_by_the_checksums(
     for path, offset in ((one, 1.5), (other, 2.5)):
         path.parent.mkdir()
         frame_writer(path, POFFSET=offset)
-    left_out = [[f.path for f in survey(paths) if f.unfit] for paths in ([one, other], [other, one])]
+    left_out = [
+        [f.path for f in survey(paths) if f.verdict == "excluded"] for paths in ([one, other], [other, one])
+    ]
     assert left_out[0] == left_out[1]
     assert len(left_out[0]) == 1
 
 
 def test_a_corrected_keyword_is_noted(tmp_path: Path, frame_writer: Writer) -> None:
-    seen = examine(frame_writer(tmp_path / "a.fits", LNRS=2, NREADS=4))
+    seen = examine_file(frame_writer(tmp_path / "a.fits", LNRS=2, NREADS=4))
     assert not seen.broken
     assert any("LNRS is wrong" in note and "(4)" in note for note in seen.notes)
 
@@ -203,15 +205,15 @@ def test_a_frame_and_its_compressed_copy_are_one_member(tmp_path: Path, frame_wr
 
 def test_what_nobody_foresaw_is_told_of_one_file(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = night / "S20131120S0115.fits"
-    original = rawio.read_headers
+    original = module.read_layout
 
-    def read_headers(path: Path) -> object:
+    def read_layout(path: Path) -> object:
         if path.name == odd.name:
             raise OverflowError("a strange card")
         return original(path)
 
-    monkeypatch.setattr(rawio, "read_headers", read_headers)
+    monkeypatch.setattr(module, "read_layout", read_layout)
     broken = [frame for frame in survey(frame_files([night])) if frame.broken]
     assert [frame.path.name for frame in broken] == [odd.name]
-    assert "OverflowError: a strange card" in broken[0].problem
+    assert "OverflowError: a strange card" in broken[0].reason
     assert broken[0].remedy

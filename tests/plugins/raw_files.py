@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.io.raw_file import read_headers
 
 SHAPE = (20, 24)
 DARK: dict[str, Any] = {
@@ -34,3 +38,8 @@ def raw_bytes(number: int = 0, kind: dict[str, Any] = DARK, **cards: Any) -> byt
     whole = _template(tuple((kind | cards).items()))
     clock = f"02:{number // 60 % 60:02d}:{number % 60:02d}"
     return whole.replace(b"label-000000", b"label-%06d" % number).replace(b"02:00:00", clock.encode())
+
+
+def facts_of(path: Path) -> FrameFacts:
+    """What a frame's headers say."""
+    return facts_from_headers(*read_headers(path), name=path.name)

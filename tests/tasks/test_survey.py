@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from calib_store.tables.schema import frames
 from imaging.frames.find_files import CheckParameters
-from tasks.support import examine as module
+from imaging.io import examine as module
 from tasks.support.references import Survey
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
@@ -112,14 +112,14 @@ def test_what_nobody_foresaw_leaves_out_one_file(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     good, odd = write(tmp_path / "good.fits"), write(tmp_path / "odd.fits")
-    original = module.read_headers
+    original = module.read_layout
 
-    def read_headers(path: Path) -> Any:
+    def read_layout(path: Path) -> Any:
         if path == odd:
             raise kind("a strange card")
         return original(path)
 
-    monkeypatch.setattr(module, "read_headers", read_headers)
+    monkeypatch.setattr(module, "read_layout", read_layout)
     seen = look(good, odd)
     assert [frame.name for frame in seen.frames] == ["good.fits"]
     (left_out,) = seen.left_out
@@ -132,10 +132,10 @@ def test_what_nobody_foresaw_leaves_out_one_file(
 def test_an_error_of_the_program_is_not_the_files(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_headers(_: Path) -> Any:
+    def read_layout(_: Path) -> Any:
         raise AttributeError("a mistake")
 
-    monkeypatch.setattr(module, "read_headers", read_headers)
+    monkeypatch.setattr(module, "read_layout", read_layout)
     with pytest.raises(AttributeError, match="a mistake"):
         look(write(tmp_path / "good.fits"))
 

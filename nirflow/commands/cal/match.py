@@ -167,13 +167,13 @@ def rules(
 
 def _facts(store: Store, name: str) -> FrameFacts:
     """Facts of a frame: of a file, or of one that the store knows."""
-    from nirflow.survey import examine
+    from nirflow.survey import examine_file
 
     path = Path(name).expanduser()
     if path.is_file():
-        seen = examine(path, any_shape=True)
+        seen = examine_file(path, any_shape=True)
         if seen.facts is None:
-            raise UsageError(f"{path.name}: {seen.problem}.", remedy=seen.remedy)
+            raise UsageError(f"{path.name}: {seen.reason}.", remedy=seen.remedy)
         if seen.facts.processed:
             raise UsageError(f"{path.name} is a product, not a raw frame.", remedy=_REMEDY)
         return seen.facts

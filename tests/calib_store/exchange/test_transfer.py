@@ -2,127 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
 import json
-import os
 import re
-import tarfile
-import tracemalloc
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
 
-import numpy as np
 import pytest
-from astropy.io import fits
-from pydantic import SecretStr
+from transfers import WHO, take
 
 from calib_store.curation.certify import certify, reinstate, reject
 from calib_store.curation.verify import verify
-from calib_store.exchange import proposals
-from calib_store.exchange.decision_log import decisions_on_frames, decisions_on_products
 from calib_store.exchange.manifest import new_product, product_entry
-from calib_store.exchange.recipe_check import ADOPTED, adopted_key, adopted_parameters, expected_key
 from calib_store.exchange.transfer import Imported, export, import_products
-from calib_store.files.objects import file_sha256, object_name
-from calib_store.model.records import IMPORTED, Foreign, InputRef, Product
-from calib_store.model.settings import StoreSettings
+from calib_store.files.objects import object_name
+from calib_store.model.records import Product
 from calib_store.store import Store
 from calib_store.tables import status
-from calib_store.tables.products import with_ids
 from imaging.errors import StoreError
-
-HEADER = {
-    "INSTRUME": "F2", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "OBJECT": "FIELD", "EXPTIME": 120.0,
-    "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "Y_G0811", "FILTER2": "Open", "LYOT": "f/16_G5830",
-    "MOSPOS": "Open", "GRISM": "Open", "DETID": "109", "DATE-OBS": "2013-11-21", "UTSTART": "03:00:00.0",
-}  # fmt: skip
-#: Kinds of the raw frames of a product.
-OF = {"dark": "dark", "flat": "flat", "bpm": "flat", "image": "object"}
-WHO = {"author": "Ana", "reason": "good"}
-
-
-@pytest.fixture
-def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
-    """Another store, empty."""
-    name = f"other_{tmp_path.name[-12:].replace('-', '_')}"
-    with postgres_address.administer() as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE nirflow_template OWNER nirflow')
-    url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
-    with Store.open(StoreSettings(data_dir=tmp_path / "other", database_url=SecretStr(url))) as opened:
-        yield opened
-    with postgres_address.administer() as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-@pytest.fixture
-def add(add, store: Store, record, facts):
-    """Add a product whose file and inputs a store takes in."""
-    serial = itertools.count()
-
-    def make(kind: str = "dark", **changes):
-        number = next(serial)
-        raw = record(f"in{number}.fits", facts=facts(kind=OF[kind]))
-        store.frames.ingest([raw])
-        given = {"content": product_bytes(kind, number=number), "inputs": [InputRef(OF[kind], raw.sha256)]}
-        given |= changes
-        keys = {
-            ref.source: store.get(ref.source).recipe_key
-            for ref in given["inputs"]
-            if isinstance(ref.source, UUID)
-        }
-        key = expected_key(kind, "", given["inputs"], keys, {"low": 3.0}, "1", metrics={}, provisional=None)
-        return add(kind, **({"recipe_key": key} if key is not None else {}) | given)
-
-    return make
-
-
-def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) -> bytes:
-    """A product's file that agrees with the facts of the fixtures."""
-    marks = {"dark": "PROCDARK", "flat": "PROCFLAT", "bpm": "BPMASK", "image": "PROCSCI"}
-    primary = fits.PrimaryHDU()
-    primary.header.update(HEADER | {marks[kind]: "2026-01-01T00:00:00", "SERIAL": number} | cards)
-    planes = [fits.ImageHDU(np.zeros((8, 8), np.uint8), name="SCI")]
-    if kind != "bpm":
-        values = {"SCI": np.full((8, 8), level, np.float32), "VAR": np.ones((8, 8), np.float32)}
-        values["DQ"] = np.zeros((8, 8), np.uint16)
-        planes = [fits.ImageHDU(plane, name=name) for name, plane in values.items()]
-    file = io.BytesIO()
-    fits.HDUList([primary, *planes]).writeto(file)
-    return file.getvalue()
-
-
-@pytest.fixture
-def family(store: Store, add, record, facts):
-    """A dark, a flat with a mask, and an image with all of them and a foreign input."""
-    raws = [record(f"R{n}.fits", facts=facts(kind=kind)) for n, kind in enumerate(["flat", "dark", "object"])]
-    store.frames.ingest([*raws, record("Q.fits", facts=None, quarantine="cut short")])
-    bpm = add("bpm", inputs=[InputRef("lamp_on", raws[0].sha256)], gate={"passed": True, "reasons": []})
-    dark = add("dark", inputs=[InputRef("dark", raws[1].sha256)], metrics={"level": 104.5})
-    flat = add("flat", inputs=[InputRef("lamp_on", raws[0].sha256), InputRef("bpm", bpm.id)])
-    pixels = product_bytes("image", number=99)
-    image = add(
-        "image", content=pixels, algorithm_version=ADOPTED, parameters=adopted_parameters("image"),
-        recipe_key=adopted_key("image", hashlib.sha256(pixels).hexdigest()),
-        inputs=[
-            InputRef("science", raws[2].sha256), InputRef("dark", dark.id), InputRef("bpm", bpm.id),
-            InputRef("flat", flat.id), InputRef("input", Foreign("elsewhere.fits", "md5:abc")),
-        ],
-    )  # fmt: skip
-    certify(store, dark, **WHO)
-    reject(store, bpm, **WHO)
-    reject(store, store.frames.get("R1"), author="Bo", reason="satellite")
-    return {kind: store.get(one.id) for kind, one in
-            (("bpm", bpm), ("dark", dark), ("flat", flat), ("image", image))}  # fmt: skip
-
-
-def take(other: Store, source: Path) -> Imported:
-    """What becomes of an import from a store that is trusted."""
-    return import_products(other, source, author="me", trust=True)
 
 
 def same(one, two) -> bool:
@@ -289,9 +184,9 @@ def test_decisions_that_an_earlier_version_took_over_without_their_ids(
 
 
 def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
-    store: Store, other: Store, add, tmp_path: Path
+    store: Store, other: Store, add_complete, tmp_path: Path
 ) -> None:
-    dark = add()
+    dark = add_complete()
     export(store, [dark], tmp_path / "before")
     reject(store, dark, **WHO)
     export(store, [store.get(dark.id)], tmp_path / "x")
@@ -334,9 +229,9 @@ def test_characters_of_a_manifest_that_nobody_should_print(
 
 @pytest.mark.parametrize("both", [True, False])
 def test_what_took_a_place_is_known_here_where_it_comes_along(
-    store: Store, other: Store, add, tmp_path: Path, both: bool
+    store: Store, other: Store, add_complete, tmp_path: Path, both: bool
 ) -> None:
-    old, new = add(), add(hours=1)
+    old, new = add_complete(), add_complete(hours=1)
     store.set_status(old, "superseded", by=new.id, because="0" * 64, **WHO)
     export(store, [old, new] if both else [old], tmp_path / "x")
     take(other, tmp_path / "x")
@@ -347,9 +242,9 @@ def test_what_took_a_place_is_known_here_where_it_comes_along(
 
 @pytest.mark.parametrize("trust", [True, False])
 def test_an_import_that_fails_leaves_nothing(
-    store: Store, other: Store, add, tmp_path: Path, trust: bool
+    store: Store, other: Store, add_complete, tmp_path: Path, trust: bool
 ) -> None:
-    bad, good = add(), add(hours=1)
+    bad, good = add_complete(), add_complete(hours=1)
     reject(store, bad, author="Ana", reason="light")
     manifest = export(store, [bad, good], tmp_path / "x")
     assert manifest.version == 3
@@ -361,8 +256,10 @@ def test_an_import_that_fails_leaves_nothing(
     assert list(other.objects.objects()) == []
 
 
-def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add, tmp_path: Path) -> None:
-    dark = add()
+def test_what_an_earlier_version_wrote_is_taken(
+    store: Store, other: Store, add_complete, tmp_path: Path
+) -> None:
+    dark = add_complete()
     reject(store, dark, author="Ana", reason="light")
     export(store, [dark], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
@@ -378,10 +275,10 @@ def test_what_an_earlier_version_wrote_is_taken(store: Store, other: Store, add,
 
 
 def test_a_time_that_is_taken_here_is_told(
-    store: Store, other: Store, family, add, tmp_path: Path, facts
+    store: Store, other: Store, family, add_complete, tmp_path: Path, facts
 ) -> None:
     export(store, [family["dark"]], tmp_path / "one")
-    second = certify(store, add(hours=24 * 200), **WHO)
+    second = certify(store, add_complete(hours=24 * 200), **WHO)
     export(store, [second], tmp_path / "two")
     take(other, tmp_path / "two")
     other.set_status(other.get(second.id), "certified", author="Cy", reason="", validity=(None, None))
@@ -429,548 +326,3 @@ def test_targets_and_sources_that_are_no_good(store: Store, other: Store, family
         with pytest.raises(StoreError, match=told):
             take(other, source)
     assert other.products() == ()
-
-
-HOSTILE = "../../../../tmp/escaped"
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "told"),
-    [
-        (("products", 0, "name"), HOSTILE, "not a plain file name"),
-        (("products", 0, "sha256"), HOSTILE, "products.0.sha256: String should match"),
-        (("products", 0, "recipe_key"), "a" * 63, "products.0.recipe_key: String should match"),
-        (("products", 0, "kind"), "bias", "products.0.kind: Input should be"),
-        (("products", 0, "size"), -1, "products.0.size"),
-        (("products", 0, "surprise"), 1, "products.0.surprise: Extra inputs"),
-        (("products", 0, "inputs", 0, "product"), "0" * 32, "is not one thing"),
-        (("products", 0, "sha256"), "0" * 64, "lacks the file of"),
-        (("frames", 0, "sha256"), HOSTILE, "frames.0.sha256"),
-        (("format",), "else", "format: Input should be 'nirflow-products'"),
-        (("version",), 4, "version: Input should be 1, 2 or 3"),
-        (("products", 0, "decisions", 0, "status"), "usable", "products.0.decisions.0.status: Input should"),
-        (("products", 0, "decisions", 0, "validity"), None, "a certified product has a validity"),
-        (
-            ("products", 0, "decisions", 0, "validity"),
-            ["2014-01-01T00:00:00Z", "2013-01-01T00:00:00Z"],
-            "ends before it begins",
-        ),
-        (("products", 0, "decisions"), "x", "products.0.decisions: Input should be a valid tuple"),
-        (("products", 0, "word"), 1, "products.0.word: Extra inputs"),
-        (("frames", 0, "decisions", 0, "status"), "certified", "frames.0.decisions.0.status: Input should"),
-    ],
-)
-def test_a_manifest_is_believed_in_nothing(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str
-) -> None:
-    export(store, [family["dark"]], tmp_path / "x")
-    path = tmp_path / "x" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    inner = manifest
-    for part in place[:-1]:
-        inner = inner[part]
-    inner[place[-1]] = value
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
-        take(other, tmp_path / "x")
-    assert other.products() == ()
-    assert not Path("/tmp/escaped").exists()
-
-
-def test_a_file_that_is_another_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
-    export(store, [family["dark"]], tmp_path / "x")
-    (file,) = (tmp_path / "x" / "objects").rglob("*.fits")
-    file.chmod(0o644)
-    file.write_bytes(b"other")
-    with pytest.raises(StoreError, match="not the one that the manifest names"):
-        take(other, tmp_path / "x")
-    assert other.products() == ()
-
-
-def test_a_file_that_is_longer_than_was_said_is_not_read_to_its_end(
-    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    export(store, [family["dark"]], tmp_path / "x")
-    (file,) = (tmp_path / "x" / "objects").rglob("*.fits")
-    file.chmod(0o644)
-    whole = file.read_bytes()
-    file.write_bytes(whole + b"0" * 5_000_000)
-    sizes: list[int] = []
-
-    def measured(path: Path) -> str:
-        sizes.append(path.stat().st_size)
-        return file_sha256(path)
-
-    monkeypatch.setattr("calib_store.exchange.bundle.file_sha256", measured)
-    with pytest.raises(StoreError, match="not the one that the manifest names"):
-        take(other, tmp_path / "x")
-    assert all(size <= len(whole) + 1 for size in sizes)
-    assert other.products() == ()
-
-
-def test_a_product_that_names_itself_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
-    """Its lineage would have no end."""
-    export(store, [family["dark"]], tmp_path / "x")
-    path = tmp_path / "x" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    own = next(one for one in manifest["products"] if one["recipe_key"] == family["dark"].recipe_key)
-    own["inputs"].append({"role": "dark", "product": str(family["dark"].id)})
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="named among what it was made from"):
-        take(other, tmp_path / "x")
-    assert other.products() == ()
-
-
-def test_members_of_a_tar_that_are_no_files(store: Store, other: Store, family, tmp_path: Path) -> None:
-    """A link in the place of a product's file leads nowhere."""
-    export(store, [family["dark"]], tmp_path / "x")
-    text = (tmp_path / "x" / "manifest.json").read_bytes()
-    sha256 = json.loads(text)["products"][0]["sha256"]
-    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
-        member = tarfile.TarInfo("manifest.json")
-        member.size = len(text)
-        tar.addfile(member, io.BytesIO(text))
-        link = tarfile.TarInfo(f"objects/{sha256[:2]}/{sha256}.fits")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    with pytest.raises(StoreError, match="lacks the file of"):
-        take(other, tmp_path / "bad.tar")
-
-
-def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: Path) -> None:
-    export(store, [family["dark"]], tmp_path / "x.tar.gz")
-    whole = (tmp_path / "x.tar.gz").read_bytes()
-    (tmp_path / "x.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(StoreError, match="Fetch it again"):
-        take(other, tmp_path / "x.tar.gz")
-    assert other.products() == ()
-
-
-# What arrives is checked like what is added
-
-
-def _with_manifest(folder: Path, change) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest["products"][-1])
-    path.write_text(json.dumps(manifest))
-
-
-def test_a_product_that_cannot_serve_does_not_come_in(
-    store: Store, other: Store, add, tmp_path: Path
-) -> None:
-    flat = add("flat", content=product_bytes("flat", level=0.0))
-    export(store, [flat], tmp_path / "x.tar")
-    with pytest.raises(
-        StoreError, match=rf"x.tar: {flat.name}: plane SCI: the median .* is 0, expected"
-    ) as caught:
-        take(other, tmp_path / "x.tar")
-    assert caught.value.remedy
-    assert other.products() == ()
-    reject(store, flat, **WHO)
-    export(store, [flat], tmp_path / "rejected.tar")
-    take(other, tmp_path / "rejected.tar")
-    assert other.get(flat.id).status == "rejected"
-
-
-def as_a_flat(entry: dict[str, Any]) -> None:
-    """Have a product of the manifest be a flat, with the recipe key that it would have."""
-    inputs = [InputRef(one["role"], one["frame"]) for one in entry["inputs"]]
-    key = expected_key("flat", "", inputs, {}, entry["parameters"], "1", metrics={}, provisional=None)
-    entry.update(kind="flat", recipe_key=key)
-
-
-def test_a_manifest_that_contradicts_the_file_is_refused(
-    store: Store, other: Store, add, tmp_path: Path
-) -> None:
-    dark = add("dark")
-    export(store, [dark], tmp_path / "x")
-    _with_manifest(tmp_path / "x", lambda entry: entry["facts"].update(exposure_time=60.0))
-    with pytest.raises(StoreError, match=rf"x: {dark.name}: .*EXPTIME = 60.0, expected 120.0 as in its file"):
-        take(other, tmp_path / "x")
-    _with_manifest(tmp_path / "x", as_a_flat)
-    with pytest.raises(StoreError, match="the manifest has it as a flat, its file is a dark"):
-        take(other, tmp_path / "x")
-    assert other.products() == ()
-
-
-def test_a_product_whose_frames_have_another_configuration_is_refused(
-    store: Store, other: Store, add, record, facts, tmp_path: Path
-) -> None:
-    raw = record("D0.fits", facts=facts(kind="dark", exposure_time=60.0))
-    store.frames.ingest([raw])
-    dark = add("dark", inputs=[InputRef("dark", raw.sha256)])
-    export(store, [dark], tmp_path / "x")
-    with pytest.raises(StoreError, match=r"EXPTIME = 120.0, expected 60.0 as in D0.fits"):
-        take(other, tmp_path / "x")
-
-
-# A store that nobody has vouched for
-
-
-def careful(other: Store, source: Path) -> Imported:
-    return import_products(other, source, author="me")
-
-
-def forged(store: Store, folder: Path, product: Product, content: bytes, **changes: Any) -> Path:
-    """An export of a product with other pixels under its recipe key, certified for ever by somebody great."""
-    export(store, [product], folder)
-    digest = hashlib.sha256(content).hexdigest()
-    (folder / "objects" / digest[:2]).mkdir(exist_ok=True)
-    (folder / "objects" / object_name(digest)).write_bytes(content)
-    word = {
-        "change": str(uuid4()), "status": "certified", "author": "Gemini", "reason": "official",
-        "changed_at": "2026-01-01T00:00:00Z", "validity": ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],
-    }  # fmt: skip
-
-    def forge(entry: dict[str, Any]) -> None:
-        entry.update({"sha256": digest, "size": len(content), "decisions": [word]} | changes)
-
-    _with_manifest(folder, forge)
-    return folder
-
-
-def test_pixels_under_a_recipe_key_are_never_used_as_its_result(
-    store: Store, other: Store, add, record, facts, epoch, tmp_path: Path
-) -> None:
-    dark = add("dark")
-    source = forged(store, tmp_path / "x", dark, product_bytes("dark", level=500.0, number=7))
-    done = careful(other, source)
-    (here,) = done.added
-    assert other.known(dark.recipe_key) is None  # whoever wants that dark makes it
-    assert (here.status, here.validity, here.tier.name) == ("candidate", None, "PROVISIONAL")
-    assert here.provisional == IMPORTED
-    assert other.match(facts(), "dark").product == here, "better than nothing"
-    raw = record("in0.fits", facts=facts(kind="dark"))
-    other.frames.ingest([raw])
-    (tmp_path / "own.fits").write_bytes(product_bytes("dark", number=1))
-    own = other.add(new_product(product_entry(store, dark), "pipeline"), tmp_path / "own.fits")
-    assert (own.id, own.provisional) == (dark.id, None)
-    far = facts(started=epoch + timedelta(days=20))
-    assert other.match(far, "dark").product == own
-    again = careful(other, source)
-    assert ([one.id for one in again.known], again.added, again.proposed) == ([own.id], [], [])
-
-
-def test_what_was_decided_elsewhere_is_shown_and_has_no_effect(
-    store: Store, other: Store, family, tmp_path: Path, facts
-) -> None:
-    export(store, [family["dark"]], tmp_path / "x.tar")
-    done = careful(other, tmp_path / "x.tar")
-    (here,) = done.added
-    assert (here.status, other.history(here)[-1].author, done.frames, done.changed) == (
-        "candidate",
-        "me",
-        0,
-        [],
-    )
-    (told, frame) = done.proposed
-    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", told)
-    assert re.fullmatch(r"raw frame R1\.fits \(\w{8}\): rejected, by Bo on [\d-]+: satellite", frame)
-    (proposal,) = proposed(other, here)
-    assert (proposal.status, proposal.author, proposal.reason) == ("certified", "Ana", "good")
-    assert (proposal.source, proposal.imported_by) == ("x.tar", "me")
-    assert careful(other, tmp_path / "x.tar").proposed == []
-    sure = certify(other, here, author="Cy", reason="looked at")
-    assert (sure.status, sure.provisional, sure.tier.name) == ("certified", None, "SOUND")
-    assert proposed(other, here) == (), "it was decided about"
-    assert careful(other, tmp_path / "x.tar").proposed == []
-
-
-def proposed(store: Store, product: Product) -> tuple[proposals.Proposal, ...]:
-    found = store.database.read(lambda connection: proposals.on_products(connection, [product.id]))
-    return found.get(product.id, ())
-
-
-def test_nobody_elsewhere_can_reject_what_is_here(store: Store, other: Store, family, tmp_path: Path) -> None:
-    take(other, exported(store, [family["dark"]], tmp_path / "first"))
-    mine, frame = other.get(family["dark"].id), other.frames.get("R1")
-    reinstate(other, frame, author="Cy", reason="fine")
-    reject(store, family["dark"], author="Mallory", reason="gone")
-    reinstate(store, store.frames.get("R1"), author="Bo", reason="x")
-    reject(store, store.frames.get("R1"), author="Mallory", reason="gone too")
-    source = exported(store, [store.get(family["dark"].id)], tmp_path / "second")
-    done = careful(other, source)
-    assert (done.added, done.changed) == ([], [])
-    assert other.get(mine.id).status == "certified"
-    assert other.frames.get("R1").rejected is None
-    frames = other.database.read(lambda connection: proposals.on_frame(connection, frame.sha256))
-    assert [one.author for one in (*proposed(other, mine), *frames)] == ["Mallory", "Mallory"]
-    assert sorted(one.split(":")[0] for one in done.proposed) == [
-        mine.told, f"raw frame R1.fits ({frame.sha256[:8]})",
-    ]  # fmt: skip
-    take(other, source)
-    assert other.get(mine.id).status == "rejected"
-    assert proposed(other, mine) == ()
-
-
-def exported(store: Store, wanted: list[Product], target: Path) -> Path:
-    export(store, wanted, target)
-    return target
-
-
-def test_what_does_not_count_where_it_was_made_stays_away(
-    store: Store, other: Store, family, tmp_path: Path
-) -> None:
-    done = careful(other, exported(store, [family["image"]], tmp_path / "x.tar.gz"))
-    assert sorted(one.kind for one in done.added) == ["dark", "flat", "image"]
-    (remark,) = done.remarks
-    assert re.fullmatch(
-        r"S0_bpm\.fits was not taken: it is rejected there, by Ana on [\d-]+: good", remark
-    ), remark
-
-
-def test_what_was_taken_with_care_can_be_taken_over(
-    store: Store, other: Store, family, tmp_path: Path
-) -> None:
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    (first,) = careful(other, source).added
-    done = take(other, source)
-    (own,) = done.added
-    assert (own.id, other.get(own.id).status) == (family["dark"].id, "certified")
-    left = other.history(other.get(first.id))[-1]
-    assert (left.status, left.by, left.author) == ("superseded", own.id, "me")
-    again = careful(other, source)
-    assert ([one.id for one in again.known], again.added, again.proposed) == ([own.id], [], [])
-
-
-def test_there_and_back_changes_nothing(store: Store, other: Store, family, tmp_path: Path) -> None:
-    take(other, exported(store, [family["image"]], tmp_path / "there"))
-    logs = [store.history(one) for one in store.products()]
-    done = take(store, exported(other, [other.get(family["image"].id)], tmp_path / "back"))
-    assert (done.added, done.changed, done.remarks, done.frames) == ([], [], [], 0)
-    assert [store.history(one) for one in store.products()] == logs
-    twice = exported(store, [family["dark"]], tmp_path / "again")
-    assert take(other, twice).remarks == []
-
-
-@pytest.mark.parametrize("key", ["c" * 64, None])
-def test_a_recipe_key_is_computed_again(
-    store: Store, other: Store, add, tmp_path: Path, key: str | None
-) -> None:
-    dark = add("dark")
-    source = exported(store, [dark], tmp_path / "x")
-    changes = {"recipe_key": key} if key else {"parameters": {"low": 4.0}}
-    _with_manifest(source, lambda entry: entry.update(changes))
-    with pytest.raises(
-        StoreError, match=rf"the recipe key of {dark.name} is not that of its inputs"
-    ) as caught:
-        take(other, source)
-    assert "without --trust" in caught.value.remedy
-    assert other.products() == ()
-    (here,) = careful(other, source).added
-    assert here.recipe_key not in (dark.recipe_key, key)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"metrics": {"unused": ["x"]}},
-        {"metrics": {"given_as": {"0" * 64: "dark"}}},
-        {"provisional": "made without a bpm"},
-        {"inputs": [{"role": "dark", "foreign": ["x.fits", ""]}]},
-    ],
-)
-def test_a_recipe_key_that_cannot_be_computed_is_not_taken_over(
-    store: Store, other: Store, add, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    dark = add("dark")
-    image = add("image", inputs=[InputRef("dark", dark.id)])
-    certify(store, dark, **WHO)
-    source = exported(store, [image], tmp_path / "x")
-    path = source / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["products"][0] |= changes
-    path.write_text(json.dumps(manifest))
-    done = take(other, source)
-    assert {one.recipe_key for one in done.added}.isdisjoint({dark.recipe_key, image.recipe_key})
-    assert {one.provisional for one in done.added} == {IMPORTED}
-    assert [one.status for one in other.products(status="certified")] == []
-    assert any("was taken as without --trust" in remark for remark in done.remarks)
-    (here,) = (one for one in done.added if one.kind == "dark")
-    assert [one.status for one in proposed(other, here)] == ["certified"]
-    # Where it was made, the same file is known.
-    assert import_products(store, source, author="me", trust=True).added == []
-
-
-def test_a_file_of_the_wrong_shape(store: Store, other: Store, add, tmp_path: Path) -> None:
-    dark = add("dark")
-    source = exported(store, [dark], tmp_path / "x")
-    with pytest.raises(StoreError, match=rf"x: {dark.name}: the wrong shape .*, expected \(2048, 2048\)"):
-        import_products(other, source, author="me", shape=(2048, 2048))
-    assert other.products() == ()
-
-
-@pytest.mark.parametrize("level", [np.nan, -200.0, 9e4])
-def test_pixels_are_checked_whoever_sends_them(
-    store: Store, other: Store, add, tmp_path: Path, level: float
-) -> None:
-    source = forged(store, tmp_path / "x", add("dark"), product_bytes("dark", level=level))
-    for trust in (False, True):
-        with pytest.raises(StoreError, match=r"plane SCI"):
-            import_products(other, source, author="me", trust=trust)
-    assert other.products() == ()
-
-
-# What a manifest may say
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "told"),
-    [
-        (("products", 0, "metrics", "noise"), float("nan"), "NaN is no finite number"),
-        (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is no finite number"),
-        (("products", 0, "metrics", "noise"), 10**400, "metrics have a number that is too large"),
-        (("products", 0, "metrics", "unused"), 7, "metrics have a wrong unused"),
-        (("products", 0, "gate"), {"passed": True, "reference": "x"}, "gate have a wrong reference"),
-        (("frames", 0, "header", "LOW"), 10**400, "a number that is too large"),
-        (("frames", 0, "facts", "exposure_time"), 1e300, "an exposure of"),
-        (("products", 0, "name"), "a\x1b[31m.fits", "not a plain file name"),
-        (("products", 0, "name"), "x" * 300, "not a plain file name"),
-        (("products", 0, "size"), 10**12, "products.0.size: Input should be less than or equal"),
-        (("products", 0, "software_version"), "x" * 301, "should have at most 300 characters"),
-        (("products", 0, "parameters", "low"), "x" * 20_001, "a text of 20001 characters"),
-        (("products", 0, "made_at"), "2200-01-01T00:00:00Z", "taken or made at 2200-01-01"),
-        (("products", 0, "made_at"), "2020-01-01T00:00:00", "made_at: Input should have timezone info"),
-        (("products", 0, "span", 0), "1900-01-01T00:00:00Z", "taken or made at 1900-01-01"),
-        (("products", 0, "span", 0), "2020-01-01T00:00:00Z", "its exposures end before they begin"),
-        (("products", 0, "decisions", 0, "changed_at"), "2200-01-01T00:00:00Z", "decided at 2200-01-01"),
-        (("products", 0, "decisions", 0, "author"), "x" * 301, "an author of 301 characters"),
-        (("products", 0, "inputs", 0, "frame"), "0" * 64, "a raw frame that the manifest does not describe"),
-        (
-            ("products", 0, "inputs", 0),
-            {"role": "x", "product": "0" * 32},
-            "comes before a product that it was",
-        ),
-        (("products", 0, "inputs", 0), {"role": "x", "foreign": ["a", "sha1:00"]}, "should match pattern"),
-    ],
-)
-@pytest.mark.parametrize("trust", [True, False])
-def test_values_that_no_product_has(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str, trust: bool
-) -> None:
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    path = source / "manifest.json"
-    manifest = json.loads(path.read_text())
-    inner = manifest
-    for part in place[:-1]:
-        inner = inner[part]
-    inner[place[-1]] = value
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
-        import_products(other, source, author="me", trust=trust)
-    assert other.products() == ()
-
-
-def test_decisions_about_more_than_a_statement_has_parameters(store: Store) -> None:
-    sha256s = [f"{number:064x}" for number in range(66_000)]
-    assert store.database.run(lambda connection: decisions_on_frames(connection, sha256s)) == {}
-    ids = [UUID(int=number) for number in range(66_000)]
-    assert store.database.run(lambda connection: decisions_on_products(connection, ids)) == {}
-    assert store.database.run(lambda connection: with_ids(connection, ids)) == ()
-    assert store.database.run(lambda connection: proposals.on_products(connection, ids)) == {}
-
-
-def test_one_file_under_two_names(store: Store, other: Store, add, tmp_path: Path) -> None:
-    one, two = add(), add(hours=1)
-    source = exported(store, [one, two], tmp_path / "x")
-    _with_manifest(source, lambda entry: entry.update(sha256=one.sha256, size=one.size))
-    with pytest.raises(StoreError, match=rf"{one.name} and {two.name} are one file"):
-        careful(other, source)
-    _with_manifest(source, lambda entry: entry.update(sha256=two.sha256, recipe_key=one.recipe_key))
-    with pytest.raises(StoreError, match=f"two products have the recipe key of {two.name}"):
-        careful(other, source)
-
-
-def test_a_number_too_long_and_lists_too_deep(store: Store, other: Store, family, tmp_path: Path) -> None:
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    path = source / "manifest.json"
-    text = path.read_text()
-    for value, told in (
-        ("1e999", "1e999 is no finite number"),
-        ("[" * 100_000, "recursion"),
-        ("9" * 5000, "digits"),
-    ):
-        path.write_text(text.replace('"metrics": {', f'"metrics": {{"x": {value},', 1))
-        with pytest.raises(StoreError, match=told):
-            careful(other, source)
-    path.write_text("[" + "0," * 3_000_001 + "0]")
-    with pytest.raises(StoreError, match="more than 3000000 values"):
-        careful(other, source)
-
-
-# What a tar may hold
-
-
-def packed(source: Path, target: Path, *more: tuple[tarfile.TarInfo, bytes]) -> Path:
-    """A folder as a tar, with members between the manifest and the files."""
-    with tarfile.open(target, f"w:{'gz' if target.suffix == '.gz' else ''}") as tar:
-        tar.add(source / "manifest.json", "manifest.json")
-        for member, content in more:
-            tar.addfile(member, io.BytesIO(content))
-        tar.add(source / "objects", "objects")
-    return target
-
-
-def member(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    found = tarfile.TarInfo(name)
-    found.size, found.type = size, kind
-    return found
-
-
-def test_a_tar_that_holds_more_than_its_manifest_names(
-    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("calib_store.exchange.bundle.LARGEST_MANIFEST", 1 << 18)
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    assert len(careful(other, packed(source, tmp_path / "good.tar.gz")).added) == 1
-    for number, (extra, told) in enumerate(
-        (
-            ([(member("x", 30 << 20), bytes(30 << 20))], "more than its manifest names"),
-            ([(member(f"x{n}", 0), b"") for n in range(20)], "more files than its manifest names"),
-            ([(member("x", 1 << 20, tarfile.XHDTYPE), bytes(1 << 20))], r"a header of 1\.0 MB"),
-            ([(member("x", 1 << 20, tarfile.GNUTYPE_LONGNAME), bytes(1 << 20))], r"a header of 1\.0 MB"),
-        )
-    ):
-        bad = packed(source, tmp_path / f"{number}.tar.gz", *extra)
-        tracemalloc.start()
-        try:
-            with pytest.raises(StoreError, match=told):
-                take(other, bad)
-            assert tracemalloc.get_traced_memory()[1] < 8 << 20
-        finally:
-            tracemalloc.stop()
-    assert len(other.products()) == 1
-
-
-@pytest.mark.parametrize("name", ["folder", "all.tar.gz", "all.tar"])
-def test_a_manifest_of_any_length_is_not_read_whole(
-    store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr("calib_store.exchange.bundle.LARGEST_MANIFEST", 1 << 18)
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    with (source / "manifest.json").open("ab") as file:
-        file.write(b" " * (40 << 20))
-    source = source if name == "folder" else packed(source, tmp_path / name)
-    tracemalloc.start()
-    try:
-        with pytest.raises(StoreError, match=r"is larger than 262144 bytes|more than its manifest names"):
-            careful(other, source)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
-
-
-def test_pipes_in_a_transfer(store: Store, other: Store, family, tmp_path: Path) -> None:
-    source = exported(store, [family["dark"]], tmp_path / "x")
-    file = source / "objects" / object_name(family["dark"].sha256)
-    file.unlink()
-    os.mkfifo(file)
-    with pytest.raises(StoreError, match="is a named pipe"):
-        careful(other, source)
-    (source / "manifest.json").unlink()
-    os.mkfifo(source / "manifest.json")
-    os.mkfifo(tmp_path / "x.tar")
-    for path in (source, tmp_path / "x.tar"):
-        with pytest.raises(StoreError, match="is a named pipe"):
-            careful(other, path)

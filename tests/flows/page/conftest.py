@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io.fits import Header
+from raw_files import facts_of
 
 from calib_store.model.records import FrameRecord, InputRef, Product, Run, recipe_key
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
 from flows.run.report import Failure, NightReport
-from imaging.io.raw_file import read_facts, read_headers
+from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.header_cards import Record
 from imaging.products.product_file import write_product
@@ -55,7 +56,7 @@ def frame_record() -> Callable[..., FrameRecord]:
 
     def make(path: Path, **changes: Any) -> FrameRecord:
         stat = path.stat()
-        facts = read_facts(path).model_copy(update=changes.pop("facts", {}))
+        facts = facts_of(path).model_copy(update=changes.pop("facts", {}))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         values: dict[str, Any] = {"quarantine": None, **changes}
         return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, {}, **values)

@@ -51,7 +51,7 @@ def test_a_run_and_its_product(
     assert (group.state, group.product) == ("built", product)
     assert (product.id, product.status, product.seeing) == (made.id, "candidate", 4.2)
     assert product.warnings == ("its glow may be in them",)
-    figures = {figure.word: (figure.value, figure.unit) for figure in product.figures}
+    figures = {figure.label: (figure.value, figure.unit) for figure in product.figures}
     assert figures["seeing"] == ("4.2", "px")
     assert figures["seeing on the sky"] == ("0.7518", "arcsec")
     assert figures["sky"] == ("2500", "e⁻")

@@ -39,8 +39,14 @@ def test_the_newest_night_comes_first_with_the_figures_that_any_has(add: Add) ->
     new = add(metrics={"level": 1.23456789, "noise": None})
     rows = history_rows(old, [new, old])
     assert rows == [
-        {"night": "2013-11-21", "product": new.name, "status": new.status, "level": 1.2346, "n_hot": None},
-        {"night": "2013-11-19", "product": old.name, "status": old.status, "level": 1.0, "n_hot": 3},
+        {
+            "night": "2013-11-21",
+            "product": new.name,
+            "status": new.status,
+            "level, e-": 1.2346,
+            "hot, px": None,
+        },
+        {"night": "2013-11-19", "product": old.name, "status": old.status, "level, e-": 1.0, "hot, px": 3},
     ]
 
 
@@ -121,7 +127,7 @@ def test_stacks_are_compared_within_their_band_and_the_key_is_that_of_all_nights
     tables = told(one, band)
     assert set(tables) == {"history-image-y", "history-image-j"}
     assert [row["product"] for row in tables["history-image-y"]] == [other.name, one.name]
-    assert [row["seeing"] for row in tables["history-image-y"]] == [0.8, 0.6]
+    assert [row["seeing, px"] for row in tables["history-image-y"]] == [0.8, 0.6]
 
 
 def test_outside_of_a_run_nothing_is_told(store: Store, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:

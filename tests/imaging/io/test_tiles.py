@@ -17,7 +17,7 @@ from imaging.io.compressed import opened
 from imaging.io.raw_file import digest, open_raw, read_headers, unpack
 from imaging.io.tiles import NoRoomError, unpack_tiles
 from imaging.products.product_file import read_table
-from nirflow.survey import examine
+from nirflow.survey import examine_file
 
 HCOMPRESS = (
     b"\xdd\x99" + b"\0\0\x10\0" * 2 + b"\0\0\0\1" + (1).to_bytes(8, "big") + b"\x20" * 3 + b"\xff" * 800
@@ -123,7 +123,7 @@ def test_whatever_a_parser_raises_is_an_error_of_the_file(
         return
     monkeypatch.setattr(fits, "open", fail)
     if attempt == "examine":
-        assert "UnheardOfError: of a new kind" in examine(path).problem
+        assert "UnheardOfError: of a new kind" in examine_file(path).reason
         return
     if attempt == "read_table":
         path = tmp_path / "S1.fits"
@@ -131,7 +131,7 @@ def test_whatever_a_parser_raises_is_an_error_of_the_file(
             path
         )
     read = read_headers if attempt == "read_headers" else partial(read_table, extname="LINEAGE")
-    with pytest.raises(FrameError, match=r"the file makes no sense \(UnheardOfError: of a new kind\)"):
+    with pytest.raises(FrameError, match=r"the file is invalid \(UnheardOfError: of a new kind\)"):
         read(path)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from moffat import moffat_enclosed
 
 from imaging.simulator import measure_stars as m
-from imaging.simulator.star_field import add_stars, moffat_enclosed
+from imaging.simulator.star_field import add_stars
 
 
 def _gaussian(x: float, y: float, fwhm: float, size: int = 61) -> np.ndarray:

@@ -224,7 +224,7 @@ def test_k_flats_are_lamp_offs_with_darks_of_their_exposure(tmp_path: Path) -> N
     truth = simulate_night(tmp_path, k)
     roles = {f.role for f in truth.frames}
     assert roles == {"science", "dark", "short_dark", "lamp_off"}
-    flat, dark = truth.of_role("lamp_off")[0], truth.flat_darks[0]
+    flat, dark = truth.of_role("lamp_off")[0], truth.of_role("short_dark")[0]
     assert (flat.exposure_time, flat.read_pairs) == (dark.exposure_time, dark.read_pairs) == (2.0, 1)
     facts = _facts(tmp_path / flat.file)
     assert (facts.filter, facts.lamp, facts.root) == ("K-red", "off", "S20200108S0010")

@@ -70,6 +70,7 @@ def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[s
     flat = product(
         kind="flat", name="f", output=Path("out/S20131129S0320_flat.fits"), reused=True,
         warnings=("old dark",), calibrations=("S20131129S0320_bpm.fits",), left_out=(LOST,),
+        metrics={"noise": 0.0234567, "level": 22621.8, "drift": 0.1},
     )  # fmt: skip
     print_report(
         report(
@@ -79,7 +80,7 @@ def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[s
     )  # fmt: skip
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "S20131120S0115_dark.fits 3 - noise 2.346 e- 1.2 s built" in lines
-    assert "S20131129S0320_flat.fits 3 S20131129S0320_bpm noise 2.346 1.2 s reused" in lines
+    assert "S20131129S0320_flat.fits 3 S20131129S0320_bpm level 22622 e-, noise 2.346 % 1.2 s reused" in lines
     assert "Warning, f: old dark" in lines
     assert "Failed, flat of flat Y 20 s: no lamp-offs" in lines
     assert lines.count("Left out, S20131121S0012.fits: truncated. Fetch it again.") == 1

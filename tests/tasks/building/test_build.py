@@ -1,4 +1,4 @@
-"""A product's recipe: what changes its key, and how its figures are told."""
+"""A product's recipe: what changes its key, and what is found of it in the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from pydantic import BaseModel
+from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.model.records import Product
 from calib_store.store import Store
@@ -20,12 +20,11 @@ from imaging.frames.find_files import CheckParameters
 from imaging.pixels.image import Image
 from imaging.products.product_file import read_table
 from imaging.products.product_tables import stamped
-from tasks.building.build import Built, existing, figures, find_or_build
+from tasks.building.build import Built, existing, find_or_build
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.references import Calibrations, LeftOut, ProductRef, RawFrame
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
-from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
 
 MakeFrame = Callable[..., RawFrame]
 
@@ -94,28 +93,6 @@ def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
         store.find(wanted.key)
     store.set_status(product, "candidate", author="Ana", reason="a mistake")
     assert existing(wanted, workspace) is None
-
-
-class _Level(BaseModel):
-    value: float = 65.0
-    uncertainty: float = 0.2
-    reason: str = ""
-
-
-class _Metrics(BaseModel):
-    n_frames: int = 4
-    pedestal: _Level = _Level()
-    drift: float | None = None
-    names: tuple[str, ...] = ("a", "b")
-
-
-def test_figures_are_flat_and_plain() -> None:
-    assert figures(_Metrics()) == {
-        "n_frames": 4,
-        "pedestal": 65.0,
-        "pedestal_uncertainty": 0.2,
-        "drift": None,
-    }
 
 
 # Frames that are asked for and not used

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from imaging.calibrations.dark import DarkParameters
 from imaging.frames.find_files import CheckParameters
@@ -21,7 +22,6 @@ from tasks.dark import build_dark
 from tasks.support.references import Calibrations, FrameSet, ProductRef, Survey
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
-from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
 
 Look = Callable[..., Survey]
 

@@ -118,13 +118,15 @@ def test_a_product_with_its_preview(shown: Callable[..., dict[str, Any]], tmp_pa
     made = product(
         preview=preview, output=tmp_path / "S1_dark.fits", calibrations=("B_bpm.fits",), warnings=("few *frames*",),
         left_out=(LeftOut(name="S3.fits", reason="it is <bad>"),),
+        metrics={"level": 1.234567, "n_hot": 12, "noise": None, "n_odd": 12},
     )  # fmt: skip
     found = shown(lambda: tell_product(made))
     text = found["dark-120-s"].data
     assert "S1_dark.fits from 2 frames" in text
-    assert "| level | 1.2346 |" in text
-    assert "| n\\_hot" not in text
-    assert "| n_hot | 12 |" in text
+    assert "| level | 1.235 e- |" in text
+    assert "| hot | 12 px |" in text
+    assert "| n\\_odd" not in text
+    assert "| n_odd | 12 |" in text
     assert "noise" not in text
     assert "made with B_bpm.fits" in text
     assert "**warning:** few \\*frames\\*" in text

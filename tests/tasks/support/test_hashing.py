@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.files.objects import file_sha256
 from imaging.calibrations.dark import DarkParameters
@@ -24,7 +25,6 @@ from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, FrameSet, ProductRef, Survey
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
-from tests.plugins.raw_files import SCIENCE, SHAPE, raw_bytes
 
 Look = Callable[..., Survey]
 

@@ -1,0 +1,95 @@
+"""Write the pages that are made from the code: ``.venv/bin/python docs/make_pages.py``.
+
+``parameters.md`` comes from the parameter models, ``figures.md`` from the metric models. A test compares the files with
+what this makes, so that no page is ever behind the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from imaging.figures import Description
+from imaging.product_figures import figures_of, metric_models
+from nirflow.step_settings import ParameterInfo, describe, shown
+from tasks.support.parameters import STEPS, ReductionParameters
+
+_PARAMETERS: Final = """# Parameters
+
+Made from the models of the steps by `docs/make_pages.py`; do not edit. `nirflow params` shows the same,
+`nirflow params sky` one step of it. Change one with `--set`:
+
+    nirflow reduce night --set sky.operation=median --set stack.weights=noise
+
+A list is given as `a,b`, nothing as `none`. Whatever was used stands in the product's HISTORY table.
+"""
+_FIGURES: Final = """# Quality figures
+
+Made from the metric models of the steps by `docs/make_pages.py`; do not edit. The store keeps these figures with each
+product, under the name and in the unit given here. Expressions use the name and the stored value:
+
+    nirflow cal list --kind flat --where 'rms < 0.02'
+
+The page of a night and the Prefect UI show a figure under its label, in the unit under *shown in*. A figure without
+a label is a detail: the Prefect UI shows it under its name, the page of a night does not show it. `nirflow cal show`
+and the store's pages show the stored values of all figures. *Report* figures are in the table at the end of a
+reduction; *history* figures are in the tables of the Prefect UI that compare nights.
+
+Products of other versions may have figures that are not listed; they are shown under their names. Products of other
+software have none.
+"""
+
+
+def parameters_page() -> str:
+    """Return the page of the parameters as Markdown."""
+    parts = [_PARAMETERS]
+    for step, model in STEPS.items():
+        what = ReductionParameters.model_fields[step].description or ""
+        parts.append(
+            f"## {step}\n\n{what[:1].upper()}{what[1:]}.\n\n"
+            + _table(
+                ("parameter", "default", "unit", "limits", "meaning"), map(_parameter, describe(step, model))
+            )
+        )
+    return "\n".join(parts)
+
+
+def figures_page() -> str:
+    """Return the page of the figures as Markdown."""
+    headings = ("figure", "unit", "label", "shown in", "where", "meaning")
+    return "\n".join(
+        [
+            _FIGURES,
+            *(
+                f"## {kind}\n\n" + _table(headings, map(_figure, figures_of(kind).values()))
+                for kind in metric_models()
+            ),
+        ]
+    )
+
+
+#: What makes each page, by file name.
+PAGES: Final[dict[str, Callable[[], str]]] = {"parameters.md": parameters_page, "figures.md": figures_page}
+
+
+def _parameter(info: ParameterInfo) -> list[str]:
+    return [f"`{info.step}.{info.name}`", f"`{shown(info.default)}`", info.unit, info.limits, info.meaning]
+
+
+def _figure(one: Description) -> list[str]:
+    places = [place for place, there in (("report", one.headline), ("history", one.history)) if there]
+    labels = [display.label for display in one.displays]
+    units = [display.unit or "-" for display in one.displays]
+    return [f"`{one.name}`", one.unit, "; ".join(labels), "; ".join(units), ", ".join(places), one.meaning]
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(headings), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    head, *body = ("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *body]) + "\n"
+
+
+if __name__ == "__main__":
+    for name, made in PAGES.items():
+        Path(__file__).with_name(name).write_text(made(), encoding="utf-8")

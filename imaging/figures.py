@@ -1,0 +1,298 @@
+"""Quality figures: declared with a metric's field, and shown from that declaration everywhere.
+
+A step's metrics are a model whose fields are declared by `figure`, as parameters are by `imaging.parameters.parameter`.
+The declaration has the meaning, the label, the unit and how the value is shown. The night page, the report at the
+terminal, the Prefect UI, the names for expressions and the documentation are all made from it.
+
+The store keeps figures under flat names (`flat_values`), for good: products of other versions have figures that no
+model declares, and products of other software have none. What is not declared is shown under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.fields import FieldInfo
+
+Metric = float | int | str | bool | None
+
+#: How units are shown where space is short; other units are shown as they are.
+_SHORT_UNITS: Final = {"electron": "e-"}
+#: The field of a model inside another that goes by the outer field's name.
+_VALUE: Final = "value"
+#: What the store has as plain values, moments as texts.
+_PLAIN: Final = (bool, int, float, str, datetime)
+
+
+class Metrics(BaseModel):
+    """The figures of one step or product."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Display:
+    """One way in which a figure is shown.
+
+    Attributes
+    ----------
+    label
+        What it is called.
+    unit
+        The unit in which it is shown.
+    factor
+        Brings the stored value to that unit; None for the instrument's pixel scale, arcsec.
+    """
+
+    label: str
+    unit: str = ""
+    factor: float | None = 1.0
+
+    @property
+    def heading(self) -> str:
+        """Label and unit, as the heading of a column."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    def scaled(self, value: object, pixel_scale: float | None = None) -> object:
+        """Return a number in the unit in which it is shown, and anything else as it is."""
+        factor = pixel_scale if self.factor is None else self.factor
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value * factor if number and factor not in (None, 1.0) else value  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a figure.
+
+    Attributes
+    ----------
+    name
+        The name under which the store has it. ``scales_*`` stands for one value per frame.
+    type
+        Type of its value.
+    meaning
+        What it is, in one sentence.
+    unit
+        Unit of the stored value; empty for a count or a fraction.
+    displays
+        How it is shown, the usual way first; empty for a detail that only the store shows.
+    headline
+        Whether the report of a reduction shows it.
+    history
+        Whether the Prefect UI shows how it changed over the nights.
+    """
+
+    name: str
+    type: Any
+    meaning: str = ""
+    unit: str = ""
+    displays: tuple[Display, ...] = ()
+    headline: bool = False
+    history: bool = False
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether it stands for one value per frame."""
+        return self.name.endswith("_*")
+
+
+Descriptions = Mapping[str, Description]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as it is shown: what it is called, its value as text, and its unit."""
+
+    label: str
+    value: str
+    unit: str = ""
+
+    @property
+    def quantity(self) -> str:
+        """Value and unit."""
+        return f"{self.value} {self.unit}".rstrip()
+
+
+def figure(
+    meaning: str,
+    label: str = "",
+    *,
+    unit: str = "",
+    shown_in: str = "",
+    factor: float = 1.0,
+    also: Display | None = None,
+    headline: bool = False,
+    history: bool = False,
+    **field: Any,
+) -> Any:
+    """Declare a figure.
+
+    Parameters
+    ----------
+    meaning
+        What it is, in one sentence without the unit.
+    label
+        What it is called where products are shown; empty for a detail that only the store shows.
+    unit
+        Unit of the value; empty for a count or a fraction.
+    shown_in
+        Unit in which it is shown; default: ``unit``, abbreviated.
+    factor
+        Brings the value to the unit in which it is shown.
+    also
+        A second way in which it is shown, after the first.
+    headline
+        Show it in the report of a reduction.
+    history
+        Show how it changed over the nights.
+    **field
+        Other arguments of pydantic's ``Field``, as ``default``.
+
+    Raises
+    ------
+    ValueError
+        Where a figure without a label should be in the report or in a history.
+    """
+    if (headline or history) and not label:
+        raise ValueError(f"the figure {meaning!r} needs a label: it is shown in the report or in a history")
+    displays = [Display(label, shown_in or _SHORT_UNITS.get(unit, unit), factor)] if label else []
+    displays += [also] if also is not None else []
+    extra: dict[str, JsonValue] = {
+        "unit": unit,
+        "displays": [{"label": one.label, "unit": one.unit, "factor": one.factor} for one in displays],
+        "headline": headline,
+        "history": history,
+    }
+    return Field(description=meaning, json_schema_extra=extra, **field)
+
+
+def share(meaning: str, label: str, **options: Any) -> Any:
+    """Declare a fraction that is shown in percent; the options are those of `figure`."""
+    return figure(meaning, label, shown_in="%", factor=100.0, **options)
+
+
+def describe(model: type[BaseModel]) -> dict[str, Description]:
+    """Return what a model declares of its figures, by the names of `flat_values`, in order."""
+    return {one.name: one for one in _described(model)}
+
+
+def _described(model: type[BaseModel]) -> Iterator[Description]:
+    for field, info in model.model_fields.items():
+        kind = _without_none(info.annotation)
+        own = _declared(field, kind, info)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for inner in _described(kind):
+                if inner.name == _VALUE:
+                    yield replace(own, type=inner.type, meaning=own.meaning or inner.meaning)
+                else:
+                    yield replace(inner, name=f"{field}_{inner.name}")
+        elif get_origin(kind) is dict:
+            yield replace(own, name=f"{field}_*", type=get_args(kind)[1])
+        elif kind in _PLAIN:
+            yield own
+
+
+def _declared(name: str, kind: Any, info: FieldInfo) -> Description:
+    extra: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return Description(
+        name=name,
+        type=kind,
+        meaning=info.description or "",
+        unit=extra.get("unit", ""),
+        displays=tuple(Display(**one) for one in extra.get("displays", ())),
+        headline=extra.get("headline", False),
+        history=extra.get("history", False),
+    )
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (UnionType, Union):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
+
+
+def flat_values(metrics: BaseModel) -> dict[str, Metric]:
+    """Return the figures of a step under flat names: ``pedestal.value`` becomes ``pedestal``."""
+    values: dict[str, Metric] = {}
+    for name, value in metrics.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            values |= {
+                name if inner == _VALUE else f"{name}_{inner}": v
+                for inner, v in value.items()
+                if isinstance(v, (int, float, str)) and v != ""
+            }
+        elif value is None or isinstance(value, (int, float, str)):
+            values[name] = value
+    return values
+
+
+def shown(
+    descriptions: Descriptions,
+    metrics: Mapping[str, Any],
+    *,
+    details: bool = False,
+    pixel_scale: float | None = None,
+) -> tuple[Figure, ...]:
+    """Return the figures of a product that has them: those that are declared, in order, then the others.
+
+    Parameters
+    ----------
+    descriptions
+        What is declared of the product's figures; empty for a kind without a model.
+    metrics
+        The product's figures, as the store has them. What is no plain value is left out.
+    details
+        Add those that are declared without a label.
+    pixel_scale
+        Arcsec; what is shown by it is left out where it is not known.
+    """
+    plain = {name: value for name, value in metrics.items() if isinstance(value, (int, float, str))}
+    labelled = [
+        Figure(display.label, _text(display.scaled(plain[name], pixel_scale)), display.unit)
+        for name, one in descriptions.items()
+        if name in plain
+        for display in one.displays
+        if display.factor is not None or pixel_scale is not None
+    ]
+    others = [
+        Figure(name, as_text(plain[name]))
+        for name in sorted(plain)
+        if ((one := _find(descriptions, name)) is None or (details and not one.displays))
+    ]
+    return (*labelled, *others)
+
+
+def headlines(descriptions: Descriptions, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """Return the figures of a product that are worth a look at once."""
+    chosen = {
+        name: replace(one, displays=one.displays[:1]) for name, one in descriptions.items() if one.headline
+    }
+    return shown(chosen, {name: metrics[name] for name in chosen if name in metrics})
+
+
+def _find(descriptions: Descriptions, name: str) -> Description | None:
+    if name in descriptions:
+        return descriptions[name]
+    return next((one for pattern, one in descriptions.items() if fnmatchcase(name, pattern)), None)
+
+
+def as_text(value: object) -> str:
+    """Return a value with four significant digits, or all digits of an integer part; a text as it is."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+        case _:
+            return str(value)
+
+
+def _text(value: object) -> str:
+    """Return the value of a declared figure as text; of a file's name, what distinguishes it."""
+    return as_text(value).removesuffix(".fits")

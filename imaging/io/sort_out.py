@@ -1,0 +1,139 @@
+"""Which of the examined files take part together: one file of each frame, exposure and name.
+
+Pure functions over examinations (`imaging.io.examine`): what `inspect` shows is what `reduce` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from imaging.errors import FrameError
+from imaging.frames.doubles import doubles, exposures
+from imaging.frames.facts import FrameFacts
+from imaging.io.compressed import compression, digest
+from imaging.io.examine import Examination
+
+
+def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None = None) -> list[Examination]:
+    """Give each usable frame that another file replaces, and each rejected one, the verdict that it does not take part.
+
+    Parameters
+    ----------
+    examined
+        Examinations whose identities tell frames apart (`with_identities` where no bytes were read).
+    rejected
+        By the sha256 of a frame that a user rejected: who did, when and why.
+
+    Returns
+    -------
+    list of Examination
+        In the same order. Usable ones are of different frames, exposures and names.
+    """
+    rejected = rejected or {}
+    frames: dict[str, Examination] = {}
+    for one in examined:
+        if one.usable and one.identity not in rejected:
+            frames.setdefault(one.identity, one)
+    first = {id(one) for one in frames.values()}
+    replaced = _exposures_used_elsewhere(examined, frames)
+    used = {key: one for key, one in frames.items() if key not in replaced}
+    stand_ins = _stand_ins(examined, used, rejected)
+    named: dict[str, Examination] = {}
+    for one in used.values():
+        named.setdefault(_frame_name(one), one)
+    found = []
+    for one in examined:
+        key = one.identity
+        if not one.usable:
+            found.append(one)
+        elif key in rejected:
+            found.append(one.excluded(stand_ins.get(key, rejected[key])))
+        elif id(one) not in first:
+            found.append(one.excluded(f"the same frame as {frames[key].name}, which is used"))
+        elif key in replaced:
+            found.append(one.excluded(*replaced[key]))
+        elif (twin := named[_frame_name(one)]) is not one:
+            # Products, reports and headers tell frames apart by their names.
+            reason = f"{one.path} is another frame of this name than {twin.path}, which is used"
+            remedy = "Give one of the files another name to use both."
+            found.append(replace(one, verdict="duplicate_name", reason=reason, remedy=remedy, plain=None))
+        else:
+            found.append(one)
+    return found
+
+
+def with_identities(examined: Sequence[Examination]) -> list[Examination]:
+    """Give the files of one exposure that were examined by their headers alone what tells them apart.
+
+    A file and its compressed copy are one frame where their headers agree, and are not read to the end for that; of
+    other files the checksum decides. Files of different exposures need nothing.
+    """
+    found = {str(one.path): one for one in examined}
+    facts = {
+        path: one.facts
+        for path, one in found.items()
+        if one.facts is not None and one.verdict in ("usable", "excluded") and one.sha256 is None
+    }
+    for group in exposures(facts):
+        for path in group:
+            copies = [other for other in facts if other in group and facts[other] == facts[path]]
+            if len({compression(Path(other)) for other in copies}) == len(copies) == len(group):
+                found[path] = replace(found[path], same_as=Path(copies[0]))
+                continue
+            try:
+                found[path] = replace(found[path], sha256=digest(Path(path)))
+            except FrameError as error:
+                found[path] = replace(
+                    found[path], verdict="faulty", reason=error.reason, remedy=error.remedy, unchecked=()
+                )  # fmt: skip
+    return [found[str(one.path)] for one in examined]
+
+
+def _frame_name(one: Examination) -> str:
+    return one.facts.name if one.facts is not None else one.name
+
+
+def _exposures_used_elsewhere(
+    examined: Sequence[Examination], frames: Mapping[str, Examination]
+) -> dict[str, tuple[str, str]]:
+    """By identity the frames of which another file of the same exposure counts; reason and remedy.
+
+    A newer header may be the one that takes a frame out (a failure in the eyes of the observer): then the exposure
+    takes no part at all.
+    """
+    out = {one.identity: one for one in examined if one.verdict == "excluded" and one.facts is not None}
+    everything = {key: one.facts for key, one in (*out.items(), *frames.items()) if one.facts is not None}
+    found = {}
+    for key, double in doubles(everything).items():
+        if key not in frames:
+            continue
+        fate = "which is used"
+        if double.used in out and double.used not in frames:
+            fate = f"which counts and takes no part: {out[double.used].reason}"
+        other, reject = double.name, double.name
+        if _frame_name(frames[key]) == double.name:
+            reject = double.used[:12]
+            other = f"the other file of this name ({reject})"
+        remedy = f"To use this one, reject the other: nirflow cal reject {reject}"
+        found[key] = f"the same exposure as {other}, {fate}: {double.why}", remedy
+    return found
+
+
+def _stand_ins(
+    examined: Sequence[Examination], used: Mapping[str, Examination], rejected: Mapping[str, str]
+) -> dict[str, str]:
+    """By identity the reasons of rejected frames whose exposure is used from another file."""
+    facts: dict[str, FrameFacts] = {
+        one.identity: one.facts
+        for one in examined
+        if one.usable and one.facts is not None and (one.identity in used or one.identity in rejected)
+    }
+    found = {}
+    for group in exposures(facts):
+        other = next((_frame_name(used[key]) for key in group if key in used), None)
+        for key in group:
+            if other is not None and key in rejected:
+                found[key] = f"{rejected[key]}; the same exposure is used from {other}"
+    return found

@@ -1,0 +1,248 @@
+"""The watcher at its start, with many files, and with all ways of noticing them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raw_files import DARK, SCIENCE, raw_bytes
+from sqlalchemy import select
+from waiting import PATIENCE, wait_until
+from watched_folder import Clock, Server, Watch, in_store, put, rounds, sha256s
+
+from calib_store.model.records import FrameRecord
+from calib_store.store import Store
+from calib_store.tables.schema import frame_headers
+from deployments.arrivals import watcher as module
+from deployments.arrivals.watcher import Watcher
+
+
+@contextmanager
+def running(watcher: Watcher) -> Iterator[None]:
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            watcher.run(stop)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert errors == []
+
+
+# --- start and scale ------------------------------------------------------------------------------
+
+
+def test_known_files_are_not_opened_again(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    record: Callable[..., FrameRecord],
+) -> None:  # fmt: skip
+    n = 500
+    for number in range(n):
+        path = raw / f"S{number}.fits"
+        path.write_bytes(b"known")
+    records = []
+    for path in raw.iterdir():
+        about = path.stat()
+        records.append(record(path.name, path=path, size=about.st_size, mtime_ns=about.st_mtime_ns))
+    store.frames.ingest(records)
+    opened: list[Path] = []
+    monkeypatch.setattr(module, "lacking", lambda path, _: opened.append(path))
+    put(raw / "new.fits", raw_bytes(1))
+    watcher = watch()
+    rounds(watcher, clock)
+    assert [path.name for path in opened] == ["new.fits"]
+    assert set(server.frames) == {"new.fits"}
+
+
+def test_the_process_does_not_import_prefect() -> None:
+    script = """
+        import sys, deployments.arrivals.watcher, deployments.prefect_api.events
+        print([name for name in ("prefect", "fastapi", "numba", "scipy", "httpx") if name in sys.modules])
+    """
+    import textwrap
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def test_it_polls_where_it_is_told_to(
+    watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_kernel(*_: object, **__: object) -> None:
+        raise AssertionError("the kernel was asked")
+
+    monkeypatch.setattr("deployments.arrivals.folders.watch", no_kernel)
+    with running(watch(polling=True, poll=0.05, settle=0.1, rescan=1000.0, real_time=True)):
+        put(raw / "S1.fits", raw_bytes(1))
+        (raw / "sub").mkdir()
+        put(raw / "sub" / "S2.fits", raw_bytes(2))
+        assert wait_until(lambda: len(server.frames) == 2)
+
+
+def test_the_kernel_tells_of_new_files_and_folders(watch: Watch, server: Server, raw: Path) -> None:
+    put(raw / "S0.fits", raw_bytes(0))
+    with running(watch(poll=1000.0, settle=0.1, rescan=1000.0, real_time=True)):
+        assert wait_until(lambda: len(server.frames) == 1)
+        time.sleep(1.2)  # the watch has begun, and with it came the last scan
+        put(raw / "S1.fits", raw_bytes(1))
+        aside = raw.parent / "night"
+        (aside / "deep").mkdir(parents=True)
+        put(aside / "deep" / "S2.fits", raw_bytes(2))
+        aside.rename(raw / "night")
+        assert wait_until(lambda: len(server.frames) == 3)
+        put(raw / "night" / "deep" / "S3.fits", raw_bytes(3))
+        (raw / "S4.fits").write_bytes(raw_bytes(4)[:3000])
+        assert wait_until(lambda: len(server.frames) == 4)
+        (raw / "S4.fits").write_bytes(raw_bytes(4))
+        assert wait_until(lambda: len(server.frames) == 5)
+
+
+def test_a_notice_that_is_lost_is_made_good_by_the_next_scan(
+    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch(rescan=60.0)
+    monkeypatch.setattr(watcher._notices, "seeing", True)
+    watcher.step()
+    put(raw / "S1.fits", raw_bytes(1))
+    for _ in range(59):
+        clock.time += 1.0
+        watcher.step()
+    watcher.deliver()
+    assert server.events == []
+    clock.time += 1.0
+    watcher.step()
+    clock.time += 1.0
+    watcher.step()
+    watcher.deliver()
+    assert len(server.events) == 1
+
+
+def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) -> None:
+    names = [
+        "new\nline.fits", "bad\udcff\udcfe.fits", "x" * 250 + ".fits", " .fits", "a'b\"c\\.fits", "%s{}.fits",
+        "é\u202e.fits", "-rf.fits", "tab\t.fits.gz",
+    ]  # fmt: skip
+    watcher = watch(poll=0.2, settle=0.1, rescan=1000.0, real_time=True)
+    with running(watcher):
+        (raw / "loop").symlink_to(raw)
+        (raw / "self.fits").symlink_to("self.fits")
+        deep = raw
+        for _ in range(12):
+            deep /= "y" * 250
+        deep.mkdir(parents=True)
+        for number, name in enumerate(names):
+            content = raw_bytes(number)
+            (raw / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        (deep / "deep.fits").write_bytes(raw_bytes(99))
+        assert wait_until(lambda: len(server.frames) == len(names) + 1)
+    assert set(in_store(store).values()) == {1}
+    assert len(in_store(store)) == len(names) + 1
+    for event in server.events:
+        event.model_dump_json().encode()
+    assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.fits" in server.frames
+
+
+def test_a_thousand_files_at_once_with_all_that_goes_wrong(
+    watch: Watch, server: Server, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good files by renaming, by growing and compressed; copies, a file written anew, rubbish; two restarts."""
+    n = 1000
+    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.2)
+    dice = random.Random(7)
+    settings: dict[str, Any] = {"poll": 0.5, "settle": 0.2, "rescan": 5.0, "real_time": True}
+    numbers = list(range(n))
+    dice.shuffle(numbers)
+    wanted: set[str] = set()
+    pieces: list[tuple[Path, bytes]] = []
+
+    def drop(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            content = raw_bytes(number, SCIENCE if number % 3 else DARK)
+            path = raw / f"night{number % 4}" / f"S{number:04d}.fits"
+            path.parent.mkdir(exist_ok=True)
+            match number % 10:
+                case 0 | 1 | 2:
+                    put(path, content)
+                case 3:
+                    path.write_bytes(content[: dice.randrange(len(content))])
+                    pieces.append((path, content))
+                case 4:
+                    (path.with_suffix(".fits.gz")).write_bytes(gzip.compress(content))
+                case 5:
+                    packed = bz2.compress(content)
+                    path = path.with_suffix(".fits.bz2")
+                    path.write_bytes(packed[: dice.randrange(len(packed))])
+                    pieces.append((path, packed))
+                case 6:
+                    path.write_bytes(content)
+                    put(path.with_name(f"copy{number}.fits"), content)
+                case 7:
+                    path.write_bytes(dice.randbytes(3000))
+                    path.with_name(f"{path.name}.tmp").write_bytes(content)
+                    continue
+                case _:
+                    path.write_bytes(content)
+            wanted.add(f"label-{number:06d}")
+
+    with running(watch(**settings)):
+        drop(numbers[:400])
+        wait_until(lambda: len(server.frames) > 50)
+    server.up = False
+    with running(watch(**settings)):
+        drop(numbers[400:800])
+        wait_until(lambda: len(in_store(store)) > 300)
+    taken = in_store(store)
+    rewritten = [path for path in sorted(raw.rglob("S*8.fits")) if path.name in taken][:20]
+    assert rewritten
+    with running(watch(**settings)):
+        drop(numbers[800:])
+        for path, content in pieces:
+            path.write_bytes(content)
+        for serial, path in enumerate(rewritten):
+            put(path, raw_bytes(5000 + serial))
+            wanted.add(f"label-{5000 + serial:06d}")
+        wait_until(lambda: len(in_store(store)) > 600)
+        server.up = True
+
+        def all_there() -> bool:
+            return len(sha256s(store)) >= len(wanted) and len({e.id for e in server.events}) >= len(wanted)
+
+        wait_until(all_there, "all frames and events")
+    with store.database.engine.connect() as connection:
+        labels = Counter(header["DATALAB"] for header in connection.scalars(select(frame_headers.c.header)))
+    assert set(labels) == wanted
+    assert set(labels.values()) == {1}
+    assert not [reason for reason in sha256s(store).values() if reason]
+    announced = server.frames
+    by_name = in_store(store)
+    for name, times in by_name.items():
+        twin = name.replace("S0", "copy") if name.startswith("S") else name
+        assert announced[name] + announced[twin] >= times, name
+    assert {event.payload["frame"] for event in server.events} <= set(by_name) | {
+        f"copy{number}.fits" for number in numbers
+    }

@@ -1,0 +1,373 @@
+"""The watcher in trouble: no file, header, server or database ends it or costs a frame."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from raw_files import SCIENCE, SHAPE, raw_bytes
+from watched_folder import Clock, Server, Watch, in_store, known, put, rounds, sha256s
+
+from calib_store.model.records import FrameRecord, IngestReport
+from calib_store.store import Store
+from deployments.arrivals import watcher as module
+from deployments.arrivals.watcher import Watcher
+from deployments.prefect_api.events import Event, EventsRefusedError
+from deployments.settings.watch_settings import WatchSettings
+from imaging.errors import NirflowError, StoreError
+
+# --- trouble --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # astropy's, of cards that make no sense
+def test_no_header_however_garbled_ends_the_watch(
+    watch: Watch, server: Server, clock: Clock, raw: Path
+) -> None:
+    dice = random.Random(3)
+    whole = raw_bytes(1, SCIENCE)
+    garbled = (
+        b"NAXIS1  = ",
+        b"NAXIS   = ",
+        b"BITPIX  = ",
+        b"EXPTIME = ",
+        b"PCOUNT  = ",
+        b"XTENSION= ",
+        b"COADDS  = ",
+    )
+    values = (b"-1", b"9" * 19, b"1e300", b"'x", b"T", b"\xff", b"NaN", b"", b"2.5", b"65536")
+    for number, (card, value) in enumerate(itertools.product(garbled, values)):
+        at = whole.rindex(card) + len(card)
+        (raw / f"card{number}.fits").write_bytes(whole[:at] + value.rjust(20) + whole[at + 20 :])
+    for number in range(80):
+        content = bytearray(whole)
+        for _ in range(dice.choice((1, 10, 100))):
+            content[dice.randrange(len(content) - 2880)] = dice.randrange(256)
+        (raw / f"bytes{number}.fits").write_bytes(content)
+    put(raw / "good.fits", raw_bytes(2))
+    rounds(watch(), clock, 6)
+    assert server.frames["good.fits"] == 1
+
+
+class UnheardOfError(Exception):
+    """As a library might raise it."""
+
+
+@pytest.mark.parametrize("where", ["lacking", "examine"])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_no_error_of_one_file_ends_the_watch(
+    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, where: str, in_pieces: bool,
+) -> None:  # fmt: skip
+    original = getattr(module, where)
+    tries: list[float] = []
+
+    def fail(path: Path, *rest: Any, **keywords: Any) -> Any:
+        if path.name == "S1.fits":
+            tries.append(clock.time)
+            raise UnheardOfError("of a new kind")
+        return original(path, *rest, **keywords)
+
+    monkeypatch.setattr(module, where, fail)
+    put(raw / "S1.fits", raw_bytes(1)[: -10 if in_pieces else None])
+    put(raw / "S2.fits", raw_bytes(2))
+    watcher = watch()
+    for _ in range(100):
+        clock.time += 1.0
+        watcher.step()
+    rounds(watcher, clock, 60)
+    assert server.frames == Counter({"S2.fits": 1})
+    told = [one for one in caplog.messages if "S1.fits" in one and "UnheardOfError: of a new kind" in one]
+    assert len(told) == 1
+    first = [later - earlier for earlier, later in itertools.pairwise(tries)][:4]
+    assert in_pieces or first == [2.0, 4.0, 8.0, 16.0]
+
+
+def tiled(content: bytes, stream: bytes) -> bytes:
+    """A frame whose image is one tile with that stream."""
+    tile = np.empty(1, object)
+    tile[0] = np.frombuffer(stream, np.uint8)
+    table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tile)])
+    table.header.update(ZIMAGE=True, ZCMPTYPE="RICE_1", ZBITPIX=32, ZNAXIS=2)
+    table.header.update({f"{card}{i}": SHAPE[2 - i] for card in ("ZNAXIS", "ZTILE") for i in (1, 2)})
+    out = io.BytesIO()
+    with fits.open(io.BytesIO(content)) as frame:
+        fits.HDUList([frame[0], table]).writeto(out)
+    return out.getvalue()
+
+
+def test_a_damaged_tile_does_not_end_the_watch(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+) -> None:
+    put(raw / "S1.fits.fz", tiled(raw_bytes(1), b"\xff" * 100))
+    put(raw / "S2.fits", raw_bytes(2))
+    rounds(watch(), clock)
+    assert server.frames == Counter({"S2.fits": 1})
+    (damaged,) = known(store, "S1.fits")
+    assert "cannot be unpacked" in str(damaged.quarantine)
+
+
+def test_a_file_that_grows_is_taken_in_when_it_is_whole(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+) -> None:
+    watcher = watch(settle=1.0)
+    whole = raw_bytes(1)
+    path = raw / "S1.fits"
+    for length in range(0, len(whole), 1500):
+        path.write_bytes(whole[:length])
+        os.utime(path, (5, 5))  # a date that does not tell
+        for _ in range(2):
+            clock.time += 1.0
+            watcher.step()
+    assert sha256s(store) == {}
+    path.write_bytes(whole)
+    rounds(watcher, clock)
+    assert server.frames == Counter({"S1.fits": 1})
+
+
+def test_a_file_that_changes_while_it_is_looked_at_is_looked_at_again(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(raw / "S1.fits", raw_bytes(1))
+    watcher = watch()
+    original = module.examine
+
+    def examine(*arguments: Any, **keywords: Any) -> Any:
+        looked = original(*arguments, **keywords)
+        monkeypatch.undo()
+        put(path, raw_bytes(2))
+        return looked
+
+    monkeypatch.setattr(module, "examine", examine)
+    rounds(watcher, clock, 5)
+    assert len(sha256s(store)) == 1
+    assert store.frames.header_of(next(iter(sha256s(store))))["DATALAB"] == "label-000002"
+    assert server.frames == Counter({"S1.fits": 1})
+
+
+@pytest.mark.parametrize("where", ["lacking", "examine", "permission"])
+def test_a_file_that_cannot_be_read_is_tried_until_it_can(
+    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from imaging.io import examine as look
+
+    target, name = (look, "read_layout") if where == "permission" else (module, where)
+    original = getattr(target, name)
+    tries: list[float] = []
+
+    def fail(path: Path, *rest: Any, **keywords: Any) -> Any:
+        if path.name == "S1.fits" and len(tries) < 4:
+            tries.append(clock.time)
+            error = PermissionError(13, "Permission denied")
+            if where == "permission":
+                from imaging.io.compressed import reading
+
+                with reading(path):
+                    raise error
+            raise error
+        return original(path, *rest, **keywords)
+
+    monkeypatch.setattr(target, name, fail)
+    put(raw / "S1.fits", raw_bytes(1))
+    put(raw / "S2.fits", raw_bytes(2))
+    watcher = watch()
+    for _ in range(40):
+        clock.time += 1.0
+        watcher.step()
+    watcher.deliver()
+    assert server.frames == Counter({"S1.fits": 1, "S2.fits": 1})
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert pauses == [2.0, 4.0, 8.0]
+
+
+def test_events_wait_for_the_server_and_frames_do_not(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+) -> None:
+    server.up = False
+    watcher = watch()
+    for number in range(5):
+        put(raw / f"S{number}.fits", raw_bytes(number))
+        rounds(watcher, clock)
+    assert server.tries == 5
+    assert server.events == []
+    assert len(in_store(store)) == 5
+    put(raw / "S5.fits", raw_bytes(5))
+    watcher = watch()  # a new process: the journal is what remembers
+    rounds(watcher, clock)
+    assert server.events == []
+    server.up = True
+    assert watcher.deliver()
+    assert server.frames == Counter({f"S{number}.fits": 1 for number in range(6)})
+    assert watcher.deliver()
+    rounds(watch(), clock)
+    assert len(server.events) == 6
+
+
+class PowerCutError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("point", ["before ingest", "after ingest", "before sending", "after sending"])
+def test_a_process_that_ends_anywhere_loses_nothing(
+    watch: Watch,
+    server: Server,
+    store: Store,
+    clock: Clock,
+    raw: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    original = store.frames.ingest
+
+    def ingest(records: Sequence[FrameRecord]) -> IngestReport:
+        if point == "after ingest":
+            original(records)
+        raise PowerCutError
+
+    def send(events: Sequence[Event]) -> None:
+        if point == "after sending":
+            server.emit(events)
+        raise PowerCutError
+
+    if "ingest" in point:
+        monkeypatch.setattr(store.frames, "ingest", ingest)
+    names = [f"S{number}.fits" for number in range(3)]
+    for number, name in enumerate(names):
+        put(raw / name, raw_bytes(number))
+    watcher = watch(send=send)
+    with pytest.raises(PowerCutError):
+        rounds(watcher, clock)
+    monkeypatch.undo()
+    watcher = watch()
+    rounds(watcher, clock)
+    assert in_store(store) == Counter(names)
+    assert set(server.frames) == set(names)
+    times = 2 if point == "after sending" else 1
+    assert set(server.frames.values()) == {times}
+    assert len({event.id for event in server.events}) == 3
+    assert list((raw.parent / "data" / "watcher").glob("*.json")) == []
+
+
+def test_an_event_of_a_frame_that_is_gone_before_it_was_noted_is_dropped(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ingest(_: Sequence[FrameRecord]) -> IngestReport:
+        raise PowerCutError
+
+    monkeypatch.setattr(store.frames, "ingest", ingest)
+    path = put(raw / "S1.fits", raw_bytes(1))
+    with pytest.raises(PowerCutError):
+        rounds(watch(), clock)
+    monkeypatch.undo()
+    path.unlink()
+    rounds(watch(), clock)
+    assert server.events == []
+    assert list((raw.parent / "data" / "watcher").glob("*.json")) == []
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("method", ["ingest", "known_files", "with_sha256s", "facts_of"])
+def test_a_database_that_is_away_is_waited_for(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    method: str, committed: bool, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    original = getattr(store.frames, method)
+    away = [0]
+
+    def call(argument: Any) -> Any:
+        if away[0] < 6:
+            away[0] += 1
+            if committed:
+                original(argument)
+            raise StoreError("The database does not answer.")
+        return original(argument)
+
+    watcher = watch()
+    put(raw / "S1.fits", raw_bytes(1))
+    put(raw / "S2.fits", raw_bytes(2))
+    monkeypatch.setattr(store.frames, method, call)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(40):
+            clock.time += 5.0
+            watcher.step()
+            watcher.deliver()
+    assert away[0] == 6
+    assert caplog.messages
+    assert in_store(store) == Counter({"S1.fits": 1, "S2.fits": 1})
+    assert set(server.frames) == {"S1.fits", "S2.fits"}
+
+
+def test_a_record_that_the_store_cannot_take_does_not_keep_the_others_out(
+    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = store.frames.ingest
+
+    def ingest(records: Sequence[FrameRecord]) -> IngestReport:
+        if any(record.path.name == "S3.fits" for record in records):
+            raise StoreError("The database gave up: index row is too long.")
+        return original(records)
+
+    monkeypatch.setattr(store.frames, "ingest", ingest)
+    for number in range(8):
+        put(raw / f"S{number}.fits", raw_bytes(number))
+    rounds(watch(), clock)
+    assert server.frames == in_store(store) == Counter({f"S{n}.fits": 1 for n in range(8) if n != 3})
+
+
+def test_events_that_the_server_refuses_keep_none_back(
+    watch: Watch, server: Server, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def send(events: Sequence[Event]) -> None:
+        if any(event.payload["frame"] == "S1.fits" for event in events):
+            raise EventsRefusedError("What is this?")
+        server.emit(events)
+
+    watcher = watch(send=send)
+    for number in range(3):
+        put(raw / f"S{number}.fits", raw_bytes(number))
+        rounds(watcher, clock)
+    assert set(server.frames) == {"S0.fits", "S2.fits"}
+    assert "What is this?" in caplog.text
+    rounds(watch(), clock)
+    assert set(server.frames) == {"S0.fits", "S1.fits", "S2.fits"}
+
+
+def test_a_journal_that_is_damaged_is_told_and_put_aside(
+    watch: Watch, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = raw.parent / "data" / "watcher"
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text('{"announcements": [')
+    watch()
+    assert "1.damaged" in caplog.text
+    assert sorted(path.name for path in folder.iterdir()) == ["1.damaged", "lock"]
+
+
+def test_there_is_one_watcher_a_data_folder(watch: Watch, store: Store, server: Server, raw: Path) -> None:
+    watcher = watch()
+    with pytest.raises(NirflowError, match="Another watcher"):
+        Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data")
+    watcher.close()
+    Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data").close()
+
+
+def test_an_error_of_the_program_ends_the_watch(
+    watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(_: Sequence[Event]) -> None:
+        raise AttributeError("a mistake")
+
+    put(raw / "S1.fits", raw_bytes(1))
+    watcher = watch(send=send, real_time=True, settle=0.01)
+    with pytest.raises(AttributeError, match="a mistake"):
+        watcher.run(threading.Event())

@@ -1,0 +1,117 @@
+"""One part: started, started again, and ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from supervised_parts import SLEEP
+from waiting import wait_until
+
+from deployments import processes
+from deployments.supervisor import supervise
+from deployments.supervisor.supervise import Part
+
+T = TypeVar("T")
+
+
+#: Does not listen to SIGTERM, and has a child that does not either; tells when both are ready.
+DEAF = """
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) > 1:
+    child = subprocess.Popen([sys.executable, "-S", "-c", open("deaf.py").read()])
+    pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(3600)
+"""
+
+
+# One part
+
+
+def test_a_part_that_ends_is_started_again_with_growing_pauses(
+    part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(supervise, "_LONGEST_PAUSE", 4.0)
+    one = part("print('I cannot'); raise SystemExit(7)")
+    one.start(tmp_path)
+    pauses = []
+    for restarts in range(1, 6):
+        assert one.process is not None
+        one.process.wait()
+        began = now[0]
+        one.look(tmp_path)
+        told = one.told()
+        assert (told.running, told.restarts) == (False, restarts - 1)
+        assert told.note.startswith("ended with code 7")
+        while one.process is None:
+            now[0] += 0.5
+            one.look(tmp_path)
+        pauses.append(now[0] - began)
+        assert one.restarts == restarts
+    assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
+    one.process.wait()
+    assert (tmp_path / "worker.log").read_text() == "I cannot\n" * 6
+
+
+def test_a_part_that_was_well_for_long_is_started_again_soon(
+    part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one = part(SLEEP)
+    one.start(tmp_path)
+    for _ in range(3):
+        assert one.process is not None
+        one.process.kill()
+        one.process.wait()
+        one.look(tmp_path)
+        now[0] += 100
+        one.look(tmp_path)
+    assert "started again in 4 s" in one.note
+    now[0] += 59
+    one.look(tmp_path)
+    assert one.note
+    now[0] += 2
+    one.look(tmp_path)
+    assert one.note == ""
+    assert one.process is not None
+    one.process.kill()
+    one.process.wait()
+    one.look(tmp_path)
+    assert "started again in 1 s" in one.note
+
+
+def test_a_part_that_does_not_listen_is_killed_with_what_it_started(
+    part: Callable[..., Part], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    told = tmp_path / "child"
+    one = part(DEAF, str(told))
+    one.start(tmp_path)
+    child = wait_until(lambda: told.is_file() and told.read_text())
+    known = processes.birth(int(child))
+    assert known is not None
+    wait_until(lambda: b"deaf" not in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0])
+    time.sleep(0.1)  # until the child ignores the signal
+    one.end(grace=0.3, group=True)
+    assert one.process is not None
+    assert one.process.returncode == -signal.SIGKILL
+    assert "did not end in 0.3 s and is killed" in caplog.text
+    wait_until(lambda: not processes.is_alive(int(child), known))
+    assert not one.told().running
+
+
+def test_a_part_that_listens_is_not_killed(part: Callable[..., Part], tmp_path: Path) -> None:
+    one = part(SLEEP)
+    one.end()  # it was never started
+    one.start(tmp_path)
+    one.end(group=True)
+    assert one.process is not None
+    assert one.process.returncode == -signal.SIGTERM

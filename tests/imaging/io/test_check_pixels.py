@@ -1,0 +1,71 @@
+"""Frames whose pixels hold no measurement."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from raw_forms import WriteRaw
+
+from imaging.errors import FrameError
+from imaging.io.raw_file import check_pixels, open_raw
+from imaging.simulator import camera
+
+LIMIT = camera.saturation_adu(8)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_ordinary_pixels_pass(write_raw: WriteRaw, pixels: NDArray[Any], dtype: type) -> None:
+    check_pixels(open_raw(write_raw(data=pixels.astype(dtype)), shape=None))
+
+
+@pytest.mark.parametrize("value", [0, 77])
+def test_a_readout_of_one_value(write_raw: WriteRaw, value: int) -> None:
+    raw = open_raw(write_raw(data=np.full((600, 5), value, np.int32)), shape=None)
+    with pytest.raises(FrameError, match=f"all pixels have the value {value}"):
+        check_pixels(raw)
+
+
+def test_one_other_pixel_is_a_readout(write_raw: WriteRaw) -> None:
+    data = np.zeros((600, 5), np.int32)
+    data[-1, -1] = 1
+    check_pixels(open_raw(write_raw(data=data), shape=None))
+
+
+@pytest.mark.parametrize("saturated", [0.49, 0.5, 1.0])
+def test_saturated_frames(write_raw: WriteRaw, saturated: float) -> None:
+    data = np.arange(5000, dtype=np.int32).reshape(1000, 5)
+    data.flat[: int(saturated * 5000)] = np.arange(int(saturated * 5000)) + LIMIT
+    raw = open_raw(write_raw(data=data), shape=None)
+    if saturated < 0.5:
+        check_pixels(raw)
+        with pytest.raises(FrameError, match="49% of the pixels are saturated"):
+            check_pixels(raw, saturated_fraction=0.4)
+    else:
+        with pytest.raises(FrameError, match=f"{saturated:.0%} of the pixels are saturated .* {LIMIT} ADU"):
+            check_pixels(raw)
+
+
+def test_coadds_raise_saturation(write_raw: WriteRaw) -> None:
+    data = np.arange(5000, dtype=np.int32).reshape(1000, 5) + LIMIT
+    check_pixels(open_raw(write_raw(data=data, COADDS=2), shape=None))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers(write_raw: WriteRaw, pixels: NDArray[Any], value: float) -> None:
+    data = pixels.astype(np.float32)
+    data[-1, 3:5] = value
+    with pytest.raises(FrameError, match="2 pixels are not finite"):
+        check_pixels(open_raw(write_raw(data=data), shape=None))
+
+
+def test_importing_stays_light() -> None:
+    heavy = "{'numba', 'scipy', 'ccdproc', 'PIL', 'astropy.wcs', 'astropy.nddata', 'astropy.table'}"
+    modules = "imaging.io.raw_file, imaging.products.product_file, imaging.products.preview"
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

@@ -1,0 +1,85 @@
+"""A watcher of a folder with its own clock and a server that only listens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import select
+
+from calib_store.model.records import Frame
+from calib_store.store import Store
+from calib_store.tables.schema import frames
+from deployments.arrivals.watcher import Watcher
+from deployments.prefect_api.events import Event, EventsError
+
+#: In the middle of the night of the frames.
+NIGHT = datetime(2013, 11, 21, 4, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Server:
+    """Takes events, or does not."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.events: list[Event] = []
+        self.tries = 0
+
+    def emit(self, events: Sequence[Event]) -> None:
+        self.tries += 1
+        if not self.up:
+            raise EventsError("The server does not answer.")
+        self.events += events
+
+    @property
+    def frames(self) -> Counter[str]:
+        """How often each frame was announced."""
+        return Counter(event.payload["frame"] for event in self.events)
+
+
+Watch = Callable[..., Watcher]
+
+
+def rounds(watcher: Watcher, clock: Clock, n: int = 3) -> None:
+    """Let enough time go by for every file that is whole to be taken in, and send the events."""
+    for _ in range(n):
+        clock.time += 60.0
+        while watcher.step():
+            pass
+    watcher.deliver()
+
+
+def in_store(store: Store) -> Counter[str]:
+    """Names of the frames, with the number of frames of that name; not those in quarantine."""
+    with store.database.engine.connect() as connection:
+        return Counter(connection.scalars(select(frames.c.name).where(frames.c.quarantine.is_(None))))
+
+
+def sha256s(store: Store) -> dict[str, str | None]:
+    with store.database.engine.connect() as connection:
+        return {
+            row.sha256: row.quarantine
+            for row in connection.execute(select(frames.c.sha256, frames.c.quarantine))
+        }
+
+
+def put(path: Path, content: bytes) -> Path:
+    """Write aside and rename, as a good copying program does."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(content)
+    return aside.rename(path)
+
+
+def known(store: Store, *names: str) -> list[Frame]:
+    return [frame for name in names for frame in store.frames.named(name)]

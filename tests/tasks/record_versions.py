@@ -1,0 +1,271 @@
+"""What the algorithm of each step is made of, compared with what was recorded with the step's VERSION.
+
+A step's VERSION is part of its keys: products of another version are made again. Whoever changes an algorithm and
+leaves VERSION as it is has old results taken for new ones. ``versions.toml`` has a digest of each module that a step
+is made of; ``python -m tests.tasks.record_versions`` brings it up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import hashlib
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+TABLE: Final = Path(__file__).with_name("versions.toml")
+STEPS: Final = ("dark", "bpm", "flat", "detrend", "sky", "detect", "align", "stack")
+#: Modules and folders that cannot change the pixels or figures of a step, and why.
+WITHOUT_PIXELS: Final = {
+    "imaging.errors": "messages",
+    "imaging.printable": "texts made printable",
+    "imaging.redaction": "secrets left out of texts",
+    "imaging.parameters": "how parameters are declared; their values are in a step's key",
+    "imaging.after_import": "when libraries are imported",
+    "imaging.io": "bytes read and written as they are; what a file holds has tests of its own",
+    "imaging.products": "files of products: headers, tables, names, checksums",
+}
+#: Calls whose texts are for people: how a parameter or field is described.
+_DECLARATIONS: Final = ("parameter", "Field")
+_LOGGERS: Final = ("log", "logger")
+_COMMAND: Final = "python -m tests.tasks.record_versions"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step: its version and the digest of each module of its algorithm."""
+
+    version: int
+    modules: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is recorded: the steps, and the changes that had no effect."""
+
+    steps: dict[str, Made]
+    no_effect: list[dict[str, Any]] = field(default_factory=list)
+
+
+def made(root: Path = ROOT) -> dict[str, Made]:
+    """Return what each step of the tree at ``root`` is made of."""
+    return {step: Made(_version(root, step), _modules(root, f"tasks.{step}")) for step in STEPS}
+
+
+def read(table: Path = TABLE) -> Record:
+    """Return what is recorded; nothing where there is no table yet."""
+    if not table.exists():
+        return Record({})
+    content = tomllib.loads(table.read_text())
+    steps = {step: Made(**one) for step, one in content.get("steps", {}).items()}
+    return Record(steps, content.get("no_effect", []))
+
+
+def changes(now: Made, before: Made) -> list[str]:
+    """Return the modules that changed, came or went; one that was only renamed did not."""
+    return sorted(
+        {name for name, digest in now.modules.items() if digest not in before.modules.values()}
+        | {name for name, digest in before.modules.items() if digest not in now.modules.values()}
+    )
+
+
+def problems(root: Path = ROOT, table: Path = TABLE) -> list[str]:
+    """Return what is not recorded, each with what to do; empty where all is."""
+    record, found = read(table), []
+    for step, now in made(root).items():
+        before = record.steps.get(step)
+        if before is None:
+            found.append(f"{step}: not recorded. Record it: {_COMMAND}")
+        elif now.version != before.version:
+            found.append(
+                f"{step}: VERSION is {now.version}, recorded is {before.version}. Record it: {_COMMAND}"
+            )
+        elif changed := changes(now, before):
+            found.append(
+                f"{step}: {', '.join(changed)} changed, and VERSION in tasks/{step}.py is still {now.version}. "
+                f"Raise it where pixels or figures may differ, then record it: {_COMMAND}. If they cannot differ: "
+                f'{_COMMAND} --no-effect "why"'
+            )
+    return found
+
+
+def record(root: Path = ROOT, table: Path = TABLE, no_effect: str = "") -> list[str]:
+    """Bring the table up to date; return the steps that it refuses, because they changed under the same VERSION.
+
+    Parameters
+    ----------
+    root, table
+        The tree, and the table.
+    no_effect
+        Why the changes under the same VERSION change no pixel and no figure; recorded with the modules.
+    """
+    before, now = read(table), made(root)
+    steps, refused = dict(before.steps), []
+    without: dict[str, list[str]] = {}
+    for step, one in now.items():
+        old = before.steps.get(step)
+        changed = changes(one, old) if old is not None and old.version == one.version else []
+        if changed and not no_effect:
+            refused.append(step)
+            continue
+        if changed:
+            without[step] = changed
+        steps[step] = one
+    entries = list(before.no_effect)
+    if without:
+        modules = sorted({name for names in without.values() for name in names})
+        entries.append({"reason": no_effect, "steps": sorted(without), "modules": modules})
+    table.write_text(_as_toml(Record({step: steps[step] for step in STEPS if step in steps}, entries)))
+    return refused
+
+
+def _as_toml(content: Record) -> str:
+    lines = ["# Written by tests/tasks/record_versions.py; see there.", ""]
+    for step, one in content.steps.items():
+        lines += [f"[steps.{step}]", f"version = {one.version}", "", f"[steps.{step}.modules]"]
+        lines += [f'"{name}" = "{digest}"' for name, digest in sorted(one.modules.items())]
+        lines.append("")
+    for entry in content.no_effect:
+        lines.append("[[no_effect]]")
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _version(root: Path, step: str) -> int:
+    tree = ast.parse((root / "tasks" / f"{step}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["VERSION"]:
+            return int(ast.literal_eval(node.value))
+    raise ValueError(f"tasks/{step}.py has no VERSION.")
+
+
+def _modules(root: Path, start: str) -> dict[str, str]:
+    """The digests of a step's own module and of all modules of `imaging` that it leads to."""
+    found: dict[str, str] = {}
+    coming = [start]
+    while coming:
+        name = coming.pop()
+        if name in found:
+            continue
+        source = _path(root, name).read_text()
+        found[name] = digest(source)
+        coming += [
+            target
+            for target in _imported(root, source)
+            if not any(target == one or target.startswith(f"{one}.") for one in WITHOUT_PIXELS)
+        ]
+    return found
+
+
+def _path(root: Path, module: str) -> Path:
+    base = root.joinpath(*module.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _imported(root: Path, source: str) -> Iterator[str]:
+    """The modules of `imaging` that a module needs at run time, functions' own imports included."""
+    for module, name in _imports(source):
+        inner = f"{module}.{name}"
+        yield inner if name and _path(root, inner).exists() else module
+
+
+@functools.cache
+def _imports(source: str) -> tuple[tuple[str, str], ...]:
+    """Module and name of each import from `imaging`; no name where the module itself is imported."""
+    found = []
+    for node in ast.walk(_Normal(keep_imports=True).visit(ast.parse(source))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "imaging":
+            found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names if alias.name.split(".")[0] == "imaging"]
+    return tuple(found)
+
+
+class _Normal(ast.NodeTransformer):
+    """A module without what cannot change a result: docstrings, texts of errors and of the log, imports for types.
+
+    Imports go too, where not asked to stay: the modules that they lead to are compared themselves.
+    """
+
+    def __init__(self, *, keep_imports: bool) -> None:
+        self.keep_imports = keep_imports
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        return node if self.keep_imports else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return node if self.keep_imports else None
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        value = node.value
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return None
+        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[0] in _LOGGERS:
+            return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return ast.Raise(_Silent().visit(node.exc) if node.exc else None, node.cause)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if ast.unparse(node.func) in _DECLARATIONS:
+            node.args = [*node.args[:1], *(_Silent().visit(one) for one in node.args[1:])]
+            node.keywords = [one for one in node.keywords if one.arg != "description"]
+        return self.generic_visit(node)
+
+
+class _Silent(ast.NodeTransformer):
+    """An expression without its texts."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("")
+
+
+@functools.cache
+def digest(source: str) -> str:
+    """Return the digest of a module's code: the same whatever its comments, docstrings, messages and format."""
+    return hashlib.sha256(_text(_Normal(keep_imports=False).visit(ast.parse(source))).encode()).hexdigest()[
+        :16
+    ]
+
+
+def _text(node: Any) -> str:
+    """A node as text, alike in all versions of Python: fields that are empty or only inform are left out."""
+    if isinstance(node, ast.AST):
+        fields = [
+            f"{name}={_text(value)}"
+            for name, value in ast.iter_fields(node)
+            if name not in ("type_params", "type_comment", "kind", "ctx") and value not in (None, [])
+        ]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_text, node))}]"
+    return repr(node)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Bring the table up to date from the command line."""
+    parser = argparse.ArgumentParser(prog=_COMMAND, description="Record what the steps are made of.")
+    parser.add_argument("--no-effect", default="", metavar="WHY", help="why no pixel and no figure differs")
+    refused = record(no_effect=parser.parse_args(arguments).no_effect)
+    if refused:
+        sys.stderr.write("\n".join(problems()) + "\n")
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

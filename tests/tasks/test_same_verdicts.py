@@ -1,0 +1,254 @@
+"""`inspect` and `reduce` judge a file alike: over odd files of all kinds, and over real frames of another camera."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from imaging.frames.find_files import CheckParameters
+from imaging.io.examine import PIXELS, REST, Examination, examine
+from nirflow.survey import survey
+from tasks.support.references import Survey
+from tasks.support.workspace import Workspace
+from tasks.survey import survey_frames
+
+#: Large enough for its end to be far from its headers, in a stream too.
+SHAPE = (256, 256)
+CARDS: dict[str, Any] = {
+    "INSTRUME": "F2", "OBJECT": "FIELD", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "EXPTIME": 120.0, "COADDS": 1,
+    "LNRS": 8, "NREADS": 8, "FILTER2": "Y_G0811", "DATE-OBS": "2013-11-21", "UTSTART": "02:52:48",
+}  # fmt: skip
+PIXEL_VALUES = np.arange(SHAPE[0] * SHAPE[1], dtype=np.int32).reshape(SHAPE)
+LABELLED = {"DATALAB": "GS-2013B-Q-1-1-001"}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress}
+#: Frames of a camera that has no table here, as its archive gives them: padding behind END, no UTSTART.
+FOREIGN_CARDS: dict[str, Any] = {
+    "INSTRUME": "NIRC2", "ITIME": 0.5, "COADDS": 10, "DATE-OBS": "2006-04-01", "FILTER": "Kp",
+}  # fmt: skip
+
+
+def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0, **cards: Any) -> Path:
+    """Write a small science frame with other cards, without one, or with more images."""
+    header = fits.Header(
+        list((CARDS | {"DATALAB": path.name.encode("ascii", "replace").decode()} | cards).items())
+    )
+    if drop:
+        del header[drop]
+    images = [fits.ImageHDU(pixels, name="SCI" if more else None) for _ in range(1 + more)]
+    fits.HDUList([fits.PrimaryHDU(header=header), *(images if pixels is not None else [])]).writeto(path)
+    return path
+
+
+def pack(path: Path, suffix: str, *, cut: int = 0) -> Path:
+    """Replace a file by its compressed copy, with some bytes less at its end."""
+    packed = path.with_name(path.name + suffix)
+    content = PACKERS[suffix](path.read_bytes())
+    packed.write_bytes(content[: len(content) - cut])
+    path.unlink()
+    return packed
+
+
+def garbled(path: Path, keyword: str, value: str) -> Path:
+    """Give a card a value that is not FITS."""
+    content = path.read_bytes()
+    at = content.index(f"{keyword:8}= ".encode())
+    path.write_bytes(content[:at] + f"{keyword:8}= {value}".ljust(80).encode() + content[at + 80 :])
+    return path
+
+
+def odd_files(folder: Path) -> Iterator[Path]:
+    """Write files of every kind that an archive, a disk or a user's script has given."""
+    yield write(folder / "good.fits", UTSTART="01:00:00")
+    yield write(folder / "corrected.fits", UTSTART="01:10:00", LNRS=6, NREADS=8)
+    yield write(folder / "bytes\udcff.fits", UTSTART="01:20:00")
+    for n, suffix in enumerate(PACKERS):
+        yield pack(write(folder / f"packed{n}.fits", UTSTART=f"02:0{n}:00"), suffix)
+        yield pack(
+            write(folder / f"cut{n}.fits", PIXEL_VALUES + 1, UTSTART=f"02:1{n}:00"),
+            suffix,
+            cut=40,
+        )
+        yield pack(write(folder / f"several{n}.fits", more=1, UTSTART=f"02:2{n}:00"), suffix)
+    plain = write(folder / "tiled.fits", UTSTART="02:30:00")
+    with fits.open(plain) as hdus:
+        tiles = fits.CompImageHDU(hdus[1].data, hdus[1].header)
+        fits.HDUList([hdus[0], tiles]).writeto(folder / "tiled.fits.fz")
+    plain.unlink()
+    yield folder / "tiled.fits.fz"
+    # Headers
+    yield write(folder / "other.fits", INSTRUME="GMOS-S")
+    yield write(folder / "instrument.fits", drop="INSTRUME")
+    yield write(folder / "exposure.fits", drop="EXPTIME")
+    yield write(folder / "reads.fits", LNRS=5, NREADS=5)
+    yield write(folder / "disagree.fits", LNRS=4, **{"DATE-OBS": "2020-01-01"})
+    yield write(folder / "clock.fits", UTSTART="late")
+    yield write(folder / "coadds.fits", COADDS=10**12)
+    yield garbled(write(folder / "garbled.fits"), "EXPTIME", "'x 120.0")
+    yield garbled(write(folder / "comma.fits", UTSTART="03:00:00", AIRMASS=1.05), "AIRMASS", "1,05")
+    yield garbled(write(folder / "unused.fits", UTSTART="03:10:00", SOMETHIN=1.5), "SOMETHIN", "1,5 e")
+    yield write(folder / "latin.fits", UTSTART="03:20:00", OBSERVER="Pe~a")
+    content = (folder / "latin.fits").read_bytes()
+    (folder / "latin.fits").write_bytes(content.replace(b"Pe~a", b"Pe\xf1a"))
+    # Kinds of frames
+    yield write(folder / "spectrum.fits", GRISM="JH_G5801")
+    yield write(folder / "acquisition.fits", OBSCLASS="acq", UTSTART="04:00:00")
+    yield write(folder / "failed.fits", RAWGEMQA="BAD", UTSTART="04:10:00")
+    yield write(
+        folder / "dead_acquisition.fits", np.full(SHAPE, 7, np.int32), OBSCLASS="acq", UTSTART="04:20:00"
+    )
+    yield write(folder / "product.fits", PROCDARK="2026-01-01T00:00:00", more=2)
+    yield write(folder / "bare_product.fits", drop="EXPTIME", PROCDARK="2026-01-01T00:00:00")
+    yield write(folder / "prepared.fits", PREPARE="2026-01-01T00:00:00")
+    # Images
+    yield write(folder / "headers_only.fits", None)
+    yield write(folder / "several.fits", more=1)
+    yield write(folder / "small.fits", PIXEL_VALUES[:20])
+    yield write(folder / "cube.fits", np.stack([PIXEL_VALUES] * 3))
+    yield write(folder / "one_plane.fits", PIXEL_VALUES[None], UTSTART="05:00:00")
+    primary = fits.PrimaryHDU(PIXEL_VALUES, fits.Header(list((CARDS | {"UTSTART": "05:10:00"}).items())))
+    primary.writeto(folder / "primary.fits")
+    yield folder / "primary.fits"
+    # Pixels
+    yield write(folder / "dead.fits", np.full(SHAPE, 7, np.int32), UTSTART="06:00:00")
+    yield write(folder / "saturated.fits", PIXEL_VALUES + 10_000_000, UTSTART="06:10:00")
+    yield write(folder / "nan.fits", np.full(SHAPE, np.nan, np.float32), UTSTART="06:20:00")
+    # Files
+    yield (empty := folder / "empty.fits")
+    empty.touch()
+    yield (text := folder / "text.fits")
+    text.write_text("hello " * 1000)
+    yield (not_packed := folder / "not_packed.fits.gz")
+    not_packed.write_bytes(text.read_bytes())
+    piece = write(folder / "piece.fits", UTSTART="07:00:00")
+    piece.write_bytes(piece.read_bytes()[:9000])
+    yield piece
+    no_padding = write(folder / "no_padding.fits", UTSTART="07:10:00")
+    no_padding.write_bytes(no_padding.read_bytes()[:-10])
+    yield no_padding
+    behind = write(folder / "block_behind.fits", UTSTART="07:20:00")
+    behind.write_bytes(behind.read_bytes() + bytes(2880))
+    yield behind
+    yield (pipe := folder / "pipe.fits")
+    os.mkfifo(pipe)
+    yield folder / "missing.fits"
+    # One exposure or one name in several files
+    first = write(folder / "S20131121S0075.fits", **LABELLED)
+    yield first
+    yield write(folder / "S20131121S0075_fixhead.fits", OBSERVER="corrected", **LABELLED)
+    (folder / "below").mkdir()
+    yield write(folder / "below" / "S20131121S0075.fits", OBSERVER="somebody", **LABELLED)
+    (folder / "copy.fits").write_bytes(first.read_bytes())
+    yield folder / "copy.fits"
+    whole = write(folder / "S20131121S0080.fits", UTSTART="08:00:00")
+    yield whole
+    packed = whole.with_name("S20131121S0080.fits.gz")
+    packed.write_bytes(gzip.compress(whole.read_bytes()))
+    yield packed
+    yield write(folder / "S20131121S0081.fits", UTSTART="08:10:00", DATALAB="one", RAWGEMQA="USABLE")
+    yield write(folder / "S20131121S0081_bad.fits", UTSTART="08:10:00", DATALAB="one", RAWGEMQA="BAD")
+    yield write(folder / "below" / "good.fits", UTSTART="09:00:00")
+    # Another camera
+    yield fits_of_another_camera(folder / "nirc2.fits")
+
+
+def fits_of_another_camera(path: Path) -> Path:
+    """Write a frame as that camera does: all in the primary HDU, zeros behind END, one block behind the pixels."""
+    fits.PrimaryHDU(PIXEL_VALUES, fits.Header(list(FOREIGN_CARDS.items()))).writeto(path)
+    content = path.read_bytes()
+    end = content.index(b"END" + b" " * 77) + 80
+    head = content[:end] + bytes(-end % 2880)
+    path.write_bytes(head + content[len(head) :] + bytes(2880))
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All odd files."""
+    return list(odd_files(tmp_path_factory.mktemp("odd")))
+
+
+@pytest.fixture
+def reduced(files: list[Path], workspace: Workspace) -> Survey:
+    """What the survey of a reduction found."""
+    return survey_frames.fn(files, "night", CheckParameters(shape=SHAPE), workspace)
+
+
+@pytest.fixture
+def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination]]:
+    """What `inspect` finds; frames are small here."""
+    import imaging.frames.find_files as module
+
+    monkeypatch.setattr(module, "CheckParameters", lambda **_: CheckParameters(shape=SHAPE))
+    return survey
+
+
+def verdicts(seen: Survey) -> list[tuple[str, str, str]]:
+    """Name, reason and remedy of each file, reasons empty for usable ones."""
+    left_out = [(one.name, one.reason, one.remedy) for one in seen.left_out]
+    return sorted(
+        [*left_out, *((frame.source.name.replace("\udcff", "\ufffd"), "", "") for frame in seen.frames)]
+    )
+
+
+def test_inspect_with_pixels_finds_what_reduce_finds(
+    files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
+) -> None:
+    found = inspected(files, pixels=True)
+    assert sorted((one.name, one.reason, one.remedy) for one in found) == verdicts(reduced)
+    assert {one.path: one.facts for one in found if one.usable} == {f.source: f.facts for f in reduced.frames}
+    expected = {(one.name, one.reason) for one in reduced.left_out if one.expected}
+    assert {(one.name, one.reason) for one in found if one.verdict == "excluded"} == expected
+    assert not any(one.unchecked for one in found)
+    assert {one.verdict for one in found} == {
+        "usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"
+    }  # fmt: skip
+
+
+def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
+    files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
+) -> None:
+    found = {one.path: one for one in inspected(files)}
+    full = {one.path: one for one in inspected(files, pixels=True)}
+    other = {
+        path.name
+        for path, one in found.items()
+        if (one.verdict, one.reason) != (full[path].verdict, full[path].reason)
+    }
+    unseen = {"dead.fits", "saturated.fits", "nan.fits", "dead_acquisition.fits"}
+    in_the_rest = {"cut0.fits.gz", "several0.fits.gz", "several1.fits.bz2"}
+    assert other == unseen | in_the_rest
+    for path, one in found.items():
+        if path.name in unseen:
+            assert one.unchecked == (PIXELS,)
+        elif path.name in in_the_rest:
+            assert one.unchecked == (PIXELS, REST)
+        if path.name in other:
+            assert one.verdict in ("usable", "excluded")
+
+
+def test_the_watcher_judges_each_file_as_reduce_does(
+    files: list[Path], workspace: Workspace, tmp_path: Path
+) -> None:
+    """What several files have to do with each other is the survey's to find."""
+    check = CheckParameters(shape=SHAPE)
+    for path in files:
+        alone = survey_frames.fn([path], "night", check, workspace)
+        seen = examine(path, check, unpacked=tmp_path / "unpacked")
+        assert verdicts(alone) == [(seen.name, seen.reason, seen.remedy)]
+        assert examine(path, check).reason == seen.reason
+
+
+def test_real_frames_of_another_camera(tmp_path: Path, workspace: Workspace) -> None:
+    path = fits_of_another_camera(tmp_path / "standard.fits")
+    found = survey([path], pixels=True)
+    reduced = survey_frames.fn([path], "night", CheckParameters(), workspace)
+    assert [(one.verdict, one.reason) for one in found] == [("foreign", reduced.left_out[0].reason)]
+    assert "NIRC2" in found[0].reason

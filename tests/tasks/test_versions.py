@@ -1,0 +1,135 @@
+"""A step whose algorithm changed has another VERSION, or it is on record that the change has no effect."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.tasks.record_versions import ROOT, STEPS, WITHOUT_PIXELS, digest, made, problems, read, record
+
+CHANGED = "imaging/detrend/detrend.py"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the science and the steps, and a table of it."""
+    for package in ("imaging", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert record(tmp_path, tmp_path / "table.toml") == []
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+
+
+def found(tree: Path) -> list[str]:
+    return problems(tree, tree / "table.toml")
+
+
+def raise_version(tree: Path, step: str) -> None:
+    path = tree / "tasks" / f"{step}.py"
+    version = made(tree)[step].version
+    edit(path, f"\nVERSION = {version}\n", f"\nVERSION = {version + 1}\n")
+
+
+def test_every_change_of_a_step_is_recorded() -> None:
+    assert problems() == []
+
+
+def test_a_step_is_made_of_its_module_its_science_and_what_that_imports() -> None:
+    steps = made()
+    assert set(steps) == set(STEPS)
+    assert {"tasks.dark", "imaging.calibrations.dark", "imaging.pixels.combine_kernels"} <= set(
+        steps["dark"].modules
+    )
+    assert {"imaging.stack.stack_kernels", "imaging.registration.resample_kernels"} <= set(
+        steps["stack"].modules
+    )
+    assert all(
+        len([name for name in one.modules if name.startswith("tasks.")]) == 1 for one in steps.values()
+    )
+
+
+def test_what_is_left_out_is_there_and_left_out() -> None:
+    reached = {name for one in made().values() for name in one.modules}
+    for name in WITHOUT_PIXELS:
+        path = ROOT / name.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+        assert not [one for one in reached if one == name or one.startswith(f"{name}.")]
+
+
+def test_a_change_is_told_with_module_step_and_remedy_until_the_version_is_raised(tree: Path) -> None:
+    (tree / CHANGED).write_text((tree / CHANGED).read_text() + "\nSOMETHING = 3\n")
+    affected = [one.split(":")[0] for one in found(tree)]
+    assert "detrend" in affected
+    assert "dark" not in affected
+    (message,) = (one for one in found(tree) if one.startswith("detrend:"))
+    assert "imaging.detrend.detrend changed" in message
+    assert "tasks/detrend.py" in message
+    assert "--no-effect" in message
+    assert set(record(tree, tree / "table.toml")) == set(affected)
+    for step in affected:
+        raise_version(tree, step)
+    assert all("Record it" in one for one in found(tree))
+    assert len(found(tree)) == len(affected)
+    assert record(tree, tree / "table.toml") == []
+    assert found(tree) == []
+    assert read(tree / "table.toml").no_effect == []
+
+
+def test_a_change_without_effect_is_recorded_with_its_reason(tree: Path) -> None:
+    (tree / CHANGED).write_text((tree / CHANGED).read_text() + "\nSOMETHING = 3\n")
+    assert record(tree, tree / "table.toml", no_effect='a constant that "nobody" uses') == []
+    assert found(tree) == []
+    (entry,) = read(tree / "table.toml").no_effect
+    assert entry["reason"] == 'a constant that "nobody" uses'
+    assert entry["modules"] == ["imaging.detrend.detrend"]
+    assert "detrend" in entry["steps"]
+
+
+def test_a_default_that_changes_is_a_change(tree: Path) -> None:
+    source = "class P:\n    clip: float = parameter({}, '{}', unit='px')\n"
+    one, text, other = (digest(source.format(*values)) for values in ((3.0, "a"), (3.0, "b"), (4.0, "a")))
+    assert one == text != other
+
+
+def test_docstrings_comments_messages_and_format_are_no_change(tree: Path) -> None:
+    path = tree / CHANGED
+    parsed = ast.parse(path.read_text())
+    parsed.body[0] = ast.Expr(ast.Constant("Another docstring."))
+    path.write_text(f"# a comment\n\n{ast.unparse(parsed)}")
+    assert ast.get_docstring(ast.parse(path.read_text())) == "Another docstring."
+    assert found(tree) == []
+    plain = "def f(x):\n    if x < 0:\n        raise ValueError({})\n    log.info({})\n    return {}\n"
+    texts = [digest(plain.format(*one)) for one in (("f'{x} a'", "'b'", "'c'"), ("'d'", "'e'", "'c'"))]
+    assert texts[0] == texts[1]
+    assert texts[0] != digest(plain.format("'d'", "'e'", "'g'"))
+
+
+def test_a_module_that_moves_is_no_change(tree: Path) -> None:
+    (tree / "imaging/detrend/kernels_of_prepare.py").write_text(
+        (tree / "imaging/detrend/prepare_kernels.py").read_text()
+    )
+    (tree / "imaging/detrend/prepare_kernels.py").unlink()
+    for path in (tree / "imaging").rglob("*.py"):
+        path.write_text(path.read_text().replace("detrend.prepare_kernels", "detrend.kernels_of_prepare"))
+    assert "imaging.detrend.kernels_of_prepare" in made(tree)["detrend"].modules
+    assert found(tree) == []
+
+
+def test_a_module_that_is_imported_from_now_on_is_a_change(tree: Path) -> None:
+    edit(tree / CHANGED, "\nfrom imaging.errors", "\nimport imaging.sky.choice\nfrom imaging.errors")
+    (message,) = (one for one in found(tree) if one.startswith("detrend:"))
+    assert "imaging.sky.choice" in message
+
+
+def test_a_step_that_was_never_recorded_is_told(tree: Path) -> None:
+    (tree / "table.toml").unlink()
+    assert [one.split(":")[0] for one in found(tree)] == list(STEPS)
+    assert all("not recorded" in one for one in found(tree))
