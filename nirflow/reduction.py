@@ -76,13 +76,17 @@ def run_reduce(request: ReduceRequest) -> NightReport:
             threads=request.threads,
             **({"memory": int(request.memory)} if request.memory else {}),
         )
-        with prompt_heartbeats(reduce_night) as run, _progress(quiet=request.quiet), _server_told(address):
+        with (
+            prompt_heartbeats(reduce_night) as run,
+            _progress(quiet=request.quiet),
+            _server_reported(address),
+        ):
             report = run(list(request.paths), out, options)
     return report.model_copy(update={"log_file": log_file})
 
 
 @contextmanager
-def _server_told(address: ServerAddress) -> Iterator[None]:
+def _server_reported(address: ServerAddress) -> Iterator[None]:
     """Tell in words of a server that asks for a password, or that went away in mid-night and stayed away."""
     import httpx  # what Prefect's client raises, there with it
 

@@ -12,7 +12,7 @@ from imaging.registration.align import AlignParameters, align
 from imaging.registration.entries import AlignInput, Alignment
 from tasks.detect import catalogue_of
 from tasks.sky import Outcome, sort_out
-from tasks.support.artifacts import tell_alignment
+from tasks.support.artifacts import publish_alignment
 from tasks.support.decorator import step_task
 from tasks.support.references import LeftOut, Reference, ScratchRef
 from tasks.support.scratching import folder_for, scratch_key
@@ -51,7 +51,7 @@ def align_group(
         else:
             alignment = align([align_input(ref, workspace) for ref in frames], parameters)
             write_planes(folder, {}, {"key": key, "alignment": alignment.model_dump(mode="json")})
-    tell_alignment(label, alignment)
+    publish_alignment(label, alignment)
     left_out += [LeftOut(name=e.name, reason=e.reason) for e in alignment.left_out]
     group = AlignedGroup(
         alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out), failed=failed

@@ -30,7 +30,7 @@ from imaging.io.raw_file import read_headers
 from imaging.kinds import KINDS, CalibrationKind
 from imaging.products.product_file import ProductFile
 from tasks.sky import Outcome
-from tasks.support.artifacts import tell_choice
+from tasks.support.artifacts import publish_choice
 from tasks.support.decorator import step_task
 from tasks.support.references import Calibrations, FrameSet, ProductRef
 from tasks.support.step import step
@@ -103,7 +103,7 @@ def choose_calibrations(
             reservations += _reservations(one, match, kind, parameters, workspace)
             if one.product is None and one.override is None:
                 raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
-    tell_choice(label, matches)
+    publish_choice(label, matches)
     used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
         dark=used.get("dark"),
@@ -236,7 +236,7 @@ def _reservations(
 ) -> list[str]:
     """What speaks against the product that was chosen, for the report and for what is made with it."""
     passed_over = [
-        f"{kind} {candidate.product.told} was passed over: {candidate.reason}"
+        f"{kind} {candidate.product.name_and_id} was passed over: {candidate.reason}"
         for candidate in takewhile(lambda c: not c.taken, match.candidates)
         if not candidate.serves and candidate.product.id != (one.product.id if one.product else None)
         and candidate.reason != REMADE
@@ -244,7 +244,7 @@ def _reservations(
     product = one.product
     if product is None:
         return passed_over
-    named = f"{kind} {product.told}"
+    named = f"{kind} {product.name_and_id}"
     store = workspace.store()
     found = [f"{named} {text}" for text in _objections(store, one, workspace)]
     others = differences_of_parameters(product.parameters, parameters)

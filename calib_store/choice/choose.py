@@ -43,7 +43,7 @@ def explain(database: Database, question: Question, flaw_of: FlawOf, limit: int)
     there = {candidate.product.id for candidate in found.candidates}
     judged = [(p, matching.judge(p, wanted)) for p in near if p.id not in there]
     judged.sort(key=lambda one: matching.first_failure(one[0], one[1], wanted))
-    rest = matching.told(judged, found.product, wanted)
+    rest = matching.judged_candidates(judged, found.product, wanted)
     return replace(found, candidates=(*found.candidates, *rest))
 
 
@@ -61,5 +61,5 @@ def _matched(database: Database, question: Question, flaw_of: FlawOf) -> tuple[M
         return database.read(read)
 
     wanted, taken, considered = matching.first_intact(ask, flaw_of, question.without)
-    candidates = matching.told(considered, taken, wanted)
+    candidates = matching.judged_candidates(considered, taken, wanted)
     return Match(facts.name, kind, taken, candidates, wanted.rules.version, as_of, wanted.rules.order), wanted

@@ -182,7 +182,7 @@ def first_failure(product: Product, failure: str | None, wanted: Wanted) -> int:
     return 1 if rule is not None and rule.first_difference(product.keys, wanted.facts) is None else 2
 
 
-def told(
+def judged_candidates(
     considered: Sequence[tuple[Product, str | None]],
     taken: Product | None,
     wanted: Wanted,

@@ -136,7 +136,7 @@ def _refuse_unlike(connection: Connection, product: Product) -> None:
             why = f"was made with other parameters than the defaults ({'; '.join(others)})"
     if why is not None:
         raise StoreError(
-            f"{product.told} {why}.",
+            f"{product.name_and_id} {why}.",
             remedy=f"Look at it, and certify it yourself: nirflow cal certify {product.short_id}",
         )
 
@@ -208,7 +208,7 @@ def supersede(
             if better.id == current.id or (better.kind, better.keys) != (current.kind, current.keys):
                 why = "serves other frames" if better.id != current.id else "is the same one"
                 raise StoreError(
-                    f"{better.told} cannot take the place of {current.told}: it {why}.",
+                    f"{better.name_and_id} cannot take the place of {current.name_and_id}: it {why}.",
                     remedy=f"Name another {current.kind} of the same configuration with --by.",
                 )
             if not better.counts:
@@ -240,7 +240,7 @@ def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) 
         return store.frames.set_status(what, "usable", author=author, reason=reason)
     if what.status == "candidate":
         raise StoreError(
-            f"{what.told} is a candidate already.",
+            f"{what.name_and_id} is a candidate already.",
             remedy=f"To mean another one of that name, give its id: nirflow cal list --where 'name ~ \"{what.name}\"'",
         )
     return store.set_status(what, "candidate", author=author, reason=reason)
@@ -290,7 +290,7 @@ def _refuse_tainted(connection: Connection, product: Product, what: str) -> None
     if product.tier is Tier.TAINTED:
         first = rejected_ancestors(connection, product.id)[0]
         raise StoreError(
-            f"{product.told} cannot be {what}: it was made with {first.name}, and {first}.",
+            f"{product.name_and_id} cannot be {what}: it was made with {first.name}, and {first}.",
             remedy=f"Make it again without: nirflow reduce --affected-by {first.name}",
         )
 

@@ -92,7 +92,7 @@ def record_comparison(store: Store, product: Product, reference: Product, done: 
     """
     if reference.status != "certified":
         raise StoreError(
-            f"{reference.told} is {reference.status}, and only a comparison with a certified product is kept.",
+            f"{reference.name_and_id} is {reference.status}, and only a comparison with a certified product is kept.",
             remedy="Compare without --record, or certify it first.",
         )
     store.database.run(lambda connection: products.set_gate(connection, product, noted(done, reference)))

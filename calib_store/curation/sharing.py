@@ -35,7 +35,7 @@ def beside_users(
             end = its_start if end is None else min(end, its_start)
         else:
             raise StoreError(
-                f"{row.name} ({str(row.id)[:8]}) was certified by {last.author} for the time of {product.told}.",
+                f"{row.name} ({str(row.id)[:8]}) was certified by {last.author} for the time of {product.name_and_id}.",
                 remedy=f"To take part of that time: nirflow cal certify {product.short_id} --take-over",
             )
     return start, end
@@ -51,8 +51,8 @@ def joined(product: Product, better: Product) -> Validity:
     before, after = its_end is not None and its_end == start, its_start is not None and its_start == end
     if not before and not after:
         raise StoreError(
-            f"{better.told} is certified for {status.told_validity(better.validity)} and "
-            f"cannot take over {status.told_validity(product.validity)} of {product.name}: there is a gap.",
+            f"{better.name_and_id} is certified for {status.validity_text(better.validity)} and "
+            f"cannot take over {status.validity_text(product.validity)} of {product.name}: there is a gap.",
             remedy="Supersede it without --by, and certify another one for that time.",
         )
     return (its_start if before else start, its_end if after else end)
@@ -93,7 +93,7 @@ def share(
         if now == neighbour.validity:
             continue
         _refuse_gap(product, (start, end), neighbour, now)
-        reason = f"time shared with {product.told}"
+        reason = f"time shared with {product.name_and_id}"
         if now is None:
             status.set_status(
                 connection, neighbour, "superseded", author=author, reason=reason, by=product.id
@@ -119,7 +119,7 @@ def _refuse_gap(product: Product, validity: Validity, neighbour: Product, left: 
     late = keeps_end or end is None or (its_end is not None and its_end <= end)
     if not (early and late):
         raise StoreError(
-            f"{neighbour.told} is certified for {status.told_validity(neighbour.validity)}: part of that would have no "
-            f"certified {product.kind} if {product.name} took over {status.told_validity(validity)}.",
+            f"{neighbour.name_and_id} is certified for {status.validity_text(neighbour.validity)}: part of that would "
+            f"have no certified {product.kind} if {product.name} took over {status.validity_text(validity)}.",
             remedy="Choose a time that reaches to its end (--from, --to), or supersede it first.",
         )

@@ -23,7 +23,7 @@ from calib_store.exchange.manifest import LARGEST_MANIFEST, Manifest, manifest_t
 from calib_store.files.objects import file_sha256, object_name
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
-from imaging.io.limits import opened, told_size
+from imaging.io.limits import opened, size_text
 
 _MANIFEST: Final = "manifest.json"
 _OBJECTS: Final = "objects"
@@ -201,7 +201,7 @@ def _copy(content: IO[bytes], target: Path, size: int) -> None:
 def _checked_manifest(source: Path, text: bytes) -> Manifest:
     if len(text) > LARGEST_MANIFEST:
         raise StoreError(
-            f"{source.name}: {_MANIFEST} is larger than {told_size(LARGEST_MANIFEST)}.",
+            f"{source.name}: {_MANIFEST} is larger than {size_text(LARGEST_MANIFEST)}.",
             remedy="Export fewer products at a time.",
         )
     try:
@@ -246,7 +246,7 @@ class _Short(tarfile.TarInfo):
             not (found.isreg() or found.isdir() or found.issym() or found.islnk())
             and found.size > _LONGEST_NAME
         ):
-            raise tarfile.ReadError(f"a header of {told_size(found.size)}")
+            raise tarfile.ReadError(f"a header of {size_text(found.size)}")
         return found
 
 

@@ -93,7 +93,7 @@ class ProductDecision(StatusDecision):
     @property
     def standing(self) -> str:
         """The status, with the validity of a certified one."""
-        return _CANDIDATE if self.status == "candidate" else status.told_standing(self.status, self.validity)
+        return _CANDIDATE if self.status == "candidate" else status.status_text(self.status, self.validity)
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -183,14 +183,14 @@ def take_product_decisions(
     here = decisions_on_products(connection, [product.id]).get(product.id, ())
     new = following(here, there)
     if not new:
-        return _compared(product.told, here, there)
+        return _compared(product.name_and_id, here, there)
     try:
         with connection.begin_nested():
             _decide(connection, product, new)
     except StoreError as error:
         standing = here[-1].standing if here else _CANDIDATE
-        return Taken(remark=f"{product.told} stays {standing}: {error.message}")
-    return _changed(product.told, here, new[-1], _CANDIDATE)
+        return Taken(remark=f"{product.name_and_id} stays {standing}: {error.message}")
+    return _changed(product.name_and_id, here, new[-1], _CANDIDATE)
 
 
 def take_frame_decisions(connection: Connection, frame: Frame, there: Sequence[FrameDecision]) -> Taken:

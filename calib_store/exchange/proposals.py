@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from calib_store.exchange.decision_log import FrameDecision, ProductDecision, StatusDecision, following
 from calib_store.tables.frames import any_of
 from calib_store.tables.schema import frame_history, proposals, status_history
-from calib_store.tables.status import Validity, told_standing
+from calib_store.tables.status import Validity, status_text
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Proposal:
     @property
     def standing(self) -> str:
         """The status that it proposes, with the time of a certified one."""
-        return told_standing(self.status, self.validity)
+        return status_text(self.status, self.validity)
 
 
 def record(

@@ -214,7 +214,7 @@ class _Careful:
             if proposals.is_open(here, entry.decisions):
                 last = entry.decisions[-1]
                 if proposals.record(connection, product.id, last, **self._about()):
-                    done.proposed.append(f"{product.told}: {last.standing}, {last}")
+                    done.proposed.append(f"{product.name_and_id}: {last.standing}, {last}")
 
     def _about(self) -> dict[str, str]:
         return {"source": readable(self.bundle.source.name), "author": self.author}
@@ -299,7 +299,7 @@ class _Trusting:
             if twin is not None and twin.id != product.id and twin.provisional == IMPORTED and twin.counts:
                 status.set_status(
                     connection, twin, "superseded", author=self.author, by=product.id,
-                    reason=f"taken over from the other store as {product.told}",
+                    reason=f"taken over from the other store as {product.name_and_id}",
                 )  # fmt: skip
         self.careful.add(connection, self.unproven, stored, done)
         done.remarks += self.careful.left_out

@@ -222,7 +222,7 @@ class Product(BaseModel):
         return str(self.id)[:8]
 
     @property
-    def told(self) -> str:
+    def name_and_id(self) -> str:
         """Name and first digits of the id, for people: several products may have one name."""
         return f"{self.name} ({self.short_id})"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.errors import NirflowError
-from imaging.io.limits import told_size
+from imaging.io.limits import size_text
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def read_settings_file() -> SettingsFile | None:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     try:
         if len(content) > _LARGEST:
-            raise ValueError(f"it is larger than {told_size(_LARGEST)}")
+            raise ValueError(f"it is larger than {size_text(_LARGEST)}")
         return SettingsFile(path, mode, tomllib.loads(content.decode()))
     except (ValueError, RecursionError) as error:  # no TOML, no text, a number or lists in lists without end
         raise WrongSettingsError(f"{path}: {error}.", remedy="Correct that line.") from error

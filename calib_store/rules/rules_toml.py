@@ -17,7 +17,7 @@ from calib_store.rules.rules import Rule, RuleSet
 from imaging.errors import FrameError, StoreError
 from imaging.instruments import catalogue
 from imaging.instruments.instrument import Instrument
-from imaging.io.limits import opened, told_size
+from imaging.io.limits import opened, size_text
 from imaging.kinds import CALIBRATIONS
 
 #: Largest table of rules that is read, bytes; ours has 2 kB.
@@ -137,7 +137,7 @@ def rules_in(path: Path) -> RuleSet:
         ) from error
     if len(text) > _LARGEST:
         raise StoreError(
-            f"{path} is larger than {told_size(_LARGEST)}, and no table of rules is.",
+            f"{path} is larger than {size_text(_LARGEST)}, and no table of rules is.",
             remedy="Start from: nirflow cal rules --toml",
         )
     return read_rules(text.decode(errors="replace"), path.name)

@@ -110,11 +110,11 @@ def _overlap(connection: Connection, product: Product, validity: Validity | None
     near = alike(connection, product)
     others = overlapping(connection, near, validity or (None, None), but=product.id)
     told = "; ".join(
-        f"{row.name} ({str(row.id)[:8]}) for {told_validity((row.validity.lower, row.validity.upper))}"
+        f"{row.name} ({str(row.id)[:8]}) for {validity_text((row.validity.lower, row.validity.upper))}"
         for row in others
     )
     return StoreError(
-        f"{product.name} cannot be certified for {told_validity(validity)}: another {product.kind} of the same "
+        f"{product.name} cannot be certified for {validity_text(validity)}: another {product.kind} of the same "
         f"configuration is certified for part of that time: {told or 'by somebody at this moment'}.",
         remedy="Choose a time that does not overlap (--from, --to), supersede the other one first, or share the "
         "time between them (--take-over).",
@@ -217,12 +217,12 @@ def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusCha
     return tuple(StatusChange(r.status, None, r.author, r.reason, r.changed_at) for r in rows)
 
 
-def told_standing(status: str, validity: Validity | None) -> str:
+def status_text(status: str, validity: Validity | None) -> str:
     """A status in words, with the time of a certified one."""
-    return status if validity is None else f"{status} for {told_validity(validity)}"
+    return status if validity is None else f"{status} for {validity_text(validity)}"
 
 
-def told_validity(validity: Validity | None) -> str:
+def validity_text(validity: Validity | None) -> str:
     """A time of validity in words."""
     if validity is None:
         return "no time"

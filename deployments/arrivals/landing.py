@@ -101,7 +101,7 @@ class _Landing:
     due: float
     before: str | None
     failures: int = 0
-    told: bool = False
+    announced: bool = False
 
 
 class Landings:
@@ -164,7 +164,7 @@ class Landings:
                 self.forget(path)
             elif found != coming.seen:
                 coming.seen, coming.since, coming.due = found, now, now + self._settle
-                coming.failures, coming.told = 0, False
+                coming.failures, coming.announced = 0, False
             elif now - coming.since >= self._settle:
                 ready.append((found, path))
             else:
@@ -191,9 +191,9 @@ class Landings:
         coming, now = self._coming[path], self._clock()
         coming.due = now + min(_FIRST_PAUSE * 2**coming.failures, self._give_up)
         coming.failures = min(coming.failures + 1, 30)
-        if coming.told or now - coming.since < self._give_up:
+        if coming.announced or now - coming.since < self._give_up:
             return False
-        coming.told = True
+        coming.announced = True
         return True
 
     def done(self, path: str, as_it_was: Signature) -> None:

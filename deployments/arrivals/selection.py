@@ -31,7 +31,7 @@ def last_night(moment: datetime) -> date:
     return night_of(moment - _HALF_A_DAY)
 
 
-def told_nights(nights: Sequence[date]) -> str:
+def nights_text(nights: Sequence[date]) -> str:
     """Nights in time as a person reads them: the first and the last."""
     return " to ".join(dict.fromkeys((str(nights[0]), str(nights[-1]))))
 

@@ -22,11 +22,11 @@ from deployments.arrivals.selection import (
     files_of,
     frames_of_sequence,
     middle_of,
-    told_nights,
+    nights_text,
 )
 from deployments.deployed.attempts import end_steps_of_last_attempt
 from deployments.deployed.cluster import steps_on
-from deployments.deployed.log import lines_told, tell_errors_in_words
+from deployments.deployed.log import hide_tracebacks_of_our_errors, info_logged
 from deployments.prefect_api.events import SEQUENCE, UNBLOCKED
 from deployments.prefect_api.sequence_events import announce
 from deployments.printable_output import make_output_printable
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 # Whoever runs one of the flows has this module.
 make_output_printable()
-tell_errors_in_words()
+hide_tracebacks_of_our_errors()
 
 
 class NothingToDoError(NirflowError):
@@ -137,7 +137,7 @@ def reduce_frames(
     UnusableFramesError
         Where not one of them can be used; the night's page tells of each.
     """
-    what = sequence or told_nights(nights)
+    what = sequence or nights_text(nights)
     with working(settings, nights, what, sequence):
         frames = choose()
         if not frames:
@@ -178,7 +178,11 @@ def working(
         logger.info("Another run is at %s; this one goes on when that has ended", what)
 
     end_steps_of_last_attempt()
-    with lines_told(), steps_on(settings), alone_with(store_of(settings).database, nights, sequence, waiting):
+    with (
+        info_logged(),
+        steps_on(settings),
+        alone_with(store_of(settings).database, nights, sequence, waiting),
+    ):
         yield
 
 

@@ -25,7 +25,7 @@ from prefect_dask.task_runners import PrefectDaskFuture
 
 from deployments.deployed.on_dask import TOPIC, Place, run_step
 from imaging.errors import NirflowError
-from tasks.support.step import StepEvent, tell
+from tasks.support.step import StepEvent, report_event
 
 
 def _body() -> None:
@@ -144,7 +144,7 @@ class StepRunner(DaskTaskRunner):
         future = self.client.submit(
             run_step, cloudpickle.dumps(told), *earlier, key=f"{task.name}-{run}", pure=False
         )
-        return StepFuture(run, future, self._all_told)
+        return StepFuture(run, future, self._all_reported)
 
     def listen(self) -> None:
         """Tell the events of this flow run's steps from now on."""
@@ -157,11 +157,11 @@ class StepRunner(DaskTaskRunner):
             # Called where Dask's messages come in: nobody may take his time there.
             told = event[1]
             if told["run"] == mine:
-                self._told.append(self._teller.submit(context.run, tell, StepEvent(**told["event"])))
+                self._told.append(self._teller.submit(context.run, report_event, StepEvent(**told["event"])))
 
         self.client.subscribe_topic(TOPIC, note)
 
-    def _all_told(self) -> None:
+    def _all_reported(self) -> None:
         """Wait until the events that came before have been told; what a listener raises is raised here."""
         while self._told:
             self._told.popleft().result()

@@ -14,7 +14,7 @@ from calib_store.curation.certify import certify, changed_with, counting_again, 
 from calib_store.curation.lookup import product_or_frame
 from calib_store.model.records import Frame, Product
 from calib_store.store import Store
-from calib_store.tables.status import told_standing
+from calib_store.tables.status import status_text
 from deployments.access.policy_bodies import AWAITING_RETRY
 from deployments.deployed.common import store_of
 from deployments.deployed.requests import DecisionRequest
@@ -73,7 +73,7 @@ def act(store: Store, request: DecisionRequest, author: str) -> str:
             take_over=request.take_over, despite_gate=request.despite_gate,
         )  # fmt: skip
         changed = (done, *(changed_with(store, done) if request.take_over else ()))
-        return " ".join(f"{one.told} is {told_standing(one.status, one.validity)}." for one in changed)
+        return " ".join(f"{one.name_and_id} is {status_text(one.status, one.validity)}." for one in changed)
     found = product_or_frame(store, request.product)
     if request.decision == "reject":
         reject(store, found, author=author, reason=request.reason)
@@ -106,8 +106,10 @@ def author_of_run() -> str:
 
 
 def _label(what: Product | Frame) -> str:
-    return what.told if isinstance(what, Product) else f"Raw frame {what.name} ({what.sha256[:12]})"
+    return what.name_and_id if isinstance(what, Product) else f"Raw frame {what.name} ({what.sha256[:12]})"
 
 
 def _listed(products: list[Product] | tuple[Product, ...]) -> str:
-    return ", ".join(one.told for one in products[:_LISTED]) + (", ..." if len(products) > _LISTED else "")
+    return ", ".join(one.name_and_id for one in products[:_LISTED]) + (
+        ", ..." if len(products) > _LISTED else ""
+    )

@@ -30,14 +30,14 @@ class _WithoutTraceback(logging.Filter):
 _FILTER: Final = _WithoutTraceback()
 
 
-def tell_errors_in_words() -> None:
+def hide_tracebacks_of_our_errors() -> None:
     """Have the log of this process's runs show no traceback of nirflow's own errors, and none of them twice."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 
 @contextmanager
-def lines_told() -> Iterator[None]:
+def info_logged() -> Iterator[None]:
     """Have our loggers pass on what goes on, not warnings alone.
 
     Prefect gives them the handler that sends lines to the server (PREFECT_LOGGING_EXTRA_LOGGERS), and no level. One

@@ -10,7 +10,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from calib_store.model.records import Frame
-from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, last_night, told_nights
+from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, last_night, nights_text
 from deployments.deployed.catch_up import note_new_files
 from deployments.deployed.common import (
     NothingToDoError,
@@ -38,7 +38,7 @@ def nights_of(asked: Nights) -> list[date]:
 def _name(what: str) -> str:
     request: Any = runtime.flow_run.parameters["request"]
     nights = nights_of(request if isinstance(request, Nights) else Nights.model_validate(request))
-    return f"{what} {told_nights(nights)}"
+    return f"{what} {nights_text(nights)}"
 
 
 def _night_name() -> str:

@@ -22,7 +22,7 @@ from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from calib_store.model.settings import StoreSettings
-from deployments.deployed.log import lines_told
+from deployments.deployed.log import info_logged
 from deployments.printable_output import printable_records
 from imaging.errors import NirflowError
 from tasks.support.allocator import give_back_planes
@@ -138,7 +138,7 @@ class WorkerSide(WorkerPlugin):
             os.environ.update(self._environment)
         give_back_planes()
         self._stack.enter_context(printable_records())
-        self._stack.enter_context(lines_told())
+        self._stack.enter_context(info_logged())
         self._stack.enter_context(listening(partial(_pass_on, worker)))
 
     def teardown(self, worker: Worker) -> None:

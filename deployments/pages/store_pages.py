@@ -16,7 +16,7 @@ from calib_store.model.records import Status
 from calib_store.model.settings import StoreSettings
 from calib_store.reader import Reader
 from calib_store.rules.order import labels
-from calib_store.tables.status import told_validity
+from calib_store.tables.status import validity_text
 from imaging.errors import NirflowError
 from imaging.frames.nights import check_night
 from imaging.kinds import PRODUCT_KINDS
@@ -48,7 +48,7 @@ class StorePages:
         )
         self._environment.filters |= {
             "serves": serves,
-            "valid": told_validity,
+            "valid": validity_text,
             "moment": lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
             "plain": _plain,
         }

@@ -84,7 +84,7 @@ class Event(BaseModel):
     )
     payload: dict[str, Any] = Field(default_factory=dict, description="anything else, as JSON can hold it")
 
-    def told(self, occurred: datetime) -> dict[str, Any]:
+    def as_json(self, occurred: datetime) -> dict[str, Any]:
         """The event as the server's API has it."""
         return {
             "id": str(self.id),
@@ -153,7 +153,7 @@ class EventSender:
         for first in range(0, len(events), _AT_A_TIME):
             batch = events[first : first + _AT_A_TIME]
             occurred = datetime.now(UTC)
-            self._post("/events", [event.told(occurred) for event in batch])
+            self._post("/events", [event.as_json(occurred) for event in batch])
             self._wait_until_recorded({event.id for event in batch}, occurred)
 
     def deliver(self, events: Sequence[Event], within: float = DELIVERY) -> None:

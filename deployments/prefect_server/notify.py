@@ -28,7 +28,7 @@ BLOCK_NAME: Final = "nirflow"
 _TIMEOUT: Final = 60.0  # s
 
 
-class NotTold(NirflowError):
+class NotDeliveredError(NirflowError):
     """Somebody could not be told."""
 
 
@@ -44,13 +44,13 @@ class Notification(NotificationBlock):
 
         Raises
         ------
-        NotTold
+        NotDeliveredError
             Names whom it did not reach, without the webhook's URL or a password.
         """
-        await asyncio.to_thread(tell, Settings().notify, subject or "nirflow", body)
+        await asyncio.to_thread(notify, Settings().notify, subject or "nirflow", body)
 
 
-def tell(settings: NotifySettings, subject: str, body: str) -> None:
+def notify(settings: NotifySettings, subject: str, body: str) -> None:
     """Send a message to everybody that the settings name; see `Notification.notify`."""
     subject, body = printable(subject), printable_lines(body)  # they name runs, frames and what went wrong
     problems = []
@@ -65,7 +65,9 @@ def tell(settings: NotifySettings, subject: str, body: str) -> None:
         except (OSError, ValueError, smtplib.SMTPException) as error:
             problems.append(f"{', '.join(settings.email_to)}: {_without_password(settings, error)}")
     if problems:
-        raise NotTold(f"Not told: {'; '.join(problems)}.", remedy="Look at [notify] in the settings.")
+        raise NotDeliveredError(
+            f"Not told: {'; '.join(problems)}.", remedy="Look at [notify] in the settings."
+        )
 
 
 def _kind(error: Exception) -> str:

@@ -18,7 +18,7 @@ from deployments.printable_output import make_output_printable
 from deployments.settings.server_settings import ServerAddress
 
 
-def told_address(address: ServerAddress) -> bytes:
+def encoded_address(address: ServerAddress) -> bytes:
     """What goes to standard input."""
     return json.dumps(dataclasses.asdict(address), default=str).encode()
 

@@ -212,7 +212,7 @@ class Settings(StoreSettings):
 
 
 @dataclass(frozen=True)
-class Told:
+class Described:
     """One setting as `nirflow settings` shows it."""
 
     name: str
@@ -222,7 +222,7 @@ class Told:
     description: str
 
 
-def describe(settings: Settings) -> Iterator[Told]:
+def describe(settings: Settings) -> Iterator[Described]:
     """Every setting with its value (secrets hidden) and where it came from."""
     read = read_settings_file()
     given, file = (read.table, read.path) if read is not None else ({}, None)
@@ -237,8 +237,8 @@ def describe(settings: Settings) -> Iterator[Told]:
             yield _told((name,), value, file if name in given else None, info.description)
 
 
-def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Told:
+def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Described:
     giver = given_by(*names)
     source = "environment" if isinstance(giver, str) else str(giver or file or "default")
     shown = without_secrets(value) if isinstance(value, str) else value
-    return Told(".".join(names), shown, source, variable(*names), description or "")
+    return Described(".".join(names), shown, source, variable(*names), description or "")

@@ -26,7 +26,7 @@ from deployments.prefect_api.names import POOL, worker_name
 from deployments.prefect_api.rest import Rest
 from deployments.prefect_server.server import ensure_server, stop_server
 from deployments.printable_output import make_output_printable
-from deployments.registry.register import told_address
+from deployments.registry.register import encoded_address
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress, strays
 from deployments.supervisor.command import SILENCE, part_environment, worker_command
@@ -133,7 +133,7 @@ class Part:
         if group:
             processes.end_group(process.pid)
 
-    def told(self) -> PartState:
+    def state(self) -> PartState:
         """Its state for people."""
         return PartState(
             name=self.name, pid=self.process.pid if self.process is not None else None, running=self.running,
@@ -189,7 +189,7 @@ class Supervisor:
             if settings.worker.enabled:
                 Rest(self._server.api_url, self._server.auth).make_pool(POOL, settings.worker.limit)
                 self._add("worker", worker_command(), environment)
-            registration.communicate(told_address(self._server))
+            registration.communicate(encoded_address(self._server))
         if registration.returncode != 0:
             log = log_of(settings, "register")
             raise processes.ProcessError(
@@ -342,7 +342,7 @@ class Supervisor:
             ui_url=self._server.ui_url if self._server else "", host=self.settings.server.host,
             password=True,
             api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
-            nights=self.settings.nights, parts=(server, *(part.told() for part in self.parts)),
+            nights=self.settings.nights, parts=(server, *(part.state() for part in self.parts)),
         )  # fmt: skip
         if state != self._told:
             write_state(self.settings, state)

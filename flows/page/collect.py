@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from calib_store.model.records import Frame, Run
 from calib_store.store import Store
 from flows.page.choices import with_choices
-from flows.page.model import NightFrame, NightPage, NightProduct, RunTold
+from flows.page.model import NightFrame, NightPage, NightProduct, RunOutcome
 from flows.page.outcomes import Standing, left_out_of, outcomes, planned, standing
-from flows.page.products import stored_products, told
+from flows.page.products import describe_products, stored_products
 from flows.run.plan import NightPlan, plan_night
 from flows.run.report import NightReport
 from imaging.errors import NirflowError
@@ -65,7 +65,10 @@ def collect_night(store: Store, night: date) -> NightPage:
     elsewhere = _frames(store, store.frames.with_sha256s(sorted(others)).values())
     known = (*frames, *elsewhere)
     names = {frame.sha256: frame.name for frame in known}
-    products = {id_: told(store, id_, refs.get(id_), stored, names) for id_ in {**refs, **stored.products}}
+    products = {
+        id_: describe_products(store, id_, refs.get(id_), stored, names)
+        for id_ in {**refs, **stored.products}
+    }
     earlier = tuple(products.pop(UUID(ref.id)) for ref in held.earlier)
     own = {frame.sha256 for frame in frames}
     plan = _plan(known)
@@ -172,8 +175,8 @@ def _place(product: NightProduct) -> tuple[Any, ...]:
     return kind, product.inputs[:1], product.name, product.id
 
 
-def _run(run: Run, report: NightReport | None) -> RunTold:
-    return RunTold(
+def _run(run: Run, report: NightReport | None) -> RunOutcome:
+    return RunOutcome(
         flow=run.flow,
         name=report.flow_run if report is not None else "",
         sequence=run.sequence or "",

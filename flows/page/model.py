@@ -200,7 +200,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class RunTold:
+class RunOutcome:
     """A run of a flow, in a line."""
 
     flow: str
@@ -230,7 +230,7 @@ class NightPage:
     earlier: tuple[NightProduct, ...]
     left_out: tuple[LeftOut, ...]
     replaced: tuple[tuple[str, str], ...]
-    runs: tuple[RunTold, ...]
+    runs: tuple[RunOutcome, ...]
 
     @property
     def programs(self) -> tuple[str, ...]:

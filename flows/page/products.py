@@ -70,7 +70,7 @@ def stored_products(store: Store, night: date, wanted: Iterable[UUID], own: set[
     return Stored(products, frames, calibrations)
 
 
-def told(
+def describe_products(
     store: Store, id_: UUID, ref: ProductRef | None, stored: Stored, names: Mapping[str, str]
 ) -> NightProduct:
     """A product for the page: what the store says of it now, and what the last run told of it.

@@ -18,7 +18,7 @@ from tasks.support.references import ProductRef
 _LENGTH: Final = 60
 
 
-def tell_history(store: Store, products: Sequence[ProductRef]) -> None:
+def publish_history(store: Store, products: Sequence[ProductRef]) -> None:
     """A table for each configuration of the products: its figures over the last nights, the newest first."""
     if not runtime.flow_run.id:
         return

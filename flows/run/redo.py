@@ -146,14 +146,14 @@ def replace_old(
             is_not = f"without {', '.join(lost)}" if lost else better.status
             kept.append(
                 Kept(
-                    old=old.told,
-                    reason=f"{new.told}, made in its place, is {is_not}",
+                    old=old.name_and_id,
+                    reason=f"{new.name_and_id}, made in its place, is {is_not}",
                     remedy=f"Compare them; to supersede it: nirflow cal supersede {old.short_id} --by {new.id[:8]}",
                 )
             )
             continue
         _supersede(store, redo, old, new)
-        replaced.append(Replaced(old=old.told, new=new.told))
+        replaced.append(Replaced(old=old.name_and_id, new=new.name_and_id))
     return tuple(replaced), tuple(kept)
 
 
@@ -176,7 +176,7 @@ def _contained(store: Store, product: Product) -> set[tuple[str, str]]:
 
 
 def _supersede(store: Store, redo: Redo, old: Product, new: ProductRef) -> None:
-    reason = f"made again without {redo.cause.name}, as {new.told}"
+    reason = f"made again without {redo.cause.name}, as {new.name_and_id}"
     store.set_status(
         old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid, because=identity(redo.cause)
     )

@@ -134,7 +134,7 @@ def plan_remakes(
             plan.remakes.append(_remake(product, redo.inputs[product.id], there, known, parameters, kept))
         except NotPossibleError as error:
             kept.add(product.id)
-            plan.kept.append(Kept(old=product.told, reason=error.reason, remedy=error.remedy))
+            plan.kept.append(Kept(old=product.name_and_id, reason=error.reason, remedy=error.remedy))
     return plan
 
 

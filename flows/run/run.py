@@ -16,7 +16,7 @@ from prefect.states import State
 
 from calib_store.model.records import Run
 from calib_store.model.settings import StoreSettings
-from flows.run.history import tell_history
+from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
 from flows.run.output_folders import make_writable
@@ -75,7 +75,7 @@ def reduce_with(
         with best_effort("The summary in the Prefect UI"):
             _publish(report)
         with best_effort("The history of the figures in the Prefect UI"):
-            tell_history(night.workspace.store(), [one for one in report.products if not one.reused])
+            publish_history(night.workspace.store(), [one for one in report.products if not one.reused])
         return report
 
 
@@ -191,7 +191,10 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         failures=tuple(failures),
         replaced=tuple(
             dict.fromkeys(
-                (*replaced, *(Replaced(old=old, new=one.told) for one in products for old in one.replaces))
+                (
+                    *replaced,
+                    *(Replaced(old=old, new=one.name_and_id) for one in products for old in one.replaces),
+                )
             )
         ),
         kept=(*night.kept, *kept),
@@ -221,7 +224,9 @@ def _replace(night: Night) -> tuple[Sequence[Replaced], Sequence[Kept]]:
         try:
             done, stays = replace_old(night.workspace.store(), night.redo, [(old, ref)])
         except NirflowError as error:
-            kept.append(Kept(old=old.told, reason=f"{ref.told} could not take its place: {error}"))
+            kept.append(
+                Kept(old=old.name_and_id, reason=f"{ref.name_and_id} could not take its place: {error}")
+            )
         else:
             replaced += done
             kept += stays

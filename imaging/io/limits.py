@@ -62,12 +62,12 @@ class TooLargeError(FrameError):
 
     def __init__(self, name: str, size: int, limit: int, what: str = "it would unpack to") -> None:
         super().__init__(
-            name, f"{what} {told_size(size)}, and no such file is larger than {told_size(limit)}",
+            name, f"{what} {size_text(size)}, and no such file is larger than {size_text(limit)}",
             remedy="Leave the file out; fetch it again if it should be a frame or product.",
         )  # fmt: skip
 
 
-def told_size(size: int) -> str:
+def size_text(size: int) -> str:
     """A number of bytes for people."""
     if size < 10**6:
         return f"{size} bytes"

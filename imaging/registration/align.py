@@ -192,7 +192,7 @@ def _align_on(
     parameters: AlignParameters,
 ) -> Alignment:
     base = frames[reference]
-    told_by_wcs = [priors.prior_from_wcs(frame, base) for frame in frames]
+    predicted_by_wcs = [priors.prior_from_wcs(frame, base) for frame in frames]
     reach = priors.search_range(frames, parameters.max_search)
     entries = []
     for i, frame in enumerate(frames):
@@ -200,15 +200,15 @@ def _align_on(
             entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
         else:
             entries.append(
-                _align_one(frame, base, stars[i], stars[reference], told_by_wcs[i], reach, parameters)
+                _align_one(frame, base, stars[i], stars[reference], predicted_by_wcs[i], reach, parameters)
             )
     # The WCS of one frame says nothing; those of the group together tell the ones that lie.
     centre = np.array([(base.shape[1] - 1) / 2, (base.shape[0] - 1) / 2])
-    known = [i for i, entry in enumerate(entries) if entry.used and told_by_wcs[i] is not None]
+    known = [i for i, entry in enumerate(entries) if entry.used and predicted_by_wcs[i] is not None]
     if len(known) > 2:
         off = []
         for i in known:
-            prior = told_by_wcs[i]
+            prior = predicted_by_wcs[i]
             assert prior is not None
             measured, told = entries[i].transform(*centre), prior(*centre)
             off.append((measured[0] - told[0], measured[1] - told[1]))

@@ -33,7 +33,7 @@ from tasks.building.plain_names import place
 from tasks.building.product_status import certified, confirmed, not_rejected, warnings_of
 from tasks.building.provenance import lineage, provenance
 from tasks.building.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
-from tasks.support.artifacts import tell_product
+from tasks.support.artifacts import publish_product
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.step import step, timed
@@ -120,7 +120,7 @@ def find_or_build(
             ref = refer_to_complete_set(ref, complete, recipe, workspace)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
-        tell_product(ref, recipe.first.facts.readout.pixel_scale)
+        publish_product(ref, recipe.first.facts.readout.pixel_scale)
     return Completed(name="Reused", data=ref) if ref.reused else ref
 
 
@@ -181,7 +181,7 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
         reused=reused,
-        replaces=() if reused else tuple(one.told for one in workspace.store().superseded_by(product)),
+        replaces=() if reused else tuple(one.name_and_id for one in workspace.store().superseded_by(product)),
     )
 
 

@@ -45,5 +45,5 @@ def refer_to_complete_set(
         warning += f" without {', '.join(left_out)}, which it left out as unlike the others,"
     if more:
         warning += f" and {more} more, all of them usable"
-    logger.info("%s: %s is %s", recipe.label, product.told, warning)
+    logger.info("%s: %s is %s", recipe.label, product.name_and_id, warning)
     return ref.model_copy(update={"inputs": names, "warnings": (*ref.warnings, warning)})

@@ -40,7 +40,12 @@ def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> P
         picture = placed.path.with_suffix(".png")
         if picture.is_file():
             picture.replace(placed.moved.with_suffix(".png"))
-        log.info("%s is %s now: it does not count, and %s does", placed.path, placed.moved.name, product.told)
+        log.info(
+            "%s is %s now: it does not count, and %s does",
+            placed.path,
+            placed.moved.name,
+            product.name_and_id,
+        )
     return placed
 
 

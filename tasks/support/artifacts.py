@@ -39,7 +39,7 @@ _MARKUP: Final = re.compile(
 
 
 @best_effort("The summary of a product in the Prefect UI")
-def tell_product(product: ProductRef, pixel_scale: float | None = None) -> None:
+def publish_product(product: ProductRef, pixel_scale: float | None = None) -> None:
     """Show a product: what it was made from, with what, and how good it is."""
     if not runtime.task_run.id:
         return
@@ -67,7 +67,7 @@ def product_summary(product: ProductRef, pixel_scale: float | None = None) -> st
 
 
 @best_effort("The table of the alignment in the Prefect UI")
-def tell_alignment(label: str, alignment: Alignment) -> None:
+def publish_alignment(label: str, alignment: Alignment) -> None:
     """Where each frame of a group lies on the reference."""
     if not runtime.task_run.id:
         return
@@ -88,7 +88,7 @@ def tell_alignment(label: str, alignment: Alignment) -> None:
 
 
 @best_effort("The table of calibrations in the Prefect UI")
-def tell_choice(label: str, matches: Sequence[Match]) -> None:
+def publish_choice(label: str, matches: Sequence[Match]) -> None:
     """Which calibrations a group got, and why each other candidate was not taken."""
     if not runtime.task_run.id:
         return

@@ -160,7 +160,7 @@ class ProductRef(Reference):
         return UUID(self.id)
 
     @property
-    def told(self) -> str:
+    def name_and_id(self) -> str:
         """Name and first digits of the id, for people: several products may have one name."""
         return f"{self.name} ({self.id[:8]})"
 

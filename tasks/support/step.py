@@ -44,7 +44,7 @@ def listening(listener: Listener) -> Iterator[None]:
             _listeners.remove(listener)
 
 
-def tell(event: StepEvent) -> None:
+def report_event(event: StepEvent) -> None:
     """Send an event to the listeners."""
     with _listeners_lock:
         listeners = list(_listeners)
@@ -67,17 +67,17 @@ def step(name: str, label: str, workspace: Workspace) -> Iterator[Step]:
     """Run the body as step ``name`` on ``label`` in one of the workspace's places."""
     with compute_slot(workspace):
         current = Step(name, label)
-        tell(StepEvent(name, label, "started"))
+        report_event(StepEvent(name, label, "started"))
         begin = time.perf_counter()
         try:
             yield current
         except BaseException as error:
-            tell(StepEvent(name, label, "failed", time.perf_counter() - begin))
+            report_event(StepEvent(name, label, "failed", time.perf_counter() - begin))
             logger.error("%s: %s failed: %s", name, label, error)
             raise
         current.seconds = time.perf_counter() - begin
         state: State = "reused" if current.reused else "built"
-        tell(StepEvent(name, label, state, current.seconds))
+        report_event(StepEvent(name, label, state, current.seconds))
         logger.info("%s: %s, %s in %.2f s", name, label, state, current.seconds)
 
 
@@ -86,4 +86,4 @@ def timed(name: str, label: str) -> Iterator[None]:
     """Take the time of a part of a step that is worth knowing by itself: writing, a preview."""
     begin = time.perf_counter()
     yield
-    tell(StepEvent(name, label, "part", time.perf_counter() - begin))
+    report_event(StepEvent(name, label, "part", time.perf_counter() - begin))

@@ -137,7 +137,7 @@ class History(Decisions):
             return None
         one = found[number % len(found)]
         self.store.database.run(lambda connection: products.mark_damaged(connection, one))
-        return Act(f"damage {one.told}")
+        return Act(f"damage {one.name_and_id}")
 
     def redo(self, number: int) -> Act | None:
         """What was made with something bad is made again."""

@@ -73,13 +73,13 @@ def test_while_usable_frames_are_absent_nothing_takes_the_place_of_a_certified_d
     part = darks(lab, out="part", affected_by=bad.name)
     assert part.report.products == part.report.replaced == ()
     (kept,) = part.report.kept
-    assert kept.old == old.told
+    assert kept.old == old.name_and_id
     assert kept.reason == f"1 of its 4 frames are not there: {gone[0].name}"
     assert part.report.incomplete
     assert exit_code(part.report) is Exit.PARTIAL
     assert status(lab, old) == ["certified"]
     (run,) = [one for one in lab.store().runs.of_night(old.span[0].date()) if one.report["kept"]]
-    assert run.report["kept"][0]["old"] == old.told
+    assert run.report["kept"][0]["old"] == old.name_and_id
     for path in gone:
         (away / path.name).rename(path)
     whole = darks(lab, out="whole", affected_by=bad.name)

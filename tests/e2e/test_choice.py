@@ -76,7 +76,9 @@ def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
     with pytest.raises(StoreError, match="cannot be certified"):
         certify(store, dirty, author="Bo", reason="good")
     clean = lab.reduce(night.folder.parent, out="clean")
-    assert (dirty.told, clean.product("dark").told) in {(o.old, o.new) for o in clean.report.replaced}
+    assert (dirty.name_and_id, clean.product("dark").name_and_id) in {
+        (o.old, o.new) for o in clean.report.replaced
+    }
     assert store.get(dirty.id).status == "superseded"
     after = lab.reduce(later.folder.parent, out="after")
     assert used(lab, after, "dark") == clean.product("dark").id

@@ -22,7 +22,7 @@ def test_what_follows_a_report_may_fail(
     def fails(*_: Any, **__: Any) -> None:
         raise KeyError("coadds")
 
-    for name in ("tell_history", "_publish", "_clean"):
+    for name in ("publish_history", "_publish", "_clean"):
         monkeypatch.setattr(flows.run.run, name, fails)
     monkeypatch.setattr("flows.run.progress.create_progress_artifact", fails)
     known = {run.id for run in reduced_lab.store().runs.of_night(NIGHT)}

@@ -105,7 +105,7 @@ def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
     assert not again.product("image").reused
     assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
     assert store.get(old.id).status == "superseded"
-    assert f"was certified; look at {new.told}, then certify that" in caplog.text
+    assert f"was certified; look at {new.name_and_id}, then certify that" in caplog.text
 
 
 def test_a_rejected_dark_gives_its_place_to_the_next_best(

@@ -10,13 +10,13 @@ import pytest
 
 from deployments.prefect_server.server import ServerError
 from deployments.settings.server_settings import ServerAddress
-from nirflow.reduction import _server_told
+from nirflow.reduction import _server_reported
 
 ADDRESS = ServerAddress("http://127.0.0.1:7/api", "http://127.0.0.1:7", 5, False, Path("/data"))
 
 
 def ask(answer: Callable[[httpx.Request], httpx.Response]) -> None:
-    with _server_told(ADDRESS), httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    with _server_reported(ADDRESS), httpx.Client(transport=httpx.MockTransport(answer)) as client:
         client.get(ADDRESS.api_url).raise_for_status()
 
 

@@ -91,7 +91,7 @@ class Decisions:
             act(one)
         except StoreError:
             return None
-        return Act(f"{act.__qualname__.split('.')[1]} {one.told} ({statuses})", [one.id])
+        return Act(f"{act.__qualname__.split('.')[1]} {one.name_and_id} ({statuses})", [one.id])
 
     def all_reinstated(self) -> None:
         """Whatever users decided is taken back."""

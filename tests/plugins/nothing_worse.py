@@ -118,9 +118,7 @@ class Watch:
             for kind in self.kinds:
                 told, taken = self.store.explain(probe, kind), self.last.choices[probe.name, kind]
                 first = [one for one in told.candidates if one.serves]
-                what = (
-                    f"{kind} of {probe.name}: explained {told.product and told.product.told}, chosen {taken}"
-                )
+                what = f"{kind} of {probe.name}: explained {told.product and told.product.name_and_id}, chosen {taken}"
                 assert (told.product.id if told.product else None) == taken, what
                 assert [one.product.id for one in told.candidates if one.taken] == [taken] * bool(taken), what
                 assert first[:1] == [one for one in first if one.taken], what
@@ -148,7 +146,7 @@ class Watch:
 
     def _verify_lost(self, one: Product, current: Product, now: Seen, act: Act) -> None:
         last = self.store.history(current)[-1]
-        what = f"{act.label}: {one.told} was {one.state}, is {current.state} ({last.reason})"
+        what = f"{act.label}: {one.name_and_id} was {one.state}, is {current.state} ({last.reason})"
         if one.id in act.decided and not last.automatic:
             return
         assert current.status == "superseded", what
@@ -156,7 +154,7 @@ class Watch:
         new = now.products[last.by]
         while not new.counts and (then := self.store.history(new)[-1]).automatic and then.by is not None:
             new = now.products[then.by]  # which lost its place in turn, in the same action
-        what = f"{what}, by {new.told} ({new.state})"
+        what = f"{what}, by {new.name_and_id} ({new.state})"
         if not last.automatic:
             assert act.redone is not None, what
             assert last.because == act.redone, what
@@ -183,8 +181,8 @@ class Watch:
     ) -> None:
         old, old_now = before.products[was], now.products[was]
         new = now.products[taken] if taken is not None else None
-        what = f"{act.label}: {old.kind} of {probe.name} was {old.told} ({old.state}), is "
-        what += f"{new.told} ({new.state})" if new is not None else "none"
+        what = f"{act.label}: {old.kind} of {probe.name} was {old.name_and_id} ({old.state}), is "
+        what += f"{new.name_and_id} ({new.state})" if new is not None else "none"
         if old_now.damaged:
             return
         if not old_now.counts:  # why, was verified: but what is taken instead serves as well

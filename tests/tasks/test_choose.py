@@ -206,7 +206,9 @@ def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
     assert chosen.dark is not None
     assert chosen.dark.id == str(good.id)
     (passed_over,) = chosen.reservations
-    assert passed_over.startswith(f"dark {bad.told} was passed over: S1_dark.fits: plane VAR is zero, ")
+    assert passed_over.startswith(
+        f"dark {bad.name_and_id} was passed over: S1_dark.fits: plane VAR is zero, "
+    )
 
 
 def test_what_speaks_against_a_product_that_is_used_all_the_same(
@@ -217,7 +219,7 @@ def test_what_speaks_against_a_product_that_is_used_all_the_same(
     store = workspace.store()
     reject(store, product, author="Ana", reason="light leak")
     (against,) = choose(use={"dark": str(product.id)}).reservations
-    assert against.startswith(f"dark {product.told} was rejected by Ana on ")
+    assert against.startswith(f"dark {product.name_and_id} was rejected by Ana on ")
     assert f": light leak. To have it count again: nirflow cal reinstate {product.short_id}" in against
     with pytest.raises(MissingCalibrationError, match="status rejected"):
         choose()

@@ -37,7 +37,7 @@ def init(json: Json = False) -> None:
     else:
         say(f"The store in {made.place} is there, at version {made.revision}; nothing changed.")
     say(f"Files: {made.objects}", f"Rules: {made.rules}")
-    _tell_roles(made)
+    _print_roles(made)
 
 
 def migrate(json: Json = False) -> None:
@@ -53,7 +53,7 @@ def migrate(json: Json = False) -> None:
         say(f"The store in {made.place} is at version {made.revision} already.")
     else:
         say(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
-    _tell_roles(made)
+    _print_roles(made)
 
 
 def status(json: Json = False) -> None:
@@ -159,7 +159,7 @@ def restore(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _tell_roles(made: Made) -> None:
+def _print_roles(made: Made) -> None:
     if made.missing_roles:
         say(_roles(made.missing_roles), style="yellow", err=True)
 

@@ -83,7 +83,7 @@ def compare(
             }
         )  # fmt: skip
     else:
-        say(f"{found.told} beside {reference.name} ({reference.short_id}, {reference.status})")
+        say(f"{found.name_and_id} beside {reference.name} ({reference.short_id}, {reference.status})")
         meanings = meanings_of(found.kind)
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
@@ -99,7 +99,7 @@ def compare(
             say(f"Too far off: {reason}.")
         say("It is within the limits." if done.passed else "It is not within the limits.")
         if record:
-            say(f"Recorded: {found.told} is {'doubtful' if found.doubtful else 'not doubtful'}.")
+            say(f"Recorded: {found.name_and_id} is {'doubtful' if found.doubtful else 'not doubtful'}.")
     if not done.passed:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -225,16 +225,16 @@ def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json:
         return
     say(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
     for product in again:
-        say(f"{product.told} was superseded because of it and counts again.")
+        say(f"{product.name_and_id} was superseded because of it and counts again.")
 
 
 def _listed(products: Sequence[Product]) -> str:
-    return ", ".join(p.told for p in products[:5]) + (", ..." if len(products) > 5 else "")
+    return ", ".join(p.name_and_id for p in products[:5]) + (", ..." if len(products) > 5 else "")
 
 
 def _tell(product: Product) -> None:
     told = f", valid {validity(product)}" if product.validity is not None else ""
-    say(f"{product.told} is {product.status}{told}.")
+    say(f"{product.name_and_id} is {product.status}{told}.")
 
 
 def _sides(from_: str | None, to: str | None, nights: str | None) -> tuple[Side, Side]:

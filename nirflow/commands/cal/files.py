@@ -160,7 +160,7 @@ def import_(
         return
     for word, products in (("added", done.added), ("known", done.known)):
         for product in products:
-            say(f"{word}: {product.kind} {product.told}")
+            say(f"{word}: {product.kind} {product.name_and_id}")
     for change in done.changed:
         say(f"changed: {change}")
     for proposal in done.proposed:

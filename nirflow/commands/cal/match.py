@@ -233,7 +233,7 @@ def _exit(matches: Sequence[Match]) -> None:
 def _print_explanation(match: Match, facts: FrameFacts) -> None:
     from calib_store.rules.order import labels
 
-    taken = match.product.told if match.product else "none"
+    taken = match.product.name_and_id if match.product else "none"
     when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
     say(f"{match.kind} for {facts.name}: {taken}", style="bold")
     say(

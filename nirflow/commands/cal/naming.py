@@ -76,7 +76,7 @@ def thing(what: Product | Frame) -> str:
     from calib_store.model.records import Product
 
     if isinstance(what, Product):
-        return what.told
+        return what.name_and_id
     return f"raw frame {what.name} ({what.sha256[:12]})"
 
 

@@ -109,7 +109,7 @@ def test_nobody_elsewhere_can_reject_what_is_here(store: Store, other: Store, fa
     frames = other.database.read(lambda connection: proposals.on_frame(connection, frame.sha256))
     assert [one.author for one in (*proposed(other, mine), *frames)] == ["Mallory", "Mallory"]
     assert sorted(one.split(":")[0] for one in done.proposed) == [
-        mine.told, f"raw frame R1.fits ({frame.sha256[:8]})",
+        mine.name_and_id, f"raw frame R1.fits ({frame.sha256[:8]})",
     ]  # fmt: skip
     take(other, source)
     assert other.get(mine.id).status == "rejected"

@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed
 
 from deployments.deployed import cluster
 from deployments.deployed.dask_runner import ClusterError, StepFuture
-from deployments.deployed.log import lines_told
+from deployments.deployed.log import info_logged
 from deployments.deployed.on_dask import Place, Seen, look_round, run_step
 from deployments.settings.all_settings import Settings
 from deployments.supervisor.command import worker_command
@@ -175,7 +175,7 @@ def test_lines_of_our_loggers_pass_during_a_run() -> None:
 
     logger, other = logging.getLogger("tasks.support.step"), logging.getLogger("astropy.io")
     before = logger.isEnabledFor(logging.INFO), other.getEffectiveLevel()
-    with lines_told():
+    with info_logged():
         assert logger.isEnabledFor(logging.INFO)
         assert other.getEffectiveLevel() == before[1]
     assert logger.isEnabledFor(logging.INFO) == before[0]

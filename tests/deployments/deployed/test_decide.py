@@ -39,7 +39,7 @@ def test_a_product_is_certified_by_its_rule(store: Store, add: Callable[..., Pro
     told = act(store, asked("certify", dark.name), "ana")
     last = store.history(dark)[-1]
     assert (last.status, last.author, last.reason) == ("certified", "ana", "looked at")
-    assert told.startswith(f"{dark.told} is certified for 2013-08-23")
+    assert told.startswith(f"{dark.name_and_id} is certified for 2013-08-23")
 
 
 def test_it_is_certified_for_nights_and_for_times(store: Store, add: Callable[..., Product]) -> None:
@@ -56,8 +56,8 @@ def test_neighbours_that_give_time_are_named(store: Store, add: Callable[..., Pr
     first, second = add(), add(hours=24 * 30)
     act(store, asked("certify", str(first.id)), "ana")
     told = act(store, asked("certify", str(second.id), take_over=True), "ana")
-    assert first.told in told
-    assert second.told in told
+    assert first.name_and_id in told
+    assert second.name_and_id in told
 
 
 def test_products_and_frames_are_rejected_and_reinstated(store: Store, add: Callable[..., Product]) -> None:
@@ -65,12 +65,12 @@ def test_products_and_frames_are_rejected_and_reinstated(store: Store, add: Call
     told = act(store, asked("reject", "raw0.fits"), "ana")
     assert told == (
         f"Raw frame raw0.fits ({frame_of(store, 'raw0.fits').sha256[:12]}) is rejected. "
-        f"Made with it: {dark.told}; reprocess makes that again."
+        f"Made with it: {dark.name_and_id}; reprocess makes that again."
     )
     assert store.frames.history(frame_of(store, "raw0.fits"))[-1].author == "ana"
     assert act(store, asked("reinstate", "raw0.fits"), "eva").endswith("is usable again.")
-    assert act(store, asked("reject", str(dark.id)), "ana") == f"{dark.told} is rejected."
-    assert act(store, asked("reinstate", str(dark.id)), "eva") == f"{dark.told} is candidate again."
+    assert act(store, asked("reject", str(dark.id)), "ana") == f"{dark.name_and_id} is rejected."
+    assert act(store, asked("reinstate", str(dark.id)), "eva") == f"{dark.name_and_id} is candidate again."
     assert [change.author for change in store.history(dark)][1:] == ["ana", "eva"]
 
 
@@ -132,7 +132,7 @@ def test_the_owner_s_run_is_in_the_name_of_the_password(
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "nirflow:x")
     state = run(asked("certify", dark.name))
     assert state.is_completed()
-    assert state.message.startswith(f"{dark.told} is certified")
+    assert state.message.startswith(f"{dark.name_and_id} is certified")
     assert store.history(dark)[-1].author == "nirflow"
 
 

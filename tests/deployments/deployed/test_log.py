@@ -9,7 +9,7 @@ import pytest
 from prefect import flow
 from prefect.flow_engine import run_flow
 
-from deployments.deployed.log import tell_errors_in_words
+from deployments.deployed.log import hide_tracebacks_of_our_errors
 from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import NirflowError
@@ -29,7 +29,7 @@ def log() -> Iterator[Kept]:
     """The log of flow runs, told in words."""
     logger, handler = logging.getLogger("prefect.flow_runs"), Kept()
     before = list(logger.filters)
-    tell_errors_in_words()
+    hide_tracebacks_of_our_errors()
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)

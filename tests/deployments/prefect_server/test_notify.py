@@ -29,7 +29,7 @@ from triggers import wait_until_triggers_hold
 from waiting import wait_until
 
 from calib_store.model.settings import WrongSettingsError
-from deployments.prefect_server.notify import Notification, NotTold, tell
+from deployments.prefect_server.notify import NotDeliveredError, Notification, notify
 from deployments.settings.all_settings import NotifySettings, Settings
 
 URL = "https://chat.example/hooks/s3cret"
@@ -164,14 +164,14 @@ def wanted(
 def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
     began = time.time()
     for _ in range(2):
-        tell(wanted(mail=mail_server), "a", "b")
+        notify(wanted(mail=mail_server), "a", "b")
     one, other = mail_server.mails
     assert one["Message-ID"] != other["Message-ID"]
     assert began - 1 <= parsedate_to_datetime(one["Date"]).timestamp() <= time.time()
 
 
 def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None:
-    tell(
+    notify(
         wanted(webhook, mail_server),
         "nirflow: night\n2013-11-21\x1b[2J failed",
         "Crashed: no\u202e sign\n\N{SNOWMAN} http://u",
@@ -190,18 +190,18 @@ def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None
 def test_nothing_is_sent_when_nobody_is_named(webhook: Webhook, mail_server: MailServer) -> None:
     off = NotifySettings(smtp_host="127.0.0.1", smtp_port=mail_server.port)
     assert not off.wanted
-    tell(off, "subject", "body")
+    notify(off, "subject", "body")
     assert webhook.heard == mail_server.mails == []
 
 
 def test_an_account_on_the_mail_server(mail_server: MailServer) -> None:
     mail_server.password = "pa ss"
     account = {"smtp_user": "nirflow", "smtp_password": SecretStr("pa ss")}
-    tell(wanted(mail=mail_server, **account), "s", "b")
+    notify(wanted(mail=mail_server, **account), "s", "b")
     assert len(mail_server.mails) == 1
     account["smtp_password"] = SecretStr("wr0ng")
-    with pytest.raises(NotTold, match="535") as caught:
-        tell(wanted(mail=mail_server, **account), "s", "b")
+    with pytest.raises(NotDeliveredError, match="535") as caught:
+        notify(wanted(mail=mail_server, **account), "s", "b")
     assert "wr0ng" not in str(caught.value)
 
 
@@ -216,8 +216,8 @@ def test_an_account_on_the_mail_server(mail_server: MailServer) -> None:
 def test_an_unreachable_webhook_is_named_without_its_url_and_the_mail_goes_out(
     mail_server: MailServer, url: str
 ) -> None:
-    with pytest.raises(NotTold, match="the webhook") as caught:
-        tell(wanted(url, mail_server), "s", "b")
+    with pytest.raises(NotDeliveredError, match="the webhook") as caught:
+        notify(wanted(url, mail_server), "s", "b")
     assert "s3cret" not in str(caught.value)
     assert "127.0.0.1:9" not in str(caught.value)
     assert len(mail_server.mails) == 1
@@ -225,31 +225,34 @@ def test_an_unreachable_webhook_is_named_without_its_url_and_the_mail_goes_out(
 
 @pytest.mark.parametrize("code", [403, 500])
 def test_a_webhook_that_refuses_is_named_with_its_answer(code: int) -> None:
-    with served(Webhook(code)) as refusing, pytest.raises(NotTold, match=f"the webhook: HTTPError {code}"):
-        tell(wanted(refusing), "s", "b")
+    with (
+        served(Webhook(code)) as refusing,
+        pytest.raises(NotDeliveredError, match=f"the webhook: HTTPError {code}"),
+    ):
+        notify(wanted(refusing), "s", "b")
 
 
 def test_an_unreachable_mail_server_does_not_keep_the_webhook_from_it(webhook: Webhook) -> None:
     down = NotifySettings(
         webhook=SecretStr(webhook.url), email_to=("ana@b.example",), smtp_host="127.0.0.1", smtp_port=9
     )
-    with pytest.raises(NotTold, match=r"ana@b\.example: .*refused"):
-        tell(down, "s", "b")
+    with pytest.raises(NotDeliveredError, match=r"ana@b\.example: .*refused"):
+        notify(down, "s", "b")
     assert len(webhook.heard) == 1
 
 
 @pytest.mark.parametrize("address", ["ana@b.example\nBcc: all@b.example", "\N{SNOWMAN}@b.example"])
 def test_an_address_that_is_none_is_named(webhook: Webhook, mail_server: MailServer, address: str) -> None:
-    with pytest.raises(NotTold, match=r"b\.example"):
-        tell(wanted(webhook, mail_server, email_to=(address,)), "s", "b")
+    with pytest.raises(NotDeliveredError, match=r"b\.example"):
+        notify(wanted(webhook, mail_server, email_to=(address,)), "s", "b")
     assert len(webhook.heard) == 1
     assert mail_server.mails == []
 
 
 def test_a_mail_server_that_knows_nobody(mail_server: MailServer) -> None:
     mail_server.refused = {"ana@b.example", "bob@b.example"}
-    with pytest.raises(NotTold, match="550"):
-        tell(wanted(mail=mail_server), "s", "b")
+    with pytest.raises(NotDeliveredError, match="550"):
+        notify(wanted(mail=mail_server), "s", "b")
 
 
 def test_the_block_reads_the_settings_when_it_sends_and_holds_nothing(
@@ -327,8 +330,10 @@ def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
         raise ssl.SSLCertVerificationError("self-signed certificate")
 
     monkeypatch.setattr(smtplib.SMTP, "starttls", starttls)
-    with pytest.raises(NotTold, match="self-signed certificate"):
-        tell(wanted(mail=mail_server, smtp_tls=True, smtp_user="ana", smtp_password=SecretStr("s")), "a", "b")
+    with pytest.raises(NotDeliveredError, match="self-signed certificate"):
+        notify(
+            wanted(mail=mail_server, smtp_tls=True, smtp_user="ana", smtp_password=SecretStr("s")), "a", "b"
+        )
     (context,) = contexts
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -375,22 +380,22 @@ def test_a_password_in_clear_text_to_another_machine_has_to_be_asked_for(
 
 def test_a_mail_server_without_starttls_gets_no_password(mail_server: MailServer) -> None:
     account = {"smtp_user": "ana", "smtp_password": SecretStr("s3cret"), "smtp_tls": "starttls"}
-    with pytest.raises(NotTold, match="STARTTLS"):
-        tell(wanted(mail=mail_server, **account), "s", "b")
+    with pytest.raises(NotDeliveredError, match="STARTTLS"):
+        notify(wanted(mail=mail_server, **account), "s", "b")
     assert mail_server.asked == []
 
 
 def test_implicit_encryption_begins_with_the_first_byte(mail_server: MailServer) -> None:
-    with pytest.raises(NotTold, match=r"(?i)ssl"):
-        tell(wanted(mail=mail_server, smtp_tls="implicit"), "s", "b")
+    with pytest.raises(NotDeliveredError, match=r"(?i)ssl"):
+        notify(wanted(mail=mail_server, smtp_tls="implicit"), "s", "b")
     assert mail_server.mails == []
 
 
 def test_a_password_that_a_server_repeats_is_hidden(mail_server: MailServer) -> None:
     mail_server.echo = "wr0ng"
     account = {"smtp_user": "ana", "smtp_password": SecretStr("wr0ng")}
-    with pytest.raises(NotTold, match="535") as caught:
-        tell(wanted(mail=mail_server, **account), "s", "b")
+    with pytest.raises(NotDeliveredError, match="535") as caught:
+        notify(wanted(mail=mail_server, **account), "s", "b")
     assert "wr0ng" not in str(caught.value)
 
 
@@ -398,8 +403,10 @@ def test_a_password_that_a_server_repeats_is_hidden(mail_server: MailServer) -> 
 def test_a_webhook_leads_nowhere_else(webhook: Webhook, code: int) -> None:
     with served(Webhook(code)) as moved:
         moved.location = webhook.url
-        with pytest.raises(NotTold, match=f"the webhook: HTTPError {code} .*not followed") as caught:
-            tell(wanted(moved), "s", "b")
+        with pytest.raises(
+            NotDeliveredError, match=f"the webhook: HTTPError {code} .*not followed"
+        ) as caught:
+            notify(wanted(moved), "s", "b")
         assert len(moved.heard) == 1
     assert webhook.heard == webhook.got == []
     assert "s3cret" not in str(caught.value)
@@ -407,5 +414,5 @@ def test_a_webhook_leads_nowhere_else(webhook: Webhook, code: int) -> None:
 
 def test_the_answer_of_a_webhook_is_not_read(webhook: Webhook) -> None:
     webhook.endless = True
-    tell(wanted(webhook), "s", "b")
+    notify(wanted(webhook), "s", "b")
     assert len(webhook.heard) == 1

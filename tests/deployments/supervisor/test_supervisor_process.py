@@ -248,12 +248,12 @@ def test_stop_where_nothing_ever_was(tmp_path: Path) -> None:
 
 
 def test_the_way_to_the_server_goes_to_registration_whole(tmp_path: Path) -> None:
-    from deployments.registry.register import _address, told_address
+    from deployments.registry.register import _address, encoded_address
 
     address = ServerAddress("http://h/api", "http://u", 5, True, tmp_path, auth="u:p")
-    assert _address(told_address(address).decode()) == address
+    assert _address(encoded_address(address).decode()) == address
     bare = ServerAddress("http://h/api", "http://u", None, False, None)
-    assert _address(json.dumps(json.loads(told_address(bare)))) == bare
+    assert _address(json.dumps(json.loads(encoded_address(bare)))) == bare
 
 
 def test_logs_of_the_parts_lie_in_the_data_folder(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from calib_store.store import Store
 from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from flows.run import history
-from flows.run.history import history_rows, tell_history
+from flows.run.history import history_rows, publish_history
 from imaging.frames.facts import FrameFacts
 from tasks.support.references import ProductRef
 
@@ -87,7 +87,7 @@ def told(prefect_server: ServerAddress, store: Store) -> Callable[..., dict[str,
     def run(*products: Product) -> dict[str, Any]:
         @flow(name="tells history")
         def tells() -> UUID:
-            tell_history(store, [ref(one) for one in products])
+            publish_history(store, [ref(one) for one in products])
             return UUID(runtime.flow_run.id)
 
         with prompt_heartbeats(tells) as ready:
@@ -135,4 +135,4 @@ def test_outside_of_a_run_nothing_is_told(store: Store, add: Add, monkeypatch: p
         raise AssertionError("an artifact outside of a run")
 
     monkeypatch.setattr(history, "publish_table", refuse)
-    tell_history(store, [ref(add())])
+    publish_history(store, [ref(add())])

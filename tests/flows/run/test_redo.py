@@ -101,7 +101,7 @@ def test_what_lacks_a_usable_frame_takes_nobodys_place(
     done, (kept,) = replaced(store, redo, [(old, new)])
     assert done == {}
     listed = ", ".join(f"on{n}.fits" for n in range(3, 10))
-    assert kept.reason == f"{new.told}, made in its place, is without {listed}"
+    assert kept.reason == f"{new.name_and_id}, made in its place, is without {listed}"
     assert f"nirflow cal supersede {old.short_id} --by {new.short_id}" in kept.remedy
     assert store.get(old.id).status == "candidate"
 

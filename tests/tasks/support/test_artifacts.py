@@ -24,7 +24,14 @@ from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from imaging.registration.entries import Alignment
 from tasks.support import artifacts
-from tasks.support.artifacts import key_of, markdown_table, plain, tell_alignment, tell_choice, tell_product
+from tasks.support.artifacts import (
+    key_of,
+    markdown_table,
+    plain,
+    publish_alignment,
+    publish_choice,
+    publish_product,
+)
 from tasks.support.references import LeftOut, ProductRef
 
 
@@ -120,7 +127,7 @@ def test_a_product_with_its_preview(shown: Callable[..., dict[str, Any]], tmp_pa
         left_out=(LeftOut(name="S3.fits", reason="it is <bad>"),),
         metrics={"level": 1.234567, "n_hot": 12, "noise": None, "n_odd": 12},
     )  # fmt: skip
-    found = shown(lambda: tell_product(made))
+    found = shown(lambda: publish_product(made))
     text = found["dark-120-s"].data
     assert "S1_dark.fits from 2 frames" in text
     assert "| level | 1.235 e- |" in text
@@ -143,7 +150,7 @@ def test_a_preview_that_cannot_be_read_is_left_out(
     preview = tmp_path / "p.png"
     if content is not None:
         preview.write_bytes(content)
-    assert "preview" not in shown(lambda: tell_product(product(preview=preview)))["dark-120-s"].data
+    assert "preview" not in shown(lambda: publish_product(product(preview=preview)))["dark-120-s"].data
 
 
 def test_a_choice_and_an_alignment(
@@ -169,8 +176,8 @@ def test_a_choice_and_an_alignment(
     alignment: Any = Some(entries=(entry,), reference="S0.fits")
 
     def tell() -> None:
-        tell_choice("FIELD Y 2013-11-21", [match])
-        tell_alignment("FIELD Y 2013-11-21", alignment)
+        publish_choice("FIELD Y 2013-11-21", [match])
+        publish_alignment("FIELD Y 2013-11-21", alignment)
 
     found = shown(tell)
     chosen = json.loads(found["calibrations-field-y"].data)
@@ -206,9 +213,9 @@ def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[.
     alignment: Any = Some(entries=(entry,), reference="![](http://evil.example)")
 
     def tell() -> None:
-        tell_choice(image, [choice])
-        tell_alignment(image, alignment)
-        tell_product(
+        publish_choice(image, [choice])
+        publish_alignment(image, alignment)
+        publish_product(
             product(
                 label=f"{image}\n\n# owned", name=f"`{HOSTILE}`", output=Path(f"/x/`{HOSTILE}`"),
                 calibrations=(f"`{image}",), warnings=(HOSTILE,), metrics={f"| {image}": f"| {HOSTILE}"},
@@ -235,6 +242,6 @@ def test_outside_of_a_run_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(artifacts, "create_markdown_artifact", refuse)
     monkeypatch.setattr(artifacts, "create_table_artifact", refuse)
-    tell_product(product())
-    tell_choice("x", [])
-    tell_alignment("x", Alignment.model_construct(entries=(), reference=""))
+    publish_product(product())
+    publish_choice("x", [])
+    publish_alignment("x", Alignment.model_construct(entries=(), reference=""))
