@@ -64,8 +64,9 @@ class Recipe:
     def values(self) -> dict[str, Any]:
         """The parameters as JSON values, and the identity of a table of the instrument that is not nirflow's own."""
         values = {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
-        table = catalogue.identity(self.first.facts.instrument)
-        return values if table is None else values | {INSTRUMENT: {"table": table}}
+        instruments = {one.frame.facts.instrument for one in self.ingredients}
+        tables = sorted(filter(None, map(catalogue.identity, instruments)))
+        return values | {INSTRUMENT: {"table": ",".join(tables)}} if tables else values
 
     @property
     def inputs(self) -> list[InputRef]:
