@@ -4,6 +4,6 @@
 server knows; `deployed` has the flows that it runs. The supervisor and the watcher stay up and never import Prefect.
 """
 
-from tasks.support.prefect_sources import forget_working_folder
+from tasks.prefect_internals.settings_sources import forget_working_folder
 
 forget_working_folder()

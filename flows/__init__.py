@@ -1,5 +1,5 @@
 """Dark, bpm, flat, science and night: each reads like the recipe it is."""
 
-from tasks.support.prefect_sources import forget_working_folder
+from tasks.prefect_internals.settings_sources import forget_working_folder
 
 forget_working_folder()

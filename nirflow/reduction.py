@@ -57,9 +57,9 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     log_file = out / LOG_NAME
     with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():
-            from deployments.registry.heartbeat import prompt_heartbeats
             from flows.night import Options, reduce_night
             from tasks.choose import Choice
+            from tasks.prefect_internals.heartbeats import prompt_heartbeats
         options = Options(
             bands=request.bands,
             only=request.only,

@@ -1,5 +1,5 @@
 """One module a reduction step: its typed input and output models and its Prefect task. Thin."""
 
-from tasks.support.prefect_sources import forget_working_folder
+from tasks.prefect_internals.settings_sources import forget_working_folder
 
 forget_working_folder()

@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("support", "building"),
+    "tasks": ("prefect_internals", "support", "building"),
     "flows": ("run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16
@@ -234,6 +234,118 @@ def test_modules_say_what_they_are(package: str) -> None:
         str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))
     ]
     assert silent == []
+
+
+PRIVATE_PARTS = "tasks/prefect_internals"
+#: Modules of Prefect that it documents for nobody: they may change in any version.
+INTERNAL_MODULES = re.compile(
+    r"prefect(\.\w+)*\._\w+|prefect\.(server|cli|context|engine|flow_engine|task_engine|main|utilities)(\.|$)"
+    r"|prefect\.settings\.(sources|base)|prefect_dask\.task_runners"
+)
+#: Settings of a block's class that Prefect documents under these names.
+DOCUMENTED = {"_block_type_name", "_block_type_slug", "_description"}
+
+
+def internals_used(source: str) -> set[str]:
+    """Return what a module uses of Prefect's private parts.
+
+    Internal modules that it imports, or names in a text; private names of what it imports from Prefect; private names
+    of its own instances where its class extends one of Prefect's.
+    """
+    tree = ast.parse(source)
+    imports: set[str] = set()
+    of_prefect: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            mine = [alias for alias in node.names if alias.name.split(".")[0] in ("prefect", "prefect_dask")]
+            imports |= {alias.name for alias in mine}
+            of_prefect |= {alias.asname or alias.name.split(".")[0] for alias in mine}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (
+            "prefect",
+            "prefect_dask",
+        ):
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+            of_prefect |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            imports.add(node.value)
+    found = {name for name in imports if INTERNAL_MODULES.match(name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and root_of(node) in of_prefect:
+            found.add(ast.unparse(node))
+        if isinstance(node, ast.ClassDef) and any(root_of(base) in of_prefect for base in node.bases):
+            found |= private_names_of(node)
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def root_of(node: ast.expr) -> str:
+    """Return the name that an expression with dots, calls or indices begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def private_names_of(extended: ast.ClassDef) -> set[str]:
+    """Return the private names that a class uses and has not made itself."""
+    made, used = set(DOCUMENTED), set()
+    for node in ast.walk(extended):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            own = isinstance(node.ctx, ast.Store) and root_of(node) == "self"
+            (made if own else used).add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if is_private(node.name) and any("super()" in ast.unparse(inner) for inner in node.body):
+                used.add(node.name)
+            elif is_private(node.name):
+                made.add(node.name)
+    return {f"{extended.name}.{name}" for name in used - made}
+
+
+def test_private_parts_of_prefect_are_used_in_one_folder() -> None:
+    found = {
+        str(path.relative_to(ROOT)): names
+        for package in MAY_IMPORT
+        for path in modules(package)
+        if (names := internals_used(path.read_text()))
+    }
+    outside = {name: names for name, names in found.items() if not name.startswith(f"{PRIVATE_PARTS}/")}
+    assert outside == {}
+    assert len(found) > 5  # it finds those inside
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from prefect.server.events import actions",
+        "def f():\n    import prefect._internal.concurrency",
+        "from prefect.context import FlowRunContext",
+        "from prefect import runtime\nruntime._flow_run",
+        "import prefect\nprefect.flows.Flow.fn._x()",
+        "import sys\nsys.modules.get('prefect.context')",
+        "from prefect.workers.process import ProcessWorker\nclass A(ProcessWorker):\n"
+        "    def f(self):\n        self._limiter",
+        "from prefect.workers.process import ProcessWorker\nclass A(ProcessWorker):\n"
+        "    def _submit(self):\n        return super()._submit()",
+    ],
+)
+def test_a_use_of_private_parts_is_found(source: str) -> None:
+    assert internals_used(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from prefect import flow, runtime\nruntime.flow_run.id",
+        "from prefect.blocks.abstract import NotificationBlock\nclass A(NotificationBlock):\n"
+        "    _block_type_name = 'a'",
+        "from prefect_dask import DaskTaskRunner\nclass A(DaskTaskRunner):\n    def f(self):\n        self._x = 1\n"
+        "        self._x",
+    ],
+)
+def test_what_prefect_documents_may_be_used_anywhere(source: str) -> None:
+    assert internals_used(source) == set()
 
 
 #: Who writes to a terminal or a log as it is; what others give them is made printable there.

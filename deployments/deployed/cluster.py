@@ -13,11 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prefect.context import FlowRunContext
-
 from calib_store.private import private_folder
 from deployments.settings.all_settings import Settings
 from imaging.errors import NirflowError
+from tasks.prefect_internals.run_context import current_run, submitting_to
 
 if TYPE_CHECKING:
     from deployments.deployed.dask_runner import StepRunner
@@ -41,13 +40,12 @@ def steps_on(settings: Settings) -> Iterator[None]:
         Where the extra is not installed, the scheduler does not answer, or its workers have another version of
         nirflow, other settings or another disk.
     """
-    context = FlowRunContext.get()
-    if not settings.worker.dask or context is None:
+    if not settings.worker.dask or current_run() is None:
         yield
         return
     with _connected(settings.worker.dask) as runner:
         _prepare(runner, settings)
-        with context.model_copy(update={"task_runner": runner}):
+        with submitting_to(runner):
             yield
 
 

@@ -13,18 +13,17 @@ from contextvars import copy_context
 from typing import Any
 from uuid import UUID, uuid4
 
-import cloudpickle  # type: ignore[import-untyped]
 import distributed
-from prefect import Flow, Task, allow_failure
-from prefect.context import FlowRunContext, serialize_context
+from prefect import Flow, Task
 from prefect.futures import PrefectFuture
 from prefect.states import Failed
-from prefect.utilities.collections import visit_collection
 from prefect_dask import DaskTaskRunner
-from prefect_dask.task_runners import PrefectDaskFuture
 
-from deployments.deployed.on_dask import TOPIC, Place, run_step
+from deployments.deployed.on_dask import TOPIC
 from imaging.errors import NirflowError
+from tasks.prefect_internals.dask_futures import DaskFuture
+from tasks.prefect_internals.remote_tasks import packed_task, run_packed_task
+from tasks.prefect_internals.run_context import current_run
 from tasks.support.step import StepEvent, report_event
 
 
@@ -36,7 +35,7 @@ class ClusterError(NirflowError):
     """The Dask cluster cannot be used, or went away."""
 
 
-class StepFuture(PrefectDaskFuture[Any]):
+class StepFuture(DaskFuture):
     """A step on the cluster.
 
     Parameters
@@ -63,12 +62,12 @@ class StepFuture(PrefectDaskFuture[Any]):
         ClusterError
             Where the scheduler went away: nobody knows of the step any more.
         """
-        if self._final_state is not None:
+        if self.final_state is not None:
             return
         try:
-            error = self._wrapped_future.exception(timeout)
+            error = self.wrapped_future.exception(timeout)
             if error is None:
-                self._final_state = self._wrapped_future.result(timeout)
+                self.final_state = self.wrapped_future.result(timeout)
         except distributed.TimeoutError:
             return
         except distributed.CancelledError as error:
@@ -82,15 +81,8 @@ class StepFuture(PrefectDaskFuture[Any]):
             told = ClusterError(
                 f"The step could not be run: {why}.", remedy="See the logs of the Dask workers."
             )
-            self._final_state = Failed(message=str(told), data=told)
+            self.final_state = Failed(message=str(told), data=told)
         self._ended()
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
-        """What it gave, or its error."""
-        self.wait(timeout)
-        if self._final_state is None:
-            raise TimeoutError(f"Task run {self.task_run_id} did not complete within {timeout} seconds")
-        return self._final_state.result(raise_on_failure=raise_on_failure)
 
 
 class StepRunner(DaskTaskRunner):
@@ -122,36 +114,19 @@ class StepRunner(DaskTaskRunner):
         dependencies: dict[str, set[Any]] | None = None,
     ) -> StepFuture:
         """Have a step run when those that it needs have ended."""
-        earlier: list[distributed.Future] = []
-
-        def placed(one: Any) -> Any:
-            may_fail = isinstance(one, allow_failure)
-            future = one.unwrap() if may_fail else one
-            if not isinstance(future, StepFuture):
-                return one
-            earlier.append(future.wrapped_future)
-            return Place(len(earlier) - 1, may_fail)
-
-        inputs = visit_collection(
-            (parameters, list(wait_for) if wait_for else None), visit_fn=placed, return_data=True
-        )
-        run, context = uuid4(), serialize_context()
-        context["flow_run_context"]["flow"] = self._flow
-        told = {
-            "task": task, "task_run_id": run, "parameters": inputs[0], "wait_for": inputs[1],
-            "dependencies": dependencies, "context": context,
-        }  # fmt: skip
-        future = self.client.submit(
-            run_step, cloudpickle.dumps(told), *earlier, key=f"{task.name}-{run}", pure=False
-        )
+        run = uuid4()
+        packed, earlier = packed_task(
+            task, run, parameters, wait_for, dependencies, flow=self._flow,
+            remote=lambda one: one.wrapped_future if isinstance(one, StepFuture) else None,
+        )  # fmt: skip
+        future = self.client.submit(run_packed_task, packed, *earlier, key=f"{task.name}-{run}", pure=False)
         return StepFuture(run, future, self._all_reported)
 
     def listen(self) -> None:
         """Tell the events of this flow run's steps from now on."""
-        run = FlowRunContext.get()
-        assert run is not None and run.flow_run is not None and run.flow is not None  # noqa: PT018
-        mine, context = str(run.flow_run.id), copy_context()
-        self._flow = Flow(_body, name=run.flow.name)
+        run, context = current_run(), copy_context()
+        assert run is not None
+        mine, self._flow = run.id, Flow(_body, name=run.flow_name)
 
         def note(event: tuple[float, dict[str, Any]]) -> None:
             # Called where Dask's messages come in: nobody may take his time there.

@@ -13,17 +13,14 @@ from typing import Final
 
 from deployments.settings.server_settings import LOGGERS
 from imaging.errors import NirflowError
-
-#: By these Prefect tells of the exceptions of a flow.
-_LOGGERS: Final = ("prefect.flow_runs", "prefect.engine")
-_AGAIN: Final = "Engine execution exited with unexpected exception"
+from tasks.prefect_internals.identifiers import FLOW_LOGGERS, repeats_exception
 
 
 class _WithoutTraceback(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], NirflowError):
             record.exc_info = record.exc_text = None
-            return not record.getMessage().startswith(_AGAIN)
+            return not repeats_exception(record)
         return True
 
 
@@ -32,7 +29,7 @@ _FILTER: Final = _WithoutTraceback()
 
 def hide_tracebacks_of_our_errors() -> None:
     """Have the log of this process's runs show no traceback of nirflow's own errors, and none of them twice."""
-    for name in _LOGGERS:
+    for name in FLOW_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 

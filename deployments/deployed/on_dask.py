@@ -1,4 +1,4 @@
-"""What happens on the workers of a Dask cluster: a step is run there, and tells the run how it went.
+"""What happens on the workers of a Dask cluster next to the steps: they are prepared, and events go to the run.
 
 A Dask worker and its scheduler import this module at once, and Prefect with the first step only: by then its
 settings for logs are in place.
@@ -15,9 +15,8 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import cloudpickle  # type: ignore[import-untyped]
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -25,6 +24,7 @@ from calib_store.model.settings import StoreSettings
 from deployments.deployed.log import info_logged
 from deployments.printable_output import printable_records
 from imaging.errors import NirflowError
+from tasks.prefect_internals.run_context import current_run
 from tasks.support.allocator import give_back_planes
 from tasks.support.step import StepEvent, listening
 from tasks.support.workspace import close_stores
@@ -37,16 +37,6 @@ LOGGING: Final = (
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW",
 )
-
-
-class Place:
-    """Where in the arguments of a step the outcome of an earlier one belongs; and whether that may be a failure.
-
-    Prefect's own mark of that, ``allow_failure``, does not come through pickling.
-    """
-
-    def __init__(self, number: int, may_fail: bool) -> None:
-        self.number, self.may_fail = number, may_fail
 
 
 class Seen(NamedTuple):
@@ -88,33 +78,6 @@ def look_round(mark: Path) -> Seen:
     )
 
 
-def run_step(packed: bytes, *earlier: Any) -> Any:
-    """Run a step; its final state.
-
-    Parameters
-    ----------
-    packed
-        The task, its arguments with a `Place` for the outcome of each earlier step, and the context of the run.
-    earlier
-        The final states of those steps.
-    """
-    from prefect import allow_failure
-    from prefect.task_engine import run_task_sync
-    from prefect.utilities.collections import visit_collection
-
-    def filled(one: Any) -> Any:
-        if not isinstance(one, Place):
-            return one
-        state = earlier[one.number]
-        return allow_failure(state) if one.may_fail else state
-
-    told = cloudpickle.loads(packed)
-    parameters, wait_for = visit_collection(
-        (told.pop("parameters"), told.pop("wait_for")), visit_fn=filled, return_data=True
-    )
-    return run_task_sync(**told, parameters=parameters, wait_for=wait_for, return_type="state")
-
-
 class WorkerSide(WorkerPlugin):
     """Makes a Dask worker one of ours for as long as it lives: memory, logs, and the events of steps.
 
@@ -148,8 +111,6 @@ class WorkerSide(WorkerPlugin):
 
 
 def _pass_on(worker: Worker, event: StepEvent) -> None:
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None and context.detached:
-        worker.log_event(TOPIC, {"run": str(context.flow_run.id), "event": asdict(event)})
+    run = current_run()
+    if run is not None and run.detached:
+        worker.log_event(TOPIC, {"run": run.id, "event": asdict(event)})

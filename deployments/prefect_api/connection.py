@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
+from http import HTTPStatus
+from typing import Final
+
+from deployments.http_client import Answer, ask
+
+#: Where a server that protects itself against forged requests (CSRF) gives its tokens.
+TOKENS: Final = "/csrf-token"
+
+
+class RefusedError(Exception):
+    """The server answered, and did not do what it was asked to.
+
+    Attributes
+    ----------
+    path
+        What was asked, below the API.
+    answer
+        What it answered.
+    """
+
+    def __init__(self, path: str, answer: Answer) -> None:
+        super().__init__(f"{answer.status} {answer.reason}")
+        self.path, self.answer = path, answer
 
 
 class Connection:
@@ -30,35 +49,30 @@ class Connection:
         self._headers = {"Content-Type": "application/json"}
         if auth:
             self._headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
-        # A proxy meant for the outside must not be asked for a server on this machine.
-        local = urllib.parse.urlsplit(api_url).hostname in ("127.0.0.1", "::1", "localhost")
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
         self._client = str(uuid.uuid4())
 
     def post(self, path: str, body: bytes) -> bytes:
-        """Send; the answer.
+        """Send a request and return the body of the answer.
 
         Raises
         ------
-        urllib.error.HTTPError
-            Where the server refuses. To be closed.
-        OSError, http.client.HTTPException, ValueError
+        RefusedError
+            Where the server refuses.
+        NoAnswerError, ValueError
             Where it does not answer.
         """
         try:
-            return self._ask(path, body)
-        except urllib.error.HTTPError as error:
-            # A server that protects itself against forged requests (CSRF) wants a token of its own.
-            if error.code != http.client.FORBIDDEN:
+            return self._ask("POST", path, body)
+        except RefusedError as refused:
+            if refused.answer.status != HTTPStatus.FORBIDDEN:
                 raise
-            error.close()
-        said = json.loads(self._ask(f"/csrf-token?client={self._client}", None))
+        said = json.loads(self._ask("GET", f"{TOKENS}?client={self._client}"))
         token = str(said["token"]) if isinstance(said, dict) and "token" in said else ""
         self._headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self._client}
-        return self._ask(path, body)
+        return self._ask("POST", path, body)
 
-    def _ask(self, path: str, body: bytes | None) -> bytes:
-        request = urllib.request.Request(self.api_url + path, body, self._headers)
-        with self._opener.open(request, timeout=self._timeout) as answer:
-            read: bytes = answer.read()
-        return read
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        answer = ask(method, self.api_url + path, timeout=self._timeout, body=body, headers=self._headers)
+        if not answer.ok:
+            raise RefusedError(path, answer)
+        return answer.body

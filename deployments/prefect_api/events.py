@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import time
-import urllib.error
 import urllib.parse
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from deployments.prefect_api.connection import Connection
+from deployments.http_client import NoAnswerError
+from deployments.prefect_api.connection import TOKENS, Connection, RefusedError
 from deployments.prefect_api.urgency import Urgency
 from imaging.errors import NirflowError
 from imaging.frames.sequences import Sequence as Exposures
@@ -219,21 +219,20 @@ class EventSender:
     def _post(self, path: str, body: Any) -> bytes:
         try:
             return self._connection.post(path, json.dumps(body).encode())
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(_LONGEST_ANSWER).decode(errors="replace")
-            raise self._refusal(error, said) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            why = getattr(error, "reason", None) or error
+        except RefusedError as refused:
+            raise self._refusal(refused) from refused
+        except (NoAnswerError, ValueError) as error:
             raise EventsError(
-                f"The Prefect server at {self.api_url} does not answer: {why}.",
+                f"The Prefect server at {self.api_url} does not answer: {error}.",
                 remedy="Start it (nirflow server start), or correct its address.",
             ) from error
 
-    def _refusal(self, error: urllib.error.HTTPError, said: str) -> EventsError:
-        told = f"The Prefect server at {self.api_url} answered {error.code} ({said or error.reason})."
-        if error.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+    def _refusal(self, refused: RefusedError) -> EventsError:
+        answer = refused.answer
+        said = answer.body[:_LONGEST_ANSWER].decode(errors="replace")
+        told = f"The Prefect server at {self.api_url} answered {answer.status} ({said or answer.reason})."
+        if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return EventsError(told, remedy="Set PREFECT_API_AUTH_STRING to the server's.")
-        if error.code in _REFUSALS and "/csrf-token" not in error.url:
+        if answer.status in _REFUSALS and not refused.path.startswith(TOKENS):
             return EventsRefusedError(told, remedy="Client and server are of different versions.")
         return EventsError(told, remedy="Look into the log of the server.")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import logging
-import urllib.error
 import urllib.parse
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
-from deployments.prefect_api.connection import Connection
+from deployments.http_client import NoAnswerError
+from deployments.prefect_api.connection import Connection, RefusedError
 from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
@@ -58,13 +58,12 @@ class Rest:
         url = self._connection.api_url
         try:
             return json.loads(self._connection.post(path, json.dumps(body).encode()))
-        except urllib.error.HTTPError as error:
-            error.close()
-            kinds = {http.client.CONFLICT: AlreadyThereError, http.client.UNAUTHORIZED: PasswordError}
-            kind = kinds.get(error.code, RestError)
+        except RefusedError as refused:
+            kinds = {int(HTTPStatus.CONFLICT): AlreadyThereError, int(HTTPStatus.UNAUTHORIZED): PasswordError}
+            kind = kinds.get(refused.answer.status, RestError)
             remedy = PASSWORD_REMEDY if kind is PasswordError else ""
-            raise kind(f"{url} refuses {path}: {error.code} {error.reason}.", remedy=remedy) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise kind(f"{url} refuses {path}: {refused}.", remedy=remedy) from refused
+        except (NoAnswerError, ValueError) as error:
             raise RestError(f"{url} does not answer {path}: {error}.") from error
 
     def make_pool(self, pool: str, limit: int) -> None:

@@ -6,18 +6,16 @@ The block holds no address and no secret: the Prefect server, which sends, reads
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import smtplib
 import ssl
-import urllib.error
-import urllib.request
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any, Final
 
 from prefect.blocks.abstract import NotificationBlock
 
+from deployments.http_client import Answer, NoAnswerError, ask
 from deployments.settings.all_settings import NotifySettings, Settings
 from imaging.errors import NirflowError
 from imaging.printable import printable, printable_lines
@@ -56,9 +54,14 @@ def notify(settings: NotifySettings, subject: str, body: str) -> None:
     problems = []
     if settings.webhook is not None:
         try:
-            _post(settings.webhook.get_secret_value(), {"title": subject, "text": f"{subject}\n{body}"})
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            problems.append(f"the webhook: {_kind(error)}")
+            answer = _post(
+                settings.webhook.get_secret_value(), {"title": subject, "text": f"{subject}\n{body}"}
+            )
+        except NoAnswerError as error:
+            problems.append(f"the webhook: {error.kind}")  # its message may hold the URL
+        else:
+            if not answer.ok:
+                problems.append(f"the webhook: {_refusal(answer)}")
     if settings.email_to:
         try:
             _mail(settings, subject, body)
@@ -70,17 +73,9 @@ def notify(settings: NotifySettings, subject: str, body: str) -> None:
         )
 
 
-def _kind(error: Exception) -> str:
-    # Its words may hold the URL.
-    if not isinstance(error, urllib.error.HTTPError):
-        return type(error).__name__
-    error.close()
-    moved = (
-        " (it leads to another address, which is not followed: name that one)"
-        if "Location" in error.headers
-        else ""
-    )
-    return f"HTTPError {error.code}{moved}"
+def _refusal(answer: Answer) -> str:
+    moved = " (it leads to another address, which is not followed: name that one)" if answer.redirects else ""
+    return f"HTTPError {answer.status}{moved}"
 
 
 def _without_password(settings: NotifySettings, error: Exception) -> str:
@@ -90,21 +85,10 @@ def _without_password(settings: NotifySettings, error: Exception) -> str:
     return str(error).replace(password, HIDDEN) if told else str(error)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Goes where the settings say and nowhere else: who answers could name any host, such as this machine's own."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Take the redirection for an error."""
-
-
-def _post(url: str, message: dict[str, Any]) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("no http URL")
-    request = urllib.request.Request(
-        url, json.dumps(message).encode(), {"Content-Type": "application/json", "User-Agent": "nirflow"}
-    )
-    with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT):
-        pass  # what else it answers is not read
+def _post(url: str, message: dict[str, Any]) -> Answer:
+    headers = {"Content-Type": "application/json"}
+    # What else it answers is not read.
+    return ask("POST", url, timeout=_TIMEOUT, body=json.dumps(message).encode(), headers=headers, read=False)
 
 
 def _mail(settings: NotifySettings, subject: str, body: str) -> None:

@@ -93,15 +93,15 @@ def _foreground(host: str, port: int) -> int:
 def _serve(listener: socket.socket, after: int | None = None) -> None:
     gc.disable()  # a quarter of the start is the collector walking classes that stay for good
     import uvicorn
-    from prefect.server.api.server import create_app
 
     import deployments.prefect_server.notify  # noqa: F401  # the server sends by this block
     from deployments.access.login import put_script
     from deployments.prefect_server.application import closed
-    from deployments.prefect_server.own_clients import give_password
+    from tasks.prefect_internals.server_application import prefect_application
+    from tasks.prefect_internals.server_clients import give_password
 
     give_password()
-    app = closed(create_app(final=True), os.environ)
+    app = closed(prefect_application(), os.environ)
     put_script(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
     gc.collect()
     gc.freeze()

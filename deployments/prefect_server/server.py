@@ -6,7 +6,6 @@ beside it lets several processes ask at once and start one. The server outlives 
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import logging
 import os
@@ -14,8 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +22,7 @@ from pydantic import SecretStr
 from calib_store.private import private_folder
 from deployments import processes
 from deployments.access import password
+from deployments.http_client import NoAnswerError, ask
 from deployments.prefect_server import ports
 from deployments.prefect_server.server_setup import digest, environment_of
 from deployments.prefect_server.server_state import (
@@ -51,6 +49,8 @@ _WHAT: Final = "the Prefect server"
 #: Time for a start, of our own or of another process, s. Far beyond what a busy machine takes: a server that is
 #: given up is killed, with the events that it holds in memory.
 PATIENCE: Final = 300.0
+#: Time for a named server to answer, s.
+_ANSWER: Final = 10.0
 
 
 class ServerError(processes.ProcessError):
@@ -254,13 +254,15 @@ def with_password(settings: ServerSettings, data_dir: Path) -> ServerSettings:
 def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
     api_url = api_url.rstrip("/")
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=10):
-            pass
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        answer = ask("GET", f"{api_url}/health", timeout=_ANSWER, read=False)
+        problem = "" if answer.ok else f"{answer.status} {answer.reason}"
+    except NoAnswerError as error:
+        problem = str(error)
+    if problem:
         raise ServerError(
-            f"PREFECT_API_URL = {api_url} does not answer: {error}.",
+            f"PREFECT_API_URL = {api_url} does not answer: {problem}.",
             remedy="Start that server, correct the URL, or unset PREFECT_API_URL to use nirflow's own.",
-        ) from error
+        )
     return named_address(api_url, settings)
 
 

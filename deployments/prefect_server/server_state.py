@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import time
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from calib_store.private import write_private
 from deployments import processes
+from deployments.http_client import NoAnswerError, ask
 from deployments.prefect_server import ports
 from deployments.settings.server_settings import base_url
 
@@ -74,15 +74,11 @@ def answers(state: ServerState, timeout: float = 10.0) -> bool:
     """Ask ``/api/ready``: the server answers and reaches its database; nobody else is asked."""
     if not keeps_port(state):
         return False
-    there = urlsplit(base_url(state.host, state.port))
-    connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=timeout)
+    url = f"{base_url(state.host, state.port)}/api/ready"
     try:
-        connection.request("GET", "/api/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
+        return ask("GET", url, timeout=timeout, direct=True, read=False).status == HTTPStatus.OK
+    except NoAnswerError:
         return False
-    finally:
-        connection.close()
 
 
 def wait_until_ready(state: ServerState, deadline: float) -> bool:

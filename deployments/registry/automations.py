@@ -13,8 +13,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.prefect_server.notify import BLOCK_NAME, Notification
-from deployments.registry.heartbeat import INTERVAL
 from deployments.settings.all_settings import Settings
+from tasks.prefect_internals.heartbeats import INTERVAL
 
 #: A run that was silent this long is dead: three heartbeats are missing.
 _SILENCE: Final = timedelta(seconds=3 * INTERVAL)

@@ -188,7 +188,7 @@ def server_environment(
         # Its first page is that of the UI that shows what was made beside the steps, and what started a run.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": settings.log_level,
-        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.prefect_server.ordering",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "tasks.prefect_internals.event_ordering",
         # How soon after its quiet time a sequence is seen to be finished, s.
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT2S",
         # What a trigger waits for outlives a server that was down: by default it is forgotten, at the start, where

@@ -26,6 +26,7 @@ from deployments.prefect_server.server import stop_server
 from deployments.processes import ProcessError
 from deployments.settings.all_settings import Settings
 from imaging.io.atomic import write_whole
+from tasks.prefect_internals.identifiers import ENGINE
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ _STOP_GRACE: Final = 60.0
 #: A part that outlived its supervisor gets this long to end before it is killed, s.
 _PART_GRACE: Final = 10.0
 _WHAT: Final = "nirflow"
-#: The module that a process of a flow run runs, as a word of its command line.
-_ENGINE: Final = "prefect.engine"
 
 
 class PartState(BaseModel):
@@ -206,7 +205,7 @@ def end_runs(settings: Settings) -> None:
     """
     data = str(settings.data_dir.expanduser().resolve())
     for pid, born in processes.with_environment(
-        _ENGINE, PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data
+        ENGINE, PREFECT__FLOW_RUN_ID=None, NIRFLOW_DATA_DIR=data
     ).items():
         try:
             processes.end(pid, born, 0.0)

@@ -7,7 +7,8 @@ import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -21,22 +22,37 @@ class NameTakenError(Exception):
     """A file of that name is there and must not be replaced."""
 
 
-def write_whole(
-    path: Path,
-    parts: Iterable[bytes | memoryview],
-    *,
-    sync: bool = True,
-    replace: bool = True,
-    mode: int = 0o666,
-) -> str:
-    """Write ``parts`` one after the other as ``path``, replacing what is there only when all is written.
+class AsideFile:
+    """A file that is being written under another name: what `complete_file` gives to write to."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._sha256 = file, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of what has been written so far."""
+        return self._sha256.hexdigest()
+
+    def write(self, part: bytes | memoryview) -> int:
+        """Write bytes."""
+        self._sha256.update(part)
+        return self._file.write(part)
+
+    def tell(self) -> int:
+        """Return how many bytes have been written."""
+        return self._file.tell()
+
+
+@contextmanager
+def complete_file(
+    path: Path, *, sync: bool = True, replace: bool = True, mode: int = 0o666
+) -> Iterator[AsideFile]:
+    """Write ``path`` inside the block, aside; it has its name when the block ends, and is not there where it raises.
 
     Parameters
     ----------
     path
         The file; its folder is made where it is not there.
-    parts
-        The content.
     sync
         Whether the file and its folder are on the disk before this returns. What can be made again
         cheaply (a preview) does without.
@@ -44,11 +60,6 @@ def write_whole(
         Whether a file that is there, or came to be there meanwhile, is replaced.
     mode
         Permissions of the file, from its first moment on, less what the umask takes.
-
-    Returns
-    -------
-    str
-        sha256 of the content.
 
     Raises
     ------
@@ -58,14 +69,11 @@ def write_whole(
         Where something is there that must not be replaced.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    sha256 = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                for part in parts:
-                    file.write(part)
-                    sha256.update(part)
+                yield AsideFile(file)
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
@@ -83,7 +91,27 @@ def write_whole(
             f"{path.name} could not be written to {path.parent}: {error.strerror or error}.",
             remedy="Free space there, make the folder writable, or choose another with --out.",
         ) from error
-    return sha256.hexdigest()
+
+
+def write_whole(
+    path: Path,
+    parts: Iterable[bytes | memoryview],
+    *,
+    sync: bool = True,
+    replace: bool = True,
+    mode: int = 0o666,
+) -> str:
+    """Write ``parts`` one after the other as ``path``; everything else is as with `complete_file`.
+
+    Returns
+    -------
+    str
+        sha256 of the content.
+    """
+    with complete_file(path, sync=sync, replace=replace, mode=mode) as file:
+        for part in parts:
+            file.write(part)
+    return file.sha256
 
 
 def _name_anew(aside: Path, path: Path) -> None:

@@ -1,7 +1,8 @@
 """The layout of one FITS file: its HDUs found by their header blocks, its images read in bands of rows.
 
 astropy parses the headers; finding the blocks and reading the pixels is done here, because a night opens the
-same file from several steps, reads it in bands from several threads and must not map or hold it whole.
+same file from several steps, reads it in bands from several threads and must not map or hold it whole. Why astropy
+does not find the blocks: docs/decisions/0021-what-astropy-does.md.
 """
 
 from __future__ import annotations

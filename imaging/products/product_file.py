@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.io.announced import column_width
-from imaging.io.atomic import write_whole
 from imaging.io.compressed import compression, reading, unpacked_descriptor
 from imaging.io.fitsfile import FitsFile, Hdu, whole_number
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
@@ -28,8 +27,8 @@ from imaging.kinds import KINDS
 from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import DIMENSIONLESS, BadPixelMask, Image
-from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
-from imaging.products.hdus import HduBytes, data_sum, encode_image, encode_primary, encode_table
+from imaging.products.astropy_hdus import HDU, datasum_of, image_hdu, primary_hdu, table_hdu, write_hdus
+from imaging.products.checksums import data_sum, has_the_cards_of, pixel_sum, stated_sum
 from imaging.products.header_cards import Record, extension_cards, primary_cards
 from imaging.products.header_cards import product_name as product_name
 from imaging.products.origin import LineageLabel, Origin
@@ -104,23 +103,23 @@ def write_product(
     planes = _mask_planes(image, record) if isinstance(image, BadPixelMask) else _image_planes(image, record)
     if object_mask is not None:
         shared = extension_cards(image.header, record, image.shape)
-        planes.append(encode_image("OBJMASK", np.ascontiguousarray(object_mask, np.uint8), shared))
+        planes.append(image_hdu("OBJMASK", np.ascontiguousarray(object_mask, np.uint8), shared))
     described = [
-        encode_table(name, table.rows, units=dict(table.units), extver=1 if name == "OBJCAT" else None)
+        table_hdu(name, table.rows, units=table.units, extver=1 if name == "OBJCAT" else None)
         for name, table in (tables or {}).items()
     ]
     if isinstance(image, BadPixelMask):
-        described.append(encode_table(REASONS, _reason_rows(image)))
-    sums = {plane.extname: plane.datasum for plane in planes}
+        described.append(table_hdu(REASONS, _reason_rows(image)))
+    sums = {plane.name: datasum_of(plane) for plane in planes}
     name = record.lineage[0].step if record.lineage else product_name(record.inputs[0], record.kind)
     label = LineageLabel(name, record.key, sums)
     described += [
-        encode_table("HISTORY", rows_to_array(record.history, HistoryRow)),
-        encode_table("PROVENANCE", rows_to_array(record.provenance, ProvenanceRow)),
-        encode_table("LINEAGE", rows_to_array(record.lineage, LineageRow), cards=label.cards()),
+        table_hdu("HISTORY", rows_to_array(record.history, HistoryRow)),
+        table_hdu("PROVENANCE", rows_to_array(record.provenance, ProvenanceRow)),
+        table_hdu("LINEAGE", rows_to_array(record.lineage, LineageRow), cards=label.cards()),
     ]
-    primary = encode_primary(primary_cards(image.primary, record, len(planes) + len(described)))
-    sha256 = write_whole(path, (part for hdu in [primary, *planes, *described] for part in hdu.parts()))
+    primary = primary_hdu(primary_cards(image.primary, record, len(planes) + len(described)))
+    sha256 = write_hdus(path, [primary, *planes, *described])
     return WrittenProduct(path, sha256, sums)
 
 
@@ -353,21 +352,21 @@ def _no_such_table(name: str, problem: str) -> FrameError:
     return FrameError(name, problem, remedy="Give the product as it was made.")
 
 
-def _image_planes(image: Image, record: Record) -> list[HduBytes]:
+def _image_planes(image: Image, record: Record) -> list[HDU]:
     shared = extension_cards(image.header, record, image.shape)
     unit = KINDS[record.kind].unit
     sci_unit = ("BUNIT", unit, "Unit of the pixels")
     var_unit = ("BUNIT", f"{unit}2" if unit else unit, "Unit of the pixels")
     utype = ("UTYPE", "VarianceUncertainty", "What astropy takes this for")
     return [
-        encode_image("SCI", image.sci, [*shared, sci_unit]),
-        encode_image("VAR", image.var, [*shared, var_unit, utype]),
-        encode_image("DQ", image.dq, shared),
+        image_hdu("SCI", image.sci, [*shared, sci_unit]),
+        image_hdu("VAR", image.var, [*shared, var_unit, utype]),
+        image_hdu("DQ", image.dq, shared),
     ]
 
 
-def _mask_planes(mask: BadPixelMask, record: Record) -> list[HduBytes]:
-    return [encode_image("SCI", mask.bad, extension_cards(mask.header, record, mask.shape))]
+def _mask_planes(mask: BadPixelMask, record: Record) -> list[HDU]:
+    return [image_hdu("SCI", mask.bad, extension_cards(mask.header, record, mask.shape))]
 
 
 def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:

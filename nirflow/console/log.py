@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -22,6 +21,8 @@ from deployments.printable_output import printable_records
 from deployments.settings.server_settings import LOGGERS
 from imaging.errors import NirflowError
 from imaging.printable import printable
+from tasks.prefect_internals.identifiers import reports_final_state
+from tasks.prefect_internals.run_context import run_names
 
 
 class LogFileError(NirflowError):
@@ -129,31 +130,17 @@ class _FirstLine(logging.Formatter):
 
 def _is_news(record: logging.LogRecord) -> bool:
     # Prefect tells of a failure twice: when it happens and in the state that the run ends in.
-    runs = {"prefect.task_runs", "prefect.flow_runs"}
-    return not (record.name in runs and str(record.msg).startswith("Finished in state"))
+    return not reports_final_state(record)
 
 
 def _run_of(record: logging.LogRecord) -> str:
     """Return `` [flow run/task run]`` of a record, or nothing outside of runs."""
     given = vars(record)  # Prefect's run loggers put the names there
     names = [given.get("flow_run_name"), given.get("task_run_name")]
-    # Asked for only when something else imported it: a second of imports is no price for a log line.
-    context = sys.modules.get("prefect.context")
-    if context is not None and not any(names):
-        names = _names_in_context(context)
+    if not any(names):
+        names = run_names()
     spoken = "/".join(printable(str(name)) for name in names if name)
     return f" [{spoken}]" if spoken else ""
-
-
-def _names_in_context(context: Any) -> list[str | None]:
-    if not hasattr(context, "TaskRunContext"):  # Prefect is being imported at this moment
-        return []
-    flow = context.FlowRunContext.get()
-    task = context.TaskRunContext.get()
-    return [
-        flow.flow_run.name if flow and flow.flow_run else None,
-        task.task_run.name if task else None,
-    ]
 
 
 def _writes_to_console(handler: logging.Handler) -> bool:

@@ -35,8 +35,8 @@ from waiting import PATIENCE, wait_until
 
 from deployments.prefect_server.client import connected
 from deployments.prefect_server.server import ensure_server
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 T = TypeVar("T")

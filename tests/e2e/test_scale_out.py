@@ -91,7 +91,7 @@ class Cluster:
 
     def run(self, flow: Any, request: Any, **changes: str) -> Any:
         """Run a deployed flow in this process, as the worker of a work pool does in one of its own."""
-        from deployments.registry.heartbeat import prompt_heartbeats
+        from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         with pytest.MonkeyPatch.context() as patch, prompt_heartbeats(flow) as run:
             for name, value in (self.settings | {"NIRFLOW_WORKER_DASK": self.address} | changes).items():

@@ -105,8 +105,8 @@ class Lab:
         self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any
     ) -> Run:
         """Run the night's flow (or ``flow``) in this process, without previews unless asked for."""
-        from deployments.registry.heartbeat import prompt_heartbeats
         from flows.night import Options, reduce_night
+        from tasks.prefect_internals.heartbeats import prompt_heartbeats
         from tasks.support.step import listening
 
         given = Options.model_validate(

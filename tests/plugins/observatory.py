@@ -27,7 +27,7 @@ def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
     from prefect import flow
 
     from deployments.deployed.catch_up import note_new_files
-    from deployments.registry.heartbeat import prompt_heartbeats
+    from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
     with prompt_heartbeats(flow(note_new_files, validate_parameters=False)) as note:
         count: int = note(settings, nights)
@@ -78,7 +78,7 @@ class Observatory:
 
     def run(self, flow: Any, request: Any) -> Any:
         """Run a deployed flow in this process; ``events`` are then its events alone."""
-        from deployments.registry.heartbeat import prompt_heartbeats
+        from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         self.events.clear()
         with prompt_heartbeats(flow) as ready:

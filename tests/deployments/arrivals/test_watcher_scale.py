@@ -78,7 +78,7 @@ def test_known_files_are_not_opened_again(
 def test_the_process_does_not_import_prefect() -> None:
     script = """
         import sys, deployments.arrivals.watcher, deployments.prefect_api.events
-        print([name for name in ("prefect", "fastapi", "numba", "scipy", "httpx") if name in sys.modules])
+        print([name for name in ("prefect", "fastapi", "numba", "scipy") if name in sys.modules])
     """
     import textwrap
 

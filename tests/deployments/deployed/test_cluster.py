@@ -19,12 +19,13 @@ from prefect.states import Completed, Failed
 from deployments.deployed import cluster
 from deployments.deployed.dask_runner import ClusterError, StepFuture
 from deployments.deployed.log import info_logged
-from deployments.deployed.on_dask import Place, Seen, look_round, run_step
+from deployments.deployed.on_dask import Seen, look_round
 from deployments.settings.all_settings import Settings
 from deployments.supervisor.command import worker_command
-from deployments.supervisor.worker import RerunWorker
 from imaging.errors import MissingCalibrationError, NirflowError
 from tasks.dark import build_dark
+from tasks.prefect_internals.process_worker import RerunWorker
+from tasks.prefect_internals.remote_tasks import Place, run_packed_task
 
 HERE = Seen("first", "1", mark=True, database=True, objects="s3://observatory/x")
 
@@ -153,7 +154,7 @@ def test_earlier_outcomes_take_their_places(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: seen.update(given))
     first, second = Completed(data=1), Failed(data=ValueError("x"))
     told = {"parameters": {"a": {"x": Place(0, True)}, "b": Place(1, False)}, "wait_for": [Place(0, False)]}
-    run_step(cloudpickle.dumps(told), first, second)
+    run_packed_task(cloudpickle.dumps(told), first, second)
     assert isinstance(seen["parameters"]["a"]["x"], allow_failure)
     assert seen["parameters"]["a"]["x"].unwrap() is first
     assert seen["parameters"]["b"] is second

@@ -33,12 +33,12 @@ from deployments.deployed.common import (
 )
 from deployments.deployed.requests import ReprocessRequest
 from deployments.prefect_api import sequence_events
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from flows.run.report import Failure, Kept, NightReport
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.references import LeftOut, ProductRef
 from tasks.support.workspace import Workspace
 

@@ -28,8 +28,8 @@ from deployments.deployed.housekeeping import (
     housekeeping,
 )
 from deployments.deployed.requests import HousekeepingRequest
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 

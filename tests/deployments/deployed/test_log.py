@@ -10,9 +10,9 @@ from prefect import flow
 from prefect.flow_engine import run_flow
 
 from deployments.deployed.log import hide_tracebacks_of_our_errors
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import NirflowError
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
 
 class Kept(logging.Handler):

@@ -27,11 +27,11 @@ from deployments.deployed.common import NothingToDoError, options_of, store_of
 from deployments.deployed.nightly import calibrations, nightly, nights_of
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
 from deployments.prefect_api import sequence_events
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.parameters import ReductionParameters
 
 NIGHT = date(2013, 11, 21)

@@ -16,12 +16,12 @@ from calib_store.tables.database import StoreError
 from deployments.deployed.common import NothingToDoError
 from deployments.deployed.reprocess import chosen_otherwise, reprocess
 from deployments.deployed.requests import ReprocessRequest
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import NirflowError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import night_in
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
 NIGHT = date(2013, 11, 21)
 

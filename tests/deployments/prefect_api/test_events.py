@@ -76,7 +76,7 @@ def test_the_schema_is_the_one_that_prefect_knows() -> None:
     from prefect.events.schemas.events import Event as Theirs
 
     ours = event(labels={"a": "b"}, payload={"c": 1})
-    told = ours.told(datetime(2026, 1, 2, tzinfo=UTC))
+    told = ours.as_json(datetime(2026, 1, 2, tzinfo=UTC))
     theirs = Theirs.model_validate(told)
     assert set(told) <= set(Theirs.model_fields)
     assert theirs.id == ours.id

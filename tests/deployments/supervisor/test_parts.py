@@ -47,7 +47,7 @@ def test_a_part_that_ends_is_started_again_with_growing_pauses(
         one.process.wait()
         began = now[0]
         one.look(tmp_path)
-        told = one.told()
+        told = one.state()
         assert (told.running, told.restarts) == (False, restarts - 1)
         assert told.note.startswith("ended with code 7")
         while one.process is None:
@@ -105,7 +105,7 @@ def test_a_part_that_does_not_listen_is_killed_with_what_it_started(
     assert one.process.returncode == -signal.SIGKILL
     assert "did not end in 0.3 s and is killed" in caplog.text
     wait_until(lambda: not processes.is_alive(int(child), known))
-    assert not one.told().running
+    assert not one.state().running
 
 
 def test_a_part_that_listens_is_not_killed(part: Callable[..., Part], tmp_path: Path) -> None:

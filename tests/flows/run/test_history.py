@@ -15,11 +15,11 @@ from prefect.client.schemas.filters import ArtifactFilter
 from calib_store.curation.certify import reject
 from calib_store.model.records import Product
 from calib_store.store import Store
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from flows.run import history
 from flows.run.history import history_rows, publish_history
 from imaging.frames.facts import FrameFacts
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.references import ProductRef
 
 Add = Callable[..., Product]

@@ -12,14 +12,14 @@ import pytest
 from prefect import flow, get_client, runtime
 from prefect.client.schemas.filters import ArtifactFilter
 
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from flows.run import progress
 from flows.run.plan import NightPlan
 from flows.run.progress import expected_steps, progress_shown
 from imaging.frames.facts import FrameFacts
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
-from tasks.support.step import StepEvent, tell
+from tasks.support.step import StepEvent, report_event
 
 MOMENT = datetime(2013, 11, 21, 3, tzinfo=UTC)
 
@@ -78,21 +78,21 @@ FOUR = NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,))
 
 def test_each_step_that_ends_counts_whatever_its_end(told: list[float]) -> None:
     with progress_shown(FOUR):
-        tell(StepEvent("dark", "a", "started"))
-        tell(StepEvent("dark", "a", "part"))
-        tell(StepEvent("survey", "night", "built"))
-        tell(StepEvent("choose", "W", "built"))
+        report_event(StepEvent("dark", "a", "started"))
+        report_event(StepEvent("dark", "a", "part"))
+        report_event(StepEvent("survey", "night", "built"))
+        report_event(StepEvent("choose", "W", "built"))
         assert told == [0.0]
         for state in ("built", "reused", "failed"):
-            tell(StepEvent("dark", "a", state))  # type: ignore[arg-type]
-    tell(StepEvent("dark", "a", "built"))
+            report_event(StepEvent("dark", "a", state))  # type: ignore[arg-type]
+    report_event(StepEvent("dark", "a", "built"))
     assert told == [0.0, 25.0, 50.0, 75.0, 100.0]
 
 
 def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[float]) -> None:
     with progress_shown(FOUR):
         for _ in range(9):
-            tell(StepEvent("dark", "a", "built"))
+            report_event(StepEvent("dark", "a", "built"))
         assert max(told) == 99.0
     assert told[-1] == 100.0
 
@@ -100,13 +100,13 @@ def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[floa
 def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
     def fails() -> None:
         with progress_shown(FOUR):
-            tell(StepEvent("dark", "a", "built"))
+            report_event(StepEvent("dark", "a", "built"))
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         fails()
     assert told == [0.0, 25.0]
-    tell(StepEvent("dark", "a", "built"))
+    report_event(StepEvent("dark", "a", "built"))
     assert told == [0.0, 25.0]
 
 
@@ -116,7 +116,7 @@ def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: py
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with progress_shown(FOUR):
         for _ in range(3):
-            tell(StepEvent("dark", "a", "built"))
+            report_event(StepEvent("dark", "a", "built"))
             now[0] += 1.0
         assert told == [0.0, 75.0]
 
@@ -125,7 +125,9 @@ def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
     plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
     with progress_shown(plan):
         threads = [
-            threading.Thread(target=lambda: [tell(StepEvent("dark", "a", "built")) for _ in range(10)])
+            threading.Thread(
+                target=lambda: [report_event(StepEvent("dark", "a", "built")) for _ in range(10)]
+            )
             for _ in range(4)
         ]
         for thread in threads:
@@ -142,7 +144,7 @@ def test_outside_of_a_run_and_without_steps_nothing_is_told(
     if plan is FOUR:
         monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=None))
     with progress_shown(plan):
-        tell(StepEvent("dark", "a", "built"))
+        report_event(StepEvent("dark", "a", "built"))
     assert told == []
 
 
@@ -159,7 +161,7 @@ def test_the_artifact_of_a_real_run(prefect_server: ServerAddress, monkeypatch: 
     @flow(name="progresses")
     def progresses() -> None:
         with progress_shown(FOUR):
-            tell(StepEvent("dark", "a", "built"))
+            report_event(StepEvent("dark", "a", "built"))
             seen.append(look())
         seen.append(look())
 

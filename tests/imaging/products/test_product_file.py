@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from small_products import Write
 
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.printable import ascii_text
-from imaging.products.hdus import data_sum, encode_image, encode_table
+from imaging.products.astropy_hdus import datasum_of, image_hdu, primary_hdu, table_hdu, write_hdus
+from imaging.products.checksums import data_sum, plane_sum
 from imaging.products.product_file import (
     ProductFile,
     product_name,
@@ -85,24 +87,35 @@ def test_data_sum_is_astropys(data: np.ndarray, start: int) -> None:
     assert data_sum(data, start) == int(hdu._compute_checksum(padded, np.uint32(start)))
 
 
+def _written(hdu: Any) -> Any:
+    """The HDU as astropy reads it from the file that was written."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.fits"
+        write_hdus(path, [primary_hdu([]), hdu])
+        with fits.open(path) as hdus:
+            return type(hdu).fromstring(path.read_bytes()[hdus[1].fileinfo()["hdrLoc"] :])
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_any_plane_is_read_by_astropy_as_it_was(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.float32, np.uint8, np.uint16, np.int32]))
     plane = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
-    encoded = encode_image("SCI", plane, [])
-    raw = b"".join(bytes(part) for part in encoded.parts())
-    hdu = fits.ImageHDU.fromstring(raw)
+    before = plane.copy()
+    built = image_hdu("SCI", plane, [])
+    hdu = _written(built)
     assert hdu.verify_checksum() == hdu.verify_datasum() == 1
     np.testing.assert_array_equal(hdu.data, plane)
-    assert str(hdu._calculate_datasum()) == encoded.datasum
+    np.testing.assert_array_equal(plane, before)
+    assert plane.flags.writeable
+    assert str(hdu._calculate_datasum()) == datasum_of(built) == str(plane_sum(plane))
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(-(2**31), 2**31 - 1), st.booleans()), max_size=4))
 @settings(max_examples=60)
 def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]]) -> None:
     table = np.array(rows, [("name", "U5"), ("number", "i4"), ("ok", "?")])
-    hdu = fits.BinTableHDU.fromstring(b"".join(bytes(p) for p in encode_table("T", table).parts()))
+    hdu = _written(table_hdu("T", table))
     assert hdu.verify_checksum() == hdu.verify_datasum() == 1
     assert list(hdu.data["number"]) == [number for _, number, _ in rows]
     assert list(hdu.data["ok"]) == [ok for _, _, ok in rows]
@@ -111,9 +124,33 @@ def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]
     assert [str(n) for n in hdu.data["name"]] == expected
 
 
+def test_small_and_unsigned_numbers_have_the_next_wider_column() -> None:
+    table = np.array([(200, -3, 2**32 - 1, 255)], [("a", "u2"), ("b", "i1"), ("c", "u4"), ("d", "u1")])
+    hdu = _written(table_hdu("T", table))
+    assert [hdu.header[f"TFORM{i}"] for i in (1, 2, 3, 4)] == ["J", "J", "K", "B"]
+    assert tuple(hdu.data[0]) == (200, -3, 2**32 - 1, 255)
+    assert not any(keyword.startswith(("TZERO", "TSCAL")) for keyword in hdu.header)
+
+
 def test_a_table_has_no_column_for_everything() -> None:
     with pytest.raises(TypeError, match="complex128"):
-        encode_table("T", np.zeros(2, [("z", complex)]))
+        table_hdu("T", np.zeros(2, [("z", complex)]))
+
+
+def test_the_order_of_cards_is_that_of_earlier_products(write: Write) -> None:
+    catalogue = Table(np.array([(1.5, "b")], "f8,U3"), {"f0": "pix"})
+    with fits.open(write(tables={"OBJCAT": catalogue})) as hdus:
+        assert [hdu.name for hdu in hdus] == [
+            "PRIMARY", "SCI", "VAR", "DQ", "OBJCAT", "HISTORY", "PROVENANCE", "LINEAGE",
+        ]  # fmt: skip
+        assert list(hdus[0].header)[:4] == ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]
+        axes = ["XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT"]
+        assert list(hdus["SCI"].header)[:9] == [*axes, "EXTNAME", "EXTVER"]
+        assert list(hdus["DQ"].header)[:11] == [*axes, "BSCALE", "BZERO", "EXTNAME", "EXTVER"]
+        assert list(hdus["OBJCAT"].header)[:15] == [
+            *axes, "TFIELDS", "TTYPE1", "TFORM1", "TUNIT1", "TTYPE2", "TFORM2", "EXTNAME", "EXTVER",
+        ]  # fmt: skip
+        assert all(list(hdu.header)[-2:] == ["CHECKSUM", "DATASUM"] for hdu in hdus)
 
 
 def test_units_of_the_planes(write: Write) -> None:

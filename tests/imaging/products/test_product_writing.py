@@ -120,6 +120,21 @@ write_whole(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
     assert listing(tmp_path) == []
 
 
+def test_a_disk_that_fills_up_while_astropy_writes(tmp_path: Path) -> None:
+    code = f"""
+import resource, signal
+from pathlib import Path
+import numpy as np
+from imaging.products.astropy_hdus import image_hdu, primary_hdu, write_hdus
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+write_hdus(Path({str(tmp_path / "a.fits")!r}), [primary_hdu([]), image_hdu("SCI", np.zeros((300, 300), "f4"), [])])
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"NirflowError: a.fits could not be written to {tmp_path}: File too large." in told.stderr
+    assert listing(tmp_path) == []
+
+
 def test_a_folder_that_cannot_be_written(write: Write, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NirflowError, match="could not be written"):

@@ -20,9 +20,9 @@ from prefect import flow, get_client, runtime, task
 from prefect.client.schemas.filters import ArtifactFilter
 
 from calib_store.model.records import Product
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from imaging.registration.entries import Alignment
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support import artifacts
 from tasks.support.artifacts import (
     key_of,

@@ -10,9 +10,9 @@ import pytest
 from prefect import flow
 from pydantic import ValidationError
 
-from deployments.registry.heartbeat import prompt_heartbeats
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import FrameError, NirflowError, StoreError
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support import decorator
 from tasks.support.decorator import may_pass, step_task
 

@@ -16,8 +16,8 @@ from prefect.server.events.ordering import EventArrivedEarly
 from prefect.server.events.ordering.memory import EventBeingProcessed
 from prefect.server.events.schemas.events import Event, ReceivedEvent
 
-from deployments.prefect_server import ordering as module
-from deployments.prefect_server.ordering import CausalOrdering
+from tasks.prefect_internals import event_ordering as module
+from tasks.prefect_internals.event_ordering import CausalOrdering
 
 
 @pytest.fixture

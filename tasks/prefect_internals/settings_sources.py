@@ -58,6 +58,6 @@ def _all_below(model: Any) -> Iterator[Any]:
 def _replace(there: Any, name: str, value: object) -> None:
     if not hasattr(there, name):
         raise RuntimeError(
-            f"Prefect has no {there.__name__}.{name} any more: see tasks/support/prefect_sources.py"
+            f"Prefect has no {there.__name__}.{name} any more: see tasks/prefect_internals/settings_sources.py"
         )
     setattr(there, name, value)
