@@ -27,7 +27,8 @@ from calib_store.choice.matching_queries import NEAREST, SERVING, query
 from calib_store.files.local_objects import LocalObjects
 from calib_store.migrations import migrate
 from calib_store.model.records import FrameRecord
-from calib_store.rules.rules import Configuration, shipped_rules
+from calib_store.rules.rules import Configuration
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.server import postgres
 from calib_store.store import Store
 from calib_store.tables.database import Database

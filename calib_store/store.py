@@ -27,7 +27,7 @@ from calib_store.model.records import (
     recipe_key,
 )
 from calib_store.model.settings import StoreSettings
-from calib_store.rules.rules import RuleSet
+from calib_store.rules.rules import RuleSet, check_kind
 from calib_store.server.places import objects_of, open_database
 from calib_store.tables import decisions, lineage, products, rulebook, status_log, tiers, variants
 from calib_store.tables import status as statuses
@@ -229,7 +229,7 @@ class Store:
             How many at the most.
         """
         if kind is not None:
-            rulebook.check_kind(kind)
+            check_kind(kind)
         return self._ask(products.listed, kind=kind, status=status, night=night, after=after, limit=limit)
 
     def named(self, name: str) -> tuple[Product, ...]:

@@ -19,7 +19,7 @@ __all__ = ["Options", "reduce_night"]
 def reduce_night(
     paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
 ) -> NightReport:
-    """Reduce a night of raw FLAMINGOS-2 imaging.
+    """Reduce a night of raw imaging.
 
     The frames are grouped, the calibrations that they allow are built or found in the store, and every
     science group is reduced to a stack. One bad frame or group does not stop the others.

@@ -47,22 +47,23 @@ class Display:
     unit
         The unit in which it is shown.
     factor
-        Brings the stored value to that unit.
+        Brings the stored value to that unit; None for the instrument's pixel scale, arcsec.
     """
 
     label: str
     unit: str = ""
-    factor: float = 1.0
+    factor: float | None = 1.0
 
     @property
     def heading(self) -> str:
         """Label and unit, as the heading of a column."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
-    def scaled(self, value: object) -> object:
+    def scaled(self, value: object, pixel_scale: float | None = None) -> object:
         """Return a number in the unit in which it is shown, and anything else as it is."""
+        factor = pixel_scale if self.factor is None else self.factor
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value * self.factor if number and self.factor != 1.0 else value  # type: ignore[operator]
+        return value * factor if number and factor not in (None, 1.0) else value  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,11 @@ def flat_values(metrics: BaseModel) -> dict[str, Metric]:
 
 
 def shown(
-    descriptions: Descriptions, metrics: Mapping[str, Any], *, details: bool = False
+    descriptions: Descriptions,
+    metrics: Mapping[str, Any],
+    *,
+    details: bool = False,
+    pixel_scale: float | None = None,
 ) -> tuple[Figure, ...]:
     """Return the figures of a product that has them: those that are declared, in order, then the others.
 
@@ -244,13 +249,16 @@ def shown(
         The product's figures, as the store has them. What is no plain value is left out.
     details
         Add those that are declared without a label.
+    pixel_scale
+        Arcsec; what is shown by it is left out where it is not known.
     """
     plain = {name: value for name, value in metrics.items() if isinstance(value, (int, float, str))}
     labelled = [
-        Figure(display.label, _text(display.scaled(plain[name])), display.unit)
+        Figure(display.label, _text(display.scaled(plain[name], pixel_scale)), display.unit)
         for name, one in descriptions.items()
         if name in plain
         for display in one.displays
+        if display.factor is not None or pixel_scale is not None
     ]
     others = [
         Figure(name, as_text(plain[name]))

@@ -29,9 +29,6 @@ CALIBRATION_KINDS: Final[tuple[CalibrationKind, ...]] = get_args(CalibrationKind
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 CALIBRATION_FRAMES: Final[tuple[CalibrationFrame, ...]] = get_args(CalibrationFrame)
 
-_EXPOSURE: Final = ("exposure_time", "read_pairs", "coadds")
-_OPTICS: Final = ("filter_id", "lyot", "focal_mask", "disperser", "detector")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -55,10 +52,9 @@ class Kind:
         BUNIT of its pixels; empty for a ratio, None for a mask, which has flags.
     frames
         Kinds of the raw frames that it is a combination of.
-    same
-        Facts in which it agrees with all of these frames, and a calibration with those that it is applied to.
-    same_in_one
-        Facts in which it agrees with one of its frames at least: frames of several exposure times may be combined.
+    is_of_a_band
+        It belongs to one filter. Which facts it shares with its frames is for the instrument to say
+        (`imaging.instruments.instrument.Instrument.same`).
     needs, needs_thermal
         Calibrations that it is made with, and those that it takes besides in the bands in which the telescope glows.
     parameters
@@ -84,8 +80,7 @@ class Kind:
     obstype: str
     unit: str | None
     frames: tuple[CombinedFrame, ...]
-    same: tuple[str, ...]
-    same_in_one: tuple[str, ...] = ()
+    is_of_a_band: bool = False
     needs: tuple[CalibrationKind, ...] = ()
     needs_thermal: tuple[CalibrationKind, ...] = ()
     parameters: str
@@ -99,11 +94,6 @@ class Kind:
     def is_calibration(self) -> bool:
         """Whether it is applied to frames."""
         return self.name in CALIBRATION_KINDS
-
-    @property
-    def is_of_a_band(self) -> bool:
-        """Whether it belongs to one filter."""
-        return "filter_id" in self.same
 
     @property
     def suffix(self) -> str:
@@ -131,28 +121,28 @@ _TABLE: Final = (
     Kind(
         name="dark", target="dark", label="dark", plural="darks",
         card="PROCDARK", obstype="DARK", unit="electron",
-        frames=("dark",), same=(*_EXPOSURE, "section", "detector"),
+        frames=("dark",),
         parameters="imaging.calibrations.dark.DarkParameters", comparison="difference", limits="dark",
         applied_card="DARKIM", primitives=("darkCorrect",),
     ),
     Kind(
         name="bpm", target="bpm", label="bad pixel mask", plural="bad pixel masks",
         card="BPMASK", other_cards=("PROCBPM",), obstype="BPM", unit=None,
-        frames=("flat", "dark"), same=("detector", "binning"),
+        frames=("flat", "dark"),
         parameters="imaging.calibrations.bpm.BpmParameters", comparison="mask", limits="mask", published=True,
         applied_card="BPMIM", primitives=("addDQ",),
     ),
     Kind(
         name="flat", target="flat", label="flat", plural="flats",
         card="PROCFLAT", obstype="FLAT", unit="",
-        frames=("flat",), same=_OPTICS, same_in_one=_EXPOSURE, needs=("bpm",), needs_thermal=("dark",),
+        frames=("flat",), is_of_a_band=True, needs=("bpm",), needs_thermal=("dark",),
         parameters="imaging.calibrations.flat.FlatParameters", comparison="ratio", limits="response",
         applied_card="FLATIM", primitives=("flatCorrect",),
     ),
     Kind(
         name="image", target="science", label="stack", plural="stacks",
         card="PROCSCI", obstype="OBJECT", unit="electron",
-        frames=("object",), same=_OPTICS, same_in_one=_EXPOSURE, needs=("dark", "bpm", "flat"),
+        frames=("object",), is_of_a_band=True, needs=("dark", "bpm", "flat"),
         parameters="imaging.stack.stack.StackParameters", limits="stack",
     ),
 )  # fmt: skip

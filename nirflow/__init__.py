@@ -14,6 +14,7 @@ Everything else is reached by the command line, or imported from the package tha
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from nirflow.own_instruments import know_own_instruments
 from nirflow.own_packages import require_own_packages
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def __getattr__(name: str) -> Any:
     if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require_own_packages()
+    know_own_instruments()
     value = getattr(import_module(_DEFINED_IN[name]), name)
     globals()[name] = value
     return value

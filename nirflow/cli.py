@@ -19,11 +19,12 @@ from deployments.printable_output import make_output_printable
 from imaging.errors import NirflowError
 from imaging.printable import printable
 from nirflow import __version__
-from nirflow.commands import cal, page, parameters, server, service
+from nirflow.commands import cal, instruments, page, parameters, server, service
 from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
 from nirflow.console.output import say, say_error
 from nirflow.exits import MEANINGS, Exit, UsageError
+from nirflow.own_instruments import know_own_instruments
 
 _EPILOG = (
     "Exit codes: "
@@ -91,7 +92,8 @@ def _nirflow(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Near-infrared imaging reduction: raw FLAMINGOS-2 night in, calibrated and stacked science out."""
+    """Near-infrared imaging reduction: raw night in, calibrated and stacked science out."""
+    know_own_instruments()
 
 
 _REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store and server"
@@ -102,6 +104,7 @@ app.command(rich_help_panel=_REDUCE)(page.report)
 app.command(rich_help_panel=_LOOK)(frames.inspect)
 app.command(rich_help_panel=_LOOK)(frames.select)
 app.command(rich_help_panel=_LOOK)(parameters.params)
+app.add_typer(instruments.app, name="instruments", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_RUN)(service.up)
 app.command(rich_help_panel=_RUN)(service.down)
 app.command(rich_help_panel=_RUN)(service.status)

@@ -10,7 +10,6 @@ from typing import Final
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from imaging.instruments import f2
 from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target, in_a_sentence
 from nirflow.exits import UsageError
 from nirflow.moments import moment
@@ -21,7 +20,6 @@ from tasks.support.parameters import STEPS, ReductionParameters
 _LEAST_MEMORY: Final = 2**20
 #: Steps whose parameters are not those of a product.
 _PIXEL_FREE: Final = ("check", "gate")
-BANDS: Final = (*f2.LAMP_BANDS, *f2.THERMAL_BANDS)
 
 
 class UseCalibration(BaseModel):
@@ -135,12 +133,15 @@ def _parameters(settings: Sequence[str]) -> ReductionParameters:
 
 def _band(text: str) -> str:
     """The band's own spelling: ``k-RED`` is ``K-red``."""
-    known = {band.lower(): band for band in BANDS}
+    from imaging.instruments import catalogue
+
+    bands = tuple(dict.fromkeys(band for one in catalogue.instruments() for band in one.bands))
+    known = {band.lower(): band for band in bands}
     if text.lower() in known:
         return known[text.lower()]
     close = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.5)
     guess = f"Did you mean {known[close[0]]}? " if close else ""
-    raise UsageError(f"There is no band {text!r}.", remedy=f"{guess}Bands: {', '.join(BANDS)}.")
+    raise UsageError(f"There is no band {text!r}.", remedy=f"{guess}Bands: {', '.join(bands)}.")
 
 
 def _uses(texts: Sequence[str]) -> tuple[UseCalibration, ...]:

@@ -188,7 +188,7 @@ def _raw(text: str, info: ParameterInfo) -> Any:
     """The text as pydantic shall see it: ``none`` and lists have no text form of their own there."""
     if text.lower() == "none" and "none" in info.kind:
         return None
-    if "list" in info.kind:
+    if "list" in info.kind and text != info.default:
         if text.startswith("["):
             try:
                 return json.loads(text)
@@ -248,7 +248,10 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
         if typing.get_origin(part) is typing.Literal:
             choices += typing.get_args(part)
         elif typing.get_origin(part) in (tuple, list, frozenset, set):
-            choices += _choices(typing.get_args(part)[0])
+            inner = _choices(typing.get_args(part)[0])
+            if not inner:  # any list will do, so the choices are not all
+                return ()
+            choices += inner
         elif part is type(None) and choices:
             choices += (None,)
     return choices

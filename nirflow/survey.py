@@ -86,7 +86,8 @@ class Group:
 
 def group_frames(frames: Sequence[Examination]) -> list[Group]:
     """Put the usable frames into groups: darks, flats, then science fields."""
-    from imaging.frames.groups import calibration_groups, science_groups
+    from imaging.frames.calibration_groups import calibration_groups
+    from imaging.frames.groups import science_groups
 
     named = {frame.facts.name: frame for frame in frames if frame.usable and frame.facts is not None}
     facts = [frame.facts for frame in named.values() if frame.facts is not None]
@@ -98,7 +99,7 @@ def group_frames(frames: Sequence[Examination]) -> list[Group]:
         members = tuple(named[name] for name in calibration.members)
         groups.append(Group(" ".join(word for word in words if word), members))
     for science in science_groups(facts):
-        label = f"science {science.filter} {science.configuration.exposure_time:g} s {science.target}"
+        label = f"science {science.filter} {science.exposure_time:g} s {science.target}"
         sky = len(science.members) - len(science.objects)
         mode = f"offset, {sky} for the sky" if science.mode == "offset" else "dither"
         members = tuple(named[name] for name in science.members)

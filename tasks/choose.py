@@ -184,7 +184,11 @@ def _disagreements(
     """In what a product's configuration is not that of the frames, both values told; each once."""
     with ProductFile(store.file_of(product)) as file:
         its = file.facts
-    told = (text for frame in frames.frames for text in differences(KINDS[kind].same, its, frame.facts))
+    told = (
+        text
+        for frame in frames.frames
+        for text in differences(("instrument", *frame.facts.table.same[kind]), its, frame.facts)
+    )
     return tuple(dict.fromkeys(told))
 
 

@@ -9,6 +9,7 @@ from prefect.states import Completed, State
 from imaging.detrend.detrend import DetrendParameters, detrend
 from imaging.detrend.prepare import PrepareParameters
 from imaging.figures import flat_values
+from imaging.instruments import catalogue
 from imaging.io.planes import write_planes
 from imaging.io.raw_file import open_raw
 from imaging.products.product_file import ProductFile
@@ -38,8 +39,9 @@ def detrend_frame(
     workspace: Workspace,
 ) -> ScratchRef | State[ScratchRef]:
     """Detrend ``frame``, or find it detrended with the same calibrations and parameters."""
-    parameters = applied_to(parameters, calibrations)
-    key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key()], prepare, parameters)
+    parameters, prepare = applied_to(parameters, calibrations), prepare.for_frame(frame.facts)
+    table = filter(None, [catalogue.identity(frame.facts.instrument)])
+    key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key(), *table], prepare, parameters)
     with step("detrend", frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame)
         if earlier is not None:

@@ -49,7 +49,10 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
         VERSION,
         ingredients,
         {name: getattr(parameters, name) for name in _STEPS}
-        | {"detrend": applied_to(parameters.detrend, calibrations)},
+        | {
+            "prepare": parameters.prepare.for_frame(ordered[0].facts),
+            "detrend": applied_to(parameters.detrend, calibrations),
+        },
         calibrations,
     )
 

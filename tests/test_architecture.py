@@ -159,6 +159,7 @@ SHARED_NAMES: dict[str, str] = {
     "choose": "the store, the step",
     "compare": "the comparison of two products, and its record in the store",
     "dark": "the science, its step, its flow",
+    "detector": "the numbers of a detector, and its simulation",
     "detect": "the science, its step",
     "detrend": "the science, its step",
     "flat": "the science, its step, its flow",

@@ -15,7 +15,7 @@ from calib_store import libpq
 from calib_store.migrations import HEAD, current_revision, migrate
 from calib_store.migrations.roles import PIPELINE, make_roles, missing_roles
 from calib_store.model.settings import StoreSettings
-from calib_store.rules.rules import shipped_rules
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.server.places import objects_of, open_database
 from calib_store.tables.database import Database
 from calib_store.tables.rulebook import active_rules

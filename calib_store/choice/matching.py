@@ -79,7 +79,7 @@ class Wanted:
 
     def values(self, limit: int) -> dict[str, Any]:
         """Values of the queries' parameters."""
-        rules = [_row(rule, self.facts) for rule in self.rules.for_kind(self.kind)]
+        rules = [_row(rule, self.facts) for rule in self.rules.for_kind(self.kind, self.facts)]
         given = {
             "rules": json.dumps(rules), "kind": self.kind, "middle": self.facts.middle,
             "prefer": list(self.prefer), "without": list(self.without), "variants": list(self.variants),

@@ -30,8 +30,7 @@ def serves(product: Product) -> str:
 
 def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
     """Return the kinds of calibration that the products made of a frame take; of an unusual frame, those of science."""
-    from imaging.instruments.f2 import THERMAL_BANDS
-
+    thermal = facts.filter in facts.table.thermal_bands
     made_of = [kind for kind in KINDS.values() if facts.kind in kind.frames] or [KINDS["image"]]
-    needed = {one for kind in made_of for one in kind.made_with(thermal=facts.filter in THERMAL_BANDS)}
+    needed = {one for kind in made_of for one in kind.made_with(thermal=thermal)}
     return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)

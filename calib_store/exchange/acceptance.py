@@ -18,6 +18,7 @@ from calib_store.tables.products import with_ids
 from imaging.calibrations.sanity import check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
+from imaging.instruments.instrument import Instrument
 from imaging.io.fitsfile import BLOCK
 from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
@@ -34,14 +35,20 @@ class Beside:
     products: Mapping[UUID, tuple[str, Known]] = field(default_factory=dict)
 
 
-_KEYWORDS: Final = {
-    "detector": "DETID", "section": "DETSEC", "binning": "binning", "exposure_time": "EXPTIME",
-    "read_pairs": "LNRS", "coadds": "COADDS", "filter_id": "FILTERn", "lyot": "LYOT", "focal_mask": "MOSPOS",
-    "disperser": "GRISM",
-}  # fmt: skip
-#: Largest difference of two exposure times that are the same, s.
-_SAME_EXPOSURE: Final = 0.0015
 _MOST_NAMED: Final = 3
+
+
+def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the facts in which a product agrees with each of its frames, and those in which with one of them at least.
+
+    Of a product of light, frames of several exposure times may be combined.
+    """
+    if kind == "dark":
+        return table.same["dark"], ()
+    if kind == "bpm":
+        return table.same["bpm"], ()
+    optics = table.same["flat"]
+    return optics, tuple(name for name in table.same["dark"] if name not in optics)
 
 
 def check_file(name: str, plain: Path) -> None:
@@ -132,10 +139,10 @@ def check_content(
         With the plane or the keyword, the value found, the value expected, and a remedy.
     """
     check_usable(kind, product, name)
-    made = KINDS[kind]
+    every, one = _agreement(kind, facts.table)
     for other in known:
-        _check_facts(name, facts, [other], (*made.same, *made.same_in_one), ())
-    _check_facts(name, facts, members(store, kind, name, inputs, beside), made.same, made.same_in_one)
+        _check_facts(name, facts, [other], (*every, *one), ())
+    _check_facts(name, facts, members(store, kind, name, inputs, beside), every, one)
 
 
 def members(
@@ -184,22 +191,21 @@ def _check_facts(
     name: str, facts: FrameFacts, known: Sequence[Known], every: Sequence[str], one: Sequence[str]
 ) -> None:
     for fact in (*every, *one):
-        value: Any = getattr(facts, fact)
-        other = [(who, its) for who, its in known if not _same(fact, value, getattr(its, fact))]
+        value = facts.value(fact)
+        off = facts.table.tolerance.get(fact, 0.0)
+        other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
         if not other or (fact in one and len(other) < len(known)):
             continue
-        expected = getattr(other[0][1], fact)
+        expected = other[0][1].value(fact)
         raise FrameError(
-            name, "the configuration is not that of what it was made from", keyword=_KEYWORDS[fact], found=value,
-            expected=f"{expected!r} as in {_some([who for who, _ in other])}",
+            name, "the configuration is not that of what it was made from", keyword=facts.table.keyword(fact),
+            found=value, expected=f"{expected!r} as in {_some([who for who, _ in other])}",
             remedy="Correct the header to that of the inputs, or give the file as it was made.",
         )  # fmt: skip
 
 
-def _same(fact: str, one: Any, other: Any) -> bool:
-    if fact == "exposure_time":
-        return bool(abs(one - other) <= _SAME_EXPOSURE)
-    return bool(one == other)
+def _same(one: Any, other: Any, off: float) -> bool:
+    return bool(abs(one - other) <= off) if off else bool(one == other)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from calib_store.tables.products import NewProduct
 from imaging.calibrations.compare import GateParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.compressed import unpack
 from imaging.kinds import KINDS
 from imaging.products.origin import Origin
@@ -53,7 +54,7 @@ def adopt(
     path: Path,
     *,
     kind: str | None = None,
-    shape: tuple[int, int] | None = None,
+    shape: WantedShape = None,
     author: str = "nirflow cal add",
     gate: GateParameters | None = None,
     provisional: str | None = None,
@@ -74,7 +75,8 @@ def adopt(
     kind
         What it is, where its header does not tell.
     shape
-        Rows and columns that a calibration must have; any without. A stack is as large as its dithers make it.
+        Rows and columns that a calibration must have, or those of its detector; any
+        without. A stack is as large as its dithers make it.
     author
         Who adds it.
     gate
@@ -112,7 +114,7 @@ def recognise(
     sha256: str,
     *,
     kind: str | None = None,
-    shape: tuple[int, int] | None = None,
+    shape: WantedShape = None,
     author: str,
     gate: GateParameters | None = None,
     provisional: str | None = None,
@@ -225,9 +227,7 @@ def _again(product: Product, facts: FrameFacts, author: str) -> NewProduct:
     )  # fmt: skip
 
 
-def _checked(
-    store: Store, name: str, plain: Path, kind: str | None, shape: tuple[int, int] | None
-) -> _Checked:
+def _checked(store: Store, name: str, plain: Path, kind: str | None, shape: WantedShape) -> _Checked:
     check_file(name, plain)
     with ProductFile(plain) as product:
         primary: Any = product.primary.copy()
@@ -235,9 +235,10 @@ def _checked(
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=name)
         made = _kind(name, facts.product_kind or None, kind)
-        if shape is not None and product.shape != shape and KINDS[made].is_calibration:
+        wanted = wanted_shape(shape, facts.table.detector)
+        if wanted is not None and product.shape != wanted and KINDS[made].is_calibration:
             raise FrameError(
-                name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=shape,
+                name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=wanted,
                 remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
                 "taken with --any-shape.",
             )  # fmt: skip

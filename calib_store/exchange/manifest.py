@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from calib_store.exchange.decision_log import (
     FrameDecision,
@@ -37,7 +38,7 @@ from calib_store.tables.products import NewProduct, product_id, software_version
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
-from imaging.io.limits import PRODUCT_BYTES
+from imaging.io.limits import product_bytes
 from imaging.kinds import ProductKind
 
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -61,6 +62,14 @@ def _plain_name(name: str) -> str:
 
 
 _Word = Annotated[str, Field(max_length=_LONGEST_WORD)]
+
+
+def _size(size: int) -> int:
+    if size > product_bytes():
+        raise PydanticCustomError(
+            "less_than_equal", "Input should be less than or equal to {most}", {"most": product_bytes()}
+        )
+    return size
 
 
 class _Entry(BaseModel):
@@ -108,7 +117,7 @@ class ProductEntry(_Entry):
     kind: ProductKind
     name: Annotated[str, AfterValidator(_plain_name)]
     sha256: str = Field(pattern=_SHA256)
-    size: int = Field(ge=0, le=PRODUCT_BYTES)
+    size: Annotated[int, AfterValidator(_size)] = Field(ge=0)
     recipe_key: str = Field(pattern=_SHA256)
     span: tuple[AwareDatetime, AwareDatetime]
     facts: FrameFacts

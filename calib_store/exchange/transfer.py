@@ -38,6 +38,7 @@ from calib_store.tables.object_place import require_own_place
 from calib_store.tables.products import NewProduct, product_id
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import facts_from_headers
+from imaging.instruments.detector import WantedShape
 from imaging.products.product_file import ProductFile
 
 #: What counts where it was made.
@@ -99,7 +100,7 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
 
 
 def import_products(
-    store: Store, source: Path, *, author: str, trust: bool = False, shape: tuple[int, int] | None = None
+    store: Store, source: Path, *, author: str, trust: bool = False, shape: WantedShape = None
 ) -> Imported:
     """Take the products of a transfer; what is here already stays.
 
@@ -117,7 +118,8 @@ def import_products(
         decided since, the status here stays, and a remark has both. Authors are marked as from elsewhere. Products that
         were rejected or superseded serve no frame, and come along as they are; without trust they stay away.
     shape
-        Rows and columns that a calibration must have where the source is not trusted; any without.
+        Rows and columns that a calibration must have, or those of its detector, where the source is not
+        trusted; any without.
 
     Raises
     ------
@@ -151,7 +153,7 @@ _Found = tuple[ProductEntry, Product | NewProduct]
 class _Careful:
     """Takes the files, as if a user had added them, and nothing else."""
 
-    def __init__(self, store: Store, bundle: Bundle, author: str, shape: tuple[int, int] | None) -> None:
+    def __init__(self, store: Store, bundle: Bundle, author: str, shape: WantedShape) -> None:
         self.store, self.bundle, self.author, self.shape = store, bundle, author, shape
         self.left_out: list[str] = []
 
@@ -221,7 +223,7 @@ class _Careful:
 class _Trusting:
     """Takes everything over, but for products whose recipe keys could be any."""
 
-    def __init__(self, store: Store, bundle: Bundle, author: str, shape: tuple[int, int] | None) -> None:
+    def __init__(self, store: Store, bundle: Bundle, author: str, shape: WantedShape) -> None:
         self.store, self.bundle, self.author = store, bundle, author
         self.careful = _Careful(store, bundle, author, shape)
         self.unproven: list[_Found] = []

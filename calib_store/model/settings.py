@@ -27,6 +27,7 @@ from calib_store.model.settings_file import (
     warn_of_readers,
     xdg,
 )
+from imaging.instruments import catalogue
 
 __all__ = [
     "CONFIG",
@@ -111,6 +112,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _full_path(path: Path) -> Path:
+    if not path.expanduser().is_absolute():
+        raise ValueError(
+            f"{path} is a relative path, which depends on the working folder; write it from / or ~ on"
+        )
+    return path.expanduser()
+
+
 #: A setting that is an address, which may hold a password.
 Address = Annotated[str, AfterValidator(_address)]
 
@@ -136,6 +145,9 @@ class StoreSettings(BaseSettings):
     objects_url: Address | None = Field(
         default=None,
         description="folder or URL (s3://bucket/prefix) of the product files; objects in the data folder without it",
+    )
+    instruments: tuple[Annotated[Path, AfterValidator(_full_path)], ...] = Field(
+        default=(), description="tables of instruments besides those that nirflow and packages bring"
     )
     cache_limit: ByteSize = Field(
         default=ByteSize(20 * 1024**3), ge=0, description="bytes of local copies of product files at a URL"
@@ -174,6 +186,10 @@ class StoreSettings(BaseSettings):
     def objects_dir(self) -> Path:
         """Folder of the product files, where they are not at a URL."""
         return self.data_dir / "objects"
+
+
+#: The catalogue asks when a table is first needed, so nothing is read at import.
+catalogue.own_tables_from(lambda: StoreSettings().instruments)
 
 
 def _secrets_in(model: type[BaseModel], given: Mapping[str, Any], section: str = "") -> Iterator[str]:

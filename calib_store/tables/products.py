@@ -20,11 +20,12 @@ from calib_store.files.objects import StoredObject
 from calib_store.model.records import InputRef, Product
 from calib_store.model.values import problem_of
 from calib_store.rules.order import noise_of
+from calib_store.rules.rules import check_kind
 from calib_store.tables import succession, variants
 from calib_store.tables.frames import any_of, plain_json
 from calib_store.tables.lineage import add_inputs, inputs_of
 from calib_store.tables.locks import changes_alone
-from calib_store.tables.rulebook import active_rules, check_kind, configuration_id
+from calib_store.tables.rulebook import active_rules, configuration_id
 from calib_store.tables.schema import configurations, products, serves
 from calib_store.tables.status_log import history, log_status
 from imaging.errors import StoreError

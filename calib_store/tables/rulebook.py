@@ -17,7 +17,8 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.rules.order import CURRENT, noise_of
-from calib_store.rules.rules import Configuration, Rule, RuleSet, shipped_rules, stored_rules
+from calib_store.rules.rules import Configuration, Rule, RuleSet, stored_rules
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.tables.locks import KEEPING, changes_alone
 from calib_store.tables.schema import configurations, products, rule_changes, rule_sets, serves
 from calib_store.tables.status_log import log_status
@@ -116,11 +117,6 @@ def rule_history(connection: Connection) -> tuple[RuleChange, ...]:
     """Every change of the rules, the last one first."""
     rows = connection.execute(select(rule_changes).order_by(rule_changes.c.id.desc()))
     return tuple(RuleChange(r.version, r.author, r.reason, r.changed_at) for r in rows)
-
-
-def check_kind(kind: str) -> None:
-    """Refuse a kind of product that there is not."""
-    shipped_rules().for_kind(kind)
 
 
 def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str) -> bool:

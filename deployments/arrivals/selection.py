@@ -10,9 +10,10 @@ from typing import Final
 
 from calib_store.model.records import Frame
 from calib_store.store import Store
+from imaging.frames.calibration_groups import calibration_groups
 from imaging.frames.doubles import doubles
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import GroupParameters, calibration_groups
+from imaging.frames.groups import GroupParameters
 from imaging.frames.nights import night_of
 from imaging.frames.sequences import Sequence as Exposures
 from imaging.frames.sequences import night_in
@@ -69,7 +70,7 @@ def calibrations_near(
     """
     margin = timedelta(days=days)
     first, last = first - margin, last + margin
-    reach = timedelta(days=math.ceil(groups.max_span_days))
+    reach = timedelta(days=math.ceil(groups.longest("group")))
     begins, ends = first - reach, last + reach
     while True:
         known = store.frames.of_nights(begins, ends, kinds=CALIBRATION_FRAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import smtplib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from calib_store.model.settings import PREFIX, Address, StoreSettings, given_by,
 from calib_store.model.settings_file import read_settings_file
 from deployments.settings.server_settings import ServerSettings
 from deployments.settings.watch_settings import WatchSettings
+from imaging.instruments import catalogue
 from imaging.redaction import without_secrets
 
 
@@ -94,13 +96,15 @@ class NightlySettings(_Section):
     )
     enabled: bool = Field(default=True, description="whether the schedule is active")
     calibration_days: int = Field(
-        default=10,
+        default_factory=lambda: math.floor(catalogue.longest("near")),
         ge=0,
         le=90,
         description="groups of raw calibration frames that overlap this time around a night are reduced with it, days",
     )
     waiting_days: int = Field(
-        default=90, ge=1, description="time for which science waits for missing calibrations, days"
+        default_factory=lambda: math.floor(catalogue.longest("wait")),
+        ge=1,
+        description="time for which science waits for missing calibrations, days",
     )
     housekeeping_cron: Annotated[str, AfterValidator(_cron)] = Field(
         default="0 12 * * *", description="when the store is verified and old runs are deleted"
@@ -192,7 +196,7 @@ class Settings(StoreSettings):
     server: ServerSettings = Field(default=ServerSettings(), description="the Prefect server")
     worker: WorkerSettings = Field(default=WorkerSettings(), description="the worker")
     watch: WatchSettings = Field(default=WatchSettings(), description="arrival of frames")
-    nightly: NightlySettings = Field(default=NightlySettings(), description="the scheduled reduction")
+    nightly: NightlySettings = Field(default_factory=NightlySettings, description="the scheduled reduction")
     notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
 
     def __init__(self, **values: Any) -> None:

@@ -14,6 +14,7 @@ from calib_store.store import Store
 from calib_store.tables import products as product_rows
 from flows.page.model import NightProduct
 from imaging.figures import Figure, shown
+from imaging.instruments import catalogue
 from imaging.product_figures import figures_of
 from tasks.support.references import LeftOut, ProductRef
 
@@ -106,7 +107,7 @@ def describe_products(
         reused=ref.reused if ref is not None else False,
         status=product.state,
         said=_said(store, product),
-        figures=page_figures(product.kind, metrics),
+        figures=page_figures(product.kind, metrics, product.facts),
         warnings=_warnings(store, product, ref),
         left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
         output=ref.output if ref is not None else None,
@@ -158,10 +159,18 @@ def _warnings(store: Store, product: Product, ref: ProductRef | None) -> tuple[s
     return tuple(dict.fromkeys((*made, *(f"it {text}" for text in objections(store, product)))))
 
 
-def page_figures(kind: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
+def page_figures(
+    kind: str, metrics: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+) -> tuple[Figure, ...]:
     """Return the figures of a product of some kind for the page, electrons with a superscript minus."""
-    figures = shown(figures_of(kind), metrics)
+    figures = shown(figures_of(kind), metrics, pixel_scale=_pixel_scale(facts or {}))
     return tuple(replace(one, unit=one.unit.replace("e-", "e\N{SUPERSCRIPT MINUS}")) for one in figures)
+
+
+def _pixel_scale(facts: Mapping[str, Any]) -> float | None:
+    """Arcsec, where a product's facts are known and a table describes its instrument."""
+    instrument = catalogue.find(str(facts.get("instrument")))
+    return None if instrument is None else instrument.detector.number("pixel_scale", facts)
 
 
 def _number(value: object) -> float | None:

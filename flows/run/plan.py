@@ -10,17 +10,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import (
+from imaging.frames.calibration_groups import (
+    PIXELS,
     CalibrationGroup,
     FlatGroups,
-    GroupParameters,
     calibration_groups,
     flat_groups,
     nearest_group,
-    science_groups,
 )
-from imaging.instruments import f2
+from imaging.frames.facts import FrameFacts
+from imaging.frames.groups import GroupParameters, science_groups, shared
 from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Reference, ScienceSet
@@ -165,11 +164,7 @@ def _lamps_alone(
             f"{group.read_pairs} read pairs, without "
             + ("lamp-offs" if group.lamp == "on" or outdone.intersection(group.members) else "lamp-ons")
             + " of the same exposure, read mode and filter"
-            + (
-                ", and not needed in this band"
-                if group.lamp == "on" and group.filter in f2.THERMAL_BANDS
-                else ""
-            ),
+            + (", and not needed in this band" if group.lamp == "on" and group.thermal else ""),
             remedy="Give the night that has them as well.",
         )
         for group in alone
@@ -245,14 +240,15 @@ def _bpms(
     for flat in lamps:
         facts = flat.first.first.facts
         (of,) = calibration_groups([facts], parameters.groups)
-        near = nearest_group(of, short, parameters.groups, same=("detector", "section", "binning"))
+        near = nearest_group(of, short, parameters.groups, same=PIXELS, kind="bpm")
         if near is not None and not any(_reaches(mask, facts, parameters.groups) for mask in masks):
             shorts = as_set(near, f"dark {near.exposure_time:g} s")
             masks.append(BpmSet(label=bpm_label(facts), flat=flat, short_darks=shorts))
     if masks:
         return masks, None
+    days = parameters.groups.days("pair", "bpm", lamps[0].first.first.facts.table)
     return [], _no_mask(
-        f"no short darks (of {limit:g} s or less) within {parameters.groups.pair_within_days:g} days of the flats",
+        f"no short darks (of {limit:g} s or less) within {days:g} days of the flats",
         "Give short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
     )
 
@@ -265,15 +261,17 @@ def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bo
     """Whether a mask serves the detector and the time of a flat."""
     of = mask.flat.first.first.facts
     days = abs(of.started - facts.started) / timedelta(days=1)
-    return of.detector == facts.detector and days <= parameters.pair_within_days
+    table = of.table
+    same = of.instrument == facts.instrument and all(of.value(n) == facts.value(n) for n in table.same["bpm"])
+    return same and days <= parameters.days("pair", "bpm", table)
 
 
 def _asked(group: CalibrationGroup, flats: Sequence[FlatSet], science: Sequence[ScienceSet]) -> bool:
     """Whether science or a K flat of the night needs a dark like these."""
     wanting = [plan.frames.first.facts for plan in science]
     wanting += [flat.first.first.facts for flat in flats if flat.thermal]
-    mine = (group.exposure_time, group.read_pairs, group.coadds)
-    return any((f.exposure_time, f.read_pairs, f.coadds) == mine for f in wanting)
+    mine = group.facts.instrument, shared(group.facts, "dark")
+    return any((f.instrument, shared(f, "dark")) == mine for f in wanting)
 
 
 def _darks(

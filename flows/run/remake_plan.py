@@ -26,6 +26,7 @@ from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters, science_groups
 from imaging.kinds import KINDS, CalibrationKind, Target
+from tasks.building.recipe import INSTRUMENT
 from tasks.support.parameters import STEPS, ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
 
@@ -182,6 +183,8 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
     if not product.parameters:
         raise NotPossibleError("its parameters are not known: it was not made by nirflow")
     for name, values in product.parameters.items():
+        if name == INSTRUMENT:  # the current table counts
+            continue
         if name == "detrend":
             values = {k: v for k, v in values.items() if k not in ("override", "allow_missing")}
         try:

@@ -154,9 +154,9 @@ def make_bpm(
         threads=threads,
         memory=memory,
     )
-    circle = measure_circle(light.sci)
+    circle = measure_circle(light.sci, on[0].facts.table.detector)
     warnings = dark.warnings + light.warnings
-    if not circle.measured:
+    if circle.reason:
         warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
     shape = light.sci.shape
     judged = circle.mask(shape).view(bool)

@@ -179,9 +179,9 @@ def _make(
         threads=threads,
         memory=memory,
     )
-    circle = measure_circle(light.sci)
+    circle = measure_circle(light.sci, on[0].facts.table.detector)
     warnings = light.warnings
-    if not circle.measured:
+    if circle.reason:
         warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
     lit = circle.mask(light.sci.shape).view(bool)
     good = lit & ((light.dq & np.uint16(UNUSABLE)) == 0)

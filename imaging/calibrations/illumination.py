@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.figures import Metrics, figure
-from imaging.instruments import f2
+from imaging.instruments.detector import Detector
 
 #: Directions in which the edge is looked for: at first, and for the fit that counts.
 _COARSE_RAYS: Final = 180
@@ -75,17 +75,17 @@ def circle_of(header: Mapping[str, Any]) -> Circle | None:
     return Circle(x=x - 1, y=y - 1, radius=radius, measured=True)
 
 
-def default_circle(shape: tuple[int, int], reason: str) -> Circle:
-    """The instrument's constant, for a full frame; for another shape a circle that leaves nothing out."""
-    if shape == f2.SHAPE:
-        (x, y), radius = f2.ILLUMINATED_CENTRE, f2.ILLUMINATED_RADIUS
+def default_circle(shape: tuple[int, int], reason: str, detector: Detector | None = None) -> Circle:
+    """The constant of a detector, for a full frame of it; otherwise a circle that leaves nothing out."""
+    if detector is not None and detector.illuminated is not None and shape == detector.shape:
+        (x, y), radius = detector.illuminated.centre, detector.illuminated.radius
     else:
         x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
         radius = float(np.hypot(*shape))
     return Circle(x=x, y=y, radius=radius, measured=False, reason=reason)
 
 
-def measure_circle(flat: NDArray[np.floating[Any]]) -> Circle:
+def measure_circle(flat: NDArray[np.floating[Any]], detector: Detector | None = None) -> Circle:
     """Fit a circle to the edge of the light.
 
     From a first centre, rays go out in all directions; on each the edge is where the light falls to half of
@@ -98,16 +98,20 @@ def measure_circle(flat: NDArray[np.floating[Any]]) -> Circle:
     flat
         A flat or a difference of lamp frames, (ny, nx): any positive level inside, about 0 outside. Single bad
         pixels and values that are not finite do no harm.
+    detector
+        The detector, for its constant; one without a circle of light is lit all over, and nothing is measured.
 
     Returns
     -------
     Circle
-        The instrument's constant (``measured`` False) with a reason, where no circular edge is found.
+        The detector's constant (``measured`` False) with a reason, where no circular edge is found.
     """
     shape = (flat.shape[0], flat.shape[1])
+    if detector is not None and detector.illuminated is None:
+        return default_circle(shape, "")
     guess = _first_guess(flat)
     if guess is None:
-        return default_circle(shape, "the flat has no light")
+        return default_circle(shape, "the flat has no light", detector)
     x, y, radius = guess
     rms, n_points = np.inf, 0
     coarse, fine = (_coarse_edges, _COARSE_RAYS), (_fine_edges, _RAYS)
@@ -119,12 +123,12 @@ def measure_circle(flat: NDArray[np.floating[Any]]) -> Circle:
         octants = np.unique(np.floor(angle[found] / (np.pi / 4)))
         if len(px) < rays * _LEAST_POINTS or len(octants) < _LEAST_OCTANTS:
             return default_circle(
-                shape, f"the light ends on the frame in {len(px)} of {rays} directions only"
+                shape, f"the light ends on the frame in {len(px)} of {rays} directions only", detector
             )
         (x, y, radius), rms, n_points = _fit(px, py)
     if rms > _WORST_RMS:
         return default_circle(
-            shape, f"the edge of the light is no circle: {rms:.1f} px rms about the best one"
+            shape, f"the edge of the light is no circle: {rms:.1f} px rms about the best one", detector
         )
     return Circle(x=x, y=y, radius=radius, measured=True, n_points=n_points, rms=rms)
 

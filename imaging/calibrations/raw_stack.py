@@ -25,15 +25,6 @@ _SAMPLE_BANDS: Final = 8
 _SAMPLE_PIXELS: Final = 4 * 1024**2
 #: Bytes that a pixel of one frame takes in a band: raw as stored and as read, values, variances, quality.
 _BYTES_PER_PIXEL: Final = 4 + 4 + 4 + 4 + 2
-#: Facts that frames of one stack share, and how an error names them.
-_SHARED: Final = {
-    "exposure_time": "exposure time (s)",
-    "coadds": "coadds",
-    "read_pairs": "read pairs (LNRS)",
-    "section": "detector section",
-    "detector": "detector",
-}
-
 #: What `stacked_variance` uses, for the record.
 VARIANCE_FROM: Final = "read noise, rounding and the shot noise of the stacked level above the pedestal"
 
@@ -68,7 +59,7 @@ class RawFrame(Protocol):
 def check_alike(
     raws: Sequence[RawFrame], what: str, *, least: int = 1, also: Sequence[str] = ()
 ) -> FrameFacts:
-    """The facts that all frames share.
+    """The facts that all frames share: those by which the instrument's table has frames need one dark, and some more.
 
     Parameters
     ----------
@@ -92,14 +83,17 @@ def check_alike(
             f"{len(raws)} {what} ({named}), {least} are needed.",
             remedy="Add frames of the same configuration, or lower the parameter min_frames.",
         )
-    for field in (*_SHARED, *also):
-        values = [getattr(raw.facts, field) for raw in raws]
+    table = raws[0].facts.table
+    for field in ("instrument", *table.same["dark"], *also):
+        values = [raw.facts.value(field) for raw in raws]
         usual, _ = Counter(values).most_common(1)[0]
         odd = [f"{raw.name} ({value})" for raw, value in zip(raws, values, strict=True) if value != usual]
         if odd:
+            label, unit = table.label(field)
+            named = unit or table.keyword(field)
+            named = "" if named == field else f" ({named})"
             raise GroupError(
-                f"{what} of more than one {_SHARED.get(field, field)}: {', '.join(odd)}; the other frames "
-                f"have {usual}.",
+                f"{what} of more than one {label}{named}: {', '.join(odd)}; the other frames have {usual}.",
                 remedy="Leave the odd frames out, or reduce them as a group of their own.",
             )
     shapes = {raw.shape for raw in raws}

@@ -19,7 +19,7 @@ from imaging.errors import FrameError, MissingCalibrationError
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile
-from imaging.kinds import KINDS, CalibrationKind
+from imaging.kinds import CalibrationKind
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
@@ -245,10 +245,12 @@ def _disagreements(
 ) -> tuple[str, ...]:
     """What differs between a frame and a calibration; an error unless it is overridden."""
     told = []
-    for field in KINDS[kind].same:
-        mine, its = getattr(facts, field), getattr(other, field)
+    table = facts.table
+    for field in ("instrument", *table.same[kind]):
+        mine, its = facts.value(field), other.value(field)
         if field == "exposure_time":
-            same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE)
+            off = table.tolerance.get(field, 0.0)
+            same = math.isclose(mine, its, rel_tol=_EXPOSURE_TOLERANCE, abs_tol=off)
         else:
             same = mine == its
         if not same:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from imaging.detrend.prepare_kernels import prepare_rows
 from imaging.frames.facts import FrameFacts
-from imaging.instruments import f2
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.noise import NoiseModel
@@ -25,8 +24,12 @@ _NO_LIT: Final = np.ones((1, 1), np.uint8)
 class PrepareParameters(StepParameters):
     """How raw frames are prepared."""
 
-    linear_fraction: float = parameter(
-        f2.LINEAR_FRACTION, "a value above this is flagged as non-linear", unit="saturation", gt=0, le=1
+    linear_fraction: float | None = parameter(
+        None,
+        "a value above this is flagged as non-linear; without it the detector's",
+        unit="saturation",
+        gt=0,
+        le=1,
     )
     largest_island: int = parameter(
         10000,
@@ -35,6 +38,12 @@ class PrepareParameters(StepParameters):
         unit="pixels",
         ge=0,
     )
+
+    def for_frame(self, facts: FrameFacts) -> PrepareParameters:
+        """The same with the detector's own numbers in place of what was not given."""
+        if self.linear_fraction is not None:
+            return self
+        return self.model_copy(update={"linear_fraction": facts.readout.linear_fraction})
 
 
 def prepare(
@@ -50,7 +59,7 @@ def prepare(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
     """Prepare rows of a raw frame.
 
-    Electrons are ADU x 4.44 / LNRS, corrected for non-linearity coadd by coadd. The variance is the shot noise of
+    Electrons are ADU x gain, corrected for non-linearity coadd by coadd. The variance is the shot noise of
     the corrected electrons above the pedestal, plus read noise and rounding, these times the square of the
     correction's slope. (The charge in a pixel is Poisson; what is added after the pixel is stretched by the
     correction. Carrying all of the variance by the slope squared would overstate the shot noise by up to
@@ -61,7 +70,7 @@ def prepare(
     raw_rows
         ADU as stored, (rows, nx): integers of up to 32 bits, or floats; either byte order. Not changed.
     facts
-        The frame's facts: read pairs and coadds give gain, read noise and saturation.
+        The frame's facts, which give gain, read noise and saturation.
     bpm
         DQ bits of the same rows (1 for a bad pixel), (rows, nx).
     pedestal
@@ -94,7 +103,9 @@ def prepare(
             raise ValueError(f"{name} has the shape {plane.shape}, the raw rows have {shape}.")
     lit = None if facts.kind == "dark" else illuminated
     model = NoiseModel.of(facts, pedestal)
-    saturation = f2.saturation_adu(facts.read_pairs, facts.coadds)
+    readout = facts.readout
+    fraction = parameters.linear_fraction
+    fraction = readout.linear_fraction if fraction is None else fraction
     sci, var, dq = out or (
         np.empty(shape, np.float32),
         np.empty(shape, np.float32),
@@ -110,10 +121,10 @@ def prepare(
         float(facts.coadds),
         model.floor,
         float(pedestal),
-        float(saturation),
-        parameters.linear_fraction * saturation,
+        float(readout.saturation),
+        fraction * readout.saturation,
         linearise,
-        *f2.NONLINEARITY,
+        *readout.nonlinearity,
         _BITS,
         sci,
         var,

@@ -1,68 +1,61 @@
 """What a frame is: the facts that the steps, the rules and a person need, read from its headers.
 
-One function, `facts_from_headers`, turns the keywords of a FLAMINGOS-2 file (raw, or a product that kept
-them) into one typed, frozen record; nothing else in the project reads those keywords.
+One function, `facts_from_headers`, turns the keywords of a file (raw, or a product that kept them) into one typed,
+frozen record, by the table of its instrument (`imaging.instruments`). The record names its instrument, and so carries
+the numbers of the detector from then on (`FrameFacts.readout`).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imaging.errors import FrameError
 from imaging.frames.header_dates import last_written
 from imaging.frames.nights import night_of
-from imaging.instruments import f2
-from imaging.kinds import KINDS, CombinedFrame
+from imaging.instruments import catalogue
+from imaging.instruments.detector import Readout
+from imaging.instruments.instrument import FrameKind as Kind
+from imaging.instruments.instrument import Instrument, fits
+from imaging.instruments.reading import facts_in, instrument_of, lamp_in
+from imaging.kinds import KINDS
 
-#: What a frame is: those that products are made of, and others.
-Kind = Literal[CombinedFrame, "arc", "bpm"]
 Lamp = Literal["on", "off"]
 
-_KINDS: dict[str, Kind] = {"DARK": "dark", "FLAT": "flat", "OBJECT": "object", "ARC": "arc", "BPM": "bpm"}
-#: Before this date LNRS sometimes counts something else; the pairs (LNRS, NREADS) seen are below.
-_LNRS_TRUSTED_FROM = date(2015, 4, 1)
-_LNRS_KNOWN_WRONG = {(2, 4), (6, 8)}
-_COMPONENT = re.compile(r"_[GR]\d+\w*$")
 _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
-#: Names that MOSPOS, DECKER and MASKNAME give to an open focal plane.
-_OPEN_MASKS = ("Open", "None", "imaging", "")
-#: What a keyword may say: wide of anything the instrument does, narrow enough for arithmetic and the store.
-_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
-_LONGEST_EXPOSURE = 86_400.0
-_MOST_COADDS = 10_000
-_MOST_READS = 1_000
-_PORTS = 5
-_FARTHEST_OFFSET = 36_000.0
 
 
 class FrameFacts(BaseModel):
-    """The facts of one frame. Times are UTC, angles degrees, offsets arcsec, exposure times seconds."""
+    """The facts of one frame. Times are UTC, angles degrees, offsets arcsec, exposure times seconds.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Besides those named here a frame has the facts that its instrument's table adds, as further attributes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    __pydantic_extra__: dict[str, str | int | float]
 
     name: str = Field(description="file name without a compression suffix")
-    instrument: str = Field(description="F2")
+    instrument: str = Field(description="name of the instrument's table")
     kind: Kind = Field(description="dark, flat, object, arc or bpm")
     observation_class: str = Field(description="science, acq, acqCal, partnerCal, dayCal or progCal")
-    target: str = Field(description="OBJECT: the target's name")
+    target: str = Field(description="the target's name")
     exposure_time: float = Field(description="exposure of one coadd, s, to the millisecond")
     coadds: int = Field(description="exposures that the controller added up")
-    read_pairs: int = Field(description="LNRS: read pairs of one exposure")
-    read_pairs_corrected: bool = Field(default=False, description="LNRS was wrong and NREADS was taken")
+    read_pairs: int = Field(description="read pairs of one exposure")
+    read_pairs_corrected: bool = Field(
+        default=False, description="the header's read pairs were wrong and were corrected"
+    )
     filter_id: str = Field(description="filter with its component id, Y_G0811")
     filter: str = Field(description="filter, Y")
-    lyot: str = Field(description="Lyot stop with its component id")
     focal_mask: str = Field(description="focal-plane mask, Open for imaging")
     disperser: str = Field(description="grism, Open for imaging")
     lamp: Lamp | None = Field(default=None, description="calibration lamp on or off; flats only")
-    detector: str = Field(description="DETID of the array")
-    section: str = Field(default="[1:2048,1:2048]", description="detector section read out")
+    detector: str = Field(description="id of the array")
+    section: str = Field(description="detector section read out; all of it if not given")
     binning: str = Field(default="1x1", description="binning, columns x rows")
     ra: float | None = Field(default=None, description="right ascension of the target, deg")
     dec: float | None = Field(default=None, description="declination of the target, deg")
@@ -72,16 +65,67 @@ class FrameFacts(BaseModel):
     inport: int = Field(default=3, description="port of the instrument; 1 looks up")
     airmass: float | None = Field(default=None, description="mean airmass")
     guided: bool = Field(default=True, description="a guide probe was guiding")
-    peripheral_guider: bool = Field(default=False, description="PWFS2 guided: its glow is in the frame")
+    peripheral_guider: bool = Field(
+        default=False, description="a peripheral probe guided: its glow is in the frame"
+    )
     started: datetime = Field(description="start of the exposure")
     program: str = Field(default="", description="program id")
     observation_id: str = Field(default="", description="observation id: one sequence")
     data_label: str = Field(default="", description="unique label of the exposure")
     header_written: datetime | None = Field(default=None, description="the latest of DATE and GEM-TLM")
-    quality: str = Field(default="", description="RAWGEMQA: the observer's judgement")
-    image_quality: str = Field(default="", description="RAWIQ")
+    quality: str = Field(default="", description="the observer's judgement")
+    image_quality: str = Field(default="", description="image quality as the observer judged it")
     processed: bool = Field(default=False, description="a product, not a raw frame")
     product_kind: str = Field(default="", description="dark, flat, bpm or image for a product")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_frame(cls, given: Any) -> Any:
+        """Take a frame without a section for a full one."""
+        if isinstance(given, dict) and "section" not in given:
+            table = catalogue.find(str(given.get("instrument")))
+            if table is not None:
+                return given | {"section": table.section}
+        return given
+
+    @model_validator(mode="after")
+    def _own_facts(self) -> Self:
+        """Refuse other facts than those of the table; of an instrument that has no table here all are kept."""
+        table = catalogue.find(self.instrument)
+        given = self.model_extra or {}
+        if table is not None and set(given) != set(table.own_facts):
+            wrong = ", ".join(sorted(set(given) ^ set(table.own_facts)))
+            raise ValueError(
+                f"a frame of {self.instrument} has the facts {table.own_facts}, not or lacking: {wrong}"
+            )
+        return self
+
+    @property
+    def table(self) -> Instrument:
+        """The table of the frame's instrument."""
+        return catalogue.named(self.instrument)
+
+    @property
+    def readout(self) -> Readout:
+        """The detector's numbers for this frame."""
+        return self.table.detector.readout(self.values)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All facts by name."""
+        return self.__dict__ | (self.model_extra or {})
+
+    def value(self, fact: str) -> Any:
+        """Return a fact by its name; None for one that frames of this instrument do not have."""
+        return getattr(self, fact, None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the frame's header."""
+        if not self.read_pairs_corrected:
+            return ()
+        keyword = self.table.keyword("read_pairs")
+        return (f"{keyword} is invalid; {self.read_pairs}, by another keyword, is used instead",)
 
     @property
     def root(self) -> str:
@@ -111,12 +155,12 @@ class FrameFacts(BaseModel):
     @property
     def gain(self) -> float:
         """Electrons per ADU."""
-        return f2.gain(self.read_pairs)
+        return self.readout.gain
 
     @property
     def read_noise(self) -> float:
         """Read noise of the frame, all coadds, electrons."""
-        return f2.read_noise(self.read_pairs, self.coadds)
+        return self.readout.read_noise
 
     @property
     def spectroscopic(self) -> bool:
@@ -126,10 +170,10 @@ class FrameFacts(BaseModel):
     @property
     def tags(self) -> frozenset[str]:
         """Tags to select by, with the names that astrodata gives them."""
-        tags = {"GEMINI", "SOUTH", "F2", "PROCESSED" if self.processed else "RAW"}
+        tags = {*self.table.tags, "PROCESSED" if self.processed else "RAW"}
         if self.kind == "object":
             tags.add("SPECT" if self.spectroscopic else "IMAGE")
-            if self.observation_class in ("acq", "acqCal"):
+            if self.observation_class in self.table.unfit.acquisition:
                 tags.add("ACQUISITION")
             if self.observation_class == "partnerCal":
                 tags |= {"STANDARD", "CAL"}
@@ -144,82 +188,21 @@ class FrameFacts(BaseModel):
 
     def unfit(self) -> str | None:
         """Why this frame takes no part in an imaging reduction, or None when it does."""
+        table = self.table
+        unfit = table.unfit
         if self.spectroscopic and self.kind in ("object", "flat"):
-            return f"spectroscopy (GRISM = {self.disperser!r}); nirflow reduces imaging"
+            return (
+                f"spectroscopy ({table.keyword('disperser')} = {self.disperser!r}); nirflow reduces imaging"
+            )
         if self.kind == "arc":
-            return "an arc (OBSTYPE = 'ARC'); nirflow reduces imaging"
-        if self.quality.upper() in ("BAD", "FAIL"):
-            return f"the observer judged it a failure (RAWGEMQA = {self.quality!r})"
-        if self.observation_class in ("acq", "acqCal"):
-            return f"an acquisition frame (OBSCLASS = {self.observation_class!r})"
-        if self.kind == "object" and re.search(r"-(ENG|FT-ENG)\d", self.program):
-            return f"an engineering frame (GEMPRGID = {self.program!r})"
+            return f"an arc ({table.keyword('kind')} = 'ARC'); nirflow reduces imaging"
+        if fits(self.quality, unfit.quality):
+            return f"the observer judged it a failure ({table.keyword('quality')} = {self.quality!r})"
+        if self.observation_class in unfit.acquisition:
+            return f"an acquisition frame ({table.keyword('observation_class')} = {self.observation_class!r})"
+        if self.kind == "object" and unfit.engineering and re.search(unfit.engineering, self.program):
+            return f"an engineering frame ({table.keyword('program')} = {self.program!r})"
         return None
-
-
-class _Keywords:
-    """Typed look-ups in a header that fail with the file, the keyword, the value and the remedy."""
-
-    def __init__(self, header: Mapping[str, Any], name: str) -> None:
-        self.header, self.name = header, name
-
-    def text(self, keyword: str, default: str | None = None) -> str:
-        value = self.header.get(keyword)
-        if value is None or not isinstance(value, (str, int, float)):
-            if default is not None:
-                return default
-            raise self.error(keyword, value, "a text")
-        return str(value).strip()
-
-    def number(self, keyword: str, default: float | None = None) -> float:
-        value = self.header.get(keyword)
-        if value is None and default is not None:
-            return default
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise self.error(keyword, value, "a number") from None
-        except OverflowError:
-            raise self.error(keyword, value, "a finite number") from None
-        if isinstance(value, bool) or not math.isfinite(number):
-            raise self.error(keyword, value, "a finite number")
-        return number
-
-    def optional(self, keyword: str) -> float | None:
-        """A number that only informs: None where the card is missing or holds anything else."""
-        value = self.header.get(keyword)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if math.isfinite(number) else None
-
-    def count(self, keyword: str, most: int, default: int | None = None) -> int:
-        number = self.number(keyword, default)
-        if not 1 <= number <= most or number != int(number):
-            raise self.error(keyword, self.header.get(keyword), f"a whole number from 1 to {most}")
-        return int(number)
-
-    def offset(self, keyword: str) -> float:
-        number = self.number(keyword, 0.0)
-        if abs(number) > _FARTHEST_OFFSET:
-            expected = f"an offset within {_FARTHEST_OFFSET:.0f} arcsec"
-            raise self.error(keyword, self.header.get(keyword), expected)
-        return number
-
-    def error(self, keyword: str, found: object, expected: str) -> FrameError:
-        problem = "keyword is missing" if found is None else "keyword makes no sense"
-        return FrameError(
-            self.name, problem, keyword=keyword, found=found, expected=expected,
-            remedy="Correct the header (for example with astropy's fitsheader) or leave the file out.",
-        )  # fmt: skip
-
-
-def strip_component(name: str) -> str:
-    """Drop a component id: ``Y_G0811`` becomes ``Y``."""
-    return _COMPONENT.sub("", name)
 
 
 def plain_name(path: str) -> str:
@@ -245,151 +228,27 @@ def facts_from_headers(
     -------
     FrameFacts
         The facts. A frame that nirflow understands and does not reduce (spectroscopy, acquisition) is
-        no error here: `FrameFacts.unfit` tells.
+        no error here: see `FrameFacts.unfit`.
 
     Raises
     ------
     FrameError
-        Where a keyword is missing or makes no sense, or the instrument is another one.
+        Where a keyword is missing or invalid, or no table describes the instrument.
     """
     name = plain_name(name)
-    keys = _Keywords(primary, name)
-    instrument = keys.text("INSTRUME")
-    if instrument not in f2.INSTRUMENT_NAMES:
-        raise FrameError(
-            name, "not a FLAMINGOS-2 frame", keyword="INSTRUME", found=instrument,
-            expected="'F2' or 'Flam'", remedy="Leave the file out of the night.",
-        )  # fmt: skip
-    filter_id, lyot = _filter_and_lyot(keys)
     processed, product_kind = processing(primary)
-    # DRAGONS leaves the flat's OBSTYPE on a bad pixel mask; its mark says what it is.
-    kind: Kind = "bpm" if product_kind == "bpm" else _kind(keys, filter_id)
-    started = _start(keys, kind)
-    read_pairs, corrected = (1, False) if kind == "bpm" else _read_pairs(keys, started.date())
+    # DRAGONS leaves the flat's type on a bad pixel mask; its mark says what it is.
+    table = instrument_of(primary, name)
+    facts = facts_in(table, primary, extension, name, mask=product_kind == "bpm")
+    lit = facts["kind"] == "flat" and not processed
     return FrameFacts(
         name=name,
-        instrument="F2",
-        kind=kind,
-        observation_class=keys.text("OBSCLASS", ""),
-        target=keys.text("OBJECT", ""),
-        exposure_time=_exposure_time(keys, kind),
-        coadds=keys.count("COADDS", _MOST_COADDS) if kind != "bpm" else 1,
-        read_pairs=read_pairs,
-        read_pairs_corrected=corrected,
-        filter_id=filter_id,
-        filter="&".join(strip_component(part) for part in filter_id.split("&")),
-        lyot=lyot,
-        focal_mask=_focal_mask(keys),
-        disperser=_disperser(keys),
-        lamp=_lamp(keys) if kind == "flat" and not processed else None,
-        detector=keys.text("DETID", "unknown"),
-        section=str((extension or {}).get("DETSEC", "[1:2048,1:2048]")),
-        ra=keys.optional("RA"),
-        dec=keys.optional("DEC"),
-        poffset=keys.offset("POFFSET"),
-        qoffset=keys.offset("QOFFSET"),
-        pa=keys.number("PA", 0.0),
-        inport=keys.count("INPORT", _PORTS, default=3),
-        airmass=keys.optional("AIRMASS"),
-        guided=_guided(keys),
-        peripheral_guider=keys.text("PWFS2_ST", "") == "guiding",
-        started=started,
-        program=keys.text("GEMPRGID", ""),
-        observation_id=keys.text("OBSID", ""),
-        data_label=keys.text("DATALAB", ""),
+        lamp=lamp_in(table, primary, facts) if lit else None,
         header_written=last_written(primary),
-        quality=keys.text("RAWGEMQA", ""),
-        image_quality=keys.text("RAWIQ", ""),
         processed=processed,
         product_kind=product_kind,
+        **facts,
     )
-
-
-def _kind(keys: _Keywords, filter_id: str) -> Kind:
-    obstype = keys.text("OBSTYPE").upper()
-    if filter_id.upper().startswith("DK") or "&DK" in filter_id.upper():
-        return "dark"
-    if obstype not in _KINDS:
-        raise keys.error("OBSTYPE", obstype, "one of " + ", ".join(_KINDS))
-    return _KINDS[obstype]
-
-
-def _start(keys: _Keywords, kind: Kind) -> datetime:
-    day = keys.text("DATE-OBS")
-    # A bad pixel mask that the observatory published has a date only.
-    clock = keys.text("UTSTART", keys.text("TIME-OBS", "00:00:00" if kind == "bpm" else ""))
-    text = day if "T" in day else f"{day}T{clock}"
-    try:
-        started = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        raise keys.error("DATE-OBS + UTSTART", text, "a date and a time, 2013-11-21 and 02:52:48.0") from None
-    if not _FIRST_DAY <= started.date() <= _LAST_DAY:
-        raise keys.error("DATE-OBS", day, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
-    return started
-
-
-def _exposure_time(keys: _Keywords, kind: Kind) -> float:
-    """Exposure of one coadd, s, rounded to the millisecond: frames are compared by it, and headers differ."""
-    seconds = round(keys.number("EXPTIME", 0.0 if kind == "bpm" else None), 3)
-    if not 0 <= seconds < _LONGEST_EXPOSURE or (seconds == 0 and kind != "bpm"):
-        expected = f"a number of seconds above 0 and below {_LONGEST_EXPOSURE:.0f}"
-        raise keys.error("EXPTIME", keys.header.get("EXPTIME"), expected)
-    return seconds
-
-
-def _read_pairs(keys: _Keywords, day: date) -> tuple[int, bool]:
-    lnrs = keys.count("LNRS", _MOST_READS)
-    nreads = keys.count("NREADS", _MOST_READS) if "NREADS" in keys.header else lnrs
-    if nreads != lnrs:
-        if day < _LNRS_TRUSTED_FROM and (lnrs, nreads) in _LNRS_KNOWN_WRONG:
-            return nreads, True
-        raise FrameError(
-            keys.name, f"LNRS and NREADS = {nreads} disagree, so gain and read noise are unknown",
-            keyword="LNRS", found=lnrs, expected="the value of NREADS",
-            remedy="Find out which is right from the night log, correct the header or leave the file out.",
-        )  # fmt: skip
-    if lnrs not in f2.READ_NOISE:
-        known = ", ".join(str(n) for n in f2.READ_NOISE)
-        raise keys.error("LNRS", lnrs, f"one of {known}")
-    return lnrs, False
-
-
-def _filter_and_lyot(keys: _Keywords) -> tuple[str, str]:
-    wheels = [
-        keys.text("FILTER1", keys.text("FILT1POS", "Open")),
-        keys.text("FILTER2", keys.text("FILT2POS", "Open")),
-    ]
-    lyot = keys.text("LYOT", keys.text("LYOTPOS", ""))
-    if lyot and not lyot.startswith(("f", "GEMS", "Hart", "Open")):
-        wheels.append(lyot)
-    return "&".join(w for w in wheels if strip_component(w).lower() != "open") or "Open", lyot
-
-
-def _focal_mask(keys: _Keywords) -> str:
-    mospos = strip_component(keys.text("MOSPOS", keys.text("MASKNAME", "Open")))
-    if mospos in _OPEN_MASKS:
-        return "Open"
-    mask = keys.text("MASKNAME", "")
-    # A long slit has its name in MOSPOS and no mask: MASKNAME then says None, which is not an open plane.
-    return mospos if mask in ("None", "") else "Open" if mask in _OPEN_MASKS else mask
-
-
-def _disperser(keys: _Keywords) -> str:
-    grism = strip_component(keys.text("GRISM", keys.text("GRISMPOS", "Open")))
-    return "Open" if grism.lower() in ("open", "") else grism
-
-
-def _lamp(keys: _Keywords) -> Lamp | None:
-    lamp, shutter = keys.text("GCALLAMP", ""), keys.text("GCALSHUT", "").upper()
-    lit = lamp.startswith(("IR", "QH"))
-    if lit and shutter == "OPEN":
-        return "on"
-    return "off" if shutter == "CLOSED" else None
-
-
-def _guided(keys: _Keywords) -> bool:
-    states = [keys.text(k, "") for k in ("PWFS1_ST", "PWFS2_ST", "OIWFS_ST")]
-    return not any(states) or "guiding" in states
 
 
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.errors import NirflowError
-from imaging.instruments import f2
+from imaging.instruments.detector import WantedShape
 from imaging.parameters import StepParameters, parameter
 
 #: Endings of the files that a folder is searched for.
@@ -19,8 +19,10 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 class CheckParameters(StepParameters):
     """What a raw file has to be before it takes part."""
 
-    shape: tuple[int, int] | None = parameter(
-        f2.SHAPE, "rows and columns that a frame must have; none accepts any", unit="px"
+    shape: WantedShape = parameter(
+        "detector",
+        "rows and columns that a frame must have, or those of its instrument's detector; none accepts any",
+        unit="px",
     )
     saturated_fraction: float = parameter(
         0.5, "fraction of saturated pixels from which a frame is refused", gt=0, le=1

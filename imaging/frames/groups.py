@@ -1,4 +1,4 @@
-"""Which raw frames belong together: fields of science frames, and groups of calibration frames.
+"""Which science frames belong together: the fields of a night, and the parameters of all groups.
 
 Pure functions over the facts of frames; nothing is read here.
 """
@@ -13,16 +13,18 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.frames.facts import FrameFacts, Lamp
+from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, mean_position, pointing, separation
-from imaging.instruments import f2
-from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
+from imaging.instruments import catalogue
+from imaging.instruments.instrument import Instrument
+from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters, parameter
 
-#: Diameter of the circle of light on the sky that is fully lit, arcsec.
-FIELD_DIAMETER: Final = 362.0
 #: How far a pointing may be off, arcsec: an offset of 300 arcsec may look a little less.
 _POINTING_ERROR: Final = 2.0
+
+
+GroupWindow = Literal["gap", "group", "pair"]
 
 
 class GroupParameters(StepParameters):
@@ -38,39 +40,45 @@ class GroupParameters(StepParameters):
         unit="arcsec",
         gt=0,
     )
-    max_gap_days: float = parameter(
-        5.0, "a group of raw frames ends where none was taken for longer than this", unit="days", gt=0
-    )
-    max_span_days: float = parameter(
-        30.0, "darks or flats over a longer time than this are several groups", unit="days", gt=0
-    )
-    pair_within_days: float = parameter(
-        90.0, "lamp-on, lamp-off and dark groups further apart than this are no pair", unit="days", gt=0
+    max_gap_days: float | None = parameter(
+        None, "a group of raw frames ends where none was taken for longer than this; without it the instrument's",
+        unit="days", gt=0,
+    )  # fmt: skip
+    max_span_days: float | None = parameter(
+        None, "darks or flats over a longer time than this are several groups; without it the instrument's",
+        unit="days", gt=0,
+    )  # fmt: skip
+    pair_within_days: float | None = parameter(
+        None,
+        "lamp-on, lamp-off and dark groups further apart than this are no pair; without it the instrument's",
+        unit="days",
+        gt=0,
     )
     longest_short_dark: float = parameter(
         3.0, "darks up to this exposure time are short darks, for the bad pixel mask", unit="s", gt=0
     )
 
+    def days(self, window: GroupWindow, kind: ProductKind, table: Instrument) -> float:
+        """Return a window of time: as given, or that of the instrument for frames of a kind."""
+        given = self._given(window)
+        return table.windows[kind].days(window) if given is None else given
 
-class Configuration(BaseModel):
-    """What has to be the same for science frames to be combined."""
+    def longest(self, window: GroupWindow) -> float:
+        """Return the longest that a window may be for calibration frames of any instrument."""
+        given = self._given(window)
+        return catalogue.longest(window) if given is None else given
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def _given(self, window: GroupWindow) -> float | None:
+        given = {"gap": self.max_gap_days, "group": self.max_span_days, "pair": self.pair_within_days}
+        return given[window]
 
-    filter_id: str
-    lyot: str
-    focal_mask: str
-    exposure_time: float = Field(description="s")
-    coadds: int
-    read_pairs: int
-    detector: str
-    section: str
-    binning: str
 
-    @classmethod
-    def of(cls, facts: FrameFacts) -> Configuration:
-        """The configuration of a frame."""
-        return cls(**{name: getattr(facts, name) for name in cls.model_fields})
+def shared(facts: FrameFacts, kind: ProductKind) -> dict[str, Any]:
+    """Return the facts of a raw frame that it has to share with the others of which a product of a kind is made.
+
+    By the table of its instrument. Two frames are combined only where these and the instrument are the same.
+    """
+    return {name: getattr(facts, name) for name in facts.table.combined(kind)}
 
 
 class ScienceGroup(BaseModel):
@@ -80,7 +88,7 @@ class ScienceGroup(BaseModel):
 
     name: str = Field(description="root of the first object frame")
     mode: Literal["dither", "offset"] = Field(description="sky from the other dithers, or from a blank field")
-    configuration: Configuration
+    exposure_time: float = Field(description="s")
     filter: str
     program: str
     observation_id: str
@@ -96,51 +104,6 @@ class ScienceGroup(BaseModel):
     def members(self) -> tuple[str, ...]:
         """Every frame of the group, each once: objects, then the frames that are sky only."""
         return self.objects + tuple(name for name in self.skies if name not in self.objects)
-
-
-class CalibrationGroup(BaseModel):
-    """Raw darks or flats of one configuration that are combined as a whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: CalibrationFrame
-    lamp: Lamp | None = None
-    exposure_time: float = Field(description="s")
-    coadds: int
-    read_pairs: int
-    detector: str
-    section: str
-    binning: str
-    filter_id: str = ""
-    filter: str = ""
-    lyot: str = ""
-    focal_mask: str = ""
-    disperser: str = ""
-    members: tuple[str, ...] = Field(description="names of the frames, in time")
-    first: datetime = Field(description="start of the first frame")
-    last: datetime = Field(description="start of the last frame")
-
-    @property
-    def middle(self) -> datetime:
-        """Middle of the group in time."""
-        return self.first + (self.last - self.first) / 2
-
-    def days_from(self, other: CalibrationGroup) -> float:
-        """Days between two groups: 0 where they overlap."""
-        gap = max(self.first, other.first) - min(self.last, other.last)
-        return max(gap, timedelta(0)) / timedelta(days=1)
-
-
-class FlatGroups(BaseModel):
-    """The raw groups that make one flat."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    filter_id: str
-    on: CalibrationGroup | None = Field(description="lamp on; None in the K bands")
-    off: CalibrationGroup | None = Field(description="lamp off")
-    darks: CalibrationGroup | None = Field(default=None, description="K bands: darks like the lamp-offs")
-    missing: tuple[str, ...] = Field(default=(), description="what was looked for in vain")
 
 
 def science_groups(
@@ -174,30 +137,36 @@ def science_groups(
     """
     parameters, centres = parameters or GroupParameters(), centres or {}
     observations: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
-    for facts in sorted(frames, key=_in_time):
+    for facts in sorted(frames, key=in_time):
         if facts.kind == "object" and facts.unfit() is None and not facts.processed:
             night = None if across_nights else facts.night
-            observations[Configuration.of(facts), facts.program, facts.observation_id, night].append(facts)
+            same = tuple(shared(facts, "image").values())
+            key = facts.instrument, same, facts.program, facts.observation_id, night
+            observations[key].append(facts)
     groups = []
     for members in observations.values():
-        for sequence in _without_gaps(members, parameters):
+        for sequence in without_gaps(members, "image", parameters):
             groups += _fields_of_observation(sequence, parameters, centres)
     started = {facts.name: facts.started for members in observations.values() for facts in members}
     return sorted(groups, key=lambda g: (started[g.objects[0]], g.name))
 
 
-def _without_gaps(members: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[list[FrameFacts]]:
+def without_gaps(
+    members: Sequence[FrameFacts], kind: ProductKind, parameters: GroupParameters
+) -> Iterable[list[FrameFacts]]:
     """Frames in time, cut where none was taken for longer than ``max_gap_days``."""
     run: list[FrameFacts] = []
+    gap = timedelta(days=parameters.days("gap", kind, members[0].table))
     for facts in members:
-        if run and facts.started - run[-1].started > timedelta(days=parameters.max_gap_days):
+        if run and facts.started - run[-1].started > gap:
             yield run
             run = []
         run.append(facts)
     yield run
 
 
-def _in_time(facts: FrameFacts) -> tuple[datetime, str]:
+def in_time(facts: FrameFacts) -> tuple[datetime, str]:
+    """Return the key by which frames are in time."""
     return facts.started, facts.name
 
 
@@ -205,7 +174,8 @@ def _fields_of_observation(
     members: list[FrameFacts], parameters: GroupParameters, centres: Mapping[str, Position]
 ) -> list[ScienceGroup]:
     """The groups of frames of one configuration and observation."""
-    reach = min(parameters.field_fraction * FIELD_DIAMETER, parameters.sky_offset - _POINTING_ERROR)
+    diameter = members[0].table.detector.field_diameter
+    reach = min(parameters.field_fraction * diameter, parameters.sky_offset - _POINTING_ERROR)
     where = {facts.name: pointing(facts, centres.get(facts.name)) for facts in members}
 
     def one_target(a: FrameFacts, b: FrameFacts) -> bool:
@@ -226,7 +196,7 @@ def _fields_of_observation(
         if guided and len(guided) < len(targeted):
             notes.append(f"{len(targeted) - len(guided)} unguided frames are sky only")
         fields = _connected(guided or targeted, one_field)
-        fields.sort(key=lambda field: (_from_target(field, where), _in_time(field[0])))
+        fields.sort(key=lambda field: (_from_target(field, where), in_time(field[0])))
         objects = fields[0]
         if len(fields) > 1:
             skies = [f for f in targeted if f not in objects]
@@ -249,7 +219,7 @@ def _science_group(
     return ScienceGroup(
         name=first.root,
         mode="offset" if offset else "dither",
-        configuration=Configuration.of(first),
+        exposure_time=first.exposure_time,
         filter=first.filter,
         program=first.program,
         observation_id=first.observation_id,
@@ -286,113 +256,5 @@ def _connected(
             left = [f for f in left if f not in found]
             joined += found
             edge += found
-        sets.append(sorted(joined, key=_in_time))
+        sets.append(sorted(joined, key=in_time))
     return sets
-
-
-_COMMON: Final = ("exposure_time", "coadds", "read_pairs", "detector", "section", "binning")
-_FLAT: Final = ("filter_id", "filter", "lyot", "focal_mask", "disperser")
-
-
-def calibration_groups(
-    frames: Iterable[FrameFacts], parameters: GroupParameters | None = None
-) -> list[CalibrationGroup]:
-    """Group raw darks and flats; a group is combined as a whole.
-
-    Darks of one exposure time, coadds, read pairs, detector and section; flats also of one filter, Lyot stop,
-    focal-plane mask and disperser, lamp on and lamp off apart. A group ends at a gap of more than
-    ``max_gap_days``, and where it would span more than ``max_span_days``; lamp-offs of a K band, whose pattern
-    drifts, also at the end of the night.
-
-    Returns
-    -------
-    list of CalibrationGroup
-        In the order of kind and time. Frames that are no fit raw darks or flats are passed over.
-    """
-    parameters = parameters or GroupParameters()
-    groups = [
-        group
-        for chain in calibration_chains(frames, parameters)
-        for group in groups_of_chain(chain, parameters)
-    ]
-    return sorted(groups, key=lambda g: (g.kind, g.first, g.members))
-
-
-def calibration_chains(
-    frames: Iterable[FrameFacts], parameters: GroupParameters
-) -> Iterable[list[FrameFacts]]:
-    """Raw darks and flats of one configuration, in time, without a gap: what `groups_of_chain` divides."""
-    sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
-    for facts in sorted(frames, key=_in_time):
-        if facts.kind not in CALIBRATION_FRAMES or facts.processed or facts.unfit() is not None:
-            continue
-        key: tuple[Any, ...] = (facts.kind, facts.lamp, *(getattr(facts, name) for name in _COMMON))
-        if facts.kind == "flat":
-            key += tuple(getattr(facts, name) for name in _FLAT)
-            if facts.filter in f2.THERMAL_BANDS:
-                key += (facts.night,)
-        sets[key].append(facts)
-    for members in sets.values():
-        yield from _without_gaps(members, parameters)
-
-
-def groups_of_chain(chain: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[CalibrationGroup]:
-    """The groups of a chain: each from its first frame on as long as ``max_span_days`` allows."""
-    group: list[FrameFacts] = []
-    for facts in chain:
-        if group and facts.started - group[0].started > timedelta(days=parameters.max_span_days):
-            yield _calibration_group(group)
-            group = []
-        group.append(facts)
-    yield _calibration_group(group)
-
-
-def _calibration_group(members: Sequence[FrameFacts]) -> CalibrationGroup:
-    facts = members[0]
-    names = _COMMON + (_FLAT if facts.kind == "flat" else ())
-    return CalibrationGroup(
-        kind="flat" if facts.kind == "flat" else "dark",
-        lamp=facts.lamp,
-        members=tuple(f.name for f in members),
-        first=facts.started,
-        last=members[-1].started,
-        **{name: getattr(facts, name) for name in names},
-    )
-
-
-def nearest_group(
-    of: CalibrationGroup,
-    candidates: Iterable[CalibrationGroup],
-    parameters: GroupParameters | None = None,
-    *,
-    same: Sequence[str] = (),
-) -> CalibrationGroup | None:
-    """The candidate nearest in time, within ``pair_within_days``, that agrees with ``of`` in ``same``."""
-    limit = (parameters or GroupParameters()).pair_within_days
-    near = (c for c in candidates if c.days_from(of) <= limit)
-    fit = (c for c in near if all(getattr(c, name) == getattr(of, name) for name in same))
-    return min(fit, key=lambda c: (c.days_from(of), c.first, c.members), default=None)
-
-
-def flat_groups(
-    groups: Sequence[CalibrationGroup], parameters: GroupParameters | None = None
-) -> list[FlatGroups]:
-    """Pair the groups that make flats: lamp on with lamp off; in the K bands lamp off with darks."""
-    offs = [g for g in groups if g.kind == "flat" and g.lamp == "off"]
-    darks = [g for g in groups if g.kind == "dark"]
-    flats = []
-    for group in groups:
-        if group.kind != "flat":
-            continue
-        if group.filter in f2.THERMAL_BANDS:
-            if group.lamp == "off":
-                dark = nearest_group(group, darks, parameters, same=_COMMON)
-                missing = () if dark else (f"darks of {group.exposure_time:g} s for the lamp-offs",)
-                flats.append(
-                    FlatGroups(filter_id=group.filter_id, on=None, off=group, darks=dark, missing=missing)
-                )
-        elif group.lamp == "on":
-            off = nearest_group(group, offs, parameters, same=(*_COMMON, *_FLAT))
-            missing = () if off else (f"lamp-offs of {group.exposure_time:g} s in {group.filter_id}",)
-            flats.append(FlatGroups(filter_id=group.filter_id, on=group, off=off, missing=missing))
-    return flats

@@ -9,20 +9,16 @@ import hashlib
 import json
 import re
 from datetime import date
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import Configuration
+from imaging.frames.groups import shared
 from imaging.frames.nights import check_night
 from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
 
 SequenceKind = Literal["science", CalibrationFrame]
-
-#: What frames of one sequence of calibrations have in common.
-_DARK: Final = ("exposure_time", "coadds", "read_pairs", "detector", "section", "binning")
-_FLAT: Final = (*_DARK, "filter_id", "lyot", "focal_mask", "disperser")
 
 _NAME: Final = re.compile(
     r"(?P<night>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?:dark|(?:science|flat)(?:\.[A-Za-z0-9-]+)?)\.[0-9a-f]{8}"
@@ -49,12 +45,11 @@ class Sequence(BaseModel):
         kind: SequenceKind
         if facts.kind == "object":
             kind, what = "science", facts.target or facts.observation_id
-            common: dict[str, Any] = Configuration.of(facts).model_dump()
-            common |= {"program": facts.program, "observation": facts.observation_id}
+            common = shared(facts, "image") | {"program": facts.program, "observation": facts.observation_id}
         elif facts.kind in CALIBRATION_FRAMES:
             kind = "dark" if facts.kind == "dark" else "flat"
             what = f"{facts.exposure_time:g} s"
-            common = {name: getattr(facts, name) for name in (_DARK if kind == "dark" else _FLAT)}
+            common = shared(facts, kind)
         else:
             return None
         band = "" if kind == "dark" else facts.filter

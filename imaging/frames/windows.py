@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import (
+from imaging.frames.calibration_groups import (
     CalibrationGroup,
-    GroupParameters,
     calibration_chains,
     flat_groups,
     groups_of_chain,
 )
+from imaging.frames.facts import FrameFacts
+from imaging.frames.groups import GroupParameters
 from imaging.frames.nights import night_of
 
 
@@ -44,8 +44,8 @@ def calibration_window(
 ) -> Window:
     """Find the groups whose time overlaps the nights from ``first`` to ``last``, and their partners.
 
-    The partner of a flat's group is the one that it is paired with (`imaging.frames.groups.flat_groups`): a flat is not
-    made without its lamp-offs because they were taken days before the window.
+    The partner of a flat's group is the one that it is paired with (`imaging.frames.calibration_groups.flat_groups`): a
+    flat is not made without its lamp-offs because they were taken days before the window.
 
     Parameters
     ----------
@@ -70,14 +70,15 @@ def calibration_window(
         light, partner = pair.on or pair.off, pair.off if pair.on is not None else pair.darks
         if light is not None and light.members in taken and partner is not None:
             taken.add(partner.members)
-    gap = _days(parameters.max_gap_days)
+    gap = _days(parameters.longest("gap"))
     begins, ends = [first - gap], [last + gap]
     for members in taken:
         begins.append(chain_of[members][0].night - gap)
         ends.append(chain_of[members][-1].night + gap)
     for flat in flats:
-        begins.append(night_of(flat.first) - _days(parameters.pair_within_days))
-        ends.append(night_of(flat.last) + _days(parameters.pair_within_days))
+        partner_within = _days(parameters.days("pair", "flat", flat.facts.table))
+        begins.append(night_of(flat.first) - partner_within)
+        ends.append(night_of(flat.last) + partner_within)
     return Window(frozenset(name for members in taken for name in members), min(begins), max(ends))
 
 

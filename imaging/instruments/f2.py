@@ -1,58 +1,55 @@
-"""FLAMINGOS-2: the detector's constants and the relations between them.
-
-Sources: the instrument's public web pages and the Gemini archive's association rules.
-"""
+"""What the table of FLAMINGOS-2 cannot say: which of two keywords is right, and the name of a long slit."""
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
 
-#: Names that the INSTRUME keyword has had.
-INSTRUMENT_NAMES: Final = ("F2", "Flam")
+from imaging.errors import FrameError
 
-#: Rows and columns of the HAWAII-2 array.
-SHAPE: Final = (2048, 2048)
+if TYPE_CHECKING:
+    from imaging.instruments.reading import Keywords
 
-#: Pixel scale on the sky at f/16, arcsec.
-PIXEL_SCALE: Final = 0.179
-
-#: Electrons per ADU of one read pair. The controller adds a frame's read pairs up.
-GAIN_ONE_READ: Final = 4.44
-
-#: Read noise in electrons, by the number of read pairs (LNRS).
-READ_NOISE: Final[dict[int, float]] = {1: 11.7, 4: 6.0, 6: 5.3, 8: 5.0}
-
-#: Full well in electrons.
-WELL_DEPTH: Final = 155400.0
-
-#: Fraction of saturation above which the correction for non-linearity is not trusted.
-LINEAR_FRACTION: Final = 0.72
-
-#: Coefficients (c1, c2, c3) of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd.
-NONLINEARITY: Final = (0.9999107, -4.2854848e-8, 1.0096585e-12)
-
-#: Centre (x, y; from 0) and radius in pixels of the circle of light; a fallback, measured from the flat
-#: where there is one.
-ILLUMINATED_CENTRE: Final = (1049.9, 1055.0)
-ILLUMINATED_RADIUS: Final = 1054.0
-
-#: Bands whose flats are lamp on minus lamp off.
-LAMP_BANDS: Final = ("Y", "J", "H")
-
-#: Bands where the calibration unit's own heat is the lamp: lamp off minus dark.
-THERMAL_BANDS: Final = ("Ks", "K-red", "K-blue", "K-long")
+#: Before this date LNRS sometimes counts something else; the pairs (LNRS, NREADS) seen are below.
+_LNRS_TRUSTED_FROM: Final = date(2015, 4, 1)
+_LNRS_KNOWN_WRONG: Final = {(2, 4), (6, 8)}
+_MOST_READS: Final = 1_000
+#: What MASKNAME holds where no mask is in the focal plane.
+_NO_MASK: Final = ("None", "")
+_OPEN_MASKS: Final = ("Open", "imaging")
 
 
-def gain(read_pairs: int) -> float:
-    """Electrons per ADU of a frame whose ``read_pairs`` read pairs were added up."""
-    return GAIN_ONE_READ / read_pairs
+def repaired(keys: Keywords, facts: dict[str, Any]) -> dict[str, Any]:
+    """Take the number of reads from NREADS in early data, and the focal-plane mask from MASKNAME.
+
+    Raises
+    ------
+    FrameError
+        Where LNRS and NREADS disagree and neither is known to be wrong.
+    """
+    facts["focal_mask"] = _mask(keys, facts["focal_mask"])
+    if facts["kind"] != "bpm":
+        day = facts["started"].date()
+        facts["read_pairs"], facts["read_pairs_corrected"] = _read_pairs(keys, facts["read_pairs"], day)
+    return facts
 
 
-def read_noise(read_pairs: int, coadds: int = 1) -> float:
-    """Read noise of a whole frame in electrons."""
-    return float(READ_NOISE[read_pairs] * coadds**0.5)
+def _mask(keys: Keywords, mospos: str) -> str:
+    if mospos == "Open":
+        return "Open"
+    mask = keys.text("MASKNAME", "")
+    # A long slit has its name in MOSPOS and no mask: MASKNAME is None then, which is not an open plane.
+    return mospos if mask in _NO_MASK else "Open" if mask in _OPEN_MASKS else mask
 
 
-def saturation_adu(read_pairs: int, coadds: int = 1) -> int:
-    """ADU at and above which a pixel is saturated."""
-    return int(WELL_DEPTH / gain(read_pairs)) * coadds
+def _read_pairs(keys: Keywords, lnrs: int, day: date) -> tuple[int, bool]:
+    nreads = keys.count("NREADS", _MOST_READS) if "NREADS" in keys.header else lnrs
+    if nreads == lnrs:
+        return lnrs, False
+    if day < _LNRS_TRUSTED_FROM and (lnrs, nreads) in _LNRS_KNOWN_WRONG:
+        return nreads, True
+    raise FrameError(
+        keys.name, f"LNRS and NREADS = {nreads} disagree, so gain and read noise are unknown",
+        keyword="LNRS", found=lnrs, expected="the value of NREADS",
+        remedy="Find out which is right from the night log, correct the header or leave the file out.",
+    )  # fmt: skip

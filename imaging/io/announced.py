@@ -28,7 +28,7 @@ from imaging.io.fitsfile import (
     parse_header,
     whole_number,
 )
-from imaging.io.limits import FRAME_BYTES, MOST_TILES, PRODUCT_BYTES, TooLargeError
+from imaging.io.limits import MOST_TILES, TooLargeError, frame_bytes, product_bytes
 
 #: Columns of a tile-compressed image whose tiles are gzip streams, which may hold anything, whatever the header says.
 _GZIPPED: Final = "GZIP_COMPRESSED_DATA"
@@ -48,7 +48,7 @@ _WIDEST: Final = 8
 
 def limit_of(primary: Header) -> int:
     """Bytes that a file with this primary header may have: less for a raw frame than for a product."""
-    return PRODUCT_BYTES if processing(primary)[0] else FRAME_BYTES
+    return product_bytes() if processing(primary)[0] else frame_bytes()
 
 
 class Announced:
@@ -62,7 +62,7 @@ class Announced:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._limit = FRAME_BYTES
+        self._limit = frame_bytes()
         self._seen = 0
         #: Where the next header begins, or the data of the last one end.
         self._next = 0

@@ -18,6 +18,7 @@ from astropy.io.fits import VerifyError
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
+from imaging.instruments.detector import wanted_shape
 from imaging.io.compressed import compression, digest_as_is, unpack
 from imaging.io.raw_file import UNFORESEEN, check_one_image, check_pixels, check_shape, open_raw, read_layout
 
@@ -193,7 +194,7 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
     # A file may be replaced and keep its size and date; the name of a copy is its own.
     same = same and known is not None and facts == known.facts.model_copy(update={"name": facts.name})
-    notes = ("LNRS is invalid; NREADS is used instead",) if facts.read_pairs_corrected else ()
+    notes = facts.notes
     yield (seen := replace(seen, facts=facts, notes=notes, known=same))
     if facts.processed:
         reason = f"a processed {facts.product_kind or 'frame'}, not a raw frame"
@@ -201,7 +202,8 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
         yield replace(seen, verdict="product", reason=reason, remedy=remedy)
         return
     check_one_image(facts.name, layout.images)
-    check_shape(layout.primary if layout.image is None else layout.image, facts.name, check.shape)
+    wanted = wanted_shape(check.shape, facts.table.detector)
+    check_shape(layout.primary if layout.image is None else layout.image, facts.name, wanted)
 
 
 def _contents(

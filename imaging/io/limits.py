@@ -7,26 +7,15 @@ before the size that is announced has been compared with these limits.
 from __future__ import annotations
 
 import io
-import math
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
 from imaging.errors import FrameError
-from imaging.instruments import f2
+from imaging.instruments import catalogue
 
-_DETECTOR: Final = math.prod(f2.SHAPE)
-#: Largest file of a raw frame, bytes: one image of the detector has 4 a pixel, and raw files of other instruments, that
-#: lie next to ours and are refused by their keywords, have several.
-FRAME_BYTES: Final = 8 * 4 * _DETECTOR
-#: Largest file of a product, bytes: SCI, VAR, DQ, OBJMASK and tables have less than 16 a pixel, and a stack of dithers
-#: covers less than 16 times the detector.
-PRODUCT_BYTES: Final = 16 * 16 * _DETECTOR
-#: Largest table of a product that is read, bytes: one row for each pixel of the detector that is bad has less.
-TABLE_BYTES: Final = 16 * _DETECTOR
-#: Most rows of such a table, and of one that says what a product was made from: a night has some hundred frames.
-TABLE_ROWS: Final = _DETECTOR
+#: Most rows of a table of what a product was made from: a night has some hundred frames.
 RECORD_ROWS: Final = 20_000
 #: Most tiles of a compressed image; there is one a row, as a rule.
 MOST_TILES: Final = 100_000
@@ -38,6 +27,34 @@ _KINDS: Final = {
     stat.S_ISSOCK: "a socket",
     stat.S_ISDIR: "a folder",
 }
+
+
+def frame_bytes() -> int:
+    """Return the size of the largest file of a raw frame, bytes.
+
+    One image of a detector has 4 a pixel, and raw files of other instruments, that lie next to ours and are refused by
+    their keywords, have several.
+    """
+    return 8 * 4 * catalogue.largest_detector()
+
+
+def product_bytes() -> int:
+    """Return the size of the largest file of a product, bytes.
+
+    SCI, VAR, DQ, OBJMASK and tables have less than 16 a pixel, and a stack of dithers covers less than 16 times the
+    detector.
+    """
+    return 16 * 16 * catalogue.largest_detector()
+
+
+def table_bytes() -> int:
+    """Return the size of the largest table of a product that is read, bytes: a row for each bad pixel has less."""
+    return 16 * catalogue.largest_detector()
+
+
+def table_rows() -> int:
+    """Return the most rows of such a table: one for each pixel."""
+    return catalogue.largest_detector()
 
 
 class TooLargeError(FrameError):
@@ -82,14 +99,15 @@ def opened(path: Path) -> io.FileIO:
     return io.FileIO(open_regular(path))
 
 
-def check_size(name: str, size: int, limit: int = PRODUCT_BYTES) -> None:
-    """Refuse a plain file that is larger than any of its sort.
+def check_size(name: str, size: int, limit: int | None = None) -> None:
+    """Refuse a plain file that is larger than any of its sort, or than any product.
 
     Raises
     ------
     TooLargeError
         With its size and the limit.
     """
+    limit = product_bytes() if limit is None else limit
     if size > limit:
         raise TooLargeError(name, size, limit, "it has")
 

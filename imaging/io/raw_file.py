@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
-from imaging.instruments import f2
+from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.announced import check_tile_headers
 from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
 from imaging.io.compressed import digest as digest
@@ -99,7 +99,7 @@ def open_raw(
     path: Path,
     *,
     name: str | None = None,
-    shape: tuple[int, int] | None = f2.SHAPE,
+    shape: WantedShape = "detector",
     sha256: str | None = None,
 ) -> RawFile:
     """Open a raw frame and check that it is one.
@@ -112,7 +112,8 @@ def open_raw(
     name
         The frame's name, where the file has another one (an unpacked file is named by its sha256).
     shape
-        Rows and columns that the image has to have; None accepts any, for small frames in tests.
+        Rows and columns that the image has to have, or those of the instrument's detector; None accepts any, for
+        small frames in tests.
     sha256
         The identity, where the caller knows it; otherwise it is computed when asked for.
 
@@ -141,7 +142,8 @@ def open_raw(
                 name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
                 remedy="Give it as a calibration (--use, or nirflow cal add).",
             )  # fmt: skip
-        return RawFile(path, file, _only_image(name, images, shape), facts, sha256)
+        image = _only_image(name, images, wanted_shape(shape, facts.table.detector))
+        return RawFile(path, file, image, facts, sha256)
     except BaseException:
         file.close()
         raise
@@ -224,7 +226,7 @@ def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
     FrameError
         Where pixels are not finite, all pixels have one value (a dead readout), or most are saturated.
     """
-    limit = f2.saturation_adu(raw.facts.read_pairs, raw.facts.coadds)
+    limit = raw.facts.readout.saturation
     total = raw.shape[0] * raw.shape[1]
     saturated = seen = not_finite = 0
     value: object = None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
-from imaging.instruments import f2
+from imaging.instruments.detector import Polynomial
 
 #: Pixels whose level is further than this from the median are warm, dark or unlit, and left out.
 _LEVEL_WINDOW: Final = 3.0
@@ -49,17 +49,21 @@ class NoiseModel:
         Part of the value that has no shot noise, whole frame, electrons.
     coadds
         Exposures that were added up.
+    nonlinearity
+        Coefficients of the correction for non-linearity, on electrons per coadd.
     """
 
     read_noise: float
     gain: float
     pedestal: float = 0.0
     coadds: int = 1
+    nonlinearity: Polynomial = (1.0, 0.0, 0.0)
 
     @classmethod
     def of(cls, facts: FrameFacts, pedestal: float = 0.0) -> NoiseModel:
         """The model of a frame's read mode."""
-        return cls(facts.read_noise, facts.gain, pedestal, facts.coadds)
+        readout = facts.readout
+        return cls(readout.read_noise, readout.gain, pedestal, facts.coadds, readout.nonlinearity)
 
     @property
     def floor(self) -> float:
@@ -86,7 +90,7 @@ class NoiseModel:
         if not linearised:
             return shot + np.float32(self.floor)
         one = electrons * np.float32(1 / self.coadds)
-        c1, c2, c3 = f2.NONLINEARITY
+        c1, c2, c3 = self.nonlinearity
         slope = np.float32(c1) + np.float32(2 * c2) * one + np.float32(3 * c3) * one * one
         return shot + np.float32(self.floor) * slope * slope
 

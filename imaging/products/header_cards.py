@@ -15,7 +15,6 @@ from typing import Any
 from astropy.io.fits import Card, Header
 
 from imaging.frames.facts import FrameFacts, plain_name
-from imaging.instruments import f2
 from imaging.io.fitsfile import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
 from imaging.pixels.wcs import DISTORTION, celestial_cards
@@ -170,7 +169,7 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
     """
     facts = record.facts
     saturation = saturation_electrons(facts, corrected=record.linearised)
-    linear = saturation_electrons(facts, corrected=record.linearised, fraction=f2.LINEAR_FRACTION)
+    linear = saturation_electrons(facts, corrected=record.linearised, fraction=facts.readout.linear_fraction)
     new: dict[str, CardValue | tuple[CardValue, str]] = {
         "RDNOISE": (facts.read_noise, "Read noise of one input [electrons]"),
         "GAIN": (1.0, "Gain [electrons/data value]"),
@@ -188,11 +187,12 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
 def saturation_electrons(facts: FrameFacts, *, corrected: bool, fraction: float = 1.0) -> float:
     """Saturation (or a fraction of it) of a frame in electrons, all coadds.
 
-    With ``corrected`` it goes through the cubic for non-linearity as the pixels did, per coadd.
+    With ``corrected`` it goes through the correction for non-linearity as the pixels did, per coadd.
     """
-    n = f2.saturation_adu(facts.read_pairs, 1) * facts.gain * fraction
+    readout = facts.readout
+    n = readout.saturation_electrons * fraction
     if corrected:
-        c1, c2, c3 = f2.NONLINEARITY
+        c1, c2, c3 = readout.nonlinearity
         n = c1 * n + c2 * n**2 + c3 * n**3
     return n * facts.coadds
 

@@ -22,7 +22,7 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.io.announced import column_width
 from imaging.io.compressed import compression, reading, unpacked_descriptor
 from imaging.io.fitsfile import FitsFile, Hdu, whole_number
-from imaging.io.limits import RECORD_ROWS, TABLE_BYTES, TABLE_ROWS, TooLargeError, open_regular
+from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
 from imaging.kinds import KINDS
 from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ
@@ -333,13 +333,13 @@ def _plain_descriptor(path: Path) -> int:
 
 def _check_table(name: str, extname: str, header: Header) -> None:
     width, rows = (whole_number(header, axis, name) for axis in ("NAXIS1", "NAXIS2"))
-    if width * rows > TABLE_BYTES:
-        raise TooLargeError(name, width * rows, TABLE_BYTES, f"table {extname} has")
-    most = RECORD_ROWS if extname in _RECORDS else TABLE_ROWS
+    if width * rows > table_bytes():
+        raise TooLargeError(name, width * rows, table_bytes(), f"table {extname} has")
+    most = RECORD_ROWS if extname in _RECORDS else table_rows()
     if rows > most:
         raise _no_such_table(name, f"table {extname} has {rows} rows, and that of a product at most {most}")
     fields = whole_number(header, "TFIELDS", name, 0)
-    if rows * fields > TABLE_BYTES:  # some may take no bytes of the file
+    if rows * fields > table_bytes():  # some may take no bytes of the file
         raise _no_such_table(name, f"table {extname} has {rows} rows of {fields} columns")
     forms = [str(header.get(f"TFORM{i}", "")).strip() for i in range(1, fields + 1)]
     if any(form.lstrip("0123456789").startswith(("P", "Q")) for form in forms):

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import GroupError
-from imaging.instruments import f2
 from imaging.parameters import StepParameters, parameter
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
@@ -213,7 +212,7 @@ def _align_on(
             assert prior is not None
             measured, told = entries[i].transform(*centre), prior(*centre)
             off.append((measured[0] - told[0], measured[1] - told[1]))
-        error = np.hypot(*(np.array(off) - np.median(off, axis=0)).T) * f2.PIXEL_SCALE
+        error = np.hypot(*(np.array(off) - np.median(off, axis=0)).T) * base.facts.readout.pixel_scale
         for i, e in zip(known, error, strict=True):
             odd = f"its world coordinates are {e:.1f} arcsec off" if e > parameters.prior_tolerance else ""
             entries[i] = entries[i].model_copy(update={"wcs_error": float(e), "reason": odd})
@@ -242,7 +241,7 @@ def _align_one(
         if len(table) < least:
             problem = f"{who} has {len(table)} stars to match, {least} are needed"
             return _entry(frame, Affine(), used=False, reason=problem)
-    near = parameters.prior_tolerance / f2.PIXEL_SCALE
+    near = parameters.prior_tolerance / base.facts.readout.pixel_scale
     turned = priors.without_shift(prior, frame.shape) if prior is not None else Affine()
     attempts = [("search", turned, reach), ("telescope", priors.prior_from_telescope(frame, base), near)]
     if prior is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import GroupError
 
-#: A linear part closer to the identity than this moves no pixel of a 2048 px frame by 1e-6 px.
+#: A linear part closer to the identity than this moves no pixel of a frame of two thousand pixels by 1e-6 px.
 _SHIFT_TOLERANCE = 1e-10
 
 

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from imaging.instruments import f2
 from imaging.registration.entries import AlignInput
 from imaging.registration.geometry import Affine, celestial_header
 
@@ -37,11 +36,12 @@ def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
 
 
 def prior_from_telescope(frame: AlignInput, base: AlignInput) -> Affine:
-    """The shift that the telescope's offsets tell: x = -Q, y = -P, y flipped on the port that looks up."""
-    flip = -1.0 if frame.facts.inport == 1 else 1.0
-    dx = (frame.facts.qoffset - base.facts.qoffset) / f2.PIXEL_SCALE
-    dy = flip * (frame.facts.poffset - base.facts.poffset) / f2.PIXEL_SCALE
-    return Affine.shift(dx, dy)
+    """The shift that the telescope's offsets give, by the instrument's table."""
+    offsets, scale = frame.facts.table.offsets, base.facts.readout.pixel_scale
+    moved = {"p": frame.facts.poffset - base.facts.poffset, "q": frame.facts.qoffset - base.facts.qoffset}
+    # A star moves on the detector by the offsets; the shift takes it back.
+    sx, sy = offsets.signs(frame.facts.inport)
+    return Affine.shift(-sx * moved[offsets.x[-1]] / scale, -sy * moved[offsets.y[-1]] / scale)
 
 
 def shift_at_centre(prior: Affine, shape: tuple[int, int]) -> Affine:
@@ -64,4 +64,4 @@ def search_range(frames: Sequence[AlignInput], limit: float) -> float:
     dither = max(max(p) - min(p), max(q) - min(q))
     if dither == 0:  # no offsets in the headers
         dither = limit
-    return min(dither + _MARGIN, limit) / f2.PIXEL_SCALE
+    return min(dither + _MARGIN, limit) / frames[0].facts.readout.pixel_scale

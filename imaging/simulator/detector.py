@@ -10,22 +10,22 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging.instruments import f2
+from imaging.simulator import camera
 from imaging.simulator.noise import normal, poisson, start
 from imaging.simulator.parameters import NightParameters
 
 #: Fraction of the usual well where the readout stops counting; the saturation level lies below it.
-CLIP: Final = 1.016 * f2.WELL_DEPTH
+CLIP: Final = 1.016 * camera.WELL_DEPTH
 #: Electrons above which a pixel's reset level is lifted too, so that the difference of reads is small.
-BLOWN: Final = 12.0 * f2.WELL_DEPTH
+BLOWN: Final = 12.0 * camera.WELL_DEPTH
 #: What such a blown pixel reads, electrons.
-BLOWN_LEVEL: Final = 0.35 * f2.WELL_DEPTH
+BLOWN_LEVEL: Final = 0.35 * camera.WELL_DEPTH
 #: Scale of the logistic fall of light over the edge of the circle, pixels.
 EDGE_SCALE: Final = 1.2
 #: Edge scales inside the circle's radius where the full light begins.
 FULL_LIGHT: Final = 5.0
 
-_C1, _C2, _C3 = f2.NONLINEARITY
+_C1, _C2, _C3 = camera.NONLINEARITY
 
 
 class Defect(IntFlag):
@@ -113,7 +113,7 @@ def _plant_defects(
         else:
             response.flat[where] = value
         defect.flat[where] |= np.uint8(kind)
-    _plant_dead_clusters(rng, round(relative * 24 * defect.shape[0] / f2.SHAPE[0]), response, defect)
+    _plant_dead_clusters(rng, round(relative * 24 * defect.shape[0] / camera.SHAPE[0]), response, defect)
 
 
 def _plant_dead_clusters(
@@ -265,7 +265,7 @@ def expose(
     level = np.array(
         [exposure_time, light.level, light.slope_x, light.slope_y, light.transparency], dtype=np.float64
     )
-    noise, adu = float(f2.READ_NOISE[read_pairs]), f2.gain(read_pairs)
+    noise, adu = camera.read_noise(read_pairs), camera.gain(read_pairs)
     planes = (detector.dark, detector.offset, detector.response, scene)
     _expose_rows(out, planes, level, np.uint64(key), coadds, noise, adu)
     _expose_hits(out, hits[0], hits[1], planes, level, np.uint64(key), coadds, noise, adu)

@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from pydantic import field_validator, model_validator
 
-from imaging.instruments import f2
 from imaging.parameters import StepParameters, parameter
+from imaging.simulator import camera
 
 Band = Literal["Y", "J", "H", "Ks", "K-red"]
 Compression = Literal["none", "gz", "bz2"]
@@ -58,7 +58,7 @@ class NightParameters(StepParameters):
     days: int = parameter(
         0, "how much later than the tutorial's night, in names and times", unit="day", ge=0, le=20000
     )
-    size: int = parameter(f2.SHAPE[0], "rows and columns of the array", unit="pixel", ge=128, le=4096)
+    size: int = parameter(camera.SHAPE[0], "rows and columns of the array", unit="pixel", ge=128, le=4096)
     compression: Compression = parameter("none", "compression of the raw files")
 
     n_science: int = parameter(9, "dithered science frames", ge=0)
@@ -114,8 +114,8 @@ class NightParameters(StepParameters):
     @field_validator("science_reads", "short_dark_reads", "flat_reads")
     @classmethod
     def _known_read_mode(cls, value: int | None) -> int | None:
-        if value is not None and value not in f2.READ_NOISE:
-            raise ValueError(f"read pairs are one of {', '.join(map(str, f2.READ_NOISE))}, not {value}")
+        if value is not None and value not in camera.READ_PAIRS:
+            raise ValueError(f"read pairs are one of {', '.join(map(str, camera.READ_PAIRS))}, not {value}")
         return value
 
     @model_validator(mode="after")
@@ -134,7 +134,7 @@ class NightParameters(StepParameters):
     @property
     def thermal(self) -> bool:
         """Flats are lamp-offs minus darks (K), not lamp-ons minus lamp-offs."""
-        return self.band in f2.THERMAL_BANDS
+        return self.band in camera.THERMAL_BANDS
 
     @property
     def exposure_time(self) -> float:
@@ -159,7 +159,7 @@ class NightParameters(StepParameters):
     @property
     def scale(self) -> float:
         """Width of the array relative to the real one's."""
-        return self.size / f2.SHAPE[0]
+        return self.size / camera.SHAPE[0]
 
     @property
     def dither_step(self) -> float:
@@ -169,8 +169,11 @@ class NightParameters(StepParameters):
     @property
     def circle(self) -> tuple[float, float, float]:
         """Centre x, y (from 0) and radius of the circle of light, pixels."""
-        x, y = self.centre or (f2.ILLUMINATED_CENTRE[0] * self.scale, f2.ILLUMINATED_CENTRE[1] * self.scale)
-        return x, y, self.radius or f2.ILLUMINATED_RADIUS * self.scale
+        x, y = self.centre or (
+            camera.ILLUMINATED_CENTRE[0] * self.scale,
+            camera.ILLUMINATED_CENTRE[1] * self.scale,
+        )
+        return x, y, self.radius or camera.ILLUMINATED_RADIUS * self.scale
 
     @property
     def fwhm(self) -> float:

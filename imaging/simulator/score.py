@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.instruments import f2
 from imaging.pixels.dq import UNUSABLE
+from imaging.simulator import camera
 from imaging.simulator.measure_stars import clipped_rms, robust_sigma
 from imaging.simulator.score_figures import PULL_CLIP, NightScore, ScoreRow, pull_rows, read_planes
 from imaging.simulator.score_stack import read_stack, score_stack
@@ -112,7 +112,7 @@ def score_dark(
     ].coadds
     good = (dq & UNUSABLE) == 0
     good &= (truth.plane("BPM") == 0) & (var > 0) & np.isfinite(sci)
-    good &= level < f2.LINEAR_FRACTION * f2.WELL_DEPTH * frames[0].coadds
+    good &= level < camera.LINEAR_FRACTION * camera.WELL_DEPTH * frames[0].coadds
     difference = (sci[good] - level[good]).astype(np.float64)
     near = np.abs(difference) <= PULL_CLIP * max(robust_sigma(difference), 1e-30)
     return [

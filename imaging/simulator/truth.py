@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.errors import FrameError
-from imaging.instruments import f2
+from imaging.simulator import camera
 from imaging.simulator.detector import CLIP, Detector
 from imaging.simulator.headers import Role
 from imaging.simulator.parameters import NightParameters
@@ -60,7 +60,9 @@ class FrameTruth(BaseModel):
     @property
     def read_variance(self) -> float:
         """Variance of read noise and of rounding to ADU, electrons squared."""
-        return float(f2.read_noise(self.read_pairs, self.coadds) ** 2 + f2.gain(self.read_pairs) ** 2 / 12)
+        return float(
+            camera.read_noise(self.read_pairs, self.coadds) ** 2 + camera.gain(self.read_pairs) ** 2 / 12
+        )
 
 
 class NightTruth:
@@ -175,7 +177,7 @@ def load_truth(folder: Path) -> NightTruth:
 
 def reported_level(electrons: NDArray[Any]) -> NDArray[np.float32]:
     """Electrons that the array reports, without the linearity correction, for mean electrons of a pixel."""
-    c1, c2, c3 = f2.NONLINEARITY
+    c1, c2, c3 = camera.NONLINEARITY
     level = np.minimum(electrons, 1.1 * CLIP).astype(np.float32)
     n = level.copy()
     for _ in range(4):

@@ -186,11 +186,11 @@ def subtract_band(  # type: ignore[no-untyped-def]
 def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state):  # type: ignore[no-untyped-def]
     """Values of a block near zero sky, their variances, and what each frame holds there."""
     for j in range(sci.shape[0]):
-        f, z, f2 = factor[j], shift[j], factor[j] * factor[j]
+        f, z, square = factor[j], shift[j], factor[j] * factor[j]
         for b in range(width):
             v = f * sci[j, y, x0 + b] + z
             values[j, b] = np.float32(v)
-            noises[j, b] = np.float32(f2 * var[j, y, x0 + b])
+            noises[j, b] = np.float32(square * var[j, y, x0 + b])
             state[j, b] = _SKY
             if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not abs(v) < _ABSURD:
                 state[j, b] = _NOTHING

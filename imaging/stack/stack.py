@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
 from imaging.frames.facts import FrameFacts
-from imaging.instruments import f2
 from imaging.io.planes import Planes
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
@@ -102,7 +101,7 @@ class StackMetrics(Metrics):
     )
     seeing: float | None = figure(
         "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
-        also=Display("seeing at f/16", "arcsec", f2.PIXEL_SCALE),
+        also=Display("seeing on the sky", "arcsec", None),
     )  # fmt: skip
     background_rms: float = figure(
         "robust pixel rms where all frames contribute", "background rms",

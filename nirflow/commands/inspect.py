@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from imaging.io.examine import Examination
     from nirflow.survey import Group
 
-#: Tags that every raw F2 frame has say nothing in a table.
-_COMMON_TAGS = frozenset({"GEMINI", "SOUTH", "F2", "RAW"})
-
 _RULES = """
 Join comparisons (== != < <= > >= in, not in) with and, or, not and parentheses.
 Texts have quotes, lists brackets: filter in ['Y', 'J'], 'DARK' in tags, 'WISE' in target.
@@ -89,7 +86,7 @@ def select(
 
     nirflow select night --tags DARK --where 'exposure_time == 120 and read_pairs == 8'
     """
-    from nirflow.expressions.frame_names import FRAME_NAMES, frame_lookup
+    from nirflow.expressions.frame_names import frame_lookup, frame_names
     from nirflow.expressions.language import Expression
 
     if names:
@@ -98,7 +95,7 @@ def select(
     if not paths:
         raise UsageError("No PATH was given.", remedy="Name files or folders, or ask for --names.")
     wanted, unwanted = _tags(tags), _tags(not_tags)
-    expression = Expression.parse(where, FRAME_NAMES) if where else None
+    expression = Expression.parse(where, frame_names()) if where else None
     frames = _survey(paths, recursive, any_shape=any_shape)
     chosen = [
         frame
@@ -151,13 +148,15 @@ def _tags(given: Sequence[str] | None) -> set[str]:
     """Tags from options: repeated, or separated by commas or spaces; unknown ones are refused."""
     import difflib
 
-    from nirflow.expressions.frame_names import FRAME_TAGS
+    from nirflow.expressions.frame_names import frame_tags
 
     tags = {tag.upper() for text in given or () for tag in text.replace(",", " ").split()}
-    for tag in sorted(tags - FRAME_TAGS):
-        close = difflib.get_close_matches(tag, FRAME_TAGS, n=2)
+    for tag in sorted(tags - frame_tags()):
+        close = difflib.get_close_matches(tag, frame_tags(), n=2)
         guess = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise UsageError(f"There is no tag {tag!r}.", remedy=f"{guess}Tags: {', '.join(sorted(FRAME_TAGS))}.")
+        raise UsageError(
+            f"There is no tag {tag!r}.", remedy=f"{guess}Tags: {', '.join(sorted(frame_tags()))}."
+        )
     return tags
 
 
@@ -201,7 +200,7 @@ def _print_groups(groups: Sequence[Group]) -> None:
     rows = []
     for number, group in enumerate(groups, start=1):
         facts = [member.facts for member in group.frames if member.facts is not None]
-        tags = frozenset.intersection(*(f.tags for f in facts)) - _COMMON_TAGS
+        tags = frozenset.intersection(*(f.tags for f in facts)) - {"RAW", *facts[0].table.tags}
         rows.append(
             [number, group.label, len(facts), _range(facts[0].root, facts[-1].root), " ".join(sorted(tags))]
         )
@@ -300,17 +299,17 @@ def _as_json(frames: Sequence[Examination], groups: Sequence[Group]) -> dict[str
 
 
 def _print_names(json: bool) -> None:
-    from nirflow.expressions.frame_names import FRAME_NAMES, FRAME_TAGS
+    from nirflow.expressions.frame_names import frame_names, frame_tags
 
     if json:
         print_json(
             [
                 {"name": name, "kind": n.kind.value, "meaning": n.meaning, "choices": n.choices}
-                for name, n in FRAME_NAMES.items()
+                for name, n in frame_names().items()
             ]
         )
         return
-    rows = [[name, n.kind.value, n.meaning] for name, n in FRAME_NAMES.items()]
+    rows = [[name, n.kind.value, n.meaning] for name, n in frame_names().items()]
     print_table([Column("name", style="bold"), Column("value"), Column("meaning", fold=True)], rows)
-    say("", f"Tags: {', '.join(sorted(FRAME_TAGS))}.")
+    say("", f"Tags: {', '.join(sorted(frame_tags()))}.")
     say(*_RULES.split("\n"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imaging.instruments.f2 import SHAPE
 from imaging.kinds import CALIBRATION_KINDS, TARGETS, in_a_sentence
 from nirflow.console.output import say
 from nirflow.console.tables import print_json
@@ -41,8 +40,12 @@ Seed = Annotated[
     int, typer.Option(min=0, help="The same seed gives the same bytes.", rich_help_panel=_SIMULATED)
 ]
 Size = Annotated[
-    int, typer.Option(min=128, max=4096, help="Rows and columns, pixels.", rich_help_panel=_SIMULATED)
-]
+    int | None,
+    typer.Option(
+        min=128, max=4096, help="Rows and columns, pixels; all of the detector if not given.",
+        rich_help_panel=_SIMULATED,
+    ),
+]  # fmt: skip
 NightSettings = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,7 +68,7 @@ def simulate(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the raw frames.")] = None,
     band: SimulatedBand = "Y",
     seed: Seed = 20131121,
-    size: Size = 2048,
+    size: Size = None,
     science: Annotated[
         int | None, typer.Option(min=0, help="Science frames.", rich_help_panel=_SIMULATED)
     ] = None,
@@ -89,7 +92,7 @@ def simulate(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write a simulated night of raw FLAMINGOS-2 frames, and the truth beside it.
+    """Write a simulated night of raw frames, and the truth beside it.
 
     Without options: the tutorial's Y night at full size, 36 frames. Another night with the same stars and the
     same array: --seed 2 --set days=1 --set field_seed=20131121 --set detector_seed=20131121
@@ -230,7 +233,7 @@ def demo(
     out: Out = Path("demo"),
     band: SimulatedBand = "Y",
     seed: Seed = 20131121,
-    size: Size = 2048,
+    size: Size = None,
     settings: NightSettings = None,
     threads: Threads = None,
     memory: Memory = None,
@@ -241,6 +244,7 @@ def demo(
 
     Exit code 4 where a figure is beyond its limit.
     """
+    from imaging.simulator.camera import SHAPE
     from nirflow.console.reduction_report import exit_code, print_report
     from nirflow.demo import compare, own_store, print_score, simulated
     from nirflow.request import build_request

@@ -6,27 +6,27 @@ import types
 import typing
 from collections.abc import Callable
 from datetime import date, datetime
+from functools import cache
 from typing import Any, Final
 
 from imaging.frames.facts import FrameFacts
+from imaging.instruments import catalogue
 from nirflow.expressions.language import Name, ValueKind
 
-#: Short or customary names for a fact.
-ALIASES: Final = {
+#: Short or customary names for a fact, whatever the instrument.
+_ALIASES: Final = {
     "object": "target",
     "filter_name": "filter",
     "band": "filter",
     "exptime": "exposure_time",
-    "lnrs": "read_pairs",
     "type": "kind",
-    "read_mode": "read_pairs",
     "program_id": "program",
     "start": "started",
 }
 
-#: Every tag that `FrameFacts.tags` can give.
-FRAME_TAGS: Final = frozenset({
-    "GEMINI", "SOUTH", "F2", "RAW", "PROCESSED", "CAL", "DARK", "FLAT", "ARC", "BPM", "IMAGE", "SPECT",
+#: Tags that `FrameFacts.tags` can give besides those of the instruments.
+_TAGS: Final = frozenset({
+    "RAW", "PROCESSED", "CAL", "DARK", "FLAT", "ARC", "BPM", "IMAGE", "SPECT",
     "ACQUISITION", "STANDARD", "GCALFLAT", "LAMPON", "LAMPOFF", "GCAL_IR_ON", "GCAL_IR_OFF",
 })  # fmt: skip
 
@@ -43,6 +43,9 @@ _KINDS: Final[dict[Any, ValueKind]] = {
     datetime: ValueKind.MOMENT,
     date: ValueKind.DAY,
 }
+_OWN_KINDS: Final = {
+    "text": ValueKind.TEXT, "number": ValueKind.NUMBER, "count": ValueKind.NUMBER, "optional": ValueKind.NUMBER,
+}  # fmt: skip
 
 
 def _name(annotation: Any, meaning: str) -> Name:
@@ -56,8 +59,34 @@ def _name(annotation: Any, meaning: str) -> Name:
     return Name(_KINDS[annotation], meaning)
 
 
-def _frame_names() -> dict[str, Name]:
-    names = {
+@cache
+def aliases() -> dict[str, str]:
+    """Return short or customary names for a fact, those of the instruments' tables too."""
+    own = {alias: name for one in catalogue.instruments() for alias, name in one.names.items()}
+    return _ALIASES | own
+
+
+@cache
+def frame_tags() -> frozenset[str]:
+    """Return every tag that a frame can have."""
+    return _TAGS.union(*(one.tags for one in catalogue.instruments()))
+
+
+@cache
+def own_names() -> dict[str, Name]:
+    """Return the names of the facts that only frames of some instruments have."""
+    return {
+        fact: Name(_OWN_KINDS[spec.type], f"of {one.name}: {one.label(fact)[0]}")
+        for one in catalogue.instruments()
+        for fact, spec in one.facts.items()
+        if fact in one.own_facts
+    }
+
+
+@cache
+def frame_names() -> dict[str, Name]:
+    """Return every name that describes a frame."""
+    names = own_names() | {
         field: _name(info.annotation, info.description or "")
         for field, info in FrameFacts.model_fields.items()
     }
@@ -66,23 +95,21 @@ def _frame_names() -> dict[str, Name]:
         meaning = (getter.__doc__ or "").strip().splitlines()[0].rstrip(".")
         names[attribute] = _name(typing.get_type_hints(getter)["return"], meaning[:1].lower() + meaning[1:])
     names["unfit"] = Name(ValueKind.TEXT, "why the frame takes no part in an imaging reduction, or none")
-    names["tags"] = Name(ValueKind.TEXTS, names["tags"].meaning, tuple(sorted(FRAME_TAGS)))
-    for alias, name in ALIASES.items():
+    names["tags"] = Name(ValueKind.TEXTS, names["tags"].meaning, tuple(sorted(frame_tags())))
+    for alias, name in aliases().items():
         names[alias] = Name(names[name].kind, f"the same as {name}", names[name].choices)
     return names
-
-
-#: Every name that describes a frame.
-FRAME_NAMES: Final = _frame_names()
 
 
 def frame_lookup(facts: FrameFacts) -> Callable[[str], Any]:
     """Give an expression the values of one frame."""
 
     def value(name: str) -> Any:
-        if name not in FRAME_NAMES:
+        if name not in frame_names():
             raise KeyError(name)
-        name = ALIASES.get(name, name)
+        name = aliases().get(name, name)
+        if name in own_names():
+            return facts.value(name)
         return facts.unfit() if name == "unfit" else getattr(facts, name)
 
     return value

@@ -66,8 +66,8 @@ class Expression:
 
     Examples
     --------
-    >>> from nirflow.expressions.frame_names import FRAME_NAMES
-    >>> long_dark = Expression.parse("kind == 'dark' and exposure_time > 60", FRAME_NAMES)
+    >>> from nirflow.expressions.frame_names import frame_names
+    >>> long_dark = Expression.parse("kind == 'dark' and exposure_time > 60", frame_names())
     >>> long_dark.evaluate({"kind": "dark", "exposure_time": 120.0})
     True
     """

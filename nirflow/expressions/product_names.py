@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from imaging.kinds import PRODUCT_KINDS, in_a_sentence
-from nirflow.expressions.frame_names import ALIASES, FRAME_NAMES
+from nirflow.expressions.frame_names import aliases, frame_names, own_names
 from nirflow.expressions.language import Name, ValueKind
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _OWN: Final = {
 }  # fmt: skip
 #: Facts of the first input that are worth asking for.
 _FACTS: Final = (
-    "target", "exposure_time", "coadds", "read_pairs", "filter_id", "filter", "lyot", "focal_mask", "disperser",
+    "target", "exposure_time", "coadds", "read_pairs", "filter_id", "filter", "focal_mask", "disperser",
     "detector", "section", "binning", "program", "observation_id", "airmass",
 )  # fmt: skip
 _KINDS: Final[dict[type, ValueKind]] = {
@@ -46,9 +46,9 @@ _KINDS: Final[dict[type, ValueKind]] = {
 @cache
 def product_names() -> dict[str, Name]:
     """Every name that describes a product."""
-    facts = {name: FRAME_NAMES[name] for name in _FACTS}
-    aliases = {alias: facts[name] for alias, name in ALIASES.items() if name in facts}
-    return {**_figure_names(), **facts, **aliases, **_OWN}
+    facts = {name: frame_names()[name] for name in (*_FACTS, *own_names())}
+    others = {alias: facts[name] for alias, name in aliases().items() if name in facts}
+    return {**_figure_names(), **facts, **others, **_OWN}
 
 
 def product_lookup(product: Product) -> Callable[[str], Any]:
@@ -63,8 +63,8 @@ def product_lookup(product: Product) -> Callable[[str], Any]:
     def value(name: str) -> Any:
         if name in own:
             return own[name]
-        fact = ALIASES.get(name, name)
-        if fact in _FACTS:
+        fact = aliases().get(name, name)
+        if fact in _FACTS or fact in own_names():
             return product.facts.get(fact)
         found = product.metrics.get(name)
         # JSON has one kind of number, and a product of another version another kind of figure.

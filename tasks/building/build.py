@@ -120,7 +120,7 @@ def find_or_build(
             ref = refer_to_complete_set(ref, complete, recipe, workspace)
     ref = ref.model_copy(update={"seconds": current.seconds})
     if not ref.reused:
-        publish_product(ref)
+        publish_product(ref, recipe.first.facts.readout.pixel_scale)
     return Completed(name="Reused", data=ref) if ref.reused else ref
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from calib_store.model.records import InputRef, input_key, recipe_key
+from imaging.instruments import catalogue
 from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters
 from tasks.support.references import Calibrations, RawFrame
 from tasks.support.workspace import Workspace
+
+#: Among the parameters of a product, what its instrument's table contributes.
+INSTRUMENT: Final = "instrument"
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,11 @@ class Recipe:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters as JSON values."""
-        return {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
+        """The parameters as JSON values, and the identity of a table of the instrument that is not nirflow's own."""
+        values = {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
+        instruments = {one.frame.facts.instrument for one in self.ingredients}
+        tables = sorted(filter(None, map(catalogue.identity, instruments)))
+        return values | {INSTRUMENT: {"table": ",".join(tables)}} if tables else values
 
     @property
     def inputs(self) -> list[InputRef]:

@@ -39,16 +39,18 @@ _MARKUP: Final = re.compile(
 
 
 @best_effort("The summary of a product in the Prefect UI")
-def publish_product(product: ProductRef) -> None:
+def publish_product(product: ProductRef, pixel_scale: float | None = None) -> None:
     """Show a product: what it was made from, with what, and how good it is."""
     if not runtime.task_run.id:
         return
     publish_markdown(
-        key_of(product.kind, product.label), product_summary(product), f"{product.label}: {product.name}"
+        key_of(product.kind, product.label),
+        product_summary(product, pixel_scale),
+        f"{product.label}: {product.name}",
     )
 
 
-def product_summary(product: ProductRef) -> str:
+def product_summary(product: ProductRef, pixel_scale: float | None = None) -> str:
     """Return a product as markdown: its origin, its warnings, a table of its figures, its preview."""
     lines = [f"# {plain(product.label)}", f"{plain(product.name)} from {len(product.inputs)} frames"]
     if product.output is not None:
@@ -57,7 +59,7 @@ def product_summary(product: ProductRef) -> str:
         lines.append(f"made with {plain(', '.join(product.calibrations))}")
     lines += [f"**warning:** {plain(text)}" for text in product.warnings]
     lines += [f"left out: {plain(one.name)}: {plain(one.reason)}" for one in product.left_out]
-    figures = shown(figures_of(product.kind), product.metrics, details=True)
+    figures = shown(figures_of(product.kind), product.metrics, details=True, pixel_scale=pixel_scale)
     lines.append(markdown_table(("figure", "value"), [(one.label, one.quantity) for one in figures]))
     if product.preview is not None and (picture := _picture(product.preview)):
         lines.append(f"![preview]({picture})")

@@ -14,8 +14,8 @@ from night_lab import Lab, Run, altered, link
 from numpy.typing import NDArray
 
 from imaging.errors import NirflowError
-from imaging.instruments import f2
 from imaging.products.product_file import datasums, read_table
+from imaging.simulator import camera
 from imaging.simulator.truth import NightTruth
 
 DARK, OBJECT, LAMP = "S20131120S0115.fits", "S20131121S0075.fits", "S20131129S0320.fits"
@@ -32,7 +32,7 @@ def _smaller(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
-    return np.maximum(adu, f2.saturation_adu(8, 1) + adu % 7).astype(np.int32)
+    return np.maximum(adu, camera.saturation_adu(8, 1) + adu % 7).astype(np.int32)
 
 
 def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -43,7 +43,7 @@ def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 #: New name, the frame it is made from, what is done to it, and the words that the user must read.
 _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
-    ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("not a FLAMINGOS-2 frame", "INSTRUME", "GMOS-S")),
+    ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("that no table describes", "INSTRUME", "GMOS-S")),
     ("S20131121S0802.fits", OBJECT, {"GRISM": "JH_G5801"}, ("spectroscopy", "GRISM", "JH", "imaging")),
     ("S20131121S0803.fits", OBJECT, {"pixels": _smaller}, ("368 x 368", "expected 384 x 384")),
     ("S20131121S0804.fits", DARK, {"EXPTIME": None}, ("keyword is missing", "EXPTIME", "Correct the header")),

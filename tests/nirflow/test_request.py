@@ -95,7 +95,7 @@ def test_params_shows_every_step_and_one_alone(nirflow: Run) -> None:
     everything = json.loads(nirflow("params", "--json").stdout)
     assert {info["step"] for info in everything} == {name for name in STEPS if describe(name, STEPS[name])}
     lines = [" ".join(line.split()) for line in nirflow("params", "groups").stdout.splitlines()]
-    assert any(line.startswith("groups.max_gap_days 5 [days] > 0 a group of raw frames") for line in lines)
+    assert any(line.startswith("groups.max_gap_days none [days] > 0 a group of raw frames") for line in lines)
     wrong = nirflow("params", "grups")
     assert wrong.exit_code == 2
     assert "Did you mean groups?" in wrong.stderr

@@ -35,6 +35,12 @@ WITHOUT_PIXELS: Final = {
 #: Calls whose texts are for people: how a parameter or field is described.
 _DECLARATIONS: Final = ("parameter", "Field")
 _LOGGERS: Final = ("log", "logger")
+#: The module by which a step reaches the tables of instruments, and the parts of a table that decide results.
+_CATALOGUE: Final = "imaging.instruments.catalogue"
+_OF_PIXELS: Final = (
+    "quirks", "component", "facts", "wheels", "kinds", "lamp", "guiding", "unfit", "offsets", "detector", "bands",
+    "same",
+)  # fmt: skip
 _COMMAND: Final = "python -m tests.tasks.record_versions"
 
 
@@ -157,12 +163,25 @@ def _modules(root: Path, start: str) -> dict[str, str]:
             continue
         source = _path(root, name).read_text()
         found[name] = digest(source)
+        if name == _CATALOGUE:  # numbers that were in modules are as much a part of the algorithm in a table
+            found |= {f"{path.parent.name}/{path.name}": _table(path) for path in _tables(root)}
         coming += [
             target
             for target in _imported(root, source)
             if not any(target == one or target.startswith(f"{one}.") for one in WITHOUT_PIXELS)
         ]
     return found
+
+
+def _tables(root: Path) -> list[Path]:
+    return sorted((root / "imaging" / "instruments").glob("*.toml"))
+
+
+def _table(path: Path) -> str:
+    """Digest of what a table has that decides pixels and figures; comments and the rules' windows do not."""
+    content = tomllib.loads(path.read_text())
+    text = json.dumps({key: content.get(key) for key in _OF_PIXELS}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _path(root: Path, module: str) -> Path:

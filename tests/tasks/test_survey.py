@@ -344,7 +344,7 @@ def test_what_is_no_file_is_left_out_and_not_waited_for(
 def test_a_frame_that_would_unpack_to_more_than_any_is_quarantined_unread(
     look: Look, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imaging.io.announced.FRAME_BYTES", 2**20)
+    monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: 2**20)
     path = write(tmp_path / "S20131121S0075.fits", np.zeros((600, 600), np.int32))
     packed = path.with_name("S20131121S0075.fits.gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))

@@ -56,6 +56,17 @@ def test_a_step_is_made_of_its_module_its_science_and_what_that_imports() -> Non
     )
 
 
+def test_a_number_of_an_instrument_is_part_of_the_steps(tree: Path) -> None:
+    table = tree / "imaging/instruments/f2.toml"
+    edit(table, "# electrons per ADU of one read pair", "# e-/ADU")
+    edit(table, "gap = 5, group = 30, near = 10, wait = 90", "gap = 5, group = 31, near = 10, wait = 90")
+    assert found(tree) == []
+    edit(table, "gain = 4.44", "gain = 4.45")
+    affected = {one.split(":")[0] for one in found(tree)}
+    assert affected == set(STEPS) - {"detect"}  # sources are found in electrons, whatever the instrument
+    assert all("instruments/f2.toml changed" in one for one in found(tree))
+
+
 def test_what_is_left_out_is_there_and_left_out() -> None:
     reached = {name for one in made().values() for name in one.modules}
     for name in WITHOUT_PIXELS:

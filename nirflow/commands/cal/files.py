@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,15 +46,13 @@ def add(
     and products of this store. The software, its version and the time are those of the file.
     """
     from calib_store.exchange.adopt import adopt
-    from imaging.instruments.f2 import SHAPE
 
-    shape = None if any_shape else SHAPE
     added: list[Product] = []
     refused: list[tuple[Path, NirflowError]] = []
     with open_store() as store:
         for file in files:
             try:
-                added.append(adopt(store, file, kind=kind, shape=shape, author=person(author)))
+                added.append(adopt(store, file, kind=kind, shape=_wanted(any_shape), author=person(author)))
             except NirflowError as problem:
                 refused.append((file, problem))
     if json:
@@ -70,6 +68,11 @@ def add(
         say(text, style="red", err=True)
     if refused:
         raise typer.Exit(Exit.PARTIAL if added else Exit.FAILED)
+
+
+def _wanted(any_shape: bool) -> Literal["detector"] | None:
+    """Return the shape that a calibration must have: that of its detector, or any."""
+    return None if any_shape else "detector"
 
 
 def get(
@@ -142,11 +145,9 @@ def import_(
     there since the last import holds here.
     """
     from calib_store.exchange.transfer import import_products
-    from imaging.instruments.f2 import SHAPE
 
-    shape = None if any_shape else SHAPE
     with open_store() as store:
-        done = import_products(store, source, author=person(author), trust=trust, shape=shape)
+        done = import_products(store, source, author=person(author), trust=trust, shape=_wanted(any_shape))
     if json:
         print_json(
             {

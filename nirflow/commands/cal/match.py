@@ -112,7 +112,7 @@ def rules(
     json: Json = False,
 ) -> None:
     """Show the rules of association, and since when they hold; --set changes them."""
-    from calib_store.rules.rules import rules_in, rules_text
+    from calib_store.rules.rules_toml import rules_in, rules_text
     from calib_store.tables import rulebook
 
     with open_store() as store:

@@ -234,9 +234,11 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
         ["quarantine", frame.quarantine], ["rejected", frame.rejected],
     ]  # fmt: skip
     if facts is not None:
-        rows += [[name, getattr(facts, name)] for name in
-                 ("kind", "target", "exposure_time", "coadds", "read_pairs", "filter_id", "lyot", "detector",
-                  "started", "program", "observation_id", "data_label")]  # fmt: skip
+        names = (
+            "kind", "target", "exposure_time", "coadds", "read_pairs", "filter_id", *(facts.model_extra or ()),
+            "detector", "started", "program", "observation_id", "data_label",
+        )  # fmt: skip
+        rows += [[name, facts.value(name)] for name in names]
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     if got:
         say()

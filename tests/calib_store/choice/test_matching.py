@@ -12,7 +12,7 @@ from sqlalchemy import text
 from calib_store.choice.matching import SERVING_LIMIT, Wanted, judge
 from calib_store.files.local_objects import LocalObjects
 from calib_store.rules.order import rank
-from calib_store.rules.rules import shipped_rules
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.store import Store
 from calib_store.tables.database import Database
 from imaging.errors import StoreError

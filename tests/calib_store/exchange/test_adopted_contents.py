@@ -149,7 +149,7 @@ def test_the_shape_is_asked_for_before_any_pixel_is_read(store: Store, make) -> 
 def test_what_would_unpack_to_more_than_any_product(
     store: Store, make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("imaging.io.announced.PRODUCT_BYTES", 10_000)
+    monkeypatch.setattr("imaging.io.announced.product_bytes", lambda: 10_000)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     path = make()

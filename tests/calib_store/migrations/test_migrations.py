@@ -15,7 +15,7 @@ from waiting import PATIENCE
 
 from calib_store import migrations
 from calib_store.model.settings import StoreSettings
-from calib_store.rules.rules import shipped_rules
+from calib_store.rules.rules_toml import shipped_rules
 from calib_store.store import Store
 from calib_store.tables.database import Database
 from calib_store.tables.schema import metadata

@@ -17,7 +17,8 @@ from waiting import PATIENCE
 from calib_store.curation.certify import certify
 from calib_store.files.local_objects import LocalObjects
 from calib_store.migrations import migrate
-from calib_store.rules.rules import RuleSet, read_rules, shipped_rules, shipped_text
+from calib_store.rules.rules import RuleSet
+from calib_store.rules.rules_toml import read_rules, shipped_rules, shipped_text
 from calib_store.store import Store
 from calib_store.tables import rulebook, status
 from calib_store.tables.database import Database

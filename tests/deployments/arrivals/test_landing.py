@@ -217,7 +217,7 @@ def test_a_file_that_unpacks_to_more_than_any_frame_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused at the first examination, and not unpacked again and again."""
-    monkeypatch.setattr("imaging.io.announced.FRAME_BYTES", len(COMPLETE) - BLOCK)
+    monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: len(COMPLETE) - BLOCK)
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(COMPLETE))
     assert why_incomplete(path, tmp_path / "unpacked") is None

@@ -53,7 +53,7 @@ def test_a_run_and_its_product(
     assert product.warnings == ("its glow may be in them",)
     figures = {figure.label: (figure.value, figure.unit) for figure in product.figures}
     assert figures["seeing"] == ("4.2", "px")
-    assert figures["seeing at f/16"] == ("0.7518", "arcsec")
+    assert figures["seeing on the sky"] == ("0.7518", "arcsec")
     assert figures["sky"] == ("2500", "e⁻")
     (run,) = page.runs
     assert (run.made, run.failed, run.url) == (1, 0, "http://127.0.0.1:4200/flow-runs/1")

@@ -125,7 +125,9 @@ def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
     plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
     with progress_shown(plan):
         threads = [
-            threading.Thread(target=lambda: [report_event(StepEvent("dark", "a", "built")) for _ in range(10)])
+            threading.Thread(
+                target=lambda: [report_event(StepEvent("dark", "a", "built")) for _ in range(10)]
+            )
             for _ in range(4)
         ]
         for thread in threads:

@@ -21,8 +21,8 @@ from deployments.arrivals.selection import calibrations_near, frames_of_nights, 
 from flows.run.plan import NightPlan, plan_night
 from flows.run.redo import Redo
 from flows.run.remake_plan import Remake, plan_remakes
+from imaging.frames.calibration_groups import calibration_groups
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import calibration_groups
 from imaging.frames.sequences import Sequence as Exposures
 from tasks.building.recipe import Ingredient
 from tasks.stack import science_recipe

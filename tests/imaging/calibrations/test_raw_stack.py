@@ -16,7 +16,7 @@ from imaging.pixels.noise import NoiseModel
 @pytest.mark.parametrize(
     ("cards", "words"),
     [
-        ({"EXPTIME": 60.0}, ["exposure time (s)", "60.0", "120.0"]),
+        ({"EXPTIME": 60.0}, ["exposure (s)", "60.0", "120.0"]),
         ({"LNRS": 4, "NREADS": 4}, ["LNRS", "(4)", "have 8"]),
         ({"COADDS": 2}, ["coadds", "(2)"]),
         ({"DETID": "7"}, ["detector", "(7)"]),

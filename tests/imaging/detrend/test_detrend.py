@@ -8,9 +8,9 @@ import pytest
 from imaging.detrend.detrend import DetrendParameters, detrend, sky_level
 from imaging.detrend.prepare import prepare
 from imaging.errors import FrameError, MissingCalibrationError
-from imaging.instruments import f2
 from imaging.io.raw_file import open_raw
 from imaging.pixels.dq import DQ
+from imaging.simulator import camera
 
 
 @dataclass
@@ -101,8 +101,8 @@ def test_variance_is_the_scatter_of_simulated_frames(write_raw, calibrations, fa
     """Light, read noise, rounding and a pedestal without shot noise, through a response of 0.8."""
     rng = np.random.default_rng(3)
     shape, light, pedestal, response = (300, 300), 900.0, 400.0, 0.8
-    gain, read_noise = f2.gain(8), f2.read_noise(8)
-    c1, c2, c3 = f2.NONLINEARITY
+    gain, read_noise = camera.gain(8), camera.read_noise(8)
+    c1, c2, c3 = camera.NONLINEARITY
     true = rng.poisson(light, shape) + pedestal + rng.normal(0, read_noise, shape)
     true -= (c1 - 1) * true + c2 * true**2 + c3 * true**3
     path = write_raw(data=np.round(true / gain).astype(np.int32)[np.newaxis])

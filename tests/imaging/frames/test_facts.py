@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import FrameError
-from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name, strip_component
+from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.instruments import catalogue
 
 Cards = dict[str, Any]
 
@@ -356,8 +357,8 @@ def test_facts_travel(facts: FrameFacts) -> None:
 
 @given(st.text(st.characters(codec="ascii", categories=("Lu", "Ll")), min_size=1), st.integers(0, 9999))
 def test_strip_component_drops_the_id_only(name: str, number: int) -> None:
-    assert strip_component(f"{name}_G{number:04d}") == name
-    assert strip_component(name) == name
+    assert catalogue.named("F2").without_component(f"{name}_G{number:04d}") == name
+    assert catalogue.named("F2").without_component(name) == name
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".fz"])

@@ -6,18 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imaging.frames.calibration_groups import calibration_groups, flat_groups, nearest_group
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import (
-    FIELD_DIAMETER,
-    GroupParameters,
-    calibration_groups,
-    flat_groups,
-    nearest_group,
-    science_groups,
-)
+from imaging.frames.groups import GroupParameters, science_groups
 from imaging.frames.pointing import pointing, separation
 
 NIGHT = datetime(2013, 11, 21, 2, 0, tzinfo=UTC)
+FIELD_DIAMETER = 362.0
 BASE = {
     "instrument": "F2", "observation_class": "science", "target": "W", "exposure_time": 120.0, "coadds": 1,
     "read_pairs": 1, "filter_id": "Y_G0811", "filter": "Y", "lyot": "f/16_G5830", "focal_mask": "Open",

@@ -30,8 +30,8 @@ PACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.c
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of 1 MB for a frame and 2 MB for a product."""
-    monkeypatch.setattr(announced, "FRAME_BYTES", MB)
-    monkeypatch.setattr(announced, "PRODUCT_BYTES", 2 * MB)
+    monkeypatch.setattr(announced, "frame_bytes", lambda: MB)
+    monkeypatch.setattr(announced, "product_bytes", lambda: 2 * MB)
 
 
 @contextmanager
@@ -243,5 +243,5 @@ def test_the_limits_are_far_above_what_there_is() -> None:
     """Frames of 16 MB, and stacks of four fields of view with all their planes."""
     frame = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((2048, 2048), np.int32))]).writeto(frame)
-    assert 7 * len(frame.getvalue()) < limits.FRAME_BYTES
-    assert limits.PRODUCT_BYTES > 4 * 2048**2 * (4 + 4 + 2 + 1) * 5
+    assert 7 * len(frame.getvalue()) < limits.frame_bytes()
+    assert limits.product_bytes() > 4 * 2048**2 * (4 + 4 + 2 + 1) * 5

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from raw_forms import WriteRaw
 
 from imaging.errors import FrameError
-from imaging.instruments import f2
 from imaging.io.raw_file import check_pixels, open_raw
+from imaging.simulator import camera
 
-LIMIT = f2.saturation_adu(8)
+LIMIT = camera.saturation_adu(8)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])

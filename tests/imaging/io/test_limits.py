@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imaging.errors import FrameError
 from imaging.io.compressed import digest_as_is, unpack
 from imaging.io.fitsfile import BLOCK
-from imaging.io.limits import FRAME_BYTES, PRODUCT_BYTES, RECORD_ROWS, TooLargeError, size_text
+from imaging.io.limits import RECORD_ROWS, TooLargeError, frame_bytes, product_bytes, size_text
 from imaging.io.raw_file import digest, open_raw, read_headers
 from imaging.products.placing import place_product
 from imaging.products.product_file import ProductFile, read_table
@@ -203,4 +203,5 @@ def test_columns_without_bytes(tmp_path: Path) -> None:
 
 
 def test_sizes_for_people() -> None:
-    assert [size_text(n) for n in (512, FRAME_BYTES, PRODUCT_BYTES)] == ["512 bytes", "134.2 MB", "1.1 GB"]
+    sizes = [size_text(n) for n in (512, frame_bytes(), product_bytes())]
+    assert sizes == ["512 bytes", "134.2 MB", "1.1 GB"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imaging.pixels.noise import NoiseModel, measure_pedestal
+from imaging.simulator import camera
 
 
 def electrons(frames):
@@ -95,7 +96,9 @@ def test_rounding_adds_a_twelfth_of_the_gain_squared(expose):
 @pytest.mark.parametrize("linearised", [False, True])
 def test_variance_is_shot_noise_above_the_pedestal_and_the_floor(linearised):
     level = np.array([[-50.0, 65.0, 165.0, 90000.0]], np.float32)
-    got = NoiseModel(6.0, 1.11, pedestal=65.0).variance(level, linearised=linearised)
+    got = NoiseModel(6.0, 1.11, pedestal=65.0, nonlinearity=camera.NONLINEARITY).variance(
+        level, linearised=linearised
+    )
     floor = 36 + 1.11**2 / 12
     assert got.dtype == np.float32
     np.testing.assert_allclose(got[0, :3], [floor, floor, floor + 100], rtol=2e-4)

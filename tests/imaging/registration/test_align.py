@@ -13,13 +13,13 @@ from astropy.wcs import WCS
 
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
-from imaging.instruments import f2
 from imaging.registration.align import AlignInput, AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine, celestial_header
+from imaging.simulator import camera
 from imaging.sources.detect import CATALOGUE, Flag, detect
 
 SHAPE = (1000, 1000)
-SCALE = f2.PIXEL_SCALE
+SCALE = camera.PIXEL_SCALE
 
 
 def facts(name, p=0.0, q=0.0, inport=3):

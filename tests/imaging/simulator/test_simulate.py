@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
-from imaging.instruments import f2
+from imaging.simulator import camera
 from imaging.simulator.detector import make_detector
 from imaging.simulator.observing_plan import plan_night
 from imaging.simulator.parameters import BANDS, SKY_SCALE, NightParameters
@@ -137,7 +137,7 @@ def test_levels_are_those_of_the_truth(small_night: tuple[Path, NightTruth]) -> 
     out, truth = small_night
     good = truth.plane("ILLUMINATED") & (truth.plane("DEFECT") == 0)
     for frame in truth.frames:
-        electrons = fits.getdata(out / frame.file, 1)[0] * f2.gain(frame.read_pairs)
+        electrons = fits.getdata(out / frame.file, 1)[0] * camera.gain(frame.read_pairs)
         light = truth.plane("DARK") + truth.plane("RESPONSE") * frame.level
         expected = float(np.median((light * frame.exposure_time + truth.plane("OFFSET"))[good]))
         assert np.median(electrons[good]) == pytest.approx(expected, abs=3 + 0.01 * expected)
@@ -147,7 +147,7 @@ def test_stars_are_where_the_truth_says(small_night: tuple[Path, NightTruth]) ->
     out, truth = small_night
     bright = truth.sources[truth.sources["kind"] == "bright"]
     for frame in truth.science[:3]:
-        electrons = fits.getdata(out / frame.file, 1)[0] * f2.gain(8)
+        electrons = fits.getdata(out / frame.file, 1)[0] * camera.gain(8)
         level = np.median(electrons)
         x, y = pixel_position(bright, frame.pointing, 256)
         inside = (x > 6) & (x < 249) & (y > 6) & (y < 249)
@@ -161,7 +161,7 @@ def test_a_star_saturates(small_night: tuple[Path, NightTruth]) -> None:
     frame = truth.science[4]
     adu = fits.getdata(out / frame.file, 1)[0]
     cool = truth.plane("DARK") < 10
-    assert (adu[cool] >= f2.saturation_adu(8)).sum() >= 4
+    assert (adu[cool] >= camera.saturation_adu(8)).sum() >= 4
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_k_flats_are_lamp_offs_with_darks_of_their_exposure(tmp_path: Path) -> N
 @pytest.mark.parametrize("band", list(BANDS))
 def test_levels_of_every_band_stay_linear(band: str) -> None:
     p = NightParameters(band=band)
-    limit = f2.LINEAR_FRACTION * f2.WELL_DEPTH
+    limit = camera.LINEAR_FRACTION * camera.WELL_DEPTH
     assert 500 < p.sky_rate * p.exposure_time < 0.3 * limit
     assert 5000 < (p.defaults.lamp + p.defaults.thermal) * p.flat_exposure < 0.5 * limit
 

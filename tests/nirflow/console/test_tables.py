@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging.instruments.f2 import SHAPE
 from imaging.parameters import StepParameters
+from imaging.simulator.camera import SHAPE
 from nirflow.console.tables import Column, cell, print_json, print_table
 
 

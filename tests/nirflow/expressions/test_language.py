@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imaging.frames.facts import facts_from_headers
-from nirflow.expressions.frame_names import ALIASES, FRAME_NAMES, FRAME_TAGS, frame_lookup
+from nirflow.expressions.frame_names import aliases, frame_lookup, frame_names, frame_tags
 from nirflow.expressions.language import Expression, ExpressionError, Name, ValueKind
 
 WORDS = {
@@ -255,18 +255,18 @@ FACTS = facts_from_headers(
 
 def test_every_documented_name_has_a_value_of_its_kind() -> None:
     lookup = frame_lookup(FACTS)
-    for name, told in FRAME_NAMES.items():
+    for name, told in frame_names().items():
         assert told.meaning
         probe = Expression.parse(
-            f"{name} == none" if told.kind != ValueKind.TEXTS else f"'RAW' in {name}", FRAME_NAMES
+            f"{name} == none" if told.kind != ValueKind.TEXTS else f"'RAW' in {name}", frame_names()
         )
         assert isinstance(probe.evaluate(lookup), bool)
 
 
-@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("alias", aliases())
 def test_an_alias_says_the_same(alias: str) -> None:
     lookup = frame_lookup(FACTS)
-    assert lookup(alias) == lookup(ALIASES[alias])
+    assert lookup(alias) == lookup(aliases()[alias])
 
 
 def test_facts_of_a_frame() -> None:
@@ -274,14 +274,14 @@ def test_facts_of_a_frame() -> None:
         "exposure_time == 120 and exposure == 240 and filter_name == 'K-red' and 'IMAGE' in tags"
         " and night == '2013-11-22' and started == '2013-11-21' and unfit == none and airmass == none"
     )
-    assert Expression.parse(text, FRAME_NAMES).evaluate(frame_lookup(FACTS))
+    assert Expression.parse(text, frame_names()).evaluate(frame_lookup(FACTS))
 
 
 def test_only_names_are_looked_up_never_attributes_of_the_facts() -> None:
     with pytest.raises(KeyError):
         frame_lookup(FACTS)("model_fields")
     with pytest.raises(ExpressionError, match="unknown name"):
-        Expression.parse("model_config == none", FRAME_NAMES)
+        Expression.parse("model_config == none", frame_names())
 
 
 def test_the_known_tags_are_all_the_tags_that_frames_can_have() -> None:
@@ -294,4 +294,4 @@ def test_the_known_tags_are_all_the_tags_that_frames_can_have() -> None:
                         changed = {"kind": kind, "lamp": lamp, "observation_class": observed}
                         changed |= {"disperser": disperser, "processed": processed}
                         seen |= FACTS.model_copy(update=changed).tags
-    assert seen == FRAME_TAGS
+    assert seen == frame_tags()

@@ -12,7 +12,7 @@ from hostile import harmful
 from rich.console import Console
 from typer.testing import Result
 
-from calib_store.rules.rules import read_rules, shipped_rules, shipped_text
+from calib_store.rules.rules_toml import read_rules, shipped_rules, shipped_text
 
 Run = Callable[..., Result]
 Add = Callable[..., dict[str, Any]]

@@ -1,0 +1,185 @@
+"""Rules as tables in TOML, and the rules that follow from the tables of the instruments."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from calib_store.rules.order import CURRENT
+from calib_store.rules.rules import Rule, RuleSet
+from imaging.errors import FrameError, StoreError
+from imaging.instruments import catalogue
+from imaging.instruments.instrument import Instrument
+from imaging.io.limits import opened, size_text
+from imaging.kinds import CALIBRATIONS
+
+#: Largest table of rules that is read, bytes; ours has 2 kB.
+_LARGEST: Final = 1 << 20
+_HEADING: Final = Path(__file__).with_name("heading.toml")
+#: A name that needs no quotes in TOML.
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def rules_text(rules: RuleSet) -> str:
+    """Rules as the table that `read_rules` reads, with comments on what is what."""
+    lines = [*_HEADING.read_text(encoding="utf-8").splitlines(), ""]
+    lines.append(f"version = {_quoted(rules.version)}")
+    lines.append(f"order = {rules.order}")
+    for rule in rules.rules:
+        name = rule.name if _BARE.fullmatch(rule.name) else _quoted(rule.name)
+        lines += ["", f"[{name}]", f"kind = {json.dumps(rule.kind)}"]
+        if rule.instrument:
+            lines.append(f"instrument = {_quoted(rule.instrument)}")
+        lines.append(f"match = {json.dumps(rule.match)}")
+        if rule.tolerance:
+            off = ", ".join(f"{name} = {tolerance!r}" for name, tolerance in rule.tolerance.items())
+            lines.append(f"tolerance = {{ {off} }}")
+        if rule.window_days is not None:
+            days = rule.window_days
+            lines.append(f"window_days = {int(days) if days == int(days) else repr(days)}")
+        if rule.frames != "either":
+            lines.append(f"frames = {json.dumps(rule.frames)}")
+        if rule.published:
+            lines.append("published = true")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML, in ASCII that can be seen; JSON's pairs of surrogates are not TOML's."""
+    plain = json.dumps(text, ensure_ascii=False)
+    return "".join(c if " " <= c <= "~" else f"\\U{ord(c):08x}" for c in plain)
+
+
+def read_rules(text: str, source: str) -> RuleSet:
+    """Read a table of rules.
+
+    Parameters
+    ----------
+    text
+        TOML, as `rules_text` writes it.
+    source
+        What it is called in errors.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be read or makes no sense; names the rule and the key.
+    """
+    remedy = "Compare it with the table that nirflow comes with: nirflow cal rules --toml."
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a number without end, lists in lists without end
+        raise StoreError(f"{source} is no TOML: {error}.", remedy=remedy) from error
+    rules = [
+        {"name": name, **given} if isinstance(given, dict) else {"name": name, "kind": given}
+        for name, given in table.items()
+        if name not in ("version", "order")
+    ]
+    given = {"version": table.get("version"), "order": table.get("order", CURRENT), "rules": rules}
+    for rule in rules:
+        _check_names(rule, source, remedy)
+    try:
+        return RuleSet.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(
+            rules[part]["name"] if isinstance(part, int) and before == "rules" else str(part)
+            for before, part in zip(("", *first["loc"]), first["loc"], strict=False)
+            if part != "rules"
+        )
+        told = first["msg"].removeprefix("Value error, ")
+        raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
+
+
+def _check_names(rule: Mapping[str, Any], source: str, remedy: str) -> None:
+    """Refuse facts that no instrument has.
+
+    Only here: a store may have rules about an instrument whose table is gone.
+    """
+    known = catalogue.comparable()
+    match, tolerance = rule.get("match"), rule.get("tolerance")
+    for fact in match if isinstance(match, list) else ():
+        if fact not in known:
+            problem = f"match names {fact!r}, which is none of {', '.join(known)}"
+            raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
+    for fact in tolerance if isinstance(tolerance, dict) else ():
+        if not catalogue.is_number(fact):
+            problem = f"tolerance names {fact!r}, which is no number among the facts of match"
+            raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
+
+
+def rules_in(path: Path) -> RuleSet:
+    """Read the rules in a file.
+
+    Raises
+    ------
+    StoreError
+        As `read_rules` does, and for a file that is none, or larger than any table of rules.
+    """
+    try:
+        with opened(path) as file:
+            text = file.read(_LARGEST + 1)
+    except FrameError as error:
+        raise StoreError(
+            f"{path}: {error.problem}.", remedy="Start from: nirflow cal rules --toml"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            remedy="Start from: nirflow cal rules --toml",
+        ) from error
+    if len(text) > _LARGEST:
+        raise StoreError(
+            f"{path} is larger than {size_text(_LARGEST)}, and no table of rules is.",
+            remedy="Start from: nirflow cal rules --toml",
+        )
+    return read_rules(text.decode(errors="replace"), path.name)
+
+
+def shipped_text() -> str:
+    """The rules that nirflow comes with, as TOML."""
+    return rules_text(shipped_rules())
+
+
+@cache
+def shipped_rules() -> RuleSet:
+    """The rules that follow from the tables of the instruments.
+
+    Those of the first table hold for every instrument without a table of its own, so that a store that knows frames of
+    one instrument has its rules in their plain form.
+    """
+    tables = catalogue.instruments()
+    rules = [
+        rule for n, table in enumerate(tables) for rule in _rules_of(table, "" if n == 0 else table.name)
+    ]
+    return RuleSet(version="+".join(table.version for table in tables), order=CURRENT, rules=tuple(rules))
+
+
+def _rules_of(table: Instrument, instrument: str) -> Iterator[Rule]:
+    """The rules of one instrument: what its table says has to be the same, within its time for serving."""
+    prefix = f"{instrument} " if instrument else ""
+    for kind in sorted(CALIBRATIONS, key=lambda kind: kind.published):
+        match = ("instrument", *table.same[kind.name])
+        tolerance = {fact: off for fact, off in table.tolerance.items() if fact in match}
+        made = Rule.model_validate(
+            {
+                "name": prefix + kind.name, "kind": kind.name, "match": match, "tolerance": tolerance,
+                "window_days": table.windows[kind.name].serve, "instrument": instrument,
+            }
+        )  # fmt: skip
+        yield made
+        if kind.published:  # it holds from its date on, until a later one is nearer
+            changes = {
+                "name": f"{prefix}static {kind.name}",
+                "window_days": None,
+                "frames": "later",
+                "published": True,
+            }
+            yield made.model_copy(update=changes)

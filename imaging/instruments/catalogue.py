@@ -1,0 +1,250 @@
+"""The tables of instruments that there are: those that come with nirflow, those of packages, and the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from imaging.errors import NirflowError
+from imaging.instruments.instrument import Instrument, WindowName
+from imaging.instruments.own_tables import OWN_TABLES
+from imaging.kinds import CALIBRATION_KINDS
+
+#: Group of entry points by which packages bring tables: each names a path or a function that returns one.
+ENTRY_POINTS: Final = "nirflow.instruments"
+#: What a table cannot say: header and facts to facts.
+Quirks = Callable[[Any, dict[str, Any]], dict[str, Any]]
+#: Origin of the tables that come with nirflow.
+OWN: Final = "nirflow"
+#: Largest table that is read, bytes.
+_LARGEST: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """An instrument, and where its table is.
+
+    Attributes
+    ----------
+    instrument
+        What the table describes.
+    source
+        The file.
+    origin
+        ``nirflow``, ``settings``, or the name of the package's entry point.
+    """
+
+    instrument: Instrument
+    source: Path
+    origin: str
+
+
+_trial: Table | None = None
+
+
+def own_tables_from(paths: Callable[[], Iterable[Path]]) -> None:
+    """Have the user's own tables read from the paths that a function returns, asked when a table is first needed."""
+    OWN_TABLES.paths = paths
+    forget()
+
+
+def try_table(instrument: Instrument, source: Path) -> None:
+    """Have this process read frames by a table that is being written, in place of any other of its instrument."""
+    global _trial
+    _trial = Table(instrument, source, "on trial")
+    forget()
+
+
+def forget() -> None:
+    """Read all tables again when one is needed next."""
+    _tables.cache_clear()
+    _by_header.cache_clear()
+    _by_name.cache_clear()
+
+
+def tables() -> tuple[Table, ...]:
+    """Return all tables, those that come with nirflow first.
+
+    Raises
+    ------
+    NirflowError
+        Where one cannot be read or is invalid, or two describe one instrument.
+    """
+    return _tables()
+
+
+def instruments() -> tuple[Instrument, ...]:
+    """Return all instruments, those that come with nirflow first."""
+    return tuple(table.instrument for table in tables())
+
+
+def named(name: str) -> Instrument:
+    """Return the instrument of that name.
+
+    Raises
+    ------
+    NirflowError
+        Where there is none.
+    """
+    found = _by_name().get(name)
+    if found is None:
+        raise NirflowError(
+            f"No table describes the instrument {name!r}; there are {', '.join(_by_name())}.",
+            remedy='Name its table in the settings: instruments = ["PATH"].',
+        )
+    return found
+
+
+def find(name: str) -> Instrument | None:
+    """Return the instrument of that name, or None."""
+    return _by_name().get(name)
+
+
+def by_header(value: str) -> Instrument | None:
+    """Return the instrument that INSTRUME names, or None."""
+    return _by_header().get(value)
+
+
+def header_names() -> tuple[str, ...]:
+    """Return all values of INSTRUME that are known."""
+    return tuple(_by_header())
+
+
+def comparable() -> tuple[str, ...]:
+    """Return the names of all facts of all instruments by which rules may compare frames and products."""
+    return tuple(dict.fromkeys(name for one in instruments() for name in one.comparable))
+
+
+def label(fact: str, instrument: str = "") -> tuple[str, str]:
+    """Return what messages call a fact, and its unit, by an instrument's table or by any that has it."""
+    tables_ = [one for one in (find(instrument), *instruments()) if one is not None]
+    return next((one for one in tables_ if fact in one.comparable), tables_[0]).label(fact)
+
+
+def is_number(fact: str) -> bool:
+    """Return whether a fact is a number to some instrument."""
+    return any(one.is_number(fact) for one in instruments())
+
+
+def longest(window: WindowName) -> float:
+    """Return the longest that a window of time is for calibrations of any instrument, days."""
+    every = [getattr(one.windows[kind], window) for one in instruments() for kind in CALIBRATION_KINDS]
+    return max(float(days) for days in every if days is not None)
+
+
+def identity(name: str) -> str | None:
+    """Return the identity of what a table says that decides pixels; None for a table that comes with nirflow.
+
+    Those change with the versions of the steps. Of any other the identity is part of what a product is, so that a
+    corrected number makes new products.
+    """
+    table = next((one for one in tables() if one.instrument.name == name), None)
+    if table is None or table.origin == OWN:
+        return None
+    content = table.instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def largest_detector() -> int:
+    """Return the number of pixels of the largest detector."""
+    return max(one.detector.shape[0] * one.detector.shape[1] for one in instruments())
+
+
+def quirks_of(instrument: Instrument) -> Quirks | None:
+    """Return the function that an instrument's table names for what it cannot say; None without one.
+
+    Raises
+    ------
+    NirflowError
+        Where there is no such function.
+    """
+    return None if instrument.quirks is None else _function(instrument.quirks, instrument.name)
+
+
+@cache
+def _function(path: str, name: str) -> Quirks:
+    module, _, function = path.partition(":")
+    try:
+        found: Quirks = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise NirflowError(
+            f"The table of {name} names the quirks {path!r}, which cannot be found: {error}.",
+            remedy="Correct its line `quirks`, or install the package.",
+        ) from error
+    return found
+
+
+def read_table(path: Path) -> Instrument:
+    """Read the table in a file.
+
+    Raises
+    ------
+    NirflowError
+        Where it cannot be read or is invalid; names the file and the key.
+    """
+    remedy = "Compare it with docs/instruments.md, and try it: nirflow instruments check TABLE FILES."
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise NirflowError(f"{path} is too large to be a table of an instrument.", remedy=remedy)
+        given = tomllib.loads(text.decode())
+    except OSError as error:
+        raise NirflowError(f"{path} cannot be read: {error.strerror or error}.", remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise NirflowError(f"{path} is not valid TOML: {error}.", remedy=remedy) from error
+    try:
+        return Instrument.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the table"
+        raise NirflowError(
+            f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}.", remedy=remedy
+        ) from error
+
+
+@cache
+def _tables() -> tuple[Table, ...]:
+    here = Path(__file__).parent
+    found = [Table(read_table(path), path, OWN) for path in sorted(here.glob("*.toml"))]
+    for point in entry_points(group=ENTRY_POINTS):
+        loaded = point.load()
+        path = Path(loaded() if callable(loaded) else loaded)
+        found.append(Table(read_table(path), path, point.name))
+    found += [
+        Table(read_table(path), path, "settings")
+        for path in map(Path.expanduser, map(Path, OWN_TABLES.paths()))
+    ]
+    if _trial is not None:
+        names = {_trial.instrument.name, *_trial.instrument.aliases}
+        found = [one for one in found if names.isdisjoint((one.instrument.name, *one.instrument.aliases))]
+        found.append(_trial)
+    taken: dict[str, Table] = {}
+    for table in found:
+        for name in dict.fromkeys((table.instrument.name, *table.instrument.aliases)):
+            if name in taken:
+                raise NirflowError(
+                    f"{table.source} and {taken[name].source} both describe the instrument {name!r}.",
+                    remedy="Remove one of them from the settings, or uninstall the package.",
+                )
+            taken[name] = table
+    return tuple(found)
+
+
+@cache
+def _by_name() -> dict[str, Instrument]:
+    return {one.name: one for one in instruments()}
+
+
+@cache
+def _by_header() -> dict[str, Instrument]:
+    return {name: one for one in instruments() for name in (one.name, *one.aliases)}

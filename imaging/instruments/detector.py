@@ -1,0 +1,162 @@
+"""What a detector does to the light: the typed model of it, and its numbers for one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Coefficients (c1, c2, c3) of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd.
+Polynomial = tuple[float, float, float]
+
+#: Rows and columns that an image has to have: those of its detector, two numbers, or None for any.
+WantedShape = tuple[int, int] | Literal["detector"] | None
+
+
+class _Numbers(BaseModel):
+    """Numbers that may depend on how the detector was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pixel_scale: float | None = Field(default=None, gt=0, description="arcsec")
+    gain: float | None = Field(
+        default=None, gt=0, description="electrons per ADU; of one read pair where these are added"
+    )
+    read_noise: float | None = Field(default=None, gt=0, description="read noise of one coadd, electrons")
+    well_depth: float | None = Field(default=None, gt=0, description="full well, electrons")
+    linear_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="fraction of saturation above which the correction is not trusted",
+    )
+    nonlinearity: Polynomial | None = Field(
+        default=None, description="c1, c2, c3 of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd"
+    )
+
+
+#: The numbers that every frame needs.
+NUMBERS = tuple(_Numbers.model_fields)
+
+
+class Mode(_Numbers):
+    """Numbers that hold for frames with some facts."""
+
+    when: dict[str, tuple[str | int | float, ...]] = Field(
+        min_length=1, description="fact to the values that it may have"
+    )
+
+
+class Illuminated(BaseModel):
+    """The circle of light on the detector, where a flat does not show it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    centre: tuple[float, float] = Field(description="x and y, counted from 0, px")
+    radius: float = Field(gt=0, description="px")
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The detector's numbers for one frame.
+
+    Attributes
+    ----------
+    gain
+        Electrons per ADU, in all coadds together.
+    read_noise
+        Read noise of the frame, all coadds, electrons.
+    saturation
+        ADU at and above which a pixel is saturated.
+    saturation_electrons
+        The same of one coadd, electrons.
+    linear_fraction
+        Fraction of saturation above which the correction for non-linearity is not trusted.
+    nonlinearity
+        Coefficients of the correction, on electrons per coadd.
+    pixel_scale
+        Arcsec.
+    """
+
+    gain: float
+    read_noise: float
+    saturation: int
+    saturation_electrons: float
+    linear_fraction: float
+    nonlinearity: Polynomial
+    pixel_scale: float
+
+
+class Detector(_Numbers):
+    """A detector. Numbers that a mode has come before those here."""
+
+    shape: tuple[int, int] = Field(description="rows and columns")
+    field_diameter: float = Field(gt=0, description="diameter of the fully lit field on the sky, arcsec")
+    coadds: Literal["summed", "averaged"] = Field(description="what the controller does with coadds")
+    reads: Literal["summed", "averaged"] = Field(
+        description="what the controller does with the read pairs of a coadd"
+    )
+    illuminated: Illuminated | None = Field(
+        default=None, description="circle of light; without it all is lit"
+    )
+    modes: tuple[Mode, ...] = Field(
+        default=(), description="the first mode that fits a frame and has a number gives it"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if min(self.shape) < 1:
+            raise ValueError(f"shape is {self.shape}, rows and columns are 1 or more")
+        for name in NUMBERS:
+            if getattr(self, name) is None and not any(
+                getattr(mode, name) is not None for mode in self.modes
+            ):
+                raise ValueError(f"neither the detector nor a mode has {name}")
+        return self
+
+    def number(self, name: str, facts: Mapping[str, Any]) -> Any:
+        """The number for a frame with some facts; None where no mode fits it."""
+        for mode in self.modes:
+            value = getattr(mode, name)
+            if value is not None and all(facts.get(fact) in allowed for fact, allowed in mode.when.items()):
+                return value
+        return getattr(self, name)
+
+    def missing(self, facts: Mapping[str, Any]) -> tuple[str, dict[str, list[str | int | float]]] | None:
+        """The first number that no mode has for a frame, and what facts of the frame might have been."""
+        for name in NUMBERS:
+            if self.number(name, facts) is None:
+                known: dict[str, list[str | int | float]] = {}
+                for mode in self.modes:
+                    if getattr(mode, name) is not None:
+                        for fact, allowed in mode.when.items():
+                            known.setdefault(fact, []).extend(
+                                v for v in allowed if v not in known.get(fact, [])
+                            )
+                return name, known
+        return None
+
+    def readout(self, facts: Mapping[str, Any]) -> Readout:
+        """The numbers for a frame with some facts: ``coadds``, ``read_pairs`` and what the modes compare."""
+        coadds = facts["coadds"]
+        gain = self.number("gain", facts)
+        if self.reads == "summed":
+            gain = gain / facts["read_pairs"]
+        one = int(self.number("well_depth", facts) / gain)
+        summed = self.coadds == "summed"
+        return Readout(
+            gain=gain if summed else gain * coadds,
+            read_noise=float(self.number("read_noise", facts) * coadds**0.5),
+            saturation=one * coadds if summed else one,
+            saturation_electrons=one * gain,
+            linear_fraction=self.number("linear_fraction", facts),
+            nonlinearity=self.number("nonlinearity", facts),
+            pixel_scale=self.number("pixel_scale", facts),
+        )
+
+
+def wanted_shape(shape: WantedShape, detector: Detector) -> tuple[int, int] | None:
+    """Return the rows and columns that an image of a detector has to have; None where any will do."""
+    return detector.shape if shape == "detector" else shape

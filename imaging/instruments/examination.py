@@ -1,0 +1,187 @@
+"""What a table reads in a file, fact by fact; and a first table, guessed from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from imaging.errors import FrameError
+from imaging.instruments.instrument import Instrument
+from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
+from imaging.kinds import CALIBRATION_FRAMES
+
+
+@dataclass(frozen=True)
+class FactRead:
+    """One fact, as a table finds it in a file.
+
+    Attributes
+    ----------
+    fact
+        Its name.
+    keywords
+        The keyword that it came from; those that were looked for, where none is there.
+    value
+        The value; None where there is none.
+    problem
+        What is missing or out of range; empty where all is well.
+    """
+
+    fact: str
+    keywords: str
+    value: Any
+    problem: str = ""
+
+
+def read_facts(
+    instrument: Instrument, primary: Header, extension: Header | None, name: str
+) -> list[FactRead]:
+    """Read every fact of a file by a table, whatever is wrong with the others.
+
+    Parameters
+    ----------
+    instrument
+        The table.
+    primary, extension
+        Headers: the primary one, and that of the image where there is one.
+    name
+        The file's name.
+
+    Returns
+    -------
+    list of FactRead
+        What the table names, then what follows from it: kind, lamp, and the detector's numbers. A problem of these is
+        that of the first fact that makes the file unusable.
+    """
+    keys = Keywords(primary, name)
+    wheels = ", ".join(wheel.keywords[0] for wheel in instrument.wheels)
+    found = [FactRead("filter_id", wheels, filters_in(instrument, keys))]
+    for fact in instrument.fact_names:
+        spec = instrument.facts.get(fact)
+        if spec is None:
+            found.append(FactRead(fact, "not in the table", value_of(instrument, fact, keys, {})))
+            continue
+        header = (extension or {}) if spec.extension else primary
+        present = [keyword for keyword in spec.keywords if header.get(keyword) is not None]
+        keyword = present[0] if present else f"default; {' or '.join(spec.keywords)} is missing"
+        try:
+            found.append(FactRead(fact, keyword, value_of(instrument, fact, keys, extension or {})))
+        except FrameError as error:
+            found.append(FactRead(fact, error.keyword or keyword, error.found, error.reason))
+    try:
+        facts = facts_in(instrument, primary, extension, name)
+    except FrameError as error:
+        return [*found, FactRead("kind", error.keyword or "", error.found, error.reason)]
+    readout = instrument.detector.readout(facts)
+    lamp = lamp_in(instrument, primary, facts) if facts["kind"] == "flat" else None
+    clock = f"{instrument.date[0]} + {instrument.time[0]}"
+    return [
+        *found,
+        FactRead("started", clock, facts["started"]),
+        FactRead("kind", instrument.keyword("kind"), facts["kind"]),
+        FactRead("lamp", ", ".join(dict.fromkeys(k for one in instrument.lamp for k in one.when)), lamp),
+        FactRead("gain", "detector", readout.gain),
+        FactRead("read_noise", "detector", readout.read_noise),
+        FactRead("saturation", "detector", readout.saturation),
+        FactRead("pixel_scale", "detector", readout.pixel_scale),
+    ]
+
+
+#: Where instruments have their facts; the first keyword that a file has is taken.
+_USUAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "observation_class": ("OBSCLASS",), "target": ("OBJECT", "TARGET"),
+    "exposure_time": ("EXPTIME", "EXPOSURE", "ITIME", "TEXPTIME"), "coadds": ("COADDS", "NCOADDS", "NDIT"),
+    "read_pairs": ("NREADS", "NSAMP", "LNRS"), "focal_mask": ("FPMASK", "MASKNAME", "SLIT"),
+    "disperser": ("GRATING", "GRISM", "DISPERSR"), "detector": ("DETID", "DETECTOR", "ARRAYID"),
+    "section": ("DETSEC",), "ra": ("RA",), "dec": ("DEC",), "airmass": ("AIRMASS",), "poffset": ("POFFSET",),
+    "qoffset": ("QOFFSET",), "pa": ("PA",), "inport": ("INPORT",),
+    "program": ("GEMPRGID", "PROGID", "PROPID", "PROPOSID"), "observation_id": ("OBSID",),
+    "data_label": ("DATALAB",), "quality": ("RAWGEMQA",), "image_quality": ("RAWIQ",),
+}  # fmt: skip
+_WHEELS: Final = ("FILTER", "FILTER1", "FILTER2", "FILTER3", "FILTNAM", "FILT1POS", "FILT2POS")
+_TYPES: Final = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "DATA-TYP", "FRAMETYP")
+#: Defaults of facts that a raw frame may lack.
+_LENIENT: Final[Mapping[str, str]] = {
+    "coadds": "1", "read_pairs": "1", "poffset": "0.0", "qoffset": "0.0", "pa": "0.0", "inport": "3",
+    "focal_mask": '"Open"', "disperser": '"Open"',
+}  # fmt: skip
+_OBJECTS: Final = ("OBJECT*", "SCIENCE*", "LIGHT*")
+
+
+def first_table(primary: Header, extension: Header | None, shape: tuple[int, int]) -> str:
+    """Return a first table for the instrument of a file, in TOML: to be corrected and completed.
+
+    Parameters
+    ----------
+    primary, extension
+        Headers of a raw frame.
+    shape
+        Rows and columns of its image.
+    """
+    name = str(primary.get("INSTRUME", "MYCAM")).strip()
+    lines = [
+        f"# A first table for {name}. Look at every line, and replace every 0.0: it is a number that has to be found",
+        "# out. Then:  nirflow instruments check THIS_FILE FRAMES...",
+        "",
+        f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}",
+        "", "[facts]",
+    ]  # fmt: skip
+    for fact, usual in _USUAL.items():
+        header = (extension or {}) if fact == "section" else primary
+        there = [keyword for keyword in usual if header.get(keyword) is not None]
+        if not there and fact != "exposure_time":
+            lines.append(f"# {fact} = {{ keywords = [{_text(usual[0])}] }}   # not in this file")
+            continue
+        keywords = there or list(usual[:1])
+        default = "" if fact == "exposure_time" else f", default = {_LENIENT.get(fact, _text(''))}"
+        default = "" if fact in ("ra", "dec", "airmass") else default
+        where = ", extension = true" if fact == "section" else ""
+        value = f"   # here {header.get(keywords[0])!r}"
+        lines.append(
+            f"{fact} = {{ keywords = [{', '.join(map(_text, keywords))}]{default}{where} }}{_one_line(value)}"
+        )
+    wheels = [keyword for keyword in _WHEELS if primary.get(keyword) is not None] or ["FILTER"]
+    for wheel in wheels:
+        value = _one_line(repr(primary.get(wheel)))
+        lines += ["", "[[wheels]]", f"keywords = [{_text(wheel)}]   # here {value}"]
+    kind = next((keyword for keyword in _TYPES if primary.get(keyword) is not None), _TYPES[0])
+    for value in (*CALIBRATION_FRAMES, "object"):
+        names = _OBJECTS if value == "object" else (f"{value.upper()}*",)
+        patterns = ", ".join(map(_text, names))
+        lines += ["", "[[kinds]]", f"value = {_text(value)}", f"when = {{ {kind} = [{patterns}] }}"]
+    lines[-1] += _one_line(f"   # here {primary.get(kind)!r}")
+    numbers = {
+        "pixel_scale": ("PIXSCALE",), "gain": ("GAIN",), "read_noise": ("RDNOISE", "READNOIS"), "well_depth": (),
+        "field_diameter": (),
+    }  # fmt: skip
+    lines += ["", "[offsets]", 'x = "-q"', 'y = "-p"', "", "[detector]", f"shape = [{shape[0]}, {shape[1]}]"]
+    for number, usual in numbers.items():
+        given = next((primary.get(k) for k in usual if isinstance(primary.get(k), (int, float))), 0.0)
+        lines.append(f"{number} = {float(given or 0.0)!r}")
+    lines += [
+        "linear_fraction = 0.7", "nonlinearity = [1.0, 0.0, 0.0]   # no correction",
+        'coadds = "summed"', 'reads = "averaged"',
+        "", "[bands]", 'J = { flat = "lamp" }', 'H = { flat = "lamp" }', 'Ks = { flat = "thermal" }',
+        "", "[same]",
+        'dark = ["detector", "binning", "exposure_time", "read_pairs", "coadds", "section"]',
+        'flat = ["detector", "filter_id", "focal_mask", "disperser"]',
+        'bpm = ["detector", "binning"]',
+        'image = ["detector", "binning", "section", "exposure_time", "coadds", "filter_id", "focal_mask"]',
+        "", "[tolerance]", "exposure_time = 0.0015",
+        "", "[windows]   # days",
+        "dark = { gap = 5, group = 30, near = 10, wait = 90, serve = 90 }",
+        "flat = { gap = 5, group = 30, pair = 90, near = 10, wait = 90, serve = 90 }",
+        "bpm = { pair = 90, wait = 90, serve = 90 }",
+        "image = { gap = 5 }",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_one_line(escaped)}"'
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in text)

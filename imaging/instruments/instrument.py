@@ -1,0 +1,358 @@
+"""What a table of an instrument holds: the typed model of it, checked when it is read.
+
+A table says everything that the pipeline needs to know of an instrument: where each fact of a frame is in its headers,
+which frames are darks or flats, what the detector does to the light, and which frames belong together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from imaging.instruments.detector import Detector
+from imaging.kinds import CALIBRATION_FRAMES, KINDS, CombinedFrame, Kind, ProductKind
+
+#: A value of a fact.
+Value = str | int | float
+FactType = Literal["text", "number", "count", "optional"]
+#: A kind of raw frame.
+FrameKind = Literal[CombinedFrame, "arc", "bpm"]
+#: Where the light of a band's flats comes from.
+FlatLight = Literal["lamp", "thermal"]
+
+#: The facts that every frame has, by type, with the value where a table names no keyword for one. A table has to name
+#: those that have no value here.
+COMMON: Final[Mapping[str, tuple[FactType, Value | None]]] = {
+    "observation_class": ("text", ""), "target": ("text", ""), "exposure_time": ("number", None),
+    "coadds": ("count", 1), "read_pairs": ("count", 1), "focal_mask": ("text", "Open"),
+    "disperser": ("text", "Open"), "detector": ("text", ""), "section": ("text", ""),
+    "ra": ("optional", ""), "dec": ("optional", ""), "airmass": ("optional", ""), "poffset": ("number", 0.0),
+    "qoffset": ("number", 0.0), "pa": ("number", 0.0), "inport": ("count", 3), "program": ("text", ""),
+    "observation_id": ("text", ""), "data_label": ("text", ""), "quality": ("text", ""), "image_quality": ("text", ""),
+}  # fmt: skip
+#: Facts that are worked out from several keywords; a rule or a mode may compare them like the others.
+DERIVED: Final = ("instrument", "kind", "filter_id", "filter", "lamp", "binning")
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+#: Patterns with * and ?, in capitals or not, one of which a value has to fit.
+Patterns = tuple[str, ...]
+
+
+class TableModel(BaseModel):
+    """A part of a table: an unknown name in it is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fact(TableModel):
+    """Where a fact stands in the headers, and what it may be."""
+
+    keywords: tuple[str, ...] = Field(min_length=1, description="keywords, the first that is there counts")
+    default: Value | None = Field(
+        default=None, description="value without any; without it the fact is required"
+    )
+    label: str = Field(default="", description="what messages call it; its name if empty")
+    unit: str = Field(default="", description="unit of a number")
+    values: dict[str, str] = Field(
+        default_factory=dict, description="other names of a value, in capitals or not"
+    )
+    range: tuple[float, float] | None = Field(
+        default=None, description="smallest and largest value of a number"
+    )
+    plain: bool = Field(default=False, description="drop a component id (see `component`) from the value")
+    extension: bool = Field(
+        default=False, description="stands in the header of the image, not in the primary one"
+    )
+    type: FactType = Field(
+        default="text", description="text, number or count; only for facts of the instrument's own"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.range is not None and not self.range[0] <= self.range[1]:
+            raise ValueError(f"range goes from {self.range[0]:g} down to {self.range[1]:g}")
+        return self
+
+
+class Wheel(TableModel):
+    """A wheel that may hold a filter."""
+
+    keywords: tuple[str, ...] = Field(min_length=1, description="keywords, the first that is there counts")
+    default: str = Field(default="Open", description="value without any")
+    ignore: Patterns = Field(default=(), description="values that are no filter, exact case")
+
+
+class Choice(TableModel):
+    """A value that holds where every keyword (in capitals) or fact fits; the first such choice counts."""
+
+    value: str
+    when: dict[str, Patterns] = Field(
+        min_length=1, description="keyword or fact to the patterns one of which it fits"
+    )
+
+
+class Guiding(TableModel):
+    """How to see that a guide probe was guiding."""
+
+    keywords: tuple[str, ...] = Field(min_length=1, description="keywords of the probes' states")
+    state: str = Field(description="the state of a probe that guides")
+    peripheral: str | None = Field(
+        default=None, description="keyword of the probe whose glow reaches the detector"
+    )
+
+
+Axis = Literal["p", "-p", "q", "-q"]
+
+
+class Offsets(TableModel):
+    """How the telescope's offsets P and Q, arcsec, move a star on the detector."""
+
+    x: Axis = Field(description="the offset that moves a star along x, with its sign")
+    y: Axis = Field(description="the same along y")
+    flipped: tuple[Literal["x", "y"], ...] = Field(
+        default=(), description="axes whose sign is the other one on `port`"
+    )
+    port: int | None = Field(default=None, description="port of the telescope on which they are flipped")
+
+    def signs(self, port: int) -> tuple[float, float]:
+        """Return the signs of x and y on a port."""
+        flipped = self.flipped if port == self.port else ()
+        x, y = (-1.0 if axis.startswith("-") else 1.0 for axis in (self.x, self.y))
+        return (-x if "x" in flipped else x), (-y if "y" in flipped else y)
+
+
+class Unfit(TableModel):
+    """Frames that take no part in a reduction."""
+
+    quality: tuple[str, ...] = Field(default=(), description="judgements of a failure, in capitals or not")
+    acquisition: tuple[str, ...] = Field(default=(), description="observation classes of acquisitions")
+    engineering: Pattern | None = Field(
+        default=None, description="what program ids of engineering have in them"
+    )
+
+
+class Band(TableModel):
+    """A filter that the instrument reduces."""
+
+    flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
+
+
+#: Names of the windows of time.
+WindowName = Literal["gap", "group", "pair", "near", "wait", "serve"]
+
+
+class Window(TableModel):
+    """How far apart in time frames and products of a kind may be, days.
+
+    Each is different physics: whether frames are alike enough to be combined, whether two groups are alike enough to
+    be subtracted, whether a product still describes the detector.
+    """
+
+    gap: float | None = Field(
+        default=None, gt=0, description="a group ends where no frame was taken for longer"
+    )
+    group: float | None = Field(default=None, gt=0, description="the longest time that a group spans")
+    pair: float | None = Field(
+        default=None, gt=0, description="between groups that are subtracted from each other"
+    )
+    near: float | None = Field(
+        default=None, ge=0, description="between a night and raw groups that are reduced with it"
+    )
+    wait: float | None = Field(default=None, gt=0, description="how long science waits for it")
+    serve: float | None = Field(
+        default=None, gt=0, description="between a product and the frames that it serves"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for shorter, longer in (
+            ("gap", "group"), ("group", "serve"), ("pair", "serve"), ("near", "serve"), ("wait", "serve"),
+        ):  # fmt: skip
+            short, long = getattr(self, shorter), getattr(self, longer)
+            if short is not None and long is not None and short > long:
+                raise ValueError(f"{shorter} is {short:g} days, longer than {longer}, {long:g} days")
+        return self
+
+    def days(self, name: WindowName) -> float:
+        """Return a window that the table has."""
+        value = getattr(self, name)
+        assert value is not None  # the instrument's check
+        return float(value)
+
+
+def _needed(kind: Kind) -> tuple[WindowName, ...]:
+    """Return the windows that a table has to have for a kind of product."""
+    needed: list[WindowName] = []
+    if kind.name in CALIBRATION_FRAMES:
+        needed += ["gap", "group", "near"]
+    if not kind.is_calibration:
+        return (*needed, "gap")
+    if "flat" in kind.frames:  # made of groups that are subtracted from each other
+        needed.append("pair")
+    return (*needed, "wait", "serve")
+
+
+class Instrument(TableModel):
+    """One instrument."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name that facts and products carry")
+    title: str = Field(description="full name, for messages")
+    version: str = Field(
+        pattern=r"^[\w.+-]{1,80}$", description="name of the version of its rules of association"
+    )
+    aliases: tuple[str, ...] = Field(default=(), description="other values that INSTRUME has had")
+    tags: tuple[str, ...] = Field(default=(), description="tags of every frame, as astrodata gives them")
+    quirks: str | None = Field(
+        default=None, pattern=r"^[\w.]+:\w+$",
+        description="function (primary header, facts) -> facts for what a table cannot say, module:function",
+    )  # fmt: skip
+    component: Pattern | None = Field(
+        default=None, description="what ends a name with a component id, to be dropped"
+    )
+    date: tuple[str, ...] = Field(default=("DATE-OBS",), min_length=1, description="keywords of the date")
+    time: tuple[str, ...] = Field(
+        default=("UTSTART", "TIME-OBS"),
+        min_length=1,
+        description="keywords of the UTC of the exposure's start",
+    )
+    facts: dict[str, Fact]
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what users may call a fact, to the fact's name"
+    )
+    wheels: tuple[Wheel, ...] = Field(min_length=1)
+    kinds: tuple[Choice, ...] = Field(min_length=1, description="a frame's kind")
+    lamp: tuple[Choice, ...] = Field(default=(), description="whether a flat's lamp was on or off")
+    guiding: Guiding | None = None
+    unfit: Unfit = Unfit()
+    offsets: Offsets
+    detector: Detector
+    bands: dict[str, Band] = Field(min_length=1)
+    same: dict[ProductKind, tuple[str, ...]] = Field(
+        description="facts that frames and products of a kind share"
+    )
+    tolerance: dict[str, float] = Field(
+        default_factory=dict, description="how far a number may be off, in its unit"
+    )
+    windows: dict[ProductKind, Window]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [n for n, (_, default) in COMMON.items() if default is None and n not in self.facts]
+        if missing:
+            raise ValueError(f"facts lacks {', '.join(missing)}")
+        known = self.comparable
+        for kind in KINDS.values():
+            if kind.name not in self.same or kind.name not in self.windows:
+                raise ValueError(f"same and windows both need {kind.name!r}")
+            for name in self.same[kind.name]:
+                if name not in known:
+                    raise ValueError(
+                        f"same.{kind.name} names {name!r}, which is no fact; facts are {', '.join(known)}"
+                    )
+            lacking = [name for name in _needed(kind) if getattr(self.windows[kind.name], name) is None]
+            if lacking:
+                raise ValueError(f"windows.{kind.name} lacks {', '.join(lacking)}")
+        for name, fact in self.facts.items():
+            if name in COMMON and "type" in fact.model_fields_set:
+                raise ValueError(f"facts.{name} has a type, which the facts of every frame have already")
+            if name in DERIVED or (name not in COMMON and not re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+                raise ValueError(f"facts.{name} cannot be named so")
+        for what, names in (("names", self.names.values()), ("tolerance", self.tolerance)):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{what} has {name!r}, which is no fact")
+        for mode in self.detector.modes:
+            for name in mode.when:
+                if name not in known:
+                    raise ValueError(f"a mode of the detector compares {name!r}, which is no fact")
+        values = {choice.value for choice in self.kinds} - set(get_args(FrameKind))
+        if values or not {choice.value for choice in self.lamp} <= {"on", "off"}:
+            raise ValueError("kinds are dark, flat, object, arc and bpm, lamp is on or off")
+        return self
+
+    @cached_property
+    def own_facts(self) -> tuple[str, ...]:
+        """Names of the facts that frames of this instrument have besides the common ones."""
+        return tuple(name for name in self.facts if name not in COMMON)
+
+    @property
+    def comparable(self) -> tuple[str, ...]:
+        """Names of all facts by which rules may compare frames and products."""
+        return tuple(dict.fromkeys((*DERIVED, *self.fact_names)))
+
+    @property
+    def fact_names(self) -> tuple[str, ...]:
+        """Names of all facts that a keyword gives."""
+        return (*COMMON, *self.own_facts)
+
+    def combined(self, kind: ProductKind) -> tuple[str, ...]:
+        """Facts that raw frames of one product share: those of a flat also what makes them need one dark."""
+        of_darks = self.same["dark"] if kind == "flat" else ()
+        return tuple(dict.fromkeys((*of_darks, *self.same[kind])))
+
+    @property
+    def section(self) -> str:
+        """The section of a full frame."""
+        rows, columns = self.detector.shape
+        return f"[1:{columns},1:{rows}]"
+
+    @cached_property
+    def lamp_bands(self) -> tuple[str, ...]:
+        """Bands whose flats are lamp on minus lamp off."""
+        return tuple(name for name, band in self.bands.items() if band.flat == "lamp")
+
+    @cached_property
+    def thermal_bands(self) -> tuple[str, ...]:
+        """Bands where the calibration unit's own heat is the lamp: lamp off minus dark."""
+        return tuple(name for name, band in self.bands.items() if band.flat == "thermal")
+
+    def label(self, fact: str) -> tuple[str, str]:
+        """What messages call a fact, and its unit."""
+        label, unit = _LABELS.get(fact, (fact.replace("_", " "), ""))
+        given = self.facts.get(fact)
+        return (given.label or label, given.unit or unit) if given else (label, unit)
+
+    def is_number(self, fact: str) -> bool:
+        """Whether a fact is a number."""
+        kind = COMMON[fact][0] if fact in COMMON else self.facts[fact].type if fact in self.facts else "text"
+        return kind != "text"
+
+    def keyword(self, fact: str) -> str:
+        """The keyword that messages name for a fact; of the kind, the first that decides it, if any."""
+        if fact in ("filter_id", "filter"):
+            first = self.wheels[0].keywords[0]
+            return re.sub(r"\d+$", "n", first) if len(self.wheels) > 1 else first
+        if fact == "kind":
+            return next((name for choice in self.kinds for name in choice.when if name.isupper()), "")
+        return self.facts[fact].keywords[0] if fact in self.facts else fact
+
+    def without_component(self, name: str) -> str:
+        """Drop a component id from a name."""
+        return re.sub(self.component, "", name) if self.component else name
+
+
+#: What messages call a fact, and its unit, unless the table has its own words; its name where it is not here.
+_LABELS: Final[Mapping[str, tuple[str, str]]] = {
+    "filter_id": ("filter", ""), "focal_mask": ("focal-plane mask", ""), "section": ("detector section", ""),
+    "exposure_time": ("exposure", "s"), "ra": ("right ascension", "deg"), "dec": ("declination", "deg"),
+    "poffset": ("offset P", "arcsec"), "qoffset": ("offset Q", "arcsec"), "pa": ("position angle", "deg"),
+}  # fmt: skip
+
+
+def fits(value: Any, patterns: Patterns) -> bool:
+    """Whether a value, in capitals or not, is one of some patterns."""
+    return any(fnmatchcase(str(value).upper(), pattern.upper()) for pattern in patterns)

@@ -1,0 +1,312 @@
+"""The facts of a frame, read from its headers by its instrument's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from imaging.errors import FrameError
+from imaging.instruments import catalogue
+from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+
+Header = Mapping[str, Any]
+
+#: When frames may have been taken: wide of any instrument, narrow enough for arithmetic and the store.
+_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
+#: What a bad pixel mask that an observatory published need not have in its header.
+_OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
+
+
+class Keywords:
+    """Typed look-ups in a header that fail with the file, the keyword, the value and the remedy.
+
+    Parameters
+    ----------
+    header
+        The header.
+    name
+        The file's name.
+    """
+
+    def __init__(self, header: Header, name: str) -> None:
+        self.header, self.name = header, name
+
+    def text(self, keyword: str, default: str | None = None) -> str:
+        """Return a text, or the default where the card is missing or has no value."""
+        value = self.header.get(keyword)
+        if value is None or not isinstance(value, (str, int, float)):
+            if default is not None:
+                return default
+            raise self.error(keyword, value, "a text")
+        return str(value).strip()
+
+    def number(self, keyword: str, default: float | None = None) -> float:
+        """Return a finite number, or the default where the card is missing."""
+        value = self.header.get(keyword)
+        if value is None and default is not None:
+            return default
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self.error(keyword, value, "a number") from None
+        except OverflowError:
+            raise self.error(keyword, value, "a finite number") from None
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise self.error(keyword, value, "a finite number")
+        return number
+
+    def optional(self, keyword: str) -> float | None:
+        """Return a number that only informs: None where the card is missing or holds anything else."""
+        value = self.header.get(keyword)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def count(self, keyword: str, most: float, default: int | None = None, least: float = 1) -> int:
+        """Return a whole number between limits, or the default where the card is missing."""
+        number = self.number(keyword, default)
+        if not least <= number <= most or number != int(number):
+            raise self.error(
+                keyword, self.header.get(keyword), f"a whole number from {least:.0f} to {most:.0f}"
+            )
+        return int(number)
+
+    def error(self, keyword: str, found: object, expected: str) -> FrameError:
+        """Return the error of a keyword that is missing or invalid."""
+        problem = "keyword is missing" if found is None else "keyword makes no sense"
+        return FrameError(
+            self.name, problem, keyword=keyword, found=found, expected=expected,
+            remedy="Correct the header (for example with astropy's fitsheader) or leave the file out.",
+        )  # fmt: skip
+
+
+def instrument_of(primary: Header, name: str) -> Instrument:
+    """Return the instrument that a header names.
+
+    Raises
+    ------
+    FrameError
+        Where no table describes it; names those that there are.
+    """
+    found = Keywords(primary, name).text("INSTRUME")
+    instrument = catalogue.by_header(found)
+    if instrument is None:
+        raise FrameError(
+            name, "the frame of an instrument that no table describes", keyword="INSTRUME", found=found,
+            expected=" or ".join(repr(one) for one in catalogue.header_names()),
+            remedy="Leave the file out, or write a table of the instrument: nirflow instruments new --from FILE.",
+        )  # fmt: skip
+    return instrument
+
+
+def facts_in(
+    instrument: Instrument, primary: Header, extension: Header | None, name: str, *, mask: bool = False
+) -> dict[str, Any]:
+    """Read the facts that a table describes.
+
+    Parameters
+    ----------
+    instrument
+        The table.
+    primary, extension
+        Headers: the primary one, and that of the image where there is one.
+    name
+        The file's name, for errors.
+    mask
+        The file is a bad pixel mask, whatever its keywords call it.
+
+    Returns
+    -------
+    dict
+        Fact to value, as `imaging.frames.facts.FrameFacts` has them.
+
+    Raises
+    ------
+    FrameError
+        Where a keyword is missing or invalid, or the detector has no numbers for the frame.
+    """
+    keys = Keywords(primary, name)
+    facts: dict[str, Any] = {"instrument": instrument.name}
+    facts["filter_id"] = filters_in(instrument, keys)
+    parts = facts["filter_id"].split("&")
+    facts["filter"] = "&".join(instrument.without_component(part) for part in parts)
+    facts["kind"] = "bpm" if mask else _kind(instrument, keys, facts)
+    is_mask = facts["kind"] == "bpm"
+    facts["started"] = _start(instrument, keys, is_mask)
+    for fact in instrument.fact_names:
+        known = is_mask and fact in _OF_A_MASK
+        facts[fact] = (
+            _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
+        )
+    facts |= _guiding(instrument, keys)
+    quirks = catalogue.quirks_of(instrument)
+    if quirks is not None:
+        facts = quirks(keys, facts)
+    _check_numbers(instrument, keys, facts)
+    return facts
+
+
+def _check_numbers(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> None:
+    """Refuse a frame for whose read mode the detector has no numbers."""
+    lacking = instrument.detector.missing(facts)
+    if lacking is None:
+        return
+    number, known = lacking
+    found: object = ", ".join(str(facts.get(fact)) for fact in known)
+    expected = "; ".join(f"one of {', '.join(map(str, values))}" for values in known.values())
+    if len(known) == 1:
+        found = facts.get(next(iter(known)))
+    else:
+        expected += f" (the table of {instrument.name} has no {number.replace('_', ' ')} for these together)"
+    raise keys.error(" + ".join(instrument.keyword(fact) for fact in known), found, expected)
+
+
+def lamp_in(instrument: Instrument, primary: Header, facts: Mapping[str, Any]) -> str | None:
+    """Return whether the lamp was on or off; None where that cannot be seen."""
+    return _chosen(instrument.lamp, Keywords(primary, ""), facts)
+
+
+def value_of(
+    instrument: Instrument, fact: str, keys: Keywords, extension: Header, *, mask: bool = False
+) -> Any:
+    """Read one fact.
+
+    Raises
+    ------
+    FrameError
+        Where its keyword is missing and has no default, or is invalid.
+    """
+    spec = instrument.facts.get(fact)
+    if spec is None:
+        return _without_keyword(instrument, fact)
+    if spec.extension:
+        keys = Keywords(extension, keys.name)
+    keyword = next((one for one in spec.keywords if one in keys.header), spec.keywords[0])
+    if fact == "exposure_time":
+        return _exposure_time(keys, keyword, spec, mask=mask)
+    if fact == "section" and spec.default is None:
+        return _first_text(keys, spec.keywords, instrument.section)
+    return _read(keys, keyword, fact, spec, instrument)
+
+
+def type_of(instrument: Instrument, fact: str) -> FactType:
+    """Return the type of a fact that a keyword gives."""
+    return COMMON[fact][0] if fact in COMMON else instrument.facts[fact].type
+
+
+def _without_keyword(instrument: Instrument, fact: str) -> Any:
+    if fact == "detector":
+        return instrument.name
+    if fact == "section":
+        return instrument.section
+    type_, default = COMMON[fact]
+    return None if type_ == "optional" else default
+
+
+def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instrument) -> Any:
+    type_ = type_of(instrument, fact)
+    low, high = spec.range or (-math.inf, math.inf)
+    if type_ == "optional":
+        return keys.optional(keyword)
+    if type_ == "count":
+        default = None if spec.default is None else int(spec.default)
+        if spec.range is None:
+            low, high = 1, 2**31 - 1  # what a database's integer holds
+        return keys.count(keyword, high, default, low)
+    if type_ == "number":
+        number = keys.number(keyword, None if spec.default is None else float(spec.default))
+        if not low <= number <= high:
+            raise keys.error(keyword, keys.header.get(keyword), f"a number from {low:g} to {high:g}")
+        return number
+    text = _first_text(keys, spec.keywords, None if spec.default is None else str(spec.default))
+    plain = instrument.without_component(text) if spec.plain else text
+    others = {name.casefold(): value for name, value in spec.values.items()}
+    return others.get(plain.casefold(), plain)
+
+
+def _first_text(keys: Keywords, keywords: tuple[str, ...], default: str | None) -> str:
+    """Return the text of the first keyword that has one."""
+    for keyword in keywords:
+        if isinstance(keys.header.get(keyword), (str, int, float)):
+            return keys.text(keyword)
+    return keys.text(keywords[0], default)
+
+
+def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> float:
+    """Exposure of one coadd, s, rounded to the millisecond: frames are compared by it, and headers differ.
+
+    Only a mask may have none.
+    """
+    default = 0.0 if mask else None if spec.default is None else float(spec.default)
+    seconds = round(keys.number(keyword, default), 3)
+    most = spec.range[1] if spec.range else math.inf
+    if not 0 <= seconds < most or (seconds == 0 and not mask):
+        expected = "a number of seconds above 0" + (f" and below {most:.0f}" if math.isfinite(most) else "")
+        raise keys.error(keyword, keys.header.get(keyword), expected)
+    return seconds
+
+
+def filters_in(instrument: Instrument, keys: Keywords) -> str:
+    """Return the filters of all wheels with their component ids; Open without any."""
+    found = []
+    for wheel in instrument.wheels:
+        value = _first_text(keys, wheel.keywords, wheel.default)
+        ignored = any(fnmatchcase(value, pattern) for pattern in wheel.ignore)
+        if not ignored and instrument.without_component(value).lower() != "open":
+            found.append(value)
+    return "&".join(found) or "Open"
+
+
+def _kind(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> str:
+    keyword = instrument.keyword("kind")
+    given = keys.text(keyword).upper() if keyword else facts["filter_id"]
+    kind = _chosen(instrument.kinds, keys, facts)
+    if kind is None:
+        keyword = keyword or instrument.keyword("filter_id")
+        known = dict.fromkeys(p for choice in instrument.kinds for p in choice.when.get(keyword, ()))
+        raise keys.error(keyword, given, f"one of {', '.join(known)}")
+    return kind
+
+
+def _chosen(choices: tuple[Choice, ...], keys: Keywords, facts: Mapping[str, Any]) -> str | None:
+    """Return the value of the first choice that fits."""
+    for choice in choices:
+        values = {
+            name: keys.text(name, "") if name.isupper() else facts.get(name, "") for name in choice.when
+        }
+        if all(fits(values[name], patterns) for name, patterns in choice.when.items()):
+            return choice.value
+    return None
+
+
+def _start(instrument: Instrument, keys: Keywords, mask: bool) -> datetime:
+    day = keys.text(next((one for one in instrument.date if one in keys.header), instrument.date[0]))
+    # A bad pixel mask that the observatory published has a date only.
+    clock = _first_text(keys, instrument.time, "00:00:00" if mask else "")
+    text = day if "T" in day else f"{day}T{clock}"
+    try:
+        started = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise keys.error(
+            f"{instrument.date[0]} + {instrument.time[0]}", text,
+            "a date and a time, 2013-11-21 and 02:52:48.0",
+        ) from None  # fmt: skip
+    if not _FIRST_DAY <= started.date() <= _LAST_DAY:
+        raise keys.error(instrument.date[0], day, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
+    return started
+
+
+def _guiding(instrument: Instrument, keys: Keywords) -> dict[str, bool]:
+    guiding = instrument.guiding
+    if guiding is None:
+        return {}
+    states = [keys.text(keyword, "") for keyword in guiding.keywords]
+    glows = guiding.peripheral is not None and keys.text(guiding.peripheral, "") == guiding.state
+    return {"guided": not any(states) or guiding.state in states, "peripheral_guider": glows}

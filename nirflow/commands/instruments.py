@@ -1,0 +1,178 @@
+"""``nirflow instruments``: the tables of instruments, tried on files, and begun from one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imaging.printable import printable
+from nirflow.console.output import say
+from nirflow.console.tables import Column, plural, print_json, print_table
+from nirflow.exits import Exit, UsageError
+
+if TYPE_CHECKING:
+    from imaging.frames.facts import FrameFacts
+    from imaging.instruments.examination import FactRead
+    from imaging.instruments.instrument import Instrument
+
+app = typer.Typer(
+    help="The instruments whose frames can be reduced, each a table; a table tried on files, or begun from one.",
+    invoke_without_command=True,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.callback()
+def _list(context: typer.Context, json: Json = False) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from imaging.instruments import catalogue
+
+    tables = catalogue.tables()
+    if json:
+        print_json(
+            [
+                {"name": t.instrument.name, "title": t.instrument.title, "version": t.instrument.version,
+                 "origin": t.origin, "file": t.source}
+                for t in tables
+            ]
+        )  # fmt: skip
+        return
+    rows = [
+        [t.instrument.name, t.instrument.title, ", ".join(t.instrument.aliases), t.origin, str(t.source)]
+        for t in tables
+    ]
+    print_table(
+        [
+            Column("name", style="bold"),
+            Column("instrument"),
+            Column("also"),
+            Column("from"),
+            Column("table", fold=True),
+        ],
+        rows,
+    )
+
+
+@app.command()
+def check(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A table (.toml), or the name of an instrument.")
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Raw frames: files, folders or globs.")],
+    json: Json = False,
+) -> None:
+    """Show each fact of each file, the keyword that it came from, what is wrong, and what could be reduced.
+
+    Exit code 4 where something is missing or out of range.
+    """
+    from imaging.errors import FrameError
+    from imaging.frames.facts import facts_from_headers
+    from imaging.instruments import catalogue
+    from imaging.instruments.examination import FactRead, read_facts
+    from imaging.io.raw_file import read_headers
+    from nirflow.survey import frame_files
+
+    path = Path(table).expanduser()
+    if path.suffix == ".toml" or path.exists():
+        instrument = catalogue.read_table(path)
+        catalogue.try_table(instrument, path)
+    else:
+        instrument = catalogue.named(table)
+    read: dict[Path, list[FactRead]] = {}
+    usable: list[FrameFacts] = []
+    for file in frame_files(files):
+        try:
+            primary, extension = read_headers(file)
+            read[file] = read_facts(instrument, primary, extension, file.name)
+            if not any(one.problem for one in read[file]):
+                usable.append(facts_from_headers(primary, extension, name=file.name))
+        except FrameError as error:
+            read.setdefault(file, []).append(FactRead("file", error.keyword or "", error.found, error.reason))
+    wrong = sum(any(one.problem for one in facts) for facts in read.values())
+    possible = _possible(instrument, usable)
+    if json:
+        print_json(
+            {
+                "files": {str(f): [vars(one) for one in facts] for f, facts in read.items()},
+                "possible": possible,
+            }
+        )
+    else:
+        _print_facts(read)
+        say("What could be reduced:" if possible else "Nothing could be reduced.")
+        say(*(f"  {line}" for line in possible))
+        say(f"{plural(len(read), 'file')}, {wrong} with a problem.")
+    if wrong:
+        raise typer.Exit(Exit.PARTIAL)
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Option("--from", metavar="FILE", help="A raw frame of the instrument.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="TABLE", help="File of the table.")
+    ] = None,
+) -> None:
+    """Write a first table for the instrument of a frame, to be corrected and completed."""
+    from imaging.instruments.examination import first_table
+    from imaging.io.fitsfile import image_shape
+    from imaging.io.raw_file import read_headers
+
+    primary, extension = read_headers(file)
+    shape = image_shape(primary if extension is None else extension)
+    if len(shape) != 2:
+        raise UsageError(f"{file} has no image.", remedy="Give a raw frame.")
+    text = first_table(primary, extension, (shape[0], shape[1]))
+    if out is None:
+        say(*text.rstrip("\n").split("\n"))
+        return
+    if out.exists():
+        raise UsageError(f"{out} is there already.", remedy="Name another file.")
+    out.write_text(text, encoding="utf-8")
+    say(f"{out}. Complete it, then: nirflow instruments check {out} {file}")
+
+
+def _print_facts(read: dict[Path, list[FactRead]]) -> None:
+    columns = [
+        Column("fact", style="bold"), Column("value", fold=True), Column("keyword", fold=True),
+        Column("problem", style="red", fold=True),
+    ]  # fmt: skip
+    for file, facts in read.items():
+        say(printable(str(file)), style="bold")
+        rows: list[list[Any]] = [[one.fact, one.value, one.keywords, one.problem] for one in facts]
+        print_table(columns, rows)
+
+
+def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
+    """What could be made of frames: each group, and what is lacking for it."""
+    from imaging.frames.calibration_groups import calibration_groups, flat_groups
+    from imaging.frames.groups import science_groups
+
+    left_out = [f"{facts.name}: {reason}" for facts in frames if (reason := facts.unfit())]
+    groups = calibration_groups(frames)
+    darks = [group for group in groups if group.kind == "dark"]
+    flats = [pair for pair in flat_groups(groups) if not pair.missing]
+    found = [f"dark of {group.exposure_time:g} s: {plural(len(group.members), 'frame')}" for group in darks]
+    for pair in flats:
+        light = pair.on or pair.off
+        assert light is not None
+        found.append(f"flat in {light.filter}: {plural(len(light.members), 'frame')} with light")
+    by_name = {facts.name: facts for facts in frames}
+    for group in science_groups(frames):
+        first = by_name[group.objects[0]]
+        lights = [(pair.on or pair.off) for pair in flats]
+        dark = any(_alike(first, group.facts, instrument.same["dark"]) for group in darks)
+        flat = any(_alike(first, light.facts, instrument.same["flat"]) for light in lights if light)
+        missing = [*([] if dark else ["dark"]), *([] if flat else ["flat"])]
+        what = (
+            f"without a {' and a '.join(missing)} among these files" if missing else "with its dark and flat"
+        )
+        found.append(f"stack of {plural(len(group.objects), 'frame')} in {group.filter}, {what}")
+    return found + left_out
+
+
+def _alike(one: FrameFacts, other: FrameFacts, names: tuple[str, ...]) -> bool:
+    return all(one.value(name) == other.value(name) for name in names)

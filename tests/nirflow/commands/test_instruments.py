@@ -1,0 +1,113 @@
+"""``nirflow instruments``: what is known, a table tried on files, and one begun from a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from imaging.instruments import catalogue
+
+Nirflow = Callable[..., Result]
+Writer = Callable[..., Path]
+MYCAM = Path(__file__).parents[2] / "imaging" / "instruments" / "mycam.toml"
+CARDS = {
+    "INSTRUME": "MYCAM", "IMAGETYP": "OBJECT", "DATE": "2024-05-01", "UT": "03:00:00", "ITIME": 10.0,
+    "CAMERA": "wide", "FILTER": "J", "OBJECT": "M1",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_trial(monkeypatch: pytest.MonkeyPatch):
+    """What a command puts on trial is gone after the test."""
+    yield
+    catalogue._trial = None
+    catalogue.forget()
+
+
+def test_the_tables_are_listed(nirflow: Nirflow) -> None:
+    (first,) = json.loads(nirflow("instruments", "--json").stdout)
+    assert (first["name"], first["title"], first["origin"]) == ("F2", "FLAMINGOS-2", "nirflow")
+    assert "FLAMINGOS-2" in nirflow("instruments").stdout
+
+
+def test_a_table_of_the_settings_is_listed_and_reads_frames(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    frame = frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
+    config = tmp_path / "nirflow.toml"
+    config.write_text(f'instruments = ["{MYCAM}"]\n')
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "nirflow", *map(str, words)]
+        environment = {"NIRFLOW_CONFIG": str(config), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    listed = json.loads(run("instruments", "--json").stdout)
+    assert [(one["name"], one["origin"]) for one in listed] == [("F2", "nirflow"), ("MYCAM", "settings")]
+    selected = run("select", frame, "--where", "cam == 'wide' and camera == 'wide' and well < -0.5")
+    assert selected.stdout.strip() == str(frame), selected.stderr
+    config.write_text('instruments = ["mycam.toml"]\n')
+    refused = run("instruments")
+    assert refused.returncode != 0
+    assert "relative path" in refused.stderr
+    config.write_text(f'instruments = ["{tmp_path}/none.toml"]\n')
+    assert "cannot be read" in run("instruments").stderr
+
+
+def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, frame_writer: Writer) -> None:
+    frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
+    frame_writer(tmp_path / "m2.fits", shape=(512, 1024), **CARDS | {"NCOADD": 0, "UT": "03:01:00"})
+    frame_writer(tmp_path / "m3.fits", shape=(512, 1024), **CARDS | {"IMAGETYP": "DARK", "UT": "03:02:00"})
+    result = nirflow("instruments", "check", MYCAM, tmp_path, "--json")
+    assert result.exit_code == 4
+    told = json.loads(result.stdout)
+    first, second, _ = ({one["fact"]: one for one in facts} for facts in told["files"].values())
+    assert (first["camera"]["value"], first["camera"]["keywords"]) == ("wide", "CAMERA")
+    assert first["coadds"]["keywords"] == "default; NCOADD is missing"
+    assert (first["kind"]["value"], first["pixel_scale"]["value"]) == ("object", 0.1)
+    assert "whole number from 1 to 100" in second["coadds"]["problem"]
+    assert told["possible"] == [
+        "dark of 10 s: 1 frame",
+        "stack of 1 frame in J, without a flat among these files",
+    ]
+    shown = nirflow("instruments", "check", MYCAM, tmp_path / "m1.fits")
+    assert shown.exit_code == 0
+    assert "1 file, 0 with a problem." in shown.stdout
+    assert "without a dark and a flat" in shown.stdout
+
+
+def test_a_known_instrument_is_checked_by_its_name(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    frame = frame_writer(tmp_path / "a.fits")
+    assert nirflow("instruments", "check", "F2", frame).exit_code == 0
+    frame_writer(tmp_path / "b.fits", LNRS=5, NREADS=5)
+    wrong = nirflow("instruments", "check", "F2", tmp_path / "b.fits")
+    assert wrong.exit_code == 4
+    assert "expected one of 1, 4, 6, 8" in " ".join(wrong.stdout.split())
+    unknown = nirflow("instruments", "check", "F3", frame)
+    assert unknown.exit_code == 1
+    assert "there are F2" in unknown.stderr
+
+
+def test_a_first_table_is_written_once(nirflow: Nirflow, tmp_path: Path, frame_writer: Writer) -> None:
+    frame = frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
+    table = tmp_path / "new.toml"
+    done = nirflow("instruments", "new", "--from", frame, "--out", table)
+    assert done.exit_code == 0
+    assert f"nirflow instruments check {table} {frame}" in " ".join(done.stdout.split())
+    assert 'name = "MYCAM"' in table.read_text()
+    assert "shape = [512, 1024]" in table.read_text()
+    assert nirflow("instruments", "new", "--from", frame, "--out", table).exit_code == 2
+    assert table.read_text().rstrip("\n") == nirflow("instruments", "new", "--from", frame).stdout.rstrip(
+        "\n"
+    )
+    incomplete = nirflow("instruments", "check", table, frame)
+    assert incomplete.exit_code == 1
+    assert "greater than 0" in incomplete.stderr
