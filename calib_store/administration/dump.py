@@ -61,7 +61,7 @@ class WrongDumpError(StoreError):
     def __init__(self, why: str) -> None:
         super().__init__(
             f"The dump of the backup {why}.",
-            remedy="Nothing was restored: it is damaged, or `nirflow cal backup` did not write it. Take another backup.",
+            remedy="Nothing was restored: it is damaged, or not written by `nirflow cal backup`. Take another backup.",
         )
 
 

@@ -208,7 +208,7 @@ def _outranked(product: Product, taken: Product | None, wanted: Wanted) -> str:
     if criterion.label == OTHER_PARAMETERS and (others := differences(product.parameters, wanted.parameters)):
         return f"made with other parameters: {'; '.join(others)}"
     if criterion.label == LESS_NOISE:
-        return f"noise {_noise(product)}, the one taken {_noise(taken)} and equally near within {_step()}"
+        return f"noise {_noise(product)}, the one taken {_noise(taken)} (equally near, within {_step()})"
     if criterion.outranked:
         return criterion.outranked
     return f"{_distance(product, wanted.facts)}; the one taken {_distance(taken, wanted.facts)}"

@@ -270,7 +270,7 @@ class _Trusting:
                 raise StoreError(
                     f"{self.bundle.source.name}: the recipe key of {one.name} does not match its inputs, parameters "
                     "and algorithm.",
-                    remedy="Export it again where it was made; or import it without --trust: recipe keys are then ignored.",
+                    remedy="Export it again where it was made; or import it without --trust, ignoring recipe keys.",
                 )
             here = self.store.find(one.recipe_key) if expected is None else None
             if expected is not None or (here is not None and here.sha256 == one.sha256):

@@ -91,7 +91,7 @@ class RemoteObjects(ObjectStore):
             bucket = self._root.partition("/")[0]
             if self._in_buckets and not self._fs.exists(bucket):
                 raise StoreError(
-                    f"The bucket {bucket!r} for the objects at {self.place} does not exist or is hidden from this account.",
+                    f"The bucket {bucket!r} of the objects at {self.place} does not exist or is not accessible.",
                     remedy="Create the bucket, or correct NIRFLOW_OBJECTS_URL.",
                 )
             self._make_folder(self._root)

@@ -78,7 +78,7 @@ def test_adding_without_the_lock_still_makes_one_product(run, store: Store) -> N
     assert len(store.products()) == 1
 
 
-def test_lock_is_free_after_kill(run, store: Store, tmp_path: Path) -> None:
+def test_a_lock_is_released_after_a_kill(run, store: Store, tmp_path: Path) -> None:
     holder = run("with store.lock(key):\n    (folder / 'held').touch()\n    time.sleep(3600)\n")
     _wait_for(tmp_path / "held")
     waited = []
@@ -113,7 +113,7 @@ def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path)
     assert output.strip() == "interrupted"
 
 
-def test_other_recipes_are_not_held_up_and_errors_free_the_lock(store: Store) -> None:
+def test_other_recipes_do_not_wait_and_errors_release_the_lock(store: Store) -> None:
     one, two = (recipe_key("dark", [], {}, version) for version in "12")
     with store.lock(one), store.lock(two, waiting=lambda: pytest.fail("had to wait")):
         pass

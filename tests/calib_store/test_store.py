@@ -56,7 +56,9 @@ def test_open_starts_the_embedded_server_and_migrates(postgres_data_dir: Path, f
         ("mysql://me:hush@host/db", "needs PostgreSQL"),
     ],
 )
-def test_database_that_is_down_is_told_without_the_password(tmp_path: Path, url: str, told: str) -> None:
+def test_a_database_that_is_down_is_reported_without_the_password(
+    tmp_path: Path, url: str, told: str
+) -> None:
     with pytest.raises(StoreError, match=told) as caught:
         Store.open(StoreSettings(data_dir=tmp_path, database_url=SecretStr(url)))
     error: BaseException | None = caught.value
@@ -76,7 +78,9 @@ def test_database_that_goes_away_and_comes_back(store: Store, postgres_address, 
     assert store.match(facts(), "dark").product is None
 
 
-def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store, postgres_address) -> None:
+def test_a_connection_lost_in_a_transaction_is_reported_and_nothing_is_kept(
+    store: Store, postgres_address
+) -> None:
     insertion = text(
         "INSERT INTO configurations (digest, rule, kind, keys, facts) VALUES ('d', 'r', 'k', '{}', '{}')"
     )
@@ -105,7 +109,7 @@ def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store
         ("08006", "does not answer"),
     ],
 )
-def test_only_a_lost_connection_is_told_as_one(store: Store, state: str, told: str) -> None:
+def test_only_a_lost_connection_is_reported_as_one(store: Store, state: str, told: str) -> None:
     raised = text(
         f"DO $$ BEGIN RAISE EXCEPTION E'the first line\\nand another' USING ERRCODE = '{state}'; END $$"
     )
@@ -184,7 +188,7 @@ def test_quarantine_is_kept_and_can_be_lifted(store: Store, record, facts) -> No
         store.frames.ingest([record("S2.fits", facts=None)])
 
 
-def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path: Path) -> None:
+def test_headers_and_names_that_databases_cannot_store(store: Store, record, tmp_path: Path) -> None:
     header = {
         "NAN": math.nan, "INF": -math.inf, "NUL": "a\0b", "NONE": None, "FLAG": True, "LONG": 2**70,
         "SMALL": np.float32(1.5), "KEY\0": [1, {"x": math.nan}], "QUOTE": HOSTILE, "HALF": "\ud800",

@@ -67,7 +67,7 @@ def frame(store: Store, name: str = "S20131121S0075.fits") -> FrameFacts:
     return found.facts
 
 
-def test_its_tables_are_of_this_version(old: Store) -> None:
+def test_its_tables_have_the_current_version(old: Store) -> None:
     assert migrations.current_revision(old.database.engine) == migrations.HEAD
 
 
@@ -99,14 +99,14 @@ def test_a_frame_gets_the_same_calibrations_for_the_same_reason(old: Store, kind
     assert [c.reason for c in other.candidates] == ["detector 109, frame 110"]
 
 
-def test_a_fact_of_the_instruments_own_is_compared(old: Store) -> None:
+def test_an_instruments_own_fact_is_compared(old: Store) -> None:
     changed = FrameFacts.model_validate(frame(old).model_dump() | {"lyot": "f/32"})
     assert old.match(changed, "flat").product is None
     (one,) = old.explain(changed, "flat").candidates
     assert one.reason == "Lyot stop f/16_G5830, frame f/32"
 
 
-def test_the_users_rules_stay_and_the_shipped_ones_can_be_taken_again(old: Store) -> None:
+def test_the_users_rules_are_kept_and_the_shipped_ones_can_be_restored(old: Store) -> None:
     rules = old.rules()
     assert rules.version == "ana-1"
     assert {rule.name: rule.window_days for rule in rules.rules} == {

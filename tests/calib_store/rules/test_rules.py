@@ -64,7 +64,7 @@ def test_a_table_is_written_as_it_is_read() -> None:
         assert text.count("# ") > 10
 
 
-def test_the_version_goes_with_the_content() -> None:
+def test_the_version_changes_with_the_content() -> None:
     """Whoever changes the table gives it another version, and this digest with it."""
     assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-5", "03f70169d28c9fff")
 
@@ -92,12 +92,12 @@ def test_other_facts_do_not(facts, kind: str) -> None:
     assert rule(kind).first_difference(rule(kind).keys_of(facts()), frame) is None
 
 
-def test_difference_is_told_with_both_values_and_units(facts) -> None:
+def test_a_difference_is_described_with_both_values_and_units(facts) -> None:
     told = rule("dark").first_difference(rule("dark").keys_of(facts()), facts(exposure_time=60.0))
     assert told == "exposure 120 s, frame 60 s"
 
 
-def test_every_difference_is_told(facts) -> None:
+def test_every_difference_is_described(facts) -> None:
     names = ("exposure_time", "read_pairs", "coadds", "lyot")
     product = facts(exposure_time=8.0, read_pairs=4, lyot="")
     assert differences(names, product, facts()) == (
@@ -159,7 +159,7 @@ def test_every_fact_that_can_be_matched_exists(facts) -> None:
 # Reading a table
 
 
-def test_a_table_comes_back_from_its_json() -> None:
+def test_a_table_survives_a_round_trip_through_json() -> None:
     again = RuleSet.model_validate_json(RULES.model_dump_json())
     assert again == RULES
     assert again.digest == RULES.digest
@@ -170,20 +170,26 @@ def test_a_table_comes_back_from_its_json() -> None:
     [
         (("window_days = 90", "window_days = -1"), "dark.window_days: Input should be greater than 0"),
         (("window_days = 90", "windowdays = 90"), "dark.windowdays: Extra inputs are not permitted"),
-        (('"exposure_time", ', '"exptime", '), "dark: match names 'exptime', which is none of instrument,"),
+        (
+            ('"exposure_time", ', '"exptime", '),
+            "dark: match names 'exptime', which is not one of instrument,",
+        ),
         (('"coadds", ', '"coadds", "coadds", '), "dark: match names a fact twice"),
-        (("{ exposure_time =", "{ section ="), "dark: tolerance names 'section', which is no number"),
+        (
+            ("{ exposure_time =", "{ section ="),
+            "dark: tolerance names 'section', which is not a numeric fact",
+        ),
         (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
         (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'bpm' or 'flat'"),
         (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
         (("published = true", "published = false"), "the table: two rules are for 'bpm'"),
         (('version = "f2-imaging-5"', ""), "version: Input should be a valid string"),
         (('version = "f2-imaging-5"', 'version = "a b"'), "version: String should match pattern"),
-        (("[dark]", "[dark"), "is no TOML"),
+        (("[dark]", "[dark"), "is not valid TOML"),
         (("[dark]", 'dark = "flat"\n["other"]'), "dark.match: Field required"),
     ],
 )
-def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str) -> None:
+def test_an_invalid_table_is_reported_with_the_place(change: tuple[str, str], told: str) -> None:
     text = shipped_text()
     assert change[0] in text
     with pytest.raises(StoreError, match=r"my\.toml") as caught:
@@ -192,11 +198,11 @@ def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str
     assert "nirflow cal rules" in caught.value.remedy
 
 
-def test_a_file_of_any_size_or_depth_is_no_table_of_rules(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_deep_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     for text, told in (
-        ("x = " + "[" * 100_000, "my.toml is no TOML"),
-        ("x = " + "9" * 5000, "my.toml is no TOML"),
+        ("x = " + "[" * 100_000, "my.toml is not valid TOML"),
+        ("x = " + "9" * 5000, "my.toml is not valid TOML"),
         ("# " + "x" * (1 << 20), "is larger than 1.0 MB"),
     ):
         file.write_text(text)

@@ -80,7 +80,7 @@ def test_no_process_of_the_server_has_a_capability_or_a_secret(own: Path) -> Non
 
 
 @AS_ROOT
-def test_roots_server_has_a_user_id_of_its_own(own: Path) -> None:
+def test_roots_server_has_its_own_user_id(own: Path) -> None:
     pid = postgres.status(own).pid
     uid = Path(f"/proc/{pid}").stat().st_uid
     assert uid in RESERVED
@@ -90,7 +90,7 @@ def test_roots_server_has_a_user_id_of_its_own(own: Path) -> None:
 
 
 @AS_ROOT
-def test_a_cluster_where_only_root_can_go(tmp_path: Path) -> None:
+def test_a_cluster_that_only_root_can_reach(tmp_path: Path) -> None:
     """No folder is opened up for the server, which has no right to search it."""
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
@@ -107,7 +107,7 @@ def test_a_cluster_where_only_root_can_go(tmp_path: Path) -> None:
 
 @AS_ROOT
 @pytest.mark.parametrize("role", ["postgres", "nirflow", "prefect"])
-def test_another_account_that_reaches_the_socket_is_not_let_in(place: Path, role: str) -> None:
+def test_another_account_that_reaches_the_socket_is_refused(place: Path, role: str) -> None:
     address = postgres.ensure_running(place)
     place.chmod(0o755)
     address.socket_dir.chmod(0o755)
@@ -122,7 +122,7 @@ def test_another_account_that_reaches_the_socket_is_not_let_in(place: Path, role
         assert "eer authentication failed" in done.stderr or "could not look up local user" in done.stderr
 
 
-def test_any_role_may_be_had_by_the_account_that_owns_the_data(own: Path) -> None:
+def test_the_account_that_owns_the_data_may_assume_any_role(own: Path) -> None:
     address = postgres.address_of(own)
     for role in ("nirflow", "prefect", "postgres"):
         with address.connect("nirflow" if role != "prefect" else "prefect", role=role) as connection:
@@ -162,7 +162,7 @@ def test_any_role_may_be_had_by_the_account_that_owns_the_data(own: Path) -> Non
         "SELECT pg_reload_conf()",
     ],
 )
-def test_no_role_of_daily_work_leaves_its_database(own: Path, role: str, statement: str) -> None:
+def test_no_ordinary_role_can_leave_its_database(own: Path, role: str, statement: str) -> None:
     address = postgres.address_of(own)
     *before, last = statement.split("; ")
     with address.connect(role) as connection:
@@ -181,7 +181,7 @@ def test_a_role_enters_its_own_database_only(own: Path, role: str, database: str
         postgres.address_of(own).connect(database, role=role)
 
 
-def test_the_roles_own_their_databases_and_are_nothing_else(own: Path) -> None:
+def test_the_roles_own_their_databases_and_have_no_other_rights(own: Path) -> None:
     with postgres.address_of(own).administer() as connection:
         found = connection.execute(
             """SELECT rolname::text, datname::text FROM pg_roles JOIN pg_database ON datdba = pg_roles.oid
@@ -252,9 +252,7 @@ def old_cluster(data: Path) -> int:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_all_that_is_in_it(
-    place: Path, running: bool
-) -> None:
+def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_its_contents(place: Path, running: bool) -> None:
     before = old_cluster(place)
     if not running:
         postgres.stop(place)
@@ -282,7 +280,7 @@ def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_all_that_is_in_it(
 
 
 @AS_ROOT
-def test_nothing_that_nobody_put_there_leads_root_elsewhere(place: Path, tmp_path: Path) -> None:
+def test_files_created_by_nobody_do_not_lead_root_elsewhere(place: Path, tmp_path: Path) -> None:
     old_cluster(place)
     postgres.stop(place)
     target = tmp_path / "of root"
@@ -301,7 +299,7 @@ def test_nothing_that_nobody_put_there_leads_root_elsewhere(place: Path, tmp_pat
 
 
 @AS_ROOT
-def test_a_take_over_that_was_killed_is_ended_by_the_next_start(place: Path) -> None:
+def test_an_interrupted_take_over_is_completed_by_the_next_start(place: Path) -> None:
     old_cluster(place)
     postgres.stop(place)
     cluster = place / "postgres"
@@ -324,7 +322,7 @@ def test_processes_of_a_killed_server_are_waited_for(tmp_path: Path, monkeypatch
     )
     try:
         wait_until((Path(f"/proc/{left.pid}") / "cmdline").read_bytes)
-        with pytest.raises(StoreError, match=rf"still work on the database.*{left.pid}"):
+        with pytest.raises(StoreError, match=rf"still use the database.*{left.pid}"):
             postmaster.require_no_orphans(tmp_path)
         (tmp_path / "other").mkdir()
         postmaster.require_no_orphans(tmp_path / "other")
@@ -338,7 +336,7 @@ def test_processes_of_a_killed_server_are_waited_for(tmp_path: Path, monkeypatch
 
 
 @AS_ROOT
-def test_a_cluster_of_another_account_is_not_taken(place: Path) -> None:
+def test_a_cluster_of_another_account_is_refused(place: Path) -> None:
     cluster = place / "postgres"
     cluster.mkdir(parents=True)
     os.chown(cluster, 10001, 10001)
@@ -353,7 +351,9 @@ def test_a_cluster_of_another_account_is_not_taken(place: Path) -> None:
     shutil.rmtree(cluster)
 
 
-def test_a_cluster_that_root_made_is_named_as_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_created_by_root_is_reported_as_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "postgres").mkdir()
     monkeypatch.setattr(account, "_owner", lambda _: 65520)
     monkeypatch.setattr(os, "geteuid", lambda: 20002)
@@ -361,14 +361,14 @@ def test_a_cluster_that_root_made_is_named_as_roots(tmp_path: Path, monkeypatch:
         server_account(tmp_path / "postgres")
 
 
-def test_an_account_without_a_name_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 20002)
     with pytest.raises(StoreError, match="the user id 20002 has none"):
         server_account(tmp_path / "postgres")
 
 
 @AS_ROOT
-def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = server_account(tmp_path / "postgres").uid
     known = pwd.getpwuid(0)
     names = {first: known}
@@ -452,7 +452,7 @@ def test_programs_that_only_root_can_reach_are_copied_for_the_server(
     # A folder that another account could have filled.
     postgres.stop(place)
     os.chown(copy, NOBODY.pw_uid, NOBODY.pw_gid)
-    with pytest.raises(StoreError, match="can only be read by root") as caught:
+    with pytest.raises(StoreError, match="Only root can read") as caught:
         postgres.ensure_running(place)
     assert "/opt" in caught.value.remedy
     os.chown(copy, 0, 0)

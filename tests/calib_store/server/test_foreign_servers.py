@@ -122,7 +122,7 @@ def test_no_variable_changes_a_connection(
     assert capfd.readouterr().err == ""
 
 
-def test_all_variables_and_files_at_once_from_the_first_start_on(
+def test_all_variables_and_files_at_once_from_the_first_start(
     tmp_path: Path, foreign: Foreign, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     databases = foreign.databases()
@@ -179,7 +179,7 @@ def test_a_variable_is_removed_and_reported_and_others_stay(
 # A database that the user names by URL: the URL decides.
 
 
-def test_a_url_is_followed_whatever_the_variables_say(
+def test_a_url_takes_precedence_over_all_variables(
     real_server, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visits = foreign.visits()
@@ -192,7 +192,7 @@ def test_a_url_is_followed_whatever_the_variables_say(
     assert foreign.visits() == visits
 
 
-def test_what_a_url_leaves_out_comes_from_no_variable_but_a_file_that_it_names(
+def test_parts_missing_from_a_url_come_only_from_a_file_that_it_names(
     real_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     password = real_server.passwords["admin"]
@@ -272,7 +272,7 @@ def test_a_live_server_in_a_folder_that_was_renamed(tmp_path: Path) -> None:
         assert postgres.stop(tmp_path / "after")
 
 
-def test_another_server_at_the_socket_is_not_taken_for_ours(
+def test_another_server_at_the_socket_is_not_mistaken_for_the_stores(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one of a copy of the data folder, which listens where ours did."""

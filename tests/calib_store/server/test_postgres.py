@@ -145,14 +145,14 @@ def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None
     assert note.read_text() == mine
 
 
-def test_databases_missing_after_a_kill_half_way_are_made(own: Path) -> None:
+def test_databases_missing_after_a_kill_half_way_are_created(own: Path) -> None:
     with postgres.ensure_running(own).administer() as connection:
         connection.execute("DROP DATABASE nirflow WITH (FORCE)")
     with postgres.ensure_running(own).connect("nirflow") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_stop_is_told_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
+def test_stop_reports_its_result_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
     assert postgres.stop(tmp_path) is False
     postgres.ensure_running(own)
     assert postgres.stop(own) is True
@@ -161,7 +161,7 @@ def test_stop_is_told_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
     assert (found.running, found.pid, found.version) == (False, None, None)
 
 
-def test_long_path_with_characters_that_shells_and_libpq_read(tmp_path: Path) -> None:
+def test_long_path_with_characters_that_shells_and_libpq_interpret(tmp_path: Path) -> None:
     folder = tmp_path / ("a, b'\"$HOME`touch x`é" + "x" * 90)
     address = postgres.ensure_running(folder)
     try:
@@ -193,16 +193,16 @@ def test_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     trap = postgres._socket_dir(folder.resolve())
     trap.symlink_to(elsewhere)
     try:
-        with pytest.raises(StoreError, match="somebody else"):
+        with pytest.raises(StoreError, match="another account"):
             postgres.ensure_running(folder)
         assert elsewhere.stat().st_uid == os.geteuid()
     finally:
         trap.unlink()
 
 
-def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_data_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made or started") as caught:
+    with pytest.raises(StoreError, match="cannot be created or started") as caught:
         postgres.ensure_running(tmp_path / "file" / "data")
     assert "NIRFLOW_DATA_DIR" in caught.value.remedy
 
@@ -251,6 +251,6 @@ def test_an_ordinary_user_has_a_server_too(python: Python) -> None:
         shutil.rmtree(folder)
 
 
-def test_connection_is_refused_where_no_server_is(tmp_path: Path) -> None:
+def test_connection_is_refused_if_no_server_runs(tmp_path: Path) -> None:
     with pytest.raises(psycopg.OperationalError):
         postgres.PostgresAddress(tmp_path).connect("nirflow")

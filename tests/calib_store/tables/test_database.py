@@ -56,7 +56,7 @@ def test_a_server_that_is_started_again_is_waited_for(own: Path, caplog: pytest.
     database.close()
 
 
-def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
+def test_a_server_that_does_not_return_is_reported_after_the_patience(own: Path) -> None:
     database = Database(postgres.ensure_running(own).url("nirflow"), patience=0.6)
     database.run(lambda connection: connection.scalar(ONE))
     postgres.stop(own)
@@ -64,7 +64,7 @@ def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
     with pytest.raises(StoreError, match="does not answer") as caught:
         database.run(lambda connection: connection.scalar(ONE))
     assert time.monotonic() - began > 0.5
-    assert "See that it is up" in caught.value.remedy
+    assert "Check that it is up" in caught.value.remedy
     # One that is started again by itself has a log that says why it is not.
     embedded = Database(database.url.render_as_string(hide_password=False), patience=0.2, revive=lambda: None)
     with pytest.raises(StoreError, match="does not answer") as caught:
@@ -93,7 +93,7 @@ def test_a_killed_embedded_server_is_started_again_but_not_a_stopped_one(own: Pa
 
 
 @pytest.mark.parametrize("state", ["40P01", "57P01", "08006", "53300"])
-def test_what_passes_is_tried_again(store: Store, state: str) -> None:
+def test_temporary_errors_are_retried(store: Store, state: str) -> None:
     tries: list[int] = []
 
     def work(connection: Connection) -> int:
@@ -106,7 +106,7 @@ def test_what_passes_is_tried_again(store: Store, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["53100", "57014", "28P01"])
-def test_what_does_not_pass_is_told_at_once(store: Store, state: str) -> None:
+def test_permanent_errors_are_reported_at_once(store: Store, state: str) -> None:
     tries: list[int] = []
 
     def work(connection: Connection) -> None:
@@ -139,7 +139,7 @@ class AnswerLost:
         monkeypatch.setattr(store.database, "run", run)
 
 
-def test_nothing_is_done_twice_where_the_answer_is_lost(
+def test_nothing_is_done_twice_if_the_answer_is_lost(
     store: Store, add, facts, record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product, frame = add(), record("S9.fits")
@@ -159,7 +159,7 @@ def test_nothing_is_done_twice_where_the_answer_is_lost(
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == number, table
 
 
-def test_decisions_are_written_once_where_the_answer_is_lost(
+def test_decisions_are_written_once_if_the_answer_is_lost(
     store: Store, add, facts, record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from calib_store.model.records import Decision
@@ -189,7 +189,7 @@ def test_the_pool_is_small_and_bounded(store: Store, postgres_address) -> None:
     assert 1 <= most <= 4
 
 
-def test_neither_repr_nor_errors_hold_the_password() -> None:
+def test_neither_repr_nor_errors_contain_the_password() -> None:
     database = Database("postgresql://me:hush@127.0.0.1:1/nirflow?options=-csearch_path%3Dx", patience=0.2)
     with pytest.raises(StoreError) as caught:
         database.run(lambda connection: None)

@@ -92,21 +92,21 @@ def test_these_two_exclude_each_other(ask: Ask, first: str | None, second: str |
             assert (holder.waits, waiter.waits) == (0, 1)
 
 
-def test_two_sequences_of_a_night_go_side_by_side(ask: Ask) -> None:
+def test_two_sequences_of_a_night_run_in_parallel(ask: Ask) -> None:
     with ask([NIGHT], A) as one, ask([NIGHT], B) as other:
         assert one.held()
         assert other.held()
         assert (one.waits, other.waits) == (0, 0)
 
 
-def test_other_nights_go_side_by_side(ask: Ask) -> None:
+def test_different_nights_run_in_parallel(ask: Ask) -> None:
     with ask([NIGHT]) as one, ask([NEXT]) as other, ask([NEXT - (NIGHT - NEXT)], A) as third:
         assert one.held()
         assert other.held()
         assert third.held()
 
 
-def test_a_range_is_taken_in_one_order_and_no_two_wait_for_each_other(ask: Ask) -> None:
+def test_a_range_is_locked_in_one_order_without_deadlocks(ask: Ask) -> None:
     """The second asks in the other order: taken so, each would hold what the other wants."""
     nights = [NIGHT, NEXT]
     for _ in range(5):
@@ -136,7 +136,7 @@ def test_years_of_nights_take_one_connection(ask: Ask) -> None:
             assert other.held()
 
 
-def test_what_a_killed_process_held_is_free(
+def test_locks_of_a_killed_process_are_released(
     ask: Ask, store_settings: StoreSettings, store: Store, python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     url = store_settings.database_url

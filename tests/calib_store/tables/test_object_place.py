@@ -82,7 +82,7 @@ def test_the_first_file_marks_the_place(store: Store, add: Add, root: Path) -> N
     assert gc(store, grace=NONE) == ()
 
 
-def test_an_account_that_may_not_write_the_marker_goes_on(
+def test_an_account_that_may_not_write_the_marker_continues(
     store: Store, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = add(), add(hours=1)
@@ -113,9 +113,9 @@ def test_a_disk_that_is_not_mounted_loses_nothing(
             verify(seen, repair=True, lost=lost)
         assert f"--note-lost {number}" in caught.value.remedy
         assert products[0].name in caught.value.remedy
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         seen.find(products[0].recipe_key)
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         gc(seen, grace=NONE)
     assert damaged(store) == 0
     assert list(root.iterdir()) == []
@@ -124,19 +124,19 @@ def test_a_disk_that_is_not_mounted_loses_nothing(
     assert store.find(products[0].recipe_key) == products[0]
 
 
-def test_nothing_is_added_where_the_disk_is_not_mounted(
+def test_nothing_is_added_if_the_disk_is_not_mounted(
     store: Store, add: Add, root: Path, tmp_path: Path
 ) -> None:
     add()
     disk = unmount(root, tmp_path)
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         add(hours=1)
     assert list(root.iterdir()) == []
     mount(disk, root)
     add(hours=2)
 
 
-def test_files_that_are_lost_are_noted_when_their_number_is_confirmed(
+def test_lost_files_are_recorded_when_their_number_is_confirmed(
     store: Store, add: Add, root: Path, tmp_path: Path
 ) -> None:
     products = [add(hours=n) for n in range(5)]
@@ -185,18 +185,20 @@ def test_the_place_of_another_store(
     assert len(list(theirs.objects())) == 1 + shared
 
 
-def test_a_new_store_does_not_take_files_that_an_earlier_nirflow_left_unmarked(
+def test_a_new_store_does_not_claim_unmarked_files_of_an_earlier_nirflow(
     store: Store, other: Store, add: Add, root: Path
 ) -> None:
     add()
     (root / MARKER).unlink()
     new = looking_at(other, LocalObjects(root))
-    with pytest.raises(StoreError, match="another store's"):
+    with pytest.raises(StoreError, match="belong to another store"):
         gc(new, grace=NONE)
     assert store.objects.read_marker() is None
 
 
-def test_a_place_without_a_marker_that_holds_our_files_is_marked(store: Store, add: Add, root: Path) -> None:
+def test_a_place_without_a_marker_that_holds_the_stores_files_is_marked(
+    store: Store, add: Add, root: Path
+) -> None:
     """Of a store of an earlier nirflow."""
     first, second = add(), add(hours=1)
     (root / MARKER).unlink()
@@ -232,7 +234,7 @@ def test_a_disk_that_is_mounted_in_part(store: Store, add: Add, root: Path, tmp_
     assert verify(store).well
 
 
-def test_what_cannot_be_read_is_named_and_never_noted(
+def test_unreadable_files_are_named_and_never_recorded_as_lost(
     store: Store, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = [add(hours=n) for n in range(3)]
