@@ -57,7 +57,7 @@ class Finding:
     @property
     def news(self) -> bool:
         """Whether the file is lost or damaged, and the product's row does not record it yet."""
-        return self.condition != "whole" and not self.product.damaged
+        return self.condition != "intact" and not self.product.damaged
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def verify(
     for product in every_product(store):
         condition = store.objects.examine(product.sha256)
         checked, size, noted = checked + 1, size + product.size, noted + product.damaged
-        if condition != "whole" or product.damaged:
+        if condition != "intact" or product.damaged:
             findings.append(Finding(product, condition))
         progress(product)
     elsewhere = _copies(
@@ -288,7 +288,7 @@ def _repaired(store: Store, finding: Finding, copies: dict[str, Path]) -> Findin
     if finding.condition == "unreadable":
         return finding
     done: Repair
-    if finding.condition == "whole":
+    if finding.condition == "intact":
         done = "intact again"
     elif store.objects.heal(sha256):
         done = "healed"

@@ -77,7 +77,7 @@ class _Entry(BaseModel):
 
 
 def _read_earlier_version(given: Any, decision: type[BaseModel]) -> Any:
-    """Convert the single decision (``word``, absent for a candidate) of versions 1 and 2 to a list of decisions."""
+    """Convert the single decision of versions 1 and 2, absent for a candidate, to a list of decisions."""
     if not isinstance(given, dict) or not isinstance(given.get("word", 0), dict | None):
         return given
     decided = given["word"]

@@ -132,7 +132,7 @@ class LocalObjects(ObjectStore):
     def examine(self, sha256: str) -> Condition:
         """Return the actual condition of the stored bytes."""
         try:
-            return "whole" if file_sha256(self.path(sha256)) == sha256 else "damaged"
+            return "intact" if file_sha256(self.path(sha256)) == sha256 else "damaged"
         except FileNotFoundError:
             return "missing"
         except OSError:

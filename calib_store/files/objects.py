@@ -63,7 +63,7 @@ class Found(NamedTuple):
 
 
 #: "unreadable" does not mean that the bytes are damaged: no permission, a failing disk, a stale mount.
-Condition = Literal["whole", "missing", "damaged", "unreadable"]
+Condition = Literal["intact", "missing", "damaged", "unreadable"]
 
 
 class ObjectStore(ABC):

@@ -147,7 +147,7 @@ class RemoteObjects(ObjectStore):
         """Return the actual condition of the bytes at the URL; the local copy does not count."""
         with self._explained("read"):
             try:
-                return "whole" if self._digest(self._path(sha256)) == sha256 else "damaged"
+                return "intact" if self._digest(self._path(sha256)) == sha256 else "damaged"
             except FileNotFoundError:
                 return "missing"
 

@@ -81,10 +81,7 @@ def read_settings_file() -> SettingsFile | None:
         if len(content) > _LARGEST:
             raise ValueError(f"it is larger than {size_text(_LARGEST)}")
         return SettingsFile(path, mode, tomllib.loads(content.decode()))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # invalid TOML, not text, an endless number or endlessly nested lists
+    except (ValueError, RecursionError) as error:  # no TOML or text; endless numbers or lists
         raise WrongSettingsError(f"{path}: {error}.", remedy="Correct that line.") from error
 
 

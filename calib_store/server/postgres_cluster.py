@@ -50,9 +50,7 @@ def make_cluster(cluster: Path, account: Account) -> CompletedProcess[str]:
     CompletedProcess
         Of initdb; the cluster exists if its return code is 0.
     """
-    for left in cluster.parent.glob(
-        f".{cluster.name}-*"
-    ):  # left by a killed process, as this one holds the lock
+    for left in cluster.parent.glob(f".{cluster.name}-*"):  # of a killed process, as this one holds the lock
         shutil.rmtree(left)
     maker = making_account(account)
     # It may be created as nobody: the folder around the new cluster is closed to all others.

@@ -214,9 +214,7 @@ class Database:
                     waited = time.monotonic() - began
                     if not self._passes(error) or waited >= self.patience:
                         raise
-                    if (
-                        pause == _FIRST_PAUSE
-                    ):  # a connection that was closed while idle is not worth a warning
+                    if pause == _FIRST_PAUSE:  # a connection closed while idle needs no warning
                         why = self._error(error).message
                         logger.warning("%s Trying again for %.0f s.", why, self.patience)
                 else:

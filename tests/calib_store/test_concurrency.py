@@ -99,14 +99,14 @@ def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path)
     key = recipe_key("dark", [], {}, "1")
     with store.lock(key):
         waiter = run(
-            # A process that was started in the background of a shell inherits that the signal is ignored.
+            # A process started in the background of a shell inherits the ignored signal.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "def told():\n    (folder / 'waiting').touch()\n"
-            "try:\n    with store.lock(key, waiting=told):\n        print('got it')\n"
+            "def report_waiting():\n    (folder / 'waiting').touch()\n"
+            "try:\n    with store.lock(key, waiting=report_waiting):\n        print('got it')\n"
             "except KeyboardInterrupt:\n    print('interrupted')\n"
         )
         _wait_for(tmp_path / "waiting")
-        time.sleep(1.2)  # beyond one slice of the wait
+        time.sleep(1.2)  # longer than one interval of the wait
         assert waiter.poll() is None
         os.kill(waiter.pid, signal.SIGINT)
         output, _ = waiter.communicate(timeout=PATIENCE)
@@ -125,7 +125,7 @@ def test_other_recipes_do_not_wait_and_errors_release_the_lock(store: Store) -> 
 
 @pytest.mark.parametrize("moment", ["before file", "before row", "before commit", "after commit"])
 def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> None:
-    """Promise 3, at each of the steps of an addition."""
+    """Promise 3, at each step of adding a product."""
     killer = {
         "before file": "from calib_store.files import local_objects\nlocal_objects.os.fsync = die\n",
         "before row": "from calib_store.tables import products\nproducts.add = die\n",

@@ -42,7 +42,7 @@ def open_umask() -> Iterator[None]:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here belongs to another account than the one that asks."""
+    """Make everything here belong to a different account."""
     ours = os.geteuid()
     monkeypatch.setattr("calib_store.private.os.geteuid", lambda: ours + OTHER_ACCOUNT)
 

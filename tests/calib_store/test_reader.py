@@ -1,4 +1,4 @@
-"""The store for those who only look."""
+"""Read-only access to the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHO = {"author": "Ana", "reason": "good"}
 
 @pytest.fixture
 def reader(store_settings: StoreSettings) -> Iterator[Reader]:
-    """A reader of the test's store, by the account of a pipeline."""
+    """A reader of the test's store, with the account of a pipeline."""
     one = Reader(store_settings)
     yield one
     one.close()
@@ -131,7 +131,7 @@ def test_a_frame_comes_with_the_products_that_it_would_get_and_why(
 
 def test_it_opens_no_file(reader: Reader, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
                           record: Callable[..., FrameRecord]) -> None:  # fmt: skip
-    """What the store has not found damaged yet, a reader does not find, and notes nothing."""
+    """A reader does not detect damage that the store has not yet found, and records nothing."""
     dark = add()
     raw = record("science.fits", facts=facts(name="science.fits"))
     store.frames.ingest([raw])

@@ -1,4 +1,4 @@
-"""Products in the store: whole, certified without overlap, and with every decision on record."""
+"""Products in the store: intact, certified without overlap, and with every decision recorded."""
 
 from __future__ import annotations
 
@@ -149,12 +149,12 @@ def test_export_copies_into_a_folder_or_to_a_path(store: Store, add, tmp_path: P
     out.mkdir()
     assert store.export_file(product, out) == out / product.name
     assert store.export_file(product, out / "mine.fits").read_bytes() == store.file_of(product).read_bytes()
-    # What a user does with a copy does not reach the store.
+    # Changes of a copy do not affect the store.
     (out / product.name).write_bytes(b"changed")
     assert store.find(product.recipe_key) == product
 
 
-# Promise 1: what can be found is whole
+# Promise 1: every product that is found is intact
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -206,7 +206,7 @@ def test_repairing_a_file_keeps_the_users_decision(store: Store, add) -> None:
 def test_an_account_that_may_not_record_damage_uses_the_next_best(
     store: Store, add, facts, monkeypatch: pytest.MonkeyPatch, harmed: int
 ) -> None:
-    """As for an account that only reads, or a store of which nothing can be moved."""
+    """As for a read-only account, or a store whose files cannot be moved."""
     products = [add("dark", hours=n) for n in range(harmed + 1)]
     for product in products[:-1]:
         _damage(store.file_of(product))
@@ -238,7 +238,7 @@ def test_overlapping_certification_is_refused_with_an_explanation(store: Store, 
         with pytest.raises(StoreError, match="another dark of the same configuration is"):
             certify(two, start, end)
     assert store.get(two.id).status == "candidate"
-    # A range that begins where the other ends is next to it; other configurations and kinds are free.
+    # A range that begins at the end of another does not overlap it; other configurations and kinds are independent.
     assert certify(two, epoch + day, None).status == "certified"
     certify(other, None, None)
     certify(flat, None, None)

@@ -50,12 +50,17 @@ def test_a_restored_backup_is_identical_row_by_row_and_byte_by_byte(
     with caplog.at_level(logging.DEBUG), Store.open(source) as store:
         dark, _, image = fill(store, facts, tmp_path)
         store.set_status(dark, "certified", author="Ana", reason="good", validity=(facts().started, None))
-        told = backup(source, tmp_path / "backup")
-        assert (told.products, told.frames, told.lost, told.revision) == (3, 3, (), migrations.HEAD)
-        assert read_backup(tmp_path / "backup") == told
+        recorded = backup(source, tmp_path / "backup")
+        assert (recorded.products, recorded.frames, recorded.lost, recorded.revision) == (
+            3,
+            3,
+            (),
+            migrations.HEAD,
+        )
+        assert read_backup(tmp_path / "backup") == recorded
         rows = dumped(store)
     initialise(target)  # created and never used: its tables are replaced
-    assert restore(target, tmp_path / "backup") == told
+    assert restore(target, tmp_path / "backup") == recorded
     with Store.open(target) as other:
         assert dumped(other) == rows
         assert verify(other).well
@@ -127,8 +132,8 @@ def test_a_second_backup_adds_what_is_new(settings: Settings, facts, tmp_path: P
         backup(source, folder)
         files = {p: p.stat().st_mtime_ns for p in folder.rglob("*.fits")}
         fill(store, facts, tmp_path, 4)
-    told = backup(source, folder)
-    assert told.products == 4
+    recorded = backup(source, folder)
+    assert recorded.products == 4
     assert len(list(folder.rglob("*.fits"))) == 4
     assert {p: p.stat().st_mtime_ns for p in files} == files
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [".lock"]
@@ -140,11 +145,11 @@ def test_lost_files_are_reported(settings: Settings, facts, tmp_path: Path) -> N
     with Store.open(source) as store:
         dark, _, _ = fill(store, facts, tmp_path)
         store.file_of(dark).unlink()
-        told = backup(source, tmp_path / "backup")
-    assert told.lost == (f"{dark.name} ({dark.sha256[:12]})",)
+        recorded = backup(source, tmp_path / "backup")
+    assert recorded.lost == (f"{dark.name} ({dark.sha256[:12]})",)
     target = settings(folder="other")
     initialise(target)
-    assert restore(target, tmp_path / "backup").lost == told.lost
+    assert restore(target, tmp_path / "backup").lost == recorded.lost
     with Store.open(target) as other:
         assert [f.condition for f in verify(other).findings] == ["missing"]
         assert other.get(dark.id).damaged
@@ -189,8 +194,8 @@ def test_files_missing_from_the_backup_are_reported_and_the_backup_is_unchanged(
     kept.path(made[1].sha256).chmod(0o644)
     kept.path(made[1].sha256).write_bytes(b"rot")
     before = sorted(path for path in (tmp_path / "backup").rglob("*"))
-    told = restore(target, tmp_path / "backup")
-    assert {one.split()[0] for one in told.lost} == {made[0].name, made[1].name}
+    recorded = restore(target, tmp_path / "backup")
+    assert {one.split()[0] for one in recorded.lost} == {made[0].name, made[1].name}
     assert sorted(path for path in (tmp_path / "backup").rglob("*")) == before
     with Store.open(target) as other:
         assert [other.get(one.id).damaged for one in made] == [True, True, False]
@@ -224,13 +229,15 @@ def test_an_invalid_backup_changes_nothing(settings: Settings, facts, tmp_path: 
     source, target, folder = settings(), settings(folder="other"), tmp_path / "backup"
     initialise(source)
     initialise(target)
-    told = backup(source, folder)
+    recorded = backup(source, folder)
     if harm == "dump":
-        (folder / told.dump).write_bytes((folder / told.dump).read_bytes()[:-100])
+        (folder / recorded.dump).write_bytes((folder / recorded.dump).read_bytes()[:-100])
     elif harm == "manifest":
         (folder / "backup.json").write_text('{"format": "else"}')
     elif harm == "newer":
-        (folder / "backup.json").write_text(told.model_copy(update={"revision": "9999"}).model_dump_json())
+        (folder / "backup.json").write_text(
+            recorded.model_copy(update={"revision": "9999"}).model_dump_json()
+        )
     else:
         (folder / "backup.json").unlink()
     with Store.open(target) as other:
@@ -243,7 +250,7 @@ def test_an_invalid_backup_changes_nothing(settings: Settings, facts, tmp_path: 
 def test_a_backup_of_an_older_version_is_upgraded(settings: Settings, tmp_path: Path) -> None:
     source, target, folder = settings(), settings(folder="other"), tmp_path / "backup"
     initialise(source)
-    told = backup(source, folder)
+    recorded = backup(source, folder)
     old = settings(folder="old")
     url = old.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://")
     with psycopg.connect(
@@ -266,7 +273,7 @@ def test_a_backup_of_an_older_version_is_upgraded(settings: Settings, tmp_path: 
          "--host=127.0.0.1", f"--port={engine.url.port}", "--username=admin", database_of(old)],
         env=environment, check=True,
     )  # fmt: skip
-    changed = told.model_copy(
+    changed = recorded.model_copy(
         update={"revision": "0001", "dump_sha256": file_sha256(folder / "old.dump"), "store": ""}
     )
     (folder / "old.dump").rename(folder / changed.dump)

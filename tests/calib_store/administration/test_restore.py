@@ -15,8 +15,8 @@ from calib_store.model.settings import StoreSettings
 def edit_dump(folder: Path, old: bytes, new: bytes) -> None:
     """Change bytes of a dump that is not compressed."""
     assert len(old) == len(new)
-    told = Backup.model_validate_json((folder / "backup.json").read_bytes())
-    content = (folder / told.dump).read_bytes()
+    recorded = Backup.model_validate_json((folder / "backup.json").read_bytes())
+    content = (folder / recorded.dump).read_bytes()
     assert old in content
     (folder / "edited").write_bytes(content.replace(old, new))
     take(folder, folder / "edited")
@@ -142,7 +142,7 @@ def test_numbers_of_rows_match_those_that_the_backup_records(
     filled: tuple[StoreSettings, Path], refused
 ) -> None:
     _, folder = filled
-    told = read_backup(folder)
+    recorded = read_backup(folder)
     for change in (
         {"products": 1},
         {"products": 3},
@@ -150,7 +150,7 @@ def test_numbers_of_rows_match_those_that_the_backup_records(
         {"store": "0" * 32},
         {"revision": "0004"},
     ):
-        (folder / "backup.json").write_text(told.model_copy(update=change).model_dump_json())
+        (folder / "backup.json").write_text(recorded.model_copy(update=change).model_dump_json())
         refused(folder, "The dump of the backup|could not be restored")
 
 

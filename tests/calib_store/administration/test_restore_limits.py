@@ -70,12 +70,12 @@ def test_the_unpacking_process_has_no_rights(
             restore(unused, filled[1])
     finally:
         spy.unlink()
-    told = str(caught.value)
-    assert "secret" not in told
-    assert "PATH=" in told
+    recorded = str(caught.value)
+    assert "secret" not in recorded
+    assert "PATH=" in recorded
     if os.geteuid() == 0:
-        assert f"error: {dump.spare_account().uid} " in told
-        assert "error: 0 " not in told
+        assert f"error: {dump.spare_account().uid} " in recorded
+        assert "error: 0 " not in recorded
 
 
 # The other files
@@ -98,8 +98,8 @@ def test_a_manifest_that_leads_elsewhere_is_refused(
     filled: tuple[StoreSettings, Path], refused, change: dict[str, object], match: str
 ) -> None:
     folder = filled[1]
-    told = read_backup(folder)
-    (folder / "backup.json").write_text(told.model_copy(update=change).model_dump_json())
+    recorded = read_backup(folder)
+    (folder / "backup.json").write_text(recorded.model_copy(update=change).model_dump_json())
     refused(folder, match)
 
 
@@ -152,13 +152,13 @@ def test_only_the_files_of_products_are_restored(
     else:
         path.chmod(0o644)
         path.write_bytes(path.read_bytes() + b"x" if kind == "longer" else b"y" * path.stat().st_size)
-    told = restore(unused, folder)
+    recorded = restore(unused, folder)
     lost = {one.name} | (
         {other.name} if kind == "linked objects" or one.sha256[:2] == other.sha256[:2] else set()
     )
     if kind not in ("linked folder", "linked objects"):
         lost = {one.name}
-    assert {name.split()[0] for name in told.lost} == lost
+    assert {name.split()[0] for name in recorded.lost} == lost
     with Store.open(unused) as restored:
         assert not restored.objects.exists("a" * 64)
         assert restored.get(one.id).damaged
@@ -178,8 +178,8 @@ def test_an_account_that_owns_the_database_and_nothing_else_restores(
     with real_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {name} OWNER {user}")
     try:
-        told = restore(target, folder)
-        assert told.products == 2
+        recorded = restore(target, folder)
+        assert recorded.products == 2
         with Store.open(source) as one, Store.open(target) as other:
             assert dumped(one) == dumped(other)
             # Numbers continue after those of the rows.

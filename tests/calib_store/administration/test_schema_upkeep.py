@@ -120,8 +120,11 @@ def test_a_reader_may_look_and_nothing_else(
         assert store.match(facts(), "dark").product == other
         assert store.find(dark.recipe_key) is None
         assert not store.get(dark.id).damaged
-    told = state(reading)
-    assert (told.account, told.products) == ("reader", {"dark": {"candidate": 2}, "image": {"candidate": 1}})
+    found = state(reading)
+    assert (found.account, found.products) == (
+        "reader",
+        {"dark": {"candidate": 2}, "image": {"candidate": 1}},
+    )
 
 
 def test_an_owner_who_may_not_create_roles_proceeds_without_them(
@@ -161,14 +164,14 @@ def test_state_of_a_database_without_a_store_and_of_an_old_one(
     named = settings()
     with real_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {database_of(named)}")
-    told = state(named)
-    assert (told.revision, told.usable, told.account) == (None, False, "unknown")
+    found = state(named)
+    assert (found.revision, found.usable, found.account) == (None, False, "unknown")
     initialise(named)
-    told = state(named)
-    assert told.usable
-    assert told.rules == told.shipped_rules
-    assert "admin@127.0.0.1" in told.place
-    assert real_server.passwords["admin"] not in repr(told)
+    found = state(named)
+    assert found.usable
+    assert found.rules == found.shipped_rules
+    assert "admin@127.0.0.1" in found.place
+    assert real_server.passwords["admin"] not in repr(found)
 
 
 def test_roles_can_be_granted_repeatedly(owner: Database) -> None:

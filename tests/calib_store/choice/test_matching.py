@@ -293,11 +293,11 @@ def test_the_query_and_the_explanation_agree_and_the_order_is_total(population, 
     assert (other.id if other else None) == next((p.id for p in expected if p.id not in without), None)
 
     explained = population.explain(frame, "dark", prefer=prefer, limit=limit, parameters=parameters)
-    told = {c.product.id: c for c in explained.candidates}
-    assert len(told) == len(explained.candidates)
+    by_id = {c.product.id: c for c in explained.candidates}
+    assert len(by_id) == len(explained.candidates)
     assert explained.product == match.product
-    assert limit < len(everything) or len(told) == len(everything)
+    assert limit < len(everything) or len(by_id) == len(everything)
     for product in everything:
-        if product.id in told:
-            assert told[product.id].serves == (judge(product, wanted) is None)
-            assert told[product.id].reason
+        if product.id in by_id:
+            assert by_id[product.id].serves == (judge(product, wanted) is None)
+            assert by_id[product.id].reason

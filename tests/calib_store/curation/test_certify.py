@@ -352,8 +352,8 @@ def test_the_decision_as_of_an_earlier_time(store: Store, add, record) -> None:
     bad = now()
     reinstate(store, store.get(dark.id), **WHO)
     reinstate(store, frame, **WHO)
-    said = [status_as_of(store, dark, moment).status for moment in (before, made, bad, None)]
-    assert said == ["candidate", "candidate", "rejected", "candidate"]
+    statuses = [status_as_of(store, dark, moment).status for moment in (before, made, bad, None)]
+    assert statuses == ["candidate", "candidate", "rejected", "candidate"]
     rejected = [bool(store.frames.rejections([frame.sha256], as_of=m)) for m in (made, bad, None)]
     assert rejected == [False, True, False]
 
@@ -367,8 +367,8 @@ def test_of_two_simultaneous_decisions_the_last_entry_of_the_log_counts(store: S
         set_status(connection, dark, "superseded", **WHO)
         connection.commit()
         other.result(timeout=PATIENCE)
-    said = [change.status for change in store.history(dark)]
-    assert said == ["candidate", "superseded", "rejected"]
+    statuses = [change.status for change in store.history(dark)]
+    assert statuses == ["candidate", "superseded", "rejected"]
     assert store.get(dark.id).status == "rejected"
     assert status_as_of(store, dark, None).status == "rejected"
 

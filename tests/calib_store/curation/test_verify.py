@@ -44,12 +44,12 @@ def orphan(store: Store, tmp_path: Path, content: bytes = b"nobody's") -> str:
 
 def test_an_intact_store(store: Store, add) -> None:
     products = [add(hours=n) for n in range(5)]
-    told: list[str] = []
-    done = verify(store, progress=lambda product: told.append(product.name))
+    seen: list[str] = []
+    done = verify(store, progress=lambda product: seen.append(product.name))
     assert (done.checked, done.size, done.findings, done.well) == (
         5, sum(p.size for p in products), (), True,
     )  # fmt: skip
-    assert sorted(told) == sorted(p.name for p in products)
+    assert sorted(seen) == sorted(p.name for p in products)
     assert done.orphans == done.leftovers == ()
     assert number_of_products(store) == 5
 
@@ -62,8 +62,8 @@ def test_all_pages_are_read(store: Store, add, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_problems_are_found_and_left_alone_without_repair(store: Store, add, facts) -> None:
-    whole, spoilt, gone, noted = (add(hours=n) for n in range(4))
-    flip(store, spoilt)
+    whole, flipped, gone, noted = (add(hours=n) for n in range(4))
+    flip(store, flipped)
     objects_of(store).path(gone.sha256).unlink()
     kept = objects_of(store).path(noted.sha256)
     kept.rename(kept.with_suffix(".away"))
@@ -71,23 +71,23 @@ def test_problems_are_found_and_left_alone_without_repair(store: Store, add, fac
     kept.with_suffix(".away").rename(kept)
     done = verify(store)
     assert {(f.product.id, f.condition, f.done) for f in done.findings} == {
-        (spoilt.id, "damaged", ""), (gone.id, "missing", ""), (noted.id, "whole", ""),
+        (flipped.id, "damaged", ""), (gone.id, "missing", ""), (noted.id, "intact", ""),
     }  # fmt: skip
     assert not done.well
-    assert objects_of(store).path(spoilt.sha256).exists()
-    assert not store.get(spoilt.id).damaged
+    assert objects_of(store).path(flipped.sha256).exists()
+    assert not store.get(flipped.id).damaged
     assert verify(store) == done
     assert whole.id not in {f.product.id for f in done.findings}
 
 
 def test_repair_fixes_what_it_can_and_records_the_rest(store: Store, add, facts, tmp_path: Path) -> None:
-    spoilt, gone, noted, copied = (add(hours=n) for n in range(4))
+    flipped, gone, noted, copied = (add(hours=n) for n in range(4))
     backup = tmp_path / "backup" / "deep"
     backup.mkdir(parents=True)
     content = store.file_of(copied).read_bytes()
     (backup / "any name.fits").write_bytes(content)
     (backup / "other.fits").write_bytes(bytes(len(content)))
-    for product in (spoilt, copied):
+    for product in (flipped, copied):
         flip(store, product)
     objects_of(store).path(gone.sha256).unlink()
     store.database.run(
@@ -95,20 +95,20 @@ def test_repair_fixes_what_it_can_and_records_the_rest(store: Store, add, facts,
     )
     done = verify(store, repair=True, copies=[tmp_path / "backup"])
     assert {(f.product.id, f.done) for f in done.findings} == {
-        (spoilt.id, "noted"), (gone.id, "noted"), (noted.id, "intact again"), (copied.id, "replaced"),
+        (flipped.id, "noted"), (gone.id, "noted"), (noted.id, "intact again"), (copied.id, "replaced"),
     }  # fmt: skip
     assert not done.well
     assert store.find(noted.recipe_key) == store.get(noted.id)
     assert store.file_of(copied).read_bytes() == content
-    assert [store.get(p.id).damaged for p in (spoilt, gone)] == [True, True]
+    assert [store.get(p.id).damaged for p in (flipped, gone)] == [True, True]
     assert len(done.leftovers) == 2
     second = verify(store, repair=True)
     assert {(f.product.id, f.condition, f.done) for f in second.findings} == {
-        (spoilt.id, "missing", "noted"), (gone.id, "missing", "noted"),
+        (flipped.id, "missing", "noted"), (gone.id, "missing", "noted"),
     }  # fmt: skip
     # A product recorded as damaged is made again under the same id.
-    again = add(recipe_key=spoilt.recipe_key, content=b"anew")
-    assert (again.id, again.damaged) == (spoilt.id, False)
+    again = add(recipe_key=flipped.recipe_key, content=b"anew")
+    assert (again.id, again.damaged) == (flipped.id, False)
 
 
 def test_gc_lists_before_it_removes_and_keeps_recent_files(store: Store, add, tmp_path: Path) -> None:

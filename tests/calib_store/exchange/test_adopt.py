@@ -76,12 +76,12 @@ def test_files_that_are_not_products(store: Store, make, tmp_path: Path) -> None
     short.write_bytes(short.read_bytes()[:-4000])
     (tmp_path / "text.fits").write_text("not FITS")
     (tmp_path / "empty.fits").touch()
-    for name, told in (
+    for name, message in (
         ("short.fits", "not a complete FITS file"),
         ("text.fits", "not a FITS file"),
         ("empty.fits", "is empty"),
     ):
-        with pytest.raises(FrameError, match=told):
+        with pytest.raises(FrameError, match=message):
             adopt(store, tmp_path / name)
     with pytest.raises(StoreError, match="There is no file"):
         adopt(store, tmp_path / "none.fits")
@@ -119,15 +119,15 @@ def test_a_copy_of_the_stores_own_product_is_that_product(store: Store, own) -> 
 
 def test_a_product_of_nirflow_keeps_the_time_of_its_inputs(store: Store, make) -> None:
     """Which of two is nearer to a frame is the same in every store."""
-    told = {"DATE-BEG": "2013-11-20T23:00:00.000000", "DATE-END": "2013-11-22T01:30:00.250000"}
-    there = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in told.values()]
-    mine = adopt(store, make(name="mine.fits", NFKEY=KEY, **told))
+    recorded = {"DATE-BEG": "2013-11-20T23:00:00.000000", "DATE-END": "2013-11-22T01:30:00.250000"}
+    there = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in recorded.values()]
+    mine = adopt(store, make(name="mine.fits", NFKEY=KEY, **recorded))
     assert list(mine.span) == there
     assert mine.middle == there[0] + (there[1] - there[0]) / 2
-    other = adopt(store, make(name="other.fits", EXPTIME=60.0, **told))  # who wrote these is not known
+    other = adopt(store, make(name="other.fits", EXPTIME=60.0, **recorded))  # who wrote these is not known
     assert other.span[0] == datetime(2013, 11, 20, 4, 48, tzinfo=UTC)
     with pytest.raises(FrameError, match="DATE-END = 'soon'"):
-        adopt(store, make(name="edited.fits", NFKEY=KEY, **(told | {"DATE-END": "soon"})))
+        adopt(store, make(name="edited.fits", NFKEY=KEY, **(recorded | {"DATE-END": "soon"})))
 
 
 def test_the_same_recipe_made_elsewhere_is_that_product_if_the_planes_agree(store: Store, own) -> None:

@@ -124,9 +124,9 @@ def test_pixels_that_do_not_match_their_checksum_are_refused(store: Store, make)
     assert adopt(store, path.with_name("summed.fits")).kind == "dark"
     content = bytearray(path.with_name("summed.fits").read_bytes())
     content[-2880 * 3] ^= 1
-    path.with_name("spoilt.fits").write_bytes(content)
+    path.with_name("flipped.fits").write_bytes(content)
     with pytest.raises(FrameError, match="do not add up to the DATASUM"):
-        adopt(store, path.with_name("spoilt.fits"))
+        adopt(store, path.with_name("flipped.fits"))
 
 
 def test_the_shape_is_checked_before_any_pixel_is_read(store: Store, make) -> None:

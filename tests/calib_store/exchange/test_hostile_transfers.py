@@ -23,7 +23,7 @@ HOSTILE = "../../../../tmp/escaped"
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
         (("products", 0, "name"), HOSTILE, "not a plain file name"),
         (("products", 0, "sha256"), HOSTILE, "products.0.sha256: String should match"),
@@ -41,7 +41,7 @@ HOSTILE = "../../../../tmp/escaped"
         (("format",), "else", "format: Input should be 'nirflow-products'"),
         (("version",), 4, "version: Input should be 1, 2 or 3"),
         (("products", 0, "decisions", 0, "status"), "usable", "products.0.decisions.0.status: Input should"),
-        (("products", 0, "decisions", 0, "validity"), None, "a certified product has a validity"),
+        (("products", 0, "decisions", 0, "validity"), None, "a certified product must have a validity"),
         (
             ("products", 0, "decisions", 0, "validity"),
             ["2014-01-01T00:00:00Z", "2013-01-01T00:00:00Z"],
@@ -53,7 +53,7 @@ HOSTILE = "../../../../tmp/escaped"
     ],
 )
 def test_nothing_in_a_manifest_is_trusted(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str
+    store: Store, other: Store, family, tmp_path: Path, place, value, message: str
 ) -> None:
     export(store, [family["dark"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
@@ -63,7 +63,7 @@ def test_nothing_in_a_manifest_is_trusted(
         inner = inner[part]
     inner[place[-1]] = value
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         take(other, tmp_path / "x")
     assert other.products() == ()
     assert not Path("/tmp/escaped").exists()

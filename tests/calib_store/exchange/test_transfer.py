@@ -166,15 +166,15 @@ def test_decisions_that_an_earlier_version_adopted_without_their_ids(
     dark = family["dark"]
     export(store, [dark], tmp_path / "0")
     path = tmp_path / "0" / "manifest.json"
-    told = json.loads(path.read_text())
-    decisions = told["products"][0].pop("decisions")
+    contents = json.loads(path.read_text())
+    decisions = contents["products"][0].pop("decisions")
     word = {name: value for name, value in decisions[-1].items() if name != "change"}
-    told["products"][0]["word"] = word
-    for frame in told["frames"]:
+    contents["products"][0]["word"] = word
+    for frame in contents["frames"]:
         (decision,) = frame.pop("decisions")
         empty = {"validity": None, "by": None, "because": None}
         frame["word"] = {n: v for n, v in decision.items() if n != "change"} | empty
-    path.write_text(json.dumps(told | {"version": 2}))
+    path.write_text(json.dumps(contents | {"version": 2}))
     take(other, tmp_path / "0")
     assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("certified", "satellite")
     reject(store, dark, author="Ana", reason="light leak")
@@ -261,13 +261,15 @@ def test_a_transfer_of_an_earlier_version_is_accepted(
     reject(store, dark, author="Ana", reason="light")
     export(store, [dark], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
-    told = json.loads(path.read_text())
-    told["version"] = 1
-    (decision,) = told["products"][0].pop("decisions")
-    told["products"][0]["word"] = {n: v for n, v in decision.items() if n not in ("change", "by", "because")}
-    del told["frames"][0]["decisions"]
-    told["frames"][0]["word"] = None
-    path.write_text(json.dumps(told))
+    contents = json.loads(path.read_text())
+    contents["version"] = 1
+    (decision,) = contents["products"][0].pop("decisions")
+    contents["products"][0]["word"] = {
+        n: v for n, v in decision.items() if n not in ("change", "by", "because")
+    }
+    del contents["frames"][0]["decisions"]
+    contents["frames"][0]["word"] = None
+    path.write_text(json.dumps(contents))
     take(other, tmp_path / "x")
     assert other.get(dark.id).status == "rejected"
 
@@ -316,11 +318,11 @@ def test_invalid_targets_and_sources(store: Store, other: Store, family, tmp_pat
         export(store, [family["image"]], tmp_path / "new.tar")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
     assert not (tmp_path / "new.tar").exists()
-    for source, told in (
+    for source, message in (
         (tmp_path / "there", "has no manifest.json"),
         (tmp_path / "file", "not a readable tar"),
         (tmp_path / "nothing", "There is no file or folder"),
     ):
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             take(other, source)
     assert other.products() == ()

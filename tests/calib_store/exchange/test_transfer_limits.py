@@ -25,7 +25,7 @@ from imaging.errors import StoreError
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
         (("products", 0, "metrics", "noise"), float("nan"), "NaN is not a finite number"),
         (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is not a finite number"),
@@ -56,7 +56,7 @@ from imaging.errors import StoreError
 )
 @pytest.mark.parametrize("trust", [True, False])
 def test_values_that_no_product_has(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str, trust: bool
+    store: Store, other: Store, family, tmp_path: Path, place, value, message: str, trust: bool
 ) -> None:
     source = exported(store, [family["dark"]], tmp_path / "x")
     path = source / "manifest.json"
@@ -66,7 +66,7 @@ def test_values_that_no_product_has(
         inner = inner[part]
     inner[place[-1]] = value
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         import_products(other, source, author="me", trust=trust)
     assert other.products() == ()
 
@@ -95,13 +95,13 @@ def test_a_number_too_long_and_lists_too_deep(store: Store, other: Store, family
     source = exported(store, [family["dark"]], tmp_path / "x")
     path = source / "manifest.json"
     text = path.read_text()
-    for value, told in (
+    for value, message in (
         ("1e999", "1e999 is not a finite number"),
         ("[" * 100_000, "recursion"),
         ("9" * 5000, "digits"),
     ):
         path.write_text(text.replace('"metrics": {', f'"metrics": {{"x": {value},', 1))
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             careful(other, source)
     path.write_text("[" + "0," * 3_000_001 + "0]")
     with pytest.raises(StoreError, match="more than 3000000 values"):
@@ -127,7 +127,7 @@ def test_a_tar_that_holds_more_than_its_manifest_names(
     monkeypatch.setattr("calib_store.exchange.bundle.LARGEST_MANIFEST", 1 << 18)
     source = exported(store, [family["dark"]], tmp_path / "x")
     assert len(careful(other, packed(source, tmp_path / "good.tar.gz")).added) == 1
-    for number, (extra, told) in enumerate(
+    for number, (extra, message) in enumerate(
         (
             ([(member("x", 30 << 20), bytes(30 << 20))], "more than its manifest names"),
             ([(member(f"x{n}", 0), b"") for n in range(20)], "more files than its manifest names"),
@@ -138,7 +138,7 @@ def test_a_tar_that_holds_more_than_its_manifest_names(
         bad = packed(source, tmp_path / f"{number}.tar.gz", *extra)
         tracemalloc.start()
         try:
-            with pytest.raises(StoreError, match=told):
+            with pytest.raises(StoreError, match=message):
                 take(other, bad)
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:

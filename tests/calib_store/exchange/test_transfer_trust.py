@@ -76,8 +76,8 @@ def test_decisions_elsewhere_are_shown_and_have_no_effect(
         0,
         [],
     )
-    (told, frame) = done.proposed
-    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", told)
+    (message, frame) = done.proposed
+    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", message)
     assert re.fullmatch(r"raw frame R1\.fits \(\w{8}\): rejected, by Bo on [\d-]+: satellite", frame)
     (proposal,) = proposed(other, here)
     assert (proposal.status, proposal.author, proposal.reason) == ("certified", "Ana", "good")

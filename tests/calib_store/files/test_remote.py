@@ -47,7 +47,7 @@ def other(objects: RemoteObjects, tmp_path: Path) -> RemoteObjects:
     return RemoteObjects(objects.url, tmp_path / uuid.uuid4().hex, cache_limit=10**9)
 
 
-def spoil(objects: RemoteObjects, sha256: str) -> str:
+def damage(objects: RemoteObjects, sha256: str) -> str:
     """Change the stored bytes and return the path of the object there."""
     path = f"{objects._root}/{object_name(sha256)}"
     objects._fs.pipe_file(path, b"rotten" * 10000)
@@ -67,7 +67,7 @@ def test_put_and_local_on_another_machine(objects: RemoteObjects, file: Path, tm
     elsewhere = other(objects, tmp_path)
     assert elsewhere.local(sha256).read_bytes() == file.read_bytes()
     assert elsewhere.local(sha256).is_relative_to(elsewhere.cache.root)
-    assert elsewhere.examine(sha256) == "whole"
+    assert elsewhere.examine(sha256) == "intact"
     assert not elsewhere.verify("0" * 64)
     assert elsewhere.examine("0" * 64) == "missing"
     assert (elsewhere.exists(sha256), elsewhere.exists("0" * 64)) == (True, False)
@@ -84,7 +84,7 @@ def test_damage_is_found_at_the_read_and_set_aside(
     objects: RemoteObjects, file: Path, tmp_path: Path
 ) -> None:
     sha256, _ = objects.put(file)
-    spoil(objects, sha256)
+    damage(objects, sha256)
     assert objects.examine(sha256) == "damaged"
     reader = other(objects, tmp_path)
     assert not reader.verify(sha256)
@@ -106,7 +106,7 @@ def test_damage_that_cannot_be_set_aside_is_not_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sha256, _ = objects.put(file)
-    spoil(objects, sha256)
+    damage(objects, sha256)
     reader = other(objects, tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
@@ -187,19 +187,19 @@ def test_a_place_that_does_not_answer(tmp_path: Path, s3_endpoint: str, file: Pa
     objects = RemoteObjects("s3://no-such-bucket/x", tmp_path / "cache", cache_limit=1)
     with pytest.raises(StoreError, match=r"objects at s3://no-such-bucket/x cannot be written: .*bucket"):
         objects.put(file)
-    with pytest.raises(StoreError, match="The bucket 'no-such-bucket'.*does not exist"):
+    with pytest.raises(StoreError, match=r"The bucket 'no-such-bucket'.*does not exist"):
         objects.prepare()
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("s3://me:hush@bucket/x", "holds a user name or password"),
         ("nonsense://bucket", "cannot be kept at nonsense://bucket"),
     ],
 )
-def test_urls_that_are_refused(tmp_path: Path, url: str, told: str) -> None:
-    with pytest.raises(StoreError, match=told) as caught:
+def test_urls_that_are_refused(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
         RemoteObjects(url, tmp_path, cache_limit=1)
     assert "NIRFLOW_OBJECTS_URL" in caught.value.remedy
     assert "hush" not in str(caught.value) + repr(caught.value)
@@ -240,7 +240,7 @@ def test_a_store_at_a_url(store: Store, url: str, tmp_path: Path, add, facts) ->
     away = Store(store.database, there)
     assert away.match(facts(), "dark").product == dark
     assert away.file_of(dark).read_bytes() == b"dark" * 5000
-    spoil(here, dark.sha256)
+    damage(here, dark.sha256)
     fresh = Store(store.database, RemoteObjects(url, tmp_path / "fresh", cache_limit=10**9))
     assert fresh.match(facts(), "dark").product == next_best
     assert not verify(fresh).well

@@ -1,4 +1,4 @@
-"""A store that was filled before instruments were tables: what it holds, and what it chooses, are as they were.
+"""A store that was filled before instruments were tables: its contents and its choices are unchanged.
 
 The dump is that of a real store: a simulated Y night of 19 small frames, reduced; the dark certified; then a user's own
 rules, which have a rule about a kind of product that there is no more.
@@ -89,12 +89,12 @@ def test_a_frame_gets_the_same_calibrations_for_the_same_reason(old: Store, kind
     assert match.product.short_id == IDS[kind]
     assert match.rules_version == "ana-1"
     explained = {c.product.short_id: c.reason for c in old.explain(facts, kind).candidates}
-    told = {
+    expected = {
         "dark": "taken: 22.0 hours before",
         "bpm": "taken: 4.3 days after",
         "flat": "taken: 6.8 days after",
     }
-    assert explained == {IDS[kind]: told[kind]}
+    assert explained == {IDS[kind]: expected[kind]}
     other = old.explain(facts.model_copy(update={"detector": "110"}), kind)
     assert [c.reason for c in other.candidates] == ["detector 109, frame 110"]
 

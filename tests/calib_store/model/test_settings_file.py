@@ -1,4 +1,4 @@
-"""The settings file of the working folder, the user's own and the named one: which of them may be trusted."""
+"""The settings file of the working folder, the user's own and the named one: which of them can be trusted."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nirflow runs as another account."""
+    """Make nirflow run as a different account."""
     monkeypatch.setattr("calib_store.model.settings_file.os.geteuid", lambda: OTHER_ACCOUNT)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_file_of_another_account_is_refused_and_named(here: Path) -> None:
     os.chown(here, OTHER_ACCOUNT, OTHER_ACCOUNT)
-    told = f"{here} belongs to the account {OTHER_ACCOUNT} (mode 0644), and nirflow runs as root: "
-    with pytest.raises(ForeignSettingsError, match=re.escape(told)) as caught:
+    message = f"{here} belongs to the account {OTHER_ACCOUNT} (mode 0644), and nirflow runs as root: "
+    with pytest.raises(ForeignSettingsError, match=re.escape(message)) as caught:
         Settings()
     assert "NIRFLOW_CONFIG" in caught.value.remedy
     assert "chown" in caught.value.remedy
@@ -133,7 +133,7 @@ def test_without_secrets_or_readers_there_is_no_warning(here: Path, caplog: pyte
 def test_the_file_that_is_checked_is_the_file_that_is_read(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody puts another file in the place of ours between the two."""
+    """Even if another account replaces the file between the two."""
     real = os.fstat
 
     def swapped(descriptor: int) -> os.stat_result:

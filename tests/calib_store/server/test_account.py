@@ -1,4 +1,4 @@
-"""Who the embedded server runs as, whom it lets in, and what its roles may do."""
+"""The account that the embedded server runs as, who may connect, and the rights of its roles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def family(pid: int) -> list[int]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A data folder that every account can reach, as far as the modes of the folders around it go."""
+    """A data folder that every account can reach by the modes of its parents."""
     folder = Path(tempfile.mkdtemp(prefix="nf", dir="/tmp"))
     folder.chmod(0o755)
     yield folder / "data"
@@ -68,7 +68,7 @@ def test_no_process_of_the_server_has_a_capability_or_a_secret(own: Path) -> Non
             text = Path(f"/proc/{one}/status").read_text()
             environment = Path(f"/proc/{one}/environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # one that tidied up, and has ended
+            continue  # a process that cleaned up and has ended
         status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
         assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert status["NoNewPrivs"] == ("1" if os.geteuid() == 0 else status["NoNewPrivs"])
@@ -91,7 +91,7 @@ def test_roots_server_has_its_own_user_id(own: Path) -> None:
 
 @AS_ROOT
 def test_a_cluster_that_only_root_can_reach(tmp_path: Path) -> None:
-    """No folder is opened up for the server, which has no right to search it."""
+    """No folder's permissions are widened for the server, which may not search it."""
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     assert postgres.ensure_running(hidden / "data")
@@ -102,7 +102,7 @@ def test_a_cluster_that_only_root_can_reach(tmp_path: Path) -> None:
         postgres.stop(hidden / "data")
 
 
-# Who comes in
+# Who may connect
 
 
 @AS_ROOT
@@ -129,7 +129,7 @@ def test_the_account_that_owns_the_data_may_assume_any_role(own: Path) -> None:
             assert connection.execute("SELECT current_user::text").fetchone() == (role,)
 
 
-# What the roles may do
+# Rights of the roles
 
 
 @pytest.mark.parametrize("role", ["nirflow", "prefect"])
@@ -192,7 +192,7 @@ def test_the_roles_own_their_databases_and_have_no_other_rights(own: Path) -> No
             """SELECT member::regrole::text, roleid::regrole::text, admin_option FROM pg_auth_members
                WHERE member IN ('nirflow'::regrole, 'prefect'::regrole)"""
         ).fetchall()
-        # The store's owner can act as a role that only reads, and hand nothing on.
+        # The store's owner can act as a read-only role, but cannot grant it.
         assert memberships == [("nirflow", "nirflow_reader", False)]
 
 
@@ -200,7 +200,7 @@ def test_the_roles_own_their_databases_and_have_no_other_rights(own: Path) -> No
 
 
 def old_cluster(data: Path) -> int:
-    """Make and start a cluster as nirflow did: as nobody where root asks, one superuser for all, and no questions."""
+    """Create and start a cluster as nirflow did earlier: as nobody for root, with one superuser and no checks."""
     cluster, run = data / "postgres", data / "run"
     prefix: list[str] = []
     data.mkdir()
@@ -264,7 +264,7 @@ def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_its_contents(place: 
     assert b"secret" not in Path(f"/proc/{pid}/environ").read_bytes()
     with address.connect("nirflow") as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
-        connection.execute("ALTER TABLE kept ADD COLUMN more int")  # as a migration does
+        connection.execute("ALTER TABLE kept ADD COLUMN more int")  # as in a migration
     with address.connect("prefect") as connection:
         connection.execute("ALTER TYPE state_type ADD VALUE 'FAILED'")
         connection.execute("INSERT INTO flow_run (state, name) VALUES ('FAILED', 'two')")
@@ -273,7 +273,7 @@ def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_its_contents(place: 
         connection.execute("ALTER TABLE flow_run ADD COLUMN more int")
         assert connection.execute("SELECT name FROM running").fetchall() == [("one",)]
     assert "trust" not in (place / "postgres" / "pg_hba.conf").read_text()
-    # Once: then it stays.
+    # Only once; then it is unchanged.
     assert postgres.ensure_running(place) == address
     postgres.stop(place)
     postgres.ensure_running(place)
@@ -315,7 +315,7 @@ def test_an_interrupted_take_over_is_completed_by_the_next_start(place: Path) ->
 
 
 def test_processes_of_a_killed_server_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL overlooks those of another user id, and would write to the same files."""
+    """PostgreSQL overlooks processes of another user id, and would write to the same files."""
     monkeypatch.setattr(postmaster, "_ORPHAN_SECONDS", 0.0)
     left = subprocess.Popen(
         ["postgres: checkpointer", "1000"], executable=shutil.which("sleep"), cwd=tmp_path
@@ -343,7 +343,7 @@ def test_a_cluster_of_another_account_is_refused(place: Path) -> None:
     with pytest.raises(StoreError, match="belongs to the account 10001, not to root") as caught:
         postgres.ensure_running(place)
     assert "chown" in caught.value.remedy
-    # Of nobody, where nobody owns the folder around it too: such an account runs nirflow.
+    # Owned by nobody, who also owns the folder around it: such an account runs nirflow.
     for path in (cluster, place):
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     with pytest.raises(StoreError, match="belongs to the account nobody, not to root"):
@@ -378,7 +378,7 @@ def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(pwd, "getpwuid", named)
     assert server_account(tmp_path / "postgres").uid == first + 1
-    # Something else runs as that one.
+    # Another process runs as that one.
     other = subprocess.Popen([*as_user(first + 1, first + 1), "sleep", "1000"])
     try:
         wait_until(lambda: Path(f"/proc/{other.pid}").stat().st_uid == first + 1)
@@ -386,7 +386,7 @@ def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest
     finally:
         other.kill()
         other.wait()
-    # A container that has a few user ids only.
+    # A container with only a few user ids.
     monkeypatch.setattr(account, "_mapped", lambda *_: False)
     with pytest.raises(StoreError, match="none of the user ids 65520 to 65533 can be used") as caught:
         server_account(tmp_path / "postgres")
@@ -397,7 +397,7 @@ def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("prefix", "expected"),
     [
-        # What containers leave to root by default, in which it cannot look into processes of others.
+        # The default capabilities of root in containers, with which it cannot inspect processes of others.
         (
             ("setpriv", "--bounding-set=-all,+chown,+dac_override,+setgid,+setuid,+kill,+setpcap"),
             "[True, True]",

@@ -1,4 +1,4 @@
-"""Who listens at the database's socket: nothing is sent to a server of another account's."""
+"""Who listens at the database's socket: nothing is sent to a server of another account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PORT = 5432
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A data folder whose server seems to run: this process's."""
+    """A data folder whose server seems to be this process."""
     (tmp_path / "postgres").mkdir(mode=0o700)
     (tmp_path / "run").mkdir(mode=0o700)
     return tmp_path
@@ -31,7 +31,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What a server that somebody put at the socket is sent."""
+    """Return what is sent to a foreign server at the socket."""
     monkeypatch.setattr(postgres, "running_pid", lambda _: os.getpid())
     heard: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
@@ -97,14 +97,14 @@ def test_root_accepts_the_account_that_owns_the_cluster(data_dir: Path) -> None:
 def test_libpq_itself_verifies_the_server(
     data_dir: Path, sent: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the folder is changed after it was looked at."""
+    """Even if the folder is replaced after it was checked."""
     monkeypatch.setattr("calib_store.server.socket_folder.os.geteuid", lambda: 1)
     assert required_peer() == {"requirepeer": "daemon"}
     address = postgres.address_of(data_dir)
     with pytest.raises(psycopg.OperationalError, match="requirepeer specifies"):
         address.connect("nirflow")
     assert address.url("nirflow").query["requirepeer"] == "daemon"
-    assert "requirepeer" not in address.prefect_url()  # asyncpg would take it for a setting of the server
+    assert "requirepeer" not in address.prefect_url()  # asyncpg would mistake it for a setting of the server
     assert all(not packet for packet in sent)
 
 
@@ -133,7 +133,7 @@ def test_root_refuses_a_folder_of_nobodys_in_a_world_writable_place(
 def test_root_hands_over_no_folder_with_foreign_contents(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
-    (folder / ".s.PGSQL.5432.lock").touch()  # a server that was killed leaves it
+    (folder / ".s.PGSQL.5432.lock").touch()  # left by a killed server
     account = Account(RESERVED[0], RESERVED[0], ("setpriv",))
     postgres._make_socket_dir(folder, account)
     os.chown(folder, 0, 0)

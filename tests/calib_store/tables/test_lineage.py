@@ -1,4 +1,4 @@
-"""What a product was made from and what was made with it, foreign files included."""
+"""Ancestors and descendants of products, foreign files included."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_added_foreign_product_is_linked_with_all_its_ancestors(store: Store,
 
 
 def test_products_that_were_made_from_each_other_are_refused(store: Store, add) -> None:
-    """A lineage that is a ring has no end."""
+    """A circular lineage is endless."""
     contents = {name: name.encode() * 1000 for name in ("first", "second", "third")}
     by_sum = {
         name: InputRef("dark", Foreign(f"{name}.fits", f"sha256:{hashlib.sha256(content).hexdigest()}"))

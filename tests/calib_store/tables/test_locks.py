@@ -1,4 +1,4 @@
-"""The right to reduce a night or one of its sequences: who waits for whom, and who is free at once."""
+"""The right to reduce a night or one of its sequences: which requests wait, and which are granted at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Ask = Callable[..., AbstractContextManager["Asking"]]
 
 
 class Asking:
-    """Somebody who asks for a right in a thread of his own, and keeps it until he is let go."""
+    """A thread that requests a right and holds it until it is released."""
 
     def __init__(self, store: Store, nights: list[date], sequence: str | None) -> None:
         self.waits = 0
@@ -60,7 +60,7 @@ class Asking:
         return self.holds.wait(PATIENCE)
 
     def waiting(self) -> bool:
-        """Whether he has to wait for somebody, and does not get it meanwhile."""
+        """Whether it has to wait for another holder, and is still waiting."""
         return self._waiting.wait(PATIENCE) and not self.holds.wait(0.15)
 
     def leave(self) -> None:
@@ -107,7 +107,7 @@ def test_different_nights_run_in_parallel(ask: Ask) -> None:
 
 
 def test_a_range_is_locked_in_one_order_without_deadlocks(ask: Ask) -> None:
-    """The second asks in the other order: taken so, each would hold what the other wants."""
+    """The second requests them in reverse order, which would be a deadlock."""
     nights = [NIGHT, NEXT]
     for _ in range(5):
         with ask(nights) as one, ask(nights[::-1]) as other:

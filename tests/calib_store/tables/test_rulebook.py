@@ -1,4 +1,4 @@
-"""The rules that a store goes by: changed by persons, kept for ever, and the choices of the time repeated."""
+"""The rules of a store: changed by users, kept for ever, so that past choices can be repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def changed(old: str, new: str, version: str = "mine-1") -> RuleSet:
 
 @pytest.fixture
 def mine(owner: Database, store: Store) -> Store:
-    """The test's store, as its owner has it."""
+    """The test's store, as its owner."""
     return Store(owner, store.objects)
 
 
@@ -71,7 +71,7 @@ def test_a_change_changes_what_products_serve_and_decisions_name_it(mine: Store,
 
 
 def test_the_window_and_the_facts_of_another_version(mine: Store, add, facts) -> None:
-    """A coarser rule joins what was apart; a finer one parts what was together; both for products of before."""
+    """A coarser rule joins configurations and a finer one splits them; both also for earlier products."""
     ours, other_reads = add(), add(hours=1, facts=facts(read_pairs=4))
     assert mine.match(facts(read_pairs=4), "dark").product.id == other_reads.id
     activate(mine, changed('"read_pairs", ', ""))
@@ -86,7 +86,7 @@ def test_the_window_and_the_facts_of_another_version(mine: Store, add, facts) ->
 
 
 def test_as_of_uses_the_rules_of_that_time(mine: Store, add, facts) -> None:
-    """Promise 5: the choice of a time is repeated although products and rules have changed since."""
+    """Promise 5: a past choice is repeated although products and rules have changed since."""
     far = add(hours=24 * 60)
     then = now(mine)
     activate(mine, changed("[dark]", "[dark]\n# narrower").model_copy(update={"rules": tuple(
@@ -99,8 +99,8 @@ def test_as_of_uses_the_rules_of_that_time(mine: Store, add, facts) -> None:
     repeated = mine.match(frame, "dark", as_of=then)
     assert (repeated.product.id, repeated.rules_version) == (far.id, SHIPPED.version)
     assert repeated.product.keys == {k: v for k, v in far.keys.items() if k != "lyot"}
-    told = mine.explain(frame, "dark", as_of=then)
-    assert [c.product.id for c in told.candidates] == [far.id]
+    explained = mine.explain(frame, "dark", as_of=then)
+    assert [c.product.id for c in explained.candidates] == [far.id]
     before_all = mine.rules(then.replace(year=2000))
     assert before_all.version == SHIPPED.version
 
@@ -157,7 +157,7 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
     certify(one, None, epoch)
     certify(two, epoch, None)
     loose = changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose")
-    assert activate(mine, loose) is True  # each has its time
+    assert activate(mine, loose) is True  # each has its own time
     with pytest.raises(StoreError, match="certified for part of that time: .*" + str(two.id)[:8]):
         certify(one, None, None)
     assert activate(mine, SHIPPED) is True
@@ -171,7 +171,7 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
 
 
 def test_certified_products_may_exchange_configurations(mine: Store, add, facts) -> None:
-    """Two that change places among the configurations collide on the way only."""
+    """Two that exchange configurations overlap only temporarily."""
     first = add(facts=facts(read_pairs=4, coadds=1))
     second = add(facts=facts(read_pairs=8, coadds=1))
     for product in (first, second):
@@ -230,7 +230,7 @@ SKY_FLAT = {**next(one for one in SHIPPED.rules if one.kind == "flat").model_dum
 
 
 def earlier_rules(connection: Connection, version: str, author: str, reason: str) -> None:
-    """Set rules as a nirflow did that had the kind skyflat."""
+    """Set rules like a nirflow that had the kind skyflat."""
     content = SHIPPED.model_dump(mode="json") | {"version": version}
     content["rules"].append(SKY_FLAT)
     connection.execute(
@@ -257,7 +257,7 @@ def test_stored_rules_about_an_unknown_kind_are_ignored(
     match = mine.match(facts(), "dark")
     assert (match.product, match.rules_version) == (dark, "theirs-1")
     assert add(hours=1).rule == "dark"
-    # A user's rules stay; what they are replaced by applies to every product again.
+    # A user's rules are kept; rules that replace them apply to every product again.
     assert mine.database.run(rulebook.take_over_shipped) is False
     assert activate(mine, changed("window_days = 90", "window_days = 30")) is True
     assert mine.match(facts(), "dark").rules_version == "mine-1"
@@ -297,7 +297,7 @@ def test_a_users_rules_with_an_unknown_kind_are_refused() -> None:
 
 
 def test_rules_set_by_an_account_called_nirflow_count_as_a_users(mine: Store, owner: Database) -> None:
-    """The containers' account has that name."""
+    """The account in the containers has that name."""
     own = changed("window_days = 90", "window_days = 7", "mine-1")
     mine.database.run(lambda c: rulebook.activate(c, own, author="nirflow", reason="short nights"))
     migrate(owner.engine)
@@ -305,7 +305,7 @@ def test_rules_set_by_an_account_called_nirflow_count_as_a_users(mine: Store, ow
 
 
 def test_a_withdrawn_tolerance_no_longer_serves(mine: Store, add, facts) -> None:
-    """And what it served then is still known, as of then."""
+    """What it served before is still known, as of that time."""
     activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose"))
     near = add(facts=facts(exposure_time=facts().exposure_time + 0.3))
     add(facts=facts())
@@ -315,8 +315,8 @@ def test_a_withdrawn_tolerance_no_longer_serves(mine: Store, add, facts) -> None
     assert near.id not in {c.product.id for c in mine.match(facts(), "dark").candidates}
     assert mine.match(facts(), "dark", prefer=[near.id]).product.id != near.id
     assert near.id in {c.product.id for c in mine.match(facts(), "dark", as_of=then).candidates}
-    (told,) = [c for c in mine.explain(facts(), "dark").candidates if c.product.id == near.id]
-    assert "exposure" in told.reason
+    (candidate,) = [c for c in mine.explain(facts(), "dark").candidates if c.product.id == near.id]
+    assert "exposure" in candidate.reason
 
 
 def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
@@ -345,7 +345,7 @@ def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
 
 
 def test_rules_do_not_change_during_a_certification(mine: Store, add) -> None:
-    """By the new rules the two might be certified for the same frames, which neither of the two acts could see."""
+    """By the new rules both could be certified for the same frames, which neither transaction could detect."""
     product, newer = add(), changed('"coadds", ', '"coadds", "lyot", ')
     with mine.database.begin() as certifying:
         status.set_status(

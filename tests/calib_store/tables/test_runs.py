@@ -1,4 +1,4 @@
-"""What runs told, the frames of nights, and the choices that went by some rules."""
+"""Reports of runs, frames of nights, and choices made by some rules."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def test_the_runs_of_a_night_are_listed_earliest_first(store: Store) -> None:
 
 
 def test_a_run_is_returned_as_reported_and_recorded_once(store: Store) -> None:
-    told = run(
+    reported = run(
         sequence=A,
         waits_for=("dark", "flat"),
         report={"figure": float("nan"), "text": "a\0b", "at": [1, None]},
     )
-    store.runs.add(told)
-    store.runs.add(told.model_copy(update={"flow": "other"}))
+    store.runs.add(reported)
+    store.runs.add(reported.model_copy(update={"flow": "other"}))
     (back,) = store.runs.of_night(NIGHT)
     assert back.report == {"figure": "nan", "text": "a\N{REPLACEMENT CHARACTER}b", "at": [1, None]}
-    assert back == told.model_copy(update={"report": back.report})
+    assert back == reported.model_copy(update={"report": back.report})
 
 
 def test_an_empty_store_has_no_nights_and_nothing_waits(store: Store) -> None:
@@ -70,7 +70,7 @@ def test_the_last_run_of_a_sequence_decides_whether_it_waits(store: Store) -> No
     store.runs.add(run(9, sequence=A, waits_for=("bpm", "flat")))
     store.runs.add(run(9, sequence=B))
     assert waiting(store) == {A: ("bpm", "flat")}
-    store.runs.add(run(5, sequence=A))  # noted late: it ended before the last one
+    store.runs.add(run(5, sequence=A))  # recorded late: it ended before the last one
     assert waiting(store) == {A: ("bpm", "flat")}
 
 
@@ -136,7 +136,7 @@ def test_a_frame_without_facts_belongs_to_no_night(store: Store, record: Callabl
 
 @pytest.fixture
 def decide(store: Store, record: Callable[..., FrameRecord]) -> Callable[..., str]:
-    """Note a choice for a frame; gives the frame's sha256."""
+    """Record a choice for a frame and return the frame's sha256."""
 
     def note(frame: str, product: Product | None, kind: str = "dark", **how: Any) -> str:
         raw = record(frame)
@@ -175,6 +175,6 @@ def test_neither_overrides_nor_choices_of_the_past_are_choices_by_rules(
     one = decide("S1.fits", product)
     decide("S1.fits", other, as_of=BEGAN)
     assert by_rules(store, "1") == {(one, "dark", product.id)}
-    # What a user named made a product of its own: the one of the choice before it counts as well.
+    # An override made a different product: that of the choice before it counts as well.
     decide("S1.fits", other, override=Override("Ana", "better"))
     assert by_rules(store, "1") == {(one, "dark", product.id)}

@@ -1,4 +1,4 @@
-"""Which product takes another's place by the store's own rules, whatever the order in which things happened."""
+"""Which product supersedes another by the store's own rules, whatever the order of events."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_certified_product_that_turns_out_bad_is_superseded_by_the_clean_one(s
 
 def test_a_part_counts_again_when_the_complete_set_goes_bad(store, dark, facts) -> None:
     part, whole = dark([0, 1, 2]), dark(range(10))
-    reject(store, frame(store, 9), **WHO)  # of the whole one only
+    reject(store, frame(store, 9), **WHO)  # only of the complete one
     assert statuses(store, part, whole) == ["candidate", "candidate"]
     assert store.match(facts(), "dark").product.id == part.id
     reinstate(store, frame(store, 9), author="Ana", reason="")
@@ -169,7 +169,7 @@ def test_a_flat_whose_mask_was_rejected(store, add, raws, facts) -> None:
     assert statuses(store, *flats) == ["superseded", "candidate"]
     assert store.match(facts(), "flat").product.id == flats[1].id
     reinstate(store, store.get(masks[0].id), author="Ana", reason="")
-    # The second one stood in for the first.
+    # The second one replaced the first.
     assert statuses(store, *flats) == ["candidate", "superseded"]
 
 
@@ -295,7 +295,7 @@ def test_the_stack_of_several_nights_does_not_supersede_that_of_a_night(store, a
 
 
 def test_a_replacement_with_its_own_frames_keeps_its_place(store, dark) -> None:
-    """As many as the one whose place it took: neither contains the other."""
+    """As many as the product that it replaced: neither contains the other."""
     dirty = dark(range(9))
     reject(store, frame(store, 8), **WHO)
     clean = dark([*range(8), 9])
@@ -372,7 +372,7 @@ ACTIONS = st.lists(
 )
 @given(actions=ACTIONS)
 def test_what_counts_does_not_depend_on_the_order_of_events(store, add, record, actions) -> None:
-    """Also: no product is superseded but by one of which nothing bad is known, with as many usable frames or more."""
+    """Also: a product is superseded only by one without objections, with at least as many usable frames."""
     example = uuid.uuid4().hex[:8]
     raws = [record(f"{example}{n}.fits") for n in range(6)]
     store.frames.ingest(raws)
