@@ -179,9 +179,9 @@ def test_damaged_product_is_not_found_and_is_made_again(
     assert reader.get(near.id).damaged
     explained = {c.product.id: c.reason for c in reader.explain(facts(), "dark").candidates}
     assert explained[near.id] == "its file is missing or damaged"
-    again = add("dark", recipe_key=key, content=b"made anew")
+    again = add("dark", recipe_key=key, content=b"made again")
     assert again.id == near.id
-    assert store.file_of(again).read_bytes() == b"made anew"
+    assert store.file_of(again).read_bytes() == b"made again"
     assert reader.match(facts(), "dark").product == again
     if fresh:
         reader.close()
@@ -194,7 +194,7 @@ def test_repairing_a_file_keeps_the_users_decision(store: Store, add) -> None:
     store.set_status(old, "superseded", **about)
     store.file_of(old).unlink()
     assert store.find(key) is None
-    add("dark", recipe_key=key, content=b"made anew")
+    add("dark", recipe_key=key, content=b"made again")
     *_, before, last = store.history(old)
     assert last.reason.startswith("made again without it (its file was damaged; pipeline made it again as ")
     assert (last.status, last.author, last.by, last.because) == (

@@ -107,7 +107,7 @@ def test_repair_fixes_what_it_can_and_records_the_rest(store: Store, add, facts,
         (flipped.id, "missing", "noted"), (gone.id, "missing", "noted"),
     }  # fmt: skip
     # A product recorded as damaged is made again under the same id.
-    again = add(recipe_key=flipped.recipe_key, content=b"anew")
+    again = add(recipe_key=flipped.recipe_key, content=b"again")
     assert (again.id, again.damaged) == (flipped.id, False)
 
 

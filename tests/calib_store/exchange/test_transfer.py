@@ -308,7 +308,7 @@ def test_an_interrupted_import_is_completed_by_the_next(
 
 def test_invalid_targets_and_sources(store: Store, other: Store, family, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         export(store, [family["dark"]], tmp_path / "there")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot be written"):
