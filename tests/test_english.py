@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 #: Packages whose modules are checked, each with the folder of its tests.
 PACKAGES_DONE = {
+    "calib_store": "tests/calib_store",
     "deployments": "tests/deployments",
 }
 

@@ -146,7 +146,7 @@ def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
         Where a person rejected it: made again it would be the same.
     """
     store = workspace.store()
-    return store.whole(not_rejected(store.known(recipe.key), workspace))
+    return store.intact(not_rejected(store.known(recipe.key), workspace))
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:

@@ -26,7 +26,7 @@ def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
         return None
     store = workspace.store()
     found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, str(recipe.version))
-    return store.whole(found)
+    return store.intact(found)
 
 
 def refer_to_complete_set(

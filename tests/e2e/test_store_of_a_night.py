@@ -105,7 +105,7 @@ def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
     assert not again.product("image").reused
     assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
     assert store.get(old.id).status == "superseded"
-    assert f"was certified; look at {new.name_and_id}, then certify that" in caplog.text
+    assert f"was certified; examine {new.name_and_id}, then certify it" in caplog.text
 
 
 def test_a_rejected_dark_gives_its_place_to_the_next_best(
@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
         list(map(str, command)), env=roomy, check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert elsewhere.returncode == 1
-    assert "not where this store's files are" in elsewhere.stdout
+    assert "holds no file of any product: this store's files" in elsewhere.stdout
     repair = [nirflow, "cal", "verify", "--repair"]
     unconfirmed = subprocess.run(repair, env=roomy, check=False, capture_output=True, text=True)
     assert unconfirmed.returncode == 1

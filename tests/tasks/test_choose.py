@@ -220,6 +220,6 @@ def test_what_speaks_against_a_product_that_is_used_all_the_same(
     reject(store, product, author="Ana", reason="light leak")
     (against,) = choose(use={"dark": str(product.id)}).reservations
     assert against.startswith(f"dark {product.name_and_id} was rejected by Ana on ")
-    assert f": light leak. To have it count again: nirflow cal reinstate {product.short_id}" in against
+    assert f": light leak. To reinstate it: nirflow cal reinstate {product.short_id}" in against
     with pytest.raises(MissingCalibrationError, match="status rejected"):
         choose()

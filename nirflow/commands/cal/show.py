@@ -200,7 +200,7 @@ def _print_proposals(proposed: Sequence[Proposal]) -> None:
     if not proposed:
         return
     say("")
-    rows = [[one.changed_at, one.standing, one.author, one.reason, one.source] for one in proposed]
+    rows = [[one.changed_at, one.status_text, one.author, one.reason, one.source] for one in proposed]
     columns = [
         Column("decided elsewhere, UT"), Column("proposed", fold=True), Column("who"), Column("why", fold=True),
         Column("came with"),

@@ -76,7 +76,7 @@ def verify(
             rows = [
                 [
                     f.product.short_id, f.product.kind, f.product.name,
-                    f.condition if f.condition != "whole" else "whole, but noted as damaged", f.done or None,
+                    f.condition if f.condition != "intact" else "intact, but recorded as damaged", f.done or None,
                 ]
                 for f in done.findings
             ]  # fmt: skip

@@ -178,7 +178,7 @@ def test_of_several_of_one_name_the_one_that_counts_is_meant(
             told = json.loads(nirflow("cal", command, name, "--json").stdout)
             assert told["product"]["id"] == new["id"]
     refused = nirflow("cal", "reinstate", new["name"], "--reason", "x")
-    assert "is a candidate already" in refused.stderr
+    assert "is already a candidate" in refused.stderr
     assert "nirflow cal list --where" in refused.stderr
 
 

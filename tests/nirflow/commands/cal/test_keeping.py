@@ -65,7 +65,7 @@ def test_a_disk_that_is_not_mounted_is_confirmed_before_its_files_are_noted_as_l
     folder.mkdir()
     seen = nirflow("cal", "verify")
     assert seen.exit_code == 4
-    assert "There is no file of any product" in " ".join(seen.stdout.split())
+    assert "holds no file of any product" in " ".join(seen.stdout.split())
     assert "--repair --note-lost 1" in " ".join(seen.stdout.split())
     refused = nirflow("cal", "verify", "--repair")
     assert refused.exit_code == 1
@@ -144,7 +144,7 @@ def test_backup_and_restore(
     assert done.stdout.startswith("1 product and the rows of 0 raw frames")
     full = nirflow("cal", "restore", tmp_path / "backup")
     assert full.exit_code == 1
-    assert "restored into an empty one only" in full.stderr
+    assert "can only be restored to an empty one" in full.stderr
     # Into a data folder with an embedded database of its own.
     monkeypatch.delenv("NIRFLOW_DATABASE_URL")
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "new"))
@@ -170,4 +170,4 @@ def test_a_backup_tells_what_it_lacks(nirflow: Run, added: Add, tmp_path: Path) 
     assert "its file is lost" in result.stderr
     nothing = nirflow("cal", "restore", tmp_path)
     assert nothing.exit_code == 1
-    assert "is no backup" in nothing.stderr
+    assert "is not a backup" in nothing.stderr

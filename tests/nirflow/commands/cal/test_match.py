@@ -132,7 +132,7 @@ def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     assert told["rules"]["version"] == "f2-imaging-5"
     unknown = nirflow("cal", "rules", "--version", "x")
     assert unknown.exit_code == 1
-    assert "has had no rules 'x'" in unknown.stderr
+    assert "never had the rules 'x'" in unknown.stderr
 
 
 def test_names_authors_and_reasons_of_rules_do_nothing_where_they_are_shown(
