@@ -320,7 +320,7 @@ def _measure(store: Store, tell: Callable[[str], None]) -> list[Figure]:
 
 
 def _timed(store: Store, what: str, kind: str, count: int, as_of: datetime | None = None) -> list[float]:
-    """Seconds of each question, after some that warm the connection and the server's memory."""
+    """Return the seconds of each question, after some that warm the connection and the server's memory."""
     rng = random.Random(2)
     ask = store.match if what == "match" else store.explain
     times: list[float] = []
@@ -344,7 +344,7 @@ def _percentiles(what: str, kind: str, limit: float, times: Sequence[float]) -> 
 
 
 def _plan(store: Store, kind: str) -> list[Figure]:
-    """How many large tables the questions read whole; none may be."""
+    """Return how many large tables the questions read whole; none may be."""
     frame = facts(kind, 0, _START + _SPAN / 3)
     wanted = matching.Wanted(frame, kind, shipped_rules(), variants=[1])
     scans = 0
@@ -367,7 +367,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ingest(store: Store) -> Figure:
-    """A thousand headers of a new night, each with as many cards as a real one."""
+    """Return a thousand headers of a new night, each with as many cards as a real one."""
     header = {f"KEY{n}": "a value as long as most" for n in range(160)}
     stamp = time.time_ns()
     records = [

@@ -47,7 +47,7 @@ class Stack:
 
     @classmethod
     def simulated(cls, size: int) -> Stack:
-        """Frames of normal noise."""
+        """Return frames of normal noise."""
         rng = np.random.default_rng(20131121)
         shape = (FRAMES, size, size)
         sci = rng.normal(_LEVEL, np.sqrt(_LEVEL), shape).astype(np.float32)

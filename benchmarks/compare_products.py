@@ -77,7 +77,7 @@ class Row:
 
 
 def compare(out: Path, dragons: Path, raw: Path | None = None) -> list[Row]:
-    """All figures of the products that both folders hold."""
+    """Return all figures of the products that both folders hold."""
     rows: list[Row] = []
     for kind, function in (("dark", _dark), ("bpm", _bpm), ("flat", _flat), ("image", _stack)):
         for peer_path in sorted(dragons.glob(f"*_{kind}.fits*")):
@@ -91,7 +91,7 @@ def compare(out: Path, dragons: Path, raw: Path | None = None) -> list[Row]:
 
 
 def _alike(kind: str, ours: pf.Product, peer: pf.Product, unit: str) -> Iterator[Row]:
-    """What is asked of every pair of planes on one grid."""
+    """Yield what is asked of every pair of planes on one grid."""
     good = (ours.dq == 0) & (peer.dq == 0)
     difference = (ours.sci - peer.sci)[good]
     sigma = np.sqrt(ours.var[good])
@@ -288,12 +288,12 @@ def _headers(kind: str, ours: pf.Product, peer: pf.Product) -> Iterator[Row]:
 
 
 def _named(product: pf.Product) -> list[str]:
-    """Names of the frames that a product was combined from."""
+    """Return the names of the frames that a product was combined from."""
     return [str(name) for name in product.primary["IMCMB*"].values()]
 
 
 def _electrons(raw: Path, names: Iterable[str], peer: pf.Product, origin: tuple[int, int]) -> pf.F8:
-    """Raw frames, electrons corrected for non-linearity, on the peer's cut-out; (n, ny, nx)."""
+    """Return raw frames, electrons corrected for non-linearity, on the peer's cut-out; (n, ny, nx)."""
     x, y = origin
     ny, nx = peer.sci.shape
     frames = []

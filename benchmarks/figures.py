@@ -45,7 +45,9 @@ class Figure:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know of the machine to judge the figures: cores, load before the start, Python."""
+    """Return what a reader must know of the machine to judge the figures: cores, load before the start,
+    Python.
+    """
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
@@ -71,5 +73,5 @@ def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:
 
 
 def as_json(figures: Sequence[Figure], of: dict[str, Any]) -> dict[str, Any]:
-    """The same for a program."""
+    """Return the same for a program."""
     return {"machine": of, "figures": [asdict(figure) | {"good": figure.good} for figure in figures]}

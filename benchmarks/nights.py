@@ -56,7 +56,7 @@ class Bench:
     store_size: Size = field(default_factory=Size)
 
     def night(self, science: int = 9) -> Path:
-        """The raw frames of the tutorial's Y night, simulated once."""
+        """Return the raw frames of the tutorial's Y night, simulated once."""
         night = self.folder / f"night-{self.size}-{science}"
         tell(f"simulating {night.name}, unless it is there")
         _checked(
@@ -66,7 +66,9 @@ class Bench:
 
     @contextmanager
     def store(self, *, services: bool) -> Iterator[Path]:
-        """A new data folder, its server and database up or not; everything is stopped and removed after."""
+        """Yield a new data folder, its server and database up or not; everything is stopped and removed
+        after.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="store-", dir=self.folder) as name:
             data = Path(name)
@@ -92,7 +94,7 @@ class Bench:
 
 
 def environment(data: Path) -> dict[str, str]:
-    """The environment of a command on the data folder ``data``: nothing of the user's own settings."""
+    """Return the environment of a command on the data folder ``data``: nothing of the user's own settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}
     return kept | {"NIRFLOW_DATA_DIR": str(data)}
 

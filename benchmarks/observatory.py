@@ -62,7 +62,9 @@ class Observatory:
         return json.loads(data) if data else None
 
     def idle(self) -> bool:
-        """Whether no run is in work or asked for, twice within some seconds: one may be asked for in between."""
+        """Return whether no run is in work or asked for, twice within some seconds: one may be asked for in
+        between.
+        """
         for pause in (8, 0):
             body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}}
             found = self.post("/flow_runs/filter", body)
@@ -72,7 +74,7 @@ class Observatory:
         return True
 
     def event_to_run(self) -> float:
-        """Seconds from an event that completes a sequence to the flow run that it starts."""
+        """Return the seconds from an event that completes a sequence to the flow run that it starts."""
         event = {
             "occurred": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
             "event": "nirflow.sequence.complete",
@@ -189,7 +191,7 @@ def measure_observatory(folder: Path, size: int, tell: Callable[[str], None]) ->
 
 
 def _word(line: str) -> str:
-    """What a process is, from its command."""
+    """Return what a process is, from its command."""
     words = (
         "deployments.prefect_server.serve",
         "prefect worker",

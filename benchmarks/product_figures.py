@@ -41,7 +41,7 @@ class Product:
     tables: tuple[str, ...] = ()
 
     def cut(self, x: int, y: int, shape: tuple[int, int]) -> Product:
-        """The part whose first pixel is (x, y), counted from 0."""
+        """Return the part whose first pixel is (x, y), counted from 0."""
         part = (slice(y, y + shape[0]), slice(x, x + shape[1]))
         objects = None if self.objects is None else self.objects[part]
         return Product(
@@ -63,13 +63,13 @@ def read(path: Path) -> Product:
 
 
 def same_pixels(ours: Product, peer: Product) -> Product:
-    """The part of a calibration that the peer's cut-out (its LTVi cards tell which) covers."""
+    """Return the part of a calibration that the peer's cut-out (its LTVi cards tell which) covers."""
     x, y = (round(-float(peer.header.get(f"LTV{i}", 0.0))) for i in (1, 2))
     return ours.cut(x, y, peer.sci.shape)
 
 
 def cut_by_wcs(ours: Product, peer: Product) -> tuple[Product, float]:
-    """The part of a stack that the peer's cut-out covers, and how far the two grids are apart, px."""
+    """Return the part of a stack that the peer's cut-out covers, and how far the two grids are apart, px."""
     ny, nx = peer.sci.shape
     middle = ((nx - 1) / 2, (ny - 1) / 2)
     sky = WCS(peer.header).wcs_pix2world([middle], 0)
@@ -83,7 +83,7 @@ def spread(values: F8) -> float:
 
 
 def pull(frames: F8, variance: F8, good: Mask) -> tuple[float, float]:
-    """How a stack's VAR compares with the scatter between its n frames.
+    """Return how a stack's VAR compares with the scatter between its n frames.
 
     Parameters
     ----------
@@ -109,7 +109,9 @@ def pull(frames: F8, variance: F8, good: Mask) -> tuple[float, float]:
 
 
 def background(product: Product, usable: Mask, objects: Mask) -> tuple[F8, Mask]:
-    """A stack without its sources (and a margin) and without what varies over 65 px; and where that is."""
+    """Return a stack without its sources (and a margin) and without what varies over 65 px; and where that
+    is.
+    """
     free = usable & ~ndimage.binary_dilation(objects, iterations=_MARGIN)
     level = ndimage.uniform_filter(np.where(free, product.sci, 0.0), BOX)
     level /= np.maximum(ndimage.uniform_filter(free.astype(np.float64), BOX), 1e-6)
@@ -188,7 +190,7 @@ def polynomial_weights(fraction: float) -> F8:
 def interpolant_difference(
     shifts: Sequence[tuple[float, float]], interpolant: str, registration: float
 ) -> tuple[float, float]:
-    """What two interpolants, and two registrations, make of the same white noise.
+    """Return what two interpolants, and two registrations, make of the same white noise.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ class _Watcher(threading.Thread):
 
 
 def family(root: int) -> list[int]:
-    """A process and its descendants."""
+    """Return a process and its descendants."""
     found = [root]
     for pid in found:
         try:

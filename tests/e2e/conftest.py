@@ -47,7 +47,7 @@ def _laboratory(
 def lab(
     tmp_path: Path, postgres_address: PostgresAddress, postgres_data_dir: Path, prefect_server: ServerAddress
 ) -> Iterator[Lab]:
-    """A lab of the test's own."""
+    """Yield a lab of the test's own."""
     with _laboratory(tmp_path, postgres_address, postgres_data_dir, (SIZE, SIZE)) as one:
         yield one
 
@@ -71,7 +71,7 @@ def new_lab(
 
 @pytest.fixture(scope="session")
 def night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
-    """A Y night of 18 small frames. The third science frame carries the second's WCS."""
+    """Return a Y night of 18 small frames. The third science frame carries the second's WCS."""
     return simulate_night(
         tmp_path_factory.mktemp("night"), NightParameters(**FEW, seed=7, wcs_rms=0.2, stale_wcs=2)
     )
@@ -79,18 +79,18 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="session")
 def reduced_lab(new_lab: Callable[..., Lab]) -> Lab:
-    """The lab where the small night is reduced already; tests only add to it."""
+    """Return the lab where the small night is reduced already; tests only add to it."""
     return new_lab()
 
 
 @pytest.fixture(scope="session")
 def reduced(reduced_lab: Lab, night: NightTruth) -> Run:
-    """The first run of the small night, into an empty store."""
+    """Return the first run of the small night, into an empty store."""
     return reduced_lab.reduce(night.folder.parent, previews=True)
 
 
 @pytest.fixture(scope="module")
 def observatory(new_lab: Callable[..., Lab], night: NightTruth) -> Iterator[Observatory]:
-    """An observatory to which nothing came yet; the tests of a module share it."""
+    """Yield an observatory to which nothing came yet; the tests of a module share it."""
     with observing(new_lab(), night) as one:
         yield one

@@ -27,7 +27,7 @@ def product(lab: Lab, run: Run) -> Product:
 
 
 def rejected(lab: Lab, night: NightTruth) -> Frame:
-    """The second of the night's darks, rejected."""
+    """Return the second of the night's darks, rejected."""
     frame: Frame = lab.store().frames.get(night.of_role("dark")[1].root)
     reject(lab.store(), frame, **WHO)
     return frame

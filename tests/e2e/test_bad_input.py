@@ -36,7 +36,7 @@ def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A frame through cloud: sky and no star."""
+    """Return a frame through cloud: sky and no star."""
     noise = np.random.default_rng(1).normal(0, 30, adu.shape)
     return (np.median(adu) + noise).astype(np.int32)
 
@@ -80,7 +80,7 @@ _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
 
 @pytest.fixture(scope="session")
 def bad_night(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small night, and beside its frames one of each kind that is wrong."""
+    """Return the small night, and beside its frames one of each kind that is wrong."""
     folder = link(night.raw_paths(), tmp_path_factory.mktemp("bad") / "night")
     raw = night.folder.parent
     for name, source, changes, _ in _ALTERED:

@@ -24,7 +24,7 @@ def k_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="module")
 def j_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
-    """A J night of the same detector and dates; its frames have other numbers."""
+    """Return a J night of the same detector and dates; its frames have other numbers."""
     folder = tmp_path_factory.mktemp("j")
     truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
     for path in truth.raw_paths():

@@ -46,14 +46,14 @@ def stored(lab: Lab, run: Run, kind: str) -> Product:
 
 
 def used(lab: Lab, run: Run, kind: str) -> str:
-    """The id of the calibration that the image of a run was made with."""
+    """Return the id of the calibration that the image of a run was made with."""
     edges = lab.store().lineage(stored(lab, run, "image")).edges
     (found,) = {e.input_product_id for e in edges if e.depth == 1 and e.role == kind}
     return str(found)
 
 
 def marks(run: Run) -> list[str]:
-    """What the image says of itself, in the report and in its header."""
+    """Return what the image says of itself, in the report and in its header."""
     image = run.product("image")
     header = fits.getheader(image.output)
     in_header = [str(header[card]) for card in header if card.startswith("NFWARN")]

@@ -58,7 +58,7 @@ _ATTACK = """
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerAddress]:
-    """A server of one's own, as it is by default."""
+    """Yield a server of one's own, as it is by default."""
     with tempfile.TemporaryDirectory(prefix="nirflow-doors-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -69,7 +69,7 @@ def server() -> Iterator[ServerAddress]:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[str]:
-    """An address of this machine where somebody else has a page."""
+    """Yield an address of this machine where somebody else has a page."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -88,7 +88,7 @@ def elsewhere() -> Iterator[str]:
 
 
 def attack(page: Page, target: str, auth: str) -> dict[str, Any]:
-    """What a page gets by the attack."""
+    """Return what a page gets by the attack."""
     text = _ATTACK.replace("SERVER", target).replace("AUTH", auth)
     answer = page.ask("Runtime.evaluate", expression=text, awaitPromise=True, returnByValue=True)
     told: dict[str, Any] = json.loads(answer["result"]["value"])

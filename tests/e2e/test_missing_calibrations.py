@@ -28,7 +28,7 @@ def _without(night: NightTruth, folder: Path, *roles: str) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(new_lab: Callable[..., Lab]) -> Lab:
-    """A store without flats and masks; the tests here add none."""
+    """Return a store without flats and masks; the tests here add none."""
     return new_lab()
 
 

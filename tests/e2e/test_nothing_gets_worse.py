@@ -82,14 +82,14 @@ class History(Decisions):
         self.watch.last = self.watch.look()
 
     def frames(self) -> list[Frame]:
-        """The frames that have come."""
+        """Return the frames that have come."""
         known = self.store.frames.of_nights(NIGHT - timedelta(days=9), NIGHTS[-1] + timedelta(days=9))
         return sorted(known, key=lambda frame: frame.name)
 
     # Actions
 
     def come(self, night: int, roles: tuple[str, ...], part: int) -> Act:
-        """Some files of a night come: every one, or every other one."""
+        """Return some files of a night come: every one, or every other one."""
         truth = self.nights[night]
         files = [truth.folder.parent / frame.file for frame in truth.frames if frame.role in roles][
             :: part + 1
@@ -164,7 +164,7 @@ class History(Decisions):
         self.watch.last = self.watch.look()
 
     def counting(self) -> dict[Any, Product]:
-        """The products that count; an id follows from what a product is made of and how."""
+        """Return the products that count; an id follows from what a product is made of and how."""
         return {one.id: one for one in self.watch.last.products.values() if one.counts}
 
 

@@ -37,7 +37,7 @@ def y_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="module")
 def j_frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """A J night of the same array and dates, with other numbers, by role."""
+    """Return a J night of the same array and dates, with other numbers, by role."""
     folder = tmp_path_factory.mktemp("j")
     truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
     found: dict[str, list[Path]] = {}
@@ -163,7 +163,7 @@ def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: 
 
 @contextmanager
 def logged_in(service: Service, folder: Path) -> Iterator[Page]:
-    """A browser with the server's password, as the link of `nirflow server login` gives it."""
+    """Yield a browser with the server's password, as the link of `nirflow server login` gives it."""
     given = json.loads(service.nirflow("server", "login", "--json"))
     with browser_page(folder / "profile") as page:
         page.open(given["link"])
@@ -224,7 +224,7 @@ def test_no_page_of_the_server_asks_outside(service: Service, tmp_path: Path, pa
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder over HTTP."""
+    """Yield the folder over HTTP."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

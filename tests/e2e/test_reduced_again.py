@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def reduced_once(observatory: Observatory) -> Observatory:
-    """The night, reduced as its schedule does it."""
+    """Return the night, reduced as its schedule does it."""
     observatory.come(*CALIBRATIONS, "science")
     report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
     assert report.failures == ()

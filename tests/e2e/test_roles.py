@@ -59,7 +59,9 @@ class User:
             return status, text
 
     def socket(self, path: str, token: str | None = None) -> dict[str, Any]:
-        """What the server answers to the first message of a socket; its code and reason where it closes it."""
+        """Return what the server answers to the first message of a socket; its code and reason where it
+        closes it.
+        """
         url = self.url.replace("http", "ws", 1) + path
         with connect(url, subprotocols=["prefect"], open_timeout=PATIENCE, close_timeout=PATIENCE) as one:  # type: ignore[list-item]
             one.send(json.dumps({"type": "auth", "token": self.auth if token is None else token}))
@@ -111,7 +113,7 @@ def _reduced(service: Service, operator: User, tmp_path_factory: pytest.TempPath
 
 
 def known(owner: User) -> dict[str, Any]:
-    """All that a user could change, but for runs and what they tell."""
+    """Return all that a user could change, but for runs and what they tell."""
     found = {
         name: owner.ask("POST", f"/api/{name}/filter", {})[1]
         for name in ("flows", "deployments", "automations", "work_pools", "work_queues", "variables",
@@ -131,7 +133,7 @@ def number_of_runs(owner: User) -> int:
 
 
 def path_of(route: str, ids: dict[str, str]) -> str:
-    """A path that fits a route, about something that is there where there is something."""
+    """Return a path that fits a route, about something that is there where there is something."""
     for part, value in ids.items():
         if route.startswith(part):
             route = re.sub(r"\{id:uuid\}", value, route)

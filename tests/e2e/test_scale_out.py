@@ -59,7 +59,7 @@ def programs(logs: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def observatory(lab: Lab, raw: Path, data: str = "data", **more: str) -> dict[str, str]:
-    """The variables of one machine of an observatory."""
+    """Return the variables of one machine of an observatory."""
     return {
         "NIRFLOW_DATABASE_URL": lab.url,
         "NIRFLOW_DATA_DIR": str(lab.folder / data),
@@ -260,7 +260,7 @@ class Machines:
     closing: contextlib.ExitStack
 
     def stores(self) -> list[Store]:
-        """The store as each machine has it."""
+        """Return the store as each machine has it."""
         from calib_store.model.settings import StoreSettings
 
         return [
@@ -325,7 +325,7 @@ def machines(
 
 @pytest.fixture(scope="module")
 def two_bands(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> Path:
-    """The small night, with frames of the J band of the same night and of the same darks."""
+    """Return the small night, with frames of the J band of the same night and of the same darks."""
     folder = tmp_path_factory.mktemp("two_bands")
     link(night.raw_paths(), folder)
     other = simulate_night(tmp_path_factory.mktemp("j"), NightParameters(**FEW, band="J", seed=7))

@@ -54,7 +54,7 @@ def files(night: NightTruth, *roles: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def eight(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Observatory]:
-    """The eight nights, reduced in one run; darks that came later."""
+    """Yield the eight nights, reduced in one run; darks that came later."""
     with observing(new_lab(SIZE), season[0]) as one:
         for night in season[:NIGHTS]:
             link(files(night), one.raw)
@@ -69,7 +69,7 @@ def eight(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Obs
 
 
 def stacks(observatory: Observatory, status: str) -> dict[date, Product]:
-    """The stacks of a status, by their night."""
+    """Return the stacks of a status, by their night."""
     found = [one for one in observatory.products("image") if one.status == status]
     by_night = {one.span[0].date(): one for one in found}
     assert len(by_night) == len(found)
@@ -159,7 +159,7 @@ def test_nights_are_combined_where_it_is_asked_for(eight: Observatory, season: l
 
 @pytest.fixture(scope="module")
 def windowed(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Observatory]:
-    """The first night, with its ten darks of three days, and science ten days later."""
+    """Yield the first night, with its ten darks of three days, and science ten days later."""
     with observing(new_lab(SIZE), season[0]) as one:
         one.come(*CALIBRATIONS, "science")
         link(files(season[-1]), one.raw)

@@ -45,7 +45,7 @@ def other_night(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> 
 
 
 def clock(lab: Lab) -> Any:
-    """The database's time, apart from what comes before and after."""
+    """Return the database's time, apart from what comes before and after."""
     time.sleep(0.01)
     with lab.store().database.begin() as connection:
         now = connection.scalar(text("SELECT clock_timestamp()"))
@@ -290,7 +290,7 @@ def test_a_night_with_its_objects_on_s3(
 
 @pytest.fixture
 def own_services(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subprocess.Popen[str]]]]:
-    """A data folder with services of its own, which may be stopped, and reductions into it."""
+    """Yield a data folder with services of its own, which may be stopped, and reductions into it."""
     data = tmp_path / "own"
     nirflow = Path(sys.executable).with_name("nirflow")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}

@@ -65,7 +65,7 @@ def write_frame(
 
 @pytest.fixture
 def night(tmp_path: Path) -> Path:
-    """A folder with two darks (one compressed), a short dark, two flats and three dithers."""
+    """Return a folder with two darks (one compressed), a short dark, two flats and three dithers."""
     folder = tmp_path / "night"
     folder.mkdir()
     write_frame(folder / "S20131120S0115.fits", **DARK, DATE_OBS="2013-11-20", UTSTART="04:48:00")

@@ -22,7 +22,7 @@ from typer.testing import Result
 
 from imaging.errors import NirflowError
 from nirflow.console import log
-from nirflow.console.output import say, say_error
+from nirflow.console.output import print_error, print_lines
 from nirflow.console.progress import progress_bar
 from nirflow.console.tables import Column, cell, print_json, print_table
 
@@ -49,22 +49,22 @@ def written(kind: type[io.StringIO], terminal: str = "dumb") -> Iterator[io.Stri
 @given(texts)
 def test_lines_are_lines_and_nothing_in_them_acts(text: str) -> None:
     with written(io.StringIO) as pipe:
-        say(text)
-        say(text, Path(f"a{text}"), style="red", err=True)
-        say_error(NirflowError(text, remedy=text))
+        print_lines(text)
+        print_lines(text, Path(f"a{text}"), style="red", err=True)
+        print_error(NirflowError(text, remedy=text))
     assert harmful(pipe.getvalue()) == set()
     assert pipe.getvalue().count("\n") == (5 if text else 4)
     with written(Terminal) as terminal:
-        say(text)
-        say(text, style="red")
-        say_error(NirflowError(text, remedy=text, details=text))
+        print_lines(text)
+        print_lines(text, style="red")
+        print_error(NirflowError(text, remedy=text, details=text))
     assert harmful(terminal.getvalue(), breaks="\n\t") == set()
 
 
 def test_markup_is_text() -> None:
     with written(io.StringIO) as out:
-        say("[red]a[/red] :smile:", style="bold")
-        say_error(NirflowError("[b]x[/b]", remedy="[/]"))
+        print_lines("[red]a[/red] :smile:", style="bold")
+        print_error(NirflowError("[b]x[/b]", remedy="[/]"))
         print_table([Column("n")], [["[red]b[/red]"]], title="[i]t")
     assert out.getvalue().split("\n")[:-1] == [
         "[red]a[/red] :smile:", "Error: [b]x[/b]", "[/]", "[i]t", "n", "[red]b[/red]",
@@ -157,7 +157,7 @@ def test_usage_errors_repeat_an_argument_printable(nirflow: Run, arguments: tupl
 
 @pytest.fixture
 def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    """Frames whose names and headers do harm, and a broken one."""
+    """Return frames whose names and headers do harm, and a broken one."""
     folder = tmp_path / "night"
     folder.mkdir()
     names = (
@@ -174,7 +174,7 @@ def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
 
 
 def _in_a_terminal(*arguments: object) -> bytes:
-    """What a command writes to a terminal."""
+    """Return what a command writes to a terminal."""
     main, side = pty.openpty()
     command = [str(Path(sys.executable).with_name("nirflow")), *map(str, arguments)]
     with subprocess.Popen(

@@ -103,7 +103,7 @@ def test_params_shows_every_step_and_one_alone(nirflow: Run) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
-    """The requests that reach the flows, which are not run here; each leaves one frame out."""
+    """Return the requests that reach the flows, which are not run here; each leaves one frame out."""
     requests: list[ReduceRequest] = []
 
     def run_reduce(request: ReduceRequest) -> NightReport:

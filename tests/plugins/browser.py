@@ -82,7 +82,7 @@ class Page:
         )
 
     def text(self) -> str:
-        """The text that a person sees."""
+        """Return the text that a person sees."""
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def screenshot(self, path: Path) -> None:
@@ -112,7 +112,9 @@ class Page:
 
 @contextlib.contextmanager
 def browser_page(profile: Path, *flags: str, width: int = 1400, height: int = 1000) -> Iterator[Page]:
-    """A new tab of a browser of one's own, which ends with the context; with further flags of its command."""
+    """Yield a new tab of a browser of one's own, which ends with the context; with further flags of its
+    command.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program is not None, "This test needs Chromium: apt-get install chromium"
     log = profile.with_suffix(".log")

@@ -42,12 +42,14 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 
 def variables_in(text: str) -> set[str]:
-    """Names of the variables that a file puts in."""
+    """Return the names of the variables that a file puts in."""
     return {found[1] for found in _VARIABLE.finditer(text) if found[1]}
 
 
 def compose(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The compose file with its variables put in; a variable without value is passed on where it is known."""
+    """Return the compose file with its variables put in; a variable without value is passed on where it is
+    known.
+    """
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):
@@ -65,26 +67,26 @@ def compose(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def secrets_of(service: Mapping[str, Any]) -> dict[str, str]:
-    """Name in the container to name of the secret."""
+    """Return the name in the container to name of the secret."""
     given = [one if isinstance(one, dict) else {"source": one} for one in service.get("secrets", [])]
     return {one.get("target", one["source"]): one["source"] for one in given}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions with their arguments."""
+    """Return the Dockerfile's instructions with their arguments."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     whole = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in whole) if word]
 
 
 def image_environment() -> dict[str, str]:
-    """What the image puts into the environment of every container."""
+    """Return what the image puts into the environment of every container."""
     pairs = [pair for word, rest in instructions() if word == "ENV" for pair in shlex.split(rest)]
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def setup_commands() -> str:
-    """The commands that the head of the compose file tells, before the one that starts everything."""
+    """Return the commands that the head of the compose file tells, before the one that starts everything."""
     head = (ROOT / "docker-compose.yml").read_text().partition("\nname:")[0]
     lines = [line[4:] for line in head.splitlines() if line.startswith("#   ")]
     return "\n".join(line for line in lines if not line.startswith("docker"))
@@ -128,7 +130,7 @@ class Machine:
         return self.running[name]
 
     def healthy(self, name: str) -> bool:
-        """What the health check of a service says."""
+        """Return what the health check of a service says."""
         check = self.services[name]["healthcheck"]["test"]
         command = self.words(name, check[1:])
         done = subprocess.run(
@@ -137,23 +139,23 @@ class Machine:
         return done.returncode == 0
 
     def log(self, name: str) -> Path:
-        """What a service has said."""
+        """Return what a service has said."""
         return self.root / f"{name}.log"
 
     def words(self, name: str, command: list[str]) -> list[str]:
-        """A command, with this machine's folders and ports."""
+        """Return a command, with this machine's folders and ports."""
         program, *arguments = (self.here(name, word) for word in command)
         return [str(Path(sys.executable).with_name(program)), *arguments]
 
     def environment(self, name: str) -> dict[str, str]:
-        """What the image and the compose file give, and nothing of this process's own but PATH."""
+        """Return what the image and the compose file give, and nothing of this process's own but PATH."""
         given = image_environment() | self.services[name]["environment"]
         given = {key: self.here(name, value) for key, value in given.items()}
         given["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         return given | {"NIRFLOW_SECRETS_DIR": str(self._secrets(name))} | self.more
 
     def here(self, name: str, text: str) -> str:
-        """A text of the compose file, with this machine's folders and ports."""
+        """Return a text of the compose file, with this machine's folders and ports."""
         places = r"(?<![\w/.])/(?:data|nights|raw|tmp)(?![\w.])"
         text = re.sub(places, lambda found: str(self.folder(name, found[0])), text)
         for inside, outside in self.ports.items():
@@ -161,7 +163,9 @@ class Machine:
         return re.sub(r"(?<=[@/])(server|postgres)(?=:)", "127.0.0.1", text)
 
     def folder(self, name: str, target: str) -> Path:
-        """The folder in the place of a container's: everybody's where it is a volume, else the service's own."""
+        """Return the folder in the place of a container's: everybody's where it is a volume, else the
+        service's own.
+        """
         volumes = [one if isinstance(one, str) else f"{one['source']}:{one['target']}"
                    for one in self.services[name].get("volumes", [])]  # fmt: skip
         shared = any(one.split(":")[1] == target for one in volumes)

@@ -26,17 +26,17 @@ class Decisions:
     watch: Watch
 
     def frames(self) -> list[Frame]:
-        """The frames that have come, in the order of their names."""
+        """Return the frames that have come, in the order of their names."""
         raise NotImplementedError
 
     def products(self, *statuses: str) -> list[Product]:
-        """The products, in an order that does not depend on their ids."""
+        """Return the products, in an order that does not depend on their ids."""
         found = self.watch.last.products.values()
         kept = [p for p in found if not statuses or p.status in statuses]
         return sorted(kept, key=lambda p: (p.kind, sorted(self.watch.frames_of(p)), str(p.parameters), p.id))
 
     def bad(self) -> list[Frame | Product]:
-        """What is rejected, and products that are superseded."""
+        """Return what is rejected, and products that are superseded."""
         frames: list[Frame | Product] = [f for f in self.frames() if f.rejected is not None]
         return [*frames, *self.products("rejected", "superseded")]
 
@@ -48,7 +48,7 @@ class Decisions:
             self.watch.after(act)
 
     def reject_frame(self, number: int) -> Act | None:
-        """A raw frame is rejected."""
+        """Return a raw frame is rejected."""
         found = [f for f in self.frames() if f.rejected is None]
         if not found:
             return None
@@ -57,7 +57,7 @@ class Decisions:
         return Act(f"reject {one.name}", [one.sha256])
 
     def reinstate_frame(self, number: int) -> Act | None:
-        """A raw frame is usable again."""
+        """Return a raw frame is usable again."""
         found = [f for f in self.frames() if f.rejected is not None]
         if not found:
             return None
@@ -66,20 +66,20 @@ class Decisions:
         return Act(f"reinstate {one.name}", [one.sha256])
 
     def reject_product(self, number: int) -> Act | None:
-        """A product is rejected."""
+        """Return a product is rejected."""
         return self._decide(number, ("candidate", "certified"), lambda one: reject(self.store, one, **WHO))
 
     def reinstate_product(self, number: int) -> Act | None:
-        """A product counts again."""
+        """Return a product counts again."""
         chosen = ("rejected", "superseded")
         return self._decide(number, chosen, lambda one: reinstate(self.store, one, **WHO))
 
     def certify_product(self, number: int) -> Act | None:
-        """A product is certified."""
+        """Return a product is certified."""
         return self._decide(number, ("candidate",), lambda one: certify(self.store, one, **WHO))
 
     def supersede_product(self, number: int) -> Act | None:
-        """A user takes a product out."""
+        """Return a user takes a product out."""
         return self._decide(number, ("candidate", "certified"), lambda one: supersede(self.store, one, **WHO))
 
     def _decide(self, number: int, statuses: Sequence[str], act: Callable[[Product], object]) -> Act | None:

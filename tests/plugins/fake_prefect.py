@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def fake_prefect() -> Iterator[FakeServer]:
-    """A server of one's own, to the end of the context."""
+    """Yield a server of one's own, to the end of the context."""
     with FakeServer() as fake:
         thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

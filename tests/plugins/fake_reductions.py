@@ -41,7 +41,7 @@ class Place:
     as_of: datetime | None = None
 
     def store(self) -> Store:
-        """The store."""
+        """Return the store."""
         return self.opened
 
 
@@ -195,7 +195,7 @@ class FakeReductions:
         return self.store.add(new, self.file)
 
     def _left_out(self, ingredients: Sequence[Ingredient]) -> list[Ingredient]:
-        """Those that are unlike their peers, where there are enough of these."""
+        """Return those that are unlike their peers, where there are enough of these."""
         found = []
         for one in ingredients:
             peers = [i for i in ingredients if i.role == one.role and i.frame.sha256 not in self.leaky]
@@ -209,12 +209,12 @@ class FakeReductions:
 
 
 def works_of(plan: NightPlan) -> list[Work]:
-    """What a plan makes, each after what it is made with."""
+    """Return what a plan makes, each after what it is made with."""
     return [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
 
 
 def surveyed(frames: Iterable[Frame]) -> list[RawFrame]:
-    """What a survey of the frames' files gives."""
+    """Return what a survey of the frames' files gives."""
     usable = [f for f in frames if f.rejected is None and f.quarantine is None and f.facts is not None]
     found = {
         f.sha256: RawFrame(path=f.paths[0], source=f.paths[0], sha256=f.sha256, facts=f.facts) for f in usable
@@ -223,13 +223,13 @@ def surveyed(frames: Iterable[Frame]) -> list[RawFrame]:
 
 
 def reference(product: Product) -> ProductRef:
-    """A reference to a product."""
+    """Return a reference to a product."""
     names = ("kind", "name", "sha256", "recipe_key")
     return ProductRef.model_validate({n: getattr(product, n) for n in names} | {"id": str(product.id)})
 
 
 def raw_record(facts: FrameFacts, series: str) -> FrameRecord:
-    """A raw frame of those facts, whose content is its name and that of the series."""
+    """Return a raw frame of those facts, whose content is its name and that of the series."""
     sha256 = hashlib.sha256(f"{series} {facts.name}".encode()).hexdigest()
     return FrameRecord(Path(f"/raw/{series}/{facts.name}"), sha256, 10, 1, facts)
 

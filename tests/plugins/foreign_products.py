@@ -41,7 +41,7 @@ LINEAGE = ["file", "sha256", "role", "step"]
 
 
 def labelled(path: Path, rows: list[tuple[str, ...]], **cards: str) -> Path:
-    """A product with a LINEAGE table, the header of which has cards."""
+    """Return a product with a LINEAGE table, the header of which has cards."""
     labelled = with_table(path, "LINEAGE", rows, LINEAGE)
     with fits.open(labelled, mode="update") as hdus:
         hdus["LINEAGE"].header.update(cards)

@@ -23,18 +23,18 @@ class Foreign:
     folder: Path
 
     def visits(self) -> str:
-        """Its log of connections."""
+        """Return its log of connections."""
         return (self.folder / "log").read_text()
 
     def databases(self) -> set[str]:
-        """Names of its databases, asked over its socket."""
+        """Return the names of its databases, asked over its socket."""
         from calib_store import libpq
 
         with libpq.connect(host=str(self.folder), port=5432, user="postgres", dbname="postgres") as asked:
             return {row[0] for row in asked.execute("SELECT datname FROM pg_database")}
 
     def values(self) -> dict[str, str]:
-        """Values of the variables that lead there, or break a connection to any other."""
+        """Return the values of the variables that lead there, or break a connection to any other."""
         return {
             "PGHOST": self.host, "PGHOSTADDR": self.host, "PGPORT": "5432", "PGUSER": "postgres",
             "PGDATABASE": "postgres", "PGPASSWORD": "theirs", "PGPASSFILE": str(self.folder / "pgpass"),
@@ -51,7 +51,7 @@ class Foreign:
 
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
-    """A server that listens at an address of its own, and writes down who connects."""
+    """Yield a server that listens at an address of its own, and writes down who connects."""
     from calib_store.server.account import making_account, server_account
     from calib_store.server.postgres_cluster import HERE
     from calib_store.server.programs import program_for

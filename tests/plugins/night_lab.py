@@ -36,16 +36,18 @@ class Run:
     events: list[StepEvent]
 
     def product(self, kind: str, label: str = "") -> ProductRef:
-        """The one product of a kind, among those whose label holds ``label``."""
+        """Return the one product of a kind, among those whose label holds ``label``."""
         (found,) = [p for p in self.report.products if p.kind == kind and label in p.label]
         return found
 
     def kinds(self) -> list[str]:
-        """Kinds of the products, sorted."""
+        """Return the kinds of the products, sorted."""
         return sorted(p.kind for p in self.report.products)
 
     def count(self, state: str) -> Counter[str]:
-        """How often each step ended in ``state``; choosing and surveying make nothing and are not counted."""
+        """Return how often each step ended in ``state``; choosing and surveying make nothing and are not
+        counted.
+        """
         quiet = ("survey", "choose")
         return Counter(e.step for e in self.events if e.state == state and e.step not in quiet)
 
@@ -55,14 +57,14 @@ class Run:
         return self.count("built")
 
     def reason(self, name: str) -> str:
-        """Why the file or group ``name`` was left out, with the remedy."""
+        """Return why the file or group ``name`` was left out, with the remedy."""
         products = [member for p in self.report.products for member in p.left_out]
         found = [one for one in (*self.report.left_out, *products) if name in one.name.split(", ")]
         assert len(found) == 1, f"{name}: {found or self.report.left_out}"
         return f"{found[0].reason} {found[0].remedy}".strip()
 
     def failure(self, label: str) -> str:
-        """Why the product whose label holds ``label`` could not be made."""
+        """Return why the product whose label holds ``label`` could not be made."""
         (found,) = [f for f in self.report.failures if label in f.label]
         return found.message
 
@@ -135,7 +137,7 @@ class Lab:
         )  # fmt: skip
 
     def store(self) -> Any:
-        """The store of the runs in this process."""
+        """Return the store of the runs in this process."""
         from tasks.support.workspace import Workspace
 
         with pytest.MonkeyPatch.context() as patch:
@@ -143,7 +145,7 @@ class Lab:
             return Workspace(data_dir=self.data, out=self.folder).store()
 
     def object_of(self, product: ProductRef) -> Path:
-        """The store's own file of a product."""
+        """Return the store's own file of a product."""
         path: Path = self.store().objects.path(product.sha256)
         return path
 
@@ -163,7 +165,8 @@ def link(files: Iterable[Path], folder: Path) -> Path:
 
 
 def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:
-    """A raw frame like another one, with other cards (None drops one; DATE_OBS is DATE-OBS) or other pixels.
+    """Return a raw frame like another one, with other cards (None drops one; DATE_OBS is DATE-OBS) or other
+    pixels.
 
     It is another exposure: its data label is its own, unless it is given.
     """

@@ -81,7 +81,9 @@ class Watch:
     _frames: dict[UUID, Frames] = field(default_factory=dict)
 
     def look(self) -> Seen:
-        """The store as it is; the choices by its rules and its order, which `explained` compares with its own."""
+        """Return the store as it is; the choices by its rules and its order, which `explained` compares with
+        its own.
+        """
         first, last = self.between
 
         def ask(connection: Connection) -> tuple[tuple[Product, ...], RuleSet, dict[str, tuple[int, ...]]]:
@@ -131,7 +133,7 @@ class Watch:
         assert _standings(again) == _standings(self.last), "something changes when it is worked out again"
 
     def frames_of(self, product: Product | UUID) -> Frames:
-        """The raw frames of a product with their roles."""
+        """Return the raw frames of a product with their roles."""
         one = product if isinstance(product, UUID) else product.id
         if one not in self._frames:
             refs = self.store.inputs_of(self.store.get(one))
@@ -139,7 +141,7 @@ class Watch:
         return self._frames[one]
 
     def usable_of(self, product: Product) -> Frames:
-        """Those of them that nobody rejected."""
+        """Return those of them that nobody rejected."""
         frames = self.frames_of(product)
         bad = self.store.frames.rejections(sha256 for _, sha256 in frames)
         return frozenset((role, sha256) for role, sha256 in frames if sha256 not in bad)
@@ -208,7 +210,7 @@ class Watch:
 
 
 def _contains(frames: Collection[tuple[str, str]], others: Collection[tuple[str, str]]) -> bool:
-    """Whether the frames are among others; what was only sky may be anything."""
+    """Return whether the frames are among others; what was only sky may be anything."""
     any_role = {sha256 for _, sha256 in frames}
     return all((role, sha) in frames or (role == "sky" and sha in any_role) for role, sha in others)
 

@@ -85,11 +85,11 @@ class Observatory:
             return ready(request)
 
     def products(self, kind: str) -> tuple[Product, ...]:
-        """All products of a kind."""
+        """Return all products of a kind."""
         return tuple(self.store.products(kind))
 
     def of_night(self, name: str) -> Path:
-        """A file of the night's own folder."""
+        """Return a file of the night's own folder."""
         return self.lab.folder / "nights" / str(NIGHT) / name
 
 

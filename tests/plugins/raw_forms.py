@@ -16,7 +16,7 @@ FORMS = ("", ".gz", ".bz2", ".fz")
 
 
 def compressed(plain: Path, suffix: str) -> Path:
-    """The frame in another form, beside the plain one."""
+    """Return the frame in another form, beside the plain one."""
     path = plain.with_name(plain.name + suffix)
     match suffix:
         case ".gz":

@@ -36,7 +36,7 @@ class RealServer:
 
     @contextlib.contextmanager
     def connect(self, database: str = "postgres", user: str = "admin") -> Iterator[psycopg.Connection]:
-        """A connection in autocommit."""
+        """Yield a connection in autocommit."""
         with psycopg.connect(self.url(database, user), autocommit=True) as connection:
             yield connection
 
@@ -58,7 +58,7 @@ class RealServer:
 
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """A server over TCP that asks for passwords."""
+    """Yield a server over TCP that asks for passwords."""
     from calib_store.server.account import making_account, server_account
     from calib_store.server.postgres_cluster import HERE
     from calib_store.server.programs import program_for

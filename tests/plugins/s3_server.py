@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server, and the environment by which its clients find it."""
+    """Yield an S3 server, and the environment by which its clients find it."""
     import logging
 
     from moto.server import ThreadedMotoServer

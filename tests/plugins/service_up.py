@@ -115,7 +115,7 @@ class Service:
             return json.load(answer)
 
     def states(self, run: str) -> list[dict[str, Any]]:
-        """All states that a run went through, the first first."""
+        """Return all states that a run went through, the first first."""
         found: list[dict[str, Any]] = self.get(f"/flow_run_states/?flow_run_id={run}")
         return found
 

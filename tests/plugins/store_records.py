@@ -42,7 +42,7 @@ def facts() -> Callable[..., FrameFacts]:
 
 @pytest.fixture
 def record(facts: Callable[..., FrameFacts], tmp_path: Path) -> Callable[..., FrameRecord]:
-    """A raw frame's record; its content is a text."""
+    """Return a raw frame's record; its content is a text."""
 
     def make(name: str = "S1.fits", content: str | None = None, **changes: Any) -> FrameRecord:
         sha256 = hashlib.sha256((content if content is not None else name).encode()).hexdigest()

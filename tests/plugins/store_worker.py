@@ -43,7 +43,7 @@ def facts(n: int) -> FrameFacts:
 
 
 def key(n: int) -> str:
-    """Key of the n-th recipe."""
+    """Return the key of the n-th recipe."""
     return recipe_key("dark", [str(n)], {}, "1")
 
 
@@ -71,7 +71,7 @@ def build(store: Store, folder: Path, n: int, *, slow: float = 0.0) -> None:
 
 
 def write_files(folder: Path) -> list[Path]:
-    """Products to be added, as DRAGONS would have made them."""
+    """Return products to be added, as DRAGONS would have made them."""
     cards = {
         "INSTRUME": "F2", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "OBJECT": "Dark", "EXPTIME": 20.0,
         "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "DK_G0807", "FILTER2": "Open", "LYOT": "f/16",

@@ -29,7 +29,7 @@ WHO = {"author": "Ana", "reason": "good"}
 
 
 def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) -> bytes:
-    """A product's file that agrees with the facts of the fixtures."""
+    """Return a product's file that agrees with the facts of the fixtures."""
     marks = {"dark": "PROCDARK", "flat": "PROCFLAT", "bpm": "BPMASK", "image": "PROCSCI"}
     primary = fits.PrimaryHDU()
     primary.header.update(HEADER | {marks[kind]: "2026-01-01T00:00:00", "SERIAL": number} | cards)
@@ -44,7 +44,7 @@ def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) ->
 
 
 def take(other: Store, source: Path) -> Imported:
-    """What becomes of an import from a store that is trusted."""
+    """Return what becomes of an import from a store that is trusted."""
     return import_products(other, source, author="me", trust=True)
 
 

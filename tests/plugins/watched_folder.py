@@ -61,7 +61,7 @@ def rounds(watcher: Watcher, clock: Clock, n: int = 3) -> None:
 
 
 def in_store(store: Store) -> Counter[str]:
-    """Names of the frames, with the number of frames of that name; not those in quarantine."""
+    """Return the names of the frames, with the number of frames of that name; not those in quarantine."""
     with store.database.engine.connect() as connection:
         return Counter(connection.scalars(select(frames.c.name).where(frames.c.quarantine.is_(None))))
 

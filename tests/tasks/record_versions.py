@@ -154,7 +154,7 @@ def _version(root: Path, step: str) -> int:
 
 
 def _modules(root: Path, start: str) -> dict[str, str]:
-    """The digests of a step's own module and of all modules of `imaging` that it leads to."""
+    """Return the digests of a step's own module and of all modules of `imaging` that it leads to."""
     found: dict[str, str] = {}
     coming = [start]
     while coming:
@@ -190,7 +190,7 @@ def _path(root: Path, module: str) -> Path:
 
 
 def _imported(root: Path, source: str) -> Iterator[str]:
-    """The modules of `imaging` that a module needs at run time, functions' own imports included."""
+    """Yield the modules of `imaging` that a module needs at run time, functions' own imports included."""
     for module, name in _imports(source):
         inner = f"{module}.{name}"
         yield inner if name and _path(root, inner).exists() else module
@@ -263,7 +263,9 @@ def digest(source: str) -> str:
 
 
 def _text(node: Any) -> str:
-    """A node as text, alike in all versions of Python: fields that are empty or only inform are left out."""
+    """Return a node as text, alike in all versions of Python: fields that are empty or only inform are left
+    out.
+    """
     if isinstance(node, ast.AST):
         fields = [
             f"{name}={_text(value)}"

@@ -171,19 +171,19 @@ def fits_of_another_camera(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All odd files."""
+    """Return all odd files."""
     return list(odd_files(tmp_path_factory.mktemp("odd")))
 
 
 @pytest.fixture
 def reduced(files: list[Path], workspace: Workspace) -> Survey:
-    """What the survey of a reduction found."""
+    """Return what the survey of a reduction found."""
     return survey_frames.fn(files, "night", CheckParameters(shape=SHAPE), workspace)
 
 
 @pytest.fixture
 def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination]]:
-    """What `inspect` finds; frames are small here."""
+    """Return what `inspect` finds; frames are small here."""
     import imaging.frames.find_files as module
 
     monkeypatch.setattr(module, "CheckParameters", lambda **_: CheckParameters(shape=SHAPE))
@@ -191,7 +191,7 @@ def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination
 
 
 def verdicts(seen: Survey) -> list[tuple[str, str, str]]:
-    """Name, reason and remedy of each file, reasons empty for usable ones."""
+    """Return name, reason and remedy of each file, reasons empty for usable ones."""
     left_out = [(one.name, one.reason, one.remedy) for one in seen.left_out]
     return sorted(
         [*left_out, *((frame.source.name.replace("\udcff", "\ufffd"), "", "") for frame in seen.frames)]

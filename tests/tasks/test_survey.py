@@ -60,7 +60,7 @@ def look(workspace: Workspace) -> Look:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files whose bytes are hashed, as it happens."""
+    """Return the names of the files whose bytes are hashed, as it happens."""
     names: list[str] = []
     original = module.unpack
 
@@ -240,7 +240,7 @@ LABELLED = {"DATALAB": "GS-CAL20131121-1-001"}
 
 
 def doubled(folder: Path) -> tuple[Path, Path]:
-    """An exposure, and the same with another header."""
+    """Return an exposure, and the same with another header."""
     first = write(folder / "S20131121S0075.fits", **LABELLED)
     return first, write(folder / "S20131121S0075_fixhead.fits", OBSERVER="fixed by hand", **LABELLED)
 

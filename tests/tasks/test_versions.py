@@ -15,7 +15,7 @@ CHANGED = "imaging/detrend/detrend.py"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the science and the steps, and a table of it."""
+    """Return a copy of the science and the steps, and a table of it."""
     for package in ("imaging", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     assert record(tmp_path, tmp_path / "table.toml") == []

@@ -121,7 +121,7 @@ class Mail(socketserver.StreamRequestHandler):
                 case _:
                     self.say("250 ok")
 
-    def say(self, text: str) -> None:
+    def print_lines(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
 

@@ -52,7 +52,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture
 def frame_record() -> Callable[..., FrameRecord]:
-    """The record of a raw file as the survey notes it."""
+    """Return the record of a raw file as the survey notes it."""
 
     def make(path: Path, **changes: Any) -> FrameRecord:
         stat = path.stat()
@@ -68,7 +68,7 @@ def frame_record() -> Callable[..., FrameRecord]:
 def raws(
     store: Store, simulated: Sequence[Path], tmp_path: Path, frame_record: Callable[..., FrameRecord]
 ) -> tuple[FrameRecord, ...]:
-    """The three frames, in a folder of the test's own, known to the store."""
+    """Return the three frames, in a folder of the test's own, known to the store."""
     records = []
     for source in simulated:
         path = tmp_path / "raw" / source.name
@@ -129,7 +129,7 @@ def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable
 
 @pytest.fixture
 def ref(tmp_path: Path) -> Callable[..., ProductRef]:
-    """What a report tells of a product; nothing of it need be in a store."""
+    """Return what a report tells of a product; nothing of it need be in a store."""
 
     def make(product: Product | None = None, **changes: Any) -> ProductRef:
         values: dict[str, Any] = {
@@ -151,7 +151,7 @@ def ref(tmp_path: Path) -> Callable[..., ProductRef]:
 
 @pytest.fixture
 def report() -> Callable[..., NightReport]:
-    """The report of a run of 12.5 s."""
+    """Return the report of a run of 12.5 s."""
 
     def make(*products: ProductRef, **changes: Any) -> NightReport:
         values: dict[str, Any] = {
@@ -185,7 +185,7 @@ def tell(store: Store, report: Callable[..., NightReport]) -> Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def failure() -> Callable[..., Failure]:
-    """A failure of a science group."""
+    """Return a failure of a science group."""
 
     def make(**changes: Any) -> Failure:
         values = {"step": "science", "label": "FIELD Y 2013-11-21", "message": "no stars to align by."}

@@ -37,7 +37,7 @@ def product(ref: ProductRef, *sources: str) -> NightProduct:
 
 @pytest.fixture
 def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
-    """What becomes of the one group after some reports, whose products are of the frames a and b."""
+    """Return what becomes of the one group after some reports, whose products are of the frames a and b."""
 
     def make(*reports: NightReport, groups: tuple[Group, ...] = (GROUP,)) -> tuple[Group, ...]:
         held = standing(reports)

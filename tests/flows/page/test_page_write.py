@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def written(store: Store, night: date, tmp_path: Path) -> Callable[[], Page]:
-    """The night's page in ``pages``."""
+    """Return the night's page in ``pages``."""
     return lambda: Page(write_night_page(store, night, tmp_path / "pages"))
 
 

@@ -64,7 +64,7 @@ def test_the_steps_of_a_plan(plan: NightPlan, steps: int) -> None:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the server is told, without one; in a run, and without a pause between two words."""
+    """Return what the server is told, without one; in a run, and without a pause between two words."""
     said: list[float] = []
     monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id="a run"))
     monkeypatch.setattr(progress, "create_progress_artifact", lambda value, description: said.append(value))

@@ -34,7 +34,7 @@ def frames(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord
 
 @pytest.fixture
 def mask(add: Add) -> Product:
-    """A mask that will be superseded."""
+    """Return a mask that will be superseded."""
     return add("bpm")
 
 

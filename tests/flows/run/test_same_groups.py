@@ -78,7 +78,7 @@ def night(frame: Frame) -> date:
 
 
 def surveyed(frames: Sequence[Frame]) -> list[RawFrame]:
-    """What a survey of the frames' files gives."""
+    """Return what a survey of the frames' files gives."""
     usable = {f.sha256: f for f in frames if f.rejected is None and f.quarantine is None}
     ordered = sorted(usable.values(), key=lambda f: (facts(f).started, f.name))
     return [
@@ -87,7 +87,7 @@ def surveyed(frames: Sequence[Frame]) -> list[RawFrame]:
 
 
 def _block(what: str, band: str) -> dict[str, Any]:
-    """The facts of a block of exposures: its kind and configuration."""
+    """Return the facts of a block of exposures: its kind and configuration."""
     filters = {"filter": band, "filter_id": f"{band}_G08"}
     target = filters | {
         "kind": "object",
@@ -228,7 +228,7 @@ def test_no_group_of_science_has_two_nights_unless_it_is_asked_for(season: Seaso
 def _product(
     work: FrameSet | BpmSet | FlatSet | ScienceSet, parameters: ReductionParameters
 ) -> tuple[Product, Any]:
-    """A product of the store as it was made of some sets."""
+    """Return a product of the store as it was made of some sets."""
     values: dict[str, Any]
     if isinstance(work, ScienceSet):
         recipe = science_recipe(work, Calibrations(), parameters)
@@ -259,7 +259,7 @@ def _product(
 
 
 def _members(product: Product, inputs: Sequence[InputRef], known: dict[str, Frame]) -> dict[str, list[str]]:
-    """The usable frames of a product by role, in order."""
+    """Return the usable frames of a product by role, in order."""
     of: dict[str, list[str]] = {}
     for ref in inputs:
         frame = known[str(ref.source)]

@@ -30,7 +30,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder; nothing may be started in it."""
+    """Return a data folder; nothing may be started in it."""
     folder = tmp_path / "data"
     # What --data puts into the environment goes with the test.
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(folder))
@@ -45,7 +45,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def state(data: Path, **changes: Any) -> ServiceState:
-    """A state file of this very process as the supervisor."""
+    """Return a state file of this very process as the supervisor."""
     pid = os.getpid()
     born = processes.birth(pid)
     parts = (

@@ -110,7 +110,7 @@ def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
 def made(
     group: tuple[RawFrame, ...], workspace: Workspace, kind: Any = "image", **built: Any
 ) -> tuple[ProductRef, Product, Recipe]:
-    """A product of all frames of a group."""
+    """Return a product of all frames of a group."""
     role = "science" if kind == "image" else kind
     recipe = Recipe(
         kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}

@@ -18,7 +18,7 @@ from tasks.support.decorator import may_pass, step_task
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
-    """The error with a chain of causes, the nearest first."""
+    """Return the error with a chain of causes, the nearest first."""
     at: BaseException = error
     for cause in causes:
         at.__cause__ = cause

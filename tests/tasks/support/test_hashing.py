@@ -52,7 +52,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 def other_pixels(content: bytes) -> bytes:
-    """The same headers, the last pixel another one."""
+    """Return the same headers, the last pixel another one."""
     at = len(content.rstrip(b"\0")) - 1
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 

@@ -38,7 +38,7 @@ def make_dark(tmp_path: Path, frame_writer: Callable[..., Path]) -> Callable[...
 
 @pytest.fixture
 def master_dark(make_dark: Callable[..., Path]) -> Path:
-    """A processed dark of 120 s."""
+    """Return a processed dark of 120 s."""
     return make_dark()
 
 

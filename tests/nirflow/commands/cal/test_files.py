@@ -125,7 +125,7 @@ def test_a_part_of_a_detector_is_taken_only_on_purpose(nirflow: Run, master_dark
 def from_elsewhere(
     nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
 ) -> Iterator[Path]:
-    """What another store exported: a dark that Ana certified there."""
+    """Yield what another store exported: a dark that Ana certified there."""
     with postgres_address.administer() as connection:
         connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template OWNER nirflow")
     url = (

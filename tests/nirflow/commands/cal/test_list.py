@@ -69,7 +69,7 @@ def test_names_of_expressions(nirflow: Run) -> None:
 
 @pytest.fixture
 def image(store: Store, add: Any, facts: Callable[..., FrameFacts], record: Any) -> dict[str, Any]:
-    """An image with a dark below it, three raw frames and one that is not here."""
+    """Return an image with a dark below it, three raw frames and one that is not here."""
     from calib_store.model.records import Foreign
 
     raws = [record(f"S2013112{n}S0001.fits") for n in range(3)]
