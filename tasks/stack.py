@@ -184,7 +184,7 @@ def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tupl
 
 
 def _registration(entries: list[AlignEntry]) -> float | None:
-    """Return root mean square of the frames' standard errors of registration, px."""
+    """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
 

@@ -66,7 +66,7 @@ class NightProduct:
         Whether the last run found it in the store.
     status
         Its status in the store, and objections to it; ``gone`` if the store no longer has it.
-    said
+    status_reason
         Who set the status and why, if a user or the comparison did.
     figures
         Quality figures.

@@ -59,7 +59,7 @@ def test_each_variant_is_made_again_with_its_own_parameters(
         ]
 
 
-def test_while_usable_frames_are_absent_nothing_takes_the_place_of_a_certified_dark(
+def test_while_usable_frames_are_missing_a_certified_dark_is_not_replaced(
     lab: Lab, night: NightTruth, tmp_path: Path
 ) -> None:
     raw = link(raw_darks(night), tmp_path / "raw")

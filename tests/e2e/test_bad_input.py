@@ -142,7 +142,7 @@ def test_an_exposure_in_two_files_is_used_once(bad: Run) -> None:
     assert f"the same exposure as {DARK}, which is used: its header is newer (2013-11-20" in reason
 
 
-def test_of_two_frames_of_one_name_one_is_used_and_the_other_told(bad: Run) -> None:
+def test_of_two_frames_of_one_name_one_is_used_and_the_other_reported(bad: Run) -> None:
     assert bad.product("dark").inputs.count(DARK) == 1
     reason = bad.reason(DARK)
     assert "another frame of this name" in reason
@@ -156,7 +156,7 @@ def test_the_rest_of_the_night_is_made(bad: Run, reduced: Run) -> None:
         assert datasums(bad.product(kind).output) == datasums(reduced.product(kind).output), kind
 
 
-def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> None:
+def test_the_stack_is_made_from_the_usable_frames(bad: Run, reduced: Run) -> None:
     stack = bad.product("image")
     assert "S20131121S0090.fits" in [one.name for one in stack.left_out]
     assert set(reduced.product("image").inputs) <= set(stack.inputs)
@@ -171,7 +171,7 @@ def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> N
     assert (header["DATE-BEG"], header["DATE-END"]) == (header["EXPSTART"], header["EXPEND"])
 
 
-def test_science_without_sky_or_dark_fails_by_name_and_says_how_to_go_on(bad: Run) -> None:
+def test_science_without_sky_or_dark_fails_with_a_remedy(bad: Run) -> None:
     # A step that could not start because another failed is no failure of its own.
     assert len(bad.report.failures) == 2
     lonely = bad.failure("Lonely")
@@ -228,14 +228,14 @@ def test_a_database_that_was_restarted_between_two_runs(lab: Lab, dark_frames: P
     assert lab.reduce(dark_frames).product("dark").id == first.product("dark").id
 
 
-def test_nothing_usable(lab: Lab) -> None:
+def test_no_usable_frame(lab: Lab) -> None:
     (lab.folder / "one.fits").write_bytes(b"")
     run = lab.reduce(lab.folder / "one.fits")
     assert run.report.products == run.report.failures == ()
     assert "empty" in run.reason("one.fits")
 
 
-def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+def test_an_existing_file_is_kept(lab: Lab, dark_frames: Path) -> None:
     first = lab.reduce(dark_frames)
     made = first.product("dark")
     assert made.output == lab.folder / "out" / "S20131120S0115_dark.fits"
@@ -260,7 +260,7 @@ def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
     assert lab.object_of(first.product("dark")).read_bytes() == content
 
 
-def test_a_stranger_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+def test_a_foreign_file_is_kept(lab: Lab, dark_frames: Path) -> None:
     stranger = lab.folder / "out" / "S20131120S0115_dark.fits"
     stranger.parent.mkdir()
     stranger.write_text("notes")

@@ -61,7 +61,7 @@ def marks(run: Run) -> list[str]:
     return list(image.warnings)
 
 
-def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
+def test_a_dark_with_a_rejected_frame_is_not_preferred_to_a_clean_one(
     lab: Lab, night: NightTruth, later: NightTruth
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -86,7 +86,9 @@ def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
     assert store.get(only.product("image").id).status == "superseded"
 
 
-def test_a_rejected_mask_does_the_same_to_its_flat(lab: Lab, night: NightTruth, later: NightTruth) -> None:
+def test_a_flat_with_a_rejected_mask_is_not_preferred_to_a_clean_one(
+    lab: Lab, night: NightTruth, later: NightTruth
+) -> None:
     first = lab.reduce(night.folder.parent)
     store = lab.store()
     mask = reject(store, stored(lab, first, "bpm"), **WHO)
@@ -97,7 +99,9 @@ def test_a_rejected_mask_does_the_same_to_its_flat(lab: Lab, night: NightTruth, 
 
 
 @pytest.mark.parametrize("step", ["dark", "bpm"])
-def test_an_experiment_stays_one(lab: Lab, night: NightTruth, later: NightTruth, step: str) -> None:
+def test_an_experiment_does_not_serve_other_runs(
+    lab: Lab, night: NightTruth, later: NightTruth, step: str
+) -> None:
     first = lab.reduce(night.folder.parent)
     changed = {"dark": {"high": 1.5}} if step == "dark" else {"bpm": {"flat_lowest": 0.7}}
     kind = "dark" if step == "dark" else "flat"  # a flat is of the variant of its mask too
@@ -111,7 +115,7 @@ def test_an_experiment_stays_one(lab: Lab, night: NightTruth, later: NightTruth,
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_part_of_a_set_that_was_reduced_before_the_rest_came(
+def test_part_of_a_set_reduced_before_the_rest_arrived(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path, turned: bool
 ) -> None:
     darks = files(night, "dark")
@@ -126,7 +130,7 @@ def test_a_part_of_a_set_that_was_reduced_before_the_rest_came(
     assert used(lab, run, "dark") == str(best.id)
 
 
-def test_a_flat_without_a_mask_serves_last_and_marked(
+def test_a_flat_without_a_mask_is_a_last_resort_and_marked(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     lamps = link(files(night, "lamp_on", "lamp_off"), tmp_path / "lamps")
@@ -143,7 +147,7 @@ def test_a_flat_without_a_mask_serves_last_and_marked(
     assert marks(run) == []
 
 
-def test_what_was_given_with_use_serves_no_other_run(
+def test_a_product_named_with_use_serves_no_other_run(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -161,7 +165,7 @@ def test_what_was_given_with_use_serves_no_other_run(
     assert used(lab, run, "dark") == first.product("dark").id
 
 
-def test_use_of_something_rejected_says_by_whom_and_why(
+def test_use_of_a_rejected_product_is_refused_with_author_and_reason(
     lab: Lab, night: NightTruth, later: NightTruth
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -188,7 +192,7 @@ def test_frames_outside_the_validity_are_named(lab: Lab, night: NightTruth, late
     assert taken["reason"].startswith("taken for the group, by its middle frame")
 
 
-def test_the_product_of_an_old_choice_does_not_serve_todays_runs_first(
+def test_the_product_of_an_old_choice_is_not_preferred_in_current_runs(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     lamps = link(files(night, "lamp_on", "lamp_off"), tmp_path / "lamps")
@@ -213,7 +217,7 @@ def test_the_product_of_an_old_choice_does_not_serve_todays_runs_first(
     assert store.get(flat.id).tier is Tier.SOUND
 
 
-def test_a_rejection_while_a_run_works_is_noticed_by_it(
+def test_a_rejection_during_a_run_is_noticed(
     lab: Lab, night: NightTruth, later: NightTruth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -231,7 +235,7 @@ def test_a_rejection_while_a_run_works_is_noticed_by_it(
     assert any("after the run had chosen it" in one for one in marks(run))
 
 
-def test_what_passes_its_comparison_is_certified_beside_users_and_never_over_them(
+def test_a_product_that_passes_its_comparison_is_certified_without_overriding_users(
     lab: Lab, night: NightTruth, tmp_path: Path
 ) -> None:
     first = lab.reduce(night.folder.parent)

@@ -45,7 +45,7 @@ def test_a_sequence_without_calibrations_waits_for_them(observatory: Observatory
     assert "waiting" in observatory.of_night("index.html").read_text().lower()
 
 
-def test_calibrations_that_come_start_the_sequence_that_waited_and_no_other(observatory: Observatory) -> None:
+def test_new_calibrations_start_only_the_waiting_sequence(observatory: Observatory) -> None:
     _others_wait(observatory.store)
     observatory.come(*CALIBRATIONS)
     with pytest.raises(NothingToDoError):  # new files are the watcher's
@@ -86,7 +86,7 @@ def _others_wait(store: Store) -> None:
         )  # fmt: skip
 
 
-def test_the_sequence_is_reduced_and_waits_no_more(observatory: Observatory) -> None:
+def test_the_sequence_is_reduced_and_no_longer_waits(observatory: Observatory) -> None:
     report: NightReport = observatory.run(arrival, SequenceRequest(sequence=observatory.sequence))
     assert report.failures == ()
     (image,) = [p for p in report.products if p.kind == "image"]
@@ -98,7 +98,7 @@ def test_the_sequence_is_reduced_and_waits_no_more(observatory: Observatory) -> 
     assert observatory.events == []
 
 
-def test_the_night_takes_what_is_finished_and_is_tagged(observatory: Observatory) -> None:
+def test_the_night_reuses_finished_products_and_is_tagged(observatory: Observatory) -> None:
     report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
     assert report.failures == ()
     assert {p.kind for p in report.products} == {"dark", "bpm", "flat", "image"}

@@ -168,7 +168,7 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
         assert not [url for url in page.requested if word in url]
 
 
-def test_a_link_that_a_page_opened_replaces_no_login_without_a_question(
+def test_a_link_opened_by_a_page_does_not_replace_a_login_without_confirmation(
     server: ServerAddress, elsewhere: str, tmp_path: Path
 ) -> None:
     """The word of a viewer is known to viewers: a page of one of them could take the owner's login away."""
@@ -225,7 +225,7 @@ def test_logging_in_leads_to_no_other_server(server: ServerAddress, elsewhere: s
         assert page.evaluate("location.origin") == server.ui_url
 
 
-def test_the_ui_asks_no_password_of_who_asks_whether_the_server_is_there(server: ServerAddress) -> None:
+def test_the_health_check_of_the_ui_needs_no_password(server: ServerAddress) -> None:
     for path in ("/health", "/ready"):
         with urllib.request.urlopen(f"{server.api_url}{path}", timeout=PATIENCE) as answer:
             assert answer.status == 200

@@ -35,7 +35,7 @@ def _failing_for(name: str, real: Callable[..., Any], error: Exception) -> Calla
     ],
     ids=["frame", "disk", "defect"],
 )
-def test_a_frame_that_fails_is_left_out_by_name_and_taken_the_next_time(
+def test_a_failed_frame_is_left_out_and_used_the_next_time(
     new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, monkeypatch: pytest.MonkeyPatch,
     error: Exception, reason: str,
 ) -> None:  # fmt: skip

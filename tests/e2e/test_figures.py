@@ -84,7 +84,7 @@ def test_the_pedestal_is_the_true_one(run: Run, truth: NightTruth) -> None:
     assert abs(error) < 5 * float(dark["pedestal_uncertainty"])  # type: ignore[arg-type]
 
 
-def test_the_registration_that_is_told_is_honest(run: Run, score: NightScore) -> None:
+def test_the_reported_registration_error_is_honest(run: Run, score: NightScore) -> None:
     told = float(run.product("image").metrics["registration"])  # type: ignore[arg-type]
     true = score.value("stack", "registration")
     assert 0.3 < true / (told * 2**0.5) < 3

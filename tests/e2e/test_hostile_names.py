@@ -59,7 +59,7 @@ def nirflow(lab: Lab) -> Callable[..., tuple[int, str]]:
 
 
 @pytest.mark.long
-def test_nothing_of_it_comes_out(
+def test_hostile_names_never_reach_the_output(
     dark_night: Path, lab: Lab, nirflow: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

@@ -116,7 +116,7 @@ def test_without_any_calibration(
     ]
 
 
-def test_a_named_calibration_is_taken_and_told(
+def test_a_named_calibration_is_used_and_reported(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
@@ -143,7 +143,7 @@ def test_a_named_calibration_is_taken_and_told(
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
 
 
-def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
+def test_a_named_dark_of_another_exposure_time_is_recorded_in_the_product(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
@@ -179,7 +179,7 @@ def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
     assert told["calibrations"]["disagreements"] == [said.removeprefix("used as named: ")]
 
 
-def test_lamp_ons_without_lamp_offs_make_a_flat_that_says_so(
+def test_lamp_ons_without_lamp_offs_make_a_flat_with_a_warning(
     new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     lab, mask = new_lab(), reduced.product("bpm").output

@@ -76,7 +76,7 @@ def products(service: Service, kind: str) -> list[dict[str, Any]]:
 CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
 
 
-def test_up_tells_where_and_finds_itself_the_second_time(service: Service) -> None:
+def test_up_prints_its_address_and_recognizes_a_running_service(service: Service) -> None:
     assert service.state["ready"]
     assert service.state["ui_url"].startswith("http://127.0.0.1:")
     again = service.up()
@@ -232,7 +232,7 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_late_calibrations_start_the_science_that_waited_and_no_other(
+def test_late_calibrations_start_only_the_waiting_science(
     service: Service, j_frames: dict[str, list[Path]]
 ) -> None:
     before = {run["id"] for run in service.runs()}
@@ -249,7 +249,7 @@ def test_late_calibrations_start_the_science_that_waited_and_no_other(
     assert {image["serves"].split("_")[0] for image in products(service, "image")} == {"Y", "J"}
 
 
-def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path]) -> None:
+def test_a_night_continues_whichever_process_is_killed(service: Service, second: list[Path]) -> None:
     """Worker, flow process, watcher, server and PostgreSQL, each once while a night is in work."""
     service.drop(second)
     service.idle()
@@ -281,7 +281,7 @@ def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path])
     assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
 
 
-def test_a_run_that_is_stopped_with_everything_goes_on_at_the_next_start_without_an_alarm(
+def test_a_run_stopped_with_the_service_continues_at_the_next_start_without_an_alarm(
     service: Service,
 ) -> None:
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.21}})
@@ -306,7 +306,7 @@ def test_worker_and_run_killed_together_are_found_by_their_silence(service: Serv
     assert (ended["state_type"], ended["run_count"] > 1) == ("COMPLETED", True)
 
 
-def test_a_cancelled_run_stops_soon_and_leaves_nothing_half_made(service: Service) -> None:
+def test_a_cancelled_run_stops_soon_and_leaves_nothing_incomplete(service: Service) -> None:
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
     service.running(run)
     service.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})

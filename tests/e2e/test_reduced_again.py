@@ -41,7 +41,7 @@ def test_a_part_of_the_night_with_other_parameters(reduced_once: Observatory) ->
     assert len(reduced_once.products("dark")) == 2
 
 
-def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once: Observatory) -> None:
+def test_science_is_made_again_if_the_rules_now_choose_differently(reduced_once: Observatory) -> None:
     """The dark of the test before is an experiment until somebody certifies it."""
     store = reduced_once.store
     (before,) = reduced_once.products("image")
@@ -76,7 +76,7 @@ def test_several_nights_each_into_its_own_folder(reduced_once: Observatory) -> N
     assert "2013-11-25" not in pages
 
 
-def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Observatory) -> None:
+def test_products_made_with_a_rejected_frame_are_made_again(reduced_once: Observatory) -> None:
     name = reduced_once.night.of_role("science")[0].root
     frame = reduced_once.store.frames.get(f"{name}.fits")
     assert frame is not None
@@ -105,7 +105,7 @@ def _statuses(observatory: Observatory, *products: Product) -> list[str]:
     return [observatory.store.get(product.id).status for product in products]
 
 
-def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Observatory) -> None:
+def test_superseded_products_become_valid_again_with_the_frame(reduced_once: Observatory) -> None:
     store = reduced_once.store
     frame = store.frames.get(f"{reduced_once.night.of_role('science')[0].root}.fits")
     reinstate(store, frame, author="Ana", reason="it was a cloud")
@@ -125,7 +125,7 @@ def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Obse
     assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
 
 
-def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observatory) -> None:
+def test_a_users_decision_to_supersede_is_named_and_respected(reduced_once: Observatory) -> None:
     store = reduced_once.store
     name = f"{reduced_once.night.of_role('science')[0].root}_image.fits"
     counting = [p for p in reduced_once.products("image") if p.counts and p.name == name]
@@ -140,7 +140,7 @@ def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observator
     reinstate(store, store.get(image.id), author="Ana", reason="it is the better one")
 
 
-def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> None:
+def test_frames_with_missing_files_are_named(reduced_once: Observatory) -> None:
     gone = [reduced_once.raw / f.file for f in reduced_once.night.of_role("science")]
     aside = reduced_once.lab.folder / "aside"
     aside.mkdir()

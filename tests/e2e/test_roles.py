@@ -241,7 +241,7 @@ def test_an_operator_cancels_and_retries(service: Service, operator: User) -> No
     assert again is not None
 
 
-def test_an_operator_decides_in_the_own_name(service: Service, operator: User, viewer: User) -> None:
+def test_an_operator_decides_under_the_own_name(service: Service, operator: User, viewer: User) -> None:
     (dark,) = json.loads(service.nirflow("cal", "list", "--kind", "dark", "--json"))
     name = dark["name"]
 
@@ -270,7 +270,7 @@ def test_an_operator_decides_in_the_own_name(service: Service, operator: User, v
     assert operator.ask("POST", f"/api/deployments/{deployment}/create_flow_run", forged)[0] == 403
 
 
-def test_no_way_leads_an_operator_to_a_command(
+def test_an_operator_cannot_run_a_command(
     service: Service, operator: User, owner: User, ids: dict[str, str], tmp_path: Path
 ) -> None:
     canary = tmp_path / "ran"
@@ -363,7 +363,7 @@ def test_no_way_leads_an_operator_to_a_command(
     assert number_of_runs(owner) == runs
 
 
-def test_a_password_that_is_revoked_holds_no_more(service: Service, viewer: User) -> None:
+def test_a_revoked_password_is_rejected(service: Service, viewer: User) -> None:
     assert viewer.ask("GET", "/api/admin/version")[0] == 200
     service.nirflow("server", "revoke", "--role", "viewer")
     assert viewer.ask("GET", "/api/admin/version")[0] == 401
@@ -374,7 +374,7 @@ def test_a_password_that_is_revoked_holds_no_more(service: Service, viewer: User
     viewer.auth, viewer.link = new.auth, new.link
 
 
-def test_the_ui_is_whole_for_a_viewer(
+def test_the_ui_is_complete_for_a_viewer(
     service: Service, viewer: User, ids: dict[str, str], tmp_path: Path
 ) -> None:
     url, run, deployment = viewer.url, ids["/api/flow_runs/"], ids["/api/deployments/"]

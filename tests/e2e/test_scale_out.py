@@ -195,7 +195,7 @@ def told_of_steps(flow_run: str) -> None:
     assert [one.id for one in stack.task_inputs["sky"]] == [second.id]
 
 
-def test_a_scheduler_that_is_not_there(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import deployments.deployed.cluster
     from deployments.deployed.nightly import nightly
     from deployments.deployed.requests import NightlyRequest

@@ -89,7 +89,7 @@ def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth)
     assert whole.product("image").id == again.product("image").id
 
 
-def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
+def test_a_certified_master_with_a_rejected_frame_is_replaced(
     lab: Lab, night: NightTruth, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Certified goes before candidate, but not before the one that is made again in its place."""
@@ -108,7 +108,7 @@ def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
     assert f"was certified; look at {new.name_and_id}, then certify that" in caplog.text
 
 
-def test_a_rejected_dark_gives_its_place_to_the_next_best(
+def test_a_rejected_dark_is_replaced_by_the_next_best(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -149,7 +149,7 @@ def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth
     assert found.report.left_out == ()
 
 
-def test_nothing_of_that_name(lab: Lab, night: NightTruth) -> None:
+def test_an_unknown_name(lab: Lab, night: NightTruth) -> None:
     with pytest.raises(NirflowError, match="no product and no raw frame 'S1'"):
         lab.reduce(affected_by="S1")
 
@@ -157,7 +157,7 @@ def test_nothing_of_that_name(lab: Lab, night: NightTruth) -> None:
 # Choices of another time
 
 
-def test_last_months_choices_and_every_pixel_again(
+def test_choices_and_pixels_of_a_past_month_are_reproduced(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     """Promise 5: newer calibrations came in, one was certified and the old one rejected; as of then, all is as then."""
@@ -197,7 +197,7 @@ def test_last_months_choices_and_every_pixel_again(
     assert set(decided) == {None, then}
 
 
-def test_a_whole_night_as_of_before_a_rejection(lab: Lab, night: NightTruth) -> None:
+def test_a_night_as_of_a_time_before_a_rejection(lab: Lab, night: NightTruth) -> None:
     first = lab.reduce(night.folder.parent)
     then = clock(lab)
     store = lab.store()
@@ -224,7 +224,7 @@ def product_used(lab: Lab, run: Run, kind: str) -> Product:
 # The gate in a night
 
 
-def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
+def test_masters_of_the_same_array_pass_and_are_certified_on_request(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent, only=("flat", "dark"))
@@ -247,7 +247,7 @@ def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
         assert store.history(new)[-1].author == "gate"
 
 
-def test_a_bad_master_stays_candidate_and_says_why(
+def test_a_bad_master_stays_a_candidate_with_the_reason(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -342,7 +342,7 @@ def test_the_database_is_stopped_and_started_in_the_middle_of_a_night(
 
 
 @pytest.mark.long
-def test_a_full_disk_is_told_and_nothing_is_half_there(
+def test_a_full_disk_is_reported_and_leaves_nothing_incomplete(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     """A real one: a small file system of its own for the objects, seen by one process only."""

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "typer" in loaded.split()
 
 
-def test_who_has_read_enough_hears_no_more() -> None:
+def test_a_closed_pipe_ends_the_output_silently() -> None:
     """As of ``| head``: neither the output nor what Python says of its closed pipe at its end."""
     read, write = os.pipe()
     os.close(read)
@@ -48,7 +48,7 @@ def test_version(nirflow: Run) -> None:
     assert nirflow("--version").output == f"nirflow {__version__}\n"
 
 
-def test_inspect_tells_frames_groups_and_a_sum(nirflow: Run, night: Path) -> None:
+def test_inspect_shows_frames_groups_and_a_summary(nirflow: Run, night: Path) -> None:
     result = nirflow("inspect", night)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -60,9 +60,7 @@ def test_inspect_tells_frames_groups_and_a_sum(nirflow: Run, night: Path) -> Non
     assert max(len(line) for line in result.stdout.splitlines() if line.startswith("S2013")) <= 100
 
 
-def test_inspect_tells_what_is_broken_and_what_takes_no_part(
-    nirflow: Run, night: Path, frame_writer: Writer
-) -> None:
+def test_inspect_shows_broken_and_unused_files(nirflow: Run, night: Path, frame_writer: Writer) -> None:
     (night / "S20131121S0099.fits").write_bytes(b"")
     frame_writer(night / "S20131121S0098.fits", OBSCLASS="acq")
     result = nirflow("inspect", night)
@@ -72,7 +70,9 @@ def test_inspect_tells_what_is_broken_and_what_takes_no_part(
     assert "10 files: 8 fit, 1 take no part, 1 broken." in result.stdout
 
 
-def test_an_acquisition_frame_alone_is_no_failure(nirflow: Run, tmp_path: Path, frame_writer: Writer) -> None:
+def test_an_acquisition_frame_alone_is_not_a_failure(
+    nirflow: Run, tmp_path: Path, frame_writer: Writer
+) -> None:
     assert nirflow("inspect", frame_writer(tmp_path / "S1.fits", OBSCLASS="acq")).exit_code == 0
 
 
@@ -164,7 +164,7 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
         (["--not-tags", "nonsense"], ["no tag 'NONSENSE'"]),
     ],
 )
-def test_a_wrong_question_is_a_usage_error_told_before_any_file_is_read(
+def test_an_invalid_expression_is_a_usage_error_before_any_file_is_read(
     nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
     monkeypatch.setattr("nirflow.survey.examine_file", lambda *_, **__: pytest.fail("a file was read"))
@@ -175,13 +175,13 @@ def test_a_wrong_question_is_a_usage_error_told_before_any_file_is_read(
     assert all(word in result.stderr for word in words)
 
 
-def test_a_path_that_is_not_there(nirflow: Run, tmp_path: Path) -> None:
+def test_a_missing_path(nirflow: Run, tmp_path: Path) -> None:
     result = nirflow("inspect", tmp_path / "nowhere")
     assert result.exit_code == 2
     assert "nowhere: there is no such file" in "".join(result.stderr.splitlines())
 
 
-def test_an_error_of_the_work_is_one_message_with_a_remedy_and_a_traceback_only_on_demand(
+def test_an_error_is_one_message_with_a_remedy_and_a_traceback_only_on_demand(
     nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imaging.errors import StoreError
@@ -196,7 +196,7 @@ def test_an_error_of_the_work_is_one_message_with_a_remedy_and_a_traceback_only_
     assert isinstance(nirflow("--debug", "inspect", night).exception, StoreError)
 
 
-def test_an_interrupt_is_told_in_one_word(nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_reported_briefly(nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -221,7 +221,7 @@ def test_simulate_writes_frames_and_truth(nirflow: Run, tmp_path: Path) -> None:
     assert "other FITS files" in other.stderr
 
 
-def test_a_small_simulated_night_can_be_looked_at_when_asked(nirflow: Run, tmp_path: Path) -> None:
+def test_a_small_simulated_night_can_be_inspected_on_request(nirflow: Run, tmp_path: Path) -> None:
     nirflow("simulate", tmp_path, "--size", 128, "--science", 3, "--darks", 1, "--short-darks", 1)
     assert nirflow("inspect", tmp_path).exit_code == 4
     result = nirflow("inspect", tmp_path, "--any-shape", "--pixels")
@@ -238,7 +238,7 @@ def test_a_small_simulated_night_can_be_looked_at_when_asked(nirflow: Run, tmp_p
         (["--set", "stale_wcs=20"], "9 science frames"),
     ],
 )
-def test_a_night_that_cannot_be_is_refused_before_a_folder_is_made(
+def test_an_impossible_night_is_refused_before_a_folder_is_made(
     nirflow: Run, tmp_path: Path, options: list[str], words: str
 ) -> None:
     result = nirflow("simulate", tmp_path / "night", *options)

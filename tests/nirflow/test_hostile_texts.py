@@ -47,7 +47,7 @@ def written(kind: type[io.StringIO], terminal: str = "dumb") -> Iterator[io.Stri
 
 
 @given(texts)
-def test_lines_are_lines_and_nothing_in_them_acts(text: str) -> None:
+def test_printed_lines_are_inert(text: str) -> None:
     with written(io.StringIO) as pipe:
         print_lines(text)
         print_lines(text, Path(f"a{text}"), style="red", err=True)
@@ -61,7 +61,7 @@ def test_lines_are_lines_and_nothing_in_them_acts(text: str) -> None:
     assert harmful(terminal.getvalue(), breaks="\n\t") == set()
 
 
-def test_markup_is_text() -> None:
+def test_markup_is_shown_literally() -> None:
     with written(io.StringIO) as out:
         print_lines("[red]a[/red] :smile:", style="bold")
         print_error(NirflowError("[b]x[/b]", remedy="[/]"))
@@ -72,7 +72,7 @@ def test_markup_is_text() -> None:
 
 
 @given(texts)
-def test_a_row_of_a_table_is_a_row(text: str) -> None:
+def test_a_row_of_a_table_stays_one_row(text: str) -> None:
     for kind in (io.StringIO, Terminal):
         with written(kind) as out:
             print_table(
@@ -193,7 +193,7 @@ def _in_a_terminal(*arguments: object) -> bytes:
 
 
 @pytest.mark.parametrize("command", ["inspect", "select"])
-def test_hostile_files_are_shown_and_do_nothing(nirflow: Run, hostile_night: Path, command: str) -> None:
+def test_hostile_files_are_listed_and_harmless(nirflow: Run, hostile_night: Path, command: str) -> None:
     result = nirflow(command, hostile_night)
     assert result.exit_code == 4, result.exception
     text = result.stdout + result.stderr
@@ -219,7 +219,7 @@ def test_json_names_hostile_files_exactly(nirflow: Run, hostile_night: Path, com
     assert named == {path for path in there if command == "inspect" or b"junk" not in path}
 
 
-def test_a_terminal_gets_none_of_it(hostile_night: Path) -> None:
+def test_a_terminal_receives_no_control_characters(hostile_night: Path) -> None:
     for arguments in (
         ["inspect", hostile_night],
         ["inspect", hostile_night, "--json"],

@@ -24,7 +24,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_packages_here_are_our_own() -> None:
+def test_the_installed_packages_are_our_own() -> None:
     require_own_packages()
 
 
@@ -59,7 +59,7 @@ def test_a_notebook_gets_the_same_as_an_import_error(tmp_path: Path) -> None:
     assert str(tmp_path / "tasks.py") in done.stderr
 
 
-def test_a_folder_that_is_no_package_is_no_shadow(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_package_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
     done = run(tmp_path, "-c", "from nirflow import Options; print(Options.__name__)")
     assert (done.returncode, done.stdout) == (0, "Options\n"), done.stderr

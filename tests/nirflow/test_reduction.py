@@ -27,12 +27,12 @@ def ask(answer: Callable[[httpx.Request], httpx.Response]) -> None:
         (503, r"at http://127.0.0.1:7 does not answer any more: .*503.* run the same again"),
     ],
 )
-def test_a_server_that_refuses_is_told_with_what_helps(code: int, words: str) -> None:
+def test_a_server_that_refuses_is_reported_with_a_remedy(code: int, words: str) -> None:
     with pytest.raises(ServerError, match=words):
         ask(lambda request: httpx.Response(code))
 
 
-def test_a_server_that_is_away_is_told_with_what_helps() -> None:
+def test_an_absent_server_is_reported_with_a_remedy() -> None:
     def away(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
 

@@ -26,7 +26,7 @@ def build(**changes: Any) -> ReduceRequest:
     return build_request([Path("night")], **{"out": Path("out")} | changes)
 
 
-def test_without_options_everything_is_wanted_with_the_defaults() -> None:
+def test_without_options_everything_is_made_with_the_defaults() -> None:
     request = build()
     assert request.parameters == ReductionParameters()
     assert (request.bands, request.only, request.use, request.allow_missing) == ((), (), (), frozenset())
@@ -63,7 +63,7 @@ def test_options_become_typed_values() -> None:
         ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_would(changes: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_with_a_remedy(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(**changes)
     assert words in str(caught.value)
@@ -119,7 +119,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
     return requests
 
 
-def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
+def test_reduce_passes_on_the_request_and_reports_the_outcome(
     nirflow: Run, asked: list[ReduceRequest], night: Path, tmp_path: Path
 ) -> None:
     options = ["--out", tmp_path, "--band", "y", "--only", "dark", "--only", "bpm", "--use", "bpm=b.fits"]
@@ -154,7 +154,7 @@ def test_a_wrong_option_starts_nothing(
     assert asked == []
 
 
-def test_nothing_is_started_for_a_path_that_is_not_there_or_holds_no_frames(
+def test_nothing_is_started_for_a_path_that_is_missing_or_has_no_frames(
     nirflow: Run, asked: list[ReduceRequest], tmp_path: Path
 ) -> None:
     assert nirflow("reduce", tmp_path / "nowhere").exit_code == 2

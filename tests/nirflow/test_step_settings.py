@@ -36,7 +36,7 @@ class Sky(StepParameters):
 STEPS: dict[str, type[StepParameters]] = {"dark": Dark, "sky": Sky}
 
 
-def test_values_are_read_as_the_model_says() -> None:
+def test_values_are_read_according_to_the_model() -> None:
     settings = [
         "dark.frames=5",
         "dark.level=12.5",
@@ -49,7 +49,7 @@ def test_values_are_read_as_the_model_says() -> None:
     assert changed["sky"] == Sky(radius=0.0)
 
 
-def test_only_the_steps_that_were_named_are_given() -> None:
+def test_only_the_named_steps_are_returned() -> None:
     assert resolve([], STEPS) == {}
     assert list(resolve(["sky.radius=4"], STEPS)) == ["sky"]
 
@@ -85,7 +85,7 @@ def test_none_and_lists_have_a_text_form() -> None:
         ("sky.radius=-1", ["in arcsec"]),
     ],
 )
-def test_a_wrong_setting_is_told_with_what_is_right(text: str, words: list[str]) -> None:
+def test_an_invalid_setting_is_reported_with_the_valid_ones(text: str, words: list[str]) -> None:
     with pytest.raises(SettingError) as caught:
         resolve([text], STEPS)
     for word in words:

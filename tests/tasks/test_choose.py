@@ -109,7 +109,7 @@ def test_a_named_product_that_is_damaged_is_refused(
     assert not stored(workspace, product).exists()
 
 
-def test_without_a_word_the_next_best_takes_the_place_of_a_damaged_one(
+def test_by_default_the_next_best_replaces_a_damaged_product(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     best, next_best = dark("S11_dark.fits"), dark("S2_dark.fits", UTSTART="01:00:00.0")
@@ -132,7 +132,7 @@ def test_a_named_file_that_cannot_serve_is_refused(
         choose(use={"dark": str(tmp_path / "nan_dark.fits")})
 
 
-def test_what_a_named_dark_overrides_is_told_everywhere(
+def test_what_a_named_dark_overrides_is_reported_everywhere(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace, raw_frame: Any
 ) -> None:
     dark("S1_dark.fits")
@@ -162,7 +162,7 @@ def test_a_named_dark_that_agrees_disagrees_in_nothing(
     assert reasons(workspace) == ["--use dark=S1_dark.fits"]
 
 
-def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
+def test_for_a_flat_the_user_s_choice_applies_only_if_the_configuration_agrees(
     choose: Callable[..., Calibrations],
     dark: Callable[..., Product],
     workspace: Workspace,
@@ -181,7 +181,7 @@ def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
     assert choose("flat", use={"dark": short.name}, allow_missing={"dark"}).missing == ("dark",)
 
 
-def test_parameters_are_left_alone_where_nothing_was_said() -> None:
+def test_parameters_are_unchanged_without_user_choices() -> None:
     parameters = DetrendParameters(override=("flat",), allow_missing=("bpm",))
     assert applied_to(parameters, Calibrations()) == parameters
     said = applied_to(parameters, Calibrations(missing=("bpm", "dark")))
@@ -191,7 +191,7 @@ def test_parameters_are_left_alone_where_nothing_was_said() -> None:
 # What the store takes in place of what cannot serve, and what is reported of what is used all the same
 
 
-def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
+def test_a_product_with_unusable_pixels_is_skipped_by_name(
     choose: Callable[..., Calibrations],
     dark: Callable[..., Product],
     workspace: Workspace,
@@ -211,7 +211,7 @@ def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
     )
 
 
-def test_what_speaks_against_a_product_that_is_used_all_the_same(
+def test_objections_to_a_product_in_use_are_reported(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     product = dark("S1_dark.fits")

@@ -212,7 +212,7 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
     }  # fmt: skip
 
 
-def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
+def test_inspect_of_headers_differs_only_where_it_reports_unexamined_pixels(
     files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
 ) -> None:
     found = {one.path: one for one in inspected(files)}

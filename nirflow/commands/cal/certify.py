@@ -84,7 +84,9 @@ def compare(
             }
         )  # fmt: skip
     else:
-        print_lines(f"{found.name_and_id} beside {reference.name} ({reference.short_id}, {reference.status})")
+        print_lines(
+            f"{found.name_and_id} compared with {reference.name} ({reference.short_id}, {reference.status})"
+        )
         meanings = meanings_of(found.kind)
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(

@@ -21,13 +21,13 @@ from imaging.frames.facts import FrameFacts
 from tasks.support.references import LeftOut, ProductRef
 
 
-def test_a_night_that_nobody_knows(store: Store, night: date) -> None:
+def test_an_unknown_night(store: Store, night: date) -> None:
     with pytest.raises(NirflowError, match="2013-11-21") as error:
         collect_night(store, night)
     assert "nirflow reduce" in error.value.remedy
 
 
-def test_frames_that_no_run_was_about(store: Store, raws: Sequence[FrameRecord], night: date) -> None:
+def test_frames_without_a_run(store: Store, raws: Sequence[FrameRecord], night: date) -> None:
     page = collect_night(store, night)
     (group,) = page.groups
     assert (group.kind, group.state, len(group.frames)) == ("science", "not reduced", 3)
@@ -60,7 +60,7 @@ def test_a_run_and_its_product(
     assert page.steps == (("stack", 4.0), ("sky", 2.0))
 
 
-def test_a_product_of_a_run_about_another_night_is_the_nights_too(
+def test_a_product_from_a_run_of_another_night_also_belongs_to_the_night(
     store: Store, stack: Callable[..., Product], night: date
 ) -> None:
     made = stack(warnings=["the dark does not tell its pedestal"])
@@ -69,7 +69,7 @@ def test_a_product_of_a_run_about_another_night_is_the_nights_too(
     assert product.warnings == ("the dark does not tell its pedestal",)
 
 
-def test_a_later_run_wins_and_both_are_listed(
+def test_a_later_run_takes_precedence_and_both_are_listed(
     store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., Run],
     failure: Callable[..., Failure], night: date,
 ) -> None:  # fmt: skip
@@ -91,7 +91,7 @@ def collect_label(store: Store, night: date, stack: Callable[..., Product]) -> s
     return group.label
 
 
-def test_a_group_that_waits_names_what_was_looked_at(
+def test_a_waiting_group_lists_the_candidates(
     store: Store, raws: Sequence[FrameRecord], add: Callable[..., Product], tell: Callable[..., Run],
     failure: Callable[..., Failure], facts: Callable[..., FrameFacts], night: date,
 ) -> None:  # fmt: skip
@@ -168,7 +168,7 @@ def test_two_frames_of_one_name_are_two_frames(
     assert groups == {"Y": "built", "J": "not reduced"}
 
 
-def test_what_a_person_said_of_a_product(
+def test_a_users_decision_about_a_product(
     store: Store,
     stack: Callable[..., Product],
     ref: Callable[..., ProductRef],
@@ -184,7 +184,7 @@ def test_what_a_person_said_of_a_product(
     assert product.said.endswith(": trailed")
 
 
-def test_a_report_of_another_form_is_told_and_stops_nothing(
+def test_a_report_in_another_format_is_listed_and_does_no_harm(
     store: Store, raws: Sequence[FrameRecord], tell: Callable[..., Run], night: date
 ) -> None:
     tell(content={"products": "all of them"})
@@ -192,7 +192,7 @@ def test_a_report_of_another_form_is_told_and_stops_nothing(
     assert not run.readable
 
 
-def test_a_run_whose_frames_and_products_the_store_does_not_have(
+def test_a_run_whose_frames_and_products_are_not_in_the_store(
     store: Store, tell: Callable[..., Run], ref: Callable[..., ProductRef], night: date
 ) -> None:
     tell(ref(), nights=(night, night + timedelta(days=1)))
@@ -219,11 +219,11 @@ def test_calibrations_come_with_their_names(
         ("//host/x", ""), ("http://[", ""), ("ui", ""),
     ],
 )  # fmt: skip
-def test_only_an_address_of_the_web_is_a_link(text: str, address: str) -> None:
+def test_only_a_web_address_is_a_link(text: str, address: str) -> None:
     assert web_address(text) == address
 
 
-def test_what_could_not_be_read_is_left_out_by_its_name(
+def test_an_unreadable_file_is_listed_as_left_out(
     store: Store, record: Callable[..., FrameRecord], tmp_path: Path, night: date
 ) -> None:
     """Two empty files are the same bytes; a file that is whole by now is none of them."""
@@ -242,7 +242,7 @@ def test_what_could_not_be_read_is_left_out_by_its_name(
     assert len(collect_night(store, night).left_out) == 2
 
 
-def test_what_took_its_place_back_is_not_called_superseded(
+def test_a_reinstated_product_is_not_listed_as_superseded(
     store: Store, raws: Sequence[FrameRecord], tell: Callable[..., Run], night: date
 ) -> None:
     tell(replaced=(Replaced(old="a (1)", new="b (2)"), Replaced(old="c (3)", new="d (4)")))

@@ -61,11 +61,11 @@ def test_json_and_the_folder_without_one(
 
 
 @pytest.mark.parametrize("night", ["2013-13-21", "yesterday", "2013-11", ""])
-def test_what_is_no_night(night: str) -> None:
+def test_invalid_nights(night: str) -> None:
     assert isinstance(invoke(night).exception, UsageError)
 
 
-def test_nights_that_are_not_there(run: Callable[..., Result]) -> None:
+def test_missing_nights(run: Callable[..., Result]) -> None:
     assert run("last").exit_code == 3
     missing = run("2013-11-21").exception
     assert isinstance(missing, NirflowError)

@@ -47,7 +47,7 @@ def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
     return make
 
 
-def test_a_group_is_built_or_reused_as_the_last_run_says(
+def test_a_group_is_built_or_reused_according_to_the_last_run(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport]
 ) -> None:
     (built,) = became(report(ref()))
@@ -56,13 +56,13 @@ def test_a_group_is_built_or_reused_as_the_last_run_says(
     assert again.state == "reused"
 
 
-def test_a_group_that_no_run_was_about_is_not_reduced(
+def test_a_group_without_a_run_is_not_reduced(
     became: Callable[..., Any], report: Callable[..., NightReport]
 ) -> None:
     assert [group.state for group in became(report())] == ["not reduced"]
 
 
-def test_a_failure_tells_why_and_what_is_waited_for(
+def test_a_failure_has_its_reason_and_the_awaited_calibration(
     became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
 ) -> None:
     (failed,) = became(report(failures=(failure(),)))
@@ -71,7 +71,7 @@ def test_a_failure_tells_why_and_what_is_waited_for(
     assert (waiting.state, waiting.why, waiting.waits_for) == ("waiting", "no flat serves", "flat")
 
 
-def test_a_later_product_makes_a_failure_good(
+def test_a_later_product_resolves_a_failure(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_later_product_makes_a_failure_good(
     assert (group.state, group.why) == ("built", "")
 
 
-def test_a_later_failure_stands_beside_the_earlier_product(
+def test_a_later_failure_is_shown_with_the_earlier_product(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
@@ -88,7 +88,7 @@ def test_a_later_failure_stands_beside_the_earlier_product(
     assert group.product is not None
 
 
-def test_what_no_planned_group_is_about_is_told_all_the_same(
+def test_results_outside_the_planned_groups_are_shown_too(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
@@ -98,21 +98,21 @@ def test_what_no_planned_group_is_about_is_told_all_the_same(
     ]  # fmt: skip
 
 
-def test_a_failure_of_a_step_between_is_one_of_science(
+def test_a_failure_of_an_intermediate_step_belongs_to_science(
     became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
 ) -> None:
     (group,) = became(report(failures=(failure(step="align"),)))
     assert group.state == "failed"
 
 
-def test_a_group_of_other_nights_that_nothing_was_told_of_is_not_shown(
+def test_a_group_of_other_nights_without_results_is_not_shown(
     became: Callable[..., Any], report: Callable[..., NightReport]
 ) -> None:
     elsewhere = replace(GROUP, kind="dark", members=("x", "y"), first=("x", "y"))
     assert became(report(), groups=(elsewhere,)) == ()
 
 
-def test_another_product_takes_an_earlier_ones_place(
+def test_a_later_product_replaces_an_earlier_one(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport]
 ) -> None:
     old, new = ref(), ref(id=str(UUID(int=2)), recipe_key="c" * 64)
@@ -122,7 +122,7 @@ def test_another_product_takes_an_earlier_ones_place(
     assert standing([report(new), report(old), report(new)]).earlier == (old,)
 
 
-def test_what_a_later_run_used_was_not_left_out(
+def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport], lost: Callable[..., LeftOut]
 ) -> None:
     used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
@@ -135,7 +135,7 @@ def test_what_a_later_run_used_was_not_left_out(
     ]
 
 
-def test_what_was_not_replaced_is_shown_until_a_later_run_replaces_it(
+def test_a_product_that_was_kept_is_shown_until_a_later_run_replaces_it(
     report: Callable[..., NightReport],
 ) -> None:
     kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are not there: a", remedy="Bring it back.")

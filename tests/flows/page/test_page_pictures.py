@@ -22,7 +22,7 @@ from imaging.products.preview import write_preview, write_thumbnail
 from tasks.support.references import ProductRef
 
 
-def test_a_thumbnail_is_small_upright_and_carries_notes(tmp_path: Path) -> None:
+def test_a_thumbnail_is_small_upright_and_has_notes(tmp_path: Path) -> None:
     array = np.random.default_rng(1).normal(100, 5, (450, 300)).astype(np.float32)
     array[:150] += 500  # the lower rows
     path = write_thumbnail(tmp_path / "a.png", array, notes={"level": "100"})
@@ -34,7 +34,7 @@ def test_a_thumbnail_is_small_upright_and_carries_notes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_damaged_png_is_no_png(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_png_is_not_accepted(tmp_path: Path, content: bytes | None) -> None:
     path = write_thumbnail(tmp_path / "a.png", np.random.default_rng(1).normal(0, 1, (90, 90)))
     assert notes_of(path) == {}
     path.write_bytes(content if content is not None else path.read_bytes()[:-3000])
@@ -42,7 +42,7 @@ def test_a_damaged_png_is_no_png(tmp_path: Path, content: bytes | None) -> None:
     assert notes_of(tmp_path / "absent.png") is None
 
 
-def test_thumbnails_are_made_once_and_mended(
+def test_thumbnails_are_made_once_and_repaired(
     store: Store, raws: Sequence[FrameRecord], night: date, tmp_path: Path
 ) -> None:
     frames = collect_night(store, night).frames
@@ -63,7 +63,7 @@ def test_thumbnails_are_made_once_and_mended(
     assert paths[2].stat().st_mtime_ns == 1
 
 
-def test_a_frame_that_moved_away_or_is_another_one_has_none(
+def test_a_moved_or_replaced_frame_has_no_thumbnail(
     store: Store, raws: Sequence[FrameRecord], night: date, tmp_path: Path
 ) -> None:
     frames = collect_night(store, night).frames
@@ -79,7 +79,7 @@ def test_a_frame_that_moved_away_or_is_another_one_has_none(
     assert raws[2].path.name in reasons[2]
 
 
-def test_the_preview_of_a_run_is_taken_and_made_again_where_it_is_gone(
+def test_the_preview_of_a_run_is_used_and_made_again_if_missing(
     store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_preview_of_a_run_is_taken_and_made_again_where_it_is_gone(
     assert again.preview.read_bytes() == made.preview.read_bytes()
 
 
-def test_another_product_in_the_place_of_the_copy_is_not_shown_as_it(
+def test_a_different_product_in_place_of_the_copy_is_not_shown(
     store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -114,7 +114,7 @@ def test_another_product_in_the_place_of_the_copy_is_not_shown_as_it(
     assert shown.preview.read_bytes() != told.preview.read_bytes()
 
 
-def test_a_product_without_a_file_says_so(
+def test_a_product_without_a_file_gives_the_reason(
     store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -89,7 +89,7 @@ def test_a_night_at_a_glance(
         assert told in text, told
 
 
-def test_a_stack_of_an_earlier_version_shows_what_it_tells(
+def test_a_stack_of_an_earlier_version_shows_the_figures_it_has(
     written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
     tell: Callable[..., Run],
 ) -> None:  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_stack_of_an_earlier_version_shows_what_it_tells(
     assert "Registration of 3 frames" in text
 
 
-def test_everything_that_a_page_shows_is_there_and_nothing_comes_from_outside(
+def test_a_page_is_complete_and_loads_nothing_from_outside(
     written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
     tell: Callable[..., Run], night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -127,7 +127,7 @@ def test_everything_that_a_page_shows_is_there_and_nothing_comes_from_outside(
     assert (folder / "index.html").read_bytes() == first, "the same store gives the same page"
 
 
-def test_whatever_a_text_says_it_stays_a_text(
+def test_any_text_is_shown_literally(
     store: Store, written: Callable[[], Page], record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts],
     stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., Run],
     failure: Callable[..., Failure], lost: Callable[..., LeftOut],
@@ -199,13 +199,13 @@ def test_a_file_below_the_pages_has_a_relative_link(tmp_path: Path) -> None:
     assert outside.endswith("/out/%22%3E%3Cimg%3E.fits")
 
 
-def test_words_for_ranges_and_distances() -> None:
+def test_texts_for_ranges_and_distances() -> None:
     assert range_of(["S2.fits", "S1.fits"]) == "S1 to S2"
     assert (range_of(["S1.fits"]), range_of([])) == ("S1", "")
     assert (distance(-1.26), distance(6.8), distance(None)) == ("1.3 days before", "6.8 days after", "")
 
 
-def test_the_index_has_the_newest_night_first_and_links_to_pages_that_are_there(
+def test_the_index_has_the_newest_night_first_and_links_to_existing_pages(
     store: Store, night: date, raws: Sequence[FrameRecord], stack: Callable[..., Product],
     ref: Callable[..., ProductRef], tell: Callable[..., Run], failure: Callable[..., Failure], tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -34,7 +34,7 @@ def ref(product: Product) -> ProductRef:
     )  # fmt: skip
 
 
-def test_the_newest_night_comes_first_with_the_figures_that_any_has(add: Add) -> None:
+def test_the_newest_night_comes_first_with_all_figures(add: Add) -> None:
     old = add(hours=-48, metrics={"level": 1.0, "n_hot": 3, "unknown": 7})
     new = add(metrics={"level": 1.23456789, "noise": None})
     rows = history_rows(old, [new, old])
@@ -66,7 +66,7 @@ def test_an_evening_belongs_to_the_night_that_ends_the_next_day(add: Add) -> Non
         ("bpm", {}, "bpm"),
     ],
 )
-def test_rules_may_leave_out_what_a_title_usually_has(
+def test_rules_may_omit_facts_that_titles_usually_contain(
     add: Add, kind: str, keys: dict[str, Any], title: str
 ) -> None:
     product = add(kind).model_copy(update={"keys": keys})
@@ -74,7 +74,7 @@ def test_rules_may_leave_out_what_a_title_usually_has(
     assert [row["product"] for row in history_rows(product, [product])] == [product.name]
 
 
-def test_a_history_has_an_end(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_is_limited(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_LENGTH", 2)
     products = [add(hours=24.0 * day) for day in range(3)]
     assert [row["night"] for row in history_rows(products[2], products)] == ["2013-11-23", "2013-11-22"]
@@ -101,7 +101,7 @@ def told(prefect_server: ServerAddress, store: Store) -> Callable[..., dict[str,
     return run
 
 
-def test_a_table_for_each_configuration_and_none_of_what_is_bad(
+def test_a_table_for_each_configuration_without_bad_products(
     told: Callable[..., dict[str, Any]], store: Store, add: Add, facts: Callable[..., FrameFacts]
 ) -> None:
     dark, before, bad = add(), add(hours=-24), add(hours=-48)
@@ -130,7 +130,7 @@ def test_stacks_are_compared_within_their_band_and_the_key_is_that_of_all_nights
     assert [row["seeing, px"] for row in tables["history-image-y"]] == [0.8, 0.6]
 
 
-def test_outside_of_a_run_nothing_is_told(store: Store, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_run_nothing_is_published(store: Store, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise AssertionError("an artifact outside of a run")
 

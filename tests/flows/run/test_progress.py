@@ -76,7 +76,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 FOUR = NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,))
 
 
-def test_each_step_that_ends_counts_whatever_its_end(told: list[float]) -> None:
+def test_each_finished_step_counts_whatever_its_outcome(told: list[float]) -> None:
     with progress_shown(FOUR):
         report_event(StepEvent("dark", "a", "started"))
         report_event(StepEvent("dark", "a", "part"))
@@ -89,7 +89,7 @@ def test_each_step_that_ends_counts_whatever_its_end(told: list[float]) -> None:
     assert told == [0.0, 25.0, 50.0, 75.0, 100.0]
 
 
-def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[float]) -> None:
+def test_more_steps_than_expected_do_not_complete_the_progress_early(told: list[float]) -> None:
     with progress_shown(FOUR):
         for _ in range(9):
             report_event(StepEvent("dark", "a", "built"))
@@ -97,7 +97,7 @@ def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[floa
     assert told[-1] == 100.0
 
 
-def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
+def test_a_failed_run_does_not_complete_the_progress(told: list[float]) -> None:
     def fails() -> None:
         with progress_shown(FOUR):
             report_event(StepEvent("dark", "a", "built"))
@@ -110,7 +110,7 @@ def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
     assert told == [0.0, 25.0]
 
 
-def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_updated_only_at_intervals(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "_PAUSE", 2.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -121,7 +121,7 @@ def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: py
         assert told == [0.0, 75.0]
 
 
-def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
+def test_steps_that_end_simultaneously_are_all_counted(told: list[float]) -> None:
     plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
     with progress_shown(plan):
         threads = [
@@ -138,7 +138,7 @@ def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
 
 
 @pytest.mark.parametrize("plan", [NightPlan(), FOUR])
-def test_outside_of_a_run_and_without_steps_nothing_is_told(
+def test_outside_a_run_or_without_steps_nothing_is_reported(
     told: list[float], monkeypatch: pytest.MonkeyPatch, plan: NightPlan
 ) -> None:
     if plan is FOUR:

@@ -210,7 +210,7 @@ def test_night_by_night_a_range_a_sequence_and_all_files_give_the_same_groups(
 
 @COMMON
 @given(seasons())
-def test_no_group_of_science_has_two_nights_unless_it_is_asked_for(season: Season) -> None:
+def test_no_science_group_spans_two_nights_unless_requested(season: Season) -> None:
     frames = surveyed(season.known)
     for group in plan_night(frames, PARAMETERS).science:
         assert len({frame.facts.night for frame in group.frames.frames}) == 1
@@ -313,7 +313,7 @@ def test_a_redo_has_the_groups_of_what_it_replaces_without_the_rejected(
 
 @COMMON
 @given(seasons(), st.data())
-def test_nothing_is_made_again_of_a_part_of_its_usable_frames(season: Season, data: st.DataObject) -> None:
+def test_nothing_is_made_again_from_part_of_its_usable_frames(season: Season, data: st.DataObject) -> None:
     plan = plan_night(surveyed(season.known), PARAMETERS)
     works = [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
     assume(works)

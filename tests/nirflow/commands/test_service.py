@@ -70,9 +70,7 @@ def state(data: Path, **changes: Any) -> ServiceState:
 
 
 @pytest.mark.parametrize("foreground", [[], ["--foreground"]])
-def test_a_folder_that_is_not_there_is_refused(
-    nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]
-) -> None:
+def test_a_missing_folder_is_refused(nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "rwa", tmp_path / "file"):
         result = nirflow("up", "--watch", tmp_path, "--watch", folder, *foreground)
@@ -116,7 +114,7 @@ def test_the_address_and_the_folders_go_to_the_supervisor(
     assert "hush" not in json.dumps(told)
 
 
-def test_what_is_up_already_is_said_with_what_it_does_otherwise(
+def test_a_running_service_is_reported_with_its_differing_options(
     nirflow: Run, data: Path, tmp_path: Path
 ) -> None:
     state(data)
@@ -138,7 +136,7 @@ def test_what_is_up_already_is_said_with_what_it_does_otherwise(
         ("NIRFLOW_SERVER_VIEWER_AUTH", "eve:looks"), ("NIRFLOW_NOTIFY_EMAIL_TO", '["ana@example.org"]'),
     ],
 )  # fmt: skip
-def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
+def test_up_reports_that_a_running_server_keeps_its_settings(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
     made = state(data)
@@ -166,7 +164,7 @@ def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
 
 @pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
-def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
+def test_an_unusable_password_is_refused_without_showing_it(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, auth: str, bind: str
 ) -> None:
     monkeypatch.setenv("NIRFLOW_SERVER_AUTH", auth)
@@ -190,7 +188,7 @@ def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
         (True, "ana:word", 503, ""),
     ],
 )
-def test_another_password_than_that_of_the_start_is_said(
+def test_a_password_changed_since_the_start_is_reported(
     nirflow: Run,
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,7 +209,7 @@ def test_another_password_than_that_of_the_start_is_said(
 # Down and status
 
 
-def test_down_where_nothing_is_up(nirflow: Run, data: Path) -> None:
+def test_down_without_a_running_service(nirflow: Run, data: Path) -> None:
     result = nirflow("down")
     assert (result.exit_code, result.stdout) == (0, "nirflow was not up.\n")
     state(data, birth="another boot:1", parts=())
@@ -236,7 +234,7 @@ def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Excep
     monkeypatch.setattr(Rest, "runs", found)
 
 
-def test_status_tells_each_part_and_what_is_in_work(
+def test_status_shows_each_part_and_the_runs_in_progress(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
@@ -261,7 +259,7 @@ def test_status_tells_each_part_and_what_is_in_work(
     assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
 
 
-def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
+def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
     for _ in range(2):
         result = nirflow("status")
         assert result.exit_code == 3
@@ -296,7 +294,7 @@ def test_status_where_a_part_is_down(
     assert nirflow("status", "--json").exit_code == 4
 
 
-def test_a_server_that_does_not_tell_what_is_in_work_is_said(
+def test_a_server_that_does_not_report_its_runs_is_mentioned(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
@@ -322,7 +320,7 @@ def test_status_asks_the_server_here_not_where_browsers_reach_it(
     assert set(asked) == {"http://127.0.0.1:9/api/flow_runs/filter"}
 
 
-def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) -> None:
+def test_an_invalid_state_file_means_no_service(nirflow: Run, data: Path) -> None:
     settings = Settings(data_dir=data)
     folder_of(settings).mkdir(parents=True)
     (folder_of(settings) / "state.json").write_bytes(b"\xff")
@@ -333,7 +331,7 @@ def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) ->
 # Settings
 
 
-def test_settings_are_told_with_their_sources(
+def test_settings_are_listed_with_their_sources(
     nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "site.toml"
@@ -362,7 +360,7 @@ def test_settings_are_told_with_their_sources(
     assert set(told) == {name for name in lines if name not in ("Settings", "setting")}
 
 
-def test_every_setting_says_what_it_means(nirflow: Run, data: Path) -> None:
+def test_every_setting_has_a_description(nirflow: Run, data: Path) -> None:
     head, *rows = nirflow("settings").stdout.splitlines()[1:]
     meaning = head.index("meaning")
     assert len(rows) > 30

@@ -70,7 +70,7 @@ def test_the_console_can_show_more_than_the_file(tmp_path: Path, screen: Console
     assert file.read_text() == ""
 
 
-def test_entered_twice_nothing_is_written_twice(tmp_path: Path, screen: Console) -> None:
+def test_entering_twice_writes_nothing_twice(tmp_path: Path, screen: Console) -> None:
     file = tmp_path / "night.log"
     with log.configure(file, console=screen), log.configure(file, console=screen):
         logging.getLogger("nirflow").warning("once")
@@ -97,7 +97,7 @@ def test_warnings_are_one_line_each_and_python_shows_them_again_afterwards(
         warnings.warn("again", UserWarning, stacklevel=1)
 
 
-def test_warnings_that_were_captured_before_stay_captured(tmp_path: Path, screen: Console) -> None:
+def test_previously_captured_warnings_stay_captured(tmp_path: Path, screen: Console) -> None:
     logging.captureWarnings(True)
     try:
         captured = warnings.showwarning
@@ -121,7 +121,7 @@ def test_a_traceback_is_for_the_file_and_its_message_for_the_console(tmp_path: P
     assert "stack failed (more in the log file)" in shown(screen)
 
 
-def test_handlers_come_back_after_an_error_and_the_file_is_closed(tmp_path: Path, screen: Console) -> None:
+def test_handlers_are_restored_after_an_error_and_the_file_is_closed(tmp_path: Path, screen: Console) -> None:
     before = set(logging.getLogger().handlers)
     new: set[logging.Handler] = set()
 

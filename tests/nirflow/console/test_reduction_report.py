@@ -52,7 +52,7 @@ def test_exit_codes(changes: dict[str, Any], code: Exit) -> None:
     assert exit_code(report(**changes)) is code
 
 
-def test_what_was_not_replaced_and_what_lacks_frames_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kept_and_incomplete_products_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lost = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(2))
     print_report(report(products=(product(left_out=lost),), kept=(KEPT,)))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -66,7 +66,7 @@ def test_what_was_not_replaced_and_what_lacks_frames_is_listed(capsys: pytest.Ca
     )
 
 
-def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_at_the_end_of_a_night(capsys: pytest.CaptureFixture[str]) -> None:
     flat = product(
         kind="flat", name="f", output=Path("out/S20131129S0320_flat.fits"), reused=True,
         warnings=("old dark",), calibrations=("S20131129S0320_bpm.fits",), left_out=(LOST,),

@@ -45,7 +45,7 @@ def holds(text: str, **changed: Any) -> bool:
         "'2013-11-20' < t < '2013-11-22'", "(n == 5) == (m < 0)", "s == none or true", "s == 'it\\'s' or b",
     ],
 )  # fmt: skip
-def test_holds(text: str) -> None:
+def test_evaluates_to_true(text: str) -> None:
     assert holds(text)
     assert not holds(f"not ({text})")
 
@@ -53,7 +53,7 @@ def test_holds(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["n == none", "n < 3", "n >= 3", "n in [3, 5]", "s in ['x']", "'x' in s", "b"]
 )
-def test_what_is_not_known_is_neither_above_nor_below_nor_in_anything(text: str) -> None:
+def test_an_unknown_value_is_neither_above_nor_below_nor_in_anything(text: str) -> None:
     assert holds(text, n=None, s=None, b=None) is (text == "n == none")
 
 
@@ -103,7 +103,7 @@ def test_a_none_in_a_list_is_found() -> None:
         ("not " * 9999 + "b", 4000, "longer than 4000"),
     ],
 )
-def test_errors_point_at_the_place_and_say_what_is_right(text: str, column: int, words: str) -> None:
+def test_errors_mark_the_position_and_name_the_remedy(text: str, column: int, words: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         Expression.parse(text, WORDS)
     assert caught.value.column == column
@@ -118,7 +118,7 @@ def test_a_wrong_name_lists_every_right_one_and_the_caret_stands_under_it() -> N
     assert all(name in caught.value.remedy for name in WORDS)
 
 
-def test_the_caret_stays_right_in_a_long_expression() -> None:
+def test_the_caret_is_correct_in_a_long_expression() -> None:
     text = " or ".join(["n == 5"] * 100) + " or zzz"
     with pytest.raises(ExpressionError) as caught:
         Expression.parse(text, WORDS)
@@ -135,7 +135,7 @@ def test_a_value_of_another_kind_than_promised_is_refused() -> None:
         Expression.parse("n == 5", WORDS).evaluate({})
 
 
-def test_names_tells_what_a_lookup_must_know() -> None:
+def test_names_lists_the_values_that_a_lookup_needs() -> None:
     assert Expression.parse("n in [m, 3] and not (b or 'x' in s)", WORDS).names == {"n", "m", "b", "s"}
 
 
@@ -237,7 +237,7 @@ def test_and_binds_before_or_and_not_before_both(
     st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1)),
     st.timedeltas(timedelta(days=-3), timedelta(days=3)),
 )
-def test_a_day_beside_a_time_is_the_whole_day(moment: datetime, step: timedelta) -> None:
+def test_a_day_compared_with_a_time_means_the_full_day(moment: datetime, step: timedelta) -> None:
     day = (moment + step).date()
     for symbol, compare in _OPERATORS.items():
         assert holds(f"t {symbol} '{day}'", t=moment.replace(tzinfo=UTC)) is compare(moment.date(), day)
@@ -264,7 +264,7 @@ def test_every_documented_name_has_a_value_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("alias", aliases())
-def test_an_alias_says_the_same(alias: str) -> None:
+def test_an_alias_is_equivalent(alias: str) -> None:
     lookup = frame_lookup(FACTS)
     assert lookup(alias) == lookup(aliases()[alias])
 

@@ -78,7 +78,7 @@ def test_everything_that_decides_the_pixels_changes_the_key(
     assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
 
 
-def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
+def test_a_product_rejected_by_a_user_is_not_made_again_when_its_file_is_lost(
     recipe: Callable[..., Recipe], workspace: Workspace, store: Store, add: Callable[..., Product]
 ) -> None:
     wanted = recipe(kind="dark")

@@ -80,7 +80,7 @@ def test_a_clean_product_takes_the_plain_name_from_one_with_a_rejected_frame(
     )
 
 
-def test_a_product_that_was_superseded_leaves_the_plain_name(
+def test_a_superseded_product_gives_up_the_plain_name(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     old = dark_of(look(raw), workspace)
@@ -90,7 +90,7 @@ def test_a_product_that_was_superseded_leaves_the_plain_name(
     assert path_of(new).name == new.name == old.name
 
 
-def test_products_that_count_keep_their_names_and_a_run_of_the_past_takes_none(
+def test_valid_products_keep_their_names_and_a_run_as_of_the_past_takes_none(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     first = dark_of(look(raw), workspace)

@@ -78,7 +78,7 @@ class Server:
             await self.handle(event)
 
 
-def test_one_that_asks_while_the_other_ends_does_not_wait(ordering: CausalOrdering) -> None:
+def test_a_follower_that_checks_while_its_leader_ends_does_not_wait(ordering: CausalOrdering) -> None:
     """The answer of the database comes when what was asked for is done."""
     server = Server(ordering, pause=0.01)
     leader, follower = chain(2)
@@ -91,7 +91,7 @@ def test_one_that_asks_while_the_other_ends_does_not_wait(ordering: CausalOrderi
     assert ordering._waitlist == {}
 
 
-def test_one_that_comes_early_is_handled_when_its_time_comes(ordering: CausalOrdering) -> None:
+def test_an_early_follower_is_handled_after_its_leader(ordering: CausalOrdering) -> None:
     server = Server(ordering)
     events = chain(4)
 
@@ -105,7 +105,7 @@ def test_one_that_comes_early_is_handled_when_its_time_comes(ordering: CausalOrd
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_consumers_leave_none_behind_and_handle_none_twice(ordering: CausalOrdering, seed: int) -> None:
+def test_two_consumers_handle_every_event_exactly_once(ordering: CausalOrdering, seed: int) -> None:
     chance = random.Random(seed)
     server = Server(ordering)
     chains = [chain(6) for _ in range(6)]

@@ -95,7 +95,7 @@ def digest_of(part: str) -> str:
 
 
 @pytest.mark.parametrize(("adapter", "part"), [(one, part) for one, parts in PARTS.items() for part in parts])
-def test_a_part_is_as_its_adapter_takes_it(adapter: str, part: str) -> None:
+def test_each_part_of_prefect_is_as_its_adapter_expects(adapter: str, part: str) -> None:
     try:
         found = digest_of(part)
     except LookupError as error:
@@ -106,7 +106,7 @@ def test_a_part_is_as_its_adapter_takes_it(adapter: str, part: str) -> None:
     )
 
 
-def test_every_adapter_is_watched() -> None:
+def test_every_adapter_is_tested() -> None:
     there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
     assert there == set(PARTS)
 
@@ -115,10 +115,10 @@ def test_a_part_that_has_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     part = next(iter(PARTS["process_worker"]))
     monkeypatch.setitem(PARTS["process_worker"], part, "0" * 12)
     with pytest.raises(AssertionError, match=r"has changed\. tasks/prefect_internals/process_worker\.py"):
-        test_a_part_is_as_its_adapter_takes_it("process_worker", part)
+        test_each_part_of_prefect_is_as_its_adapter_expects("process_worker", part)
     gone = "prefect.workers.process:ProcessWorker.walk"
     with pytest.raises(pytest.fail.Exception, match=r"walk is gone\. tasks/prefect_internals/process_worker"):
-        test_a_part_is_as_its_adapter_takes_it("process_worker", gone)
+        test_each_part_of_prefect_is_as_its_adapter_expects("process_worker", gone)
 
 
 def test_the_names_that_adapters_replace_are_those_that_prefect_uses() -> None:
@@ -131,7 +131,7 @@ def test_the_names_that_adapters_replace_are_those_that_prefect_uses() -> None:
     assert "PrefectServerEventsAPIClient" in Path(inspect.getfile(actions)).read_text()
 
 
-def test_what_a_packed_task_is_run_by_takes_it() -> None:
+def test_prefects_runner_accepts_a_packed_task() -> None:
     from prefect.task_engine import run_task_sync
 
     wanted = {"task", "task_run_id", "parameters", "wait_for", "return_type", "dependencies", "context"}
@@ -145,7 +145,7 @@ def test_a_run_knows_its_flow_and_its_runner() -> None:
     assert "task_run" in TaskRunContext.model_fields
 
 
-def test_the_lines_that_prefect_logs_are_the_ones_that_are_looked_for() -> None:
+def test_the_lines_that_prefect_logs_are_recognized() -> None:
     from tasks.prefect_internals import identifiers
 
     def text_of(name: str) -> str:

@@ -54,7 +54,7 @@ def test_a_key_is_the_same_for_all_nights(kind: str, label: str, key: str) -> No
     assert len(key) <= 100
 
 
-def test_a_text_stays_a_text_in_markdown() -> None:
+def test_a_text_is_shown_literally_in_markdown() -> None:
     nasty = "*a* _b_ `c` [d](http://e) <img src=x> #1 | ~2~ {3} \\"
     shown = plain(nasty)
     for sign in "*_`[]<>#|~{}":
@@ -78,7 +78,7 @@ def test_a_text_stays_a_text_in_markdown() -> None:
         ("__proto__ n_hot S1_dark.fits", r"\_\_proto\_\_ n_hot S1_dark.fits"),
     ],
 )
-def test_nothing_in_a_text_is_markdown(text: str, shown: str) -> None:
+def test_no_part_of_a_text_is_read_as_markdown(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
@@ -190,7 +190,9 @@ def test_a_choice_and_an_alignment(
     assert found["alignment-field-y"].description == "FIELD Y 2013-11-21 on S0.fits"
 
 
-def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[..., dict[str, Any]]) -> None:
+def test_hostile_texts_are_harmless_in_descriptions_and_cells_too(
+    shown: Callable[..., dict[str, Any]],
+) -> None:
     from types import SimpleNamespace as Some
 
     image = "<img src=x onerror=alert(1)>"
@@ -236,7 +238,7 @@ def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[.
         assert not any(line.startswith(("# owned", "INJECTED")) for line in everything.split("\n"))
 
 
-def test_outside_of_a_run_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_run_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise AssertionError("an artifact outside of a run")
 

@@ -62,7 +62,7 @@ def dark_of(seen: Survey, workspace: Workspace) -> ProductRef:
     return made if isinstance(made, ProductRef) else made.data
 
 
-def test_a_dark_is_not_made_of_bytes_that_the_store_does_not_know(
+def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     look(raw)
@@ -82,7 +82,7 @@ def test_a_dark_is_not_made_of_bytes_that_the_store_does_not_know(
     assert [row["md5"] for row in provenance] == [hashing._digests(path)[1] for path in raw]
 
 
-def test_another_header_is_seen_by_the_survey(look: Look, workspace: Workspace, raw: list[Path]) -> None:
+def test_a_changed_header_is_noticed_by_the_survey(look: Look, workspace: Workspace, raw: list[Path]) -> None:
     before = look(raw)
     content = raw[1].read_bytes()
     replaced(raw[1], content.replace(b"'label-000001'", b"'label-000091'"))
@@ -104,7 +104,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(
             md5_sums()
 
 
-def test_a_file_is_hashed_once_in_a_process_while_nobody_touches_it(
+def test_an_untouched_file_is_hashed_once_per_process(
     look: Look, workspace: Workspace, raw: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

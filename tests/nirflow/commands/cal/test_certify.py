@@ -60,7 +60,7 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     assert (begins, ends) == (night_begins(date(2013, 11, 21)), night_begins(date(2013, 11, 29)))
 
 
-def test_a_date_alone_is_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
+def test_a_date_means_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
     dark = added()
     result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "2013-11-28")
     assert "valid 2013-11-21 00:00:00 to 2013-11-28 00:00:00 UT." in result.stdout
@@ -95,7 +95,7 @@ def test_nights_and_times_that_are_refused(
     assert status(nirflow, dark) == "candidate"
 
 
-def test_an_overlap_is_refused_in_words_and_shared_on_request(nirflow: Run, added: Add) -> None:
+def test_an_overlap_is_refused_with_an_explanation_and_divided_on_request(nirflow: Run, added: Add) -> None:
     one, two = added("S20131120S0115"), added("S20131220S0115", DATE_OBS="2013-12-20")
     assert nirflow("cal", "certify", one["id"]).exit_code == 0
     refused = nirflow("cal", "certify", two["id"])
@@ -120,9 +120,7 @@ def test_reject_names_what_was_made_with_it(nirflow: Run, added: Add) -> None:
     assert status(nirflow, dark) == "candidate"
 
 
-def test_what_was_superseded_because_of_it_counts_again_when_it_is_reinstated(
-    nirflow: Run, added: Add
-) -> None:
+def test_superseded_products_become_valid_again_by_a_reinstatement(nirflow: Run, added: Add) -> None:
     cause, made = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
     with Store.open() as store:
         product = store.get(made["id"])
@@ -153,16 +151,14 @@ def test_supersede(nirflow: Run, added: Add) -> None:
     assert (status(nirflow, one), status(nirflow, two)) == ("superseded", "certified")
 
 
-def test_a_time_without_a_certified_one_is_told(nirflow: Run, added: Add) -> None:
+def test_a_period_without_a_certified_product_is_reported(nirflow: Run, added: Add) -> None:
     one = added()
     nirflow("cal", "certify", one["id"])
     result = nirflow("cal", "supersede", one["id"], "--reason", "old")
     assert "No dark of its configuration is certified any more for 2013-08-23" in result.stdout
 
 
-def test_of_several_of_one_name_the_one_that_counts_is_meant(
-    nirflow: Run, added: Add, tmp_path: Path
-) -> None:
+def test_a_shared_name_refers_to_the_valid_product(nirflow: Run, added: Add, tmp_path: Path) -> None:
     """A file made again has the name of the one that it replaces."""
     old = added("S20131120S0115", 1.0)
     for path in tmp_path.glob("S20131120S0115*"):

@@ -56,7 +56,7 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     assert nirflow("cal", "verify", "--quiet").exit_code == 0
 
 
-def test_a_disk_that_is_not_mounted_is_confirmed_before_its_files_are_noted_as_lost(
+def test_files_of_an_unmounted_disk_are_recorded_as_lost_only_on_confirmation(
     nirflow: Run, added: Add, tmp_path: Path
 ) -> None:
     dark = added()
@@ -110,7 +110,7 @@ def test_status_init_and_migrate(nirflow: Run) -> None:
         assert json.loads(nirflow("cal", command, "--json").stdout)["revision"] == HEAD
 
 
-def test_the_embedded_store_is_there_for_its_first_command(
+def test_the_embedded_store_is_created_by_the_first_command(
     nirflow: Run, postgres_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NIRFLOW_DATABASE_URL", raising=False)
@@ -121,7 +121,7 @@ def test_the_embedded_store_is_there_for_its_first_command(
 
 
 @pytest.mark.usefixtures("as_owner")
-def test_status_of_a_store_that_needs_something(nirflow: Run, owner: Any) -> None:
+def test_status_of_a_store_that_needs_attention(nirflow: Run, owner: Any) -> None:
     from sqlalchemy import text
 
     with owner.begin() as connection:
@@ -162,7 +162,7 @@ def test_backup_and_restore(
 
 
 @pytest.mark.usefixtures("as_owner")
-def test_a_backup_tells_what_it_lacks(nirflow: Run, added: Add, tmp_path: Path) -> None:
+def test_a_backup_reports_missing_files(nirflow: Run, added: Add, tmp_path: Path) -> None:
     added()
     objects(tmp_path)[0].unlink()
     result = nirflow("cal", "backup", tmp_path / "backup")

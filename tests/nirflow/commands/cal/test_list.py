@@ -52,7 +52,7 @@ def test_list_by_kind_status_night_and_expression(nirflow: Run, added: Add) -> N
         (("--status", "good"), "good"),
     ],
 )
-def test_wrong_questions_are_usage_errors(nirflow: Run, options: tuple[str, ...], told: str) -> None:
+def test_invalid_queries_are_usage_errors(nirflow: Run, options: tuple[str, ...], told: str) -> None:
     result = nirflow("cal", "list", *options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in result.stderr
@@ -112,7 +112,7 @@ def test_show_makes_a_preview_once(nirflow: Run, added: Add) -> None:
 
 
 @pytest.mark.usefixtures("own_store")
-def test_show_tells_a_missing_file(nirflow: Run, store: Store, image: dict[str, Any]) -> None:
+def test_show_reports_a_missing_file(nirflow: Run, store: Store, image: dict[str, Any]) -> None:
     store.file_of(image["dark"]).unlink()
     told = json.loads(nirflow("cal", "show", image["dark"].id, "--json").stdout)
     assert (told["file"]["condition"], told["preview"]) == ("missing", None)

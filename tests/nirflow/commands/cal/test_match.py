@@ -47,7 +47,7 @@ def test_match_as_of_a_time(nirflow: Run, added: Add, science: Path) -> None:
     assert "--as-of 'last week' is not a time" in wrong.stderr
 
 
-def test_explain_tells_the_first_rule_that_fails_with_both_values(
+def test_explain_shows_the_first_rule_that_fails_with_both_values(
     nirflow: Run, added: Add, science: Path
 ) -> None:
     good, short = added("S20131120S0115"), added("S20131120S0200", EXPTIME=60.0)
@@ -95,14 +95,14 @@ def test_explanations_fit_into_a_hundred_columns(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_frames_that_are_not_there(nirflow: Run, tmp_path: Path) -> None:
+def test_missing_frames(nirflow: Run, tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("no FITS")
     for name in ("S1.fits", tmp_path / "text.fits"):
         result = nirflow("cal", "match", name)
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr
 
 
-def test_what_a_frames_reduction_takes(
+def test_the_calibrations_of_a_frames_reduction(
     nirflow: Run, own_store: None, frame_writer: Callable[..., Path], master_dark: Path, tmp_path: Path
 ) -> None:
     dark = frame_writer(tmp_path / "S1.fits", OBSTYPE="DARK", FILTER2="DK_G0807")
@@ -135,7 +135,7 @@ def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     assert "has had no rules 'x'" in unknown.stderr
 
 
-def test_names_authors_and_reasons_of_rules_do_nothing_where_they_are_shown(
+def test_names_authors_and_reasons_of_rules_are_shown_literally(
     nirflow: Run, own_store: None, owner_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", owner_url)
