@@ -1,4 +1,4 @@
-"""What the benchmark measures of a process tree, against what the processes are known to take."""
+"""The benchmark's measurements of a process tree, compared with the known usage of its processes."""
 
 from __future__ import annotations
 

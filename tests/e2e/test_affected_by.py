@@ -1,4 +1,4 @@
-"""What is made again after a rejection: with its own parameters, of all its frames, or not at all."""
+"""Products are made again after a rejection with their own parameters and all their frames, or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def product(lab: Lab, run: Run) -> Product:
 
 
 def rejected(lab: Lab, night: NightTruth) -> Frame:
-    """Return the second of the night's darks, rejected."""
+    """Reject and return the second of the night's darks."""
     frame: Frame = lab.store().frames.get(night.of_role("dark")[1].root)
     reject(lab.store(), frame, **WHO)
     return frame
@@ -82,7 +82,7 @@ def test_while_usable_frames_are_missing_a_certified_dark_is_not_replaced(
     assert run.report["kept"][0]["old"] == old.name_and_id
     for path in gone:
         (away / path.name).rename(path)
-    whole = darks(lab, out="whole", affected_by=bad.name)
-    assert whole.report.kept == ()
-    assert len(whole.product("dark").inputs) == 3
+    complete = darks(lab, out="complete", affected_by=bad.name)
+    assert complete.report.kept == ()
+    assert len(complete.product("dark").inputs) == 3
     assert status(lab, old) == ["superseded"]

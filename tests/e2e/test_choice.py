@@ -53,7 +53,7 @@ def used(lab: Lab, run: Run, kind: str) -> str:
 
 
 def marks(run: Run) -> list[str]:
-    """Return what the image says of itself, in the report and in its header."""
+    """Return the image's warnings, in the report and in its header."""
     image = run.product("image")
     header = fits.getheader(image.output)
     in_header = [str(header[card]) for card in header if card.startswith("NFWARN")]
@@ -69,7 +69,7 @@ def test_a_dark_with_a_rejected_frame_is_not_preferred_to_a_clean_one(
     store = lab.store()
     bad = store.frames.get(night.of_role("dark")[1].root)
     reject(store, bad, **WHO)
-    # Nothing else serves: it is used, and marked wherever it is.
+    # Nothing else serves: it is used, and marked everywhere.
     only = lab.reduce(later.folder.parent, out="only")
     assert used(lab, only, "dark") == str(dirty.id)
     assert any(f"was made with {bad.name} was rejected by Ana" in one for one in marks(only))
@@ -109,7 +109,7 @@ def test_an_experiment_does_not_serve_other_runs(
     assert trial.product(kind).id != first.product(kind).id
     run = lab.reduce(later.folder.parent, out="later")
     assert used(lab, run, kind) == first.product(kind).id
-    # The run that asks for the same parameters gets it.
+    # A run that requests the same parameters gets it.
     same = lab.reduce(later.folder.parent, out="same", steps=changed)
     assert used(lab, same, kind) == trial.product(kind).id
 
@@ -119,10 +119,10 @@ def test_part_of_a_set_reduced_before_the_rest_arrived(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path, turned: bool
 ) -> None:
     darks = files(night, "dark")
-    part, whole = link(darks[1:], tmp_path / "part"), link(darks, tmp_path / "whole")
+    part, complete = link(darks[1:], tmp_path / "part"), link(darks, tmp_path / "complete")
     runs = {folder: lab.reduce(folder, out=folder.name, only=("dark",)) for folder in
-            ((whole, part) if turned else (part, whole))}  # fmt: skip
-    best = stored(lab, runs[whole], "dark")
+            ((complete, part) if turned else (part, complete))}  # fmt: skip
+    best = stored(lab, runs[complete], "dark")
     assert best.status == "candidate"
     assert len([p for p in lab.store().products("dark") if p.counts]) == 1
     lab.reduce(link(files(night, "short_dark", "lamp_on", "lamp_off"), tmp_path / "lamps"), out="lamps")
@@ -141,9 +141,9 @@ def test_a_flat_without_a_mask_is_a_last_resort_and_marked(
     run = lab.reduce(later.folder.parent, out="later")
     assert used(lab, run, "flat") == bare.product("flat").id
     assert any("is provisional: made without a bpm" in one for one in marks(run))
-    whole = lab.reduce(night.folder.parent, out="whole")
+    complete = lab.reduce(night.folder.parent, out="complete")
     run = lab.reduce(later.folder.parent, out="again")
-    assert used(lab, run, "flat") == whole.product("flat").id
+    assert used(lab, run, "flat") == complete.product("flat").id
     assert marks(run) == []
 
 
@@ -210,7 +210,7 @@ def test_the_product_of_an_old_choice_is_not_preferred_in_current_runs(
     lab.reduce(link(files(night, "dark"), tmp_path / "d"), out="d", only=("dark",))
     run = lab.reduce(later.folder.parent, out="later", choice={"allow_missing": ["bpm"]})
     assert any("was made with" in one and "rejected by Ana" in one for one in marks(run))
-    # An ordinary run that comes to the same product makes it an ordinary one.
+    # An ordinary run that would make the same product makes it an ordinary one.
     reinstate(store, store.get(mask.id), author="Ana", reason="a mistake")
     again = lab.reduce(lamps, out="again", only=("flat",))
     assert again.product("flat").id == old.product("flat").id

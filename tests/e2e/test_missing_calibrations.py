@@ -1,4 +1,4 @@
-"""Nights that lack a calibration: refused by name, with the way on; made without where that is allowed."""
+"""Nights that lack a calibration: refused by name with a remedy, or made without them where allowed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from night_lab import Lab, Run, link
 from imaging.products.product_file import read_table
 from imaging.simulator.truth import NightTruth
 
-#: What the first files of the sets are named.
-BPM_WORDS = (
+#: Names of the first files of the sets.
+BPM_TEXTS = (
     "no bad pixel mask serves",
     "The store has no bad pixel mask at all",
     "--use bpm=",
@@ -33,7 +33,7 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
 
 
 @pytest.mark.parametrize(
-    ("role", "name", "words"),
+    ("role", "name", "expected"),
     [
         ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Give them", "--use bpm=")),
         (
@@ -47,19 +47,19 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
     ],
 )  # fmt: skip
 def test_a_set_is_missing(
-    lab: Lab, night: NightTruth, tmp_path: Path, role: str, name: str, words: tuple[str, ...]
+    lab: Lab, night: NightTruth, tmp_path: Path, role: str, name: str, expected: tuple[str, ...]
 ) -> None:
     run = lab.reduce(_without(night, tmp_path / "night", role), out=f"no-{role}")
-    told = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
-    assert len(told) == 1, run.report.left_out
-    assert [word for word in words if word not in told[0]] == []
-    # Short darks that no mask takes become a master dark.
+    reported = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
+    assert len(reported) == 1, run.report.left_out
+    assert [term for term in expected if term not in reported[0]] == []
+    # Short darks that no mask uses become a master dark.
     assert run.kinds() == (["dark"] if role == "short_dark" else ["dark", "dark"])
     refused = run.failure("WISE")
-    assert [word for word in BPM_WORDS if word not in refused] == []
+    assert [term for term in BPM_TEXTS if term not in refused] == []
     if role != "lamp_on":
         flat = run.failure("flat Y")
-        assert [word for word in BPM_WORDS if word not in flat] == []
+        assert [term for term in BPM_TEXTS if term not in flat] == []
     assert len(run.report.failures) == (1 if role == "lamp_on" else 2)
 
 
@@ -78,7 +78,7 @@ def test_science_alone_is_refused_by_name_and_made_without_where_allowed(
     made = lab.reduce(folder, out="made", choice={"allow_missing": ["bpm", "flat"]})
     assert made.report.failures == ()
     stack = made.product("image")
-    # The dark is in the store from the run before.
+    # The dark is in the store from the previous run.
     assert stack.calibrations == ("S20131120S0115_dark.fits",)
     assert stack.warnings[:2] == (
         "made without a bpm, as the user allowed",
@@ -135,10 +135,10 @@ def test_a_named_calibration_is_used_and_reported(
     nothing = lab.reduce(folder, out="wrong", choice={"use": {"dark": "no_such_dark"}})
     assert "The store has no product 'no_such_dark'" in nothing.failure("WISE")
     part = tmp_path / "S20131120S0115_part_dark.fits"
-    with fits.open(files["dark"]) as whole:
+    with fits.open(files["dark"]) as complete:
         for plane in ("SCI", "VAR", "DQ"):
-            whole[plane].data = whole[plane].data[:32, :40]
-        whole.writeto(part, checksum=True)
+            complete[plane].data = complete[plane].data[:32, :40]
+        complete.writeto(part, checksum=True)
     cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
 
@@ -152,7 +152,7 @@ def test_a_named_dark_of_another_exposure_time_is_recorded_in_the_product(
     with fits.open(reduced.product("dark").output) as hdus:
         primary = hdus[0].header
         primary["EXPTIME"] = 8.0
-        for hdu in hdus:  # as a dark that was not made by nirflow, of frames that nobody here has seen
+        for hdu in hdus:  # like a dark that was not made by nirflow, from unknown frames
             hdu.header.remove("PEDESTAL", ignore_missing=True)
         for card in (
             "NFKEY",
@@ -167,16 +167,16 @@ def test_a_named_dark_of_another_exposure_time_is_recorded_in_the_product(
     run = lab.reduce(folder, out="disagrees", choice={"use": use})
     assert run.report.failures == ()
     stack = run.product("image")
-    said = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
-    assert said in stack.warnings
+    messages = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
+    assert messages in stack.warnings
     assert "the dark does not tell its pedestal: VAR is too large" in stack.warnings
     assert stack.output is not None
-    assert said in fits.getheader(stack.output)["NFWARN*"].values()
+    assert messages in fits.getheader(stack.output)["NFWARN*"].values()
     history = read_table(stack.output, "HISTORY")
     assert history is not None
-    told = {str(row["primitive"]): json.loads(row["args"]) for row in history}
-    assert told["detrend"]["override"] == ["dark", "bpm", "flat"]
-    assert told["calibrations"]["disagreements"] == [said.removeprefix("used as named: ")]
+    reported = {str(row["primitive"]): json.loads(row["args"]) for row in history}
+    assert reported["detrend"]["override"] == ["dark", "bpm", "flat"]
+    assert reported["calibrations"]["disagreements"] == [messages.removeprefix("used as named: ")]
 
 
 def test_lamp_ons_without_lamp_offs_make_a_flat_with_a_warning(

@@ -1,4 +1,4 @@
-"""The files that a run leaves: readable by others, marked, and with their whole history."""
+"""The files of a run: readable by other software, marked, and with their complete history."""
 
 from __future__ import annotations
 

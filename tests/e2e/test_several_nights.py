@@ -1,4 +1,6 @@
-"""Eight nights of one pointing: each has its stack, also when they are made again; and windows that cut no group."""
+"""Eight nights of one pointing: each has its own stack, also when made again; and windows that do not cut
+groups.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def season(tmp_path_factory: pytest.TempPathFactory) -> list[NightTruth]:
 
 
 def show(text: str) -> None:
-    """Write a line for whoever runs this with -s."""
+    """Print a line when run with -s."""
     sys.stdout.write(f"{text}\n")
 
 
@@ -54,7 +56,7 @@ def files(night: NightTruth, *roles: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def eight(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Observatory]:
-    """Yield the eight nights, reduced in one run; darks that came later."""
+    """Yield the eight nights, reduced in one run, with darks that arrived later."""
     with observing(new_lab(SIZE), season[0]) as one:
         for night in season[:NIGHTS]:
             link(files(night), one.raw)

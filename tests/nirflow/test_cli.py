@@ -13,15 +13,15 @@ from typer.testing import Result
 Run = Callable[..., Result]
 Writer = Callable[..., Path]
 
-#: Modules that take long to import, which help and usage errors must not wait for.
+#: Modules that are slow to import and must not delay help and usage errors.
 HEAVY = {"numpy", "astropy", "numba", "scipy", "sqlalchemy", "prefect", "pydantic", "ccdproc", "sep"}
 
 
 def test_help_lists_the_commands_and_the_exit_codes(nirflow: Run) -> None:
     result = nirflow("--help")
     assert result.exit_code == 0
-    words = ["demo", "simulate", "inspect", "select", "reduce", "params", "cal", "server"]
-    assert all(f" {word} " in result.output for word in words)
+    expected = ["demo", "simulate", "inspect", "select", "reduce", "params", "cal", "server"]
+    assert all(f" {term} " in result.output for term in expected)
     assert "2 the command was written wrongly" in " ".join(result.output.split())
 
 
@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_a_closed_pipe_ends_the_output_silently() -> None:
-    """As of ``| head``: neither the output nor what Python says of its closed pipe at its end."""
+    """As with ``| head``: no more output, and no message of Python about the closed pipe."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "nirflow", "params"]
@@ -80,14 +80,14 @@ def test_inspect_json(nirflow: Run, night: Path) -> None:
     (night / "broken.fits").write_bytes(b"no")
     result = nirflow("inspect", night, "--json")
     assert result.exit_code == 4
-    told = json.loads(result.stdout)
-    frames = {Path(frame["path"]).name: frame for frame in told["frames"]}
+    reported = json.loads(result.stdout)
+    frames = {Path(frame["path"]).name: frame for frame in reported["frames"]}
     dark = frames["S20131120S0116.fits.bz2"]
     assert (dark["facts"]["exposure_time"], dark["group"], dark["problem"]) == (120.0, "dark 120 s", None)
     assert "DARK" in dark["facts"]["tags"]
     assert frames["broken.fits"]["facts"] is None
     assert "not a FITS file" in frames["broken.fits"]["problem"]
-    assert [len(group["frames"]) for group in told["groups"]] == [2, 1, 1, 1, 3]
+    assert [len(group["frames"]) for group in reported["groups"]] == [2, 1, 1, 1, 3]
 
 
 def test_inspect_pixels_finds_a_dead_readout(nirflow: Run, night: Path) -> None:
@@ -156,7 +156,7 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (["--where", "exposre_time == 3"], ["column 1", "^", "Did you mean exposure_time", "read_pairs"]),
         (["--where", "exposure_time == 'x'"], ["cannot be compared"]),
@@ -165,14 +165,14 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
     ],
 )
 def test_an_invalid_expression_is_a_usage_error_before_any_file_is_read(
-    nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+    nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: list[str]
 ) -> None:
     monkeypatch.setattr("nirflow.survey.examine_file", lambda *_, **__: pytest.fail("a file was read"))
     result = nirflow("select", night, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    assert all(word in result.stderr for word in words)
+    assert all(term in result.stderr for term in expected)
 
 
 def test_a_missing_path(nirflow: Run, tmp_path: Path) -> None:
@@ -210,12 +210,12 @@ def test_simulate_writes_frames_and_truth(nirflow: Run, tmp_path: Path) -> None:
     options += ["--lamp-on", 1, "--lamp-off", 1, "--exposure", 30, "--set", "coadds=2", "--json"]
     result = nirflow("simulate", tmp_path / "night", *options)
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert len(told["files"]) == 5
-    assert (Path(told["truth"]) / "night.json").is_file()
-    night = json.loads((Path(told["truth"]) / "night.json").read_text())
+    reported = json.loads(result.stdout)
+    assert len(reported["files"]) == 5
+    assert (Path(reported["truth"]) / "night.json").is_file()
+    night = json.loads((Path(reported["truth"]) / "night.json").read_text())
     assert (night["band"], night["seed"], night["science_time"], night["coadds"]) == ("J", 3, 30.0, 2)
-    assert nirflow("simulate", tmp_path / "night", *options).exit_code == 0  # the same night: left alone
+    assert nirflow("simulate", tmp_path / "night", *options).exit_code == 0  # the same night: unchanged
     other = nirflow("simulate", tmp_path / "night")
     assert other.exit_code == 2
     assert "other FITS files" in other.stderr
@@ -230,7 +230,7 @@ def test_a_small_simulated_night_can_be_inspected_on_request(nirflow: Run, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "expected"),
     [
         (["--set", "seing=1"], "Did you mean seeing"),
         (["--set", "seeing=9"], "in arcsec"),
@@ -239,17 +239,17 @@ def test_a_small_simulated_night_can_be_inspected_on_request(nirflow: Run, tmp_p
     ],
 )
 def test_an_impossible_night_is_refused_before_a_folder_is_made(
-    nirflow: Run, tmp_path: Path, options: list[str], words: str
+    nirflow: Run, tmp_path: Path, options: list[str], expected: str
 ) -> None:
     result = nirflow("simulate", tmp_path / "night", *options)
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert expected in result.stderr
     assert not (tmp_path / "night").exists()
 
 
 def test_simulate_lists_its_parameters(nirflow: Run) -> None:
-    told = json.loads(nirflow("simulate", "--parameters", "--json").stdout)
-    assert {"seeing", "pedestal", "stale_wcs"} <= {each["name"] for each in told}
+    reported = json.loads(nirflow("simulate", "--parameters", "--json").stdout)
+    assert {"seeing", "pedestal", "stale_wcs"} <= {each["name"] for each in reported}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hostile texts at every door of the command line: terminal and pipe, JSON, log, progress, usage errors."""
+"""Hostile texts in every output of the command line: terminal and pipe, JSON, log, progress, usage errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., Result]
 
 
 class Terminal(io.StringIO):
-    """A terminal that knows no colours: nothing of rich's own is among what is written."""
+    """A terminal without colours, so that rich adds no control sequences of its own."""
 
     def isatty(self) -> bool:
         return True
@@ -157,7 +157,7 @@ def test_usage_errors_repeat_an_argument_printable(nirflow: Run, arguments: tupl
 
 @pytest.fixture
 def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    """Return frames whose names and headers do harm, and a broken one."""
+    """Return frames with harmful names and headers, and a broken one."""
     folder = tmp_path / "night"
     folder.mkdir()
     names = (
@@ -174,7 +174,7 @@ def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
 
 
 def _in_a_terminal(*arguments: object) -> bytes:
-    """Return what a command writes to a terminal."""
+    """Return the output of a command at a terminal."""
     main, side = pty.openpty()
     command = [str(Path(sys.executable).with_name("nirflow")), *map(str, arguments)]
     with subprocess.Popen(
@@ -212,9 +212,9 @@ def test_hostile_files_are_listed_and_harmless(nirflow: Run, hostile_night: Path
 def test_json_names_hostile_files_exactly(nirflow: Run, hostile_night: Path, command: str) -> None:
     result = nirflow(command, hostile_night, "--json")
     assert harmful(result.stdout) == set()
-    told: Any = json.loads(result.stdout)
-    told = told["frames"] if command == "inspect" else told
-    named = {os.fsencode(one["path"]) for one in told}
+    reported: Any = json.loads(result.stdout)
+    reported = reported["frames"] if command == "inspect" else reported
+    named = {os.fsencode(one["path"]) for one in reported}
     there = {entry.path for entry in os.scandir(os.fsencode(hostile_night))}
     assert named == {path for path in there if command == "inspect" or b"junk" not in path}
 

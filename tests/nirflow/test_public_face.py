@@ -1,4 +1,4 @@
-"""What ``from nirflow import ...`` offers: the names of the README, and no more than that is paid for."""
+"""What ``from nirflow import ...`` offers: the names in the README, without unnecessary imports."""
 
 from __future__ import annotations
 

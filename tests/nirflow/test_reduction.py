@@ -1,4 +1,4 @@
-"""What is told of a Prefect server that does not serve."""
+"""Errors for a Prefect server that refuses or is absent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def ask(answer: Callable[[httpx.Request], httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "expected"),
     [
         (401, r"at http://127.0.0.1:7 asks for another password.* Set NIRFLOW_SERVER_AUTH"),
         (503, r"at http://127.0.0.1:7 does not answer any more: .*503.* run the same again"),
     ],
 )
-def test_a_server_that_refuses_is_reported_with_a_remedy(code: int, words: str) -> None:
-    with pytest.raises(ServerError, match=words):
+def test_a_server_that_refuses_is_reported_with_a_remedy(code: int, expected: str) -> None:
+    with pytest.raises(ServerError, match=expected):
         ask(lambda request: httpx.Response(code))
 
 

@@ -47,7 +47,7 @@ def test_options_become_typed_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "expected"),
     [
         ({"bands": ["Z"]}, "Bands: Y, J, H"),
         ({"bands": ["kred"]}, "Did you mean K-red"),
@@ -63,10 +63,10 @@ def test_options_become_typed_values() -> None:
         ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
     ],
 )
-def test_invalid_options_are_refused_with_a_remedy(changes: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_with_a_remedy(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(**changes)
-    assert words in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_request_is_frozen() -> None:
@@ -103,7 +103,7 @@ def test_params_shows_every_step_and_one_alone(nirflow: Run) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
-    """Return the requests that reach the flows, which are not run here; each leaves one frame out."""
+    """Return the requests that reach the flows, which are not run here; each report leaves out one frame."""
     requests: list[ReduceRequest] = []
 
     def run_reduce(request: ReduceRequest) -> NightReport:
@@ -138,8 +138,8 @@ def test_reduce_passes_on_the_request_and_reports_the_outcome(
 def test_reduce_json_is_the_report_and_shows_no_progress(
     nirflow: Run, asked: list[ReduceRequest], night: Path
 ) -> None:
-    told = json.loads(nirflow("reduce", night, "--json").stdout)
-    assert told["left_out"][0]["name"] == "x.fits"
+    reported = json.loads(nirflow("reduce", night, "--json").stdout)
+    assert reported["left_out"][0]["name"] == "x.fits"
     assert asked[0].quiet
 
 

@@ -65,7 +65,7 @@ def test_none_and_lists_have_a_text_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         ("drak.frames=5", ["no step 'drak'", "Did you mean dark?", "sky"]),
         ("dark.frame=5", ["no parameter 'frame'", "Did you mean frames", "combine.low", "limits"]),
@@ -85,11 +85,11 @@ def test_none_and_lists_have_a_text_form() -> None:
         ("sky.radius=-1", ["in arcsec"]),
     ],
 )
-def test_an_invalid_setting_is_reported_with_the_valid_ones(text: str, words: list[str]) -> None:
+def test_an_invalid_setting_is_reported_with_the_valid_ones(text: str, expected: list[str]) -> None:
     with pytest.raises(SettingError) as caught:
         resolve([text], STEPS)
-    for word in words:
-        assert word in str(caught.value)
+    for term in expected:
+        assert term in str(caught.value)
 
 
 def test_the_same_parameter_twice_is_refused() -> None:
@@ -98,8 +98,8 @@ def test_the_same_parameter_twice_is_refused() -> None:
 
 
 def test_every_parameter_is_described_with_the_default_that_holds_there() -> None:
-    told = {info.name: info for info in describe("dark", Dark)}
-    assert list(told) == [
+    reported = {info.name: info for info in describe("dark", Dark)}
+    assert list(reported) == [
         "combine.operation",
         "combine.low",
         "frames",
@@ -108,10 +108,10 @@ def test_every_parameter_is_described_with_the_default_that_holds_there() -> Non
         "strict",
         "without",
     ]
-    low = told["combine.low"]
+    low = reported["combine.low"]
     assert (low.default, low.unit, low.limits, low.meaning) == (4.0, "sigma", "> 0, <= 10", "lower threshold")
-    assert told["combine.operation"].limits == "mean | median"
-    assert told["without"].limits == "bpm | flat"
+    assert reported["combine.operation"].limits == "mean | median"
+    assert reported["without"].limits == "bpm | flat"
 
 
 def test_what_is_shown_can_be_set_again() -> None:

@@ -68,7 +68,7 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cards", "words"),
+    ("cards", "expected"),
     [
         ({"INSTRUME": "GMOS-S"}, "the frame of an instrument that no table describes"),
         ({"EXPTIME": None}, "EXPTIME"),
@@ -82,17 +82,17 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
     ],
 )
 def test_problems_of_a_file_are_reported_with_a_remedy(
-    tmp_path: Path, frame_writer: Writer, cards: dict[str, object], words: str
+    tmp_path: Path, frame_writer: Writer, cards: dict[str, object], expected: str
 ) -> None:
     seen = examine_file(frame_writer(tmp_path / "S20131121S0075.fits", **cards))
     assert seen.broken
-    assert words in seen.reason
+    assert expected in seen.reason
     assert seen.remedy
-    assert "S20131121S0075" not in seen.reason  # stands beside the name already
+    assert "S20131121S0075" not in seen.reason  # the name is already shown next to it
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "expected"),
     [
         ("a.fits", b"", "empty"),
         ("a.fits", b"hello" * 1000, "not a FITS file"),
@@ -102,11 +102,11 @@ def test_problems_of_a_file_are_reported_with_a_remedy(
         ("a.fits", b"SIMPLE  =                    T".ljust(2880), "END card"),
     ],
 )
-def test_a_file_that_is_not_fits(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_fits(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     seen = examine_file(tmp_path / name)
     assert seen.facts is None
-    assert words in seen.reason
+    assert expected in seen.reason
 
 
 def test_a_garbled_card_is_reported_and_does_not_stop_the_others(night: Path) -> None:
@@ -130,9 +130,9 @@ def test_pixels_are_examined_on_request(night: Path) -> None:
 
 
 def test_progress_is_reported_for_each_file(night: Path) -> None:
-    told: list[int] = []
-    survey(frame_files([night]), progress=lambda: told.append(1))
-    assert len(told) == 8
+    reported: list[int] = []
+    survey(frame_files([night]), progress=lambda: reported.append(1))
+    assert len(reported) == 8
 
 
 def test_the_same_frame_under_two_names_is_used_once(night: Path) -> None:

@@ -1,4 +1,4 @@
-"""An observatory of the tests: a folder that is watched, a store, and the deployed flows run in this process."""
+"""A test observatory: a watched folder, a store, and the deployed flows run in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
 
 
 def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
-    """Have new files noted, as a flow of ``nights`` does; how many there were."""
+    """Record new files, as a flow of ``nights`` does, and return their number."""
     from prefect import flow
 
     from deployments.deployed.catch_up import note_new_files
@@ -57,7 +57,7 @@ class Observatory:
 
     @property
     def sequence(self) -> str:
-        """Name of the one sequence of science."""
+        """Name of the only sequence of science."""
         from imaging.frames.sequences import Sequence
 
         (name,) = {
@@ -67,17 +67,17 @@ class Observatory:
         return name
 
     def come(self, *roles: str) -> None:
-        """Let the frames of some roles lie in the watched folder."""
+        """Put the frames of these roles into the watched folder."""
         link([self.night.folder.parent / f.file for f in self.night.frames if f.role in roles], self.raw)
 
     def note(self) -> int:
-        """Have the store note what came, as the watcher does; how many files there were."""
+        """Record arrived files in the store, as the watcher does, and return their number."""
         from deployments.settings.all_settings import Settings
 
         return noted(Settings())
 
     def run(self, flow: Any, request: Any) -> Any:
-        """Run a deployed flow in this process; ``events`` are then its events alone."""
+        """Run a deployed flow in this process; afterwards ``events`` has only its events."""
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         self.events.clear()
@@ -95,7 +95,9 @@ class Observatory:
 
 @contextmanager
 def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
-    """Settings that watch an empty folder of a lab, and flows that keep their events to themselves."""
+    """Yield an observatory with settings for an empty folder of a lab, whose flows do not send their
+    events.
+    """
     from deployments.prefect_api import sequence_events
 
     one = Observatory(lab, night)

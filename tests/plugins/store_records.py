@@ -1,4 +1,4 @@
-"""Facts, raw frames and products to put into a store. Loaded by name from tests/conftest.py."""
+"""Facts, raw frames and products for a store. Loaded by name from tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def epoch() -> datetime:
 
 @pytest.fixture(scope="session")
 def facts() -> Callable[..., FrameFacts]:
-    """Facts of a frame of the tutorial's night, with changes."""
+    """Return the facts of a frame of the tutorial's night, with changes."""
 
     def make(**changes: Any) -> FrameFacts:
         values: dict[str, Any] = {

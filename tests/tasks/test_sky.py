@@ -1,4 +1,4 @@
-"""Outcomes of earlier tasks: frames apart from errors, each error by the name of its frame."""
+"""Outcomes of earlier tasks: frames are separated from errors, each with the name of its frame."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ Look = Callable[..., Survey]
 
 
 def write(path: Path, pixels: Any = PIXELS, **cards: Any) -> Path:
-    """Write a small dark; the clock follows the name, so that no two are alike."""
+    """Write a small dark; the time follows the name, so that no two are the same."""
     primary = fits.PrimaryHDU(header=fits.Header(list((DARK | {"DATALAB": path.stem} | cards).items())))
     fits.HDUList([primary, fits.ImageHDU(pixels)]).writeto(path)
     return path
 
 
 def overwrite(path: Path, old: bytes, new: bytes) -> Path:
-    """Replace the first appearance of some bytes, lengths kept."""
+    """Replace the first occurrence of some bytes by as many others."""
     raw = path.read_bytes()
     assert old in raw
     assert len(old) == len(new)
@@ -60,7 +60,7 @@ def look(workspace: Workspace) -> Look:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the files whose bytes are hashed, as it happens."""
+    """Return a list of the names of files, filled as their bytes are hashed."""
     names: list[str] = []
     original = module.unpack
 
@@ -73,7 +73,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def quarantined(workspace: Workspace) -> dict[str, str | None]:
-    """Reasons of the frames in the store, by name; None for one that is fit."""
+    """Reasons of the frames in the store, by name; None for a usable one."""
     with workspace.store().database.engine.connect() as connection:
         found = connection.execute(select(frames.c.name, frames.c.quarantine))
         return {row.name: row.quarantine for row in found}
@@ -195,7 +195,7 @@ def test_a_product_is_not_a_frame_and_is_not_quarantined(
 def test_a_frame_that_is_refused_early_is_quarantined_too(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
-    """By its shape, a keyword that lacks, a piece, an empty file: all before its bytes would be looked at."""
+    """By its shape, a missing keyword, truncation or emptiness: all before its bytes are read."""
     packed = tmp_path / "packed.fits.bz2"
     packed.write_bytes(bz2.compress(write(tmp_path / "p.fits").read_bytes())[:-40])
     small = write(tmp_path / "small.fits", PIXELS[:20])
@@ -206,9 +206,9 @@ def test_a_frame_that_is_refused_early_is_quarantined_too(
     piece.write_bytes(piece.read_bytes()[:3000])
     (empty := tmp_path / "empty.fits").touch()
     seen = look(packed, small, bare, piece, empty)
-    told = {one.name: one.reason for one in seen.left_out}
+    reported = {one.name: one.reason for one in seen.left_out}
     noted = quarantined(workspace)
-    assert {name.removesuffix(".bz2"): reason for name, reason in told.items()} == noted
+    assert {name.removesuffix(".bz2"): reason for name, reason in reported.items()} == noted
     store = workspace.store()
     frames_ = {frame.name: frame for name in noted for frame in store.frames.named(name)}
     assert frames_["small.fits"].facts is not None

@@ -1,4 +1,4 @@
-"""A step whose algorithm changed has another VERSION, or it is on record that the change has no effect."""
+"""A step whose algorithm changed has another VERSION, or the change is recorded as having no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANGED = "imaging/detrend/detrend.py"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Return a copy of the science and the steps, and a table of it."""
+    """Return a copy of the science and the steps, and its table."""
     for package in ("imaging", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     assert record(tmp_path, tmp_path / "table.toml") == []

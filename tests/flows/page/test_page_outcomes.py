@@ -1,4 +1,4 @@
-"""The plan beside what runs told: a later run's word holds, and nothing that was told is lost."""
+"""The plan compared with the reports of runs: later runs take precedence, and nothing reported is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def product(ref: ProductRef, *sources: str) -> NightProduct:
 
 @pytest.fixture
 def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
-    """Return what becomes of the one group after some reports, whose products are of the frames a and b."""
+    """Return the outcome of a single group after some reports, whose products come from the frames a and
+    b.
+    """
 
     def make(*reports: NightReport, groups: tuple[Group, ...] = (GROUP,)) -> tuple[Group, ...]:
         held = standing(reports)
@@ -92,8 +94,8 @@ def test_results_outside_the_planned_groups_are_shown_too(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
-    told = became(report(ref(), failures=(failure(step="flat", label="flat Y 2013-11-20"),)), groups=())
-    assert [(g.kind, g.label, g.state) for g in told] == [
+    reported = became(report(ref(), failures=(failure(step="flat", label="flat Y 2013-11-20"),)), groups=())
+    assert [(g.kind, g.label, g.state) for g in reported] == [
         ("science", "FIELD Y 2013-11-21", "built"), ("flat", "flat Y 2013-11-20", "failed"),
     ]  # fmt: skip
 
@@ -127,8 +129,8 @@ def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
 ) -> None:
     used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
     first, second = report(left_out=(used, few, bad, lost(NO_MASK))), report(ref(left_out=(lost("S1.fits"),)))
-    told = left_out_of([first, second], standing([first, second]))
-    assert [one.name for one in told] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
+    reported = left_out_of([first, second], standing([first, second]))
+    assert [one.name for one in reported] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
     mask = report(ref(kind="bpm", id=str(UUID(int=3))))
     assert [one.name for one in left_out_of([first, mask], standing([first, mask]))] == [
         "S20131121S0099.fits"

@@ -1,4 +1,4 @@
-"""Plots are the same for the same figures, in the page's colours, and a label is never anything but a text."""
+"""Plots are the same for the same figures, in the page's colours, and labels are shown literally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a night's frames allow: sets, partners, and what is left out."""
+"""The plan of a night: sets, partners, and what is left out."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def test_a_k_flat_alone_includes_its_dark() -> None:
 def test_k_without_matching_darks_is_reported() -> None:
     made = plan(lamps("off", "K-red", exposure=8.0) + short_darks())
     assert made.bpms == ()
-    (told,) = [one for one in made.left_out if one.name == "bad pixel mask"]
-    assert told.reason == "no darks of 8 s to go with the lamp-offs"
+    (reported,) = [one for one in made.left_out if one.name == "bad pixel mask"]
+    assert reported.reason == "no darks of 8 s to go with the lamp-offs"
 
 
 def test_the_mask_is_the_same_for_any_requested_band() -> None:
@@ -185,7 +185,7 @@ def test_without_removes_frames_everywhere() -> None:
 
 
 def test_each_half_year_gets_its_own_mask() -> None:
-    """A mask serves 90 days: frames of another season must not be left without one that could be made."""
+    """A mask serves 90 days: frames of another season must get their own if it can be made."""
     later = [
         f.model_copy(
             update={
@@ -199,7 +199,7 @@ def test_each_half_year_gets_its_own_mask() -> None:
     ]
     made = plan(y_night() + later)
     assert [mask.flat.first.first.facts.night.year for mask in made.bpms] == [2013, 2014]
-    # Science frames of two seasons are two groups as well, each with the calibrations of its time.
+    # Science frames of two seasons also form two groups, each with the calibrations of its time.
     assert [len(group.objects) for group in made.science] == [5, 5]
 
 

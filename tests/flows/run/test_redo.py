@@ -1,4 +1,4 @@
-"""Which new product takes the place of an old one, and which does not."""
+"""Which new product replaces an old one, and which does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ref(product: Product) -> ProductRef:
 
 @pytest.fixture
 def frames(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]:
-    """Ten raw frames that the store knows."""
+    """Return ten raw frames recorded in the store."""
     known = [record(f"on{n}.fits") for n in range(10)]
     store.frames.ingest(known)
     return known
@@ -40,7 +40,7 @@ def mask(add: Add) -> Product:
 
 @pytest.fixture
 def flat(add: Add) -> Callable[..., Product]:
-    """Add a flat of some frames, made with some masks."""
+    """Add a flat made from these frames and with these masks."""
 
     def make(
         on: Sequence[FrameRecord], *masks: Product, off: Sequence[FrameRecord] = (), **changes: object
@@ -55,7 +55,7 @@ def flat(add: Add) -> Callable[..., Product]:
 
 
 def redo_without(store: Store, mask: Product) -> Redo:
-    """Supersede a mask; what has to be made again."""
+    """Supersede a mask and return what has to be made again."""
     supersede(store, mask, **WHO)
     return redo_of(store, str(mask.id))
 
@@ -82,7 +82,7 @@ def test_a_product_with_the_same_frames_replaces_the_old_one(
 def test_a_frame_rejected_since_is_not_required(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    """The store itself supersedes what was made with it, when the one without it is there."""
+    """The store itself supersedes a product made with the rejected one when its replacement is added."""
     old = flat(frames, mask)
     redo = redo_without(store, mask)
     reject(store, store.frames.with_sha256s([frames[9].sha256])[frames[9].sha256], **WHO)

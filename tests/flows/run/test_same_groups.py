@@ -1,4 +1,5 @@
-"""Every way to reduce forms the same groups of the same frames, and a redo has the groups of what it replaces.
+"""Every way to reduce forms the same groups from the same frames, and a redo has the groups of what it
+replaces.
 
 Random seasons of nights, gaps, fields, bands and rejections; facts only, no pixels.
 """
@@ -41,7 +42,7 @@ BANDS = ("Y", "J", "K-red")
 
 @dataclass(frozen=True)
 class Season:
-    """Frames that the store knows, as a store that holds nothing else."""
+    """A store that holds only frames."""
 
     known: tuple[Frame, ...]
 
@@ -78,7 +79,7 @@ def night(frame: Frame) -> date:
 
 
 def surveyed(frames: Sequence[Frame]) -> list[RawFrame]:
-    """Return what a survey of the frames' files gives."""
+    """Return the frames as found by a survey of their files."""
     usable = {f.sha256: f for f in frames if f.rejected is None and f.quarantine is None}
     ordered = sorted(usable.values(), key=lambda f: (facts(f).started, f.name))
     return [
@@ -118,7 +119,7 @@ NIGHTS = st.tuples(st.integers(1, 12), st.lists(BLOCKS, min_size=1, max_size=5))
 
 @st.composite
 def seasons(draw: st.DrawFn) -> Season:
-    """Nights some days apart, each of some blocks; a part of the frames is rejected."""
+    """Nights some days apart, each with some blocks; part of the frames is rejected."""
     frames, day = [], 0
     for gap, blocks in draw(st.lists(NIGHTS, min_size=1, max_size=6)):
         day += gap
@@ -157,7 +158,7 @@ def calibrations_of(plan: NightPlan) -> set[tuple[str, ...]]:
 
 
 def pairs_of(plan: NightPlan) -> set[tuple[tuple[str, ...], ...]]:
-    """Flats with what is subtracted from their light."""
+    """Return flats with the sets that are subtracted from their light."""
     return {
         tuple(tuple(f.name for f in part.frames) for part in flat.light_and_none if part is not None)
         for flat in plan.flats
@@ -228,7 +229,7 @@ def test_no_science_group_spans_two_nights_unless_requested(season: Season) -> N
 def _product(
     work: FrameSet | BpmSet | FlatSet | ScienceSet, parameters: ReductionParameters
 ) -> tuple[Product, Any]:
-    """Return a product of the store as it was made of some sets."""
+    """Return a product of the store as made from these sets."""
     values: dict[str, Any]
     if isinstance(work, ScienceSet):
         recipe = science_recipe(work, Calibrations(), parameters)

@@ -1,4 +1,4 @@
-"""``nirflow report``: the page goes where the nights are."""
+"""``nirflow report``: the page is written to the folder of the nights."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_the_page_folder_is_out_else_the_setting_else_the_data_folder(
     nirflow: Nirflow, two_nights: None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
-    told = json.loads(nirflow("report", "last", "--json").stdout)
+    reported = json.loads(nirflow("report", "last", "--json").stdout)
     page = tmp_path / "data" / "nights" / "2013-11-21" / "index.html"
-    assert (told["night"], told["page"], page.is_file()) == ("2013-11-21", str(page), True)
-    assert told["index"] == str(page.parents[1] / "index.html")
+    assert (reported["night"], reported["page"], page.is_file()) == ("2013-11-21", str(page), True)
+    assert reported["index"] == str(page.parents[1] / "index.html")
     assert nirflow("report", "2013-11-21", "--out", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "2013-11-21" / "index.html").is_file()
 

@@ -30,9 +30,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a data folder; nothing may be started in it."""
+    """Return a data folder in which nothing may be started."""
     folder = tmp_path / "data"
-    # What --data puts into the environment goes with the test.
+    # Changes of the environment by --data end with the test.
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(folder))
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
 
@@ -45,7 +45,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def state(data: Path, **changes: Any) -> ServiceState:
-    """Return a state file of this very process as the supervisor."""
+    """Return a state file with this process as the supervisor."""
     pid = os.getpid()
     born = processes.birth(pid)
     parts = (
@@ -109,9 +109,13 @@ def test_the_address_and_the_folders_go_to_the_supervisor(
     (data / "nights").mkdir()
     (data / "nights" / "index.html").touch()
     assert f"Nights:  {data / 'nights' / 'index.html'}\n" in nirflow("up").stdout
-    told = json.loads(nirflow("up", "--json").stdout)
-    assert (told["started"], told["pid"], told["ui_url"]) == (True, os.getpid(), "http://mko:4210")
-    assert "hush" not in json.dumps(told)
+    reported = json.loads(nirflow("up", "--json").stdout)
+    assert (reported["started"], reported["pid"], reported["ui_url"]) == (
+        True,
+        os.getpid(),
+        "http://mko:4210",
+    )
+    assert "hush" not in json.dumps(reported)
 
 
 def test_a_running_service_is_reported_with_its_differing_options(
@@ -153,13 +157,13 @@ def test_up_reports_that_a_running_server_keeps_its_settings(
         monkeypatch.delenv(variable)
     else:
         monkeypatch.setenv(variable, value)
-    told = " ".join(nirflow("up").stdout.split())
+    reported = " ".join(nirflow("up").stdout.split())
     assert (
         "It was started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
-        in told
+        in reported
     )
-    assert "To change that: nirflow down, then up again." in told
-    assert "another" not in told
+    assert "To change that: nirflow down, then up again." in reported
+    assert "another" not in reported
 
 
 @pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
@@ -177,15 +181,15 @@ def test_an_unusable_password_is_refused_without_showing_it(
 
 
 @pytest.mark.parametrize(
-    ("started_with", "now", "code", "told"),
+    ("started_with", "now", "code", "reported"),
     [
         (False, None, 200, "It was started with no password."),
-        (False, "ana:word", 200, "It was started with no password."),
+        (False, "ana:secret", 200, "It was started with no password."),
         (True, None, 200, ""),
         (True, None, 401, "It was started with another password."),
-        (True, "ana:word", 401, "It was started with another password."),
-        (True, "ana:word", 200, ""),
-        (True, "ana:word", 503, ""),
+        (True, "ana:secret", 401, "It was started with another password."),
+        (True, "ana:secret", 200, ""),
+        (True, "ana:secret", 503, ""),
     ],
 )
 def test_a_password_changed_since_the_start_is_reported(
@@ -195,15 +199,15 @@ def test_a_password_changed_since_the_start_is_reported(
     started_with: bool,
     now: str | None,
     code: int,
-    told: str,
+    reported: str,
 ) -> None:
     if now is not None:
         monkeypatch.setenv("NIRFLOW_SERVER_AUTH", now)
     with fake_prefect() as server:
         server.answers = [(code, "[]")]
         state(data, password=started_with, api_url=server.api)
-        said = nirflow("up").stdout
-    assert (told in said) if told else ("It was started" not in said)
+        messages = nirflow("up").stdout
+    assert (reported in messages) if reported else ("It was started" not in messages)
 
 
 # Down and status
@@ -250,9 +254,11 @@ def test_status_shows_each_part_and_the_runs_in_progress(
     assert server.split()[:4] == ["server", "running", str(os.getpid()), "0"]
     assert worker.split()[:4] == ["worker", "running", str(os.getpid()), "2"]
     assert work == "Running: night 2013-11-21"
-    told = json.loads(nirflow("status", "--json").stdout)
-    assert told["up"] is True
-    assert told["runs"] == [{"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}]
+    reported = json.loads(nirflow("status", "--json").stdout)
+    assert reported["up"] is True
+    assert reported["runs"] == [
+        {"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}
+    ]
     running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
     assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
     running(monkeypatch)
@@ -267,7 +273,7 @@ def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
         as_json = nirflow("status", "--json")
         assert as_json.exit_code == 3
         assert json.loads(as_json.stdout)["up"] is False
-        state(data, birth="an earlier boot:5")  # a stranger's process by now
+        state(data, birth="an earlier boot:5")  # now a different process
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
     [
         {"ready": False},
         {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)},
-        # It died since the supervisor looked.
+        # It has died since the supervisor's last check.
         {
             "parts": (
                 PartState(name="worker", pid=1, birth="another", running=True, note="ended with code 1"),
@@ -351,13 +357,13 @@ def test_settings_are_listed_with_their_sources(
     assert lines["nightly.cron"].split()[1:7] == ["0", "9", "*", "*", "*", "default"]
     assert lines["notify.webhook"].split()[1:3] == ["(set)", "file"]
     assert lines["watch.folders"].split()[1:4] == ["/a,", "/b", "c"]
-    told = json.loads(nirflow("settings", "--json").stdout)
-    assert told["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
-    assert told["server.auth"]["value"] == "(set)"
-    assert told["data_dir"]["value"] == str(data)
+    reported = json.loads(nirflow("settings", "--json").stdout)
+    assert reported["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
+    assert reported["server.auth"]["value"] == "(set)"
+    assert reported["data_dir"]["value"] == str(data)
     for secret in ("s3cret", "hush"):
-        assert secret not in result.stdout + json.dumps(told)
-    assert set(told) == {name for name in lines if name not in ("Settings", "setting")}
+        assert secret not in result.stdout + json.dumps(reported)
+    assert set(reported) == {name for name in lines if name not in ("Settings", "setting")}
 
 
 def test_every_setting_has_a_description(nirflow: Run, data: Path) -> None:
@@ -400,8 +406,8 @@ def test_server_env_can_be_read_by_a_shell(nirflow: Run, data: Path, monkeypatch
     assert result.exit_code == 0
     given: dict[str, str] = {}
     for line in result.stdout.splitlines():
-        word, assigned = shlex.split(line)
-        assert word == "export"
+        command, assigned = shlex.split(line)
+        assert command == "export"
         name, _, value = assigned.partition("=")
         given[name] = value
     assert given["PREFECT_API_URL"] == "http://127.0.0.1:7/api"

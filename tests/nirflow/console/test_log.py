@@ -1,4 +1,4 @@
-"""The log of a run: every line once, in UTC, with the run that spoke."""
+"""The log of a run: every line once, in UTC, with the run that logged it."""
 
 import importlib
 import io
@@ -29,7 +29,7 @@ def _unchanged_logging() -> Iterator[None]:
         handlers = {h for h in logging.getLogger().handlers if not type(h).__module__.startswith("_pytest")}
         return handlers, logging.getLogger().level, levels, warnings.showwarning
 
-    importlib.import_module("prefect.main")  # its import sets handlers of its own, once for the process
+    importlib.import_module("prefect.main")  # its import installs its own handlers, once per process
     before = snapshot()
     yield
     assert snapshot() == before
@@ -142,7 +142,7 @@ def test_a_handler_on_the_console_is_muted_meanwhile(
     tmp_path: Path, screen: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
-    handler = logging.StreamHandler()  # what logging.basicConfig makes, or Prefect at its import
+    handler = logging.StreamHandler()  # as created by logging.basicConfig, or by Prefect at its import
     root.addHandler(handler)
     try:
         with log.configure(tmp_path / "night.log", console=screen):

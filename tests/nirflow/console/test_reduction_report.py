@@ -56,13 +56,14 @@ def test_kept_and_incomplete_products_are_listed(capsys: pytest.CaptureFixture[s
     lost = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(2))
     print_report(report(products=(product(left_out=lost),), kept=(KEPT,)))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    told = " ".join(lines)
+    reported = " ".join(lines)
     assert (
-        "Not replaced, d.fits (12345678): 3 of its 10 frames are not there: a, b, c. Bring them back." in told
+        "Not replaced, d.fits (12345678): 3 of its 10 frames are not there: a, b, c. Bring them back."
+        in reported
     )
     assert (
         "Incomplete, S20131120S0115_dark.fits lacks 2 of 5 frames (0 stars to match: S0.fits, S1.fits)."
-        in told
+        in reported
     )
 
 

@@ -49,8 +49,8 @@ def test_json_holds_models_dates_sets_and_paths_and_refuses_nan(capsys: pytest.C
             "t": SHAPE,
         }
     )
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"m": {}, "d": "2013-11-21", "s": ["a", "b"], "p": "x", "t": [2048, 2048]}
+    reported = json.loads(capsys.readouterr().out)
+    assert reported == {"m": {}, "d": "2013-11-21", "s": ["a", "b"], "p": "x", "t": [2048, 2048]}
     with pytest.raises(ValueError, match="JSON"):
         print_json(float("nan"))
     with pytest.raises(TypeError, match="object has no JSON form"):

@@ -1,7 +1,7 @@
-"""The private parts of Prefect that nirflow relies on: each is as it was when its adapter was written.
+"""The private parts of Prefect that nirflow relies on: each is unchanged since its adapter was written.
 
-Where one of these tests fails after an upgrade, somebody has to compare the part with what the adapter takes for
-granted, correct the adapter, and put the new digest here.
+If one of these tests fails after an upgrade, compare the part with the adapter's assumptions, correct the
+adapter, and record the new digest here.
 """
 
 from __future__ import annotations
@@ -75,18 +75,20 @@ DEFINITIONS: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def source_of(part: str) -> str:
-    """Return the source of ``module:Class.method`` as it is in the file, also where it has been replaced since."""
+    """Return the source of ``module:Class.method`` as it is in the file, even if it has been replaced
+    since.
+    """
     module, _, name = part.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise LookupError(f"{module} is gone")
     text = Path(spec.origin).read_text()
     scope: Any = ast.parse(text)
-    for word in name.split("."):
-        inner = [node for node in ast.walk(scope) if isinstance(node, DEFINITIONS) and node.name == word]
+    for part in name.split("."):
+        inner = [node for node in ast.walk(scope) if isinstance(node, DEFINITIONS) and node.name == part]
         if not inner:
             raise LookupError(f"{part} is gone")
-        scope = inner[-1]  # behind its overloads
+        scope = inner[-1]  # after its overloads
     return ast.get_source_segment(text, scope) or ""
 
 

@@ -1,4 +1,4 @@
-"""What the UI shows of a step: keys that stay the same, texts that stay texts, and tables on the real server."""
+"""Artifacts of steps in the UI: constant keys, literal texts, and tables on the real server."""
 
 from __future__ import annotations
 
@@ -100,15 +100,15 @@ def product(**changes: Any) -> ProductRef:
 
 @pytest.fixture
 def shown(prefect_server: ServerAddress) -> Callable[[Callable[[], None]], dict[str, Any]]:
-    """Run a function as a task; its artifacts by key."""
+    """Run a function as a task and return its artifacts by key."""
 
-    def run(tell: Callable[[], None]) -> dict[str, Any]:
-        @flow(name="tells")
-        def tells() -> UUID:
-            task(tell, name="step").submit().result()
+    def run(publish: Callable[[], None]) -> dict[str, Any]:
+        @flow(name="publishing")
+        def publishing() -> UUID:
+            task(publish, name="step").submit().result()
             return UUID(runtime.flow_run.id)
 
-        with prompt_heartbeats(tells) as ready:
+        with prompt_heartbeats(publishing) as ready:
             run_id = ready()
         of = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
         with get_client(sync_client=True) as client:
@@ -175,11 +175,11 @@ def test_a_choice_and_an_alignment(
     )  # fmt: skip
     alignment: Any = Some(entries=(entry,), reference="S0.fits")
 
-    def tell() -> None:
+    def publish() -> None:
         publish_choice("FIELD Y 2013-11-21", [match])
         publish_alignment("FIELD Y 2013-11-21", alignment)
 
-    found = shown(tell)
+    found = shown(publish)
     chosen = json.loads(found["calibrations-field-y"].data)
     assert [(row["product"], row["taken"], row["why"]) for row in chosen] == [
         ("A_dark.fits", True, "nearest"),
@@ -214,7 +214,7 @@ def test_hostile_texts_are_harmless_in_descriptions_and_cells_too(
     choice: Any = Some(kind="dark", candidates=(candidate,))
     alignment: Any = Some(entries=(entry,), reference="![](http://evil.example)")
 
-    def tell() -> None:
+    def publish() -> None:
         publish_choice(image, [choice])
         publish_alignment(image, alignment)
         publish_product(
@@ -225,7 +225,7 @@ def test_hostile_texts_are_harmless_in_descriptions_and_cells_too(
             )
         )  # fmt: skip
 
-    found = list(shown(tell).values())
+    found = list(shown(publish).values())
     assert len(found) == 3
     for one in found:
         everything = f"{one.description}\n{one.data}"

@@ -1,4 +1,4 @@
-"""Steps that are tried again, and those that never are; all within a flow on the real server."""
+"""Steps that are retried, and those that never are, within a flow on the real server."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_error_raised_while_handling_another_is_not_its_cause() -> None:
 def attempts(
     prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Any, int]]:
-    """Run a step in a flow that fails with some errors one after the other; its outcome and how often it ran."""
+    """Run a step in a flow that fails with the errors in turn; return its outcome and the number of runs."""
     monkeypatch.setattr(decorator, "PAUSES", (0, 0))
 
     def run(*errors: Exception, argument: Any = 3) -> tuple[Any, int]:

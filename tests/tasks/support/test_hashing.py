@@ -1,4 +1,4 @@
-"""Raw frames whose bytes are not those that the store knows by their size and date."""
+"""Raw frames whose bytes differ from those that the store knows by size and date."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def look(workspace: Workspace) -> Look:
 
 
 def replaced(path: Path, content: bytes) -> None:
-    """Give a file other bytes; its name, size and date stay."""
+    """Change a file's bytes, but not its name, size and date."""
     before = path.stat()
     assert len(content) == before.st_size
     path.write_bytes(content)
@@ -52,7 +52,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 def other_pixels(content: bytes) -> bytes:
-    """Return the same headers, the last pixel another one."""
+    """Return the same headers with a different last pixel."""
     at = len(content.rstrip(b"\0")) - 1
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
@@ -72,7 +72,7 @@ def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
         dark_of(seen, workspace)
     assert "Run it again" in caught.value.remedy
     assert workspace.store().products() == ()
-    # The remedy is right: the file is the frame that it is now, in LINEAGE as in PROVENANCE.
+    # The remedy works: the file is used with its new content, in LINEAGE as in PROVENANCE.
     made = dark_of(look(raw), workspace)
     assert made.output is not None
     lineage, provenance = read_table(made.output, "LINEAGE"), read_table(made.output, "PROVENANCE")

@@ -1,4 +1,4 @@
-"""Places to compute in, and the stores of a process."""
+"""Slots for computing, and the stores of a process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_events_of_a_step(workspace: Workspace) -> None:
     assert [(e.label, e.state) for e in events] == [
         ("a", "started"), ("a", "built"), ("b", "started"), ("b", "reused"), ("c", "started"), ("c", "failed"),
     ]  # fmt: skip
-    with step("dark", "e", workspace):  # the failed step gave its place back
+    with step("dark", "e", workspace):  # the failed step released its slot
         pass
 
 

@@ -34,10 +34,10 @@ def test_certify_with_a_time_and_without(nirflow: Run, added: Add) -> None:
     assert result.stdout == (
         f"{dark['name']} ({dark['id'][:8]}) is certified, valid 2013-11-01 00:00:00 to 2013-12-01 12:00:00 UT.\n"
     )
-    told = json.loads(
+    reported = json.loads(
         nirflow("cal", "certify", dark["id"], "--from", "always", "--to", "always", "--json").stdout
     )
-    assert told["validity"] == [None, None]
+    assert reported["validity"] == [None, None]
     assert nirflow("cal", "certify", dark["id"], "--from", "soon").exit_code == 2
 
 
@@ -47,10 +47,10 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     one = nirflow("cal", "certify", dark["id"], "--night", "2013-11-21")
     assert "valid 2013-11-20 14:00:00 to 2013-11-21 14:00:00 UT." in one.stdout
     assert one.stderr == ""
-    told = json.loads(
+    reported = json.loads(
         nirflow("cal", "certify", dark["id"], "--nights", "20131121..20131128", "--json").stdout
     )
-    begins, ends = map(datetime.fromisoformat, told["validity"])
+    begins, ends = map(datetime.fromisoformat, reported["validity"])
     evening = datetime(2013, 11, 20, 23, 30, tzinfo=UTC)
     assert begins <= evening < ends
     assert (night_of(begins), night_of(ends - timedelta(seconds=1))) == (
@@ -171,8 +171,8 @@ def test_a_shared_name_refers_to_the_valid_product(nirflow: Run, added: Add, tmp
     nirflow("cal", "supersede", old["id"])
     for name in (new["name"], new["name"].removesuffix(".fits")):
         for command in ("show", "lineage"):
-            told = json.loads(nirflow("cal", command, name, "--json").stdout)
-            assert told["product"]["id"] == new["id"]
+            reported = json.loads(nirflow("cal", command, name, "--json").stdout)
+            assert reported["product"]["id"] == new["id"]
     refused = nirflow("cal", "reinstate", new["name"], "--reason", "x")
     assert "is a candidate already" in refused.stderr
     assert "nirflow cal list --where" in refused.stderr
@@ -190,6 +190,6 @@ def test_compare(nirflow: Run, added: Add) -> None:
     loose = nirflow("cal", "compare", one["id"], "--with", two["id"], "--set", "gate.dark_level=100")
     assert loose.exit_code == 0
     assert "It is within the limits." in loose.stdout
-    told = json.loads(nirflow("cal", "compare", one["id"], "--with", two["id"], "--json").stdout)
-    assert (told["passed"], told["reference"]["id"]) == (False, two["id"])
+    reported = json.loads(nirflow("cal", "compare", one["id"], "--with", two["id"], "--json").stdout)
+    assert (reported["passed"], reported["reference"]["id"]) == (False, two["id"])
     assert nirflow("cal", "compare", one["id"], "--set", "gate.sigmaa=3").exit_code == 2

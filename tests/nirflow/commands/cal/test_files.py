@@ -39,8 +39,8 @@ def test_a_product_is_added_shown_and_copied_unchanged(
         shown = nirflow("cal", "show", name)
         assert shown.exit_code == 0
         assert product["sha256"] in shown.stdout
-    told = json.loads(nirflow("cal", "show", product["id"], "--json").stdout)
-    assert (told["product"]["status"], told["lineage"]) == ("candidate", [])
+    reported = json.loads(nirflow("cal", "show", product["id"], "--json").stdout)
+    assert (reported["product"]["status"], reported["lineage"]) == ("candidate", [])
     (tmp_path / "copies").mkdir()
     got = nirflow("cal", "get", product["id"], "--out", tmp_path / "copies")
     assert got.exit_code == 0
@@ -96,8 +96,8 @@ def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], t
     done = nirflow("cal", "import", tmp_path / "all.tar")
     assert done.exit_code == 0
     assert "0 products added, 1 known" in done.stdout
-    told = json.loads(nirflow("cal", "import", tmp_path / "all.tar", "--json").stdout)
-    assert [p["id"] for p in told["known"]] == [dark["id"]]
+    reported = json.loads(nirflow("cal", "import", tmp_path / "all.tar", "--json").stdout)
+    assert [p["id"] for p in reported["known"]] == [dark["id"]]
     bad = nirflow("cal", "import", tmp_path / "nothing")
     assert (bad.exit_code, bad.stdout) == (1, "")
 
@@ -125,7 +125,7 @@ def test_a_part_of_a_detector_is_accepted_only_on_request(nirflow: Run, master_d
 def from_elsewhere(
     nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
 ) -> Iterator[Path]:
-    """Yield what another store exported: a dark that Ana certified there."""
+    """Yield an export of another store: a dark that Ana certified there."""
     with postgres_address.administer() as connection:
         connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template OWNER nirflow")
     url = (
@@ -165,8 +165,8 @@ def test_an_import_shows_decisions_of_another_store_without_applying_them(
     shown = nirflow("cal", "show", "S20131120S0115_dark").stdout
     assert "decided elsewhere, UT" in shown
     assert "imported from another store" in shown
-    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
-    assert [(one["status"], one["author"], one["source"]) for one in told["proposals"]] == [
+    reported = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert [(one["status"], one["author"], one["source"]) for one in reported["proposals"]] == [
         ("certified", "Ana", "x.tar")
     ]
     assert nirflow("cal", "certify", "S20131120S0115_dark", "--reason", "seen").exit_code == 0
@@ -181,7 +181,7 @@ def test_a_trusted_import(nirflow: Run, from_elsewhere: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.splitlines()[-1] == "1 product added, 0 known; 0 raw frames new."
     assert "nirflow cal import --trust" not in done.stderr
-    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
-    assert (told["product"]["status"], told["product"]["provisional"]) == ("certified", None)
-    assert told["history"][-1]["author"] == "Ana (elsewhere)"
-    assert told["proposals"] == []
+    reported = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert (reported["product"]["status"], reported["product"]["provisional"]) == ("certified", None)
+    assert reported["history"][-1]["author"] == "Ana (elsewhere)"
+    assert reported["proposals"] == []

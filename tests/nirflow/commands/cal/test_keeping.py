@@ -16,7 +16,7 @@ Add = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def as_owner(own_store: None, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line of the owner of the store."""
+    """Use the command line as the owner of the store."""
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", owner_url)
 
 
@@ -50,9 +50,9 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     (tmp_path / "copies" / "x.fits").write_bytes(content)
     mended = nirflow("cal", "verify", "--repair", "--copies", tmp_path / "copies", "--json")
     assert mended.exit_code == 0
-    told = json.loads(mended.stdout)
-    assert [finding["done"] for finding in told["findings"]] == ["replaced"]
-    assert len(told["leftovers"]) == 1
+    reported = json.loads(mended.stdout)
+    assert [finding["done"] for finding in reported["findings"]] == ["replaced"]
+    assert len(reported["leftovers"]) == 1
     assert nirflow("cal", "verify", "--quiet").exit_code == 0
 
 
@@ -91,16 +91,16 @@ def test_gc_lists_and_then_removes(nirflow: Run, added: Add, tmp_path: Path) -> 
     listed = nirflow("cal", "gc", "--dry-run", "--grace", "0")
     assert listed.stdout.splitlines()[1].split() == ["orphan", "5.0", "kB", f"ab/{'ab' * 32}.fits"]
     assert orphan.exists()
-    told = json.loads(nirflow("cal", "gc", "--grace", "0", "--json").stdout)
-    assert (told["removed"], told["bytes"]) == (1, 5000)
+    reported = json.loads(nirflow("cal", "gc", "--grace", "0", "--json").stdout)
+    assert (reported["removed"], reported["bytes"]) == (1, 5000)
     assert not orphan.exists()
     assert nirflow("cal", "verify").exit_code == 0
 
 
 @pytest.mark.usefixtures("as_owner")
 def test_status_init_and_migrate(nirflow: Run) -> None:
-    told = json.loads(nirflow("cal", "status", "--json").stdout)
-    assert (told["revision"], told["usable"], told["account"]) == (HEAD, True, "owner")
+    reported = json.loads(nirflow("cal", "status", "--json").stdout)
+    assert (reported["revision"], reported["usable"], reported["account"]) == (HEAD, True, "owner")
     shown = nirflow("cal", "status")
     assert shown.exit_code == 0
     assert f"version {HEAD}" in shown.stdout
@@ -145,7 +145,7 @@ def test_backup_and_restore(
     full = nirflow("cal", "restore", tmp_path / "backup")
     assert full.exit_code == 1
     assert "restored into an empty one only" in full.stderr
-    # Into a data folder with an embedded database of its own.
+    # Restore into a data folder with its own embedded database.
     monkeypatch.delenv("NIRFLOW_DATABASE_URL")
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "new"))
     try:

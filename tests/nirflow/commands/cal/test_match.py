@@ -32,8 +32,8 @@ def test_match_a_file(nirflow: Run, added: Add, science: Path) -> None:
     assert [line[0] for line in lines[2:]] == ["bpm", "flat"]
     assert nirflow("cal", "match", science, "--kind", "dark").exit_code == 0
     assert nirflow("cal", "match", science, "--kind", "flat").exit_code == 3
-    (told,) = json.loads(nirflow("cal", "match", science, "--kind", "dark", "--json").stdout)
-    assert (told["product"]["id"], told["rules"]) == (dark["id"], shipped_rules().version)
+    (reported,) = json.loads(nirflow("cal", "match", science, "--kind", "dark", "--json").stdout)
+    assert (reported["product"]["id"], reported["rules"]) == (dark["id"], shipped_rules().version)
 
 
 def test_match_as_of_a_time(nirflow: Run, added: Add, science: Path) -> None:
@@ -60,11 +60,11 @@ def test_explain_shows_the_first_rule_that_fails_with_both_values(
     order = " ".join(" ".join(lines[2:]).split())
     assert order.startswith("best first: made of nothing that was rejected; certified for the time;")
     first = next(number for number, line in enumerate(lines) if line.startswith("taken  "))
-    told = {line.split()[2]: line for line in lines[first:]}
-    assert told[good["id"][:8]].startswith("taken")
-    assert told[short["id"][:8]].endswith("exposure 60 s, frame 120 s")
-    assert told[far["id"][:8]].endswith("234.0 days before the frame, at most 90")
-    assert list(told) == [good["id"][:8], far["id"][:8], short["id"][:8]]
+    reported = {line.split()[2]: line for line in lines[first:]}
+    assert reported[good["id"][:8]].startswith("taken")
+    assert reported[short["id"][:8]].endswith("exposure 60 s, frame 120 s")
+    assert reported[far["id"][:8]].endswith("234.0 days before the frame, at most 90")
+    assert list(reported) == [good["id"][:8], far["id"][:8], short["id"][:8]]
     (json_,) = json.loads(nirflow("cal", "explain", science, "--kind", "dark", "--json").stdout)
     assert len(json_["candidates"]) == 3
     limited = json.loads(
@@ -79,7 +79,7 @@ def test_explain_shows_the_first_rule_that_fails_with_both_values(
 def test_explanations_fit_into_a_hundred_columns(
     nirflow: Run, added: Add, science: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a terminal of that width no line is longer, and no word is lost."""
+    """At a terminal of that width no line is longer, and no text is lost."""
     import sys
 
     added("S20131120S0115")
@@ -107,8 +107,8 @@ def test_the_calibrations_of_a_frames_reduction(
 ) -> None:
     dark = frame_writer(tmp_path / "S1.fits", OBSTYPE="DARK", FILTER2="DK_G0807")
     for command in ("match", "explain"):
-        told = nirflow("cal", command, dark)
-        assert (told.exit_code, told.stdout) == (0, "S1.fits is a dark: it needs no calibration.\n")
+        reported = nirflow("cal", command, dark)
+        assert (reported.exit_code, reported.stdout) == (0, "S1.fits is a dark: it needs no calibration.\n")
         assert nirflow("cal", command, dark, "--json").stdout == "[]\n"
     flat = frame_writer(tmp_path / "S2.fits", OBSTYPE="FLAT", OBJECT="GCALflat")
     lines = nirflow("cal", "match", flat).stdout.splitlines()
@@ -128,8 +128,8 @@ def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     assert "exposure_time +-0.0015" in result.stdout
     assert "came with nirflow" in result.stdout
     assert nirflow("cal", "rules", "--toml").stdout == shipped_text()
-    told = json.loads(nirflow("cal", "rules", "--json").stdout)
-    assert told["rules"]["version"] == "f2-imaging-5"
+    reported = json.loads(nirflow("cal", "rules", "--json").stdout)
+    assert reported["rules"]["version"] == "f2-imaging-5"
     unknown = nirflow("cal", "rules", "--version", "x")
     assert unknown.exit_code == 1
     assert "has had no rules 'x'" in unknown.stderr
@@ -151,12 +151,12 @@ def test_names_authors_and_reasons_of_rules_are_shown_literally(
         assert shown in done.stdout
     toml = nirflow("cal", "rules", "--toml").stdout
     assert read_rules(toml, "again") == read_rules(table.read_text(), "mine")
-    told = nirflow("cal", "rules", "--json").stdout
-    assert json.loads(told)["history"][0]["author"] == "Eve\x1b[2J"
+    reported = nirflow("cal", "rules", "--json").stdout
+    assert json.loads(reported)["history"][0]["author"] == "Eve\x1b[2J"
     table.write_text('version = "\x7f')
     wrong = nirflow("cal", "rules", "--set", table, "--reason", "x")
     assert wrong.exit_code == 1
-    for text in (done.output, toml, told, wrong.output):
+    for text in (done.output, toml, reported, wrong.output):
         assert harmful(text) == set()
         assert not any(line.startswith("INJECTED") for line in text.splitlines())
 
