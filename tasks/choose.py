@@ -184,12 +184,12 @@ def _disagreements(
     """Return how a product's configuration differs from that of the frames, with both values, each once."""
     with ProductFile(store.file_of(product)) as file:
         its = file.facts
-    differences = (
+    disagreeing = (
         text
         for frame in frames.frames
         for text in differences(("instrument", *frame.facts.table.same[kind]), its, frame.facts)
     )
-    return tuple(dict.fromkeys(differences))
+    return tuple(dict.fromkeys(disagreeing))
 
 
 def _record(store: Store, frames: FrameSet, match: Match, one: _Chosen) -> None:

@@ -74,7 +74,7 @@ def test_while_usable_frames_are_missing_a_certified_dark_is_not_replaced(
     assert part.report.products == part.report.replaced == ()
     (kept,) = part.report.kept
     assert kept.old == old.name_and_id
-    assert kept.reason == f"1 of its 4 frames are not there: {gone[0].name}"
+    assert kept.reason == f"1 of its 4 frames are missing: {gone[0].name}"
     assert part.report.incomplete
     assert exit_code(part.report) is Exit.PARTIAL
     assert status(lab, old) == ["certified"]

@@ -169,7 +169,7 @@ def test_a_named_dark_of_another_exposure_time_is_recorded_in_the_product(
     stack = run.product("image")
     messages = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
     assert messages in stack.warnings
-    assert "the dark does not tell its pedestal: VAR is too large" in stack.warnings
+    assert "the dark does not record its pedestal: VAR is too large" in stack.warnings
     assert stack.output is not None
     assert messages in fits.getheader(stack.output)["NFWARN*"].values()
     history = read_table(stack.output, "HISTORY")

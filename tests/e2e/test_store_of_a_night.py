@@ -81,7 +81,7 @@ def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth)
     assert store.get(old["dark"].id).status == store.get(old["image"].id).status == "superseded"
     assert "is made without it" in store.history(old["image"])[-1].reason
     assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
-    with pytest.raises(NirflowError, match="Nothing that counts was made with"):
+    with pytest.raises(NirflowError, match="No valid product was made with"):
         lab.reduce(affected_by=bad.name)
     # Reducing the complete night, as if for the first time, gives the same.
     complete = lab.reduce(night.folder.parent, out="complete")

@@ -22,7 +22,7 @@ def test_help_lists_the_commands_and_the_exit_codes(nirflow: Run) -> None:
     assert result.exit_code == 0
     expected = ["demo", "simulate", "inspect", "select", "reduce", "params", "cal", "server"]
     assert all(f" {term} " in result.output for term in expected)
-    assert "2 the command was written wrongly" in " ".join(result.output.split())
+    assert "2 incorrect usage" in " ".join(result.output.split())
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -56,7 +56,7 @@ def test_inspect_shows_frames_groups_and_a_summary(nirflow: Run, night: Path) ->
     assert "S20131129S0320 flat Y 20 s 1 on 2013-11-29 02:52 - 4" in lines
     assert "S20131121S0077 object Y 120 s 8 - 2013-11-21 02:52 +20.0 +0.0 5" in lines
     assert "5 science Y 120 s WISE J0413 (dither) 3 S20131121S0075 - 0077 IMAGE" in lines
-    assert "8 files: 8 fit, 0 take no part, 0 broken." in result.stdout
+    assert "8 files: 8 usable, 0 not used, 0 broken." in result.stdout
     assert max(len(line) for line in result.stdout.splitlines() if line.startswith("S2013")) <= 100
 
 
@@ -66,8 +66,8 @@ def test_inspect_shows_broken_and_unused_files(nirflow: Run, night: Path, frame_
     result = nirflow("inspect", night)
     assert result.exit_code == 4
     assert "S20131121S0099.fits: the file is empty (0 bytes). Fetch the file again." in result.stdout
-    assert "S20131121S0098.fits: takes no part: an acquisition frame" in result.stdout
-    assert "10 files: 8 fit, 1 take no part, 1 broken." in result.stdout
+    assert "S20131121S0098.fits: not used: an acquisition frame" in result.stdout
+    assert "10 files: 8 usable, 1 not used, 1 broken." in result.stdout
 
 
 def test_an_acquisition_frame_alone_is_not_a_failure(
@@ -134,7 +134,7 @@ def test_select_json_gives_the_facts(nirflow: Run, night: Path) -> None:
 def test_select_without_a_match_prints_nothing_on_standard_output(nirflow: Run, night: Path) -> None:
     result = nirflow("select", night, "--where", "exposure_time > 1000")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "No frame of 8 fits" in result.stderr
+    assert "None of 8 frames matches" in result.stderr
 
 
 def test_select_names_broken_files_on_standard_error_only(nirflow: Run, night: Path) -> None:
@@ -160,8 +160,8 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
     [
         (["--where", "exposre_time == 3"], ["column 1", "^", "Did you mean exposure_time", "read_pairs"]),
         (["--where", "exposure_time == 'x'"], ["cannot be compared"]),
-        (["--tags", "DRAK"], ["no tag 'DRAK'", "Did you mean DARK", "LAMPON"]),
-        (["--not-tags", "nonsense"], ["no tag 'NONSENSE'"]),
+        (["--tags", "DRAK"], ["Unknown tag 'DRAK'", "Did you mean DARK", "LAMPON"]),
+        (["--not-tags", "nonsense"], ["Unknown tag 'NONSENSE'"]),
     ],
 )
 def test_an_invalid_expression_is_a_usage_error_before_any_file_is_read(

@@ -57,7 +57,7 @@ def test_options_become_typed_values() -> None:
         ({"use": ["dark=a", "dark=b"]}, "more than one dark"),
         ({"memory": "lots"}, "Write 800MB"),
         ({"memory": "-1"}, "Write 800MB"),
-        ({"memory": "10kB"}, "too little"),
+        ({"memory": "10kB"}, "too small"),
         ({"threads": 0}, "threads cannot be 0"),
         ({"settings": ["stak.combine=1"]}, "Did you mean stack"),
         ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
@@ -75,7 +75,7 @@ def test_a_request_is_frozen() -> None:
 
 
 def test_what_is_made_again_has_its_own_parameters() -> None:
-    with pytest.raises(UsageError, match=r"--set stack.low=4 has no meaning with --affected-by"):
+    with pytest.raises(UsageError, match=r"--set stack.low=4 cannot go with --affected-by"):
         build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none", "stack.low=4"])
     request = build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none"])
     assert request.parameters.check.shape is None

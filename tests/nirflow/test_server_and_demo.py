@@ -28,7 +28,7 @@ SMALL = NightParameters(size=128, n_science=2, n_darks=1, n_short_darks=1, n_lam
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "expected"), [(UP, 0, "Process 42, up"), (DOWN, 3, "No server is running")]
+    ("state", "code", "expected"), [(UP, 0, "Process 42, ready"), (DOWN, 3, "No server is running")]
 )
 def test_server_status(
     nirflow: Run, monkeypatch: pytest.MonkeyPatch, state: ServerStatus, code: int, expected: str

@@ -67,7 +67,7 @@ def test_none_and_lists_have_a_text_form() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("drak.frames=5", ["no step 'drak'", "Did you mean dark?", "sky"]),
+        ("drak.frames=5", ["Unknown step 'drak'", "Did you mean dark?", "sky"]),
         ("dark.frame=5", ["no parameter 'frame'", "Did you mean frames", "combine.low", "limits"]),
         ("dark.combine=5", ["no parameter 'combine'", "combine.operation"]),
         ("dark.frames", ["not of the form step.parameter=value", "--set dark."]),
@@ -79,7 +79,7 @@ def test_none_and_lists_have_a_text_form() -> None:
         ("dark.level=much", ["a number or none", "in e-"]),
         ("dark.limits=5", ["a list separated by commas", "default -150,3050"]),
         ("dark.limits=9,5", ["the lower limit is not below the upper one"]),
-        ("dark.limits=[9", ["no list"]),
+        ("dark.limits=[9", ["is not a list"]),
         ("dark.strict=maybe", ["true or false"]),
         ("dark.without=bpm,arc", ["a list separated by commas", "bpm | flat", "default []"]),
         ("sky.radius=-1", ["in arcsec"]),

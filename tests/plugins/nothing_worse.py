@@ -118,13 +118,14 @@ class Watch:
         """Verify that the store's own choices and explanations agree."""
         for probe in self.probes:
             for kind in self.kinds:
-                reported, taken = self.store.explain(probe, kind), self.last.choices[probe.name, kind]
-                first = [one for one in reported.candidates if one.serves]
-                what = f"{kind} of {probe.name}: explained {reported.product and reported.product.name_and_id}, chosen {taken}"
-                assert (reported.product.id if reported.product else None) == taken, what
-                assert [one.product.id for one in reported.candidates if one.taken] == [taken] * bool(
-                    taken
-                ), what
+                match, taken = self.store.explain(probe, kind), self.last.choices[probe.name, kind]
+                first = [one for one in match.candidates if one.serves]
+                explained = match.product and match.product.name_and_id
+                what = f"{kind} of {probe.name}: explained {explained}, chosen {taken}"
+                assert (match.product.id if match.product else None) == taken, what
+                assert [one.product.id for one in match.candidates if one.taken] == [taken] * bool(taken), (
+                    what
+                )
                 assert first[:1] == [one for one in first if one.taken], what
 
     def settled(self) -> None:

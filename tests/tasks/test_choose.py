@@ -173,7 +173,7 @@ def test_for_a_flat_the_user_s_choice_applies_only_if_the_configuration_agrees(
         chosen = choose("flat", use={"dark": short.name})
     assert (chosen.dark.name, chosen.overridden, chosen.disagreements) == (fitting.name, (), ())
     assert (
-        f"S22_dark.fits is not for these frames ({'; '.join(DIFFERENCES)}); the rules choose" in caplog.text
+        f"S22_dark.fits does not fit these frames ({'; '.join(DIFFERENCES)}); the rules choose" in caplog.text
     )
     assert reasons(workspace) == [None]
     assert choose("flat", use={"dark": fitting.name}).overridden == ("dark",)

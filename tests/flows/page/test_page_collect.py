@@ -63,10 +63,10 @@ def test_a_run_and_its_product(
 def test_a_product_from_a_run_of_another_night_also_belongs_to_the_night(
     store: Store, stack: Callable[..., Product], night: date
 ) -> None:
-    made = stack(warnings=["the dark does not record_run its pedestal"])
+    made = stack(warnings=["the dark does not record its pedestal"])
     (product,) = collect_night(store, night).products
     assert (product.id, product.output) == (made.id, None)
-    assert product.warnings == ("the dark does not record_run its pedestal",)
+    assert product.warnings == ("the dark does not record its pedestal",)
 
 
 def test_a_later_run_takes_precedence_and_both_are_listed(
@@ -180,8 +180,8 @@ def test_a_users_decision_about_a_product(
     reject(store, made, author="ana", reason="trailed")
     (product,) = collect_night(store, night).products
     assert product.status == "rejected"
-    assert product.said.startswith("ana on ")
-    assert product.said.endswith(": trailed")
+    assert product.status_reason.startswith("ana on ")
+    assert product.status_reason.endswith(": trailed")
 
 
 def test_a_report_in_another_format_is_listed_and_does_no_harm(

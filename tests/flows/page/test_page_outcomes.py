@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from flows.page.model import Group, NightProduct
-from flows.page.outcomes import left_out_of, outcomes, planned, standing
+from flows.page.outcomes import left_out_of, outcomes, planned, results_of
 from flows.run.plan import NO_MASK, plan_night
 from flows.run.report import Failure, Kept, NightReport, Replaced
 from imaging.frames.facts import FrameFacts
@@ -42,7 +42,7 @@ def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
     """
 
     def make(*reports: NightReport, groups: tuple[Group, ...] = (GROUP,)) -> tuple[Group, ...]:
-        held = standing(reports)
+        held = results_of(reports)
         products = {UUID(one.id): product(one, "a", "b") for _, one in held.products}
         return outcomes(groups, held, products, {"a", "b"})
 
@@ -118,10 +118,10 @@ def test_a_later_product_replaces_an_earlier_one(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport]
 ) -> None:
     old, new = ref(), ref(id=str(UUID(int=2)), recipe_key="c" * 64)
-    held = standing([report(old), None, report(new)])
+    held = results_of([report(old), None, report(new)])
     assert held.products == ((2, new),)
     assert held.earlier == (old,)
-    assert standing([report(new), report(old), report(new)]).earlier == (old,)
+    assert results_of([report(new), report(old), report(new)]).earlier == (old,)
 
 
 def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
@@ -129,10 +129,10 @@ def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
 ) -> None:
     used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
     first, second = report(left_out=(used, few, bad, lost(NO_MASK))), report(ref(left_out=(lost("S1.fits"),)))
-    reported = left_out_of([first, second], standing([first, second]))
+    reported = left_out_of([first, second], results_of([first, second]))
     assert [one.name for one in reported] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
     mask = report(ref(kind="bpm", id=str(UUID(int=3))))
-    assert [one.name for one in left_out_of([first, mask], standing([first, mask]))] == [
+    assert [one.name for one in left_out_of([first, mask], results_of([first, mask]))] == [
         "S20131121S0099.fits"
     ]
 
@@ -140,12 +140,12 @@ def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
 def test_a_product_that_was_kept_is_shown_until_a_later_run_replaces_it(
     report: Callable[..., NightReport],
 ) -> None:
-    kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are not there: a", remedy="Bring it back.")
+    kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are missing: a", remedy="Bring it back.")
     first = report(kept=(kept,))
-    (one,) = left_out_of([first, None], standing([first, None]))
+    (one,) = left_out_of([first, None], results_of([first, None]))
     assert (one.name, one.reason) == (kept.old, f"not replaced: {kept.reason}")
     second = report(replaced=(Replaced(old=kept.old, new="d.fits (87654321)"),))
-    assert left_out_of([first, second], standing([first, second])) == ()
+    assert left_out_of([first, second], results_of([first, second])) == ()
 
 
 def test_the_groups_of_a_plan(facts: Callable[..., FrameFacts]) -> None:

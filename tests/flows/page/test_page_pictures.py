@@ -75,7 +75,7 @@ def test_a_moved_or_replaced_frame_has_no_thumbnail(
     made = make_thumbnails(store, frames, tmp_path / "thumbs")
     assert [one.path for one in made.values()] == [None] * 3
     reasons = [made[raw.sha256].reason for raw in raws]
-    assert reasons[:2] == ["its file has moved away", "its file is another one by now"]
+    assert reasons[:2] == ["its file has been moved", "its file has been replaced"]
     assert raws[2].path.name in reasons[2]
 
 
@@ -125,4 +125,4 @@ def test_a_product_without_a_file_gives_the_reason(
     path.chmod(0o644)
     path.write_bytes(b"damaged")
     assert "missing or damaged" in show_product(store, there, tmp_path / "one").reason
-    assert "does not have" in show_product(store, gone, tmp_path / "one").reason
+    assert "no longer has" in show_product(store, gone, tmp_path / "one").reason

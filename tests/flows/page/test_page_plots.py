@@ -46,7 +46,7 @@ def test_a_plot_has_the_pages_colours_and_font_and_no_date(times: list[datetime]
     assert "var(--ink)" in plot.svg
     for absent in ("#0", "font-family", "<style", "metadata", "DOCTYPE", "http://matplotlib"):
         assert absent not in plot.svg
-    assert plot.words == "x: 1 to 3 px"
+    assert plot.description == "x: 1 to 3 px"
 
 
 def test_the_settings_of_the_process_are_preserved(times: list[datetime]) -> None:

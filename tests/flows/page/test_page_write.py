@@ -187,7 +187,7 @@ def test_a_page_without_its_files(
     text = written().text
     assert f"No longer at {reported.output}" in text
     assert "No preview: The file of S20131121S0075_image.fits" in text
-    assert text.count("its file has moved away") == 3
+    assert text.count("its file has been moved") == 3
 
 
 def test_a_file_below_the_pages_has_a_relative_link(tmp_path: Path) -> None:

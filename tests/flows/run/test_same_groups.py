@@ -328,5 +328,5 @@ def test_nothing_is_made_again_from_part_of_its_usable_frames(season: Season, da
     assert {remake.old.id for remake in done.remakes} == complete
     assert len(done.kept) == len(made) - len(complete)
     for one in done.kept:
-        assert "frames are not there" in one.reason
+        assert "frames are missing" in one.reason
         assert "name the folder" in one.remedy

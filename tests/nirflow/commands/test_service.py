@@ -75,7 +75,7 @@ def test_a_missing_folder_is_refused(nirflow: Run, data: Path, tmp_path: Path, f
     for folder in (tmp_path / "rwa", tmp_path / "file"):
         result = nirflow("up", "--watch", tmp_path, "--watch", folder, *foreground)
         assert result.exit_code == 1
-        assert f"--watch {folder}: there is no such folder. Make it" in " ".join(result.stderr.split())
+        assert f"--watch {folder}: no such folder. Create it" in " ".join(result.stderr.split())
     assert not data.exists()
 
 
@@ -101,8 +101,8 @@ def test_the_address_and_the_folders_go_to_the_supervisor(
         "UI:      http://mko:4210",
         f"Log in:  nirflow server login --data {data} prints a link",
         "         Port 4210 is taken: it listens on 9 until the next nirflow up.",
-        f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
-        f"Watched: {data / 'raw'} (not there yet)",
+        f"Nights:  {data / 'nights' / 'index.html'} (after the first run)",
+        f"Watched: {data / 'raw'} (does not exist yet)",
         f"Logs:    {data / 'logs'}",
         f"Stop it: nirflow down --data {data}",
     ]
@@ -130,7 +130,7 @@ def test_a_running_service_is_reported_with_its_differing_options(
     assert "It was started with --bind 127.0.0.1. To change that: nirflow down" in bound
     foreground = nirflow("up", "--foreground")
     assert foreground.exit_code == 1
-    assert "is up already" in foreground.stderr
+    assert "is already up" in foreground.stderr
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_status_shows_each_part_and_the_runs_in_progress(
     running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
     assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
     running(monkeypatch)
-    assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
+    assert nirflow("status").stdout.splitlines()[-1] == "No run is in progress."
 
 
 def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
@@ -306,8 +306,10 @@ def test_a_server_that_does_not_report_its_runs_is_mentioned(
     state(data)
     running(monkeypatch, error=RestError("It refuses.", remedy="Give the password."))
     result = nirflow("status")
-    assert "No run is in work" not in result.stdout
-    assert result.stdout.splitlines()[-1] == "What is in work is not known. It refuses. Give the password."
+    assert "No run is in progress" not in result.stdout
+    assert (
+        result.stdout.splitlines()[-1] == "The runs in progress are not known. It refuses. Give the password."
+    )
     assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
 
 

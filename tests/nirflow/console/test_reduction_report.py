@@ -14,7 +14,7 @@ from tasks.support.references import LeftOut, ProductRef
 LOST = LeftOut(name="S20131121S0012.fits", reason="truncated.", remedy="Fetch it again.")
 FAILURE = Failure(step="flat", label="flat Y 20 s", message="no lamp-offs")
 KEPT = Kept(
-    old="d.fits (12345678)", reason="3 of its 10 frames are not there: a, b, c", remedy="Bring them back."
+    old="d.fits (12345678)", reason="3 of its 10 frames are missing: a, b, c", remedy="Bring them back."
 )
 
 
@@ -58,7 +58,7 @@ def test_kept_and_incomplete_products_are_listed(capsys: pytest.CaptureFixture[s
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     reported = " ".join(lines)
     assert (
-        "Not replaced, d.fits (12345678): 3 of its 10 frames are not there: a, b, c. Bring them back."
+        "Not replaced, d.fits (12345678): 3 of its 10 frames are missing: a, b, c. Bring them back."
         in reported
     )
     assert (
@@ -86,5 +86,5 @@ def test_the_report_at_the_end_of_a_night(capsys: pytest.CaptureFixture[str]) ->
     assert "Failed, flat of flat Y 20 s: no lamp-offs" in lines
     assert lines.count("Left out, S20131121S0012.fits: truncated. Fetch it again.") == 1
     assert "1 made, 1 reused, 1 failed in 12.3 s." in lines
-    assert "Seconds by step, tasks added up: dark 1.2, flat 2.0" in lines
+    assert "Seconds by step, summed over tasks: dark 1.2, flat 2.0" in lines
     assert "Log: out/nirflow.log" in lines

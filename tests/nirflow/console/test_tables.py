@@ -53,5 +53,5 @@ def test_json_holds_models_dates_sets_and_paths_and_refuses_nan(capsys: pytest.C
     assert reported == {"m": {}, "d": "2013-11-21", "s": ["a", "b"], "p": "x", "t": [2048, 2048]}
     with pytest.raises(ValueError, match="JSON"):
         print_json(float("nan"))
-    with pytest.raises(TypeError, match="object has no JSON form"):
+    with pytest.raises(TypeError, match="object cannot be written as JSON"):
         print_json(object())

@@ -93,7 +93,7 @@ def test_a_none_in_a_list_is_found() -> None:
         ("t == '2013-13-01'", 5, "neither a day nor a time"),
         ("n == 1e999", 5, "too large"),
         ("n == " + "9" * 999, 5, "too large"),
-        ("-n == 5", 0, "a sign stands before a number only"),
+        ("-n == 5", 0, "a sign is allowed only before a number"),
         ("s.upper() == 'X'", 1, "no attributes"),
         ("s.__class__", 1, "no attributes"),
         ("tags[0] == 'x'", 4, "unexpected '['"),

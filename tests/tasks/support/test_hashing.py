@@ -70,7 +70,7 @@ def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
     seen = look(raw)
     with pytest.raises(FrameError, match=rf"{raw[1].name}: .*{raw[1].name} holds other bytes") as caught:
         dark_of(seen, workspace)
-    assert "Run it again" in caught.value.remedy
+    assert "Run the reduction again" in caught.value.remedy
     assert workspace.store().products() == ()
     # The remedy works: the file is used with its new content, in LINEAGE as in PROVENANCE.
     made = dark_of(look(raw), workspace)

@@ -100,5 +100,5 @@ def test_a_file_that_changed_since_it_was_surveyed_is_refused(
     assert workspace.readable(frame).read_bytes() == surveyed
     path.unlink()
     source.write_bytes(gzip.compress(written_again))
-    with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz changed on disk since it was surveyed"):
+    with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz has changed on disk since the survey"):
         workspace.readable(frame)

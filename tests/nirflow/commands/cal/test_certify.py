@@ -81,7 +81,7 @@ def test_a_date_means_a_moment_and_a_hint_names_the_option_for_nights(nirflow: R
         (("--nights", "2013-11-21T03:00"), "is not a night"),
         (("--nights", "2013-11-21.."), "is not a night"),
         (("--nights", "2013-11-28..2013-11-21"), "ends before it begins"),
-        (("--nights", "2013-11-21", "--to", "always"), "Give --nights, or --from and --to"),
+        (("--nights", "2013-11-21", "--to", "always"), "Use either --nights, or --from and --to"),
         (("--to", "tomorrow"), "is not a time"),
     ],
 )
@@ -139,7 +139,7 @@ def test_superseded_products_become_valid_again_by_a_reinstatement(nirflow: Run,
             )
         )
     shown = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
-    assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and counts again."
+    assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and is valid again."
     assert status(nirflow, made) == "candidate"
 
 
@@ -155,7 +155,7 @@ def test_a_period_without_a_certified_product_is_reported(nirflow: Run, added: A
     one = added()
     nirflow("cal", "certify", one["id"])
     result = nirflow("cal", "supersede", one["id"], "--reason", "old")
-    assert "No dark of its configuration is certified any more for 2013-08-23" in result.stdout
+    assert "No dark of its configuration is certified any longer for 2013-08-23" in result.stdout
 
 
 def test_a_shared_name_refers_to_the_valid_product(nirflow: Run, added: Add, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_compare(nirflow: Run, added: Add) -> None:
     assert "No other dark of the configuration" in nothing.stderr
     result = nirflow("cal", "compare", one["id"], "--with", two["id"])
     assert result.exit_code == 4
-    assert "Too far off: the level is -80" in result.stdout
+    assert "Too different: the level is -80" in result.stdout
     assert "median difference" in result.stdout
     loose = nirflow("cal", "compare", one["id"], "--with", two["id"], "--set", "gate.dark_level=100")
     assert loose.exit_code == 0

@@ -89,10 +89,10 @@ def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], t
     dark = added()
     result = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1].startswith("1 product and what is known of 0 raw frames")
+    assert result.stdout.splitlines()[-1].startswith("1 product and the records of 0 raw frames")
     again = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     done = nirflow("cal", "import", tmp_path / "all.tar")
     assert done.exit_code == 0
     assert "0 products added, 1 known" in done.stdout
@@ -158,7 +158,7 @@ def test_an_import_shows_decisions_of_another_store_without_applying_them(
     assert "certified for " in proposed
     assert proposed.endswith(r"no\x1b[31m glow")
     assert total == "1 product added, 0 known; 0 raw frames new."
-    assert f"To take everything over: nirflow cal import --trust {from_elsewhere}" in done.stderr
+    assert f"To adopt everything: nirflow cal import --trust {from_elsewhere}" in done.stderr
     assert "candidate, provisional" in nirflow("cal", "list").stdout
     (listed,) = json.loads(nirflow("cal", "list", "--json").stdout)
     assert (listed["status"], listed["proposed"]) == ("candidate", "certified")

@@ -41,7 +41,7 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     for options, told_ in (
         (("--copies", tmp_path), "--copies is for repairs"),
         (("--note-lost", "1"), "--note-lost is for repairs"),
-        (("--repair", "--copies", tmp_path / "copies"), "there is no such folder"),
+        (("--repair", "--copies", tmp_path / "copies"), "no such folder"),
     ):
         refused = nirflow("cal", "verify", *options)
         assert refused.exit_code == 2
@@ -87,7 +87,7 @@ def test_gc_lists_and_then_removes(nirflow: Run, added: Add, tmp_path: Path) -> 
     orphan = tmp_path / "data" / "objects" / "ab" / f"{'ab' * 32}.fits"
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 5000)
-    assert nirflow("cal", "gc", "--dry-run").stdout == "Would go: 0 files, 0 B.\n"
+    assert nirflow("cal", "gc", "--dry-run").stdout == "Would remove: 0 files, 0 B.\n"
     listed = nirflow("cal", "gc", "--dry-run", "--grace", "0")
     assert listed.stdout.splitlines()[1].split() == ["orphan", "5.0", "kB", f"ab/{'ab' * 32}.fits"]
     assert orphan.exists()

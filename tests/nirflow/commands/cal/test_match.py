@@ -176,7 +176,7 @@ def test_rules_are_changed_by_a_table(
     assert nirflow("cal", "rules", "--set", tmp_path / "none.toml", "--reason", "x").exit_code == 2
     done = nirflow("cal", "rules", "--set", mine, "--reason", "the dark drifts", "--author", "Ana")
     assert done.exit_code == 0
-    assert "Now going by mine-1" in done.stderr
+    assert "Now using mine-1" in done.stderr
     assert "30 days" in done.stdout
     assert "the dark drifts" in done.stdout
     assert "90 days" in nirflow("cal", "rules", "--version", "f2-imaging-5").stdout
@@ -185,7 +185,7 @@ def test_rules_are_changed_by_a_table(
     assert read_rules(again, "again") == read_rules(mine.read_text(), "mine")
     assert again.startswith("# Which calibration belongs to which frame")
     assert nirflow("cal", "rules", "--toml", "--version", "f2-imaging-5").stdout == shipped_text()
-    assert "Already going by" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
+    assert "Already using" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
     mine.write_text("version = 3")
     wrong = nirflow("cal", "rules", "--set", mine, "--reason", "x")
     assert wrong.exit_code == 1
