@@ -157,7 +157,7 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
         page.wait_for("document.getElementById('problem').textContent.includes('does not take')")
         page.evaluate(fill.format(password))
         page.wait_for(f"location.pathname == '{path}' && document.body.innerText.includes('Dashboard')")
-        page.evaluate("localStorage.setItem('prefect-password', btoa('nirflow:of before'))")
+        page.evaluate("localStorage.setItem('prefect-password', btoa('nirflow:outdated'))")
         page.open(f"{ui}{path}")
         page.wait_for(f"location.pathname == '{PAGE}'")
         page.open(link(ui, server.auth))

@@ -87,9 +87,7 @@ class FakeReductions:
         return made
 
     def redo(self, cause: str) -> Redo | None:
-        """Make the products of a bad input again, as `flows.run.remake` does; return None if there are
-        none.
-        """
+        """Make the products of a bad input again, as `flows.run.remake` does; None if it has none."""
         try:
             redo = redo_of(self.store, cause)
         except NirflowError:
