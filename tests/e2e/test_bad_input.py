@@ -177,7 +177,7 @@ def test_science_without_sky_or_dark_fails_with_a_remedy(bad: Run) -> None:
     lonely = bad.failure("Lonely")
     assert "0 sky frames" in lonely
     assert "S20131121S0840.fits" in lonely
-    assert "Give the other dithers" in lonely
+    assert "Add the other dithers" in lonely
     short = bad.failure("Short")
     assert "no dark serves S20131121S085" in short
     assert "exposure 60 s, 8 read pairs, 1 coadds" in short

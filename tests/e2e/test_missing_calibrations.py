@@ -35,14 +35,14 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
 @pytest.mark.parametrize(
     ("role", "name", "expected"),
     [
-        ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Give them", "--use bpm=")),
+        ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Add them", "--use bpm=")),
         (
             "short_dark", "bad pixel mask",
-            ("no short darks (of 3 s or less)", "Give short darks", "--use bpm=", "groups.longest_short_dark"),
+            ("no short darks (of 3 s or less)", "Add short darks", "--use bpm=", "groups.longest_short_dark"),
         ),
         (
             "lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
-            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Give the night"),
+            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Add the night"),
         ),
     ],
 )  # fmt: skip

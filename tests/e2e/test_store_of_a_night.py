@@ -138,7 +138,7 @@ def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth
     reject(store, product(lab, first, "dark"), **WHO)
     shutil.move(home, tmp_path / "away")
     lost = lab.reduce(out="lost", affected_by=first.product("dark").id)
-    assert "is not where it was seen" in lost.reason(night.science[0].root + ".fits")
+    assert "is no longer where it was seen" in lost.reason(night.science[0].root + ".fits")
     found = lab.reduce(
         tmp_path / "away",
         out="found",

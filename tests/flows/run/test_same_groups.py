@@ -329,4 +329,4 @@ def test_nothing_is_made_again_from_part_of_its_usable_frames(season: Season, da
     assert len(done.kept) == len(made) - len(complete)
     for one in done.kept:
         assert "frames are missing" in one.reason
-        assert "name the folder" in one.remedy
+        assert "name their folder" in one.remedy
