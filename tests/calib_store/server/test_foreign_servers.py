@@ -248,6 +248,7 @@ def test_a_live_server_that_refuses_is_reported_and_not_started_twice(own: Path)
 
 
 def test_a_live_server_whose_socket_was_removed(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_STARTING_SECONDS", 0.2)
     pid = postgres.status(own).pid
     socket = own / "run" / ".s.PGSQL.5432"
     socket.rename(socket.with_name("away"))
