@@ -23,7 +23,7 @@ from deployments.prefect_server.server import ensure_server
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerSettings
 from deployments.supervisor import service
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from imaging.io.planes import PlanesWriter, write_planes
 
 OTHER_ACCOUNT = 20_417
@@ -126,7 +126,7 @@ def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
 
 
 def test_any_other_file_keeps_to_the_umask(tmp_path: Path) -> None:
-    write_whole(tmp_path / "product.fits", [b"x"])
+    write_complete(tmp_path / "product.fits", [b"x"])
     assert mode(tmp_path / "product.fits") == 0o664
 
 

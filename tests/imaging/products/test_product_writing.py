@@ -109,10 +109,10 @@ def test_nothing_is_left_when_the_kernel_stops_the_write(tmp_path: Path) -> None
     code = f"""
 import resource, signal
 from pathlib import Path
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-write_whole(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
+write_complete(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "NirflowError: a.fits could not be written" in told.stderr
