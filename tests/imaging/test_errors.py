@@ -17,11 +17,11 @@ from imaging.errors import (
 
 def test_frame_error_says_it_all() -> None:
     error = FrameError(
-        "a.fits", "keyword makes no sense", keyword="EXPTIME", found=-1, expected="a number above 0",
+        "a.fits", "keyword is invalid", keyword="EXPTIME", found=-1, expected="a number above 0",
         remedy="Correct the header.",
     )  # fmt: skip
     assert str(error) == (
-        "a.fits: keyword makes no sense (EXPTIME = -1, expected a number above 0). Correct the header."
+        "a.fits: keyword is invalid (EXPTIME = -1, expected a number above 0). Correct the header."
     )
     assert (error.name, error.keyword, error.found) == ("a.fits", "EXPTIME", -1)
 

@@ -324,7 +324,7 @@ def test_a_newer_header_that_takes_the_exposure_out_is_heeded(look: Look, tmp_pa
     seen = look(first, tmp_path / "S20131121S0075_a.fits")
     assert seen.frames == ()
     reasons = {one.name: one.reason for one in seen.left_out}
-    assert "which counts and takes no part: the observer judged it a failure" in reasons[first.name]
+    assert "which takes precedence and is excluded: the observer judged it a failure" in reasons[first.name]
 
 
 def test_what_is_no_file_is_left_out_and_not_waited_for(
