@@ -149,7 +149,7 @@ def test_thermal_flat_is_lamp_off_minus_the_dark(expose, response, inside):
 
 def test_lamp_that_is_not_lit_is_refused_by_name(expose):
     on, off = expose(DIM, 2, shape=SHAPE, **ON), expose(DIM + 50, 2, shape=SHAPE, seed=2, **OFF)
-    with pytest.raises(GroupError, match=r"S20131120S0100.*no more light.*GCALLAMP"):
+    with pytest.raises(GroupError, match=r"S20131120S0100.*not brighter than.*GCALLAMP"):
         make_flat(on, off)
 
 
