@@ -1,8 +1,8 @@
-"""HTTP requests to the Prefect server and to webhooks, by httpx and by one set of rules.
+"""HTTP requests to the Prefect server and to webhooks, with httpx and common rules.
 
-Every request has a time limit, follows no redirection (who answers could name any host, such as this machine's own) and
-opens a connection of its own, so nothing has to be closed and threads share nothing. A server on this machine is
-never asked through a proxy. What httpx logs of a request has its URL, which may hold a secret: it is not logged.
+Every request has a time limit, follows no redirection (the server could name any host, such as this machine) and opens
+its own connection, so nothing needs closing and threads share nothing. Requests to this machine never use a proxy. The
+log of httpx is off, as it would contain URLs, which may contain secrets.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ for _name in ("httpx", "httpcore"):
 
 
 class NoAnswerError(Exception):
-    """Nobody answered, or nothing that is HTTP; or the address is none.
+    """A request without an HTTP response, or with an invalid address.
 
     Attributes
     ----------
     kind
-        What happened as one word, without the address: ``ConnectError``.
+        Name of the error, without the address: ``ConnectError``.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -40,14 +40,14 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered, well or not.
+    """A server's response, successful or not.
 
     Attributes
     ----------
     status, reason
         Code and phrase.
     body
-        The body, where it was read.
+        The body, if it was read.
     redirects
         Whether it names another address.
     """
@@ -73,25 +73,25 @@ def ask(
     direct: bool = False,
     read: bool = True,
 ) -> Answer:
-    """Send a request and return the answer.
+    """Send a request and return the response.
 
     Parameters
     ----------
     method, url
-        GET or POST, and an address of http or https.
+        GET or POST, and an http or https URL.
     timeout
-        How long to wait for a connection, and for each part of the answer, s.
+        How long to wait for a connection, and for each part of the response, s.
     body, headers
-        What is sent.
+        Body and headers to send.
     direct
-        Whether no proxy is asked for any address; none ever is for one of this machine.
+        Use no proxy for any address; requests to this machine never use one.
     read
-        Whether the body of the answer is read; it may have no end.
+        Whether to read the body of the response, which may be endless.
 
     Raises
     ------
     NoAnswerError
-        Where there is no answer.
+        If there is no response.
     """
     try:
         with (
@@ -109,13 +109,13 @@ def ask(
             content = answer.read() if read else b""
             return Answer(answer.status_code, answer.reason_phrase, content, "location" in answer.headers)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-        # ImportError: of a proxy that needs a package which is not installed.
+        # ImportError: for a proxy that needs a package that is not installed.
         raise NoAnswerError(error) from error
 
 
 @cache
 def _context(secure: bool) -> ssl.SSLContext:
-    """Return the certificates that are trusted: those of this machine; for plain HTTP, which has none, not read."""
+    """Return the trusted certificates, those of this machine; plain HTTP needs none, so none are read."""
     return ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

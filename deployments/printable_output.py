@@ -1,6 +1,6 @@
-"""What a process writes without being asked (lines of a log, warnings, tracebacks), made printable in one place.
+"""Printable log lines, warnings and tracebacks, made in one place.
 
-Not in the formatters: Prefect, uvicorn and astropy have their own. All of them ask the record for its message.
+Not in the formatters, as Prefect, uvicorn and astropy have their own. All of them get the message from the record.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from imaging.printable import indented, printable, printable_lines
 
 
 class PrintableRecord(logging.LogRecord):
-    """A record whose message and traceback are printable, and which begins no line but its first at the margin.
+    """A record with a printable message and traceback, in which all lines but the first are indented.
 
-    Line breaks of the arguments are those of somebody else, and escaped. Those of the message itself and of a
-    traceback are ours: the lines after the first one are indented.
+    Line breaks in arguments are not ours, and escaped. Those of the message itself and of a traceback are kept, and the
+    lines after the first are indented.
     """
 
     _traceback: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not self.args and isinstance(self.msg, str):  # some handlers show this and not the message
+        if not self.args and isinstance(self.msg, str):  # some handlers use this instead of the message
             self.msg = indented(printable_lines(self.msg.rstrip("\n")))
 
     def getMessage(self) -> str:
@@ -43,13 +43,13 @@ class PrintableRecord(logging.LogRecord):
             return indented(printable_lines(super().getMessage()))
         try:
             text = str(self.msg) % tuple(map(_printable_argument, self.args))
-        except (TypeError, ValueError):  # it formats what is no text, by its own rules
+        except (TypeError, ValueError):  # it formats an argument that is not a text with its own rules
             return printable(super().getMessage())
         return indented(printable_lines(text))
 
     @property
     def exc_text(self) -> str | None:
-        """The traceback, as the first formatter wrote it."""
+        """The traceback, as written by the first formatter."""
         return self._traceback
 
     @exc_text.setter
@@ -57,8 +57,8 @@ class PrintableRecord(logging.LogRecord):
         self._traceback = text and indented(f"    {printable_lines(text)}")
 
 
-class _Shown:
-    """An argument of a message, printable whichever way the message asks for it."""
+class _Printable:
+    """An argument of a message, printable with any conversion."""
 
     def __init__(self, argument: object) -> None:
         self._argument = argument
@@ -71,12 +71,12 @@ class _Shown:
 
 
 def _printable_argument(argument: object) -> object:
-    # The lines of our own errors are our own.
-    return argument if isinstance(argument, (Number, NirflowError)) else _Shown(argument)
+    # Line breaks in our own errors are kept.
+    return argument if isinstance(argument, (Number, NirflowError)) else _Printable(argument)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose complaints are printable: they repeat the argument that is wrong."""
+    """A parser whose errors, which repeat the wrong argument, are printable."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and a message on standard error, and exit."""
@@ -97,7 +97,7 @@ def printable_records() -> Iterator[None]:
 
 
 def make_output_printable() -> None:
-    """Make all that this process writes without being asked printable, from now on; for a program's first line."""
+    """Make log records, warnings and tracebacks of this process printable; call it first in a program."""
     logging.setLogRecordFactory(PrintableRecord)
     warnings.formatwarning = _one_line
     sys.excepthook = _show
@@ -107,7 +107,7 @@ def make_output_printable() -> None:
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Format a warning without the line of source that raised it, which helps nobody."""
+    """Format a warning without the source line that raised it, which does not help users."""
     return f"{printable(filename)}:{lineno}: {category.__name__}: {printable(str(message))}\n"
 
 

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: known again, ended for sure, one at a time."""
+"""Processes that outlive the command that started them: identification, termination and locks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Final
 from imaging.errors import NirflowError
 from imaging.io.atomic import take_lock
 
-#: Time between two looks at a process that starts or ends, or at a lock that is held, s.
+#: Time between two checks of a process that is starting or ending, or of a lock, s.
 POLL: Final = 0.05
-#: A killed process is gone within this time, s.
+#: Time within which a killed process ends, s.
 _KILLED: Final = 5.0
 
 
@@ -25,7 +25,7 @@ class ProcessError(NirflowError):
 
 
 def birth(pid: int) -> str | None:
-    """Return boot id and start time of a live process; None when there is none or it is a zombie.
+    """Return boot id and start time of a live process; None if it does not exist or is a zombie.
 
     No two processes share pid and birth.
     """
@@ -35,9 +35,9 @@ def birth(pid: int) -> str | None:
         threads = sum(1 for _ in (process / "task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold blanks; see proc_pid_stat(5)
+    fields = stat.rpartition(")")[2].split()  # the name before may contain blanks; see proc_pid_stat(5)
     condition, start_ticks = fields[0], fields[19]
-    # Of a killed process the first thread is a zombie at once; the others may hold a port a moment more.
+    # In a killed process the first thread is a zombie at once, but the others may hold a port a little longer.
     if condition in "ZX" and threads <= 1:
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -45,7 +45,7 @@ def birth(pid: int) -> str | None:
 
 
 def is_alive(pid: int, born: str) -> bool:
-    """Whether the process with that pid and birth is there."""
+    """Return whether the process with that pid and birth is alive."""
     return birth(pid) == born
 
 
@@ -62,7 +62,7 @@ def end(pid: int, born: str, grace: float) -> None:
     Raises
     ------
     ProcessError
-        Where it is still there.
+        If it is still alive.
     """
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED)):
         if not is_alive(pid, born):
@@ -75,11 +75,11 @@ def end(pid: int, born: str, grace: float) -> None:
         while is_alive(pid, born) and time.monotonic() < deadline:
             time.sleep(POLL)
     if is_alive(pid, born):
-        raise ProcessError(f"Process {pid} does not end.", remedy="Look at it with ps; reboot if stuck.")
+        raise ProcessError(f"Process {pid} does not end.", remedy="Check it with ps; reboot if it is stuck.")
 
 
 def end_group(pid: int) -> None:
-    """End what is left of the process group that a process led: SIGTERM, and SIGKILL a moment later."""
+    """End the remaining processes of the group led by a process: SIGTERM, and SIGKILL a moment later."""
     try:
         os.killpg(pid, signal.SIGTERM)
         time.sleep(POLL)
@@ -88,10 +88,10 @@ def end_group(pid: int) -> None:
         return
 
 
-def with_environment(word: str, **wanted: str | None) -> dict[int, str]:
-    """Processes with a word on their command line and variables of those values, or of any where it is None.
+def with_environment(argument: str, **wanted: str | None) -> dict[int, str]:
+    """Return processes with an argument and with variables of those values, or of any value for None.
 
-    A process hands its variables on to all that it starts, a database server among them: the word tells them apart.
+    A process passes its variables on to its children, a database server among them: the argument distinguishes them.
 
     Returns
     -------
@@ -102,12 +102,12 @@ def with_environment(word: str, **wanted: str | None) -> dict[int, str]:
     names = {os.fsencode(n): None if value is None else os.fsencode(value) for n, value in wanted.items()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if os.fsencode(word) not in (process / "cmdline").read_bytes().split(b"\0"):
+            if os.fsencode(argument) not in (process / "cmdline").read_bytes().split(b"\0"):
                 continue
-            told = (process / "environ").read_bytes().split(b"\0")
+            content = (process / "environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        variables = dict(part.split(b"=", 1) for part in told if b"=" in part)
+        variables = dict(part.split(b"=", 1) for part in content if b"=" in part)
         same = all(n in variables and value in (None, variables[n]) for n, value in names.items())
         if same and (born := birth(int(process.name))):
             found[int(process.name)] = born
@@ -121,16 +121,16 @@ def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
     Parameters
     ----------
     path
-        The lock file, made where there is none.
+        The lock file, created if missing.
     deadline
-        Of the monotonic clock: how long to wait for another holder.
+        Time of the monotonic clock until which to wait for another holder.
     what
         What is started or stopped, for the error.
 
     Raises
     ------
     ProcessError
-        Where another process has held it until then.
+        If another process holds it until then.
     """
     while (file := take_lock(path)) is None:
         if time.monotonic() > deadline:
@@ -144,21 +144,21 @@ def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log file; empty where there is none."""
+    """Return the last lines of a log file; empty if it is missing."""
     if not path.is_file():
         return ""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def trim(path: Path, limit: int) -> None:
-    """Keep a log file within a limit: what it holds goes to ``NAME.1``, and it begins anew.
+    """Keep a log file within a limit: copy it to ``NAME.1`` and empty it.
 
-    Its writers keep it open, appending; it is emptied, not replaced. A line written in that moment is lost.
+    It is not replaced, as its writers keep it open for appending. A line written at that moment is lost.
 
     Parameters
     ----------
     path
-        The log file; none is no fault.
+        The log file, which may be missing.
     limit
         Bytes.
     """

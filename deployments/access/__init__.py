@@ -1,1 +1,1 @@
-"""Who may ask the Prefect server for what: the layers between the network and Prefect, roles, passwords, sessions."""
+"""Access to the Prefect server: the layers between the network and Prefect, roles, passwords, sessions."""

@@ -1,8 +1,8 @@
-"""Pages of the Prefect server that reach nobody but the server: what a browser is told with each answer.
+"""A content security policy, sent with each answer, under which pages contact only the server that they come from.
 
-Prefect's newer UI asks a host of Amplitude for settings, the page of the API takes its scripts from a CDN, and the
-catalogue of blocks its logos from GitHub. None of that is needed, and no observatory's browser should tell anybody
-what it looks at.
+Prefect's newer UI requests settings from a host of Amplitude, the page of the API loads its scripts from a CDN, and the
+catalogue of blocks its logos from GitHub. None of that is needed, and an observatory's browser should not disclose to
+third parties which pages it opens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POLICY: Final = (
 
 
 class Confined:
-    """An ASGI application whose pages may ask nobody but itself.
+    """An ASGI application whose pages may contact only itself.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ class Confined:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and tell the browser what the page may do."""
+        """Answer, with the policy for the browser in the headers."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
 
-        async def told(message: Message) -> None:
+        async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *self._headers]
             await send(message)
 
-        return await self._app(scope, receive, told)
+        return await self._app(scope, receive, send_with_policy)

@@ -1,8 +1,8 @@
-"""Who asks the Prefect server: the owner, an operator or a viewer, by USER:PASSWORD.
+"""The credentials (USER:PASSWORD) that identify a client of the Prefect server as owner, operator or viewer.
 
-The owner's is the pipeline's own. Those of the others come from the settings, or from files in the server's folder
-that `nirflow server login --role` makes; these are looked at again whenever they change, so that one that was made or
-withdrawn holds at once.
+The owner's credential is the pipeline's own. Those of the other roles come from the settings, or from files in the
+server's folder that `nirflow server login --role` creates. These files are read again whenever they change, so that a
+new or revoked password takes effect at once.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks.
+    """An authenticated client: its role and user name.
 
     Attributes
     ----------
     proof
-        Digest of the password, to see later whether it still holds.
+        Digest of the password, for checking later whether it is still valid.
     """
 
     role: Role
@@ -40,24 +40,24 @@ class Identity:
 
 
 def file_of(folder: Path, role: Role) -> Path:
-    """Where the password of a role is kept that nirflow made."""
+    """Return the path of a role's password file, as created by nirflow."""
     return folder / ("password" if role is Role.OWNER else f"password-{role.label}")
 
 
-def given_in(settings: ServerSettings) -> dict[Role, str]:
-    """The passwords of the viewer and the operator that the settings have."""
+def from_settings(settings: ServerSettings) -> dict[Role, str]:
+    """Return the passwords of viewer and operator that are set in the settings."""
     both = {Role.VIEWER: settings.viewer_auth, Role.OPERATOR: settings.operator_auth}
-    return {role: word.get_secret_value() for role, word in both.items() if word is not None}
+    return {role: secret.get_secret_value() for role, secret in both.items() if secret is not None}
 
 
 def ensure(data_dir: Path, settings: ServerSettings, role: Role) -> str:
-    """USER:PASSWORD of a role; one is made where there is none, which a running server takes at once.
+    """Return USER:PASSWORD of a role; create it if missing, which takes effect in a running server at once.
 
     Raises
     ------
     PasswordFileError
-        As for `deployments.access.password.known`, and where another role has the same user name: the server would let
-        neither in, but for the owner.
+        As for `deployments.access.password.known`, or if another role has the same user name: the server would
+        accept neither of the two, except the owner.
     """
     if role is Role.OWNER:
         return password.ensure(data_dir, settings)
@@ -66,17 +66,17 @@ def ensure(data_dir: Path, settings: ServerSettings, role: Role) -> str:
         kept = _kept(data_dir, settings, other) if other is not role else None
         if kept is not None and password.same_user(found, kept):
             raise password.PasswordFileError(
-                f"The {role.label} and the {other.label} have one user name, {found.partition(':')[0]!r}.",
+                f"The {role.label} and the {other.label} have the same user name, {found.partition(':')[0]!r}.",
                 remedy="Choose another in server.auth, server.operator_auth or server.viewer_auth; then nirflow up.",
             )
-    return given_in(settings).get(role) or password.make(_file(data_dir, role), role.label)
+    return from_settings(settings).get(role) or password.make(_file(data_dir, role), role.label)
 
 
 def _kept(data_dir: Path, settings: ServerSettings, role: Role) -> str | None:
-    """What a role has already; None where nothing was chosen or made."""
+    """Return a role's existing USER:PASSWORD; None if none is set or created."""
     if role is Role.OWNER:
         return password.known(data_dir, settings)
-    if role in (given := given_in(settings)):
+    if role in (given := from_settings(settings)):
         return given[role]
     try:
         return password.read(_file(data_dir, role))
@@ -85,27 +85,27 @@ def _kept(data_dir: Path, settings: ServerSettings, role: Role) -> str | None:
 
 
 def revoke(data_dir: Path, settings: ServerSettings, role: Role) -> bool:
-    """Take the password back that nirflow made for a role, which a running server notices at once.
+    """Revoke the password that nirflow created for a role, which takes effect in a running server at once.
 
     Returns
     -------
     bool
-        False where none was made.
+        False if there was none.
 
     Raises
     ------
     PasswordFileError
-        Where it is that of the owner or of the settings.
+        If it is the owner's, or comes from the settings.
     """
     if role is Role.OWNER:
         raise password.PasswordFileError(
-            "The owner's password is the one by which nirflow itself works.",
+            "The owner's password cannot be revoked: nirflow itself works with it.",
             remedy=f"To change it: nirflow down, remove {_file(data_dir, role)}, nirflow up.",
         )
-    if role in given_in(settings):
+    if role in from_settings(settings):
         raise password.PasswordFileError(
             f"The password of the {role.label} comes from the settings.",
-            remedy=f"Take server.{role.label}_auth (NIRFLOW_SERVER_{role.name}_AUTH) out of them; then nirflow up.",
+            remedy=f"Remove server.{role.label}_auth (NIRFLOW_SERVER_{role.name}_AUTH) from them; then nirflow up.",
         )
     try:
         _file(data_dir, role).unlink()
@@ -126,9 +126,9 @@ class Credentials:
     owner
         USER:PASSWORD of the owner.
     given
-        Those of the settings.
+        Passwords from the settings.
     folder
-        Where the others are kept.
+        Folder of the other passwords' files.
     """
 
     def __init__(self, owner: str, given: Mapping[Role, str], folder: Path) -> None:
@@ -136,17 +136,17 @@ class Credentials:
         self._given = dict(given)
         self._folder = folder
         self._read: dict[Role, tuple[object, str | None]] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     @property
     def owner_header(self) -> bytes:
-        """The owner's as a header of HTTP."""
+        """The owner's credential as the value of an HTTP header."""
         return b"Basic " + base64.b64encode(self.owner.encode())
 
     def identify(self, credential: str) -> Identity | None:
-        """Who has that USER:PASSWORD; None where nobody has.
+        """Return the role and user that a USER:PASSWORD belongs to; None if it is unknown.
 
-        Every one is compared, and each takes the same time whether it is the one or not.
+        All known ones are compared, each in a time that does not depend on the result.
         """
         proof = _proof(credential)
         found = None
@@ -156,24 +156,24 @@ class Credentials:
         return found
 
     def holds(self, identity: Identity) -> bool:
-        """Whether a password by which somebody logged in is still that of the role."""
+        """Return whether the password of a login is still that of its role."""
         return any(
             role is identity.role and hmac.compare_digest(_proof(known), identity.proof)
             for role, known in self._known()
         )
 
     def _known(self) -> Iterator[tuple[Role, str]]:
-        """Each role's; one with the user name of another role counts for neither, but for the owner.
+        """Yield each role's credential; of two with the same user name only the owner's is valid.
 
-        What is decided is logged by the user's name, so that each role has its own.
+        Decisions are logged under the user name, so each role must have its own.
         """
         found = {role: known for role in (Role.VIEWER, Role.OPERATOR) if (known := self._of(role))}
         for role, known in found.items():
             others = [other for one, other in found.items() if one is not role]
             if any(password.same_user(known, other) for other in (self.owner, *others)):
-                self._tell(
-                    f"The {role.label} has the user name of another role, and cannot log in. Give each role a user "
-                    "name of its own."
+                self._log_once(
+                    f"The {role.label} has the same user name as another role, and cannot log in. Give each role "
+                    "its own user name."
                 )
             else:
                 yield role, known
@@ -197,9 +197,9 @@ class Credentials:
                 logger.error("The %s cannot log in: %s", role.label, error)
         return self._read[role][1]
 
-    def _tell(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+    def _log_once(self, message: str) -> None:
+        if message not in self._logged:
+            self._logged.add(message)
             logger.error(message)
 
 

@@ -1,18 +1,18 @@
-"""Requests that the Prefect server answers: those to it by a name of its own, and none that a foreign page makes.
+"""Protection from foreign web pages: the Prefect server answers only requests to its own names, from its own pages.
 
-A browser sends whatever a page asks for to any address that it reaches, this machine's own included. It says which
-page asks (Origin, Sec-Fetch-Site) and by which name it came (Host), and a page can forge none of these. So what the
-pages of other origins may do is decided here, for HTTP and for WebSockets, before anything else looks at a request:
+A browser sends a page's requests to any address that it can reach, this machine's own included. It reports which page
+makes the request (Origin, Sec-Fetch-Site) and which name it used (Host), and a page can forge none of these. So this
+layer, the first to see a request, decides for HTTP and for WebSockets what the pages of other origins may do:
 
-* Host has to be a name of this server: a loopback name or address, the address that it listens on, the one by which
-  the connection came, this machine's name where it listens on all addresses, the host of ``server.public_url``, or
-  one of ``server.names``; on any port, as a tunnel or a container may publish another.
-* Origin, where there is one, has to have the host and port of Host, or be the origin of ``server.public_url``. Another
-  port of this machine is another origin: there may be anybody's pages.
-* Sec-Fetch-Site, where there is one, has to say that the server's own page asks or the user; a link from elsewhere
-  may open a page, but not the API.
-* A body has to have a Content-Type: without one a browser asks nobody's leave to send it, and Prefect would take it
-  for JSON.
+* Host must be a name of this server: a loopback name or address, the address that it listens on, the address of the
+  connection, this machine's name if it listens on all addresses, the host of ``server.public_url``, or one of
+  ``server.names``; on any port, as a tunnel or a container may publish another.
+* Origin, if present, must have the host and port of Host, or be the origin of ``server.public_url``. Another port of
+  this machine is another origin: any account may serve pages there.
+* Sec-Fetch-Site, if present, must show that the request is from the server's own page or from the user; a link from
+  elsewhere may open a page, but not the API.
+* A request with a body must have a Content-Type: without one, a browser sends it with no preflight request, and Prefect
+  would accept it as JSON.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LONGEST: Final = 200  # characters of a header that a message repeats
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused."""
+    """The status and the message of a refused request."""
 
     status: int
     message: str
 
 
 class Guarded:
-    """An ASGI application that answers requests by its own names and from its own pages only.
+    """An ASGI application that answers only requests to its own names and from its own pages.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Guarded:
     host
         The address that it listens on.
     public_url
-        By which browsers reach it.
+        URL at which browsers reach it.
     names
-        Further names and addresses of it, without a port.
+        Its further names and addresses, without a port.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Guarded:
         self._names = frozenset(map(_plain, ours)) - _ALL
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or say why not."""
+        """Answer the request, or refuse it with the reason."""
         refusal = self.refusal(scope) if scope["type"] in ("http", "websocket") else None
         if refusal is None:
             return await self._app(scope, receive, send)
@@ -74,20 +74,20 @@ class Guarded:
         await refuse(scope, send, refusal)
 
     def refusal(self, scope: Scope) -> Refusal | None:
-        """Why a request is refused; None where it is not."""
+        """Return why a request is refused; None if it is accepted."""
         hosts = _values(scope, b"host")
         server = scope.get("server") or ("", 0)
         if len(hosts) != 1 or not self._is_ours(host_of(hosts[0]), server[0]):
             return _misaddressed(hosts)
         for origin in _values(scope, b"origin"):
-            if not self._may_ask(origin, hosts[0]):
+            if not self._is_allowed(origin, hosts[0]):
                 return _foreign(origin)
         for site in _values(scope, b"sec-fetch-site"):
             if site not in ("same-origin", "none") and not _opens_page(scope):
                 return Refusal(
                     403,
-                    f"Sec-Fetch-Site: {_shown(site)} is refused: a page of another origin may open the pages of this "
-                    "server by a link, and do nothing else. No setting allows it.",
+                    f"Sec-Fetch-Site: {_printable(site)} is refused: a page of another origin may only open pages of "
+                    "this server by a link. No setting allows more.",
                 )
         if scope["type"] == "http" and scope["method"] in _WITH_BODY and _has_body(scope):
             kinds = _values(scope, b"content-type")
@@ -100,19 +100,19 @@ class Guarded:
         return None
 
     def _is_ours(self, name: str, local: str) -> bool:
-        # By IPv4 on a socket of IPv6, an address comes as ::ffff:192.0.2.1.
+        # An IPv4 connection to an IPv6 socket has an address such as ::ffff:192.0.2.1.
         if name in self._names or name == _plain(local).removeprefix("::ffff:"):
             return bool(name)
         return is_loopback(name)
 
-    def _may_ask(self, origin: str, host: str) -> bool:
-        asking = _origin(origin)
-        if asking is None:
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        sender = _origin(origin)
+        if sender is None:
             return False
-        if asking == self._origin:
+        if sender == self._origin:
             return True
-        # A proxy in front may speak TLS with the browser: the scheme is the browser's, the port goes with it.
-        return asking == _origin(f"{asking[0]}://{host}")
+        # A proxy in front may speak TLS with the browser: scheme and default port are those of the browser.
+        return sender == _origin(f"{sender[0]}://{host}")
 
 
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
@@ -137,11 +137,11 @@ async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 def _misaddressed(hosts: list[str]) -> Refusal:
     if len(hosts) != 1:
         return Refusal(400, f"A request needs one Host header; this one has {len(hosts)}.")
-    name = _shown(host_of(hosts[0]))
+    name = _printable(host_of(hosts[0]))
     return Refusal(
         421,
-        f"Host: {_shown(hosts[0])} is no name of this server. If browsers or clients are to reach it by that name, "
-        f"add {name} to the setting server.names (NIRFLOW_SERVER_NAMES='[\"{name}\"]'), or give the address that "
+        f"Host: {_printable(hosts[0])} is not a name of this server. If browsers or clients should reach it by that "
+        f"name, add {name} to the setting server.names (NIRFLOW_SERVER_NAMES='[\"{name}\"]'), or give the address that "
         "browsers use as server.public_url (NIRFLOW_SERVER_PUBLIC_URL); then nirflow down, nirflow up.",
     )
 
@@ -149,14 +149,14 @@ def _misaddressed(hosts: list[str]) -> Refusal:
 def _foreign(origin: str) -> Refusal:
     return Refusal(
         403,
-        f"Origin: {_shown(origin)} is refused: pages of other origins may not use this server. If that is the address "
-        "by which browsers reach its own pages, give it as the setting server.public_url "
+        f"Origin: {_printable(origin)} is refused: pages of other origins may not use this server. If that is the "
+        "address at which browsers reach its own pages, give it as the setting server.public_url "
         "(NIRFLOW_SERVER_PUBLIC_URL); then nirflow down, nirflow up.",
     )
 
 
 def _opens_page(scope: Scope) -> bool:
-    """Whether a browser opens a page in a tab, by a link from elsewhere."""
+    """Return whether a browser opens a page in a tab, from a link elsewhere."""
     return (
         scope["type"] == "http"
         and scope["method"] == "GET"
@@ -167,12 +167,12 @@ def _opens_page(scope: Scope) -> bool:
 
 
 def of_api(path: str) -> bool:
-    """Whether a path is the API's."""
+    """Return whether a path belongs to the API."""
     return path.lstrip("/").split("/", 1)[0].lower() == "api"
 
 
 def is_loopback(name: str) -> bool:
-    """Whether this is an address of loopback."""
+    """Return whether this is a loopback address."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -190,7 +190,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
 
 
 def host_of(value: str) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     bare, _, port = value.rpartition(":")
     return _plain(bare if bare and port.isdecimal() and not bare.endswith(":") else value)
 
@@ -200,7 +200,7 @@ def _plain(name: str) -> str:
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of a URL; None where it has none, such as that of a page without origin (null)."""
+    """Return scheme, host and port of a URL; None if it lacks them, such as the origin ``null``."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -211,5 +211,5 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     return parts.scheme, _plain(parts.hostname), port
 
 
-def _shown(value: str) -> str:
+def _printable(value: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in value[:_LONGEST])

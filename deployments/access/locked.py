@@ -1,8 +1,8 @@
-"""What the Prefect server shows without the password: a short list, and nothing else.
+"""The pages that the Prefect server shows without the password: a short list, and nothing else.
 
-Under ``/api`` Prefect asks for the password itself, but for ``/api/health`` and ``/api/ready``. Beside the API it has
-pages that it shows to everybody: the description of the API is locked here. Open stay the files of the UIs, which
-are the same everywhere; ``/ui-settings``, which they read before anybody can log in; and the login page.
+Under ``/api`` Prefect itself requires the password, except for ``/api/health`` and ``/api/ready``. Outside the API it
+has public pages, of which the description of the API is locked here. The following stay open: the files of the UIs,
+which are the same everywhere; ``/ui-settings``, which they read before a login; and the login page.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: Of Prefect's own pages beside the API, those that need no password.
+#: Prefect's own pages outside the API that need no password.
 OPEN: Final = frozenset({"/ui-settings"})
-_ASKED: Final = Refusal(
+_REFUSAL: Final = Refusal(
     401, "This page needs the password, as Basic authorization; nirflow server login shows it."
 )
 
 
 class Locked:
-    """An ASGI application some of whose pages need a password.
+    """An ASGI application with some pages that need a password.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Locked:
     auth
         USER:PASSWORD.
     paths
-        The pages.
+        The pages that need it.
     """
 
     def __init__(self, app: ASGIApp, auth: str, paths: Iterable[str]) -> None:
@@ -48,29 +48,29 @@ class Locked:
         self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer those who have the password."""
-        if scope["type"] == "http" and scope["path"] in self._paths and not self._may(scope):
-            return await refuse(scope, send, _ASKED)
+        """Answer, unless the page needs the password and the request lacks it."""
+        if scope["type"] == "http" and scope["path"] in self._paths and not self._is_allowed(scope):
+            return await refuse(scope, send, _REFUSAL)
         return await self._app(scope, receive, send)
 
-    def _may(self, scope: Scope) -> bool:
+    def _is_allowed(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
         return len(given) == 1 and hmac.compare_digest(credential(given[0]) or b"", self._auth)
 
 
 def credential(header: bytes) -> bytes | None:
-    """USER:PASSWORD in the value of an Authorization header; None where it is none."""
-    scheme, _, word = header.strip().partition(b" ")
+    """Return USER:PASSWORD from the value of a Basic Authorization header; None if it has none."""
+    scheme, _, encoded = header.strip().partition(b" ")
     if scheme.lower() != b"basic":
         return None
     try:
-        return base64.b64decode(word.strip(), validate=True)
+        return base64.b64decode(encoded.strip(), validate=True)
     except binascii.Error:
         return None
 
 
 def pages(routes: Iterable[BaseRoute]) -> set[str]:
-    """Paths of all pages of an application that are neither files nor parts of a mounted API, less the open ones."""
+    """Return the paths of an application's pages, except files, mounted APIs and the open pages."""
     found: set[str] = set()
     for route in routes:
         if isinstance(route, Route):

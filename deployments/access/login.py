@@ -1,9 +1,9 @@
-"""The page by which a browser logs in to both of Prefect's UIs, and what sends those that have not there.
+"""The page on which a browser logs in to both of Prefect's UIs, and the script that redirects to it.
 
-Each of Prefect's UIs asks for the password by a page of its own, after errors of its other pages. Both take it from
-one place of the browser's storage. So one page puts it there: from a link that `nirflow server login` prints, whose
-password is behind the ``#`` that no browser sends, or from its two fields. And the first script of every page of the
-UIs opens that page where the browser has no password, or one that the server no longer takes.
+Each of Prefect's UIs requests the password on a page of its own, after its other pages have shown errors. Both read it
+from the same place in the browser's storage. So one page puts it there: from a link that `nirflow server login` prints,
+with the password behind the ``#``, which no browser sends, or from its two fields. The first script of every page of
+the UIs opens that page if the browser has no password, or one that the server no longer accepts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _TAG: Final = f'<script src="{SCRIPT}"></script>'
 
 
 def link(ui_url: str, auth: str) -> str:
-    """A link that logs a browser in with USER:PASSWORD; whoever has it can do so."""
-    word = base64.urlsafe_b64encode(auth.encode()).decode().rstrip("=")
-    return f"{ui_url.rstrip('/')}{PAGE}#{word}"
+    """Return a link that logs in any browser that opens it, with USER:PASSWORD."""
+    encoded = base64.urlsafe_b64encode(auth.encode()).decode().rstrip("=")
+    return f"{ui_url.rstrip('/')}{PAGE}#{encoded}"
 
 
 class Login:
-    """An ASGI application with the login page before it.
+    """An ASGI application with the login page in front of it.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Login:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the page or its script; the application answers all else."""
+        """Answer with the page or its script, and forward all other requests to the application."""
         if (
             scope["type"] != "http"
             or scope["path"] not in self._served
@@ -65,7 +65,7 @@ class Login:
 
 
 def put_script(ui: Path) -> None:
-    """Have the first pages of the UIs' files run the script; done again it changes nothing.
+    """Add the script to the start pages of the UIs; doing so twice has no effect.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""The server's pages open by one loopback address alone, so that a browser keeps its login for that address.
+"""The server's pages open at one loopback address only, so that a browser keeps its login for that address.
 
-``localhost`` stands for 127.0.0.1 and for ::1, browsers try the latter first, and what they keep for the name they show
-to whatever answers. The server listens on one of the two. So a page that is asked for by another loopback name leads to
-the address by which browsers are to reach the server, and no password is ever kept for that name.
+``localhost`` stands for 127.0.0.1 and for ::1. Browsers try the latter first, and send what they stored for the name to
+whichever server answers; ours listens on one of the two. So a request for a page under another loopback name is
+redirected to the address at which browsers should reach the server, and no password is ever stored for that name.
 
-Where ``server.public_url`` has another name, ``localhost`` included, nothing leads away: a proxy may use any name.
+If ``server.public_url`` has another name, ``localhost`` included, nothing is redirected: a proxy may use any name.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class OneAddress:
-    """An ASGI application whose pages open by one loopback address.
+    """An ASGI application whose pages open at one loopback address.
 
     Parameters
     ----------
     app
         The application.
     public_url
-        By which browsers reach it.
+        URL at which browsers reach it.
     names
-        Further names of it, by which its pages open too.
+        Its further names, under which its pages open too.
     """
 
     def __init__(self, app: ASGIApp, public_url: str | None = None, names: Iterable[str] = ()) -> None:
@@ -39,7 +39,7 @@ class OneAddress:
         self._open = frozenset({self._address, *map(host_of, names)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or lead to the same page at the address."""
+        """Answer, or redirect to the same page at the address."""
         if (place := self._place(scope)) is None:
             return await self._app(scope, receive, send)
         headers = [(b"location", place.encode()), (b"content-length", b"0"), (b"cache-control", b"no-store")]
@@ -47,7 +47,7 @@ class OneAddress:
         await send({"type": "http.response.body", "body": b""})
 
     def _place(self, scope: Scope) -> str | None:
-        """Where a request leads to; None where it is answered here."""
+        """Return the URL to redirect a request to; None if it is answered here."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or of_api(scope["path"]):
             return None
         given = next(

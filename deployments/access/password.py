@@ -1,7 +1,7 @@
-"""What the Prefect server asks for: USER:PASSWORD from the settings, else one that nirflow makes and keeps.
+"""The owner's credential for the Prefect server: USER:PASSWORD from the settings, or one that nirflow creates.
 
-The one that it makes is in ``prefect/password`` of the data folder, for the account that owns the folder and no
-other. Whoever can read that file can run commands as that account, by a deployment.
+nirflow keeps it in ``prefect/password`` of the data folder, readable only by the account that owns the folder. Anyone
+who can read that file can run commands as that account, through a deployment.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from deployments.settings.server_settings import ServerSettings
 from imaging.errors import NirflowError
 from imaging.io.atomic import NameTakenError
 
-#: Name of the user in a password that nirflow makes.
+#: User name in a credential that nirflow creates.
 USER: Final = "nirflow"
 _BYTES: Final = 24
 _LONGEST: Final = 4096
-_FORM: Final = "it needs a name, a colon and a password, on one line of ordinary characters"
+_FORM: Final = "it must be a name, a colon and a password, on one line of printable characters"
 
 
 class PasswordFileError(NirflowError):
-    """The file of the password cannot be trusted, or holds none."""
+    """A password file that cannot be trusted, or contains no password."""
 
 
 def file_of(data_dir: Path) -> Path:
-    """Where a password that nirflow made is kept."""
+    """Return the path of the password file that nirflow creates."""
     return data_dir.expanduser().resolve() / "prefect" / "password"
 
 
 def is_usable(auth: str) -> bool:
-    """Whether a text is USER:PASSWORD that a browser and a header can hold."""
-    user, _, word = auth.partition(":")
-    return bool(user and word) and auth.isprintable()
+    """Return whether a text is a USER:PASSWORD that browsers and headers can represent."""
+    user, _, secret = auth.partition(":")
+    return bool(user and secret) and auth.isprintable()
 
 
 def same_user(one: str, other: str) -> bool:
-    """Whether two USER:PASSWORD name one user, as a reader of a log would take them."""
+    """Return whether two USER:PASSWORD have the same user name, apart from upper and lower case."""
     return one.partition(":")[0].casefold() == other.partition(":")[0].casefold()
 
 
 def known(data_dir: Path, settings: ServerSettings) -> str | None:
-    """USER:PASSWORD of this data folder's server: of the settings, else the one that was made; None before that.
+    """Return USER:PASSWORD of this data folder's server, from the settings or the file; None if neither has one.
 
     Raises
     ------
     PasswordFileError
-        Where the file belongs to another account, others may read it, or it holds no USER:PASSWORD.
+        If the file belongs to another account, others may read it, or it contains no USER:PASSWORD.
     """
     if given := settings.auth_string:
         return given
@@ -61,7 +61,7 @@ def known(data_dir: Path, settings: ServerSettings) -> str | None:
 
 
 def ensure(data_dir: Path, settings: ServerSettings) -> str:
-    """USER:PASSWORD of this data folder's server; one is made where there is none.
+    """Return USER:PASSWORD of this data folder's server; create it if missing.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def ensure(data_dir: Path, settings: ServerSettings) -> str:
 
 
 def make(path: Path, user: str) -> str:
-    """Make a password for a user and keep it in a file; where that is there already, its own stays.
+    """Create a password for a user in a file; if the file exists, keep the password in it.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def make(path: Path, user: str) -> str:
 
 
 def read(path: Path) -> str:
-    """USER:PASSWORD in a file.
+    """Return the USER:PASSWORD in a file.
 
     Raises
     ------
     FileNotFoundError
-        Where there is none.
+        If the file is missing.
     PasswordFileError
         As for `known`.
     """
@@ -119,7 +119,7 @@ def read(path: Path) -> str:
     except UnicodeDecodeError:
         text = ""
     if len(content) > _LONGEST or not is_usable(text):
-        raise PasswordFileError(f"{path} holds no USER:PASSWORD: {_FORM}.", remedy=_anew(path))
+        raise PasswordFileError(f"{path} contains no USER:PASSWORD: {_FORM}.", remedy=_remedy(path))
     return text
 
 
@@ -127,15 +127,15 @@ def _trust(path: Path, about: os.stat_result) -> None:
     """Refuse a file that another account may have written or read."""
     mode = stat.S_IMODE(about.st_mode)
     if not stat.S_ISREG(about.st_mode):
-        problem = f"{path} is no ordinary file"
+        problem = f"{path} is not a regular file"
     elif about.st_uid != os.geteuid():
         problem = f"{path} belongs to another account (uid {about.st_uid}), which may know the password in it"
     elif mode & OTHERS:
         problem = f"Other accounts may use {path} (mode {mode:04o}, not 0600) and may know the password in it"
     else:
         return
-    raise PasswordFileError(f"{problem}.", remedy=_anew(path))
+    raise PasswordFileError(f"{problem}.", remedy=_remedy(path))
 
 
-def _anew(path: Path) -> str:
-    return f"Remove {path}: the next nirflow up makes another password."
+def _remedy(path: Path) -> str:
+    return f"Remove {path}: the next nirflow up creates a new password."

@@ -1,11 +1,11 @@
-"""What each role may ask of the Prefect server: a table of its routes, and a decision without side effects.
+"""Which requests each role may make of the Prefect server: a table of routes, and a decision without side effects.
 
-Everything that is not in the table of a role is refused to it. A route of a new Prefect is in no table, so that only
-the owner may use it until somebody has thought about it; a test compares the tables with the routes of the installed
-Prefect.
+A request whose route is missing from a role's table is refused. A route that a new version of Prefect adds is in no
+table, so only the owner may use it until it has been reviewed; a test compares the tables with the routes of the
+installed Prefect.
 
-A route is written as Prefect writes it, with ``{id:uuid}`` for an id and ``{name}`` for one part of a path; ``WS``
-stands for a WebSocket.
+Routes are in Prefect's notation, with ``{id:uuid}`` for an id and ``{name}`` for one part of a path; ``WS`` stands for
+a WebSocket.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deployments.access.policy_bodies import RefusedError, is_blank
 
 
 class Role(IntEnum):
-    """Who asks. Each role may do what the one before it may."""
+    """A role of clients. Each includes the permissions of the role before it."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -29,25 +29,25 @@ class Role(IntEnum):
 
     @property
     def label(self) -> str:
-        """Its name in messages and commands."""
+        """The name in messages and commands."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a request may go on.
+    """The decision on a request.
 
     Attributes
     ----------
     reason
-        Why not; empty where it may.
+        Why it is refused; empty if it is allowed.
     body
-        What goes on in place of the body that came; None for none.
+        Body to forward instead of the original; None if it is empty.
     same
-        What the body says of the deployment, or of the schedule, besides: it may not be changed, so the request may
-        go on only where Prefect has the same.
+        Further fields of the deployment, or of its schedule, in the body. They may not be changed, so the request is
+        allowed only if Prefect has the same values.
     retry
-        The run of the path is to be tried again: it may go on only where `policy_bodies.check_retry` lets it.
+        The request retries the run in the path: it is allowed only if `policy_bodies.check_retry` permits it.
     """
 
     reason: str = ""
@@ -57,11 +57,11 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may."""
+        """Whether the request is allowed."""
         return not self.reason
 
 
-#: Reads. Prefect's UI asks most of its questions by POST.
+#: Reads. Prefect's UI uses POST for most of its queries.
 _VIEWER: Final = """
 GET   /api/version
 GET   /api/hello
@@ -141,7 +141,7 @@ WS    /api/events/out
 WS    /api/logs/out
 """
 
-#: What an operator may do besides, each with what is looked for in the body.
+#: What only operators and the owner may do, each route with the check of its body.
 _OPERATOR: Final[dict[str, bodies.Check]] = {
     "POST /api/deployments/{id:uuid}/create_flow_run": bodies.start,
     "POST /api/deployments/{id:uuid}/pause_deployment": bodies.nothing,
@@ -151,7 +151,7 @@ _OPERATOR: Final[dict[str, bodies.Check]] = {
     "POST /api/flow_runs/{id:uuid}/set_state": bodies.cancel_or_retry,
 }
 
-#: What nobody but the owner may: it changes what runs, may hold secrets, or is for workers and clients of the pipeline.
+#: For the owner only: it changes what runs, may contain secrets, or is for workers and clients of the pipeline.
 _OWNER: Final = """
 POST    /api/flows/
 PATCH   /api/flows/{id:uuid}
@@ -273,15 +273,15 @@ GET     /api/redoc
 HEAD    /api/redoc
 """
 
-#: What is answered here in place of Prefect. The UI has no first page without the settings, of which it needs this. And
-#: it has a form's values checked by a schema that it sends: a schema of anybody's may take for ever, and Prefect checks
-#: the values again by its own, when the run is asked for.
+#: Requests answered here instead of by Prefect. The UI's start page needs this one of the settings. And the UI has the
+#: values of a form validated against a schema that it sends: a malicious schema may take forever, and Prefect validates
+#: the values against its own schema anyway when the run is created.
 ANSWERS: Final = {
     ("GET", "/api/admin/settings"): {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": False},
     ("POST", "/api/ui/schemas/validate"): {"valid": True, "errors": []},
 }
 
-#: Fields that an operator's body may have where they are what Prefect has already.
+#: Fields that an operator's body may have if they equal Prefect's current values.
 _SAME: Final = ("work_queue_name", "schedule")
 
 _UUID: Final = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
@@ -292,7 +292,7 @@ _VARIABLE: Final = re.compile(r"\{\w+(:\w+)?\}")
 
 @dataclass(frozen=True)
 class Rule:
-    """A route, the least role that may use it, and the check of the body."""
+    """A route, the lowest role that may use it, and the check of the body."""
 
     method: str
     route: str
@@ -318,11 +318,11 @@ RULES: Final = (
     *(rule for line, check in _OPERATOR.items() for rule in _rules(line, Role.OPERATOR, check)),
     *_rules(_OWNER, Role.OWNER, bodies.question),
 )
-"""Every route of Prefect's API, in no order that matters: no path fits two of them that differ in role."""
+"""Every route of Prefect's API, in arbitrary order: no path matches two routes that differ in role."""
 
 
 def needed(method: str, path: str) -> Rule | None:
-    """The rule of a request; None where there is none, and then nobody but the owner may make it."""
+    """Return the rule of a request; None if it is missing, and then only the owner may make the request."""
     found = [rule for rule in RULES if rule.method == method and rule.pattern.fullmatch(path)]
     return max(found, key=lambda rule: rule.role, default=None)
 
@@ -333,25 +333,25 @@ def judge(role: Role, user: str, method: str, path: str, body: Any = None) -> Ve
     Parameters
     ----------
     role, user
-        Who asks.
+        The client.
     method
-        As in HTTP; ``WS`` for a WebSocket.
+        HTTP method, or ``WS`` for a WebSocket.
     path
-        As the application sees it, decoded.
+        Decoded path.
     body
-        The body as JSON; None for none.
+        Decoded JSON body; None if it is empty.
 
     Returns
     -------
     Verdict
-        With the body that may go on: what was looked at, and nothing besides.
+        With the body to forward, which contains only checked fields.
     """
     if role is Role.OWNER:
         return Verdict(body=body)
     rule = needed(method, path)
-    least = Role.OWNER if rule is None else rule.role
-    if rule is None or role < least:
-        others = " and the ".join(one.label for one in Role if one >= least)
+    lowest = Role.OWNER if rule is None else rule.role
+    if rule is None or role < lowest:
+        others = " and the ".join(one.label for one in Role if one >= lowest)
         return Verdict(f"This is for the {others}; you are logged in as {role.label}.")
     try:
         made = rule.check(body, user)

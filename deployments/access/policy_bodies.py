@@ -1,8 +1,7 @@
-"""What an operator's requests may hold: each is made again of the few things that it may say.
+"""Checks of the bodies of an operator's requests: each body is rebuilt from the few fields that it may contain.
 
-Whatever else Prefect understands in such a body (job variables, which name a command; the data of a state, which a
-client unpickles; templates and references to blocks in parameters) is refused, and what is left out by name here
-cannot get through.
+Anything else that Prefect would interpret in such a body is refused: job variables, which name a command; the data of a
+state, which a client unpickles; templates and references to blocks in parameters. Only fields listed here get through.
 """
 
 from __future__ import annotations
@@ -13,27 +12,27 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-#: Makes the body that goes on of the body that came, for the user who asks.
+#: Makes the body to forward from the body received and the user's name.
 Check = Callable[[Any, str], Any]
 
-#: Label of a flow run that names the user who asked for it; nobody but the server can set it for an operator's run.
+#: Label of a flow run with the name of the user who started it; for an operator's run only the server can set it.
 USER_LABEL: Final = "nirflow.user"
 
-#: Flows whose runs an operator cannot try again: they act in the name of who asked for the run first.
+#: Flows whose runs an operator cannot retry: they act in the name of the user who started the run.
 ONCE: Final = frozenset({"decide"})
-#: Prefect's name for the state of a run that is tried again.
+#: Prefect's name for the state of a run that is being retried.
 AWAITING_RETRY: Final = "AwaitingRetry"
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 
 _LONGEST_NAME: Final = 200
 _MOST_TAGS: Final = 20
-#: How Prefect's forms wrap a value: its kind, and then the value itself or its JSON.
+#: Key with which Prefect's forms wrap a value: its kind, next to the value itself or its JSON.
 _KIND: Final = "__prefect_kind"
 _DEEPEST: Final = 30
 
 
 class RefusedError(Exception):
-    """A body that asks for more than an operator may have; tells what."""
+    """A body that contains more than an operator may send; the message names what."""
 
 
 class _Removed:
@@ -41,28 +40,28 @@ class _Removed:
 
 
 def question(body: Any, user: str) -> Any:
-    """Let a question pass as it is."""
+    """Return the body of a query unchanged."""
     return body
 
 
 def nothing(body: Any, user: str) -> None:
-    """Refuse any body but an empty one."""
+    """Refuse any body that is not empty."""
     if body not in (None, {}):
         raise RefusedError("This request takes no body.")
 
 
 def pause(body: Any, user: str) -> dict[str, bool]:
-    """Let a deployment be paused or resumed, and nothing of it be changed."""
+    """Allow a deployment to be paused or resumed, but not changed."""
     return {"paused": _flag(_filled(body, {"paused"}), "paused")}
 
 
 def switch(body: Any, user: str) -> dict[str, bool]:
-    """Let a schedule be switched on or off, and nothing of it be changed; the UI gives it as it is."""
+    """Allow a schedule to be switched on or off, but not changed; the UI sends the unchanged schedule too."""
     return {"active": _flag(_filled(body, {"active", "schedule"}), "active")}
 
 
 def cancel_or_retry(body: Any, user: str) -> dict[str, Any]:
-    """Let a run be cancelled, or tried again; by the rules for changes of state, which cannot be overruled."""
+    """Allow a run to be cancelled or retried; Prefect's rules for changes of state cannot be overridden."""
     state = _filled(_filled(body, {"state", "force"}).get("state"), {"type", "name", "message"})
     kind, name = str(state.get("type")).upper(), state.get("name")
     if kind == "CANCELLING" and name in (None, "Cancelling"):
@@ -70,34 +69,34 @@ def cancel_or_retry(body: Any, user: str) -> dict[str, Any]:
     elif kind == "SCHEDULED" and name == AWAITING_RETRY:
         allowed = {"type": "SCHEDULED", "name": AWAITING_RETRY, "message": f"Retried by {user}"}
     else:
-        raise RefusedError("An operator can cancel and retry a run, and put it into no other state.")
+        raise RefusedError("An operator can cancel or retry a run, but not put it into any other state.")
     return {"state": allowed, "force": False}
 
 
 def is_retry(made: Any) -> bool:
-    """Whether a body that may go on has a run tried again."""
+    """Return whether a checked body retries a run."""
     state = made.get("state") if isinstance(made, dict) else None
     return isinstance(state, dict) and state.get("name") == AWAITING_RETRY
 
 
 def check_retry(run: Mapping[str, Any] | None, flow: Mapping[str, Any] | None) -> None:
-    """Let a run be tried again only where it has begun and ended, and is of a flow that may run more than once.
+    """Refuse to retry a run unless it has begun and ended, and its flow may run more than once.
 
-    A run that has not begun is still to come, or was cancelled by who asked for it: it would act in that user's name
-    for the first time.
+    A run that has not begun is still pending, or was cancelled by the user who started it: a retry would act in that
+    user's name for the first time.
 
     Parameters
     ----------
     run, flow
-        As Prefect has them; None where it has none.
+        Prefect's records of them; None if missing.
 
     Raises
     ------
     RefusedError
-        Where the run may not be tried again.
+        If the run may not be retried.
     """
     if run is None or flow is None:
-        raise RefusedError("The server has no such run that could be tried again.")
+        raise RefusedError("The run to retry does not exist on the server.")
     if flow["name"] in ONCE:
         raise RefusedError(f"An operator cannot retry a run of {flow['name']}: start a new one.")
     if run["state_type"] not in _ENDED:
@@ -107,7 +106,7 @@ def check_retry(run: Mapping[str, Any] | None, flow: Mapping[str, Any] | None) -
 
 
 def start(body: Any, user: str) -> dict[str, Any]:
-    """Let a deployment be run as it is, with parameters that its form allows; the UI gives its queue as it is."""
+    """Allow a run of an unchanged deployment, with parameters that its form allows; the UI sends the queue too."""
     given = _filled(
         {} if body is None else body,
         {
@@ -121,34 +120,34 @@ def start(body: Any, user: str) -> dict[str, Any]:
         },
     )
     if given.get("enforce_parameter_schema") is False:
-        raise RefusedError("An operator cannot switch off the check of the parameters.")
+        raise RefusedError("An operator cannot switch off the validation of parameters.")
     made: dict[str, Any] = {
         "parameters": plain_parameters(given.get("parameters") or {}),
         "enforce_parameter_schema": True,
         "labels": {USER_LABEL: user},
     }
     if "name" in given:
-        made["name"] = _word(given["name"], "name")
+        made["name"] = _short_text(given["name"], "name")
     if "tags" in given:
         tags = given["tags"]
         if not isinstance(tags, list) or len(tags) > _MOST_TAGS:
-            raise RefusedError(f"Tags are a list of at most {_MOST_TAGS}.")
-        made["tags"] = [_word(tag, "tags") for tag in tags]
+            raise RefusedError(f"Tags must be a list of at most {_MOST_TAGS}.")
+        made["tags"] = [_short_text(tag, "tags") for tag in tags]
     if "idempotency_key" in given:
-        # Of its own: with the key of a scheduled run another would take that one's place.
-        made["idempotency_key"] = f"{user}: {_word(given['idempotency_key'], 'idempotency_key')}"
+        # Made unique to the user: with the key of a scheduled run, this run would take its place.
+        made["idempotency_key"] = f"{user}: {_short_text(given['idempotency_key'], 'idempotency_key')}"
     if "state" in given:
         made["state"] = _scheduled(given["state"])
     return made
 
 
 def plain_parameters(parameters: Any) -> dict[str, Any]:
-    """Parameters with the values of a form unwrapped, and without anything that Prefect would look up or render.
+    """Return parameters with the values of a form unwrapped; refuse anything that Prefect would look up or render.
 
     Raises
     ------
     RefusedError
-        Where there is a template, a variable, or a reference to a block.
+        If they contain a template, a variable, or a reference to a block.
     """
     if not isinstance(parameters, dict):
         raise RefusedError("Parameters are a table.")
@@ -170,9 +169,7 @@ def _plain(value: Any, depth: int) -> Any:
         return _unwrapped(value, depth)
     for name in value:
         if name.startswith(("$", "__")):
-            raise RefusedError(
-                f"An operator cannot give {name!r} in parameters: it stands for something else."
-            )
+            raise RefusedError(f"An operator cannot give {name!r} in parameters: Prefect would replace it.")
     pairs = ((name, _plain(one, depth + 1)) for name, one in value.items())
     return {name: one for name, one in pairs if not isinstance(one, _Removed)}
 
@@ -190,12 +187,12 @@ def _unwrapped(value: Mapping[str, Any], depth: int) -> Any:
 
 
 def strict_json(text: str) -> Any:
-    """JSON that has one meaning: no name twice in a table, no number that is none.
+    """Decode JSON that is unambiguous: no duplicate names in a table, and no NaN or infinity.
 
     Raises
     ------
     RefusedError
-        Where it is not.
+        If it is ambiguous or no JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_table, parse_constant=_no_number, parse_float=_finite)
@@ -208,12 +205,12 @@ def strict_json(text: str) -> Any:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a name is twice in a table")
+        raise ValueError("a name occurs twice in a table")
     return table
 
 
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number")
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -226,24 +223,24 @@ def _finite(text: str) -> float:
 def _scheduled(state: Any) -> dict[str, Any]:
     given = _filled(state, {"type", "name", "message", "state_details"})
     if str(given.get("type")).upper() != "SCHEDULED" or given.get("name", "Scheduled") != "Scheduled":
-        raise RefusedError("An operator's run begins as scheduled.")
+        raise RefusedError("An operator's run must begin in the state Scheduled.")
     made: dict[str, Any] = {"type": "SCHEDULED"}
     if "message" in given:
-        made["message"] = _word(given["message"], "message")
+        made["message"] = _short_text(given["message"], "message")
     details = _filled(given.get("state_details") or {}, {"scheduled_time"})
     if "scheduled_time" in details:
         try:
             when = datetime.fromisoformat(details["scheduled_time"])
         except (TypeError, ValueError):
-            raise RefusedError("The scheduled time is no time.") from None
+            raise RefusedError("The scheduled time is invalid.") from None
         made["state_details"] = {"scheduled_time": when.isoformat()}
     return made
 
 
 def _filled(body: Any, names: Collection[str]) -> dict[str, Any]:
-    """What of a table is filled in; refused where that is anything but ``names``."""
+    """Return the fields of a table that are filled in; refuse those not among ``names``."""
     if not isinstance(body, dict):
-        raise RefusedError("The body is no table.")
+        raise RefusedError("The body is not a table.")
     filled = {name: value for name, value in body.items() if not is_blank(value)}
     if more := [name for name in filled if name not in names]:
         raise RefusedError(f"An operator cannot set {', '.join(more)[:_LONGEST_NAME]}.")
@@ -251,7 +248,7 @@ def _filled(body: Any, names: Collection[str]) -> dict[str, Any]:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a value says nothing: a form gives its empty fields too."""
+    """Return whether a value is empty: a form sends its empty fields too."""
     if isinstance(value, dict):
         return all(one is False or is_blank(one) for one in value.values())
     return value is None or value == []
@@ -260,11 +257,11 @@ def is_blank(value: Any) -> bool:
 def _flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
     if not isinstance(value, bool):
-        raise RefusedError(f"An operator can set {name} to true or false.")
+        raise RefusedError(f"{name} must be true or false.")
     return value
 
 
-def _word(value: Any, name: str) -> str:
+def _short_text(value: Any, name: str) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST_NAME or not value.isprintable():
-        raise RefusedError(f"{name} is a text of at most {_LONGEST_NAME} ordinary characters.")
+        raise RefusedError(f"{name} must be a text of at most {_LONGEST_NAME} printable characters.")
     return value

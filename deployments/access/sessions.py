@@ -1,8 +1,8 @@
-"""Logins of browsers to the pages of nights and of the store, which open by a link and send no header of their own.
+"""Browser sessions for the pages of nights and of the store, which are opened by links and so send no header.
 
-A session is a random word in a cookie that only these pages take; Prefect's API never does. So a request that a
-foreign page makes a browser send can change nothing. It holds for some hours, in this process, and for as long as the
-password by which it was made.
+A session is a random token in a cookie that only these pages accept, never Prefect's API. So a request that a foreign
+page makes through the browser can change nothing. A session lasts for some hours, at most as long as this process and
+the password with which it was created.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 COOKIE: Final = "nirflow-session"
-#: How long a login holds, s.
+#: Duration of a session, s.
 LASTS: Final = 12 * 3600
 _MOST: Final = 1000
 
 
 class Sessions:
-    """The logins of one server.
+    """The sessions of one server.
 
     Parameters
     ----------
@@ -37,38 +37,38 @@ class Sessions:
         self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
 
     def begin(self, identity: Identity) -> str:
-        """A word for a login; the oldest is forgotten where there are too many."""
-        word = secrets.token_urlsafe(32)
-        self._known[word] = time.monotonic() + LASTS, identity
+        """Create a session and return its token; the oldest is dropped if there are too many."""
+        token = secrets.token_urlsafe(32)
+        self._known[token] = time.monotonic() + LASTS, identity
         while len(self._known) > _MOST:
             self._known.popitem(last=False)
-        return word
+        return token
 
     def end(self, scope: Scope) -> None:
-        """Forget the login of a request."""
-        for word in _words(scope):
-            self._known.pop(word, None)
+        """End the session of a request."""
+        for token in _tokens(scope):
+            self._known.pop(token, None)
 
     def of(self, scope: Scope) -> Identity | None:
-        """Who asks, by the request's cookie; None for nobody that is logged in."""
-        for word in _words(scope):
-            until, identity = self._known.get(word, (0.0, None))
+        """Return the client of a request by its cookie; None if it is not logged in."""
+        for token in _tokens(scope):
+            until, identity = self._known.get(token, (0.0, None))
             if identity is not None and time.monotonic() <= until and self._credentials.holds(identity):
                 return identity
-            self._known.pop(word, None)
+            self._known.pop(token, None)
         return None
 
 
-def cookie(word: str, *, secure: bool) -> str:
-    """The header that gives a browser its word, or takes it away where that is empty."""
-    lasts = LASTS if word else 0
+def cookie(token: str, *, secure: bool) -> str:
+    """Return the header that sets a browser's token, or deletes the cookie if the token is empty."""
+    lasts = LASTS if token else 0
     return (
-        f"{COOKIE}={word}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+        f"{COOKIE}={token}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
     )
 
 
-def _words(scope: Scope) -> list[str]:
-    """The values of our cookie, whatever else a browser sends: any server of this host may give it cookies."""
+def _tokens(scope: Scope) -> list[str]:
+    """Return all values of our cookie: other servers on this host may set cookies of the same name."""
     return [
         value.strip()
         for header, line in scope["headers"]

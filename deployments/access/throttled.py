@@ -1,8 +1,8 @@
-"""Wrong passwords are answered slowly: each one of a client more slowly than the last, the right one at once.
+"""Delays for wrong passwords: each one of a client is answered more slowly than the last, the right one at once.
 
-The time is bounded, and only the answer to a wrong password waits, so nobody keeps those out who have the right one.
-It slows down who tries one password after the other. Who tries many at a time is held up by the length of the
-password alone: the one that nirflow makes has 192 bits.
+The delay is bounded, and only the answer to a wrong password is delayed, so no attacker can keep out clients that have
+the right one. This slows down an attacker who tries one password after the other. Against one who tries many at a time,
+only the length of the password helps: the one that nirflow creates has 192 bits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("uvicorn.error")
 
-#: Delay of the first answer to a wrong password, and the longest, s. Each doubles the one before.
+#: Delay of the first answer to a wrong password, and the longest, s. Each is twice the previous one.
 FIRST: Final = 0.25
 LONGEST: Final = 4.0
-#: A client that sent none for so long begins anew, s.
+#: Time without a wrong password after which a client starts again with the first delay, s.
 FORGOTTEN: Final = 300.0
-#: So many clients are remembered, and so many answers of one wait at a time; a further one is not held up.
+#: Number of clients remembered, and of answers to one client delayed at a time; further ones are not delayed.
 _CLIENTS: Final = 1000
 _WAITING: Final = 16
 #: How a server closes a socket whose password is wrong, and how it answers a request.
@@ -32,7 +32,7 @@ _POLICY, _UNAUTHORIZED = 1008, 401
 
 
 class Throttled:
-    """An ASGI application whose refusals of a password come late.
+    """An ASGI application that delays its answers to wrong passwords.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Throttled:
         self._waiting: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; where that says that the password was wrong, later."""
+        """Answer, after a delay if the password was wrong."""
         if scope["type"] == "http":
             tried = any(name.lower() == b"authorization" for name, _ in scope["headers"])
         else:
@@ -64,21 +64,23 @@ class Throttled:
             return await self._app(scope, receive, send)
         client = (scope.get("client") or ("?", 0))[0]
 
-        async def later(message: Message) -> None:
+        async def send_delayed(message: Message) -> None:
             if _refuses(message):
-                await self._hold_up(client)
+                await self._delay(client)
             await send(message)
 
-        return await self._app(scope, receive, later)
+        return await self._app(scope, receive, send_delayed)
 
-    async def _hold_up(self, client: str) -> None:
+    async def _delay(self, client: str) -> None:
         now = self._clock()
         count, last = self._failures.pop(client, (0, now))
         count = 1 if now - last > FORGOTTEN else count + 1
         self._failures[client] = (count, now)
         while len(self._failures) > _CLIENTS:
             self._failures.popitem(last=False)
-        if count & (count - 1) == 0:  # the first, second, fourth, eighth ...: a log that nobody can fill
+        if (
+            count & (count - 1) == 0
+        ):  # the first, second, fourth, eighth ...: an attacker cannot flood the log
             logger.warning("A wrong password came from %s (%d in a row).", client, count)
         waiting = self._waiting.get(client, 0)
         if waiting >= _WAITING:

@@ -1,7 +1,7 @@
-"""WebSockets that have not given a password yet: for a short time, and so many at once.
+"""Limits for WebSockets that have not sent a password yet, on their time and their number.
 
-Anybody can open one, and each costs the server a descriptor and memory. Where there are too many, the one that has
-waited longest goes: a client of ours gives its password at once, and is never that one.
+Anyone can open one, and each costs the server a descriptor and memory. If there are too many, the one that has waited
+longest is closed. That is never one of our own clients, as they send the password at once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
-#: How long a socket may wait until it gives its password, s.
+#: Time within which a socket must send its password, s.
 PATIENCE: Final = 10.0
-#: So many wait at a time.
+#: Number of sockets that may wait at a time.
 MOST: Final = 100
 
 
 class Unidentified:
-    """The sockets of one server that have not given a password yet.
+    """The sockets of one server that have not sent a password yet.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Unidentified:
         self._waiting: dict[asyncio.Timeout, None] = {}
 
     async def first(self, receive: Receive) -> Message | None:
-        """The next message of a socket; None where it has not come in time, or too many others came after it."""
+        """Return the first message of a socket; None if it is late, or too many newer sockets wait."""
         now = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._patience) as allowed:
@@ -41,7 +41,7 @@ class Unidentified:
                 if len(self._waiting) > self._most:
                     longest = next(iter(self._waiting))
                     del self._waiting[longest]
-                    if not longest.expired():  # its own time may have run out just now
+                    if not longest.expired():  # it may have expired just now
                         longest.reschedule(now)
                 try:
                     return await receive()

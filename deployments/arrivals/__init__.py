@@ -1,4 +1,4 @@
-"""New raw frames: folders watched, complete files noticed, events announced.
+"""New raw frames: watching folders, recognising complete files, sending events.
 
 Nothing here imports Prefect.
 """

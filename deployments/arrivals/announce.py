@@ -1,4 +1,4 @@
-"""Which frames are news, and the events that tell of them."""
+"""The choice of the frames that are new, and the events that announce them."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def announcements(
     settings: WatchSettings,
     now: datetime,
 ) -> list[Announcement]:
-    """The events of those frames that are news, in the order of their exposures.
+    """Return the events of the frames that are new, in the order of their exposures.
 
     Parameters
     ----------
     store
-        What is known; the frames are not noted there yet.
+        The known frames; the new ones are not recorded there yet.
     usable
-        Frames that have been found usable.
+        Frames found usable.
     before
-        By path: sha256 of what was known there when the watcher saw the file first.
+        By path: sha256 that the store had for it when the watcher first saw the file.
     settings
-        Numbers of frames that are expected, and what is backlog.
+        Expected numbers of frames, and the age of backlog.
     now
-        The time of day, UTC.
+        The current time, UTC.
     """
-    news = [(one.facts, one) for one in _news(store, usable, before) if one.facts is not None]
-    fresh = {record.sha256 for _, record in news}
+    new = [(one.facts, one) for one in _new_frames(store, usable, before) if one.facts is not None]
+    fresh = {record.sha256 for _, record in new}
     members: dict[str, dict[str, FrameFacts]] = {}
-    told: list[Announcement] = []
-    for facts, record in sorted(news, key=lambda one: (one[0].started, one[0].name)):
+    announced: list[Announcement] = []
+    for facts, record in sorted(new, key=lambda one: (one[0].started, one[0].name)):
         sequence = Exposures.of(facts)
         if sequence is None:
             continue
@@ -75,47 +75,51 @@ def announcements(
                 "arrived": now.isoformat(timespec="seconds"),
             },
         )
-        told.append(Announcement(sha256=record.sha256, event=event))
-    return told
+        announced.append(Announcement(sha256=record.sha256, event=event))
+    return announced
 
 
-def _news(store: Store, usable: Sequence[FrameRecord], before: Mapping[str, str | None]) -> list[FrameRecord]:
-    """The frames that the store does not know as usable, each once.
+def _new_frames(
+    store: Store, usable: Sequence[FrameRecord], before: Mapping[str, str | None]
+) -> list[FrameRecord]:
+    """Return the frames that the store does not have as usable, each once.
 
-    One that another process noted under this very path since the watcher saw the file first is news too.
+    A frame that another process recorded under the same path since the watcher first saw the file is new too.
     """
     known = _known(store, {record.sha256 for record in usable})
     files = store.frames.known_files([record.path for record in usable])
-    news: dict[str, FrameRecord] = {}
+    new: dict[str, FrameRecord] = {}
     for record in sorted(usable, key=lambda one: str(one.path)):
         frame, file = known.get(record.sha256), files.get(record.path)
         if frame is not None and frame.quarantine is None and frame.facts is not None:
             here = file is not None and file.sha256 == record.sha256
             if len(frame.paths) > here or before[str(record.path)] == record.sha256:
                 continue
-        news.setdefault(record.sha256, record)
-    return list(news.values())
+        new.setdefault(record.sha256, record)
+    return list(new.values())
 
 
 def _known(store: Store, sha256s: set[str]) -> Mapping[str, Frame]:
     try:
         return store.frames.with_sha256s(sha256s)
     except ValidationError:
-        log.warning("The store's facts are of another version of nirflow; all frames are announced.")
+        log.warning("The store's facts are from another version of nirflow; all frames are announced.")
         return {}
 
 
 def _exposures(frames: Mapping[str, FrameFacts]) -> int:
-    """How many exposures the frames are: one may have come in several files."""
+    """Return the number of exposures of the frames: one may have arrived in several files."""
     return len(frames) - len(doubles(frames))
 
 
 def _members(store: Store, sequence: Exposures) -> dict[str, FrameFacts]:
-    """Facts, by sha256, of the usable frames of a sequence that the store has."""
+    """Return the facts, by sha256, of the usable frames of a sequence in the store."""
     try:
         frames = frames_of_sequence(store, sequence.name)
     except ValidationError:
-        log.warning("The store's facts are of another version of nirflow; %s is not counted.", sequence.name)
+        log.warning(
+            "The store's facts are from another version of nirflow; %s is not counted.", sequence.name
+        )
         return {}
     return {
         frame.sha256: frame.facts

@@ -1,4 +1,4 @@
-"""The folders that frames come to: what is in them, and what the kernel tells of them."""
+"""The watched folders: the files in them, and the changes that the kernel reports."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from deployments.arrivals.landing import Signature, is_frame_name
 
 log = logging.getLogger(__name__)
 
-#: File systems where other machines make changes that this kernel does not tell of (mountinfo's names).
+#: File systems on which other machines make changes that this kernel does not report (names of mountinfo).
 _NETWORK: Final = re.compile(
     r"nfs\d*|cifs|smb\d*|smbfs|lustre|gpfs|beegfs(_\w+)?|ceph|glusterfs|afs|pvfs2|orangefs|ocfs2|gfs2|9p"
     r"|vboxsf|vmhgfs|prl_fs|virtiofs|fuse(\..+|ctl)?|fuseblk"
 )
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-#: How long watchfiles collects changes, and how often it comes back without any, ms.
+#: How long watchfiles collects changes, and how often it returns without any, ms.
 _DEBOUNCE, _STEP, _TURN = 300, 50, 500
 
 
 def unseen_changes(folder: Path, mounts: str) -> str | None:
-    """The network file system that a folder is on, or that is mounted below it; None where there is none.
+    """Return the type of the network file system that a folder is on, or that is mounted below it; None without one.
 
     Parameters
     ----------
     folder
-        Absolute, links resolved.
+        Absolute path, links resolved.
     mounts
         Text of ``/proc/self/mountinfo`` (proc(5)).
     """
@@ -55,26 +55,26 @@ def unseen_changes(folder: Path, mounts: str) -> str | None:
 
 
 def need_polling(folders: Sequence[Path]) -> bool:
-    """Whether the kernel does not tell of all changes in the folders."""
+    """Return whether the folders must be polled, as the kernel does not report all changes in them."""
     mounts = _MOUNTS.read_text(errors="surrogateescape")
     kinds = {folder: unseen_changes(folder, mounts) for folder in folders}
     for folder, kind in kinds.items():
         if kind:
-            log.info("%s is on %s: it is scanned for new frames.", folder, kind)
+            log.info("%s is on %s: it will be scanned for new frames.", folder, kind)
     return any(kinds.values())
 
 
 class Scanner:
-    """Finds the files in folders that may be frames; each trouble with a folder is told once."""
+    """A search for files that may be frames; each problem with a folder is logged once."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def find(self, folder: str) -> Iterator[tuple[str, Signature]]:
-        """Every file of a frame's name in the folder and below, with what it is like now.
+        """Yield every file named like a frame in the folder and below, with its current size and date.
 
-        Links to folders are followed, each folder once. Hidden folders are left out: copying programs
-        keep unfinished files there.
+        Links to folders are followed, each folder once. Hidden folders are skipped: copying programs keep unfinished
+        files there.
         """
         visited: set[tuple[int, int]] = set()
         left = [folder]
@@ -88,9 +88,9 @@ class Scanner:
                 with os.scandir(here) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except OSError as error:
-                self._tell(here, error)
+                self._warn_once(here, error)
                 continue
-            self._told.discard(here)
+            self._warned.discard(here)
             for entry in entries:
                 try:
                     if is_frame_name(entry.name):
@@ -101,32 +101,32 @@ class Scanner:
                     if not entry.name.startswith(".") and entry.is_dir():
                         left.append(entry.path)
                 except FileNotFoundError:
-                    continue  # gone since, or a link to nothing
+                    continue  # deleted since, or a dangling link
                 except OSError as error:
-                    self._tell(entry.path, error)
+                    self._warn_once(entry.path, error)
 
-    def _tell(self, path: str, error: OSError) -> None:
-        if path not in self._told:
-            self._told.add(path)
-            log.warning("%s cannot be looked at: %s.", shown(path), error.strerror or error)
+    def _warn_once(self, path: str, error: OSError) -> None:
+        if path not in self._warned:
+            self._warned.add(path)
+            log.warning("%s cannot be read: %s.", shown(path), error.strerror or error)
 
 
 class Notices:
-    """What the kernel tells of folders, collected by a thread until it is asked for.
+    """The changes in folders that the kernel reports, collected by a thread until they are taken.
 
     Parameters
     ----------
     folders
-        Absolute. One that is not there yet is waited for.
+        Absolute paths. A missing folder is waited for.
     wake
-        Set when there is something to ask for.
+        Set when there is something to take.
     retry
-        Seconds until watching is tried again after it failed.
+        Seconds until watching is retried after a failure.
 
     Attributes
     ----------
     seeing
-        Whether changes in all folders are being told. While not, scan.
+        Whether changes in all folders are being reported. While False, scan.
     """
 
     def __init__(self, folders: Sequence[Path], wake: threading.Event, *, retry: float = 5.0) -> None:
@@ -139,37 +139,35 @@ class Notices:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to collect."""
+        """Start to collect."""
         self._thread = threading.Thread(target=self._collect, name="notices", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
         self.seeing = False
 
     def take(self) -> tuple[set[str], bool]:
-        """Paths where something appeared or changed since the last time, and whether some may be missing."""
+        """Return the paths that appeared or changed since the last call, and whether some may be missing."""
         with self._lock:
             paths, self._paths = self._paths, set()
             blind, self._blind = self._blind, False
         return paths, blind
 
     def _collect(self) -> None:
-        told = ""
+        logged = ""
         while not self._ended.is_set():
             try:
                 self._watch()
-                told = ""
-            # watchfiles ends at a name that is not UTF-8, and where the kernel has no watches left.
+                logged = ""
+            # watchfiles fails on a name that is not UTF-8, and if the kernel has no watches left.
             except (OSError, RuntimeError) as error:
-                if str(error) != told:
-                    log.warning(
-                        "Changes of folders are not told: %s. They are scanned meanwhile.", shown(str(error))
-                    )
-                told = str(error)
+                if str(error) != logged:
+                    log.warning("Watching folders failed: %s. They are scanned meanwhile.", shown(str(error)))
+                logged = str(error)
             self.seeing = False
             with self._lock:
                 self._blind = True
@@ -177,7 +175,7 @@ class Notices:
             self._ended.wait(self._retry)
 
     def _watch(self) -> None:
-        """Collect until the watch ends, or a folder is another one than it was."""
+        """Collect until the watch ends, or a folder is replaced."""
         watched = _identities(self._folders)
         turns = watch(
             *self._folders, watch_filter=None, debounce=_DEBOUNCE, step=_STEP, rust_timeout=_TURN,
@@ -192,7 +190,7 @@ class Notices:
             paths = {path for change, path in changes if change != Change.deleted}
             with self._lock:
                 self._paths |= paths
-                # What came before the watch began, or was lost with an earlier one, only a scan finds.
+                # Only a scan finds files from before the watch began, or from the gap since an earlier one.
                 self._blind |= not self.seeing
             if paths or not self.seeing:
                 self.seeing = True
@@ -202,16 +200,16 @@ class Notices:
 
 
 def _identities(folders: Iterable[Path]) -> list[tuple[int, int]]:
-    """Device and number of each folder: another one after it was made anew or mounted."""
+    """Return device and inode of each folder, which differ after it is created again or mounted."""
     return [(about.st_dev, about.st_ino) for about in map(Path.stat, folders)]
 
 
 def hidden(path: str, folders: Iterable[Path]) -> bool:
-    """Whether a hidden folder is on the way from a watched folder to the file."""
+    """Return whether the path from a watched folder to the file contains a hidden folder."""
     inside = [Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder)]
     return bool(inside) and all(any(part.startswith(".") for part in way.parts[:-1]) for way in inside)
 
 
 def shown(path: str) -> str:
-    """A path for a line of the log, whatever its bytes are."""
+    """Return a path in printable form for the log."""
     return repr(path)[1:-1]

@@ -1,9 +1,8 @@
 """The journal of events that the Prefect server has not recorded yet.
 
-A batch of events is a file of the journal's folder: written and synced before the store hears of the
-frames, and gone when the server has recorded the events. Whatever ends the process in between, the next one finds
-the file. It then asks the store which of the frames are there: their events are sent; the other frames are
-found on disk as new ones again.
+A batch of events is a file in the journal's folder: written and synced before the frames are recorded in the store, and
+deleted once the server has recorded the events. If the process ends in between, the next one finds the file and looks
+up which of the frames are in the store: their events are sent; the other frames will be found on disk as new again.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Announcement(BaseModel):
 
 
 class Batch(BaseModel):
-    """Events that are kept and sent together."""
+    """Events that are stored and sent together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,17 +47,17 @@ class Batch(BaseModel):
 
 
 class Pending:
-    """Events that wait. Threads may share it; one process has it at a time.
+    """The events waiting to be sent. Threads may share it; only one process may open it at a time.
 
     Parameters
     ----------
     folder
-        Of the journal.
+        Folder of the journal.
 
     Raises
     ------
     NirflowError
-        Where another process has it, or the folder cannot be used.
+        If another process has it open, or the folder cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,13 +67,13 @@ class Pending:
             held = take_lock(folder / "lock")
         except OSError as error:
             raise NirflowError(
-                f"{folder} cannot be used for the events that wait: {error.strerror}.",
+                f"The folder {folder} for events waiting to be sent cannot be used: {error.strerror}.",
                 remedy="Make the data folder writable.",
             ) from error
         if held is None:
             raise NirflowError(
-                f"Another watcher works for this data folder (it holds {folder / 'lock'}).",
-                remedy="One is enough: name all folders in its settings.",
+                f"Another watcher is running for this data folder (it holds the lock {folder / 'lock'}).",
+                remedy="Use one watcher, and list all folders in its settings.",
             )
         self._held = held
         self._lock = threading.Lock()
@@ -82,21 +81,21 @@ class Pending:
         self._unsure = self._left_over()
 
     def close(self) -> None:
-        """Let another have the journal."""
+        """Close the journal, so that another process can open it."""
         self._held.close()
 
     def __len__(self) -> int:
-        """How many events wait to be sent."""
+        """Return the number of events waiting to be sent."""
         with self._lock:
             return sum(len(batch.announcements) for batch in self._ready.values())
 
     def hold(self, announcements: Sequence[Announcement]) -> None:
-        """Keep events, safe on the disk, until `settle` says which of their frames the store has.
+        """Keep events on disk until `settle` is called with the frames that the store has.
 
         Raises
         ------
         NirflowError
-            Where they cannot be written.
+            If they cannot be written.
         """
         if not announcements:
             return
@@ -107,12 +106,12 @@ class Pending:
             self._unsure[path] = batch
 
     def unsure(self) -> frozenset[str]:
-        """sha256 of the frames of which it is not known whether they are in the store."""
+        """Return the sha256 of the frames that may or may not be in the store."""
         with self._lock:
             return frozenset(one.sha256 for batch in self._unsure.values() for one in batch.announcements)
 
     def settle(self, known: Collection[str]) -> None:
-        """Let the events of ``known`` frames be sent; drop those of the others that were unsure."""
+        """Release the events of ``known`` frames for sending; drop those of the other unsure frames."""
         with self._lock:
             unsure, self._unsure = self._unsure, {}
             for path, batch in unsure.items():
@@ -123,18 +122,18 @@ class Pending:
                     path.unlink(missing_ok=True)
 
     def ready(self) -> tuple[tuple[Path, Batch], ...]:
-        """The batches to be sent, first come first."""
+        """Return the batches to send, oldest first."""
         with self._lock:
             return tuple(sorted(self._ready.items()))
 
     def sent(self, path: Path) -> None:
-        """The server has taken a batch."""
+        """Remove a batch that the server has recorded."""
         with self._lock:
             del self._ready[path]
         path.unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> None:
-        """The server will not take a batch: leave it in the folder for the next process to try."""
+        """Give up a batch that the server rejects, and leave it in the folder for the next process."""
         with self._lock:
             del self._ready[path]
 
@@ -145,5 +144,7 @@ class Pending:
                 found[path] = Batch.model_validate_json(path.read_bytes())
             except ValidationError:
                 aside = path.replace(path.with_suffix(".damaged"))
-                log.error("%s cannot be read: events of new frames may be lost. Reduce their night.", aside)
+                log.error(
+                    "%s cannot be read: events of new frames may be lost. Reduce their night again.", aside
+                )
         return found

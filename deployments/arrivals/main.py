@@ -54,7 +54,7 @@ def _server(settings: Settings) -> ServerAddress:
         return own
     if not named:
         raise NirflowError(
-            "No Prefect server is up.", remedy="Start everything: nirflow up; or set PREFECT_API_URL."
+            "The Prefect server is not running.", remedy="Start it with nirflow up, or set PREFECT_API_URL."
         )
     return named_address(named, settings.server)
 

@@ -1,4 +1,4 @@
-"""The frames of a run that nobody names files for: the store knows what was taken and where it is."""
+"""The choice of frames from the store for runs that are started without a list of files."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from imaging.frames.windows import calibration_window
 from imaging.kinds import CALIBRATION_FRAMES
 from tasks.support.references import LeftOut
 
-#: The last night of a moment is the one that was under way this long before.
+#: The last night before a moment is the one in progress this long before it.
 _HALF_A_DAY = timedelta(hours=12)
 _GROUPS: Final = GroupParameters()
 
 
 def last_night(moment: datetime) -> date:
-    """The UT night that ended last, or ends this morning, before a moment."""
+    """Return the UT night that ended last, or ends this morning, before a moment."""
     return night_of(moment - _HALF_A_DAY)
 
 
 def nights_text(nights: Sequence[date]) -> str:
-    """Nights in time as a person reads them: the first and the last."""
+    """Return the first and the last of nights in order, for messages."""
     return " to ".join(dict.fromkeys((str(nights[0]), str(nights[-1]))))
 
 
 def frames_of_nights(
     store: Store, first: date, last: date, calibration_days: int, groups: GroupParameters = _GROUPS
 ) -> tuple[Frame, ...]:
-    """Science frames of the nights and what cannot be read of them, and the darks and flats up to some days away.
+    """Return science and unreadable frames of the nights, and the darks and flats within some days of them.
 
-    None where no frame of the nights themselves is known.
+    The result is empty if no frame of the nights themselves is known.
     """
     science = store.frames.of_nights(first, last, kinds=("object",))
     near = calibrations_near(store, first, last, calibration_days, groups)
@@ -52,9 +52,9 @@ def frames_of_nights(
 def calibrations_of_nights(
     store: Store, first: date, last: date, days: int, groups: GroupParameters = _GROUPS
 ) -> tuple[Frame, ...]:
-    """Raw darks and flats of the nights, and those up to some days from them.
+    """Return raw darks and flats of the nights, and those within some days of them.
 
-    None where none of the nights themselves is known.
+    The result is empty if none of the nights themselves is known.
     """
     near = calibrations_near(store, first, last, days, groups)
     return near if _any_of(near, first, last) else ()
@@ -63,10 +63,10 @@ def calibrations_of_nights(
 def calibrations_near(
     store: Store, first: date, last: date, days: int, groups: GroupParameters = _GROUPS
 ) -> tuple[Frame, ...]:
-    """The raw darks and flats of the nights and up to some days from them, in complete groups.
+    """Return the raw darks and flats of the nights and within some days of them, in complete groups.
 
-    A group that reaches into this time is taken with all of its frames, whenever they were taken. Frames of this
-    time that cannot be used are included: the survey says why they are left out.
+    A group that overlaps this time is included with all of its frames, whenever they were taken. Unusable frames of
+    this time are included: the survey reports why they are left out.
     """
     margin = timedelta(days=days)
     first, last = first - margin, last + margin
@@ -90,44 +90,44 @@ def calibrations_near(
 
 
 def frames_of_sequence(store: Store, sequence: str) -> tuple[Frame, ...]:
-    """The frames of one sequence."""
+    """Return the frames of one sequence."""
     night = night_in(sequence)
     return tuple(f for f in store.frames.of_nights(night, night) if _name(f) == sequence)
 
 
 def middle_of(frames: Iterable[Frame]) -> FrameFacts | None:
-    """The middle in time of the frames that can be used: for it the calibrations of a sequence are chosen."""
+    """Return the usable frame in the middle of a sequence in time, for which its calibrations are chosen."""
     usable = [f.facts for f in frames if f.facts is not None and _is_usable(f)]
     return sorted(usable, key=lambda facts: facts.started)[len(usable) // 2] if usable else None
 
 
 def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
-    """A file of each frame that takes part, and the frames whose files are gone.
+    """Return a file of each frame, and the frames whose files are missing.
 
-    What is in quarantine or was rejected is handed on too: the survey says why it is left out.
+    Quarantined and rejected frames are included: the survey reports why they are left out.
     """
     paths, gone = [], []
     for frame in frames:
         path = next((path for path in frame.paths if path.is_file()), None)
         if path is not None:
             paths.append(path)
-        elif frame.quarantine is None:  # else nobody misses it: taken away, or a better file took its place
-            where = f"; it was seen at {frame.paths[0]}" if frame.paths else ""
+        elif frame.quarantine is None:  # else it is not needed: removed, or replaced by a better file
+            where = f"; it was last seen at {frame.paths[0]}" if frame.paths else ""
             gone.append(
                 LeftOut(
                     name=frame.name,
-                    reason=f"its file is not there{where}",
-                    remedy="Bring it back, or mount the disk that it is on.",
+                    reason=f"its file is missing{where}",
+                    remedy="Restore it, or mount the disk that it is on.",
                 )
             )
     return paths, gone
 
 
 def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[date]) -> dict[str, LeftOut]:
-    """Frames of a run whose exposure is used from another file of those nights, which is not among them.
+    """Return frames of a run whose exposure is used from another file of those nights that is not among them.
 
-    A corrected header may put an exposure into another sequence, whose run uses it. Doubles that are both among
-    the frames are left to the survey.
+    A corrected header may put an exposure into another sequence, whose run uses it. Doubles that are both among the
+    frames are left to the survey.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[da
     return {
         sha256: LeftOut(
             name=given[sha256].name,
-            reason=f"the same exposure as {double.name}, which counts: {double.why}",
+            reason=f"the same exposure as {double.name}, which is used: {double.why}",
             remedy=f"To use this one, reject the other: nirflow cal reject {double.used[:12]}",
             expected=True,
         )

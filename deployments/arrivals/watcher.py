@@ -1,14 +1,14 @@
-"""The watcher: sees new raw frames, notes them in the store and tells the Prefect server.
+"""The watcher: finds new raw frames, records them in the store and sends events to the Prefect server.
 
-What holds, whatever ends the process, the server or the database at whatever moment:
+Two guarantees hold even if the process, the server or the database ends at any moment:
 
-- a whole frame in a watched folder comes into the store, once;
-- the event of a frame that is new and usable is sent at least once: until the server has recorded it in its
-  database. A crash at the wrong moment sends it twice, which does no harm.
+- a complete frame in a watched folder is recorded in the store, once;
+- the event of a new and usable frame is sent at least once: until the server has recorded it in its database. A crash
+  at the wrong moment sends it twice, which does no harm.
 
-For the second, events are in a journal on disk (`deployments.arrivals.journal`) before the store hears of their frames.
-What the server has recorded is its own to keep. A frame that another process notes in the store before the watcher
-has first seen its file is no news and gives no event.
+For the second, events are in a journal on disk (`deployments.arrivals.journal`) before their frames are in the store.
+Recorded events are the server's responsibility. A frame that another process records in the store before the watcher
+first sees its file is not new and gives no event.
 
 Nothing here imports Prefect: the process stays small.
 """
@@ -33,7 +33,7 @@ from calib_store.model.records import FrameRecord
 from deployments.arrivals.announce import announcements
 from deployments.arrivals.folders import Notices, Scanner, hidden, need_polling, shown
 from deployments.arrivals.journal import Pending
-from deployments.arrivals.landing import Landings, Signature, is_frame_name, lacking, signature
+from deployments.arrivals.landing import Landings, Signature, is_frame_name, signature, why_incomplete
 from deployments.prefect_api.events import Event, EventsError, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
@@ -46,47 +46,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Files looked at, noted and announced together.
+#: Files examined, recorded and announced together.
 BATCH: Final = 100
-#: Paths in one question to the store.
-_ASKED: Final = 5_000
-#: Longest time between two looks at whether to stop, s.
+#: Paths in one query to the store.
+_QUERIED: Final = 5_000
+#: Longest time between two checks whether to stop, s.
 _TURN: Final = 0.5
 #: Pause before events are sent again, s: the first, doubled up to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
-class _Waits(NamedTuple):
-    """Why a file has to wait: it is in pieces, or something is the matter that may pass."""
+class _Waiting(NamedTuple):
+    """Why a file must wait: it is incomplete, or has a problem that may be temporary."""
 
-    why: str
-    in_pieces: bool = False
+    reason: str
+    incomplete: bool = False
 
 
 class Watcher:
-    """Watches folders for new raw frames.
+    """A watcher of folders for new raw frames.
 
     Parameters
     ----------
     settings
         What to watch, and how.
     store
-        Where frames are noted.
+        The store in which frames are recorded.
     send
-        Sends events; raises `EventsError` where they were not taken: `EventSender.emit`.
+        Sends events; raises `EventsError` if they were not recorded: `EventSender.emit`.
     data_dir
         The data folder: unpacked files and the journal of events are in it.
     threads
-        Files looked at at a time; as many as cores without.
+        Files examined at a time; default: one per core.
     clock
-        Seconds that never go back.
+        Monotonic clock, s.
     now
-        The time of day, UTC; the machine's without.
+        Returns the current time, UTC; default: the machine's clock.
 
     Raises
     ------
     NirflowError
-        Where another watcher works for the data folder, or it cannot be written.
+        If another watcher is running for the data folder, or it cannot be written.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Watcher:
         self._landings = Landings(settings.settle, settings.give_up, clock)
         self._scanner = Scanner()
         self._candidates: dict[str, Signature] = {}
-        self._wake, self._news = threading.Event(), threading.Event()
+        self._wake, self._unsent = threading.Event(), threading.Event()
         self._polling = settings.polling or need_polling(self._folders)
         self._notices = self._new_notices()
         self._scan_at = clock()
@@ -117,7 +117,7 @@ class Watcher:
         self._pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="look")
 
     def close(self) -> None:
-        """End the threads and let another watcher have the data folder; `run` has returned."""
+        """End the threads and release the data folder; call it after `run` has returned."""
         self._pool.shutdown()
         self.pending.close()
 
@@ -132,8 +132,8 @@ class Watcher:
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop`` is set.
 
-        A store or a Prefect server that does not answer is waited for. Events that were not sent are sent by
-        the next run.
+        If the store or the Prefect server does not respond, it is waited for. Events that were not sent are sent by the
+        next run.
         """
         log.info("Watching %s", ", ".join(shown(str(folder)) for folder in self._folders) or "no folder")
         self._notices = self._new_notices()
@@ -145,43 +145,43 @@ class Watcher:
             try:
                 while not stop.is_set():
                     if sending.done():
-                        sending.result()  # it ends by an error only
+                        sending.result()  # it ends only with an error
                     if not self.step():
                         self._pause(stop)
             finally:
                 ended.set()
-                self._news.set()
+                self._unsent.set()
                 self._notices.stop()
 
     def step(self) -> bool:
-        """One round: find files, look at those that are whole, note them in the store and have them announced.
+        """Find files, examine the complete ones, record them in the store and announce them.
 
         Returns
         -------
         bool
-            Whether more files wait for their look already.
+            Whether more files are ready to be examined.
         """
         try:
             self._settle_journal()
             self._find()
             more = self._take_in()
         except NirflowError as error:
-            # The database is away, or the disk full: what was found stays known here and is taken up again.
+            # The database is down, or the disk full: the files found are remembered and tried again.
             log.log(logging.DEBUG if self._troubled else logging.ERROR, "%s", error)
             self._troubled = True
             return False
         if self._troubled:
-            log.info("New frames are taken in again.")
+            log.info("New frames are recorded again.")
             self._troubled = False
         return more
 
     def deliver(self) -> bool:
-        """Send the events that wait, first come first.
+        """Send the waiting events, oldest first.
 
         Returns
         -------
         bool
-            False where the server did not take them: try again later.
+            False if the server did not record them: try again later.
         """
         for path, batch in self.pending.ready():
             try:
@@ -191,12 +191,12 @@ class Watcher:
                 self.pending.set_aside(path)
                 continue
             except EventsError as error:
-                log.log(logging.DEBUG if self._unheard else logging.WARNING, "%s Events wait.", error)
+                log.log(logging.DEBUG if self._unheard else logging.WARNING, "%s Events are kept.", error)
                 self._unheard = True
                 return False
             self.pending.sent(path)
             if self._unheard:
-                log.info("The Prefect server takes events again.")
+                log.info("The Prefect server accepts events again.")
                 self._unheard = False
         return True
 
@@ -205,11 +205,11 @@ class Watcher:
     def _keep_sending(self, ended: threading.Event) -> None:
         pause = _FIRST_PAUSE
         while not ended.is_set():
-            self._news.clear()
+            self._unsent.clear()
             if self.deliver():
                 pause = _FIRST_PAUSE
                 if not ended.is_set():
-                    self._news.wait()
+                    self._unsent.wait()
             else:
                 ended.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -218,7 +218,7 @@ class Watcher:
         return Notices(self._folders, self._wake, retry=self.settings.poll)
 
     def _pause(self, stop: threading.Event) -> None:
-        """Wait for a notice or the next moment to do something."""
+        """Wait for a reported change, or until the next check is due."""
         if self._troubled:
             stop.wait(_FIRST_PAUSE)
             return
@@ -243,13 +243,13 @@ class Watcher:
             self._landings.keep_only({path for path, _ in found})
         for path in paths:
             self._notice(path)
-        news = {path: was for path, was in self._candidates.items() if self._landings.is_news(path, was)}
-        self._candidates = news  # kept where the store does not answer
-        for known_path, sha256, same in self._known(news):
+        new = {path: was for path, was in self._candidates.items() if self._landings.is_new(path, was)}
+        self._candidates = new  # kept in case the store does not respond
+        for known_path, sha256, same in self._known(new):
             if same:
-                self._landings.done(known_path, news[known_path])
+                self._landings.done(known_path, new[known_path])
             else:
-                self._landings.add(known_path, news[known_path], sha256)
+                self._landings.add(known_path, new[known_path], sha256)
         self._candidates = {}
 
     def _notice(self, path: str) -> None:
@@ -260,112 +260,112 @@ class Watcher:
             try:
                 found = signature(path)
             except OSError as error:
-                log.debug("%s: %s", shown(path), error)  # a scan finds it again
+                log.debug("%s: %s", shown(path), error)  # a scan will find it again
                 return
             if found is not None:
                 self._candidates[path] = found
                 return
         if not Path(path).name.startswith(".") and Path(path).is_dir():
-            # Files may have come into a new folder before the kernel was asked to tell of it.
+            # Files may have arrived in a new folder before the kernel began to report its changes.
             self._candidates.update(self._scanner.find(path))
 
-    def _known(self, news: dict[str, Signature]) -> list[tuple[str, str | None, bool]]:
-        """Of each file what the store has under its path, and whether it still is that."""
-        told: list[tuple[str, str | None, bool]] = []
-        paths = [Path(path) for path in news]
-        for first in range(0, len(paths), _ASKED):
-            asked = paths[first : first + _ASKED]
-            known = self._store.frames.known_files(asked)
-            for path in asked:
+    def _known(self, new: dict[str, Signature]) -> list[tuple[str, str | None, bool]]:
+        """Return for each file the sha256 that the store has for its path, and whether the file is unchanged."""
+        found: list[tuple[str, str | None, bool]] = []
+        paths = [Path(path) for path in new]
+        for first in range(0, len(paths), _QUERIED):
+            batch = paths[first : first + _QUERIED]
+            known = self._store.frames.known_files(batch)
+            for path in batch:
                 file = known.get(path)
-                same = file is not None and (file.size, file.mtime_ns) == news[str(path)]
-                told.append((str(path), file.sha256 if file else None, same))
-        return told
+                same = file is not None and (file.size, file.mtime_ns) == new[str(path)]
+                found.append((str(path), file.sha256 if file else None, same))
+        return found
 
-    # --- looking ---------------------------------------------------------------------------------
+    # --- examining -------------------------------------------------------------------------------
 
     def _take_in(self) -> bool:
         settled = self._landings.settled()
         batch = settled[:BATCH]
-        looked: list[tuple[str, Examination]] = []
+        examined: list[tuple[str, Examination]] = []
         for path, found in zip(batch, self._pool.map(self._examine, batch), strict=True):
             if isinstance(found, Examination):
-                looked.append((path, found))
-            elif found is not None and self._put_off(path, found.why) and found.in_pieces:
-                self._quarantine(path, found.why)
-        noted = self._note([one for _, one in looked])
-        for path, one in looked:
-            if record_of(one) is None or path in noted:
+                examined.append((path, found))
+            elif found is not None and self._put_off(path, found.reason) and found.incomplete:
+                self._quarantine(path, found.reason)
+        recorded = self._record([one for _, one in examined])
+        for path, one in examined:
+            if record_of(one) is None or path in recorded:
                 self._landings.done(path, self._landings.seen(path))
-                self._tell(one)
+                self._log_left_out(one)
             else:
-                self._put_off(path, "the store did not take it")
+                self._put_off(path, "the store could not record it")
         return len(settled) > BATCH
 
-    def _examine(self, path: str) -> Examination | _Waits | None:
-        """What a file that has settled is; why it has to wait; None where it changed just now."""
+    def _examine(self, path: str) -> Examination | _Waiting | None:
+        """Examine a settled file; return why it must wait, or None if it has just changed."""
         seen = self._landings.seen(path)
         try:
-            if why := lacking(Path(path), self._unpacked):
-                return _Waits(why, in_pieces=True)
+            if reason := why_incomplete(Path(path), self._unpacked):
+                return _Waiting(reason, incomplete=True)
             examined = examine(Path(path), self.settings.check, unpacked=self._unpacked)
             if signature(path) != seen:
                 return None
-        except Exception as error:  # noqa: BLE001 - no file may end the watch, whatever its look raises
-            return _Waits(_trouble(path, error))
-        return _Waits(examined.reason) if examined.verdict == "unreadable" else examined
+        except Exception as error:  # noqa: BLE001 - no file may end the watcher, whatever examining it raises
+            return _Waiting(_problem(path, error))
+        return _Waiting(examined.reason) if examined.verdict == "unreadable" else examined
 
-    def _put_off(self, path: str, why: str) -> bool:
-        """Look at a file again later, or when it changes; whether it was warned of now."""
-        log.debug("%s has to wait: %s", shown(path), shown(why))
+    def _put_off(self, path: str, reason: str) -> bool:
+        """Postpone a file until later, or until it changes; return whether a warning was logged."""
+        log.debug("%s must wait: %s", shown(path), shown(reason))
         warned = self._landings.put_off(path)
         if warned:
             log.warning(
-                "%s has not changed for %.0f s and cannot be taken in: %s. It is looked at again when it changes.",
-                shown(path), self.settings.give_up, shown(why),
+                "%s has not changed for %.0f s and cannot be recorded: %s. It will be checked again when it changes.",
+                shown(path), self.settings.give_up, shown(reason),
             )  # fmt: skip
         return warned
 
-    def _quarantine(self, path: str, why: str) -> None:
-        """Have the store know of a file that stays in pieces: the night's page tells of it."""
+    def _quarantine(self, path: str, reason: str) -> None:
+        """Record a file that stays incomplete in the store, so that the night's page shows it."""
         try:
             record = record_of(examine(Path(path), self.settings.check, unpacked=self._unpacked))
         except Exception as error:  # noqa: BLE001 - as above
-            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(_trouble(path, error)))
+            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(_problem(path, error)))
             return
-        # What another process found fit stays so: it may do without the padding at the end of a file.
+        # A file that another process found usable stays so: it may not need the padding at the end of a file.
         if record is not None and not self._usable([record.sha256]):
-            self._ingest([replace(record, quarantine=why)])
+            self._ingest([replace(record, quarantine=reason)])
 
-    def _tell(self, examined: Examination) -> None:
+    def _log_left_out(self, examined: Examination) -> None:
         if not examined.usable:
             level = logging.INFO if examined.verdict == "excluded" else logging.WARNING
             found = shown(str(examined.path)), shown(examined.reason), examined.remedy
-            log.log(level, "%s takes no part: %s. %s", *found)
+            log.log(level, "%s is left out: %s. %s", *found)
 
-    # --- noting ----------------------------------------------------------------------------------
+    # --- recording -------------------------------------------------------------------------------
 
-    def _note(self, examined: Sequence[Examination]) -> set[str]:
-        """Note files in the store and hold the events of new usable frames; which files were noted."""
+    def _record(self, examined: Sequence[Examination]) -> set[str]:
+        """Record files in the store and hold the events of new usable frames; return the recorded paths."""
         found = [(one, record) for one in examined if (record := record_of(one)) is not None]
         records = {str(record.path): record for _, record in found}
         usable = [record for one, record in found if one.usable]
         before = {path: self._landings.before(path) for path in records}
         self.pending.hold(announcements(self._store, usable, before, self.settings, self._now()))
-        noted = self._ingest(list(records.values()))
+        recorded = self._ingest(list(records.values()))
         self._settle_journal()
-        return noted
+        return recorded
 
     def _ingest(self, records: Sequence[FrameRecord]) -> set[str]:
-        """Note records; where the store cannot take all, those that it can."""
+        """Ingest records; if the store cannot take all of them, ingest those that it can. Return their paths."""
         if not records:
             return set()
         try:
             report = self._store.frames.ingest(records)
         except (StoreError, DBAPIError) as error:
-            self._store.frames.known_files([])  # where it does not answer, no half of them goes either
+            self._store.frames.known_files([])  # raises if the store is down: then halving would not help
             if len(records) == 1:
-                log.error("%s cannot be noted in the store: %s", shown(str(records[0].path)), error)
+                log.error("%s cannot be recorded in the store: %s", shown(str(records[0].path)), error)
                 return set()
             half = len(records) // 2
             return self._ingest(records[:half]) | self._ingest(records[half:])
@@ -376,21 +376,21 @@ class Watcher:
     def _settle_journal(self) -> None:
         if unsure := self.pending.unsure():
             self.pending.settle(self._usable(unsure))
-            self._news.set()
+            self._unsent.set()
 
     def _usable(self, sha256s: Collection[str]) -> Collection[str]:
         try:
             return self._store.frames.facts_of(sha256s)
         except ValidationError:
-            log.warning("The store's facts are of another version of nirflow; events may be sent twice.")
+            log.warning("The store's facts are from another version of nirflow; events may be sent twice.")
             return sha256s
 
 
-def _trouble(path: str, error: Exception) -> str:
-    """Why a file could not be looked at, in words."""
+def _problem(path: str, error: Exception) -> str:
+    """Return why a file could not be examined."""
     if isinstance(error, OSError | NirflowError):
         return str(error)
-    log.debug("%s cannot be looked at", shown(path), exc_info=True)
+    log.debug("%s cannot be examined", shown(path), exc_info=True)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 

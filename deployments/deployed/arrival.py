@@ -1,4 +1,4 @@
-"""The flow over one sequence of science, minutes after its last frame."""
+"""The flow for one science sequence, minutes after its last frame."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tasks.support.best_effort import best_effort
 
 def _name() -> str:
     request: Any = runtime.flow_run.parameters["request"]
-    words = request.sequence.split(".")[:-1]
-    return " ".join([*words[1:], words[0]])
+    parts = request.sequence.split(".")[:-1]
+    return " ".join([*parts[1:], parts[0]])
 
 
 @flow(name="arrival", flow_run_name=_name)
 def arrival(request: SequenceRequest) -> State[NightReport]:
-    """Reduce one sequence of science frames, with what raw darks and flats there are near it.
+    """Reduce one sequence of science frames, with the raw darks and flats near it.
 
-    Calibrations that are in the store already are taken from there. Where one is missing the sequence waits: it
-    is reduced when that has come.
+    Calibrations already in the store are used. If one is missing, the sequence waits and is reduced when it is
+    available.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def arrival(request: SequenceRequest) -> State[NightReport]:
     Raises
     ------
     NothingToDoError
-        Where no frame of the sequence is known.
+        If no frame of the sequence is known.
     """
     settings = Settings()
     store = store_of(settings)
@@ -64,6 +64,6 @@ def arrival(request: SequenceRequest) -> State[NightReport]:
 
     options = options_of(settings, bands=tuple({facts.filter for facts in known}), only=("science",))
     report = reduce_frames(settings, choose, [night], options, sequence=request.sequence)
-    with best_effort("Starting the sequence again, as what it waited for is there,"):
+    with best_effort("Starting the sequence again, as its calibrations are available,"):
         announce_if_served_since(settings, request.sequence, report)
     return ended(report)

@@ -1,7 +1,7 @@
-"""Frames that lie in the watched folders and that the store has not seen: the watcher was down, or there is none.
+"""Recording of frames in the watched folders that are not in the store, as no watcher was running.
 
-For flows that run when the night is over. While frames come in they are the watcher's: a frame noted before the
-watcher first saw it gives no event, and one that is still being written is put aside until the next look.
+For flows that run after the night. While frames arrive, they are left to the watcher: a frame recorded before the
+watcher first sees it gives no event, and one that is still being written must wait.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from tasks.survey import survey_frames
 logger = logging.getLogger(__name__)
 
 
-def note_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
-    """Survey the files of the watched folders that the store has not seen, and tell of sequences of other nights.
+def record_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
+    """Survey files of the watched folders that are not in the store, and announce sequences of other nights.
 
     Parameters
     ----------
     settings
-        Which folders.
+        The watched folders.
     nights
-        UT nights that are reduced next: their frames are no news. For the others' an event is sent, as the watcher
-        would have done.
+        UT nights that are reduced next: their frames need no event. For frames of others an event is sent, as by
+        the watcher.
 
     Returns
     -------
     int
-        How many files there were.
+        Number of new files.
     """
     scanner = Scanner()
-    there = [folder.resolve() for folder in settings.watch.folders]
+    folders = [folder.resolve() for folder in settings.watch.folders]
     files = {
-        Path(path): now for folder in there if folder.is_dir() for path, now in scanner.find(str(folder))
+        Path(path): now for folder in folders if folder.is_dir() for path, now in scanner.find(str(folder))
     }
     known = store_of(settings).frames.known_files(files)
     new = []

@@ -1,4 +1,4 @@
-"""Where the steps of a deployed flow run: on a Dask cluster where the settings name one, else in threads."""
+"""The place where the steps of a deployed flow run: a Dask cluster if the settings name one, else threads."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from tasks.prefect_internals.run_context import current_run, submitting_to
 
 if TYPE_CHECKING:
     from deployments.deployed.dask_runner import StepRunner
-    from deployments.deployed.on_dask import Seen
+    from deployments.deployed.on_dask import WorkerFacts
 
 logger = logging.getLogger(__name__)
 
-#: A scheduler that does not answer for this long is not there, s.
+#: Time for a scheduler to respond before it counts as down, s.
 ANSWER: Final = 60.0
-#: A cluster that has no worker for this long has none, s.
+#: Time for a first worker to appear in a cluster, s.
 WORKERS: Final = 120.0
 
 
 @contextmanager
 def steps_on(settings: Settings) -> Iterator[None]:
-    """Have the flow run that this is called in submit its tasks to the Dask cluster of the settings, if they name one.
+    """Make the current flow run submit its tasks to the Dask cluster of the settings, if they name one.
 
     Raises
     ------
     ClusterError
-        Where the extra is not installed, the scheduler does not answer, or its workers have another version of
-        nirflow, other settings or another disk.
+        If the extra is not installed, the scheduler does not respond, or its workers have another version of nirflow,
+        other settings or another disk.
     """
     if not settings.worker.dask or current_run() is None:
         yield
@@ -53,7 +53,7 @@ def steps_on(settings: Settings) -> Iterator[None]:
 def _connected(address: str) -> Iterator[StepRunner]:
     if find_spec("prefect_dask") is None:
         raise NirflowError(
-            f"The steps are to run on Dask ({address}), which is not installed.",
+            f"The settings name a Dask scheduler ({address}), but Dask is not installed.",
             remedy="pip install 'nirflow[dask]', or unset worker.dask (NIRFLOW_WORKER_DASK).",
         )
     from deployments.deployed.dask_runner import ClusterError, StepRunner
@@ -63,22 +63,22 @@ def _connected(address: str) -> Iterator[StepRunner]:
             client = runner.client
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(
-                f"The Dask scheduler at {address} does not answer: {error}.",
+                f"The Dask scheduler at {address} does not respond: {error}.",
                 remedy="Start it (dask scheduler), or correct or unset worker.dask (NIRFLOW_WORKER_DASK).",
             ) from error
         try:
             client.wait_for_workers(1, timeout=WORKERS)
         except TimeoutError:
             raise ClusterError(
-                f"The Dask scheduler at {address} has no worker.", remedy=f"Start some: dask worker {address}"
+                f"The Dask scheduler at {address} has no workers.", remedy=f"Start one: dask worker {address}"
             ) from None
         yield runner
 
 
 def _prepare(runner: StepRunner, settings: Settings) -> None:
-    """Look whether the workers there are can do the work, and make all of them ours, those to come too."""
+    """Check that the current workers can run the steps, and prepare them and all later ones."""
     from deployments.deployed.dask_runner import ClusterError
-    from deployments.deployed.on_dask import LOGGING, WorkerSide, look_round
+    from deployments.deployed.on_dask import LOGGING, WorkerSide, inspect_worker
 
     environment = {name: os.environ[name] for name in LOGGING if name in os.environ}
     runner.client.register_plugin(WorkerSide(environment))
@@ -87,32 +87,34 @@ def _prepare(runner: StepRunner, settings: Settings) -> None:
     mark = folder / f".{uuid.uuid4().hex}"
     mark.touch()
     try:
-        seen: dict[str, Seen] = runner.client.run(look_round, mark)
+        facts: dict[str, WorkerFacts] = runner.client.run(inspect_worker, mark)
     finally:
         mark.unlink()
-    for address, one in seen.items():
+    for address, one in facts.items():
         if problem := _problem(one, settings, folder):
             raise ClusterError(
-                f"The Dask worker {address} on {one.host} cannot work for this run: {problem}.",
+                f"The Dask worker {address} on {one.host} cannot be used for this run: {problem}.",
                 remedy="Start the Dask workers with the environment of nirflow's own workers (docs/scaling.md).",
             )
     runner.listen()
-    logger.info("The steps run on %d Dask workers of %s", len(seen), settings.worker.dask)
+    logger.info("The steps run on %d Dask workers of %s", len(facts), settings.worker.dask)
 
 
-def _problem(seen: Seen, settings: Settings, folder: Path) -> str:
-    """What of a Dask worker is not as it has to be."""
+def _problem(facts: WorkerFacts, settings: Settings, folder: Path) -> str:
+    """Return why a Dask worker cannot be used; empty if it can."""
     ours, named = version("nirflow"), settings.database_url is not None
-    if seen.version != ours:
-        return f"it has nirflow {seen.version}, this run {ours}"
-    if seen.problem:
-        return seen.problem.rstrip(".")
-    if not seen.mark:
-        return f"it does not see the files of this run in {folder}"
-    if seen.database != named:
-        return f"NIRFLOW_DATABASE_URL is {'set' if named else 'not set'} for this run, and not so there"
-    if not named and seen.host != platform.node():
+    if facts.version != ours:
+        return f"it has nirflow {facts.version}, but this run has {ours}"
+    if facts.problem:
+        return facts.problem.rstrip(".")
+    if not facts.mark:
+        return f"it cannot read the files of this run in {folder}"
+    if facts.database != named:
+        return f"NIRFLOW_DATABASE_URL is {'set' if named else 'not set'} for this run, unlike for the worker"
+    if not named and facts.host != platform.node():
         return "the embedded database is for one machine; name one in NIRFLOW_DATABASE_URL"
-    if seen.objects != settings.objects_url:
-        return f"NIRFLOW_OBJECTS_URL is {seen.objects} there, {settings.objects_url} for this run"
+    if facts.objects != settings.objects_url:
+        return (
+            f"NIRFLOW_OBJECTS_URL is {facts.objects} for the worker, but {settings.objects_url} for this run"
+        )
     return ""

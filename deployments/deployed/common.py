@@ -1,4 +1,4 @@
-"""What the deployed flows have in common: settings, the store, the right to a night, the night's page, tags."""
+"""Functions that the deployed flows share: settings, the store, locks on nights, the night's page, tags."""
 
 from __future__ import annotations
 
@@ -44,55 +44,55 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-# Whoever runs one of the flows has this module.
+# Every process that runs one of the flows imports this module.
 make_output_printable()
 hide_tracebacks_of_our_errors()
 
 
 class NothingToDoError(NirflowError):
-    """A run that was asked for frames that nobody has seen."""
+    """A run without frames: none of those requested is known."""
 
 
 class UnusableFramesError(NirflowError):
-    """Frames came, and not one of them can be used."""
+    """A run none of whose frames can be used."""
 
     def __init__(self, what: str, frames: Sequence[Frame]) -> None:
-        told = "; ".join(f"{one.name}: {one.quarantine}" for one in frames[:3])
+        reasons = "; ".join(f"{one.name}: {one.quarantine}" for one in frames[:3])
         super().__init__(
-            f"Not one of the {len(frames)} frames of {what} can be used. {told}{'; ...' if frames[3:] else ''}.",
-            remedy="Fetch them again; the night's page tells of each.",
+            f"None of the {len(frames)} frames of {what} can be used. {reasons}{'; ...' if frames[3:] else ''}.",
+            remedy="Fetch them again; the night's page gives the reason for each.",
         )
 
 
 class IncompleteError(NirflowError):
-    """A run that made all but something that should have been made.
+    """A run that did not make everything that it should have made.
 
     Parameters
     ----------
     report
-        What it did.
+        The report of the run.
     """
 
     def __init__(self, report: NightReport) -> None:
-        super().__init__(report.verdict(), remedy="The night's page says what to do about each.")
+        super().__init__(report.verdict(), remedy="The night's page describes what to do about each.")
         self.report = report
 
 
 def workspace_of(settings: Settings) -> Workspace:
-    """Where a run that is no reduction works."""
+    """Return the workspace of a run that is not a reduction."""
     return Workspace(data_dir=settings.data_dir.expanduser().resolve(), out=settings.nights)
 
 
 def store_of(settings: Settings) -> Store:
-    """The store; one connection pool for the process."""
+    """Return the store; a process has one connection pool."""
     return workspace_of(settings).store()
 
 
 def options_of(settings: Settings, **given: Any) -> Options:
-    """The options of a reduction that runs by itself.
+    """Return the options of an unattended reduction.
 
-    A sequence that grew makes a product of the same name and other content: the new one takes the old one's
-    place in the night's folder. The store keeps both.
+    A sequence that has grown gives a product with the same name and other content: the new one replaces the old one in
+    the night's folder. The store keeps both.
     """
     parameters = given.pop("parameters", None) or ReductionParameters()
     if settings.watch.check is not None:
@@ -115,35 +115,35 @@ def reduce_frames(
     *,
     sequence: str | None = None,
 ) -> NightReport:
-    """Reduce frames that the store knows into the folders of their nights, alone with them, and write their pages.
+    """Reduce frames of the store into the folders of their nights, with a lock on these, and write their pages.
 
     Parameters
     ----------
     settings
-        Where everything is.
+        All settings.
     choose
-        The frames. Asked when no other run is at these nights any more: it may have been waited for while frames came.
+        Returns the frames. Called once the lock is held, as frames may arrive while another run holds it.
     nights
-        UT nights, in time. Of one, all that is made goes to its folder; of several, each product to its own night's.
+        UT nights, in order. For one night, all products go to its folder; for several, each to its own night's.
     options
-        Of the reduction.
+        Options of the reduction.
     sequence
-        Name of the one sequence that it is about, if it is.
+        Name of the sequence, if only one is reduced.
 
     Raises
     ------
     NothingToDoError
-        Where there are no frames.
+        If there are no frames.
     UnusableFramesError
-        Where not one of them can be used; the night's page tells of each.
+        If none of them can be used; the night's page gives the reason for each.
     """
     what = sequence or nights_text(nights)
     with working(settings, nights, what, sequence):
         frames = choose()
         if not frames:
             raise NothingToDoError(
-                f"The store knows no frame of {what}.",
-                remedy="See that the folder of raw frames is watched (nirflow up --watch DIR), and that frames came.",
+                f"The store has no frames of {what}.",
+                remedy="Check that the raw frames' folder is watched (nirflow up --watch DIR) and that frames arrived.",
             )
         elsewhere = doubles_elsewhere(store_of(settings), frames, nights)
         paths, gone = files_of(frame for frame in frames if frame.sha256 not in elsewhere)
@@ -160,7 +160,7 @@ def reduce_frames(
             missed=[*gone, *elsewhere.values()],
         )
     write_pages(settings, nights)
-    # As the run found them: what an earlier one could not use may be of use by other parameters of the check.
+    # As of this run: frames that an earlier one could not use may pass with other parameters of the check.
     known = store_of(settings).frames.with_sha256s([frame.sha256 for frame in frames])
     now = [known[frame.sha256] for frame in frames]
     if all(frame.quarantine is not None for frame in now):
@@ -172,10 +172,10 @@ def reduce_frames(
 def working(
     settings: Settings, nights: Sequence[date], what: str, sequence: str | None = None
 ) -> Iterator[None]:
-    """Hold the right to nights, or to one sequence, with lines of the log and steps going where they should."""
+    """Hold the lock on nights, or on one sequence, with logging and the cluster set up."""
 
     def waiting() -> None:
-        logger.info("Another run is at %s; this one goes on when that has ended", what)
+        logger.info("Another run is processing %s; this one continues when that has ended", what)
 
     end_steps_of_last_attempt()
     with (
@@ -187,17 +187,17 @@ def working(
 
 
 def place_of(settings: Settings, nights: Sequence[date], options: Options) -> tuple[Path, Options]:
-    """The output folder of a run over nights, and its options with that."""
+    """Return the output folder of a run over nights, and its options for that folder."""
     if len(nights) == 1:
         return settings.nights / str(nights[0]), options
     return settings.nights, options.model_copy(update={"by_night": True})
 
 
 def ended(report: NightReport) -> State[Any]:
-    """The state in which a run ends: Incomplete where something failed, was not replaced or lacks many frames.
+    """Return the final state of a run: Incomplete if something failed, was not replaced or lacks many frames.
 
-    What waits for a calibration has not failed. Incomplete is a kind of Failed: the UI's first page shows the runs that
-    failed, and no others.
+    Waiting for a calibration is not a failure. Incomplete is of the type Failed, as the UI's start page shows only
+    failed runs.
     """
     if report.incomplete:
         return Failed(name="Incomplete", message=report.verdict(), data=IncompleteError(report))
@@ -205,12 +205,12 @@ def ended(report: NightReport) -> State[Any]:
 
 
 def write_pages(settings: Settings, nights: Iterable[date]) -> None:
-    """Write the pages of those nights that anything is known of, and the index over all of them."""
+    """Write the pages of those nights that the store has data of, and the index of all nights."""
     from flows.page.collect import UnknownNightError
-    from flows.page.write import write_index, write_night_page  # with its plots a second to import
+    from flows.page.write import write_index, write_night_page  # takes a second to import, for its plots
 
     store = store_of(settings)
-    # Of two runs that end at a time the later one knows of both: its page is to be the one that stays.
+    # Of two runs that end together the later one has the data of both: its page must be the one that remains.
     with best_effort("The pages of the nights"), alone_with_pages(store.database):
         for night in nights:
             with best_effort(f"The page of {night}"):
@@ -220,13 +220,13 @@ def write_pages(settings: Settings, nights: Iterable[date]) -> None:
                     continue  # a cloudy night
                 logger.info("The night's page: %s", page)
                 if runtime.flow_run.id:
-                    there = f"{PREFECT_UI_URL.value().rstrip('/')}/nights/{night}/"
-                    publish_page(f"page-{night}", there, page, f"Page of {night}")
+                    url = f"{PREFECT_UI_URL.value().rstrip('/')}/nights/{night}/"
+                    publish_page(f"page-{night}", url, page, f"Page of {night}")
         write_index(store, settings.nights)
 
 
 def tag_run(frames: Iterable[Frame], nights: Sequence[date]) -> None:
-    """Tag the flow run with its nights, bands and programs, to be searched by in the UI."""
+    """Tag the flow run with its nights, bands and programs, for searches in the UI."""
     run = runtime.flow_run.id
     if not run:
         return
@@ -240,7 +240,7 @@ def tag_run(frames: Iterable[Frame], nights: Sequence[date]) -> None:
 
 
 def announce_unblocked(settings: Settings) -> list[str]:
-    """Tell of the science that waited for calibrations that are there now; its runs start by that.
+    """Announce the science sequences whose missing calibrations are now available, which starts their runs.
 
     Returns
     -------
@@ -249,24 +249,24 @@ def announce_unblocked(settings: Settings) -> list[str]:
     """
     store = store_of(settings)
     since = datetime.now(UTC) - timedelta(days=settings.nightly.waiting_days)
-    told: list[str] = []
+    announced: list[str] = []
     waiting = store.runs.waiting(since)
-    asked = _asked_for() if waiting else set()
+    requested = _requested() if waiting else set()
     for run in waiting:
         assert run.sequence is not None
-        if run.sequence in asked:  # by the run before this one
+        if run.sequence in requested:  # by the previous run
             continue
         middle = middle_of(frames_of_sequence(store, run.sequence))
         if middle is not None and all(store.match(middle, kind).product for kind in run.waits_for):
             _announce(Exposures.of(middle), ", ".join(run.waits_for))
-            told.append(run.sequence)
-    return told
+            announced.append(run.sequence)
+    return announced
 
 
 def announce_if_served_since(settings: Settings, sequence: str, report: NightReport) -> bool:
-    """Tell of a sequence that waits, where what it lacked was made while its own run was at work.
+    """Announce a waiting sequence if its missing calibrations were made during its own run.
 
-    The run that made it did not announce the sequence, which had not said yet that it waits.
+    The run that made them did not announce the sequence, which was not yet recorded as waiting.
     """
     store = store_of(settings)
     kinds = report.awaited(by_science=True)
@@ -280,13 +280,13 @@ def announce_if_served_since(settings: Settings, sequence: str, report: NightRep
     return True
 
 
-def _asked_for() -> set[str]:
-    """Names of the sequences that a run is at, or will be."""
-    going_on = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}
+def _requested() -> set[str]:
+    """Return the names of the sequences with a running or scheduled run."""
+    unfinished = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(
             deployment_filter=DeploymentFilter.model_validate({"name": {"any_": ["arrival", "backlog"]}}),
-            flow_run_filter=FlowRunFilter.model_validate(going_on),
+            flow_run_filter=FlowRunFilter.model_validate(unfinished),
         )
     requests = [run.parameters.get("request") or {} for run in found]
     return {str(request.get("sequence", "")).removeprefix(SEQUENCE) for request in requests}
@@ -294,5 +294,5 @@ def _asked_for() -> set[str]:
 
 def _announce(sequence: Exposures | None, kinds: str) -> None:
     assert sequence is not None  # it was reduced as one
-    logger.info("%s waited for a %s, and there is one now", sequence.label, kinds)
+    logger.info("%s waited for a %s, which is now available", sequence.label, kinds)
     announce(UNBLOCKED, sequence)

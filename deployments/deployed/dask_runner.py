@@ -1,7 +1,7 @@
-"""Prefect's runner of tasks on a Dask cluster, for tasks that hand each other outcomes which may be failures.
+"""A task runner for a Dask cluster that accepts inputs from failed tasks.
 
-The runner of prefect-dask loses the mark that an input may have failed (``allow_failure``), pickles tasks by
-value, and takes a lost worker for a task that is still to come. What it does about clients and futures is used.
+The runner of prefect-dask, on which it is based, loses the mark that an input may have failed (``allow_failure``),
+pickles tasks by value, and treats the task of a lost worker as pending.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tasks.support.step import StepEvent, report_event
 
 
 def _body() -> None:
-    """In the place of a flow's own body and hooks, which a step does not need and which may not be sent."""
+    """Replace a flow's body and hooks, which a step does not need and which cannot always be pickled."""
 
 
 class ClusterError(NirflowError):
-    """The Dask cluster cannot be used, or went away."""
+    """A Dask cluster that cannot be used, or was lost."""
 
 
 class StepFuture(DaskFuture):
@@ -41,11 +41,11 @@ class StepFuture(DaskFuture):
     Parameters
     ----------
     task_run_id
-        Its task run.
+        The id of its task run.
     wrapped_future
-        Dask's future, of which the result is the final state.
+        Dask's future, whose result is the final state.
     ended
-        Called when its end is known.
+        Called when the step has ended.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class StepFuture(DaskFuture):
         self._ended = ended
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for its end, or for some seconds.
+        """Wait until the step ends, or for some seconds.
 
         Raises
         ------
         ClusterError
-            Where the scheduler went away: nobody knows of the step any more.
+            If the scheduler was lost, and with it the step.
         """
         if self.final_state is not None:
             return
@@ -72,38 +72,38 @@ class StepFuture(DaskFuture):
             return
         except distributed.CancelledError as error:
             raise ClusterError(
-                "The Dask scheduler went away, and with it the steps in work.",
-                remedy="Start it again and run this again: what was finished is in the store.",
+                "The Dask scheduler was lost, and with it the running steps.",
+                remedy="Start it again and repeat this run: finished products are in the store.",
             ) from error
-        if error is not None:  # the step itself gives its errors as a state
+        if error is not None:  # the step itself returns its errors as a state
             lost = isinstance(error, distributed.KilledWorker)
-            why = "one Dask worker after another died at it" if lost else f"{error}"
-            told = ClusterError(
-                f"The step could not be run: {why}.", remedy="See the logs of the Dask workers."
+            reason = "several Dask workers died while running it" if lost else f"{error}"
+            failure = ClusterError(
+                f"The step could not be run: {reason}.", remedy="See the logs of the Dask workers."
             )
-            self.final_state = Failed(message=str(told), data=told)
+            self.final_state = Failed(message=str(failure), data=failure)
         self._ended()
 
 
 class StepRunner(DaskTaskRunner):
-    """Runs steps on the workers of a Dask scheduler, and tells their events in this process.
+    """A runner of steps on the workers of a Dask scheduler, which reports their events in this process.
 
     Parameters
     ----------
     address
-        Of the scheduler.
+        Address of the scheduler.
     timeout
-        How long the scheduler may take to answer, s.
+        Time for the scheduler to respond, s.
     """
 
     def __init__(self, address: str, timeout: float) -> None:
         super().__init__(address=address, client_kwargs={"timeout": timeout})
         self._given = (address, timeout)
-        self._teller = ThreadPoolExecutor(1, thread_name_prefix="step-events")
-        self._told: deque[Future[None]] = deque()
+        self._reporter = ThreadPoolExecutor(1, thread_name_prefix="step-events")
+        self._reports: deque[Future[None]] = deque()
 
     def duplicate(self) -> StepRunner:
-        """Another one of the same scheduler."""
+        """Return another runner for the same scheduler."""
         return StepRunner(*self._given)
 
     def submit(  # type: ignore[override]  # of any task, not by kinds of their functions
@@ -113,7 +113,7 @@ class StepRunner(DaskTaskRunner):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[Any]] | None = None,
     ) -> StepFuture:
-        """Have a step run when those that it needs have ended."""
+        """Submit a step, to run when those that it needs have ended."""
         run = uuid4()
         packed, earlier = packed_task(
             task, run, parameters, wait_for, dependencies, flow=self._flow,
@@ -123,24 +123,26 @@ class StepRunner(DaskTaskRunner):
         return StepFuture(run, future, self._all_reported)
 
     def listen(self) -> None:
-        """Tell the events of this flow run's steps from now on."""
+        """Report the events of this flow run's steps from now on."""
         run, context = current_run(), copy_context()
         assert run is not None
         mine, self._flow = run.id, Flow(_body, name=run.flow_name)
 
-        def note(event: tuple[float, dict[str, Any]]) -> None:
-            # Called where Dask's messages come in: nobody may take his time there.
-            told = event[1]
-            if told["run"] == mine:
-                self._told.append(self._teller.submit(context.run, report_event, StepEvent(**told["event"])))
+        def receive(event: tuple[float, dict[str, Any]]) -> None:
+            # Called in the thread that receives Dask's messages, so it must not block.
+            content = event[1]
+            if content["run"] == mine:
+                self._reports.append(
+                    self._reporter.submit(context.run, report_event, StepEvent(**content["event"]))
+                )
 
-        self.client.subscribe_topic(TOPIC, note)
+        self.client.subscribe_topic(TOPIC, receive)
 
     def _all_reported(self) -> None:
-        """Wait until the events that came before have been told; what a listener raises is raised here."""
-        while self._told:
-            self._told.popleft().result()
+        """Wait until all events received so far have been reported; raise the exceptions of listeners."""
+        while self._reports:
+            self._reports.popleft().result()
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
-        self._teller.shutdown()
+        self._reporter.shutdown()

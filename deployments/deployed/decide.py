@@ -1,4 +1,4 @@
-"""The flow by which users certify, reject and reinstate from the Prefect UI, as `nirflow cal` does."""
+"""The flow with which users certify, reject and reinstate from the Prefect UI, as with `nirflow cal`."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ _LISTED = 5
 
 
 class RepeatedDecisionError(NirflowError):
-    """A run of a decision that was tried again."""
+    """A run of a decision that was retried."""
 
 
 def _name() -> str:
     request: Any = runtime.flow_run.parameters["request"]
-    asked = request if isinstance(request, DecisionRequest) else DecisionRequest.model_validate(request)
-    return f"{asked.decision} {asked.product}"
+    decision = request if isinstance(request, DecisionRequest) else DecisionRequest.model_validate(request)
+    return f"{decision.decision} {decision.product}"
 
 
 @flow(name="decide", flow_run_name=_name)
 def decide(request: DecisionRequest) -> State[None]:
-    """Certify, reject or reinstate a product or a raw frame, as the user who asked for the run.
+    """Certify, reject or reinstate a product or a raw frame, in the name of the user who started the run.
 
     Parameters
     ----------
     request
-        What is decided, and why.
+        The decision, and its reason.
 
     Raises
     ------
     NirflowError
-        Where the store has no such product, or cannot do it; and where the run was tried again, also after it was
-        cancelled before it began: who tries again is not always who decided.
+        If the store has no such product or refuses the decision, or if the run was retried, even when cancelled before
+        it began: the user who retries need not be the one who decided.
     """
     if _is_retried():
         raise RepeatedDecisionError(
-            "A decision is not made by trying a run again.",
-            remedy="See its history (nirflow cal show, or the store's pages), and ask for a new run of decide.",
+            "A decision cannot be made by retrying a run.",
+            remedy="Check the history (nirflow cal show, or the store's pages), and start a new run of decide.",
         )
     return Completed(message=act(store_of(Settings()), request, author_of_run()))
 
 
 def act(store: Store, request: DecisionRequest, author: str) -> str:
-    """Do what was decided; what came of it.
+    """Carry out a decision, and return a message about its effect.
 
     Raises
     ------
     NirflowError
-        As the functions of `calib_store.curation.certify` do.
+        As for the functions of `calib_store.curation.certify`.
     """
     if request.decision == "certify":
         start, end = request.validity
@@ -77,17 +77,17 @@ def act(store: Store, request: DecisionRequest, author: str) -> str:
     found = product_or_frame(store, request.product)
     if request.decision == "reject":
         reject(store, found, author=author, reason=request.reason)
-        hit = [product for product in store.affected(found) if product.counts]
-        again = f" Made with it: {_listed(hit)}; reprocess makes that again." if hit else ""
+        affected = [product for product in store.affected(found) if product.counts]
+        again = f" Made with it: {_listed(affected)}; reprocess makes them again." if affected else ""
         return f"{_label(found)} is rejected.{again}"
     after = reinstate(store, found, author=author, reason=request.reason)
-    back = counting_again(store, after)
-    again = f" Superseded because of it, and counts again: {_listed(back)}." if back else ""
+    restored = counting_again(store, after)
+    again = f" Restored, as superseded only because of it: {_listed(restored)}." if restored else ""
     return f"{_label(found)} is {getattr(after, 'status', 'usable')} again.{again}"
 
 
 def _is_retried() -> bool:
-    """Whether this run began before, ended before, or was put forward as one that is tried again."""
+    """Return whether this run has begun or ended before, or was scheduled as a retry."""
     if (runtime.flow_run.run_count or 1) > 1:
         return True
     run = runtime.flow_run.id
@@ -99,7 +99,7 @@ def _is_retried() -> bool:
 
 
 def author_of_run() -> str:
-    """Who asked for this run: the user that the server noted, else the pipeline's own."""
+    """Return the user who started this run, as recorded by the server; else the pipeline's own user."""
     if operator := operator_of_run():
         return operator
     return os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0] or getpass.getuser()

@@ -1,4 +1,4 @@
-"""The flow that looks after the store and the record of runs."""
+"""The flow that checks the store and deletes old runs from the Prefect server."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _PAGE = 200
 
 
 class DamagedStoreError(NirflowError):
-    """Products whose files are missing or damaged."""
+    """A store with products whose files are missing or damaged."""
 
 
 class KeptTooShortError(NirflowError):
-    """An operator asked for runs to be forgotten that the settings keep."""
+    """A request of an operator to delete runs that the settings keep."""
 
 
 class Housekept(BaseModel):
-    """What housekeeping found."""
+    """The findings of housekeeping."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,93 +43,92 @@ class Housekept(BaseModel):
     damaged: tuple[str, ...] = Field(
         default=(), description="products whose files were found missing or damaged"
     )
-    noted: tuple[str, ...] = Field(default=(), description="products that were noted as damaged before")
+    noted: tuple[str, ...] = Field(default=(), description="products already recorded as damaged")
     orphans: int = Field(default=0, description="files that no product refers to")
     orphan_bytes: int = 0
-    runs_forgotten: int = Field(default=0, description="old runs that the Prefect server forgot")
+    runs_forgotten: int = Field(default=0, description="old runs deleted from the Prefect server")
 
     def verdict(self) -> str:
-        """The line of the run where nothing is damaged."""
-        return f"{self.checked} products checked, {self.orphans} files to delete, {self.runs_forgotten} runs forgotten."
+        """Return the message of a run that found no damage."""
+        return f"{self.checked} products checked, {self.orphans} files to delete, {self.runs_forgotten} runs deleted."
 
 
 @flow(name="housekeeping", flow_run_name="housekeeping")
 def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[Housekept]:
-    """Verify every product's file, list what could be deleted, and have the Prefect server forget old runs.
+    """Verify every product's file, list files that could be deleted, and delete old runs from the Prefect server.
 
-    Nothing of the store is deleted or repaired: `nirflow cal verify --repair` and `nirflow cal gc` do that.
+    Nothing in the store is deleted or repaired: `nirflow cal verify --repair` and `nirflow cal gc` do that.
 
     Parameters
     ----------
     request
-        What is to be done.
+        The checks to make.
 
     Returns
     -------
     Housekept
-        What was found and done.
+        The findings.
 
     Raises
     ------
     KeptTooShortError
-        Where an operator asks for runs to be forgotten earlier than the settings say; nothing was done.
+        If an operator requests to delete runs earlier than the settings allow; nothing was done.
     DamagedStoreError
-        Where a product is damaged and not noted so yet: the run fails, so that somebody is told. The rest was done
-        before.
+        If a product is newly found damaged: the run fails, so that a notification is sent. Everything else has been
+        done before.
     """
     settings = Settings()
     days = days_kept(request, settings, operator_of_run())
     store = store_of(settings)
     verified = verify(store) if request.verify else None
-    # Where the files may not be at hand, what else is there is not idle.
+    # If the disk with the files may not be mounted, the files found instead are not orphans.
     collect = request.collect and not (verified and verified.doubt)
     idle = gc(store, staging=settings.data_dir.expanduser() / "staging", grace=GRACE) if collect else ()
     findings = verified.findings if verified else ()
     end_steps_of_ended_runs()
-    told = Housekept(
+    housekept = Housekept(
         checked=verified.checked if verified else 0,
-        damaged=_told(findings, news=True),
-        noted=_told(findings, news=False),
+        damaged=_texts(findings, news=True),
+        noted=_texts(findings, news=False),
         orphans=len(idle),
         orphan_bytes=sum(one.size for one in idle),
         runs_forgotten=forget_runs(datetime.now(UTC) - timedelta(days=days)),
     )
-    _publish(told, verified)
-    if told.damaged:
+    _publish(housekept, verified)
+    if housekept.damaged:
         raise DamagedStoreError(
-            f"{len(told.damaged)} products are missing or damaged: {'; '.join(told.damaged)}.",
+            f"{len(housekept.damaged)} products are missing or damaged: {'; '.join(housekept.damaged)}.",
             remedy=f"{verified.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL."
             if verified and verified.doubt
-            else "nirflow cal verify --repair puts copies in their place, or has them made again.",
+            else "nirflow cal verify --repair restores them from copies, or has them made again.",
         )
-    return Completed(message=told.verdict(), data=told)
+    return Completed(message=housekept.verdict(), data=housekept)
 
 
 def days_kept(request: HousekeepingRequest, settings: Settings, operator: str | None) -> int:
-    """How long ended runs are kept, days.
+    """Return how long ended runs are kept, days.
 
     Raises
     ------
     KeptTooShortError
-        Where an operator asks for less than the settings say: to delete the record of runs is for the owner.
+        If an operator requests less than the settings allow: only the owner may delete runs earlier.
     """
     least = settings.nightly.keep_runs_days
     days = request.keep_runs_days or least
     if operator is not None and days < least:
         raise KeptTooShortError(
-            f"The operator {operator} asked for runs to be forgotten after {days} days; the settings keep them "
-            f"{least} days.",
-            remedy=f"Leave keep_runs_days empty, or ask for {least} or more. The owner may ask for less.",
+            f"The operator {operator} requested to delete runs after {days} days; the settings keep them {least} days.",
+            remedy=f"Leave keep_runs_days empty, or set it to {least} or more. The owner may set less.",
         )
     return days
 
 
-def _told(findings: Sequence[Finding], *, news: bool) -> tuple[str, ...]:
+def _texts(findings: Sequence[Finding], *, news: bool) -> tuple[str, ...]:
     return tuple(f"{f.product.name} ({f.product.id}): {f.condition}" for f in findings if f.news == news)
 
 
 def forget_runs(before: datetime) -> int:
-    """Have the Prefect server delete the flow runs that ended before a moment; how many."""
+    """Delete the flow runs that ended before a moment from the Prefect server, and return their number."""
     forgotten = 0
     ended = FlowRunFilter.model_validate({"end_time": {"before_": before}})
     with get_client(sync_client=True) as client:
@@ -141,18 +140,22 @@ def forget_runs(before: datetime) -> int:
 
 
 @best_effort("The summary in the Prefect UI")
-def _publish(told: Housekept, verified: Verified | None) -> None:
+def _publish(housekept: Housekept, verified: Verified | None) -> None:
     if not runtime.flow_run.id:
         return
     lines = [
         "# Housekeeping",
-        f"- {told.checked} products read whole, {verified.size / 1e9 if verified else 0:.2f} GB",
-        f"- {len(told.damaged)} missing or damaged",
-        *(f"  - **{plain(text)}**" for text in told.damaged),
-        *([f"- {len(told.noted)} noted as damaged before; they are not used"] if told.noted else []),
-        *(f"  - {plain(text)}" for text in told.noted),
-        f"- {told.orphans} files that nothing refers to, {told.orphan_bytes / 1e6:.1f} MB "
+        f"- {housekept.checked} products read in full, {verified.size / 1e9 if verified else 0:.2f} GB",
+        f"- {len(housekept.damaged)} missing or damaged",
+        *(f"  - **{plain(text)}**" for text in housekept.damaged),
+        *(
+            [f"- {len(housekept.noted)} already recorded as damaged; they are not used"]
+            if housekept.noted
+            else []
+        ),
+        *(f"  - {plain(text)}" for text in housekept.noted),
+        f"- {housekept.orphans} files that no product refers to, {housekept.orphan_bytes / 1e6:.1f} MB "
         "(`nirflow cal gc` deletes them)",
-        f"- {told.runs_forgotten} old runs forgotten",
+        f"- {housekept.runs_forgotten} old runs deleted",
     ]
     publish_markdown("housekeeping", "\n".join(lines), "State of the store")

@@ -1,7 +1,7 @@
-"""What a run logs, as far as its page in the Prefect UI: lines of our packages, and errors without tracebacks.
+"""Logging of a run for its page in the Prefect UI: lines of our packages, and errors without tracebacks.
 
-Prefect logs each exception of a flow twice, with its traceback. That is for defects; an error about a night's frames
-is complete in its own text.
+Prefect logs each exception of a flow twice, with its traceback. That is useful for defects; the message of an error
+about a night's frames is sufficient.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _FILTER: Final = _WithoutTraceback()
 
 
 def hide_tracebacks_of_our_errors() -> None:
-    """Have the log of this process's runs show no traceback of nirflow's own errors, and none of them twice."""
+    """Log nirflow's own errors in this process's runs once each, and without a traceback."""
     for name in FLOW_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 
 @contextmanager
 def info_logged() -> Iterator[None]:
-    """Have our loggers pass on what goes on, not warnings alone.
+    """Set our loggers to INFO inside the block.
 
-    Prefect gives them the handler that sends lines to the server (PREFECT_LOGGING_EXTRA_LOGGERS), and no level. One
-    that somebody set before stays.
+    Prefect gives them the handler that sends lines to the server (PREFECT_LOGGING_EXTRA_LOGGERS), but no level. A level
+    that is already set is kept.
     """
     ours = [logging.getLogger(name) for name in LOGGERS]
     silent = [logger for logger in ours if logger.level == logging.NOTSET]

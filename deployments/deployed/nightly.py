@@ -1,4 +1,4 @@
-"""The flows over whole nights: everything, or the calibrations only."""
+"""The flows for complete nights: everything, or the calibrations only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefect.states import Completed, State
 
 from calib_store.model.records import Frame
 from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, last_night, nights_text
-from deployments.deployed.catch_up import note_new_files
+from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import (
     NothingToDoError,
     announce_unblocked,
@@ -28,11 +28,11 @@ from imaging.frames.nights import nights_between
 from tasks.support.best_effort import best_effort
 
 
-def nights_of(asked: Nights) -> list[date]:
-    """The nights that a request is about, in time."""
-    if asked.first is None:
+def nights_of(request: Nights) -> list[date]:
+    """Return the nights of a request, in order."""
+    if request.first is None:
         return [last_night(runtime.flow_run.scheduled_start_time or datetime.now(UTC))]
-    return nights_between(asked.first, asked.last or asked.first)
+    return nights_between(request.first, request.last or request.first)
 
 
 def _name(what: str) -> str:
@@ -51,27 +51,27 @@ def _calibrations_name() -> str:
 
 @flow(name="nightly", flow_run_name=_night_name)
 def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
-    """Reduce all frames of the last night, or of nights named, with the calibrations near them.
+    """Reduce all frames of the last night, or of given nights, with the calibrations near them.
 
     Parameters
     ----------
     request
-        Which nights, and what of them.
+        The nights, and what to reduce of them.
 
     Returns
     -------
     NightReport
-        What was made, what was left out and why. The night's page tells the same. None of a night of the schedule
-        in which no frame was taken.
+        What was made, what was left out and why, as on the night's page. None for a scheduled run over a night without
+        frames.
 
     Raises
     ------
     NothingToDoError
-        Where nights are named, and no frame of them is known.
+        If nights are given, and no frame of them is known.
     """
     settings = Settings()
     nights = nights_of(request)
-    note_new_files(settings, nights)
+    record_new_files(settings, nights)
     days = settings.nightly.calibration_days if request.calibration_days is None else request.calibration_days
     options = options_of(
         settings,
@@ -100,7 +100,7 @@ def _reduce(
     except NothingToDoError as error:
         if request.first is not None:
             raise
-        return Completed(message=str(error))  # cloud, or another instrument: nothing is wrong
+        return Completed(message=str(error))  # clouds, or another instrument: not an error
     with best_effort("Starting the science that waited for calibrations"):
         announce_unblocked(settings)
     return ended(report)
@@ -108,15 +108,15 @@ def _reduce(
 
 @flow(name="calibrations", flow_run_name=_calibrations_name)
 def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
-    """Make the darks, bad pixel masks and flats of the last night, or of nights named, from frames that are noted.
+    """Make the darks, bad pixel masks and flats of the last night, or of given nights, from frames in the store.
 
-    New files are left to the watcher: this runs while frames come in, and a frame that it noted first would be
-    no news to the watcher. Science that waited for one of them is started after that, and no other.
+    New files are left to the watcher: this runs while frames arrive, and a frame recorded here first would not be new
+    to the watcher. Afterwards, science that waited for one of these calibrations is started.
 
     Parameters
     ----------
     request
-        Which nights, and which kinds.
+        The nights and the kinds of product.
     """
     settings = Settings()
     nights = nights_of(request)

@@ -1,6 +1,6 @@
-"""What happens on the workers of a Dask cluster next to the steps: they are prepared, and events go to the run.
+"""The preparation of a Dask cluster's workers for our steps, and the forwarding of the steps' events to the run.
 
-A Dask worker and its scheduler import this module at once, and Prefect with the first step only: by then its
+A Dask worker and its scheduler import this module immediately, but Prefect only with the first step: by then its
 settings for logs are in place.
 """
 
@@ -31,7 +31,7 @@ from tasks.support.workspace import close_stores
 
 #: Dask's topic of the events of all runs.
 TOPIC: Final = "nirflow-steps"
-#: Variables of Prefect that act at its import: where the lines of a step's log go.
+#: Variables that Prefect reads at its import: the destinations of a step's log.
 LOGGING: Final = (
     "PREFECT_LOGGING_EXTRA_LOGGERS",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL",
@@ -39,23 +39,23 @@ LOGGING: Final = (
 )
 
 
-class Seen(NamedTuple):
-    """How the machine of a Dask worker looks to it.
+class WorkerFacts(NamedTuple):
+    """The environment of a Dask worker.
 
     Attributes
     ----------
     host
-        The machine.
+        Host name.
     version
         Version of nirflow.
     mark
-        Whether a file that the run left in its data folder is there.
+        Whether it can see a file that the run created in its data folder.
     database
-        Whether a database is named.
+        Whether its settings name a database.
     objects
-        Where the product files are, if that is not the data folder.
+        Location of the product files, if not the data folder.
     problem
-        What is wrong with the settings there.
+        What is wrong with its settings.
     """
 
     host: str
@@ -66,9 +66,9 @@ class Seen(NamedTuple):
     problem: str = ""
 
 
-def look_round(mark: Path) -> Seen:
-    """How this process sees the machine that it is on."""
-    here = Seen(platform.node(), version("nirflow"))
+def inspect_worker(mark: Path) -> WorkerFacts:
+    """Return the environment of this process."""
+    here = WorkerFacts(platform.node(), version("nirflow"))
     try:
         settings = StoreSettings()
     except NirflowError as error:
@@ -79,16 +79,16 @@ def look_round(mark: Path) -> Seen:
 
 
 class WorkerSide(WorkerPlugin):
-    """Makes a Dask worker one of ours for as long as it lives: memory, logs, and the events of steps.
+    """A plugin that prepares a Dask worker for our steps: memory, logs, and the events of steps.
 
     Parameters
     ----------
     environment
-        The variables of `LOGGING`, as the run has them.
+        The run's values of the variables `LOGGING`.
     """
 
     name = "nirflow"
-    #: Of several runs that use the cluster the first one brings it.
+    #: If several runs use the cluster, the first one installs it.
     idempotent = True
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -96,21 +96,21 @@ class WorkerSide(WorkerPlugin):
         self._stack = ExitStack()
 
     def setup(self, worker: Worker) -> None:
-        """Prepare the process of a worker."""
+        """Prepare a worker's process."""
         if "prefect" not in sys.modules:
             os.environ.update(self._environment)
         give_back_planes()
         self._stack.enter_context(printable_records())
         self._stack.enter_context(info_logged())
-        self._stack.enter_context(listening(partial(_pass_on, worker)))
+        self._stack.enter_context(listening(partial(_forward, worker)))
 
     def teardown(self, worker: Worker) -> None:
-        """Leave nothing open."""
+        """Close everything."""
         self._stack.close()
         close_stores()
 
 
-def _pass_on(worker: Worker, event: StepEvent) -> None:
+def _forward(worker: Worker, event: StepEvent) -> None:
     run = current_run()
     if run is not None and run.detached:
         worker.log_event(TOPIC, {"run": run.id, "event": asdict(event)})

@@ -1,4 +1,4 @@
-"""The flow that makes again what was spoilt: by a bad product or raw frame, or by a change of the rules."""
+"""The flow that makes products again after a bad product or raw frame, or a change of the rules."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def _name() -> str:
 
 @flow(name="reprocess", flow_run_name=_name)
 def reprocess(request: ReprocessRequest) -> State[NightReport]:
-    """Make again what was made with something bad, or what the rules of now would make otherwise.
+    """Make again products made with something bad, or with calibrations that the current rules would not choose.
 
     Parameters
     ----------
     request
-        A rejected product or raw frame, or the version of the rules that went before.
+        A rejected product or raw frame, or a previous version of the rules.
 
     Raises
     ------
     NirflowError
-        Where nothing was spoilt, or there never were such rules.
+        If nothing is affected, or the store never had such rules.
     """
     settings = Settings()
     store = store_of(settings)
@@ -65,11 +65,11 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
         return ended(report)
     version = request.rules_version
     assert version is not None
-    names = list(chosen_otherwise(store, version))
+    names = list(sequences_with_other_choices(store, version))
     if not names:
         raise NothingToDoError(
-            f"The rules that hold now choose no other calibration than {version} did, for any frame.",
-            remedy="See which rules a choice went by: nirflow cal explain FRAME.",
+            f"The current rules choose the same calibrations as {version} for all frames.",
+            remedy="To see the rules of a choice: nirflow cal explain FRAME.",
         )
 
     def choose() -> list[Frame]:
@@ -80,20 +80,21 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
     return ended(reduce_frames(settings, choose, nights, options))
 
 
-def chosen_otherwise(store: Store, version: str) -> dict[str, tuple[Frame, ...]]:
-    """The sequences of science for which the rules that hold now choose another product than ``version`` did.
+def sequences_with_other_choices(store: Store, version: str) -> dict[str, tuple[Frame, ...]]:
+    """Return the science sequences for which the current rules choose another product than ``version`` did.
 
-    A choice is made for a whole group, and noted for each of its frames: it is judged, and made again, for all of it.
+    A choice is made for a complete group, and recorded for each of its frames: it is compared, and repeated, for the
+    group.
 
     Returns
     -------
     dict
-        By name, all frames of the sequence.
+        All frames of each sequence, by its name.
 
     Raises
     ------
     StoreError
-        Where the store has had no such rules.
+        If the store never had such rules.
     """
     store.database.read(lambda connection: rules_of(connection, version))
     last = store.database.read(lambda connection: decisions.last_by_rules(connection, version))

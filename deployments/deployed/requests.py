@@ -1,4 +1,4 @@
-"""What may be asked of the deployed flows: the forms in the Prefect UI are made from these models."""
+"""The parameters of the deployed flows, as models from which the Prefect UI makes its forms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Request(BaseModel):
 
 
 class Nights(_Request):
-    """One night or several; the last night where none is named."""
+    """One night or several; by default the last night."""
 
     first: Night | None = Field(
         default=None,
@@ -33,46 +33,48 @@ class Nights(_Request):
         "scheduled time.",
     )
     last: Night | None = Field(
-        default=None, title="Until night", description="last night of a range, included. Empty: one night."
+        default=None, title="Until night", description="last night of a range (inclusive). Empty: one night."
     )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.last is not None and self.first is None:
-            raise ValueError("a range needs its first night too")
+            raise ValueError("the first night of the range is missing")
         if self.first is not None and self.last is not None:
             days = (self.last - self.first).days
             if days < 0:
                 raise ValueError(f"the range ends on {self.last}, before it begins on {self.first}")
             if days >= _LONGEST:
                 raise ValueError(
-                    f"a range of {days + 1} nights is too long; at most {_LONGEST} go in one run"
+                    f"a range of {days + 1} nights is too long; one run takes at most {_LONGEST}"
                 )
         return self
 
 
 class NightlyRequest(Nights):
-    """Reduce all that came in a night."""
+    """Reduce all frames of a night."""
 
-    bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to reduce. None: all.")
+    bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to reduce. Empty: all.")
     only: tuple[Target, ...] = Field(
-        default=(), title="Only", description="kinds of product to make, with what they need. None: all."
+        default=(),
+        title="Only",
+        description="kinds of product to make, with the calibrations that they need. Empty: all.",
     )
     calibration_days: int | None = Field(
         default=None,
         ge=0,
         le=90,
         title="Calibrations within, days",
-        description="raw darks and flats this far from the night go with it, in complete groups. Empty: as the "
-        "settings say (10).",
+        description="raw darks and flats within this time of the night are included, in complete groups. Empty: as in "
+        "the settings (10).",
     )
     across_nights: bool = Field(
         default=False,
         title="Across nights",
-        description="combine the science frames of several nights of one pointing. Off: a stack for each night.",
+        description="combine the science frames of one pointing from several nights. Off: a stack for each night.",
     )
     parameters: ReductionParameters = Field(
-        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as nirflow params"
+        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as in nirflow params"
     )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ class SequenceRequest(_Request):
 
     sequence: str = Field(
         title="Sequence",
-        description="its name, 2013-11-21.science.Y.1f0c9a2b: see the events of the frames, or the night's page",
+        description="name such as 2013-11-21.science.Y.1f0c9a2b; see the events of the frames, or the night's page",
     )
 
     @field_validator("sequence")
@@ -99,7 +101,7 @@ class SequenceRequest(_Request):
 
 
 class ReprocessRequest(_Request):
-    """Make again what a bad product or frame, or a change of the rules, has spoilt."""
+    """Make again products affected by a bad product or frame, or by a change of the rules."""
 
     affected_by: str | None = Field(
         default=None,
@@ -109,18 +111,18 @@ class ReprocessRequest(_Request):
     rules_version: str | None = Field(
         default=None,
         title="Rules version",
-        description="science whose calibrations were chosen by these rules, where those that hold now choose others",
+        description="science whose calibrations were chosen by these rules, if the current rules choose others",
     )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.affected_by is None) == (self.rules_version is None):
-            raise ValueError("name a product or frame, or a version of the rules: one of the two")
+            raise ValueError("give either a product or frame, or a version of the rules")
         return self
 
 
 class HousekeepingRequest(_Request):
-    """Look after the store and the record of runs. Nothing of the store is deleted."""
+    """Check the store and delete old runs from the Prefect server. Nothing in the store is deleted."""
 
     verify: bool = Field(
         default=True, title="Verify", description="read every product's file and compare checksums"
@@ -134,8 +136,8 @@ class HousekeepingRequest(_Request):
         default=None,
         ge=1,
         title="Keep runs, days",
-        description="the Prefect server forgets runs that ended before. Empty: as the settings say (180). An "
-        "operator cannot ask for less.",
+        description="the Prefect server deletes runs that ended earlier. Empty: as in the settings (180). An operator "
+        "cannot set less.",
     )
 
 
@@ -148,36 +150,36 @@ class DecisionRequest(_Request):
         description="file name or id (or its first 6 digits or more) of a product, or a raw frame's name",
     )
     decision: Literal["certify", "reject", "reinstate"] = Field(
-        title="Decision", description="reinstated, it is a candidate again, or a usable frame"
+        title="Decision", description="reinstate makes a product a candidate again, or a frame usable"
     )
-    reason: str = Field(min_length=1, title="Reason", description="Why. It stays in the log, with your name.")
+    reason: str = Field(min_length=1, title="Reason", description="reason, which is logged with your name")
     first_night: Night | None = Field(
         default=None,
         title="Valid from night",
-        description="first UT night of a certified product's validity. Empty: by its rule.",
+        description="first UT night of a certified product's validity. Empty: according to its rule.",
     )
     last_night: Night | None = Field(
-        default=None, title="Valid until night", description="last one, included. Empty: one night."
+        default=None, title="Valid until night", description="last night (inclusive). Empty: one night."
     )
     valid_from: datetime | Literal["always"] | None = Field(
         default=None,
         title="Valid from",
-        description="in place of nights: a time in UT, or always. Empty: by its rule.",
+        description="instead of nights: a time in UT, or always. Empty: according to its rule.",
     )
     valid_until: datetime | Literal["always"] | None = Field(
         default=None,
         title="Valid until",
-        description="in place of nights: a time in UT, excluded, or always.",
+        description="instead of nights: a time in UT (exclusive), or always.",
     )
     take_over: bool = Field(
         default=False,
         title="Take over",
-        description="share the time with certified neighbours, half-way between them",
+        description="divide the time between certified neighbours half-way between them",
     )
     despite_gate: bool = Field(
         default=False,
         title="Despite the comparison",
-        description="although it failed the comparison with a certified one",
+        description="certify although it failed the comparison with a certified product",
     )
 
     @field_validator("reason")
@@ -200,16 +202,16 @@ class DecisionRequest(_Request):
         nights = self.first_night is not None or self.last_night is not None
         moments = self.valid_from is not None or self.valid_until is not None
         if self.decision != "certify" and (nights or moments or self.take_over or self.despite_gate):
-            raise ValueError("a validity, and taking over, go with certifying only")
+            raise ValueError("a validity and its options are only for the decision certify")
         if nights and moments:
-            raise ValueError("give the nights of the validity or its times, not both")
+            raise ValueError("give either the nights of the validity or its times, not both")
         if self.last_night is not None and (self.first_night is None or self.last_night < self.first_night):
-            raise ValueError("the last night of the validity needs a first one, which is not later")
+            raise ValueError("the last night of the validity needs a first night that is not later")
         return self
 
     @property
     def validity(self) -> tuple[datetime | Literal["always"] | None, datetime | Literal["always"] | None]:
-        """Both sides of the validity, from (included) and to (excluded); None for a side that is by the rule."""
+        """Start (inclusive) and end (exclusive) of the validity; None for one that follows the rule."""
         if self.first_night is None:
             return self.valid_from, self.valid_until
         return night_begins(self.first_night), night_begins(
@@ -223,6 +225,6 @@ def _sequence(value: str) -> str:
         night_in(name)
     except ValueError:
         raise ValueError(
-            f"{name!r} is no name of a sequence, such as 2013-11-21.science.Y.1f0c9a2b"
+            f"{name!r} is not the name of a sequence, such as 2013-11-21.science.Y.1f0c9a2b"
         ) from None
     return name

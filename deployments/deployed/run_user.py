@@ -1,4 +1,4 @@
-"""The user who asked for a run, as the server noted it."""
+"""The user who started a run, as recorded by the server."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from deployments.access.policy_bodies import USER_LABEL
 
 
 def operator_of_run() -> str | None:
-    """The operator who asked for this run; None for a run of the owner, of a schedule or of an event."""
+    """Return the operator who started this run; None if the owner, a schedule or an event did."""
     run = runtime.flow_run.id
     if not run:
         return None
     with get_client(sync_client=True) as client:
-        noted = client.read_flow_run(run).labels.get(USER_LABEL)
-    return noted if isinstance(noted, str) and noted else None
+        user = client.read_flow_run(run).labels.get(USER_LABEL)
+    return user if isinstance(user, str) and user else None

@@ -1,7 +1,7 @@
-"""Files below one folder for browsers: the pages of nights with their pictures and products, and nothing else.
+"""Access for browsers to the files below one folder: the pages of nights with their pictures and products.
 
-A path is followed one name at a time from the folder on, and no link is: nothing outside can be reached, whatever is
-put there meanwhile.
+A path is followed one name at a time from the folder on, without following links: nothing outside can be reached, even
+if the folder changes meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-#: What is served, by the end of a name.
+#: Types of the files that are served, by suffix.
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".png": "image/png",
@@ -25,7 +25,7 @@ _DEEPEST: Final = 10
 
 
 class Opened(NamedTuple):
-    """A file that is open, its size and type."""
+    """An open file, its size and type."""
 
     file: BinaryIO
     size: int
@@ -33,12 +33,12 @@ class Opened(NamedTuple):
 
 
 def open_below(folder: Path, path: str) -> Opened | None:
-    """Open the file of a path like ``2013-11-21/previews/a.png``; of one that ends in a slash, the page there.
+    """Open the file of a path like ``2013-11-21/previews/a.png``; for one that ends in a slash, the page there.
 
     Returns
     -------
     Opened
-        To be closed by `content`; None where there is no such file that may be served.
+        The file, which `content` closes; None if it is missing or may not be served.
     """
     names = path.split("/")
     names[-1] = names[-1] or _PAGE
@@ -49,7 +49,7 @@ def open_below(folder: Path, path: str) -> Opened | None:
         here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in names[:-1]:
             here = _step(here, name, os.O_DIRECTORY)
-        # Without waiting: a pipe in its place has no writer.
+        # Without blocking, in case it is a pipe without a writer.
         descriptor = _step(here, names[-1], os.O_NONBLOCK)
     except OSError:
         return None
@@ -61,7 +61,7 @@ def open_below(folder: Path, path: str) -> Opened | None:
 
 
 def content(opened: Opened) -> Iterator[bytes]:
-    """The bytes of a file, as many as it had when it was opened; closes it."""
+    """Yield the bytes of a file, as many as it had when opened, and close it."""
     with opened.file as file:
         left = opened.size
         while left > 0 and (part := file.read(min(_CHUNK, left))):

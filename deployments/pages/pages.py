@@ -1,7 +1,7 @@
 """The pages that nirflow serves next to Prefect's UI: nights at ``/nights/``, the calibration store at ``/store/``.
 
-They are for every role, change nothing, and have no scripts. A browser is let in by a session
-(`deployments.access.sessions`), which the login page begins.
+They are for every role, read-only, and have no scripts. A browser needs a session (`deployments.access.sessions`),
+which the login page creates.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NIGHTS: Final = "/nights"
 STORE: Final = "/store"
-#: Where the login page begins a session, and ends it.
+#: Path at which the login page begins and ends a session.
 SESSION: Final = "/nirflow/session"
 LOGIN: Final = "/nirflow/login"
 _HEADERS: Final = {
@@ -40,7 +40,7 @@ _HEADERS: Final = {
 
 
 class Pages:
-    """An ASGI application with these pages before it.
+    """An ASGI application with these pages in front of it.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Pages:
         self._store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a page; the application answers all else."""
+        """Answer with a page, and forward all other requests to the application."""
         ours = scope["type"] == "http" and (
             scope["path"] == SESSION or _below(scope["path"], NIGHTS) or _below(scope["path"], STORE)
         )
@@ -73,7 +73,7 @@ class Pages:
         await response(scope, receive, send)
 
     def _session(self, scope: Scope) -> Response:
-        """Begin or end a session: by a header, which no form and no link can send."""
+        """Begin or end a session, authenticated by a header, which no form or link can send."""
         secure = _is_secure(scope)
         if scope["method"] == "DELETE":
             self._sessions.end(scope)
@@ -82,16 +82,16 @@ class Pages:
             return PlainTextResponse(
                 "POST begins a session, DELETE ends it.\n", 405, {"allow": "POST, DELETE"}
             )
-        who = identity_of(scope, self._credentials)
-        if who is None:
-            return PlainTextResponse("This is not the password of any role.\n", 401)
-        word = self._sessions.begin(who)
-        return Response(status_code=204, headers={"set-cookie": cookie(word, secure=secure)})
+        identity = identity_of(scope, self._credentials)
+        if identity is None:
+            return PlainTextResponse("The password is not that of any role.\n", 401)
+        token = self._sessions.begin(identity)
+        return Response(status_code=204, headers={"set-cookie": cookie(token, secure=secure)})
 
     async def _page(self, scope: Scope) -> Response:
         path: str = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("These pages can be read only.\n", 405, {"allow": "GET, HEAD"})
+            return PlainTextResponse("These pages are read-only.\n", 405, {"allow": "GET, HEAD"})
         request = Request(scope)
         if self._sessions.of(scope) is None:
             if "text/html" not in request.headers.get("accept", ""):
@@ -111,7 +111,7 @@ class Pages:
         opened = open_below(self._nights, path)
         if opened is None:
             return PlainTextResponse(
-                "There is no such page. The pages of nights are written by their first run.\n", 404
+                "There is no such page. The page of a night is written by its first run.\n", 404
             )
         headers = {"content-length": str(opened.size), "content-type": opened.kind}
         if opened.kind == "application/fits":
@@ -127,7 +127,7 @@ def _below(path: str, folder: str) -> bool:
 
 
 def _is_secure(scope: Scope) -> bool:
-    """Whether the browser came by TLS, of which only a proxy in front may know."""
+    """Return whether the browser uses TLS, which may end at a proxy in front."""
     origins = [value for name, value in scope["headers"] if name.lower() == b"origin"]
     return scope.get("scheme") == "https" or any(
         urlsplit(o.decode("latin-1")).scheme == "https" for o in origins

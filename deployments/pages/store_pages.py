@@ -1,4 +1,4 @@
-"""The calibration store as pages: its products, one product or raw frame with all that is known of it."""
+"""The pages of the calibration store: a list of products, and details of one product or raw frame."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
 class StorePages:
-    """Pages about the store of some settings; it is opened when the first one is asked for.
+    """Pages about a store, which is opened at the first request.
 
     Parameters
     ----------
     settings
-        Where the store is.
+        Settings of the store.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -60,7 +60,7 @@ class StorePages:
             self._reader = None
 
     def page(self, path: str, query: Mapping[str, str]) -> tuple[int, str]:
-        """The page of a path below ``/store/``, and its status in HTTP."""
+        """Return the HTTP status and the page for a path below ``/store/``."""
         try:
             if path == "":
                 return self._list(query)
@@ -75,12 +75,12 @@ class StorePages:
 
     def _list(self, query: Mapping[str, str]) -> tuple[int, str]:
         try:
-            asked = _asked(query)
+            filters = _filters(query)
         except ValueError:
             return self._problem(
-                400, "This is no question about the store.", "Choose one of the page's own links."
+                400, "This query is not valid for the store.", "Use one of the links on the page."
             )
-        found = self._opened().products(**asked, limit=LISTED + 1)
+        found = self._opened().products(**filters, limit=LISTED + 1)
         rows, more = found[:LISTED], found[LISTED:]
         kept = {name: value for name, value in query.items() if name != "after"}
         return 200, self._rendered(
@@ -100,7 +100,7 @@ class StorePages:
     def _frame(self, name: str) -> tuple[int, str]:
         found = self._opened().frame(name) if _SHA256.fullmatch(name) else None
         if found is None:
-            return self._problem(404, "The store knows no such frame.", "")
+            return self._problem(404, "The store has no such frame.", "")
         orders = {match.kind: "; ".join(labels(match.order)) for match in found.matches}
         return 200, self._rendered("frame.html", it=found, frame=found.frame, orders=orders)
 
@@ -111,37 +111,37 @@ class StorePages:
         return self._environment.get_template(template).render(values)
 
     def _opened(self) -> Reader:
-        with self._opening:  # pages are made in several threads
+        with self._opening:  # pages are rendered in several threads
             if self._reader is None:
                 self._reader = Reader(self._settings)
             return self._reader
 
 
-def _asked(query: Mapping[str, str]) -> dict[str, Any]:
-    """What a list is to hold.
+def _filters(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the filters of a list from its query.
 
     Raises
     ------
     ValueError
-        Where the query asks for something else.
+        If the query has something else.
     """
-    asked: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
     for name, value in query.items():
         if value == "":
             continue
         if (name == "kind" and value in PRODUCT_KINDS) or (name == "status" and value in get_args(Status)):
-            asked[name] = value
+            filters[name] = value
         elif name == "night":
-            asked[name] = check_night(date.fromisoformat(value))
+            filters[name] = check_night(date.fromisoformat(value))
         elif name == "after":
-            asked[name] = UUID(value)
+            filters[name] = UUID(value)
         else:
             raise ValueError(name)
-    return asked
+    return filters
 
 
 def _plain(value: Any) -> str:
-    """A figure of a product, short."""
+    """Return a short text of a product's figure."""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     text = f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""Requests and events to a Prefect server by processes that do not import Prefect."""
+"""Requests and events to a Prefect server, for processes that do not import Prefect."""

@@ -1,4 +1,4 @@
-"""The way to the API of a Prefect server for processes that do not import Prefect."""
+"""The connection to the API of a Prefect server, for processes that do not import Prefect."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 
 from deployments.http_client import Answer, ask
 
-#: Where a server that protects itself against forged requests (CSRF) gives its tokens.
+#: Path at which a server with protection against forged requests (CSRF) issues tokens.
 TOKENS: Final = "/csrf-token"
 
 
 class RefusedError(Exception):
-    """The server answered, and did not do what it was asked to.
+    """A request that the server refused.
 
     Attributes
     ----------
     path
-        What was asked, below the API.
+        Path of the request, below the API.
     answer
-        What it answered.
+        The server's response.
     """
 
     def __init__(self, path: str, answer: Answer) -> None:
@@ -31,7 +31,7 @@ class RefusedError(Exception):
 
 
 class Connection:
-    """One Prefect server over HTTP, with what it asks for: a password, a token against forged requests.
+    """A connection to a Prefect server over HTTP, with the password and the CSRF token that it requires.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Connection:
     auth
         As in PREFECT_API_AUTH_STRING: ``user:password``.
     timeout
-        How long to wait for an answer, s.
+        How long to wait for a response, s.
     """
 
     def __init__(self, api_url: str, auth: str | None, timeout: float) -> None:
@@ -52,22 +52,22 @@ class Connection:
         self._client = str(uuid.uuid4())
 
     def post(self, path: str, body: bytes) -> bytes:
-        """Send a request and return the body of the answer.
+        """Send a request and return the body of the response.
 
         Raises
         ------
         RefusedError
-            Where the server refuses.
+            If the server refuses the request.
         NoAnswerError, ValueError
-            Where it does not answer.
+            If it does not respond, or not with JSON.
         """
         try:
             return self._ask("POST", path, body)
         except RefusedError as refused:
             if refused.answer.status != HTTPStatus.FORBIDDEN:
                 raise
-        said = json.loads(self._ask("GET", f"{TOKENS}?client={self._client}"))
-        token = str(said["token"]) if isinstance(said, dict) and "token" in said else ""
+        response = json.loads(self._ask("GET", f"{TOKENS}?client={self._client}"))
+        token = str(response["token"]) if isinstance(response, dict) and "token" in response else ""
         self._headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self._client}
         return self._ask("POST", path, body)
 

@@ -1,4 +1,4 @@
-"""Events for the Prefect server, sent over HTTP by processes that do not import Prefect."""
+"""Events for the Prefect server, sent over HTTP without importing Prefect."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 
 #: A new usable frame is in the store.
 ARRIVED: Final = "nirflow.frame.arrived"
-#: The same, and with it the sequence has as many frames as are expected of it.
+#: The same, and the sequence now has the expected number of frames.
 COMPLETE: Final = "nirflow.sequence.complete"
-#: The calibrations that a sequence waited for are there.
+#: The calibrations that a sequence waited for are available.
 UNBLOCKED: Final = "nirflow.sequence.unblocked"
-#: What precedes a sequence's name in the id of its events' resource.
+#: Prefix of a sequence's name in the id of its events' resource.
 SEQUENCE: Final = "nirflow.sequence."
 
 #: Events in one request.
 _AT_A_TIME: Final = 100
-#: Answers by which the server refuses what was sent, not that it was sent now or by us.
+#: Codes with which the server refuses the content, as opposed to the time or the sender.
 _REFUSALS: Final = (400, 413, 422)
 _LONGEST_ANSWER: Final = 4096
-#: Between two questions whether events are recorded, s: the first, doubled up to the last.
+#: Pause between two checks whether events are recorded, s: the first, doubled up to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-#: Between two attempts to deliver events, s: the first, doubled up to the last.
+#: Pause between two attempts to deliver events, s: the first, doubled up to the last.
 _FIRST_REST, _LONGEST_REST = 1.0, 30.0
 #: How long a flow tries to deliver an event before it reports it as lost, s.
 DELIVERY: Final = 600.0
-#: Events are sought by their ids within these limits: clocks of client and server may differ.
+#: Limits of the time in queries for events by id: clocks of client and server may differ.
 _LOOKBACK, _LOOKAHEAD = timedelta(days=3650), timedelta(days=1)
 
 
 def labels_of(sequence: Exposures, urgency: Urgency) -> dict[str, str]:
-    """The labels of a sequence, by which triggers tell its events from others."""
+    """Return the labels of a sequence, by which triggers select its events."""
     return {
         "prefect.resource.name": sequence.label,
         "nirflow.kind": sequence.kind,
@@ -57,35 +57,36 @@ def labels_of(sequence: Exposures, urgency: Urgency) -> dict[str, str]:
 
 
 class EventsError(NirflowError):
-    """The Prefect server did not take events; sent later, they may be taken."""
+    """Events that the Prefect server did not accept, but may accept later."""
 
 
 class EventsRefusedError(EventsError):
-    """The Prefect server cannot make sense of an event; sent again, it will not either."""
+    """Events that the Prefect server rejects as invalid, and will reject again."""
 
 
 class Event(BaseModel):
     """Something that happened, for the automations of the Prefect server.
 
-    The moment that the server goes by is the one of sending: its triggers pass over events that are older
-    than those they have seen.
+    Its time is the time of sending: the server's triggers ignore events that are older than those they have seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: uuid.UUID = Field(
-        default_factory=uuid.uuid4, description="sent again, an event is kept once by the server"
+        default_factory=uuid.uuid4, description="the server keeps an event once, even if sent twice"
     )
     name: str = Field(description="what happened: nirflow.frame.arrived")
-    resource: str = Field(min_length=1, description="id of what it happened to")
+    resource: str = Field(min_length=1, description="id of the resource")
     labels: dict[str, str] = Field(default_factory=dict, description="further labels of the resource")
     related: tuple[dict[str, str], ...] = Field(
         default=(), description="other resources, each with prefect.resource.id and prefect.resource.role"
     )
-    payload: dict[str, Any] = Field(default_factory=dict, description="anything else, as JSON can hold it")
+    payload: dict[str, Any] = Field(
+        default_factory=dict, description="any other data that JSON can represent"
+    )
 
     def as_json(self, occurred: datetime) -> dict[str, Any]:
-        """The event as the server's API has it."""
+        """Return the event in the form of the server's API."""
         return {
             "id": str(self.id),
             "occurred": occurred.isoformat(),
@@ -97,7 +98,7 @@ class Event(BaseModel):
 
 
 class EventSender:
-    """The way to the events of one Prefect server. Threads may share it.
+    """A sender of events to one Prefect server. Threads may share it.
 
     Parameters
     ----------
@@ -106,9 +107,9 @@ class EventSender:
     auth
         As in PREFECT_API_AUTH_STRING: ``user:password``.
     timeout
-        How long to wait for an answer, s.
+        How long to wait for a response, s.
     patience
-        How long to wait until events that the server has accepted are recorded, s.
+        How long to wait until accepted events are recorded, s.
     """
 
     def __init__(
@@ -122,33 +123,34 @@ class EventSender:
         parts = urllib.parse.urlsplit(api_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EventsError(
-                f"{api_url} is no address of a Prefect server.", remedy="Write it as http://host:4200/api."
+                f"{api_url} is not the address of a Prefect server.",
+                remedy="Write it as http://host:4200/api.",
             )
-        word = auth.get_secret_value() if auth is not None else None
-        self._connection = Connection(api_url, word, timeout)
+        secret = auth.get_secret_value() if auth is not None else None
+        self._connection = Connection(api_url, secret, timeout)
         self._patience = patience
 
     @property
     def api_url(self) -> str:
-        """Where the server is."""
+        """The URL of the server's API."""
         return self._connection.api_url
 
     def __repr__(self) -> str:
         return f"EventSender({self.api_url!r})"
 
     def emit(self, events: Sequence[Event]) -> None:
-        """Send events, in their order; when this returns the server has recorded all of them.
+        """Send events in order, and return when the server has recorded all of them.
 
-        The server answers as soon as it holds events in memory. There they are lost when it is killed, and
-        dropped when a queue is full; so the next ones are sent when these are in its database.
+        The server responds as soon as it has events in memory, where they are lost if it is killed, and dropped if a
+        queue is full. So the next batch is sent only when the previous one is in its database.
 
         Raises
         ------
         EventsError
-            Where the server does not answer, or does not record the events in time. Some of them may be recorded;
+            If the server does not respond, or does not record the events in time. Some of them may be recorded;
             sending all again does no harm.
         EventsRefusedError
-            Where an event is one that the server does not accept.
+            If the server rejects an event as invalid.
         """
         for first in range(0, len(events), _AT_A_TIME):
             batch = events[first : first + _AT_A_TIME]
@@ -157,19 +159,19 @@ class EventSender:
             self._wait_until_recorded({event.id for event in batch}, occurred)
 
     def deliver(self, events: Sequence[Event], within: float = DELIVERY) -> None:
-        """Send events, and send them again while the server does not record them.
+        """Send events, and repeat this until the server has recorded them.
 
         Parameters
         ----------
         events
-            In their order.
+            The events, in order.
         within
             How long to try, s.
 
         Raises
         ------
         EventsError
-            Where the server has not recorded them by then, or refuses one.
+            If the server has not recorded them by then, or rejects one.
         """
         deadline, pause = time.monotonic() + within, _FIRST_REST
         while True:
@@ -201,7 +203,7 @@ class EventSender:
                 raise EventsError(
                     f"The Prefect server at {self.api_url} has accepted {len(ids)} events, but recorded "
                     f"only {recorded} of them within {self._patience:g} s.",
-                    remedy="Nothing needs doing: they are sent again. If this goes on, look into the server's log.",
+                    remedy="No action is needed: they are sent again. If this continues, see the server's log.",
                 )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -212,8 +214,8 @@ class EventSender:
             return int(json.loads(answer)["total"])
         except (ValueError, KeyError, TypeError) as error:
             raise EventsError(
-                f"The Prefect server at {self.api_url} gives no count of its events: {answer[:200]!r}.",
-                remedy="Look into the log of the server.",
+                f"The Prefect server at {self.api_url} did not return a count of events: {answer[:200]!r}.",
+                remedy="See the log of the server.",
             ) from error
 
     def _post(self, path: str, body: Any) -> bytes:
@@ -223,16 +225,16 @@ class EventSender:
             raise self._refusal(refused) from refused
         except (NoAnswerError, ValueError) as error:
             raise EventsError(
-                f"The Prefect server at {self.api_url} does not answer: {error}.",
+                f"The Prefect server at {self.api_url} does not respond: {error}.",
                 remedy="Start it (nirflow server start), or correct its address.",
             ) from error
 
     def _refusal(self, refused: RefusedError) -> EventsError:
         answer = refused.answer
-        said = answer.body[:_LONGEST_ANSWER].decode(errors="replace")
-        told = f"The Prefect server at {self.api_url} answered {answer.status} ({said or answer.reason})."
+        text = answer.body[:_LONGEST_ANSWER].decode(errors="replace")
+        message = f"The Prefect server at {self.api_url} answered {answer.status} ({text or answer.reason})."
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return EventsError(told, remedy="Set PREFECT_API_AUTH_STRING to the server's.")
+            return EventsError(message, remedy="Set PREFECT_API_AUTH_STRING to the server's USER:PASSWORD.")
         if answer.status in _REFUSALS and not refused.path.startswith(TOKENS):
-            return EventsRefusedError(told, remedy="Client and server are of different versions.")
-        return EventsError(told, remedy="Look into the log of the server.")
+            return EventsRefusedError(message, remedy="Client and server are of different versions.")
+        return EventsError(message, remedy="See the log of the server.")

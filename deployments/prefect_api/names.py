@@ -1,4 +1,4 @@
-"""The names by which the Prefect server knows the work pool and this machine's worker."""
+"""The names of the work pool and of this machine's worker in the Prefect server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ POOL: Final = "nirflow"
 
 
 def worker_name() -> str:
-    """One name a machine, so that a worker that was started again takes the place of the old one.
+    """Return the worker's name, the same for each machine, so that a restarted worker replaces the old one.
 
-    ``worker.name`` (NIRFLOW_WORKER_NAME) names another one: several workers of one machine need one each.
+    ``worker.name`` (NIRFLOW_WORKER_NAME) sets another: several workers of one machine need one each.
     """
     return Settings().worker.name or f"nirflow on {socket.gethostname()}"

@@ -1,4 +1,4 @@
-"""Questions to the Prefect server by processes that do not import Prefect."""
+"""Requests to the API of a Prefect server, for processes that do not import Prefect."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from imaging.errors import NirflowError
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 30.0  # s
-#: What to do where the server asks for a password.
+#: Remedy if the server requires a password.
 PASSWORD_REMEDY: Final = "Set NIRFLOW_SERVER_AUTH to the USER:PASSWORD with which the server was started."
 
 
 class RestError(NirflowError):
-    """The Prefect server does not answer."""
+    """A request that the Prefect server did not fulfil."""
 
 
 class AlreadyThereError(RestError):
-    """What is to be made is there."""
+    """A request to create something that exists already."""
 
 
 class PasswordError(RestError):
-    """The server asks for another password, or for one."""
+    """A request with a wrong or missing password."""
 
 
 class Rest:
@@ -39,21 +39,21 @@ class Rest:
     Parameters
     ----------
     api_url
-        Its address.
+        URL of the API.
     auth
-        USER:PASSWORD that it asks for, if it does.
+        USER:PASSWORD, if the server requires one.
     """
 
     def __init__(self, api_url: str, auth: str | None) -> None:
         self._connection = Connection(api_url, auth, _TIMEOUT)
 
     def post(self, path: str, body: Any) -> Any:
-        """Ask; what the answer holds.
+        """Send a request and return the decoded JSON of the response.
 
         Raises
         ------
         RestError
-            Where there is no answer, or no good one.
+            If there is no response, or an error.
         """
         url = self._connection.api_url
         try:
@@ -62,17 +62,17 @@ class Rest:
             kinds = {int(HTTPStatus.CONFLICT): AlreadyThereError, int(HTTPStatus.UNAUTHORIZED): PasswordError}
             kind = kinds.get(refused.answer.status, RestError)
             remedy = PASSWORD_REMEDY if kind is PasswordError else ""
-            raise kind(f"{url} refuses {path}: {refused}.", remedy=remedy) from refused
+            raise kind(f"{url} refused {path}: {refused}.", remedy=remedy) from refused
         except (NoAnswerError, ValueError) as error:
-            raise RestError(f"{url} does not answer {path}: {error}.") from error
+            raise RestError(f"{url} did not respond to {path}: {error}.") from error
 
     def make_pool(self, pool: str, limit: int) -> None:
-        """Make a work pool of processes, where there is none; its worker fills in the rest."""
+        """Create a work pool of processes if it is missing; its worker fills in the rest."""
         with contextlib.suppress(AlreadyThereError):
             self.post("/work_pools/", {"name": pool, "type": "process", "concurrency_limit": limit})
 
     def seconds_since_heartbeat(self, pool: str, worker: str) -> float | None:
-        """How long the server has not heard of a worker, s; None where it never has."""
+        """Return the time since a worker's last heartbeat, s; None if there never was one."""
         pool = urllib.parse.quote(pool)
         for one in self.post(f"/work_pools/{pool}/workers/filter", {}):
             if one["name"] == worker and one["last_heartbeat_time"]:
@@ -80,33 +80,35 @@ class Rest:
                 return (datetime.now(UTC) - last).total_seconds()
         return None
 
-    def put_back(self, worker: str) -> list[str]:
-        """Hand out again what a worker was at when it was stopped on purpose; the names of those runs.
+    def reschedule(self, worker: str) -> list[str]:
+        """Reschedule the runs of a worker that was stopped on purpose, and return their names.
 
-        For when the worker and its processes are gone: nobody else tells of these runs, and after a while they
-        would count as crashed.
+        Call it after the worker and its processes have ended: no other process reports the end of these runs, and
+        after a while they would count as crashed.
         """
-        told = []
+        names = []
         for run in self.runs(["RUNNING", "PENDING"], limit=200):
             if run.get("labels", {}).get("prefect.worker.name") != worker:
                 continue
             now = datetime.now(UTC).isoformat()
             again = {
                 "type": "SCHEDULED", "name": "AwaitingRetry", "state_details": {"scheduled_time": now},
-                "message": "nirflow was stopped. The run goes on when it is up again.",
+                "message": "nirflow was stopped. The run continues when it is started again.",
             }  # fmt: skip
             try:
                 self.post(f"/flow_runs/{run['id']}/set_state", {"state": again, "force": True})
             except RestError as error:
-                logger.warning("%s is not put back, and will count as crashed: %s", run["name"], error)
+                logger.warning(
+                    "%s could not be rescheduled, and will count as crashed: %s", run["name"], error
+                )
                 continue
-            told.append(str(run["name"]))
-        return told
+            names.append(str(run["name"]))
+        return names
 
     def runs(self, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
-        """Flow runs in states of some types (RUNNING, PENDING, SCHEDULED), those that go first first.
+        """Return flow runs in states of some types (RUNNING, PENDING, SCHEDULED), earliest start first.
 
-        Those that are ``due`` were to begin by now.
+        With ``due``, only those whose start time has passed.
         """
         now = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}} if due else {}
         body = {

@@ -1,4 +1,4 @@
-"""Events of sequences of exposures, sent by flows: by them the Prefect server starts the sequences' runs."""
+"""Events of sequences of exposures, sent by flows, with which the Prefect server starts the sequences' runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def announce(event: str, sequence: Exposures) -> None:
-    """Send an event of a sequence, by which its run may start.
+    """Send an event of a sequence, which may start its run.
 
-    Prefect's own client sends events from a thread of its own and loses those that are under way when the process
-    ends. This returns when the server has recorded the event. One that it does not record is reported in the log
-    of the run; it does not fail the run, whose products are made.
+    Prefect's own client sends events from a separate thread and loses unsent ones when the process ends. This function
+    returns when the server has recorded the event. If that fails, it is reported in the log of the run, but does not
+    fail the run, whose products are made.
     """
     one = Event(
         name=event,
@@ -31,21 +31,21 @@ def announce(event: str, sequence: Exposures) -> None:
         event_sender().deliver([one])
     except EventsError as error:
         logger.error(
-            "The event %s of %s was not recorded, so no run of it starts: %s Start one by hand: deployment arrival, "
+            "The event %s of %s was not recorded, so its run will not start: %s Start it manually: deployment arrival, "
             "sequence %s.",
             event, sequence.label, error, sequence.name,
         )  # fmt: skip
 
 
 def event_sender() -> EventSender:
-    """The way to the events of the Prefect server that this process is a client of."""
+    """Return a sender of events to the Prefect server that this process is a client of."""
     api = get_current_settings().api
-    assert api.url is not None  # flows run against a server only
+    assert api.url is not None  # flows run only with a server
     return EventSender(api.url, api.auth_string)
 
 
 def _causing_run() -> tuple[dict[str, str], ...]:
-    """The flow run that sends an event, so that the Prefect UI shows what caused it."""
+    """Return the current flow run as a related resource, so that the Prefect UI shows the cause of an event."""
     run = runtime.flow_run.id
     if run is None:
         return ()

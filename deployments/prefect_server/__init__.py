@@ -1,1 +1,1 @@
-"""The Prefect server of nirflow: started, found again, stopped; and the application that it serves."""
+"""The Prefect server of nirflow: start, discovery and stop, and the application that it serves."""

@@ -1,21 +1,21 @@
-"""Everything between the network and Prefect's own application, in its order from the outside to the inside.
+"""The layers between the network and Prefect's own application, in order from the outside to the inside.
 
 `Confined`
-    tells browsers that pages of this server may ask nobody else.
+    instructs browsers that pages of this server may contact no other server.
 `Guarded`
-    refuses what comes by another name, or from a page of another origin.
+    refuses requests to another name, or from a page of another origin.
 `OneAddress`
-    leads browsers to the one loopback address that the server's pages have.
+    redirects browsers to the one loopback address of the server's pages.
 `Throttled`
-    answers wrong passwords late.
+    delays the answers to wrong passwords.
 `Pages`
-    has the pages of nights and of the store.
+    serves the pages of nights and of the store.
 `Login`
-    has the login page.
+    serves the login page.
 `Authority`
-    lets each role do what it may.
+    lets each role do only what it may.
 `Locked`
-    asks for the password where Prefect does not.
+    requires the password where Prefect does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from deployments.access.authority import Authority
 from deployments.access.confined import Confined
-from deployments.access.credentials import Credentials, given_in
+from deployments.access.credentials import Credentials, from_settings
 from deployments.access.guarded import Guarded
 from deployments.access.locked import Locked, pages
 from deployments.access.login import Login
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
 
 
 def closed(prefect: Starlette, environment: Mapping[str, str]) -> ASGIApp:
-    """Prefect's application behind all that decides who may ask it for what.
+    """Return Prefect's application behind all layers that control access to it.
 
     Parameters
     ----------
     prefect
-        The application.
+        Prefect's application.
     environment
-        Of the server process, as `deployments.settings.server_settings.server_environment` makes it.
+        Environment of the server process, from `deployments.settings.server_settings.server_environment`.
     """
     owner = environment["PREFECT_SERVER_API_AUTH_STRING"]
     home = Path(environment["PREFECT_HOME"])
     settings = Settings(data_dir=home.parent)
-    credentials = Credentials(owner, given_in(settings.server), home)
+    credentials = Credentials(owner, from_settings(settings.server), home)
     authority = Authority(Locked(prefect, owner, pages(prefect.routes)), credentials)
     site = Pages(Login(authority), credentials, settings.nights, StorePages(settings))
     public_url, names = environment.get("PREFECT_UI_URL"), json.loads(environment.get(NAMES, "[]"))
-    led = OneAddress(Throttled(site), public_url, names)
-    guarded = Guarded(led, environment["PREFECT_SERVER_API_HOST"], public_url, names)
+    redirected = OneAddress(Throttled(site), public_url, names)
+    guarded = Guarded(redirected, environment["PREFECT_SERVER_API_HOST"], public_url, names)
     return Confined(guarded)

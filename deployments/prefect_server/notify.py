@@ -1,6 +1,6 @@
-"""Telling people: a JSON message to a webhook, and mail. Off until the settings name somebody.
+"""Notifications of users: a JSON message to a webhook, and mail. Off until the settings name a recipient.
 
-The block holds no address and no secret: the Prefect server, which sends, reads them from the settings.
+The block contains no address and no secret: the Prefect server, which sends, reads them from the settings.
 """
 
 from __future__ import annotations
@@ -27,30 +27,33 @@ _TIMEOUT: Final = 60.0  # s
 
 
 class NotDeliveredError(NirflowError):
-    """Somebody could not be told."""
+    """A notification that did not reach all recipients."""
 
 
 class Notification(NotificationBlock):
-    """Tells those that nirflow's settings name."""
+    """A notification of the recipients in nirflow's settings."""
 
     _block_type_name = "nirflow notification"
     _block_type_slug = "nirflow-notification"
-    _description = "Tells those that nirflow's settings name, by webhook and mail."
+    _description = "Notifies the recipients in nirflow's settings, by webhook and mail."
 
     async def notify(self, body: str, subject: str | None = None) -> None:
-        """Send to everybody, also where one cannot be reached.
+        """Send to all recipients, even if one cannot be reached.
 
         Raises
         ------
         NotDeliveredError
-            Names whom it did not reach, without the webhook's URL or a password.
+            Names the recipients not reached, without the webhook's URL or a password.
         """
         await asyncio.to_thread(notify, Settings().notify, subject or "nirflow", body)
 
 
 def notify(settings: NotifySettings, subject: str, body: str) -> None:
-    """Send a message to everybody that the settings name; see `Notification.notify`."""
-    subject, body = printable(subject), printable_lines(body)  # they name runs, frames and what went wrong
+    """Send a message to all recipients in the settings; see `Notification.notify`."""
+    subject, body = (
+        printable(subject),
+        printable_lines(body),
+    )  # they contain names of runs and frames, and errors
     problems = []
     if settings.webhook is not None:
         try:
@@ -58,7 +61,7 @@ def notify(settings: NotifySettings, subject: str, body: str) -> None:
                 settings.webhook.get_secret_value(), {"title": subject, "text": f"{subject}\n{body}"}
             )
         except NoAnswerError as error:
-            problems.append(f"the webhook: {error.kind}")  # its message may hold the URL
+            problems.append(f"the webhook: {error.kind}")  # its message may contain the URL
         else:
             if not answer.ok:
                 problems.append(f"the webhook: {_refusal(answer)}")
@@ -69,25 +72,25 @@ def notify(settings: NotifySettings, subject: str, body: str) -> None:
             problems.append(f"{', '.join(settings.email_to)}: {_without_password(settings, error)}")
     if problems:
         raise NotDeliveredError(
-            f"Not told: {'; '.join(problems)}.", remedy="Look at [notify] in the settings."
+            f"The notification failed for {'; '.join(problems)}.", remedy="Check [notify] in the settings."
         )
 
 
 def _refusal(answer: Answer) -> str:
-    moved = " (it leads to another address, which is not followed: name that one)" if answer.redirects else ""
+    moved = " (a redirection, which is not followed: set the new address)" if answer.redirects else ""
     return f"HTTPError {answer.status}{moved}"
 
 
 def _without_password(settings: NotifySettings, error: Exception) -> str:
-    """The text of an error; a mail server may repeat in its answer what it was sent."""
+    """Return the text of an error without the password, which a mail server may repeat."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password is not None else ""
-    told = isinstance(error, smtplib.SMTPResponseException) and password
-    return str(error).replace(password, HIDDEN) if told else str(error)
+    may_repeat = isinstance(error, smtplib.SMTPResponseException) and password
+    return str(error).replace(password, HIDDEN) if may_repeat else str(error)
 
 
 def _post(url: str, message: dict[str, Any]) -> Answer:
     headers = {"Content-Type": "application/json"}
-    # What else it answers is not read.
+    # The body of the answer is not read.
     return ask("POST", url, timeout=_TIMEOUT, body=json.dumps(message).encode(), headers=headers, read=False)
 
 
@@ -97,16 +100,16 @@ def _mail(settings: NotifySettings, subject: str, body: str) -> None:
     message["From"], message["To"] = settings.email_from, ", ".join(settings.email_to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid("nirflow")
     message.set_content(body)
-    # Without a context any certificate would do.
-    context, way = ssl.create_default_context(), settings.smtp_encryption
+    # Without a context any certificate would be accepted.
+    context, encryption = ssl.create_default_context(), settings.smtp_encryption
     host, port = settings.smtp_host, settings.smtp_port
     server = (
         smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT, context=context)
-        if way == "implicit"
+        if encryption == "implicit"
         else smtplib.SMTP(host, port, timeout=_TIMEOUT)
     )
     with server:
-        if way == "starttls":
+        if encryption == "starttls":
             server.starttls(context=context)
         if settings.smtp_user is not None:
             password = settings.smtp_password

@@ -1,12 +1,12 @@
-"""The port of the Prefect server: bound for it, and kept from other accounts by everybody who sends it the password.
+"""The port of the Prefect server, which every client that sends the password also protects from other accounts.
 
-A server that dies leaves its port to whoever asks first, and its clients would send the password there. So each
-client holds the port too: it binds it without listening, which the kernel allows to sockets of one account only
-(SO_REUSEPORT). While it can, nobody else listens there; where it cannot, somebody else does.
+When a server dies, any account may take its port, and its clients would send the password there. So each client holds
+the port too: it binds it without listening, which the kernel allows only to sockets of the same account (SO_REUSEPORT).
+If that succeeds, no other account listens there; if it fails, another program does.
 
-A name such as ``localhost`` stands for an address of IPv4 and one of IPv6, and browsers try the latter first. So the
-same port of the other address, the twin, is kept as well: a server has it or does not listen, and from then on it is
-the server itself that holds it.
+A name such as ``localhost`` stands for an IPv4 and an IPv6 address, and browsers try the latter first. So the same port
+of the other address, the twin, is protected as well: a server that cannot bind it does not listen, and otherwise holds
+it from then on.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from urllib.parse import urlsplit
 
 from imaging.errors import NirflowError
 
-#: The address that the same names stand for in the other family.
+#: The address with the same names in the other family.
 _TWINS: Final = {"127.0.0.1": "::1", "localhost": "::1", "::1": "127.0.0.1", "0.0.0.0": "::"}
-#: How it fails to bind an address of a family that this machine does not have.
+#: Errors when binding an address of a family that this machine does not support.
 _NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-#: Any free port may be taken at the twin; so many are tried.
+#: Number of free ports to try, as each may be taken at the twin.
 _TRIES: Final = 10
 _held: Final[dict[tuple[str, int], socket.socket]] = {}
 _lock: Final = threading.Lock()
 
 
 class PortTakenError(NirflowError):
-    """Another account listens where the server should."""
+    """A port at which another program listens instead of the server."""
 
 
 def listen(host: str, port: int, *, left_behind: bool = False) -> socket.socket:
@@ -41,22 +41,22 @@ def listen(host: str, port: int, *, left_behind: bool = False) -> socket.socket:
     Parameters
     ----------
     host, port
-        The address; port 0 is any free one.
+        The address; port 0 for any free one.
     left_behind
-        Whether clients of a server that is gone may hold this port, so that it counts as free where nobody listens.
+        Whether clients of a server that has ended may hold this port, so that it counts as free if nobody listens.
 
     Raises
     ------
     OSError
-        Where it is taken, at the twin too, or the host is none of this machine's.
+        If it is taken, here or at the twin, or the host is not an address of this machine.
     """
-    for left in reversed(range(1 if port else _TRIES)):
+    for tries_left in reversed(range(1 if port else _TRIES)):
         listener = _listen_here(host, port, left_behind)
         try:
             hold_twin(host, listener.getsockname()[1])
         except OSError as error:
             listener.close()
-            if not left or error.errno != errno.EADDRINUSE:
+            if not tries_left or error.errno != errno.EADDRINUSE:
                 raise
         else:
             return listener
@@ -73,13 +73,13 @@ def _listen_here(host: str, port: int, left_behind: bool) -> socket.socket:
 
 
 def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = _socket(host, both=host == "::")  # all addresses, of IPv4 too
+    listener = _socket(host, both=host == "::")  # all addresses, including IPv4
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-        # Set after the port was had for oneself: two servers never share one.
+        # Set only after an exclusive bind, so that two servers never share a port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.listen(128)
     except BaseException:
@@ -89,10 +89,10 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def hold(host: str, port: int) -> bool:
-    """Keep a port from other accounts as long as this process lives, or until `release`; whether that is so.
+    """Protect a port from other accounts until this process ends or calls `release`; return whether that succeeded.
 
-    Called again it holds on. No connection ever comes to this socket: it does not listen. The twin is held too where
-    that is possible: no client goes there, but a browser may, once the server is gone.
+    Further calls have no effect. The socket receives no connections, as it does not listen. The twin is held too if
+    possible: no client connects there, but a browser may, once the server has ended.
     """
     try:
         _hold(host, port, both=host == "::")
@@ -104,12 +104,12 @@ def hold(host: str, port: int) -> bool:
 
 
 def hold_twin(host: str, port: int) -> None:
-    """Keep the same port of the twin from other accounts; nothing where there is none, or no such family.
+    """Protect the same port of the twin from other accounts, if the host has a twin and the machine its family.
 
     Raises
     ------
     OSError
-        Where another account has it, or another program that does not share it.
+        If another account uses it, or a program that does not share it.
     """
     if (twin := _TWINS.get(host)) is None:
         return
@@ -136,7 +136,7 @@ def _hold(host: str, port: int, *, both: bool) -> None:
 
 
 def release(host: str, port: int) -> None:
-    """Hold a port no longer, at the twin neither."""
+    """Release a port and that of its twin."""
     with _lock:
         for one in (host, _TWINS.get(host, host)):
             if holder := _held.pop((one, port), None):
@@ -150,27 +150,27 @@ def _release_all() -> None:
 
 
 def hold_url(url: str) -> None:
-    """Keep the port of a server of ours, given by its URL, from other accounts.
+    """Protect the port of one of our servers, given by its URL, from other accounts.
 
     Raises
     ------
     PortTakenError
-        Where another account has it, or another program that does not share it.
+        If another account uses it, or a program that does not share it.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 0
     if not hold(host, port):
         raise PortTakenError(
-            f"Port {port} of {host} belongs to another program than nirflow's Prefect server, which gets no password.",
-            remedy="Start everything again: nirflow down, nirflow up.",
+            f"Port {port} of {host} is used by another program than nirflow's Prefect server; no password was sent.",
+            remedy="Restart nirflow: nirflow down, nirflow up.",
         )
 
 
 def _answers(host: str, port: int) -> bool:
-    there = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    with socket.socket(_family(there), socket.SOCK_STREAM) as asking:
-        asking.settimeout(1.0)
-        return asking.connect_ex((there, port)) != errno.ECONNREFUSED
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    with socket.socket(_family(reachable), socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((reachable, port)) != errno.ECONNREFUSED
 
 
 def _socket(host: str, *, both: bool = False) -> socket.socket:

@@ -1,9 +1,8 @@
 """The server process itself, Prefect's API and UI: ``python -m deployments.prefect_server.serve``.
 
-With ``--fd`` it detaches: `deployments.prefect_server.server.ensure_server` binds the socket and hands it over, so the
-port is ours before Prefect's two seconds of imports begin. It prints the server's process id and leaves.
-
-With ``--bind HOST:PORT`` it stays in the foreground, with what the settings say: for a container.
+With ``--fd`` it detaches: `deployments.prefect_server.server.ensure_server` binds the socket and passes it on, so the
+port is ours before Prefect's two seconds of imports begin. It prints the server's process id and exits.
+With ``--bind HOST:PORT`` it stays in the foreground, with the settings as they are: for a container.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from deployments.printable_output import ArgumentParser, make_output_printable
 from imaging.printable import printable_lines
 
 KEEP_ALIVE = 75  # s; longer than a pause between two requests of a flow
-GRACEFUL = 4  # s; a UI left open holds its websockets for ever
+GRACEFUL = 4  # s; a UI left open keeps its WebSockets open forever
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM, detached from the caller or in the foreground."""
+    """Serve until SIGTERM, detached or in the foreground."""
     make_output_printable()
     parser = ArgumentParser(prog="python -m deployments.prefect_server.serve", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
@@ -38,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _place(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 0.0.0.0:4210")
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:4210")
     return host.strip("[]"), int(port)
 
 
 def _detached(descriptor: int, after: int | None) -> int:
-    # The caller may live for months (a worker, a notebook): as a child of init the server never becomes
-    # its zombie. Forking here is safe: one thread, nothing imported.
+    # The caller may run for months (a worker, a notebook): as a child of init the server never becomes
+    # its zombie. Forking is safe here: there is one thread, and nothing is imported.
     if child := os.fork():
         sys.stdout.write(f"{child}\n")
         return 0
@@ -53,7 +52,7 @@ def _detached(descriptor: int, after: int | None) -> int:
 
     listener = socket.socket(fileno=descriptor)
     host, port, *_ = listener.getsockname()
-    hold_twin(host, port)  # as the caller does, for as long as it lives
+    hold_twin(host, port)  # as the caller does, until it exits
     _serve(listener, after)
     return 0
 
@@ -83,18 +82,18 @@ def _foreground(host: str, port: int) -> int:
     os.environ.clear()
     os.environ.update(environment)  # before Prefect is imported, which reads it once
     os.chdir(home)  # Prefect would read a stray .env or prefect.toml elsewhere
-    # uvicorn ends in good order at SIGTERM and raises it once more for whoever was there before: that is its end.
+    # At SIGTERM uvicorn shuts down and raises the signal again for the previous handler, which exits.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    sys.stderr.write(f"The Prefect server listens on {host}:{port}\n")
+    sys.stderr.write(f"The Prefect server is listening on {host}:{port}\n")
     _serve(listener)
     return 0
 
 
 def _serve(listener: socket.socket, after: int | None = None) -> None:
-    gc.disable()  # a quarter of the start is the collector walking classes that stay for good
+    gc.disable()  # the collector would take a quarter of the start, on permanent classes
     import uvicorn
 
-    import deployments.prefect_server.notify  # noqa: F401  # the server sends by this block
+    import deployments.prefect_server.notify  # noqa: F401  # the server sends notifications with this block
     from deployments.access.login import put_script
     from deployments.prefect_server.application import closed
     from tasks.prefect_internals.server_application import prefect_application

@@ -1,7 +1,7 @@
-"""The Prefect server that stays: used when it is up, started when it is not, stopped on request.
+"""The permanent Prefect server: used if it is running, started if not, stopped on request.
 
-One server serves one data folder. What is known about it is in ``prefect/server.json`` there; a lock file
-beside it lets several processes ask at once and start one. The server outlives whoever started it.
+Each data folder has one server. Its state is in ``prefect/server.json`` there; with the lock file next to that, several
+processes can need a server at once and start only one. The server outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from deployments.settings.server_settings import (
 log = logging.getLogger(__name__)
 
 _WHAT: Final = "the Prefect server"
-#: Time for a start, of our own or of another process, s. Far beyond what a busy machine takes: a server that is
-#: given up is killed, with the events that it holds in memory.
+#: Time for a start, by this or another process, s. Far longer than a busy machine needs: a server that is given up is
+#: killed, and the events that it has in memory are lost.
 PATIENCE: Final = 300.0
-#: Time for a named server to answer, s.
+#: Time for a named server to respond, s.
 _ANSWER: Final = 10.0
 
 
@@ -59,7 +59,7 @@ class ServerError(processes.ProcessError):
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What `server_status` tells."""
+    """The status of a data folder's server, from `server_status`."""
 
     running: bool
     ready: bool
@@ -70,74 +70,78 @@ class ServerStatus:
 
 
 def ensure_server(
-    data_dir: Path, *, timeout: float = PATIENCE, settings: ServerSettings | None = None, anew: bool = False
+    data_dir: Path, *, timeout: float = PATIENCE, settings: ServerSettings | None = None, renew: bool = False
 ) -> ServerAddress:
-    """Return a Prefect server that answers, starting one when none does.
+    """Return a Prefect server that responds, starting one if necessary.
 
-    A server named by PREFECT_API_URL in the environment is taken as it is; nothing is started then. Ours asks for a
-    password always: without one in the settings, one is made (`deployments.access.password`). This process keeps the
-    server's port from other accounts as long as it lives.
+    A server named by PREFECT_API_URL in the environment is used as it is; nothing is started then. Our own always
+    requires a password: if the settings have none, one is created (`deployments.access.password`). Until it ends, this
+    process protects the server's port from other accounts.
 
     Parameters
     ----------
     data_dir
-        The data folder; server, database and log live in it.
+        The data folder, which contains server state, database and log.
     timeout
         Seconds to wait for another process's start, and for our own.
     settings
-        From the environment by default.
-    anew
-        Start it again where it was started with other settings than these; on the port asked for, where that is free.
+        Default: from the environment.
+    renew
+        Restart a server that was started with other settings, at the port in the settings if that is free.
 
     Returns
     -------
     ServerAddress
-        Give it to `deployments.settings.server_settings.client_environment` before importing Prefect.
+        Pass it to `deployments.settings.server_settings.client_environment` before importing Prefect.
 
     Raises
     ------
     ServerError
-        The named server does not answer, or ours did not start in time.
+        The named server does not respond, or ours did not start in time.
     """
     settings = settings or Settings().server
     check_password(settings)
     folder = _folder(data_dir)
     state = read_state(folder)
     named = os.environ.get("PREFECT_API_URL")
-    # A process that has joined our server, and its children, find our own URL there.
+    # In a process connected to our server, and in its children, the variable has our own URL.
     if named and not (state and named == _address(state, folder, settings, started=False).api_url):
         return _named_server(named, settings)
-    if state and is_alive(state) and answers(state) and not (anew and _differs(state, data_dir, settings)):
+    if state and is_alive(state) and answers(state) and not (renew and _differs(state, data_dir, settings)):
         return _address(state, folder, settings, started=False)
     private_folder(folder)
     settings = with_password(settings, data_dir)
     deadline = time.monotonic() + timeout
     with processes.locked(folder / "server.lock", deadline, _WHAT):
         state = read_state(folder)  # another process may have started it while we waited
-        if anew and state and is_alive(state) and _differs(state, data_dir, settings):
-            log.info("The Prefect server was started with other settings and is started again.")
+        if renew and state and is_alive(state) and _differs(state, data_dir, settings):
+            log.info("The Prefect server was started with other settings and is being restarted.")
             processes.end(state.pid, state.birth, settings.stop_grace)
         if state and is_alive(state):
-            # It starts, or its database is down: the database is ours to bring up, the rest takes time.
+            # It is starting, or its database is down: start the database and wait for the rest.
             database_url_of(data_dir, settings)
             if wait_until_ready(state, min(deadline, time.monotonic() + timeout / 2)):
                 return _address(state, folder, settings, started=False)
-            log.warning("Prefect server (process %d) is alive but does not answer; restarting it.", state.pid)
+            log.warning(
+                "The Prefect server (process %d) is running but does not respond; restarting it.", state.pid
+            )
             processes.end(state.pid, state.birth, settings.stop_grace)
-        state = _start(data_dir, folder, settings, remembered=state, anew=anew)
+        state = _start(data_dir, folder, settings, remembered=state, renew=renew)
         if not wait_until_ready(state, deadline):
-            problem = "ended while starting" if not is_alive(state) else f"did not answer in {timeout:g} s"
+            problem = (
+                "ended while starting" if not is_alive(state) else f"did not respond within {timeout:g} s"
+            )
             processes.end(state.pid, state.birth, settings.stop_grace)
             raise ServerError(
                 f"The Prefect server {problem}.",
                 details=processes.tail(_log_file(data_dir)),
-                remedy=f"See {_log_file(data_dir)}; `nirflow server start` tries again.",
+                remedy=f"See {_log_file(data_dir)}; to try again: nirflow server start.",
             )
     return _address(state, folder, settings, started=True)
 
 
 def server_status(data_dir: Path) -> ServerStatus:
-    """Tell whether this data folder's server runs and whether it and its database answer."""
+    """Return whether this data folder's server is running and whether it and its database respond."""
     state = read_state(_folder(data_dir))
     if state is None or not is_alive(state):
         return ServerStatus(False, False, None, None, None, None)
@@ -156,7 +160,7 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
     Raises
     ------
     ServerError
-        Another process holds the lock (it is starting the server) for too long.
+        Another process is starting the server, and has held the lock for too long.
     """
     settings = settings or Settings().server
     folder = _folder(data_dir)
@@ -174,7 +178,7 @@ def stop_server(data_dir: Path, *, settings: ServerSettings | None = None) -> bo
 
 
 def has_other_settings(data_dir: Path, settings: ServerSettings) -> bool:
-    """Whether the server runs, and was started with other settings than these, its own address aside."""
+    """Return whether the server is running and was started with other settings, its address aside."""
     state = read_state(_folder(data_dir))
     if state is None or not is_alive(state):
         return False
@@ -190,7 +194,7 @@ def _log_file(data_dir: Path) -> Path:
 
 
 def own_address(data_dir: Path, settings: ServerSettings) -> ServerAddress | None:
-    """The address of this data folder's server with its password; None where it is down or its port is not its own."""
+    """Return the address and password of this data folder's server; None if it is down or another has its port."""
     folder = _folder(data_dir)
     state = read_state(folder)
     if state is None or not is_alive(state) or not keeps_port(state):
@@ -206,45 +210,47 @@ def _address(state: ServerState, folder: Path, settings: ServerSettings, *, star
         pid=state.pid,
         started=started,
         home=folder,
-        # One that an earlier nirflow started asks for what the settings have, or for nothing.
+        # A server started by an earlier nirflow requires the password of the settings, or none.
         auth=password.known(folder.parent, settings) if state.closed else settings.auth_string,
     )
 
 
 def check_password(settings: ServerSettings) -> None:
-    """Refuse what no browser could give as a password, and one user name of two roles.
+    """Check that the passwords in the settings are usable and that no two roles have the same user name.
 
     Raises
     ------
     ServerError
-        Where the settings have such a one.
+        If that is not so.
     """
     roles = {"NIRFLOW_SERVER_AUTH or PREFECT_SERVER_API_AUTH_STRING": settings.auth_string}
     given = (settings.viewer_auth, settings.operator_auth)
     roles |= {
-        name: word.get_secret_value() for name, word in zip(ROLES, given, strict=True) if word is not None
+        name: secret.get_secret_value()
+        for name, secret in zip(ROLES, given, strict=True)
+        if secret is not None
     }
     for name, auth in roles.items():
         if auth is not None and not password.is_usable(auth):
             raise ServerError(
-                "What the Prefect server is to ask for is not USER:PASSWORD: it needs a name, a colon and a password.",
+                "A password of the Prefect server is not USER:PASSWORD: it must be a name, a colon and a password.",
                 remedy=f"Correct {name}.",
             )
     known = [auth for auth in roles.values() if auth is not None]
     if any(password.same_user(one, other) for one, other in itertools.combinations(known, 2)):
         raise ServerError(
-            "Two roles of the Prefect server have the same user name, by which decisions are logged.",
+            "Two roles of the Prefect server have the same user name, under which decisions are logged.",
             remedy=f"Correct one of {', '.join(name for name, auth in roles.items() if auth is not None)}.",
         )
 
 
 def with_password(settings: ServerSettings, data_dir: Path) -> ServerSettings:
-    """The settings with the password of this data folder, which is made where there is none.
+    """Return the settings with the password of this data folder, which is created if missing.
 
     Raises
     ------
     ServerError
-        Where another role has the owner's user name.
+        If another role has the owner's user name.
     """
     ours = settings.model_copy(update={"auth": SecretStr(password.ensure(data_dir, settings))})
     check_password(ours)
@@ -260,7 +266,7 @@ def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
         problem = str(error)
     if problem:
         raise ServerError(
-            f"PREFECT_API_URL = {api_url} does not answer: {problem}.",
+            f"PREFECT_API_URL = {api_url} does not respond: {problem}.",
             remedy="Start that server, correct the URL, or unset PREFECT_API_URL to use nirflow's own.",
         )
     return named_address(api_url, settings)
@@ -270,15 +276,15 @@ def _named_server(api_url: str, settings: ServerSettings) -> ServerAddress:
 
 
 def _start(
-    data_dir: Path, folder: Path, settings: ServerSettings, *, remembered: ServerState | None, anew: bool
+    data_dir: Path, folder: Path, settings: ServerSettings, *, remembered: ServerState | None, renew: bool
 ) -> ServerState:
     database_url = database_url_of(data_dir, settings, start=False)
-    listener = _bind(settings, remembered, anew)
-    # It imports while the database comes up, and goes on when the pipe is closed.
+    listener = _bind(settings, remembered, renew)
+    # The server imports modules while the database starts, and continues when the pipe is closed.
     waits, released = os.pipe()
     with listener, open(waits, "rb"), open(released, "wb") as release:  # noqa: PTH123  # descriptors
         port = listener.getsockname()[1]
-        ports.hold(settings.host, port)  # before anybody connects: nothing is in its way
+        ports.hold(settings.host, port)  # before any client connects, when nothing can interfere
         environment = environment_of(settings, folder, port, database_url)
         log_file = _log_file(data_dir)
         private_folder(log_file.parent)
@@ -334,24 +340,24 @@ def _start(
 
 
 def _differs(state: ServerState, data_dir: Path, settings: ServerSettings) -> bool:
-    there = (state.host, state.wanted_port, state.setup)
-    return there != (settings.host, settings.port, _setup_at(state, data_dir, settings))
+    current = (state.host, state.wanted_port, state.setup)
+    return current != (settings.host, settings.port, _setup_at(state, data_dir, settings))
 
 
 def _setup_at(state: ServerState, data_dir: Path, settings: ServerSettings) -> str:
-    """What the digest of a server would be that was started with these settings at the port of this one."""
+    """Return the digest of a server started with these settings at the port of this one."""
     settings = with_password(settings, data_dir)
     url = database_url_of(data_dir, settings, start=False)
     return digest(environment_of(settings, _folder(data_dir), state.port, url))
 
 
 def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = True) -> str:
-    """URL of Prefect's own database, with its driver; an embedded server is started, unless it is not to be.
+    """Return the URL of Prefect's own database, with its driver; by default, start an embedded server.
 
     Raises
     ------
     ServerError
-        Where the settings name something else than a PostgreSQL database.
+        If the settings name something other than a PostgreSQL database.
     """
     if settings.database_url is not None:
         scheme, _, rest = settings.database_url.get_secret_value().partition("://")
@@ -367,11 +373,11 @@ def database_url_of(data_dir: Path, settings: ServerSettings, *, start: bool = T
     return address.prefect_url()
 
 
-def _bind(settings: ServerSettings, remembered: ServerState | None, anew: bool) -> socket.socket:
-    """Bind the port of last time, so that its clients go on, or that asked for; anew in the other order; else any."""
+def _bind(settings: ServerSettings, remembered: ServerState | None, renew: bool) -> socket.socket:
+    """Bind the server's last port, for its clients, or the one in the settings (``renew``: that first), or any."""
     wanted = [settings.port, 0]
     if remembered and remembered.wanted_port == settings.port:
-        wanted.insert(1 if anew else 0, remembered.port)
+        wanted.insert(1 if renew else 0, remembered.port)
     for port in dict.fromkeys(wanted):
         ours = remembered is not None and (remembered.host, remembered.port) == (settings.host, port)
         try:
@@ -381,5 +387,5 @@ def _bind(settings: ServerSettings, remembered: ServerState | None, anew: bool) 
                 raise ServerError(
                     f"Cannot listen on {settings.host}: {error}.", remedy="Set NIRFLOW_SERVER_HOST."
                 ) from error
-            log.info("Port %d is taken; another one will do.", port)
+            log.info("Port %d is taken; trying another.", port)
     raise AssertionError("port 0 either binds or raises")

@@ -1,4 +1,4 @@
-"""What is known about the Prefect server that stays: its state file, and whether it is there and answers."""
+"""The state file of the permanent Prefect server, and checks whether it is alive and responds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the state file holds: enough to tell our server from a stranger with its process id.
+    """The contents of the state file: enough to distinguish our server from a later process with the same id.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class ServerState:
     birth
         Boot id and start time in clock ticks since boot: no two processes share pid and birth.
     host, port
-        Where it listens.
+        The address at which it listens.
     wanted_port
-        The port that the settings asked for when it started.
+        The port in the settings when it started.
     setup
-        Digest of what else they asked for.
+        Digest of the other settings.
     closed
-        Whether it asks for a password and its port can be kept from others; not so where an earlier nirflow started it.
+        Whether it requires a password and its port can be protected; False if an earlier nirflow started it.
     """
 
     pid: int
@@ -48,30 +48,30 @@ class ServerState:
     closed: bool = False
 
 
-#: Time for one answer, s. A busy machine takes seconds; a server that is given up too early is killed with the
-#: events that it holds in memory.
+#: Time for one response, s. A busy machine takes seconds; a server that is given up too early is killed, and the
+#: events that it has in memory are lost.
 _ANSWER: Final = 30.0
 
 
 def is_alive(state: ServerState) -> bool:
-    """Whether its process is there."""
+    """Return whether its process is alive."""
     return processes.is_alive(state.pid, state.birth)
 
 
 def keeps_port(state: ServerState) -> bool:
-    """Whether nobody but this account listens on its port, from now on to the end of this process."""
+    """Return whether only this account can listen on its port until this process ends."""
     return not state.closed or ports.hold(state.host, state.port)
 
 
 def keep_port_of(data_dir: Path, api_url: str) -> None:
-    """Keep the port of a data folder's server from other accounts, where that is the server of the API."""
+    """Protect the port of a data folder's server from other accounts, if the API URL is that server's."""
     state = read_state(data_dir.expanduser().resolve() / "prefect")
     if state is not None and api_url == f"{base_url(state.host, state.port)}/api":
         keeps_port(state)
 
 
 def answers(state: ServerState, timeout: float = 10.0) -> bool:
-    """Ask ``/api/ready``: the server answers and reaches its database; nobody else is asked."""
+    """Return whether the server and its database respond, without sending a request to any other program."""
     if not keeps_port(state):
         return False
     url = f"{base_url(state.host, state.port)}/api/ready"
@@ -82,8 +82,8 @@ def answers(state: ServerState, timeout: float = 10.0) -> bool:
 
 
 def wait_until_ready(state: ServerState, deadline: float) -> bool:
-    """Wait until it answers, it ends, or the deadline of the monotonic clock; whether it answers."""
-    # The socket listens from the first moment on, so one request waits for as long as the start takes.
+    """Wait until it responds, ends, or the deadline (monotonic clock) passes; return whether it responds."""
+    # The socket is listening from the beginning, so one request waits until the start is complete.
     while (left := deadline - time.monotonic()) > 0 and is_alive(state):
         if answers(state, timeout=min(left, _ANSWER)):
             return True
@@ -92,7 +92,7 @@ def wait_until_ready(state: ServerState, deadline: float) -> bool:
 
 
 def read_state(folder: Path) -> ServerState | None:
-    """What the state file in a folder says; None where there is none, or a damaged one."""
+    """Read the state file in a folder; return None if it is missing or damaged."""
     try:
         return ServerState(**json.loads((folder / "server.json").read_text()))
     except FileNotFoundError:
@@ -103,5 +103,5 @@ def read_state(folder: Path) -> ServerState | None:
 
 
 def write_state(folder: Path, state: ServerState) -> None:
-    """Write the state file; a reader sees the old one or the new one."""
+    """Write the state file atomically."""
     write_private(folder / "server.json", json.dumps(asdict(state), indent=1), sync=False)

@@ -1,1 +1,1 @@
-"""What the Prefect server has to know: work pool, deployments, triggers, automations; and their registration."""
+"""Everything that the Prefect server needs (work pool, deployments, triggers, automations) and its registration."""

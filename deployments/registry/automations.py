@@ -1,4 +1,4 @@
-"""Automations in the Prefect server: runs that died are marked and run once more, and people are told."""
+"""Automations in the Prefect server: dead runs are marked and restarted once, and users are notified."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deployments.prefect_server.notify import BLOCK_NAME, Notification
 from deployments.settings.all_settings import Settings
 from tasks.prefect_internals.heartbeats import INTERVAL
 
-#: A run that was silent this long is dead: three heartbeats are missing.
+#: A run without a heartbeat for this long is dead: three heartbeats are missing.
 _SILENCE: Final = timedelta(seconds=3 * INTERVAL)
-#: A run that was handed to a worker and did not begin within this time was lost with the worker.
+#: A run that a worker took but did not begin within this time was lost with the worker.
 _PENDING: Final = timedelta(seconds=120)
 
 #: How long a cancelled run may take to end.
@@ -31,9 +31,9 @@ _ENDS: Final = frozenset(
 _HANDED_OUT: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending")
 )
-#: What a run ended with, and its page. Lines after the message's first one are indented: none passes for one of ours.
+#: Final message and page of a run. Lines after the first are indented, so none can imitate ours.
 _MESSAGE: Final = "{{ (flow_run.state.message or '')|indent }}\n{{ flow_run|ui_url }}"
-#: Ends of which people are told as of failures.
+#: Final states that are notified as failures.
 _FAILURES: Final = frozenset(f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Incomplete"))
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 _RUNS: Final = ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"})
@@ -47,57 +47,56 @@ _DEPLOYED: Final = ResourceSpecification.model_validate(
 
 
 def automations(settings: Settings, notification: str | None) -> Iterator[AutomationCore]:
-    """The automations that the settings ask for.
+    """Yield the automations for these settings.
 
-    The server may see the events of a run out of their order, or one of them late by minutes. So what is concluded
-    from an event that did not come is never forced: the server refuses to mark a run as crashed that has ended or
-    is to be cancelled.
+    The server may see the events of a run out of order, or one of them minutes late. So a conclusion from a missing
+    event is never forced: the server refuses to mark a run as crashed that has ended or is being cancelled.
 
     Parameters
     ----------
     settings
-        Whom to tell of what.
+        The recipients and events of notifications.
     notification
-        Id of the block that tells; None without one.
+        Id of the block that sends notifications; None for no notifications.
     """
     yield _automation(
         "nirflow: a silent run is dead",
-        "A run whose process died without a word is marked as crashed.",
+        "A run whose process died without reporting it is marked as crashed.",
         EventTrigger(
             posture=Posture.Proactive, match=_RUNS, after={_HEARTBEAT}, expect={_HEARTBEAT, *_ENDS},
             for_each={"prefect.resource.id"}, threshold=1, within=_SILENCE,
         ),
         ChangeFlowRunState(
             state=StateType.CRASHED, name="Crashed",
-            message=f"No sign of life for {_SILENCE.total_seconds():g} s: its process died.",
+            message=f"No heartbeat for {_SILENCE.total_seconds():g} s: its process died.",
         ),
     )  # fmt: skip
     yield _automation(
         "nirflow: a cancelled run has ended",
-        "Worker and run were gone before they could say so. It is not run again.",
+        "Worker and run ended before they could report it. The run is not restarted.",
         EventTrigger(
             posture=Posture.Proactive, match=_RUNS, after={"prefect.flow-run.Cancelling"}, expect=_ENDS,
             for_each={"prefect.resource.id"}, threshold=1, within=_CANCELLING,
         ),
         ChangeFlowRunState(
-            state=StateType.CANCELLED, name="Cancelled", message="Its process did not tell of its end."
+            state=StateType.CANCELLED, name="Cancelled", message="Its process did not report its end."
         ),
     )  # fmt: skip
     yield _automation(
-        "nirflow: a crashed run runs once more",
-        "What was finished is in the store and is taken from there. A second crash is left to people.",
+        "nirflow: a crashed run is restarted once",
+        "Finished products are taken from the store. After a second crash, a user must decide.",
         EventTrigger(
             posture=Posture.Reactive, match=_FIRST, match_related=_DEPLOYED,
             expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
             for_each={"prefect.resource.id"}, threshold=1,
         ),
         ChangeFlowRunState(
-            state=StateType.SCHEDULED, name="AwaitingRetry", message="Once more.", force=True
+            state=StateType.SCHEDULED, name="AwaitingRetry", message="Restarted after a crash.", force=True
         ),
     )  # fmt: skip
     yield _automation(
         "nirflow: a run that never began is lost",
-        "The worker that took it is gone. It runs again as one that crashed.",
+        "The worker that took it has ended. The run is restarted like a crashed one.",
         EventTrigger(
             posture=Posture.Proactive, match=_RUNS, match_related=_DEPLOYED,
             after=_HANDED_OUT, expect={"prefect.flow-run.*"},
@@ -111,7 +110,7 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
         return
     if "failure" in settings.notify.on:
         yield _automation(
-            "nirflow: tell of a failed run",
+            "nirflow: notify of a failed run",
             "",
             EventTrigger(
                 posture=Posture.Reactive, match=_RUNS, match_related=_DEPLOYED,
@@ -124,16 +123,16 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
             ),
         )  # fmt: skip
     if "night" in settings.notify.on:
-        told = set() if "failure" in settings.notify.on else _FAILURES
+        failures = set() if "failure" in settings.notify.on else _FAILURES
         yield _automation(
-            "nirflow: tell of a night's end",
+            "nirflow: notify of a night's end",
             "",
             EventTrigger(
                 posture=Posture.Reactive, match=_RUNS,
                 match_related=ResourceSpecification.model_validate(
                     {"prefect.resource.name": "nightly", "prefect.resource.role": "deployment"}
                 ),
-                expect={"prefect.flow-run.Completed", *told}, for_each={"prefect.resource.id"}, threshold=1,
+                expect={"prefect.flow-run.Completed", *failures}, for_each={"prefect.resource.id"}, threshold=1,
             ),
             SendNotification(
                 block_document_id=notification, subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
@@ -142,23 +141,23 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
         )  # fmt: skip
 
 
-#: What the names of the automations begin with: those that the settings do not ask for any more are deleted.
+#: Prefix of our automations' names: those that the settings no longer need are deleted.
 _OURS: Final = "nirflow: "
 
 
 def make_automations(client: SyncPrefectClient, settings: Settings) -> None:
-    """Make the automations, or bring them up to date; delete those of ours that are not wanted any more."""
+    """Create or update the automations; delete those of ours that are no longer needed."""
     block = Notification().save(BLOCK_NAME, overwrite=True) if settings.notify.wanted else None
     wanted = {one.name: one for one in automations(settings, str(block) if block is not None else None)}
-    there = {one.name: one for one in client.read_automations() if one.name.startswith(_OURS)}
-    for name, old in there.items():
+    existing = {one.name: one for one in client.read_automations() if one.name.startswith(_OURS)}
+    for name, old in existing.items():
         if name not in wanted:
             client.delete_automation(old.id)
     for name, one in wanted.items():
-        if name not in there:
+        if name not in existing:
             client.create_automation(one)
-        elif one.model_dump() != AutomationCore.model_validate(there[name].model_dump()).model_dump():
-            client.update_automation(there[name].id, one)
+        elif one.model_dump() != AutomationCore.model_validate(existing[name].model_dump()).model_dump():
+            client.update_automation(existing[name].id, one)
 
 
 def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:

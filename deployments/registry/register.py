@@ -1,7 +1,7 @@
 """Register everything with the Prefect server: ``python -m deployments.registry.register``.
 
-Standard input holds the server's address as JSON; where there is none (a terminal, a container's command) it is
-in the environment. Importing takes seconds, so it is done before the way is told: a server may start meanwhile.
+The server's address is read as JSON from standard input, or, if that is a terminal or empty, from the environment.
+Modules are imported before it is read, as that takes seconds in which a server may start.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from deployments.settings.server_settings import ServerAddress
 
 
 def encoded_address(address: ServerAddress) -> bytes:
-    """What goes to standard input."""
+    """Return the address as JSON for standard input."""
     return json.dumps(dataclasses.asdict(address), default=str).encode()
 
 
 def main() -> int:
-    """Register what the settings ask for, and bring an embedded store up to date."""
+    """Register everything that the settings need, and upgrade an embedded store."""
     make_output_printable()
-    # Until the way is known, nothing of Prefect may find a server of the user's.
+    # Until the address is known, Prefect must not find another server of the user.
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
     with quick_imports():
         from deployments.registry.registry import register
     from calib_store.store import Store
     from deployments.settings.all_settings import Settings
 
-    told = "" if sys.stdin.isatty() else sys.stdin.read()
+    text = "" if sys.stdin.isatty() else sys.stdin.read()
     settings = Settings()
     with Store.open(settings):
         pass
-    with connected(_address(told)) if told else nullcontext():
+    with connected(_address(text)) if text else nullcontext():
         register(settings)
     return 0
 
 
-def _address(told: str) -> ServerAddress:
-    fields = json.loads(told)
+def _address(text: str) -> ServerAddress:
+    fields = json.loads(text)
     return ServerAddress(**fields | {"home": Path(fields["home"]) if fields["home"] else None})
 
 

@@ -1,4 +1,4 @@
-"""What the Prefect server has to know: the work pool, its queues, the deployments, their triggers, the automations."""
+"""Everything that the Prefect server needs: the work pool and its queues, deployments, triggers, automations."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from imaging.kinds import CALIBRATION_FRAMES
 QUEUES: Final = {"science": 1, "calibrations": 2, "nights": 3, "backlog": 4, "upkeep": 5}
 
 _ABOUT: Final = "Reductions on the machines of the observatory"
-#: The requests that events ask for.
+#: The requests made from events.
 _SEQUENCE: Final = {"sequence": "{{ event.resource.id }}"}
 _NIGHT: Final = {"first": "{{ event.resource['nirflow.night'] }}"}
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A deployment: its flow, where it waits for its turn, and what starts it."""
+    """A deployment: its flow, its queue, and what starts it."""
 
     name: str
     flow: Flow[Any, Any]
@@ -53,7 +53,7 @@ class Registered:
 
 
 def deployments(settings: Settings) -> tuple[Registered, ...]:
-    """Every deployment that the settings ask for."""
+    """Return all deployments for these settings."""
     zone = settings.nightly.timezone
     return (
         Registered(
@@ -74,7 +74,7 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             ),
         ),
         Registered("reprocess", reprocess, "backlog"),
-        # Users wait for it, and what is reduced next should know of it.
+        # Users wait for it, and the next reductions should take it into account.
         Registered("decide", decide, "science"),
         Registered(
             "housekeeping",
@@ -88,7 +88,7 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
 def _science(urgency: Urgency, quiet: float) -> tuple[DeploymentEventTrigger, ...]:
     labels: dict[str, list[str]] = {"nirflow.kind": ["science"], "nirflow.urgency": [urgency]}
     unblocked = DeploymentEventTrigger(
-        name=f"calibrations came ({urgency})",
+        name=f"calibrations available ({urgency})",
         expect={UNBLOCKED},
         match=_matching(labels),
         parameters={"request": _SEQUENCE},
@@ -101,7 +101,7 @@ def _science(urgency: Urgency, quiet: float) -> tuple[DeploymentEventTrigger, ..
 def _triggers(
     labels: dict[str, list[str]], quiet: float, each: str, request: dict[str, str]
 ) -> tuple[DeploymentEventTrigger, ...]:
-    """A run for each value of a label when no frame came for some time, or at once when a sequence is complete."""
+    """Return triggers that start a run for each value of a label, after a quiet time or a complete sequence."""
     common: dict[str, Any] = {
         "match": _matching(labels),
         "parameters": {"request": request},
@@ -129,7 +129,7 @@ def _matching(labels: dict[str, list[str]]) -> ResourceSpecification:
 
 
 def register(settings: Settings) -> None:
-    """Make everything, or bring it up to date, in the server of the environment; run twice it changes nothing."""
+    """Create or update everything in the server of the environment; repeating this changes nothing."""
     with get_client(sync_client=True) as client:
         _make_pool(client, settings)
         for one in deployments(settings):
@@ -149,41 +149,41 @@ def _make_pool(client: SyncPrefectClient, settings: Settings) -> None:
         client.update_work_pool(
             POOL, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template, description=_ABOUT)
         )
-    there = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
+    existing = {queue.name: queue for queue in client.read_work_queues(work_pool_name=POOL)}
     for name, priority in QUEUES.items():
-        if name not in there:
+        if name not in existing:
             client.create_work_queue(name, priority=priority, work_pool_name=POOL)
-        elif there[name].priority != priority:
-            client.update_work_queue(there[name].id, priority=priority)
+        elif existing[name].priority != priority:
+            client.update_work_queue(existing[name].id, priority=priority)
 
 
 def _bring_up_to_date(client: SyncPrefectClient, one: Registered) -> None:
-    """Register a deployment, unless it is there as it is.
+    """Register a deployment, unless it is unchanged.
 
-    Registering makes its triggers anew, and what they have counted is forgotten: a sequence whose last frame came a
-    moment ago would not be reduced.
+    Registering replaces its triggers, and their counts are lost: a sequence whose last frame has just arrived would not
+    be reduced.
     """
-    # Without a version Prefect takes the one of the git checkout that this may be run in.
+    # Without a version Prefect takes that of a git checkout in the working folder.
     deployment = _deployment(one, _digest(_deployment(one)))
     try:
-        there = client.read_deployment_by_name(f"{one.flow.name}/{one.name}")
+        existing = client.read_deployment_by_name(f"{one.flow.name}/{one.name}")
     except ObjectNotFound:
-        there = None
-    if there is None or there.version != deployment.version:
+        existing = None
+    if existing is None or existing.version != deployment.version:
         deployment.apply(work_pool_name=POOL)
 
 
 def _digest(deployment: RunnerDeployment) -> str:
-    """A version that changes with what is registered."""
-    told = deployment.model_dump(mode="json", exclude={"version", "triggers"})
+    """Return a version that changes with the content of a deployment."""
+    content = deployment.model_dump(mode="json", exclude={"version", "triggers"})
     triggers = [trigger.model_dump(mode="json", exclude={"id"}) for trigger in deployment.triggers]
     form = deployment._parameter_openapi_schema.model_dump(mode="json")
-    text = json.dumps(_ordered([told, form, triggers]), sort_keys=True, default=str)
+    text = json.dumps(_ordered([content, form, triggers]), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _ordered(value: Any) -> Any:
-    """The same with lists of words sorted: sets among them come out in any order."""
+    """Return the value with lists of strings sorted, as some were sets without an order."""
     if isinstance(value, dict):
         return {name: _ordered(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -204,7 +204,7 @@ def _deployment(one: Registered, version: str | None = None) -> RunnerDeployment
         tags=["nirflow"],
         version=version,
     )
-    assert isinstance(deployment, RunnerDeployment)  # a coroutine only where an event loop runs
+    assert isinstance(deployment, RunnerDeployment)  # a coroutine only in an event loop
     return deployment
 
 

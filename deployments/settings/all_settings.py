@@ -40,10 +40,10 @@ _CRON: Final = re.compile(r"[0-9A-Za-z*/,#?L-]+")
 
 
 def _cron(text: str) -> str:
-    # Prefect has the last word when the schedule is made; this keeps its import out of every command.
+    # Prefect checks it in full when the schedule is created; this check does not need to import Prefect.
     fields = text.split()
     if len(fields) != 5 or not all(map(_CRON.fullmatch, fields)):
-        raise ValueError(f"{text!r} is no cron expression, such as '0 9 * * *' for nine each day")
+        raise ValueError(f"{text!r} is not a cron expression, such as '0 9 * * *' for nine each day")
     return text
 
 
@@ -51,7 +51,7 @@ def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone, such as 'America/Santiago'") from None
+        raise ValueError(f"{name!r} is not a time zone, such as 'America/Santiago'") from None
     return name
 
 
@@ -61,29 +61,29 @@ class WorkerSettings(_Section):
     enabled: bool = Field(default=True, description="run a worker on this machine")
     name: str | None = Field(
         default=None,
-        description="its name; that of the machine without, so several on one machine need one each",
+        description="name, which must differ between workers on one machine; default: that of the machine",
     )
-    limit: int = Field(default=1, ge=1, description="runs at a time in the whole work pool")
+    limit: int = Field(default=1, ge=1, description="runs at a time in the work pool")
     runs: int | None = Field(
         default=None,
         ge=1,
-        description="runs at a time on this machine; as many as there may be in the pool without",
+        description="runs at a time on this machine; default: the limit of the pool",
     )
-    poll: float = Field(default=2.0, gt=0, description="time between two questions for scheduled runs, s")
-    threads: int | None = Field(default=None, ge=1, description="threads of a run; as many as cores without")
+    poll: float = Field(default=2.0, gt=0, description="time between two queries for scheduled runs, s")
+    threads: int | None = Field(default=None, ge=1, description="threads of a run; default: one per core")
     dask: Address | None = Field(
         default=None,
-        description="address of a Dask scheduler (tcp://host:8786) whose workers run the steps, with these same "
-        "settings and this data folder on a disk that they share; threads of the run without",
+        description="address of a Dask scheduler (tcp://host:8786) whose workers run the steps, with the same settings "
+        "and this data folder on a shared disk; default: threads of the run",
     )
     scratch_limit: ByteSize = Field(
         default=ByteSize(20 * 1024**3),
         ge=0,
-        description="bytes of planes between steps that stay after a run, and of unpacked frames",
+        description="bytes of intermediate planes kept after a run, and of unpacked frames",
     )
 
 
-#: Variables that only docker-compose.yml reads; its .env may be in the environment of a shell too.
+#: Variables that only docker-compose.yml reads, but that a shell may also have from its .env.
 _COMPOSE: Final = frozenset({"raw_dir", "raw_group", "ui_bind", "ui_port", "ui_url", "workers"})
 
 
@@ -99,22 +99,22 @@ class NightlySettings(_Section):
         default_factory=lambda: math.floor(catalogue.longest("near")),
         ge=0,
         le=90,
-        description="groups of raw calibration frames that reach within this of a night go with it, days",
+        description="groups of raw calibration frames that overlap this time around a night are reduced with it, days",
     )
     waiting_days: int = Field(
         default_factory=lambda: math.floor(catalogue.longest("wait")),
         ge=1,
-        description="science without its calibrations is waited for this long, days",
+        description="time for which science waits for missing calibrations, days",
     )
     housekeeping_cron: Annotated[str, AfterValidator(_cron)] = Field(
-        default="0 12 * * *", description="when the store is verified and old runs are forgotten"
+        default="0 12 * * *", description="when the store is verified and old runs are deleted"
     )
     keep_runs_days: int = Field(
-        default=180, ge=1, description="the Prefect server forgets runs that ended before, days"
+        default=180, ge=1, description="age from which the Prefect server deletes ended runs, days"
     )
 
 
-#: How a mail server is spoken to.
+#: Encryption of the connection to a mail server.
 Encryption = Literal["starttls", "implicit", "off"]
 
 
@@ -124,36 +124,36 @@ def _encryption(given: object) -> object:
 
 
 class NotifySettings(_Section):
-    """Who is told of failures and finished nights; nobody without a webhook or addresses."""
+    """Notifications of failures and finished nights; off without a webhook or addresses."""
 
-    webhook: SecretStr | None = Field(default=None, description="URL that gets a JSON message by POST")
+    webhook: SecretStr | None = Field(default=None, description="URL that receives a JSON message by POST")
     email_to: tuple[str, ...] = Field(default=(), description="addresses")
     email_from: str = Field(default="nirflow@localhost", description="sender's address")
     smtp_host: str = Field(default="localhost", description="mail server")
     smtp_port: int = Field(default=25, ge=1, le=65535, description="its TCP port")
     smtp_tls: Annotated[Encryption | Literal["auto"], BeforeValidator(_encryption)] = Field(
         default="auto",
-        description="starttls, implicit (from the first byte on), off, or auto: implicit at port 465, starttls for an "
+        description="starttls, implicit (from the first byte), off, or auto: implicit at port 465, starttls for an "
         "account on another machine, else off",
     )
     smtp_user: str | None = Field(default=None, description="account on the mail server")
     smtp_password: SecretStr | None = Field(default=None, description="its password")
     smtp_plain_login: bool = Field(
         default=False,
-        description="send the password to another machine without encryption, where smtp_tls is off",
+        description="send the password to another machine without encryption if smtp_tls is off",
     )
     on: tuple[Literal["failure", "night"], ...] = Field(
-        default=("failure", "night"), description="what is told: a failed run, a night's end"
+        default=("failure", "night"), description="events to notify of: a failed run, a night's end"
     )
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody is to be told."""
+        """Whether there is any recipient."""
         return self.webhook is not None or bool(self.email_to)
 
     @property
     def smtp_encryption(self) -> Encryption:
-        """How the mail server is spoken to."""
+        """The encryption of the connection to the mail server."""
         if self.smtp_tls != "auto":
             return self.smtp_tls
         if self.smtp_port == smtplib.SMTP_SSL_PORT:
@@ -179,9 +179,9 @@ def _is_this_machine(host: str) -> bool:
 
 
 class Settings(StoreSettings):
-    """Every setting: those of the store, and one section for each part that runs by itself.
+    """Every setting: those of the store, and one section for each part of the service.
 
-    A variable is NIRFLOW_NAME or NIRFLOW_SECTION_NAME, a secret file has the variable's name in small letters; in
+    A variable is NIRFLOW_NAME or NIRFLOW_SECTION_NAME, a secret file has the variable's name in lower case; in
     ``nirflow.toml`` a section is a table.
     """
 
@@ -191,7 +191,7 @@ class Settings(StoreSettings):
 
     nights_dir: Path | None = Field(
         default=None,
-        description="folder of the products and pages of nights, one folder a night; nights in the data folder without",
+        description="folder of the products and pages, with one folder per night; default: nights in the data folder",
     )
     server: ServerSettings = Field(default=ServerSettings(), description="the Prefect server")
     worker: WorkerSettings = Field(default=WorkerSettings(), description="the worker")
@@ -223,7 +223,7 @@ class Described:
 
 
 def describe(settings: Settings) -> Iterator[Described]:
-    """Every setting with its value (secrets hidden) and where it came from."""
+    """Yield every setting with its value (secrets hidden) and its source."""
     read = read_settings_file()
     given, file = (read.table, read.path) if read is not None else ({}, None)
     for name, info in Settings.model_fields.items():
@@ -231,14 +231,16 @@ def describe(settings: Settings) -> Iterator[Described]:
         if isinstance(value, BaseModel):
             for part, about in type(value).model_fields.items():
                 table = given.get(name, {})
-                there = isinstance(table, dict) and part in table
-                yield _told((name, part), getattr(value, part), file if there else None, about.description)
+                in_file = isinstance(table, dict) and part in table
+                yield _described(
+                    (name, part), getattr(value, part), file if in_file else None, about.description
+                )
         else:
-            yield _told((name,), value, file if name in given else None, info.description)
+            yield _described((name,), value, file if name in given else None, info.description)
 
 
-def _told(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Described:
-    giver = given_by(*names)
-    source = "environment" if isinstance(giver, str) else str(giver or file or "default")
+def _described(names: tuple[str, ...], value: Any, file: Path | None, description: str | None) -> Described:
+    origin = given_by(*names)
+    source = "environment" if isinstance(origin, str) else str(origin or file or "default")
     shown = without_secrets(value) if isinstance(value, str) else value
     return Described(".".join(names), shown, source, variable(*names), description or "")

@@ -1,7 +1,7 @@
-"""What can be set about the Prefect server, and the environments made from it for the server and its clients.
+"""The settings of the Prefect server, and the environments made from them for the server and its clients.
 
-Prefect reads its settings from the environment once, when it is imported. So nothing here imports
-Prefect: a process asks for its environment first, puts it in place, and imports Prefect after.
+Prefect reads its settings from the environment once, when it is imported. So nothing here imports Prefect: a process
+first sets its environment, and then imports Prefect.
 """
 
 from __future__ import annotations
@@ -20,80 +20,80 @@ from calib_store.libpq import without_variables
 from calib_store.model.settings import Address
 
 LOGGERS: Final = ("nirflow", "imaging", "tasks", "flows", "calib_store", "deployments")
-"""Our top-level loggers; their lines also go to the run's page in the Prefect UI."""
+"""Our top-level loggers, whose lines also go to the run's page in the Prefect UI."""
 
-#: Variable by which the server process learns of further names of its own.
+#: Variable with further names of the server, for its process.
 NAMES: Final = "NIRFLOW_SERVER_NAMES"
-#: Variables by which it has the passwords of the viewer and the operator from the settings, where they have any.
+#: Variables with the passwords of viewer and operator from the settings, for the server process.
 ROLES: Final = ("NIRFLOW_SERVER_VIEWER_AUTH", "NIRFLOW_SERVER_OPERATOR_AUTH")
 
-#: They would move the API or the UI away from where clients, the login page and the guard know them.
+#: Variables that would move the API or the UI away from the paths that clients, login page and guard expect.
 _PLACES: Final = frozenset({"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"})
 
-#: For the server, its clients and all that they start.
+#: Variables for the server, its clients and their child processes.
 _ALWAYS: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-    # `python -m` finds no module in the folder that a process works in.
+    # `python -m` must not import modules from the working folder.
     "PYTHONSAFEPATH": "1",
 }
 
 
-#: A host name, or an address of IPv4 or IPv6.
+#: A host name, or an IPv4 or IPv6 address.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no name of a host without port and path, such as nights.example.org")
+        raise ValueError(f"{text!r} is not a host name without port and path, such as nights.example.org")
     return text
 
 
 class ServerSettings(BaseModel):
-    """Settings of the Prefect server that nirflow keeps."""
+    """Settings of the Prefect server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(
         default="127.0.0.1",
-        description="address that the server listens on; 0.0.0.0 for all of this machine",
+        description="address that the server listens on; 0.0.0.0 for all addresses of this machine",
     )
     port: int = Field(
         default=4210,
         ge=0,
         le=65535,
-        description="TCP port; when another program has it, a free one is taken, until the next nirflow up",
+        description="TCP port; if another program uses it, a free one is taken, until the next nirflow up",
     )
     public_url: Address | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+",
-        description="URL by which browsers reach the UI, where it is not the address that it listens on",
+        description="URL at which browsers reach the UI, if not the address that it listens on",
     )
     names: tuple[Annotated[str, AfterValidator(_name)], ...] = Field(
         default=(),
-        description="further names and addresses by which browsers and clients may reach the server, without a "
-        "port; a request by any other is refused",
+        description="further names and addresses at which browsers and clients may reach the server, without a port; "
+        "requests to any other are refused",
     )
     auth: SecretStr | None = Field(
         default=None,
-        description="USER:PASSWORD that the server asks of browsers and clients "
-        "(PREFECT_SERVER_API_AUTH_STRING does the same); one is made without it, which nirflow server login shows",
+        description="USER:PASSWORD that the server requires from browsers and clients (also "
+        "PREFECT_SERVER_API_AUTH_STRING); default: created, and shown by nirflow server login",
     )
     operator_auth: SecretStr | None = Field(
         default=None,
-        description="USER:PASSWORD of those who may start, cancel and retry runs, and decide about products; without "
-        "it nirflow server login --role operator makes one",
+        description="USER:PASSWORD of operators, who may start, cancel and retry runs, and decide about products; "
+        "default: created by nirflow server login --role operator",
     )
     viewer_auth: SecretStr | None = Field(
         default=None,
-        description="USER:PASSWORD of those who may look at everything and change nothing; without it "
-        "nirflow server login --role viewer makes one",
+        description="USER:PASSWORD of viewers, who may see everything and change nothing; default: created by nirflow "
+        "server login --role viewer",
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="Prefect's own PostgreSQL database (postgresql://...); the embedded server's without it",
+        description="Prefect's own PostgreSQL database (postgresql://...); default: in the embedded server",
     )
     log_level: str = Field(default="WARNING", description="level of the server's own log file")
     stop_grace: float = Field(
@@ -109,20 +109,20 @@ class ServerSettings(BaseModel):
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a running Prefect server is.
+    """The address of a running Prefect server.
 
     Parameters
     ----------
     api_url, ui_url
-        Where clients and people connect.
+        URLs for clients and for browsers.
     pid
         The server's process; None for a server that the user named with PREFECT_API_URL.
     started
-        True when this call started it.
+        Whether this call started it.
     home
-        PREFECT_HOME of its clients; None leaves the user's own.
+        PREFECT_HOME of its clients; None for the user's own.
     auth
-        USER:PASSWORD that it asks for, if it does.
+        USER:PASSWORD, if the server requires one.
     """
 
     api_url: str
@@ -134,7 +134,7 @@ class ServerAddress:
 
 
 def named_address(api_url: str, settings: ServerSettings) -> ServerAddress:
-    """The address of a server that the user named with PREFECT_API_URL, with the password for it."""
+    """Return the address of a server that the user named with PREFECT_API_URL, with its password."""
     browsers = settings.public_url or api_url.removesuffix("/api")
     auth = os.environ.get("PREFECT_API_AUTH_STRING") or settings.auth_string
     return ServerAddress(api_url, browsers, pid=None, started=False, home=None, auth=auth)
@@ -148,51 +148,51 @@ def server_environment(
     database_url: str,
     base: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the whole environment of the server process.
+    """Return the complete environment of the server process.
 
-    A ``PREFECT_SERVER_*`` that the user has set wins over our defaults, except for what makes the server
-    findable: home, database, host and port.
+    A ``PREFECT_SERVER_*`` variable of the user overrides our defaults, except those by which the server is found: home,
+    database, host and port.
 
     Parameters
     ----------
     settings
-        What the user set.
+        Settings of the server.
     home
-        PREFECT_HOME: block memo, UI files and results go below it.
+        PREFECT_HOME: the folder of block memo, UI files and results.
     port
-        The port that the server really listens on.
+        The port that the server actually listens on.
     database_url
         SQLAlchemy URL with the asyncpg driver.
     base
-        The environment to start from; the process's own by default.
+        The environment to start from; default: that of this process.
     """
     base = os.environ if base is None else base
-    # Anything else of Prefect's in there is a client's: a user's profile, or this process's own settings.
-    # asyncpg reads libpq's variables, which would lead the server to another database.
+    # Other variables of Prefect in it are for clients: a user's profile, or this process's own settings.
+    # asyncpg reads libpq's variables, which would direct the server to another database.
     kept = {
         name: value
         for name, value in without_variables(base).items()
         if not name.startswith("PREFECT_") or (name.startswith("PREFECT_SERVER_") and name not in _PLACES)
     }
     defaults = {
-        # Task-run events in batches: a third of the server's CPU per task run of the default.
+        # Task-run events in batches: takes a third of the CPU time per task run of the default.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # Events are safe on disk at most a second after they were accepted, in place of five.
+        # Events are safe on disk at most one second after they were accepted, instead of five.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
-        # What looks every 5 s whether a run is late or paused for too long: a tenth of a core for nothing.
+        # The default checks every 5 s for late runs and long pauses take a tenth of a core.
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
-        # Its first page is that of the UI that shows what was made beside the steps, and what started a run.
+        # Start with the UI that shows artifacts next to the steps, and what started a run.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": settings.log_level,
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "tasks.prefect_internals.event_ordering",
-        # How soon after its quiet time a sequence is seen to be finished, s.
+        # How soon after its quiet time a sequence is recognised as finished.
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT2S",
-        # What a trigger waits for outlives a server that was down: by default it is forgotten, at the start, where
-        # it was due more than a minute before. A run that died would seem to run for ever.
+        # Triggers survive a time without a server: by default, at the start, those due more than a minute before are
+        # dropped, and a dead run would seem to run forever.
         "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",
     }
     browsers = settings.public_url or base_url(settings.host, port)
@@ -202,50 +202,50 @@ def server_environment(
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": settings.host,
         "PREFECT_SERVER_API_PORT": str(port),
-        # The UI asks the API by the name that the browser has its page by: by any other it would be a foreign page.
+        # The UI must use the API under the name of its own page: under any other it would be a foreign page.
         "PREFECT_SERVER_UI_API_URL": "/api",
-        # The messages that it sends have links to its pages.
+        # Its notifications contain links to its pages.
         "PREFECT_UI_URL": browsers.rstrip("/"),
         # No page of another origin may use the API in a browser that is logged in.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": browsers.rstrip("/"),
-        # The copy of its files goes where we may surely write.
+        # The copy of its files goes to a folder that is certainly writable.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
         NAMES: json.dumps(settings.names),
     }
     if auth := settings.auth_string:
         ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
-        # The server is a client of its own: deployments that a trigger runs, for one.
+        # The server is its own client, for example for deployments that a trigger starts.
         ours["PREFECT_API_AUTH_STRING"] = auth
-    for name, word in zip(ROLES, (settings.viewer_auth, settings.operator_auth), strict=True):
-        if word is not None:
-            ours[name] = word.get_secret_value()
+    for name, secret in zip(ROLES, (settings.viewer_auth, settings.operator_auth), strict=True):
+        if secret is not None:
+            ours[name] = secret.get_secret_value()
     return {**defaults, **kept, **ours}
 
 
 def client_environment(address: ServerAddress, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what must be in ``os.environ`` *before* Prefect is imported, to talk to that server.
+    """Return the variables that must be in ``os.environ`` *before* Prefect is imported, to use that server.
 
-    Prefect's own chatter stays off the console; its lines and those of our loggers go to the run's page
-    in the UI. No request leaves for anywhere but the server.
+    Prefect's own log lines stay off the console; they and those of our loggers go to the run's page in the UI. Requests
+    go only to the server.
 
     Parameters
     ----------
     address
         From `deployments.prefect_server.server.ensure_server`.
     base
-        The environment that will be updated (for NO_PROXY); the process's own by default.
+        The environment that will be updated (for NO_PROXY); default: that of this process.
     """
     base = os.environ if base is None else base
     environment = {
         **_ALWAYS,
         "PREFECT_API_URL": address.api_url,
         "PREFECT_UI_URL": address.ui_url,
-        # A lost server is an error, not a reason for a throw-away server that forgets its runs.
+        # A lost server is an error, not a reason for a temporary server that keeps no runs.
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        # Both are pinned to one version: asking the server for its version buys nothing.
+        # Both are pinned to one version: checking the server's version is useless.
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-        # Its database restarts: the server answers with these for some seconds. Five tries take a minute.
+        # While its database restarts, the server responds with these for some seconds. Five tries take a minute.
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,502,504",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
@@ -256,7 +256,7 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
         environment["PREFECT_API_AUTH_STRING"] = address.auth
     if address.home is not None:
         environment["PREFECT_HOME"] = str(address.home)
-        # A proxy meant for the outside must not be asked for a server on this machine.
+        # A proxy for other hosts must not be used for a server on this machine.
         local = "127.0.0.1,localhost"
         known = base.get("no_proxy") or base.get("NO_PROXY") or ""
         hosts = known if local in known else ",".join(filter(None, (known, local)))
@@ -265,9 +265,9 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
 
 
 def strays(base: Mapping[str, str]) -> set[str]:
-    """Variables of an environment that would have a client of our server do otherwise: those of the user's own Prefect.
+    """Return the variables of the user's own Prefect, which would misdirect a client of our server.
 
-    Those of a server stay: they may hold its password.
+    Those of a server are not among them: they may contain its password.
     """
     return {
         n for n in base if n.startswith("PREFECT_") and not n.startswith(("PREFECT_SERVER_", "PREFECT__"))
@@ -275,8 +275,8 @@ def strays(base: Mapping[str, str]) -> set[str]:
 
 
 def base_url(host: str, port: int) -> str:
-    """Return the URL by which this machine reaches a server bound to `host`."""
-    # A name of this machine may stand for two addresses, and of one of them another program may have the port.
+    """Return the URL at which this machine reaches a server bound to `host`."""
+    # A name of this machine may stand for two addresses, and another program may use the port of one of them.
     local = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}
     reachable = local.get(host, host)
     reachable = f"[{reachable}]" if ":" in reachable else reachable

@@ -1,4 +1,4 @@
-"""What can be set about the watcher of new raw frames."""
+"""The settings of the watcher of new raw frames."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from imaging.frames.sequences import SequenceKind
 
 
 def _absolute(folder: Path) -> Path:
-    # Parts work in folders of their own: what is said here has to mean the same there.
+    # The parts of the service have other working folders, in which the path must mean the same.
     return folder.expanduser().absolute()
 
 
 class WatchSettings(BaseModel):
-    """Settings of the watcher. Times are seconds where nothing else is said."""
+    """Settings of the watcher. Times are in seconds unless noted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folders: tuple[Annotated[Path, AfterValidator(_absolute)], ...] = Field(
         default=(),
-        description="folders that raw frames come to, with all folders below them; from the folder of the command",
+        description="folders of new raw frames, with all folders below them; relative to the folder of the command",
     )
     quiet: float = Field(
         default=60.0,
@@ -31,12 +31,14 @@ class WatchSettings(BaseModel):
         description="time without a new frame after which a sequence is reduced, s; at least 10",
     )
     settle: float = Field(
-        default=1.0, ge=0, description="time for which size and date of a file must not change, s"
+        default=1.0,
+        ge=0,
+        description="time without a change of size and date after which a file may be complete, s",
     )
     poll: float = Field(
         default=5.0,
         gt=0,
-        description="time between two scans of folders whose changes the kernel does not tell, s",
+        description="time between two scans of folders whose changes the kernel does not report, s",
     )
     rescan: float = Field(
         default=60.0,
@@ -44,20 +46,21 @@ class WatchSettings(BaseModel):
         description="time between two scans of the other folders, in case a change was missed, s",
     )
     polling: bool = Field(
-        default=False, description="scan all folders every poll seconds; network file systems always are"
+        default=False,
+        description="scan all folders every poll seconds, as is always done for network file systems",
     )
     give_up: float = Field(
         default=900.0,
         gt=0,
-        description="time without change after which a file that is not whole is warned of, s",
+        description="time without a change after which to warn of an incomplete file, s",
     )
     backlog_after: float = Field(
-        default=18.0, ge=0, description="age from which a frame of another night is of the backlog, h"
+        default=18.0, ge=0, description="age from which a frame of another night belongs to the backlog, h"
     )
     expected: dict[SequenceKind, PositiveInt] = Field(
         default_factory=dict,
-        description="frames that make a sequence complete, by its kind (science, dark, flat); none waits for quiet",
+        description="frames of a complete sequence, by its kind (science, dark, flat); default: wait for quiet",
     )
     check: CheckParameters = Field(
-        default=CheckParameters(), description="what a file has to be before it takes part"
+        default=CheckParameters(), description="checks that a file must pass to be used"
     )

@@ -1,1 +1,1 @@
-"""Every part of the service started, watched and ended: the supervisor, the worker, the state of the service."""
+"""Start, supervision and end of the service: the supervisor, the worker, the state of the service."""

@@ -1,7 +1,7 @@
 """The command of the worker; ``python -m deployments.supervisor.command`` becomes the worker in a container.
 
-PREFECT_API_URL names the server; what it asks for as password comes from the settings. ``--register`` registers
-everything there instead, and ``--check`` tells by its exit code whether the server hears of the worker.
+PREFECT_API_URL names the server; its password comes from the settings. ``--register`` registers everything there
+instead, and ``--check`` reports by its exit code whether the server receives the worker's heartbeats.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
 
-#: A worker that the server has not heard of for this long is ill, s. It sends a heartbeat every 30 s.
+#: A worker without a heartbeat for this long is unhealthy, s. It sends one every 30 s.
 SILENCE: Final = 120.0
-#: Prefect's own words of a part go to its log; those of runs also to the run's page.
+#: Variables for Prefect's own log lines, which go to the part's log and, those of runs, to the run's page.
 _LOGGED: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO", "PREFECT_LOGGING_COLORS": "false",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PYTHONUNBUFFERED": "1",
@@ -31,7 +31,7 @@ _LOGGED: Final = {
 
 
 def worker_command() -> list[str]:
-    """The command of this machine's worker; it needs the environment of `part_environment`."""
+    """Return the command of this machine's worker, which needs the environment of `part_environment`."""
     runs = Settings().worker.runs
     return [
         sys.executable, "-m", "deployments.supervisor.worker", "worker", "start", "--pool", POOL, "--type", "process",
@@ -41,36 +41,36 @@ def worker_command() -> list[str]:
 
 
 def part_environment(settings: Settings, address: ServerAddress) -> dict[str, str]:
-    """What a part that runs by itself needs in its environment beside the settings, to work for that server."""
+    """Return the variables that a part of the service needs in addition to the settings, to use that server."""
     poll = {"PREFECT_WORKER_QUERY_SECONDS": f"{settings.worker.poll:g}"}
     return client_environment(address) | _LOGGED | poll
 
 
 def named_server(settings: Settings) -> ServerAddress:
-    """The server that PREFECT_API_URL names.
+    """Return the server that PREFECT_API_URL names.
 
     Raises
     ------
     ProcessError
-        Where it names none.
+        If it is not set.
     """
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
         raise ProcessError(
-            "No Prefect server is named.",
+            "No Prefect server is set.",
             remedy="Set PREFECT_API_URL, such as http://server:4210/api; without containers: nirflow up.",
         )
     return named_address(url, settings.server)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Become the worker, or do what is asked for instead; returns only where that is not another program."""
+    """Become the worker, or act on the options; return only if no other program is executed."""
     make_output_printable()
     parser = ArgumentParser(prog="python -m deployments.supervisor.command", description=__doc__)
     other = parser.add_mutually_exclusive_group()
-    other.add_argument("--register", action="store_true", help="register everything, and leave")
+    other.add_argument("--register", action="store_true", help="register everything and exit")
     other.add_argument(
-        "--check", action="store_true", help="exit with 0 where the server hears of the worker"
+        "--check", action="store_true", help="exit with 0 if the server receives the worker's heartbeats"
     )
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         rest = Rest(server.api_url, server.auth)
         if asked.check:
             return _check(rest)
-        # This also tells at once where the server or the password is wrong.
+        # This also reports a wrong server or password at once.
         rest.make_pool(POOL, settings.worker.limit)
     except NirflowError as error:
         logger.error("%s", error)
@@ -93,8 +93,8 @@ def _check(rest: Rest) -> int:
     silence = rest.seconds_since_heartbeat(POOL, worker_name())
     if silence is not None and silence < SILENCE:
         return 0
-    told = "never" if silence is None else f"last {silence:.0f} s ago"
-    logger.error("The server heard of %r %s", worker_name(), told)
+    last = "never" if silence is None else f"last {silence:.0f} s ago"
+    logger.error("The last heartbeat of %r reached the server: %s", worker_name(), last)
     return 1
 
 

@@ -1,6 +1,7 @@
-"""What ``nirflow up`` starts: one supervisor a data folder, found again by its state file.
+"""The service that ``nirflow up`` starts: one supervisor per data folder, identified by its state file.
 
-The state file ``service/state.json`` says who the supervisor is, whether all is up, and how its parts are.
+The state file ``service/state.json`` contains the supervisor's process, whether everything is running, and the status
+of its parts.
 """
 
 from __future__ import annotations
@@ -30,37 +31,37 @@ from tasks.prefect_internals.identifiers import ENGINE
 
 logger = logging.getLogger(__name__)
 
-#: `nirflow down` waits this long for the supervisor: it ends its parts first, s.
+#: Time for which `nirflow down` waits for the supervisor, which ends its parts first, s.
 _STOP_GRACE: Final = 60.0
-#: A part that outlived its supervisor gets this long to end before it is killed, s.
+#: Time for a part that outlived its supervisor to end before it is killed, s.
 _PART_GRACE: Final = 10.0
 _WHAT: Final = "nirflow"
 
 
 class PartState(BaseModel):
-    """One part as the supervisor saw it last."""
+    """The last known status of one part."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int | None = None
-    birth: str = Field(default="", description="tells its process from another with the same pid")
+    birth: str = Field(default="", description="distinguishes its process from another with the same pid")
     running: bool = False
-    restarts: int = Field(default=0, description="how often it was started again since up")
+    restarts: int = Field(default=0, description="number of restarts since the service was started")
     since: float | None = Field(default=None, description="start of the process, s since 1970")
     log: Path | None = None
-    note: str = Field(default="", description="what ails it")
+    note: str = Field(default="", description="current problem, if any")
 
     @property
     def alive(self) -> bool:
-        """Whether it runs now: it may have ended since the supervisor looked."""
+        """Whether it is running now: it may have ended since the supervisor checked."""
         if not self.running or self.pid is None:
             return self.running
         born = processes.birth(self.pid)
         return born is not None and self.birth in (
             "",
             born,
-        )  # the server's is not told: it outlives its supervisor
+        )  # unknown for the server, which outlives its supervisor
 
 
 class ServiceState(BaseModel):
@@ -74,31 +75,31 @@ class ServiceState(BaseModel):
     ready: bool = False
     failed: str = Field(default="", description="why it gave up")
     ui_url: str = ""
-    host: str = Field(default="", description="where the Prefect server was to listen")
-    password: bool = Field(default=False, description="whether the Prefect server asks for one")
-    api_url: str = Field(default="", description="by which this machine reaches the Prefect server")
+    host: str = Field(default="", description="host setting of the Prefect server")
+    password: bool = Field(default=False, description="whether the Prefect server requires one")
+    api_url: str = Field(default="", description="URL at which this machine reaches the Prefect server")
     watched: tuple[Path, ...] = ()
     nights: Path = Path()
     parts: tuple[PartState, ...] = ()
 
     @property
     def alive(self) -> bool:
-        """Whether the supervisor is there."""
+        """Whether the supervisor is running."""
         return processes.is_alive(self.pid, self.birth)
 
 
 def folder_of(settings: Settings) -> Path:
-    """Folder of the state file and the lock."""
+    """Return the folder of the state file and the lock."""
     return settings.data_dir.expanduser().resolve() / "service"
 
 
 def log_of(settings: Settings, part: str) -> Path:
-    """Log file of a part."""
+    """Return the log file of a part."""
     return settings.data_dir.expanduser().resolve() / "logs" / f"{part}.log"
 
 
 def read_state(settings: Settings) -> ServiceState | None:
-    """What the supervisor told last; None where there was none or its file makes no sense."""
+    """Read the supervisor's last state; return None if the file is missing or invalid."""
     try:
         return ServiceState.model_validate_json((folder_of(settings) / "state.json").read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -106,31 +107,31 @@ def read_state(settings: Settings) -> ServiceState | None:
 
 
 def write_state(settings: Settings, state: ServiceState) -> None:
-    """Tell how things are; a reader sees the old state or the new one."""
+    """Write the state file atomically."""
     write_complete(folder_of(settings) / "state.json", [state.model_dump_json(indent=1).encode()], sync=False)
 
 
 def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, bool]:
-    """Start the supervisor, where none is there, and wait until all is up.
+    """Start the supervisor if it is not running, and wait until everything is running.
 
     Parameters
     ----------
     settings
-        What to run. A supervisor that is there keeps those that it was started with.
+        Settings of the service. A running supervisor keeps those with which it was started.
     timeout
         How long to wait, s.
 
     Returns
     -------
     state
-        With everything up.
+        State with everything running.
     started
-        False where it was there already.
+        False if it was running already.
 
     Raises
     ------
     ProcessError
-        Where something does not start; says what, with the end of its log.
+        If a part does not start; the message names it and has the end of its log.
     """
     folder = folder_of(settings)
     private_folder(folder)
@@ -156,14 +157,14 @@ def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, 
                 )
             time.sleep(processes.POLL)
     raise ProcessError(
-        f"nirflow was not up within {timeout:g} s.",
+        f"nirflow did not start within {timeout:g} s.",
         details=processes.tail(log_of(settings, "nirflow")),
-        remedy=f"See the logs in {log_of(settings, 'nirflow').parent}; nirflow status tells how each part is.",
+        remedy=f"See the logs in {log_of(settings, 'nirflow').parent}; nirflow status shows the status of each part.",
     )
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the supervisor with all its parts; False where none is there."""
+    """Stop the supervisor with all its parts; return False if nothing was running."""
     folder = folder_of(settings)
     if not folder.is_dir():
         return False
@@ -173,7 +174,7 @@ def stop(settings: Settings) -> bool:
         if state is not None and was_up:
             processes.end(state.pid, state.birth, _STOP_GRACE)
             state = read_state(settings)
-        # What it did not come to end itself: it was killed, now or before.
+        # End what it left running, if it was killed now or earlier.
         left = end_left_over(state)
         end_runs(settings)
         if not left and not was_up:
@@ -184,9 +185,9 @@ def stop(settings: Settings) -> bool:
 
 
 def end_left_over(state: ServiceState | None) -> bool:
-    """End the parts that outlived a supervisor that was killed, with what they started; whether there were any.
+    """End the parts that outlived a killed supervisor, with their children; return whether there were any.
 
-    The servers are not among them: the next supervisor goes on with those.
+    The servers are not among them: the next supervisor uses them again.
     """
     left = False
     for part in state.parts if state is not None else ():
@@ -198,10 +199,10 @@ def end_left_over(state: ServiceState | None) -> bool:
 
 
 def end_runs(settings: Settings) -> None:
-    """End the processes of flow runs of this data folder, those too that outlived the worker that started them.
+    """End the processes of flow runs of this data folder, including those that outlived their worker.
 
-    Each is a session of its own, so that no signal to the worker's group reaches it. A database that one of them has
-    started again stays: it is ended after what needs it.
+    Each has its own session, so signals to the worker's group do not reach it. A database that one of them restarted is
+    kept: it is stopped later, after the processes that need it.
     """
     data = str(settings.data_dir.expanduser().resolve())
     for pid, born in processes.with_environment(
@@ -210,17 +211,17 @@ def end_runs(settings: Settings) -> None:
         try:
             processes.end(pid, born, 0.0)
         except ProcessError as error:
-            logger.warning("A run's process does not end: %s", error)
+            logger.warning("The process of a run does not end: %s", error)
 
 
 def environment_of(settings: Settings, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment by which a process of its own comes to the same settings.
+    """Return an environment that gives another process the same settings.
 
-    What was given as an argument goes before variables and the file, so it becomes a variable. It may work in
-    another folder: no path is relative to this one.
+    Arguments take precedence over variables and the file, so they become variables. Paths are absolute, as the process
+    may have another working folder.
     """
     environment = dict(os.environ if base is None else base)
-    environment["PYTHONSAFEPATH"] = "1"  # `python -m` finds no module in the folder that it works in
+    environment["PYTHONSAFEPATH"] = "1"  # `python -m` must not import modules from the working folder
     if (file := settings_file()) is not None:
         environment[CONFIG] = str(file)
     if secrets := environment.get(SECRETS):

@@ -1,7 +1,7 @@
-"""The supervisor, ``python -m deployments.supervisor.supervise``: starts every part, restarts it, and ends all.
+"""The supervisor, ``python -m deployments.supervisor.supervise``: starts, restarts and ends all parts.
 
-The parts: the embedded PostgreSQL and the Prefect server (both also serve `nirflow reduce`, and stay known by
-their own files), the worker, the watcher. This process stays small: it never imports Prefect.
+The parts are the embedded PostgreSQL and the Prefect server (both also used by `nirflow reduce`, and found by their own
+state files), the worker and the watcher. This process stays small: it never imports Prefect.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ from imaging.io.atomic import take_lock
 
 logger = logging.getLogger(__name__)
 
-#: A log file that is longer begins anew; what it held stays once more, bytes.
+#: Size from which a log file is emptied, with one previous version kept, bytes.
 LOG_LIMIT: Final = 20 * 1024**2
-#: Time between two looks at the parts, s.
-_LOOK: Final = 1.0
-#: Time between two questions whether the server answers, and whether the worker is heard of, s.
-_HEALTH: Final = 15.0
-#: Shortest and longest pause before a part is started again, and how long it has to run to be well, s.
-_FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 1.0, 60.0, 60.0
-#: A part gets this long to end before it is killed, s.
+#: Time between two checks of the parts, s.
+_CHECK: Final = 1.0
+#: Time between two checks of the server's responses and the worker's heartbeats, s.
+_HEALTH_CHECK: Final = 15.0
+#: Shortest and longest pause before a part is restarted, and the running time after which it is healthy, s.
+_FIRST_PAUSE, _LONGEST_PAUSE, _HEALTHY_AFTER = 1.0, 60.0, 60.0
+#: Time for a part to end before it is killed, s.
 _GRACE: Final = 10.0
 
 
 @dataclass
 class Part:
-    """A process that has to run.
+    """A process that must keep running.
 
     Parameters
     ----------
     name
-        What it is called in logs and in `nirflow status`.
+        Name in logs and in `nirflow status`.
     command
         Program and arguments.
     environment
-        Whole environment.
+        Complete environment.
     log
-        Its output.
+        File of its output.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Part:
     _began: float = field(default=0.0, repr=False)
 
     def start(self, cwd: Path) -> None:
-        """Start it; its processes are a group of their own."""
+        """Start it in its own process group."""
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=dict(self.environment),
@@ -98,18 +98,18 @@ class Part:
 
     @property
     def running(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process is running."""
         return self.process is not None and self.process.poll() is None
 
-    def look(self, cwd: Path) -> None:
-        """Start it again where it has ended; not at once where that happens over and over."""
+    def check(self, cwd: Path) -> None:
+        """Restart it if it has ended, after increasing pauses if that happens repeatedly."""
         now = time.monotonic()
         if self.running:
-            if now - self._began > _WELL:
+            if now - self._began > _HEALTHY_AFTER:
                 self._pause, self.note = _FIRST_PAUSE, ""
             return
         if self.process is not None:
-            self.note = f"ended with code {self.process.returncode}, started again in {self._pause:g} s"
+            self.note = f"ended with code {self.process.returncode}, to be restarted in {self._pause:g} s"
             logger.warning("%s %s; see %s", self.name, self.note, self.log)
             self.process = None
             self._not_before, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
@@ -118,7 +118,7 @@ class Part:
             self.restarts += 1
 
     def end(self, grace: float = _GRACE, *, group: bool = False) -> None:
-        """Ask it to end, and kill it where it does not; with ``group`` also what it has started."""
+        """Terminate it, and kill it if it does not end; with ``group``, its children too."""
         process = self.process
         if process is None:
             return
@@ -127,14 +127,14 @@ class Part:
             try:
                 process.wait(grace)
             except subprocess.TimeoutExpired:
-                logger.warning("%s did not end in %g s and is killed", self.name, grace)
+                logger.warning("%s did not end within %g s and is killed", self.name, grace)
                 process.kill()
                 process.wait()
         if group:
             processes.end_group(process.pid)
 
     def state(self) -> PartState:
-        """Its state for people."""
+        """Return its state for users."""
         return PartState(
             name=self.name, pid=self.process.pid if self.process is not None else None, running=self.running,
             birth=self.birth, restarts=self.restarts, since=self.since or None, log=self.log, note=self.note,
@@ -142,12 +142,12 @@ class Part:
 
 
 class Supervisor:
-    """Keeps everything running until it is told to stop.
+    """A supervisor, which keeps everything running until it is stopped.
 
     Parameters
     ----------
     settings
-        What to run.
+        Settings of the service.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -159,32 +159,34 @@ class Supervisor:
         self._server_restarts = 0
         self._server_note = ""
         self._started = time.time()
-        self._told: ServiceState | None = None
+        self._written: ServiceState | None = None
 
     def run(self) -> int:
-        """Start, watch and stop everything; the exit code."""
+        """Start, watch and stop everything; return the exit code."""
         try:
             private_folder(log_of(self.settings, "nirflow").parent)
-            self._tell()
+            self._write_state()
             self._start()
-            self._tell(ready=True)
-            logger.info("All is up; the UI is at %s", self._server.ui_url if self._server else "?")
+            self._write_state(ready=True)
+            logger.info(
+                "Everything is running; the UI is at %s", self._server.ui_url if self._server else "?"
+            )
             self._watch()
         except (NirflowError, OSError) as error:
             logger.error("%s", error)
             with suppress(NirflowError, OSError):
-                self._tell(failed=str(error))
+                self._write_state(failed=str(error))
             return 1
         finally:
             self._stop()
-        self._tell()
+        self._write_state()
         return 0
 
     def _start(self) -> None:
         settings = self.settings
-        # From nothing the server takes seconds to come up: the science is imported meanwhile.
+        # The server takes seconds to start, in which the registration imports the flows.
         with self._registering() as registration:
-            self._server = ensure_server(settings.data_dir, settings=settings.server, anew=True)
+            self._server = ensure_server(settings.data_dir, settings=settings.server, renew=True)
             environment = self._environment()
             if settings.worker.enabled:
                 Rest(self._server.api_url, self._server.auth).make_pool(POOL, settings.worker.limit)
@@ -193,7 +195,7 @@ class Supervisor:
         if registration.returncode != 0:
             log = log_of(settings, "register")
             raise processes.ProcessError(
-                "What the Prefect server has to know could not be registered.",
+                "The registration with the Prefect server failed.",
                 details=processes.tail(log),
                 remedy=f"See {log}.",
             )
@@ -209,7 +211,7 @@ class Supervisor:
 
     @contextmanager
     def _registering(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The process that registers everything: it gets its way to the server by standard input."""
+        """Start the process that registers everything; it reads the server's address from standard input."""
         with log_of(self.settings, "register").open("ab") as sink, subprocess.Popen(
             [sys.executable, "-m", "deployments.registry.register"], stdin=subprocess.PIPE, stdout=sink, stderr=sink,
             env=environment_of(self.settings), cwd=self.folder,
@@ -229,7 +231,7 @@ class Supervisor:
         return next((part for part in self.parts if part.name == "worker"), None)
 
     def _wait_for_worker(self) -> None:
-        """Until the server has heard of the worker: runs that are asked for then begin at once."""
+        """Wait for the worker's first heartbeat, after which requested runs begin at once."""
         worker = self._worker
         deadline = time.monotonic() + 60
         while worker is not None and time.monotonic() < deadline and not self.stopping.wait(0.2):
@@ -247,56 +249,56 @@ class Supervisor:
 
     def _watch(self) -> None:
         checked, trouble = time.monotonic(), ""
-        while not self.stopping.wait(_LOOK):
-            thorough = time.monotonic() - checked > _HEALTH
+        while not self.stopping.wait(_CHECK):
+            thorough = time.monotonic() - checked > _HEALTH_CHECK
             try:
                 for part in self.parts:
-                    part.look(self.folder)
+                    part.check(self.folder)
                 if thorough:
                     checked = time.monotonic()
-                    self._look_at_server()
-                    self._look_at_worker()
+                    self._check_server()
+                    self._check_worker()
                     for log in log_of(self.settings, "nirflow").parent.glob("*.log"):
                         processes.trim(log, LOG_LIMIT)
-                self._tell(ready=True)
+                self._write_state(ready=True)
                 if thorough:
                     trouble = ""
             except (NirflowError, OSError) as error:
-                # A full disk, or no process to be had: it passes, and whoever looks after the parts must be there.
+                # Such as a full disk or a limit of processes: it may pass, and the supervisor must survive it.
                 if str(error) != trouble:
-                    logger.error("%s It is tried again.", error)
+                    logger.error("%s Trying again.", error)
                 trouble = str(error)
 
-    def _look_at_server(self) -> None:
-        """The server and the database under it, started again where they do not answer."""
+    def _check_server(self) -> None:
+        """Restart the server and its database if they do not respond."""
         try:
             address = ensure_server(self.settings.data_dir, settings=self.settings.server)
         except (NirflowError, OSError) as error:  # it may pass: a full disk, a busy machine
             self._server_note = str(error).splitlines()[0]
-            logger.error("The Prefect server does not come up, and is tried again: %s", error)
+            logger.error("The Prefect server could not be started, trying again: %s", error)
             return
         self._server_note = ""
         if address.started:
             self._server_restarts += 1
-            logger.warning("The Prefect server was started again (process %s)", address.pid)
+            logger.warning("The Prefect server was restarted (process %s)", address.pid)
         moved = self._server is not None and address.api_url != self._server.api_url
         self._server = address
-        if moved:  # somebody else took its port while it was down
+        if moved:  # another program took its port while it was down
             for part in self.parts:
                 part.environment = self._environment()
                 part.end(group=part.name == "worker")
 
-    def _look_at_worker(self) -> None:
+    def _check_worker(self) -> None:
         worker = self._worker
         if worker is None or not worker.running or time.time() - worker.since < SILENCE:
             return
         silence = self._worker_silence()
         if silence is not None and silence > SILENCE:
-            logger.warning("The server has not heard of the worker for %.0f s; it is started again", silence)
+            logger.warning("The worker has sent no heartbeat for %.0f s and is restarted", silence)
             worker.end()
 
     def _worker_silence(self) -> float | None:
-        """Seconds since the server heard of this machine's worker; None where it cannot tell."""
+        """Return the seconds since the last heartbeat of this machine's worker; None if unknown."""
         assert self._server is not None
         rest = Rest(self._server.api_url, self._server.auth)
         try:
@@ -308,29 +310,29 @@ class Supervisor:
 
     def _stop(self) -> None:
         for part in reversed(self.parts):
-            # The runs of a worker end with it: what they finished is in the store.
+            # The runs of a worker end with it: their finished products are in the store.
             part.end(group=part.name == "worker")
         end_runs(self.settings)
-        self._put_back()
+        self._reschedule_runs()
         stop_server(self.settings.data_dir, settings=self.settings.server)
         self._server = None
         if self.settings.data_dir.is_dir():
             postgres.stop(self.settings.data_dir.expanduser().resolve())
         logger.info("Stopped")
 
-    def _put_back(self) -> None:
-        """Have the runs that ended with the worker go on at the next start, without an alarm."""
+    def _reschedule_runs(self) -> None:
+        """Reschedule the runs that ended with the worker for the next start, without a notification."""
         if self._server is None or self._worker is None:
             return
         try:
-            stopped = Rest(self._server.api_url, self._server.auth).put_back(worker_name())
+            stopped = Rest(self._server.api_url, self._server.auth).reschedule(worker_name())
         except NirflowError as error:
-            logger.warning("%s Runs that were in work will count as crashed, and run again.", error)
+            logger.warning("%s Interrupted runs will count as crashed, and be restarted.", error)
             return
         for name in stopped:
-            logger.info("%s was in work; it goes on at the next start", name)
+            logger.info("%s was interrupted; it continues at the next start", name)
 
-    def _tell(self, *, ready: bool = False, failed: str = "") -> None:
+    def _write_state(self, *, ready: bool = False, failed: str = "") -> None:
         pid = os.getpid()
         server = PartState(
             name="server", pid=self._server.pid if self._server else None,
@@ -344,25 +346,25 @@ class Supervisor:
             api_url=self._server.api_url if self._server else "", watched=self.settings.watch.folders,
             nights=self.settings.nights, parts=(server, *(part.state() for part in self.parts)),
         )  # fmt: skip
-        if state != self._told:
+        if state != self._written:
             write_state(self.settings, state)
-            self._told = state
+            self._written = state
 
 
 def supervise(settings: Settings) -> int:
-    """Run everything in this process's foreground until SIGTERM or SIGINT; the exit code.
+    """Run everything in the foreground until SIGTERM or SIGINT; return the exit code.
 
     Raises
     ------
     ProcessError
-        Where another process does so for this data folder.
+        If another process does so for this data folder.
     """
     folder = folder_of(settings)
     private_folder(folder)
     held = take_lock(folder / "supervisor.lock")
     if held is None:
         raise processes.ProcessError(
-            f"nirflow is up already for {settings.data_dir}, or starting.", remedy="Stop it: nirflow down"
+            f"nirflow is already running or starting for {settings.data_dir}.", remedy="Stop it: nirflow down"
         )
     supervisor = Supervisor(settings)
 

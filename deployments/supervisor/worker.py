@@ -1,6 +1,6 @@
 """The worker of this machine: ``python -m deployments.supervisor.worker worker start ...``.
 
-It is Prefect's worker of processes with the corrections of `tasks.prefect_internals.process_worker`.
+It is Prefect's process worker with the corrections of `tasks.prefect_internals.process_worker`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from deployments.settings.all_settings import Settings
 
 
 def main() -> None:
-    """Run Prefect's command line with our worker as the one of processes."""
+    """Run Prefect's command line with our process worker."""
     make_output_printable()
-    import tasks.prefect_internals.process_worker  # noqa: F401  # takes the place of Prefect's own
+    import tasks.prefect_internals.process_worker  # noqa: F401  # replaces Prefect's own
     from tasks.prefect_internals.server_application import run_prefect_command
 
-    # It asks again and again, with the password, also while the server is down.
+    # The worker sends the password with every poll, even while the server is down.
     keep_port_of(Settings().data_dir, os.environ.get("PREFECT_API_URL", ""))
     run_prefect_command()
 

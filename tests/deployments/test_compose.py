@@ -1,4 +1,4 @@
-"""The containers: what docker-compose.yml grants and what not, and every service run by its own command."""
+"""The containers: what docker-compose.yml permits, and every service run by its own command."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from pydantic import BaseModel
 from calib_store.model.settings import variable
 from deployments.settings.all_settings import Settings
 
-#: As .env.example has it: only what has no default.
+#: As in .env.example: only variables without a default.
 VARIABLES = {"NIRFLOW_RAW_DIR": "/data/raw"}
 COMPOSE = compose(VARIABLES)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 STAYING = {"postgres", "server", "worker", "watcher"}
 PINNED = re.compile(r"[a-z]+:\d+\.\d+(\.\d+)?(-[a-z]+)*")
-#: What PostgreSQL's image has as account.
+#: The account in PostgreSQL's image.
 POSTGRES = "999"
 
 each = pytest.mark.parametrize("name", SERVICES)
@@ -44,7 +44,7 @@ def version() -> str:
 
 
 def settings() -> set[str]:
-    """Variables of all settings."""
+    """Return the variables of all settings."""
     names = set()
     for name in Settings.model_fields:
         value = getattr(Settings(), name)
@@ -54,7 +54,7 @@ def settings() -> set[str]:
 
 
 def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    """Place in the container to volume or folder, and whether it can be written."""
+    """Return volume or folder, and whether it is writable, by the path in the container."""
     found = {}
     for one in service.get("volumes", []):
         if isinstance(one, str):
@@ -65,7 +65,7 @@ def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     return found
 
 
-# --- what is granted
+# --- permissions
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
         ("$${A}", "${A}"), ("${A:?why}", "a"),
     ],
 )  # fmt: skip
-def test_variables_are_put_in_as_compose_does(text: str, result: str) -> None:
+def test_variables_are_substituted_as_by_compose(text: str, result: str) -> None:
     assert interpolate(text, {"A": "a"}) == result
 
 
@@ -84,7 +84,7 @@ def checked(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_file_is_one_by_the_schema_of_compose(tmp_path: Path) -> None:
+def test_the_file_conforms_to_the_schema_of_compose(tmp_path: Path) -> None:
     found = checked(ROOT / "docker-compose.yml")
     assert found.returncode == 0, found.stdout
     misspelt = tmp_path / "docker-compose.yml"
@@ -95,7 +95,7 @@ def test_the_file_is_one_by_the_schema_of_compose(tmp_path: Path) -> None:
 
 
 @each
-def test_nothing_may_write_gain_rights_or_run_as_root(name: str) -> None:
+def test_no_service_may_write_gain_rights_or_run_as_root(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -104,7 +104,7 @@ def test_nothing_may_write_gain_rights_or_run_as_root(name: str) -> None:
     assert user == ([POSTGRES] * 2 if name == "postgres" else ["10001"] * 2)
     granted = {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode", "entrypoint"}
     assert not granted & set(service)
-    # A tmpfs takes the owner of the folder that it is put over, and that is root's, where nothing else is said.
+    # By default a tmpfs takes the owner of the folder that it covers, which is root.
     for mount in service["tmpfs"]:
         assert f"uid={user[0]},gid={user[1]},mode=07" in mount
     assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
@@ -125,14 +125,14 @@ def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
     ]["ports"] == ["10.0.0.5:80:4210"]
 
 
-def test_only_the_server_is_on_a_network_that_leads_out() -> None:
+def test_only_the_server_is_on_an_external_network() -> None:
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     leading_out = {name for name, s in SERVICES.items() if s["networks"] != ["inside"]}
     assert leading_out == {"server"}
     assert set(SERVICES["server"]["networks"]) == {"inside", "edge"} == set(COMPOSE["networks"])
 
 
-def test_each_gets_the_passwords_that_it_needs_and_no_other() -> None:
+def test_each_service_gets_only_the_passwords_that_it_needs() -> None:
     client = {"nirflow_database_url": "pipeline_url", "nirflow_server_auth": "server_auth"}
     assert {name: secrets_of(service) for name, service in SERVICES.items()} == {
         "postgres": {
@@ -152,7 +152,7 @@ def test_each_gets_the_passwords_that_it_needs_and_no_other() -> None:
 
 def test_no_password_is_in_any_file() -> None:
     for file in ("docker-compose.yml", "Dockerfile", ".env.example", "deployments/databases.sql"):
-        text = (ROOT / file).read_text().replace("$(word)", "")
+        text = (ROOT / file).read_text().replace("$(instruction)", "")
         assert not re.findall(r"\w://[^\s/:@]+:[\w$][^\s@]*@", text)
     for environment in (image_environment(), *(service["environment"] for service in SERVICES.values())):
         given = [one for one in environment if re.search("PASSWORD|AUTH|SECRET|TOKEN|DATABASE|WEBHOOK", one)]
@@ -160,7 +160,7 @@ def test_no_password_is_in_any_file() -> None:
 
 
 @each
-def test_settings_and_secrets_are_such_that_nirflow_knows(name: str) -> None:
+def test_settings_and_secrets_are_known_to_nirflow(name: str) -> None:
     known = settings()
     given = {one for one in SERVICES[name]["environment"] if one.startswith("NIRFLOW_")}
     given |= {one.upper() for one in secrets_of(SERVICES[name]) if one.startswith("nirflow_")}
@@ -168,16 +168,16 @@ def test_settings_and_secrets_are_such_that_nirflow_knows(name: str) -> None:
     assert (name == "postgres") == (not given)
 
 
-def test_every_variable_is_told_of_in_the_example_and_no_other() -> None:
+def test_the_example_describes_exactly_the_variables_of_the_file() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     passed = {n for s in _plain()["services"].values() for n, v in s["environment"].items() if v is None}
-    told = re.findall(r"(?m)^(#?)(NIRFLOW_\w+)=(.*)$", (ROOT / ".env.example").read_text())
-    assert {name for _, name, _ in told} == variables_in(text) | passed
-    assert {name: value for off, name, value in told if not off} == VARIABLES
-    given = {name: value for _, name, value in told}
+    entries = re.findall(r"(?m)^(#?)(NIRFLOW_\w+)=(.*)$", (ROOT / ".env.example").read_text())
+    assert {name for _, name, _ in entries} == variables_in(text) | passed
+    assert {name: value for off, name, value in entries if not off} == VARIABLES
+    given = {name: value for _, name, value in entries}
     with pytest.raises(KeyError, match="raw frames"):
         compose({})
-    # What the example shows as a setting has to be one.
+    # Settings in the example must exist.
     environment = compose(given)["services"]["watcher"]["environment"]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -186,7 +186,7 @@ def test_every_variable_is_told_of_in_the_example_and_no_other() -> None:
         assert Settings().nightly.cron == "0 9 * * *"
 
 
-def test_as_many_runs_at_a_time_as_workers_where_nothing_else_is_said() -> None:
+def test_by_default_there_are_as_many_runs_at_a_time_as_workers() -> None:
     for given, replicas, limit in (
         ({}, "1", "1"), ({"NIRFLOW_WORKERS": "3"}, "3", "3"),
         ({"NIRFLOW_WORKERS": "3", "NIRFLOW_WORKER_LIMIT": "6"}, "3", "6"),
@@ -194,12 +194,12 @@ def test_as_many_runs_at_a_time_as_workers_where_nothing_else_is_said() -> None:
         services = compose(VARIABLES | given)["services"]
         assert services["worker"]["deploy"]["replicas"] == replicas
         assert services["register"]["environment"]["NIRFLOW_WORKER_LIMIT"] == limit
-    # One container of several cannot have a name or a port of its own in the file.
+    # Several containers of one service cannot have their own names or ports in the file.
     assert not {"container_name", "hostname", "ports"} & set(SERVICES["worker"])
     assert "NIRFLOW_WORKER_NAME" not in SERVICES["worker"]["environment"]
 
 
-def test_raw_frames_are_only_read() -> None:
+def test_raw_frames_are_mounted_read_only() -> None:
     for name in ("worker", "watcher"):
         assert volumes_of(SERVICES[name])["/raw"] == ("/data/raw", False)
     assert json.loads(SERVICES["watcher"]["environment"]["NIRFLOW_WATCH_FOLDERS"]) == ["/raw"]
@@ -214,7 +214,7 @@ def test_volumes_are_named_declared_and_over_folders_of_the_image() -> None:
         if name != "postgres":
             assert set(writable) <= made_for_nirflow()
     assert used == set(COMPOSE["volumes"])
-    # The same place is the same volume for everybody.
+    # The same path is the same volume in all services.
     places = {
         (target, source)
         for name, service in SERVICES.items()
@@ -224,7 +224,7 @@ def test_volumes_are_named_declared_and_over_folders_of_the_image() -> None:
     assert len(places) == len({target for target, _ in places})
 
 
-def test_what_stays_is_started_again_and_looked_after() -> None:
+def test_permanent_services_are_restarted_and_checked() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == ("unless-stopped" if name in STAYING else "no")
         assert service["stop_grace_period"]
@@ -237,7 +237,7 @@ def test_what_stays_is_started_again_and_looked_after() -> None:
 
 
 @each
-def test_commands_are_there(name: str) -> None:
+def test_commands_exist(name: str) -> None:
     for command in (
         SERVICES[name].get("command"),
         SERVICES[name].get("healthcheck", {}).get("test", [""])[1:],
@@ -251,26 +251,32 @@ def test_commands_are_there(name: str) -> None:
 # --- the image
 
 
-def test_the_image_is_of_one_version_and_ends_as_nobody_special() -> None:
+def test_the_image_has_pinned_versions_and_an_unprivileged_user() -> None:
     steps = instructions()
-    bases = [rest.split()[0] for word, rest in steps if word == "FROM"]
+    bases = [rest.split()[0] for instruction, rest in steps if instruction == "FROM"]
     assert len(bases) == 2
     assert len(set(bases)) == 1
     assert PINNED.fullmatch(bases[0])
-    last = steps[max(i for i, (word, _) in enumerate(steps) if word == "FROM") :]
-    assert [rest for word, rest in last if word == "USER"] == ["10001:10001"]
-    assert last.index(("USER", "10001:10001")) > max(i for i, (word, _) in enumerate(last) if word == "RUN")
+    last = steps[max(i for i, (instruction, _) in enumerate(steps) if instruction == "FROM") :]
+    assert [rest for instruction, rest in last if instruction == "USER"] == ["10001:10001"]
+    assert last.index(("USER", "10001:10001")) > max(
+        i for i, (instruction, _) in enumerate(last) if instruction == "RUN"
+    )
     assert ("HEALTHCHECK", "NONE") in last
-    assert not {"ENTRYPOINT", "ADD", "EXPOSE", "VOLUME"} & {word for word, _ in steps}
-    labels = " ".join(rest for word, rest in last if word == "LABEL")
+    assert not {"ENTRYPOINT", "ADD", "EXPOSE", "VOLUME"} & {instruction for instruction, _ in steps}
+    labels = " ".join(rest for instruction, rest in last if instruction == "LABEL")
     assert f'image.version="{version()}"' in labels
     assert f'base.name="{bases[0]}"' in labels
-    assert not [rest for word, rest in last if word == "RUN" and re.search(r"apt|gcc|pip install", rest)]
-    assert [rest for word, rest in steps if word == "RUN" and "--constraint constraints.txt" in rest]
+    assert not [
+        rest for instruction, rest in last if instruction == "RUN" and re.search(r"apt|gcc|pip install", rest)
+    ]
+    assert [
+        rest for instruction, rest in steps if instruction == "RUN" and "--constraint constraints.txt" in rest
+    ]
 
 
-def test_the_image_holds_every_package_and_nothing_of_it_is_ignored() -> None:
-    copied = [p for word, rest in instructions() if word == "COPY" and "--from" not in rest
+def test_the_image_contains_every_package_and_none_is_ignored() -> None:
+    copied = [p for instruction, rest in instructions() if instruction == "COPY" and "--from" not in rest
               for p in rest.split()[:-1]]  # fmt: skip
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert {name.partition(".")[0] for name in packages} == {p for p in copied if (ROOT / p).is_dir()}
@@ -283,7 +289,7 @@ def test_the_image_holds_every_package_and_nothing_of_it_is_ignored() -> None:
     assert all((ROOT / p).exists() for p in copied)
 
 
-def test_what_libraries_write_goes_where_it_can_be_written() -> None:
+def test_files_of_libraries_are_written_to_writable_folders() -> None:
     environment = image_environment()
     writable = ("/tmp", *volumes_of(SERVICES["worker"]))
     for name in ("HOME", "NUMBA_CACHE_DIR"):
@@ -293,8 +299,8 @@ def test_what_libraries_write_goes_where_it_can_be_written() -> None:
 
 
 def made_for_nirflow() -> set[str]:
-    """Folders of the image that its account owns."""
-    text = " ".join(rest for word, rest in instructions() if word == "RUN")
+    """Return the folders of the image that its account owns."""
+    text = " ".join(rest for instruction, rest in instructions() if instruction == "RUN")
     found = re.search(r"install --directory --owner=nirflow --group=nirflow ([^&]*)", text)
     assert found
     return set(found[1].split())

@@ -1,4 +1,4 @@
-"""What the containers run, run without containers: the script of the databases, and every service's own command."""
+"""The contents of the containers, run without them: the script of the databases, and each service's command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compose_file import ROOT, Machine, setup_commands
 from real_server import RealServer
 from waiting import PATIENCE, wait_until
 
-#: Secret with a URL to the account that it is of.
+#: Account of each secret with a URL.
 ACCOUNTS = {
     "owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "reader_url": "nirflow_pages",
     "prefect_url": "prefect",
@@ -29,7 +29,7 @@ ACCOUNTS = {
 
 @pytest.fixture
 def machine(real_server: RealServer) -> Iterator[Machine]:
-    """Secrets made as the compose file tells, databases made by its script, and services as processes."""
+    """Secrets as described in the compose file, databases created by its script, and services as processes."""
     with tempfile.TemporaryDirectory(prefix="nirflow-compose-", ignore_cleanup_errors=True) as name:
         root = Path(name)
         shutil.copy(ROOT / ".env.example", root)
@@ -54,7 +54,7 @@ def machine(real_server: RealServer) -> Iterator[Machine]:
 
 
 def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = True) -> str:
-    """Run the script of the databases as the image of PostgreSQL does; what psql says."""
+    """Run the script of the databases as the image of PostgreSQL does, and return the output of psql."""
     from calib_store.server import postgres
 
     script = folder / "databases.sql"
@@ -71,7 +71,7 @@ def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = Tr
 
 
 def wait_with(machine: Machine, condition: Callable[[], object]) -> None:
-    """Wait until a condition holds, or a service ends: then fail with its log."""
+    """Wait until a condition holds; fail with the log of a service that ends."""
 
     def look() -> object:
         ended = [name for name, process in machine.running.items() if process.poll() is not None]
@@ -82,7 +82,7 @@ def wait_with(machine: Machine, condition: Callable[[], object]) -> None:
 
 
 def status(url: str, authorization: str | None = None) -> int:
-    """What the server answers to a question about flows."""
+    """Return the status of the server's answer to a query about flows."""
     headers = {"Content-Type": "application/json"}
     if authorization:
         headers["Authorization"] = f"Basic {base64.b64encode(authorization.encode()).decode()}"
@@ -95,10 +95,10 @@ def status(url: str, authorization: str | None = None) -> int:
 
 
 def page(url: str, site: str, authorization: str) -> str:
-    """A page of the server, for a browser that logs in first."""
-    word = base64.b64encode(authorization.encode()).decode()
+    """Return a page of the server, after a login."""
+    encoded = base64.b64encode(authorization.encode()).decode()
     login = urllib.request.Request(
-        f"{site}/nirflow/session", headers={"Authorization": f"Basic {word}"}, method="POST"
+        f"{site}/nirflow/session", headers={"Authorization": f"Basic {encoded}"}, method="POST"
     )
     with urllib.request.urlopen(login, timeout=PATIENCE) as answer:
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
@@ -110,22 +110,22 @@ def page(url: str, site: str, authorization: str) -> str:
 
 
 @pytest.mark.parametrize("file", ACCOUNTS)
-def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anything_is_made(
+def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anything_is_created(
     real_server: RealServer, tmp_path: Path, file: str
 ) -> None:
     for wrong in ("", "postgresql://{}:with%40escapes1234@postgres/x", "postgresql://{}:short@postgres/x"):
         for name, account in ACCOUNTS.items():
             url = wrong if name == file else "postgresql://{}:longenough12@postgres/x"
             (tmp_path / name).write_text(url.format(account))
-        told = run_script(real_server, tmp_path, tmp_path, check=False)
-        assert file in told
-        assert "longenough12" not in told
+        output = run_script(real_server, tmp_path, tmp_path, check=False)
+        assert file in output
+        assert "longenough12" not in output
     with real_server.connect() as connection:
         assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nirflow_owner'").fetchone() is None
 
 
 @pytest.mark.long
-def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_dark(
+def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dark(
     machine: Machine, real_server: RealServer
 ) -> None:
     from imaging.simulator.parameters import NightParameters
@@ -133,16 +133,16 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
 
     url = machine.here("server", "http://server:4210/api")
     auth = (machine.secrets / "server_auth").read_text().strip()
-    words = [
+    lines = [
         re.split(r"[:@]", file.read_text().strip().partition("://")[2] or file.read_text().strip())
         for file in machine.secrets.iterdir()
     ]
-    passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in words}
+    passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in lines}
     assert len(passwords) == 8
 
     assert machine.start("init").wait(PATIENCE) == 0, machine.log("init").read_text()
     del machine.running["init"]
-    assert machine.start("init").wait(PATIENCE) == 0, "every start of everything runs it again"
+    assert machine.start("init").wait(PATIENCE) == 0, "it runs again at every start"
     del machine.running["init"]
     machine.start("server")
     wait_with(machine, lambda: machine.healthy("server"))
@@ -154,10 +154,10 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
     machine.start("watcher")
     wait_with(machine, lambda: machine.healthy("worker"))
 
-    told = " ".join(machine.command_lines())
-    assert "deployments.arrivals.main" in told
-    assert "worker start --pool nirflow" in told
-    assert not [word for word in passwords if word in told]
+    commands = " ".join(machine.command_lines())
+    assert "deployments.arrivals.main" in commands
+    assert "worker start --pool nirflow" in commands
+    assert not [password for password in passwords if password in commands]
 
     raw = machine.folder("watcher", "/raw")
     none = dict.fromkeys(("n_science", "n_short_darks", "n_lamp_on", "n_lamp_off"), 0)
@@ -193,8 +193,8 @@ def test_every_service_runs_by_its_own_command_and_a_night_that_comes_makes_a_da
     for name in ("watcher", "worker", "server"):
         grace = {"30s": 30, "1m": 60}[machine.services[name]["stop_grace_period"]]
         assert machine.stop(name, grace) == 0, machine.log(name).read_text()[-3000:]
-    said = "".join(
+    logs = "".join(
         machine.log(name).read_text() for name in ("init", "server", "register", "worker", "watcher")
     )
-    assert not [word for word in passwords if word in said]
-    assert "Traceback" not in said
+    assert not [password for password in passwords if password in logs]
+    assert "Traceback" not in logs

@@ -1,4 +1,4 @@
-"""What a process writes without being asked: no line of it is somebody else's, and none of it acts."""
+"""Log lines, warnings and tracebacks: no input can add a line or a control character."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imaging.errors import NirflowError
 
 
 class Written:
-    """A logger and what a plain handler writes of it."""
+    """A logger with the output of a plain handler."""
 
     def __init__(self) -> None:
         self.out = io.StringIO()
@@ -48,7 +48,7 @@ def test_a_line_of_the_log_is_one_line(text: str) -> None:
 
 
 @given(texts)
-def test_a_message_and_a_traceback_begin_no_line_at_the_margin(text: str) -> None:
+def test_further_lines_of_messages_and_tracebacks_are_indented(text: str) -> None:
     written = Written()
     written.logger.warning(text)
     written.logger.warning("%(what)s", {"what": text})
@@ -63,14 +63,14 @@ def test_a_message_and_a_traceback_begin_no_line_at_the_margin(text: str) -> Non
     assert "it failed" in begun
 
 
-def test_numbers_are_formatted_as_the_message_asks_and_odd_formats_do_not_lose_the_line() -> None:
+def test_numbers_keep_their_formats_and_odd_formats_do_not_lose_the_line() -> None:
     written = Written()
     written.logger.warning("%.1f %03d %s %5.2f", np.float32(1.25), 7, None, np.float64(2))
     written.logger.warning("%c %s", "a", HOSTILE)
     assert written.text == f"1.2 007 None  2.00\na {SHOWN}\n"
 
 
-def test_lines_of_our_own_errors_stay_lines() -> None:
+def test_line_breaks_of_our_own_errors_are_kept() -> None:
     written = Written()
     written.logger.error("%s", NirflowError(HOSTILE, details="the end\nof a log", remedy="See it."))
     assert written.text == f"{SHOWN}\n    the end\n    of a log\n    See it.\n"

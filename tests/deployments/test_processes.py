@@ -1,4 +1,4 @@
-"""Processes known again by pid and birth, ended for sure, and locks that the kernel frees."""
+"""Identification of processes by pid and birth, their termination, and locks that the kernel frees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deployments.processes import ProcessError, birth, end, end_group, is_alive,
 SLEEP = "import time; print('up', flush=True); time.sleep(3600)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
 LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); " + SLEEP
-#: A leader that ends at once and leaves a child of its group, whose pid it tells.
+#: A leader that ends at once and leaves a child of its group, whose pid it prints.
 LEADER = (
     "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
     "child.stdout.readline(); print(child.pid, flush=True); __import__('os')._exit(0)"
@@ -48,7 +48,7 @@ def start() -> Iterator[Start]:
         process.stdout.close()
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def output(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -59,16 +59,16 @@ def born(process: subprocess.Popen[str]) -> str:
     return known
 
 
-def test_a_process_is_known_by_its_pid_and_birth(start: Start) -> None:
+def test_a_process_is_identified_by_its_pid_and_birth(start: Start) -> None:
     one, other = start(SLEEP), start(SLEEP)
-    said(one)
+    output(one)
     assert is_alive(one.pid, born(one))
     assert birth(one.pid) == born(one)
     assert born(one).partition(":")[0] == born(other).partition(":")[0]  # one boot
     assert not is_alive(one.pid, "another boot:1")
 
 
-def test_a_zombie_is_no_process(start: Start) -> None:
+def test_a_zombie_is_not_alive(start: Start) -> None:
     process = start("")
     wait_until(lambda: birth(process.pid) is None, "the end of the process")
     assert Path(f"/proc/{process.pid}").is_dir()  # not waited for yet
@@ -85,50 +85,50 @@ def test_a_name_with_blanks_and_brackets_does_not_hide_the_birth(tmp_path: Path)
     assert known.rpartition(":")[2].isdecimal()
 
 
-def test_end_asks_first(start: Start) -> None:
+def test_end_begins_with_sigterm(start: Start) -> None:
     process = start(SLEEP)
-    said(process)
+    output(process)
     end(process.pid, born(process), PATIENCE)
     assert process.wait() == -signal.SIGTERM
 
 
-def test_end_kills_what_does_not_listen(start: Start) -> None:
+def test_end_kills_a_process_that_ignores_sigterm(start: Start) -> None:
     process = start(DEAF)
-    said(process)
+    output(process)
     end(process.pid, born(process), 0.3)
     assert process.wait() == -signal.SIGKILL
 
 
 def test_end_leaves_a_stranger_with_the_same_pid_alone(start: Start) -> None:
     process = start(SLEEP)
-    said(process)
+    output(process)
     end(process.pid, "an earlier boot:7", 0.1)
     assert process.poll() is None
 
 
-def test_what_does_not_even_die_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_a_process_that_cannot_be_killed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    signals: list[int] = []
     monkeypatch.setattr(processes, "_KILLED", 0.0)
     monkeypatch.setattr(processes, "birth", lambda pid: "it")
-    monkeypatch.setattr(os, "kill", lambda pid, number: asked.append(number))
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append(number))
     with pytest.raises(ProcessError, match="Process 77 does not end"):
         end(77, "it", 0.0)
-    assert asked == [signal.SIGTERM, signal.SIGKILL]
+    assert signals == [signal.SIGTERM, signal.SIGKILL]
 
 
 @pytest.mark.parametrize("child", [SLEEP, DEAF])
-def test_the_group_ends_also_where_its_leader_has_gone(start: Start, child: str) -> None:
+def test_the_group_ends_even_if_its_leader_has_ended(start: Start, child: str) -> None:
     leader = start(LEADER, child)
-    pid = int(said(leader))
+    pid = int(output(leader))
     leader.wait()
     known = birth(pid)
     assert known is not None
     end_group(leader.pid)
     wait_until(lambda: not is_alive(pid, known), "the end of the child")
-    end_group(leader.pid)  # there is none any more
+    end_group(leader.pid)  # it no longer exists
 
 
-def test_a_lock_is_waited_for_and_given_up_at_the_deadline(tmp_path: Path) -> None:
+def test_waiting_for_a_lock_ends_at_the_deadline(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with locked(lock, time.monotonic() + PATIENCE, "it"):
         began = time.monotonic()
@@ -144,7 +144,7 @@ def test_a_lock_is_waited_for_and_given_up_at_the_deadline(tmp_path: Path) -> No
 
 def test_a_lock_is_free_when_its_holder_is_killed(start: Start, tmp_path: Path) -> None:
     holder = start(LOCK, tmp_path / "lock")
-    said(holder)
+    output(holder)
     with pytest.raises(ProcessError), locked(tmp_path / "lock", time.monotonic(), "it"):
         pass
     holder.kill()
@@ -160,9 +160,9 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
     assert "first" not in tail(log)
 
 
-def test_a_log_that_is_too_long_begins_anew_under_its_writer(tmp_path: Path) -> None:
+def test_a_log_that_is_too_long_is_emptied_under_its_writer(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
-    processes.trim(path, 10)  # none is there yet
+    processes.trim(path, 10)  # it is missing so far
     with path.open("ab") as writer:
         writer.write(b"short")
         writer.flush()
@@ -176,17 +176,17 @@ def test_a_log_that_is_too_long_begins_anew_under_its_writer(tmp_path: Path) -> 
     assert (tmp_path / "worker.log.1").read_bytes() == b"short, and long"
 
 
-def test_processes_are_found_by_what_is_in_their_environment(tmp_path: Path) -> None:
+def test_processes_are_found_by_their_environment(tmp_path: Path) -> None:
     mine = {"TEST_RUN": "7", "TEST_DATA": str(tmp_path)}
     started = [
         subprocess.Popen(
-            [sys.executable, "-S", "-c", SLEEP, *words], stdout=subprocess.PIPE, env=os.environ | more
+            [sys.executable, "-S", "-c", SLEEP, *message], stdout=subprocess.PIPE, env=os.environ | more
         )
-        for words, more in (
+        for message, more in (
             (["it"], mine),
             (["it"], mine | {"TEST_DATA": "elsewhere"}),
             (["it"], {"TEST_DATA": str(tmp_path)}),
-            (["itself"], mine),  # what it has started has its variables
+            (["itself"], mine),  # its children have its variables
         )
     ]
     try:

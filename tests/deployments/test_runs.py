@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Reference(BaseModel):
-    """What tasks exchange: a small frozen model."""
+    """An object that tasks exchange: a small frozen model."""
 
     model_config = ConfigDict(frozen=True)
     path: str
@@ -52,9 +52,9 @@ class Reference(BaseModel):
 
 @task(cache_policy=NO_CACHE, persist_result=False, task_run_name="dark {exposure} s", tags=["dark"])
 @validate_call
-def dark(exposure: int, *, there: bool = False) -> Reference:
+def dark(exposure: int, *, stored: bool = False) -> Reference:
     made = Reference(path=f"dark-{exposure}.fits", exposure=exposure)
-    return Completed(name="Reused", message="in the store", data=made) if there else made  # type: ignore
+    return Completed(name="Reused", message="in the store", data=made) if stored else made  # type: ignore
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, task_run_name="stack {dark.exposure} s")
@@ -66,10 +66,10 @@ def stack(dark: Reference) -> str:
 
 @flow(name="night", flow_run_name="night {night}", task_runner=ThreadPoolTaskRunner(max_workers=2))
 def night(night: str) -> tuple[UUID, list[str], str]:
-    """Two groups at once, each in a thread of its own that carries the run's context."""
+    """Run two groups at once, each in its own thread with the run's context."""
 
-    def group(exposure: int, there: bool) -> tuple[str, str]:
-        made = dark.submit(exposure, there=there)
+    def group(exposure: int, stored: bool) -> tuple[str, str]:
+        made = dark.submit(exposure, stored=stored)
         stacked = stack.submit(made)
         return stacked.result(), made.state.name
 
@@ -152,7 +152,7 @@ def test_prompt_heartbeats_are_sent_and_cost_no_second_at_the_end(prefect_server
 
 
 def test_a_deployed_cron_makes_scheduled_runs() -> None:
-    """With SQLAlchemy 2.1 the scheduler stops in silence, and no night is ever reduced."""
+    """With SQLAlchemy 2.1 the scheduler stops silently, and no night is ever reduced."""
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(night)
         deployment_id = client.create_deployment(
@@ -197,10 +197,10 @@ def test_a_flow_can_be_deployed_with_a_schedule(tmp_path: Path, monkeypatch: pyt
     assert "night" in read.parameter_openapi_schema["properties"]
 
 
-def test_a_process_that_joined_finds_the_server_again(
+def test_a_connected_process_finds_the_server_again(
     prefect_server: ServerAddress, postgres_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The URL that we put in the environment ourselves is no server named by the user."""
+    """Our own URL in the environment does not count as a server named by the user."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.api_url)
     again = ensure_server(postgres_data_dir)
     assert (again.pid, again.home, again.started) == (prefect_server.pid, prefect_server.home, False)

@@ -1,4 +1,4 @@
-"""Settings from secret files: which files, what goes before what, and that nothing of them is told."""
+"""Settings from secret files: which files, their precedence, and that they are never shown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from deployments.settings.all_settings import Settings, describe
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of secrets."""
+    """Return the folder of secrets."""
     monkeypatch.setenv("NIRFLOW_SECRETS_DIR", str(tmp_path))
     return tmp_path
 
 
-def test_a_file_is_a_variable_in_small_letters_also_of_a_section(folder: Path) -> None:
+def test_a_file_is_a_variable_in_lower_case_even_in_a_section(folder: Path) -> None:
     (folder / "nirflow_database_url").write_text("postgresql://u:p@h/d\n")
     (folder / "nirflow_server_auth").write_text("u:a_b c\n")
     (folder / "nirflow_server_database_url").write_text("postgresql://v:p@h/prefect\n")
@@ -32,7 +32,7 @@ def test_a_file_is_a_variable_in_small_letters_also_of_a_section(folder: Path) -
     assert StoreSettings().database_url == settings.database_url
 
 
-def test_a_variable_goes_before_a_secret_file_and_that_before_the_settings_file(
+def test_a_variable_overrides_a_secret_file_and_that_the_settings_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = folder / "site.toml"
@@ -44,22 +44,22 @@ def test_a_variable_goes_before_a_secret_file_and_that_before_the_settings_file(
     settings = Settings()
     assert (settings.server.auth_string, settings.server.port) == ("file:x", 2)
     assert (settings.server.log_level, settings.notify.smtp_user) == ("INFO", "toml")
-    told = {one.name: one.source for one in describe(settings)}
-    assert told["server.auth"] == str(folder / "nirflow_server_auth")
-    assert told["notify.smtp_password"] == str(folder / "nirflow_notify_smtp_password")
-    assert told["server.port"] == "environment"
-    assert told["server.log_level"] == str(site)
-    assert told["server.host"] == "default"
+    sources = {one.name: one.source for one in describe(settings)}
+    assert sources["server.auth"] == str(folder / "nirflow_server_auth")
+    assert sources["notify.smtp_password"] == str(folder / "nirflow_notify_smtp_password")
+    assert sources["server.port"] == "environment"
+    assert sources["server.log_level"] == str(site)
+    assert sources["server.host"] == "default"
 
 
-def test_other_files_and_folders_there_are_not_read(folder: Path) -> None:
+def test_other_files_and_folders_are_not_read(folder: Path) -> None:
     (folder / "postgres_password").write_bytes(b"\xff")
     (folder / "nirflow_folder").mkdir()
     assert secret_files() == {}
     assert Settings().database_url is None
 
 
-def test_no_secret_is_shown_or_told(folder: Path) -> None:
+def test_no_secret_is_shown_or_logged(folder: Path) -> None:
     (folder / "nirflow_server_auth").write_text("u:hush")
     settings = Settings()
     assert "hush" not in repr(settings) + "".join(str(one.value) for one in describe(settings))
@@ -70,24 +70,22 @@ def test_no_secret_is_shown_or_told(folder: Path) -> None:
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "words"), [(b" \n", "is empty"), (b"hush\xff", "is no text")])
-def test_a_file_that_holds_nothing_readable_is_an_error(folder: Path, content: bytes, words: str) -> None:
+@pytest.mark.parametrize(("content", "message"), [(b" \n", "is empty"), (b"hush\xff", "is no text")])
+def test_a_file_without_readable_text_is_an_error(folder: Path, content: bytes, message: str) -> None:
     (folder / "nirflow_database_url").write_bytes(content)
-    with pytest.raises(WrongSettingsError, match=rf"nirflow_database_url.* {words}") as caught:
+    with pytest.raises(WrongSettingsError, match=rf"nirflow_database_url.* {message}") as caught:
         StoreSettings()
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_a_folder_that_is_not_there_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIRFLOW_SECRETS_DIR", str(folder / "none"))
     with pytest.raises(WrongSettingsError, match=r"NIRFLOW_SECRETS_DIR = .*none: No such file"):
         Settings()
 
 
-def test_without_the_variable_it_is_the_containers_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_is_the_folder_of_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calib_store.model.settings._SECRETS_DIR", str(tmp_path))
     (tmp_path / "nirflow_server_auth").write_text("u:p")
     assert Settings().server.auth_string == "u:p"

@@ -1,4 +1,4 @@
-"""The unit file for systemd: what the service may not do, and what it must be able to."""
+"""The unit file for systemd: the restrictions of the service, and the rights that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNIT = Path(__file__).parents[2] / "deployments" / "nirflow.service"
 
 @pytest.fixture
 def service() -> dict[str, str]:
-    parser = RawConfigParser(strict=True)  # a key that is there twice is an error
+    parser = RawConfigParser(strict=True)  # a duplicate key is an error
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     parser.read_string(UNIT.read_text())
     return dict(parser["Service"])
@@ -37,13 +37,13 @@ def test_the_service_has_no_more_rights_than_it_needs(service: dict[str, str], n
     assert service[name] == value
 
 
-def test_it_speaks_to_the_database_and_to_the_network_only(service: dict[str, str]) -> None:
+def test_it_can_only_reach_the_database_and_the_network(service: dict[str, str]) -> None:
     families = set(service["RestrictAddressFamilies"].split())
     assert families == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
 
 
-def test_what_it_needs_is_left_to_it(service: dict[str, str]) -> None:
-    """Its folders, the socket that commands in a shell look for, and what numba compiles."""
+def test_it_keeps_the_rights_that_it_needs(service: dict[str, str]) -> None:
+    """Its folders, the socket for commands in a shell, and numba's compiled code."""
     assert {"%h", "/tmp"} <= set(service["ReadWritePaths"].split())
     assert service["PrivateTmp"] == "false"
     assert service["MemoryDenyWriteExecute"] == "false"

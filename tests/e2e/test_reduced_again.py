@@ -15,7 +15,7 @@ from calib_store.model.records import Product
 from calib_store.store import Store
 from deployments.deployed.arrival import arrival
 from deployments.deployed.nightly import nightly
-from deployments.deployed.reprocess import chosen_otherwise, reprocess
+from deployments.deployed.reprocess import reprocess, sequences_with_other_choices
 from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
 from flows.run.report import NightReport
 
@@ -46,16 +46,16 @@ def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once
     store = reduced_once.store
     (before,) = reduced_once.products("image")
     version = store.rules().version
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     (experiment,) = [p for p in reduced_once.products("dark") if p.parameters["dark"]["high"] == 4.7]
     certify(store, experiment, author="Ana", reason="fewer outliers")
-    assert list(chosen_otherwise(store, version)) == [reduced_once.sequence]
+    assert list(sequences_with_other_choices(store, version)) == [reduced_once.sequence]
     report: NightReport = reduced_once.run(reprocess, ReprocessRequest(rules_version=version))
     assert report.failures == ()
     (image,) = [p for p in report.products if p.kind == "image"]
     assert not image.reused
     assert len(reduced_once.products("image")) == 2
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     assert before.id != image.uuid
     reinstate(store, store.get(experiment.id), author="Ana", reason="an experiment after all")
 
@@ -147,7 +147,7 @@ def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> Non
     for path in gone:
         path.rename(aside / path.name)
     report: NightReport = reduced_once.run(arrival, SequenceRequest(sequence=reduced_once.sequence))
-    told = {one.name: one.reason for one in report.left_out if "its file is not there" in one.reason}
+    told = {one.name: one.reason for one in report.left_out if "its file is missing" in one.reason}
     assert set(told) == {path.name for path in gone}
     for path in gone:
         (aside / path.name).rename(path)

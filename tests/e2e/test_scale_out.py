@@ -201,7 +201,7 @@ def test_a_scheduler_that_is_not_there(cluster: Cluster, monkeypatch: pytest.Mon
     from deployments.deployed.requests import NightlyRequest
 
     monkeypatch.setattr(deployments.deployed.cluster, "ANSWER", 1.0)
-    with pytest.raises(NirflowError, match=r"tcp://127\.0\.0\.1:9 does not answer.*unset worker\.dask"):
+    with pytest.raises(NirflowError, match=r"tcp://127\.0\.0\.1:9 does not respond.*unset worker\.dask"):
         cluster.run(nightly, NightlyRequest(first=NIGHT), NIRFLOW_WORKER_DASK="tcp://127.0.0.1:9")
 
 
@@ -239,7 +239,7 @@ def test_parts_of_the_cluster_die(
         assert cluster.workers[0].poll() is not None
         assert len(next(one for one in report.products if one.kind == "image").inputs) == FEW["n_science"]
         other = NightlyRequest(first=NIGHT, parameters=lab.parameters(stack={"low": 4.5}))
-        with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler went away"):
+        with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler was lost"):
             cluster.run(nightly, other)
     # Without Dask the night is reduced where the run is.
     report = cluster.run(nightly, other, NIRFLOW_WORKER_DASK="")
@@ -386,13 +386,13 @@ def test_two_machines_reduce_two_sequences_at_a_time(machines: Machines) -> None
 
 def noted_sequences() -> list[str]:
     """Have the store note the frames, as the watcher does; the sequences of science."""
-    from deployments.deployed.catch_up import note_new_files
+    from deployments.deployed.catch_up import record_new_files
     from deployments.deployed.common import store_of
     from deployments.settings.all_settings import Settings
     from imaging.frames.sequences import Sequence
 
     settings = Settings()
-    note_new_files(settings)
+    record_new_files(settings)
     frames = store_of(settings).frames.of_nights(date.fromisoformat(NIGHT), date.fromisoformat(NIGHT))
     named = {Sequence.of(f.facts) for f in frames if f.facts is not None and f.facts.kind == "object"}
     return sorted(one.name for one in named if one is not None)

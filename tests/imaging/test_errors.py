@@ -1,4 +1,4 @@
-"""Errors tell a person what is wrong, where and what to do, also from another process."""
+"""Errors show the user what is wrong, where and what to do, also from another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imaging.errors import (
 )
 
 
-def test_frame_error_says_it_all() -> None:
+def test_frame_error_has_name_problem_and_remedy() -> None:
     error = FrameError(
         "a.fits", "keyword is invalid", keyword="EXPTIME", found=-1, expected="a number above 0",
         remedy="Correct the header.",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: What to avoid and what to write instead. A key is a regular expression for complete words, in any case; a
 #: space in it stands for any white space, a line break included.
@@ -86,3 +89,17 @@ def prose_of(markdown: str) -> str:
     for pattern in (_FENCE, _CODE, _TARGET):
         markdown = pattern.sub(lambda match: re.sub(r"[^\n]", "\0", match.group()), markdown)
     return markdown
+
+
+def findings_in_module(source: str) -> list[Finding]:
+    """Return the findings in a module's comments and in its strings with a space, in order of their lines.
+
+    These strings are docstrings, messages and descriptions; strings without a space are mostly keys and names.
+    """
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            texts.append((node.lineno, node.value))
+    found = (replace(one, line=first + one.line - 1) for first, text in texts for one in findings(text))
+    return sorted(found, key=lambda one: one.line)

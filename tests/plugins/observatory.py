@@ -22,15 +22,15 @@ NIGHT = date(2013, 11, 21)
 CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
 
 
-def noted(settings: Any, nights: tuple[date, ...] = ()) -> int:
-    """Have new files noted, as a flow of ``nights`` does; how many there were."""
+def recorded(settings: Any, nights: tuple[date, ...] = ()) -> int:
+    """Record new files, as a flow of ``nights`` does, and return their number."""
     from prefect import flow
 
-    from deployments.deployed.catch_up import note_new_files
+    from deployments.deployed.catch_up import record_new_files
     from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
-    with prompt_heartbeats(flow(note_new_files, validate_parameters=False)) as note:
-        count: int = note(settings, nights)
+    with prompt_heartbeats(flow(record_new_files, validate_parameters=False)) as record:
+        count: int = record(settings, nights)
     return count
 
 
@@ -74,7 +74,7 @@ class Observatory:
         """Have the store note what came, as the watcher does; how many files there were."""
         from deployments.settings.all_settings import Settings
 
-        return noted(Settings())
+        return recorded(Settings())
 
     def run(self, flow: Any, request: Any) -> Any:
         """Run a deployed flow in this process; ``events`` are then its events alone."""

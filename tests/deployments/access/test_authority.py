@@ -1,4 +1,4 @@
-"""The layer before Prefect's application: what goes on, in whose name, and what is refused."""
+"""The authority layer: which requests are forwarded to Prefect, with whose password, and which are refused."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def basic(auth: str) -> bytes:
 
 
 class Prefect:
-    """An application that keeps what it was asked."""
+    """An application that records its requests."""
 
     def __init__(self) -> None:
         self.scope: Any = None
         self.body = b""
         self.answer = b"done"
         self.answers: dict[str, Any] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.messages: list[Any] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -51,10 +51,10 @@ class Prefect:
             while True:
                 message = await receive()
                 self.messages.append(message)
-                await send({"type": "websocket.send", "text": "heard"})
+                await send({"type": "websocket.send", "text": "received"})
                 if message["type"] == "websocket.disconnect":
                     return
-        self.asked.append((scope["method"], scope["path"]))
+        self.requests.append((scope["method"], scope["path"]))
         while True:
             message = await receive()
             self.body += message.get("body", b"")
@@ -71,7 +71,7 @@ class Prefect:
 
 
 class Case:
-    """The layer before such an application."""
+    """The layer in front of such an application."""
 
     def __init__(self, folder: Path) -> None:
         self.prefect = Prefect()
@@ -88,7 +88,7 @@ class Case:
         body: bytes = b"",
         parts: int = 1,
     ) -> int:
-        """Send a request, its body in some parts; the status of the answer, 0 without one."""
+        """Send a request with its body in parts; return the status of the answer, 0 without one."""
         size = -(-len(body) // parts) or 1
         chunks = [body[n : n + size] for n in range(0, len(body), size)] or [b""]
         waiting = [
@@ -125,7 +125,7 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def test_the_owner_s_requests_go_on_as_they_are(case: Case) -> None:
+def test_requests_of_the_owner_are_forwarded_unchanged(case: Case) -> None:
     body = b'{"job_variables": {"command": "x"}, "a": 1, "a": 2}' + b" " * LONGEST
     more = (b"prefect-automation-id", ID.encode())
     assert case.ask("POST", "/api/deployments/", more, auth=OWNER, body=body, parts=3) == 200
@@ -134,7 +134,7 @@ def test_the_owner_s_requests_go_on_as_they_are(case: Case) -> None:
     assert case.prefect.header(b"authorization") == [basic(OWNER)]
 
 
-def test_a_question_of_a_viewer_goes_on_with_the_owner_s_password(case: Case) -> None:
+def test_a_read_by_a_viewer_is_forwarded_with_the_password_of_the_owner(case: Case) -> None:
     assert case.ask("POST", FILTER, auth=VIEWER, body=b'{"limit": 3}', parts=4) == 200
     assert case.prefect.body == b'{"limit": 3}'
     assert case.prefect.header(b"authorization") == [basic(OWNER)]
@@ -142,8 +142,8 @@ def test_a_question_of_a_viewer_goes_on_with_the_owner_s_password(case: Case) ->
     assert case.prefect.header(b"content-type") == [b"application/json"]
 
 
-def test_only_headers_that_a_question_needs_go_on(case: Case) -> None:
-    """An automation can be named by headers as the one who asks; other methods by others, in other frameworks."""
+def test_only_required_headers_are_forwarded(case: Case) -> None:
+    """Headers can name an automation as the sender, and override the method in some frameworks."""
     given = [
         (b"prefect-automation-id", b"x"), (b"prefect-automation-name", b"x"), (b"x-http-method-override", b"DELETE"),
         (b"transfer-encoding", b"chunked"), (b"content-length", b"7"), (b"cookie", b"a=b"), (b"host", b"h"),
@@ -155,7 +155,7 @@ def test_only_headers_that_a_question_needs_go_on(case: Case) -> None:
     assert case.prefect.scope["method"] == "POST"
 
 
-def test_a_refusal_says_who_may(case: Case) -> None:
+def test_a_refusal_names_the_roles_that_may(case: Case) -> None:
     assert case.ask("POST", CREATE, auth=VIEWER, body=b"{}") == 403
     assert case.detail == "This is for the operator and the owner; you are logged in as viewer."
     assert case.prefect.scope is None
@@ -163,7 +163,7 @@ def test_a_refusal_says_who_may(case: Case) -> None:
 
 
 @pytest.mark.parametrize("auth", [VIEWER, OPERATOR])
-def test_of_the_settings_others_than_the_owner_see_what_the_ui_needs(case: Case, auth: str) -> None:
+def test_only_the_owner_sees_more_settings_than_the_ui_needs(case: Case, auth: str) -> None:
     assert case.ask("GET", "/api/admin/settings", auth=auth) == 200
     assert json.loads(case.sent[1]["body"]) == {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": False}
     assert case.prefect.scope is None
@@ -180,11 +180,11 @@ def test_of_the_settings_others_than_the_owner_see_what_the_ui_needs(case: Case,
         ("PATCH", SCHEDULE.replace("0", "1"), {"active": False, "schedule": {"cron": "0 9 * * *"}}, 403),
     ],
 )
-def test_what_the_ui_repeats_of_a_deployment_has_to_be_the_same(
+def test_fields_of_a_deployment_that_the_ui_repeats_must_be_unchanged(
     case: Case, method: str, path: str, body: Any, status: int
 ) -> None:
-    there = {"work_queue_name": "nights", "schedules": [{"id": ID, "schedule": {"cron": "0 9 * * *"}}]}
-    case.prefect.answer = json.dumps(there).encode()
+    deployment = {"work_queue_name": "nights", "schedules": [{"id": ID, "schedule": {"cron": "0 9 * * *"}}]}
+    case.prefect.answer = json.dumps(deployment).encode()
     assert case.ask(method, path, (b"x-a", b"b"), auth=OPERATOR, body=json.dumps(body).encode()) == status
     if status == 403:
         assert case.detail.startswith("An operator cannot change ")
@@ -205,10 +205,10 @@ def test_what_the_ui_repeats_of_a_deployment_has_to_be_the_same(
         ("COMPLETED", 1, "decide", 403),
     ],
 )
-def test_what_began_in_another_s_name_is_not_begun_by_an_operator(
+def test_an_operator_cannot_retry_a_run_that_would_act_in_another_name(
     case: Case, state: str, runs: int, flow: str, status: int
 ) -> None:
-    """Neither a run that is to come nor one that was cancelled before it began, and no decision."""
+    """Neither a pending run, nor one that was cancelled before it began, nor a decision."""
     other = ID.replace("0", "1")
     case.prefect.answers = {
         f"/api/flow_runs/{ID}": {"flow_id": other, "state_type": state, "run_count": runs},
@@ -216,17 +216,17 @@ def test_what_began_in_another_s_name_is_not_begun_by_an_operator(
     }
     retry = json.dumps({"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}).encode()
     assert case.ask("POST", f"{RUN}/set_state", auth=OPERATOR, body=retry) == status
-    changed = [path for method, path in case.prefect.asked if method == "POST"]
+    changed = [path for method, path in case.prefect.requests if method == "POST"]
     assert changed == ([f"{RUN}/set_state"] if status == 200 else [])
 
 
-def test_a_run_is_cancelled_in_any_state(case: Case) -> None:
+def test_a_run_can_be_cancelled_in_any_state(case: Case) -> None:
     cancel = json.dumps({"state": {"type": "CANCELLING"}}).encode()
     assert case.ask("POST", f"{RUN}/set_state", auth=OPERATOR, body=cancel) == 200
-    assert case.prefect.asked == [("POST", f"{RUN}/set_state")]
+    assert case.prefect.requests == [("POST", f"{RUN}/set_state")]
 
 
-def test_a_form_is_not_checked_by_a_schema_of_the_one_who_asks(case: Case) -> None:
+def test_a_form_is_not_validated_against_a_schema_of_the_client(case: Case) -> None:
     body = json.dumps(
         {"schema": {"pattern": "(a+)+$"}, "values": {"a": {"__prefect_kind": "workspace_variable"}}}
     )
@@ -235,25 +235,25 @@ def test_a_form_is_not_checked_by_a_schema_of_the_one_who_asks(case: Case) -> No
     assert case.prefect.scope is None
 
 
-def test_what_an_operator_starts_carries_the_operator_s_name(case: Case) -> None:
+def test_a_run_started_by_an_operator_is_labelled_with_the_name(case: Case) -> None:
     assert case.ask("POST", CREATE, auth=OPERATOR, body=b'{"parameters": {"request": {}}}') == 200
     assert json.loads(case.prefect.body)["labels"] == {USER_LABEL: "ana"}
 
 
-def test_who_gives_no_password_gets_none(case: Case) -> None:
+def test_no_password_is_added_to_a_request_without_one(case: Case) -> None:
     case.ask("POST", "/api/deployments/", body=b"{}")
     assert case.prefect.header(b"authorization") == []
 
 
 @pytest.mark.parametrize("auth", ["ana:wrong", "ana", "", "ana:operates2", "ANA:operates", "nirflow:own "])
-def test_a_wrong_password_gets_the_same_answer_whatever_is_asked(case: Case, auth: str) -> None:
-    """Or one could try passwords where the answer comes at once, as that to 401 does not."""
+def test_a_wrong_password_gets_the_same_answer_for_every_path(case: Case, auth: str) -> None:
+    """Otherwise passwords could be tried on paths whose answers are not delayed like 401."""
     for method, path in [("POST", "/api/deployments/"), ("GET", "/api/health"), ("GET", "/api/ready"), ("GET", "/api"),
                          ("OPTIONS", FILTER), ("GET", "/api/nothing")]:  # fmt: skip
         for header in [(b"x-a", b"b"), (b"content-encoding", b"gzip"), (b"content-length", b"9999999")]:
             case.sent.clear()
             assert case.ask(method, path, header, auth=auth, body=b"{}") == 401
-            assert case.detail == "This is not the password of any role."
+            assert case.detail == "The password is not that of any role."
             assert case.prefect.scope is None
 
 
@@ -268,43 +268,41 @@ def test_a_wrong_password_gets_the_same_answer_whatever_is_asked(case: Case, aut
         [(b"Authorization", b"")],
     ],
 )
-def test_a_header_that_may_mean_two_things_is_nobody_s(case: Case, headers: Any) -> None:
+def test_an_ambiguous_header_identifies_no_client(case: Case, headers: Any) -> None:
     assert case.ask("GET", "/api/admin/settings", *headers) == 401
     assert case.prefect.scope is None
 
 
-def test_whether_the_server_is_there_needs_no_password(case: Case) -> None:
+def test_the_health_checks_need_no_password(case: Case) -> None:
     assert case.ask("GET", "/api/health") == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/runs", "/apis", "//api/flows/", "/API/flows/", "/ui-settings", "/api.x"]
 )
-def test_no_password_goes_to_what_is_not_the_api(case: Case, path: str) -> None:
+def test_no_password_is_forwarded_outside_the_api(case: Case, path: str) -> None:
     for auth in (VIEWER, OPERATOR):
         assert case.ask("GET", path, auth=auth) == 200
         assert case.prefect.header(b"authorization") == []
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "message"),
     [
         (b'{"a": 1, "a": 2}', 400, "twice"),
         (b"\xff\xfe{\x00}\x00", 400, "UTF-8"),
         ('{"a": 1}'.encode("utf-16"), 400, "UTF-8"),
         (b'\xef\xbb\xbf{"a": 1}', 400, "not JSON"),
-        (b'{"a": NaN}', 400, "no number"),
+        (b'{"a": NaN}', 400, "is not a number"),
         (b"a=1&b=2", 400, "not JSON"),
         (b"[" * 200_000, 400, "nested"),
         (b" " * (LONGEST + 1), 413, "longer"),
     ],
 )
 @pytest.mark.parametrize("parts", [1, 7])
-def test_a_body_is_understood_in_one_way_or_refused(
-    case: Case, body: bytes, status: int, words: str, parts: int
-) -> None:
+def test_an_ambiguous_body_is_refused(case: Case, body: bytes, status: int, message: str, parts: int) -> None:
     assert case.ask("POST", FILTER, auth=VIEWER, body=body, parts=parts) == status
-    assert words in case.detail
+    assert message in case.detail
     assert case.prefect.scope is None
 
 
@@ -312,13 +310,13 @@ def test_a_compressed_body_is_refused(case: Case) -> None:
     assert case.ask("POST", FILTER, (b"content-encoding", b"gzip"), auth=VIEWER, body=b"{}") == 415
 
 
-def test_the_body_of_a_reading_request_does_not_go_on(case: Case) -> None:
+def test_the_body_of_a_read_is_not_forwarded(case: Case) -> None:
     assert case.ask("GET", f"/api/flows/{ID}", (b"content-length", b"7"), auth=VIEWER, body=b'{"a":1}') == 200
     assert case.prefect.body == b""
     assert case.prefect.header(b"content-length") == []
 
 
-def test_who_goes_away_is_not_answered(case: Case) -> None:
+def test_a_client_that_disconnects_gets_no_answer(case: Case) -> None:
     scope = {"type": "http", "method": "POST", "path": FILTER, "headers": [(b"authorization", basic(VIEWER))]}
     case.run(scope, [{"type": "http.request", "body": b"{", "more_body": True}])
     assert case.sent == []
@@ -338,7 +336,7 @@ def token(auth: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/api/events/out", "/api/logs/out"])
-def test_a_viewer_listens_with_the_owner_s_password(case: Case, path: str) -> None:
+def test_a_viewer_listens_with_the_password_of_the_owner(case: Case, path: str) -> None:
     case.run(*socket(path, token(VIEWER), {"text": "filter"}))
     first, second, _ = case.prefect.messages
     assert json.loads(first["text"]) == {"type": "auth", "token": OWNER}
@@ -348,14 +346,14 @@ def test_a_viewer_listens_with_the_owner_s_password(case: Case, path: str) -> No
 
 @pytest.mark.parametrize("path", ["/api/events/in", "/api/work_pools/nirflow/workers/connect", "/api/new"])
 @pytest.mark.parametrize("auth", [VIEWER, OPERATOR])
-def test_what_speaks_to_the_server_is_for_the_owner(case: Case, path: str, auth: str) -> None:
+def test_sockets_that_send_to_the_server_are_for_the_owner(case: Case, path: str, auth: str) -> None:
     case.run(*socket(path, token(auth), {"text": "event"}))
     assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 4403}]
     assert (case.sent[-1]["type"], case.sent[-1]["code"]) == ("websocket.close", 4403)
     assert case.sent[-1]["reason"].startswith("This is for the owner")
 
 
-def test_the_owner_s_socket_goes_on(case: Case) -> None:
+def test_a_socket_of_the_owner_is_forwarded(case: Case) -> None:
     case.run(*socket("/api/events/in", token(OWNER), {"text": "event"}))
     assert json.loads(case.prefect.messages[0]["text"])["token"] == OWNER
     assert case.prefect.messages[1]["text"] == "event"
@@ -367,16 +365,16 @@ def test_the_owner_s_socket_goes_on(case: Case) -> None:
      {"text": '{"type": "auth", "token": "nirflow:own", "token": "eve:looks"}'},
      {"text": json.dumps({"type": "filter", "token": OWNER})}],
 )  # fmt: skip
-def test_a_socket_whose_first_message_gives_no_password_is_closed(case: Case, first: Any) -> None:
+def test_a_socket_without_a_password_in_its_first_message_is_closed(case: Case, first: Any) -> None:
     case.run(*socket("/api/events/out", first, {"text": "more"}))
     assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 1008}]
     assert case.sent[-1] == {
-        "type": "websocket.close", "code": 1008, "reason": "The first message has to give the password.",
+        "type": "websocket.close", "code": 1008, "reason": "The first message must contain the password.",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/api/events/out", "/api/logs/out"])
-def test_who_listens_hears_nothing_after_the_password_was_taken_back(tmp_path: Path, path: str) -> None:
+def test_a_socket_receives_nothing_after_its_password_is_revoked(tmp_path: Path, path: str) -> None:
     kept = file_of(tmp_path, Role.VIEWER)
     kept.write_text(f"{VIEWER}\n")
     kept.chmod(0o600)
@@ -400,22 +398,22 @@ def test_who_listens_hears_nothing_after_the_password_was_taken_back(tmp_path: P
     async def receive() -> Any:
         return waiting.pop(0)
 
-    with pytest.raises(WebSocketDisconnect):  # which ends Prefect's stream, as when a listener goes away
+    with pytest.raises(WebSocketDisconnect):  # which ends Prefect's stream, as when a client disconnects
         asyncio.run(layer(scope, receive, send))
     assert [one["text"] for one in sent if one["type"] == "websocket.send"] == ["0", "1"]
-    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The password holds no more."}
+    assert sent[-1] == {"type": "websocket.close", "code": 1008, "reason": "The password is no longer valid."}
 
 
-def test_sockets_that_give_no_password_are_closed(case: Case) -> None:
-    """After some time, and before that the oldest where there are too many; who gives it in time listens on."""
+def test_sockets_that_send_no_password_are_closed(case: Case) -> None:
+    """After some time, or earlier the oldest of too many; those that send it in time stay open."""
 
     async def crowd() -> tuple[list[Any], list[Any]]:
-        # Each has a server of its own behind it, which waits for a message, and a way in of its own.
+        # Each has its own server, which waits for a message, and its own channel.
         case.layer._unidentified = Unidentified(patience=PATIENCE, most=3)
         gates = [asyncio.Queue[Any]() for _ in range(5)]
         sent: list[list[Any]] = [[] for _ in gates]
 
-        async def asked(number: int) -> None:
+        async def requests(number: int) -> None:
             async def send(message: Any) -> None:
                 sent[number].append(message)
 
@@ -425,12 +423,12 @@ def test_sockets_that_give_no_password_are_closed(case: Case) -> None:
         tasks = []
         for number, gate in enumerate(gates):
             gate.put_nowait({"type": "websocket.connect"})
-            tasks.append(asyncio.create_task(asked(number)))
+            tasks.append(asyncio.create_task(requests(number)))
             if number == 0:
                 gate.put_nowait({"type": "websocket.receive", **token(VIEWER)})
             while {"type": "websocket.accept"} not in sent[number]:
                 await asyncio.sleep(0)
-        await tasks[1]  # the fourth that waits takes the place of the oldest
+        await tasks[1]  # the fourth waiting one replaces the oldest
         late = [one[-1] for one in sent]
         gates[0].put_nowait({"type": "websocket.receive", "text": "filter"})
         gates[0].put_nowait({"type": "websocket.disconnect", "code": 1000})
@@ -440,16 +438,16 @@ def test_sockets_that_give_no_password_are_closed(case: Case) -> None:
         assert case.layer._unidentified._waiting == {}
         return late, sent[0]
 
-    late, heard = asyncio.run(crowd())
+    late, received = asyncio.run(crowd())
     closed = {
         "type": "websocket.close", "code": 1013,
         "reason": "The first message, with the password, did not come in time.",
     }  # fmt: skip
     assert [one == closed for one in late] == [False, True, False, False, False]
-    assert [one["type"] for one in heard] == ["websocket.accept", *["websocket.send"] * 3]
+    assert [one["type"] for one in received] == ["websocket.accept", *["websocket.send"] * 3]
 
 
-def test_a_socket_that_never_gives_a_password_is_closed_in_time(case: Case) -> None:
+def test_a_socket_that_never_sends_a_password_is_closed_in_time(case: Case) -> None:
     case.layer._unidentified = Unidentified(patience=0.01)
 
     async def waits() -> None:
@@ -468,6 +466,6 @@ def test_a_socket_that_never_gives_a_password_is_closed_in_time(case: Case) -> N
     assert case.prefect.messages == [{"type": "websocket.disconnect", "code": 1013}]
 
 
-def test_the_start_and_the_end_of_the_server_pass(case: Case) -> None:
+def test_lifespan_messages_are_forwarded(case: Case) -> None:
     case.run({"type": "lifespan"}, [])
     assert case.prefect.scope == {"type": "lifespan"}

@@ -1,4 +1,4 @@
-"""What a browser is told that it may ask for."""
+"""The content security policy sent to browsers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployments.settings.server_settings import ServerAddress
 
 
 def policy_of(app: Confined) -> dict[str, str]:
-    """The policy that an answer of an application carries."""
+    """Return the policy in an application's answer."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -23,17 +23,17 @@ def policy_of(app: Confined) -> dict[str, str]:
     asyncio.run(app({"type": "http"}, None, send))  # type: ignore[arg-type]
     headers = dict(sent[0]["headers"])
     assert headers[b"x"] == b"1"
-    assert sent[1] == {"type": "http.response.body", "body": b"whole"}
+    assert sent[1] == {"type": "http.response.body", "body": b"content"}
     rules = headers[b"content-security-policy"].decode().split("; ")
     return dict(rule.split(" ", 1) for rule in rules)
 
 
 async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"1")]})
-    await send({"type": "http.response.body", "body": b"whole"})
+    await send({"type": "http.response.body", "body": b"content"})
 
 
-def test_a_page_may_ask_its_server_and_nobody_else() -> None:
+def test_a_page_may_contact_only_its_server() -> None:
     rules = policy_of(Confined(answering))
     assert rules["connect-src"] == "'self' data: blob:"
     assert rules["default-src"] == "'self'"
@@ -41,7 +41,7 @@ def test_a_page_may_ask_its_server_and_nobody_else() -> None:
     assert not [rule for rule in others if "http" in rule or "*" in rule]
 
 
-def test_what_is_no_answer_to_a_browser_passes_as_it_is() -> None:
+def test_other_messages_than_answers_are_unchanged() -> None:
     seen: list[Any] = []
 
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:
@@ -52,6 +52,6 @@ def test_what_is_no_answer_to_a_browser_passes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v2/", "/nirflow/login"])
-def test_the_server_tells_it_with_every_page(prefect_server: ServerAddress, path: str) -> None:
+def test_the_server_sends_the_policy_with_every_page(prefect_server: ServerAddress, path: str) -> None:
     with urllib.request.urlopen(prefect_server.ui_url + path, timeout=PATIENCE) as answer:
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]

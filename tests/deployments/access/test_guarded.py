@@ -1,4 +1,4 @@
-"""Which requests the Prefect server answers: those by its own names, from its own pages."""
+"""Requests that the Prefect server answers: those to its own names, from its own pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ask(
     extensions: tuple[str, ...] = ("websocket.http.response",),
     **settings: Any,
 ) -> tuple[int, str]:
-    """Status and message of the answer to a request; 200 where the application behind answered."""
+    """Return status and message of the answer to a request; 200 if the application answered."""
     sent: list[dict[str, Any]] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -62,7 +62,7 @@ KINDS = pytest.mark.parametrize("kind", ["http", "websocket"])
         "127.8.9.10:4210", "localhost:9999",
     ],
 )  # fmt: skip
-def test_a_loopback_name_is_its_own(host: str, kind: str) -> None:
+def test_loopback_names_are_accepted(host: str, kind: str) -> None:
     assert ask(("Host", host), kind=kind)[0] == 200
 
 
@@ -75,7 +75,7 @@ def test_a_loopback_name_is_its_own(host: str, kind: str) -> None:
         "0.0.0.0:4210", "127.0.0.1, rebind.example", "2130706433", "xn--localhost",
     ],
 )  # fmt: skip
-def test_a_name_that_was_bound_to_it_from_outside_is_refused(host: str, kind: str) -> None:
+def test_a_foreign_name_that_resolves_to_it_is_refused(host: str, kind: str) -> None:
     code, message = ask(("Host", host), kind=kind)
     assert code == 421
     assert f"Host: {host} " in message
@@ -84,13 +84,13 @@ def test_a_name_that_was_bound_to_it_from_outside_is_refused(host: str, kind: st
 
 
 @KINDS
-def test_one_host_is_needed(kind: str) -> None:
+def test_exactly_one_host_is_required(kind: str) -> None:
     assert ask(kind=kind)[0] == 400
     assert ask(("Host", "localhost"), ("Host", "rebind.example"), kind=kind)[0] == 400
 
 
 @KINDS
-def test_its_settings_name_further_ones(kind: str) -> None:
+def test_further_names_from_the_settings_are_accepted(kind: str) -> None:
     assert ask(("Host", "server:4210"), kind=kind, names=["server"])[0] == 200
     assert ask(("Host", "Server.:80"), kind=kind, names=["SERVER"])[0] == 200
     assert ask(("Host", "fd00::7"), kind=kind, names=["fd00::7"])[0] == 200
@@ -99,7 +99,7 @@ def test_its_settings_name_further_ones(kind: str) -> None:
 
 
 @KINDS
-def test_on_all_addresses_it_is_known_by_this_machines_names_and_by_the_address_that_was_called(
+def test_on_all_addresses_the_names_of_the_machine_and_the_address_of_the_connection_are_accepted(
     kind: str,
 ) -> None:
     for host in ("0.0.0.0", "::"):
@@ -122,11 +122,11 @@ def test_on_all_addresses_it_is_known_by_this_machines_names_and_by_the_address_
         ("[::1]:4210", "http://[::1]:4210", 200),
         ("localhost", "http://localhost", 200),
         ("localhost", "http://localhost:80", 200),
-        ("localhost", "https://localhost", 200),  # a proxy with TLS before it
+        ("localhost", "https://localhost", 200),  # a proxy with TLS in front of it
         ("localhost", "https://localhost:80", 403),
         ("127.0.0.1:4210", "http://evil.example", 403),
         ("127.0.0.1:4210", "http://evil.example:4210", 403),
-        ("127.0.0.1:4210", "http://127.0.0.1:8888", 403),  # anybody's page on this machine
+        ("127.0.0.1:4210", "http://127.0.0.1:8888", 403),  # a page of any account on this machine
         ("127.0.0.1:4210", "http://127.0.0.1", 403),
         ("127.0.0.1:4210", "http://localhost:4210", 403),
         ("127.0.0.1:4210", "http://127.0.0.1:4210.evil.example", 403),
@@ -139,7 +139,7 @@ def test_on_all_addresses_it_is_known_by_this_machines_names_and_by_the_address_
         ("127.0.0.1:4210", "http://127.0.0.1:x", 403),
     ],
 )
-def test_a_page_of_its_own_may_ask(kind: str, host: str, origin: str, code: int) -> None:
+def test_its_own_pages_are_allowed(kind: str, host: str, origin: str, code: int) -> None:
     answer, message = ask(("Host", host), ("Origin", origin), kind=kind)
     assert answer == code
     if code == 403:
@@ -148,7 +148,7 @@ def test_a_page_of_its_own_may_ask(kind: str, host: str, origin: str, code: int)
 
 
 @KINDS
-def test_the_public_origin_may_ask_by_whatever_name_a_proxy_uses(kind: str) -> None:
+def test_the_public_origin_is_allowed_under_any_name_of_a_proxy(kind: str) -> None:
     def through(origin: str) -> int:
         headers = (("Host", "127.0.0.1:4210"), ("Origin", origin))
         return ask(*headers, kind=kind, public_url="https://nights.example")[0]
@@ -160,7 +160,7 @@ def test_the_public_origin_may_ask_by_whatever_name_a_proxy_uses(kind: str) -> N
 
 
 @KINDS
-def test_each_of_several_origins_counts(kind: str) -> None:
+def test_each_of_several_origins_is_checked(kind: str) -> None:
     headers = (("Host", "127.0.0.1:4210"), ("Origin", ORIGIN), ("Origin", "http://evil.example"))
     assert ask(*headers, kind=kind)[0] == 403
 
@@ -170,7 +170,7 @@ def test_each_of_several_origins_counts(kind: str) -> None:
     ("site", "code"),
     [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403), ("?", 403)],
 )
-def test_the_browsers_own_word_on_who_asks_counts(kind: str, site: str, code: int) -> None:
+def test_the_site_reported_by_the_browser_is_checked(kind: str, site: str, code: int) -> None:
     answer, message = ask(("Host", "localhost:4210"), ("Sec-Fetch-Site", site), kind=kind)
     assert answer == code
     assert (f"Sec-Fetch-Site: {site} " in message) is (code == 403)
@@ -194,7 +194,7 @@ def test_the_browsers_own_word_on_who_asks_counts(kind: str, site: str, code: in
         ("/runs", "HEAD", "navigate", "document", 403),
     ],
 )  # fmt: skip
-def test_a_link_from_elsewhere_opens_a_page_and_nothing_else(
+def test_a_link_from_elsewhere_can_only_open_a_page(
     site: str, path: str, method: str, mode: str, dest: str, code: int
 ) -> None:
     headers = [("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", dest)]
@@ -215,25 +215,25 @@ def test_a_link_from_elsewhere_opens_a_page_and_nothing_else(
         ([], 200),
     ],
 )  # fmt: skip
-def test_a_body_needs_a_type(method: str, headers: list[tuple[str, str]], code: int) -> None:
+def test_a_body_needs_a_content_type(method: str, headers: list[tuple[str, str]], code: int) -> None:
     answer, message = ask(("Host", "localhost"), *headers, method=method)
     assert answer == code
     assert ("Content-Type" in message) is (code == 415)
 
 
-def test_a_socket_is_closed_where_its_server_can_send_no_message() -> None:
+def test_a_socket_is_closed_if_the_server_cannot_send_a_message() -> None:
     code, message = ask(("Host", "rebind.example"), kind="websocket", extensions=())
     assert code == 1008
     assert "rebind.example" in message
 
 
-def test_what_it_repeats_of_a_request_is_short_and_printable() -> None:
+def test_messages_repeat_headers_short_and_printable() -> None:
     _, message = ask(("Host", "localhost"), ("Origin", "http://\x1b]0;owned\x07" + "x" * 9000))
     assert "\x1b" not in message
     assert len(message) < 1000
 
 
-def test_what_is_no_request_passes() -> None:
+def test_other_messages_than_requests_are_forwarded() -> None:
     seen: list[Any] = []
 
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the server shows without the password: a short list, on the real server."""
+"""The pages that the server shows without the password: a short list, on the real server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deployments.access.locked import credential
 from deployments.access.login import PAGE, SCRIPT
 from deployments.settings.server_settings import ServerAddress
 
-#: All that answers without a password.
+#: All paths that need no password.
 OPEN = {
     "/api/health",
     "/api/ready",
@@ -34,9 +34,9 @@ OPEN = {
 def answer(
     server: ServerAddress, path: str, auth: str | None = None, method: str = "GET"
 ) -> tuple[int, bytes]:
-    """Status and body of the answer of the server."""
-    there = urlsplit(server.ui_url)
-    connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=PATIENCE)
+    """Return status and body of the server's answer."""
+    address = urlsplit(server.ui_url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
     headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
     body = None
     if method in ("POST", "PUT", "PATCH"):
@@ -50,7 +50,7 @@ def answer(
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-def test_the_list_is_open(prefect_server: ServerAddress, path: str) -> None:
+def test_the_listed_pages_are_open(prefect_server: ServerAddress, path: str) -> None:
     status, body = answer(prefect_server, path)
     assert status == 200
     assert (prefect_server.auth or "?").encode() not in body
@@ -68,14 +68,16 @@ def test_a_wrong_password_opens_nothing(prefect_server: ServerAddress) -> None:
 
 def test_all_of_the_api_needs_the_password(prefect_server: ServerAddress) -> None:
     described: dict[str, Any] = json.loads(answer(prefect_server, "/openapi.json", prefect_server.auth)[1])
-    asked = [
+    requests = [
         (f"/api{path}".replace("{", "").replace("}", ""), method.upper())
         for path, methods in described["paths"].items()
         for method in methods
     ]
-    assert len(asked) > 150
-    asked += [(f"/api{path}", "GET") for path in ("/docs", "/redoc", "/openapi.json", "/static/", "/metrics")]
-    free = {path for path, method in asked if answer(prefect_server, path, method=method)[0] != 401}
+    assert len(requests) > 150
+    requests += [
+        (f"/api{path}", "GET") for path in ("/docs", "/redoc", "/openapi.json", "/static/", "/metrics")
+    ]
+    free = {path for path, method in requests if answer(prefect_server, path, method=method)[0] != 401}
     assert free <= OPEN
 
 
@@ -91,7 +93,7 @@ def test_every_socket_needs_the_password(prefect_server: ServerAddress) -> None:
 
     paths = ("/api/events/in", "/api/events/out", "/api/logs/out")
     tried = [(path, token) for path in paths for token in ("nirflow:wrong", None, "", prefect_server.auth)]
-    with ThreadPoolExecutor(len(tried)) as pool:  # each wrong one is held up
+    with ThreadPoolExecutor(len(tried)) as pool:  # each wrong one is delayed
         opened = [
             one for one, open_ in zip(tried, pool.map(opens, *zip(*tried, strict=True)), strict=True) if open_
         ]

@@ -1,4 +1,4 @@
-"""The login page before the UIs, and the script that leads there."""
+"""The login page in front of the UIs, and the script that redirects to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.access.login import PAGE, SCRIPT, Login, link, put_script
 
 
 def ask(path: str, method: str = "GET", kind: str = "http") -> tuple[dict[bytes, bytes], bytes] | None:
-    """Headers and body of an answer; None where the application behind was asked."""
+    """Return headers and body of an answer; None if the request was forwarded to the application."""
     sent: list[Any] = []
     behind: list[Any] = []
 
@@ -29,14 +29,15 @@ def ask(path: str, method: str = "GET", kind: str = "http") -> tuple[dict[bytes,
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "word"), [(PAGE, b"text/html", b"<form"), (SCRIPT, b"text/javascript", b"localStorage")]
+    ("path", "kind", "content"),
+    [(PAGE, b"text/html", b"<form"), (SCRIPT, b"text/javascript", b"localStorage")],
 )
-def test_page_and_script_are_served_to_everybody(path: str, kind: bytes, word: bytes) -> None:
+def test_page_and_script_are_public(path: str, kind: bytes, content: bytes) -> None:
     answer = ask(path)
     assert answer is not None
     headers, body = answer
     assert headers[b"content-type"].startswith(kind)
-    assert word in body
+    assert content in body
     assert int(headers[b"content-length"]) == len(body)
     head = ask(path, "HEAD")
     assert head is not None
@@ -50,16 +51,16 @@ def test_page_and_script_are_served_to_everybody(path: str, kind: bytes, word: b
         (PAGE, "GET", "websocket"), ("/nirflow/../nirflow/login", "GET", "http"),
     ],
 )  # fmt: skip
-def test_all_else_is_the_applications(path: str, method: str, kind: str) -> None:
+def test_other_requests_are_forwarded_to_the_application(path: str, method: str, kind: str) -> None:
     assert ask(path, method, kind) is None
 
 
 @pytest.mark.parametrize("auth", ["nirflow:abc", "ana:a b'c#?&", "ana:ñandú:x", "u:" + "~" * 7])
 def test_a_link_has_the_password_behind_its_hash(auth: str) -> None:
-    url, _, word = link("http://127.0.0.1:4210/", auth).partition("#")
+    url, _, encoded = link("http://127.0.0.1:4210/", auth).partition("#")
     assert url == f"http://127.0.0.1:4210{PAGE}"
-    assert base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode() == auth
-    assert word.replace("-", "").replace("_", "").isalnum()
+    assert base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode() == auth
+    assert encoded.replace("-", "").replace("_", "").isalnum()
 
 
 def test_both_uis_run_the_script_before_their_own_once(tmp_path: Path) -> None:

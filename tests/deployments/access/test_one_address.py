@@ -1,4 +1,4 @@
-"""By which loopback name the pages of the server open: one, so that no password is kept for another."""
+"""The one loopback address at which pages open, so that no password is stored for another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ask(
     url: str | None = URL,
     names: tuple[str, ...] = (),
 ) -> str | None:
-    """Where a request is led to; None where the application behind was asked."""
+    """Return where a request is redirected to; None if it was forwarded to the application."""
     sent: list[Any] = []
     behind: list[Any] = []
 
@@ -51,12 +51,14 @@ def ask(
     "path", ["/", "/nirflow/login", "/nirflow/login.js", "/v2/dashboard", "/store/", "/apis"]
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_by_another_loopback_name_a_page_leads_to_the_address(host: str, path: str, method: str) -> None:
+def test_a_page_under_another_loopback_name_redirects_to_the_address(
+    host: str, path: str, method: str
+) -> None:
     assert ask(f"{host}:4210", path, method=method) == f"{URL}{path}"
     assert ask(host, path, method=method) == f"http://127.0.0.1{path}"
 
 
-def test_path_question_port_and_scheme_are_kept() -> None:
+def test_path_query_port_and_scheme_are_kept() -> None:
     assert (
         ask("localhost:5000", "/a%2Fb//c", query=b"a=1&b=%20") == "http://127.0.0.1:5000/a%2Fb//c?a=1&b=%20"
     )
@@ -64,7 +66,7 @@ def test_path_question_port_and_scheme_are_kept() -> None:
     assert ask("127.0.0.1:4210", url="http://[::1]:4210") == "http://[::1]:4210/nirflow/login"
 
 
-def test_by_the_address_itself_or_a_name_of_the_settings_it_opens() -> None:
+def test_pages_open_at_the_address_and_the_names_of_the_settings() -> None:
     assert ask("127.0.0.1:4210") is None
     assert ask("127.0.0.1") is None
     assert ask("[::1]:4210", url="http://[::1]:4210") is None
@@ -76,8 +78,8 @@ def test_by_the_address_itself_or_a_name_of_the_settings_it_opens() -> None:
 @pytest.mark.parametrize(
     "url", ["https://nights.example", "http://localhost:4210", "http://10.0.0.7:4210", None]
 )
-def test_with_another_public_address_nothing_leads_away(url: str | None) -> None:
-    """A proxy may ask by the name localhost for a browser that has another."""
+def test_with_another_public_address_nothing_is_redirected(url: str | None) -> None:
+    """A proxy may use the name localhost for a browser that uses another."""
     assert ask("localhost:4210", url=url) is None
 
 
@@ -85,5 +87,5 @@ def test_with_another_public_address_nothing_leads_away(url: str | None) -> None
     ("path", "method", "kind"),
     [("/api/health", "GET", "http"), ("/nirflow/session", "POST", "http"), ("/api/events/out", "GET", "websocket")],
 )  # fmt: skip
-def test_programs_are_answered_by_any_of_its_names(path: str, method: str, kind: str) -> None:
+def test_programs_can_use_any_of_its_names(path: str, method: str, kind: str) -> None:
     assert ask("localhost:4210", path, method=method, kind=kind) is None

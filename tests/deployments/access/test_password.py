@@ -1,4 +1,4 @@
-"""The password that nirflow makes for its server: for one account, once, and refused where others may know it."""
+"""The password that nirflow creates for its server: for one account, once, refused if others may know it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_it_is_made_once_for_this_account_only(tmp_path: Path, umask: int) -> None:
+def test_it_is_created_once_for_this_account_only(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         assert known(tmp_path, NONE) is None
@@ -41,11 +41,11 @@ def test_it_is_made_once_for_this_account_only(tmp_path: Path, umask: int) -> No
     assert [path.name for path in file_of(tmp_path).parent.iterdir()] == ["password"]
 
 
-def test_no_two_folders_have_the_same(tmp_path: Path) -> None:
+def test_two_folders_have_different_passwords(tmp_path: Path) -> None:
     assert ensure(tmp_path / "a", NONE) != ensure(tmp_path / "b", NONE)
 
 
-def test_no_moment_shows_it_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_never_visible_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[int, int]] = []
     real = os.open
 
@@ -59,7 +59,7 @@ def test_no_moment_shows_it_to_others(tmp_path: Path, monkeypatch: pytest.Monkey
     assert opened == [(os.O_EXCL, 0o600)]
 
 
-def test_many_that_ask_at_once_get_the_same(tmp_path: Path) -> None:
+def test_simultaneous_calls_get_the_same_password(tmp_path: Path) -> None:
     got: list[str] = []
     threads = [threading.Thread(target=lambda: got.append(ensure(tmp_path, NONE))) for _ in range(16)]
     for thread in threads:
@@ -70,7 +70,7 @@ def test_many_that_ask_at_once_get_the_same(tmp_path: Path) -> None:
     assert len(set(got)) == 1
 
 
-def test_that_of_the_settings_goes_first_and_nothing_is_written(
+def test_the_password_of_the_settings_takes_precedence_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ServerSettings(auth="ana:hush")
@@ -81,7 +81,7 @@ def test_that_of_the_settings_goes_first_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("wrong", [0o640, 0o604, 0o644, 0o620, 0o666])
-def test_one_that_others_may_use_is_refused(tmp_path: Path, wrong: int) -> None:
+def test_a_file_that_others_may_use_is_refused(tmp_path: Path, wrong: int) -> None:
     made = ensure(tmp_path, NONE)
     file_of(tmp_path).chmod(wrong)
     for ask in (known, ensure):
@@ -91,7 +91,7 @@ def test_one_that_others_may_use_is_refused(tmp_path: Path, wrong: int) -> None:
         assert made.partition(":")[2] not in str(caught.value)
 
 
-def test_one_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure(tmp_path, NONE)
     another = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: another)
@@ -102,16 +102,16 @@ def test_one_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"nirflow", b":word", b"nirflow:", b"a:b\nc:d\n", b"a:\xff", b"a:" + b"b" * 5000]
 )
-def test_one_that_is_none_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_password_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     ensure(tmp_path, NONE)
     file_of(tmp_path).write_bytes(content)
-    with pytest.raises(PasswordFileError, match="holds no USER:PASSWORD") as caught:
+    with pytest.raises(PasswordFileError, match="contains no USER:PASSWORD") as caught:
         ensure(tmp_path, NONE)
     assert str(file_of(tmp_path)) in caught.value.remedy
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
-def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+def test_other_things_than_regular_files_are_refused_at_once(tmp_path: Path, kind: str) -> None:
     path = file_of(tmp_path)
     private_folder(path.parent)
     (tmp_path / "elsewhere").write_text("a:b\n")
@@ -126,7 +126,7 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> 
         known(tmp_path, NONE)
 
 
-def test_a_folder_that_is_there_is_closed(tmp_path: Path) -> None:
+def test_an_existing_folder_is_made_private(tmp_path: Path) -> None:
     folder = file_of(tmp_path).parent
     folder.mkdir()
     folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Who may do what, and that every route of the installed Prefect was thought about."""
+"""The permissions of the roles, and that the tables cover every route of the installed Prefect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READS = re.compile(
 
 
 def routes(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Method and path of every route of an application; a mounted application without routes is a MOUNT."""
+    """Return method and path of every route of an application; a mounted one without routes is a MOUNT."""
     for route in found:
         kind = type(route).__name__
         if kind == "_IncludedRouter":
@@ -43,7 +43,7 @@ def routes(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def installed() -> set[tuple[str, str]]:
-    """Every route of the application that the server runs."""
+    """Return every route of the application that the server runs."""
     from prefect.server.api.server import create_app
 
     return {
@@ -53,7 +53,7 @@ def installed() -> set[tuple[str, str]]:
     }
 
 
-def test_every_route_of_prefect_is_in_one_table_and_no_other_is(installed: set[tuple[str, str]]) -> None:
+def test_the_tables_contain_exactly_the_routes_of_prefect(installed: set[tuple[str, str]]) -> None:
     """A new Prefect with a new route fails here; until it is in a table, only the owner may use it."""
     named = [(rule.method, rule.route) for rule in RULES]
     assert len(set(named)) == len(named)
@@ -62,8 +62,8 @@ def test_every_route_of_prefect_is_in_one_table_and_no_other_is(installed: set[t
     assert len(installed) > 190
 
 
-def test_no_path_is_taken_for_a_lesser_route_than_prefect_takes_it_for() -> None:
-    """Of two routes that one path may fit, as ``flows/{id}`` and ``flows/count``, the stricter one holds."""
+def test_no_path_matches_a_route_with_more_permissions_than_in_prefect() -> None:
+    """If a path can match two routes, such as ``flows/{id}`` and ``flows/count``, the stricter one applies."""
     for one, other in itertools.combinations(RULES, 2):
         if one.method == other.method and one.role != other.role:
             for rule in (one, other):
@@ -75,7 +75,7 @@ def test_no_path_is_taken_for_a_lesser_route_than_prefect_takes_it_for() -> None
 
 
 def test_a_viewer_only_reads(installed: set[tuple[str, str]]) -> None:
-    """By other signs than the table: a method that reads, or a question that is asked by POST."""
+    """Independently of the table: a reading method, or a query by POST."""
     viewer = [rule for rule in RULES if rule.role is Role.VIEWER]
     assert [rule.route for rule in viewer if rule.method not in ("GET", "POST", "WS")] == []
     assert [rule.route for rule in viewer if rule.method == "POST" and not READS.search(rule.route)] == []
@@ -132,7 +132,7 @@ def test_a_viewer_only_reads(installed: set[tuple[str, str]]) -> None:
         ("WS", "/api/events/out/"),
     ],
 )
-def test_what_is_not_in_the_table_is_refused(role: Role, method: str, path: str) -> None:
+def test_requests_missing_from_the_table_are_refused(role: Role, method: str, path: str) -> None:
     verdict = judge(role, "ana", method, path, {})
     assert not verdict.allowed
     assert verdict.reason == f"This is for the owner; you are logged in as {role.label}."
@@ -150,14 +150,14 @@ def test_what_is_not_in_the_table_is_refused(role: Role, method: str, path: str)
         ("POST", f"/api/deployments/{ID}/resume_deployment", {}),
     ],
 )
-def test_an_operator_acts_and_a_viewer_does_not(method: str, path: str, body: Any) -> None:
+def test_an_operator_may_act_and_a_viewer_may_not(method: str, path: str, body: Any) -> None:
     assert judge(Role.OPERATOR, "ana", method, path, body).allowed
     refused = judge(Role.VIEWER, "eve", method, path, body)
     assert refused.reason == "This is for the operator and the owner; you are logged in as viewer."
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_everybody_reads(role: Role) -> None:
+def test_every_role_may_read(role: Role) -> None:
     for method, path in (
         ("POST", "/api/flow_runs/filter"),
         ("GET", f"/api/flows/{ID}"),
@@ -166,11 +166,11 @@ def test_everybody_reads(role: Role) -> None:
         assert judge(role, "ana", method, path, {"limit": 3}).body == {"limit": 3}
 
 
-# What an operator's bodies may hold
+# The bodies of an operator's requests
 
 
-def test_a_start_is_made_again_of_what_it_may_say() -> None:
-    asked = {
+def test_the_body_of_a_start_is_rebuilt_from_allowed_fields() -> None:
+    body = {
         "name": "brave-owl", "parameters": {"request": {"first": "2013-11-21"}}, "tags": ["a"],
         "state": {"type": "SCHEDULED", "message": "Run from the UI", "state_details": {
             "scheduled_time": "2026-11-29T00:00:00+00:00", "deferred": None}},
@@ -178,7 +178,7 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
         "context": {}, "infrastructure_document_id": None, "parent_task_run_id": None,
         "empirical_policy": {"retries": None, "retry_delay": None, "pause_keys": [], "resuming": False},
     }  # fmt: skip
-    assert judge(Role.OPERATOR, "ana", "POST", CREATE, asked).body == {
+    assert judge(Role.OPERATOR, "ana", "POST", CREATE, body).body == {
         "name": "brave-owl", "parameters": {"request": {"first": "2013-11-21"}}, "tags": ["a"],
         "state": {"type": "SCHEDULED", "message": "Run from the UI", "state_details": {
             "scheduled_time": "2026-11-29T00:00:00+00:00"}},
@@ -187,7 +187,7 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         ({"job_variables": {"command": "sh"}}, "cannot set job_variables"),
         ({"job_variables": {"env": {"A": "b"}}}, "cannot set job_variables"),
@@ -196,7 +196,7 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
         ({"context": {"a": 1}}, "cannot set context"),
         ({"empirical_policy": {"retries": 9}}, "cannot set empirical_policy"),
         ({"entrypoint": "x.py:f"}, "cannot set entrypoint"),
-        ({"enforce_parameter_schema": False}, "cannot switch off the check"),
+        ({"enforce_parameter_schema": False}, "cannot switch off the validation"),
         ({"parent_task_run_id": ID}, "cannot set parent_task_run_id"),
         ({"parameters": {"a": {"__prefect_kind": "jinja", "template": "{{ 1 }}"}}}, "templates and variables"),
         ({"parameters": {"a": {"__prefect_kind": "workspace_variable", "variable_name": "v"}}}, "templates and var"),
@@ -208,24 +208,24 @@ def test_a_start_is_made_again_of_what_it_may_say() -> None:
         ({"parameters": {"__prefect_kind": "json", "value": "[1]"}}, "Parameters are a table"),
         ({"parameters": {"a": {"__class__": 1}}}, "'__class__'"),
         ({"parameters": [1]}, "Parameters are a table"),
-        ({"state": {"type": "RUNNING"}}, "begins as scheduled"),
-        ({"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}, "begins as scheduled"),
+        ({"state": {"type": "RUNNING"}}, "must begin in the state Scheduled"),
+        ({"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}, "must begin in the state Scheduled"),
         ({"state": {"type": "SCHEDULED", "data": {"type": "reference"}}}, "cannot set data"),
         ({"state": {"type": "SCHEDULED", "state_details": {"flow_run_id": ID}}}, "cannot set flow_run_id"),
-        ({"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "never"}}}, "no time"),
-        ({"name": "a\nb"}, "name is a text"),
-        ({"name": "a" * 201}, "name is a text"),
+        ({"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "never"}}}, "scheduled time is invalid"),
+        ({"name": "a\nb"}, "name must be a text"),
+        ({"name": "a" * 201}, "name must be a text"),
         ({"tags": ["a"] * 21}, "at most 20"),
-        ({"tags": "auto"}, "Tags are a list"),
-        ({"tags": [{"a": 1}]}, "tags is a text"),
-        ([], "no table"),
-        ("x", "no table"),
+        ({"tags": "auto"}, "Tags must be a list"),
+        ({"tags": [{"a": 1}]}, "tags must be a text"),
+        ([], "not a table"),
+        ("x", "not a table"),
     ],
 )  # fmt: skip
-def test_a_start_that_asks_for_more_is_refused(body: Any, words: str) -> None:
+def test_a_start_with_other_fields_is_refused(body: Any, message: str) -> None:
     verdict = judge(Role.OPERATOR, "ana", "POST", CREATE, body)
     assert not verdict.allowed
-    assert re.search(words, verdict.reason)
+    assert re.search(message, verdict.reason)
     assert verdict.reason.endswith("This is for the owner; you are logged in as operator.")
 
 
@@ -243,7 +243,7 @@ def test_the_values_of_a_form_are_unwrapped() -> None:
     assert made["parameters"] == {"request": {"a": {"b": [1, None]}}}
 
 
-def test_parameters_are_not_nested_without_end() -> None:
+def test_deeply_nested_parameters_are_refused() -> None:
     deep: Any = 1
     for _ in range(100):
         deep = {"a": deep}
@@ -273,14 +273,14 @@ def test_parameters_are_not_nested_without_end() -> None:
         ),
     ],
 )
-def test_a_run_is_cancelled_and_tried_again_by_the_rules(body: Any, made: Any) -> None:
+def test_a_run_is_cancelled_and_retried_according_to_the_rules(body: Any, made: Any) -> None:
     verdict = judge(Role.OPERATOR, "ana", "POST", STATE, body)
     assert verdict.body == made
     assert verdict.retry is (made["state"]["name"] == "AwaitingRetry")
 
 
 @pytest.mark.parametrize(
-    ("run", "flow", "words"),
+    ("run", "flow", "message"),
     [
         ({"state_type": "FAILED", "run_count": 1}, {"name": "nightly"}, None),
         ({"state_type": "CANCELLED", "run_count": 2}, {"name": "nightly"}, None),
@@ -290,18 +290,18 @@ def test_a_run_is_cancelled_and_tried_again_by_the_rules(body: Any, made: Any) -
         ({"state_type": "RUNNING", "run_count": 1}, {"name": "nightly"}, "after it has ended"),
         ({"state_type": None, "run_count": 0}, {"name": "nightly"}, "after it has ended"),
         ({"state_type": "COMPLETED", "run_count": 1}, {"name": "decide"}, "a run of decide"),
-        (None, None, "no such run"),
+        (None, None, "run to retry does not exist"),
     ],
 )
-def test_a_run_is_tried_again_only_where_it_began_and_ended(run: Any, flow: Any, words: str | None) -> None:
-    if words is None:
+def test_a_run_is_retried_only_if_it_began_and_ended(run: Any, flow: Any, message: str | None) -> None:
+    if message is None:
         check_retry(run, flow)
     else:
-        with pytest.raises(RefusedError, match=words):
+        with pytest.raises(RefusedError, match=message):
             check_retry(run, flow)
 
 
-def test_the_flow_that_acts_in_the_name_of_who_asked_is_run_once() -> None:
+def test_a_flow_that_acts_in_the_name_of_a_user_is_not_retried() -> None:
     from deployments.deployed.decide import decide
 
     assert {decide.name} == ONCE
@@ -324,7 +324,7 @@ def test_the_flow_that_acts_in_the_name_of_who_asked_is_run_once() -> None:
         None,
     ],
 )
-def test_a_run_is_put_into_no_other_state(body: Any) -> None:
+def test_a_run_cannot_be_put_into_another_state(body: Any) -> None:
     assert not judge(Role.OPERATOR, "ana", "POST", STATE, body).allowed
 
 
@@ -340,11 +340,11 @@ def test_a_run_is_put_into_no_other_state(body: Any) -> None:
         {"work_pool_name": "p"},
     ],
 )
-def test_of_a_deployment_nothing_is_changed_but_the_pause(body: Any) -> None:
+def test_a_deployment_can_only_be_paused_or_resumed(body: Any) -> None:
     assert not judge(Role.OPERATOR, "ana", "PATCH", f"/api/deployments/{ID}", body).allowed
 
 
-def test_what_the_ui_repeats_has_to_be_the_same() -> None:
+def test_fields_that_the_ui_repeats_must_be_unchanged() -> None:
     queue = judge(Role.OPERATOR, "ana", "POST", CREATE, {"work_queue_name": "nights"})
     assert (queue.allowed, queue.same) == (True, {"work_queue_name": "nights"})
     assert "work_queue_name" not in queue.body
@@ -354,7 +354,7 @@ def test_what_the_ui_repeats_has_to_be_the_same() -> None:
     assert judge(Role.OPERATOR, "ana", "POST", "/api/flow_runs/filter", {"schedule": 1}).same == {}
 
 
-def test_of_a_schedule_nothing_is_changed_but_whether_it_is_on() -> None:
+def test_a_schedule_can_only_be_switched_on_or_off() -> None:
     path = f"/api/deployments/{ID}/schedules/{ID}"
     made = judge(Role.OPERATOR, "ana", "PATCH", path, {"active": False, "slug": None})
     assert made.body == {"active": False}
@@ -369,6 +369,6 @@ def test_of_a_schedule_nothing_is_changed_but_whether_it_is_on() -> None:
         "\ufeff{}",
     ],
 )  # fmt: skip
-def test_json_with_more_than_one_meaning_is_refused(text: str) -> None:
+def test_ambiguous_json_is_refused(text: str) -> None:
     with pytest.raises(RefusedError):
         strict_json(text)

@@ -1,4 +1,4 @@
-"""Wrong passwords are answered late, and nobody else is."""
+"""Answers to wrong passwords are delayed, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUTHORIZED = [(b"authorization", b"Basic eA==")]
 
 
 class Bench:
-    """Asks a throttled application, and notes how long each answer was held up."""
+    """A throttled application, with a record of how long each answer was delayed."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,7 @@ class Bench:
     def ask(
         self, client: str = "10.0.0.7", kind: str = "http", headers: Iterable[Any] = tuple(AUTHORIZED)
     ) -> float:
-        """How long the answer to a request was held up, s."""
+        """Return how long the answer to a request was delayed, s."""
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
@@ -44,7 +44,7 @@ class Bench:
         return sum(self.slept)
 
 
-def test_each_wrong_one_takes_longer_up_to_a_bound() -> None:
+def test_each_wrong_password_takes_longer_up_to_a_limit() -> None:
     bench = Bench()
     assert [bench.ask() for _ in range(4)] == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST]
     for _ in range(100):
@@ -52,7 +52,7 @@ def test_each_wrong_one_takes_longer_up_to_a_bound() -> None:
     assert bench.ask() == LONGEST
 
 
-def test_another_client_and_the_right_password_do_not_wait() -> None:
+def test_another_client_and_the_right_password_are_not_delayed() -> None:
     bench = Bench()
     for _ in range(20):
         bench.ask()
@@ -61,11 +61,11 @@ def test_another_client_and_the_right_password_do_not_wait() -> None:
     assert bench.ask() == 0.0
 
 
-def test_a_question_without_a_password_does_not_wait() -> None:
+def test_a_request_without_a_password_is_not_delayed() -> None:
     assert Bench().ask(headers=()) == 0.0
 
 
-def test_a_wrong_one_is_forgotten_after_some_time() -> None:
+def test_a_wrong_password_is_forgotten_after_some_time() -> None:
     bench = Bench()
     assert [bench.ask(), bench.ask()] == [FIRST, 2 * FIRST]
     bench.now += FORGOTTEN + 1
@@ -73,13 +73,13 @@ def test_a_wrong_one_is_forgotten_after_some_time() -> None:
 
 
 @pytest.mark.parametrize(("code", "held"), [(1008, FIRST), (1000, 0.0), (1002, 0.0)])
-def test_a_socket_that_is_refused_is_held_up_too(code: int, held: float) -> None:
+def test_a_refused_socket_is_delayed_too(code: int, held: float) -> None:
     bench = Bench()
     bench.answer = {"type": "websocket.close", "code": code}
     assert bench.ask(kind="websocket", headers=()) == held
 
 
-def test_what_is_remembered_is_bounded_and_the_log_does_not_grow_with_each(
+def test_memory_and_log_are_bounded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bench = Bench()
@@ -93,7 +93,7 @@ def test_what_is_remembered_is_bounded_and_the_log_does_not_grow_with_each(
     assert "A wrong password came from 10.9.9.9 (512 in a row)." in caplog.text
 
 
-def test_so_many_answers_wait_and_no_more() -> None:
+def test_the_number_of_delayed_answers_is_limited() -> None:
     async def crowd() -> list[float]:
         waiting: list[float] = []
         gate = asyncio.Event()
@@ -110,10 +110,10 @@ def test_so_many_answers_wait_and_no_more() -> None:
 
         throttled = Throttled(application, sleep)
         scope = {"type": "http", "client": ("10.0.0.7", 1), "headers": AUTHORIZED}
-        asked = [asyncio.create_task(throttled(scope, None, send)) for _ in range(50)]  # type: ignore[arg-type]
+        tasks = [asyncio.create_task(throttled(scope, None, send)) for _ in range(50)]  # type: ignore[arg-type]
         await asyncio.sleep(0)
         gate.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*tasks)
         assert throttled._waiting == {}
         return waiting
 

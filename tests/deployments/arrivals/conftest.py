@@ -37,7 +37,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watch(store: Store, server: Server, clock: Clock, raw: Path, tmp_path: Path) -> Iterator[Watch]:
-    """Make a watcher of the folder ``raw``; settings by keyword. One that was made before is closed."""
+    """Create a watcher of the folder ``raw``, with settings by keyword, and close the previous one."""
     made: list[Watcher] = []
 
     def make(*, send: Any = None, real_time: bool = False, now: datetime = NIGHT, **settings: Any) -> Watcher:

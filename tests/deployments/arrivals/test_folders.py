@@ -1,4 +1,4 @@
-"""What is in the watched folders, and where the kernel does not tell."""
+"""The files in the watched folders, and file systems on which the kernel reports no changes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_scan_follows_links_once_and_leaves_hidden_folders_out(tmp_path: Path)
     )
 
 
-def test_a_folder_that_is_not_there_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_folder_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scanner = Scanner()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -82,7 +82,7 @@ def test_a_folder_that_is_not_there_is_told_once(tmp_path: Path, caplog: pytest.
 def test_hidden_folders_are_those_below_the_watched_one(tmp_path: Path) -> None:
     root = tmp_path / ".raw"
     assert not hidden(str(root / "a.fits"), [root])
-    assert not hidden(str(root / ".a.fits"), [root])  # the name is another question
+    assert not hidden(str(root / ".a.fits"), [root])  # the file's own name is checked elsewhere
     assert hidden(str(root / ".partial" / "a.fits"), [root])
     assert not hidden(str(root / ".partial" / "a.fits"), [root, root / ".partial"])
 
@@ -91,25 +91,25 @@ def test_a_path_in_a_message_has_one_line() -> None:
     assert shown("a\nb\udcff") == r"a\nb\udcff"
 
 
-def test_notices_outlive_names_that_cannot_be_told_and_a_folder_made_anew(tmp_path: Path) -> None:
+def test_notices_survive_undecodable_names_and_a_folder_that_is_created_again(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     root.mkdir()
     notices = Notices([root], threading.Event(), retry=0.05)
-    heard: set[str] = set()
+    noticed: set[str] = set()
     lost: list[bool] = []
 
     def hear(name: str) -> bool:
         paths, missed = notices.take()
-        heard.update(Path(path).name for path in paths)
+        noticed.update(Path(path).name for path in paths)
         lost.append(missed)
-        return name in heard
+        return name in noticed
 
     notices.start()
     try:
         assert wait_until(lambda: notices.seeing)
         (root / "a.fits").write_bytes(b"x")
         assert wait_until(lambda: hear("a.fits"))
-        assert lost[0]  # what came before the watch began, a scan has to find
+        assert lost[0]  # a scan must find the files from before the watch began
         lost.clear()
         (root / "b\udcff.fits").write_bytes(b"x")
         assert wait_until(lambda: hear("nothing") or any(lost))

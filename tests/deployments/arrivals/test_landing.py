@@ -1,4 +1,4 @@
-"""When a file is a whole frame, and how long it is waited for."""
+"""The recognition of complete frames, and the time to wait for them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from astropy.io import fits
 from raw_files import raw_bytes
 
-from deployments.arrivals.landing import Landings, is_frame_name, lacking, signature
+from deployments.arrivals.landing import Landings, is_frame_name, signature, why_incomplete
 from imaging.io.fitsfile import BLOCK
 
-WHOLE = raw_bytes()
+COMPLETE = raw_bytes()
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -54,7 +54,7 @@ def test_names_of_frames(name: str) -> None:
         "a",
     ],
 )
-def test_names_of_files_in_the_making(name: str) -> None:
+def test_names_of_unfinished_files(name: str) -> None:
     assert not is_frame_name(name)
 
 
@@ -68,55 +68,57 @@ def tiles() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.fits", WHOLE),
-        ("a.fits.gz", gzip.compress(WHOLE)),
-        ("a.fits.bz2", bz2.compress(WHOLE)),
+        ("a.fits", COMPLETE),
+        ("a.fits.gz", gzip.compress(COMPLETE)),
+        ("a.fits.bz2", bz2.compress(COMPLETE)),
         ("a.fits.fz", tiles()),
     ],
 )
-def test_a_file_is_whole_at_its_last_byte_and_not_before(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_is_complete_at_its_last_byte_and_not_before(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    assert lacking(path, tmp_path / "unpacked") is None
+    assert why_incomplete(path, tmp_path / "unpacked") is None
     size = len(content)
     lengths = {0, 1, 79, 80, BLOCK - 1, *range(BLOCK, size, BLOCK), size // 2, size - 1, size - 8}
     for length in sorted(length for length in lengths if 0 <= length < size):
         path.write_bytes(content[:length])
-        assert lacking(path, tmp_path / "unpacked"), f"{length} of {size} bytes"
+        assert why_incomplete(path, tmp_path / "unpacked"), f"{length} of {size} bytes"
     path.write_bytes(content)
-    assert lacking(path, tmp_path / "unpacked") is None
+    assert why_incomplete(path, tmp_path / "unpacked") is None
 
 
-def test_a_frame_cut_short_before_it_was_compressed_is_not_whole(tmp_path: Path) -> None:
+def test_a_frame_truncated_before_compression_is_incomplete(tmp_path: Path) -> None:
     path = tmp_path / "a.fits.gz"
-    path.write_bytes(gzip.compress(WHOLE[:-BLOCK]))
-    assert "missing" in str(lacking(path, tmp_path / "unpacked"))
+    path.write_bytes(gzip.compress(COMPLETE[:-BLOCK]))
+    assert "missing" in str(why_incomplete(path, tmp_path / "unpacked"))
 
 
-def test_reserved_space_and_headers_alone_are_not_whole(tmp_path: Path) -> None:
+def test_reserved_space_and_headers_alone_are_incomplete(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
-    path.write_bytes(b"\0" * len(WHOLE))
-    assert lacking(path, tmp_path)
-    end = WHOLE.index(b"XTENSION")
-    path.write_bytes(WHOLE[:end])
-    assert lacking(path, tmp_path) == "there are headers and no data"
+    path.write_bytes(b"\0" * len(COMPLETE))
+    assert why_incomplete(path, tmp_path)
+    end = COMPLETE.index(b"XTENSION")
+    path.write_bytes(COMPLETE[:end])
+    assert why_incomplete(path, tmp_path) == "it has headers but no data"
 
 
-def test_what_follows_the_last_hdu_does_not_matter(tmp_path: Path) -> None:
+def test_data_after_the_last_hdu_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
-    path.write_bytes(WHOLE + b"\0" * BLOCK)
-    assert lacking(path, tmp_path) is None
+    path.write_bytes(COMPLETE + b"\0" * BLOCK)
+    assert why_incomplete(path, tmp_path) is None
 
 
 def begin(landings: Landings, path: Path) -> None:
     found = signature(str(path))
     assert found is not None
-    assert landings.is_news(str(path), found)
+    assert landings.is_new(str(path), found)
     landings.add(str(path), found)
 
 
 @pytest.mark.parametrize("age", [-400 * 86400, 0, 400 * 86400])
-def test_a_file_settles_by_our_clock_whatever_its_date(tmp_path: Path, clock: Clock, age: float) -> None:
+def test_a_file_settles_by_our_clock_regardless_of_its_date(tmp_path: Path, clock: Clock, age: float) -> None:
     path = tmp_path / "a.fits"
     path.write_bytes(b"some")
     moment = time.time() - age
@@ -128,19 +130,19 @@ def test_a_file_settles_by_our_clock_whatever_its_date(tmp_path: Path, clock: Cl
     assert landings.settled() == []
     clock.time += 0.1
     assert landings.settled() == [str(path)]
-    assert landings.settled() == [str(path)]  # until something is done about it
+    assert landings.settled() == [str(path)]  # until it is processed
     was = landings.seen(str(path))
     landings.done(str(path), was)
     assert landings.settled() == []
-    assert not landings.is_news(str(path), was)
+    assert not landings.is_new(str(path), was)
     path.write_bytes(b"more bytes")
     now = signature(str(path))
     assert now is not None
-    assert landings.is_news(str(path), now)
+    assert landings.is_new(str(path), now)
 
 
 @pytest.mark.parametrize("change", ["size", "date"])
-def test_each_change_begins_the_wait_anew(tmp_path: Path, clock: Clock, change: str) -> None:
+def test_each_change_restarts_the_wait(tmp_path: Path, clock: Clock, change: str) -> None:
     path = tmp_path / "a.fits"
     path.write_bytes(b"")
     landings = Landings(1.0, 900.0, clock)
@@ -157,7 +159,7 @@ def test_each_change_begins_the_wait_anew(tmp_path: Path, clock: Clock, change: 
     assert landings.settled() == [str(path)]
 
 
-def test_a_file_that_goes_is_forgotten(tmp_path: Path, clock: Clock) -> None:
+def test_a_deleted_file_is_forgotten(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "a.fits"
     path.write_bytes(b"some")
     landings = Landings(1.0, 900.0, clock)
@@ -179,7 +181,7 @@ def test_the_latest_of_several_comes_first(tmp_path: Path, clock: Clock) -> None
     assert [Path(path).stem for path in landings.settled()] == ["9", "4", "2"]
 
 
-def test_a_file_that_stays_in_pieces_is_warned_of_once_and_still_looked_at(
+def test_a_file_that_stays_incomplete_is_warned_of_once_and_still_checked(
     tmp_path: Path, clock: Clock
 ) -> None:
     path = tmp_path / "a.fits"
@@ -204,19 +206,19 @@ def test_a_file_that_stays_in_pieces_is_warned_of_once_and_still_looked_at(
     path.write_bytes(b"some more")
     now = signature(str(path))
     assert now is not None
-    assert not landings.is_news(str(path), now)  # it is on its way in already, and gets its look at once
+    assert not landings.is_new(str(path), now)  # it is arriving already, and is checked at once
     assert landings.settled() == []
     clock.time += 1.0
     assert landings.settled() == [str(path)]
     assert not landings.put_off(str(path))
 
 
-def test_a_file_that_would_unpack_to_more_than_any_frame_lacks_nothing(
+def test_a_file_that_unpacks_to_more_than_any_frame_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused at the first look, not waited for and unpacked again and again."""
-    monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: len(WHOLE) - BLOCK)
+    """It is refused at the first examination, and not unpacked again and again."""
+    monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: len(COMPLETE) - BLOCK)
     path = tmp_path / "a.fits.gz"
-    path.write_bytes(gzip.compress(WHOLE))
-    assert lacking(path, tmp_path / "unpacked") is None
+    path.write_bytes(gzip.compress(COMPLETE))
+    assert why_incomplete(path, tmp_path / "unpacked") is None
     assert list((tmp_path / "unpacked").iterdir()) == []

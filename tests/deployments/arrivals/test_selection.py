@@ -1,4 +1,4 @@
-"""Which night is the last one, which frames belong to a run, and where their files are now."""
+"""The last night, the frames of a run, and the current paths of their files."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ SANTIAGO = ZoneInfo("America/Santiago")
         # Late in the evening the night that has begun is not the last one; towards the morning it is.
         (datetime(2013, 11, 20, 22, 59, tzinfo=SANTIAGO), date(2013, 11, 20)),
         (datetime(2013, 11, 20, 23, 0, tzinfo=SANTIAGO), date(2013, 11, 21)),
-        # The whole day after a night, over its end at 14:00 UT.
+        # The day after a night, beyond its end at 14:00 UT.
         (datetime(2013, 11, 21, 13, 59, tzinfo=UTC), NIGHT),
         (datetime(2013, 11, 21, 14, 1, tzinfo=UTC), NIGHT),
         (datetime(2013, 11, 22, 1, 59, tzinfo=UTC), NIGHT),
         (datetime(2013, 11, 22, 2, 0, tzinfo=UTC), date(2013, 11, 22)),
-        # The same moment told in another zone is the same night.
+        # The same moment in another time zone is the same night.
         (datetime(2013, 11, 21, 12, tzinfo=UTC).astimezone(ZoneInfo("Pacific/Honolulu")), NIGHT),
     ],
 )
@@ -56,7 +56,7 @@ def test_the_last_night(moment: datetime, night: date) -> None:
 
 
 def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -> None:
-    """All the year, its last night is the one whose frames were taken in the hours before."""
+    """Throughout the year, its last night is the one whose frames were taken in the hours before."""
     for day in range(366):
         morning = datetime(2014, 1, 1, 9, tzinfo=SANTIAGO) + timedelta(days=day)
         dawn = (morning - timedelta(hours=3)).astimezone(UTC)
@@ -66,7 +66,7 @@ def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -
 @pytest.mark.parametrize(
     ("now", "is_tonight"),
     [
-        (datetime(2013, 11, 20, 21, 59, tzinfo=UTC), True),  # of a night to come
+        (datetime(2013, 11, 20, 21, 59, tzinfo=UTC), True),  # of a future night
         (datetime(2013, 11, 21, 3, tzinfo=UTC), True),
         (datetime(2013, 11, 21, 14, 30, tzinfo=UTC), True),  # the morning after
         (datetime(2013, 11, 21, 21, 59, 59, tzinfo=UTC), True),
@@ -78,25 +78,25 @@ def test_frames_are_urgent_until_the_morning_after(now: datetime, is_tonight: bo
     assert urgency(NIGHT, now) == ("tonight" if is_tonight else "backlog")
 
 
-def test_the_clock_is_asked_where_no_time_is_given() -> None:
+def test_the_default_time_is_that_of_the_clock() -> None:
     assert urgency(date(2013, 11, 21)) == "backlog"
     assert urgency((datetime.now(UTC) + timedelta(days=1)).date()) == "tonight"
 
 
-# Frames that the store knows
+# Frames in the store
 
 
 @pytest.fixture
 def taken(
     store: Store, record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts]
 ) -> Callable[..., FrameRecord]:
-    """Note a frame some days from the night; its file is there unless it is told otherwise."""
+    """Record a frame some days from the night, by default with its file."""
 
-    def take(name: str, days: float = 0.0, *, there: bool = True, **changes: Any) -> FrameRecord:
+    def take(name: str, days: float = 0.0, *, exists: bool = True, **changes: Any) -> FrameRecord:
         started = datetime(2013, 11, 21, 3, tzinfo=UTC) + timedelta(days=days)
         one = record(name, facts=facts(name=name, started=started, **changes))
         store.frames.ingest([one])
-        if there:
+        if exists:
             one.path.write_text(name)
         return one
 
@@ -152,11 +152,11 @@ def test_a_long_chain_of_darks_is_cut_at_the_same_places_whatever_the_window(
     for day in range(-70, 1, 2):
         taken(f"dark{day}.fits", day, kind="dark")
     taken("science.fits")
-    whole = {f"dark{day}.fits" for day in range(-6, 1, 2)}
+    complete = {f"dark{day}.fits" for day in range(-6, 1, 2)}
     before = {f"dark{day}.fits" for day in range(-38, -7, 2)}
-    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 0))) == whole | {"science.fits"}
-    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 6))) == whole | {"science.fits"}
-    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 8))) == whole | before | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 0))) == complete | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 6))) == complete | {"science.fits"}
+    assert set(names(frames_of_nights(store, NIGHT, NIGHT, 8))) == complete | before | {"science.fits"}
 
 
 def test_lamp_ons_come_with_their_lamp_offs_from_outside_of_the_window(
@@ -190,35 +190,35 @@ def test_the_frames_of_a_sequence(
 def test_a_file_that_was_moved_is_found_where_it_is_now(
     store: Store, taken: Callable[..., FrameRecord], tmp_path: Path
 ) -> None:
-    moved = taken("moved.fits", there=False)
+    moved = taken("moved.fits", exists=False)
     here = tmp_path / "z-archive" / "moved.fits"
     here.parent.mkdir()
     here.write_text("moved.fits")
     store.frames.ingest(
         [FrameRecord(here, moved.sha256, moved.size, moved.mtime_ns, moved.facts, moved.header)]
     )
-    gone, kept = taken("gone.fits", there=False), taken("kept.fits")
+    gone, kept = taken("gone.fits", exists=False), taken("kept.fits")
     (tmp_path / "folder.fits").mkdir()
-    folder = taken("folder.fits", there=False)
+    folder = taken("folder.fits", exists=False)
     paths, left_out = files_of(frames_of_nights(store, NIGHT, NIGHT, 0))
     assert paths == [kept.path, here]
     assert {one.name for one in left_out} == {"gone.fits", "folder.fits"}
-    told = next(one for one in left_out if one.name == "gone.fits")
-    assert told.reason == f"its file is not there; it was seen at {gone.path}"
-    assert "mount" in told.remedy
+    left_out_frame = next(one for one in left_out if one.name == "gone.fits")
+    assert left_out_frame.reason == f"its file is missing; it was last seen at {gone.path}"
+    assert "mount" in left_out_frame.remedy
     assert folder.path.is_dir()
 
 
-def test_a_frame_that_was_never_here_is_told_without_a_place(
+def test_a_frame_that_was_never_here_is_reported_without_a_path(
     store: Store, facts: Callable[..., FrameFacts]
 ) -> None:
     store.frames.note([("0" * 64, "S1.fits", facts(name="S1.fits"), None, {})])
-    paths, (told,) = files_of(frames_of_nights(store, NIGHT, NIGHT, 0))
+    paths, (left_out_frame,) = files_of(frames_of_nights(store, NIGHT, NIGHT, 0))
     assert paths == []
-    assert told.reason == "its file is not there"
+    assert left_out_frame.reason == "its file is missing"
 
 
-def test_what_was_rejected_is_handed_on_for_the_survey_to_tell(
+def test_rejected_frames_are_included_for_the_survey_to_report(
     store: Store, taken: Callable[..., FrameRecord]
 ) -> None:
     bad = taken("bad.fits")
@@ -230,7 +230,7 @@ def test_what_was_rejected_is_handed_on_for_the_survey_to_tell(
     assert files_of([again]) == ([bad.path], [])
 
 
-def test_what_cannot_be_read_goes_with_its_night_until_a_better_file_takes_its_place(
+def test_an_unreadable_frame_belongs_to_its_night_until_a_better_file_replaces_it(
     store: Store, taken: Callable[..., FrameRecord], record: Callable[..., FrameRecord], tmp_path: Path
 ) -> None:
     taken("good.fits")
@@ -243,18 +243,18 @@ def test_what_cannot_be_read_goes_with_its_night_until_a_better_file_takes_its_p
     found = frames_of_nights(store, NIGHT, NIGHT, 0)
     assert set(names(found)) == {"good.fits", "S20131121S0099.fits", "dead.fits"}
     assert len(files_of(found)[0]) == 3
-    whole = [
+    complete = [
         replace(one, sha256=digit * 64, facts=dead.facts, quarantine=None)
         for one, digit in ((piece, "a"), (dead, "b"))
     ]
-    store.frames.ingest(whole)
+    store.frames.ingest(complete)
     found = frames_of_nights(store, NIGHT, NIGHT, 0)
     paths, gone = files_of(found)
     assert {path.name for path in paths} == {"good.fits", "S20131121S0099.fits", "dead.fits"}
     assert gone == []
 
 
-def test_a_night_of_which_nothing_can_be_read_has_frames_all_the_same(
+def test_a_night_without_readable_frames_still_has_frames(
     store: Store, record: Callable[..., FrameRecord]
 ) -> None:
     store.frames.ingest([record("S20131121S0099.fits", facts=None, quarantine="truncated")])
@@ -262,19 +262,19 @@ def test_a_night_of_which_nothing_can_be_read_has_frames_all_the_same(
     assert frames_of_nights(store, NIGHT + timedelta(days=1), NIGHT + timedelta(days=1), 0) == ()
 
 
-def test_pieces_that_came_again_elsewhere_are_missed_by_nobody(
+def test_an_incomplete_file_replaced_elsewhere_is_not_reported_missing(
     store: Store, record: Callable[..., FrameRecord], tmp_path: Path
 ) -> None:
-    """Packed, or in another folder: the row of the pieces stays, and their file is gone."""
+    """Compressed, or in another folder: the row of the incomplete file stays, and the file is gone."""
     name = "S20131121S0099.fits"
     store.frames.ingest([record(name, "piece", facts=None, quarantine="truncated")])
-    whole = record(name, "whole", path=tmp_path / f"{name}.bz2")
-    whole.path.touch()
-    store.frames.ingest([whole])
+    complete = record(name, "complete", path=tmp_path / f"{name}.bz2")
+    complete.path.touch()
+    store.frames.ingest([complete])
     found = frames_of_nights(store, NIGHT, NIGHT, 0)
-    assert [frame.sha256 for frame in found] == [whole.sha256]
-    assert files_of(found) == ([whole.path], [])
-    assert [frame.sha256 for frame in store.frames.named("S20131121S0099")] == [whole.sha256]
+    assert [frame.sha256 for frame in found] == [complete.sha256]
+    assert files_of(found) == ([complete.path], [])
+    assert [frame.sha256 for frame in store.frames.named("S20131121S0099")] == [complete.sha256]
 
 
 def test_an_exposure_that_a_corrected_header_puts_into_another_sequence_is_used_there(
@@ -296,12 +296,12 @@ def test_an_exposure_that_a_corrected_header_puts_into_another_sequence_is_used_
 
     frames, elsewhere = of("A")
     assert len(frames) == 2
-    (told,) = elsewhere.values()
-    assert (told.name, told.expected) == ("S20131121S0075.fits", True)
-    assert "the same exposure as S20131121S0075_fixhead.fits, which counts" in told.reason
+    (left_out_frame,) = elsewhere.values()
+    assert (left_out_frame.name, left_out_frame.expected) == ("S20131121S0075.fits", True)
+    assert "the same exposure as S20131121S0075_fixhead.fits, which is used" in left_out_frame.reason
     assert [frame.sha256 for frame in of("B")[0]] == [later.sha256]
     assert of("B")[1] == {}
-    # Those that are both in the run are the survey's, and a file that is gone takes nobody's place.
+    # Doubles that are both in the run are left to the survey, and a missing file replaces no other.
     assert doubles_elsewhere(store, store.frames.of_nights(NIGHT, NIGHT), [NIGHT]) == {}
     later.path.unlink()
     assert of("A")[1] == {}

@@ -1,4 +1,4 @@
-"""The watcher: each whole frame into the store once, each new one announced at least once, whatever happens."""
+"""The watcher: each complete frame is recorded once, and each new one announced at least once, in all cases."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tasks.support.noting import record_of
 @pytest.mark.parametrize(
     "wrong", [{"expected": {"arc": 3}}, {"expected": {"dark": 0}}, {"settle": -1}, {"fold": 1}]
 )
-def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WatchSettings(**wrong)
 
 
-# --- what an event says --------------------------------------------------------------------------
+# --- events of frames ----------------------------------------------------------------------------
 
 
-def test_a_new_frame_is_noted_and_announced(
+def test_a_new_frame_is_recorded_and_announced(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch()
@@ -76,7 +76,7 @@ def test_a_new_frame_is_noted_and_announced(
     [
         (timedelta(), 18.0, "tonight"),
         (timedelta(hours=-20), 0.0, "tonight"),  # a frame from the future: a clock is wrong
-        (timedelta(hours=11), 0.0, "tonight"),  # before the next night begins, or the morning after
+        (timedelta(hours=11), 0.0, "tonight"),  # before the next night begins, or in the morning
         (timedelta(hours=22), 0.0, "backlog"),
         (timedelta(hours=22), 30.0, "tonight"),
         (timedelta(days=400), 18.0, "backlog"),
@@ -90,7 +90,7 @@ def test_what_is_urgent(
     assert [event.labels["nirflow.urgency"] for event in server.events] == [urgency]
 
 
-def test_the_frame_that_completes_a_sequence_says_so(
+def test_the_last_frame_of_a_sequence_announces_its_completion(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch(expected={"dark": 5})
@@ -127,10 +127,10 @@ def test_a_rejected_frame_does_not_complete_a_sequence(
     assert [event.name for event in server.events] == [ARRIVED, ARRIVED, COMPLETE]
 
 
-# --- what is news ---------------------------------------------------------------------------------
+# --- what is new ---------------------------------------------------------------------------------
 
 
-def test_copies_and_new_dates_are_no_news_and_new_content_is(
+def test_copies_and_new_dates_are_not_new_but_new_content_is(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch()
@@ -155,7 +155,7 @@ def test_copies_and_new_dates_are_no_news_and_new_content_is(
     assert len(sha256s(store)) == 3
 
 
-def test_a_frame_that_another_process_notes_meanwhile_is_news(
+def test_a_frame_that_another_process_records_meanwhile_is_new(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch()
@@ -168,7 +168,7 @@ def test_a_frame_that_another_process_notes_meanwhile_is_news(
     assert server.frames == Counter({"S1.fits": 1})
 
 
-def test_what_is_no_frame_gives_no_event_and_a_line(
+def test_a_file_that_is_not_a_frame_is_logged_and_gives_no_event(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead = raw_bytes(1)
@@ -188,14 +188,14 @@ def test_what_is_no_frame_gives_no_event_and_a_line(
     assert "LNRS" in refused[0]
     assert refused[1] == "all pixels have the value 0: the detector was not read out"
     for name in ("dead", "acquisition", "product", "instrument", "keyword"):
-        assert len([line for line in caplog.messages if f"{name}.fits takes no part" in line]) == 1, name
+        assert len([line for line in caplog.messages if f"{name}.fits is left out" in line]) == 1, name
     caplog.clear()
     with caplog.at_level(logging.INFO):
         rounds(watch(check=CheckParameters(shape=(7, 7))), clock)
-    assert not [line for line in caplog.messages if "dead" in line]  # known in quarantine
+    assert not [line for line in caplog.messages if "dead" in line]  # recorded in quarantine
 
 
-def test_garbage_and_pieces_are_warned_of_once(
+def test_garbage_and_incomplete_files_are_warned_of_once(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (raw / "garbage.fits").write_bytes(random.Random(1).randbytes(9000))
@@ -215,12 +215,12 @@ def test_garbage_and_pieces_are_warned_of_once(
     (raw / "piece.fits").write_bytes(raw_bytes(1))
     rounds(watcher, clock)
     assert server.frames == Counter({"piece.fits": 1})
-    (whole,) = known(store, "piece")  # and nobody means the pieces any more
-    assert whole.facts is not None
-    assert whole.quarantine is None
+    (complete,) = known(store, "piece")  # and the incomplete file is no longer counted
+    assert complete.facts is not None
+    assert complete.quarantine is None
 
 
-def test_a_file_that_stays_in_pieces_is_known_after_a_restart(
+def test_a_file_that_stays_incomplete_is_known_after_a_restart(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     piece = raw / "S20131121S0075.fits"
@@ -244,10 +244,10 @@ def test_a_file_that_stays_in_pieces_is_known_after_a_restart(
     assert [one.name for one in store.frames.refused_of_nights(night, night)] == ["S20131121S0076.fits"]
 
 
-def test_a_trouble_that_passes_is_no_fault_of_the_file(
+def test_a_temporary_problem_is_not_recorded_against_the_file(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long it takes: after a restart the frame is taken in."""
+    """However long it takes: after a restart the frame is recorded."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise MemoryError
@@ -262,10 +262,10 @@ def test_a_trouble_that_passes_is_no_fault_of_the_file(
     assert server.frames == Counter({"S1.fits": 1})
 
 
-def test_a_frame_that_another_process_found_fit_stays_so(
+def test_a_frame_that_another_process_found_usable_stays_usable(
     watch: Watch, store: Store, clock: Clock, raw: Path
 ) -> None:
-    """A nightly run may do without the padding that the watcher waits for."""
+    """A nightly run may not need the padding that the watcher waits for."""
     path = put(raw / "S1.fits", raw_bytes(1)[:-10])
     record = record_of(module.examine(path, CheckParameters(shape=SHAPE), unpacked=raw.parent))
     assert record is not None
@@ -279,7 +279,7 @@ def test_a_frame_that_another_process_found_fit_stays_so(
     assert frame.facts is not None
 
 
-def test_pieces_of_another_instruments_frames_are_passed_over(
+def test_incomplete_frames_of_another_instrument_are_skipped(
     watch: Watch, store: Store, clock: Clock, raw: Path
 ) -> None:
     put(raw / "S1.fits", raw_bytes(1, INSTRUME="GMOS-S")[:-10])
@@ -287,5 +287,5 @@ def test_pieces_of_another_instruments_frames_are_passed_over(
     rounds(watch(), clock, 60)
     (mine,) = known(store, "S1", "S2")
     assert mine.name == "S2.fits"
-    assert mine.facts is not None  # its headers are whole
+    assert mine.facts is not None  # its headers are complete
     assert "padding" in str(mine.quarantine)

@@ -1,4 +1,4 @@
-"""The watcher at its start, with many files, and with all ways of noticing them."""
+"""The watcher at its start, with many files, and with all methods of noticing them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_known_files_are_not_opened_again(
         records.append(record(path.name, path=path, size=about.st_size, mtime_ns=about.st_mtime_ns))
     store.frames.ingest(records)
     opened: list[Path] = []
-    monkeypatch.setattr(module, "lacking", lambda path, _: opened.append(path))
+    monkeypatch.setattr(module, "why_incomplete", lambda path, _: opened.append(path))
     put(raw / "new.fits", raw_bytes(1))
     watcher = watch()
     rounds(watcher, clock)
@@ -89,11 +89,11 @@ def test_the_process_does_not_import_prefect() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_it_polls_where_it_is_told_to(
+def test_it_polls_if_the_settings_require_it(
     watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_kernel(*_: object, **__: object) -> None:
-        raise AssertionError("the kernel was asked")
+        raise AssertionError("the kernel was used")
 
     monkeypatch.setattr("deployments.arrivals.folders.watch", no_kernel)
     with running(watch(polling=True, poll=0.05, settle=0.1, rescan=1000.0, real_time=True)):
@@ -103,7 +103,7 @@ def test_it_polls_where_it_is_told_to(
         assert wait_until(lambda: len(server.frames) == 2)
 
 
-def test_the_kernel_tells_of_new_files_and_folders(watch: Watch, server: Server, raw: Path) -> None:
+def test_the_kernel_reports_new_files_and_folders(watch: Watch, server: Server, raw: Path) -> None:
     put(raw / "S0.fits", raw_bytes(0))
     with running(watch(poll=1000.0, settle=0.1, rescan=1000.0, real_time=True)):
         assert wait_until(lambda: len(server.frames) == 1)
@@ -121,7 +121,7 @@ def test_the_kernel_tells_of_new_files_and_folders(watch: Watch, server: Server,
         assert wait_until(lambda: len(server.frames) == 5)
 
 
-def test_a_notice_that_is_lost_is_made_good_by_the_next_scan(
+def test_the_next_scan_finds_files_whose_notice_was_lost(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = watch(rescan=60.0)
@@ -166,10 +166,10 @@ def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) ->
     assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.fits" in server.frames
 
 
-def test_a_thousand_files_at_once_with_all_that_goes_wrong(
+def test_a_thousand_files_at_once_with_all_kinds_of_problems(
     watch: Watch, server: Server, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Good files by renaming, by growing and compressed; copies, a file written anew, rubbish; two restarts."""
+    """Good files, renamed, growing and compressed; copies, a file written again, garbage; two restarts."""
     n = 1000
     monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.2)
     monkeypatch.setattr(module, "_FIRST_PAUSE", 0.2)

@@ -1,4 +1,4 @@
-"""The watcher in trouble: no file, header, server or database ends it or costs a frame."""
+"""The watcher with problems: no file, header, server or database ends it or loses a frame."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ from deployments.prefect_api.events import Event, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
 
-# --- trouble --------------------------------------------------------------------------------------
+# --- problems -------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore")  # astropy's, of cards that make no sense
-def test_no_header_however_garbled_ends_the_watch(
-    watch: Watch, server: Server, clock: Clock, raw: Path
-) -> None:
+@pytest.mark.filterwarnings("ignore")  # astropy's, about invalid cards
+def test_no_garbled_header_ends_the_watcher(watch: Watch, server: Server, clock: Clock, raw: Path) -> None:
     dice = random.Random(3)
-    whole = raw_bytes(1, SCIENCE)
+    complete = raw_bytes(1, SCIENCE)
     garbled = (
         b"NAXIS1  = ",
         b"NAXIS   = ",
@@ -47,10 +45,10 @@ def test_no_header_however_garbled_ends_the_watch(
     )
     values = (b"-1", b"9" * 19, b"1e300", b"'x", b"T", b"\xff", b"NaN", b"", b"2.5", b"65536")
     for number, (card, value) in enumerate(itertools.product(garbled, values)):
-        at = whole.rindex(card) + len(card)
-        (raw / f"card{number}.fits").write_bytes(whole[:at] + value.rjust(20) + whole[at + 20 :])
+        at = complete.rindex(card) + len(card)
+        (raw / f"card{number}.fits").write_bytes(complete[:at] + value.rjust(20) + complete[at + 20 :])
     for number in range(80):
-        content = bytearray(whole)
+        content = bytearray(complete)
         for _ in range(dice.choice((1, 10, 100))):
             content[dice.randrange(len(content) - 2880)] = dice.randrange(256)
         (raw / f"bytes{number}.fits").write_bytes(content)
@@ -60,12 +58,12 @@ def test_no_header_however_garbled_ends_the_watch(
 
 
 class UnheardOfError(Exception):
-    """As a library might raise it."""
+    """An error as a library might raise it."""
 
 
-@pytest.mark.parametrize("where", ["lacking", "examine"])
+@pytest.mark.parametrize("where", ["why_incomplete", "examine"])
 @pytest.mark.parametrize("in_pieces", [False, True])
-def test_no_error_of_one_file_ends_the_watch(
+def test_no_error_of_one_file_ends_the_watcher(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, where: str, in_pieces: bool,
 ) -> None:  # fmt: skip
@@ -87,14 +85,14 @@ def test_no_error_of_one_file_ends_the_watch(
         watcher.step()
     rounds(watcher, clock, 60)
     assert server.frames == Counter({"S2.fits": 1})
-    told = [one for one in caplog.messages if "S1.fits" in one and "UnheardOfError: of a new kind" in one]
-    assert len(told) == 1
+    logged = [one for one in caplog.messages if "S1.fits" in one and "UnheardOfError: of a new kind" in one]
+    assert len(logged) == 1
     first = [later - earlier for earlier, later in itertools.pairwise(tries)][:4]
     assert in_pieces or first == [2.0, 4.0, 8.0, 16.0]
 
 
 def tiled(content: bytes, stream: bytes) -> bytes:
-    """A frame whose image is one tile with that stream."""
+    """Write a frame whose image is one tile with that stream."""
     tile = np.empty(1, object)
     tile[0] = np.frombuffer(stream, np.uint8)
     table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tile)])
@@ -106,7 +104,7 @@ def tiled(content: bytes, stream: bytes) -> bytes:
     return out.getvalue()
 
 
-def test_a_damaged_tile_does_not_end_the_watch(
+def test_a_damaged_tile_does_not_end_the_watcher(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     put(raw / "S1.fits.fz", tiled(raw_bytes(1), b"\xff" * 100))
@@ -117,25 +115,25 @@ def test_a_damaged_tile_does_not_end_the_watch(
     assert "cannot be unpacked" in str(damaged.quarantine)
 
 
-def test_a_file_that_grows_is_taken_in_when_it_is_whole(
+def test_a_growing_file_is_recorded_when_it_is_complete(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch(settle=1.0)
-    whole = raw_bytes(1)
+    complete = raw_bytes(1)
     path = raw / "S1.fits"
-    for length in range(0, len(whole), 1500):
-        path.write_bytes(whole[:length])
-        os.utime(path, (5, 5))  # a date that does not tell
+    for length in range(0, len(complete), 1500):
+        path.write_bytes(complete[:length])
+        os.utime(path, (5, 5))  # a date that shows no change
         for _ in range(2):
             clock.time += 1.0
             watcher.step()
     assert sha256s(store) == {}
-    path.write_bytes(whole)
+    path.write_bytes(complete)
     rounds(watcher, clock)
     assert server.frames == Counter({"S1.fits": 1})
 
 
-def test_a_file_that_changes_while_it_is_looked_at_is_looked_at_again(
+def test_a_file_that_changes_during_its_examination_is_examined_again(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(raw / "S1.fits", raw_bytes(1))
@@ -155,8 +153,8 @@ def test_a_file_that_changes_while_it_is_looked_at_is_looked_at_again(
     assert server.frames == Counter({"S1.fits": 1})
 
 
-@pytest.mark.parametrize("where", ["lacking", "examine", "permission"])
-def test_a_file_that_cannot_be_read_is_tried_until_it_can(
+@pytest.mark.parametrize("where", ["why_incomplete", "examine", "permission"])
+def test_an_unreadable_file_is_tried_until_it_can_be_read(
     watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     from imaging.io import examine as look
@@ -202,7 +200,7 @@ def test_events_wait_for_the_server_and_frames_do_not(
     assert server.events == []
     assert len(in_store(store)) == 5
     put(raw / "S5.fits", raw_bytes(5))
-    watcher = watch()  # a new process: the journal is what remembers
+    watcher = watch()  # a new process, which has only the journal
     rounds(watcher, clock)
     assert server.events == []
     server.up = True
@@ -214,11 +212,11 @@ def test_events_wait_for_the_server_and_frames_do_not(
 
 
 class PowerCutError(BaseException):
-    """The process ends here."""
+    """The end of the process."""
 
 
 @pytest.mark.parametrize("point", ["before ingest", "after ingest", "before sending", "after sending"])
-def test_a_process_that_ends_anywhere_loses_nothing(
+def test_a_process_that_ends_at_any_point_loses_nothing(
     watch: Watch,
     server: Server,
     store: Store,
@@ -258,7 +256,7 @@ def test_a_process_that_ends_anywhere_loses_nothing(
     assert list((raw.parent / "data" / "watcher").glob("*.json")) == []
 
 
-def test_an_event_of_a_frame_that_is_gone_before_it_was_noted_is_dropped(
+def test_an_event_of_a_frame_deleted_before_it_was_recorded_is_dropped(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ingest(_: Sequence[FrameRecord]) -> IngestReport:
@@ -277,7 +275,7 @@ def test_an_event_of_a_frame_that_is_gone_before_it_was_noted_is_dropped(
 
 @pytest.mark.parametrize("committed", [False, True])
 @pytest.mark.parametrize("method", ["ingest", "known_files", "with_sha256s", "facts_of"])
-def test_a_database_that_is_away_is_waited_for(
+def test_a_database_that_is_down_is_waited_for(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
     method: str, committed: bool, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -307,7 +305,7 @@ def test_a_database_that_is_away_is_waited_for(
     assert set(server.frames) == {"S1.fits", "S2.fits"}
 
 
-def test_a_record_that_the_store_cannot_take_does_not_keep_the_others_out(
+def test_a_record_that_the_store_refuses_does_not_block_others(
     watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = store.frames.ingest
@@ -324,7 +322,7 @@ def test_a_record_that_the_store_cannot_take_does_not_keep_the_others_out(
     assert server.frames == in_store(store) == Counter({f"S{n}.fits": 1 for n in range(8) if n != 3})
 
 
-def test_events_that_the_server_refuses_keep_none_back(
+def test_events_that_the_server_refuses_do_not_block_others(
     watch: Watch, server: Server, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def send(events: Sequence[Event]) -> None:
@@ -342,7 +340,7 @@ def test_events_that_the_server_refuses_keep_none_back(
     assert set(server.frames) == {"S0.fits", "S1.fits", "S2.fits"}
 
 
-def test_a_journal_that_is_damaged_is_told_and_put_aside(
+def test_a_damaged_journal_is_logged_and_set_aside(
     watch: Watch, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = raw.parent / "data" / "watcher"
@@ -353,7 +351,7 @@ def test_a_journal_that_is_damaged_is_told_and_put_aside(
     assert sorted(path.name for path in folder.iterdir()) == ["1.damaged", "lock"]
 
 
-def test_there_is_one_watcher_a_data_folder(watch: Watch, store: Store, server: Server, raw: Path) -> None:
+def test_a_data_folder_has_one_watcher(watch: Watch, store: Store, server: Server, raw: Path) -> None:
     watcher = watch()
     with pytest.raises(NirflowError, match="Another watcher"):
         Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data")
@@ -361,7 +359,7 @@ def test_there_is_one_watcher_a_data_folder(watch: Watch, store: Store, server: 
     Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data").close()
 
 
-def test_an_error_of_the_program_ends_the_watch(
+def test_a_defect_ends_the_watcher(
     watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def send(_: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""Steps on a Dask cluster: what a worker has to be like, what becomes of a step, and a machine's own limit."""
+"""Steps on a Dask cluster: requirements on workers, outcomes of steps, and the limit of a machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from deployments.deployed import cluster
 from deployments.deployed.dask_runner import ClusterError, StepFuture
 from deployments.deployed.log import info_logged
-from deployments.deployed.on_dask import Seen, look_round
+from deployments.deployed.on_dask import WorkerFacts, inspect_worker
 from deployments.settings.all_settings import Settings
 from deployments.supervisor.command import worker_command
 from imaging.errors import MissingCalibrationError, NirflowError
@@ -27,7 +27,7 @@ from tasks.dark import build_dark
 from tasks.prefect_internals.process_worker import RerunWorker
 from tasks.prefect_internals.remote_tasks import Place, run_packed_task
 
-HERE = Seen("first", "1", mark=True, database=True, objects="s3://observatory/x")
+HERE = WorkerFacts("first", "1", mark=True, database=True, objects="s3://observatory/x")
 
 
 @pytest.fixture
@@ -40,21 +40,24 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("seen", "problem"),
+    ("facts", "problem"),
     [
         (HERE, ""),
         (HERE._replace(host="second"), ""),
-        (HERE._replace(version="2"), "it has nirflow 2, this run 1"),
+        (HERE._replace(version="2"), "it has nirflow 2, but this run has 1"),
         (HERE._replace(problem="There is no setting x."), "There is no setting x"),
-        (HERE._replace(mark=False), "it does not see the files of this run in "),
-        (HERE._replace(database=False), "NIRFLOW_DATABASE_URL is set for this run, and not so there"),
-        (HERE._replace(objects=None), "NIRFLOW_OBJECTS_URL is None there, s3://observatory/x for this run"),
+        (HERE._replace(mark=False), "it cannot read the files of this run in "),
+        (HERE._replace(database=False), "NIRFLOW_DATABASE_URL is set for this run, unlike for the worker"),
+        (
+            HERE._replace(objects=None),
+            "NIRFLOW_OBJECTS_URL is None for the worker, but s3://observatory/x for this run",
+        ),
     ],
 )
-def test_what_a_dask_worker_has_to_be_like(settings: Settings, seen: Seen, problem: str) -> None:
-    told = cluster._problem(seen, settings, settings.data_dir)
-    assert told.startswith(problem)
-    assert bool(told) == bool(problem)
+def test_requirements_on_a_dask_worker(settings: Settings, facts: WorkerFacts, problem: str) -> None:
+    found = cluster._problem(facts, settings, settings.data_dir)
+    assert found.startswith(problem)
+    assert bool(found) == bool(problem)
 
 
 def test_the_embedded_database_is_for_one_machine(settings: Settings) -> None:
@@ -64,17 +67,22 @@ def test_the_embedded_database_is_for_one_machine(settings: Settings) -> None:
     assert "embedded" in cluster._problem(here._replace(host="second"), alone, alone.data_dir)
 
 
-def test_a_worker_looks_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_reports_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIRFLOW_OBJECTS_URL", "s3://observatory/x")
-    seen = look_round(tmp_path / "mark")
-    assert (seen.mark, seen.database, seen.objects, seen.problem) == (False, False, "s3://observatory/x", "")
+    facts = inspect_worker(tmp_path / "mark")
+    assert (facts.mark, facts.database, facts.objects, facts.problem) == (
+        False,
+        False,
+        "s3://observatory/x",
+        "",
+    )
     (tmp_path / "mark").touch()
-    assert look_round(tmp_path / "mark").mark
+    assert inspect_worker(tmp_path / "mark").mark
     monkeypatch.setenv("NIRFLOW_CACHE_LIMIT", "many")
-    assert "cache_limit" in look_round(tmp_path / "mark").problem
+    assert "cache_limit" in inspect_worker(tmp_path / "mark").problem
 
 
-def test_without_the_extra(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_an_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with (
         pytest.raises(NirflowError, match=r"not installed\. pip install 'nirflow\[dask\]'"),
@@ -107,15 +115,15 @@ def future(remote: Any, ended: Any = lambda: None) -> StepFuture:
     return StepFuture(uuid4(), remote, ended)
 
 
-def test_the_state_of_a_step_is_what_came_back() -> None:
-    told: list[str] = []
-    done = future(Remote(result=Completed(name="Reused", data=7)), lambda: told.append("ended"))
+def test_the_state_of_a_step_is_the_result_of_its_future() -> None:
+    calls: list[str] = []
+    done = future(Remote(result=Completed(name="Reused", data=7)), lambda: calls.append("ended"))
     assert done.result() == 7
     assert done.state.name == "Reused"
-    assert told == ["ended"]
+    assert calls == ["ended"]
 
 
-def test_the_kind_of_a_missing_calibration_comes_through() -> None:
+def test_the_kind_of_a_missing_calibration_is_preserved() -> None:
     state = Failed(data=MissingCalibrationError("none", kind="flat"))
     failed = future(Remote(result=cloudpickle.loads(cloudpickle.dumps(state))))
     error = failed.result(raise_on_failure=False)
@@ -132,37 +140,37 @@ def test_a_step_whose_workers_died_has_failed() -> None:
     assert lost.state.is_failed()
     error = lost.result(raise_on_failure=False)
     assert isinstance(error, ClusterError)
-    assert "one Dask worker after another died" in str(error)
+    assert "several Dask workers died" in str(error)
 
 
-def test_a_scheduler_that_went_away_ends_the_run() -> None:
-    with pytest.raises(ClusterError, match="went away"):
+def test_a_lost_scheduler_ends_the_run() -> None:
+    with pytest.raises(ClusterError, match="was lost"):
         future(Remote(gone=True)).wait()
 
 
-def test_a_step_that_is_still_at_work() -> None:
+def test_a_step_that_is_still_running() -> None:
     working = future(Remote())
     working.wait(0)
     with pytest.raises(TimeoutError):
         working.result(0)
 
 
-def test_earlier_outcomes_take_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_outcomes_are_inserted_as_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     import prefect.task_engine
 
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: seen.update(given))
+    facts: dict[str, Any] = {}
+    monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: facts.update(given))
     first, second = Completed(data=1), Failed(data=ValueError("x"))
-    told = {"parameters": {"a": {"x": Place(0, True)}, "b": Place(1, False)}, "wait_for": [Place(0, False)]}
-    run_packed_task(cloudpickle.dumps(told), first, second)
-    assert isinstance(seen["parameters"]["a"]["x"], allow_failure)
-    assert seen["parameters"]["a"]["x"].unwrap() is first
-    assert seen["parameters"]["b"] is second
-    assert seen["wait_for"] == [first]
-    assert seen["return_type"] == "state"
+    packed = {"parameters": {"a": {"x": Place(0, True)}, "b": Place(1, False)}, "wait_for": [Place(0, False)]}
+    run_packed_task(cloudpickle.dumps(packed), first, second)
+    assert isinstance(facts["parameters"]["a"]["x"], allow_failure)
+    assert facts["parameters"]["a"]["x"].unwrap() is first
+    assert facts["parameters"]["b"] is second
+    assert facts["wait_for"] == [first]
+    assert facts["return_type"] == "state"
 
 
-def test_a_step_is_sent_by_its_name() -> None:
+def test_a_step_is_pickled_by_name() -> None:
     packed = cloudpickle.dumps(build_dark)
     assert len(packed) < 10_000
     assert cloudpickle.loads(packed).fn is build_dark.fn
@@ -171,7 +179,7 @@ def test_a_step_is_sent_by_its_name() -> None:
 # --- what runs log, and how many there are
 
 
-def test_lines_of_our_loggers_pass_during_a_run() -> None:
+def test_lines_of_our_loggers_are_forwarded_during_a_run() -> None:
     import logging
 
     logger, other = logging.getLogger("tasks.support.step"), logging.getLogger("astropy.io")
@@ -182,19 +190,19 @@ def test_lines_of_our_loggers_pass_during_a_run() -> None:
     assert logger.isEnabledFor(logging.INFO) == before[0]
 
 
-def test_a_limit_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_runs_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--limit" not in worker_command()
     monkeypatch.setenv("NIRFLOW_WORKER_RUNS", "2")
     monkeypatch.setenv("NIRFLOW_WORKER_NAME", "the second")
-    words = worker_command()
-    assert words[:5] == [sys.executable, "-m", "deployments.supervisor.worker", "worker", "start"]
-    assert words[words.index("--limit") + 1] == "2"
-    assert words[words.index("--name") + 1] == "the second"
+    command = worker_command()
+    assert command[:5] == [sys.executable, "-m", "deployments.supervisor.worker", "worker", "start"]
+    assert command[command.index("--limit") + 1] == "2"
+    assert command[command.index("--name") + 1] == "the second"
 
 
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
-    """Runs that Prefect's own worker was given."""
+    """Return the runs passed to Prefect's own worker."""
     from prefect.workers.process import ProcessWorker
 
     given: list[UUID] = []
@@ -207,7 +215,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
     return given
 
 
-def test_a_run_starts_again_when_its_process_is_gone(submitted: list[UUID]) -> None:
+def test_a_run_restarts_when_its_process_has_ended(submitted: list[UUID]) -> None:
     again, new = uuid4(), uuid4()
     response: Any = [SimpleNamespace(flow_run=SimpleNamespace(id=one)) for one in (again, new)]
 
@@ -225,7 +233,7 @@ def test_a_run_starts_again_when_its_process_is_gone(submitted: list[UUID]) -> N
 
 
 def test_the_end_of_a_process_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whoever watched it: the caller, who sees the code, would report it again when the run is on its way anew."""
+    """The caller, which gets the exit code, would otherwise report it again after the restart."""
     from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
     async def killed(*_: Any) -> ProcessWorkerResult:

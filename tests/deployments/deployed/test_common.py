@@ -1,4 +1,4 @@
-"""How the deployed flows end, where they put what they make, and which pages they write."""
+"""The final states of the deployed flows, the places of their products, and the pages that they write."""
 
 from __future__ import annotations
 
@@ -79,24 +79,26 @@ def report(*failures: Failure, products: int = 1, started: datetime | None = Non
         ),
     ],
 )  # fmt: skip
-def test_a_run_ends_with_its_outcome_in_words(failures: tuple[Failure, ...], name: str, message: str) -> None:
-    """The message is what a mail of the night's end says; of a run that is Incomplete people are told."""
-    told = report(*failures, products=2)
-    state = ended(told)
+def test_a_run_ends_with_a_message_about_its_outcome(
+    failures: tuple[Failure, ...], name: str, message: str
+) -> None:
+    """A mail about the end of a night contains the message; an Incomplete run sends a notification."""
+    made = report(*failures, products=2)
+    state = ended(made)
     assert (state.name, state.message, state.is_failed()) == (name, message, name == "Incomplete")
     if state.is_completed():
-        assert state.result() == told
+        assert state.result() == made
     else:
         with pytest.raises(IncompleteError, match="1 failed, 1 waiting") as caught:
             state.result()
-        assert caught.value.report == told
+        assert caught.value.report == made
 
 
-def test_what_was_left_out_is_in_the_words() -> None:
-    """A stack of one frame of nine is made, and completed; nobody should have to open its page to learn of that."""
+def test_frames_left_out_are_in_the_message() -> None:
+    """A stack of one frame of nine completes; the message must show that without opening the page."""
     left = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(8))
-    told = report().model_copy(update={"left_out": left})
-    assert told.verdict() == "1 made, 0 reused, 0 failed, 0 waiting, 8 left out."
+    made = report().model_copy(update={"left_out": left})
+    assert made.verdict() == "1 made, 0 reused, 0 failed, 0 waiting, 8 left out."
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_product_that_lacks_more_than_a_tenth_of_its_group_is_incomplete(
         assert all(one.name in state.message for one in left)
 
 
-def test_frames_that_did_not_come_as_far_as_the_recipe_are_of_the_group_too() -> None:
+def test_frames_that_failed_before_the_recipe_are_counted_in_the_group() -> None:
     """A frame whose sky could not be subtracted is not among the inputs of the stack."""
     (made,) = report().products
     left = tuple(LeftOut(name=f"lost{n}.fits", reason="no sky") for n in range(2))
@@ -160,30 +162,30 @@ def test_a_page_that_cannot_be_written_is_logged_and_the_others_are_written(
     assert (settings.nights / "index.html").is_file()
 
 
-def test_the_server_tells_an_end_in_part_from_a_whole_one(prefect_server: ServerAddress) -> None:
-    told = report(FAILED)
+def test_the_server_distinguishes_incomplete_from_completed(prefect_server: ServerAddress) -> None:
+    made = report(FAILED)
 
     @flow(name="test of an end")
     def part() -> State[NightReport]:
-        return ended(told)
+        return ended(made)
 
     with prompt_heartbeats(part) as run:
         state: Any = run(return_state=True)
     with get_client(sync_client=True) as client:
         known = client.read_flow_run(state.state_details.flow_run_id).state
     assert known is not None
-    assert (known.type.value, known.name, known.message) == ("FAILED", "Incomplete", told.verdict())
+    assert (known.type.value, known.name, known.message) == ("FAILED", "Incomplete", made.verdict())
 
 
-def test_a_sequence_waits_for_what_its_science_lacks_only() -> None:
+def test_a_sequence_waits_only_for_calibrations_missing_for_its_science() -> None:
     flat = Failure(step="flat", label="flat Ks", message="no dark", waits_for="dark")
-    told = report(flat, FAILED)
-    assert told.awaited(by_science=True) == ()  # an older flat served it
-    assert told.awaited() == ("dark",)
+    made = report(flat, FAILED)
+    assert made.awaited(by_science=True) == ()  # an older flat was used
+    assert made.awaited() == ("dark",)
     assert report(flat, WAITS).awaited(by_science=True) == ("dark",)
 
 
-def test_of_several_nights_each_has_its_folder(settings: Settings) -> None:
+def test_each_of_several_nights_has_its_folder(settings: Settings) -> None:
     options = options_of(settings)
     assert place_of(settings, [NIGHT], options) == (settings.nights / "2013-11-21", options)
     out, of_two = place_of(settings, [NIGHT, NIGHT + timedelta(days=1)], options)
@@ -193,7 +195,7 @@ def test_of_several_nights_each_has_its_folder(settings: Settings) -> None:
     assert one.model_copy(update={"by_night": False}).folder_of(NIGHT) == settings.nights
 
 
-def test_what_came_while_another_run_was_at_the_night_is_reduced_too(
+def test_frames_that_arrive_while_another_run_holds_the_night_are_reduced_too(
     settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -217,13 +219,13 @@ def test_what_came_while_another_run_was_at_the_night_is_reduced_too(
     with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
         with alone_with(store.database, [NIGHT], None):
             run = pool.submit(reduce_frames, settings, choose, [NIGHT], options_of(settings))
-            wait_until(lambda: "Another run is at 2013-11-21" in caplog.text)
+            wait_until(lambda: "Another run is processing 2013-11-21" in caplog.text)
             ingest("S2.fits")
         assert run.result(timeout=PATIENCE).failed == ()
     assert reduced == ["S1.fits", "S2.fits"]
 
 
-def test_what_was_spoilt_is_made_again_alone_with_its_nights(
+def test_affected_products_are_made_again_with_a_lock_on_their_nights(
     settings: Settings, store: Store, record: Callable[..., FrameRecord], add: Callable[..., Product],
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -238,13 +240,13 @@ def test_what_was_spoilt_is_made_again_alone_with_its_nights(
     with ThreadPoolExecutor() as pool, caplog.at_level("INFO", logger="deployments"):
         with alone_with(store.database, [NIGHT], None):
             run = pool.submit(reprocess.reprocess.fn, ReprocessRequest(affected_by=str(dark.id)))
-            wait_until(lambda: "Another run is at" in caplog.text)
+            wait_until(lambda: "Another run is processing" in caplog.text)
             assert made == []
         run.result(timeout=PATIENCE)
     assert made == [NIGHT]
 
 
-def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
+def test_a_night_without_usable_frames_fails_after_writing_its_page(
     settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "reduce_with", lambda *_, **__: report())
@@ -254,7 +256,7 @@ def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
     def choose() -> tuple[Frame, ...]:
         return frames_of_nights(store, NIGHT, NIGHT, 0)
 
-    with pytest.raises(UnusableFramesError, match="Not one of the 5 frames of 2013-11-21") as caught:
+    with pytest.raises(UnusableFramesError, match="None of the 5 frames of 2013-11-21") as caught:
         reduce_frames(settings, choose, [NIGHT], options_of(settings))
     assert "S20131121S0000.fits: truncated" in str(caught.value)
     assert "S20131121S0004" in (settings.nights / "2013-11-21" / "index.html").read_text()
@@ -262,10 +264,10 @@ def test_a_night_of_which_nothing_can_be_used_fails_with_its_page_written(
     assert reduce_frames(settings, choose, [NIGHT], options_of(settings)).failed == ()
 
 
-def test_a_night_that_an_earlier_run_could_not_use_ends_as_this_one_found_it(
+def test_a_night_unusable_in_an_earlier_run_is_judged_by_the_current_run(
     settings: Settings, store: Store, record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run looks at its frames again, by its own parameters of the check."""
+    """The run examines its frames again, with its own parameters of the check."""
     store.frames.ingest([record("S20131121S0001.fits", quarantine="it has 512 x 512 pixels")])
 
     def reduce(*_: object, **__: object) -> NightReport:
@@ -280,7 +282,7 @@ def test_a_night_that_an_earlier_run_could_not_use_ends_as_this_one_found_it(
     assert reduce_frames(settings, choose, [NIGHT], options_of(settings)).failed == ()
 
 
-def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(
+def test_an_unknown_night_has_no_page_but_the_others_have(
     settings: Settings, store: Store, record: Callable[..., FrameRecord]
 ) -> None:
     store.frames.ingest([record("S1.fits")])
@@ -290,7 +292,7 @@ def test_a_night_of_which_nothing_is_known_has_no_page_and_the_others_have(
     assert "2013-11-21" in (settings.nights / "index.html").read_text()
 
 
-def test_what_came_while_a_sequence_was_reduced_is_told_by_its_own_run(
+def test_calibrations_made_during_the_run_of_a_sequence_are_announced_by_it(
     settings: Settings, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -301,22 +303,24 @@ def test_what_came_while_a_sequence_was_reduced_is_told_by_its_own_run(
     of = Sequence.of(facts())
     assert of is not None
 
-    def told(*failures: Failure, started: datetime | None = None) -> bool:
+    def announced(*failures: Failure, started: datetime | None = None) -> bool:
         return announce_if_served_since(settings, of.name, report(*failures, started=started))
 
     began = datetime.now(UTC) - timedelta(seconds=5)
-    assert not told(WAITS, started=began)  # there still is none
+    assert not announced(WAITS, started=began)  # still missing
     dark = add()
-    assert not told(started=began)  # it lacked nothing
-    assert not told(FAILED, started=began)
-    assert not told(WAITS)  # it did not take what there was: the next time it would be the same
+    assert not announced(started=began)  # nothing was missing
+    assert not announced(FAILED, started=began)
+    assert not announced(WAITS)  # it did not use an available one: a new run would give the same
     assert sent == []
-    assert told(WAITS, started=began)
+    assert announced(WAITS, started=began)
     (event,) = sent
     assert (event.name, event.resource) == (
         "nirflow.sequence.unblocked", f"nirflow.sequence.{of.name}",
     )  # fmt: skip
     reject(store, dark, author="Ana", reason="a test")
-    assert not told(WAITS, started=began)
-    nobody = announce_if_served_since(settings, "2013-11-21.science.J.00000000", report(WAITS, started=began))
-    assert not nobody
+    assert not announced(WAITS, started=began)
+    for_unknown = announce_if_served_since(
+        settings, "2013-11-21.science.J.00000000", report(WAITS, started=began)
+    )
+    assert not for_unknown

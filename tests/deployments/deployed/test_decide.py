@@ -1,4 +1,4 @@
-"""Decisions about products by a run: the same as the commands make, in the name of who asked."""
+"""Decisions about products by a run: the same as with the commands, in the name of the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deployments.settings.server_settings import ServerAddress
 from imaging.errors import StoreError
 
 
-def asked(decision: str, product: str, **more: Any) -> DecisionRequest:
+def form(decision: str, product: str, **more: Any) -> DecisionRequest:
     return DecisionRequest.model_validate(
         {"decision": decision, "product": product, "reason": "looked at", **more}
     )
@@ -36,55 +36,58 @@ def frame_of(store: Store, name: str) -> Frame:
 
 def test_a_product_is_certified_by_its_rule(store: Store, add: Callable[..., Product]) -> None:
     dark = add()
-    told = act(store, asked("certify", dark.name), "ana")
+    message = act(store, form("certify", dark.name), "ana")
     last = store.history(dark)[-1]
     assert (last.status, last.author, last.reason) == ("certified", "ana", "looked at")
-    assert told.startswith(f"{dark.name_and_id} is certified for 2013-08-23")
+    assert message.startswith(f"{dark.name_and_id} is certified for 2013-08-23")
 
 
-def test_it_is_certified_for_nights_and_for_times(store: Store, add: Callable[..., Product]) -> None:
+def test_a_product_is_certified_for_nights_and_for_times(store: Store, add: Callable[..., Product]) -> None:
     one, two = add(), add("flat")
-    act(store, asked("certify", str(one.id), first_night="2013-11-21", last_night="2013-11-22"), "ana")
+    act(store, form("certify", str(one.id), first_night="2013-11-21", last_night="2013-11-22"), "ana")
     assert store.get(one.id).validity == (
         datetime(2013, 11, 20, 14, tzinfo=UTC), datetime(2013, 11, 22, 14, tzinfo=UTC),
     )  # fmt: skip
-    act(store, asked("certify", str(two.id), valid_from="2013-11-21T03:00", valid_until="always"), "ana")
+    act(store, form("certify", str(two.id), valid_from="2013-11-21T03:00", valid_until="always"), "ana")
     assert store.get(two.id).validity == (datetime(2013, 11, 21, 3, tzinfo=UTC), None)
 
 
-def test_neighbours_that_give_time_are_named(store: Store, add: Callable[..., Product]) -> None:
+def test_neighbours_with_shortened_validity_are_named(store: Store, add: Callable[..., Product]) -> None:
     first, second = add(), add(hours=24 * 30)
-    act(store, asked("certify", str(first.id)), "ana")
-    told = act(store, asked("certify", str(second.id), take_over=True), "ana")
-    assert first.name_and_id in told
-    assert second.name_and_id in told
+    act(store, form("certify", str(first.id)), "ana")
+    message = act(store, form("certify", str(second.id), take_over=True), "ana")
+    assert first.name_and_id in message
+    assert second.name_and_id in message
 
 
 def test_products_and_frames_are_rejected_and_reinstated(store: Store, add: Callable[..., Product]) -> None:
     dark = add()
-    told = act(store, asked("reject", "raw0.fits"), "ana")
-    assert told == (
+    message = act(store, form("reject", "raw0.fits"), "ana")
+    assert message == (
         f"Raw frame raw0.fits ({frame_of(store, 'raw0.fits').sha256[:12]}) is rejected. "
-        f"Made with it: {dark.name_and_id}; reprocess makes that again."
+        f"Made with it: {dark.name_and_id}; reprocess makes them again."
     )
     assert store.frames.history(frame_of(store, "raw0.fits"))[-1].author == "ana"
-    assert act(store, asked("reinstate", "raw0.fits"), "eva").endswith("is usable again.")
-    assert act(store, asked("reject", str(dark.id)), "ana") == f"{dark.name_and_id} is rejected."
-    assert act(store, asked("reinstate", str(dark.id)), "eva") == f"{dark.name_and_id} is candidate again."
+    assert act(store, form("reinstate", "raw0.fits"), "eva").endswith("is usable again.")
+    assert act(store, form("reject", str(dark.id)), "ana") == f"{dark.name_and_id} is rejected."
+    assert act(store, form("reinstate", str(dark.id)), "eva") == f"{dark.name_and_id} is candidate again."
     assert [change.author for change in store.history(dark)][1:] == ["ana", "eva"]
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "message"),
     [
         ({"decision": "certify", "product": "a"}, "reason"),
         ({"decision": "certify", "product": "a", "reason": " "}, "needs a reason"),
         ({"decision": "supersede", "product": "a", "reason": "b"}, "'certify', 'reject' or 'reinstate'"),
         ({"decision": "certify", "product": "", "reason": "b"}, "at least 1 character"),
-        ({"decision": "reject", "product": "a", "reason": "b", "take_over": True}, "go with certifying only"),
+        (
+            {"decision": "reject", "product": "a", "reason": "b", "take_over": True},
+            "are only for the decision certify",
+        ),
         (
             {"decision": "reject", "product": "a", "reason": "b", "valid_from": "always"},
-            "go with certifying only",
+            "are only for the decision certify",
         ),
         (
             {
@@ -98,18 +101,18 @@ def test_products_and_frames_are_rejected_and_reinstated(store: Store, add: Call
         ),
         (
             {"decision": "certify", "product": "a", "reason": "b", "last_night": "2013-11-21"},
-            "needs a first one",
+            "needs a first night",
         ),
         ({"decision": "certify", "product": "a", "reason": "b", "author": "owner"}, "Extra inputs"),
     ],
 )
-def test_a_wrong_form_is_refused(given: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_an_invalid_form_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         DecisionRequest.model_validate(given)
 
 
 def test_one_night_ends_at_the_next_one() -> None:
-    one = asked("certify", "a", first_night=date(2013, 11, 21))
+    one = form("certify", "a", first_night=date(2013, 11, 21))
     assert one.validity == (datetime(2013, 11, 20, 14, tzinfo=UTC), datetime(2013, 11, 21, 14, tzinfo=UTC))
 
 
@@ -117,12 +120,12 @@ def test_one_night_ends_at_the_next_one() -> None:
 def run(
     prefect_server: ServerAddress, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[DecisionRequest], Any]:
-    """Run the flow on the test's store; its final state."""
+    """Run the flow on the test's store and return its final state."""
     monkeypatch.setattr(module, "store_of", lambda settings: store)
     return lambda request: decide(request, return_state=True)
 
 
-def test_the_owner_s_run_is_in_the_name_of_the_password(
+def test_a_run_of_the_owner_is_in_the_name_in_the_password(
     run: Callable[[DecisionRequest], Any],
     store: Store,
     add: Callable[..., Product],
@@ -130,13 +133,13 @@ def test_the_owner_s_run_is_in_the_name_of_the_password(
 ) -> None:
     dark = add()
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "nirflow:x")
-    state = run(asked("certify", dark.name))
+    state = run(form("certify", dark.name))
     assert state.is_completed()
     assert state.message.startswith(f"{dark.name_and_id} is certified")
     assert store.history(dark)[-1].author == "nirflow"
 
 
-def test_an_operator_s_run_is_in_the_name_that_the_server_noted(
+def test_a_run_of_an_operator_is_in_the_name_recorded_by_the_server(
     run: Callable[[DecisionRequest], Any],
     store: Store,
     add: Callable[..., Product],
@@ -144,7 +147,7 @@ def test_an_operator_s_run_is_in_the_name_that_the_server_noted(
 ) -> None:
     dark = add()
 
-    def act_as_noted(*arguments: Any) -> str:
+    def act_as_recorded(*arguments: Any) -> str:
         with get_client(sync_client=True) as client:
             client.request(
                 "PATCH", "/flow_runs/{id}/labels", path_params={"id": module.runtime.flow_run.id},
@@ -152,12 +155,12 @@ def test_an_operator_s_run_is_in_the_name_that_the_server_noted(
             )  # fmt: skip
         return act(*arguments[:2], module.author_of_run())
 
-    monkeypatch.setattr(module, "act", act_as_noted)
-    assert run(asked("reject", dark.name)).is_completed()
+    monkeypatch.setattr(module, "act", act_as_recorded)
+    assert run(form("reject", dark.name)).is_completed()
     assert store.history(dark)[-1].author == "ana"
 
 
-def test_a_run_that_is_tried_again_decides_nothing(
+def test_a_retried_run_decides_nothing(
     run: Callable[[DecisionRequest], Any],
     store: Store,
     add: Callable[..., Product],
@@ -165,7 +168,7 @@ def test_a_run_that_is_tried_again_decides_nothing(
 ) -> None:
     dark = add()
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "2")
-    state = run(asked("certify", dark.name))
+    state = run(form("certify", dark.name))
     assert state.is_failed()
     with pytest.raises(RepeatedDecisionError):
         state.result()
@@ -173,15 +176,15 @@ def test_a_run_that_is_tried_again_decides_nothing(
 
 
 @pytest.mark.parametrize("before", [[Scheduled(), Cancelled()], [Scheduled()]], ids=["cancelled", "to come"])
-def test_a_run_that_is_tried_again_before_it_began_decides_nothing(
+def test_a_run_retried_before_it_began_decides_nothing(
     run: Callable[[DecisionRequest], Any],
     store: Store,
     add: Callable[..., Product],
     before: list[State[Any]],
 ) -> None:
-    """Its count of runs is one; who put it forward is not who asked for it."""
+    """Its run count is one; the user who rescheduled it is not the one who started it."""
     dark = add()
-    request = asked("certify", dark.name)
+    request = form("certify", dark.name)
     first, *later = before
     with get_client(sync_client=True) as client:
         made = client.create_flow_run(decide, parameters={"request": request}, state=first)
@@ -195,8 +198,10 @@ def test_a_run_that_is_tried_again_before_it_began_decides_nothing(
     assert store.get(dark.id).status == "candidate"
 
 
-def test_what_the_store_refuses_fails_the_run(run: Callable[[DecisionRequest], Any], store: Store) -> None:
-    state = run(asked("certify", "nothing.fits"))
+def test_a_decision_that_the_store_refuses_fails_the_run(
+    run: Callable[[DecisionRequest], Any], store: Store
+) -> None:
+    state = run(form("certify", "nothing.fits"))
     assert state.is_failed()
     with pytest.raises(StoreError, match=r"no product 'nothing\.fits'"):
         state.result()

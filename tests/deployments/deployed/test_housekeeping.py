@@ -1,4 +1,4 @@
-"""What housekeeping asks of the Prefect server, and what it tells; the store's part is in the tests of its upkeep."""
+"""Housekeeping in the Prefect server, and its report; the store has its own tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tasks.prefect_internals.heartbeats import prompt_heartbeats
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
 
-def test_runs_that_ended_long_ago_are_forgotten_and_no_others(
+def test_only_runs_that_ended_long_ago_are_deleted(
     prefect_server: ServerAddress, postgres_address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
@@ -60,7 +60,7 @@ def test_runs_that_ended_long_ago_are_forgotten_and_no_others(
 def run(
     database_url: str, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Housekept]]:
-    """Run housekeeping on the test's store, without the server's forgetting anything of other tests."""
+    """Run housekeeping on the test's store, without deleting runs of other tests."""
     from tasks.support.workspace import close_stores
 
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
@@ -72,15 +72,15 @@ def run(
 
 @pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How long before now each forgetting was asked for."""
-    asked: list[timedelta] = []
+    """Return the age limit of each deletion of runs."""
+    ages: list[timedelta] = []
 
     def forget(before: datetime) -> int:
-        asked.append(datetime.now(UTC) - before)
+        ages.append(datetime.now(UTC) - before)
         return 7
 
     monkeypatch.setattr(module, "forget_runs", forget)
-    return asked
+    return ages
 
 
 def text_of_last() -> str:
@@ -97,40 +97,38 @@ def message_of_last() -> str | None:
     return last.state.message if last.state else None
 
 
-def test_a_store_that_is_well(
+def test_an_intact_store(
     run: Callable[..., Housekept], forgotten: list[timedelta], store: Store, add: Callable[..., Product]
 ) -> None:
     add()
     add()
-    told = run()
-    assert (told.checked, told.damaged, told.orphans, told.runs_forgotten) == (2, (), 0, 7)
-    assert message_of_last() == "2 products checked, 0 files to delete, 7 runs forgotten."
+    result = run()
+    assert (result.checked, result.damaged, result.orphans, result.runs_forgotten) == (2, (), 0, 7)
+    assert message_of_last() == "2 products checked, 0 files to delete, 7 runs deleted."
     assert timedelta(days=180) <= forgotten[0] < timedelta(days=180, minutes=1)
     assert run(verify=False, collect=False, keep_runs_days=3).checked == 0
     assert timedelta(days=3) <= forgotten[1] < timedelta(days=3, minutes=1)
 
 
-def test_an_operator_has_no_run_forgotten_that_the_settings_keep(
+def test_an_operator_cannot_delete_runs_that_the_settings_keep(
     run: Callable[..., Housekept],
     forgotten: list[timedelta],
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    noted = housekeeping.with_options(flow_run_name=lambda: label_this_run("ana"))
-    with prompt_heartbeats(noted) as ready:
-        with pytest.raises(
-            KeptTooShortError, match="ana asked for runs to be forgotten after 179 days"
-        ) as caught:
+    labelled = housekeeping.with_options(flow_run_name=lambda: label_this_run("ana"))
+    with prompt_heartbeats(labelled) as ready:
+        with pytest.raises(KeptTooShortError, match="ana requested to delete runs after 179 days") as caught:
             ready(HousekeepingRequest(keep_runs_days=179))
         assert "180 or more" in caught.value.remedy
         assert forgotten == []
         for days in (180, 400, None):
             ready(HousekeepingRequest(keep_runs_days=days))
-    assert [asked.days for asked in forgotten] == [180, 400, 180]
+    assert [ages.days for ages in forgotten] == [180, 400, 180]
 
 
 def label_this_run(user: str) -> str:
-    """Note who asked for the run, as the server does; a name for it."""
+    """Label the run with its user, as the server does, and return the name."""
     with get_client(sync_client=True) as client:
         client.request(
             "PATCH",
@@ -141,7 +139,7 @@ def label_this_run(user: str) -> str:
     return "housekeeping"
 
 
-def test_a_damaged_product_fails_the_run_after_all_else_was_done(
+def test_a_damaged_product_fails_the_run_after_everything_else_is_done(
     run: Callable[..., Housekept],
     forgotten: list[timedelta],
     store: Store,
@@ -161,19 +159,19 @@ def test_a_damaged_product_fails_the_run_after_all_else_was_done(
     assert well.name not in caught.value.message
     assert len(forgotten) == 1
     text = text_of_last()
-    assert "- 3 products read whole" in text
+    assert "- 3 products read in full" in text
     assert "- 2 missing or damaged" in text
-    assert "- 7 old runs forgotten" in text
+    assert "- 7 old runs deleted" in text
     assert store.objects.path(damaged.sha256).read_bytes() == b"other"  # type: ignore[attr-defined]
-    # Once it is noted, nobody is alarmed each day anew.
+    # Once recorded, it does not send a notification every day.
     assert not verify(store, repair=True).well
-    told = run()
-    assert told.damaged == ()
-    assert {one.rpartition(" ")[2] for one in told.noted} == {"missing"}
-    assert "- 2 noted as damaged before; they are not used" in text_of_last()
+    result = run()
+    assert result.damaged == ()
+    assert {one.rpartition(" ")[2] for one in result.labelled} == {"missing"}
+    assert "- 2 already recorded as damaged; they are not used" in text_of_last()
 
 
-def test_a_disk_that_is_not_mounted_is_named_and_nothing_of_it_collected(
+def test_a_disk_that_is_not_mounted_is_reported_and_nothing_collected(
     run: Callable[..., Housekept],
     forgotten: list[timedelta],
     store: Store,
@@ -190,7 +188,7 @@ def test_a_disk_that_is_not_mounted_is_named_and_nothing_of_it_collected(
     assert not store.products()[0].damaged
 
 
-def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(
+def test_steps_of_runs_that_ended_long_ago_are_ended(
     prefect_server: ServerAddress, postgres_address: PostgresAddress
 ) -> None:
     made = flow(lambda: None, name=f"test {uuid.uuid4().hex}")
@@ -214,7 +212,7 @@ def test_steps_of_runs_that_ended_long_ago_are_at_work_no_more(
             connection.execute("UPDATE flow_run SET end_time = %s WHERE id = %s", (ended, runs[0]))
         assert end_steps_of_ended_runs() == 2
         states = [client.read_task_run(one).state_name for one in steps]
-        # The last one's run ended a moment ago: the server may not have heard of all.
+        # The run of the last one has just ended: the server may not have recorded everything.
         assert states == ["Crashed", "Crashed", "Completed", "Running", "Running"]
         assert end_steps_of_ended_runs() == 0
         for one in runs:

@@ -1,4 +1,4 @@
-"""What the log of a failed run holds: for a reason in words no traceback, for a defect all of it."""
+"""The log of a failed run: our errors without a traceback, defects with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def log() -> Iterator[Kept]:
-    """The log of flow runs, told in words."""
+    """Return the log of flow runs."""
     logger, handler = logging.getLogger("prefect.flow_runs"), Kept()
     before = list(logger.filters)
     hide_tracebacks_of_our_errors()
@@ -40,7 +40,7 @@ def log() -> Iterator[Kept]:
     ("error", "traced"),
     [(NirflowError("No frame of 2013-11-21.", remedy="Wait."), 0), (KeyError("night"), 2)],
 )
-def test_only_a_defect_has_its_traceback(
+def test_only_a_defect_has_a_traceback(
     prefect_server: ServerAddress, log: Kept, error: Exception, traced: int
 ) -> None:
     @flow(name="test of a log")

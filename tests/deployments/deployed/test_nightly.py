@@ -1,4 +1,4 @@
-"""The deployed flows over nights and sequences, as far as they go without a frame to reduce; files found by them."""
+"""The deployed flows for nights and sequences without frames to reduce, and the files that they find."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fake_prefect import DeliveredEvents
-from observatory import noted
+from observatory import recorded
 from prefect import get_client, runtime
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
@@ -22,7 +22,7 @@ from calib_store.store import Store
 from deployments.arrivals.folders import Scanner
 from deployments.arrivals.landing import Signature
 from deployments.deployed.arrival import arrival
-from deployments.deployed.catch_up import note_new_files
+from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import NothingToDoError, options_of, store_of
 from deployments.deployed.nightly import calibrations, nightly, nights_of
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
@@ -39,7 +39,7 @@ NIGHT = date(2013, 11, 21)
 
 @pytest.fixture
 def known(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The store of the settings in the environment: empty, of the test's own."""
+    """An empty store of the settings in the environment, for one test."""
     from tasks.support.workspace import close_stores
 
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
@@ -56,10 +56,10 @@ def test_the_nights_of_a_request() -> None:
     assert len(nights_of(Nights(first=date(2013, 12, 1), last=date(2013, 12, 31)))) == 31
 
 
-def test_the_last_night_is_that_before_the_time_for_which_a_run_was_scheduled(
+def test_the_last_night_is_that_before_the_scheduled_time_of_a_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run that was late, or runs once more a day later, still is about its own night."""
+    """A run that is late, or is retried a day later, is still for its own night."""
     monkeypatch.setattr(runtime.flow_run, "scheduled_start_time", datetime(2013, 11, 21, 12, tzinfo=UTC))
     assert nights_of(Nights()) == [NIGHT]
     monkeypatch.setattr(runtime.flow_run, "scheduled_start_time", None)
@@ -69,7 +69,7 @@ def test_the_last_night_is_that_before_the_time_for_which_a_run_was_scheduled(
 
 @pytest.fixture
 def deployed(prefect_server: ServerAddress) -> Iterator[Callable[..., tuple[str, Any]]]:
-    """Run a flow as a worker does, from a run of a deployment: the run's name, and its end."""
+    """Run a flow as a worker does, from a run of a deployment; return the run's name and final state."""
     made: list[Any] = []
 
     def run(of: Flow[Any, Any], scheduled: datetime, **parameters: Any) -> tuple[str, Any]:
@@ -91,15 +91,15 @@ def deployed(prefect_server: ServerAddress) -> Iterator[Callable[..., tuple[str,
             client.delete_deployment(deployment)
 
 
-@pytest.mark.parametrize(("flow", "word"), [(nightly, "night"), (calibrations, "calibrations")])
-def test_a_run_of_the_schedule_asks_for_nothing_and_is_about_the_last_night(
-    known: Store, deployed: Callable[..., tuple[str, Any]], flow: Flow[Any, Any], word: str
+@pytest.mark.parametrize(("flow", "kind"), [(nightly, "night"), (calibrations, "calibrations")])
+def test_a_scheduled_run_has_no_parameters_and_is_for_the_last_night(
+    known: Store, deployed: Callable[..., tuple[str, Any]], flow: Flow[Any, Any], kind: str
 ) -> None:
-    """A night without a frame is no failure: it was cloudy, or the telescope had another instrument."""
+    """A night without frames is not a failure: it was cloudy, or another instrument was used."""
     name, state = deployed(flow, datetime(2013, 11, 21, 12, tzinfo=UTC))
-    assert name == f"{word} 2013-11-21"
+    assert name == f"{kind} 2013-11-21"
     assert state.name == "Completed"
-    assert state.message.startswith("The store knows no frame of 2013-11-21.")
+    assert state.message.startswith("The store has no frames of 2013-11-21.")
 
 
 def test_a_run_of_a_form_is_named_after_its_nights_and_its_sequence(
@@ -110,16 +110,16 @@ def test_a_run_of_a_form_is_named_after_its_nights_and_its_sequence(
     assert name == "night 2013-11-21 to 2013-11-23"
     error = state.result(raise_on_failure=False)
     assert isinstance(error, NothingToDoError)
-    assert "no frame of 2013-11-21 to 2013-11-23" in str(error)
+    assert "no frames of 2013-11-21 to 2013-11-23" in str(error)
     assert "nirflow up --watch DIR" in error.remedy
     name, state = deployed(
         arrival, now, request={"sequence": "nirflow.sequence.2013-11-21.science.Y.0a0a0a0a"}
     )
     assert name == "science Y 2013-11-21"
-    assert "no frame of 2013-11-21.science.Y.0a0a0a0a" in str(state.result(raise_on_failure=False))
+    assert "no frames of 2013-11-21.science.Y.0a0a0a0a" in str(state.result(raise_on_failure=False))
 
 
-def test_calibrations_are_not_reduced_as_a_sequence_of_science(
+def test_calibrations_are_not_reduced_as_a_science_sequence(
     known: Store,
     prefect_server: ServerAddress,
     record: Callable[..., FrameRecord],
@@ -144,7 +144,7 @@ def test_frames_of_other_nights_are_nothing_to_do(
         run(CalibrationsRequest(first=NIGHT))  # there is science only
 
 
-def test_what_runs_by_itself_replaces_what_grew_and_goes_by_the_settings(
+def test_unattended_runs_replace_grown_products_and_use_the_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NIRFLOW_WATCH_CHECK", '{"shape": null, "saturated_fraction": 0.25}')
@@ -158,10 +158,10 @@ def test_what_runs_by_itself_replaces_what_grew_and_goes_by_the_settings(
     assert options.parameters.dark.high == 4
 
 
-# Files that nobody has noted
+# Files that are not recorded
 
 
-def test_new_files_of_the_watched_folders_are_noted_once(
+def test_new_files_of_the_watched_folders_are_recorded_once(
     known: Store, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "raw"
@@ -172,20 +172,20 @@ def test_new_files_of_the_watched_folders_are_noted_once(
     (raw / "notes.txt").write_text("windy")
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{raw}", "{tmp_path / "unmounted"}"]')
     settings = Settings()
-    assert noted(settings) == 3
+    assert recorded(settings) == 3
     found = {frame.name: frame for frame in known.frames.of_nights(NIGHT, NIGHT)}
     assert set(found) == {"S1.fits", "S2.fits"}
     assert found["S2.fits"].paths == (raw / "deep" / "S2.fits",)
-    assert noted(settings) == 0  # what is in pieces is known as that, until it changes
-    (raw / "S3.fits").write_bytes(raw_bytes(3))  # it has come whole
+    assert recorded(settings) == 0  # an incomplete file is recorded as such, until it changes
+    (raw / "S3.fits").write_bytes(raw_bytes(3))  # it is now complete
     (raw / "S4.fits").write_bytes(raw_bytes(4))
-    assert noted(settings) == 2
+    assert recorded(settings) == 2
     assert {frame.name for frame in known.frames.of_nights(NIGHT, NIGHT)} == {
         f"S{n}.fits" for n in (1, 2, 3, 4)
     }
 
 
-def test_a_file_that_is_moved_away_meanwhile_ends_no_night(
+def test_a_file_that_is_moved_away_meanwhile_does_not_end_the_run(
     known: Store, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "raw"
@@ -200,14 +200,14 @@ def test_a_file_that_is_moved_away_meanwhile_ends_no_night(
         (raw / "S1.fits").unlink()  # to the archive
 
     monkeypatch.setattr(Scanner, "find", find)
-    assert noted(Settings()) == 2
+    assert recorded(Settings()) == 2
     assert [frame.name for frame in known.frames.of_nights(NIGHT, NIGHT)] == ["S2.fits"]
 
 
-def test_of_frames_of_other_nights_somebody_is_told(
+def test_frames_of_other_nights_are_announced(
     known: Store, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watcher will not do it: it finds them noted."""
+    """The watcher will not do it, as they are recorded already."""
     raw = tmp_path / "raw"
     (raw / ".rsync-partial").mkdir(parents=True)
     (raw / "S1.fits").write_bytes(raw_bytes(1))
@@ -216,14 +216,14 @@ def test_of_frames_of_other_nights_somebody_is_told(
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{raw}"]')
     sent = DeliveredEvents()
     monkeypatch.setattr(sequence_events, "event_sender", lambda: sent)
-    assert noted(Settings(), (NIGHT,)) == 2  # what is hidden is still being copied
+    assert recorded(Settings(), (NIGHT,)) == 2  # hidden files are still being copied
     assert sent == []
     (raw / "S4.fits").write_bytes(raw_bytes(4, SCIENCE))
-    assert noted(Settings(), (NIGHT + timedelta(days=1),)) == 1
+    assert recorded(Settings(), (NIGHT + timedelta(days=1),)) == 1
     (event,) = sent
     assert event.name == "nirflow.frame.arrived"
     assert event.resource.startswith("nirflow.sequence.2013-11-21.science.Y.")
 
 
-def test_without_watched_folders_nothing_is_looked_for(known: Store) -> None:
-    assert note_new_files(Settings()) == 0
+def test_without_watched_folders_nothing_is_searched(known: Store) -> None:
+    assert record_new_files(Settings()) == 0

@@ -1,4 +1,4 @@
-"""For which frames the rules of now choose otherwise than those of then did."""
+"""Frames for which the current rules choose other calibrations than previous rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from calib_store.model.records import Decision, FrameRecord, Product
 from calib_store.store import Store
 from calib_store.tables.database import StoreError
 from deployments.deployed.common import NothingToDoError
-from deployments.deployed.reprocess import chosen_otherwise, reprocess
+from deployments.deployed.reprocess import reprocess, sequences_with_other_choices
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
@@ -30,7 +30,7 @@ NIGHT = date(2013, 11, 21)
 def chosen(
     store: Store, record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts]
 ) -> Callable[..., str]:
-    """Have the store choose a dark for a frame some days later, and note its choice; gives the rules' version."""
+    """Let the store choose and record a dark for a frame some days later; return the rules' version."""
 
     def choose(name: str, days: float = 0.0, **changes: Any) -> str:
         started = datetime(2013, 11, 21, 3, tzinfo=UTC) + timedelta(days=days)
@@ -45,7 +45,7 @@ def chosen(
 
 
 def names(found: dict[str, tuple[Any, ...]]) -> dict[date, list[str]]:
-    """By night, of which each has one sequence; without the raw frames that the masters are said to be of."""
+    """Return the names by night, each with one sequence, without the raw frames of the masters."""
     assert len({night_in(name) for name in found}) == len(found)
     return {
         night_in(name): sorted(frame.name for frame in frames if not frame.name.startswith("raw"))
@@ -53,29 +53,29 @@ def names(found: dict[str, tuple[Any, ...]]) -> dict[date, list[str]]:
     }
 
 
-def test_sequences_for_which_something_better_came(
+def test_sequences_for_which_a_better_calibration_is_available(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     first = add(hours=-48)
     version = chosen("a.fits")
     chosen("b.fits", 1.0)
     chosen("dark.fits", kind="dark")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     better = add(hours=1)
     assert better.id != first.id
     tomorrow = NIGHT + timedelta(days=1)
-    assert names(chosen_otherwise(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
+    assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
     with pytest.raises(StoreError, match=f"has had no rules 'another'. It has had {version}"):
-        chosen_otherwise(store, "another")
-    chosen("a.fits")  # it was chosen for again meanwhile
-    assert names(chosen_otherwise(store, version)) == {tomorrow: ["b.fits"]}
+        sequences_with_other_choices(store, "another")
+    chosen("a.fits")  # a new choice was made for it meanwhile
+    assert names(sequences_with_other_choices(store, version)) == {tomorrow: ["b.fits"]}
 
 
-def test_a_sequence_is_judged_as_a_whole_by_its_middle(
+def test_a_sequence_is_compared_as_one_at_its_middle(
     store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord],
 ) -> None:  # fmt: skip
-    """Darks of the evening and the morning: each end of the sequence would have its own, were it asked alone."""
+    """Darks of the evening and the morning: each end of the sequence alone would get its own."""
     evening = datetime(2013, 11, 21, 1, tzinfo=UTC)
     frames = []
     for n in range(9):
@@ -89,28 +89,30 @@ def test_a_sequence_is_judged_as_a_whole_by_its_middle(
     assert len(alone) == 2
     chosen = store.match(of[4], "dark")
     store.record_decisions([Decision(one.sha256, chosen, chosen.product) for one in frames])
-    assert chosen_otherwise(store, chosen.rules_version) == {}
+    assert sequences_with_other_choices(store, chosen.rules_version) == {}
     better = add(hours=(of[4].middle - facts().middle).total_seconds() / 3600)
     assert store.match(of[0], "dark").product != better
-    assert names(chosen_otherwise(store, chosen.rules_version)) == {NIGHT: [f"{n}.fits" for n in range(9)]}
+    assert names(sequences_with_other_choices(store, chosen.rules_version)) == {
+        NIGHT: [f"{n}.fits" for n in range(9)]
+    }
 
 
-def test_what_had_nothing_and_has_something_now(
+def test_sequences_without_a_calibration_that_have_one_now(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     version = chosen("a.fits")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
     add()
-    assert names(chosen_otherwise(store, version)) == {NIGHT: ["a.fits"]}
+    assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"]}
 
 
-def test_what_would_have_nothing_any_more_is_left_alone(
+def test_sequences_that_would_have_no_calibration_are_left_unchanged(
     store: Store, add: Callable[..., Product], chosen: Callable[..., str]
 ) -> None:
     only = add()
     version = chosen("a.fits")
     reject(store, only, author="Ana", reason="a test")
-    assert chosen_otherwise(store, version) == {}
+    assert sequences_with_other_choices(store, version) == {}
 
 
 @pytest.fixture
@@ -127,13 +129,13 @@ def run(
     close_stores()
 
 
-def test_where_nothing_was_spoilt_there_is_nothing_to_do(
+def test_without_affected_products_there_is_nothing_to_do(
     run: Callable[..., Any], store: Store, add: Callable[..., Product]
 ) -> None:
     with pytest.raises(StoreError, match="has had no rules '7'"):
         run(rules_version="7")
     version = store.rules().version
-    with pytest.raises(NothingToDoError, match=f"no other calibration than {version} did") as caught:
+    with pytest.raises(NothingToDoError, match=f"choose the same calibrations as {version} for") as caught:
         run(rules_version=version)
     assert "nirflow cal explain" in caught.value.remedy
     good = add()

@@ -1,4 +1,4 @@
-"""What may be asked of the deployed flows, and the words in which anything else is refused."""
+"""The valid requests to the deployed flows, and the messages that refuse others."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_a_good_request_comes_back_from_json_the_same(model: type[BaseModel], gi
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "words"),
+    ("model", "given", "message"),
     [
-        (Nights, {"last": "2013-11-21"}, "a range needs its first night too"),
+        (Nights, {"last": "2013-11-21"}, "the first night of the range is missing"),
         (Nights, {"first": "2013-11-21", "last": "2013-11-20"}, "ends on 2013-11-20, before it begins on 2013-11-21"),
-        (Nights, {"first": "2013-11-01", "last": "2013-12-02"}, "32 nights is too long; at most 31"),
+        (Nights, {"first": "2013-11-01", "last": "2013-12-02"}, "32 nights is too long; one run takes at most 31"),
         (Nights, {"first": "yesterday"}, "valid date"),
         (Nights, {"night": "2013-11-21"}, "Extra inputs"),
         (NightlyRequest, {"bands": ["Z"]}, "'Y', 'J-lo'"),
@@ -65,32 +65,32 @@ def test_a_good_request_comes_back_from_json_the_same(model: type[BaseModel], gi
         (NightlyRequest, {"parameters": {"stack": {"lw": 4}}}, "stack.lw"),
         (CalibrationsRequest, {"only": ["science"]}, "'dark', 'bpm' or 'flat'"),
         (SequenceRequest, {}, "Field required"),
-        (SequenceRequest, {"sequence": "M 31"}, "'M 31' is no name of a sequence, such as 2013-11-21.science"),
-        (SequenceRequest, {"sequence": f"{NAME}/../../../../x"}, "is no name of a sequence"),
+        (SequenceRequest, {"sequence": "M 31"}, "'M 31' is not the name of a sequence, such as 2013-11-21.science"),
+        (SequenceRequest, {"sequence": f"{NAME}/../../../../x"}, "is not the name of a sequence"),
         (Nights, {"first": "0001-01-01"}, "not a night"),
         (Nights, {"first": "9999-12-31"}, "not a night"),
         (DecisionRequest, DECISION | {"first_night": "0001-01-01"}, "not a night"),
         (DecisionRequest, DECISION | {"first_night": "2013-11-21", "last_night": "9999-12-31"}, "not a night"),
         (DecisionRequest, DECISION | {"valid_from": "0001-01-01T00:00:00+14:00"}, "not a night"),
         (DecisionRequest, DECISION | {"valid_until": "9999-12-31T23:59:00-14:00"}, "not a night"),
-        (ReprocessRequest, {}, "one of the two"),
-        (ReprocessRequest, {"affected_by": "a", "rules_version": "1"}, "one of the two"),
+        (ReprocessRequest, {}, "give either"),
+        (ReprocessRequest, {"affected_by": "a", "rules_version": "1"}, "give either"),
         (HousekeepingRequest, {"keep_runs_days": 0}, "greater than or equal to 1"),
     ],
 )  # fmt: skip
-def test_a_wrong_request_is_refused_in_words(
-    model: type[BaseModel], given: dict[str, Any], words: str
+def test_an_invalid_request_is_refused_with_a_message(
+    model: type[BaseModel], given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(given)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_name_of_a_sequence_may_be_that_of_its_events_resource() -> None:
     assert SequenceRequest(sequence=SEQUENCE + NAME).sequence == NAME
 
 
-def test_nothing_changes_a_request_once_it_is_made() -> None:
+def test_requests_are_immutable() -> None:
     request = NightlyRequest(first=date(2013, 11, 21))
     with pytest.raises(ValidationError, match="frozen"):
         request.first = None  # type: ignore[misc]
@@ -100,7 +100,7 @@ def test_nothing_changes_a_request_once_it_is_made() -> None:
 
 
 def fields(model: type[BaseModel]) -> list[tuple[str, dict[str, Any]]]:
-    """Every field of a model's JSON schema and of those inside it, by its place."""
+    """Return every field of a model's JSON schema and of nested ones, by its path."""
     schema = model.model_json_schema()
     models = {model.__name__: schema, **schema.get("$defs", {})}
     return [
@@ -111,7 +111,7 @@ def fields(model: type[BaseModel]) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("model", REQUESTS)
-def test_every_field_of_a_form_has_a_title_and_a_meaning(model: type[BaseModel]) -> None:
+def test_every_field_of_a_form_has_a_title_and_a_description(model: type[BaseModel]) -> None:
     bare = [where for where, field in fields(model) if not field.get("description")]
     untitled = [
         where for where, field in fields(model) if not field.get("title") and not _model_inside(field)
@@ -126,14 +126,14 @@ def _model_inside(field: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("model", REQUESTS)
-def test_every_model_of_a_form_says_what_it_is(model: type[BaseModel]) -> None:
+def test_every_model_of_a_form_has_a_description(model: type[BaseModel]) -> None:
     schema = model.model_json_schema()
     for name, one in {model.__name__: schema, **schema.get("$defs", {})}.items():
         assert one.get("title"), name
         assert one.get("description"), name
 
 
-def test_a_form_tells_the_unit_of_each_parameter() -> None:
+def test_a_form_shows_the_unit_of_each_parameter() -> None:
     units = 0
     for model in STEPS.values():
         properties = model.model_json_schema()["properties"]
@@ -146,16 +146,16 @@ def test_a_form_tells_the_unit_of_each_parameter() -> None:
     assert units > 30
 
 
-def test_a_parameters_own_description_stays_without_the_unit() -> None:
+def test_the_description_of_a_parameter_itself_has_no_unit() -> None:
     class Step(StepParameters):
         """A step."""
 
         low: float = parameter(3.0, "rejected below", unit="sigma", gt=0)
         count: int = parameter(2, "how many")
 
-    told = Step.model_json_schema()["properties"]
-    assert told["low"]["description"] == "rejected below, sigma"
-    assert told["low"]["unit"] == "sigma"
-    assert told["low"]["exclusiveMinimum"] == 0
-    assert told["count"]["description"] == "how many"
+    properties = Step.model_json_schema()["properties"]
+    assert properties["low"]["description"] == "rejected below, sigma"
+    assert properties["low"]["unit"] == "sigma"
+    assert properties["low"]["exclusiveMinimum"] == 0
+    assert properties["count"]["description"] == "how many"
     assert Step.model_fields["low"].description == "rejected below"

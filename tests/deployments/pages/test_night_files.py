@@ -1,4 +1,4 @@
-"""Which files below the folder of nights a browser gets."""
+"""The files below the folder of nights that are served to browsers."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_pages_pictures_and_products_are_served(nights: Path, path: str, kind: s
         "2013-11-21/previews/", "2013-11-21\\index.html", "a/" * 20 + "index.html", "index.HTML",
     ],
 )  # fmt: skip
-def test_nothing_else_is(nights: Path, path: str) -> None:
+def test_other_files_are_not_served(nights: Path, path: str) -> None:
     assert open_below(nights, path) is None
 
 
-def test_no_link_is_followed_and_no_pipe_waited_for(nights: Path, tmp_path: Path) -> None:
+def test_links_are_not_followed_and_pipes_do_not_block(nights: Path, tmp_path: Path) -> None:
     (nights / "link.html").symlink_to(tmp_path / "secret.html")
     (nights / "out").symlink_to(tmp_path)
     (nights / "2013-11-22").symlink_to(nights / "2013-11-21")
@@ -63,7 +63,7 @@ def test_no_link_is_followed_and_no_pipe_waited_for(nights: Path, tmp_path: Path
         assert open_below(nights, path) is None
 
 
-def test_a_file_that_grows_is_sent_as_long_as_it_was(nights: Path) -> None:
+def test_a_growing_file_is_sent_with_its_original_length(nights: Path) -> None:
     opened = open_below(nights, "index.html")
     assert opened is not None
     with (nights / "index.html").open("ab") as file:
@@ -71,5 +71,5 @@ def test_a_file_that_grows_is_sent_as_long_as_it_was(nights: Path) -> None:
     assert b"".join(content(opened)) == b"index"
 
 
-def test_where_there_are_no_nights_there_is_no_page(tmp_path: Path) -> None:
+def test_without_nights_no_page_is_found(tmp_path: Path) -> None:
     assert open_below(tmp_path / "none", "") is None

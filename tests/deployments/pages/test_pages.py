@@ -1,4 +1,4 @@
-"""The pages of nights and of the store: for whom they open, and what a browser is told with them."""
+"""The pages of nights and of the store: access to them, and their headers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StoreOfOne:
 
 
 class Site:
-    """The pages before an application that keeps what it was asked."""
+    """The pages in front of an application that records its requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Site:
     def ask(
         self, path: str, method: str = "GET", query: str = "", **headers: str
     ) -> tuple[int, dict[str, str], str]:
-        """Status, headers and text of an answer."""
+        """Return status, headers and text of an answer."""
         given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": given,
                  "scheme": "http", "http_version": "1.1"}  # fmt: skip
@@ -60,15 +60,15 @@ class Site:
         asyncio.run(self.pages(scope, receive, send))
         if not sent:
             return 0, {}, ""
-        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], told, b"".join(one.get("body", b"") for one in sent[1:]).decode()
+        headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], headers, b"".join(one.get("body", b"") for one in sent[1:]).decode()
 
     def login(self, auth: str = VIEWER, **headers: str) -> str:
-        """Begin a session; its cookie."""
-        word = "Basic " + base64.b64encode(auth.encode()).decode()
-        status, told, _ = self.ask("/nirflow/session", "POST", authorization=word, **headers)
+        """Begin a session and return its cookie."""
+        credential = "Basic " + base64.b64encode(auth.encode()).decode()
+        status, headers, _ = self.ask("/nirflow/session", "POST", authorization=credential, **headers)
         assert status == 204
-        return told["set-cookie"]
+        return headers["set-cookie"]
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_a_browser_without_a_login_is_sent_to_the_login_page(site: Site) -> None
         ("/store/", "kind=dark&status=certified"),
         ("/nights", ""),
     ):
-        status, told, _ = site.ask(path, query=query, accept="text/html,*/*")
+        status, headers, _ = site.ask(path, query=query, accept="text/html,*/*")
         assert status == 303
         here = path + (f"?{query}" if query else "")
         quoted = here.replace("/", "%2F").replace("?", "%3F").replace("=", "%3D").replace("&", "%26")
-        assert told["location"] == f"/nirflow/login?next={quoted}"
+        assert headers["location"] == f"/nirflow/login?next={quoted}"
     status, _, text = site.ask("/nights/2013-11-21/S1_dark.fits")
     assert (status, text) == (401, "Log in at /nirflow/login first.\n")
 
@@ -110,9 +110,9 @@ def test_a_login_opens_the_pages(site: Site) -> None:
         == "store products/x [('a', 'b')]"
     )
     assert site.ask("/nights", cookie=cookie)[1]["location"] == "/nights/"
-    status, told, text = site.ask("/nights/2013-11-21/S1_dark.fits", cookie=cookie)
-    assert (status, text, told["content-type"]) == (200, "pixels", "application/fits")
-    assert told["content-disposition"] == "attachment"
+    status, headers, text = site.ask("/nights/2013-11-21/S1_dark.fits", cookie=cookie)
+    assert (status, text, headers["content-type"]) == (200, "pixels", "application/fits")
+    assert headers["content-disposition"] == "attachment"
     assert site.ask("/nights/2013-11-21/S1_dark.fits", "HEAD", cookie=cookie)[::2] == (200, "")
     assert site.ask("/nights/2013-11-22/", cookie=cookie)[0] == 404
 
@@ -122,7 +122,7 @@ def test_a_login_opens_the_pages(site: Site) -> None:
     ['{"a"}', "=", ";;", 'a="b', "a b=c", "\xe4=\xf6", f"{COOKIE}=of-another-port", f"{COOKIE}", f"x{COOKIE}=1",
      '"a;b"="c"'],
 )  # fmt: skip
-def test_what_other_servers_of_the_host_gave_a_browser_is_in_nobodys_way(site: Site, other: str) -> None:
+def test_cookies_of_other_servers_on_the_host_do_not_interfere(site: Site, other: str) -> None:
     cookie = site.login().partition(";")[0]
     for line in (f"{other}; {cookie}", f"{cookie}; {other}", f"{other};{cookie}"):
         assert site.ask("/store/", cookie=line)[0] == 200
@@ -130,33 +130,33 @@ def test_what_other_servers_of_the_host_gave_a_browser_is_in_nobodys_way(site: S
     assert site.ask("/store/", cookie=cookie)[0] == 401
 
 
-def test_behind_tls_the_cookie_goes_by_tls_only(site: Site) -> None:
+def test_behind_tls_the_cookie_is_sent_only_over_tls(site: Site) -> None:
     assert site.login(origin="https://nights.example").endswith("; Secure")
 
 
 @pytest.mark.parametrize("path", ["/nights/2013-11-21/", "/store/", "/nirflow/session", "/nights/none.html"])
-def test_every_answer_tells_the_browser_to_run_and_load_nothing(site: Site, path: str) -> None:
-    told = site.ask(path, cookie=site.login().partition(";")[0])[1]
-    rules = dict(rule.split(" ", 1) for rule in told["content-security-policy"].split("; "))
+def test_every_answer_forbids_scripts_and_foreign_content(site: Site, path: str) -> None:
+    headers = site.ask(path, cookie=site.login().partition(";")[0])[1]
+    rules = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
     assert rules["default-src"] == "'none'"
     assert rules["frame-ancestors"] == "'none'"
     assert not {"script-src", "connect-src", "object-src"} & set(rules)
-    assert told["x-content-type-options"] == "nosniff"
-    assert told["cache-control"] == "private, no-cache"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "get"])
-def test_the_pages_change_nothing(site: Site, method: str) -> None:
+def test_the_pages_are_read_only(site: Site, method: str) -> None:
     cookie = site.login().partition(";")[0]
     assert site.ask("/store/", method, cookie=cookie)[0] == 405
     assert site.ask("/nights/", method, cookie=cookie)[0] == 405
 
 
-def test_a_session_begins_by_a_header_only(site: Site) -> None:
+def test_a_session_begins_only_with_a_header(site: Site) -> None:
     """A form or a link of another page can send none."""
     for auth in ("", "Basic x", "Basic " + base64.b64encode(b"eve:wrong").decode()):
-        status, told, _ = site.ask("/nirflow/session", "POST", authorization=auth, cookie="a=b")
-        assert (status, told.get("set-cookie")) == (401, None)
+        status, headers, _ = site.ask("/nirflow/session", "POST", authorization=auth, cookie="a=b")
+        assert (status, headers.get("set-cookie")) == (401, None)
     assert site.ask("/nirflow/session")[0] == 405
 
 
@@ -171,8 +171,8 @@ def test_a_session_ends_with_its_password_and_when_it_is_ended(tmp_path: Path) -
     path.unlink()
     assert site.ask("/store/", cookie=viewer)[0] == 401
     assert site.ask("/store/", cookie=owner)[0] == 200
-    status, told, _ = site.ask("/nirflow/session", "DELETE", cookie=owner)
-    assert (status, told["set-cookie"].split("; ")[2]) == (204, "Max-Age=0")
+    status, headers, _ = site.ask("/nirflow/session", "DELETE", cookie=owner)
+    assert (status, headers["set-cookie"].split("; ")[2]) == (204, "Max-Age=0")
     assert site.ask("/store/", cookie=owner)[0] == 401
 
 
@@ -185,7 +185,7 @@ def test_a_session_ends_after_some_hours(site: Site, monkeypatch: pytest.MonkeyP
     assert site.ask("/store/", cookie=cookie)[0] == 401
 
 
-def test_the_application_answers_all_else(site: Site) -> None:
+def test_other_requests_are_forwarded_to_the_application(site: Site) -> None:
     paths = ["/", "/api/flows/", "/nightsx", "/stores/", "/nirflow/login", "//nights/", "/Nights/"]
     for path in paths:
         assert site.ask(path, cookie=site.login().partition(";")[0])[0] == 0

@@ -28,7 +28,7 @@ def pages(store: Store, store_settings: StoreSettings) -> Iterator[StorePages]:
 
 
 def text_of(page: str) -> str:
-    """What a reader of a page sees."""
+    """Return the visible text of a page."""
     body = page.partition("<body>")[2]
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
 
@@ -50,7 +50,7 @@ def test_the_list_has_configuration_status_tier_and_validity(
     assert "no such product" in pages.page("", {"kind": "flat"})[1]
 
 
-def test_the_list_goes_on(
+def test_the_list_continues_on_further_pages(
     pages: StorePages, add: Callable[..., Product], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_pages, "LISTED", 2)
@@ -81,10 +81,10 @@ def test_the_list_goes_on(
         {"night": "9999-12-31"},
     ],
 )
-def test_another_question_is_refused(pages: StorePages, query: dict[str, str]) -> None:
+def test_an_invalid_query_is_refused(pages: StorePages, query: dict[str, str]) -> None:
     status, page = pages.page("", query)
     assert status == 400
-    assert "no question about the store" in page
+    assert "This query is not valid for the store" in page
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def chosen(
     facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord],
 ) -> tuple[Product, FrameRecord]:
-    """A dark that a frame got, both with markup where a user may write."""
+    """A dark chosen for a frame, both with markup in the texts of users."""
     dark = add(provisional=MARKUP)
     raw = record(
         f"{MARKUP.replace('/', '')}.fits", "science", facts=facts(name="science.fits", target=MARKUP)
@@ -113,14 +113,14 @@ def test_a_product_has_its_decisions_and_why_it_was_chosen(
     status, page = pages.page(f"products/{dark.id}", {})
     assert status == 200
     seen = text_of(page)
-    assert "Chosen for 1 frame; these are the last." in seen
+    assert "Chosen for 1 frame; the latest are listed." in seen
     assert "taken: " in seen
     assert f'href="/store/frames/{raw.sha256}"' in page
     assert f"certified {dark.validity[0]:%Y-%m-%d %H:%M}" in seen  # type: ignore[index]
     assert "1 raw frame in all generations." in seen
 
 
-def test_a_frame_has_what_it_would_get_and_what_it_got(
+def test_a_frame_has_its_current_choice_and_the_calibrations_used(
     pages: StorePages, chosen: tuple[Product, FrameRecord]
 ) -> None:
     dark, raw = chosen
@@ -128,11 +128,13 @@ def test_a_frame_has_what_it_would_get_and_what_it_got(
     assert status == 200
     seen = text_of(page)
     assert f"dark: {dark.name}" in seen.replace(" :", ":")
-    assert "The store has no flat at all." in seen
-    assert "What it got" in seen
+    assert "The store has no flat." in seen
+    assert "Calibrations used" in seen
 
 
-def test_what_users_and_files_say_is_text(pages: StorePages, chosen: tuple[Product, FrameRecord]) -> None:
+def test_texts_from_users_and_files_are_escaped(
+    pages: StorePages, chosen: tuple[Product, FrameRecord]
+) -> None:
     dark, raw = chosen
     for path in ("", f"products/{dark.id}", f"frames/{raw.sha256}"):
         page = pages.page(path, {})[1]
@@ -154,13 +156,13 @@ def test_what_users_and_files_say_is_text(pages: StorePages, chosen: tuple[Produ
         "../",
     ],
 )
-def test_what_is_not_there_is_no_page(pages: StorePages, path: str) -> None:
+def test_a_missing_product_or_frame_is_not_found(pages: StorePages, path: str) -> None:
     status, page = pages.page(path, {})
     assert status == 404
     assert "no such" in page
 
 
-def test_where_the_store_does_not_answer_the_page_says_so(tmp_path: Path) -> None:
+def test_the_page_reports_a_store_that_does_not_respond(tmp_path: Path) -> None:
     status, page = StorePages(StoreSettings(data_dir=tmp_path)).page("", {})
     assert status == 503
     assert "does not answer" in text_of(page)

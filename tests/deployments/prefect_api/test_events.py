@@ -1,4 +1,4 @@
-"""Events on their way to a Prefect server: a real one, and ones that answer badly."""
+"""Events sent to Prefect servers: a real one, and ones with bad answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_events_arrive_at_a_prefect_server(prefect_server: ServerAddress) -> Non
     got: dict[str, Any] = {}
     wanted = EventFilter(event=EventNameFilter(name=[name])).model_dump(mode="json")
     with get_client(sync_client=True) as client:
-        # All are recorded, so nothing is waited for. The count is that of the first page's moment on every page.
+        # All are recorded, so there is nothing to wait for. Every page has the count at the time of the first one.
         page = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()
         assert page["total"] == len(sent)
         while True:
@@ -59,14 +59,14 @@ def test_events_arrive_at_a_prefect_server(prefect_server: ServerAddress) -> Non
                 break
             page = client.request("GET", page["next_page"].removeprefix(prefect_server.api_url)).json()
     for one in sent:
-        there = got[str(one.id)]
-        assert there["event"] == name
-        assert there["resource"] == {**one.labels, "prefect.resource.id": "nirflow.sequence.x"}
-        assert there["related"] == [related]
-        assert there["payload"] == one.payload
+        recorded = got[str(one.id)]
+        assert recorded["event"] == name
+        assert recorded["resource"] == {**one.labels, "prefect.resource.id": "nirflow.sequence.x"}
+        assert recorded["related"] == [related]
+        assert recorded["payload"] == one.payload
 
 
-def test_a_prefect_server_refuses_what_is_no_event(prefect_server: ServerAddress) -> None:
+def test_a_prefect_server_refuses_an_invalid_event(prefect_server: ServerAddress) -> None:
     bad = event(related=({"no": "id"},))
     with pytest.raises(EventsRefusedError, match="422"):
         EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or "")).emit([bad])
@@ -76,15 +76,15 @@ def test_the_schema_is_the_one_that_prefect_knows() -> None:
     from prefect.events.schemas.events import Event as Theirs
 
     ours = event(labels={"a": "b"}, payload={"c": 1})
-    told = ours.as_json(datetime(2026, 1, 2, tzinfo=UTC))
-    theirs = Theirs.model_validate(told)
-    assert set(told) <= set(Theirs.model_fields)
+    encoded = ours.as_json(datetime(2026, 1, 2, tzinfo=UTC))
+    theirs = Theirs.model_validate(encoded)
+    assert set(encoded) <= set(Theirs.model_fields)
     assert theirs.id == ours.id
     assert theirs.resource.id == ours.resource
     assert theirs.occurred.year == 2026
 
 
-def test_the_word_goes_with_every_request(server: FakeServer) -> None:
+def test_the_password_is_sent_with_every_request(server: FakeServer) -> None:
     EventSender(server.api, SecretStr("me:secret")).emit([event()])
     EventSender(server.api).emit([event()])
     (path, headers, body), (_, bare, _) = server.heard
@@ -94,7 +94,7 @@ def test_the_word_goes_with_every_request(server: FakeServer) -> None:
     assert "Authorization" not in bare
 
 
-def test_many_events_go_in_order_in_several_requests(server: FakeServer) -> None:
+def test_many_events_are_sent_in_order_in_several_requests(server: FakeServer) -> None:
     sent = [event() for _ in range(250)]
     EventSender(server.api).emit(sent)
     assert [len(body) for _, _, body in server.heard] == [100, 100, 50]
@@ -103,7 +103,7 @@ def test_many_events_go_in_order_in_several_requests(server: FakeServer) -> None
     assert len(server.heard) == 3
 
 
-def test_a_server_that_wants_a_token_gets_it(server: FakeServer) -> None:
+def test_a_server_that_requires_a_token_gets_it(server: FakeServer) -> None:
     sender = EventSender(server.api)
     server.answers = [(403, '{"detail":"Missing CSRF token."}'), (200, '{"token": "t0ken"}'), (204, "")]
     sender.emit([event()])
@@ -119,7 +119,7 @@ def test_a_server_that_wants_a_token_gets_it(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("answers", [[401], [403, 422], [500], [503], [429], [404]])
-def test_answers_after_which_it_is_worth_another_try(server: FakeServer, answers: list[int]) -> None:
+def test_answers_after_which_events_are_sent_again(server: FakeServer, answers: list[int]) -> None:
     server.answers = [(code, "no") for code in answers]
     with pytest.raises(EventsError) as caught:
         EventSender(server.api, SecretStr("me:secret")).emit([event()])
@@ -130,7 +130,7 @@ def test_answers_after_which_it_is_worth_another_try(server: FakeServer, answers
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])
-def test_answers_after_which_it_is_not(server: FakeServer, code: int) -> None:
+def test_answers_after_which_events_are_not_sent_again(server: FakeServer, code: int) -> None:
     server.answers = [(code, "what?")]
     with pytest.raises(EventsRefusedError, match="what"):
         EventSender(server.api).emit([event()])
@@ -160,13 +160,13 @@ def test_events_that_were_accepted_but_not_recorded_are_sent_again(
 
 def test_a_clock_that_differs_from_the_servers_does_not_hide_events(server: FakeServer) -> None:
     EventSender(server.api).emit([event()])
-    (asked,) = server.counted
-    now, limits = datetime.now(UTC), asked["filter"]["occurred"]
+    (query,) = server.counted
+    now, limits = datetime.now(UTC), query["filter"]["occurred"]
     assert datetime.fromisoformat(limits["since"]) < now - timedelta(days=365)
     assert datetime.fromisoformat(limits["until"]) > now + timedelta(hours=12)
 
 
-def test_what_is_refused_is_not_delivered_again(server: FakeServer) -> None:
+def test_refused_events_are_not_sent_again(server: FakeServer) -> None:
     server.answers = [(422, "what?")]
     with pytest.raises(EventsRefusedError):
         EventSender(server.api).deliver([event()])
@@ -195,7 +195,7 @@ def test_no_event_is_lost_with_a_server_that_is_killed(
 
         with monkeypatch.context() as patch:
             patch.setattr(EventSender, "_post", killed)
-            with pytest.raises(EventsError, match="does not answer"):
+            with pytest.raises(EventsError, match="does not respond"):
                 EventSender(address.api_url, SecretStr(address.auth or "")).emit(sent)
         again = ensure_server(folder, settings=settings)
         sender = EventSender(again.api_url, SecretStr(again.auth or ""), patience=PATIENCE)
@@ -209,26 +209,26 @@ def test_no_event_is_lost_with_a_server_that_is_killed(
         postgres.stop(folder)
 
 
-def test_a_server_that_is_not_there_or_silent() -> None:
+def test_a_server_that_is_down_or_silent() -> None:
     import socket
 
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
-        with pytest.raises(EventsError, match="does not answer"):
+        with pytest.raises(EventsError, match="does not respond"):
             EventSender(url).emit([event()])
         silent.listen()
-        with pytest.raises(EventsError, match="does not answer"):
+        with pytest.raises(EventsError, match="does not respond"):
             EventSender(url, timeout=0.2).emit([event()])
 
 
 @pytest.mark.parametrize("url", ["", "ftp://host/api", "127.0.0.1:4200", "http://"])
-def test_an_address_that_is_none(url: str) -> None:
-    with pytest.raises(EventsError, match="no address"):
+def test_an_invalid_address_is_refused(url: str) -> None:
+    with pytest.raises(EventsError, match="is not the address of a Prefect server"):
         EventSender(url)
 
 
-def test_a_proxy_is_not_asked_for_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used_for_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)

@@ -1,4 +1,4 @@
-"""Questions to the Prefect server over plain HTTP: a real one, and ones that answer badly."""
+"""Requests to Prefect servers over plain HTTP: a real one, and ones with bad answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
-def test_what_is_asked_and_answered(server: FakeServer) -> None:
+def test_requests_and_responses(server: FakeServer) -> None:
     server.answers = [(200, '{"a": 1}'), (200, "[]")]
     assert Rest(f"{server.api}/", "ana:hu:sh").post("/x/filter", {"b": [2]}) == {"a": 1}
     assert Rest(server.api, None).post("/x", {}) == []
@@ -35,28 +35,28 @@ def test_what_is_asked_and_answered(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "words"),
+    ("code", "body_text", "message"),
     [
-        (401, "", "refuses /x: 401.*Set NIRFLOW_SERVER_AUTH"),
-        (500, "", "refuses /x: 500"),
-        (200, "<html>", "does not answer /x"),
+        (401, "", "refused /x: 401.*Set NIRFLOW_SERVER_AUTH"),
+        (500, "", "refused /x: 500"),
+        (200, "<html>", "did not respond to /x"),
     ],
 )
 def test_a_bad_answer_is_an_error_without_the_password(
-    server: FakeServer, code: int, said: str, words: str
+    server: FakeServer, code: int, body_text: str, message: str
 ) -> None:
-    server.answers = [(code, said)]
-    with pytest.raises(RestError, match=words) as caught:
+    server.answers = [(code, body_text)]
+    with pytest.raises(RestError, match=message) as caught:
         Rest(server.api, "ana:hush").post("/x", {})
     assert "hush" not in str(caught.value)
     assert not isinstance(caught.value, AlreadyThereError)
 
 
-def test_a_server_that_is_not_there_or_hangs_up() -> None:
+def test_a_server_that_is_down_or_hangs_up() -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/api"
-        with pytest.raises(RestError, match="does not answer"):
+        with pytest.raises(RestError, match="did not respond"):
             Rest(url, None).runs(["RUNNING"])
         deaf.listen()
 
@@ -68,12 +68,12 @@ def test_a_server_that_is_not_there_or_hangs_up() -> None:
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        with pytest.raises(RestError, match="does not answer"):
+        with pytest.raises(RestError, match="did not respond"):
             Rest(url, None).runs(["RUNNING"])
         thread.join()
 
 
-def test_a_proxy_is_not_asked_for_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used_for_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -81,7 +81,7 @@ def test_a_proxy_is_not_asked_for_this_machine(server: FakeServer, monkeypatch: 
     assert Rest(server.api, None).runs(["RUNNING"]) == []
 
 
-def test_a_pool_that_is_there_is_left_as_it_is(server: FakeServer) -> None:
+def test_an_existing_pool_is_left_unchanged(server: FakeServer) -> None:
     server.answers = [(201, "{}"), (409, "{}"), (503, "{}")]
     rest = Rest(server.api, None)
     rest.make_pool("nirflow", 2)
@@ -91,21 +91,21 @@ def test_a_pool_that_is_there_is_left_as_it_is(server: FakeServer) -> None:
         rest.make_pool("nirflow", 2)
 
 
-def test_how_long_a_worker_was_silent(server: FakeServer) -> None:
-    heard = (datetime.now(UTC) - timedelta(seconds=42)).isoformat().replace("+00:00", "Z")
-    told = json.dumps(
+def test_the_time_since_the_last_heartbeat_of_a_worker(server: FakeServer) -> None:
+    last = (datetime.now(UTC) - timedelta(seconds=42)).isoformat().replace("+00:00", "Z")
+    answer = json.dumps(
         [
             {"name": "other", "last_heartbeat_time": datetime.now(UTC).isoformat()},
-            {"name": "mine", "last_heartbeat_time": heard},
+            {"name": "mine", "last_heartbeat_time": last},
             {"name": "new", "last_heartbeat_time": None},
         ]
     )
-    server.answers = [(200, told)] * 3
+    server.answers = [(200, answer)] * 3
     rest = Rest(server.api, None)
     silence = rest.seconds_since_heartbeat("a pool/1", "mine")
     assert silence is not None
     assert 42 <= silence < 52
-    assert server.heard[0][0] == "/api/work_pools/a%20pool/1/workers/filter"
+    assert server.last[0][0] == "/api/work_pools/a%20pool/1/workers/filter"
     assert rest.seconds_since_heartbeat("p", "new") is None
     assert rest.seconds_since_heartbeat("p", "nobody") is None
 
@@ -131,10 +131,10 @@ def test_a_real_server_understands(prefect_server: ServerAddress) -> None:
         from prefect import flow
 
         made_flow = flow(lambda: None, name=pool)
-        run = client.create_flow_run(made_flow, name="in work", state=Running())
-        other = client.create_flow_run(made_flow, name="to come", state=Scheduled())
+        run = client.create_flow_run(made_flow, name="in progress", state=Running())
+        other = client.create_flow_run(made_flow, name="pending", state=Scheduled())
         found = {one["id"]: one for one in rest.runs(["RUNNING", "PENDING"])}
-        assert found[str(run.id)]["name"] == "in work"
+        assert found[str(run.id)]["name"] == "in progress"
         assert found[str(run.id)]["state_name"] == "Running"
         assert "start_time" in found[str(run.id)]
         assert str(other.id) not in found
@@ -143,16 +143,16 @@ def test_a_real_server_understands(prefect_server: ServerAddress) -> None:
             client.delete_flow_run(one.id)
 
 
-def test_a_run_that_cannot_be_put_back_keeps_no_other_from_it(
+def test_a_run_that_cannot_be_rescheduled_does_not_block_others(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = [{"id": str(n), "name": f"run {n}", "labels": {"prefect.worker.name": "mine"}} for n in range(3)]
     server.answers = [(200, json.dumps(runs)), (200, "{}"), (404, "{}"), (200, "{}")]
-    assert Rest(server.api, None).put_back("mine") == ["run 0", "run 2"]
-    assert "run 1 is not put back" in caplog.text
+    assert Rest(server.api, None).reschedule("mine") == ["run 0", "run 2"]
+    assert "run 1 could not be rescheduled" in caplog.text
 
 
-def test_runs_of_a_stopped_worker_are_handed_out_again_and_no_others(prefect_server: ServerAddress) -> None:
+def test_only_runs_of_a_stopped_worker_are_rescheduled(prefect_server: ServerAddress) -> None:
     from prefect import flow, get_client
     from prefect.states import Cancelling, Completed, Pending, Running
 
@@ -170,11 +170,11 @@ def test_runs_of_a_stopped_worker_are_handed_out_again_and_no_others(prefect_ser
         mine = [new(state, labels) for state in (Running(), Pending())]
         others = [new(Completed(), labels), new(Cancelling(), labels), new(Running(), {})]
         before = [client.read_flow_run(run).state_name for run in others]
-        assert sorted(rest.put_back(name)) == ["Pending", "Running"]
+        assert sorted(rest.reschedule(name)) == ["Pending", "Running"]
         for run in map(client.read_flow_run, mine):
             assert (run.state_name, run.state_type) == ("AwaitingRetry", StateType.SCHEDULED)
             assert run.next_scheduled_start_time is not None  # a worker takes it
         assert [client.read_flow_run(run).state_name for run in others] == before
-        assert rest.put_back(name) == []
+        assert rest.reschedule(name) == []
         for run_id in (*mine, *others):
             client.delete_flow_run(run_id)

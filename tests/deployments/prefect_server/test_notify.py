@@ -1,4 +1,4 @@
-"""Telling people: what arrives at a webhook and a mail server, and what is said of those that cannot be reached."""
+"""Notifications: messages to a webhook and a mail server, and reports of unreachable recipients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Webhook(ThreadingHTTPServer):
     def __init__(self, code: int) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.code = code
-        self.heard: list[tuple[dict[str, str], Any]] = []
+        self.received: list[tuple[dict[str, str], Any]] = []
         self.got: list[str] = []
         self.location = ""
         self.endless = False
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.heard.append((dict(self.headers), json.loads(body)))
+        self.server.received.append((dict(self.headers), json.loads(body)))
         self.send_response(self.server.code)
         if self.server.location:
             self.send_header("Location", self.server.location)
@@ -75,14 +75,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """Speaks enough SMTP to take a message; refuses the recipients and passwords that it is told to."""
+    """A minimal SMTP server that refuses given recipients and passwords."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Mail)
         self.refused: set[str] = set()
         self.password = ""
         self.echo = ""
-        self.asked: list[str] = []
+        self.commands: list[str] = []
         self.recipients: list[str] = []
         self.mails: list[Message] = []
 
@@ -95,33 +95,33 @@ class Mail(socketserver.StreamRequestHandler):
     server: MailServer
 
     def handle(self) -> None:
-        self.say("220 test")
+        self.reply("220 test")
         while line := self.rfile.readline().decode(errors="replace").strip():  # a TLS greeting too
-            word, _, rest = line.partition(" ")
-            match word.upper():
+            command, _, rest = line.partition(" ")
+            match command.upper():
                 case "EHLO" | "HELO":
-                    self.say("250-test\r\n250 AUTH PLAIN")
+                    self.reply("250-test\r\n250 AUTH PLAIN")
                 case "AUTH":
-                    self.server.asked.append(rest)
+                    self.server.commands.append(rest)
                     given = base64.b64decode(rest.split()[1]).split(b"\0")[-1].decode()
-                    self.say("235 ok" if given == self.server.password else f"535 no {self.server.echo}")
+                    self.reply("235 ok" if given == self.server.password else f"535 no {self.server.echo}")
                 case "RCPT":
                     refused = any(one in rest for one in self.server.refused)
                     if not refused:
                         self.server.recipients.append(rest)
-                    self.say("550 unknown" if refused else "250 ok")
+                    self.reply("550 unknown" if refused else "250 ok")
                 case "DATA":
-                    self.say("354 go")
+                    self.reply("354 go")
                     lines = iter(self.rfile.readline, b".\r\n")
                     self.server.mails.append(message_from_bytes(b"".join(lines), policy=default))
-                    self.say("250 ok")
+                    self.reply("250 ok")
                 case "QUIT":
-                    self.say("221 bye")
+                    self.reply("221 bye")
                     return
                 case _:
-                    self.say("250 ok")
+                    self.reply("250 ok")
 
-    def say(self, text: str) -> None:
+    def reply(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
 
@@ -161,7 +161,7 @@ def wanted(
     return NotifySettings(**values)
 
 
-def test_a_mail_says_when_and_which_it_is(mail_server: MailServer) -> None:
+def test_a_mail_has_a_date_and_an_id(mail_server: MailServer) -> None:
     began = time.time()
     for _ in range(2):
         notify(wanted(mail=mail_server), "a", "b")
@@ -176,7 +176,7 @@ def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None
         "nirflow: night\n2013-11-21\x1b[2J failed",
         "Crashed: no\u202e sign\n\N{SNOWMAN} http://u",
     )
-    ((headers, body),) = webhook.heard
+    ((headers, body),) = webhook.received
     assert headers["Content-Type"] == "application/json"
     assert body["title"] == r"nirflow: night\n2013-11-21\x1b[2J failed"
     assert body["text"].endswith("failed\nCrashed: no\\u202e sign\n\N{SNOWMAN} http://u")
@@ -187,11 +187,11 @@ def test_both_get_the_message(webhook: Webhook, mail_server: MailServer) -> None
     assert len(mail_server.recipients) == 2
 
 
-def test_nothing_is_sent_when_nobody_is_named(webhook: Webhook, mail_server: MailServer) -> None:
+def test_nothing_is_sent_without_recipients(webhook: Webhook, mail_server: MailServer) -> None:
     off = NotifySettings(smtp_host="127.0.0.1", smtp_port=mail_server.port)
     assert not off.wanted
     notify(off, "subject", "body")
-    assert webhook.heard == mail_server.mails == []
+    assert webhook.received == mail_server.mails == []
 
 
 def test_an_account_on_the_mail_server(mail_server: MailServer) -> None:
@@ -213,7 +213,7 @@ def test_an_account_on_the_mail_server(mail_server: MailServer) -> None:
         "http://127.0.0.1:9/\N{SNOWMAN}s3cret",
     ],
 )  # fmt: skip
-def test_an_unreachable_webhook_is_named_without_its_url_and_the_mail_goes_out(
+def test_an_unreachable_webhook_is_reported_without_its_url_and_the_mail_is_sent(
     mail_server: MailServer, url: str
 ) -> None:
     with pytest.raises(NotDeliveredError, match="the webhook") as caught:
@@ -224,7 +224,7 @@ def test_an_unreachable_webhook_is_named_without_its_url_and_the_mail_goes_out(
 
 
 @pytest.mark.parametrize("code", [403, 500])
-def test_a_webhook_that_refuses_is_named_with_its_answer(code: int) -> None:
+def test_a_webhook_that_refuses_is_reported_with_its_answer(code: int) -> None:
     with (
         served(Webhook(code)) as refusing,
         pytest.raises(NotDeliveredError, match=f"the webhook: HTTPError {code}"),
@@ -232,30 +232,30 @@ def test_a_webhook_that_refuses_is_named_with_its_answer(code: int) -> None:
         notify(wanted(refusing), "s", "b")
 
 
-def test_an_unreachable_mail_server_does_not_keep_the_webhook_from_it(webhook: Webhook) -> None:
+def test_an_unreachable_mail_server_does_not_block_the_webhook(webhook: Webhook) -> None:
     down = NotifySettings(
         webhook=SecretStr(webhook.url), email_to=("ana@b.example",), smtp_host="127.0.0.1", smtp_port=9
     )
     with pytest.raises(NotDeliveredError, match=r"ana@b\.example: .*refused"):
         notify(down, "s", "b")
-    assert len(webhook.heard) == 1
+    assert len(webhook.received) == 1
 
 
 @pytest.mark.parametrize("address", ["ana@b.example\nBcc: all@b.example", "\N{SNOWMAN}@b.example"])
-def test_an_address_that_is_none_is_named(webhook: Webhook, mail_server: MailServer, address: str) -> None:
+def test_an_invalid_address_is_reported(webhook: Webhook, mail_server: MailServer, address: str) -> None:
     with pytest.raises(NotDeliveredError, match=r"b\.example"):
         notify(wanted(webhook, mail_server, email_to=(address,)), "s", "b")
-    assert len(webhook.heard) == 1
+    assert len(webhook.received) == 1
     assert mail_server.mails == []
 
 
-def test_a_mail_server_that_knows_nobody(mail_server: MailServer) -> None:
+def test_a_mail_server_that_refuses_all_recipients(mail_server: MailServer) -> None:
     mail_server.refused = {"ana@b.example", "bob@b.example"}
     with pytest.raises(NotDeliveredError, match="550"):
         notify(wanted(mail=mail_server), "s", "b")
 
 
-def test_the_block_reads_the_settings_when_it_sends_and_holds_nothing(
+def test_the_block_reads_the_settings_when_sending_and_stores_nothing(
     webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = Notification()
@@ -263,7 +263,7 @@ def test_the_block_reads_the_settings_when_it_sends_and_holds_nothing(
     monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", webhook.url)
     asyncio.run(block.notify("the body", "the subject"))
     asyncio.run(block.notify("the body"))
-    assert [body["title"] for _, body in webhook.heard] == ["the subject", "nirflow"]
+    assert [body["title"] for _, body in webhook.received] == ["the subject", "nirflow"]
 
 
 @pytest.mark.long
@@ -284,13 +284,13 @@ def test_a_failed_run_of_a_deployment_reaches_the_receiver(
         address = ensure_server(folder, settings=ServerSettings(port=0))
         with connected(address):
             _fail_one_run(Settings())
-        wait_until(lambda: webhook.heard, "the message")
-        time.sleep(1)  # in which a second one would come
-        ((_, body),) = webhook.heard
+        wait_until(lambda: webhook.received, "the message")
+        time.sleep(1)  # in which a second one would arrive
+        ((_, body),) = webhook.received
         assert body["title"] == "nirflow: of the test: failed"
         assert "Failed: the disk is full" in body["text"]
         assert f"{address.ui_url}/runs/flow-run/" in body["text"]
-        assert _words_in(Path(folder), "s3cret") == []
+        assert _files_with(Path(folder), "s3cret") == []
     finally:
         stop_server(folder)
         postgres.stop(folder)
@@ -314,13 +314,13 @@ def _fail_one_run(settings: Any) -> None:
             client.set_flow_run_state(one.id, Failed(message="the disk is full"), force=True)
 
 
-def _words_in(folder: Path, word: str) -> list[Path]:
-    """Files below a folder that hold a word: the database's among them."""
+def _files_with(folder: Path, command: str) -> list[Path]:
+    """Return files below a folder that contain a text, including those of the database."""
     files = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
-    return [path for path in files if path.is_file() and word.encode() in path.read_bytes()]
+    return [path for path in files if path.is_file() and command.encode() in path.read_bytes()]
 
 
-def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
+def test_a_mail_server_without_a_valid_certificate_gets_no_password(
     mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts: list[ssl.SSLContext] = []
@@ -341,7 +341,7 @@ def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
 
 
 @pytest.mark.parametrize(
-    ("values", "way"),
+    ("values", "encryption"),
     [
         ({}, "off"),
         ({"smtp_host": "mail.example.org"}, "off"),
@@ -357,11 +357,11 @@ def test_a_mail_server_that_cannot_prove_who_it_is_gets_no_password(
         ({"smtp_tls": False, "smtp_port": 465}, "off"),
     ],
 )
-def test_a_password_goes_encrypted_by_default(values: dict[str, Any], way: str) -> None:
-    assert NotifySettings(**values).smtp_encryption == way
+def test_a_password_is_encrypted_by_default(values: dict[str, Any], encryption: str) -> None:
+    assert NotifySettings(**values).smtp_encryption == encryption
 
 
-def test_a_password_in_clear_text_to_another_machine_has_to_be_asked_for(
+def test_a_password_in_clear_text_to_another_machine_must_be_enabled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clear = {"smtp_host": "mail.example.org", "smtp_user": "ana", "smtp_tls": False}
@@ -382,7 +382,7 @@ def test_a_mail_server_without_starttls_gets_no_password(mail_server: MailServer
     account = {"smtp_user": "ana", "smtp_password": SecretStr("s3cret"), "smtp_tls": "starttls"}
     with pytest.raises(NotDeliveredError, match="STARTTLS"):
         notify(wanted(mail=mail_server, **account), "s", "b")
-    assert mail_server.asked == []
+    assert mail_server.commands == []
 
 
 def test_implicit_encryption_begins_with_the_first_byte(mail_server: MailServer) -> None:
@@ -400,19 +400,19 @@ def test_a_password_that_a_server_repeats_is_hidden(mail_server: MailServer) -> 
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_webhook_leads_nowhere_else(webhook: Webhook, code: int) -> None:
+def test_redirections_of_a_webhook_are_not_followed(webhook: Webhook, code: int) -> None:
     with served(Webhook(code)) as moved:
         moved.location = webhook.url
         with pytest.raises(
             NotDeliveredError, match=f"the webhook: HTTPError {code} .*not followed"
         ) as caught:
             notify(wanted(moved), "s", "b")
-        assert len(moved.heard) == 1
-    assert webhook.heard == webhook.got == []
+        assert len(moved.received) == 1
+    assert webhook.received == webhook.got == []
     assert "s3cret" not in str(caught.value)
 
 
 def test_the_answer_of_a_webhook_is_not_read(webhook: Webhook) -> None:
     webhook.endless = True
     notify(wanted(webhook), "s", "b")
-    assert len(webhook.heard) == 1
+    assert len(webhook.received) == 1

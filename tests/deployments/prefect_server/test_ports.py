@@ -1,4 +1,4 @@
-"""The server's port: had alone, shared with those who keep it, found again by the next server."""
+"""The server's port: exclusive, shared with clients that protect it, and taken over by the next server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_two_servers_never_share_a_port(listener: socket.socket) -> None:
             listen("127.0.0.1", port_of(listener), left_behind=left_behind)
 
 
-def test_who_keeps_a_port_gets_none_of_its_connections(listener: socket.socket) -> None:
+def test_a_process_that_holds_a_port_gets_none_of_its_connections(listener: socket.socket) -> None:
     assert hold("127.0.0.1", port_of(listener))
     assert hold("127.0.0.1", port_of(listener))
     for _ in range(20):
@@ -40,7 +40,7 @@ def test_who_keeps_a_port_gets_none_of_its_connections(listener: socket.socket) 
             listener.accept()[0].close()
 
 
-def test_the_port_of_a_server_that_is_gone_waits_for_the_next_one_alone(listener: socket.socket) -> None:
+def test_the_port_of_an_ended_server_is_only_for_the_next_one(listener: socket.socket) -> None:
     port = port_of(listener)
     assert hold("127.0.0.1", port)
     listener.close()
@@ -59,7 +59,7 @@ def test_the_port_of_a_server_that_is_gone_waits_for_the_next_one_alone(listener
 
 
 @pytest.mark.parametrize("reuse", [(), (socket.SO_REUSEADDR,)])
-def test_who_listens_there_without_sharing_is_a_stranger(reuse: tuple[int, ...]) -> None:
+def test_a_program_that_listens_without_sharing_is_refused(reuse: tuple[int, ...]) -> None:
     with socket.socket() as stranger:
         for option in reuse:
             stranger.setsockopt(socket.SOL_SOCKET, option, 1)
@@ -67,7 +67,7 @@ def test_who_listens_there_without_sharing_is_a_stranger(reuse: tuple[int, ...])
         stranger.listen()
         port = port_of(stranger)
         assert not hold("127.0.0.1", port)
-        with pytest.raises(PortTakenError, match=f"Port {port} of 127.0.0.1 belongs to another program"):
+        with pytest.raises(PortTakenError, match=f"Port {port} of 127.0.0.1 is used by another program"):
             hold_url(f"http://127.0.0.1:{port}/api")
         assert ("127.0.0.1", port) not in ports._held
 
@@ -76,7 +76,7 @@ IPV6 = {"127.0.0.1": "::1", "localhost": "::1", "0.0.0.0": "::1", "::1": "127.0.
 
 
 def refused_at(address: str, port: int) -> bool:
-    """Whether another program cannot listen there."""
+    """Return whether another program cannot listen there."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -87,11 +87,11 @@ def refused_at(address: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize(("host", "twin"), IPV6.items())
-def test_nobody_listens_on_the_other_address_that_the_same_name_stands_for(host: str, twin: str) -> None:
+def test_no_other_program_can_listen_on_the_twin_address(host: str, twin: str) -> None:
     with listen(host, 0) as one:
         port = port_of(one)
         assert refused_at(twin, port)
-    assert refused_at(twin, port)  # its server is gone, and this process holds it still
+    assert refused_at(twin, port)  # its server has ended, but this process still holds it
     release(host, port)
     assert not refused_at(twin, port)
 
@@ -109,7 +109,7 @@ def test_a_client_holds_both_addresses(host: str, twin: str) -> None:
 
 
 @pytest.mark.parametrize(("host", "twin"), IPV6.items())
-def test_a_server_does_not_listen_where_somebody_else_has_the_other_address(host: str, twin: str) -> None:
+def test_a_server_does_not_listen_if_another_program_has_the_twin_address(host: str, twin: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in twin else socket.AF_INET) as stranger:
         stranger.bind((twin, 0))
         stranger.listen()
@@ -122,14 +122,14 @@ def test_a_server_does_not_listen_where_somebody_else_has_the_other_address(host
     release(host, port)
 
 
-def test_a_client_goes_on_where_somebody_else_has_the_address_that_no_client_asks() -> None:
+def test_a_client_continues_if_another_program_has_the_unused_twin_address() -> None:
     with socket.socket(socket.AF_INET6) as stranger:
         stranger.bind(("::1", 0))
         stranger.listen()
         port = port_of(stranger)
         assert hold("127.0.0.1", port)
     assert not refused_at("::1", port)
-    assert hold("127.0.0.1", port)  # asked again it holds what it can by now
+    assert hold("127.0.0.1", port)  # called again, it holds what has become free
     assert refused_at("::1", port)
     release("127.0.0.1", port)
 
@@ -144,7 +144,7 @@ def test_without_ipv6_there_is_nothing_to_hold(missing: int, monkeypatch: pytest
         assert port_of(one)
 
 
-def test_on_all_addresses_it_answers_by_ipv4_and_ipv6() -> None:
+def test_on_all_addresses_it_answers_over_ipv4_and_ipv6() -> None:
     with listen("::", 0) as one:
         for address in ("127.0.0.1", "::1"):
             with socket.create_connection((address, port_of(one))):

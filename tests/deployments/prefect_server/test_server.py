@@ -1,7 +1,7 @@
-"""The server that stays: one for all who ask, found again, replaced when it is gone.
+"""The permanent server: one for all clients, found again, replaced when it has ended.
 
-A start costs three seconds, so the tests of this module share one data folder and hand the server on; each
-makes what it needs first and holds on its own.
+A start takes three seconds, so the tests of this module share one data folder and its server; each test first creates
+what it needs, and can be run alone.
 """
 
 import base64
@@ -78,7 +78,7 @@ def test_four_processes_at_once_start_one_server_that_outlives_them(data_dir: Pa
     assert (status.running, status.ready, str(status.pid)) == (True, True, answers[0][0])
 
 
-def test_the_second_to_ask_gets_the_first_ones_server_and_starts_no_process(
+def test_a_second_call_gets_the_server_of_the_first_and_starts_no_process(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ensure_server(data_dir, settings=SETTINGS)
@@ -87,13 +87,13 @@ def test_the_second_to_ask_gets_the_first_ones_server_and_starts_no_process(
     assert (second.pid, second.api_url, second.started) == (first.pid, first.api_url, False)
 
 
-def test_asking_does_not_import_prefect(data_dir: Path) -> None:
+def test_finding_the_server_does_not_import_prefect(data_dir: Path) -> None:
     ensure_server(data_dir, settings=SETTINGS)
     program = ASK + "assert not any(name.split('.')[0] == 'prefect' for name in sys.modules)"
     subprocess.run([sys.executable, "-c", program, str(data_dir)], check=True, timeout=PATIENCE)
 
 
-def test_the_api_and_the_ui_answer_and_the_ui_calls_its_own_api(data_dir: Path) -> None:
+def test_the_api_and_the_ui_respond_and_the_ui_calls_its_own_api(data_dir: Path) -> None:
     address = ensure_server(data_dir, settings=SETTINGS)
     with urllib.request.urlopen(f"{address.ui_url}/ui-settings", timeout=PATIENCE) as answer:
         assert json.load(answer)["api_url"] == "/api"
@@ -113,7 +113,7 @@ def test_after_kill_9_a_new_server_comes_up_on_the_same_port(data_dir: Path) -> 
     assert second.api_url == first.api_url
 
 
-def test_a_database_that_went_down_is_brought_back_under_the_same_server(data_dir: Path) -> None:
+def test_a_database_that_went_down_is_restarted_under_the_same_server(data_dir: Path) -> None:
     first = ensure_server(data_dir, settings=SETTINGS)
     postgres.stop(data_dir)
     assert server_status(data_dir).running
@@ -133,10 +133,10 @@ def test_stop_then_a_strangers_pid_and_a_taken_port_in_the_state_file(data_dir: 
     state = state_of(data_dir)
     stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger there
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger here
         squatter.bind((str(state["host"]), int(str(state["port"]))))
         squatter.listen()
-        # The machine has given our server's process id to somebody else since.
+        # Another process has got our server's process id since.
         (data_dir / "prefect" / "server.json").write_text(json.dumps(state | {"pid": stranger.pid}))
         assert not server_status(data_dir).running
         assert not stop_server(data_dir)
@@ -150,30 +150,30 @@ def test_stop_then_a_strangers_pid_and_a_taken_port_in_the_state_file(data_dir: 
     stranger.communicate(b"\n", timeout=PATIENCE)
 
 
-def test_only_who_insists_gets_a_server_of_other_settings(
+def test_only_with_renew_a_server_with_other_settings_is_replaced(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`nirflow up` after `nirflow reduce`: whom to tell of what, a password, another address."""
+    """`nirflow up` after `nirflow reduce`: notifications, a password, another address."""
     monkeypatch.chdir(tmp_path)
     first = ensure_server(data_dir, settings=SETTINGS)
-    assert ensure_server(data_dir, settings=SETTINGS, anew=True).pid == first.pid
+    assert ensure_server(data_dir, settings=SETTINGS, renew=True).pid == first.pid
     assert first.auth == (data_dir / "prefect" / "password").read_text().strip()
-    loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:word")})
+    loud = SETTINGS.model_copy(update={"auth": SecretStr("observer:secret")})
     assert ensure_server(data_dir, settings=loud).pid == first.pid
-    second = ensure_server(data_dir, settings=loud, anew=True)
+    second = ensure_server(data_dir, settings=loud, renew=True)
     assert second.started
     assert processes.birth(first.pid or 0) is None
-    assert "word" not in json.dumps(state_of(data_dir))
+    assert "secret" not in json.dumps(state_of(data_dir))
     (tmp_path / "nirflow.toml").write_text('[notify]\nemail_to = ["ana@example.org"]\n')
-    third = ensure_server(data_dir, settings=loud, anew=True)
+    third = ensure_server(data_dir, settings=loud, renew=True)
     assert third.pid != second.pid
     environment = Path(f"/proc/{third.pid}/environ").read_bytes().split(b"\0")
     assert f"NIRFLOW_CONFIG={tmp_path / 'nirflow.toml'}".encode() in environment
     (tmp_path / "nirflow.toml").unlink()
-    assert ensure_server(data_dir, settings=SETTINGS, anew=True).started
+    assert ensure_server(data_dir, settings=SETTINGS, renew=True).started
 
 
-def test_a_port_that_was_taken_once_is_asked_for_again_by_the_next_up(data_dir: Path) -> None:
+def test_a_port_that_was_taken_is_tried_again_by_the_next_up(data_dir: Path) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
@@ -182,11 +182,11 @@ def test_a_port_that_was_taken_once_is_asked_for_again_by_the_next_up(data_dir: 
         first = ensure_server(data_dir, settings=settings)
         assert f":{settings.port}/" not in first.api_url
     stop_server(data_dir, settings=settings)
-    assert f":{settings.port}/" in ensure_server(data_dir, settings=settings, anew=True).api_url
+    assert f":{settings.port}/" in ensure_server(data_dir, settings=settings, renew=True).api_url
 
 
 def test_a_stopped_process_is_killed_and_replaced(data_dir: Path) -> None:
-    """A server that hangs neither answers nor obeys: it must not block every command for ever."""
+    """A server that hangs neither responds nor ends: it must not block every command forever."""
     first = ensure_server(data_dir, settings=SETTINGS)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGSTOP)
@@ -202,13 +202,13 @@ def test_a_damaged_state_file_is_replaced(tmp_path: Path, caplog: pytest.LogCapt
     assert "damaged" in caplog.text
 
 
-def test_nothing_is_made_by_asking_after_a_server_that_never_was(tmp_path: Path) -> None:
+def test_the_status_of_a_server_that_never_existed_creates_nothing(tmp_path: Path) -> None:
     assert not server_status(tmp_path).running
     assert not stop_server(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_reports_why(tmp_path: Path) -> None:
     settings = ServerSettings(port=0, database_url="postgresql://nobody:hush@127.0.0.1:9/none")
     with pytest.raises(ServerError, match="ended while starting") as caught:
         ensure_server(tmp_path, settings=settings, timeout=PATIENCE)
@@ -223,7 +223,7 @@ def test_a_database_url_of_another_kind_is_refused(tmp_path: Path) -> None:
         ensure_server(tmp_path, settings=ServerSettings(port=0, database_url="sqlite:///runs.db"))
 
 
-def test_a_server_asks_for_a_password_that_nobody_gave_and_keeps_it(data_dir: Path) -> None:
+def test_a_server_without_a_configured_password_creates_and_keeps_one(data_dir: Path) -> None:
     first = ensure_server(data_dir, settings=SETTINGS)
     assert first.auth is not None
     assert re.fullmatch(r"nirflow:[\w-]{32}", first.auth)
@@ -238,7 +238,7 @@ def test_a_server_asks_for_a_password_that_nobody_gave_and_keeps_it(data_dir: Pa
 
 
 def status_of(api_url: str, auth: str | None = None) -> int:
-    """What the server answers to a question about flows."""
+    """Return the status of the server's answer to a query about flows."""
     headers = {"Content-Type": "application/json"}
     if auth:
         headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
@@ -251,22 +251,22 @@ def status_of(api_url: str, auth: str | None = None) -> int:
             return error.code
 
 
-def test_a_server_without_a_password_that_an_earlier_nirflow_left_is_started_again_by_up(
+def test_a_server_without_a_password_from_an_earlier_nirflow_is_restarted_by_up(
     data_dir: Path,
 ) -> None:
     first = ensure_server(data_dir, settings=SETTINGS)
     state = {name: value for name, value in state_of(data_dir).items() if name != "closed"}
-    (data_dir / "prefect" / "server.json").write_text(json.dumps(state | {"setup": "of then"}))
+    (data_dir / "prefect" / "server.json").write_text(json.dumps(state | {"setup": "old"}))
     (data_dir / "prefect").chmod(0o755)
-    # What runs with it may go on: it knows of no password.
+    # Its clients may continue: they know no password.
     assert ensure_server(data_dir, settings=SETTINGS).auth is None
-    second = ensure_server(data_dir, settings=SETTINGS, anew=True)
+    second = ensure_server(data_dir, settings=SETTINGS, renew=True)
     assert second.started
     assert (second.pid != first.pid, second.auth) == (True, first.auth)
     assert (data_dir / "prefect").stat().st_mode & 0o777 == 0o700
 
 
-#: How another account tries to have a port of an address.
+#: An attempt of another account to listen at a port.
 SQUAT = (
     "import os, socket, sys\nos.setgid(20002); os.setuid(20002)\n"
     "s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n"
@@ -276,7 +276,7 @@ SQUAT = (
 
 
 def assert_kept(address: str, port: int) -> None:
-    """See that no other account can listen there, whatever it tries."""
+    """Assert that no other account can listen there, with any options."""
     for options in (
         [],
         [socket.SO_REUSEADDR],
@@ -292,7 +292,7 @@ def assert_kept(address: str, port: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
-def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_there(data_dir: Path) -> None:
+def test_no_other_account_gets_the_port_of_a_dead_server_while_a_client_is_running(data_dir: Path) -> None:
     first = ensure_server(data_dir, settings=SETTINGS)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
@@ -306,7 +306,7 @@ def test_no_other_account_gets_the_port_of_a_server_that_died_while_a_client_is_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
-def test_a_server_whose_clients_are_gone_keeps_its_port_at_both_addresses_of_localhost(
+def test_a_server_without_clients_keeps_its_port_at_both_addresses_of_localhost(
     data_dir: Path,
 ) -> None:
     ensure_server(data_dir, settings=SETTINGS)
@@ -326,7 +326,7 @@ def test_a_named_server_that_is_down_is_an_error_and_nothing_is_started(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_named_server_that_answers_is_taken_as_it_is(
+def test_a_named_server_that_responds_is_used_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Health(BaseHTTPRequestHandler):
@@ -335,16 +335,16 @@ def test_a_named_server_that_answers_is_taken_as_it_is(
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Health) as named:
         threading.Thread(target=named.serve_forever, daemon=True).start()
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{named.server_port}/api/")
-        monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "observer:word")
+        monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "observer:secret")
         address = ensure_server(tmp_path)
         named.shutdown()
     assert address.api_url == f"http://127.0.0.1:{named.server_port}/api"
     assert address.ui_url == f"http://127.0.0.1:{named.server_port}"
     assert (address.pid, address.home, address.started) == (None, None, False)
-    assert address.auth == "observer:word"
+    assert address.auth == "observer:secret"
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Whose port it is: nobody but our own server is asked, and clients keep it from others."""
+"""The server's port: only our own server gets requests, and clients protect the port from others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def state_at(port: int, *, closed: bool = True) -> ServerState:
 
 @pytest.fixture
 def stranger() -> Iterator[tuple[int, list[bytes]]]:
-    """Port of another program that listens where the server should, and what it was sent."""
+    """The port of another program that listens instead of the server, and what it received."""
     sent: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -47,14 +47,14 @@ def stranger() -> Iterator[tuple[int, list[bytes]]]:
     thread.join()
 
 
-def test_another_program_on_its_port_is_not_asked(stranger: tuple[int, list[bytes]]) -> None:
+def test_another_program_on_its_port_gets_no_request(stranger: tuple[int, list[bytes]]) -> None:
     port, sent = stranger
     assert not keeps_port(state_at(port))
     assert not answers(state_at(port))
     assert sent == []
 
 
-def test_a_server_that_an_earlier_nirflow_started_is_asked_as_it_was(
+def test_a_server_started_by_an_earlier_nirflow_is_used_without_holding_its_port(
     stranger: tuple[int, list[bytes]],
 ) -> None:
     port, sent = stranger
@@ -63,10 +63,10 @@ def test_a_server_that_an_earlier_nirflow_started_is_asked_as_it_was(
     assert b"Authorization" not in sent[0]
 
 
-def test_a_part_keeps_the_port_of_its_own_server_and_of_no_other(tmp_path: Path) -> None:
+def test_a_part_protects_only_the_port_of_its_own_server(tmp_path: Path) -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        keep_port_of(tmp_path, f"http://127.0.0.1:{port}/api")  # a server that somebody named
+        keep_port_of(tmp_path, f"http://127.0.0.1:{port}/api")  # a server named by the user
         assert ("127.0.0.1", port) not in ports._held
         (tmp_path / "prefect").mkdir()
         write_state(tmp_path / "prefect", state_at(port))

@@ -1,4 +1,4 @@
-"""Runs that died, on the real server: marked by it, run once more where they are of a deployment, and once only."""
+"""Dead runs on the real server: marked, and those of deployments restarted, once only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def new_run(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
-    """Make flow runs of a deployment, or by hand; they are deleted at the end."""
+    """Create flow runs with or without a deployment, and delete them at the end."""
     name = f"test {uuid.uuid4().hex}"
     made = flow(lambda: None, name=name)
     of = client.create_flow(made)
@@ -75,7 +75,7 @@ def state_name(client: SyncPrefectClient, run: UUID) -> str:
     return found.state_name or ""
 
 
-def test_a_crashed_run_of_a_deployment_runs_once_more_and_the_second_crash_stays(
+def test_a_crashed_run_of_a_deployment_is_restarted_only_once(
     client: SyncPrefectClient, new_run: Callable[..., UUID]
 ) -> None:
     make_automations(client, Settings())
@@ -101,7 +101,7 @@ def test_a_crashed_run_of_a_deployment_runs_once_more_and_the_second_crash_stays
 def test_silent_runs_and_runs_that_never_begin_are_found(
     client: SyncPrefectClient, new_run: Callable[..., UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With 10 s in the place of 90, 120 and 60, the least that the server allows."""
+    """With 10 s instead of 90, 120 and 60, the least that the server allows."""
     monkeypatch.setattr(automations, "_SILENCE", timedelta(seconds=15))
     monkeypatch.setattr(automations, "_PENDING", timedelta(seconds=10))
     monkeypatch.setattr(automations, "_CANCELLING", timedelta(seconds=10))
@@ -111,9 +111,7 @@ def test_silent_runs_and_runs_that_never_begin_are_found(
     cancelled, in_part = new_run(), new_run()
     for run in (silent, ended, by_hand, lost, begun, cancelled, in_part):
         go(client, run, Pending())
-    time.sleep(
-        1
-    )  # as a process needs to start: of what comes within milliseconds the server can lose the order
+    time.sleep(1)  # as a process needs to start: within milliseconds the server can lose the order of events
     for run in (silent, ended, by_hand, begun, cancelled, in_part):
         go(client, run, Running())
     for run in (silent, ended, by_hand, cancelled, in_part):
@@ -129,14 +127,14 @@ def test_silent_runs_and_runs_that_never_begin_are_found(
     assert state_name(client, ended) == "Completed"
     assert state_name(client, in_part) == "Incomplete"
     wait_until(lambda: state_name(client, cancelled) == "Cancelled")
-    assert state_name(client, begun) == "Running"  # it never beat: it is not known to be of those that do
+    assert state_name(client, begun) == "Running"  # without a first heartbeat it is not expected to send any
 
 
 @pytest.mark.parametrize("name", ["nirflow: a silent run is dead", "nirflow: a run that never began is lost"])
-def test_a_run_that_ended_or_is_to_be_cancelled_is_never_marked_as_crashed(
+def test_a_run_that_ended_or_is_being_cancelled_is_never_marked_as_crashed(
     client: SyncPrefectClient, new_run: Callable[..., UUID], name: str
 ) -> None:
-    """The server may see the event of a beginning or an end late, and what it concludes then must do no harm."""
+    """The server may see the event of a start or an end late, and its conclusions must do no harm."""
     (action,) = next(one.actions for one in automations.automations(Settings(), None) if one.name == name)
     assert isinstance(action, ChangeFlowRunState)
     marked = State[Any](type=action.state, name=action.name, message=action.message)
@@ -158,7 +156,7 @@ def test_a_run_that_ended_or_is_to_be_cancelled_is_never_marked_as_crashed(
 def test_a_run_that_died_while_the_server_was_down_for_long_is_found(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut: what the triggers waited for was due long before the server is back."""
+    """A power cut: the triggers were due long before the server restarts."""
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setattr(automations, "_SILENCE", timedelta(seconds=10))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
@@ -198,26 +196,26 @@ def _beat(run: UUID) -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "block", "told"),
+    ("on", "block", "expected"),
     [
         (("failure", "night"), None, set()),
         ((), "0" * 8, set()),
-        (("failure",), "b", {"nirflow: tell of a failed run"}),
-        (("night",), "b", {"nirflow: tell of a night's end"}),
-        (("failure", "night"), "b", {"nirflow: tell of a failed run", "nirflow: tell of a night's end"}),
+        (("failure",), "b", {"nirflow: notify of a failed run"}),
+        (("night",), "b", {"nirflow: notify of a night's end"}),
+        (("failure", "night"), "b", {"nirflow: notify of a failed run", "nirflow: notify of a night's end"}),
     ],
 )
-def test_people_are_told_of_what_they_asked_for(
-    on: tuple[Any, ...], block: str | None, told: set[str]
+def test_notifications_are_sent_for_the_events_of_the_settings(
+    on: tuple[Any, ...], block: str | None, expected: set[str]
 ) -> None:
     block = str(uuid.uuid4()) if block is not None else None
     wanted = list(automations.automations(Settings(notify=NotifySettings(on=on)), block))
-    assert {one.name for one in wanted if "tell" in one.name} == told
-    assert len(wanted) == 4 + len(told)
+    assert {one.name for one in wanted if "notify" in one.name} == expected
+    assert len(wanted) == 4 + len(expected)
     assert len({one.name for one in wanted}) == len(wanted)
-    # Of every end of a night's run, by one of the two.
-    if "night" in on and told:
-        heard = {event for one in wanted if "tell" in one.name for event in one.trigger.expect}  # type: ignore[union-attr]
-        assert heard == {
+    # One of the two notifies of every end of a night's run.
+    if "night" in on and expected:
+        triggering = {event for one in wanted if "notify" in one.name for event in one.trigger.expect}  # type: ignore[union-attr]
+        assert triggering == {
             f"prefect.flow-run.{end}" for end in ("Completed", "Incomplete", "Failed", "Crashed")
         }

@@ -1,6 +1,6 @@
-"""What a Prefect server knows after registration, and which runs the frames' events start there.
+"""The Prefect server after registration, and the runs that events of frames start there.
 
-No worker is at it, so the runs stay scheduled. The session's server is shared: everything made here is deleted.
+There is no worker, so the runs stay scheduled. The session's server is shared: everything made here is deleted.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ def known(client: SyncPrefectClient) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_everything_is_there_once_and_registered_again_nothing_changes(client: SyncPrefectClient) -> None:
-    """Also the triggers stay: made anew they would forget what they have counted."""
+def test_everything_is_registered_once_and_registering_again_changes_nothing(
+    client: SyncPrefectClient,
+) -> None:
+    """The triggers are kept too: new ones would lose their counts."""
     first = known(client)
     own = _last_changes(client)
     register(SETTINGS)
@@ -94,8 +96,10 @@ def test_everything_is_there_once_and_registered_again_nothing_changes(client: S
     assert set(first["deployments"]) == NAMES
     assert set(QUEUES.items()) <= set(first["queues"])
     assert first["pool"][:2] == ("process", 1)
-    assert len(own) == 4  # the dead run, the crashed, the cancelled, the lost one: nobody is to be told
-    queue_of = {name: told[1] for name, told in first["deployments"].items()}
+    assert (
+        len(own) == 4
+    )  # for dead, crashed, cancelled and lost runs: without recipients, none for notifications
+    queue_of = {name: values[1] for name, values in first["deployments"].items()}
     assert (queue_of["arrival/arrival"], queue_of["arrival/backlog"]) == ("science", "backlog")
     # A limit of a deployment is a lease, which a server that starts again has forgotten: its run would crash.
     assert all(one.global_concurrency_limit is None for one in ours(client).values())
@@ -106,7 +110,7 @@ def _own_automations(client: SyncPrefectClient) -> list[Any]:
 
 
 def _last_changes(client: SyncPrefectClient) -> dict[str, str]:
-    """Each automation of ours and when it was changed last."""
+    """Return each of our automations and the time of its last change."""
     found = client.request("POST", "/automations/filter", json={"limit": 200}).json()
     return {one["name"]: one["updated"] for one in found if one["name"].startswith("nirflow: ")}
 
@@ -131,7 +135,7 @@ def runs_of(client: SyncPrefectClient, name: str) -> list[FlowRun]:
     return list(client.read_flow_runs(deployment_filter=of, limit=200))
 
 
-def test_automations_of_ours_that_are_not_wanted_any_more_are_deleted_and_no_other(
+def test_only_our_automations_that_are_no_longer_needed_are_deleted(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {one.name for one in _own_automations(client)}
@@ -139,11 +143,11 @@ def test_automations_of_ours_that_are_not_wanted_any_more_are_deleted_and_no_oth
     kept = client.create_automation(AutomationCore.model_validate(own))
     monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", "http://127.0.0.1:9/")
     make_automations(client, Settings())
-    telling = {"nirflow: tell of a failed run", "nirflow: tell of a night's end"}
-    assert {one.name for one in _own_automations(client)} == before | telling
+    notifying = {"nirflow: notify of a failed run", "nirflow: notify of a night's end"}
+    assert {one.name for one in _own_automations(client)} == before | notifying
     monkeypatch.setenv("NIRFLOW_NOTIFY_ON", '["night"]')
     make_automations(client, Settings())
-    assert {one.name for one in _own_automations(client)} == before | {"nirflow: tell of a night's end"}
+    assert {one.name for one in _own_automations(client)} == before | {"nirflow: notify of a night's end"}
     monkeypatch.delenv("NIRFLOW_NOTIFY_WEBHOOK")
     make_automations(client, Settings())
     assert {one.name for one in _own_automations(client)} == before
@@ -199,21 +203,21 @@ def test_the_server_itself_refuses_a_wrong_request(client: SyncPrefectClient) ->
         client.create_flow_run_from_deployment(nightly.id, parameters={"request": {"bands": ["Z"]}})
 
 
-def test_each_form_says_what_it_asks_for(client: SyncPrefectClient) -> None:
+def test_each_form_describes_its_fields(client: SyncPrefectClient) -> None:
     for name, one in ours(client).items():
         schema = one.parameter_openapi_schema
         assert one.description, name
         for model in (schema, *schema.get("definitions", {}).values()):
-            for field, told in model.get("properties", {}).items():
-                assert told.get("title") or "$ref" in told, (name, field)  # the model has one
-                # That of the request itself is the description of its model.
-                assert told.get("description") or ("$ref" in told and field == "request"), (name, field)
+            for field, entry in model.get("properties", {}).items():
+                assert entry.get("title") or "$ref" in entry, (name, field)  # the model has one
+                # The description of the request itself is that of its model.
+                assert entry.get("description") or ("$ref" in entry and field == "request"), (name, field)
         for model in schema.get("definitions", {}).values():
             assert model.get("description"), (name, model)
     sky = ours(client)["nightly/nightly"].parameter_openapi_schema["definitions"]["SkyParameters"]
-    with_unit = [told for told in sky["properties"].values() if told.get("unit")]
+    with_unit = [entry for entry in sky["properties"].values() if entry.get("unit")]
     assert with_unit
-    assert all(told["description"].endswith(f", {told['unit']}") for told in with_unit)
+    assert all(entry["description"].endswith(f", {entry['unit']}") for entry in with_unit)
 
 
 def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
@@ -232,7 +236,7 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
 
 @pytest.fixture
 def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[Callable[..., float]]:
-    """Send an event of a sequence; the runs that events started are deleted before and after."""
+    """Send an event of a sequence; runs started by events are deleted before and after."""
     sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
 
     def send(name: str, *sequences: tuple[str, str, str], urgency: str = "tonight") -> float:
@@ -254,7 +258,7 @@ def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[C
 
 
 def started(client: SyncPrefectClient) -> list[tuple[str, dict[str, Any]]]:
-    """Deployment and request of each run that an event started."""
+    """Return deployment and request of each run that an event started."""
     names = {one.id: name for name, one in ours(client).items()}
     return sorted(
         (
@@ -309,7 +313,7 @@ def test_a_complete_sequence_is_reduced_at_once(
 
 
 @pytest.mark.long
-def test_sequences_are_reduced_once_when_no_frame_comes_any_more(
+def test_sequences_are_reduced_once_when_no_more_frames_arrive(
     client: SyncPrefectClient, emit: Callable[..., float]
 ) -> None:
     a, b, c = (N1, "science", "000000a1"), (N1, "science", "000000b1"), (N1, "science", "000000c1")
@@ -335,8 +339,8 @@ def test_sequences_are_reduced_once_when_no_frame_comes_any_more(
     ]
 
 
-def test_changed_settings_are_taken_over(client: SyncPrefectClient) -> None:
-    """The last test of the module: it leaves them so."""
+def test_changed_settings_are_applied(client: SyncPrefectClient) -> None:
+    """It must be the last test of the module, as the settings stay changed."""
     before = known(client)
     changed = Settings(
         watch=WatchSettings(quiet=77),
@@ -351,5 +355,5 @@ def test_changed_settings_are_taken_over(client: SyncPrefectClient) -> None:
     assert len(after["automations"]) == len(before["automations"])
     assert len([name for name in after["automations"] if "for 77 s" in name]) == 3
     assert [name for name in after["automations"] if "for 10 s" in name] == []
-    ids = {name: told[0] for name, told in before["deployments"].items()}
-    assert {name: told[0] for name, told in after["deployments"].items()} == ids
+    ids = {name: values[0] for name, values in before["deployments"].items()}
+    assert {name: values[0] for name, values in after["deployments"].items()} == ids

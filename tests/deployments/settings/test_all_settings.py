@@ -1,4 +1,4 @@
-"""One model of settings: where each comes from, what is refused, and in which words."""
+"""The model of all settings: the source of each, invalid values, and their messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write_file
 
 
-def test_arguments_go_before_variables_and_those_before_the_file(
+def test_arguments_take_precedence_over_variables_and_those_over_the_file(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write('data_dir = "/file"\nobjects_url = "s3://file"\n[server]\nport = 1\nhost = "localhost"\n')
@@ -41,12 +41,12 @@ def test_arguments_go_before_variables_and_those_before_the_file(
     assert Settings().data_dir == Path("/variable")
 
 
-def test_the_store_reads_the_same_file_and_passes_over_the_rest(write: Write) -> None:
+def test_the_store_reads_the_same_file_and_ignores_the_rest(write: Write) -> None:
     write('data_dir = "/file"\n[watch]\nquiet = 15\n')
     assert StoreSettings().data_dir == Path("/file")
 
 
-def test_a_file_in_the_folder_goes_before_the_users_own(
+def test_a_file_in_the_folder_takes_precedence_over_that_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "config" / "nirflow" / "nirflow.toml"
@@ -61,7 +61,7 @@ def test_a_file_in_the_folder_goes_before_the_users_own(
     assert settings_file() == here / "nirflow.toml"
 
 
-def test_no_file_is_no_fault_but_a_named_one_has_to_be_there(
+def test_a_missing_file_is_an_error_only_if_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,21 +72,24 @@ def test_no_file_is_no_fault_but_a_named_one_has_to_be_there(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[server]\nport = 70000\n", r"server.port cannot be 70000: .*65535.*site.toml"),
         ("[server]\nprot = 1\n", r"no setting server.prot.*site.toml"),
         ("colour = 1\n", r"no setting colour"),
-        ("[nightly]\ncron = 'every day'\n", r"nightly.cron cannot be 'every day': .*is no cron expression"),
+        (
+            "[nightly]\ncron = 'every day'\n",
+            r"nightly.cron cannot be 'every day': .*is not a cron expression",
+        ),
         ("[nightly]\ntimezone = 'Mars'\n", r"nightly.timezone cannot be 'Mars'"),
         ("[watch]\nfolders = 3\n", r"watch.folders cannot be 3"),
         ("[watch\n", r"site.toml: "),
         ("[notify]\non = ['sunrise']\n", r"notify.on"),
     ],
 )
-def test_what_makes_no_sense_is_told_with_its_place(write: Write, text: str, words: str) -> None:
+def test_an_invalid_value_is_reported_with_its_source(write: Write, text: str, message: str) -> None:
     write(text)
-    with pytest.raises(WrongSettingsError, match=words):
+    with pytest.raises(WrongSettingsError, match=message):
         Settings()
 
 
@@ -96,8 +99,8 @@ def test_a_public_url_is_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings()
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The current folder is not what somebody means who names none."""
+def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty path does not mean the current folder."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     for name in ("NIRFLOW_DATA_DIR", "NIRFLOW_WATCH_QUIET", "NIRFLOW_NO_SUCH_SETTING"):
         monkeypatch.setenv(name, "")
@@ -164,24 +167,27 @@ def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings()
 
 
-def test_every_setting_says_what_it_is_and_where_it_came_from(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_setting_has_a_description_and_a_source(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write("[watch]\nquiet = 15\n[server]\nport = 1\n")
     monkeypatch.setenv("NIRFLOW_SERVER_PORT", "2")
-    told = {one.name: one for one in describe(Settings())}
-    assert (told["watch.quiet"].value, told["watch.quiet"].source) == (15, str(file))
-    assert (told["server.port"].value, told["server.port"].source) == (2, "environment")
-    assert (told["watch.settle"].source, told["watch.settle"].variable) == ("default", "NIRFLOW_WATCH_SETTLE")
-    assert not [name for name, one in told.items() if not one.description]
+    described = {one.name: one for one in describe(Settings())}
+    assert (described["watch.quiet"].value, described["watch.quiet"].source) == (15, str(file))
+    assert (described["server.port"].value, described["server.port"].source) == (2, "environment")
+    assert (described["watch.settle"].source, described["watch.settle"].variable) == (
+        "default",
+        "NIRFLOW_WATCH_SETTLE",
+    )
+    assert not [name for name, one in described.items() if not one.description]
 
 
-def test_a_table_in_a_variable_gives_what_it_holds(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_in_a_variable_is_the_source_of_its_fields(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write("[watch]\nquiet = 15\nsettle = 1\n")
     monkeypatch.setenv("nirflow_watch", '{"quiet": 20}')
-    told = {one.name: one for one in describe(Settings())}
-    assert (told["watch.quiet"].value, told["watch.quiet"].source) == (20, "environment")
-    assert (told["watch.settle"].value, told["watch.settle"].source) == (1, str(file))
+    described = {one.name: one for one in describe(Settings())}
+    assert (described["watch.quiet"].value, described["watch.quiet"].source) == (20, "environment")
+    assert (described["watch.settle"].value, described["watch.settle"].source) == (1, str(file))
 
 
 def test_no_secret_is_shown(write: Write) -> None:
@@ -234,7 +240,7 @@ def test_addresses_are_shown_without_their_passwords(monkeypatch: pytest.MonkeyP
     assert shown["server.public_url"] == "https://u:***@nights.example"
 
 
-def test_a_server_that_does_not_answer_is_named_without_its_password(
+def test_a_server_that_does_not_respond_is_reported_without_its_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from deployments.prefect_api.rest import Rest, RestError
@@ -242,7 +248,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
 
     url = "http://u:hush@127.0.0.1:1/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
-    with pytest.raises(ServerError, match=r"http://u:\*\*\*@127.0.0.1:1/api does not answer") as caught:
+    with pytest.raises(ServerError, match=r"http://u:\*\*\*@127.0.0.1:1/api does not respond") as caught:
         ensure_server(tmp_path)
     assert "hush" not in str(caught.value)
     with pytest.raises(RestError) as refused:

@@ -1,4 +1,4 @@
-"""The environments that decide whom Prefect talks to."""
+"""The environments that determine which server Prefect uses."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_server_does_not_inherit_a_clients_prefect_settings() -> None:
     assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in environment
 
 
-def test_no_setting_moves_the_api_or_the_ui_away_from_their_guard() -> None:
+def test_no_setting_moves_the_api_or_the_ui_out_of_the_guard() -> None:
     environment = server({"PREFECT_SERVER_API_BASE_PATH": "/x", "PREFECT_SERVER_UI_SERVE_BASE": "/y"})
     assert not {"PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"} & set(environment)
 
@@ -56,7 +56,7 @@ def test_variables_of_the_users_own_prefect_are_strays() -> None:
     assert strays(dict.fromkeys(known | kept, "x")) == known
 
 
-def test_a_users_server_setting_wins_but_not_over_place_and_privacy() -> None:
+def test_server_settings_of_the_user_apply_except_for_place_and_privacy() -> None:
     environment = server(
         {
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "7",
@@ -71,7 +71,7 @@ def test_a_users_server_setting_wins_but_not_over_place_and_privacy() -> None:
 
 
 def test_everything_we_set_is_a_setting_that_prefect_knows() -> None:
-    """A misspelt name would be ignored in silence."""
+    """A misspelt name would be ignored silently."""
     from prefect.settings import get_current_settings
 
     known = set(get_current_settings().to_environment_variables(include_aliases=True))
@@ -83,7 +83,7 @@ def test_everything_we_set_is_a_setting_that_prefect_knows() -> None:
     assert set(client_environment(OURS, {})) - special - nullable <= known
 
 
-def test_a_client_of_ours_keeps_off_the_users_profile_and_proxy() -> None:
+def test_a_client_of_our_server_ignores_the_profile_and_proxy_of_the_user() -> None:
     environment = client_environment(OURS, {"NO_PROXY": "intra.net"})
     assert environment["PREFECT_API_URL"] == OURS.api_url
     assert environment["PREFECT_HOME"] == str(HOME)
@@ -114,7 +114,7 @@ def test_base_url_is_reachable_from_here(host: str, url: str) -> None:
     assert base_url(host, 80) == url
 
 
-def test_a_password_goes_to_server_and_clients_and_nowhere_else() -> None:
+def test_a_password_is_passed_only_to_server_and_clients() -> None:
     environment = server({}, auth="ana:hush")
     assert (
         environment["PREFECT_SERVER_API_AUTH_STRING"] == environment["PREFECT_API_AUTH_STRING"] == "ana:hush"
@@ -141,17 +141,17 @@ def test_only_the_uis_own_origin_may_use_the_api() -> None:
 
 
 @pytest.mark.parametrize("name", ["server", "nights.example.org", "10.0.0.7", "fd00::7"])
-def test_a_further_name_is_told_to_the_server(name: str) -> None:
+def test_a_further_name_is_passed_to_the_server(name: str) -> None:
     assert json.loads(server({}, names=(name,))[NAMES]) == [name]
 
 
 @pytest.mark.parametrize("name", ["", "server:4210", "http://server", "server/api", "*", "a b"])
-def test_what_is_no_name_of_a_host_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no name of a host"):
+def test_an_invalid_host_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a host name"):
         ServerSettings(names=(name,))
 
 
-def test_a_joined_process_is_free_of_strays_and_gets_them_back(tmp_path: Path) -> None:
+def test_a_connected_process_has_no_strays_and_gets_them_back(tmp_path: Path) -> None:
     program = """
 import os
 from pathlib import Path

@@ -47,7 +47,7 @@ def part(tmp_path: Path) -> Iterator[Callable[..., Part]]:
 
 @pytest.fixture
 def run(settings: Settings) -> Iterator[Callable[..., Supervisor]]:
-    """Run a supervisor in a thread until the test has ended; waits until it is up."""
+    """Run a supervisor in a thread until the test has ended, and wait until it is running."""
     running: list[tuple[Supervisor, threading.Thread]] = []
 
     def start(of: Settings = settings) -> Supervisor:
@@ -66,9 +66,9 @@ def run(settings: Settings) -> Iterator[Callable[..., Supervisor]]:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The servers that `service.stop` asks to end."""
-    told: list[str] = []
-    monkeypatch.setattr(service, "stop_server", lambda *_, **__: told.append("server"))
-    monkeypatch.setattr("calib_store.server.postgres.stop", lambda _: told.append("postgres"))
-    return told
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the servers that `service.stop` stops."""
+    calls: list[str] = []
+    monkeypatch.setattr(service, "stop_server", lambda *_, **__: calls.append("server"))
+    monkeypatch.setattr("calib_store.server.postgres.stop", lambda _: calls.append("postgres"))
+    return calls

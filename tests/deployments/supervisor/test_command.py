@@ -1,4 +1,4 @@
-"""What containers start by: the worker's way to its server, and the server in the foreground."""
+"""The commands of containers: the worker with its server, and the server in the foreground."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from deployments.supervisor import command as work
 
 
 class Replaced(Exception):
-    """This process would be another program now."""
+    """The replacement of this process by another program."""
 
 
 @pytest.fixture
 def replaced(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the process is replaced by: `command` and `environment`; and the pool that was asked for."""
+    """Return the `command` and `environment` that replace the process, and the created pool."""
     seen: dict[str, Any] = {}
 
     def execve(path: str, command: list[str], environment: dict[str, str]) -> None:
@@ -50,11 +50,11 @@ def test_it_becomes_the_worker_of_the_named_server(
     with pytest.raises(Replaced):
         work.main([])
     assert replaced["path"] == sys.executable
-    words = replaced["command"]
-    assert words[1:5] == ["-m", "deployments.supervisor.worker", "worker", "start"]
-    assert words[words.index("--name") + 1] == f"nirflow on {socket.gethostname()}"
-    assert words[words.index("--install-policy") + 1] == "never"
-    assert not [word for word in words if "u:p" in word]
+    command = replaced["command"]
+    assert command[1:5] == ["-m", "deployments.supervisor.worker", "worker", "start"]
+    assert command[command.index("--name") + 1] == f"nirflow on {socket.gethostname()}"
+    assert command[command.index("--install-policy") + 1] == "never"
+    assert not [argument for argument in command if "u:p" in argument]
     environment = replaced["environment"]
     assert environment["PREFECT_API_URL"] == "http://server:4210/api"
     assert environment["PREFECT_API_AUTH_STRING"] == "u:p"
@@ -65,7 +65,7 @@ def test_it_becomes_the_worker_of_the_named_server(
     assert replaced["pool"] == (POOL, 3, "Basic dTpw")
 
 
-def test_it_registers_with_the_same_way_to_the_server(replaced: dict[str, Any]) -> None:
+def test_it_registers_with_the_same_server(replaced: dict[str, Any]) -> None:
     with pytest.raises(Replaced):
         work.main(["--register"])
     assert replaced["command"] == [sys.executable, "-m", "deployments.registry.register"]
@@ -74,7 +74,7 @@ def test_it_registers_with_the_same_way_to_the_server(replaced: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(("silence", "code"), [(3.0, 0), (work.SILENCE + 1, 1), (None, 1)])
-def test_the_check_says_whether_the_server_hears_of_the_worker(
+def test_the_check_reports_whether_heartbeats_of_the_worker_arrive(
     replaced: dict[str, Any], monkeypatch: pytest.MonkeyPatch, silence: float | None, code: int
 ) -> None:
     monkeypatch.setattr(Rest, "seconds_since_heartbeat", lambda self, pool, name: silence)
@@ -82,7 +82,7 @@ def test_the_check_says_whether_the_server_hears_of_the_worker(
     assert not replaced
 
 
-def test_no_server_named_or_none_that_answers_is_an_error(
+def test_a_missing_or_silent_server_is_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
@@ -92,10 +92,10 @@ def test_no_server_named_or_none_that_answers_is_an_error(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     for arguments in ([], ["--register"], ["--check"]):
         assert work.main(arguments) == 1
-    assert caplog.text.count("does not answer") == 3
+    assert caplog.text.count("did not respond") == 3
 
 
-def test_what_a_part_gets_besides_are_settings_that_prefect_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_additional_variables_of_a_part_are_settings_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.settings import get_current_settings
 
     monkeypatch.setenv("PREFECT_API_URL", "http://server:4210/api")
@@ -117,20 +117,20 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
 
 
 @pytest.mark.parametrize("place", ["4210", ":4210", "localhost:", "localhost:x", "localhost:70000"])
-def test_what_is_no_place_to_listen_is_refused(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_address_to_listen_at_is_refused(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         serve.main(["--bind", place])
-    assert "is no HOST:PORT" in capsys.readouterr().err
+    assert "is not HOST:PORT" in capsys.readouterr().err
 
 
-def test_a_password_that_nobody_could_give_is_an_error(
+def test_an_unusable_password_is_an_error(
     settings: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIRFLOW_SERVER_AUTH", "hush")
     assert serve.main(["--bind", "0.0.0.0:0"]) == 1
-    said = capsys.readouterr().err
-    assert "is not USER:PASSWORD" in said
-    assert "hush" not in said
+    output = capsys.readouterr().err
+    assert "is not USER:PASSWORD" in output
+    assert "hush" not in output
 
 
 def test_a_port_that_is_taken_is_an_error(settings: None, capsys: pytest.CaptureFixture[str]) -> None:

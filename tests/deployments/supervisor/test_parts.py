@@ -1,4 +1,4 @@
-"""One part: started, started again, and ended."""
+"""One part: start, restart and end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deployments.supervisor.supervise import Part
 T = TypeVar("T")
 
 
-#: Does not listen to SIGTERM, and has a child that does not either; tells when both are ready.
+#: Ignores SIGTERM, like its child; reports when both are ready.
 DEAF = """
 import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -33,7 +33,7 @@ time.sleep(3600)
 # One part
 
 
-def test_a_part_that_ends_is_started_again_with_growing_pauses(
+def test_a_part_that_ends_is_restarted_after_growing_pauses(
     part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
@@ -46,13 +46,13 @@ def test_a_part_that_ends_is_started_again_with_growing_pauses(
         assert one.process is not None
         one.process.wait()
         began = now[0]
-        one.look(tmp_path)
-        told = one.state()
-        assert (told.running, told.restarts) == (False, restarts - 1)
-        assert told.note.startswith("ended with code 7")
+        one.check(tmp_path)
+        state = one.state()
+        assert (state.running, state.restarts) == (False, restarts - 1)
+        assert state.note.startswith("ended with code 7")
         while one.process is None:
             now[0] += 0.5
-            one.look(tmp_path)
+            one.check(tmp_path)
         pauses.append(now[0] - began)
         assert one.restarts == restarts
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
@@ -60,7 +60,7 @@ def test_a_part_that_ends_is_started_again_with_growing_pauses(
     assert (tmp_path / "worker.log").read_text() == "I cannot\n" * 6
 
 
-def test_a_part_that_was_well_for_long_is_started_again_soon(
+def test_a_part_that_was_healthy_for_long_is_restarted_soon(
     part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
@@ -71,31 +71,31 @@ def test_a_part_that_was_well_for_long_is_started_again_soon(
         assert one.process is not None
         one.process.kill()
         one.process.wait()
-        one.look(tmp_path)
+        one.check(tmp_path)
         now[0] += 100
-        one.look(tmp_path)
-    assert "started again in 4 s" in one.note
+        one.check(tmp_path)
+    assert "to be restarted in 4 s" in one.note
     now[0] += 59
-    one.look(tmp_path)
+    one.check(tmp_path)
     assert one.note
     now[0] += 2
-    one.look(tmp_path)
+    one.check(tmp_path)
     assert one.note == ""
     assert one.process is not None
     one.process.kill()
     one.process.wait()
-    one.look(tmp_path)
-    assert "started again in 1 s" in one.note
+    one.check(tmp_path)
+    assert "to be restarted in 1 s" in one.note
 
 
-def test_a_part_that_does_not_listen_is_killed_with_what_it_started(
+def test_a_part_that_ignores_signals_is_killed_with_its_children(
     part: Callable[..., Part], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "deaf.py").write_text(DEAF)
-    told = tmp_path / "child"
-    one = part(DEAF, str(told))
+    ready = tmp_path / "child"
+    one = part(DEAF, str(ready))
     one.start(tmp_path)
-    child = wait_until(lambda: told.is_file() and told.read_text())
+    child = wait_until(lambda: ready.is_file() and ready.read_text())
     known = processes.birth(int(child))
     assert known is not None
     wait_until(lambda: b"deaf" not in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0])
@@ -103,12 +103,12 @@ def test_a_part_that_does_not_listen_is_killed_with_what_it_started(
     one.end(grace=0.3, group=True)
     assert one.process is not None
     assert one.process.returncode == -signal.SIGKILL
-    assert "did not end in 0.3 s and is killed" in caplog.text
+    assert "did not end within 0.3 s and is killed" in caplog.text
     wait_until(lambda: not processes.is_alive(int(child), known))
     assert not one.state().running
 
 
-def test_a_part_that_listens_is_not_killed(part: Callable[..., Part], tmp_path: Path) -> None:
+def test_a_part_that_ends_at_a_signal_is_not_killed(part: Callable[..., Part], tmp_path: Path) -> None:
     one = part(SLEEP)
     one.end()  # it was never started
     one.start(tmp_path)

@@ -40,21 +40,21 @@ ADDRESS = ServerAddress("http://127.0.0.1:9/api", "http://127.0.0.1:9", 1, False
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Servers that are there at once; what was asked of them, and what they shall say."""
-    told: dict[str, Any] = {
+    """Fake servers that start at once, with a record of their calls and settable answers."""
+    calls: dict[str, Any] = {
         "stopped": [],
         "silence": 0.0,
-        "asked": 0,
+        "questions": 0,
         "server": ADDRESS,
         "pools": [],
-        "anew": [],
+        "renew": [],
     }
 
-    def ensure_server(data_dir: Path, settings: ServerSettings, anew: bool = False) -> ServerAddress:
-        told["anew"].append(anew)
-        if isinstance(told["server"], Exception):
-            raise told["server"]
-        address: ServerAddress = told["server"]
+    def ensure_server(data_dir: Path, settings: ServerSettings, renew: bool = False) -> ServerAddress:
+        calls["renew"].append(renew)
+        if isinstance(calls["server"], Exception):
+            raise calls["server"]
+        address: ServerAddress = calls["server"]
         return address
 
     class Rest:
@@ -62,40 +62,40 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             self.api_url = api_url
 
         def make_pool(self, pool: str, limit: int) -> None:
-            told["pools"].append((pool, limit))
+            calls["pools"].append((pool, limit))
 
         def seconds_since_heartbeat(self, pool: str, worker: str) -> float | None:
-            told["asked"] += 1
-            if isinstance(told["silence"], Exception):
-                raise told["silence"]
-            silence: float | None = told["silence"]
+            calls["questions"] += 1
+            if isinstance(calls["silence"], Exception):
+                raise calls["silence"]
+            silence: float | None = calls["silence"]
             return silence
 
-        def put_back(self, worker: str) -> list[str]:
-            told["stopped"].append(f"runs of {worker}")
-            if isinstance(told["silence"], Exception):
-                raise told["silence"]
+        def reschedule(self, worker: str) -> list[str]:
+            calls["stopped"].append(f"runs of {worker}")
+            if isinstance(calls["silence"], Exception):
+                raise calls["silence"]
             return ["night 2013-11-21"]
 
     popen = subprocess.Popen
 
     def start(command: list[str], **options: Any) -> Any:
         if command[-1] == "deployments.registry.register":
-            command = [sys.executable, "-S", "-c", told.get("register", "import sys; sys.stdin.read()")]
+            command = [sys.executable, "-S", "-c", calls.get("register", "import sys; sys.stdin.read()")]
         if command[-1] == "deployments.arrivals.main":
             command = [sys.executable, "-S", "-c", SLEEP]
         return popen(command, **options)
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(supervise, "ensure_server", ensure_server)
-    monkeypatch.setattr(supervise, "stop_server", lambda *_, **__: told["stopped"].append("server"))
-    monkeypatch.setattr("calib_store.server.postgres.stop", lambda _: told["stopped"].append("postgres"))
+    monkeypatch.setattr(supervise, "stop_server", lambda *_, **__: calls["stopped"].append("server"))
+    monkeypatch.setattr("calib_store.server.postgres.stop", lambda _: calls["stopped"].append("postgres"))
     monkeypatch.setattr(supervise, "Rest", Rest)
     monkeypatch.setattr(supervise, "worker_command", lambda: [sys.executable, "-S", "-c", SLEEP])
-    monkeypatch.setattr(supervise, "_LOOK", 0.02)
-    monkeypatch.setattr(supervise, "_HEALTH", 0.05)
+    monkeypatch.setattr(supervise, "_CHECK", 0.02)
+    monkeypatch.setattr(supervise, "_HEALTH_CHECK", 0.05)
     monkeypatch.setattr(supervise, "_FIRST_PAUSE", 0.01)
-    return told
+    return calls
 
 
 def the(settings: Settings, name: str) -> PartState:
@@ -104,7 +104,7 @@ def the(settings: Settings, name: str) -> PartState:
     return next(one for one in state.parts if one.name == name)
 
 
-def test_all_parts_are_started_told_of_and_ended(
+def test_all_parts_are_started_reported_and_ended(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings
 ) -> None:
     one = run()
@@ -127,7 +127,7 @@ def test_all_parts_are_started_told_of_and_ended(
     assert not state.ready
 
 
-def test_a_part_that_is_killed_comes_back(
+def test_a_killed_part_is_restarted(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings
 ) -> None:
     run()
@@ -141,30 +141,30 @@ def test_a_part_that_is_killed_comes_back(
     assert the(settings, "worker").restarts == 0
 
 
-def test_a_worker_that_the_server_does_not_hear_of_is_started_again(
+def test_a_worker_without_heartbeats_is_restarted(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
     fakes["silence"] = 1000.0
     time.sleep(0.3)
-    assert the(settings, "worker").restarts == 0  # it is too young to be ill
+    assert the(settings, "worker").restarts == 0  # started too recently to be unhealthy
     monkeypatch.setattr(supervise, "SILENCE", 0.2)
     wait_until(lambda: the(settings, "worker").restarts >= 1)
-    fakes["silence"] = RestError("away")  # that is no reason
-    _more_questions(fakes)
+    fakes["silence"] = RestError("away")  # that is not a reason to restart it
+    _more_checks(fakes)
     wait_until(lambda: the(settings, "worker").running)
     restarts = the(settings, "worker").restarts
-    _more_questions(fakes)
+    _more_checks(fakes)
     assert the(settings, "worker").restarts == restarts
 
 
-def _more_questions(fakes: dict[str, Any]) -> None:
-    """Wait until the supervisor has asked after the worker three times more, and done what came of it."""
-    asked = fakes["asked"]
-    wait_until(lambda: fakes["asked"] > asked + 3)
+def _more_checks(fakes: dict[str, Any]) -> None:
+    """Wait until the supervisor has checked the worker three more times, and acted on the result."""
+    questions = fakes["questions"]
+    wait_until(lambda: fakes["questions"] > questions + 3)
 
 
-def test_a_server_that_does_not_come_up_is_tried_again_and_said(
+def test_a_server_that_does_not_start_is_tried_again_and_reported(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings
 ) -> None:
     run()
@@ -178,16 +178,16 @@ def test_a_server_that_does_not_come_up_is_tried_again_and_said(
     assert well.pid == 2
 
 
-def test_a_server_of_other_settings_is_replaced_at_the_start_and_only_then(
+def test_a_server_with_other_settings_is_replaced_only_at_the_start(
     fakes: dict[str, Any], run: Callable[..., Supervisor]
 ) -> None:
     run()
-    wait_until(lambda: len(fakes["anew"]) > 2)
-    assert fakes["anew"][0]
-    assert not any(fakes["anew"][1:])
+    wait_until(lambda: len(fakes["renew"]) > 2)
+    assert fakes["renew"][0]
+    assert not any(fakes["renew"][1:])
 
 
-def test_parts_follow_a_server_that_came_back_on_another_port(
+def test_parts_follow_a_server_that_restarted_on_another_port(
     fakes: dict[str, Any], run: Callable[..., Supervisor], settings: Settings
 ) -> None:
     one = run()
@@ -221,9 +221,9 @@ def test_a_full_disk_does_not_end_the_supervisor(
 
     with monkeypatch.context() as patch:
         patch.setattr(supervise if where == "write_state" else processes, where, fail)
-        fakes["server"] = ServerError("No space left on device.", remedy="Make room.")  # a new state to tell
+        fakes["server"] = ServerError("No space left on device.", remedy="Make room.")  # a new state to write
         wait_until(lambda: len(full) > 3)
-        assert sum("is tried again" in r.message and "[Errno 28]" in r.message for r in caplog.records) == 1
+        assert sum("Trying again" in r.message and "[Errno 28]" in r.message for r in caplog.records) == 1
         assert all(part.running for part in one.parts)
     fakes["server"] = ADDRESS
     wait_until(lambda: (p := the(settings, "server")).running and not p.note)
@@ -242,17 +242,17 @@ def test_without_a_worker_and_folders_only_the_server_is_kept(
 
 
 @pytest.mark.parametrize("what", ["register", "worker", "server", "disk"])
-def test_a_failed_start_tells_why_and_leaves_nothing_behind(
+def test_a_failed_start_reports_why_and_leaves_nothing_behind(
     fakes: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "register":
         fakes["register"] = "import sys; sys.exit('the cron expression is wrong')"
     if what == "worker":
         fakes["silence"] = None
-        words = "import sys; sys.exit('no pool of that name')"
-        monkeypatch.setattr(supervise, "worker_command", lambda: [sys.executable, "-S", "-c", words])
+        code = "import sys; sys.exit('no pool of that name')"
+        monkeypatch.setattr(supervise, "worker_command", lambda: [sys.executable, "-S", "-c", code])
     if what == "server":
-        fakes["server"] = ServerError("It would listen for everybody.", remedy="Set a password.")
+        fakes["server"] = ServerError("It would be reachable for everyone.", remedy="Set a password.")
     if what == "disk":
         fakes["server"] = OSError(28, "No space left on device")
     one = Supervisor(settings)
@@ -260,13 +260,13 @@ def test_a_failed_start_tells_why_and_leaves_nothing_behind(
     state = read_state(settings)
     assert state is not None
     assert not state.ready
-    words = {
+    reasons = {
         "register": "the cron expression is wrong",
         "worker": "no pool of that name",
-        "server": "It would listen for everybody. Set a password.",
+        "server": "It would be reachable for everyone. Set a password.",
         "disk": "No space left on device",
     }
-    assert words[what] in state.failed
+    assert reasons[what] in state.failed
     runs = [f"runs of {worker_name()}"] if what in ("register", "worker") else []
     assert fakes["stopped"] == [*runs, "server", "postgres"]
     assert not any(part.running for part in one.parts)
@@ -287,10 +287,10 @@ def test_the_supervisor_ends_at_sigterm(settings: Settings, monkeypatch: pytest.
             signal.signal(number, handler)
 
 
-def test_one_supervisor_a_data_folder_however_it_was_started(
+def test_a_data_folder_has_one_supervisor_however_it_was_started(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before the first has written its state file, too."""
+    """Even before the first has written its state file."""
     folder = folder_of(settings)
     folder.mkdir(parents=True, exist_ok=True)
     held = take_lock(folder / "supervisor.lock")
@@ -298,22 +298,22 @@ def test_one_supervisor_a_data_folder_however_it_was_started(
     monkeypatch.setattr(Supervisor, "run", lambda one: 5)
     monkeypatch.setattr(supervise, "Settings", lambda: settings)
     with held:
-        with pytest.raises(ProcessError, match="nirflow is up already"):
+        with pytest.raises(ProcessError, match="nirflow is already running"):
             supervise.supervise(settings)
         assert supervise.main() == 1
-    assert "nirflow is up already" in caplog.text
+    assert "nirflow is already running" in caplog.text
 
 
-def test_what_is_told_is_read_back_and_nonsense_is_nothing(settings: Settings) -> None:
+def test_the_state_file_is_read_back_and_an_invalid_one_is_ignored(settings: Settings) -> None:
     assert read_state(settings) is None
-    told = ServiceState(
+    calls = ServiceState(
         pid=7, birth="boot:1", started=1.5, ready=True, failed="why", ui_url="u", api_url="a",
         watched=(Path("/raw"),), nights=Path("/n"),
         parts=(PartState(name="worker", pid=8, birth="b", running=True, restarts=2, since=3.5, note="ill"),),
     )  # fmt: skip
     folder_of(settings).mkdir(parents=True)
-    service.write_state(settings, told)
-    assert read_state(settings) == told
+    service.write_state(settings, calls)
+    assert read_state(settings) == calls
     assert list(folder_of(settings).iterdir()) == [folder_of(settings) / "state.json"]
     for nonsense in (b"", b"{", b"\xff\xfe", b'{"pid": "x"}', b"[]"):
         (folder_of(settings) / "state.json").write_bytes(nonsense)

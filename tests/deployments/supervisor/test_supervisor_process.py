@@ -30,7 +30,7 @@ from deployments.supervisor.service import (
     read_state,
 )
 
-#: Put before everything that Python imports: the servers are there at once, and parts only sleep.
+#: Imported first by Python: the servers start at once, and parts only sleep.
 FAKES = """
 import os, sys, time
 line = sys.orig_argv
@@ -46,7 +46,7 @@ if "deployments.supervisor.supervise" in line:
     from deployments.settings.server_settings import ServerAddress
     with open(os.environ["TEST_STARTS"], "a") as starts:
         starts.write(f"{os.getpid()}\\n")
-    def ensure_server(data_dir, settings, anew=False):
+    def ensure_server(data_dir, settings, renew=False):
         if os.environ.get("TEST_FAIL") == "server":
             raise server.ServerError("The Prefect server ended while starting.", remedy="Look.")
         if os.environ.get("TEST_FAIL") == "defect":
@@ -56,7 +56,7 @@ if "deployments.supervisor.supervise" in line:
         def __init__(self, *_): pass
         def make_pool(self, *_): pass
         def seconds_since_heartbeat(self, *_): return 0.0
-        def put_back(self, *_): return []
+        def reschedule(self, *_): return []
     server.ensure_server, server.stop_server = ensure_server, lambda *a, **k: True
     rest.Rest = Rest
     postgres.stop = lambda *_: True
@@ -70,7 +70,7 @@ if "deployments.supervisor.supervise" in line:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The environment in which a supervisor's servers and parts are fakes; whoever started is in ``starts``."""
+    """The environment in which a supervisor's servers and parts are fakes; starts are listed in ``starts``."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(FAKES)
@@ -119,10 +119,10 @@ def test_the_supervisor_knows_the_settings_file_of_the_folder_where_it_was_start
     monkeypatch.chdir("/")
     for name in ("NIRFLOW_CONFIG", "NIRFLOW_SECRETS_DIR", "NIRFLOW_NIGHTS_DIR", "NIRFLOW_OBJECTS_URL"):
         monkeypatch.setenv(name, environment[name])
-    there = Settings(data_dir=settings.data_dir)
-    assert there.watch.quiet == 33
-    assert there.nights == world / "pages"
-    assert there.objects_url == str(world / "objects")
+    loaded = Settings(data_dir=settings.data_dir)
+    assert loaded.watch.quiet == 33
+    assert loaded.nights == world / "pages"
+    assert loaded.objects_url == str(world / "objects")
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -144,26 +144,26 @@ def test_arguments_reach_the_supervisor(
 
 
 @pytest.mark.parametrize(
-    ("what", "words"),
+    ("what", "message"),
     [
         ("server", "The Prefect server ended while starting. Look."),
         ("defect", "nirflow ended while starting."),
     ],
 )
 def test_start_raises_with_the_reason_at_once(
-    world: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str, words: str
+    world: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str, message: str
 ) -> None:
     monkeypatch.setenv("TEST_FAIL", what)
     with pytest.raises(ProcessError) as caught:
         start(settings)
-    assert caught.value.message.startswith(words)
+    assert caught.value.message.startswith(message)
     assert caught.value.remedy == f"See {log_of(settings, 'nirflow')}."
     if what == "defect":
         assert caught.value.details.endswith("ZeroDivisionError: a defect")
 
 
-def test_a_stale_state_file_is_nobody(world: Path, settings: Settings) -> None:
-    """Its pid may be anybody's by now: that process is left alone."""
+def test_a_stale_state_file_is_ignored(world: Path, settings: Settings) -> None:
+    """Its pid may belong to another process now, which is left alone."""
     folder_of(settings).mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-S", "-c", SLEEP]) as other:
         pid = other.pid
@@ -179,7 +179,7 @@ def test_a_stale_state_file_is_nobody(world: Path, settings: Settings) -> None:
 
 
 def test_parts_that_outlived_their_supervisor_are_ended_by_the_next_one_and_by_stop(
-    world: Path, settings: Settings, asked: list[str]
+    world: Path, settings: Settings, stopped: list[str]
 ) -> None:
     def kill() -> list[int]:
         state = read_state(settings)
@@ -197,23 +197,27 @@ def test_parts_that_outlived_their_supervisor_are_ended_by_the_next_one_and_by_s
     second = kill()
     assert service.stop(settings)
     assert [processes.birth(pid) for pid in second] == [None, None]
-    assert asked == ["server", "postgres"]
+    assert stopped == ["server", "postgres"]
     assert not service.stop(settings)
 
 
 def test_runs_that_outlived_their_worker_end_with_everything_else(
-    world: Path, settings: Settings, asked: list[str]
+    world: Path, settings: Settings, stopped: list[str]
 ) -> None:
-    """A worker that was killed leaves them in sessions of their own."""
+    """A killed worker leaves them in their own sessions."""
     assert start(settings)[1]
-    told = {"PREFECT__FLOW_RUN_ID": "7", "NIRFLOW_DATA_DIR": str(settings.data_dir.resolve())}
-    elsewhere = told | {"NIRFLOW_DATA_DIR": "/elsewhere"}
-    # The last is a database that a run has started again: it is not ended before what needs it, nor in this way.
+    variables = {"PREFECT__FLOW_RUN_ID": "7", "NIRFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    elsewhere = variables | {"NIRFLOW_DATA_DIR": "/elsewhere"}
+    # The last is a database that a run has restarted: it is ended later, and in another way.
     runs = [
         subprocess.Popen(
-            [sys.executable, "-S", "-c", SLEEP, word], env=os.environ | more, start_new_session=True
+            [sys.executable, "-S", "-c", SLEEP, argument], env=os.environ | more, start_new_session=True
         )
-        for word, more in (("prefect.engine", told), ("prefect.engine", elsewhere), ("postgres", told))
+        for argument, more in (
+            ("prefect.engine", variables),
+            ("prefect.engine", elsewhere),
+            ("postgres", variables),
+        )
     ]
     try:
         assert service.stop(settings)
@@ -225,29 +229,29 @@ def test_runs_that_outlived_their_worker_end_with_everything_else(
             run.wait()
 
 
-def test_a_supervisor_that_does_not_end_is_killed_and_nothing_stays(
-    world: Path, settings: Settings, asked: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_supervisor_that_does_not_end_is_killed_with_everything_else(
+    world: Path, settings: Settings, stopped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_STOP_GRACE", 0.5)
     assert start(settings)[1]
     state = read_state(settings)
     assert state is not None
-    os.kill(state.pid, signal.SIGSTOP)  # as one that waits for a server that hangs
+    os.kill(state.pid, signal.SIGSTOP)  # like one that waits for a hanging server
     assert service.stop(settings)
     assert not state.alive
     pids = [p.pid for p in state.parts if p.pid is not None and p.name != "server"]
     assert pids
     assert [processes.birth(pid) for pid in pids] == [None] * len(pids)
-    assert asked == ["server", "postgres"]
+    assert stopped == ["server", "postgres"]
 
 
-def test_stop_where_nothing_ever_was(tmp_path: Path) -> None:
+def test_stop_without_anything_started(tmp_path: Path) -> None:
     never = Settings(data_dir=tmp_path / "never")
     assert not service.stop(never)
     assert not (tmp_path / "never").exists()
 
 
-def test_the_way_to_the_server_goes_to_registration_whole(tmp_path: Path) -> None:
+def test_the_complete_address_of_the_server_is_passed_to_registration(tmp_path: Path) -> None:
     from deployments.registry.register import _address, encoded_address
 
     address = ServerAddress("http://h/api", "http://u", 5, True, tmp_path, auth="u:p")
@@ -256,5 +260,5 @@ def test_the_way_to_the_server_goes_to_registration_whole(tmp_path: Path) -> Non
     assert _address(json.dumps(json.loads(encoded_address(bare)))) == bare
 
 
-def test_logs_of_the_parts_lie_in_the_data_folder(settings: Settings) -> None:
+def test_logs_of_the_parts_are_in_the_data_folder(settings: Settings) -> None:
     assert log_of(settings, "watcher") == settings.data_dir / "logs" / "watcher.log"

@@ -59,7 +59,7 @@ def test_response_is_at_the_photon_floor_and_variance_true(night, response, insi
     assert result.warnings == ()
 
 
-def test_metrics_tell_levels_noise_and_circle(night, response, inside):
+def test_metrics_record_levels_noise_and_circle(night, response, inside):
     got = make_flat(*night)
     m = got.metrics
     assert (m.n_on, m.n_off) == (4, 6)

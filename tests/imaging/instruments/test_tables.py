@@ -75,7 +75,7 @@ def test_no_module_knows_an_instrument() -> None:
     assert found == []
 
 
-def test_such_a_word_would_be_found() -> None:
+def test_such_a_name_would_be_found() -> None:
     assert all(
         ITS_OWN.search(text) for text in ("from imaging.instruments import f2", "x = 4.44 / n", '"lyot"')
     )

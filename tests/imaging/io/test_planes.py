@@ -1,4 +1,4 @@
-"""Scratch planes are whole or not there, and a damaged one is not trusted."""
+"""Scratch planes are complete or missing, and a damaged one is not used."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_missing_plane_and_a_missing_folder(folder: Path) -> None:
     assert open_if_intact(folder / "nowhere") is None
 
 
-def test_a_folder_is_replaced_whole(folder: Path) -> None:
+def test_a_folder_is_replaced_completely(folder: Path) -> None:
     before = Planes(folder).sha256()
     write_planes(folder, {"sky": np.zeros((2, 2), np.float32)})
     planes = open_if_intact(folder)
@@ -111,7 +111,7 @@ def test_pruning_spares_what_another_run_may_be_using(tmp_path: Path) -> None:
     assert new.is_file()
 
 
-def test_several_writers_of_one_folder_leave_a_whole_one(tmp_path: Path) -> None:
+def test_several_writers_of_one_folder_leave_an_intact_one(tmp_path: Path) -> None:
     def write(value: int) -> None:
         for _ in range(10):
             write_planes(tmp_path / "x", {"sci": np.full((30, 30), value, np.float32)})

@@ -57,7 +57,7 @@ def test_headers_of_a_product_can_be_used_again(
             assert len(keywords) == len(set(keywords)), f"{hdu.name} has a card twice"
 
 
-def test_long_and_foreign_words_in_cards(write: Write) -> None:
+def test_long_and_foreign_texts_in_cards(write: Write) -> None:
     cards = {
         "NFWARN1": ("x" * 150, "a comment that does not fit"),
         "OBSERVER": "Žofie\nB",
@@ -157,7 +157,7 @@ def test_folder_and_file_are_synced_before_the_name_is_there(
     assert seen == [(False, []), (True, ["S20131121S0075_image.fits"])]
 
 
-def test_rows_in_bands_make_the_whole(write: Write, image: Image) -> None:
+def test_rows_in_bands_make_the_complete_plane(write: Write, image: Image) -> None:
     with ProductFile(write()) as product:
         assert product.shape == (40, 48)
         assert "VAR" in product
