@@ -278,7 +278,7 @@ def test_no_other_module_spells_a_list_of_kinds() -> None:
     "code",
     [
         'KINDS = ("dark", "flat")', 'kind: Literal["dark", "bpm"]', 'if kind in ["flat", "image"]: pass',
-        'words = {"dark": 1, "bpm": 2}', 'cards = {"A": "dark", "B": "flat"}',
+        'labels = {"dark": 1, "bpm": 2}', 'cards = {"A": "dark", "B": "flat"}',
         'for k, v in (("dark", d), ("flat", f)): pass',
         'x = {"science", "flat"}',
     ],
