@@ -214,7 +214,7 @@ def test_a_failed_backup_leaves_the_earlier_one_intact(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("calib_store.administration.backup.write_whole", fail)
+            patch.setattr("calib_store.administration.backup.write_complete", fail)
             with pytest.raises(StoreError, match="No space left on device"):
                 backup(source, folder)
     assert read_backup(folder) == first
