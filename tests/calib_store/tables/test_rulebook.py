@@ -126,7 +126,7 @@ def test_a_version_is_never_reused_for_another_table(mine: Store) -> None:
     assert "a new version" in caught.value.remedy
     with pytest.raises(StoreError, match="are the same as 'f2-imaging-5'"):
         activate(mine, SHIPPED.model_copy(update={"version": "renamed"}))
-    with pytest.raises(StoreError, match="no rules 'nothing'"):
+    with pytest.raises(StoreError, match="never had the rules 'nothing'"):
         mine.database.run(lambda connection: rulebook.rules_of(connection, "nothing"))
     assert mine.rules() == SHIPPED
     assert len(mine.database.run(rulebook.rule_history)) == 1
