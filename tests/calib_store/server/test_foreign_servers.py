@@ -276,9 +276,9 @@ def test_another_server_at_the_socket_is_not_mistaken_for_the_stores(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one of a copy of the data folder, which listens at the same place."""
-    monkeypatch.setattr(postgres, "_STARTING_SECONDS", 0.2)
     postgres.ensure_running(tmp_path)
     try:
+        monkeypatch.setattr(postgres, "_STARTING_SECONDS", 2.0)
         theirs = postgres.address_of(tmp_path)
         monkeypatch.setattr(postgres, "address_of", lambda _: theirs)
         with pytest.raises(StoreError, match="answers at its socket"):
