@@ -161,7 +161,7 @@ def test_a_store_that_holds_something_is_not_overwritten(settings: Settings, fac
         fill(other, facts, tmp_path, 1)
         before = dumped(other)
         with pytest.raises(
-            StoreError, match="holds 1 frames and 1 products; a backup is restored into an empty"
+            StoreError, match="holds 1 frames and 1 products; a backup can only be restored to an empty"
         ):
             restore(target, tmp_path / "backup")
         assert dumped(other) == before
