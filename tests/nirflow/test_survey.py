@@ -78,7 +78,7 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
         ({"DATE_OBS": "yesterday"}, "DATE-OBS"),
         ({"shape": (1024, 1024)}, "the image has the shape 1024 x 1024, expected 2048 x 2048"),
         ({"shape": (3, 2048, 2048)}, "the image has the shape 3 x 2048 x 2048"),
-        ({"whole": False}, "truncated"),
+        ({"complete": False}, "truncated"),
     ],
 )
 def test_problems_of_a_file_are_reported_with_a_remedy(
