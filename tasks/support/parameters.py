@@ -21,7 +21,7 @@ from imaging.stack.stack import StackParameters
 
 
 class ReductionParameters(BaseModel):
-    """Parameters of a whole reduction, by step."""
+    """Parameters of a reduction, by step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

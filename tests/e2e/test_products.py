@@ -1,4 +1,4 @@
-"""The files that a run leaves: readable by others, marked, and with their whole history."""
+"""The files of a run: readable by other software, marked, and with their complete history."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_decisions_are_recorded_for_every_frame(reduced_lab: Lab, reduced: Run, 
         assert science <= taken
 
 
-def test_the_stale_frame_is_where_its_stars_say(reduced: Run, night: NightTruth) -> None:
+def test_the_stale_frame_is_aligned_by_its_stars(reduced: Run, night: NightTruth) -> None:
     table = read_table(reduced.product("image").output, "ALIGNMENT")
     assert table is not None
     assert table["used"].all()
