@@ -94,7 +94,7 @@ def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = T
         The content, written as UTF-8.
     replace, sync
         As for `imaging.io.atomic.write_complete`: by default an existing file is replaced, whatever its mode, and the
-        new one is on the disk.
+        new one is synced to disk.
 
     Raises
     ------
