@@ -80,7 +80,7 @@ class Bench:
                 yield data
             finally:
                 _checked(_nirflow("server", "stop"), environment(data))
-                stop = f"from pathlib import Path; from calib_store import postgres; postgres.stop(Path({name!r}))"
+                stop = f"import pathlib; from calib_store.server.postgres import stop; stop(pathlib.Path({name!r}))"
                 _checked([sys.executable, "-c", stop], environment(data))
 
     def reduce(self, night: Path, data: Path, *options: object) -> tuple[Watched, dict[str, Any]]:

@@ -74,13 +74,19 @@ def read_facts(
     except FrameError as error:
         return [*found, FactRead("kind", error.keyword or "", error.found, error.reason)]
     readout = instrument.detector.readout(facts)
-    lamp = lamp_in(instrument, primary, facts) if facts["kind"] == "flat" else None
+    is_flat = facts["kind"] == "flat"
+    lamp = lamp_in(instrument, primary, facts) if is_flat else None
+    dark_lamp = (
+        "no [[lamp]] of the table fits, so the flat cannot be used" if is_flat and lamp is None else ""
+    )
     clock = f"{instrument.date[0]} + {instrument.time[0]}"
     return [
         *found,
         FactRead("started", clock, facts["started"]),
         FactRead("kind", instrument.keyword("kind"), facts["kind"]),
-        FactRead("lamp", ", ".join(dict.fromkeys(k for one in instrument.lamp for k in one.when)), lamp),
+        FactRead(
+            "lamp", ", ".join(dict.fromkeys(k for one in instrument.lamp for k in one.when)), lamp, dark_lamp
+        ),
         FactRead("gain", "detector", readout.gain),
         FactRead("read_noise", "detector", readout.read_noise),
         FactRead("saturation", "detector", readout.saturation),
@@ -121,8 +127,8 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
     """
     name = str(primary.get("INSTRUME", "MYCAM")).strip()
     lines = [
-        f"# A first table for {name}. Check every line, and replace every 0.0 by the number of the",
-        "# detector. Then:  nirflow instruments check THIS_FILE FRAMES...",
+        f"# A first table for {name}. Replace every 0.0 by the number of the detector; lines marked GUESS are",
+        "# usual values that the file does not confirm. Then:  nirflow instruments check THIS_FILE FRAMES...",
         "",
         f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}",
         "", "[facts]",
@@ -151,25 +157,38 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         patterns = ", ".join(map(_text, names))
         lines += ["", "[[kinds]]", f"value = {_text(value)}", f"when = {{ {kind} = [{patterns}] }}"]
     lines[-1] += _one_line(f"   # here {primary.get(kind)!r}")
+    lines += [
+        "", "# Flats are used only if it is known whether the lamp was on, for example:",
+        "# [[lamp]]", '# value = "on"', '# when = { LAMP = ["on*"] }', "# [[lamp]]", '# value = "off"',
+        '# when = { LAMP = ["off*"] }',
+    ]  # fmt: skip
     numbers = {
         "pixel_scale": ("PIXSCALE",), "gain": ("GAIN",), "read_noise": ("RDNOISE", "READNOIS"), "well_depth": (),
         "field_diameter": (),
     }  # fmt: skip
-    lines += ["", "[offsets]", 'x = "-q"', 'y = "-p"', "", "[detector]", f"shape = [{shape[0]}, {shape[1]}]"]
+    lines += [
+        "",
+        "[offsets]   # GUESS",
+        'x = "-q"',
+        'y = "-p"',
+        "",
+        "[detector]",
+        f"shape = [{shape[0]}, {shape[1]}]",
+    ]
     for number, usual in numbers.items():
         given = next((primary.get(k) for k in usual if isinstance(primary.get(k), (int, float))), 0.0)
         lines.append(f"{number} = {float(given or 0.0)!r}")
     lines += [
-        "linear_fraction = 0.7", "nonlinearity = [1.0, 0.0, 0.0]   # no correction",
-        'coadds = "summed"', 'reads = "averaged"',
-        "", "[bands]", 'J = { flat = "lamp" }', 'H = { flat = "lamp" }', 'Ks = { flat = "thermal" }',
-        "", "[same]",
+        "linear_fraction = 0.7   # GUESS", "nonlinearity = [1.0, 0.0, 0.0]   # GUESS: no correction",
+        'coadds = "summed"   # GUESS', 'reads = "averaged"   # GUESS',
+        "", "[bands]   # GUESS", 'J = { flat = "lamp" }', 'H = { flat = "lamp" }', 'Ks = { flat = "thermal" }',
+        "", "[same]   # GUESS",
         'dark = ["detector", "binning", "exposure_time", "read_pairs", "coadds", "section"]',
         'flat = ["detector", "filter_id", "focal_mask", "disperser"]',
         'bpm = ["detector", "binning"]',
         'image = ["detector", "binning", "section", "exposure_time", "coadds", "filter_id", "focal_mask"]',
         "", "[tolerance]", "exposure_time = 0.0015",
-        "", "[windows]   # days",
+        "", "[windows]   # days; GUESS",
         "dark = { gap = 5, group = 30, near = 10, wait = 90, serve = 90 }",
         "flat = { gap = 5, group = 30, pair = 90, near = 10, wait = 90, serve = 90 }",
         "bpm = { pair = 90, wait = 90, serve = 90 }",

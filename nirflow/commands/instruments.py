@@ -154,12 +154,19 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     left_out = [f"{facts.name}: {reason}" for facts in frames if (reason := facts.unfit())]
     groups = calibration_groups(frames)
     darks = [group for group in groups if group.kind == "dark"]
-    flats = [pair for pair in flat_groups(groups) if not pair.missing]
+    pairs = flat_groups(groups)
+    flats = [pair for pair in pairs if not pair.missing]
     found = [f"dark of {group.exposure_time:g} s: {plural(len(group.members), 'frame')}" for group in darks]
     for pair in flats:
         light = pair.on or pair.off
         assert light is not None
         found.append(f"flat in {light.filter}: {plural(len(light.members), 'frame')} with light")
+    for pair in pairs:
+        if pair.missing and (there := pair.on or pair.off):
+            frames_there = plural(len(there.members), "frame")
+            found.append(
+                f"no flat in {there.filter}: {frames_there}, but {' and '.join(pair.missing)} missing"
+            )
     by_name = {facts.name: facts for facts in frames}
     for group in science_groups(frames):
         first = by_name[group.objects[0]]

@@ -96,6 +96,20 @@ def test_a_known_instrument_is_checked_by_its_name(
     assert "there are F2" in unknown.stderr
 
 
+def test_flats_that_cannot_be_used_are_reported(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    flat = CARDS | {"IMAGETYP": "FLAT"}
+    frame_writer(tmp_path / "on.fits", shape=(512, 1024), **flat | {"LAMP": "1"})
+    alone = nirflow("instruments", "check", MYCAM, tmp_path / "on.fits", "--json")
+    assert alone.exit_code == 0
+    assert json.loads(alone.stdout)["possible"] == ["no flat in J: 1 frame without lamp-offs of 10 s in J"]
+    frame_writer(tmp_path / "unknown.fits", shape=(512, 1024), **flat | {"UT": "03:01:00"})
+    unknown = nirflow("instruments", "check", MYCAM, tmp_path / "unknown.fits")
+    assert unknown.exit_code == 4
+    assert "no [[lamp]] of the table fits" in " ".join(unknown.stdout.split())
+
+
 def test_a_first_table_is_written_once(nirflow: Nirflow, tmp_path: Path, frame_writer: Writer) -> None:
     frame = frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
     table = tmp_path / "new.toml"
@@ -104,6 +118,8 @@ def test_a_first_table_is_written_once(nirflow: Nirflow, tmp_path: Path, frame_w
     assert f"nirflow instruments check {table} {frame}" in " ".join(done.stdout.split())
     assert 'name = "MYCAM"' in table.read_text()
     assert "shape = [512, 1024]" in table.read_text()
+    assert "# [[lamp]]" in table.read_text()
+    assert 'reads = "averaged"   # GUESS' in table.read_text()
     assert nirflow("instruments", "new", "--from", frame, "--out", table).exit_code == 2
     assert table.read_text().rstrip("\n") == nirflow("instruments", "new", "--from", frame).stdout.rstrip(
         "\n"
