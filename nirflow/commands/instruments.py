@@ -164,9 +164,7 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     for pair in pairs:
         if pair.missing and (there := pair.on or pair.off):
             frames_there = plural(len(there.members), "frame")
-            found.append(
-                f"no flat in {there.filter}: {frames_there}, but {' and '.join(pair.missing)} missing"
-            )
+            found.append(f"no flat in {there.filter}: {frames_there} without {' and '.join(pair.missing)}")
     by_name = {facts.name: facts for facts in frames}
     for group in science_groups(frames):
         first = by_name[group.objects[0]]
