@@ -1,4 +1,4 @@
 """Speed and memory against their limits: a full-size night from the command line, and the combine kernels.
 
-``make bench`` runs everything; ``python -m benchmarks --help`` tells how to run one part.
+``make bench`` runs everything; ``python -m benchmarks --help`` explains how to run one part.
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [PART ...]``: measure and print one table with the limits beside the values."""
+"""``python -m benchmarks [PART ...]``: measure and print one table of values and their limits."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "nothing": nights.measure_from_nothing,
     "memory": nights.measure_memory,
     "combine": lambda bench: measure_combine(runs=bench.runs, size=bench.size),
-    "store": lambda bench: big_store.measure_store(bench.folder, bench.store_size, nights.tell),
-    "observatory": lambda bench: observatory.measure_observatory(bench.folder, bench.size, nights.tell),
+    "store": lambda bench: big_store.measure_store(bench.folder, bench.store_size, nights.announce),
+    "observatory": lambda bench: observatory.measure_observatory(bench.folder, bench.size, nights.announce),
 }
-#: The store takes a quarter of an hour to fill the first time, the observatory waits a lot: only when named.
+#: The store takes a quarter of an hour to fill the first time, the observatory mostly waits: run only when
+#: named.
 _ON_REQUEST: Final = ("store", "observatory")
-#: First unmeasured, so that no run compiles kernels.
+#: Run once without measurement, so that no timed run compiles kernels.
 _WARM: Final = ("night", "nothing", "memory")
 
 
 def main() -> int:
-    """Run the parts that were asked for; 1 where a figure is beyond its limit."""
+    """Run the requested parts; return 1 if a figure is beyond its limit."""
     parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"{', '.join(PARTS)}; all but store and observatory without any",
+        help=f"{', '.join(PARTS)}; default: all except store and observatory",
     )
     parser.add_argument("--runs", type=int, default=2, help="runs of each timed part; the fastest counts")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns; the limits are for 2048")
@@ -44,13 +45,16 @@ def main() -> int:
         "--products", type=int, default=1_000_000, help="products of the store; five times as many frames"
     )
     parser.add_argument(
-        "--folder", type=Path, default=_folder(), help="of simulated nights, kept, and stores"
+        "--folder",
+        type=Path,
+        default=_folder(),
+        help="folder of simulated nights, which are kept, and of stores",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown or options.runs < 1:
-        parser.error(f"there is no part {unknown[0]}" if unknown else "at least one run is needed")
+        parser.error(f"unknown part {unknown[0]}" if unknown else "at least one run is needed")
     parts = options.parts or [part for part in PARTS if part not in _ON_REQUEST]
     store_size = big_store.Size(options.products, 5 * options.products)
     bench = nights.Bench(options.folder.resolve(), options.runs, options.size, store_size)

@@ -1,7 +1,8 @@
 """A store of many years: matches, explanations and ingest with a million products and five million frames.
 
-The database is filled with COPY, straight into the tables, and kept from one benchmark to the next. There are
-no files: what is measured is the choice, as a night asks for it. A file is hashed when a process first takes it.
+The database is filled with COPY, directly into the tables, and kept from one benchmark to the next. There are
+no files: the benchmark measures the choice as a night requests it. A file is hashed when a process first uses
+it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from calib_store.store import Store
 from calib_store.tables.database import Database
 from imaging.frames.facts import FrameFacts
 
-#: Limits, s: the 99th percentiles, and a thousand headers. A choice as of a time looks into the log of every
+#: Limits, s: the 99th percentiles, and a thousand headers. A choice as of a time reads the history of every
 #: candidate in the window; it may take as long as an explanation.
 MATCH, EXPLAIN, INGEST = 0.010, 0.050, 10.0
 HEADERS: Final = 1000
@@ -42,10 +43,10 @@ HEADERS: Final = 1000
 #: a detector serve the same frames.
 KINDS: Final = {"dark": (0.45, 200), "flat": (0.25, 60), "bpm": (0.10, 4), "image": (0.20, 0)}
 YEARS: Final = 10
-#: Of a hundred products: rejected, superseded, and certified (one after the other in its configuration).
+#: Per hundred products: rejected, superseded, and certified (consecutively within a configuration).
 REJECTED, SUPERSEDED, CERTIFIED = 3, 10, 4
 ASKED: Final = {"match": 2000, "explain": 400}
-#: Large tables, of which a choice may read no more than an index leads it to.
+#: Large tables, which a choice may read only by an index.
 LARGE: Final = ("products", "serves", "frames", "status_history", "inputs")
 _START: Final = datetime(2015, 1, 1, tzinfo=UTC)
 _SPAN: Final = timedelta(days=365 * YEARS)
@@ -53,48 +54,48 @@ _SPAN: Final = timedelta(days=365 * YEARS)
 
 @dataclass(frozen=True)
 class Size:
-    """How large the store is."""
+    """The size of the store."""
 
     products: int = 1_000_000
     frames: int = 5_000_000
 
     @property
     def database(self) -> str:
-        """Name of the database that holds it."""
+        """Name of its database."""
         return f"big_{self.products}_{self.frames}"
 
 
 class _NoFiles(LocalObjects):
-    """Every object is whole: the files of this store were never written."""
+    """Objects that all count as intact: the files of this store were never written."""
 
     def verify(self, sha256: str) -> bool:
         return True
 
 
-def measure_store(folder: Path, size: Size, tell: Callable[[str], None]) -> list[Figure]:
-    """Fill the store, unless it is there, and measure.
+def measure_store(folder: Path, size: Size, announce: Callable[[str], None]) -> list[Figure]:
+    """Fill the store unless it exists, and measure.
 
     Parameters
     ----------
     folder
-        Of the server that holds it.
+        Folder of its server.
     size
-        How large it is.
-    tell
-        Told what is going on.
+        Its size.
+    announce
+        Called with messages about the progress.
     """
     address = postgres.ensure_running(folder / "big-store")
     try:
-        took = _fill(address, size, tell)
+        took = _fill(address, size, announce)
         with_store = Store(Database(address.url(size.database)), _NoFiles(folder / "no-objects"))
         with with_store as store:
-            return [*_sizes(store, size, took), *_measure(store, tell)]
+            return [*_sizes(store, size, took), *_measure(store, announce)]
     finally:
         postgres.stop(folder / "big-store")
 
 
 def facts(kind: str, number: int, moment: datetime) -> FrameFacts:
-    """Facts of a frame that products of a kind's configuration serve."""
+    """Return facts of a frame served by products of a kind's configuration."""
     return FrameFacts(
         name="S20200101S0001.fits", instrument="F2", kind="object", observation_class="science",
         target="FIELD", exposure_time=float(2 + number % 50) if kind == "dark" else 120.0, coadds=1,
@@ -107,24 +108,24 @@ def facts(kind: str, number: int, moment: datetime) -> FrameFacts:
 # Filling
 
 
-def _fill(address: postgres.PostgresAddress, size: Size, tell: Callable[[str], None]) -> float | None:
-    """Make and fill the database; seconds that it took, or None where it was there."""
+def _fill(address: postgres.PostgresAddress, size: Size, announce: Callable[[str], None]) -> float | None:
+    """Create and fill the database; return the seconds taken, or None if it existed."""
     with address.administer() as server:
         query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datdba = 'nirflow'::regrole)"
         if (server.execute(query, (size.database,)).fetchone() or (False,))[0]:
             return None
         server.execute("DROP DATABASE IF EXISTS big_unfinished WITH (FORCE)")
         server.execute("CREATE DATABASE big_unfinished OWNER nirflow")
-    tell(f"filling {size.products} products and {size.frames} frames, once")
+    announce(f"filling {size.products} products and {size.frames} frames, once")
     began = time.perf_counter()
     database = Database(address.url("big_unfinished"))
     migrate(database.engine)
     database.close()
     with address.connect("big_unfinished") as connection:
         indexes = _without_indexes(connection)
-        _copy_frames(connection, size.frames, tell)
-        _copy_products(connection, size, tell)
-        tell("making the indexes")
+        _copy_frames(connection, size.frames, announce)
+        _copy_products(connection, size, announce)
+        announce("creating the indexes")
         for definition in indexes:
             connection.execute(definition)  # type: ignore[call-overload]
         connection.execute("VACUUM ANALYZE")
@@ -135,7 +136,7 @@ def _fill(address: postgres.PostgresAddress, size: Size, tell: Callable[[str], N
 
 
 def _without_indexes(connection: psycopg.Connection[Any]) -> list[str]:
-    """Drop what slows a COPY: indexes, and constraints of the large tables; their definitions."""
+    """Drop indexes and constraints of the large tables, which slow down a COPY; return their definitions."""
     found = connection.execute(
         """
         SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i
@@ -173,8 +174,8 @@ def _copy(connection: psycopg.Connection[Any], statement: str, rows: Iterator[Se
             copy.write("\n".join(lines) + "\n")
 
 
-def _copy_frames(connection: psycopg.Connection[Any], number: int, tell: Callable[[str], None]) -> None:
-    tell("copying frames")
+def _copy_frames(connection: psycopg.Connection[Any], number: int, announce: Callable[[str], None]) -> None:
+    announce("copying frames")
     short = json.dumps(facts("dark", 0, _START).model_dump(mode="json"))
     step = _SPAN / number
 
@@ -192,8 +193,8 @@ def _copy_frames(connection: psycopg.Connection[Any], number: int, tell: Callabl
     _copy(connection, "COPY frame_files (path, size, mtime_ns, frame_sha256) FROM STDIN", files)
 
 
-def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callable[[str], None]) -> None:
-    tell("copying products")
+def _copy_products(connection: psycopg.Connection[Any], size: Size, announce: Callable[[str], None]) -> None:
+    announce("copying products")
     rules = shipped_rules()
     numbers: dict[str, list[int]] = {}
     rows: list[Configuration] = []
@@ -232,11 +233,11 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
 
     def products() -> Iterator[Sequence[object]]:
         for n, kind, configuration, moment, status, validity in plan:
-            told = moment.isoformat()
+            made = moment.isoformat()
             yield (
                 _uuid(n), _sha(n, "r"), kind, f"S{n}_{kind}.fits", _sha(n, "p"), 50000000, configuration, status,
-                validity, told, told, told, short, json.dumps({"level": 104.5, "noise": _noise(n)}), "{}", "1",
-                "nirflow 0.1.0", told,
+                validity, made, made, made, short, json.dumps({"level": 104.5, "noise": _noise(n)}), "{}", "1",
+                "nirflow 0.1.0", made,
                 variants[kind],
             )  # fmt: skip
 
@@ -268,12 +269,12 @@ def _copy_products(connection: psycopg.Connection[Any], size: Size, tell: Callab
 
 
 def _noise(number: int) -> float:
-    """Noise of a product, e-: of those as near to a frame the choice takes the least."""
+    """Return the noise of a product, e-: among equally near ones the choice prefers the lowest."""
     return 2.0 + number % 97 / 100
 
 
 def _certify(plan: list[list[Any]]) -> None:
-    """Certify a few of each configuration, each until the next one's middle."""
+    """Certify a few products of each configuration, each until the middle of the next one."""
     by_configuration: dict[int, list[list[Any]]] = {}
     for row in plan:
         if row[2] is not None and row[4] == "candidate":
@@ -282,7 +283,7 @@ def _certify(plan: list[list[Any]]) -> None:
         rows.sort(key=lambda row: row[3])
         chosen = rows[:: max(1, 100 // CERTIFIED)]
         for one, following in pairwise(chosen):
-            # Every other stretch of time has no certified product: there candidates compete.
+            # Every other interval has no certified product: there candidates compete.
             end = one[3] + (following[3] - one[3]) / 2
             one[4], one[5] = "certified", f'["{one[3].isoformat()}","{end.isoformat()}")'
 
@@ -305,12 +306,12 @@ def _sizes(store: Store, size: Size, took: float | None) -> list[Figure]:
     return [Figure("store", "size of the database", held / 1e9, "GB", note=note)]
 
 
-def _measure(store: Store, tell: Callable[[str], None]) -> list[Figure]:
+def _measure(store: Store, announce: Callable[[str], None]) -> list[Figure]:
     figures = []
     for kind, (_, count) in KINDS.items():
         if not count:
             continue
-        tell(f"asking for each {kind}")
+        announce(f"asking for each {kind}")
         figures += _plan(store, kind)
         for what, limit in (("match", MATCH), ("explain", EXPLAIN)):
             figures.append(_percentiles(what, kind, limit, _timed(store, what, kind, count)))
@@ -320,7 +321,7 @@ def _measure(store: Store, tell: Callable[[str], None]) -> list[Figure]:
 
 
 def _timed(store: Store, what: str, kind: str, count: int, as_of: datetime | None = None) -> list[float]:
-    """Seconds of each question, after some that warm the connection and the server's memory."""
+    """Return the seconds of each query, after some that warm up the connection and the server's memory."""
     rng = random.Random(2)
     ask = store.match if what == "match" else store.explain
     times: list[float] = []
@@ -333,7 +334,9 @@ def _timed(store: Store, what: str, kind: str, count: int, as_of: datetime | Non
             times.append(time.perf_counter() - began)
         served += found.product is not None
     if as_of is None and served < 0.9 * len(times):
-        raise AssertionError(f"{served} of {len(times)} frames got a {kind}: the store was filled wrongly")
+        raise AssertionError(
+            f"{served} of {len(times)} frames got a {kind}: the store was filled incorrectly"
+        )
     return times
 
 
@@ -344,7 +347,7 @@ def _percentiles(what: str, kind: str, limit: float, times: Sequence[float]) -> 
 
 
 def _plan(store: Store, kind: str) -> list[Figure]:
-    """How many large tables the questions read whole; none may be."""
+    """Return how many large tables the queries scan sequentially; none is allowed."""
     frame = facts(kind, 0, _START + _SPAN / 3)
     wanted = matching.Wanted(frame, kind, shipped_rules(), variants=[1])
     scans = 0
@@ -357,7 +360,7 @@ def _plan(store: Store, kind: str) -> list[Figure]:
                 node.get("Node Type") == "Seq Scan" and node.get("Relation Name") in LARGE
                 for node in _nodes(plan["Plan"])
             )
-    return [Figure("store", f"large tables read whole, {kind}", float(scans), "", 0.0)]
+    return [Figure("store", f"large tables scanned sequentially, {kind}", float(scans), "", 0.0)]
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -367,7 +370,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ingest(store: Store) -> Figure:
-    """A thousand headers of a new night, each with as many cards as a real one."""
+    """Time the ingest of a thousand headers of a new night, each with as many cards as a real one."""
     header = {f"KEY{n}": "a value as long as most" for n in range(160)}
     stamp = time.time_ns()
     records = [

@@ -1,9 +1,9 @@
-"""The combine kernel against ccdproc, numpy and bottleneck: seconds, and how many times as long they take.
+"""The combine kernel compared with ccdproc, numpy and bottleneck: seconds, and ratios.
 
-All combine the same ten frames with some bad pixels and cosmic rays. Ours gives values, variances, quality and
-counts; ccdproc is given mask and uncertainty and gives those too; numpy and bottleneck give bare values of
-arrays with NaN for what is masked. One thread each, so that the ratios compare kernels, and ours on all cores
-beside it.
+All combine the same ten frames with some bad pixels and cosmic rays. Ours computes values, variances, quality
+and counts; ccdproc gets mask and uncertainty and computes them too; numpy and bottleneck compute only values,
+from arrays with NaN for masked pixels. Each uses one thread, so that the ratios compare kernels; ours is also
+measured on all cores.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from imaging.pixels.combine import CombineParameters, Operation, Rejection, comb
 from imaging.pixels.dq import DQ
 
 FRAMES: Final = 10
-#: Frames are no larger than this many rows and columns: ccdproc takes minutes for whole ones.
+#: Maximum rows and columns of the frames: ccdproc takes minutes for full ones.
 LARGEST: Final = 1024
-#: Rows of a band, as the pipeline's darks and flats have.
+#: Rows of a band, as for the pipeline's darks and flats.
 _ROWS: Final = 16
 _LEVEL, _BAD_SHARE, _RAY_SHARE = 1000.0, 0.003, 0.001
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Ten frames in each program's form."""
+    """Ten frames in the format of each program."""
 
     sci: NDArray[np.float32]
     var: NDArray[np.float32]
@@ -47,7 +47,7 @@ class Stack:
 
     @classmethod
     def simulated(cls, size: int) -> Stack:
-        """Frames of normal noise."""
+        """Return frames with normal noise."""
         rng = np.random.default_rng(20131121)
         shape = (FRAMES, size, size)
         sci = rng.normal(_LEVEL, np.sqrt(_LEVEL), shape).astype(np.float32)
@@ -76,7 +76,7 @@ class Stack:
 
 
 def measure_combine(*, runs: int, size: int) -> list[Figure]:
-    """Time each combination; of several runs the fastest counts."""
+    """Time each combination; the fastest of several runs counts."""
     stack = Stack.simulated(min(size, LARGEST))
     sigma: dict[str, Any] = {
         "sigma_clip": True, "sigma_clip_low_thresh": 3, "sigma_clip_high_thresh": 3,
@@ -100,7 +100,7 @@ def measure_combine(*, runs: int, size: int) -> list[Figure]:
     cores, figures = thread_count(), []
     for operation, reject, others in cases:
         parameters = CombineParameters(operation=operation, reject=reject)
-        stack.ours(parameters, 1)  # what is compiled is compiled now
+        stack.ours(parameters, 1)  # compiles the kernels
         one = _fastest(partial(stack.ours, parameters, 1), runs)
         all_cores = _fastest(partial(stack.ours, parameters, cores), runs)
         theirs = {name: _fastest(work, runs) for name, work in others.items()}

@@ -1,11 +1,11 @@
-"""Compare a reduced night with what DRAGONS made of the same raw frames.
+"""Compare a reduced night with DRAGONS' products from the same raw frames.
 
 ``python -m benchmarks.compare_products OUT DRAGONS_DIR [--raw NIGHT]``
 
-Both start from the same pixels, so their noise is mostly common: where both do the same arithmetic the
-difference is rounding, and every figure below has the value that it should have and why. ``--raw`` adds what
-no second pipeline can tell: whether VAR is the scatter between the raw frames. The stack is compared pixel by
-pixel where both grids agree: reduce with ``--set align.reference=first``.
+Both start from the same pixels, so their noise is mostly common: with the same arithmetic the difference is
+rounding, and every figure below has its expected value with the reason. ``--raw`` adds a check that no second
+pipeline can provide: whether VAR is the scatter between the raw frames. The stack is compared pixel by pixel
+if both grids agree: reduce with ``--set align.reference=first``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from imaging.simulator import camera
 
 #: Grids further apart than this are not compared pixel by pixel, px.
 _SAME_GRID = 0.02
-#: Inside this radius the two masks judge the same pixels, px.
+#: Radius within which both masks classify the same pixels, px.
 _BPM_RADIUS = 1000.0
 #: Registration of DRAGONS and ours against the truth of a simulated night, each axis, px rms.
 _REGISTRATION = 0.03
-#: Background pixels this far off are outliers, sigma.
+#: Background pixels beyond this are outliers, sigma.
 _OUTLIER = 8.0
 #: Cards that only describe DRAGONS' steps or the cut-out; PIXSCALE is in our primary header.
 _STEPS = {
@@ -49,7 +49,7 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``low`` and ``high`` are what is expected, if anything is."""
+    """One line of the table; ``low`` and ``high`` give the expected range, if any."""
 
     product: str
     figure: str
@@ -61,12 +61,12 @@ class Row:
 
     @property
     def fits(self) -> bool:
-        """Whether the value is the expected one."""
+        """Whether the value is in the expected range."""
         return self.low <= self.value <= self.high
 
     @property
     def expected(self) -> str:
-        """The expected range, for a reader."""
+        """The expected range as text."""
         if math.isinf(self.low) and math.isinf(self.high):
             return ""
         if self.low == self.high:
@@ -77,13 +77,13 @@ class Row:
 
 
 def compare(out: Path, dragons: Path, raw: Path | None = None) -> list[Row]:
-    """All figures of the products that both folders hold."""
+    """Return all figures of the products present in both folders."""
     rows: list[Row] = []
     for kind, function in (("dark", _dark), ("bpm", _bpm), ("flat", _flat), ("image", _stack)):
         for peer_path in sorted(dragons.glob(f"*_{kind}.fits*")):
             own = out / f"{peer_path.name.split('.fits')[0]}.fits"
             if not own.exists():
-                raise SystemExit(f"{own} is not there; {peer_path.name} has nothing to be compared with.")
+                raise SystemExit(f"{own} is missing; {peer_path.name} cannot be compared.")
             ours, peer = pf.read(own), pf.read(peer_path)
             rows += function(ours, peer, own, raw)
             rows += _headers(kind, ours, peer)
@@ -91,7 +91,7 @@ def compare(out: Path, dragons: Path, raw: Path | None = None) -> list[Row]:
 
 
 def _alike(kind: str, ours: pf.Product, peer: pf.Product, unit: str) -> Iterator[Row]:
-    """What is asked of every pair of planes on one grid."""
+    """Yield the figures of any pair of planes on one grid."""
     good = (ours.dq == 0) & (peer.dq == 0)
     difference = (ours.sci - peer.sci)[good]
     sigma = np.sqrt(ours.var[good])
@@ -121,7 +121,7 @@ def _dark(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> I
     mean = frames.mean(axis=0)
     yield from _rejections("dark", "ours", ours.sci, mean, good)
     yield from _rejections("dark", "DRAGONS", peer.sci, mean, good)
-    # Cosmic rays and warm pixels are left to the hot-pixel figures: only usual levels here.
+    # Cosmic rays and warm pixels belong to the hot-pixel figures: only normal levels here.
     usual = good & (np.abs(ours.sci - np.median(ours.sci)) < 5 * pf.spread(ours.sci))
     for who, one in (("ours", ours), ("DRAGONS", peer)):
         yield from _pulls("dark", who, frames, one.var, usual)
@@ -155,7 +155,8 @@ def _flat(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> I
     off = _electrons(raw, dict.fromkeys(off_names), peer, ours.origin)
     light = float(np.median(((on.mean(axis=0) - off.mean(axis=0)) / peer.sci)[good]))
     on *= (np.median(on[:, good]) / np.median(on[:, good], axis=1))[:, None, None]
-    # What the lamp-offs add to VAR is in their own scatter; the median of sample variances is below the mean.
+    # The lamp-offs' contribution to VAR is in their own scatter; the median of sample variances is below the
+    # mean.
     law = float(stats.chi2.median(len(off) - 1)) / (len(off) - 1)
     dim = float(np.median(off.var(axis=0, ddof=1)[good])) / law / len(off) / light**2
     for who, one in (("ours", ours), ("DRAGONS", peer)):
@@ -173,7 +174,7 @@ def _pulls(kind: str, who: str, frames: pf.F8, var: pf.F8, good: NDArray[np.bool
     typical, between = pf.pull(frames, var, good)
     expected = (0.95, 1.05) if who == "ours" else (-math.inf, math.inf)
     yield Row(kind, f"{who}: scatter between frames / VAR", typical, low=expected[0], high=expected[1])
-    yield Row(kind, f"{who}: the same, spread over 8 groups of like VAR", between)
+    yield Row(kind, f"{who}: the same, spread over 8 groups of similar VAR", between)
 
 
 def _bpm(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> Iterator[Row]:
@@ -187,13 +188,13 @@ def _bpm(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> It
     yield Row("bpm", "bad outside, ours", float((bad & ~inside).sum()))
     yield Row(
         "bpm", "bad outside, DRAGONS", float((bad_peer & ~inside).sum()),
-        why="DRAGONS calls what is unlit bad; ours has DQ 64 for it in each frame",
+        why="DRAGONS marks unlit pixels as bad; ours has DQ 64 for them in each frame",
     )  # fmt: skip
 
 
 def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> Iterator[Row]:
-    whole = ours
-    ours, apart = pf.cut_by_wcs(whole, peer)
+    full = ours
+    ours, apart = pf.cut_by_wcs(full, peer)
     with fits.open(path) as hdus:
         catalogue, alignment = hdus["OBJCAT"].data.copy(), hdus["ALIGNMENT"].data.copy()
         steps = {row["primitive"]: json.loads(row["args"]) for row in hdus["HISTORY"].data}
@@ -203,7 +204,7 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
     mine, free = pf.background(ours, usable, objects)
     theirs, _ = pf.background(peer, usable, objects)
     sigma = float(np.sqrt(np.median(ours.var[free])))
-    ncorr = float(whole.primary["NCORR"])
+    ncorr = float(full.primary["NCORR"])
     n = len(alignment)
     frame = sigma * ncorr * math.sqrt(n)  # a sky-subtracted frame's noise
     with_median = math.sqrt((1 + median_factor(n - 1) / (n - 1)) / (1 + 1 / (n - 1)))
@@ -226,7 +227,7 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
             low=0.85 * total, high=1.15 * total, why="the three above",
         )  # fmt: skip
     floor = sigma * ncorr
-    yield Row("stack", "VAR and NCORR say, 8 x 8 bins", floor, "e- px")
+    yield Row("stack", "expected from VAR and NCORR, 8 x 8 bins", floor, "e- px")
     yield Row("stack", "ours: noise of pixels", pf.spread(mine[free]), "e-")
     yield Row(
         "stack", "DRAGONS: noise of pixels", pf.spread(theirs[free]), "e-", why="its interpolant blurs more"
@@ -253,7 +254,7 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
 
 def _stars(ours: pf.Product, peer: pf.Product, catalogue: fits.FITS_rec, *, same_grid: bool) -> Iterator[Row]:
     both = pf.stars(ours, peer, catalogue)
-    # Two references carry two WCS, each right to an arcsecond or two.
+    # Two references have two WCS, each accurate to an arcsecond or two.
     limit = 0.05 if same_grid else 2 / camera.PIXEL_SCALE
     yield Row("stack", "isolated stars of S/N > 30", len(both), low=10)
     for axis, shift in (("x", both.dx), ("y", both.dy)):
@@ -288,12 +289,12 @@ def _headers(kind: str, ours: pf.Product, peer: pf.Product) -> Iterator[Row]:
 
 
 def _named(product: pf.Product) -> list[str]:
-    """Names of the frames that a product was combined from."""
+    """Return the names of the frames that a product was combined from."""
     return [str(name) for name in product.primary["IMCMB*"].values()]
 
 
 def _electrons(raw: Path, names: Iterable[str], peer: pf.Product, origin: tuple[int, int]) -> pf.F8:
-    """Raw frames, electrons corrected for non-linearity, on the peer's cut-out; (n, ny, nx)."""
+    """Return raw frames, electrons corrected for non-linearity, on the peer's cut-out; (n, ny, nx)."""
     x, y = origin
     ny, nx = peer.sci.shape
     frames = []
@@ -311,12 +312,10 @@ def _electrons(raw: Path, names: Iterable[str], peer: pf.Product, origin: tuple[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 where a figure is not the expected one."""
+    """Print the table; return 1 if a figure is not as expected."""
     parser = ArgumentParser(prog="python -m benchmarks.compare_products", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder that nirflow reduce wrote")
-    parser.add_argument(
-        "dragons", type=Path, help="folder of DRAGONS' products, whole or cut out (LTV cards)"
-    )
+    parser.add_argument("out", type=Path, help="folder written by nirflow reduce")
+    parser.add_argument("dragons", type=Path, help="folder of DRAGONS' products, full or cut out (LTV cards)")
     parser.add_argument("--raw", type=Path, help="folder of the raw frames, for the scatter between them")
     given = parser.parse_args(arguments)
     rows = compare(given.out, given.dragons, given.raw)

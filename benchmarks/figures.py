@@ -1,4 +1,4 @@
-"""A benchmark's figures: values beside their limits, as a table or as JSON."""
+"""A benchmark's figures: values and their limits, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Figure:
     Attributes
     ----------
     part
-        The benchmark that it belongs to.
+        Benchmark that it belongs to.
     name, value, unit
-        What was measured: of several runs the smallest.
+        The measurement, the smallest of several runs.
     limit, goal
-        The value may be no larger than the limit; the goal is where we would like it. None: told only.
+        The value must not exceed the limit; the goal is the desired value. None: for information only.
     note
-        What else a reader wants to know: the ratio to another program, the values of all runs.
+        Further information: the ratio to another program, the values of all runs.
     detail
-        More of it for the JSON.
+        Details for the JSON.
     """
 
     part: str
@@ -40,12 +40,12 @@ class Figure:
 
     @property
     def good(self) -> bool | None:
-        """Whether the value is within its limit; None where it has none."""
+        """Whether the value is within its limit; None without a limit."""
         return None if self.limit is None else self.value <= self.limit
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know of the machine to judge the figures: cores, load before the start, Python."""
+    """Return the facts about the machine needed to judge the figures: cores, load before the start, Python."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
@@ -60,9 +60,9 @@ def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:
         Column("part", style="bold"), Column("figure"), Column("value", "right"), Column("unit"),
         Column("limit", "right"), Column("goal", "right"), Column(""), Column("note", fold=True),
     ]  # fmt: skip
-    words = {True: "good", False: "BEYOND", None: " "}
+    verdicts = {True: "good", False: "BEYOND", None: " "}
     rows = [
-        [f.part, f.name, f"{f.value:.4g}", f.unit, f.limit, f.goal, words[f.good], f.note] for f in figures
+        [f.part, f.name, f"{f.value:.4g}", f.unit, f.limit, f.goal, verdicts[f.good], f.note] for f in figures
     ]
     title = (
         f"{of['cores']} cores ({of['machine']}), load {of['load']} before the start, Python {of['python']}"
@@ -71,5 +71,5 @@ def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:
 
 
 def as_json(figures: Sequence[Figure], of: dict[str, Any]) -> dict[str, Any]:
-    """The same for a program."""
+    """Return the figures as JSON."""
     return {"machine": of, "figures": [asdict(figure) | {"good": figure.good} for figure in figures]}

@@ -1,4 +1,6 @@
-"""A full-size Y night through ``nirflow reduce``: from nothing, with services up, again, and with more frames."""
+"""A full-size Y night with ``nirflow reduce``: from nothing, with services running, repeated, and with more
+frames.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,19 @@ MANY: Final = 36
 
 
 class BenchmarkError(Exception):
-    """A command of the benchmark failed; its own words are in the message."""
+    """A command of the benchmark failed; its output is in the message."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the benchmark works and how often it measures.
+    """The folder of the benchmark and the number of runs.
 
     Attributes
     ----------
     folder
-        Simulated nights are kept here from one benchmark to the next; stores and products are not.
+        Folder in which simulated nights are kept from one benchmark to the next; stores and products are not.
     runs
-        Runs of each timed part, of which the fastest counts.
+        Runs of each timed part; the fastest counts.
     size
         Rows and columns of a frame.
     store_size
@@ -56,9 +58,9 @@ class Bench:
     store_size: Size = field(default_factory=Size)
 
     def night(self, science: int = 9) -> Path:
-        """The raw frames of the tutorial's Y night, simulated once."""
+        """Return the raw frames of the tutorial's Y night, simulated once."""
         night = self.folder / f"night-{self.size}-{science}"
-        tell(f"simulating {night.name}, unless it is there")
+        announce(f"simulating {night.name}, unless it exists")
         _checked(
             _nirflow("simulate", night, "--size", self.size, "--science", science, "--quiet"), os.environ
         )
@@ -66,7 +68,9 @@ class Bench:
 
     @contextmanager
     def store(self, *, services: bool) -> Iterator[Path]:
-        """A new data folder, its server and database up or not; everything is stopped and removed after."""
+        """Yield a new data folder, with or without running services; everything is stopped and removed
+        afterwards.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="store-", dir=self.folder) as name:
             data = Path(name)
@@ -80,7 +84,7 @@ class Bench:
                 _checked([sys.executable, "-c", stop], environment(data))
 
     def reduce(self, night: Path, data: Path, *options: object) -> tuple[Watched, dict[str, Any]]:
-        """Reduce a night as a person would; the run and its report."""
+        """Reduce a night from the command line; return the run and its report."""
         any_shape = [] if self.size == 2048 else ["--set", "check.shape=none"]
         command = _nirflow("reduce", night, "--out", data / "out", "--json", *any_shape, *options)
         watched = run(command, environment=environment(data))
@@ -92,18 +96,18 @@ class Bench:
 
 
 def environment(data: Path) -> dict[str, str]:
-    """The environment of a command on the data folder ``data``: nothing of the user's own settings."""
+    """Return the environment of a command on the data folder ``data``: without the user's own settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}
     return kept | {"NIRFLOW_DATA_DIR": str(data)}
 
 
 def measure_night(bench: Bench) -> list[Figure]:
-    """Services up and the store empty; then the same again with everything cached."""
+    """Measure a run with running services and an empty store, then a repetition with everything cached."""
     night = bench.night()
     fresh, again, reports = [], [], []
     for number in range(bench.runs):
         with bench.store(services=True) as data:
-            tell(f"night, run {number + 1} of {bench.runs}")
+            announce(f"night, run {number + 1} of {bench.runs}")
             watched, report = bench.reduce(night, data)
             _all_built(report)
             fresh.append(watched)
@@ -116,35 +120,35 @@ def measure_night(bench: Bench) -> list[Figure]:
     ratio = f"DRAGONS {DRAGONS:g} s: {DRAGONS / wall:.0f} times as fast"
     steps = reports[best]["step_seconds"]
     return [
-        _wall("night", "whole process, empty store", fresh, NIGHT, NIGHT_GOAL, ratio),
+        _wall("night", "complete process, empty store", fresh, NIGHT, NIGHT_GOAL, ratio),
         _cpu("night", fresh),
         Figure(
-            "night", "reduction inside it", reports[best]["seconds"], "s", note="without imports and the end"
+            "night", "reduction inside it", reports[best]["seconds"], "s", note="without imports and exit"
         ),
         *(
-            Figure("night", f"  step {name}", seconds, "s", note="its tasks added up")
+            Figure("night", f"  step {name}", seconds, "s", note="summed over its tasks")
             for name, seconds in steps.items()
         ),
         _peak("night", fresh, MEMORY),
-        _wall("cached", "whole process, all in the store", again, CACHED),
+        _wall("cached", "complete process, all in the store", again, CACHED),
         _cpu("cached", again),
         _peak("cached", again),
     ]
 
 
 def measure_from_nothing(bench: Bench) -> list[Figure]:
-    """No server and no database: both are made on the way; numba's cache is warm."""
+    """Measure a run without server and database, which it starts itself; numba's cache is warm."""
     night = bench.night()
     runs = []
     for number in range(bench.runs):
-        tell(f"from nothing, run {number + 1} of {bench.runs}")
+        announce(f"from nothing, run {number + 1} of {bench.runs}")
         with bench.store(services=False) as data:
             runs.append(bench.reduce(night, data)[0])
-    return [_wall("nothing", "whole process, no server, no database", runs, FROM_NOTHING)]
+    return [_wall("nothing", "complete process, no server, no database", runs, FROM_NOTHING)]
 
 
 def measure_memory(bench: Bench) -> list[Figure]:
-    """Peak memory of nine science frames, of many, and of nine with less memory for the bands."""
+    """Measure the peak memory of nine science frames, of many, and of nine with less memory for the bands."""
     few, many = bench.night(), bench.night(MANY)
     peaks = {}
     for name, night, options in (
@@ -152,7 +156,7 @@ def measure_memory(bench: Bench) -> list[Figure]:
         (f"{MANY} science frames", many, ()),
         ("9 science frames, --memory 64MB", few, ("--memory", "64MB")),
     ):
-        tell(f"memory of {name}")
+        announce(f"memory of {name}")
         with bench.store(services=True) as data:
             peaks[name] = bench.reduce(night, data, *options)[0]
     nine, more, _ = peaks.values()
@@ -166,11 +170,11 @@ def measure_memory(bench: Bench) -> list[Figure]:
 
 
 def warm_up(bench: Bench) -> None:
-    """Compile numba's kernels, if the tree is new: a small night has all of them."""
+    """Compile numba's kernels if the tree is new: a small night uses all of them."""
     small = Bench(bench.folder, size=512)
     night = small.night()
     with small.store(services=True) as data:
-        tell("compiling the kernels, unless they are")
+        announce("compiling the kernels if needed")
         options = ("--set", "check.shape=none")
         run(_nirflow("reduce", night, "--out", data / "out", *options), environment=environment(data))
 
@@ -189,7 +193,7 @@ def _checked(command: list[str], environment: Any) -> None:
 def _all_built(report: dict[str, Any]) -> None:
     reused = [p["name"] for p in report["products"] if p["reused"]]
     if report["failures"] or reused or len(report["products"]) != 4:
-        raise BenchmarkError(f"not a whole night was built: {report}")
+        raise BenchmarkError(f"the night was not built completely: {report}")
 
 
 def _all_reused(report: dict[str, Any]) -> None:
@@ -220,6 +224,6 @@ def _peak(
     return Figure(part, name, max(watched.peak for watched in runs) / 1e6, "MB", limit, note=note)
 
 
-def tell(text: str) -> None:
-    """Say on standard error what is going on."""
+def announce(text: str) -> None:
+    """Print a progress message on standard error."""
     print(f"benchmark: {text}", file=sys.stderr, flush=True)

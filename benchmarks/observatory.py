@@ -1,6 +1,7 @@
-"""What an observatory's machine pays and gets.
+"""Cost and response times of the service on an observatory's machine.
 
-Everything up in an empty folder; a night's calibrations, then nine science frames arrive; then nothing does.
+Everything is started in an empty folder; a night's calibrations arrive, then nine science frames, then
+nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from imaging.simulator.parameters import NightParameters
 from imaging.simulator.simulate import simulate_night
 
 QUIET: Final = 20  # s
-#: Time for which the cost of doing nothing is measured, s.
+#: Time for which the cost of idling is measured, s.
 IDLE: Final = 120
 _NIRFLOW = Path(sys.executable).with_name("nirflow")
 
 
 class Observatory:
-    """One data folder with everything up, and how long things take."""
+    """One data folder with all services, and its response times."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
@@ -40,7 +41,7 @@ class Observatory:
         )
 
     def nirflow(self, *arguments: str) -> str:
-        """Run a command; what it printed."""
+        """Run a command and return its output."""
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "NIRFLOW_"))}
         return subprocess.run(
             [_NIRFLOW, *arguments], env=kept | {"NIRFLOW_CONFIG": str(self.folder / "nirflow.toml")},
@@ -48,7 +49,7 @@ class Observatory:
         ).stdout  # fmt: skip
 
     def up(self) -> float:
-        """Start everything; seconds."""
+        """Start everything and return the seconds taken."""
         began = time.monotonic()
         api_url = json.loads(self.nirflow("up", "--json"))["api_url"]
         seconds = time.monotonic() - began
@@ -57,12 +58,14 @@ class Observatory:
         return seconds
 
     def post(self, path: str, body: Any) -> Any:
-        """Ask the Prefect server."""
+        """Send a request to the Prefect server."""
         data = self.api.post(path, json.dumps(body).encode())
         return json.loads(data) if data else None
 
     def idle(self) -> bool:
-        """Whether no run is in work or asked for, twice within some seconds: one may be asked for in between."""
+        """Return whether no run is active or scheduled, checked twice within some seconds to notice one in
+        between.
+        """
         for pause in (8, 0):
             body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}}
             found = self.post("/flow_runs/filter", body)
@@ -72,7 +75,7 @@ class Observatory:
         return True
 
     def event_to_run(self) -> float:
-        """Seconds from an event that completes a sequence to the flow run that it starts."""
+        """Return the seconds from an event that completes a sequence to the flow run that it starts."""
         event = {
             "occurred": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
             "event": "nirflow.sequence.complete",
@@ -89,7 +92,7 @@ class Observatory:
         return time.monotonic() - began
 
     def processes(self) -> dict[int, str]:
-        """Everything that works for the folder."""
+        """Return all processes that work for the folder."""
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -103,7 +106,7 @@ class Observatory:
         return found
 
     def cost(self, seconds: float) -> list[tuple[str, float, float]]:
-        """Command, percent of a core and PSS in MB of every process while nothing happens."""
+        """Return command, percent of a core and PSS in MB of every process while idle."""
         before = {pid: _cpu(pid) for pid in self.processes()}
         began = time.monotonic()
         time.sleep(seconds)
@@ -115,7 +118,7 @@ class Observatory:
 
 
 def wait(look: Callable[[], Any], seconds: float) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
@@ -147,13 +150,13 @@ def _pss(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
-def measure_observatory(folder: Path, size: int, tell: Callable[[str], None]) -> list[Figure]:
+def measure_observatory(folder: Path, size: int, announce: Callable[[str], None]) -> list[Figure]:
     """Measure in an empty folder: start, reaction, and the cost of doing nothing."""
     figures = []
 
     def note(name: str, value: float, unit: str, limit: float, more: str = "") -> None:
         figures.append(Figure("observatory", name, value, unit, limit=limit, note=more))
-        tell(f"{name}: {value:.1f} {unit}")
+        announce(f"{name}: {value:.1f} {unit}")
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="observatory-", dir=folder) as name:
@@ -175,26 +178,32 @@ def measure_observatory(folder: Path, size: int, tell: Callable[[str], None]) ->
                     shutil.copy(file, place.raw)
             began = time.monotonic()
             wait(lambda: list((Path(name) / "data" / "nights").glob("*/*_image.fits")), 300)
-            note("last frame to stack", time.monotonic() - began, "s", 60, f"quiet time {QUIET} s in it")
+            note(
+                "last frame to stack",
+                time.monotonic() - began,
+                "s",
+                60,
+                f"including the quiet time of {QUIET} s",
+            )
             time.sleep(20)
             wait(place.idle, 600)
             cost = place.cost(IDLE)
             note("idle, all processes", sum(one[1] for one in cost), "% of a core", 10)
             largest = sorted(cost, key=lambda one: -one[2])[:5]
-            told = ", ".join(f"{memory:.0f} MB {_word(line)}" for line, _, memory in largest)
-            note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 700, told)
+            by_process = ", ".join(f"{memory:.0f} MB {_short_name(line)}" for line, _, memory in largest)
+            note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 700, by_process)
         finally:
             place.nirflow("down")
     return figures
 
 
-def _word(line: str) -> str:
-    """What a process is, from its command."""
-    words = (
+def _short_name(line: str) -> str:
+    """Return a short name of a process, from its command."""
+    parts = (
         "deployments.prefect_server.serve",
         "prefect worker",
         "deployments.arrivals.main",
         "deployments.supervisor.supervise",
         "postgres",
     )
-    return next((word for word in words if word in line), line[:20])
+    return next((part for part in parts if part in line), line[:20])

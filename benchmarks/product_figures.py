@@ -1,4 +1,4 @@
-"""What can be said of two products of the same pixels: cut-outs, scatter, bins, stars."""
+"""Comparison of two products of the same pixels: cut-outs, scatter, bins, stars."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ F8 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MAD_TO_SIGMA = 1.4826
-#: Side of the bins in which background noise is judged, and of the boxes whose mean is taken out first, px.
+#: Side of the bins in which background noise is measured, and of the boxes whose mean is subtracted first,
+#: px.
 BIN, BOX = 8, 65
 #: A bin counts if it has this share of its pixels.
 _LEAST_SHARE = 0.75
@@ -41,7 +42,7 @@ class Product:
     tables: tuple[str, ...] = ()
 
     def cut(self, x: int, y: int, shape: tuple[int, int]) -> Product:
-        """The part whose first pixel is (x, y), counted from 0."""
+        """Return the part whose first pixel is (x, y), counted from 0."""
         part = (slice(y, y + shape[0]), slice(x, x + shape[1]))
         objects = None if self.objects is None else self.objects[part]
         return Product(
@@ -63,13 +64,13 @@ def read(path: Path) -> Product:
 
 
 def same_pixels(ours: Product, peer: Product) -> Product:
-    """The part of a calibration that the peer's cut-out (its LTVi cards tell which) covers."""
+    """Return the part of a calibration that the peer's cut-out covers, by its LTVi cards."""
     x, y = (round(-float(peer.header.get(f"LTV{i}", 0.0))) for i in (1, 2))
     return ours.cut(x, y, peer.sci.shape)
 
 
 def cut_by_wcs(ours: Product, peer: Product) -> tuple[Product, float]:
-    """The part of a stack that the peer's cut-out covers, and how far the two grids are apart, px."""
+    """Return the part of a stack that the peer's cut-out covers, and how far the two grids are apart, px."""
     ny, nx = peer.sci.shape
     middle = ((nx - 1) / 2, (ny - 1) / 2)
     sky = WCS(peer.header).wcs_pix2world([middle], 0)
@@ -78,12 +79,12 @@ def cut_by_wcs(ours: Product, peer: Product) -> tuple[Product, float]:
 
 
 def spread(values: F8) -> float:
-    """Robust standard deviation: the median absolute deviation in terms of a normal law's sigma."""
+    """Return the robust standard deviation: the median absolute deviation scaled to a normal law's sigma."""
     return MAD_TO_SIGMA * float(np.median(np.abs(values - np.median(values))))
 
 
 def pull(frames: F8, variance: F8, good: Mask) -> tuple[float, float]:
-    """How a stack's VAR compares with the scatter between its n frames.
+    """Return how a stack's VAR compares with the scatter between its n frames.
 
     Parameters
     ----------
@@ -92,13 +93,13 @@ def pull(frames: F8, variance: F8, good: Mask) -> tuple[float, float]:
     variance
         VAR of their mean, (ny, nx).
     good
-        Pixels that take part.
+        Pixels to use.
 
     Returns
     -------
     typical, between : float
-        Scatter over what VAR says (1 is right), from the median of the sample variances over VAR (their law is
-        chi-squared); and the standard deviation of it over eight groups of like VAR (0 is right).
+        Scatter relative to VAR (ideally 1), from the median of the sample variances over VAR (which follow a
+        chi-squared law); and its standard deviation over eight groups of similar VAR (ideally 0).
     """
     n = len(frames)
     ratio = frames.var(axis=0, ddof=1)[good] / (n * variance[good])
@@ -109,7 +110,9 @@ def pull(frames: F8, variance: F8, good: Mask) -> tuple[float, float]:
 
 
 def background(product: Product, usable: Mask, objects: Mask) -> tuple[F8, Mask]:
-    """A stack without its sources (and a margin) and without what varies over 65 px; and where that is."""
+    """Return a stack without its sources (and a margin) and without variations over 65 px, and the pixels
+    used.
+    """
     free = usable & ~ndimage.binary_dilation(objects, iterations=_MARGIN)
     level = ndimage.uniform_filter(np.where(free, product.sci, 0.0), BOX)
     level /= np.maximum(ndimage.uniform_filter(free.astype(np.float64), BOX), 1e-6)
@@ -117,7 +120,7 @@ def background(product: Product, usable: Mask, objects: Mask) -> tuple[F8, Mask]
 
 
 def binned_noise(values: F8, free: Mask) -> float:
-    """Noise of 8 x 8 bins times 8: the noise of a pixel if pixels were independent."""
+    """Return the noise of 8 x 8 bins times 8: the noise of a pixel if pixels were independent."""
     ny, nx = (n // BIN for n in values.shape)
     part = (slice(0, ny * BIN), slice(0, nx * BIN))
     blocks = (ny, BIN, nx, BIN)
@@ -129,7 +132,7 @@ def binned_noise(values: F8, free: Mask) -> float:
 
 @dataclass(frozen=True)
 class Stars:
-    """The same stars in two stacks; arrays with one element a star."""
+    """The same stars in two stacks; arrays with one element per star."""
 
     dx: F8
     dy: F8
@@ -152,9 +155,9 @@ def stars(
     ours, peer
         Stacks on one grid.
     catalogue
-        OBJCAT of the whole of our stack.
+        OBJCAT of our full stack.
     least_snr
-        Least signal to noise of a star.
+        Minimum signal to noise of a star.
     radius
         Radius of the aperture, px; twice of it must be free of other sources.
     """
@@ -178,7 +181,9 @@ def stars(
 
 
 def polynomial_weights(fraction: float) -> F8:
-    """Weights of the cubic polynomial through four pixels, DRAGONS' ``poly3``, at -1, 0, 1 and 2 (Lagrange)."""
+    """Return the weights of the cubic polynomial through four pixels, DRAGONS' ``poly3``, at -1, 0, 1 and 2
+    (Lagrange).
+    """
     f = fraction
     outer = -f * (f - 1) * (f - 2) / 6, (f + 1) * f * (f - 1) / 6
     inner = (f + 1) * (f - 1) * (f - 2) / 2, -(f + 1) * f * (f - 2) / 2
@@ -188,12 +193,12 @@ def polynomial_weights(fraction: float) -> F8:
 def interpolant_difference(
     shifts: Sequence[tuple[float, float]], interpolant: str, registration: float
 ) -> tuple[float, float]:
-    """What two interpolants, and two registrations, make of the same white noise.
+    """Return the difference that two interpolants, and two registrations, cause for the same white noise.
 
     Parameters
     ----------
     shifts
-        (dx, dy) of each frame, px; a whole one is not interpolated.
+        (dx, dy) of each frame, px; an integer shift is not interpolated.
     interpolant
         Ours, by name.
     registration
@@ -220,7 +225,9 @@ def interpolant_difference(
 
 
 def _placed(values: F8, half: int, wide: int) -> F8:
-    """Weights of ``half`` pixels on either side in the middle of an array of ``wide`` on either side."""
+    """Return the weights of ``half`` pixels on either side, centred in an array of ``wide`` pixels on either
+    side.
+    """
     out = np.zeros(2 * wide)
     out[wide - half : wide + half] = values
     return out

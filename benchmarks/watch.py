@@ -1,7 +1,7 @@
-"""Run a command and watch it from outside: wall clock, processor time, peak memory of its process tree.
+"""Run a command and measure it from outside: wall clock, processor time, peak memory of its process tree.
 
-Memory is PSS, the proportional set size: pages of a process that others map too count in part, so that the
-sum over a tree counts every page once (proc(5), ``smaps_rollup``).
+Memory is PSS, the proportional set size: shared pages count in proportion, so that the sum over a tree counts
+every page once (proc(5), ``smaps_rollup``).
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: Seconds between two looks.
+#: Seconds between two samples.
 _INTERVAL: Final = 0.02
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-#: Processes of the services, which stay up after a command: not part of its memory.
+#: Processes of the services, which keep running after a command and are not part of its memory.
 _SERVICES: Final = ("deployments.prefect_server.serve", "postgres")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What became of a command.
+    """The outcome of a command.
 
     Attributes
     ----------
     code, output, errors
-        Exit code and what it printed.
+        Exit code and output.
     wall, cpu
         Seconds from start to end; seconds of processor time, user and system, of the process and the
         children that it waited for.
     peak
-        Largest PSS of the process tree without server and database, bytes; 0 where it was not watched.
+        Largest PSS of the process tree without server and database, bytes; 0 if not measured.
     """
 
     code: int
@@ -47,16 +47,16 @@ class Watched:
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str], memory: bool = True) -> Watched:
-    """Run ``command`` to its end.
+    """Run ``command`` until it ends.
 
     Parameters
     ----------
     command
         Program and arguments.
     environment
-        All of its environment.
+        Its complete environment.
     memory
-        Watch the memory: takes about 1 % of a core.
+        Measure the memory, which takes about 1 % of a core.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
@@ -77,7 +77,7 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], memory: bool 
 
 
 class _Watcher(threading.Thread):
-    """Looks at a process tree again and again and keeps the largest memory."""
+    """A thread that samples the memory of a process tree and keeps the maximum."""
 
     def __init__(self, root: int) -> None:
         super().__init__(name="watcher", daemon=True)
@@ -86,8 +86,9 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(_INTERVAL):
             tree = [pid for pid in family(self._root) if not _is_service(pid)]
-            # The resident pages, which are at least the PSS, cost microseconds to ask; the PSS of a gigabyte
-            # milliseconds, during which the process cannot map memory: asked at a new high only.
+            # Reading the resident pages, which are at least the PSS, takes microseconds; reading the PSS of a
+            # gigabyte takes milliseconds, during which the process cannot map memory: done only at a new
+            # maximum.
             if sum(_resident(pid) for pid in tree) > self._peak:
                 self._peak = max(self._peak, sum(proportional(pid) for pid in tree))
 
@@ -98,7 +99,7 @@ class _Watcher(threading.Thread):
 
 
 def family(root: int) -> list[int]:
-    """A process and its descendants."""
+    """Return a process and its descendants."""
     found = [root]
     for pid in found:
         try:
@@ -111,7 +112,7 @@ def family(root: int) -> list[int]:
 
 
 def proportional(pid: int) -> int:
-    """PSS of one process, bytes; 0 where it has ended."""
+    """Return the PSS of one process, bytes; 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,6 +1,6 @@
 """The calibration store: which frames and products there are, which product serves which frame, and why.
 
-`Store` is the door; the other modules are rooms behind it: `rules` (what must match, as data), `matching`
-(the choice and its explanation), `frames` and `products` (what is written and read), `objects` (the files),
-`database` and `models` (the tables), `postgres` (the embedded server).
+`Store` in `store.py` is the entry point, `Reader` in `reader.py` the one for read-only use. Behind them are the folders
+`model` and `rules` (records, settings, association rules), `files` and `tables`, `choice`, `curation`, `exchange`,
+`server` (the embedded PostgreSQL) and `administration`.
 """

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL that follow from their address alone, never from a variable of libpq.
 
 libpq, asyncpg and PostgreSQL's programs take whatever an address leaves out from variables such as ``PGHOSTADDR`` and
-``PGSERVICE``. Those describe the servers that a user's own work is about. Some of them (``PGSERVICE``, ``PGTZ``)
+``PGSERVICE``. Those describe servers that the user works with otherwise. Some of them (``PGSERVICE``, ``PGTZ``)
 cannot be overridden by a parameter, so they must not be in the environment of a process that connects.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the supervisor, which only needs an environment, stays smal
 
 logger = logging.getLogger(__name__)
 
-#: Every name that libpq, asyncpg or PostgreSQL's programs read. The plotting library's PGPLOT_DIR is none of them.
+#: Every name that libpq, asyncpg or PostgreSQL's programs read. The plotting library's PGPLOT_DIR is not one of them.
 _VARIABLE = re.compile(r"PG(?:[A-Z]+|CONNECT_TIMEOUT|_COLORS?)")
 
 
@@ -32,7 +32,7 @@ def without_variables(environment: Mapping[str, str]) -> dict[str, str]:
 def forget_variables() -> None:
     """Remove libpq's variables from this process, and so from those that it starts.
 
-    They are not put back after a connection: another thread could connect, or read the environment, meanwhile.
+    They are not restored after connecting: another thread could connect, or read the environment, in the meantime.
     """
     names = sorted(name for name in os.environ if _VARIABLE.fullmatch(name))
     for name in names:
@@ -53,7 +53,7 @@ def connect(**parameters: Any) -> psycopg.Connection[Any]:
 
 
 def forget_variables_before_connecting(engine: Engine) -> None:
-    """Have every new connection of an engine follow from its URL alone."""
+    """Make every new connection of an engine depend on its URL alone."""
     from sqlalchemy import event
 
     event.listen(engine, "do_connect", lambda *_: forget_variables())
@@ -62,7 +62,7 @@ def forget_variables_before_connecting(engine: Engine) -> None:
 def program_environment(url: URL) -> dict[str, str]:
     """Return the environment in which PostgreSQL's programs reach the database of a URL, and nothing else.
 
-    Every parameter of the URL goes there as a variable: a password stays out of the list of processes.
+    Every parameter of the URL is passed as a variable, which keeps a password out of the process list.
     """
     from psycopg import pq
 

@@ -1,4 +1,4 @@
-"""Folders and files that only this account may read: what holds passwords, digests of them, addresses or logs."""
+"""Folders and files that only this account may read: those with passwords, their digests, addresses or logs."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Final
 from imaging.errors import NirflowError
 from imaging.io.atomic import write_whole
 
-#: What the group and others may not have.
+#: Permissions that group and others must not have.
 OTHERS: Final = 0o077
-#: Folders in the data folder that concern nobody else: logs, journals, passwords, and pixels on their way.
+#: Folders in the data folder that are private: logs, journals, passwords and intermediate pixels.
 PRIVATE_PARTS: Final = ("prefect", "logs", "service", "watcher", "scratch", "staging", "unpacked", "previews")
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
 
 class NotPrivateError(NirflowError):
-    """A folder that ought to be this account's own belongs to another one."""
+    """A folder that should belong to this account belongs to another one."""
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only this account may enter, or tighten the mode of one that is there.
+    """Create a folder that only this account may enter, or tighten the mode of an existing one.
 
-    Folders above it that are missing are made in the same way, as the XDG base directory specification asks; those
-    that exist stay as they are.
+    Missing parent folders are created in the same way, as the XDG base directory specification requires; existing
+    ones are left unchanged.
 
     Parameters
     ----------
     path
-        The folder. It may be a link to one, where the link is ours or root's.
+        The folder. It may be a link to one if the link belongs to this account or root.
 
     Returns
     -------
@@ -41,9 +41,9 @@ def private_folder(path: Path) -> Path:
     Raises
     ------
     NotPrivateError
-        Where another account owns the folder or the link. A folder of root that others may not write to is accepted.
+        If another account owns the folder or the link. A folder of root that others may not write to is accepted.
     OSError
-        Where it cannot be made.
+        If it cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
@@ -70,7 +70,7 @@ def private_folder(path: Path) -> Path:
 def tighten_data_folder(data_dir: Path) -> None:
     """Tighten the folders of this account that an earlier nirflow left open in a data folder.
 
-    The data folder itself stays as it is: nights and objects in it may be meant for others.
+    The mode of the data folder itself is unchanged: nights and objects in it may be shared with others.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = T
     text
         The content, written as UTF-8.
     replace, sync
-        As for `imaging.io.atomic.write_whole`: by default a file that is there is replaced, whatever its mode, and the
-        new one is on the disk.
+        As for `imaging.io.atomic.write_whole`: by default an existing file is replaced, whatever its mode, and the
+        new one is synced to disk.
 
     Raises
     ------
     NirflowError
-        Where it cannot be written; nothing is left behind.
+        If it cannot be written; nothing is left behind.
     """
     write_whole(path, [text.encode()], replace=replace, sync=sync, mode=_FILE_MODE)

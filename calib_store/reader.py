@@ -1,7 +1,7 @@
-"""The store for those who only look: by connections that cannot write, and without its files.
+"""Read-only access to the store: through connections that cannot write, and without its files.
 
-Nothing is started, made or brought up to date here. All transactions are read-only, and they are of ``nirflow_reader``
-where the account may act as that.
+Nothing is started, created or brought up to date here. All transactions are read-only, and run as ``nirflow_reader`` if
+the account may assume that role.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from calib_store.server import postgres
 from calib_store.tables import decisions, frames, lineage, products, status, status_log, tiers
 from calib_store.tables.database import Database, checked_url
 
-#: A page that cannot be made soon is not waited for, s.
+#: Longest time that a page may take to generate, s.
 _PATIENCE: Final = 2.0
 _LONGEST_STATEMENT: Final = 20_000  # ms
-#: Products on either side in time that an explanation tells about, besides those that serve.
+#: Products on either side in time that an explanation covers, in addition to those that serve.
 _EXPLAINED: Final = 10
 
 
 @dataclass(frozen=True)
 class ProductDetails:
-    """A product with all that hangs on it.
+    """A product with everything related to it.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class ProductDetails:
     frames
         How many raw frames it was made from in all generations.
     rejected
-        What of that is rejected.
+        Which of its ancestors are rejected.
     chosen
-        The last decisions by which it was taken, with the name of the frame, and for how many frames it was in all.
+        The latest decisions to use it, with the frame's name, and the total number of frames that it was used for.
     """
 
     product: Product
@@ -59,7 +59,7 @@ class ProductDetails:
 
 @dataclass(frozen=True)
 class FrameDetails:
-    """A raw frame: what is said of it, which products it would get now and why, and which it got."""
+    """A raw frame: its status, which products it would get now and why, and which it got."""
 
     frame: Frame
     matches: tuple[Match, ...]
@@ -69,7 +69,7 @@ class FrameDetails:
 
 
 class Reader:
-    """The store of some settings, for reading only; shared between threads.
+    """Read-only access to the store that the settings name; may be shared between threads.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Reader:
         after: UUID | None = None,
         limit: int,
     ) -> tuple[Product, ...]:
-        """Products, newest first: see `calib_store.store.Store.products`; ``after`` is the last one's id."""
+        """Return products, newest first: see `calib_store.store.Store.products`; ``after`` is the last one's id."""
 
         def ask(connection: Connection) -> tuple[Product, ...]:
             last = products.with_ids(connection, [after]) if after is not None else ()
@@ -111,7 +111,7 @@ class Reader:
         return self._read(ask)
 
     def product(self, wanted: UUID) -> ProductDetails | None:
-        """A product; None where the store has none of that id."""
+        """Return a product, or None if the store has none of that id."""
 
         def ask(connection: Connection) -> ProductDetails | None:
             found = products.with_ids(connection, [wanted])
@@ -132,7 +132,7 @@ class Reader:
         return self._read(ask)
 
     def frame(self, sha256: str) -> FrameDetails | None:
-        """A raw frame; None where the store knows none of that sha256."""
+        """Return a raw frame, or None if the store knows none of that sha256."""
         found = self._read(lambda connection: frames.with_sha256s(connection, [sha256])).get(sha256)
         if found is None:
             return None
@@ -169,7 +169,7 @@ def _url(settings: StoreSettings) -> URL:
 
 
 def _as_reader(connection: Any, _: object) -> None:
-    """Have a connection act as a reader where its account is a member of that role, or may be any."""
+    """Make a connection act as a reader if its account is a member of that role or may assume any."""
     connection.execute(
         "SELECT set_config('role', rolname, false) FROM pg_roles "
         "WHERE rolname = %s AND pg_has_role(session_user, oid, 'SET')",
@@ -179,5 +179,5 @@ def _as_reader(connection: Any, _: object) -> None:
 
 
 def _flaw_of(product: Product) -> str | None:
-    """What the store has noted of a file; a reader opens none."""
+    """Return the flaw that the store has recorded for a file; a reader opens no files."""
     return matching.DAMAGED if product.damaged else None

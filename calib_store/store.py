@@ -1,4 +1,4 @@
-"""The door of the calibration store."""
+"""The calibration store's public interface."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ __all__ = ["Store", "recipe_key"]
 
 T = TypeVar("T")
 
-#: Products on either side in time that an explanation looks at, besides those that serve.
+#: Products on either side in time that an explanation considers, in addition to those that serve.
 EXPLAINED = 25
 
 
 class Store:
     """The calibration store: frames, products, the choice between them, and their files.
 
-    Shared between threads; made by `Store.open`, a context manager. What users do with a store has folders of its own:
-    `calib_store.curation`, `calib_store.exchange` and `calib_store.administration`.
+    Instances may be shared between threads; create one with `Store.open` and use it as a context manager. What users do
+    with a store is in `calib_store.curation`, `calib_store.exchange` and `calib_store.administration`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Store:
     Attributes
     ----------
     frames, runs
-        The raw frames; what runs of the flows told.
+        The raw frames; the reports of flow runs.
     """
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
@@ -73,15 +73,15 @@ class Store:
 
     @classmethod
     def open(cls, settings: StoreSettings | None = None) -> Store:
-        """Open the store of the settings (of the environment without any).
+        """Open the store that the settings name (default: the settings of the environment).
 
-        An embedded database is started and brought up to date. The tables of a database that a URL names are
-        their owner's: they have to be there, and up to date.
+        An embedded database is started and brought up to date. The tables of a database named by a URL are their
+        owner's responsibility: they must exist and be up to date.
 
         Raises
         ------
         StoreError
-            Where the database cannot be started, does not answer, or has no such tables; without its password.
+            If the database cannot be started, does not answer, or lacks these tables. The message omits the password.
         """
         settings = settings or StoreSettings()
         database = open_database(settings)
@@ -106,34 +106,34 @@ class Store:
         self.close()
 
     def _ask(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        """A function of the rooms behind, on a connection."""
+        """Call a function of a lower layer with a connection, and return its result."""
         return self.database.run(lambda connection: question(connection, *arguments, **options))
 
     # Products
 
     def known(self, recipe_key: str) -> Product | None:
-        """The product of a recipe, whatever its status and its file."""
+        """Return the product of a recipe, whatever its status and its file."""
         return self._ask(products.by_recipe, recipe_key)
 
     def find(self, recipe_key: str) -> Product | None:
-        """The product of a recipe, whatever its status, if there is one and its file is whole.
+        """Return the product of a recipe, whatever its status, if there is one and its file is intact.
 
         A damaged file is set aside, and the product is not found until it is made again.
         """
-        return self.whole(self.known(recipe_key))
+        return self.intact(self.known(recipe_key))
 
-    def whole(self, product: Product | None) -> Product | None:
-        """The product where its file is whole, as for `find`."""
-        there = product is not None and not product.damaged and self._whole(product)
+    def intact(self, product: Product | None) -> Product | None:
+        """Return the product if its file is intact, as for `find`."""
+        there = product is not None and not product.damaged and self._is_intact(product)
         return product if there else None
 
     @contextlib.contextmanager
     def lock(self, recipe_key: str, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the right to build a recipe; among processes and machines, one holds it at a time.
+        """Hold the exclusive right, across processes and machines, to build a recipe.
 
-        Look up, lock, look up again, build, add: then a product is built once. The lock is free at once
-        when its holder is killed. The wait for it can be interrupted.
-        ``waiting`` is called once when somebody else holds the lock.
+        Look up, lock, look up again, build, add: this builds a product only once. The lock is released at once
+        when its holder is killed. Waiting for it can be interrupted.
+        ``waiting`` is called once when another process holds the lock.
         """
         with self.database.lock(lock_number(recipe_key), waiting=waiting):
             yield
@@ -141,19 +141,19 @@ class Store:
     def add(self, new: NewProduct, file: Path, *, move: bool = False) -> Product:
         """Add a product: the file first, then its rows in one transaction.
 
-        Where the recipe has a product already, that one is returned and nothing changes.
+        If the recipe already has a product, that one is returned and nothing changes.
 
         Parameters
         ----------
         new
             What it is.
         file
-            Its file: copied, or taken where ``move`` is true.
+            Its file: copied, or moved if ``move`` is true.
 
         Raises
         ------
         StoreError
-            Where the file cannot be stored, or an input is not known.
+            If the file cannot be stored, or an input is not known.
         """
         there = self.find(new.recipe_key)
         if there is not None:
@@ -168,7 +168,8 @@ class Store:
         product = self.database.run(write)
         if product is None:
             raise StoreError(
-                f"The file of {new.name} was taken for an orphan while it was added.", remedy="Add it again."
+                f"The file of {new.name} was removed as an orphan while it was being added.",
+                remedy="Add it again.",
             )
         return product
 
@@ -183,7 +184,7 @@ class Store:
         by: UUID | None = None,
         because: str | None = None,
     ) -> Product:
-        """Give a product a status; `calib_store.curation.certify` has what people do.
+        """Give a product a status; the actions of users are in `calib_store.curation.certify`.
 
         Parameters
         ----------
@@ -192,12 +193,12 @@ class Store:
         by
             Of a superseded one: the product that took its place.
         because
-            What went bad, where that one was made without it: id of a product, sha256 of a frame.
+            What went bad, if the replacement was made without it: id of a product, sha256 of a frame.
 
         Raises
         ------
         StoreError
-            Where another certified product of the configuration is valid at the time.
+            If another certified product of the configuration is valid at the time.
         """
         change = uuid.uuid4()
         self._ask(
@@ -215,38 +216,38 @@ class Store:
         after: Product | None = None,
         limit: int = 1000,
     ) -> tuple[Product, ...]:
-        """Products, newest first.
+        """Return products, newest first.
 
         Parameters
         ----------
         kind, status
-            Only of these.
+            Only products of this kind and status.
         night
             Only those with inputs of that night.
         after
-            The last one of the page before.
+            The last product of the previous page.
         limit
-            How many at the most.
+            Maximum number.
         """
         if kind is not None:
             check_kind(kind)
         return self._ask(products.listed, kind=kind, status=status, night=night, after=after, limit=limit)
 
     def named(self, name: str) -> tuple[Product, ...]:
-        """Products that ``name`` may mean: see `get`; 20 at most."""
+        """Return products that ``name`` may mean: see `get`; 20 at most."""
         return self._ask(products.named, name)
 
     def get(self, name: str | UUID) -> Product:
-        """The one product of that id, file name, or first digits (6 or more) of id, sha256 or recipe key.
+        """Return the one product of that id, file name, or first digits (6 or more) of id, sha256 or recipe key.
 
-        Of several of one file name it is the one that is neither rejected nor superseded.
+        Among several with one file name, it is the one that is neither rejected nor superseded.
 
         Raises
         ------
         StoreError
-            Where there is none, or several; names them.
+            If there is no such product, or more than one; the message names them.
         """
-        found = products.meant(self.named(str(name)), str(name))
+        found = products.resolved(self.named(str(name)), str(name))
         if not found:
             raise StoreError(
                 f"The store has no product {str(name)!r}.",
@@ -261,50 +262,50 @@ class Store:
         return found[0]
 
     def history(self, product: Product) -> tuple[StatusChange, ...]:
-        """Every change of a product's status."""
+        """Return every change of a product's status."""
         return self._ask(status_log.history, product.id)
 
     def inputs_of(self, product: Product) -> tuple[InputRef, ...]:
-        """What a product was made from, in order."""
+        """Return what a product was made from, in order."""
         return self._ask(lineage.inputs_of, product.id)
 
     def lineage(self, product: Product) -> Lineage:
-        """All that a product was made from, through all generations, up to the raw frames."""
+        """Return all that a product was made from, through all generations, up to the raw frames."""
         return self._ask(lineage.lineage, product.id)
 
     def affected(self, by: Product | Frame) -> tuple[Product, ...]:
-        """Every product that was made with one, or with a raw frame: what must be redone if it goes bad.
+        """Return every product made with a product or raw frame: what must be redone if it goes bad.
 
-        Each comes after those that it was made from.
+        Each comes after the products that it was made from.
         """
         source = by.id if isinstance(by, Product) else by.sha256
         return self.database.run(lambda c: products.with_ids(c, lineage.affected(c, source)))
 
     def file_of(self, product: Product) -> Path:
-        """A verified file of the product on this machine, for reading only.
+        """Return a verified file of the product on this machine, for reading only.
 
         Raises
         ------
         StoreError
-            Where it is missing or damaged; the product is then not found any more until it is made again.
+            If it is missing or damaged; the product is then no longer found until it is made again.
         """
-        if not self._whole(product):
+        if not self._is_intact(product):
             raise StoreError(
                 f"The file of {product.name} ({product.id}) is missing or damaged.",
-                remedy="Reduce again: it is made anew, or the next best taken. A copy is put in its place by "
-                "nirflow cal verify --repair --copies FOLDER.",
+                remedy="Reduce again: it is rebuilt, or the next best product is used. To restore it from a copy: "
+                "nirflow cal verify --repair --copies FOLDER",
             )
         return self.objects.local(product.sha256)
 
     def export_file(self, product: Product, destination: Path) -> Path:
-        """Copy a product's file, verified, to a path or into a folder; returns the path."""
+        """Copy a product's verified file to a path or into a folder, and return the path."""
         self.file_of(product)
         target = destination / product.name if destination.is_dir() else destination
         self.objects.export(product.sha256, target)
         return target
 
     def rules(self, as_of: datetime | None = None) -> RuleSet:
-        """The rules of association that hold, or held at a moment."""
+        """Return the association rules in force now, or at an earlier time."""
         return self._ask(rulebook.active_rules, as_of)
 
     def match(
@@ -318,10 +319,10 @@ class Store:
         parameters: variants.Parameters | None = None,
         flaw_of: Callable[[Product], str | None] | None = None,
     ) -> Match:
-        """The product of ``kind`` that serves a frame, or none; always the same one.
+        """Return the product of ``kind`` that serves a frame, if any; the choice is deterministic.
 
-        A certified product serves inside its validity, a candidate inside the window of its rule; among those the
-        order of `calib_store.rules.order` decides. One whose file is damaged is set aside and the next taken.
+        A certified product serves within its validity, a candidate within the window of its rule; among those the
+        order of `calib_store.rules.order` decides. One whose file is damaged is set aside and the next one is taken.
 
         Parameters
         ----------
@@ -330,15 +331,16 @@ class Store:
         kind
             Kind of the product.
         as_of
-            Choose as the store would have chosen at that moment, by the rules of then.
+            Choose as the store would have chosen at that time, by the rules then in force.
         prefer
             Products that the run has made from its own frames.
         without
-            Products that are not to be taken, whatever their status: they are being made again.
+            Products that must not be taken, whatever their status, because they are being made again.
         parameters
-            The run's parameters by step; the defaults without any.
+            The run's parameters by step; default: the default parameters.
         flaw_of
-            What else may keep an intact product from being used, in a few words; the next best is taken then.
+            Returns a short description of any other flaw that keeps an intact product from being used; the next best
+            is taken then.
         """
         question = choose.Question(facts, kind, as_of, prefer, without, parameters)
 
@@ -357,40 +359,40 @@ class Store:
         parameters: variants.Parameters | None = None,
         limit: int = EXPLAINED,
     ) -> Match:
-        """`match`, with the products that do not serve too, each with the first rule that it fails.
+        """Return the choice of `match` with the products that do not serve, each with the first rule that it fails.
 
-        At most ``limit`` on either side in time of the frame; those for its configuration come first.
+        There are at most ``limit`` before and after the frame; those for its configuration come first.
         """
         question = choose.Question(facts, kind, as_of, prefer, (), parameters)
         return choose.explain(self.database, question, self._flaw_of, limit)
 
     def failures_of(self, product: Product, frames: Iterable[FrameFacts]) -> dict[str, str]:
-        """The frames that a product does not serve, by name, each with the first rule that it fails."""
+        """Return the names of frames that a product does not serve, each with the first rule that it fails."""
         rules = self.rules()
         judged = {f.name: matching.judge(product, matching.Wanted(f, product.kind, rules)) for f in frames}
         return {name: failure for name, failure in judged.items() if failure is not None}
 
     def record_decisions(self, made: Sequence[Decision]) -> None:
-        """Note which products were taken for which frames, with all that was considered."""
+        """Record which products were taken for which frames, with all candidates considered."""
         self._ask(decisions.record, made, uuid.uuid4())
 
     def rejected_ancestors(self, product: Product) -> tuple[tiers.RejectedAncestor, ...]:
-        """What a product was made from, at whatever remove, that is rejected."""
+        """Return the rejected ancestors of a product, of any generation."""
         return self._ask(tiers.rejected_ancestors, product.id)
 
     def superseded_by(self, product: Product) -> tuple[Product, ...]:
-        """The products whose place a product has taken by the store's own rules."""
+        """Return the products that a product has superseded by the store's own rules."""
         return self.database.run(lambda c: products.with_ids(c, statuses.superseded_by(c, product.id)))
 
     def confirm(self, product: Product) -> Product:
-        """Have a provisional product serve like any other: it would be made the same without the exception."""
+        """Make a provisional product serve like any other: it would be the same without the exception."""
         self._ask(products.confirm, product)
         return self.get(product.id)
 
     def _flaw_of(self, product: Product) -> str | None:
-        return None if self._whole(product) else matching.DAMAGED
+        return None if self._is_intact(product) else matching.DAMAGED
 
-    def _whole(self, product: Product) -> bool:
+    def _is_intact(self, product: Product) -> bool:
         if self.objects.verify(product.sha256):
             return True
         require_complete_place(self.database, self.objects)  # before it is lost for every machine

@@ -22,7 +22,7 @@ Made from the models of the steps by `docs/make_pages.py`; do not edit. `nirflow
 
     nirflow reduce night --set sky.operation=median --set stack.weights=noise
 
-A list is given as `a,b`, nothing as `none`. Whatever was used stands in the product's HISTORY table.
+A list is given as `a,b`, nothing as `none`. The values used are recorded in the product's HISTORY table.
 """
 _FIGURES: Final = """# Quality figures
 

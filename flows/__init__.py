@@ -1,4 +1,4 @@
-"""Dark, bpm, flat, science and night: each reads like the recipe it is."""
+"""The recipes as flows: dark, bpm, flat, science and night."""
 
 from tasks.prefect_internals.settings_sources import forget_working_folder
 

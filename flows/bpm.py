@@ -1,4 +1,4 @@
-"""Bad pixel masks: from lamp flats and short darks."""
+"""The flow for bad pixel masks, made from lamp flats and short darks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Master darks: every group of darks that something needs."""
+"""The flow for master darks, made from every group of darks that is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Master flats: each needs the bad pixel mask first."""
+"""The flow for master flats, each of which needs a bad pixel mask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.flat import build_flat
 def submit_flats(
     night: Night, darks: Sequence[PrefectFuture[Any]], bpms: Sequence[PrefectFuture[Any]]
 ) -> list[PrefectFuture[Any]]:
-    """Submit the night's flats; each waits for the night's masks and takes the one that the rules give it.
+    """Submit the night's flats; each waits for the night's masks and uses the one chosen by the rules.
 
     In the K bands it needs a dark as well. A mask or dark that failed does not fail the flat: the store may
     have another.

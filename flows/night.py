@@ -1,4 +1,6 @@
-"""A night: darks, bad pixel mask, flats and science, in the order that the frames and the rules demand."""
+"""The flow for a night: darks, bad pixel mask, flats and science, in the order required by frames and
+rules.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def reduce_night(
     Raises
     ------
     NirflowError
-        Where a path does not exist, the output folder cannot be written, or the store does not answer.
+        If a path does not exist, the output folder cannot be written to, or the store does not respond.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Science: each group of frames detrended, sky-subtracted twice, aligned and stacked."""
+"""The flow for science: each group of frames detrended, sky-subtracted twice, aligned and stacked."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tasks.choose import choose_calibrations
 def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
     """Submit the night's science groups; each waits for the night's calibrations.
 
-    A group whose stack is in the store already, made from the same frames with the same calibrations and
-    parameters, is taken from there.
+    A stack already in the store, made from the same frames with the same calibrations and parameters, is
+    reused.
     """
     products = [allow_failure(product) for product in built]
     chosen: list[Any] = [
@@ -44,7 +44,7 @@ def submit_science(night: Night, built: Sequence[PrefectFuture[Any]]) -> None:
 
 
 def submit_with_calibrations(night: Night) -> None:
-    """Submit the night's darks, masks and flats, and the science that waits for them."""
+    """Submit the night's darks, masks and flats, and the science that depends on them."""
     darks, bpms = submit_darks(night), submit_bpms(night)
     submit_science(night, [*darks, *bpms, *submit_flats(night, darks, bpms)])
 

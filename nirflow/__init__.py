@@ -1,14 +1,14 @@
-"""nirflow: near-infrared imaging reduction that runs itself.
+"""nirflow: automatic reduction of near-infrared imaging.
 
-What a script or a notebook needs::
+The interface for scripts and notebooks::
 
     from nirflow import Options, read_ccd, reduce_night, services
 
     with services():
         report = reduce_night(["/data/2013-11-21"], out="out")
 
-Everything else is reached by the command line, or imported from the package that it lives in: `imaging`, `tasks`,
-`flows`, `calib_store`, `deployments`.
+Everything else is available from the command line, or imported from its package: `imaging`, `tasks`, `flows`,
+`calib_store`, `deployments`.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Options", "Store", "__version__", "read_ccd", "reduce_night", "services"]
 
-#: Where each public name is defined; imported when it is first asked for, so that the command line starts at once.
+#: The module of each public name, imported at its first use, so that the command line starts quickly.
 _DEFINED_IN: Final = {
     "Options": "flows.run.options",
     "Store": "calib_store.store",

@@ -1,4 +1,4 @@
-"""The command ``nirflow``, and ``python -m nirflow``: the packages checked, then the command line."""
+"""The command ``nirflow``, also as ``python -m nirflow``: a check of the packages, then the command line."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,9 @@ from nirflow.own_packages import ForeignPackageError, require_own_packages
 
 
 def main() -> None:
-    """Run the command line; where another package has the name of one of ours, name its file and exit with 1."""
+    """Run the command line; if a foreign package has the name of one of nirflow's, report its file and exit
+    with 1.
+    """
     try:
         require_own_packages()
     except ForeignPackageError as error:

@@ -1,7 +1,7 @@
-"""The command line ``nirflow``: commands, exit codes, and errors told in one clean message.
+"""The command line ``nirflow``: commands, exit codes, and errors as one clear message.
 
-Only typer and rich are imported here; each command imports what it needs when it runs, so that ``--help``
-and a mistyped option answer at once.
+Only typer and rich are imported here; each command imports what it needs when it runs, so that ``--help`` and
+the error for a mistyped option appear at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nirflow import __version__
 from nirflow.commands import cal, instruments, page, parameters, server, service
 from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
-from nirflow.console.output import say, say_error
+from nirflow.console.output import print_error, print_lines
 from nirflow.exits import MEANINGS, Exit, UsageError
 from nirflow.own_instruments import know_own_instruments
 
@@ -35,7 +35,9 @@ _EPILOG = (
 
 
 class _CleanErrors(TyperGroup):
-    """Shows nirflow's own errors as message and remedy; a traceback with ``--debug``, or for a defect."""
+    """A group that shows nirflow's own errors as message and remedy; a traceback with ``--debug``, or for a
+    defect.
+    """
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _printable_complaints():
@@ -48,16 +50,16 @@ class _CleanErrors(TyperGroup):
         except NirflowError as error:
             if ctx.params.get("debug"):
                 raise
-            say_error(error)
+            print_error(error)
             raise typer.Exit(Exit.USAGE if isinstance(error, _usage_errors()) else Exit.FAILED) from None
         except KeyboardInterrupt:
-            say("Interrupted.", style="red", err=True)
+            print_lines("Interrupted.", style="red", err=True)
             raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 @contextmanager
 def _printable_complaints() -> Iterator[None]:
-    """Make typer's own errors printable: they repeat the argument that is wrong."""
+    """Make typer's own errors printable, since they repeat the invalid argument."""
     try:
         yield
     except Exception as error:
@@ -81,7 +83,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"nirflow {__version__}")
+        print_lines(f"nirflow {__version__}")
         raise typer.Exit
 
 
@@ -119,10 +121,10 @@ def main() -> None:
     try:
         app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)
     except Exception:
-        make_output_printable()  # typer shows tracebacks its own way
+        make_output_printable()  # typer formats tracebacks itself
         raise
     finally:
         try:
             sys.stdout.flush()
-        except BrokenPipeError:  # ``| head`` has seen enough: the interpreter need not try again
+        except BrokenPipeError:  # ``| head`` has read enough: the interpreter must not write again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

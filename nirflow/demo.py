@@ -1,4 +1,4 @@
-"""The demonstration: a simulated night, reduced, and compared with what is true of it."""
+"""The demonstration: a simulated night is reduced and compared with its truth."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False) -> NightTruth:
-    """Simulate a night into ``folder``, or take the same night that is there already.
+    """Simulate a night into ``folder``, or reuse the same night if it is already there.
 
     Raises
     ------
     UsageError
-        Where the folder holds FITS files that are not this night.
+        If the folder holds FITS files other than this night.
     """
     from imaging.frames.find_files import SUFFIXES
     from imaging.simulator.observing_plan import plan_night
@@ -40,7 +40,7 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
             return truth
     if folder.is_dir() and any(path.name.endswith(SUFFIXES) for path in folder.iterdir()):
         raise UsageError(
-            f"{folder} holds other FITS files already.", remedy="Name a new or empty folder, or remove it."
+            f"{folder} already holds other FITS files.", remedy="Name a new or empty folder, or remove it."
         )
     with progress_bar("Simulating", len(plan_night(parameters)), quiet=quiet) as advance:
         return simulate_night(folder, parameters, progress=lambda done, total: advance())
@@ -48,7 +48,9 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
 
 @contextmanager
 def own_store(folder: Path) -> Iterator[None]:
-    """Keep simulated calibrations out of the store of real nights: the demonstration has one of its own."""
+    """Use a separate store for the demonstration, to keep simulated calibrations out of the store of real
+    nights.
+    """
     before = {name: os.environ.get(name) for name in ("NIRFLOW_DATA_DIR", "NIRFLOW_DATABASE_URL")}
     os.environ["NIRFLOW_DATA_DIR"] = str(folder.resolve())
     os.environ.pop("NIRFLOW_DATABASE_URL", None)
@@ -63,10 +65,10 @@ def own_store(folder: Path) -> Iterator[None]:
 
 
 def compare(report: NightReport, truth: NightTruth) -> NightScore:
-    """Judge the products of a simulated night by its truth.
+    """Compare the products of a simulated night with its truth.
 
-    A kind of which several were made is judged by the one that took the night's own frames: of the darks
-    the one that the science frames use.
+    If several products of a kind were made, the one made for the night's own frames is compared: of the
+    darks, the one that the science frames use.
     """
     from imaging.simulator.score import score_night
 
@@ -88,14 +90,14 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
 
 
 def print_score(score: NightScore) -> None:
-    """Print each figure beside the range in which it should lie; ``--json`` has what each means."""
+    """Print each figure next to its expected range; ``--json`` adds the meaning of each."""
     columns = [
         Column("product"), Column("figure"), Column("value", "right"), Column("unit"),
         Column("should be", "right"), Column(""),
     ]  # fmt: skip
-    words = {True: "good", False: "BEYOND", None: " "}
+    verdicts = {True: "good", False: "BEYOND", None: " "}
     rows = [
-        [row.product, row.figure, f"{row.value:.4g}", row.unit, row.limit, words[row.ok]]
+        [row.product, row.figure, f"{row.value:.4g}", row.unit, row.limit, verdicts[row.ok]]
         for row in score.rows
     ]
     print_table(columns, rows, styles=["red" if row.ok is False else "" for row in score.rows])

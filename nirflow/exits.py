@@ -1,4 +1,4 @@
-"""Exit codes of the command line, and the error of a command that was written wrongly."""
+"""Exit codes of the command line, and the error for incorrect usage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from imaging.errors import NirflowError
 
 
 class Exit(IntEnum):
-    """What the exit code of ``nirflow`` means."""
+    """The exit codes of ``nirflow``."""
 
     OK = 0
     FAILED = 1
@@ -19,14 +19,14 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "all well",
+    Exit.OK: "success",
     Exit.FAILED: "stopped by an error",
-    Exit.USAGE: "the command was written wrongly",
-    Exit.NOTHING: "nothing to do: no frame or product fits",
-    Exit.PARTIAL: "done, but something is broken or was left out; the table says what",
+    Exit.USAGE: "incorrect usage",
+    Exit.NOTHING: "nothing to do: no frame or product matches",
+    Exit.PARTIAL: "done, but something is broken or was left out, as the table shows",
     Exit.INTERRUPTED: "interrupted",
 }
 
 
 class UsageError(NirflowError):
-    """A command, option or expression that was written wrongly."""
+    """An invalid command, option or expression."""

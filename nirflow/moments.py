@@ -1,7 +1,7 @@
 """Times and nights as users write them on the command line.
 
-A time is a moment in UT, and a date alone is its midnight. A night is another thing: the date that Gemini gives to it,
-which begins at 14:00 UT of the day before. No option takes the one for the other.
+A time is a moment in UT; a date without a time means midnight. A night is named by Gemini's date for it and
+begins at 14:00 UT of the day before. No option accepts one in place of the other.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _NIGHT_REMEDY = "Write the UT date at its end, as in the names of Gemini's files
 
 
 def moment(text: str | None, option: str) -> datetime | None:
-    """Return a time as a user writes it: a date, or a date and a time; UT unless it has an offset.
+    """Return the moment that a user wrote: a date, or a date and a time; UT unless it has an offset.
 
     Raises
     ------
     UsageError
-        Where it is neither.
+        If it is neither.
     """
     if text is None:
         return None
@@ -37,17 +37,17 @@ def moment(text: str | None, option: str) -> datetime | None:
 
 
 def is_date(text: str | None) -> bool:
-    """Return whether a time is written as a date alone."""
+    """Return whether a time is written as a date without a time of day."""
     return text is not None and _DATE.fullmatch(text.strip()) is not None
 
 
 def night(text: str, option: str, *, remedy: str = _NIGHT_REMEDY) -> date:
-    """Return a night as a user writes it: 2013-11-21 or 20131121.
+    """Return the night that a user wrote: 2013-11-21 or 20131121.
 
     Raises
     ------
     UsageError
-        Where it is not the date of a night.
+        If it is not the date of a night.
     """
     parts = _DATE.fullmatch(text.strip())
     try:
@@ -59,12 +59,12 @@ def night(text: str, option: str, *, remedy: str = _NIGHT_REMEDY) -> date:
 
 
 def nights(text: str, option: str) -> tuple[date, date]:
-    """Return the first and the last of some nights: one night, or a range with both its ends.
+    """Return the first and the last night of a text: one night, or a range including both ends.
 
     Raises
     ------
     UsageError
-        Where they are not nights, or in the wrong order.
+        If they are not nights, or in the wrong order.
     """
     first_text, dots, last_text = text.partition("..")
     first = night(first_text, option)
@@ -77,5 +77,5 @@ def nights(text: str, option: str) -> tuple[date, date]:
 
 
 def interval_of(first: date, last: date) -> tuple[datetime, datetime]:
-    """Return when some nights begin, and when the one after them does."""
+    """Return when a range of nights begins, and when the night after it does."""
     return night_begins(first), night_begins(last + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""The user's own tables of instruments, by the settings: read when a table is first needed, not before."""
+"""The user's own tables of instruments, named in the settings and read when a table is first needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def know_own_instruments() -> None:
-    """Have frames read by the tables that the settings name, too."""
+    """Register the tables that the settings name for reading frames."""
     from imaging.instruments.own_tables import OWN_TABLES
 
     OWN_TABLES.paths = _paths

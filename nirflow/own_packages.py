@@ -1,7 +1,7 @@
-"""Whether `imaging`, `tasks` and the other packages of nirflow are nirflow's own.
+"""A check that `imaging`, `tasks` and the other packages are nirflow's own.
 
-Their names are common ones. A package of the same name that Python finds first would be imported in their place, and
-fail far from the cause.
+Their names are common. A foreign package of the same name that Python finds first would be imported in their
+place, and fail far from the cause.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-#: The packages of nirflow besides this one, each with a module that only ours has.
+#: The other packages of nirflow, each with a module that only ours has.
 _PACKAGES: Final = {
     "imaging": "frames/facts.py",
     "calib_store": "store.py",
@@ -22,7 +22,7 @@ _PACKAGES: Final = {
 
 
 class ForeignPackageError(ImportError):
-    """Another package has the name of one of nirflow's and is found before it, or was installed over it."""
+    """A foreign package has the name of one of nirflow's and precedes it, or was installed over it."""
 
 
 def require_own_packages() -> None:
@@ -31,7 +31,7 @@ def require_own_packages() -> None:
     Raises
     ------
     ForeignPackageError
-        Names the package, the file that is found in its place, and what to do.
+        With the package, the file that is found in its place, and the remedy.
     """
     for name, module in _PACKAGES.items():
         complaint = _complaint(name, module, find_spec(name))
@@ -48,7 +48,7 @@ def _complaint(name: str, module: str, spec: ModuleSpec | None) -> str | None:
     if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == ours / "__init__.py":
         return None
     if spec is None:
-        return f"Python does not find {here}: that folder's parent is not in sys.path."
+        return f"Python does not find {here}: the parent of that folder is not in sys.path."
     place = spec.origin or ", ".join(str(path) for path in spec.submodule_search_locations or ())
     return (
         f"Python finds {place!r} before {here}. Rename it, remove its folder from PYTHONPATH or sys.path, or start "

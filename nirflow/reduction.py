@@ -1,4 +1,4 @@
-"""``nirflow reduce`` behind its options: services up, the night's flow run, its progress on the screen."""
+"""The execution of ``nirflow reduce``: services started, the night's flow run, progress on the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployments.prefect_server.server import ServerError, ensure_server
 from imaging.kinds import target_label
 from imaging.printable import printable
 from nirflow.console.log import configure
-from nirflow.console.output import console, say
+from nirflow.console.output import console, print_lines
 
 if TYPE_CHECKING:
     from deployments.settings.server_settings import ServerAddress
@@ -27,17 +27,17 @@ LOG_NAME = "nirflow.log"
 
 
 def run_reduce(request: ReduceRequest) -> NightReport:
-    """Reduce a night as asked for.
+    """Reduce a night as requested.
 
     Returns
     -------
     NightReport
-        What was made, what was left out and why.
+        What was made, and what was left out and why.
 
     Raises
     ------
     NirflowError
-        Where nothing could be done at all: no such path, no place to write, no database or server.
+        If nothing could be done: no such path, no folder to write to, no database or server.
     """
     from flows.run.output_folders import make_writable
 
@@ -45,15 +45,15 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     make_writable(out)
     data_dir = StoreSettings().data_dir
     with ThreadPoolExecutor(1) as pool:
-        # From nothing the server takes seconds to come up: the science is imported meanwhile.
+        # The server takes seconds to start: the science is imported meanwhile.
         starting = pool.submit(ensure_server, data_dir)
         with quick_imports():
             import tasks.support.parameters  # noqa: F401
         address = starting.result()
     if not request.quiet and address.pid is not None:
         folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
-        told = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
-        say(told, err=True)
+        message = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
+        print_lines(message, err=True)
     log_file = out / LOG_NAME
     with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():
@@ -87,8 +87,8 @@ def run_reduce(request: ReduceRequest) -> NightReport:
 
 @contextmanager
 def _server_reported(address: ServerAddress) -> Iterator[None]:
-    """Tell in words of a server that asks for a password, or that went away in mid-night and stayed away."""
-    import httpx  # what Prefect's client raises, there with it
+    """Report clearly a server that requires a password, or that stopped during the run."""
+    import httpx  # raised by Prefect's client, and installed with it
 
     try:
         yield
@@ -98,25 +98,25 @@ def _server_reported(address: ServerAddress) -> Iterator[None]:
             and error.response.status_code == httpx.codes.UNAUTHORIZED
         ):
             raise ServerError(
-                f"The Prefect server at {address.ui_url} asks for another password than was given, or for one.",
+                f"The Prefect server at {address.ui_url} requires a password, and none or a wrong one was given.",
                 remedy=PASSWORD_REMEDY,
             ) from error
         why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
         raise ServerError(
-            f"The Prefect server at {address.ui_url} does not answer any more: {why.rstrip('.')}.",
-            remedy="What was finished is in the store. Start it (nirflow server start) and run the same again.",
+            f"The Prefect server at {address.ui_url} no longer responds: {why.rstrip('.')}.",
+            remedy="Finished products are in the store. Start it (nirflow server start) and run the command again.",
         ) from error
 
 
-def _told(event: StepEvent) -> str:
-    """The step and what it works on; most labels say the step already."""
+def _step_label(event: StepEvent) -> str:
+    """Return the step and its label; most labels already name the step."""
     step = "calibrations for" if event.step == "choose" else target_label(event.step)
     return event.label if event.label.startswith(step) else f"{step} {event.label}"
 
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[None]:
-    """Show what is in work, from the steps' events; for a person at a terminal only."""
+    """Show the running steps, from their events; at a terminal only."""
     screen = console(stderr=True)
     if quiet or not screen.is_terminal:
         yield
@@ -133,12 +133,12 @@ def _progress(*, quiet: bool) -> Iterator[None]:
         def note(event: StepEvent) -> None:
             what = (event.step, event.label)
             if event.state == "started":
-                shown[what] = progress.add_task(printable(_told(event)), total=None)
+                shown[what] = progress.add_task(printable(_step_label(event)), total=None)
             elif event.state != "part" and what in shown:
                 progress.remove_task(shown.pop(what))
                 mark = {"built": "made", "reused": "reused", "failed": "failed"}[event.state]
                 style = "red" if event.state == "failed" else ""
-                label = f" {printable(_told(event))} ({event.seconds:.1f} s)"
+                label = f" {printable(_step_label(event))} ({event.seconds:.1f} s)"
                 progress.console.print(Text.assemble("  ", (f"{mark:7}", style), label))
 
         with listening(note):

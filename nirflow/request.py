@@ -1,4 +1,4 @@
-"""What ``nirflow reduce`` was asked to do, checked before anything is read or started."""
+"""The request to ``nirflow reduce``, checked before anything is read or started."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nirflow.moments import moment
 from nirflow.step_settings import first_problem, resolve
 from tasks.support.parameters import STEPS, ReductionParameters
 
-#: Bytes; below this not even one band of rows fits.
+#: Bytes; a smaller limit has no room for a single band of rows.
 _LEAST_MEMORY: Final = 2**20
-#: Steps whose parameters are not those of a product.
+#: Steps whose parameters do not belong to a product.
 _PIXEL_FREE: Final = ("check", "gate")
 
 
 class UseCalibration(BaseModel):
-    """A calibration that the user names in place of the one that the rules would choose."""
+    """A calibration named by the user in place of the one that the rules would choose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class UseCalibration(BaseModel):
 
 
 class ReduceRequest(BaseModel):
-    """A reduction as the user asked for it.
+    """A reduction as requested by the user.
 
     Empty ``bands`` and ``only`` mean all.
     """
@@ -40,17 +40,19 @@ class ReduceRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     paths: tuple[Path, ...] = Field(description="files, folders and globs of raw frames")
-    recursive: bool = Field(default=False, description="search the folders below a folder too")
+    recursive: bool = Field(default=False, description="also search subfolders")
     out: Path = Field(description="folder of the products")
     bands: tuple[str, ...] = Field(default=(), description="filters to reduce")
-    only: tuple[Target, ...] = Field(default=(), description="products wanted; what they need is made too")
+    only: tuple[Target, ...] = Field(
+        default=(), description="products to make; what they need is made as well"
+    )
     parameters: ReductionParameters = Field(
         default_factory=ReductionParameters, description="parameters of every step"
     )
-    changed: tuple[str, ...] = Field(default=(), description="the --set texts as they were given")
+    changed: tuple[str, ...] = Field(default=(), description="the --set texts as written")
     use: tuple[UseCalibration, ...] = Field(default=(), description="calibrations named by the user")
     allow_missing: frozenset[CalibrationKind] = Field(
-        default=frozenset(), description="calibrations to go on without; the product is marked"
+        default=frozenset(), description="calibrations to continue without; the product is marked"
     )
     across_nights: bool = Field(default=False, description="combine science frames of several nights")
     as_of: datetime | None = Field(
@@ -59,9 +61,11 @@ class ReduceRequest(BaseModel):
     affected_by: str | None = Field(
         default=None, description="make only what was made with this product or raw frame"
     )
-    overwrite: bool = Field(default=False, description="replace products of the same name and other content")
+    overwrite: bool = Field(
+        default=False, description="replace products of the same name with different content"
+    )
     threads: int | None = Field(default=None, ge=1, le=256, description="threads of the kernels, in all")
-    memory: ByteSize | None = Field(default=None, description="limit of the stacks' memory, bytes")
+    memory: ByteSize | None = Field(default=None, description="memory limit of the stacks, bytes")
     quiet: bool = Field(default=False, description="no progress on the terminal")
 
 
@@ -83,12 +87,12 @@ def build_request(
     memory: str | None = None,
     quiet: bool = False,
 ) -> ReduceRequest:
-    """Check the texts of the command line and make a request of them.
+    """Check the texts of the command line and build a request from them.
 
     Raises
     ------
     UsageError
-        With what is wrong and what would be right.
+        With the problem and the remedy.
     """
     _refuse_parameters(settings, affected_by)
     try:
@@ -117,12 +121,14 @@ def build_request(
 
 
 def _refuse_parameters(settings: Sequence[str], affected_by: str | None) -> None:
-    """What is made again has its own parameters; those that make no pixel may differ."""
+    """Refuse parameters of products that are made again, which have their own; those that affect no pixel are
+    allowed.
+    """
     others = [text for text in settings if text.partition(".")[0].strip() not in _PIXEL_FREE]
     if affected_by is not None and others:
         raise UsageError(
-            f"--set {others[0]} has no meaning with --affected-by: each product is made again with its own parameters.",
-            remedy="Leave it out. To have the frames with other parameters, reduce them: nirflow reduce PATH --set ...",
+            f"--set {others[0]} cannot go with --affected-by: each product is made again with its own parameters.",
+            remedy="Omit it. To use other parameters, reduce the frames again: nirflow reduce PATH --set ...",
         )
 
 
@@ -132,7 +138,7 @@ def _parameters(settings: Sequence[str]) -> ReductionParameters:
 
 
 def _band(text: str) -> str:
-    """The band's own spelling: ``k-RED`` is ``K-red``."""
+    """Return the official spelling of a band: ``K-red`` for ``k-RED``."""
     from imaging.instruments import catalogue
 
     bands = tuple(dict.fromkeys(band for one in catalogue.instruments() for band in one.bands))
@@ -141,7 +147,7 @@ def _band(text: str) -> str:
         return known[text.lower()]
     close = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.5)
     guess = f"Did you mean {known[close[0]]}? " if close else ""
-    raise UsageError(f"There is no band {text!r}.", remedy=f"{guess}Bands: {', '.join(bands)}.")
+    raise UsageError(f"Unknown band {text!r}.", remedy=f"{guess}Bands: {', '.join(bands)}.")
 
 
 def _uses(texts: Sequence[str]) -> tuple[UseCalibration, ...]:
@@ -173,6 +179,6 @@ def _memory(text: str | None) -> ByteSize | None:
         size = ByteSize(0)
     if size < _LEAST_MEMORY:
         raise UsageError(
-            f"--memory {text!r} is no amount of memory, or too little.", remedy="Write 800MB or 1.2GB."
+            f"--memory {text!r} is not an amount of memory, or is too small.", remedy="Write 800MB or 1.2GB."
         )
     return size

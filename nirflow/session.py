@@ -1,4 +1,4 @@
-"""The services that a reduction needs: the Prefect server and this process's way to it.
+"""The services that a reduction needs: the Prefect server and this process's connection to it.
 
 In a notebook::
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def services(data_dir: Path | None = None) -> Iterator[ServerAddress]:
-    """Make sure that the Prefect server is up, and have flows called inside the block talk to it.
+    """Make sure that the Prefect server is running, and connect flows called inside the block to it.
 
     Parameters
     ----------
     data_dir
-        The data folder; from the settings (``NIRFLOW_DATA_DIR``) without it.
+        The data folder; default: from the settings (``NIRFLOW_DATA_DIR``).
 
     Yields
     ------
     ServerAddress
-        Where the server and its UI are. The server stays up after the block.
+        Address of the server and its UI. The server keeps running after the block.
     """
     address = ensure_server(data_dir or StoreSettings().data_dir)
     with connected(address):

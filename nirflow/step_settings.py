@@ -1,4 +1,4 @@
-"""``step.parameter=value``: from a text of the command line to the typed parameters of a step."""
+"""``step.parameter=value``: texts of the command line converted to the typed parameters of a step."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LIMIT_SIGNS = {
 
 
 class SettingError(UsageError):
-    """A ``--set`` that names no parameter or gives it a value that it cannot have."""
+    """A ``--set`` with an unknown parameter or an invalid value."""
 
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """One parameter as a reader sees it. ``name`` is dotted where a step holds parameters of another."""
+    """The description of one parameter. ``name`` is dotted if a step contains parameters of another."""
 
     step: str
     name: str
@@ -45,7 +45,7 @@ class ParameterInfo:
 
 
 def describe(step: str, model: type[BaseModel], *, prefix: str = "") -> list[ParameterInfo]:
-    """Describe every parameter of a step's model, those of models inside it too."""
+    """Describe every parameter of a step's model, including those of nested models."""
     described: list[ParameterInfo] = []
     for name, info in model.model_fields.items():
         default = info.get_default(call_default_factory=True, validated_data={})
@@ -71,7 +71,9 @@ def describe(step: str, model: type[BaseModel], *, prefix: str = "") -> list[Par
 
 
 def _with_default(info: ParameterInfo, owner: Any, prefix: str) -> ParameterInfo:
-    """The default that the outer model gives, which may differ from the inner model's own."""
+    """Return the parameter with the default of the outer model, which may differ from the inner model's
+    own.
+    """
     value = owner
     for part in info.name.removeprefix(prefix).split("."):
         value = getattr(value, part, info.default)
@@ -79,7 +81,7 @@ def _with_default(info: ParameterInfo, owner: Any, prefix: str) -> ParameterInfo
 
 
 def limits(info: FieldInfo) -> str:
-    """The limits of a field in words: ``>= 0, <= 1`` or the choices."""
+    """Return the limits of a field as text: ``>= 0, <= 1`` or the choices."""
     choices = _choices(info.annotation)
     if choices:
         return " | ".join("none" if c is None else str(c) for c in choices)
@@ -98,19 +100,19 @@ def resolve(settings: Iterable[str], steps: Steps) -> dict[str, StepParameters]:
     Parameters
     ----------
     settings
-        The texts. A parameter inside another is dotted: ``dark.combine.low=4``.
+        The texts. A nested parameter is dotted: ``dark.combine.low=4``.
     steps
         Model of each step.
 
     Returns
     -------
     dict
-        Parameters of each step that was named: defaults but for what was set.
+        Parameters of each step that was named: the defaults except for what was set.
 
     Raises
     ------
     SettingError
-        With the right names, or the parameter's unit and limits.
+        With the valid names, or the parameter's unit and limits.
     """
     values: dict[str, dict[str, Any]] = {}
     seen: set[str] = set()
@@ -123,7 +125,7 @@ def resolve(settings: Iterable[str], steps: Steps) -> dict[str, StepParameters]:
             )
         info = _find(step, name, steps)
         if path.strip() in seen:
-            raise SettingError(f"--set gives {path.strip()} twice.", remedy="Give it once.")
+            raise SettingError(f"--set sets {path.strip()} twice.", remedy="Set it once.")
         seen.add(path.strip())
         _put(values.setdefault(step, {}), name.split("."), _raw(value.strip(), info))
     return {step: _build(step, steps[step], changes) for step, changes in values.items()}
@@ -131,7 +133,7 @@ def resolve(settings: Iterable[str], steps: Steps) -> dict[str, StepParameters]:
 
 def _find(step: str, name: str, steps: Steps) -> ParameterInfo:
     if step not in steps:
-        raise SettingError(f"There is no step {step!r}.", remedy=did_you_mean(step, steps, "Steps"))
+        raise SettingError(f"Unknown step {step!r}.", remedy=did_you_mean(step, steps, "Steps"))
     known = {info.name: info for info in describe(step, steps[step])}
     if name not in known:
         raise SettingError(
@@ -151,28 +153,28 @@ def _build(step: str, model: type[StepParameters], changes: dict[str, Any]) -> S
             (i for i in describe(step, model) if name == i.name or name.startswith(i.name + ".")), None
         )
         if info is None:
-            raise SettingError(f"The parameters of {step} do not fit: {problem}.") from None
+            raise SettingError(f"The parameters of {step} are invalid: {problem}.") from None
         raise SettingError(
             f"{step}.{info.name} cannot be {first['input']!r}: {problem}.", remedy=_wanted(info)
         ) from None
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of pydantic's complaints as the middle of a sentence."""
+    """Return pydantic's first complaint as part of a sentence."""
     message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
 
 def _wanted(info: ParameterInfo) -> str:
-    words = [f"It is {info.kind}"]
+    parts = [f"It is {info.kind}"]
     if info.limits:
-        words.append(f"{'one of' if '|' in info.limits else 'limits'} {info.limits}")
-    words.append(f"in {info.unit}" if info.unit else "without a unit")
-    return f"{', '.join(words)}; default {shown(info.default)}."
+        parts.append(f"{'one of' if '|' in info.limits else 'limits'} {info.limits}")
+    parts.append(f"in {info.unit}" if info.unit else "without a unit")
+    return f"{', '.join(parts)}; default {shown(info.default)}."
 
 
 def shown(value: object) -> str:
-    """A parameter's value in the form in which ``--set`` takes it."""
+    """Return a parameter's value in the form that ``--set`` accepts."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -185,7 +187,7 @@ def shown(value: object) -> str:
 
 
 def _raw(text: str, info: ParameterInfo) -> Any:
-    """The text as pydantic shall see it: ``none`` and lists have no text form of their own there."""
+    """Convert a text for pydantic, which has no text form for ``none`` and lists."""
     if text.lower() == "none" and "none" in info.kind:
         return None
     if "list" in info.kind and text != info.default:
@@ -194,7 +196,7 @@ def _raw(text: str, info: ParameterInfo) -> Any:
                 return json.loads(text)
             except json.JSONDecodeError:
                 raise SettingError(
-                    f"{info.step}.{info.name}: {text!r} is no list.", remedy=_wanted(info)
+                    f"{info.step}.{info.name}: {text!r} is not a list.", remedy=_wanted(info)
                 ) from None
         return [part.strip() for part in text.split(",")]
     return text
@@ -225,7 +227,7 @@ def did_you_mean(name: str, known: Iterable[str], heading: str) -> str:
 def _example(steps: Steps) -> str:
     step = next(iter(steps))
     name = next((info.name for info in describe(step, steps[step])), "parameter")
-    return f"For example --set {step}.{name}=...; nirflow params lists them all."
+    return f"For example --set {step}.{name}=...; nirflow params lists all of them."
 
 
 def _inner_model(info: FieldInfo) -> type[BaseModel] | None:
@@ -234,7 +236,7 @@ def _inner_model(info: FieldInfo) -> type[BaseModel] | None:
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; the annotation itself where it is none."""
+    """Return the members of a union, or the annotation itself if it is not a union."""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
@@ -249,7 +251,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
             choices += typing.get_args(part)
         elif typing.get_origin(part) in (tuple, list, frozenset, set):
             inner = _choices(typing.get_args(part)[0])
-            if not inner:  # any list will do, so the choices are not all
+            if not inner:  # any list is allowed, so the choices are not exhaustive
                 return ()
             choices += inner
         elif part is type(None) and choices:
@@ -258,7 +260,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def _kind(annotation: Any) -> str:
-    words = {
+    names = {
         bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "none",
     }  # fmt: skip
     named: list[str] = []
@@ -268,5 +270,5 @@ def _kind(annotation: Any) -> str:
         elif typing.get_origin(part) is typing.Literal:
             named.append("a text")
         else:
-            named.append(words.get(part, getattr(part, "__name__", str(part))))
+            named.append(names.get(part, getattr(part, "__name__", str(part))))
     return " or ".join(dict.fromkeys(named))

@@ -16,17 +16,17 @@ from nirflow.exits import UsageError
 if TYPE_CHECKING:
     from imaging.io.examine import Examination
 
-#: Header reading waits for the disk and for bz2, which releases the interpreter's lock.
+#: Threads that read headers: they wait for the disk and for bz2, which releases the interpreter's lock.
 _THREADS: Final = min(8, 2 * (os.cpu_count() or 1))
 
 
 def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
-    """Find the FITS files that a person named; see `imaging.frames.find_files.find_files`.
+    """Find the FITS files named by a user; see `imaging.frames.find_files.find_files`.
 
     Raises
     ------
     UsageError
-        Where a path does not exist or a glob matches nothing.
+        If a path does not exist or a glob matches nothing.
     """
     try:
         return find_files(paths, recursive=recursive)
@@ -41,18 +41,19 @@ def survey(
     any_shape: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> list[Examination]:
-    """Examine ``files`` in parallel and sort out which take part together; one bad file stops none of the others.
+    """Examine ``files`` in parallel and sort out which can be used; a bad file does not stop the others.
 
     Parameters
     ----------
     files
-        The files, as `frame_files` gives them.
+        The files, as returned by `frame_files`.
     pixels
-        Unpack and read the pixels too, as `reduce` does: finds files cut short, and frames without a measurement.
+        Also unpack and read the pixels, as `reduce` does, to find truncated files and frames without a
+        measurement.
     any_shape
-        Take images of any shape, as of a night that was simulated on a small array.
+        Accept images of any shape, for nights simulated on a small array.
     progress
-        Called once for each file that has been examined.
+        Called once for each examined file.
     """
     from imaging.io.sort_out import sort_out, with_identities
 
@@ -67,7 +68,7 @@ def survey(
 
 
 def examine_file(path: Path, *, pixels: bool = False, any_shape: bool = False) -> Examination:
-    """Examine one file; of a compressed one only the start is unpacked, unless ``pixels``."""
+    """Examine one file; only the start of a compressed file is unpacked, unless ``pixels``."""
     from imaging.frames.find_files import CheckParameters
     from imaging.io.examine import examine
 
@@ -77,7 +78,7 @@ def examine_file(path: Path, *, pixels: bool = False, any_shape: bool = False) -
 
 @dataclass(frozen=True)
 class Group:
-    """Frames that are combined or reduced together, under the name that a reader knows them by."""
+    """Frames that are combined or reduced together, under their usual label."""
 
     label: str
     frames: tuple[Examination, ...]
@@ -93,11 +94,11 @@ def group_frames(frames: Sequence[Examination]) -> list[Group]:
     facts = [frame.facts for frame in named.values() if frame.facts is not None]
     groups = []
     for calibration in calibration_groups(facts):
-        words = [calibration.kind, calibration.filter, f"{calibration.exposure_time:g} s"]
-        words += [f"x {calibration.coadds}"] if calibration.coadds > 1 else []
-        words += [f"lamp {calibration.lamp}"] if calibration.lamp else []
+        parts = [calibration.kind, calibration.filter, f"{calibration.exposure_time:g} s"]
+        parts += [f"x {calibration.coadds}"] if calibration.coadds > 1 else []
+        parts += [f"lamp {calibration.lamp}"] if calibration.lamp else []
         members = tuple(named[name] for name in calibration.members)
-        groups.append(Group(" ".join(word for word in words if word), members))
+        groups.append(Group(" ".join(part for part in parts if part), members))
     for science in science_groups(facts):
         label = f"science {science.filter} {science.exposure_time:g} s {science.target}"
         sky = len(science.members) - len(science.objects)

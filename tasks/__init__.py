@@ -1,4 +1,4 @@
-"""One module a reduction step: its typed input and output models and its Prefect task. Thin."""
+"""One thin module for each reduction step: its typed input and output models and its Prefect task."""
 
 from tasks.prefect_internals.settings_sources import forget_working_folder
 

@@ -1,4 +1,4 @@
-"""The frames of a group on one of them."""
+"""Alignment of the frames of a group to one of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = 1
 
 
 class AlignedGroup(Reference):
-    """Where each frame of a group lies on the reference."""
+    """The position of each frame of a group on the reference."""
 
     alignment: Alignment
     catalogues: tuple[ScratchRef, ...]
@@ -35,11 +35,11 @@ class AlignedGroup(Reference):
 def align_group(
     label: str, detected: dict[str, Outcome], parameters: AlignParameters, workspace: Workspace
 ) -> AlignedGroup | State[AlignedGroup]:
-    """Align the frames of a group by their stars; a frame that cannot be aligned is left out by name."""
+    """Align the frames of a group by their stars; report a frame that cannot be aligned as left out."""
     frames, left_out = sort_out(detected)
     failed = tuple(one.name for one in left_out)
     if not frames:
-        raise GroupError(f"{label}: there is no frame to align.")
+        raise GroupError(f"{label}: no frame to align.")
     key = scratch_key("align", VERSION, [f"{ref.key}:{ref.name}" for ref in frames], parameters)
     with step("align", label, workspace) as current:
         folder = folder_for(workspace, key, frames[0].frame)
@@ -60,7 +60,7 @@ def align_group(
 
 
 def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:
-    """What the alignment needs of a frame: its sources, its header and its facts."""
+    """Return what the alignment needs from a frame: its sources, header and facts."""
     primary, extension = read_headers(workspace.readable(ref.frame))
     seeing = ref.metrics["seeing"]
     shape = Planes(ref.folder).shape("objmask")

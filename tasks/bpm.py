@@ -1,4 +1,4 @@
-"""Bad pixel mask: from lamp flats and short darks."""
+"""The bad pixel mask, made from lamp flats and short darks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def build_bpm(
     light, none = plan.flat.light_and_none
     if none is None:
         raise GroupError(
-            f"{plan.label}: there is nothing to subtract from {light.label}.",
-            remedy="Give lamp-offs (in the K bands darks of the same exposure time).",
+            f"{plan.label}: no frames to subtract from {light.label}.",
+            remedy="Add lamp-off flats (in the K bands: darks of the same exposure time).",
         )
 
     roles = ("lamp_off", "dark") if plan.flat.thermal else ("lamp_on", "lamp_off")

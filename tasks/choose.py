@@ -1,4 +1,4 @@
-"""Which calibrations a group of frames gets: the store's rules, or the user's word."""
+"""The choice of calibrations for a group of frames: by the store's rules, or by the user."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ logger = logging.getLogger(__name__)
 
 
 class Choice(BaseModel):
-    """What the user says about calibrations; without a word the rules decide."""
+    """The user's decisions about calibrations; by default the rules decide."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     use: dict[CalibrationKind, str] = Field(
-        default_factory=dict, description="kind to a product's file, name or id that is to be used"
+        default_factory=dict, description="file, name or id of the product to use, by kind"
     )
     without: frozenset[UUID] = Field(
-        default=frozenset(), description="products that are not to be taken: they are being made again"
+        default=frozenset(), description="products not to use, because they are being made again"
     )
     allow_missing: frozenset[CalibrationKind] = Field(
-        default=frozenset(), description="kinds to go on without where none is found"
+        default=frozenset(), description="kinds to continue without if none is found"
     )
 
 
@@ -64,27 +64,27 @@ def choose_calibrations(
     choice: Choice,
     workspace: Workspace,
 ) -> Calibrations:
-    """Choose a calibration of each of ``kinds`` for ``frames`` and note the decision for every frame.
+    """Choose a calibration of each of ``kinds`` for ``frames`` and record the decision for every frame.
 
     Parameters
     ----------
     label
         Name of the group.
     frames
-        The group. One choice holds for all of it, made for its middle in time: the noise of dark and flat
-        must be common to the frames for it to cancel in the sky subtraction.
+        The group. One choice is made for all of it, at its middle in time: dark and flat must be common to
+        the frames for their noise to cancel in the sky subtraction.
     kinds
         Kinds wanted.
     built
-        Products made from the frames of this run (errors in place of those that failed): they come before
-        older candidates.
+        Products made from the frames of this run (errors in place of those that failed), preferred to older
+        candidates.
     choice
-        What the user named or does without.
+        The calibrations that the user named or does without.
 
     Raises
     ------
     MissingCalibrationError
-        Where none serves and going on without was not allowed; says what there is and why it does not serve.
+        If none serves and continuing without was not allowed; lists the candidates and why they do not serve.
     """
     store = workspace.store()
     parameters = workspace.parameters.model_dump(mode="json")
@@ -121,10 +121,10 @@ def choose_calibrations(
 
 
 class _Chosen(NamedTuple):
-    """A product, what the user said, and in what the product is of another configuration than the frames.
+    """A product, the user's decision, and how the product's configuration differs from that of the frames.
 
-    ``outside`` are the frames of the group that it does not serve by the rules, each with why.
-    Neither product nor override: none serves and nothing was said.
+    ``outside`` has the frames of the group that it does not serve by the rules, each with the reason. Neither
+    product nor override: none serves and the user decided nothing.
     """
 
     product: Product | None
@@ -136,7 +136,7 @@ class _Chosen(NamedTuple):
 def _chosen(
     store: Store, match: Match, kind: CalibrationKind, label: str, frames: FrameSet, choice: Choice
 ) -> _Chosen:
-    """The user's word, or the rules' answer; notes the decision."""
+    """Return the user's choice or that of the rules, and record the decision."""
     one = _override(store, kind, label, frames, choice) if kind in choice.use else None
     if one is None:
         one = _Chosen(match.product)
@@ -145,29 +145,29 @@ def _chosen(
     one = one._replace(outside=_outside(store, one, match, frames))
     if one.product is not None or one.override is not None:
         _record(store, frames, match, one)
-        told = one.product.name if one.product is not None else "none, as the user allowed"
-        logger.info("%s: %s is %s", label, KINDS[kind].label, told)
+        chosen = one.product.name if one.product is not None else "none, as the user allowed"
+        logger.info("%s: %s is %s", label, KINDS[kind].label, chosen)
     return one
 
 
 def _override(
     store: Store, kind: CalibrationKind, label: str, frames: FrameSet, choice: Choice
 ) -> _Chosen | None:
-    """The product that the user named; None where it was not meant for these frames.
+    """Return the product that the user named; None if it was not intended for these frames.
 
-    One word is given for the whole night. For science it holds whatever the rules say, and what it overrides
-    is recorded. A flat needs calibrations too, of other exposure times than those of science: there it holds
-    only where the configuration agrees.
+    The user names one product for the night. For science it takes precedence over the rules, and what it
+    overrides is recorded. A flat also needs calibrations, with exposure times other than those of science:
+    for these it is used only if the configuration agrees.
     """
     product = _named(store, choice.use[kind])
     _check_kind(product, kind)
-    # A damaged file is not to be read: the plain words come before the checks that open it.
+    # A damaged file must not be read: report it clearly before the checks that open it.
     store.file_of(product)
     _check_shape(store, product, kind, frames)
     disagreements = _disagreements(store, product, kind, frames)
     if disagreements and frames.middle.facts.kind == "flat":
         logger.info(
-            "%s: %s %s is not for these frames (%s); the rules choose",
+            "%s: %s %s does not fit these frames (%s); the rules choose",
             label, KINDS[kind].label, product.name, "; ".join(disagreements),
         )  # fmt: skip
         return None
@@ -181,19 +181,21 @@ def _override(
 def _disagreements(
     store: Store, product: Product, kind: CalibrationKind, frames: FrameSet
 ) -> tuple[str, ...]:
-    """In what a product's configuration is not that of the frames, both values told; each once."""
+    """Return how a product's configuration differs from that of the frames, with both values, each once."""
     with ProductFile(store.file_of(product)) as file:
         its = file.facts
-    told = (
+    disagreeing = (
         text
         for frame in frames.frames
         for text in differences(("instrument", *frame.facts.table.same[kind]), its, frame.facts)
     )
-    return tuple(dict.fromkeys(told))
+    return tuple(dict.fromkeys(disagreeing))
 
 
 def _record(store: Store, frames: FrameSet, match: Match, one: _Chosen) -> None:
-    """Note the decision for every frame; for one that the product does not serve by the rules, also why it has it."""
+    """Record the decision for every frame, and why a frame gets a product that does not serve it by the
+    rules.
+    """
     run = str(runtime.flow_run.id) if runtime.flow_run.id else None
     store.record_decisions(
         [
@@ -207,7 +209,7 @@ def _record(store: Store, frames: FrameSet, match: Match, one: _Chosen) -> None:
 
 
 def _outside(store: Store, one: _Chosen, match: Match, frames: FrameSet) -> dict[str, str]:
-    """The frames of a group that the product chosen for its middle does not serve by the rules, each with why."""
+    """Return the frames that the product chosen for the group's middle does not serve, each with the reason."""
     product = one.product
     if product is None or one.override is not None or match.as_of is not None:
         return {}
@@ -215,7 +217,7 @@ def _outside(store: Store, one: _Chosen, match: Match, frames: FrameSet) -> dict
 
 
 def _for_group(match: Match, middle: str, failure: str | None) -> Match:
-    """A choice as it is noted for a frame that it was not made for and that the product does not serve."""
+    """Return the choice as recorded for another frame of the group, which the product does not serve."""
     if failure is None:
         return match
     candidates = tuple(
@@ -234,7 +236,7 @@ def _reservations(
     parameters: Mapping[str, Any],
     workspace: Workspace,
 ) -> list[str]:
-    """What speaks against the product that was chosen, for the report and for what is made with it."""
+    """Return the objections to the chosen product, for the report and for the products made with it."""
     passed_over = [
         f"{kind} {candidate.product.name_and_id} was passed over: {candidate.reason}"
         for candidate in takewhile(lambda c: not c.taken, match.candidates)
@@ -272,7 +274,7 @@ def _check_kind(product: Product, kind: CalibrationKind) -> None:
 
 
 def _check_shape(store: Store, product: Product, kind: CalibrationKind, frames: FrameSet) -> None:
-    """Refuse a part of a calibration: its header may still speak of the whole detector."""
+    """Refuse a part of a calibration: its header may still describe the full detector."""
     primary, extension = read_headers(frames.middle.path)
     image = primary if extension is None else extension
     expected = (image["NAXIS2"], image["NAXIS1"])
@@ -281,7 +283,7 @@ def _check_shape(store: Store, product: Product, kind: CalibrationKind, frames: 
             raise MissingCalibrationError(
                 f"{product.name} has {file.shape[0]} x {file.shape[1]} pixels, {frames.middle.facts.name} has "
                 f"{expected[0]} x {expected[1]}.",
-                remedy=f"Name a {KINDS[kind].label} of the whole frame with --use {kind}=NAME, or leave the choice "
+                remedy=f"Name a {KINDS[kind].label} of the full frame with --use {kind}=NAME, or leave the choice "
                 "to the rules.",
             )
 
@@ -298,7 +300,7 @@ def _reference(product: Product, kind: CalibrationKind) -> ProductRef:
 
 
 def _objections(store: Store, one: _Chosen, workspace: Workspace) -> tuple[str, ...]:
-    """What speaks against a product now; of a choice as of a moment, what counted then does."""
+    """Return the current objections to a product; none for a choice as of a past moment."""
     repeated = workspace.as_of is not None and one.override is None
     return () if one.product is None or repeated else objections(store, one.product)
 
@@ -313,12 +315,12 @@ def _none_serves(
 ) -> MissingCalibrationError:
     facts = frames.middle.facts
     nearest = store.explain(facts, kind, as_of=as_of, prefer=mine).candidates[:3]
-    told = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
+    nearby = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
     return MissingCalibrationError(
         f"{label}: no {KINDS[kind].label} serves {facts.name} ({_asked(kind, frames)}). "
-        + (f"The store has {told}." if told else f"The store has no {KINDS[kind].label} at all."),
-        remedy=f"Reduce the night that has one, name one with --use {kind}=NAME_OR_PATH, "
-        f"or go on without by --allow-missing {kind}.",
+        + (f"The store has {nearby}." if nearby else f"The store has no {KINDS[kind].label} at all."),
+        remedy=f"Reduce a night that has one, name one with --use {kind}=NAME_OR_PATH, "
+        f"or continue without it: --allow-missing {kind}.",
         kind=kind,
     )
 

@@ -1,4 +1,4 @@
-"""Master dark: the mean of the darks of one exposure time and read mode."""
+"""The master dark: the mean of the darks of one exposure time and read mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of one sky-subtracted frame: their mask, and a catalogue to align by."""
+"""The sources of one sky-subtracted frame: their mask, and a catalogue for the alignment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = 1
 def detect_sources(
     sky: SkyPass, name: str, purpose: str, parameters: DetectParameters, workspace: Workspace
 ) -> ScratchRef | State[ScratchRef | None] | None:
-    """Detect the sources of the frame ``name``; None where its sky was not subtracted.
+    """Detect the sources of the frame ``name``; return None if its sky was not subtracted.
 
     ``purpose`` is ``mask`` after the first pass of the sky, ``catalogue`` after the second.
     """
@@ -57,5 +57,5 @@ def detect_sources(
 
 
 def catalogue_of(ref: ScratchRef) -> NDArray[np.void]:
-    """The catalogue that `detect_sources` left."""
+    """Return the catalogue written by `detect_sources`."""
     return np.frombuffer(planes_of(ref).rows("catalogue").tobytes(), CATALOGUE)

@@ -1,4 +1,4 @@
-"""One science frame: prepared, dark subtracted, divided by the flat."""
+"""Detrending of one science frame: prepared, dark subtracted, divided by the flat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = 1
 
 
 def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> DetrendParameters:
-    """The parameters as they are used: with what the user named and did without among the calibrations."""
+    """Return the parameters as used, with the user's decisions about calibrations applied."""
     override = dict.fromkeys((*parameters.override, *calibrations.overridden))
     missing = dict.fromkeys((*parameters.allow_missing, *calibrations.missing))
     return parameters.model_copy(update={"override": tuple(override), "allow_missing": tuple(missing)})
@@ -38,7 +38,7 @@ def detrend_frame(
     parameters: DetrendParameters,
     workspace: Workspace,
 ) -> ScratchRef | State[ScratchRef]:
-    """Detrend ``frame``, or find it detrended with the same calibrations and parameters."""
+    """Detrend ``frame``, or reuse its planes from the same calibrations and parameters."""
     parameters, prepare = applied_to(parameters, calibrations), prepare.for_frame(frame.facts)
     table = filter(None, [catalogue.identity(frame.facts.instrument)])
     key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key(), *table], prepare, parameters)

@@ -1,4 +1,4 @@
-"""Master flat: lamp on minus lamp off; in the K bands lamp off minus darks."""
+"""The master flat: lamp on minus lamp off; in the K bands lamp off minus darks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_flat(
 
 
 def _lamp_cards(flat: FlatResult) -> dict[str, CardValue | tuple[CardValue, str]]:
-    """Counts and files of the frames with light and without."""
+    """Return the counts and files of the frames with and without light."""
     cards: dict[str, CardValue | tuple[CardValue, str]] = {}
     for prefix, count, names, what in (
         ("NFON", "NLAMPON", flat.on, "with light"),

@@ -1,4 +1,4 @@
-"""Sky of a group of science frames, from the other dithers or from the sky frames."""
+"""The sky of a group of science frames, from the other dithers or from the sky frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 
-#: A frame's planes, or the error that its task ended with.
+#: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
 
 
@@ -38,11 +38,11 @@ class SkyPass(Reference):
     left_out: tuple[LeftOut, ...] = ()
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
     skies: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="frames that showed the sky of each, by its name"
+        default_factory=dict, description="frames that were used as sky for each, by its name"
     )
 
     def frame(self, name: str) -> ScratchRef | None:
-        """The frame of that name, if it was subtracted."""
+        """Return the frame of that name, if its sky was subtracted."""
         return next((f for f in self.frames if f.name == name), None)
 
 
@@ -58,22 +58,22 @@ def subtract_group_sky(
     workspace: Workspace,
     masks: dict[str, Outcome] | None = None,
 ) -> SkyPass | State[SkyPass]:
-    """Subtract from each of ``objects`` the sky that its neighbours among ``skies`` show.
+    """Subtract from each of ``objects`` the sky measured in its neighbours among ``skies``.
 
     Parameters
     ----------
     label
         Name of the group.
     number
-        Pass 1 is without masks and subtracts every frame; pass 2 has the masks of what pass 1 showed.
+        Pass 1 has no masks and subtracts every frame; pass 2 has masks of the sources found after pass 1.
     detrended
-        The detrended frames by name; an error in place of a frame leaves that frame out.
+        The detrended frames by name; a frame with an error in its place is left out.
     objects, skies
-        Names of the frames to be subtracted and of those that may serve as sky.
+        Names of the frames to subtract the sky from and of those that may serve as sky.
     flat
-        The flat that was applied; its noise acts on the signal that is left.
+        The flat that was applied; its noise affects the remaining signal.
     masks
-        Object masks of the frames by name; a frame whose sources could not be looked for is left out.
+        Object masks of the frames by name; a frame whose detection failed is left out.
     """
     frames, left_out = sort_out(detrended)
     masks_found, unseen = sort_out(masks or {})
@@ -85,14 +85,14 @@ def subtract_group_sky(
     left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
     chosen = [f for f in frames if f.name in choice.needed]
     if not choice.skies:
-        told = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
         raise GroupError(
-            f"{label}: no frame's sky can be subtracted ({told}).",
-            remedy="Give the other dithers of the field, or frames of the sky beside it.",
+            f"{label}: no frame's sky can be subtracted ({reasons}).",
+            remedy="Add the other dithers of the field, or frames of the sky next to it.",
         )
     inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
-    # Of the first pass only the sources are wanted, and those are found without variances.
+    # The first pass only serves to find the sources, for which no variances are needed.
     layout = {name: dtype for name, dtype in LAYOUT.items() if number > 1 or name != "var"}
     key = scratch_key("sky", VERSION, [*inputs, *layout], parameters)
     wanted = [f for f in chosen if f.name in choice.skies]
@@ -108,7 +108,7 @@ def subtract_group_sky(
 
 
 def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOut]]:
-    """Frames apart from the errors of the tasks that should have given them, by the frames' names."""
+    """Separate the frames from the errors of the tasks that should have produced them."""
     frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
     errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
     return frames, [_left_out_by(name, error) for name, error in errors.items()]

@@ -1,4 +1,4 @@
-"""The stack of a science group, with its sources."""
+"""Stacks of science groups, with their sources."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tasks.support.workspace import Workspace
 
 VERSION = 1
 
-#: Steps whose parameters decide what a stack is.
+#: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
 
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
-    """The recipe of a group's stack; it is known before any of its steps has run."""
+    """Return the recipe of a group's stack, which is known before any of its steps has run."""
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
     )
@@ -61,7 +61,9 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
 def find_stack(
     group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef] | None:
-    """The group's stack where the store has it, made of the same frames in the same way; otherwise None."""
+    """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
+    None.
+    """
     recipe = science_recipe(group, calibrations, parameters)
     product = existing(recipe, workspace)
     if product is None:
@@ -82,7 +84,7 @@ def build_stack(
     workspace: Workspace,
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
-    # What failed may work the next time: the stack without it is another product than the one with it.
+    # A failed frame may succeed the next time: the stack without it is a different product.
     recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
 
     def build() -> Built:
@@ -138,15 +140,15 @@ def build_stack(
 
 
 def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
-    """The frames that are not in the stack, nor showed the sky of one that is, each with its reason."""
+    """Return the frames that are neither in the stack nor sky for one that is, each with the reason."""
     named = {one.name for one in known}
     idle = [name for name in group.skies if name not in used and name not in named]
-    reason = "it showed the sky of no frame that was stacked"
+    reason = "it was not used as sky for any stacked frame"
     return tuple(dict.fromkeys((*known, *(LeftOut(name=n, reason=reason, expected=True) for n in idle))))
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
-    """The peripheral guide probe leaves a glow that nothing here removes: it is said, not hidden."""
+    """Warn about the glow of the peripheral guide probe, which no step removes."""
     n = sum(i.facts.peripheral_guider for i in inputs)
     if not n:
         return ()
@@ -170,19 +172,19 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -
 
 
 def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tuple[str, ...]:
-    """What a dark without PEDESTAL (one that was made elsewhere) does to the variance.
+    """Warn about the effect on the variance of a dark without PEDESTAL (one made elsewhere).
 
-    Detrending takes such a pedestal to be 0, so its electrons count as if they had shot noise.
+    Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
     """
     if calibrations.dark is None:
         return ()
     with ProductFile(workspace.file_of(calibrations.dark)) as dark:
         known = "PEDESTAL" in dark.header
-    return () if known else ("the dark does not tell its pedestal: VAR is too large",)
+    return () if known else ("the dark does not record its pedestal: VAR is too large",)
 
 
 def _registration(entries: list[AlignEntry]) -> float | None:
-    """Root mean square of the frames' standard errors of registration, px."""
+    """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
 
@@ -190,7 +192,7 @@ def _registration(entries: list[AlignEntry]) -> float | None:
 def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple[CardValue, str]]:
     cards: dict[str, CardValue | tuple[CardValue, str]] = {
         "REFFRAME": (reference, "Frame that the others are aligned to"),
-        "NCORR": (metrics.noise_correlation, "Noise of large bins over what VAR says"),
+        "NCORR": (metrics.noise_correlation, "Noise of large bins over that given by VAR"),
         "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
         "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
@@ -205,7 +207,7 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
 def _source_table(sources: Detection, grid: Grid) -> Table:
     rows = sources.catalogue
     if len(grid.header):
-        from astropy.wcs import WCS  # late: a run that finds its stack in the store needs none
+        from astropy.wcs import WCS  # imported late: not needed if the stack is in the store
 
         world = WCS(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
         located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
@@ -219,7 +221,7 @@ def _source_table(sources: Detection, grid: Grid) -> Table:
 def _alignment_table(
     entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass
 ) -> Table:
-    """What is known of each frame of the group, used or not; NaN where it was not measured."""
+    """Return the measurements of each frame of the group, used or not; NaN if not measured."""
 
     def measured(ref: ScratchRef | None, what: str) -> float:
         value = ref.metrics[what] if ref is not None else None

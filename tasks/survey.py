@@ -1,4 +1,4 @@
-"""Survey of a night: which files are frames that can be reduced, which are not, and why."""
+"""Survey of a night: which files can be reduced, which cannot, and why."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 @step_task("survey", "survey of {label}")
 def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspace: Workspace) -> Survey:
-    """Examine every file, note the frames in the store and sort out what cannot be reduced.
+    """Examine every file, record the frames in the store and sort out those that cannot be reduced.
 
-    A file that the store has seen fit (same path, size, modification time and facts) is not read whole again. The
-    bytes of any other file are hashed and its pixels looked at once. What makes one file unusable never
-    stops the others; where its bytes were hashed by then, the store notes it in quarantine, with the reason.
+    A file that the store knows as usable (same path, size, modification time and facts) is not read in full
+    again. The bytes of any other file are hashed and its pixels examined once. An unusable file never stops
+    the others; if its bytes have been hashed, the store records it in quarantine with the reason.
     """
     store = workspace.store()
     with step("survey", label, workspace) as current:
@@ -58,15 +58,16 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
 
 
 def _known_usable(store: Store, paths: Sequence[Path]) -> Mapping[Path, Known]:
-    """The files that were examined before and found usable.
+    """Return the files that were examined earlier and found usable.
 
-    A frame in quarantine is examined in full again: its refusal depends on the parameters of the check.
+    A frame in quarantine is examined in full again, because its refusal depends on the parameters of the
+    check.
     """
     files = store.frames.known_files(paths)
     try:
         facts = store.frames.facts_of({file.sha256 for file in files.values()})
     except ValidationError:
-        log.warning("The store's facts are of another version of nirflow; every file is examined again.")
+        log.warning("The store's facts come from another version of nirflow; every file is examined again.")
         return {}
     return {
         path: Known(file.size, file.mtime_ns, file.sha256, facts[file.sha256])
@@ -80,7 +81,7 @@ def _as_rejected(change: StatusChange) -> str:
 
 
 def _frame(one: Examination) -> RawFrame:
-    """The reference to a usable frame."""
+    """Return the reference to a usable frame."""
     assert one.plain is not None
     assert one.sha256 is not None
     assert one.facts is not None

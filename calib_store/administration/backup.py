@@ -1,7 +1,7 @@
-"""A whole store written into a folder: the database as PostgreSQL dumps it, and the files that it names.
+"""A complete store written to a folder: a PostgreSQL dump of the database, and the files that it names.
 
-The dump and the list of files are of one moment; files are only ever added to a store, so work may go on
-meanwhile. A second backup into the same folder adds what is new.
+The dump and the list of files are from the same moment; files are only ever added to a store, so work may continue
+during a backup. A second backup into the same folder adds what is new.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Moment:
 def backup(
     settings: StoreSettings, target: Path, *, progress: Callable[[str], None] = lambda name: None
 ) -> Backup:
-    """Write the whole store into a folder, or bring an earlier backup in it up to date.
+    """Write the complete store to a folder, or bring an earlier backup there up to date.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def backup(
     Raises
     ------
     StoreError
-        Where the folder holds something else or cannot be written, another backup is being written into it, or the
+        If the folder holds something else or cannot be written, another backup is being written to it, or the
         database cannot be read.
     """
     _check_target(target)
@@ -77,7 +77,7 @@ def backup(
     except OSError as error:
         raise StoreError(
             f"The backup cannot be written to {target}: {error.strerror or error}.",
-            remedy="See that the folder can be written and has room.",
+            remedy="Check that the folder can be written and has room.",
         ) from error
     finally:
         database.close()
@@ -86,7 +86,7 @@ def backup(
 def _written(
     database: Database, objects: ObjectStore, moment: _Moment, target: Path, progress: Callable[[str], None]
 ) -> Backup:
-    """Dump and files first, then what tells of them; what only an earlier backup needed goes last."""
+    """Write the dump and the files, then the manifest; then remove what only an earlier backup needed."""
     dump = target / f".database.{uuid.uuid4().hex[:12]}"
     try:
         _dump(database.url, moment.snapshot, dump)
@@ -109,7 +109,7 @@ def _written(
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """No other backup into the folder: each deletes the dumps that are not its own."""
+    """Exclude other backups to the folder: each deletes the dumps of others."""
     held = take_lock(target / _LOCK)
     if held is None:
         raise StoreError(
@@ -124,13 +124,14 @@ def _check_target(target: Path) -> None:
         return
     if not target.is_dir() or any(path.name != _LOCK for path in target.iterdir()):
         raise StoreError(
-            f"{target} holds something that is no backup.", remedy="Name a new folder, or one with a backup."
+            f"{target} holds something other than a backup.",
+            remedy="Name a new folder, or one with a backup.",
         )
 
 
 @contextmanager
 def _moment(database: Database) -> Iterator[_Moment]:
-    """One moment of the database; it stays to be read from for as long as the context lasts."""
+    """Hold a snapshot of the database, which can be read for as long as the context lasts."""
     with database.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         rows = connection.execute(text("SELECT sha256, name FROM products ORDER BY made_at, id")).all()
@@ -169,7 +170,7 @@ def _dump(url: URL, snapshot: str, target: Path) -> None:
         lines = [one.strip() for one in done.stderr.splitlines() if "error" in one.lower()]
         raise StoreError(
             f"The database could not be dumped: {(lines or [done.stderr.strip()])[0].rstrip('.')}.",
-            remedy="See that the account owns the tables, and that the server is not newer than the programs.",
+            remedy="Check that the account owns the tables, and that the server is not newer than the programs.",
         )
 
 

@@ -1,7 +1,7 @@
-"""The folder of a backup: what it says of itself, and its files as they may be read when somebody else wrote them.
+"""The folder of a backup: its manifest, and its files, read with the care due to files that others may have written.
 
-A backup may come from elsewhere. No name in it leads out of the folder, no link is followed, and what is read whole is
-bounded.
+A backup may come from elsewhere. No name in it leads out of the folder, no link is followed, and the size of files that
+are read into memory is limited.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from imaging.errors import StoreError
 
 MANIFEST: Final = "backup.json"
 OBJECTS: Final = "objects"
-#: Most bytes of the manifest: it names every product whose file was lost.
+#: Largest manifest, bytes: it names every product whose file was lost.
 _LONGEST_MANIFEST: Final = 64 * 1024**2
 
 
 class Backup(BaseModel):
-    """What a backup says of itself."""
+    """The manifest of a backup."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,49 +48,49 @@ class Backup(BaseModel):
 
     @property
     def dump(self) -> str:
-        """File name of the database's dump. Its own, so that an earlier backup is whole until this one is."""
+        """File name of the database's dump. It is unique, so an earlier backup stays complete until this one is."""
         return f"database-{self.dump_sha256[:16]}.dump"
 
 
 def read_backup(folder: Path) -> Backup:
-    """What a backup says of itself, after its dump was compared with its checksum.
+    """Return the manifest of a backup, after verifying the checksum of its dump.
 
     Raises
     ------
     StoreError
-        Where it is no backup, or damaged.
+        If it is not a backup, or is damaged.
     """
     try:
         with opened(folder, MANIFEST) as manifest:
             if os.fstat(manifest).st_size > _LONGEST_MANIFEST:
                 raise StoreError(
-                    f"{folder} is no backup: {MANIFEST} is larger than {_LONGEST_MANIFEST // 1024**2} MB.",
+                    f"{folder} is not a backup: {MANIFEST} is larger than {_LONGEST_MANIFEST // 1024**2} MB.",
                     remedy="Name a folder that `nirflow cal backup` wrote.",
                 )
-            told = Backup.model_validate_json(again(manifest).read_bytes())
-        with opened(folder, told.dump) as dump:
-            whole = _sha256(dump) == told.dump_sha256
+            backup = Backup.model_validate_json(again(manifest).read_bytes())
+        with opened(folder, backup.dump) as dump:
+            intact = _sha256(dump) == backup.dump_sha256
     except (OSError, ValidationError) as error:
         raise StoreError(
-            f"{folder} is no backup: {_first(error)}.",
+            f"{folder} is not a backup: {_first(error)}.",
             remedy="Name a folder that `nirflow cal backup` wrote.",
         ) from None
-    if not whole:
+    if not intact:
         raise StoreError(
             f"The dump in {folder} is damaged: its sha256 is not that of {MANIFEST}.",
             remedy="Take another backup.",
         )
-    return told
+    return backup
 
 
 @contextmanager
 def opened(folder: Path, name: str) -> Iterator[int]:
-    """Open a regular file below a folder; a link anywhere below it is refused.
+    """Open a regular file below a folder; refuse a link anywhere below it.
 
     Parameters
     ----------
     folder
-        Where the name begins; it may be a link itself.
+        The folder, which may itself be a link.
     name
         Plain names with ``/`` between them.
 
@@ -102,7 +102,7 @@ def opened(folder: Path, name: str) -> Iterator[int]:
     Raises
     ------
     OSError
-        Where there is no such file, or a link or something else instead of it.
+        If the file does not exist, or is a link or something else.
     """
     *folders, file = name.split("/")
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -117,7 +117,7 @@ def opened(folder: Path, name: str) -> Iterator[int]:
         os.close(place)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(22, "It is no regular file", str(folder / name))
+            raise OSError(22, "It is not a regular file", str(folder / name))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -125,23 +125,23 @@ def opened(folder: Path, name: str) -> Iterator[int]:
 
 @contextmanager
 def opened_object(folder: Path, sha256: str, size: int) -> Iterator[Path | None]:
-    """Open the file of a product in a backup, where it is there and complete.
+    """Open the file of a product in a backup, if it exists and is complete.
 
     Yields
     ------
     Path or None
-        A path by which this process reads that very file, whatever happens to its name meanwhile.
+        A path by which this process reads the same file, even if its name is changed in the meantime.
     """
     try:
         with opened(folder, f"{OBJECTS}/{object_name(sha256)}") as descriptor:
-            whole = os.fstat(descriptor).st_size == size and _sha256(descriptor) == sha256
-            yield again(descriptor) if whole else None
+            intact = os.fstat(descriptor).st_size == size and _sha256(descriptor) == sha256
+            yield again(descriptor) if intact else None
     except OSError:
         yield None
 
 
 def again(descriptor: int) -> Path:
-    """A path by which this process opens a file that it has open, from its beginning."""
+    """Return a path by which this process can reopen an open file from its beginning."""
     return Path(f"/proc/self/fd/{descriptor}")
 
 

@@ -1,8 +1,8 @@
-"""The rows in a dump of PostgreSQL, and nothing else of it.
+"""The rows in a PostgreSQL dump, and nothing else from it.
 
-A dump is a program: it may make functions and run them. Here pg_restore only unpacks it, into text that no server sees.
+A dump is a program: it may create functions and run them. Here pg_restore only unpacks it, to text that no server sees.
 The rows of the store's own tables are taken from that text, and a dump that holds anything else is refused. pg_restore
-itself reads what may have been made to harm it, so it has no rights to speak of and can use up neither memory nor time.
+itself may read malicious input, so it runs with minimal rights and limited memory and time.
 """
 
 from __future__ import annotations
@@ -23,57 +23,57 @@ from calib_store.server.account import server_environment, spare_account
 from calib_store.server.programs import program_for
 from imaging.errors import StoreError
 
-#: What a dump of the store's tables consists of; of all this only the rows are read.
+#: The kinds of entries in a dump of the store's tables; only the rows are read.
 _HARMLESS: Final = (
     "TABLE DATA", "TABLE", "SEQUENCE OWNED BY", "SEQUENCE SET", "SEQUENCE", "DEFAULT", "FK CONSTRAINT",
     "CHECK CONSTRAINT", "CONSTRAINT", "INDEX", "ACL",
 )  # fmt: skip
-#: Those that are tables, whose names have to be known.
+#: Those that are tables, whose names must be known.
 _TABLES: Final = ("TABLE DATA", "TABLE")
 _ENTRY: Final = re.compile(rf"\d+; \d+ \d+ ({'|'.join(_HARMLESS)}) (\S+) (.+)")
 _COPY: Final = re.compile(rb'COPY (?:\w+|"[^"\n]+")\.(\w+) \(([^()\n]+)\) FROM stdin;\n')
 _ENCODING: Final = re.compile(rb"SET client_encoding = '(\w+)';\n")
 _COLUMN: Final = re.compile(r'"?([a-z][a-z0-9_]*)"?')
-#: May follow the rows of a table.
+#: Lines that may follow the rows of a table.
 _AFTER: Final = re.compile(rb"(--.*|\\unrestrict \w+)?\n")
 _END: Final = b"\\.\n"
 
-#: Bytes of a row: a header of 160 cards has 10 kB, the report of a run some MB.
+#: Largest row, bytes: a header of 160 cards has 10 kB, the report of a run some MB.
 _LONGEST_ROW: Final = 64 * 1024**2
-#: Bytes of the list of what a dump holds, which has some hundred lines.
+#: Largest list of a dump's contents, bytes; it has a few hundred lines.
 _LONGEST_LIST: Final = 1024**2
-#: Lines before the rows: comments and settings.
+#: Most lines before the rows: comments and settings.
 _MOST_LINES: Final = 1000
-#: How many times larger than a dump its rows may be. Headers of one night, which are much alike, pack 30 times.
+#: Largest ratio of the size of the rows to that of the dump. Similar headers of one night compress 30 times.
 _MOST_PACKED: Final = 200
-#: The same for small dumps, bytes.
+#: Bytes of rows that are always allowed, for small dumps.
 _FREE: Final = 256 * 1024**2
-#: For pg_restore: memory in kB, and processor time in s, with a second more for each MB of the dump.
+#: Limits of pg_restore: memory in kB, and processor time in s, plus a second for each MB of the dump.
 _MEMORY: Final = 1024**2
 _TIME: Final = 60
-#: No core dump, no file beyond 64 kB (its complaints go to one), and the limits above.
+#: No core dump, no file beyond 64 kB (for its error messages), and the limits above.
 _LIMITED: Final = 'ulimit -c 0 && ulimit -f 128 && ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@"'
 
 
 class WrongDumpError(StoreError):
-    """A dump that no nirflow wrote, or that is damaged."""
+    """A dump that nirflow did not write, or that is damaged."""
 
     def __init__(self, why: str) -> None:
         super().__init__(
             f"The dump of the backup {why}.",
-            remedy="Nothing was restored: it is damaged, or not as `nirflow cal backup` wrote it. Take another backup.",
+            remedy="Nothing was restored: it is damaged, or not written by `nirflow cal backup`. Take another backup.",
         )
 
 
 class _BreaksOffError(WrongDumpError):
-    """The text ended: pg_restore has ended or is about to, and knows why."""
+    """The text ended early: pg_restore has ended or is about to, and reports why."""
 
-    def __init__(self, why: str = "breaks off") -> None:
+    def __init__(self, why: str = "ends early") -> None:
         super().__init__(why)
 
 
 class Rows:
-    """The rows of one table, as COPY has them: lines of bytes, columns between tabs."""
+    """The rows of one table in the format of COPY: lines of bytes, columns separated by tabs."""
 
     def __init__(self, text: IO[bytes], table: str, dump: Dump) -> None:
         self._text, self._table, self._dump = text, table, dump
@@ -114,7 +114,7 @@ class Rows:
 
 
 class Dump:
-    """A dump that is open for reading.
+    """A dump open for reading.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Dump:
     Raises
     ------
     WrongDumpError
-        Where it holds anything but such tables with their constraints, indexes and sequences.
+        If it holds anything but such tables with their constraints, indexes and sequences.
     """
 
     def __init__(self, descriptor: int, tables: Collection[str]) -> None:
@@ -151,7 +151,7 @@ class Dump:
         with self._unpacked("--list") as text:
             listed = text.read(_LONGEST_LIST + 1)
         if len(listed) > _LONGEST_LIST:
-            raise WrongDumpError("holds far more things than a store has")
+            raise WrongDumpError("has far more entries than that of a store")
         found: Counter[str] = Counter()
         for line in listed.decode(errors="replace").splitlines():
             if not line.strip() or line.startswith(";"):
@@ -160,7 +160,7 @@ class Dump:
             name = entry[3].split(" ")[0] if entry else ""
             if entry is None or (entry[1] in _TABLES and name not in tables):
                 what = re.sub(r"^\d+; \d+ \d+ ", "", line)
-                raise WrongDumpError(f"holds what no store has: {what[:200]!r}")
+                raise WrongDumpError(f"has an entry that no store has: {what[:200]!r}")
             if entry[1] == "TABLE DATA":
                 found[name] += 1
         if twice := [name for name, number in found.items() if number > 1]:
@@ -169,7 +169,7 @@ class Dump:
 
     @contextmanager
     def _unpacked(self, *arguments: str) -> Iterator[IO[bytes]]:
-        """What pg_restore writes; the caller reads to the end, or raises."""
+        """Provide the output of pg_restore; the caller reads to the end, or raises."""
         account = spare_account()
         command = [
             *account.prefix, "/bin/sh", "-c", _LIMITED, "sh", str(_MEMORY), str(_TIME + self._size // 1_000_000),

@@ -1,4 +1,4 @@
-"""Every row of a store read as its commands read it, before rows from elsewhere are kept."""
+"""A check that all rows of a store can be read by its commands, before rows from elsewhere are kept."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from calib_store.tables.schema import (
 )
 from imaging.frames.facts import FrameFacts
 
-#: Rows that are held at once.
+#: Number of rows in memory at once.
 _AT_ONCE: Final = 500
 
 
 def unreadable(connection: Connection) -> str | None:
-    """Return the first table with a row that cannot be read, and why; None where all can.
+    """Return the first table with an unreadable row, and why it is unreadable, or None.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def unreadable(connection: Connection) -> str | None:
                 for row in rows:
                     if (problem := read(row)) is not None:
                         return f"a row of {table} that cannot be read: {problem[:300]}"
-        # The driver makes numbers and lists of JSON while it fetches.
+        # The driver parses JSON while it fetches.
         except (ValueError, TypeError, ArithmeticError, RecursionError, LookupError) as error:
             return f"a row of {table} that cannot be read: {' '.join(str(error).split())[:300]}"
     try:
@@ -57,7 +57,7 @@ def unreadable(connection: Connection) -> str | None:
 
 
 def _rows(connection: Connection, query: Select[Any]) -> CursorResult[Any]:
-    """Rows of a cursor of the server's, which the caller closes."""
+    """Return the rows of a server-side cursor, which the caller closes."""
     return connection.execute(query, execution_options={"yield_per": _AT_ONCE})
 
 

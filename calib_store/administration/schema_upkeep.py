@@ -1,4 +1,4 @@
-"""A store made, brought up to date, and told about: for the owner of its database."""
+"""Creating, upgrading and describing a store: for the owner of its database."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from imaging.errors import StoreError
 _COUNT_PRODUCTS = """
     SELECT kind, status, count(*), count(*) FILTER (WHERE damaged) FROM products GROUP BY 1, 2 ORDER BY 1, 2
 """
-#: A database that every server has, to make another one from.
+#: A database that every server has, for the connection that creates another one.
 _MAINTENANCE = "postgres"
 
 
 @dataclass(frozen=True)
 class Made:
-    """What `initialise` or `bring_up_to_date` found and did."""
+    """The result of `initialise` or `bring_up_to_date`."""
 
     place: str
     objects: str
@@ -43,7 +43,7 @@ class Made:
 
 @dataclass(frozen=True)
 class State:
-    """What there is to know of a store.
+    """The state of a store.
 
     Attributes
     ----------
@@ -52,17 +52,17 @@ class State:
     revision, newest
         Version of its tables, and the one that this nirflow needs.
     rules, shipped_rules
-        Version of the rules that it goes by, and of those that this nirflow comes with.
+        Version of the rules that it uses, and of those that this nirflow ships.
     objects
         Where its files are.
     products
-        Kind to status to number.
+        Number of products by kind and status.
     damaged
         Products whose files were found missing or damaged.
     frames
-        Number of raw frames, of those in quarantine, and of those that persons rejected.
+        Number of raw frames, of those in quarantine, and of those that users rejected.
     account
-        What the account is to the store: owner, pipeline, reader or nobody.
+        Role of the account in the store: owner, pipeline, reader or nobody.
     missing_roles
         Roles that the server does not have.
     """
@@ -88,15 +88,15 @@ class State:
 
 
 def initialise(settings: StoreSettings) -> Made:
-    """Make what is missing of a store: database, tables, roles, rules, the place of the files.
+    """Create the missing parts of a store: database, tables, roles, rules, the place of the files.
 
-    On a store that is there already it changes nothing but what an older nirflow left to be brought up to
-    date. Run it again after an administrator has made the roles: it grants them what they need.
+    An existing store is only brought up to date. Run it again after an administrator has created the roles: it grants
+    them the rights that they need.
 
     Raises
     ------
     StoreError
-        Where something cannot be made, or was made by a newer nirflow.
+        If a part cannot be created, or was created by a newer nirflow.
     """
     made = _make_database(settings)
     database, objects = open_database(settings), objects_of(settings)
@@ -110,12 +110,12 @@ def initialise(settings: StoreSettings) -> Made:
 
 
 def bring_up_to_date(settings: StoreSettings) -> Made:
-    """Bring the tables of a filled store to this nirflow, whole or not at all.
+    """Upgrade the tables of an existing store to this nirflow, all or nothing.
 
     Raises
     ------
     StoreError
-        Where there is no store, or a newer nirflow made it.
+        If there is no store, or a newer nirflow created it.
     """
     database, objects = open_database(settings), objects_of(settings)
     try:
@@ -123,7 +123,7 @@ def bring_up_to_date(settings: StoreSettings) -> Made:
         if before is None:
             raise StoreError(
                 f"The database {database.place} has no calibration store yet.",
-                remedy="Make it: nirflow cal init",
+                remedy="Create it: nirflow cal init",
             )
         database.persist(lambda: migrate(database.engine))
         return database.run(lambda connection: _made(connection, database, objects.place, before, False))
@@ -132,12 +132,12 @@ def bring_up_to_date(settings: StoreSettings) -> Made:
 
 
 def state(settings: StoreSettings) -> State:
-    """What there is to know of a store; changes nothing.
+    """Return the state of a store without changing anything.
 
     Raises
     ------
     StoreError
-        Where the database does not answer.
+        If the database does not answer.
     """
     database, objects = open_database(settings), objects_of(settings)
     try:
@@ -156,14 +156,14 @@ def _made(connection: Connection, database: Database, objects: str, before: str 
 
 
 def _make_database(settings: StoreSettings) -> bool:
-    """Make the database that a URL names, where the server has none of that name."""
+    """Create the database that a URL names if the server does not have it, and return whether it was created."""
     if settings.database_url is None:
         return False
     url = Database(settings.database_url.get_secret_value()).url
     try:
         connection = _connect(url)
     except psycopg.OperationalError:
-        return False  # what is wrong is told by whoever needs the database next
+        return False  # the next operation on the database reports the problem
     try:
         with connection:
             query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)"
@@ -176,8 +176,8 @@ def _make_database(settings: StoreSettings) -> bool:
     except psycopg.Error as error:
         why = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
         raise StoreError(
-            f"The database {url.database!r} is not there and cannot be made: {why}.",
-            remedy="Have an administrator make it (CREATE DATABASE), or correct NIRFLOW_DATABASE_URL.",
+            f"The database {url.database!r} does not exist and cannot be created: {why}.",
+            remedy="Have an administrator create it (CREATE DATABASE), or correct NIRFLOW_DATABASE_URL.",
         ) from None
     return True
 
@@ -223,7 +223,7 @@ def _state(connection: Connection, database: Database, objects: str, revision: s
 
 
 def _account(connection: Connection) -> str:
-    """What the account may do to the tables."""
+    """Return the role of the account by its rights on the tables."""
     owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'products'::regclass"
     if connection.scalar(text(owner)):
         return "owner"

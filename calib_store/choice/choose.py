@@ -1,4 +1,4 @@
-"""The choice for a frame: asked of the database, checked against the files, with all that was considered."""
+"""The choice for a frame: queried from the database, checked against the files, with all candidates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from calib_store.tables import rulebook, variants
 from calib_store.tables.database import Database
 from imaging.frames.facts import FrameFacts
 
-#: What is wrong with a product, so that the next best is taken; None where nothing is.
+#: What is wrong with a product, so that the next best is taken, or None if nothing is.
 FlawOf = Callable[[Product], str | None]
 
 
@@ -32,12 +32,12 @@ class Question:
 
 
 def match(database: Database, question: Question, flaw_of: FlawOf) -> Match:
-    """The product that serves a frame, or none, and the others that were considered."""
+    """Return the product that serves a frame, or none, and the others that were considered."""
     return _matched(database, question, flaw_of)[0]
 
 
 def explain(database: Database, question: Question, flaw_of: FlawOf, limit: int) -> Match:
-    """`match`, with the products that do not serve too, at most ``limit`` on either side in time of the frame."""
+    """Return the choice of `match` with products that do not serve: at most ``limit`` before and after the frame."""
     found, wanted = _matched(database, question, flaw_of)
     near = database.read(lambda connection: matching.nearest(connection, wanted, limit))
     there = {candidate.product.id for candidate in found.candidates}

@@ -1,7 +1,7 @@
 """Which product serves a frame, and why not another: the choice and its explanation.
 
 The hard rules are one SQL query (`serving`), in the order of `calib_store.rules.order`; `judge` applies the same rules
-to one product at a time and explains them. A test holds the two together.
+to one product at a time and explains them. A test checks that the two agree.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from imaging.frames.facts import FrameFacts
 
 #: Candidates that a choice records; the first is taken.
 SERVING_LIMIT = 8
-#: What keeps a product back whose file is not what it was, and one that is being made again.
+#: Why a product whose file has changed, or one that is being made again, is not used.
 DAMAGED: Final = "its file is missing or damaged"
 REMADE: Final = "made with something bad; it is being made again"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for: a product of a kind for a frame.
+    """A request for a product of a kind for a frame.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ class Wanted:
     kind
         Kind of the product.
     rules
-        The rules to go by.
+        The rules to apply.
     as_of
-        The moment whose knowledge counts; now without it.
+        The time whose state of the store counts; default: now.
     prefer
         Products that the run has made from its own frames.
-    without
-        Products that are not to be taken.
-    variants
+        without
+        Products that must not be taken.
+        variants
         Numbers of the variants whose parameters agree with those of the run.
     parameters
         The run's parameters by step.
@@ -78,7 +78,7 @@ class Wanted:
         return Asked(self.facts.middle, self.prefer, self.variants)
 
     def values(self, limit: int) -> dict[str, Any]:
-        """Values of the queries' parameters."""
+        """Return the values of the queries' parameters."""
         rules = [_row(rule, self.facts) for rule in self.rules.for_kind(self.kind, self.facts)]
         given = {
             "rules": json.dumps(rules), "kind": self.kind, "middle": self.facts.middle,
@@ -102,9 +102,9 @@ def _row(rule: Rule, facts: FrameFacts) -> dict[str, Any]:
 
 
 def serving(connection: Connection, wanted: Wanted, limit: int = SERVING_LIMIT) -> list[Product]:
-    """The products that serve the frame, best first, in the order of the rules: no two are equal in it.
+    """Return the products that serve the frame, best first, in the order of the rules, which is total.
 
-    The first one is exact, and so is the order; further ones may lack some that are nearer than the last.
+    The first one and the order are exact; some products nearer than the last one may be missing from the rest.
     """
     serve = query(SERVING, wanted.as_of is not None, wanted.rules.order)
     return [to_product(row) for row in connection.execute(serve, wanted.values(limit))]
@@ -115,12 +115,12 @@ def first_intact(
     flaw_of: Callable[[Product], str | None],
     without: Collection[UUID],
 ) -> tuple[Wanted, Product | None, list[tuple[Product, str | None]]]:
-    """The first product that can be used, and all that were looked at, each with what keeps it from being taken.
+    """Return the first usable product, and all that were examined, each with the reason why it cannot be taken.
 
     Parameters
     ----------
     ask
-        Gives what is wanted and the products that serve, best first, where some are not to be taken.
+        Returns the request and the products that serve, best first, given those that must not be taken.
     flaw_of
         What is wrong with a product's file, or None.
     without
@@ -136,7 +136,7 @@ def first_intact(
         flaws[first.id] = (
             first,
             flaw,
-        )  # what is the best now is another question: which is as near may have changed
+        )  # choose again: which masters count as equally near may have changed
     considered: dict[UUID, tuple[Product, str | None]] = dict(flaws)
     for product in found:
         considered.setdefault(product.id, (product, REMADE if product.id in without else None))
@@ -145,20 +145,20 @@ def first_intact(
 
 
 def nearest(connection: Connection, wanted: Wanted, limit: int) -> list[Product]:
-    """Products of the kind whether they serve the frame or not, in the order of `serving`.
+    """Return products of the kind, whether or not they serve the frame, in the order of `serving`.
 
-    At most ``limit`` on either side in time, of those of the right configuration and of all.
+    There are at most ``limit`` before and after, of those of the right configuration and of all.
     """
     near = query(NEAREST, wanted.as_of is not None, wanted.rules.order)
     return [to_product(row) for row in connection.execute(near, wanted.values(limit))]
 
 
 def judge(product: Product, wanted: Wanted) -> str | None:
-    """The first rule that a product fails for a frame, with both values; None when it serves."""
+    """Return the first rule that a product fails for a frame, with both values; None when it serves."""
     facts = wanted.facts
     rule = wanted.rules.named(product.rule) if product.rule is not None else None
     if rule is None:
-        return f"no rule is about {'an' if product.kind == 'image' else 'such a'} {product.kind}"
+        return f"no rule applies to {'an' if product.kind == 'image' else 'such a'} {product.kind}"
     difference = rule.first_difference(product.keys, facts)
     if difference is not None:
         return difference
@@ -175,7 +175,7 @@ def judge(product: Product, wanted: Wanted) -> str | None:
 
 
 def first_failure(product: Product, failure: str | None, wanted: Wanted) -> int:
-    """How early a product fails: 0 for none, 1 for the right configuration, 2 for another one."""
+    """Return how early a product fails: 0 for none, 1 for the right configuration, 2 for another one."""
     rule = wanted.rules.named(product.rule) if product.rule is not None else None
     if failure is None:
         return 0
@@ -187,7 +187,7 @@ def judged_candidates(
     taken: Product | None,
     wanted: Wanted,
 ) -> tuple[Candidate, ...]:
-    """Candidates with the reason each was or was not taken; a reason given is that of a failed rule."""
+    """Return the candidates, each with the reason why it was or was not taken; a given reason is a failed rule."""
     candidates = []
     for product, failure in considered:
         if failure is not None:
@@ -208,7 +208,7 @@ def _outranked(product: Product, taken: Product | None, wanted: Wanted) -> str:
     if criterion.label == OTHER_PARAMETERS and (others := differences(product.parameters, wanted.parameters)):
         return f"made with other parameters: {'; '.join(others)}"
     if criterion.label == LESS_NOISE:
-        return f"{_noise(product)} of noise, {_noise(taken)} of the one taken, which is as near to {_step()}"
+        return f"noise {_noise(product)}, the one taken {_noise(taken)} (equally near, within {_step()})"
     if criterion.outranked:
         return criterion.outranked
     return f"{_distance(product, wanted.facts)}; the one taken {_distance(taken, wanted.facts)}"

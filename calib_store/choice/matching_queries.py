@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from calib_store.rules.order import EQUALLY_NEAR, order_by
 
-#: What a product was at the moment asked about: now, or by the logs of its status and of its tier.
+#: State of a product at the requested time: now, or from the logs of its status and its tier.
 _STATE_NOW = "(SELECT p.status, p.validity, p.tier) s"
 _STATE_AS_OF = """(
         SELECT h.status, h.validity, coalesce((
@@ -25,7 +25,7 @@ _COLUMNS = """p.id, p.kind, p.name, p.sha256, p.size, p.recipe_key, s.status, s.
         p.algorithm_version, p.software_version, p.flow_run_id, p.gate, p.published, p.made_at, p.damaged,
         p.doubtful, p.provisional, p.variant_id"""
 
-#: The rules for the kind, each with the frame's values: those to be equal, and those to be near.
+#: The rules for the kind, each with the frame's values: those that must be equal, and those that must be near.
 _RULES = """jsonb_to_recordset(CAST(:rules AS jsonb)) AS r(
         rule text, facts text[], same jsonb, near jsonb, days float8, frames text)"""
 
@@ -35,15 +35,15 @@ _FITS = """c.rule = r.rule AND c.facts = r.facts AND c.keys @> r.same AND NOT EX
             WHERE abs(CAST(c.keys ->> n.key AS float8) - CAST(n.value ->> 0 AS float8))
                   > CAST(n.value ->> 1 AS float8))"""
 
-#: Now a product serves by the configuration that it has; what it served by earlier rules counts for choices of then.
+#: Now a product serves by its current configuration; what it served by earlier rules counts for choices of that time.
 _CURRENT_NOW, _CURRENT_AS_OF = "p.configuration_id = c.id", "true"
 
-#: What is known to be damaged serves nobody now. As of a moment it is looked at: that the choice of then cannot be
-#: repeated has to be said.
+#: A damaged product serves nothing now. For an earlier time it is considered, because it must be reported when that
+#: choice cannot be repeated.
 _INTACT_NOW, _INTACT_AS_OF = "NOT p.damaged", "true"
 
-#: Candidates of a configuration and tier on one side of the frame in time, nearest first. By the indexes on
-#: configuration, tier, variant and middle, however long the store's history, no more of it is read than is asked for.
+#: Candidates of a configuration and tier on one side of the frame in time, nearest first. With the indexes on
+#: configuration, tier, variant and middle, no more rows are read than requested, however long the store's history.
 _ON_A_SIDE = """FROM serves v JOIN products p ON p.id = v.product_id CROSS JOIN LATERAL {state}
              WHERE v.configuration_id = c.id AND v.tier = t.tier {variant} AND r.frames <> '{but}'
                AND {bounds} AND s.status = 'candidate' AND s.tier = v.tier AND {intact} AND {current}"""
@@ -55,8 +55,8 @@ _AFTER = """v.middle > CAST(:middle AS timestamptz)
 #: How many whole steps of the order a candidate is away from the frame.
 _STEPS = f"floor(abs(extract(epoch FROM v.middle - CAST(:middle AS timestamptz))) / {EQUALLY_NEAR.total_seconds():.0f})"
 
-#: On one side: the nearest, of whatever variant; and of all that are as near as the nearest one to be had, by the
-#: run's own parameters and by any, those with the least noise.
+#: On one side: the nearest of any variant; and among those as near as the nearest available one, with the run's own
+#: parameters and with any, those with the least noise.
 _SIDE = """
         (SELECT v.product_id {on_a_side} {nearest_first} LIMIT :limit)
         UNION ALL
@@ -75,12 +75,12 @@ _SIDE = """
 _WITHIN_BEFORE = """v.middle > CAST(:middle AS timestamptz) - (f.steps + 1) * interval '{step} seconds'"""
 _WITHIN_AFTER = """v.middle < CAST(:middle AS timestamptz) + (f.steps + 1) * interval '{step} seconds'"""
 
-#: Certified at the moment asked about: now at most one of a configuration, by the exclusion's own index.
+#: Certified at the requested time: now at most one of a configuration, by the exclusion's own index.
 _CERTIFIED_NOW = """
         SELECT p.id FROM products p
         WHERE p.status = 'certified' AND p.validity @> CAST(:middle AS timestamptz)
           AND int8range(p.configuration_id, p.configuration_id, '[]') && int8range(c.id, c.id, '[]')"""
-#: Then also those whose tier has changed since: the index knows the tier of now only.
+#: For an earlier time also those whose tier has changed since: the index has only the current tier.
 _CERTIFIED_AS_OF = """
         SELECT v.product_id FROM status_history h JOIN serves v ON v.product_id = h.product_id
         WHERE h.status = 'certified' AND h.validity @> CAST(:middle AS timestamptz) AND h.changed_at <= :as_of
@@ -148,7 +148,7 @@ NEAREST = """
 def _side(
     state: str, current: str, intact: str, *, but: str, bounds: str, direction: str, within: str
 ) -> str:
-    """The candidates on one side of the frame in time."""
+    """Return the candidates on one side of the frame in time."""
     given = {"state": state, "current": current, "intact": intact, "but": but, "bounds": bounds}
     return _SIDE.format(
         on_a_side=_ON_A_SIDE.format(**given, variant=""),
@@ -162,7 +162,7 @@ def _side(
 
 @cache
 def query(template: str, past: bool, order: int) -> Any:
-    """The query for now, or for a moment in the past, by a version of the order."""
+    """Return the query for now, or for a moment in the past, by a version of the order."""
     state = _STATE_AS_OF if past else _STATE_NOW
     current = _CURRENT_AS_OF if past else _CURRENT_NOW
     intact = _INTACT_AS_OF if past else _INTACT_NOW

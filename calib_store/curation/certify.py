@@ -1,4 +1,4 @@
-"""What people say of products and frames: certified for a time, rejected, superseded, and back again."""
+"""Decisions of users about products and frames: certified for a time, rejected, superseded or reinstated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, select
 
-from calib_store.curation.sharing import GATE, beside_users, joined, share
+from calib_store.curation.sharing import GATE, free_of_users, joined, share
 from calib_store.model.records import IMPORTED, Frame, Product, StatusChange, Tier
 from calib_store.rules.rules import Rule
 from calib_store.store import Store
@@ -21,7 +21,7 @@ from calib_store.tables.status_log import history
 from calib_store.tables.tiers import rejected_ancestors
 from imaging.errors import StoreError
 
-#: A side of a validity without an end, where it is asked for by name.
+#: The name by which a user requests a validity without a limit on one side.
 Always = Literal["always"]
 
 
@@ -36,51 +36,50 @@ def certify(
     take_over: bool = False,
     despite_gate: bool = False,
 ) -> Product:
-    """Certify a product: inside its validity it comes before every candidate.
+    """Certify a product: within its validity it takes precedence over every candidate.
 
     Parameters
     ----------
     author, reason
-        Who says so, and why.
+        Who certifies it, and why.
     start, end
-        Its validity, from (included) to (excluded); a side that is not given is that of its rule (90 days
-        from the middle of its inputs for most).
+        Its validity, from (included) to (excluded); default: the limit of its rule (for most, 90 days from the
+        middle of its inputs).
     take_over
-        Share the time with the neighbours that are certified for part of it: each side up to half-way
-        between the two in time. A neighbour that is left no time is superseded.
+        Share the time with neighbours that are certified for part of it: each is valid up to half-way between the
+        two. A neighbour that is left without time is superseded.
     despite_gate
-        Certify it although it failed the comparison with a certified one.
+        Certify it even if it failed the comparison with a certified product.
 
     Returns
     -------
     Product
-        As it is then.
+        The certified product.
 
     Raises
     ------
     StoreError
-        Where its file is damaged, it failed the comparison, it or something that it was made from was rejected, or
-        another one of its configuration is certified for part of the time; the last by the database, whoever comes
-        first.
+        If its file is damaged, it failed the comparison, it or one of its ancestors was rejected, or another product
+        of its configuration is certified for part of the time (enforced by the database among concurrent requests).
     """
-    store.file_of(product)  # what is damaged is not certified
+    store.file_of(product)  # a damaged product is not certified
     change = uuid.uuid4()
 
     def act(connection: Connection) -> None:
         keep(connection)  # the rules
         current = _locked(connection, product)
         if current.status == "rejected":
-            raise _was(connection, current, "Take that back first: nirflow cal reinstate")
+            raise _was(connection, current, "Reinstate it first: nirflow cal reinstate")
         _refuse_tainted(connection, current, "certified")
         _refuse_doubtful(current, despite_gate)
         alike = status.alike(connection, current)
         rule = rulebook.active_rules(connection).named(current.rule or "")
-        assert rule is not None  # what serves a configuration has a rule
+        assert rule is not None  # a product with a configuration has a rule
         validity = _validity(current, rule, start, end)
         if take_over:
             validity = share(connection, current, alike, validity, author)
         if current.provisional == IMPORTED:
-            products.confirm(connection, current)  # somebody here vouches for it
+            products.confirm(connection, current)  # a user of this store approves it
         status.set_status(
             connection, current, "certified", author=author, reason=reason, validity=validity, change=change
         )
@@ -90,16 +89,16 @@ def certify(
 
 
 def certify_compared(store: Store, product: Product, reason: str) -> Product:
-    """Certify a product that passed its comparison, for a run that is to do so: see `GateParameters.certify`.
+    """Certify a product that passed its comparison, for a run with `GateParameters.certify`.
 
-    It shares the time with neighbours that were certified in the same way. What a user certified stays: it gives no
-    time away, and a product whose own time a user has given to another one stays a candidate.
+    It shares the time with neighbours that were certified in the same way. Certifications by users are not changed:
+    they give up no time, and a product whose time a user has given to another one stays a candidate.
 
     Raises
     ------
     StoreError
-        Where it is provisional, doubtful, or made with other parameters or rejected inputs; where a user has certified
-        another one for its time; and as `certify` does.
+        If it is provisional, doubtful, or made with other parameters or rejected inputs; if a user has certified
+        another product for its time; and as for `certify`.
     """
     store.file_of(product)
     change = uuid.uuid4()
@@ -111,7 +110,7 @@ def certify_compared(store: Store, product: Product, reason: str) -> Product:
         rule = rulebook.active_rules(connection).named(current.rule or "")
         assert rule is not None
         alike = status.alike(connection, current)
-        validity = beside_users(connection, current, alike, _validity(current, rule, None, None))
+        validity = free_of_users(connection, current, alike, _validity(current, rule, None, None))
         validity = share(connection, current, alike, validity, GATE)
         status.set_status(
             connection, current, "certified", author=GATE, reason=reason, validity=validity, change=change
@@ -122,7 +121,7 @@ def certify_compared(store: Store, product: Product, reason: str) -> Product:
 
 
 def _refuse_unlike(connection: Connection, product: Product) -> None:
-    """Refuse to certify without a user what is not like what a user would certify."""
+    """Refuse to certify automatically a product that only a user should certify."""
     _refuse_tainted(connection, product, "certified")
     why = None
     if product.provisional is not None:
@@ -137,12 +136,12 @@ def _refuse_unlike(connection: Connection, product: Product) -> None:
     if why is not None:
         raise StoreError(
             f"{product.name_and_id} {why}.",
-            remedy=f"Look at it, and certify it yourself: nirflow cal certify {product.short_id}",
+            remedy=f"Examine it, and certify it yourself: nirflow cal certify {product.short_id}",
         )
 
 
 def changed_with(store: Store, product: Product) -> tuple[Product, ...]:
-    """The other products that gave it time, or their place, when this one's status changed last."""
+    """Return the other products that a product took time from, or superseded, when its status last changed."""
 
     def ask(connection: Connection) -> tuple[Product, ...]:
         return products.with_ids(connection, status.changed_with(connection, product.id))
@@ -151,13 +150,13 @@ def changed_with(store: Store, product: Product) -> tuple[Product, ...]:
 
 
 def reject(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
-    """Have a product, or a raw frame, not be used any more.
+    """Reject a product or a raw frame, so that it is no longer used.
 
-    A rejected product serves no frame and is not made again from the same inputs; a rejected frame takes no
-    part in a reduction. What was made with it stays as it is: `Store.affected` names it.
+    A rejected product serves no frame and is not made again from the same inputs; a rejected frame is left out of
+    reductions. Products made with it are unchanged: `Store.affected` returns them.
     """
     if not reason.strip():
-        raise StoreError("A rejection needs a reason.", remedy="Say why: --reason 'light leak'.")
+        raise StoreError("A rejection needs a reason.", remedy="Give one: --reason 'light leak'.")
     if isinstance(what, Frame):
         return store.frames.set_status(what, "rejected", author=author, reason=reason)
     return store.set_status(what, "rejected", author=author, reason=reason)
@@ -172,43 +171,42 @@ def supersede(
     by: Product | None = None,
     despite_gate: bool = False,
 ) -> tuple[Product, Product | None]:
-    """Have a product not be chosen any more because there is a better one.
+    """Supersede a product, so that it is no longer chosen because there is a better one.
 
     Parameters
     ----------
     by
-        The better one, of the same configuration. Where ``product`` was certified it takes over the validity in
-        the same moment, in addition to its own.
+        The better one, of the same configuration. If ``product`` was certified, the better one takes over its
+        validity at the same time, in addition to its own.
     despite_gate
-        Although the better one failed the comparison with a certified one.
+        Proceed even if the better one failed the comparison with a certified product.
 
     Returns
     -------
     tuple
-        Both as they are then.
+        Both products after the change.
 
     Raises
     ------
     StoreError
-        Where the better one serves other frames, its file is damaged, it or something that it was made from was
-        rejected, it is superseded itself, it failed the comparison, or it is certified for a time that does not join
-        that of ``product``.
+        If the better one serves other frames, its file is damaged, it or one of its ancestors was rejected, it is
+        superseded itself, it failed the comparison, or its validity is not contiguous with that of ``product``.
     """
     change, other = uuid.uuid4(), uuid.uuid4()
     if by is not None:
-        store.file_of(by)  # what is damaged takes no place
+        store.file_of(by)  # a damaged product supersedes nothing
 
     def act(connection: Connection) -> None:
         keep(connection)  # the rules
         current = _locked(connection, product)
         if current.status == "rejected":
-            raise _was(connection, current, "To have it back: nirflow cal reinstate")
+            raise _was(connection, current, "To restore it: nirflow cal reinstate")
         better = _locked(connection, by) if by is not None else None
         if better is not None:
             if better.id == current.id or (better.kind, better.keys) != (current.kind, current.keys):
-                why = "serves other frames" if better.id != current.id else "is the same one"
+                why = "serves other frames" if better.id != current.id else "is the same product"
                 raise StoreError(
-                    f"{better.name_and_id} cannot take the place of {current.name_and_id}: it {why}.",
+                    f"{better.name_and_id} cannot supersede {current.name_and_id}: it {why}.",
                     remedy=f"Name another {current.kind} of the same configuration with --by.",
                 )
             if not better.counts:
@@ -232,7 +230,7 @@ def supersede(
 def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) -> Product | Frame:
     """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
 
-    What had its place taken because of it gets that back: see `counting_again`.
+    Products that were superseded because of it are restored: see `counting_again`.
     """
     if isinstance(what, Frame):
         if what.rejected is None:
@@ -240,19 +238,19 @@ def reinstate(store: Store, what: Product | Frame, *, author: str, reason: str) 
         return store.frames.set_status(what, "usable", author=author, reason=reason)
     if what.status == "candidate":
         raise StoreError(
-            f"{what.name_and_id} is a candidate already.",
-            remedy=f"To mean another one of that name, give its id: nirflow cal list --where 'name ~ \"{what.name}\"'",
+            f"{what.name_and_id} is already a candidate.",
+            remedy=f"For another product of that name, give its id: nirflow cal list --where 'name ~ \"{what.name}\"'",
         )
     return store.set_status(what, "candidate", author=author, reason=reason)
 
 
 def identity(what: Product | Frame) -> str:
-    """What the log of statuses calls something that went bad: the id of a product, the sha256 of a frame."""
+    """Return the identity of a product or frame in the status log: the id of a product, the sha256 of a frame."""
     return what.sha256 if isinstance(what, Frame) else str(what.id)
 
 
 def counting_again(store: Store, what: Product | Frame) -> tuple[Product, ...]:
-    """Products made with this that were superseded because it was rejected, and count again."""
+    """Return products made with this one that were superseded when it was rejected, and count again."""
 
     def ask(connection: Connection) -> tuple[Product, ...]:
         ids = status.changed_because(connection, identity(what), "candidate")
@@ -263,14 +261,14 @@ def counting_again(store: Store, what: Product | Frame) -> tuple[Product, ...]:
 
 
 def status_as_of(store: Store, product: Product, moment: datetime | None) -> StatusChange:
-    """The last word about a product, now or at a moment (before it was made: the first one)."""
+    """Return the latest decision about a product, now or at an earlier time (before it was made: the first one)."""
     log = store.history(product)
     past = [change for change in log if moment is None or change.changed_at <= moment]
     return (past or list(log[:1]))[-1]
 
 
 def _locked(connection: Connection, product: Product) -> Product:
-    """The product as it is now; nobody else changes it until the transaction ends."""
+    """Return the current product, locked against other changes until the transaction ends."""
     changes_alone(connection)
     connection.execute(select(table.c.id).where(table.c.id == product.id).with_for_update())
     (current,) = products.with_ids(connection, [product.id])
@@ -301,7 +299,7 @@ def _refuse_doubtful(product: Product, despite_gate: bool) -> None:
         raise StoreError(
             f"{product.name} failed the comparison with {_reference(gate)}: "
             f"{'; '.join(gate.get('reasons', ()))}.",
-            remedy="Look at it (nirflow cal compare); to certify it all the same, add --despite-gate.",
+            remedy="Examine it (nirflow cal compare); to certify it nevertheless, add --despite-gate.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A new master before the certified one: the comparison that is made whenever one is added."""
+"""The comparison of a new master with the certified one, which is made whenever a master is added."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 def reference_for(
     store: Store, kind: str, facts: FrameFacts, *, but: Product | None = None, published: bool = False
 ) -> Product | None:
-    """The certified product that a new one is measured against, or None.
+    """Return the certified product that a new one is compared with, or None.
 
-    Of those of the same configuration the nearest in time to ``facts``; `but` itself is none.
+    It is the nearest in time to ``facts`` of those of the same configuration, except `but`.
     """
 
     def ask(connection: Connection) -> Product | None:
@@ -49,12 +49,12 @@ def verdict(
     *,
     published: bool = False,
 ) -> dict[str, Any] | None:
-    """Compare a file that is to become a product; what is noted of it in the store, or None for an image.
+    """Compare a file that will become a product; return the record for the store, or None for an image.
 
     Returns
     -------
     dict or None
-        ``passed`` (true, false, or null where there is nothing to compare with), ``reasons``, ``figures``
+        ``passed`` (true, false, or null if there is nothing to compare with), ``reasons``, ``figures``
         and ``reference`` (id and name).
     """
     if KINDS[kind].comparison is None:
@@ -66,7 +66,7 @@ def verdict(
     try:
         with ProductFile(file) as new:
             done = compared(store, kind, new, reference, parameters)
-    except NirflowError as error:  # the reference's file is damaged, or of another shape: nothing is proven
+    except NirflowError as error:  # the reference is damaged or of another shape: inconclusive
         named = {"id": str(reference.id), "name": reference.name}
         return {"passed": None, "reasons": [str(error)], "figures": {}, "reference": named}
     if not done.passed:
@@ -75,7 +75,7 @@ def verdict(
 
 
 def noted(done: Comparison, reference: Product) -> dict[str, Any]:
-    """A comparison as the store keeps it with a product."""
+    """Return a comparison in the form in which the store keeps it."""
     return {
         "passed": done.passed, "reasons": list(done.reasons), "figures": done.figures,
         "reference": {"id": str(reference.id), "name": reference.name},
@@ -83,19 +83,21 @@ def noted(done: Comparison, reference: Product) -> dict[str, Any]:
 
 
 def record_comparison(store: Store, product: Product, reference: Product, done: Comparison) -> Product:
-    """Keep a comparison in the place of the one that a product has.
+    """Replace the recorded comparison of a product.
 
     Raises
     ------
     StoreError
-        Where the reference is not certified: a verdict by it would hold for nobody.
+        If the reference is not certified: the result would not count.
     """
     if reference.status != "certified":
         raise StoreError(
-            f"{reference.name_and_id} is {reference.status}, and only a comparison with a certified product is kept.",
+            f"{reference.name_and_id} is {reference.status}; only a comparison with a certified product is recorded.",
             remedy="Compare without --record, or certify it first.",
         )
-    store.database.run(lambda connection: products.set_gate(connection, product, noted(done, reference)))
+    store.database.run(
+        lambda connection: products.set_comparison(connection, product, noted(done, reference))
+    )
     return store.get(product.id)
 
 
@@ -115,16 +117,16 @@ def compare_products(
     Returns
     -------
     tuple of Product and Comparison
-        The reference and what the comparison gave.
+        The reference and the result of the comparison.
 
     Raises
     ------
     StoreError
-        Where there is nothing to compare with, or the kinds differ.
+        If there is nothing to compare with, or the kinds differ.
     """
     if product.kind not in KINDS or KINDS[product.kind].comparison is None:
         raise StoreError(
-            f"{product.name} is a {product.kind}; only {in_a_sentence(COMPARED, 'and')} are compared.",
+            f"{product.name} is a {product.kind}; only {in_a_sentence(COMPARED, 'and')} can be compared.",
             remedy="Name one of these.",
         )
     if other is None:
@@ -138,7 +140,7 @@ def compare_products(
     if other.kind != product.kind:
         raise StoreError(
             f"{product.name} is a {product.kind} and {other.name} a {other.kind}.",
-            remedy="Compare two of a kind.",
+            remedy="Compare two products of the same kind.",
         )
     with ProductFile(store.file_of(product)) as new:
         return other, compared(store, product.kind, new, other, parameters)

@@ -1,4 +1,4 @@
-"""What speaks against using a product, for reports, headers and pages."""
+"""Objections to using a product, for reports, headers and pages."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from calib_store.store import Store
 
 
 def objections(store: Store, product: Product) -> tuple[str, ...]:
-    """What speaks against using a product now, the gravest first; each goes on after its name.
+    """Return the current objections to a product, most serious first; each continues a sentence after its name.
 
-    It was rejected or superseded, made with something that was rejected, is provisional, or failed the comparison with
-    a product that is certified.
+    The product was rejected or superseded, has a rejected ancestor, is provisional, or failed the comparison with a
+    certified product.
     """
     found = []
     if not product.counts:
         last = store.history(product)[-1]
-        # What the store did by its own rules it takes back itself.
-        remedy = (
-            "" if last.automatic else f". To have it count again: nirflow cal reinstate {product.short_id}"
-        )
+        # The store reverts its own changes automatically.
+        remedy = "" if last.automatic else f". To reinstate it: nirflow cal reinstate {product.short_id}"
         when = f"{last.changed_at:%Y-%m-%d %H:%M}"
         found.append(f"was {product.status} by {last.author} on {when}: {last.reason}{remedy}")
     if product.tier is Tier.TAINTED:

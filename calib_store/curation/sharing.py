@@ -1,4 +1,4 @@
-"""How the validities of certified products of one configuration share the time: none overlap, and none has a gap."""
+"""How certified products of one configuration share the time: without overlaps, and without gaps in a validity."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from calib_store.tables.status import Validity
 from calib_store.tables.status_log import history
 from imaging.errors import StoreError
 
-#: Author of what is certified because it passed its comparison.
+#: Author of the certification of products that passed their comparison.
 GATE: Final = "gate"
 
 
-def beside_users(
+def free_of_users(
     connection: Connection, product: Product, alike: Sequence[int], validity: Validity
 ) -> Validity:
-    """The part of a validity around the product that users have left free."""
+    """Return the part of a validity around the product that is free of users' certifications."""
     start, end = validity
     for row in status.overlapping(connection, alike, validity, but=product.id):
         last = history(connection, row.id)[-1]
@@ -42,7 +42,7 @@ def beside_users(
 
 
 def joined(product: Product, better: Product) -> Validity:
-    """The validity of both, which is to have no gap."""
+    """Return the combined validity of both, which must not have a gap."""
     assert product.validity is not None
     start, end = product.validity
     if better.validity is None:
@@ -61,15 +61,15 @@ def joined(product: Product, better: Product) -> Validity:
 def share(
     connection: Connection, product: Product, alike: Sequence[int], validity: Validity, author: str
 ) -> Validity:
-    """Cut the neighbours' validities, and this one, half-way between them in time, or where this one is to end.
+    """Limit this validity and its neighbours' to half-way between them in time, or to the requested end of this one.
 
-    A validity that ends before half-way stays as it is, and this one begins with its end: none gets longer.
+    A validity that ends before half-way is unchanged, and this one begins at its end: no validity is extended.
     """
     start, end = validity
     overlapping = status.overlapping(connection, alike, validity, but=product.id)
     neighbours = products.with_ids(connection, [row.id for row in overlapping])
     left: dict[UUID, Validity | None] = dict.fromkeys((one.id for one in neighbours), None)
-    # The nearest first: those behind it give way only where nothing is left of it.
+    # Nearest first: those further away change only if nothing is left of the nearest.
     for neighbour in (one for one in reversed(neighbours) if one.middle < product.middle):
         assert neighbour.validity is not None
         its_start, its_end = neighbour.validity
@@ -110,7 +110,7 @@ def _half_way(one: Product, other: Product) -> datetime:
 
 
 def _refuse_gap(product: Product, validity: Validity, neighbour: Product, left: Validity | None) -> None:
-    """Refuse to take time from a neighbour that neither of the two would have then: a validity has no gap."""
+    """Refuse to take time from a neighbour if part of it would belong to neither: a validity has no gap."""
     assert neighbour.validity is not None
     (start, end), (its_start, its_end) = validity, neighbour.validity
     keeps_start = left is not None and left[0] == its_start
@@ -121,5 +121,5 @@ def _refuse_gap(product: Product, validity: Validity, neighbour: Product, left: 
         raise StoreError(
             f"{neighbour.name_and_id} is certified for {status.validity_text(neighbour.validity)}: part of that would "
             f"have no certified {product.kind} if {product.name} took over {status.validity_text(validity)}.",
-            remedy="Choose a time that reaches to its end (--from, --to), or supersede it first.",
+            remedy="Choose a time that extends to its end (--from, --to), or supersede it first.",
         )

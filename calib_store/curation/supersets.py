@@ -1,4 +1,4 @@
-"""Products made of more than some inputs: a master of a complete set, when only a part of the set is given."""
+"""Products made from supersets of given inputs: the master of a complete set, when only part of it is given."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from calib_store.tables.schema import inputs as table
 def made_of_more(
     store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
 ) -> Product | None:
-    """Find the product that was made in the same way of all these frames and of others.
+    """Find a product that was made in the same way from all these frames and others.
 
     Frames that it was given and left out, because they are unlike the others, belong to its set. It may have been made
-    with another product of the same kind and parameters (a flat with another mask), as long as that counts.
+    with another product of the same kind and parameters (a flat with another mask), as long as that one counts.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def made_of_more(
     Returns
     -------
     Product or None
-        The one of the most inputs (certified before candidate, then the oldest), of those that count, that are not
-        provisional, whose file was not found damaged, and of whose ancestors none was rejected or is in quarantine.
+        The product with the most inputs (certified before candidate, then oldest), among those that count, are not
+        provisional, have an intact file as far as known, and have no ancestor that is rejected or in quarantine.
     """
     frames = [ref.source for ref in inputs if isinstance(ref.source, str)]
     if not frames:
@@ -66,7 +66,7 @@ def made_of_more(
 
 
 def _frames_more(connection: Connection, product: Product, inputs: Sequence[InputRef]) -> int:
-    """How many more frames a product was given than some inputs have; 0 where it is not made of these and more."""
+    """Return how many frames a product was given in addition to these inputs; 0 if it is not made from all of them."""
     refs = lineage.inputs_of(connection, product.id)
     if any(isinstance(ref.source, Foreign) for ref in refs):
         return 0
@@ -85,13 +85,13 @@ def _frames_more(connection: Connection, product: Product, inputs: Sequence[Inpu
 
 
 def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]:
-    """The products that are made of any of some frames."""
+    """Return the products that are made from any of the frames."""
     query = select(table.c.product_id).where(table.c.frame_sha256 == any_of(frames)).distinct()
     return products.with_ids(connection, connection.scalars(query).all())
 
 
 def is_sound(connection: Connection, product: Product) -> bool:
-    """Whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
+    """Return whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
     origins = lineage.lineage(connection, product.id)
     frames = with_sha256s(connection, origins.frames)
     ancestors = products.with_ids(connection, origins.products)

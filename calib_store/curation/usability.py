@@ -1,4 +1,4 @@
-"""Whether a product of the store can serve as a calibration at all, asked whenever one is chosen."""
+"""Whether a product of the store can serve as a calibration at all, checked whenever one is chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imaging.calibrations.sanity import check_usable
 from imaging.errors import FrameError
 from imaging.products.product_file import ProductFile
 
-#: Files whose result is remembered.
+#: Number of files whose result is cached.
 _MOST: Final = 4096
 _results: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 _lock = Lock()
@@ -22,7 +22,7 @@ def why_unusable(store: Store, product: Product) -> str | None:
     """Return why the pixels of a product cannot serve as a calibration, or None where they can.
 
     The checks are those of `imaging.calibrations.sanity`: level, usable share, finite values, positive variances. The
-    pixels are read once in a process; the result is remembered by the file's sha256.
+    pixels are read once per process; the result is cached by the file's sha256.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def why_unusable(store: Store, product: Product) -> str | None:
     Raises
     ------
     StoreError
-        Where the file is missing or damaged.
+        If the file is missing or damaged.
     """
     key = (product.sha256, product.kind)
     with _lock:

@@ -1,6 +1,6 @@
-"""Housekeeping: every product's file looked at whole, and what nothing refers to any more taken away.
+"""Housekeeping: verify every product's complete file, and remove files that nothing refers to any more.
 
-Nothing here is ever done by a reduction. A product that has a row keeps its file, whatever its status.
+A reduction never does any of this. A product that has a row keeps its file, whatever its status.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-#: What is younger than this may belong to somebody who is writing it now.
+#: A file younger than this may still be in the process of being added.
 GRACE = timedelta(days=1)
 _PAGE = 1000
 
-Repair = Literal["", "noted", "whole again", "healed", "replaced"]
+Repair = Literal["", "noted", "intact again", "healed", "replaced"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A product whose file, or whose row, is not as it should be.
+    """A product with a problem in its file or its row.
 
     Attributes
     ----------
     product
         The product.
     condition
-        What its file is.
+        Condition of its file.
     done
-        What was done: ``noted`` (the row says now that the file is damaged, so it is not used), ``whole again``
-        (the row said damaged and the file is whole), ``healed`` or ``replaced`` (by a copy with the same
+        What was done: ``noted`` (the row now records that the file is damaged, so it is not used), ``intact again``
+        (the row recorded damage but the file is intact), ``healed`` or ``replaced`` (by a copy with the same
         bytes), or nothing.
     """
 
@@ -56,8 +56,8 @@ class Finding:
 
     @property
     def news(self) -> bool:
-        """The file is lost or damaged, and the product's row does not say so yet."""
-        return self.condition != "whole" and not self.product.damaged
+        """Whether the file is lost or damaged, and the product's row does not record it yet."""
+        return self.condition != "intact" and not self.product.damaged
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Verified:
     Attributes
     ----------
     checked, size
-        Products looked at, and bytes of their files.
+        Number of products examined, and bytes of their files.
     findings
-        Those that are not as they should be.
+        Products with problems.
     orphans, leftovers
-        Files that no product refers to, and files that were left aside or set aside.
+        Files that no product refers to, and unfinished or damaged files.
     missing
-        How many files are missing that no product's row says so of yet, and that have no copy.
+        Number of missing files without a copy that are not yet recorded as missing.
     doubt
-        Why those may not be lost: the place may not be this store's, or mounted only in part. Empty without doubt.
+        Why those may not be lost: the place may not be this store's, or mounted only in part. Otherwise empty.
     """
 
     checked: int
@@ -88,13 +88,13 @@ class Verified:
 
     @property
     def well(self) -> bool:
-        """Whether every product's file is whole (now) and its row says so."""
-        return all(finding.done in ("whole again", "healed", "replaced") for finding in self.findings)
+        """Whether every product's file is intact, also according to its row."""
+        return all(finding.done in ("intact again", "healed", "replaced") for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class Waste:
-    """A file that can go: where it is, its size, and what it is."""
+    """A file that can be removed: where it is, its size, and what it is."""
 
     place: str
     size: int
@@ -117,21 +117,21 @@ def verify(
     store
         The store.
     repair
-        Put copies with the same bytes in the place of lost or damaged files, where there are any; note the
-        others, so that the next reduction makes them again; take back the note where the file is intact. A file that
-        cannot be read is left alone.
+        Replace lost or damaged files by copies with the same bytes, if there are any; record the others as damaged,
+        so that the next reduction makes them again; clear the record if the file is intact. A file that cannot be
+        read is left alone.
     copies
-        Folders to look for copies in.
+        Folders to search for copies.
     lost
-        How many missing files may be noted as lost although the place of the files is in doubt: their exact number.
+        The exact number of missing files to record as lost even if the place of the files is in doubt.
     progress
-        Called with each product when it has been looked at.
+        Called with each product after it has been examined.
 
     Raises
     ------
     StoreError
-        Where the place of the files is another store's. For a repair, where it is in doubt and ``lost`` does not
-        confirm it: nothing was repaired or noted then.
+        If the place of the files is another store's. For a repair, also if it is in doubt and ``lost`` does not confirm
+        it: nothing has been repaired or recorded then.
     """
     own = is_own_place(store.database, store.objects)
     findings: list[Finding] = []
@@ -139,7 +139,7 @@ def verify(
     for product in every_product(store):
         condition = store.objects.examine(product.sha256)
         checked, size, noted = checked + 1, size + product.size, noted + product.damaged
-        if condition != "whole" or product.damaged:
+        if condition != "intact" or product.damaged:
             findings.append(Finding(product, condition))
         progress(product)
     elsewhere = _copies(
@@ -171,13 +171,13 @@ def verify(
 def _unconfirmed(store: Store, missing: Sequence[Product], doubt: str, lost: int | None) -> StoreError:
     named = ", ".join(f"{product.name} ({product.short_id})" for product in missing[:5])
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    given = f" --note-lost {lost} does not name their number." if lost is not None else ""
+    given = f" --note-lost {lost} is not their number." if lost is not None else ""
     return StoreError(
         f"{doubt or f'{len(missing)} files are missing at {store.objects.place}.'}{given} Nothing was changed.",
         remedy="Mount the disk, or correct NIRFLOW_OBJECTS_URL. "
         + (
-            f"Where the files are lost, `nirflow cal verify --repair --note-lost {len(missing)}` notes, for every "
-            f"machine, that these have to be made again: {named}{more}."
+            f"If the files are lost, `nirflow cal verify --repair --note-lost {len(missing)}` records, for every "
+            f"machine, that these must be made again: {named}{more}."
             if missing
             else ""
         ),
@@ -185,7 +185,7 @@ def _unconfirmed(store: Store, missing: Sequence[Product], doubt: str, lost: int
 
 
 def every_product(store: Store) -> Iterator[Product]:
-    """All products, newest first, read page by page."""
+    """Yield all products, newest first, read page by page."""
     page = store.products(limit=_PAGE)
     while page:
         yield from page
@@ -193,7 +193,7 @@ def every_product(store: Store) -> Iterator[Product]:
 
 
 def orphans(store: Store) -> Iterator[Found]:
-    """Objects that no product refers to."""
+    """Yield objects that no product refers to."""
     batch: list[Found] = []
     for found in store.objects.objects():
         batch.append(found)
@@ -204,23 +204,23 @@ def orphans(store: Store) -> Iterator[Found]:
 
 
 def gc(store: Store, *, grace: timedelta = GRACE, staging: Path | None = None) -> tuple[Waste, ...]:
-    """What can be taken away: what nothing refers to and is older than ``grace``. Removes nothing.
+    """Return the files that can be removed: unreferenced and older than ``grace``. Nothing is removed.
 
     Parameters
     ----------
     store
         The store.
     grace
-        What is younger stays: a product's file comes before its row.
+        Younger files are kept: a product's file is written before its row.
     staging
         Folder where reductions on this machine write products before they are added.
 
     Raises
     ------
     StoreError
-        Where the place of the files is not this store's.
+        If the place of the files is not this store's.
     """
-    require_own_place(store.database, store.objects)  # another store's files are no orphans
+    require_own_place(store.database, store.objects)  # another store's files are not orphans
     before = time.time() - grace.total_seconds()
     waste = [Waste(f.place, f.size, "orphan", f) for f in orphans(store) if f.since <= before]
     waste += [
@@ -228,21 +228,21 @@ def gc(store: Store, *, grace: timedelta = GRACE, staging: Path | None = None) -
         for f in store.objects.leftovers()
         if f.since <= before
     ]
-    # What is in a folder before the folder.
+    # The contents of a folder before the folder.
     for path in sorted(staging.rglob("*"), reverse=True) if staging is not None and staging.is_dir() else ():
         try:
             stat = path.lstat()
         except FileNotFoundError:
-            continue  # a reduction has put it into the store
+            continue  # a reduction has moved it into the store
         if stat.st_ctime <= before:
             waste.append(Waste(str(path), stat.st_size if path.is_file() else 0, "unfinished product"))
     return tuple(waste)
 
 
 def remove(store: Store, waste: Iterable[Waste], *, grace: timedelta = GRACE) -> tuple[Waste, ...]:
-    """Take away what `gc` listed, if that still holds; what went.
+    """Remove what `gc` listed, if it is still waste, and return what was removed.
 
-    Each file is looked at again while nobody can give it a row.
+    Each file is checked again while no process can give it a row.
     """
     gone = []
     for one in waste:
@@ -250,8 +250,8 @@ def remove(store: Store, waste: Iterable[Waste], *, grace: timedelta = GRACE) ->
             path = Path(one.place)
             try:
                 path.rmdir() if path.is_dir() else path.unlink()
-            except OSError as error:  # somebody writes there again, or was quicker
-                logger.info("%s stays: %s", path, error)
+            except OSError as error:  # it is being written again, or another process was quicker
+                logger.info("%s was not removed: %s", path, error)
                 continue
             gone.append(one)
         elif store.database.run(partial(_removed, store, one, grace)):
@@ -288,12 +288,12 @@ def _repaired(store: Store, finding: Finding, copies: dict[str, Path]) -> Findin
     if finding.condition == "unreadable":
         return finding
     done: Repair
-    if finding.condition == "whole":
-        done = "whole again"
+    if finding.condition == "intact":
+        done = "intact again"
     elif store.objects.heal(sha256):
         done = "healed"
     elif sha256 in copies:
-        store.objects.verify(sha256)  # what is damaged makes room
+        store.objects.verify(sha256)  # a damaged file is set aside first
         store.objects.put(copies[sha256])
         done = "replaced"
     else:
@@ -306,7 +306,7 @@ def _repaired(store: Store, finding: Finding, copies: dict[str, Path]) -> Findin
 
 
 def _copies(folders: Sequence[Path], wanted: dict[str, int]) -> dict[str, Path]:
-    """Files below ``folders`` whose bytes are those of a wanted object; only those of its size are read."""
+    """Return files below ``folders`` with the bytes of a wanted object; only files of its size are read."""
     sizes = set(wanted.values())
     found: dict[str, Path] = {}
     for folder in folders:
@@ -319,7 +319,7 @@ def _copies(folders: Sequence[Path], wanted: dict[str, int]) -> dict[str, Path]:
 
 
 def number_of_products(store: Store) -> int:
-    """How many products the store has."""
+    """Return how many products the store has."""
     return store.database.run(
         lambda connection: int(connection.scalar(select(func.count()).select_from(table)) or 0)
     )

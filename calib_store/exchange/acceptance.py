@@ -1,6 +1,6 @@
-"""The door of the store for products that were made elsewhere: what a file must be to come in.
+"""Checks that a product made elsewhere must pass to be accepted.
 
-`nirflow cal add`, `--use FILE` and `nirflow cal import` all come through here.
+`nirflow cal add`, `--use FILE` and `nirflow cal import` all use them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from imaging.io.fitsfile import BLOCK
 from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
 
-#: A thing whose configuration is known: its name, and its facts.
+#: A frame or product whose configuration is known: its name, and its facts.
 Known = tuple[str, FrameFacts]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Raw frames (by sha256) and products (by id, with their kinds) that are to come in together with a product."""
+class Companions:
+    """Raw frames (by sha256) and products (by id, with their kinds) that are added together with a product."""
 
     frames: Mapping[str, Known] = field(default_factory=dict)
     products: Mapping[UUID, tuple[str, Known]] = field(default_factory=dict)
@@ -39,9 +39,9 @@ _MOST_NAMED: Final = 3
 
 
 def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the facts in which a product agrees with each of its frames, and those in which with one of them at least.
+    """Return the facts in which a product must agree with all its frames, and those with at least one of them.
 
-    Of a product of light, frames of several exposure times may be combined.
+    Products of light may combine frames with different exposure times.
     """
     if kind == "dark":
         return table.same["dark"], ()
@@ -52,21 +52,21 @@ def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str
 
 
 def check_file(name: str, plain: Path) -> None:
-    """Refuse what is no complete FITS file.
+    """Refuse a file that is not a complete FITS file.
 
     Raises
     ------
     FrameError
-        Where it is none.
+        If it is not.
     """
     size = plain.stat().st_size
     with plain.open("rb") as file:
         if size and file.read(6) != b"SIMPLE":
-            raise FrameError(name, "no FITS file", remedy="Give a processed file of nirflow or DRAGONS.")
+            raise FrameError(name, "not a FITS file", remedy="Give a processed file of nirflow or DRAGONS.")
     if size % BLOCK:  # an extension whose header is cut short would be overlooked
         raise FrameError(
-            name, f"not a whole FITS file: {size} bytes, no multiple of {BLOCK}",
-            remedy="Fetch the file again: it is cut short or damaged.",
+            name, f"not a complete FITS file: {size} bytes, not a multiple of {BLOCK}",
+            remedy="Fetch the file again: it is truncated or damaged.",
         )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def check_planes(name: str, product: ProductFile) -> None:
     Raises
     ------
     FrameError
-        With the plane.
+        For such a plane.
     """
     planes = [plane for plane in ("SCI", "VAR", "DQ") if plane in product]
     if "SCI" not in product and "BPMASK" not in product.primary:
@@ -95,8 +95,8 @@ def check_planes(name: str, product: ProductFile) -> None:
     if damaged := [plane for plane in product.damaged_planes() if plane in planes]:
         raise FrameError(
             name, f"the pixels of {', '.join(damaged)} do not add up to the DATASUM in the header",
-            remedy="Fetch the file again: it is damaged. If the pixels were changed on purpose, the DATASUM is that "
-            "of before; write a copy with new ones by astropy: "
+            remedy="Fetch the file again: it is damaged. If the pixels were changed on purpose, the DATASUM is "
+            "outdated; write a copy with new checksums with astropy: "
             "fits.open(FILE).writeto(COPY, checksum=True).",
         )  # fmt: skip
 
@@ -110,9 +110,9 @@ def check_content(
     inputs: Sequence[InputRef],
     known: Iterable[Known] = (),
     *,
-    beside: Beside | None = None,
+    companions: Companions | None = None,
 ) -> None:
-    """Refuse a product that cannot serve, or not what its header names.
+    """Refuse a product that cannot serve as a calibration, or that contradicts its header or inputs.
 
     Parameters
     ----------
@@ -125,13 +125,13 @@ def check_content(
     name
         Its file name.
     facts
-        What it would serve.
+        Facts of the configuration that it would serve.
     inputs
-        What it was made from: those that the store knows must have the same configuration.
+        What it was made from: inputs that the store knows must have the same configuration.
     known
-        What else has the configuration of the product.
-    beside
-        What comes in together with it.
+        Other frames and products with the configuration of the product.
+    companions
+        Frames and products that are added together with it.
 
     Raises
     ------
@@ -142,26 +142,26 @@ def check_content(
     every, one = _agreement(kind, facts.table)
     for other in known:
         _check_facts(name, facts, [other], (*every, *one), ())
-    _check_facts(name, facts, members(store, kind, name, inputs, beside), every, one)
+    _check_facts(name, facts, members(store, kind, name, inputs, companions), every, one)
 
 
 def members(
-    store: Store, kind: str, name: str, inputs: Sequence[InputRef], beside: Beside | None = None
+    store: Store, kind: str, name: str, inputs: Sequence[InputRef], companions: Companions | None = None
 ) -> list[Known]:
-    """Return the frames and products that a product is a combination of, as far as the store knows them.
+    """Return the frames and products that a product combines, as far as the store knows them.
 
-    Or as far as they come in together with it, in ``beside``.
+    Those in ``companions``, which are added together with it, count as known.
 
     Raises
     ------
     FrameError
-        Where frames are known by their checksums and all of them are of another kind.
+        If frames are known by their checksums and all of them are of another kind.
     """
     direct = [ref for ref in inputs if is_direct(ref)]
     shas = {ref.source: ref for ref in direct if isinstance(ref.source, str)}
-    beside = beside or Beside()
-    noted = {sha256: one for sha256, one in beside.frames.items() if sha256 in shas}
-    for sha256, frame in store.frames.with_sha256s(shas).items():  # what is known here comes first
+    companions = companions or Companions()
+    noted = {sha256: one for sha256, one in companions.frames.items() if sha256 in shas}
+    for sha256, frame in store.frames.with_sha256s(shas).items():  # frames known here come first
         noted.pop(sha256, None)
         if frame.facts is not None:
             noted[sha256] = frame.name, frame.facts
@@ -174,7 +174,7 @@ def members(
         for product in store.database.read(lambda connection: with_ids(connection, ids))
         if product.kind == kind
     ]
-    together = [beside.products[one] for one in ids if one in beside.products]
+    together = [companions.products[one] for one in ids if one in companions.products]
     products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
     kinds = KINDS[kind].frames
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
@@ -182,7 +182,7 @@ def members(
         raise FrameError(
             name, f"a {kind} made from {_some([other for other, _ in proven])}, of the kind {proven[0][1].kind}, "
             f"expected {' or '.join(kinds)}",
-            remedy="Add the file as what it is (--kind), or give another one.",
+            remedy="Add the file as its actual kind (--kind), or give another one.",
         )  # fmt: skip
     return found + products
 
@@ -198,7 +198,7 @@ def _check_facts(
             continue
         expected = other[0][1].value(fact)
         raise FrameError(
-            name, "the configuration is not that of what it was made from", keyword=facts.table.keyword(fact),
+            name, "the configuration is not that of its inputs", keyword=facts.table.keyword(fact),
             found=value, expected=f"{expected!r} as in {_some([who for who, _ in other])}",
             remedy="Correct the header to that of the inputs, or give the file as it was made.",
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Products that were made elsewhere: ours from another store, or those of DRAGONS.
+"""Products that were made elsewhere: nirflow's from another store, or those of DRAGONS.
 
-The header tells what a file is (PROCDARK, PROCFLAT, BPMASK...), what it serves, who made it and when, and its
-tables what it was made from. It is checked before it is accepted (`calib_store.exchange.acceptance`).
+The header records what a file is (PROCDARK, PROCFLAT, BPMASK...), what it serves, who made it and when; its tables
+record its inputs. It is checked before it is accepted (`calib_store.exchange.acceptance`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from imaging.products.product_file import ProductFile
 
 logger = logging.getLogger(__name__)
 
-#: Why a file that a user gives for one reduction serves others only where nothing else does.
+#: Why a file that a user gives for one reduction serves others only as a last resort.
 GIVEN = "given for one reduction with --use"
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """What a file was found to be."""
+    """The results of checking a file."""
 
     kind: str
     facts: FrameFacts
@@ -59,12 +59,12 @@ def adopt(
     gate: GateParameters | None = None,
     provisional: str | None = None,
 ) -> Product:
-    """Take a product's file into the store, as a candidate.
+    """Add a product's file to the store, as a candidate.
 
-    The same content is one product: a copy of one that the store made itself is that one, whether its bytes
-    are the same or its recipe and its planes are. Where the store's own file was lost or damaged, a copy of
-    the same bytes takes its place. A bad pixel mask that the observatory published (OBSTYPE = BPM) holds
-    from its date on; one that was made from flats, like any other product, for the days round its own.
+    The same content is one product: a copy of a product that the store made itself is recognized as that product by
+    its bytes, or by its recipe and planes. If the store's own file was lost or damaged, a copy with the same bytes
+    replaces it. A bad pixel mask that the observatory published (OBSTYPE = BPM) is valid from its date on; one made
+    from flats, like any other product, for the days around its own.
 
     Parameters
     ----------
@@ -73,24 +73,24 @@ def adopt(
     path
         The file, plain or compressed (``.gz``, ``.bz2``).
     kind
-        What it is, where its header does not tell.
+        Its kind, if its header does not have it.
     shape
-        Rows and columns that a calibration must have, or those of its detector; any
-        without. A stack is as large as its dithers make it.
+        Rows and columns that a calibration must have, or those of its detector; default: any.
+        The size of a stack depends on its dithers.
     author
         Who adds it.
     gate
         Limits of the comparison with a certified product.
     provisional
-        Why it is to serve others only where nothing else does. A product that the store has already stays as it is,
-        and is an ordinary one where nothing is given here.
+        Why it should serve others only as a last resort. A product that the store already has is unchanged, but becomes
+        an ordinary one if this is omitted.
 
     Raises
     ------
     StoreError
-        Where the file is no product, or is something other than ``kind``.
+        If the file is not a product, or not of ``kind``.
     FrameError
-        Where the file is damaged, a keyword that the rules need is missing or invalid, the pixels cannot serve
+        If the file is damaged, a keyword that the rules need is missing or invalid, the pixels cannot serve
         (`imaging.calibrations.sanity`), or the configuration is not that of the inputs that the store knows.
     """
     if path.is_dir() or not path.exists():
@@ -119,7 +119,7 @@ def recognise(
     gate: GateParameters | None = None,
     provisional: str | None = None,
 ) -> Product | NewProduct:
-    """Check a product's file, and find the product that it is; nothing is written.
+    """Check a product's file and identify its product; nothing is written.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def recognise(
     Returns
     -------
     Product or NewProduct
-        The product of the store with that content, or what is to be added: a new product, or a file for one of the
-        store that was lost or damaged.
+        The product of the store with that content, or the one to be added: a new product, or one of the store whose
+        file was lost or damaged.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def recognise(
 
 
 def _made_at(name: str, origin: Origin) -> datetime | None:
-    """When a product was made; None for a time in the future, which would come before all that is made until then."""
+    """Return when a product was made; None for a time in the future, which would take precedence until then."""
     if origin.made_at is not None and origin.made_at > datetime.now(UTC):
         logger.warning(
             "%s: made at %s, which is in the future; the current time is used", name, origin.made_at
@@ -183,14 +183,14 @@ def _pixel_sums(path: Path) -> dict[str, str]:
 def _kind(name: str, found: str | None, given: str | None) -> str:
     if found is not None and given is not None and found != given:
         raise StoreError(
-            f"By its header {name} is {_article(found)}, not {_article(given)}.",
+            f"According to its header, {name} is {_article(found)}, not {_article(given)}.",
             remedy=f"Add it as {_article(found)}.",
         )
     made = found or given
     if made is None:
         raise StoreError(
-            f"{name} does not say which product it is: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
-            remedy="Give a product of nirflow or DRAGONS, or say what it is with --kind.",
+            f"{name} does not name its kind of product: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
+            remedy="Give a product of nirflow or DRAGONS, or name its kind with --kind.",
         )
     return made
 
@@ -200,7 +200,7 @@ def _article(kind: str) -> str:
 
 
 def _known(store: Store, kind: str, sha256: str, key: str) -> list[Product]:
-    """Products of the kind with a file of those bytes or made by that recipe; nirflow's own first."""
+    """Return products of the kind with a file of those bytes or made by that recipe; nirflow's own first."""
     found = {
         product.id: product
         for name in (sha256, key)
@@ -212,13 +212,13 @@ def _known(store: Store, kind: str, sha256: str, key: str) -> list[Product]:
 
 
 def _serves_alike(store: Store, product: Product, facts: FrameFacts) -> bool:
-    """Whether a file with these facts would serve the same frames as the product (an image serves none)."""
+    """Return whether a file with these facts would serve the same frames as the product (an image serves none)."""
     rule = store.rules().named(product.rule) if product.rule is not None else None
     return rule is None or rule.first_difference(product.keys, facts) is None
 
 
 def _again(product: Product, facts: FrameFacts, author: str) -> NewProduct:
-    """A product whose file was lost or damaged, to be added again."""
+    """Return a product whose file was lost or damaged, to be added again."""
     return NewProduct(
         kind=product.kind, name=product.name, recipe_key=product.recipe_key, span=product.span, facts=facts,
         inputs=(), parameters=product.parameters, metrics=product.metrics,
@@ -231,7 +231,7 @@ def _checked(store: Store, name: str, plain: Path, kind: str | None, shape: Want
     check_file(name, plain)
     with ProductFile(plain) as product:
         primary: Any = product.primary.copy()
-        # A mask that somebody made of frames says so; one that the observatory publishes does not.
+        # A mask made from frames has a card for it; one that the observatory publishes does not.
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=name)
         made = _kind(name, facts.product_kind or None, kind)
@@ -239,8 +239,8 @@ def _checked(store: Store, name: str, plain: Path, kind: str | None, shape: Want
         if wanted is not None and product.shape != wanted and KINDS[made].is_calibration:
             raise FrameError(
                 name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=wanted,
-                remedy="Give a product of the whole detector. Parts, and those of small simulated frames, are "
-                "taken with --any-shape.",
+                remedy="Give a product of the full detector. Subarrays and small simulated frames are "
+                "accepted with --any-shape.",
             )  # fmt: skip
         check_planes(name, product)
         origin, inputs = Origin.of(primary), inputs_from(store, product)
@@ -263,9 +263,9 @@ def _span(
     facts: FrameFacts,
     inputs: tuple[InputRef, ...],
 ) -> tuple[datetime, datetime]:
-    """Beginning and end of the inputs' exposures.
+    """Return the beginning and end of the inputs' exposures.
 
-    A product of ours names them; of another they are those of the header and of the frames that the store knows.
+    A product of nirflow records them; for another they come from the header and from frames that the store knows.
     """
     if not origin.is_own or "DATE-BEG" not in primary:
         exposures = [facts, *(its for _, its in members(store, kind, name, inputs) if not its.processed)]

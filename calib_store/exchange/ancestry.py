@@ -1,10 +1,9 @@
-"""What a product that was made elsewhere was made from, as inputs in this store.
+"""The inputs of a product that was made elsewhere, as inputs in this store.
 
-A product of nirflow carries the table LINEAGE: every ancestor with the sha256 of its bytes. Other software
-copies that table from a calibration to what it makes with it, so it counts only for the product that it names.
-One of DRAGONS carries PROVENANCE (file name and md5 of each file that went in) and the names of the frames that
-were combined in IMCMBnnn. What of this the store has is tied to its own frames and products; the rest stays as
-names and checksums.
+A product of nirflow has the table LINEAGE: every ancestor with the sha256 of its bytes. Other software copies that
+table from a calibration to products made with it, so it counts only for the product that it names. A product of DRAGONS
+has PROVENANCE (file name and md5 of each input file) and the names of the combined frames in IMCMBnnn. Inputs that the
+store has are linked to its own frames and products; the others are kept as names and checksums.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from imaging.kinds import CALIBRATIONS
 from imaging.products.origin import NIRFLOW, LineageLabel, Origin
 from imaging.products.product_file import ProductFile, read_table
 
-#: What the primitives of DRAGONS that apply a calibration apply; every other one combines its inputs.
+#: Calibrations applied by primitives of DRAGONS; every other primitive combines its inputs.
 _ROLES = {primitive: kind.name for kind in CALIBRATIONS for primitive in kind.primitives}
 #: Keywords that name the calibrations that were applied.
 _APPLIED = {kind.applied_card: kind.name for kind in CALIBRATIONS}
 #: Between the role of an ancestor and the input that was made from it.
 _OF = " of "
-#: Behind the role of an input that was found by its name alone.
+#: Follows the role of an input that was found only by its name.
 _BY_NAME = ", by name"
 _CHUNK = 1 << 20
 
 
 def inputs_from(store: Store, product: ProductFile) -> tuple[InputRef, ...]:
-    """Return what a product's file states that it was made from.
+    """Return the inputs that a product's file records.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ def inputs_from(store: Store, product: ProductFile) -> tuple[InputRef, ...]:
     found: list[InputRef] = []
     if lineage and not origin.is_own:
         found += _carried(store, lineage, label)
-        # These rows came along with the LINEAGE table: they belong to the same product.
+        # These rows came with the LINEAGE table: they belong to the same product.
         provenance = [row for row in provenance if row["provenance_added_by"] != NIRFLOW]
     found += _from_provenance(store, provenance)
     there = {plain_name(row["filename"]) for row in provenance}
@@ -73,12 +72,12 @@ def inputs_from(store: Store, product: ProductFile) -> tuple[InputRef, ...]:
 
 
 def is_direct(ref: InputRef) -> bool:
-    """Whether an input went into the product itself, not into one of its inputs."""
+    """Return whether an input went into the product itself, not into one of its inputs."""
     return _OF not in ref.role
 
 
 def is_by_name(ref: InputRef) -> bool:
-    """Whether an input was found by its name alone, without a checksum."""
+    """Return whether an input was found only by its name, without a checksum."""
     return ref.role.endswith(_BY_NAME)
 
 
@@ -90,7 +89,7 @@ def _rows(product: ProductFile, extname: str) -> list[dict[str, str]]:
 
 
 def _names(primary: Header) -> Iterator[tuple[str, str]]:
-    """Roles and names of the inputs that the primary header names."""
+    """Yield roles and names of the inputs that the primary header names."""
     for keyword in sorted(primary):
         if keyword.startswith("IMCMB") and str(primary[keyword]).strip():
             yield "input", str(primary[keyword]).strip()
@@ -100,7 +99,7 @@ def _names(primary: Header) -> Iterator[tuple[str, str]]:
 
 
 def _carried(store: Store, rows: Sequence[Mapping[str, str]], label: LineageLabel) -> list[InputRef]:
-    """The product whose LINEAGE table came along; where it is not here, its ancestors as well."""
+    """Return the product whose LINEAGE table was copied; if it is not in this store, also its ancestors."""
     step = rows[0]["step"]
     product = (store.known(label.key) if label.key else None) or _made_from(store, step, rows)
     if product is not None:
@@ -109,7 +108,7 @@ def _carried(store: Store, rows: Sequence[Mapping[str, str]], label: LineageLabe
 
 
 def _made_from(store: Store, name: str, rows: Sequence[Mapping[str, str]]) -> Product | None:
-    """The product of that name that was made from just what the rows name."""
+    """Return the product of that name that was made from exactly the inputs that the rows name."""
     wanted = {row["sha256"] for row in rows if row["step"] == name}
     for product in store.named(name):
         if product.name != name:
@@ -120,23 +119,23 @@ def _made_from(store: Store, name: str, rows: Sequence[Mapping[str, str]]) -> Pr
 
 
 def _sha256(store: Store, ref: InputRef) -> str:
-    """Sha256 of an input as a LINEAGE table has it."""
+    """Return the sha256 of an input in the form of a LINEAGE table."""
     if isinstance(ref.source, Foreign):
         return ref.source.checksum.removeprefix("sha256:")
     return store.get(ref.source).sha256 if isinstance(ref.source, UUID) else ref.source
 
 
 def _from_lineage(store: Store, rows: Sequence[Mapping[str, str]], own: str | None) -> tuple[InputRef, ...]:
-    """Inputs of the product ``own``; of those that the store does not have, what they were made from as well."""
+    """Return inputs of the product ``own``; of those that the store does not have, what they were made from as well."""
     known = store.frames.with_sha256s({row["sha256"] for row in rows})
     tied: dict[str, InputRef] = {}
-    there: set[str] = set()  # products of the store, which has their inputs
+    there: set[str] = set()  # products in the store, which already has their inputs
     for row in rows:
         sha256, name = row["sha256"], row["file"]
         if row["step"] != own and row["step"] in there:
             continue
         role = row["role"] if row["step"] == own else f"{row['role']}{_OF}{row['step']}"
-        if not SHA256.fullmatch(sha256):  # of what was made elsewhere: another checksum, or its name alone
+        if not SHA256.fullmatch(sha256):  # made elsewhere: a different checksum, or only its name
             tied.setdefault(f"{name} {sha256}", InputRef(role, Foreign(name, sha256)))
             continue
         if sha256 in known:
@@ -163,7 +162,7 @@ def _from_provenance(store: Store, rows: Sequence[Mapping[str, str]]) -> tuple[I
 
 
 def _checked(store: Store, name: str, md5: str) -> Any:
-    """The frame or product of that name whose file has that md5; otherwise name and md5."""
+    """Return the frame or product of that name whose file has that md5, or else name and md5."""
     for frame in store.frames.named(name):
         if any(md5 in _md5_sums(path) for path in frame.paths if path.is_file()):
             return frame.sha256
@@ -171,13 +170,13 @@ def _checked(store: Store, name: str, md5: str) -> Any:
         try:
             if md5 in _md5_sums(store.file_of(product)):
                 return product.id
-        except NirflowError:  # its file is damaged: then it is not the one
+        except NirflowError:  # its file is damaged, so it is no match
             continue
     return Foreign(name, f"md5:{md5}")
 
 
 def _named(store: Store, name: str) -> Any:
-    """The one frame or product of a name; otherwise the name."""
+    """Return the frame or product of a unique name, or else the name."""
     name = plain_name(name)
     found: list[Any] = [frame.sha256 for frame in store.frames.named(name) if frame.name == name]
     found += [product.id for product in store.named(name) if product.name == name]
@@ -185,7 +184,7 @@ def _named(store: Store, name: str) -> Any:
 
 
 def _md5_sums(path: Path) -> set[str]:
-    """Of a file as it is, and of what it holds where it is packed."""
+    """Return the md5 of a file and, if it is compressed, of its contents."""
     sums = set()
     with reading(path):
         with opened(path) as file:

@@ -1,7 +1,7 @@
-"""The folder or tar in which products go from one store to another: written, and read with bounds.
+"""The folder or tar in which products are transferred between stores: written, and read with limits.
 
-Whoever made a transfer may have made anything: what is read of it has a length that its manifest, or a limit here,
-allows, and comes out under names that are made here.
+A transfer may contain anything: its members are read only up to the length that its manifest, or a limit here, allows,
+and are stored under names that are generated here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _OPENERS: Final[Mapping[bytes, Callable[[Any], Any]]] = {
     b"BZh": bz2.BZ2File,
 }
 _CHUNK: Final = 1 << 20
-#: Bytes of a tar besides its files: headers, padding, folders.
+#: Bytes of a tar in addition to its files: headers, padding, folders.
 _AROUND_A_FILE: Final = 4096
-#: Largest header of a tar that stands for a long name, bytes.
+#: Largest tar header for a long name, bytes.
 _LONGEST_NAME: Final = 1 << 16
 _WRITE: Final = "Give a folder or tar that `nirflow cal export` wrote."
 
@@ -47,10 +47,10 @@ def write_bundle(store: Store, manifest: Manifest, target: Path) -> None:
     Raises
     ------
     StoreError
-        Where the target is there, cannot be written, or a product's file is damaged.
+        If the target exists or cannot be written, or a product's file is damaged.
     """
     if target.exists():
-        raise StoreError(f"{target} is there already.", remedy="Name a new folder or tar.")
+        raise StoreError(f"{target} already exists.", remedy="Name a new folder or tar.")
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_bundle(store: Store, manifest: Manifest, target: Path) -> None:
     except OSError as error:
         raise StoreError(
             f"{target} cannot be written: {error.strerror or error}.",
-            remedy="See that the folder above it can be written and has room.",
+            remedy="Check that the folder above it can be written and has room.",
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -97,14 +97,14 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 class Bundle:
-    """A transfer that came in; made by `Bundle.open`.
+    """A received transfer; created by `Bundle.open`.
 
     Attributes
     ----------
     source
         The folder or tar.
     manifest
-        What it says of its products.
+        Its description of its products.
     """
 
     def __init__(self, source: Path, manifest: Manifest) -> None:
@@ -118,7 +118,7 @@ class Bundle:
         Raises
         ------
         StoreError
-            Where it is no transfer, or its manifest is damaged or too large.
+            If it is not a transfer, or its manifest is damaged or too large.
         """
         if source.is_dir():
             path = source / _MANIFEST
@@ -141,12 +141,12 @@ class Bundle:
         raise _without_manifest(source)
 
     def files(self, wanted: Collection[str]) -> Iterator[tuple[str, Path]]:
-        """Copies of the files of those sha256, one after the other, each checked and gone when the next comes.
+        """Yield verified copies of the files with those sha256, each deleted when the next one is requested.
 
         Raises
         ------
         StoreError
-            Where one is missing, or is not the one that the manifest names.
+            If a file is missing, or does not match the manifest.
         """
         entries = {product.sha256: product for product in self.manifest.products}
         left = set(wanted)
@@ -158,8 +158,8 @@ class Bundle:
                     _copy(content, target, size)
                 if target.stat().st_size != size or file_sha256(target) != sha256:
                     raise StoreError(
-                        f"{self.source.name}: the file of {entries[sha256].name} is not the one that the manifest "
-                        "names.", remedy="Fetch it again, or export it again.",
+                        f"{self.source.name}: the file of {entries[sha256].name} does not match the manifest.",
+                        remedy="Fetch it again, or export it again.",
                     )  # fmt: skip
                 left.discard(sha256)
                 yield sha256, target
@@ -169,7 +169,7 @@ class Bundle:
             raise StoreError(f"{self.source.name} lacks the file of {missing}.", remedy="Export it again.")
 
     def _contents(self, wanted: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        """The files of those sha256, open, in the order in which they are there."""
+        """Yield the files with those sha256, open, in the order of the transfer."""
         names = {f"{_OBJECTS}/{object_name(sha256)}": sha256 for sha256 in wanted}
         if self.source.is_dir():
             for name, sha256 in names.items():
@@ -190,7 +190,7 @@ class Bundle:
 
 
 def _copy(content: IO[bytes], target: Path, size: int) -> None:
-    """Copy a file of a size; of one that is longer, which is another file, a byte more."""
+    """Copy a file of known size; of a longer one, which cannot be that file, copy one byte more."""
     with target.open("wb") as out:
         left = size + 1
         while left > 0 and (block := content.read(min(left, _CHUNK))):
@@ -218,25 +218,25 @@ def _without_manifest(source: Path) -> StoreError:
 
 @contextlib.contextmanager
 def _reading(source: Path) -> Iterator[None]:
-    """Say what is wrong with a transfer that cannot be read."""
+    """Explain errors when a transfer cannot be read."""
     try:
         yield
-    except FrameError as error:  # no file: a pipe, a device
+    except FrameError as error:  # not a file: a pipe, a device
         raise StoreError(f"{source.name}: {error.problem}.", remedy=_WRITE) from error
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise StoreError(
                 f"{source} cannot be read, or copied to {tempfile.gettempdir()}: {error.strerror}.",
-                remedy="See that it may be read, and that there is room; then try again.",
+                remedy="Check that it can be read, and that there is room; then try again.",
             ) from error
         raise StoreError(
-            f"{source.name} is no tar that can be read, or damaged: {error}.",
+            f"{source.name} is damaged, or not a readable tar: {error}.",
             remedy="Fetch it again, or name what `nirflow cal export` wrote.",
         ) from error
 
 
 class _Short(tarfile.TarInfo):
-    """A header of a tar; those that stand for long names are read into memory whole, and have to be short."""
+    """A header of a tar; headers for long names are read into memory completely, so their size is limited."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -251,13 +251,13 @@ class _Short(tarfile.TarInfo):
 
 
 class _Bounded:
-    """A stream of which no more than so many bytes are read."""
+    """A stream that is read up to a maximum number of bytes."""
 
     def __init__(self, stream: IO[bytes], most: int) -> None:
         self._stream, self._left = stream, most
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         block = self._stream.read(size)
         self._left -= len(block)
         if self._left < 0:
@@ -266,7 +266,7 @@ class _Bounded:
 
 
 def _members(source: Path, most: int, count: int) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The files in a tar, in order, open; no more bytes and members of it are read than allowed."""
+    """Yield the files in a tar, open and in order; no more bytes and members are read than allowed."""
     with _reading(source), opened(source) as file, contextlib.ExitStack() as stack:
         magic = file.read(3)
         file.seek(0)

@@ -1,7 +1,7 @@
-"""Decisions about the status of products and frames, and those of another store taken over by an import.
+"""Decisions about the status of products and frames, and those of another store adopted by an import.
 
-Every decision has an id (``change``) that it keeps from store to store. So an import sees which decisions elsewhere
-follow the last one here, and takes those; where both stores have decided since, it reports what they decided.
+Every decision has an id (``change``) that it keeps between stores. Therefore an import can find which decisions
+elsewhere follow the latest one here, and adopt them; if both stores have decided since, it reports both decisions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from calib_store.tables.schema import products as products_table
 from calib_store.tables.status_log import log_status
 from imaging.errors import StoreError
 
-#: Name space of the ids of decisions in a transfer of an earlier version, which has none.
+#: Name space for ids of decisions in a transfer of an earlier version, which lacks them.
 _NAMESPACE = uuid.UUID("6f3c1d0e-6f63-5a7e-8b11-6e69726677c2")
 
 _CANDIDATE = "a candidate"
@@ -34,7 +34,7 @@ _ELSEWHERE = " (elsewhere)"
 
 
 class StatusDecision(BaseModel):
-    """What was decided about a product or frame, by whom and why."""
+    """A decision about a product or frame, with its author and reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,20 +47,20 @@ class StatusDecision(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _identify(cls, given: Any) -> Any:
-        """Give a decision without an id one that follows from its content."""
+        """Give a decision without an id one derived from its content."""
         if isinstance(given, dict) and given.get("change") is None:
             content = sorted((name, str(value)) for name, value in given.items() if name != "change")
             return {**given, "change": str(uuid.uuid5(_NAMESPACE, repr(content)))}
         return given
 
     @property
-    def standing(self) -> str:
-        """The status that holds since then."""
+    def status_text(self) -> str:
+        """The resulting status."""
         return self.status
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What makes two decisions the same where one of them lost its id on the way."""
+        """The content by which two decisions are the same if one of them has lost its id."""
         return self.status, self.author.removesuffix(_ELSEWHERE), self.reason
 
     def __str__(self) -> str:
@@ -84,20 +84,20 @@ class ProductDecision(StatusDecision):
     @model_validator(mode="after")
     def _valid(self) -> Self:
         if (self.status == "certified") != (self.validity is not None):
-            raise ValueError("a certified product has a validity, and no other has one")
+            raise ValueError("a certified product must have a validity, and any other must not")
         start, end = self.validity or (None, None)
         if start is not None and end is not None and start >= end:
             raise ValueError("the validity ends before it begins")
         return self
 
     @property
-    def standing(self) -> str:
+    def status_text(self) -> str:
         """The status, with the validity of a certified one."""
         return _CANDIDATE if self.status == "candidate" else status.status_text(self.status, self.validity)
 
     @property
     def content(self) -> tuple[object, ...]:
-        """As for every decision, with the validity and the cause."""
+        """The content of every decision, with the validity and the cause."""
         return (*super().content, self.validity, self.because)
 
 
@@ -107,10 +107,10 @@ D = TypeVar("D", bound=StatusDecision)
 def decisions_on_products(
     connection: Connection, ids: Collection[UUID]
 ) -> dict[UUID, tuple[ProductDecision, ...]]:
-    """Every decision about each of the products that have any, in order.
+    """Return every decision about each of the products that have any, in order.
 
-    A line of the log that changes nothing, such as that of a file that was made again, is none. What the store did by
-    its own rules follows from the rest wherever the products are.
+    An entry of the log that changes nothing, such as that of a file that was made again, is not a decision. Changes
+    that the store made by its own rules are left out: they follow from the rest in any store.
     """
     rows = connection.execute(
         select(status_history)
@@ -137,7 +137,7 @@ def _effect(decision: ProductDecision) -> tuple[object, ...]:
 def decisions_on_frames(
     connection: Connection, sha256s: Collection[str]
 ) -> dict[str, tuple[FrameDecision, ...]]:
-    """Every decision about each of the raw frames that have any, in order."""
+    """Return every decision about each of the raw frames that have any, in order."""
     rows = connection.execute(
         select(frame_history)
         .where(frame_history.c.frame_sha256 == any_of(sha256s))
@@ -156,7 +156,7 @@ def decisions_on_frames(
 
 
 def following(here: Sequence[D], there: Sequence[D]) -> Sequence[D] | None:
-    """Return the decisions of another store that follow the last one here; None where both have decided since."""
+    """Return the decisions of another store that follow the latest one here, or None if both have decided since."""
     if not here or not there:
         return there
     for number, decision in enumerate(there):
@@ -170,7 +170,7 @@ def _same(one: StatusDecision, other: StatusDecision) -> bool:
 
 
 class Taken(BaseModel):
-    """What an import did with the decisions about one product or frame: a change of its status, or a disagreement."""
+    """The result of importing decisions about a product or frame: a change of its status, or a disagreement."""
 
     changed: str = ""
     remark: str = ""
@@ -188,8 +188,8 @@ def take_product_decisions(
         with connection.begin_nested():
             _decide(connection, product, new)
     except StoreError as error:
-        standing = here[-1].standing if here else _CANDIDATE
-        return Taken(remark=f"{product.name_and_id} stays {standing}: {error.message}")
+        status_text = here[-1].status_text if here else _CANDIDATE
+        return Taken(remark=f"{product.name_and_id} stays {status_text}: {error.message}")
     return _changed(product.name_and_id, here, new[-1], _CANDIDATE)
 
 
@@ -208,12 +208,12 @@ def take_frame_decisions(connection: Connection, frame: Frame, there: Sequence[F
 
 
 def elsewhere(author: str) -> str:
-    """The author of a decision of another store, marked as from there: nobody here may be taken for them."""
+    """Return the author of another store's decision, marked as from there to avoid confusion with users here."""
     return author if author.endswith(_ELSEWHERE) else f"{author}{_ELSEWHERE}"
 
 
 def _decide(connection: Connection, product: Product, new: Sequence[ProductDecision]) -> None:
-    """Log the decisions in their order; the last one takes effect."""
+    """Log the decisions in order; the last one takes effect."""
     changes_alone(connection)
     connection.execute(select(products_table.c.id).where(products_table.c.id == product.id).with_for_update())
     named = [one.by for one in new if one.by is not None]
@@ -231,17 +231,17 @@ def _decide(connection: Connection, product: Product, new: Sequence[ProductDecis
 
 
 def _changed(label: str, here: Sequence[StatusDecision], last: StatusDecision, first: str) -> Taken:
-    before = here[-1].standing if here else first
-    if before == last.standing:
+    before = here[-1].status_text if here else first
+    if before == last.status_text:
         return Taken()
-    return Taken(changed=f"{label} was {before} and is {last.standing} now, {last}")
+    return Taken(changed=f"{label} was {before} and is {last.status_text} now, {last}")
 
 
 def _compared(label: str, here: Sequence[StatusDecision], there: Sequence[StatusDecision]) -> Taken:
-    """Report where two stores that have both decided disagree."""
-    if not here or not there or here[-1].standing == there[-1].standing:
+    """Report a disagreement between two stores that have both decided."""
+    if not here or not there or here[-1].status_text == there[-1].status_text:
         return Taken()
     return Taken(
-        remark=f"{label} stays {here[-1].standing}, {here[-1]}; in the other store it is "
-        f"{there[-1].standing}, {there[-1]}"
+        remark=f"{label} stays {here[-1].status_text}, {here[-1]}; in the other store it is "
+        f"{there[-1].status_text}, {there[-1]}"
     )

@@ -1,7 +1,7 @@
-"""What a transfer says of the products and raw frames in it: its manifest, as JSON.
+"""The manifest of a transfer: a description of its products and raw frames, as JSON.
 
-Of a manifest that comes in every number is finite, every text short and printable, every name a plain one, every time
-one that can be, and every product comes after those that it was made from.
+In an accepted manifest every number is finite, every text short and printable, every name a plain file name and every
+time plausible, and every product comes after those that it was made from.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _MOST_VALUES: Final = 3_000_000
 #: Longest text, and longest author and role, characters.
 _LONGEST_TEXT: Final = 20_000
 _LONGEST_WORD: Final = 300
-#: No exposure, and nothing made of one, is older.
+#: Earliest time of an exposure or product.
 _FIRST_YEAR: Final = 1990
-#: How far another machine's clock may be ahead.
+#: Largest difference by which another machine's clock may be ahead.
 _CLOCKS: Final = timedelta(days=1)
 
 
@@ -77,12 +77,12 @@ class _Entry(BaseModel):
 
 
 def _read_earlier_version(given: Any, decision: type[BaseModel]) -> Any:
-    """Read what versions 1 and 2 have in place of all decisions: the last one (``word``), or none for a candidate."""
+    """Convert the single decision of versions 1 and 2, absent for a candidate, to a list of decisions."""
     if not isinstance(given, dict) or not isinstance(given.get("word", 0), dict | None):
         return given
-    word = given["word"]
-    # The words about frames had members that only those about products need.
-    decisions = [] if word is None else [{n: v for n, v in word.items() if n in decision.model_fields}]
+    decided = given["word"]
+    # Decisions about frames had members that only those about products need.
+    decisions = [] if decided is None else [{n: v for n, v in decided.items() if n in decision.model_fields}]
     return {name: value for name, value in given.items() if name != "word"} | {"decisions": decisions}
 
 
@@ -103,7 +103,7 @@ class FrameEntry(_Entry):
 
 
 class InputEntry(_Entry):
-    """What a product was made from: one of the three."""
+    """An input of a product: one of the three."""
 
     role: _Word
     frame: str | None = Field(default=None, pattern=_SHA256)
@@ -140,7 +140,7 @@ class ProductEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """What a transfer holds: products, each after those that it was made from, and raw frames."""
+    """Contents of a transfer: products, each after its inputs, and raw frames."""
 
     format: Literal["nirflow-products"] = "nirflow-products"
     version: Literal[1, 2, 3] = 3
@@ -151,7 +151,7 @@ class Manifest(_Entry):
 
 
 def manifest_text(manifest: Manifest) -> bytes:
-    """The manifest as it is written."""
+    """Return the manifest as JSON."""
     return json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
 
 
@@ -163,7 +163,7 @@ def read_manifest(text: bytes) -> Manifest:
     Raises
     ------
     StoreError
-        Where it is none, with the place in it.
+        If it is invalid; the message has the place in it.
     """
     if text.count(b",") + text.count(b"[") + text.count(b"{") > _MOST_VALUES:
         raise StoreError(f"more than {_MOST_VALUES} values.", remedy="Export fewer products at a time.")
@@ -184,12 +184,12 @@ def read_manifest(text: bytes) -> Manifest:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is no finite number")
+        raise ValueError(f"{text[:40]} is not a finite number")
     return number
 
 
 def readable(given: Any) -> Any:
-    """A value of JSON with its texts short and printable."""
+    """Return a JSON value with printable texts; refuse long texts."""
     if isinstance(given, str):
         if len(given) > _LONGEST_TEXT:
             raise ValueError(f"a text of {len(given)} characters, which begins with {given[:40]!r}")
@@ -206,7 +206,7 @@ def _escaped(character: str) -> str:
 
 
 def _problems(manifest: Manifest) -> Iterator[str]:
-    """What the entries of a manifest contradict each other in."""
+    """Yield contradictions between the entries of a manifest."""
     frames: set[str] = set()
     for frame in manifest.frames:
         if frame.sha256 in frames:
@@ -219,7 +219,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     known: set[UUID] = set()
     for product in manifest.products:
         if names.setdefault(product.sha256, product.name) != product.name:
-            yield f"{names[product.sha256]} and {product.name} are one file"
+            yield f"{names[product.sha256]} and {product.name} are the same file"
         if (own := product_id(product.recipe_key)) in known:
             yield f"two products have the recipe key of {product.name}"
         wrong = problem_of(
@@ -234,11 +234,11 @@ def _problems(manifest: Manifest) -> Iterator[str]:
                 yield f"{product.name}: taken or made at {moment}"
         for one in product.inputs:
             if sum(source is not None for source in (one.frame, one.product, one.foreign)) != 1:
-                yield f"an input of {product.name} in the manifest is not one thing"
+                yield f"an input of {product.name} is not exactly one frame, product or foreign file"
             if one.product == own:
-                yield f"{product.name} is named among what it was made from"
+                yield f"{product.name} is named among its own inputs"
             if one.product is not None and one.product not in known:
-                yield f"{product.name} comes before a product that it was made from, or without it"
+                yield f"{product.name} comes before one of its inputs, or without it"
             if one.frame is not None and one.frame not in frames:
                 yield f"{product.name} was made from a raw frame that the manifest does not describe"
         for decision in product.decisions:
@@ -252,7 +252,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _can_be(moment: datetime) -> bool:
-    """Whether something can have been made or decided at a moment."""
+    """Return whether a time is plausible for a product or decision."""
     if moment.tzinfo is None or moment.year < _FIRST_YEAR:
         return False
     return moment <= datetime.now(UTC) + _CLOCKS
@@ -270,7 +270,7 @@ def _decision_problem(decision: StatusDecision) -> str | None:
 
 
 def manifest_of(store: Store, wanted: Sequence[Product]) -> Manifest:
-    """The manifest of products and their ancestors."""
+    """Return the manifest of products and their ancestors."""
     ordered: dict[UUID, Product] = {}
     frames: set[str] = set()
 
@@ -304,7 +304,7 @@ def manifest_of(store: Store, wanted: Sequence[Product]) -> Manifest:
 
 
 def product_entry(store: Store, product: Product) -> ProductEntry:
-    """A product of the store as a manifest has it."""
+    """Return the manifest's entry for a product of the store."""
     given = product.model_dump(include=set(ProductEntry.model_fields))
     inputs = [
         InputEntry(
@@ -320,7 +320,7 @@ def product_entry(store: Store, product: Product) -> ProductEntry:
 
 
 def new_product(entry: ProductEntry, author: str) -> NewProduct:
-    """A product of a manifest, to be added by somebody."""
+    """Return the product of a manifest's entry, to be added by an author."""
     return NewProduct(
         kind=entry.kind, name=entry.name, recipe_key=entry.recipe_key, span=entry.span, facts=entry.facts,
         inputs=[_ref(one) for one in entry.inputs], parameters=entry.parameters, metrics=entry.metrics,
@@ -333,5 +333,5 @@ def new_product(entry: ProductEntry, author: str) -> NewProduct:
 def _ref(one: InputEntry) -> InputRef:
     sources: list[str | UUID | Foreign] = [s for s in (one.frame, one.product) if s is not None]
     sources += [Foreign(*one.foreign)] if one.foreign is not None else []
-    (source,) = sources  # `read_manifest` has seen to it
+    (source,) = sources  # `read_manifest` has checked that there is one
     return InputRef(one.role, source)

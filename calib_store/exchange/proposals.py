@@ -1,7 +1,7 @@
-"""Decisions of other stores that came with an import, and that nobody here has taken over.
+"""Decisions of other stores that came with an import and have not been adopted here.
 
-They are shown, and change nothing: what is certified, rejected or superseded here is decided here. A proposal is open
-until somebody here decides about the product or frame, or takes the decision over (``cal import --trust``).
+They are shown, but have no effect: certification, rejection and superseding are decided in each store. A proposal is
+open until a user here decides about the product or frame, or adopts the decision (``cal import --trust``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Proposal:
     status, validity, author, reason, changed_at
         The decision there.
     source
-        Name of what it came with.
+        Name of the transfer that it came with.
     imported_at, imported_by
         When it came, and who imported it.
     """
@@ -45,7 +45,7 @@ class Proposal:
     imported_by: str
 
     @property
-    def standing(self) -> str:
+    def status_text(self) -> str:
         """The status that it proposes, with the time of a certified one."""
         return status_text(self.status, self.validity)
 
@@ -58,7 +58,7 @@ def record(
     source: str,
     author: str,
 ) -> bool:
-    """Note a decision about a product (its id) or raw frame (its sha256); whether it is new here."""
+    """Record a decision about a product (its id) or raw frame (its sha256), and return whether it is new here."""
     validity = decision.validity if isinstance(decision, ProductDecision) else None
     values = {
         "change": decision.change, "product_id": what if isinstance(what, UUID) else None,
@@ -71,7 +71,7 @@ def record(
 
 
 def on_products(connection: Connection, ids: Collection[UUID]) -> dict[UUID, tuple[Proposal, ...]]:
-    """Open proposals about products, the first that came first."""
+    """Return the open proposals about products, in the order of arrival."""
     answered = exists().where(
         status_history.c.product_id == proposals.c.product_id,
         or_(
@@ -86,7 +86,7 @@ def on_products(connection: Connection, ids: Collection[UUID]) -> dict[UUID, tup
 
 
 def on_frame(connection: Connection, sha256: str) -> tuple[Proposal, ...]:
-    """Open proposals about a raw frame, the first that came first."""
+    """Return the open proposals about a raw frame, in the order of arrival."""
     answered = exists().where(
         frame_history.c.frame_sha256 == proposals.c.frame_sha256,
         or_(
@@ -100,12 +100,12 @@ def on_frame(connection: Connection, sha256: str) -> tuple[Proposal, ...]:
 def is_open(
     here: Sequence[StatusDecision], there: Sequence[ProductDecision] | Sequence[FrameDecision]
 ) -> bool:
-    """Whether another store has a decision that is not known here and differs from the last one here."""
+    """Return whether another store's decision is not known here and differs from the latest one here."""
     if not there or following(here, there) == ():
         return False
     last = there[-1]
-    standing = here[-1].standing if here else _FIRST[type(last)]
-    return last.standing != standing
+    status_text = here[-1].status_text if here else _FIRST[type(last)]
+    return last.status_text != status_text
 
 
 _FIRST: dict[type[StatusDecision], str] = {ProductDecision: "a candidate", FrameDecision: "usable"}

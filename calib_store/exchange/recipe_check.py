@@ -1,7 +1,7 @@
-"""Whether the recipe key of a product is that of what it is said to be made from.
+"""Whether the recipe key of a product matches its recorded inputs.
 
-A product is found, and used again, by its recipe key. A key that another store names is therefore compared with the
-one that kind, inputs, parameters and algorithm give.
+A product is found, and used again, by its recipe key. A key from another store is therefore compared with the one that
+follows from kind, inputs, parameters and algorithm.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from uuid import UUID
 
 from calib_store.model.records import Foreign, InputRef, input_key, recipe_key
 
-#: Algorithm version of what was made elsewhere, and the only input of its recipe: its file.
+#: Algorithm version of a product made elsewhere, and the only input of its recipe: its file.
 ADOPTED: Final = "adopted"
-#: Figures that name frames which belong to the recipe and are not among the inputs, or are in another role.
+#: Figures with frames that belong to the recipe but are not inputs, or have another role.
 _BEYOND_INPUTS: Final = ("unused", "given_as")
 
 
@@ -39,19 +39,19 @@ def expected_key(
     metrics: Mapping[str, Any],
     provisional: str | None,
 ) -> str | None:
-    """Return the recipe key that a product must have, or None where its inputs do not tell.
+    """Return the recipe key that a product must have, or None if its inputs do not determine it.
 
-    They do not tell of frames that were given and left out, nor of what a user allowed or named: then the recipe has
-    more in it.
+    They do not include frames that were given and left out, nor a user's allowances and choices: then the recipe
+    contains more.
 
     Parameters
     ----------
     kind, sha256, inputs, parameters, algorithm_version
         The product.
     keys
-        Recipe keys of the products among its inputs; of those only whose own keys follow.
+        Recipe keys of the products among its inputs whose own keys were confirmed.
     metrics, provisional
-        What tells whether the recipe has more in it than the inputs.
+        They show whether the recipe contains more than the inputs.
     """
     if algorithm_version == ADOPTED:
         return adopted_key(kind, sha256)

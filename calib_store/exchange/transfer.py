@@ -1,9 +1,9 @@
-"""Products from one store to another: exported with all that they were made from, and imported, trusted or not.
+"""Transfer of products between stores: exported with all their ancestors, and imported, trusted or not.
 
-What comes in is the file of each product, checked like any file that a user adds (`calib_store.exchange.adopt`): it
-gets a recipe key of its own, serves only where nothing else does, and no run takes it for what it would make itself.
-What the other store decided about it is noted as a proposal (`calib_store.exchange.proposals`). Only a user who trusts
-the other store has its recipe keys, its raw frames and its decisions taken over. Taking the same again changes nothing.
+An import adds the file of each product, checked like any file that a user adds (`calib_store.exchange.adopt`): it gets
+its own recipe key, serves only as a last resort, and no run uses it in place of a product that it would make itself.
+Decisions of the other store are recorded as proposals (`calib_store.exchange.proposals`). Its recipe keys, raw frames
+and decisions are adopted only if the user trusts the other store. Importing the same transfer again changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from calib_store.exchange import proposals
-from calib_store.exchange.acceptance import Beside, check_content, check_planes
+from calib_store.exchange.acceptance import Companions, check_content, check_planes
 from calib_store.exchange.adopt import recognise
 from calib_store.exchange.bundle import Bundle, write_bundle
 from calib_store.exchange.decision_log import (
@@ -41,27 +41,27 @@ from imaging.frames.facts import facts_from_headers
 from imaging.instruments.detector import WantedShape
 from imaging.products.product_file import ProductFile
 
-#: What counts where it was made.
+#: Statuses of products that count in the store where they were made.
 _COUNTS: Final = ("candidate", "certified")
 
 
 @dataclass
 class Imported:
-    """What became of a transfer.
+    """The result of an import.
 
     Attributes
     ----------
     added, known
-        Products that are new here, and that were here.
+        Products that are new here, and those that were already here.
     frames
         Raw frames that are new here.
     changed
-        Products and frames that were here and have another status now, because the other store decided so since.
+        Products and frames that were already here and changed status, because the other store decided so since.
     proposed
         Decisions of the other store that are new here and have no effect.
     remarks
-        What did not come along as it was: a product that does not count there, a certification for a time that is
-        taken, a status that both stores decided differently.
+        What was not imported unchanged: a product that does not count there, a certification for a time that is
+        already taken, a status that the stores decided differently.
     """
 
     added: list[Product] = field(default_factory=list)
@@ -72,13 +72,13 @@ class Imported:
     remarks: list[str] = field(default_factory=list)
 
     def note(self, taken: Taken, *, was_here: bool) -> None:
-        """Note what became of decisions that were taken over."""
+        """Record the result of importing decisions."""
         self.changed += [taken.changed] if taken.changed and was_here else []
         self.remarks += [taken.remark] if taken.remark else []
 
 
 def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
-    """Write products, and all that they were made from, for another store.
+    """Write products and all their ancestors for another store.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
     Raises
     ------
     StoreError
-        Where the target is there, cannot be written, or a product's file is damaged. Nothing stays then.
+        If the target exists or cannot be written, or a product's file is damaged. Nothing is left behind then.
     """
     manifest = manifest_of(store, wanted)
     write_bundle(store, manifest, target)
@@ -102,30 +102,30 @@ def export(store: Store, wanted: Sequence[Product], target: Path) -> Manifest:
 def import_products(
     store: Store, source: Path, *, author: str, trust: bool = False, shape: WantedShape = None
 ) -> Imported:
-    """Take the products of a transfer; what is here already stays.
+    """Import the products of a transfer; products that are already here are kept.
 
     Parameters
     ----------
     source
         A folder or tar that `export` wrote.
     author
-        Who takes them, for the log of their status.
+        Who imports them, for the status log.
     trust
-        Take over the recipe keys, so that runs use the products as their own; the raw frames; and every decision about
-        a product or frame that follows the last one here, or where nothing was decided here. A product of whose key
-        the transfer does not tell all (frames that were left out, inputs from elsewhere, choices of a user), and what
-        was made with it, is taken as without trust: any key could be claimed for it. Where both stores have
-        decided since, the status here stays, and a remark has both. Authors are marked as from elsewhere. Products that
-        were rejected or superseded serve no frame, and come along as they are; without trust they stay away.
+        Adopt the recipe keys, so that runs use the products as their own; the raw frames; and every decision about a
+        product or frame that follows the latest one here, or if nothing was decided here. A product whose key cannot be
+        derived from the transfer (frames that were left out, inputs from elsewhere, choices of a user) is imported as
+        without trust, with its descendants: any key could be claimed for it. If both stores have decided since, the
+        status here is kept, and a remark has both. Authors are marked as from elsewhere. Products that were rejected or
+        superseded serve no frame, and are imported unchanged; without trust they are left out.
     shape
-        Rows and columns that a calibration must have, or those of its detector, where the source is not
-        trusted; any without.
+        Rows and columns that a calibration must have, or those of its detector, if the source is not trusted;
+        default: any.
 
     Raises
     ------
     StoreError
-        Where it is no transfer, it contradicts itself, or a file in it is missing, not the one that the manifest names,
-        or cannot serve (`calib_store.exchange.acceptance`). Nothing is taken then.
+        If it is not a transfer, it contradicts itself, or a file in it is missing, does not match the manifest, or
+        cannot serve (`calib_store.exchange.acceptance`). Nothing is imported then.
     """
     bundle = Bundle.open(source)
     taking = (_Trusting if trust else _Careful)(store, bundle, author, shape)
@@ -135,10 +135,10 @@ def import_products(
     stored = {sha256: store.objects.put(path, move=True) for sha256, path in bundle.files(new)}
 
     def write(connection: Connection) -> Imported:
-        keep(connection)  # until the rows are there, housekeeping takes no file away
+        keep(connection)  # until the rows are written, housekeeping removes no files
         if not all(store.objects.exists(sha256) for sha256 in stored):
             raise StoreError(
-                f"A file of {source.name} was taken for an orphan while it came in.",
+                f"A file of {source.name} was removed as an orphan during the import.",
                 remedy="Import it again.",
             )
         return taking.write(connection, found, stored)
@@ -146,23 +146,23 @@ def import_products(
     return store.database.run(write)
 
 
-#: An entry of the manifest, and the product of this store or what is to be added.
+#: An entry of the manifest, and the product of this store or the one to be added.
 _Found = tuple[ProductEntry, Product | NewProduct]
 
 
 class _Careful:
-    """Takes the files, as if a user had added them, and nothing else."""
+    """An import of the files as if a user had added them, and of nothing else."""
 
     def __init__(self, store: Store, bundle: Bundle, author: str, shape: WantedShape) -> None:
         self.store, self.bundle, self.author, self.shape = store, bundle, author, shape
         self.left_out: list[str] = []
 
     def look(self) -> list[_Found]:
-        """Find what is here, and check the files of the others that count where they were made."""
+        """Find the products that are here, and check the files of the others that count where they were made."""
         return self.recognised(self.bundle.manifest.products)
 
     def recognised(self, entries: Sequence[ProductEntry]) -> list[_Found]:
-        """The same for some of the products."""
+        """Return the same for a part of the products."""
         found: dict[str, Product | NewProduct] = {}
         wanted: dict[str, ProductEntry] = {}
         for one in entries:
@@ -173,7 +173,7 @@ class _Careful:
                 wanted[one.sha256] = one
             elif one.sha256 not in found:
                 last = one.decisions[-1]
-                self.left_out.append(f"{one.name} was not taken: it is {last.standing} there, {last}")
+                self.left_out.append(f"{one.name} was not imported: it is {last.status_text} there, {last}")
         for sha256, path in self.bundle.files(wanted):
             one = wanted[sha256]
             try:
@@ -188,7 +188,7 @@ class _Careful:
     def write(
         self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
     ) -> Imported:
-        """Add the products, and note the decisions about them as proposals."""
+        """Add the products, and record the decisions about them as proposals."""
         done = Imported(remarks=list(self.left_out))
         self.add(connection, found, stored, done)
         about = self._about()
@@ -196,9 +196,11 @@ class _Careful:
         decisions = decisions_on_frames(connection, decided)
         for sha256, frame in decided.items():
             if proposals.is_open(decisions.get(sha256, ()), frame.decisions):
-                word = frame.decisions[-1]
-                if proposals.record(connection, sha256, word, **about):
-                    done.proposed.append(f"raw frame {frame.name} ({sha256[:8]}): {word.standing}, {word}")
+                latest = frame.decisions[-1]
+                if proposals.record(connection, sha256, latest, **about):
+                    done.proposed.append(
+                        f"raw frame {frame.name} ({sha256[:8]}): {latest.status_text}, {latest}"
+                    )
         return done
 
     def add(
@@ -208,20 +210,20 @@ class _Careful:
         stored: Mapping[str, StoredObject],
         done: Imported,
     ) -> None:
-        """Add products, and note the decisions about them as proposals."""
+        """Add some of the products, and record the decisions about them as proposals."""
         for entry, product in _added(connection, found, stored, done):
             here = decisions_on_products(connection, [product.id]).get(product.id, ())
             if proposals.is_open(here, entry.decisions):
                 last = entry.decisions[-1]
                 if proposals.record(connection, product.id, last, **self._about()):
-                    done.proposed.append(f"{product.name_and_id}: {last.standing}, {last}")
+                    done.proposed.append(f"{product.name_and_id}: {last.status_text}, {last}")
 
     def _about(self) -> dict[str, str]:
         return {"source": readable(self.bundle.source.name), "author": self.author}
 
 
 class _Trusting:
-    """Takes everything over, but for products whose recipe keys could be any."""
+    """An import of everything except products whose recipe keys cannot be confirmed."""
 
     def __init__(self, store: Store, bundle: Bundle, author: str, shape: WantedShape) -> None:
         self.store, self.bundle, self.author = store, bundle, author
@@ -240,7 +242,7 @@ class _Trusting:
             if (product := self.store.find(one.recipe_key)) is not None:
                 found[one.sha256] = product
         wanted = {one.sha256: one for one in proven.values() if one.sha256 not in found}
-        beside = Beside(
+        companions = Companions(
             {one.sha256: (one.name, one.facts) for one in manifest.frames if one.facts is not None},
             {product_id(one.recipe_key): (one.kind, (one.name, one.facts)) for one in manifest.products},
         )
@@ -248,14 +250,14 @@ class _Trusting:
             new = new_product(wanted[sha256], self.author)
             if _counts(wanted[sha256]):
                 try:
-                    _check_file(self.store, new, path, beside)
+                    _check_file(self.store, new, path, companions)
                 except FrameError as error:
                     raise _of(self.bundle, error) from error
             found[sha256] = new
         return [*((one, found[one.sha256]) for one in proven.values()), *self.unproven]
 
     def _proven(self) -> dict[str, ProductEntry]:
-        """By key: the products whose keys follow from the manifest, and those that are here with the same file."""
+        """Return, by key, the products whose keys follow from the manifest, or that are here with the same file."""
         keys: dict[UUID, str] = {}
         proven: dict[str, ProductEntry] = {}
         for one in self.bundle.manifest.products:
@@ -266,9 +268,9 @@ class _Trusting:
             )  # fmt: skip
             if expected not in (None, one.recipe_key):
                 raise StoreError(
-                    f"{self.bundle.source.name}: the recipe key of {one.name} is not that of its inputs, parameters "
+                    f"{self.bundle.source.name}: the recipe key of {one.name} does not match its inputs, parameters "
                     "and algorithm.",
-                    remedy="Export it again where it was made; or import it without --trust, which uses no recipe key.",
+                    remedy="Export it again where it was made; or import it without --trust, ignoring recipe keys.",
                 )
             here = self.store.find(one.recipe_key) if expected is None else None
             if expected is not None or (here is not None and here.sha256 == one.sha256):
@@ -279,18 +281,18 @@ class _Trusting:
     def write(
         self, connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject]
     ) -> Imported:
-        """Add frames and products, and take over the decisions about them."""
+        """Add frames and products, and adopt the decisions about them."""
         done = Imported()
         entries = {entry.sha256: entry for entry in self.bundle.manifest.frames}
         before = frames.with_sha256s(connection, entries).keys()
-        told = [(f.sha256, f.name, f.facts, f.quarantine, f.header) for f in entries.values()]
-        done.frames = frames.note(connection, told)
+        described = [(f.sha256, f.name, f.facts, f.quarantine, f.header) for f in entries.values()]
+        done.frames = frames.note(connection, described)
         for sha256, frame in frames.with_sha256s(connection, entries).items():
             taken = take_frame_decisions(connection, frame, entries[sha256].decisions)
             done.note(taken, was_here=sha256 in before)
         proven = [one for one in found if one not in self.unproven]
         here: list[tuple[ProductEntry, Product]] = list(_added(connection, proven, stored, done))
-        # A decision may name another product, which has to be here.
+        # A decision may name another product, which must be here.
         for entry, product in here:
             taken = take_product_decisions(connection, product, entry.decisions)
             done.note(taken, was_here=product in done.known)
@@ -304,7 +306,7 @@ class _Trusting:
         self.careful.add(connection, self.unproven, stored, done)
         done.remarks += self.careful.left_out
         done.remarks += [
-            f"{entry.name} was taken as without --trust: the transfer does not tell all that its recipe key is made of"
+            f"{entry.name} was imported as without --trust: its recipe key cannot be derived from the transfer"
             for entry, _ in self.unproven
         ]
         return done
@@ -313,7 +315,7 @@ class _Trusting:
 def _added(
     connection: Connection, found: Sequence[_Found], stored: Mapping[str, StoredObject], done: Imported
 ) -> list[tuple[ProductEntry, Product]]:
-    """The products, added where they are new."""
+    """Return the products, adding those that are new."""
     there = []
     for entry, one in found:
         if isinstance(one, NewProduct):
@@ -331,21 +333,28 @@ def _counts(entry: ProductEntry) -> bool:
 
 
 def _of(bundle: Bundle, error: FrameError) -> StoreError:
-    """The error of a file in a transfer."""
+    """Return the error of a file in a transfer."""
     problem = error.message.removeprefix(f"{error.name}: ")
     return StoreError(f"{bundle.source.name}: {error.name}: {problem}", remedy=error.remedy)
 
 
-def _check_file(store: Store, new: NewProduct, file: Path, beside: Beside) -> None:
-    """Refuse a product that cannot serve, or whose file is not what the manifest names."""
+def _check_file(store: Store, new: NewProduct, file: Path, companions: Companions) -> None:
+    """Refuse a product that cannot serve, or whose file contradicts the manifest."""
     with ProductFile(file) as product:
         its = facts_from_headers(product.primary, product.header, name=new.name)
         check_planes(new.name, product)
         if its.product_kind not in ("", new.kind):
             raise FrameError(
-                new.name, f"the manifest has it as a {new.kind}, its file is a {its.product_kind}",
+                new.name, f"it is a {new.kind} in the manifest, but its file is a {its.product_kind}",
                 remedy="Export it again.",
             )  # fmt: skip
         check_content(
-            store, new.kind, product, new.name, new.facts, new.inputs, [("its file", its)], beside=beside
+            store,
+            new.kind,
+            product,
+            new.name,
+            new.facts,
+            new.inputs,
+            [("its file", its)],
+            companions=companions,
         )

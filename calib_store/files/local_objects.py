@@ -34,7 +34,7 @@ class LocalObjects(ObjectStore):
     Parameters
     ----------
     root
-        Folder of the files; made at the first `put`.
+        Folder of the files; created by the first `put`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,28 +48,28 @@ class LocalObjects(ObjectStore):
         return str(self.root)
 
     def path(self, sha256: str) -> Path:
-        """Where the object of that name is kept, whether it is there or not."""
+        """Return the path of the object of that name, whether or not it exists."""
         return self.root / object_name(sha256)
 
     def prepare(self) -> None:
-        """Make the folder."""
+        """Create the folder."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"The folder of the objects, {self.root}, cannot be made: {error.strerror or error}.",
+                f"The folder of the objects, {self.root}, cannot be created: {error.strerror or error}.",
                 remedy="Make it writable, or name another place in NIRFLOW_OBJECTS_URL.",
             ) from error
 
     def put(self, path: Path, *, move: bool = False) -> StoredObject:
-        """Take a file in: copied, or renamed where it may be taken and is on the same file system."""
+        """Add a file: copied, or renamed if it may be moved and is on the same file system."""
         try:
             return self._put(path, move=move)
         except OSError as error:
             where = error.filename or path
             raise StoreError(
                 f"{path.name} cannot be put into the store: {where}: {error.strerror or error}.",
-                remedy=f"See that the file is there and that {self.root} can be written and has room.",
+                remedy=f"Check that the file exists and that {self.root} can be written and has room.",
             ) from error
 
     def _put(self, path: Path, *, move: bool) -> StoredObject:
@@ -81,7 +81,7 @@ class LocalObjects(ObjectStore):
                 path.unlink()
             return StoredObject(sha256, size)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # One name for one attempt: two processes may put the same content at the same time.
+        # Each attempt has its own name: two processes may add the same content at the same time.
         aside = target.with_name(f".{sha256}.{uuid.uuid4().hex[:12]}")
         try:
             if not (move and _renamed(path, aside)):
@@ -90,8 +90,8 @@ class LocalObjects(ObjectStore):
                 os.fsync(file.fileno())
             if file_sha256(aside) != sha256:
                 raise StoreError(
-                    f"{path.name} changed while it was put into the store, or {self.root} writes wrongly.",
-                    remedy="Try again; if it stays so, check the disk.",
+                    f"{path.name} changed while it was put into the store, or {self.root} stores wrong data.",
+                    remedy="Try again; if it fails again, check the disk.",
                 )
             aside.chmod(0o444)
             aside.rename(target)
@@ -104,7 +104,7 @@ class LocalObjects(ObjectStore):
         return StoredObject(sha256, size)
 
     def verify(self, sha256: str) -> bool:
-        """Whether the object is whole; a file is the same by inode, size and times of change."""
+        """Return whether the object is intact; an unchanged file is recognized by inode, size and times of change."""
         path = self.path(sha256)
         try:
             before = _stamp(path)
@@ -115,7 +115,7 @@ class LocalObjects(ObjectStore):
         except FileNotFoundError:
             return False
         except OSError as error:
-            # No file handle left, a mount that went stale, no permission: that says nothing about its bytes.
+            # No free file handle, a stale mount, no permission: these do not mean that its bytes are damaged.
             raise _unreadable(path, error) from error
         if not whole:
             self._set_aside(path)
@@ -125,31 +125,31 @@ class LocalObjects(ObjectStore):
         return True
 
     def local(self, sha256: str) -> Path:
-        """Path of a verified object."""
+        """Return the path of a verified object."""
         self.require(sha256)
         return self.path(sha256)
 
     def examine(self, sha256: str) -> Condition:
-        """What the stored bytes are really."""
+        """Return the actual condition of the stored bytes."""
         try:
-            return "whole" if file_sha256(self.path(sha256)) == sha256 else "damaged"
+            return "intact" if file_sha256(self.path(sha256)) == sha256 else "damaged"
         except FileNotFoundError:
             return "missing"
         except OSError:
             return "unreadable"
 
     def exists(self, sha256: str) -> bool:
-        """Whether there is a file of that name."""
+        """Return whether a file of that name exists."""
         return self.path(sha256).exists()
 
     def objects(self) -> Iterator[Found]:
-        """Every object."""
+        """Yield every object."""
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*.fits")):
             if SHA256.fullmatch(path.stem):
                 yield from self._found(path, path.stem)
 
     def read_marker(self) -> bytes | None:
-        """The marker's content."""
+        """Return the marker's content."""
         try:
             return (self.root / MARKER).read_bytes()
         except FileNotFoundError:
@@ -165,13 +165,13 @@ class LocalObjects(ObjectStore):
             raise StoreError(error.message, remedy=error.remedy) from error
 
     def leftovers(self) -> Iterator[Found]:
-        """Files aside, and those that were found damaged."""
+        """Yield unfinished files, and those that were found damaged."""
         patterns = ("[0-9a-f][0-9a-f]/.*", f".{MARKER}.*", f"{QUARANTINE}/*")
         for path in sorted(path for pattern in patterns for path in self.root.glob(pattern)):
             yield from self._found(path, None)
 
     def touch(self, sha256: str) -> bool:
-        """Mark a file as used now, so that housekeeping leaves it; False where it is gone."""
+        """Mark a file as just used, so that housekeeping keeps it, and return whether it still exists."""
         path = self.path(sha256)
         with self._seen_lock:
             known = self._seen.get(sha256)
@@ -191,7 +191,7 @@ class LocalObjects(ObjectStore):
         (self.root / found.place).unlink(missing_ok=True)
 
     def renewed(self, found: Found) -> Found | None:
-        """A file as it is now."""
+        """Return the current state of a file."""
         return next(self._found(self.root / found.place, found.sha256), None)
 
     def _found(self, path: Path, sha256: str | None) -> Iterator[Found]:
@@ -208,7 +208,7 @@ class LocalObjects(ObjectStore):
             path.rename(target)
         except FileNotFoundError:
             return  # another process was quicker
-        except OSError as error:  # read-only: not used all the same
+        except OSError as error:  # read-only: it is still not used
             logger.error(
                 "Object %s is damaged: its bytes are not those of its name. It cannot be moved to %s: %s",
                 path, quarantine, error.strerror or error,
@@ -218,15 +218,15 @@ class LocalObjects(ObjectStore):
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:
-    """Return the error for a file among the objects that cannot be read."""
+    """Return the error for an object's file that cannot be read."""
     return StoreError(
         f"Object {path} cannot be read: {error.strerror or error}.",
-        remedy="See that the disk is well and that this account may read it. Nothing was changed.",
+        remedy="Check the disk, and that this account may read the file. Nothing was changed.",
     )
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    # The time of the inode's change (ctime) cannot be set back, so a changed file always shows.
+    # The time of the inode's change (ctime) cannot be reset, so a change of the file is always detected.
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -235,5 +235,5 @@ def _renamed(path: Path, target: Path) -> bool:
     try:
         path.rename(target)
     except OSError:
-        return False  # another file system: the caller copies
+        return False  # a different file system: the caller copies
     return True

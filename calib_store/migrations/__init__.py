@@ -1,4 +1,4 @@
-"""Schema changes, in order: how a store's tables, roles and rules are brought up to this nirflow."""
+"""Schema changes, in order, which bring a store's tables, roles and rules up to this nirflow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from imaging.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-#: Newest revision in ``versions``; one query against it decides whether anything has to be done.
+#: Newest revision in ``versions``; one query compares it with the store's, which determines whether to migrate.
 HEAD = "0006"
 #: Key of the advisory lock under which one process at a time migrates: "nirflow" in ASCII.
 _LOCK = int.from_bytes(b"nirflow", "big")
 
 
 def current_revision(engine: Engine) -> str | None:
-    """Revision of the database's tables; None for an empty database."""
+    """Return the revision of the database's tables, or None for an empty database."""
     try:
         with engine.connect() as connection:
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -32,18 +32,18 @@ def current_revision(engine: Engine) -> str | None:
 
 
 def require_head(engine: Engine) -> None:
-    """Make sure that the tables are those of this nirflow, and change nothing.
+    """Refuse tables of a different revision, without changing them.
 
     Raises
     ------
     StoreError
-        Where they are not; says which command makes them so.
+        If the revision differs; the remedy is the command that upgrades them.
     """
     revision = current_revision(engine)
     if revision is None:
         raise StoreError(
             "The database has no calibration store yet.",
-            remedy="Make it, as the owner of the database: nirflow cal init",
+            remedy="Create it, as the owner of the database: nirflow cal init",
         )
     if revision != HEAD:
         if revision > HEAD:
@@ -55,21 +55,21 @@ def require_head(engine: Engine) -> None:
 
 
 def migrate(engine: Engine) -> bool:
-    """Bring tables, roles and rules to this nirflow; whether the tables changed. Safe from several at once.
+    """Upgrade tables, roles and rules to this nirflow, and return whether the tables changed.
 
-    All or nothing: an error leaves the store as it was.
+    It may be called by several processes at once. After an error the store is unchanged.
 
     Raises
     ------
     StoreError
-        Where the tables were made by a newer nirflow.
+        If a newer nirflow created the tables.
     """
     revision = current_revision(engine)
     with engine.connect() as connection:
         if revision == HEAD and not shipped_are_new(connection):
             return False
         connection.rollback()
-        # One transaction for all of it; the lock is held to its end.
+        # One transaction for everything; the lock is held to its end.
         with connection.begin():
             keep_others_out(connection)
             changed = revision != HEAD and upgrade(connection)
@@ -78,30 +78,30 @@ def migrate(engine: Engine) -> bool:
 
 
 def keep_others_out(connection: Connection) -> None:
-    """Hold the lock of those that change tables, to the end of the transaction."""
+    """Hold the lock for changes of the tables until the end of the transaction."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def complete(connection: Connection) -> None:
-    """Bring what goes with the newest tables: roles and rules."""
+    """Add the roles and rules that belong to the newest tables."""
     make_roles(connection)
     take_over_shipped(connection)
 
 
 def revisions() -> tuple[str, ...]:
-    """Every revision of the tables that this nirflow knows, in order."""
+    """Return every revision of the tables that this nirflow knows, in order."""
     return tuple(sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*_*.py")))
 
 
 def upgrade(connection: Connection, revision: str = HEAD) -> bool:
-    """Bring the tables to a revision, in the transaction of the connection; returns True.
+    """Upgrade the tables to a revision, in the transaction of the connection, and return True.
 
     Raises
     ------
     StoreError
-        Where they are of one that this nirflow does not know.
+        If this nirflow does not know their revision.
     """
-    # Alembic takes a third of a second to import: only where there is work for it.
+    # Importing alembic takes a third of a second, so it is imported only when needed.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -113,7 +113,7 @@ def upgrade(connection: Connection, revision: str = HEAD) -> bool:
         command.upgrade(config, revision)
     except CommandError as error:
         raise _newer(str(error)) from error
-    logger.info("Brought the store's tables to revision %s", revision)
+    logger.info("Upgraded the store's tables to revision %s", revision)
     return True
 
 

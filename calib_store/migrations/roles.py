@@ -1,9 +1,9 @@
-"""Roles of a PostgreSQL server that several people use: what a reduction needs, and what a reader needs.
+"""Roles on a shared PostgreSQL server: the rights that a reduction needs, and those that a reader needs.
 
-Who makes the tables owns them. A pipeline logs in as a member of ``nirflow_pipeline``, which can add rows and
-change what may be found out anew, and can delete nothing; a person who only looks as one of
-``nirflow_reader``. The roles have no password and cannot log in themselves: the administrator grants them to
-accounts, ``GRANT nirflow_pipeline TO ana``.
+The creator of the tables owns them. A pipeline logs in as a member of ``nirflow_pipeline``, which can add rows and
+update columns that can be derived again, but cannot delete anything; a read-only user logs in as a member of
+``nirflow_reader``. The roles have no password and cannot log in themselves: the administrator grants them to accounts,
+``GRANT nirflow_pipeline TO ana``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ADDS = (
     "frames", "frame_headers", "frame_files", "frame_history", "configurations", "products", "serves",
     "inputs", "status_history", "decisions", "runs", "variants", "tier_changes", "proposals",
 )  # fmt: skip
-#: Columns that it may change.
+#: Columns that a reduction may change.
 _CHANGES = {
     "frames": (
         "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id",
@@ -35,8 +35,8 @@ _CHANGES = {
     "serves": ("tier", "noise"),
 }  # fmt: skip
 
-# Roles belong to the whole server and outlive a database, so they may be there; two that migrate two
-# databases at once may both make them.
+# Roles belong to the server and outlive a database, so they may already exist; two processes that migrate
+# different databases at once may both create them.
 MAKE_ROLES: Final = """
     DO $$
     DECLARE wanted text;
@@ -55,10 +55,10 @@ MAKE_ROLES: Final = """
 
 
 def make_roles(connection: Connection) -> None:
-    """Make the roles and grant them what they need; for the owner of the tables, as often as wanted.
+    """Create the roles and grant them the rights that they need; for the owner of the tables, and repeatable.
 
-    Where the caller may not make roles they stay missing (`missing_roles`): an administrator makes them,
-    and this is run again.
+    If the caller may not create roles, they remain missing (`missing_roles`): an administrator creates them, and this
+    is run again.
     """
     connection.execute(text(MAKE_ROLES))
     if missing_roles(connection):
@@ -71,7 +71,7 @@ def make_roles(connection: Connection) -> None:
 
 
 def missing_roles(connection: Connection) -> tuple[str, ...]:
-    """The roles that the server does not have."""
+    """Return the roles that the server does not have."""
     wanted = (PIPELINE, READER)
     query = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:wanted)")
     there = set(connection.scalars(query, {"wanted": list(wanted)}))

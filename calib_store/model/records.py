@@ -20,24 +20,24 @@ from imaging.frames.facts import FrameFacts
 Status = Literal["candidate", "certified", "rejected", "superseded"]
 
 
-#: Why a product that came with an import, and that nobody here has vouched for, serves only where nothing else does.
+#: Why an imported product that nobody here has approved serves only as a last resort.
 IMPORTED: Final = "imported from another store, and neither added nor certified here"
 
 
 class Tier(IntEnum):
-    """What speaks against a product, the gravest; the choice goes by it (`calib_store.rules.order`)."""
+    """The most serious objection to a product; the choice takes it into account (`calib_store.rules.order`)."""
 
     SOUND = 0
     DOUBTFUL = 1
-    """It failed the comparison with a product that is certified."""
+    """It failed the comparison with a certified product."""
     PROVISIONAL = 2
-    """Made by way of exception (without a calibration, with one that a user named, as of a moment), or imported."""
+    """Made as an exception (without a calibration, with one named by a user, as of an earlier time), or imported."""
     TAINTED = 3
     """Something that it was made from was rejected."""
 
 
 class KnownFile(NamedTuple):
-    """A raw file as it was when it was last seen: where size and date still agree, so does the content."""
+    """A raw file as it was last seen: if size and date still match, so does the content."""
 
     size: int
     mtime_ns: int
@@ -46,7 +46,7 @@ class KnownFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """A raw frame to be noted.
+    """A raw frame to be recorded.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class FrameRecord:
     sha256
         Of the uncompressed bytes.
     size, mtime_ns
-        Of the file as it is (compressed or not), to tell later whether it has changed.
+        Of the file as stored (compressed or not), to detect later whether it has changed.
     facts
-        What the frame is; None where that cannot be told, and then ``quarantine`` says why.
+        What the frame is, or None if that cannot be determined; ``quarantine`` is then the reason.
     header
-        Keywords and values, for the record.
+        Keywords and values of the header, to be stored.
     quarantine
         Why the frame must not be used.
     """
@@ -80,11 +80,11 @@ class IngestReport:
     Parameters
     ----------
     new, known
-        Frames (not files) that the store did not know, and that it did.
+        Frames (not files) that are new to the store, and those that it already knew.
     duplicates
-        Frames that came as several files: sha256 and paths; the first path is the one to use.
+        Frames given as several files: sha256 and paths; the first path is the one to use.
     renamed_content
-        Names under which the store has seen other bytes: name and the sha256 of each such frame. They
+        Names under which the store has seen different contents: name and the sha256 of each such frame. They
         are different frames.
     """
 
@@ -94,7 +94,7 @@ class IngestReport:
     renamed_content: tuple[tuple[str, tuple[str, ...]], ...]
 
     def messages(self) -> tuple[str, ...]:
-        """The report's surprises in words, one line each."""
+        """Return messages about duplicates and reused names, one line each."""
         twice = [
             f"{paths[0].name}: the same frame as {', '.join(str(p) for p in paths[1:])}; used once"
             for _, paths in self.duplicates
@@ -109,14 +109,14 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class Foreign:
-    """An input that the store does not have: of a product that was made elsewhere.
+    """An input that the store does not have, of a product that was made elsewhere.
 
     Parameters
     ----------
     name
         File name.
     checksum
-        ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty where unknown.
+        ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty if unknown.
     """
 
     name: str
@@ -138,23 +138,25 @@ class Frame(BaseModel):
 
     sha256: str = Field(description="of the uncompressed bytes: the frame's identity")
     name: str = Field(description="file name without a compression suffix")
-    facts: FrameFacts | None = Field(description="what it is; None where that cannot be told")
+    facts: FrameFacts | None = Field(description="what it is, or None if that cannot be determined")
     quarantine: str | None = Field(description="why the software cannot use it")
-    rejected: str | None = Field(description="why a person does not want it used")
+    rejected: str | None = Field(description="why a user rejected it")
     paths: tuple[Path, ...] = Field(description="where it was seen")
     added_at: datetime
 
 
 class Run(BaseModel):
-    """What a run of a night's flow told at its end. Times are UTC."""
+    """The report of a finished run of a night's flow. Times are UTC."""
 
     model_config = ConfigDict(frozen=True)
 
     id: UUID
     nights: tuple[date, ...] = Field(description="UT nights of the frames that it reduced")
     flow: str = Field(description="name of the flow")
-    sequence: str | None = Field(default=None, description="the one sequence of exposures that it was about")
-    waits_for: tuple[str, ...] = Field(default=(), description="kinds of calibration that it found none of")
+    sequence: str | None = Field(
+        default=None, description="the sequence of exposures that it reduced, if only one"
+    )
+    waits_for: tuple[str, ...] = Field(default=(), description="kinds of calibration that it did not find")
     started: datetime
     ended: datetime
     report: dict[str, Any] = Field(description="the report as JSON: products, failures, what was left out")
@@ -194,22 +196,20 @@ class Product(BaseModel):
     doubtful: bool = Field(
         default=False, description="it failed the comparison with a product that is certified now"
     )
-    provisional: str | None = Field(
-        default=None, description="why it serves others only where nothing else does"
-    )
-    tier: Tier = Field(default=Tier.SOUND, description="what speaks against it, the gravest")
+    provisional: str | None = Field(default=None, description="why it serves others only as a last resort")
+    tier: Tier = Field(default=Tier.SOUND, description="the most serious objection to it")
     variant: int = Field(
         default=0, description="number of the parameters that it and its inputs were made with"
     )
 
     @property
     def counts(self) -> bool:
-        """Nobody rejected it, and nothing took its place."""
+        """Whether it is neither rejected nor superseded."""
         return self.status not in ("rejected", "superseded")
 
     @property
     def state(self) -> str:
-        """Its status, and all that speaks against it, for people."""
+        """Status and all objections, for display."""
         against = {
             "made with something rejected": self.tier is Tier.TAINTED, "provisional": self.provisional is not None,
             "doubtful": self.doubtful, "damaged": self.damaged,
@@ -218,17 +218,17 @@ class Product(BaseModel):
 
     @property
     def short_id(self) -> str:
-        """First digits of the id, by which a person may name it."""
+        """First digits of the id, by which a user may refer to it."""
         return str(self.id)[:8]
 
     @property
     def name_and_id(self) -> str:
-        """Name and first digits of the id, for people: several products may have one name."""
+        """Name and first digits of the id, for display: several products may have the same name."""
         return f"{self.name} ({self.short_id})"
 
     @property
     def described(self) -> str:
-        """What tells it from another one of its name, for people."""
+        """Id, name, status and time, to distinguish it from others of the same name."""
         return f"{self.id} ({self.name}, {self.status}, made {self.made_at:%Y-%m-%d %H:%M})"
 
 
@@ -241,11 +241,11 @@ class Candidate:
     product
         The product.
     serves
-        Whether every rule is met.
+        Whether it meets every rule.
     taken
-        Whether it is the choice.
+        Whether it was chosen.
     reason
-        Why it was taken, why another one was, or the first rule that it fails with both values.
+        Why it was taken, why another one was, or the first rule that it fails, with both values.
     """
 
     product: Product
@@ -254,7 +254,7 @@ class Candidate:
     reason: str
 
     def as_json(self) -> dict[str, Any]:
-        """The candidate for the record of a decision."""
+        """Return the candidate for the record of a decision."""
         return {
             "product": str(self.product.id),
             "name": self.product.name,
@@ -267,7 +267,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Match:
-    """The answer to which product of a kind serves a frame."""
+    """The product of a kind that serves a frame, with the candidates."""
 
     frame: str
     kind: str
@@ -280,7 +280,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Override:
-    """A person's choice against, or without, the rules."""
+    """A user's choice that overrides the rules."""
 
     author: str
     reason: str
@@ -288,7 +288,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which product was taken for a frame. Without one, none served."""
+    """Which product was taken for a frame, if any served it."""
 
     frame_sha256: str
     match: Match
@@ -306,9 +306,9 @@ class StatusChange:
     by
         The product that took the place of one that is superseded.
     because
-        What went bad, or counts again, where the status changed for that: id of a product, sha256 of a frame.
+        What went bad or was reinstated, if the status changed for that reason: id of a product, sha256 of a frame.
     automatic
-        The store did it by its own rules; it takes it back when the reason is gone.
+        Whether the store made the change by its own rules; it reverts it when the reason no longer holds.
     """
 
     status: str
@@ -325,7 +325,7 @@ class StatusChange:
 class LineageEdge:
     """One step of a lineage: a product, and a frame, product or foreign file that it was made from.
 
-    Neither a frame nor a product: the store does not have it, and only its name and checksum are known.
+    If it is neither a frame nor a product, the store does not have it and knows only its name and checksum.
     """
 
     depth: int
@@ -350,12 +350,12 @@ class Lineage:
 
     @property
     def products(self) -> tuple[UUID, ...]:
-        """Id of every product on the way, each once."""
+        """Id of every product in the lineage, each once."""
         return tuple(dict.fromkeys(e.input_product_id for e in self.edges if e.input_product_id is not None))
 
 
 def input_key(role: str, identity: str) -> str:
-    """What of an input goes into a recipe key: its role, and the sha256 of a frame or the recipe key of a product."""
+    """Return an input's part of a recipe key: its role, and the sha256 of a frame or the recipe key of a product."""
     return f"{role}:{identity}"
 
 
@@ -365,15 +365,15 @@ def recipe_key(
     parameters: BaseModel | Mapping[str, Any],
     algorithm_version: str,
 ) -> str:
-    """The identity of a recipe: what is made, from what (in order), how, and by which algorithm.
+    """Return the identity of a recipe: what is made, from what (in order), how, and by which algorithm.
 
-    The same key is the same product. Parameters are taken as JSON with sorted names, so a model and its
+    The same key means the same product. Parameters are serialized as JSON with sorted names, so a model and its
     dump give the same key.
 
     Raises
     ------
     StoreError
-        Where the parameters hold something that JSON does not (NaN, an object).
+        If the parameters contain something that JSON cannot represent (NaN, an object).
     """
     values = parameters.model_dump(mode="json") if isinstance(parameters, BaseModel) else dict(parameters)
     recipe = {
@@ -386,7 +386,7 @@ def recipe_key(
         told = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(
-            f"The parameters of a {kind} cannot be told as JSON: {error}.",
+            f"The parameters of a {kind} cannot be represented as JSON: {error}.",
             remedy="Use finite numbers, texts, lists and tables.",
         ) from error
     return hashlib.sha256(told.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where the store keeps its things: read from ``nirflow.toml``, the environment and secret files, never at import."""
+"""Settings of the store: read from ``nirflow.toml``, the environment and secret files, never at import."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ __all__ = [
 
 #: Prefix of every variable.
 PREFIX: Final = "NIRFLOW_"
-#: Names the folder of secret files: one file a setting.
+#: Variable that names the folder of secret files: one file per setting.
 SECRETS: Final = "NIRFLOW_SECRETS_DIR"
-#: Where containers have them.
+#: Where containers keep them.
 _SECRETS_DIR: Final = "/run/secrets"
 
 
 def default_data_dir() -> Path:
-    """The user's data folder for nirflow, by the XDG base directory specification."""
+    """Return the user's data folder for nirflow, by the XDG base directory specification."""
     return xdg("XDG_DATA_HOME", ".local/share") / "nirflow"
 
 
 def secret_files() -> dict[str, Path]:
-    """Files that hold one setting each, by the name of its variable: ``nirflow_server_auth`` has NIRFLOW_SERVER_AUTH.
+    """Return the files that hold one setting each, by variable: ``nirflow_server_auth`` has NIRFLOW_SERVER_AUTH.
 
-    They are in the folder that NIRFLOW_SECRETS_DIR names, else in /run/secrets where there is one for this account.
-    Other files there are not ours.
+    They are in the folder that NIRFLOW_SECRETS_DIR names, otherwise in /run/secrets if this account can read it. Other
+    files there are ignored.
 
     Raises
     ------
     WrongSettingsError
-        Where NIRFLOW_SECRETS_DIR names no folder, or one that cannot be looked into.
+        If NIRFLOW_SECRETS_DIR does not name a folder that can be listed.
     """
     named = os.environ.get(SECRETS)
     folder = Path(named or _SECRETS_DIR).expanduser()
@@ -86,7 +86,7 @@ def _secret(path: Path) -> str:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         # The error of a wrong encoding holds the bytes.
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise WrongSettingsError(
             f"The secret file {path} cannot be read: {why}.", remedy="Let this account read it."
         ) from None
@@ -104,7 +104,7 @@ class _SecretFiles(EnvSettingsSource):
 
 
 def _address(text: str) -> str:
-    # By these characters the end of an address is told in messages, where a password in it is hidden.
+    # These characters mark the end of an address in messages, where its password is hidden.
     if re.search(r'[\s"<>]', text.partition("://")[2].rpartition("@")[0]):
         raise ValueError(
             "an account or password in an address has no space, quote, < or >; write %20, %22, %3C, %3E"
@@ -115,7 +115,7 @@ def _address(text: str) -> str:
 def _full_path(path: Path) -> Path:
     if not path.expanduser().is_absolute():
         raise ValueError(
-            f"{path} is a relative path, which depends on the working folder; write it from / or ~ on"
+            f"{path} is a relative path, which depends on the working folder; write a path that starts with / or ~"
         )
     return path.expanduser()
 
@@ -130,7 +130,7 @@ class StoreSettings(BaseSettings):
     Raises
     ------
     WrongSettingsError
-        Where one makes no sense.
+        If a setting is invalid.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
@@ -140,14 +140,14 @@ class StoreSettings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="URL of a PostgreSQL database (16 or later); without it an embedded server is started",
+        description="URL of a PostgreSQL database (16 or later); default: an embedded server",
     )
     objects_url: Address | None = Field(
         default=None,
-        description="folder or URL (s3://bucket/prefix) of the product files; objects in the data folder without it",
+        description="folder or URL (s3://bucket/prefix) of the product files; default: objects in the data folder",
     )
     instruments: tuple[Annotated[Path, AfterValidator(_full_path)], ...] = Field(
-        default=(), description="tables of instruments besides those that nirflow and packages bring"
+        default=(), description="tables of instruments in addition to those of nirflow and installed packages"
     )
     cache_limit: ByteSize = Field(
         default=ByteSize(20 * 1024**3), ge=0, description="bytes of local copies of product files at a URL"
@@ -162,7 +162,7 @@ class StoreSettings(BaseSettings):
         except SettingsError as error:
             given = ", ".join(sorted(name for name in os.environ if name.startswith(PREFIX)))
             raise WrongSettingsError(
-                f"A variable with a list or a table is no JSON ({error}).",
+                f"A variable with a list or a table is not valid JSON ({error}).",
                 remedy=f"Write it as NIRFLOW_WATCH_FOLDERS='[\"/data/raw\"]'. Variables that are set: {given}.",
             ) from error
         if file is not None:
@@ -177,23 +177,23 @@ class StoreSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments go before variables, those before secret files, those before the settings file."""
+        """Return the sources in order of precedence: arguments, variables, secret files, the settings file."""
         file = read_settings_file()
         toml = () if file is None else (InitSettingsSource(settings_cls, dict(file.table)),)
         return (init_settings, env_settings, _SecretFiles(settings_cls), *toml)
 
     @property
     def objects_dir(self) -> Path:
-        """Folder of the product files, where they are not at a URL."""
+        """Folder of the product files, if they are not at a URL."""
         return self.data_dir / "objects"
 
 
-#: The catalogue asks when a table is first needed, so nothing is read at import.
+#: The catalogue calls this when a table is first needed, so nothing is read at import.
 catalogue.own_tables_from(lambda: StoreSettings().instruments)
 
 
 def _secrets_in(model: type[BaseModel], given: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """Names of the secrets that a settings file holds."""
+    """Yield the names of the secrets that a settings file holds."""
     for name, info in model.model_fields.items():
         if not isinstance(given, dict) or name not in given:
             continue
@@ -204,12 +204,12 @@ def _secrets_in(model: type[BaseModel], given: Mapping[str, Any], section: str =
 
 
 def variable(*names: str) -> str:
-    """The variable of a setting: ``variable("server", "port")`` is NIRFLOW_SERVER_PORT."""
+    """Return the variable of a setting: ``variable("server", "port")`` is NIRFLOW_SERVER_PORT."""
     return PREFIX + "_".join(names).upper()
 
 
 def unknown(known: Collection[str], sections: Collection[str]) -> WrongSettingsError | None:
-    """The error for a variable or secret file that is named like ours, but as no setting and in no section; or none."""
+    """Return the error for a variable or secret file with nirflow's prefix that is no setting or section, or None."""
     for givers in _givers():
         for name, (giver, _) in givers.items():
             bare = name.removeprefix(PREFIX).lower()
@@ -219,7 +219,7 @@ def unknown(known: Collection[str], sections: Collection[str]) -> WrongSettingsE
 
 
 def given_by(*names: str) -> str | Path | None:
-    """The variable or the secret file that gives a setting, by itself or in the JSON table of its section."""
+    """Return the variable or the secret file that gives a setting, on its own or in the JSON table of its section."""
     for givers in _givers():
         for end in range(len(names), 0, -1):
             giver, text = givers.get(variable(*names[:end]), (None, ""))
@@ -229,7 +229,7 @@ def given_by(*names: str) -> str | Path | None:
 
 
 def _givers() -> Iterator[Mapping[str, tuple[str | Path, str]]]:
-    """Variables, then secret files: each with its text, by the name of the variable."""
+    """Yield variables, then secret files: each with its text, by the name of the variable."""
     yield {
         name.upper(): (name, text)
         for name, text in os.environ.items()
@@ -262,7 +262,7 @@ def _wrong(error: ValidationError, file: Path | None, model: type[BaseModel]) ->
 
 
 def _may_hold_secret(model: type[BaseModel], names: list[str]) -> bool:
-    """Whether the value there is a secret, an address, or a table that may have one in it."""
+    """Return whether the value is a secret, an address, or a table that may contain one."""
     info = model.model_fields.get(names[0])
     if info is None or any(word in names[-1] for word in ("url", "dask", "password", "auth", "webhook")):
         return True

@@ -1,4 +1,4 @@
-"""The settings file: which one is read, and whether it is one that this account may trust."""
+"""The settings file: which one is read, and whether this account can trust it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imaging.io.limits import size_text
 
 logger = logging.getLogger(__name__)
 
-#: Names the settings file.
+#: Variable that names the settings file.
 CONFIG: Final = "NIRFLOW_CONFIG"
 FILE_NAME: Final = "nirflow.toml"
 #: Largest settings file that is read, bytes.
@@ -28,16 +28,16 @@ _READABLE: Final = stat.S_IRGRP | stat.S_IROTH
 
 
 class WrongSettingsError(NirflowError):
-    """A setting that makes no sense; names it, its value where that is no secret, and where it came from."""
+    """An invalid setting; the message has its name, its value unless that is a secret, and its source."""
 
 
 class ForeignSettingsError(WrongSettingsError):
-    """A settings file that others own or may change: it could have any program run as this account."""
+    """A settings file that others own or may change: it could make this account run any program."""
 
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The settings file as it was read: who may write to it was asked of the very file that the table is from."""
+    """The settings file as it was read; its permissions were checked on the same open file."""
 
     path: Path
     mode: int
@@ -45,18 +45,18 @@ class SettingsFile:
 
 
 def settings_file() -> Path | None:
-    """The settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
+    """Return the settings file: the one that NIRFLOW_CONFIG names, else ``nirflow.toml`` here, else the user's own.
 
-    The one here has to belong to this account or to root, and nobody else may have the right to write to it: nirflow is
-    run in folders of raw frames that may be anybody's. Whose the folder is does not matter, as nobody else can make a
-    file of this account there. (What this account unpacks there is its own.)
+    A file in the working folder must belong to this account or to root, and nobody else may have permission to write to
+    it, because nirflow is run in folders of raw frames that may belong to anybody. The owner of the folder does not
+    matter, as nobody else can create a file of this account there. (What this account unpacks there is its own.)
 
     Raises
     ------
     WrongSettingsError
-        Where NIRFLOW_CONFIG names none.
+        If NIRFLOW_CONFIG names no existing file.
     ForeignSettingsError
-        Where another account owns the file or may write to it.
+        If another account owns the file or may write to it.
     """
     with _opened() as found:
         return None if found is None else found[0]
@@ -68,7 +68,7 @@ def read_settings_file() -> SettingsFile | None:
     Raises
     ------
     WrongSettingsError, ForeignSettingsError
-        As there, and for a file that is no TOML.
+        As there, and for a file that is not valid TOML.
     """
     with _opened() as found:
         if found is None:
@@ -81,13 +81,13 @@ def read_settings_file() -> SettingsFile | None:
         if len(content) > _LARGEST:
             raise ValueError(f"it is larger than {size_text(_LARGEST)}")
         return SettingsFile(path, mode, tomllib.loads(content.decode()))
-    except (ValueError, RecursionError) as error:  # no TOML, no text, a number or lists in lists without end
+    except (ValueError, RecursionError) as error:  # no TOML or text; endless numbers or lists
         raise WrongSettingsError(f"{path}: {error}.", remedy="Correct that line.") from error
 
 
 @contextmanager
 def _opened() -> Iterator[tuple[Path, int] | None]:
-    """The settings file and a descriptor of it, whose owner and rights were looked at."""
+    """Open the settings file and yield its path and descriptor, whose owner and permissions were checked."""
     descriptor = None
     try:
         if named := os.environ.get(CONFIG):
@@ -117,10 +117,10 @@ def _opened() -> Iterator[tuple[Path, int] | None]:
 
 
 def _descriptor(path: Path, *, ours: bool = False) -> int | None:
-    """Open a regular file; None where there is none. A link to one that is to be ours has to be ours as well."""
+    """Open a regular file, or return None if it is missing. With ``ours``, a link to it must be this account's too."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        if not path.is_file():  # to open some devices is to act on them already
+        if not path.is_file():  # opening some devices already has an effect on them
             return None
         descriptor = _open_ours(path, flags) if ours else os.open(path, flags)
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _open_ours(path: Path, flags: int) -> int:
         found = os.fstat(name)
         _require_owner(path, found)
         if stat.S_ISLNK(found.st_mode):
-            target = os.readlink("", dir_fd=name)  # of the very link that was looked at
+            target = os.readlink("", dir_fd=name)  # of the same link that was checked
             return os.open(path.parent / target, flags)
         return os.open(f"/proc/self/fd/{name}", flags)
     finally:
@@ -150,7 +150,7 @@ def _open_ours(path: Path, flags: int) -> int:
 
 
 def warn_of_readers(file: SettingsFile, secrets: tuple[str, ...]) -> None:
-    """Log once in a process that others can read a settings file that holds these secrets."""
+    """Log, once per process, that others can read a settings file that holds these secrets."""
     if secrets and file.mode & _READABLE:
         _warn(file.path, file.mode, secrets)
 
@@ -164,9 +164,9 @@ def _warn(path: Path, mode: int, secrets: tuple[str, ...]) -> None:
 
 
 def xdg(variable: str, default: str) -> Path:
-    """A folder of the XDG base directory specification."""
+    """Return a folder of the XDG base directory specification."""
     base = os.environ.get(variable, "")
-    # The specification says that a relative path there is to be ignored.
+    # The specification requires a relative path there to be ignored.
     return Path(base) if base and Path(base).is_absolute() else Path.home() / default
 
 
@@ -174,8 +174,8 @@ def _require_owner(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in (os.geteuid(), 0):
         raise ForeignSettingsError(
             f"{path} belongs to the account {_name(found.st_uid)} (mode {stat.S_IMODE(found.st_mode):04o}), and "
-            f"nirflow runs as {_name(os.geteuid())}: its settings are not taken.",
-            remedy=f"Read it, then name it in {CONFIG} or make it yours (chown); or work in another folder.",
+            f"nirflow runs as {_name(os.geteuid())}: its settings are not used.",
+            remedy=f"Review it, then name it in {CONFIG} or change its owner (chown); or work in another folder.",
         )
 
 
@@ -184,8 +184,8 @@ def _require_writable_by(path: Path, descriptor: int, others: int) -> None:
     if stat.S_IMODE(found.st_mode) & others:
         raise ForeignSettingsError(
             f"{path} (of the account {_name(found.st_uid)}) has mode {stat.S_IMODE(found.st_mode):04o}: other accounts "
-            "may write to it, so its settings are not taken.",
-            remedy=f"Read it, then: chmod go-w {path}",
+            "may write to it, so its settings are not used.",
+            remedy=f"Review it, then: chmod go-w {path}",
         )
 
 

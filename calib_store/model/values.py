@@ -1,8 +1,8 @@
-"""The JSON that comes with a product: what whoever reads it later has to find in it.
+"""The JSON that comes with a product: what its readers rely on.
 
-A product that a run made has it right. One of a transfer or a backup may have anything: a number that no float can be,
-lists in lists without end, a comparison without its parts. It is looked at before it is stored, because a row that
-cannot be read makes every command fail that meets it.
+Products of a run have valid JSON. One from a transfer or a backup may contain anything: a number beyond the range of
+floats, endlessly nested lists, an incomplete comparison. It is checked before it is stored, because a row that cannot
+be read makes every command that encounters it fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imaging.frames.facts import FrameFacts
 
-#: Lists and tables in each other; a product has five.
+#: Deepest nesting of lists and tables; a product has five levels.
 _DEEPEST: Final = 50
 
 
@@ -29,7 +29,7 @@ class _Reference(_Read):
 
 
 class _Verdict(_Read):
-    """A comparison with a certified product, as `calib_store.curation.compare` notes it."""
+    """A comparison with a certified product, as recorded by `calib_store.curation.compare`."""
 
     passed: bool | None
     reasons: list[str] = []
@@ -43,7 +43,7 @@ class _LeftOut(_Read):
 
 
 class _Metrics(_Read):
-    """The figures that are more than something to look at."""
+    """The figures that nirflow itself evaluates."""
 
     unused: list[str] = []
     given_as: dict[str, str] = {}
@@ -58,16 +58,16 @@ def problem_of(
     parameters: Any,
     gate: Any,
 ) -> str | None:
-    """Return what of a product could be stored and not be read, or None.
+    """Return what part of a product could be stored but not read, or None.
 
     Parameters
     ----------
     facts, metrics, parameters, gate
-        Of the product, as JSON has them.
+        Of the product, as in JSON.
     """
     for name, value in (("metrics", metrics), ("parameters", parameters), ("gate", gate or {})):
         if not isinstance(value, Mapping):
-            return f"its {name} are no table"
+            return f"its {name} are not a table"
         if (problem := problem_of_json(value)) is not None:
             return f"its {name} have {problem}"
     try:
@@ -82,22 +82,22 @@ def problem_of(
 
 
 def problem_of_facts(facts: FrameFacts) -> str | None:
-    """Return why no exposure can be as facts say, or None."""
+    """Return why facts cannot describe an exposure, or None."""
     try:
         lasted = (facts.ended - facts.started).total_seconds()
-    except (OverflowError, ValueError):  # no float, no time that the calendar has
+    except (OverflowError, ValueError):  # beyond the range of floats or of the calendar
         lasted = math.inf
     return None if 0 <= lasted < math.inf else f"an exposure of {facts.exposure_time} s x {facts.coadds}"
 
 
 def problem_of_json(value: Any, *, deepest: int = _DEEPEST) -> str | None:
-    """Return what a reader of a value cannot bear, or None: a number that is no float, or too deep a table."""
+    """Return what in a value cannot be read, or None: a number beyond the range of floats, or too deep a table."""
     if isinstance(value, Mapping):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return None if _is_bearable(value) else "a number that is too large"
     if deepest == 0:
-        return f"more than {_DEEPEST} lists and tables in each other"
+        return f"more than {_DEEPEST} levels of nested lists and tables"
     return next(
         (problem for one in value if (problem := problem_of_json(one, deepest=deepest - 1)) is not None), None
     )
@@ -106,5 +106,5 @@ def problem_of_json(value: Any, *, deepest: int = _DEEPEST) -> str | None:
 def _is_bearable(value: Any) -> bool:
     try:
         return not isinstance(value, int | float) or math.isfinite(value)
-    except OverflowError:  # an integer that no float can be
+    except OverflowError:  # an integer beyond the range of floats
         return False

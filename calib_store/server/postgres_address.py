@@ -15,11 +15,11 @@ from sqlalchemy import URL
 from calib_store import libpq
 from calib_store.server.socket_folder import required_peer
 
-#: Our own database and the orchestrator's, each with the role of its name, which owns it and nothing else. Ours is made
-#: last: that it can be entered shows that both are there.
+#: nirflow's database and the orchestrator's, each with a role of the same name that owns it and nothing else. nirflow's
+#: is created last: if it accepts connections, both exist.
 DATABASES: Final = ("prefect", "nirflow")
 STORE_ROLE: Final = "nirflow"
-#: The role that makes databases and roles. No work on the store or on runs is done as it.
+#: The role that creates databases and roles. It is not used for work on the store or on runs.
 SUPERUSER: Final = "postgres"
 #: A database that every cluster has.
 MAINTENANCE: Final = "postgres"
@@ -35,11 +35,11 @@ class PostgresAddress:
     port: int = 5432
 
     def url(self, database: str, *, role: str = STORE_ROLE) -> URL:
-        """SQLAlchemy URL of one database, for psycopg."""
+        """Return the SQLAlchemy URL of a database, for psycopg."""
         return self._url("postgresql+psycopg", database, role).update_query_dict(required_peer())
 
     def prefect_url(self) -> str:
-        """URL of the orchestrator's database, for asyncpg."""
+        """Return the URL of the orchestrator's database, for asyncpg."""
         return self._url("postgresql+asyncpg", "prefect", "prefect").render_as_string(hide_password=False)
 
     def _url(self, driver: str, database: str, role: str) -> URL:
@@ -49,15 +49,15 @@ class PostgresAddress:
     def connect(
         self, database: str, *, role: str | None = None, timeout: int = 30
     ) -> psycopg.Connection[tuple[object, ...]]:
-        """A connection of its own to a database, as the role that owns it, in autocommit."""
+        """Return a new connection to a database, as the role that owns it, in autocommit."""
         return self._connect(database, role or (database if database in DATABASES else STORE_ROLE), timeout)
 
     def administer(
         self, database: str = MAINTENANCE, *, timeout: int = 30
     ) -> psycopg.Connection[tuple[object, ...]]:
-        """A connection as superuser, in autocommit, that finds PostgreSQL's own functions and tables only.
+        """Return a superuser connection in autocommit that finds only PostgreSQL's own functions and tables.
 
-        For what makes databases and roles: whoever owns a database could have put functions of other meaning there.
+        It is used to create databases and roles: the owner of a database could have defined functions to deceive it.
         """
         return self._connect(database, SUPERUSER, timeout, options="-c search_path=pg_catalog")
 
@@ -76,7 +76,7 @@ class PostgresAddress:
 
 
 def served_by(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    """Return the process id of the server at the other end of a socket, by what the kernel says of it."""
+    """Return the process id of the server at the other end of a socket, as reported by the kernel."""
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
         found = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(found)[0])

@@ -1,4 +1,4 @@
-"""The folder of an embedded PostgreSQL server: made once, whose it is, and who may connect to the server in it."""
+"""The folder of an embedded PostgreSQL server: its creation, its owner, and who may connect to its server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from calib_store.server.account import Account, making_account, roots_owners
 from calib_store.server.postgres_address import SUPERUSER
 from calib_store.server.programs import program_for
 
-#: What every process of PostgreSQL calls the cluster: its working folder, also where no other account can reach it.
+#: The path of the cluster for all PostgreSQL processes: their working folder, even if no other account can reach it.
 HERE: Final = "/proc/self/cwd"
 _MAKING_SECONDS: Final = 300.0
 _PRIVATE: Final = 0o700
 
-#: Written to postgresql.conf when the cluster is made, so a person may change them there. Many small, safe
-#: writes by few clients on a machine whose memory belongs to the pixels; fsync stays on.
+#: Written to postgresql.conf when the cluster is created, so that a user may change them there. Many small, safe
+#: writes by few clients on a machine whose memory is needed for pixels; fsync stays on.
 _CONFIGURATION: Final = {
     "listen_addresses": "",
     "timezone": "UTC",
@@ -43,17 +43,17 @@ _CONFIGURATION: Final = {
 
 
 def make_cluster(cluster: Path, account: Account) -> CompletedProcess[str]:
-    """Make a cluster that the account owns; complete, or not at all.
+    """Create a cluster that the account owns, all or nothing.
 
     Returns
     -------
     CompletedProcess
-        Of initdb; the cluster is there where its return code is 0.
+        Of initdb; the cluster exists if its return code is 0.
     """
-    for left in cluster.parent.glob(f".{cluster.name}-*"):  # of one that was killed; the lock is ours
+    for left in cluster.parent.glob(f".{cluster.name}-*"):  # of a killed process, as this one holds the lock
         shutil.rmtree(left)
     maker = making_account(account)
-    # The maker may be nobody: nobody else enters the folder around the cluster that it makes.
+    # It may be created as nobody: the folder around the new cluster is closed to all others.
     around = cluster.parent / f".{cluster.name}-{uuid.uuid4().hex[:12]}"
     made = around / "cluster"
     around.mkdir(mode=_PRIVATE)
@@ -77,7 +77,7 @@ def make_cluster(cluster: Path, account: Account) -> CompletedProcess[str]:
 
 
 def make_current(cluster: Path, account: Account) -> None:
-    """Give a cluster that no server runs on to its account, and renew who may connect to it."""
+    """Give a cluster without a running server to its account, and update who may connect to it."""
     if account.prefix and cluster.stat().st_uid != account.uid:
         _take_over(cluster, account, roots_owners(cluster))
     if not is_current(cluster, account):
@@ -85,7 +85,7 @@ def make_current(cluster: Path, account: Account) -> None:
 
 
 def is_current(cluster: Path, account: Account) -> bool:
-    """Whether a cluster belongs to its account and lets in whom this nirflow lets in."""
+    """Return whether a cluster belongs to its account and accepts the same clients as this nirflow."""
     if cluster.stat().st_uid != account.uid:
         return False
     return all(
@@ -95,7 +95,7 @@ def is_current(cluster: Path, account: Account) -> bool:
 
 
 def _authentication() -> dict[str, str]:
-    """Files that say who may connect: this account and root, which the kernel vouches for, as any role."""
+    """Return the files that define who may connect: this account and root, identified by the kernel, as any role."""
     names = dict.fromkeys((pwd.getpwuid(os.geteuid()).pw_name, "root"))
     head = "# Written by nirflow when it starts the server.\n"
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
@@ -119,10 +119,10 @@ def _write_authentication(cluster: Path, account: Account) -> None:
 
 
 def _take_over(cluster: Path, account: Account, owners: set[int] | frozenset[int]) -> None:
-    """Make an account the owner of what some others own in a folder; the folder itself last, as a sign of the end.
+    """Make an account the owner of other accounts' files in a folder; the folder itself last, to mark completion.
 
-    Nothing that they could have put there leads elsewhere: links are not followed, and a file of root's that has
-    another name elsewhere stays root's.
+    Files that they could have created there do not lead elsewhere: links are not followed, and root's file with
+    another hard link elsewhere stays root's.
     """
     if not account.prefix:
         return

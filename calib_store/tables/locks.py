@@ -1,4 +1,4 @@
-"""Rights that one process holds at a time, among all that share the database."""
+"""Exclusive rights among all processes that share the database."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from sqlalchemy import Connection, text
 if TYPE_CHECKING:
     from calib_store.tables.database import Database
 
-#: Key of the advisory lock that keeps housekeeping from a file whose row is being written, and a change of rules from
-#: a product that is being added: "objects".
+#: Key of the advisory lock that protects a file whose row is being written from housekeeping, and a product that is
+#: being added from a change of rules: "objects".
 KEEPING: Final = int.from_bytes(b"objects", "big")
 
-#: Key of the advisory lock under which one of several configurations alike is certified: "certify".
+#: Key of the advisory lock under which one of several equivalent configurations is certified: "certify".
 CERTIFYING: Final = int.from_bytes(b"certify", "big")
 
-#: Key of the advisory lock under which products, and what is said of them, change: "changes".
+#: Key of the advisory lock under which products and decisions about them change: "changes".
 CHANGING: Final = int.from_bytes(b"changes", "big")
 
 
 def keep(connection: Connection) -> None:
-    """Have rules and files stay to the end of the transaction: no change of rules, no file taken away."""
+    """Keep rules and files until the end of the transaction: rules are not changed, and files not removed."""
     connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": KEEPING})
 
 
 def changes_alone(connection: Connection) -> None:
-    """Change products, or what is said of them, alone until the end of the transaction.
+    """Hold the exclusive right to change products and decisions about them until the end of the transaction.
 
-    Taken before any row is locked, so that no two wait for each other.
+    It is taken before any row is locked, so that two transactions never wait for each other.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CHANGING})
 
 
 def lock_number(digest: str) -> int:
-    """The number of the advisory lock that belongs to a hexadecimal digest."""
+    """Return the number of the advisory lock that belongs to a hexadecimal digest."""
     return int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
 
 
@@ -49,10 +49,10 @@ def alone_with(
     sequence: str | None,
     waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Hold the right to reduce whole nights, or one sequence of a night; others wait.
+    """Hold the exclusive right to reduce complete nights, or one sequence of a night.
 
-    Different sequences of a night may be reduced at a time; a whole night, and one of its sequences, not. The
-    right is free at once when its holder is killed.
+    Different sequences of a night may be reduced at the same time, but not a complete night and one of its sequences.
+    The right is released at once when its holder is killed.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def alone_with(
     sequence
         Name of the one sequence; None for all of the nights.
     waiting
-        Called once for each right that somebody else holds.
+        Called once for each right that another process holds.
     """
     with contextlib.ExitStack() as stack:
-        # In one order, so that no two wait for each other.
+        # In a fixed order, so that two processes never wait for each other.
         numbers = [_number(f"night {night}") for night in sorted(set(nights))]
         shared = sequence is not None
         stack.enter_context(database.lock(*numbers, waiting=waiting, shared=shared))
@@ -77,7 +77,7 @@ def alone_with(
 
 @contextlib.contextmanager
 def alone_with_pages(database: Database) -> Iterator[None]:
-    """Hold the right to write the pages of nights; others wait."""
+    """Hold the exclusive right to write the pages of nights."""
     with database.lock(_number("pages of nights")):
         yield
 

@@ -1,4 +1,4 @@
-"""Products: rows and files together, the file always first."""
+"""Products: rows and files together; the file is always written first."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class NewProduct:
     kind
         A name in `imaging.kinds.KINDS`.
     name
-        The name that the product shall have as a file.
+        The product's file name.
     recipe_key, algorithm_version
         See `calib_store.model.records.recipe_key`.
     span
         Beginning and end of its inputs' exposures.
     facts
-        Facts of its first input: what the product serves follows from them.
+        Facts of its first input, which determine what the product serves.
     inputs
         Frames (ingested), products (added) and foreign files that it was made from, in order.
     parameters, metrics
         How it was made and how good it is, as JSON has it.
     author
-        Who adds it, for the log of its status.
+        Who adds it, for the status log.
     flow_run_id
         The run that made it.
     gate
@@ -74,16 +74,15 @@ class NewProduct:
     published
         A bad pixel mask that the observatory publishes.
     software, made_at
-        What made it and when, where that was not this nirflow, now.
+        What made it and when, if that was not this nirflow, now.
     provisional
-        Why it is to serve others only where nothing else does: made without a calibration, say.
+        Why it should serve others only as a last resort, for example because it was made without a calibration.
 
     Raises
     ------
     StoreError
-        For a kind that there is not, a name that is no plain file name, a key that is no sha256, a span that
-        ends before it begins or has no time zone, something published that is no mask, or JSON that nobody could read
-        again.
+        For an unknown kind, a name that is not a plain file name, a key that is not a sha256, a span that ends before
+        it begins or has no time zone, a published product that is not a mask, or unreadable JSON.
     """
 
     kind: str
@@ -104,7 +103,7 @@ class NewProduct:
     provisional: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could become a strange path or row."""
+        """Refuse values that could become an unsafe path or an invalid row."""
         check_kind(self.kind)
         if not is_plain_name(self.name):
             raise StoreError(
@@ -116,18 +115,18 @@ class NewProduct:
         start, end = self.span
         if start.tzinfo is None or end.tzinfo is None or end < start:
             raise StoreError(
-                f"{self.name}: the time span {start} to {end} makes no sense, or has no time zone."
+                f"{self.name}: the time span {start} to {end} ends before it begins, or has no time zone."
             )
         if self.published and not KINDS[self.kind].published:
             some = in_a_sentence(kind.label for kind in KINDS.values() if kind.published)
-            raise StoreError(f"Only a {some} can be a published one, not a {self.kind}.")
+            raise StoreError(f"Only a {some} can be a published product, not a {self.kind}.")
         try:
             problem = problem_of(
                 facts=self.facts, metrics=plain_json(self.metrics), parameters=plain_json(self.parameters),
                 gate=plain_json(self.gate),
             )  # fmt: skip
         except RecursionError:
-            problem = "its metrics, parameters or gate have lists and tables in each other without end"
+            problem = "its metrics, parameters or gate have endlessly nested lists and tables"
         if problem is not None:
             raise StoreError(f"{self.name}: {problem}.", remedy="Make it, or export it, again.")
 
@@ -138,18 +137,18 @@ class NewProduct:
 
 
 def product_id(recipe_key: str) -> UUID:
-    """The id that the product of a recipe has in every store."""
+    """Return the id that the product of a recipe has in every store."""
     return uuid.uuid5(_NAMESPACE, recipe_key)
 
 
 @cache
 def software_version() -> str:
-    """The version of nirflow that runs."""
+    """Return the version of the running nirflow."""
     return f"nirflow {importlib.metadata.version('nirflow')}"
 
 
 def to_product(row: Row[Any]) -> Product:
-    """A row of `SELECT_PRODUCT` as a product."""
+    """Return a row of `SELECT_PRODUCT` as a product."""
     validity = row.validity
     return Product(
         id=row.id, kind=row.kind, name=row.name, sha256=row.sha256, size=row.size, recipe_key=row.recipe_key,
@@ -164,16 +163,15 @@ def to_product(row: Row[Any]) -> Product:
 
 
 def by_recipe(connection: Connection, key: str) -> Product | None:
-    """The product of a recipe, whether its file is whole or not."""
+    """Return the product of a recipe, whether or not its file is intact."""
     row = connection.execute(SELECT_PRODUCT.where(products.c.recipe_key == key)).one_or_none()
     return None if row is None else to_product(row)
 
 
 def add(connection: Connection, new: NewProduct, stored: StoredObject) -> Product:
-    """Write the rows of a product whose file is in the store already.
+    """Write the rows of a product whose file is already in the store.
 
-    Where the recipe has a product, that one stays; only if it was damaged does the new file replace the
-    old one.
+    If the recipe has a product, that one stays; the new file replaces the old one only if that was damaged.
     """
     start, end = new.span
     changes_alone(connection)
@@ -226,7 +224,7 @@ def add(connection: Connection, new: NewProduct, stored: StoredObject) -> Produc
 
 
 def _repair(connection: Connection, new: NewProduct, row: Mapping[str, Any]) -> None:
-    """Give a damaged product its new file; leave a whole one alone."""
+    """Give a damaged product its new file; leave an intact one alone."""
     changed = ("sha256", "size", "metrics", "software_version", "flow_run_id")
     repaired = connection.execute(
         update(products)
@@ -235,25 +233,25 @@ def _repair(connection: Connection, new: NewProduct, row: Mapping[str, Any]) -> 
         .returning(products.c.status, products.c.validity)
     ).one_or_none()
     if repaired is not None:
-        # What was said of it last holds for the new file too, by the word of who said it.
-        said = history(connection, new.id)[-1]
+        # The latest decision about it also applies to the new file, under its author's name.
+        latest = history(connection, new.id)[-1]
         log_status(
-            connection, new.id, repaired.status, repaired.validity, author=said.author, by=said.by,
-            because=said.because, automatic=said.automatic or said.reason == "made",
-            reason=f"{said.reason} (its file was damaged; {new.author} made it again as {row['sha256'][:12]})",
+            connection, new.id, repaired.status, repaired.validity, author=latest.author, by=latest.by,
+            because=latest.because, automatic=latest.automatic or latest.reason == "made",
+            reason=f"{latest.reason} (its file was damaged; {new.author} made it again as {row['sha256'][:12]})",
         )  # fmt: skip
         succession.reexamine(connection, [new.id])
 
 
-def set_gate(connection: Connection, product: Product, gate: Mapping[str, Any]) -> None:
-    """Have a product go by another comparison with a certified one."""
+def set_comparison(connection: Connection, product: Product, gate: Mapping[str, Any]) -> None:
+    """Replace the comparison of a product with a certified one."""
     changes_alone(connection)
     connection.execute(update(products).where(products.c.id == product.id).values(gate=plain_json(gate)))
     succession.reexamine(connection, [product.id])
 
 
 def confirm(connection: Connection, product: Product) -> None:
-    """Have a provisional product be an ordinary one from now on, unless something that it was made with is not."""
+    """Make a provisional product an ordinary one, unless one of its ancestors is provisional."""
     changes_alone(connection)
     inherited = variants.inherited(connection, inputs_of(connection, product.id))
     connection.execute(update(products).where(products.c.id == product.id).values(provisional=inherited))
@@ -261,9 +259,9 @@ def confirm(connection: Connection, product: Product) -> None:
 
 
 def mark_damaged(connection: Connection, product: Product, damaged: bool = True) -> None:
-    """Note that a product's file is missing or damaged: it is not found any more until it is whole again.
+    """Record that a product's file is missing or damaged: the product is not found until the file is intact again.
 
-    An account that only reads cannot note it: then only this process passes the product over.
+    A read-only account cannot record it: then only this process skips the product.
     """
     if damaged:
         logger.error("%s (%s): its file is missing or damaged; it is not used", product.name, product.id)
@@ -287,7 +285,7 @@ def listed(
     after: Product | None = None,
     limit: int,
 ) -> tuple[Product, ...]:
-    """Products, newest first; those of a night are the ones with inputs of that night."""
+    """Return products, newest first; a product belongs to a night if it has inputs of that night."""
     query = SELECT_PRODUCT.order_by(products.c.made_at.desc(), products.c.id).limit(limit)
     if kind is not None:
         query = query.where(products.c.kind == kind)
@@ -307,21 +305,21 @@ def listed(
 
 
 def with_ids(connection: Connection, ids: Sequence[UUID]) -> tuple[Product, ...]:
-    """The products of those ids, in the order of the ids; unknown ones are passed over."""
+    """Return the products of those ids, in the order of the ids; unknown ones are skipped."""
     rows = connection.execute(SELECT_PRODUCT.where(products.c.id == any_of(ids, Uuid))) if ids else ()
     found = {row.id: to_product(row) for row in rows}
     return tuple(found[one] for one in ids if one in found)
 
 
-def meant(found: Sequence[Product], name: str) -> Sequence[Product]:
-    """Which of the products that a name may mean are meant: of several of that file name the one that counts."""
+def resolved(found: Sequence[Product], name: str) -> Sequence[Product]:
+    """Return the products that a name refers to: of several with that file name, the one that counts."""
     counting = [product for product in found if product.counts]
     by_name = all(product.name in (name, f"{name}.fits") for product in found)
     return counting if by_name and len(counting) == 1 else found
 
 
 def named(connection: Connection, name: str) -> tuple[Product, ...]:
-    """Products that ``name`` may mean: an id, a file name (with or without ``.fits``), or first digits (6 or
+    """Return products that match ``name``: an id, a file name (with or without ``.fits``), or first digits (6 or
     more) of an id, a file's sha256 or a recipe key."""
     conditions = [products.c.name == name, products.c.name == f"{name}.fits"]
     digits = name.lower().replace("-", "")

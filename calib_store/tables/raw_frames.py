@@ -1,4 +1,4 @@
-"""The raw frames of a store: what was seen, what of it can be used, and what persons say of it."""
+"""The raw frames of a store: which were seen, which are usable, and what users decided about them."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class RawFrames:
         self._database = database
 
     def known_files(self, paths: Iterable[Path]) -> dict[Path, KnownFile]:
-        """Size, date (ns) and sha256 of those files that were ingested before, as they were then."""
+        """Return size, date (ns) and sha256 of the files ingested before, as they were at that time."""
         wanted = list(paths)
         return self._database.run(lambda connection: frames.known_files(connection, wanted))
 
     def facts_of(self, sha256s: Iterable[str]) -> dict[str, FrameFacts]:
-        """The facts of the usable frames among ``sha256s``, without opening a file."""
+        """Return the facts of the usable frames among ``sha256s``, without opening a file."""
         wanted = list(sha256s)
         return self._database.run(lambda connection: frames.facts_of(connection, wanted))
 
     def ingest(self, records: Sequence[FrameRecord]) -> IngestReport:
-        """Note raw frames, in one transaction and a few statements whatever their number.
+        """Record raw frames in one transaction and a few statements, whatever their number.
 
-        The same bytes under several names are one frame with several files. The same name with other
-        bytes is another frame. The report names both. Where a known frame goes into quarantine, or out of it, what was
-        made with it is looked at again.
+        The same bytes under several names are one frame with several files. The same name with different bytes is a
+        different frame. The report names both. If a known frame enters or leaves quarantine, the products made with it
+        are examined again.
         """
 
         def write(connection: Connection) -> IngestReport:
@@ -63,24 +63,24 @@ class RawFrames:
         return self._database.run(write)
 
     def distrust(self, path: Path) -> None:
-        """Forget size and date of a file whose bytes turned out to be others: the next survey reads it again."""
+        """Discard size and date of a file whose bytes have changed, so that the next survey reads it again."""
         self._database.run(lambda connection: frames.distrust(connection, path))
 
-    def note(self, told: Sequence[frames.Told]) -> int:
-        """Note frames that another store knows, without a file here; how many are new."""
-        return self._database.run(lambda connection: frames.note(connection, told))
+    def note(self, described: Sequence[frames.Description]) -> int:
+        """Record frames that another store knows, without a file here, and return how many are new."""
+        return self._database.run(lambda connection: frames.note(connection, described))
 
     def header_of(self, sha256: str) -> dict[str, Any]:
-        """Primary header of a frame as it was noted."""
+        """Return the recorded primary header of a frame."""
         return self._database.run(lambda connection: frames.header_of(connection, sha256))
 
     def with_sha256s(self, sha256s: Iterable[str]) -> dict[str, Frame]:
-        """The frames of those sha256 that the store knows."""
+        """Return the frames of those sha256 that the store knows."""
         wanted = list(sha256s)
         return self._database.run(lambda connection: frames.with_sha256s(connection, wanted))
 
     def of_nights(self, first: date, last: date, *, kinds: Sequence[str] = ()) -> tuple[Frame, ...]:
-        """Frames of the UT nights from ``first`` to ``last``, both included, in time.
+        """Return frames of the UT nights from ``first`` to ``last``, both included, in order of time.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class RawFrames:
         return self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
 
     def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
-        """Files of the UT nights, by their names, of which no more is known than why they cannot be used.
+        """Return files of the UT nights, by their names, of which only the reason for their rejection is known.
 
         Gemini's names begin with the night: S20131121S0075. Files that were replaced are not among them.
         """
@@ -101,16 +101,16 @@ class RawFrames:
         return self._database.run(lambda connection: frames.refused_of(connection, nights))
 
     def named(self, name: str) -> tuple[Frame, ...]:
-        """Frames that ``name`` may mean: a file name, or first digits (6 or more) of a sha256; 20 at most."""
+        """Return at most 20 frames that match ``name``: a file name, or first digits (6 or more) of a sha256."""
         return self._database.run(lambda connection: frames.named(connection, name))
 
     def get(self, name: str) -> Frame | None:
-        """The one frame of that file name or first digits of its sha256; None where there is none.
+        """Return the frame with that file name or first digits of its sha256, or None if it is unknown.
 
         Raises
         ------
         StoreError
-            Where it may be several; names them.
+            If several match; the message names them.
         """
         found = self.named(name)
         if len(found) > 1:
@@ -121,14 +121,14 @@ class RawFrames:
         return found[0] if found else None
 
     def rejections(self, sha256s: Iterable[str], *, as_of: datetime | None = None) -> dict[str, StatusChange]:
-        """Which of the frames a person rejected, with the word; as it was at a moment."""
+        """Return the frames that a user rejected, with that decision; optionally as of an earlier time."""
         wanted = list(sha256s)
         return self._database.run(lambda connection: frames.rejections(connection, wanted, as_of))
 
     def set_status(
         self, frame: Frame, status_: Literal["rejected", "usable"], *, author: str, reason: str
     ) -> Frame:
-        """Say of a frame that it is not to be used, or that it may be again."""
+        """Reject a frame, or make it usable again."""
         change = uuid.uuid4()
         self._database.run(
             lambda connection: status.set_frame_status(
@@ -138,5 +138,5 @@ class RawFrames:
         return self.with_sha256s([frame.sha256])[frame.sha256]
 
     def history(self, frame: Frame) -> tuple[StatusChange, ...]:
-        """What persons have said of a frame, the first word first."""
+        """Return the users' decisions about a frame, earliest first."""
         return self._database.run(lambda connection: status.frame_status_history(connection, frame.sha256))

@@ -1,7 +1,7 @@
-"""The rules that a store goes by: kept in its database, every version of them, with who changed them and why.
+"""The rules that a store uses: every version is kept in its database, with who changed them and why.
 
-The rules are the store's, not the process's: all machines that use one database choose alike. A change is an
-act of a person (`activate`). A store whose rules nobody has touched takes over those of a newer nirflow.
+The rules belong to the store, not to the process: all machines that use one database make the same choices. A change is
+made by a user (`activate`). A store whose rules nobody has changed adopts those of a newer nirflow.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from imaging.kinds import PRODUCT_KINDS
 
 logger = logging.getLogger(__name__)
 
-#: Author of the changes that come with nirflow.
+#: Author of the changes that nirflow ships.
 SHIPPED = "nirflow"
 _CAME = "came with nirflow"
-#: Products whose configuration is worked out at a time when the rules change.
+#: Number of products whose configuration is determined at a time when the rules change.
 _BATCH = 5000
 
-#: Rules by version and digest: neither ever changes, so each is read once a process.
+#: Rules by version and digest: neither ever changes, so each is read once per process.
 _read: dict[tuple[str, str], RuleSet] = {}
 
 _ACTIVE = text("""
@@ -43,7 +43,7 @@ _ACTIVE = text("""
     ORDER BY c.id DESC LIMIT 1
 """)
 
-#: The last change of the rules, the order that they go by, and whether the store has had the shipped ones.
+#: The latest change of the rules, the order that they use, and whether the store has ever had the shipped ones.
 _LAST = text("""
     SELECT c.author, c.reason, coalesce(CAST(s.content ->> 'order' AS int), 1) AS "order",
            EXISTS (SELECT FROM rule_sets WHERE version = :shipped) AS known
@@ -57,7 +57,7 @@ _CERTIFIED = text("""
     WHERE p.status = 'certified' ORDER BY p.middle, p.id
 """)
 
-#: Certified products of one rule that are valid at the same time and agree in all that has to be equal.
+#: Certified products of one rule that are valid at the same time and agree in all facts that must be equal.
 _CERTIFIED_TOGETHER = text("""
     SELECT one.name, one.id, a.keys, other.name AS other_name, other.id AS other_id, b.keys AS other_keys
     FROM configurations a
@@ -73,7 +73,7 @@ _CERTIFIED_TOGETHER = text("""
 
 @dataclass(frozen=True)
 class RuleChange:
-    """Since when which rules hold, by whose word."""
+    """A change of the rules: which ones, since when, and who made it."""
 
     version: str
     author: str
@@ -82,16 +82,16 @@ class RuleChange:
 
 
 def active_rules(connection: Connection, as_of: datetime | None = None) -> RuleSet:
-    """The rules that hold, or that held at a moment (before the first ones: the first ones).
+    """Return the rules in force now, or at an earlier time (before the first rules: those).
 
     Raises
     ------
     StoreError
-        Where the store has no rules: its tables were made, but not by nirflow.
+        If the store has no rules because its tables were not created by nirflow.
     """
     found = connection.execute(_ACTIVE, {"as_of": as_of}).one_or_none()
     if found is None:
-        raise StoreError("The store has no rules of association.", remedy="Run `nirflow cal init`.")
+        raise StoreError("The store has no association rules.", remedy="Run `nirflow cal init`.")
     key = (found.version, found.digest)
     if key not in _read:
         _read[key] = rules_of(connection, found.version)
@@ -99,39 +99,41 @@ def active_rules(connection: Connection, as_of: datetime | None = None) -> RuleS
 
 
 def rules_of(connection: Connection, version: str) -> RuleSet:
-    """A version of the rules.
+    """Return a version of the rules.
 
     Raises
     ------
     StoreError
-        Where the store has not had that version.
+        If the store has not had that version.
     """
     content = connection.scalar(select(rule_sets.c.content).where(rule_sets.c.version == version))
     if content is None:
         known = ", ".join(connection.scalars(select(rule_sets.c.version).order_by(rule_sets.c.version)))
-        raise StoreError(f"The store has had no rules {version!r}.", remedy=f"It has had {known or 'none'}.")
+        raise StoreError(
+            f"The store never had the rules {version!r}.", remedy=f"It has had {known or 'none'}."
+        )
     return stored_rules(content)
 
 
 def rule_history(connection: Connection) -> tuple[RuleChange, ...]:
-    """Every change of the rules, the last one first."""
+    """Return every change of the rules, latest first."""
     rows = connection.execute(select(rule_changes).order_by(rule_changes.c.id.desc()))
     return tuple(RuleChange(r.version, r.author, r.reason, r.changed_at) for r in rows)
 
 
 def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str) -> bool:
-    """Have the store go by ``rules`` from now on; False where it does already.
+    """Make the store use ``rules`` from now on, and return whether that is a change.
 
-    What each product serves is worked out anew. What it served by earlier rules stays known, for choices as
-    of then.
+    The configuration that each product serves is determined again. Those by earlier rules are kept, for choices as of
+    an earlier time.
 
     Raises
     ------
     StoreError
-        Where another table of rules has had that version, or two certified products would serve the same
+        If another table of rules already has that version, or two certified products would serve the same
         frames at the same time.
     """
-    # A product that is being added has read the rules of before: it is waited for, and worked out anew with the others.
+    # A product that is being added has read the previous rules: wait for it, and determine it again with the others.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": KEEPING})
     changes_alone(connection)
     connection.execute(text("LOCK TABLE rule_changes IN SHARE ROW EXCLUSIVE MODE"))
@@ -142,16 +144,16 @@ def activate(connection: Connection, rules: RuleSet, *, author: str, reason: str
     if last is not None:
         _shorten_validities(connection, rules_of(connection, last.version), rules, author)
     _work_out_configurations(connection, rules)
-    # Last: until now choices went by the rules of before.
+    # Last: up to this point choices used the previous rules.
     connection.execute(insert(rule_changes).values(version=rules.version, author=author, reason=reason))
-    logger.info("The store goes by the rules %s: %s (%s)", rules.version, reason, author)
+    logger.info("The store uses the rules %s: %s (%s)", rules.version, reason, author)
     return True
 
 
 def take_over_shipped(connection: Connection) -> bool:
-    """Go by the rules that nirflow comes with, unless a user has set others; whether that is a change.
+    """Use the rules that nirflow ships unless a user has set others, and return whether that is a change.
 
-    A user's rules stay, but go by the newer order among the products that serve by them.
+    A user's rules are kept, but with the newer order among the products that serve by them.
     """
     if not shipped_are_new(connection):
         return False
@@ -164,9 +166,10 @@ def take_over_shipped(connection: Connection) -> bool:
 
 
 def shipped_are_new(connection: Connection) -> bool:
-    """Whether the store goes by rules that a nirflow came with, or by an order, and has never had those of this one.
+    """Return whether the store uses rules or an order that another nirflow shipped, and never had those of this one.
 
-    An older nirflow beside a newer one leaves the newer rules alone; so does any what an account called nirflow set.
+    An older nirflow used alongside a newer one keeps the newer rules; every version keeps those set by an account
+    called nirflow.
     """
     last = connection.execute(_LAST, {"shipped": shipped_rules().version}).one_or_none()
     if last is None:
@@ -183,7 +186,7 @@ def _came(change: Any) -> bool:
 
 
 def near_configurations(connection: Connection, rules: RuleSet, configuration: Configuration) -> list[int]:
-    """The rows of the configurations that its rule cannot tell from this one, the nearest first."""
+    """Return the rows of the configurations that its rule cannot distinguish from this one, nearest first."""
     rule = rules.named(configuration.rule)
     assert rule is not None
     exact = {name: value for name, value in configuration.keys.items() if not rule.tolerance.get(name)}
@@ -200,7 +203,7 @@ def near_configurations(connection: Connection, rules: RuleSet, configuration: C
 
 
 def configuration_id(connection: Connection, rules: RuleSet, configuration: Configuration) -> int:
-    """The row of a configuration: the one that there is within the rule's tolerance, or a new one."""
+    """Return the row of a configuration: an existing one within the rule's tolerance, or a new one."""
     near = near_configurations(connection, rules, configuration)
     if near:
         return near[0]
@@ -229,13 +232,13 @@ def _note_version(connection: Connection, rules: RuleSet) -> None:
     ).all()
     if any(row.version == rules.version and row.digest != rules.digest for row in there):
         raise StoreError(
-            f"The store has had other rules of the version {rules.version!r}.",
-            remedy="Give the changed table a version of its own.",
+            f"The store already has different rules with the version {rules.version!r}.",
+            remedy="Give the changed table a new version.",
         )
     other = next((row.version for row in there if row.version != rules.version), None)
     if other is not None:
         raise StoreError(
-            f"The rules {rules.version!r} are the same as {other!r}, which the store knows.",
+            f"The rules {rules.version!r} are the same as {other!r}, which the store already has.",
             remedy=f"Call them {other!r}.",
         )
     if not there:
@@ -246,7 +249,7 @@ def _note_version(connection: Connection, rules: RuleSet) -> None:
 
 
 def beyond(connection: Connection, rules: RuleSet) -> list[str]:
-    """The certified products that are valid for a longer time than their rule gives: somebody chose that time."""
+    """Return the certified products that are valid longer than their rule allows: a user chose that time."""
     found = []
     for row in connection.execute(_CERTIFIED):
         rule = rules.named(row.rule)
@@ -256,9 +259,9 @@ def beyond(connection: Connection, rules: RuleSet) -> list[str]:
 
 
 def _shorten_validities(connection: Connection, old: RuleSet, new: RuleSet, author: str) -> None:
-    """Have certified products whose validity came from a rule end where the stricter rule ends.
+    """Shorten the validities that came from a rule to those of the stricter rule.
 
-    A side that somebody chose stays.
+    A limit that a user chose is kept.
     """
     for row in connection.execute(_CERTIFIED).all():
         before, now = old.named(row.rule), new.named(row.rule)
@@ -269,21 +272,21 @@ def _shorten_validities(connection: Connection, old: RuleSet, new: RuleSet, auth
         end = ours[1] if row.validity.upper == theirs[1] else None
         validity = _within(row.validity, (start, end))
         if validity != row.validity:
-            reason = f"by the rules {new.version} it is valid for a shorter time than by {old.version}"
+            reason = f"the rules {new.version} allow a shorter validity than {old.version}"
             log_status(connection, row.id, "certified", validity, author=author, reason=reason)
             connection.execute(update(products).where(products.c.id == row.id).values(validity=validity))
 
 
 def _within(validity: Any, bounds: tuple[datetime | None, datetime | None]) -> TimestamptzRange:
-    """The part of a validity that is within bounds; an open bound is none."""
+    """Return the part of a validity that is within bounds; None means no bound."""
     starts = [moment for moment in (validity.lower, bounds[0]) if moment is not None]
     ends = [moment for moment in (validity.upper, bounds[1]) if moment is not None]
     return TimestamptzRange(max(starts, default=None), min(ends, default=None))
 
 
 def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
-    """Tie every product to the configuration that it serves by ``rules``."""
-    # Certified products may have to pass each other on the way: only where they end up counts.
+    """Link every product to the configuration that it serves by ``rules``."""
+    # Certified products may overlap temporarily: only the final state counts.
     connection.execute(text("SET CONSTRAINTS products_certified_once DEFERRED"))
     known: dict[str, int] = {}
     query = select(
@@ -298,7 +301,7 @@ def _work_out_configurations(connection: Connection, rules: RuleSet) -> None:
         for row in rows:
             number = None
             if row.kind not in PRODUCT_KINDS:
-                continue  # of another version of nirflow: it stays as it is, and serves nothing here
+                continue  # from another version of nirflow: it is left unchanged, and serves nothing here
             configuration = rules.configuration(row.kind, row.facts, published=row.published)
             if configuration is not None:
                 if configuration.digest not in known:
@@ -338,5 +341,5 @@ def _refuse_overlaps(connection: Connection, rules: RuleSet) -> None:
                 raise StoreError(
                     f"By these rules {pair.name} ({pair.id}) and {pair.other_name} ({pair.other_id}), both certified, "
                     "would serve the same frames at the same time.",
-                    remedy="Supersede one of the two first, or keep the rules that tell them apart.",
+                    remedy="Supersede one of the two first, or keep the rules that distinguish them.",
                 )

@@ -1,4 +1,4 @@
-"""What each run of a night's flow told at its end: for the night's page, and for science that waits."""
+"""Reports of finished runs of a night's flow: for the night's page, and for science that waits for calibrations."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class Runs:
         self._database = database
 
     def add(self, run: Run) -> None:
-        """Note a run; the same one is noted once."""
+        """Record a run; the same run is recorded only once."""
         self._database.run(lambda connection: _add(connection, run))
 
     def of_night(self, night: date) -> tuple[Run, ...]:
-        """The runs that reduced frames of a UT night, the earliest first."""
+        """Return the runs that reduced frames of a UT night, earliest first."""
         return self._database.run(lambda connection: _of_night(connection, night))
 
     def nights(self) -> tuple[date, ...]:
-        """The UT nights that any run reduced frames of, the newest first."""
+        """Return the UT nights of which any run reduced frames, newest first."""
         return self._database.run(_nights)
 
     def waiting(self, since: datetime) -> tuple[Run, ...]:
-        """The sequences whose last run, ended after a moment, found no calibration of some kind.
+        """Return the sequences whose latest run, ended after some time, lacked a kind of calibration.
 
         Parameters
         ----------
         since
-            What waited before that has been given up.
+            Sequences that have waited since before that time have been given up.
         """
         return self._database.run(lambda connection: _waiting(connection, since))
 
@@ -57,7 +57,7 @@ def _add(connection: Connection, run: Run) -> None:
 
 def _of_night(connection: Connection, night: date) -> tuple[Run, ...]:
     query = select(runs).where(any_(runs.c.nights) == night).order_by(runs.c.started, runs.c.id)
-    return _told(connection.execute(query).mappings())
+    return _runs(connection.execute(query).mappings())
 
 
 def _nights(connection: Connection) -> tuple[date, ...]:
@@ -72,8 +72,8 @@ def _waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
         .where(runs.c.sequence.is_not(None), runs.c.ended >= since)
         .order_by(runs.c.sequence, runs.c.ended.desc(), runs.c.id)
     )
-    return tuple(run for run in _told(connection.execute(last).mappings()) if run.waits_for)
+    return tuple(run for run in _runs(connection.execute(last).mappings()) if run.waits_for)
 
 
-def _told(rows: Iterable[Any]) -> tuple[Run, ...]:
+def _runs(rows: Iterable[Any]) -> tuple[Run, ...]:
     return tuple(Run.model_validate(dict(row)) for row in rows)

@@ -1,4 +1,4 @@
-"""The tables. Their meaning is in the comments; how they came about is in `calib_store.migrations`."""
+"""The tables. The comments describe their meaning, `calib_store.migrations` their history."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _moment(name: str, *, nullable: bool = False, now: bool = False) -> Column[d
 
 
 #: Every raw frame seen. Identity: sha256 of the uncompressed bytes. The exposure time (s) is that of one
-#: coadd. A frame in quarantine is not used; the column says why. Without facts it must be there.
+#: coadd. A frame in quarantine is not used; the column has the reason, which is required without facts.
 frames = Table(
     "frames",
     metadata,
@@ -72,7 +72,7 @@ Index(None, frames.c.name)
 Index(None, frames.c.started)
 Index("frames_refused_idx", frames.c.sha256, postgresql_where=frames.c.facts.is_(None))
 
-#: The whole headers, apart, so that the rows of frames stay short.
+#: The complete headers, in a separate table so that the rows of frames stay short.
 frame_headers = Table(
     "frame_headers",
     metadata,
@@ -93,7 +93,7 @@ frame_files = Table(
 )
 Index(None, frame_files.c.frame_sha256)
 
-#: Every change of what persons say of a raw frame: rejected, and usable again. The last one holds.
+#: Every decision of users about a raw frame: rejected, or usable again. The latest one applies.
 frame_history = Table(
     "frame_history",
     metadata,
@@ -108,7 +108,7 @@ frame_history = Table(
 )
 Index("frame_history_last_idx", frame_history.c.frame_sha256, frame_history.c.changed_at)
 
-#: Every table of rules that the store has used, whole. Versions are never changed.
+#: Every table of rules that the store has used, complete. Versions are never changed.
 rule_sets = Table(
     "rule_sets",
     metadata,
@@ -117,7 +117,7 @@ rule_sets = Table(
     Column("content", JSONB, nullable=False),
 )
 
-#: Since when which rules hold. The last one holds; as of a moment, the last one before it.
+#: When rules came into force. The latest one applies; as of an earlier time, the latest one before that.
 rule_changes = Table(
     "rule_changes",
     metadata,
@@ -129,7 +129,7 @@ rule_changes = Table(
 )
 
 #: What products serve: a rule's name and the values that a frame must have. ``facts`` are the names of the
-#: keys in the order of the alphabet: the rule may have compared others at another time.
+#: keys in alphabetical order: the rule may have compared different facts at another time.
 configurations = Table(
     "configurations",
     metadata,
@@ -143,7 +143,7 @@ configurations = Table(
 Index(None, configurations.c["keys"], postgresql_using="gin", postgresql_ops={"keys": "jsonb_path_ops"})
 
 #: The parameters with which products of a kind were made: their own, and those of the products that they were
-#: made from. An experiment is a variant of its own.
+#: made from. An experiment is a separate variant.
 variants = Table(
     "variants",
     metadata,
@@ -154,9 +154,9 @@ variants = Table(
 Index("variants_parameters_idx", variants.c.kind, text("md5(CAST(parameters AS text))"), unique=True)
 
 #: What was made, or published by the observatory. The id follows from the recipe key, so it is the same in
-#: every store. The configuration is the one by the rules that hold now; ``gate`` is the comparison with a
-#: certified product, which makes it ``doubtful`` where it failed, as long as that one is certified.
-#: ``provisional`` is why it serves others only where nothing else does; ``tier`` sums up what speaks against it
+#: every store. The configuration is that of the current rules; ``gate`` is the comparison with a
+#: certified product, which makes it ``doubtful`` if it failed, as long as that one is certified.
+#: ``provisional`` is why it serves others only as a last resort; ``tier`` is its most serious objection
 #: (`calib_store.model.records.Tier`).
 products = Table(
     "products",
@@ -199,8 +199,8 @@ products = Table(
     ),
     # An empty range overlaps nothing and would slip through the exclusion.
     CheckConstraint("NOT isempty(validity)", name="validity"),
-    # One configuration, one certified product at a time. Kind is part of the configuration. Two ranges
-    # need no extension, where "configuration_id WITH =" would need btree_gist.
+    # At most one certified product of a configuration at a time. Kind is part of the configuration. Two ranges
+    # need no extension, whereas "configuration_id WITH =" would need btree_gist.
     ExcludeConstraint(
         (text("int8range(configuration_id, configuration_id, '[]')"), "&&"),
         (text("validity"), "&&"),
@@ -216,14 +216,14 @@ Index(None, products.c.kind, products.c.made_at)
 Index(None, products.c.kind, products.c.middle)
 Index(None, products.c.name)
 Index(None, products.c.sha256)
-# Whose verdicts depend on a reference.
+# Products whose comparison depends on a reference.
 Index(
     "products_compared_idx", text("((gate -> 'reference') ->> 'id')"), _table=products,
     postgresql_where=text("gate @> '{\"passed\": false}'"),
 )  # fmt: skip
 
-#: The configurations that a product serves, by all rules that ever held: a choice of the past finds it too. What the
-#: choice goes by stands here as well, so that it needs few rows of products.
+#: The configurations that a product serves by all rules, current and earlier, so that a past choice also finds it. The
+#: columns that the choice uses are repeated here, so that it needs few rows of products.
 serves = Table(
     "serves",
     metadata,
@@ -238,8 +238,8 @@ Index("serves_candidates_idx", serves.c.configuration_id, serves.c.tier, serves.
 Index("serves_variants_idx", serves.c.configuration_id, serves.c.tier, serves.c.variant_id, serves.c.middle)
 Index("serves_nearest_idx", serves.c.configuration_id, serves.c.middle)
 
-#: Which frames and products, in which role, made each product. Of one that was made elsewhere an input may
-#: be known by its name and checksum only (``sha256:...`` or ``md5:...``, or empty).
+#: The frames and products, with their roles, that each product was made from. An input of a product that was made
+#: elsewhere may be known only by its name and checksum (``sha256:...`` or ``md5:...``, or empty).
 inputs = Table(
     "inputs",
     metadata,
@@ -257,10 +257,10 @@ Index(None, inputs.c.frame_sha256)
 Index(None, inputs.c.input_product_id)
 Index(None, inputs.c.foreign_sum)
 
-#: Every change of a product's status, so that what the store knew at a moment can be asked. ``change`` names
-#: the act: told twice (the answer to the first was lost), it is done once. A superseded one may have had its place
-#: taken by a product; ``because`` is what went bad (id of a product, sha256 of a frame) where that one was made
-#: without it. ``automatic``: the store did it, and takes it back when the reason is gone.
+#: Every change of a product's status, so that the state of the store at an earlier time can be queried. ``change``
+#: identifies the act: if it is repeated because the first answer was lost, it is done only once. ``by_product`` is what
+#: superseded it; ``because`` is what went bad (id of a product, sha256 of a frame) if that product was made without it.
+#: ``automatic``: the store made the change, and reverts it when the reason no longer holds.
 status_history = Table(
     "status_history",
     metadata,
@@ -281,13 +281,13 @@ Index(
     "status_history_because_idx", status_history.c.because,
     postgresql_where=status_history.c.because.is_not(None),
 )  # fmt: skip
-# What was certified for a moment, whatever became of it.
+# What was certified for some time, whatever its later status.
 Index(
     "status_history_certified_idx", status_history.c.validity, postgresql_using="gist",
     postgresql_where=text("status = 'certified'"),
 )  # fmt: skip
 
-#: Every change of a product's tier after it was added, so that a choice of the past can be repeated.
+#: Every change of a product's tier after it was added, so that a past choice can be repeated.
 tier_changes = Table(
     "tier_changes",
     metadata,
@@ -301,7 +301,7 @@ Index(None, tier_changes.c.product_id, tier_changes.c.changed_at)
 Index(None, tier_changes.c.changed_at)
 
 #: Decisions of other stores that came with an import; they have no effect (`calib_store.exchange.proposals`). The frame
-#: need not be here.
+#: need not be in this store.
 proposals = Table(
     "proposals",
     metadata,
@@ -322,8 +322,8 @@ proposals = Table(
 Index(None, proposals.c.product_id)
 Index(None, proposals.c.frame_sha256)
 
-#: For each frame reduced, which calibration was taken, from which candidates, by which rules, as of when.
-#: ``act`` names the statement that wrote it, as ``change`` does above.
+#: For each reduced frame, which calibration was taken, from which candidates, by which rules, as of which time.
+#: ``act`` identifies the statement that wrote it, as ``change`` does above.
 decisions = Table(
     "decisions",
     metadata,
@@ -345,8 +345,8 @@ UniqueConstraint(decisions.c.act, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.product_id)
 
-#: What each run of a flow told at its end, and the UT nights of the frames that it reduced. One sequence of
-#: exposures has a name; ``waits_for`` are the kinds of calibration that it found none of.
+#: The report of each finished flow run, and the UT nights of the frames that it reduced. A single sequence of
+#: exposures has a name; ``waits_for`` are the kinds of calibration that it did not find.
 runs = Table(
     "runs",
     metadata,

@@ -1,7 +1,7 @@
-"""Status of products and frames: who certified, rejected or superseded what, for when, and why.
+"""Status of products and frames: who certified, rejected or superseded which, for what time, and why.
 
-Every change is logged, so that a choice of the past can be repeated. A change carries an id of its own: told
-twice, because the answer to the first was lost, it is done once.
+Every change is logged, so that a past choice can be repeated. A change has its own id: if it is repeated because the
+answer to the first attempt was lost, it is done only once.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def set_status(
     start, end = validity if validity is not None else (None, None)
     if start is not None and end is not None and start >= end:
         raise StoreError(
-            f"{product.name} cannot be valid from {start} to {end}: that is no time at all.",
+            f"{product.name} cannot be valid from {start} to {end}: the validity ends before it begins.",
             remedy="Give an end that is later than the beginning.",
         )
     span = None if validity is None else TimestamptzRange(start, end)
     if status == "certified":
-        keep(connection)  # by the rules it is judged what is certified twice
+        keep(connection)  # the rules determine whether certifications overlap
     changes_alone(connection)
-    # Of two at a time the log tells them in the order in which the row took them.
+    # The log has simultaneous changes in the order in which the row took them.
     connection.execute(select(products.c.id).where(products.c.id == product.id).with_for_update())
     if not log_status(
         connection,
@@ -69,7 +69,7 @@ def set_status(
         return
     if status == "certified" and validity is not None:
         near = alike(connection, product)
-        if len(near) > 1:  # the constraint sees one configuration only
+        if len(near) > 1:  # the constraint covers a single configuration
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CERTIFYING})
             if overlapping(connection, near, validity, but=product.id):
                 raise _overlap(connection, product, validity)
@@ -84,7 +84,7 @@ def set_status(
             raise _overlap(connection, product, validity) from error
         raise StoreError(
             f"{product.name} cannot become {status} with the validity {validity}: {constraint} forbids it.",
-            remedy="Only a certified product has a validity, and not an empty one; an image has none.",
+            remedy="Only a certified product has a validity, which must not be empty; an image has none.",
         ) from error
     succession.reexamine(connection, succession.descendants_and(connection, product.id))
 
@@ -92,7 +92,7 @@ def set_status(
 def overlapping(
     connection: Connection, alike: Sequence[int], validity: Validity, *, but: UUID
 ) -> Sequence[Any]:
-    """Rows (id, name, validity, middle) of the products that are certified for part of a time, in time.
+    """Return rows (id, name, validity, middle) of products certified for part of a validity, in order of time.
 
     ``alike`` are the rows of their configurations.
     """
@@ -109,25 +109,25 @@ def overlapping(
 def _overlap(connection: Connection, product: Product, validity: Validity | None) -> StoreError:
     near = alike(connection, product)
     others = overlapping(connection, near, validity or (None, None), but=product.id)
-    told = "; ".join(
+    others = "; ".join(
         f"{row.name} ({str(row.id)[:8]}) for {validity_text((row.validity.lower, row.validity.upper))}"
         for row in others
     )
     return StoreError(
         f"{product.name} cannot be certified for {validity_text(validity)}: another {product.kind} of the same "
-        f"configuration is certified for part of that time: {told or 'by somebody at this moment'}.",
+        f"configuration is certified for part of that time: {others or 'by another process at this moment'}.",
         remedy="Choose a time that does not overlap (--from, --to), supersede the other one first, or share the "
         "time between them (--take-over).",
     )
 
 
 def alike(connection: Connection, product: Product) -> Sequence[int]:
-    """The rows of the configurations that the rule of a product cannot tell from its own, which is the first.
+    """Return the configurations that the rule of a product cannot distinguish from its own, which comes first.
 
     Raises
     ------
     StoreError
-        For an image, which serves none.
+        For an image, which serves no frame.
     """
     row = connection.execute(
         select(configurations.c.rule, configurations.c.kind, configurations.c["keys"])
@@ -136,15 +136,15 @@ def alike(connection: Connection, product: Product) -> Sequence[int]:
     ).one_or_none()
     if row is None:
         raise StoreError(
-            f"{product.name} serves no frame: no rule is about {'an' if product.kind == 'image' else 'such a'} "
+            f"{product.name} serves no frame: no rule applies to {'an' if product.kind == 'image' else 'such a'} "
             f"{product.kind}.",
-            remedy="Only darks, flats and bad pixel masks are certified.",
+            remedy="Only darks, flats and bad pixel masks can be certified.",
         )
     return near_configurations(connection, active_rules(connection), Configuration(*row))
 
 
 def certified_like(connection: Connection, rules: RuleSet, configuration: Configuration) -> Sequence[UUID]:
-    """Ids of the certified products of a configuration, within the tolerance of its rule."""
+    """Return the ids of the certified products of a configuration, within the tolerance of its rule."""
     numbers = near_configurations(connection, rules, configuration)
     return connection.scalars(
         select(products.c.id)
@@ -154,7 +154,7 @@ def certified_like(connection: Connection, rules: RuleSet, configuration: Config
 
 
 def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
-    """Ids of the other products that a product took time or the place of, since the line before the last of its log."""
+    """Return the ids of other products that a product replaced or took time from in its latest change of status."""
     own = (
         select(status_history.c.id)
         .where(status_history.c.product_id == product)
@@ -169,7 +169,7 @@ def changed_with(connection: Connection, product: UUID) -> Sequence[UUID]:
 
 
 def superseded_by(connection: Connection, product: UUID) -> Sequence[UUID]:
-    """Ids of the products whose place a product has taken by the store's own rules, and still holds."""
+    """Return the ids of the products that a product supersedes at present by the store's own rules."""
     changed = select(status_history.c.product_id).where(
         status_history.c.by_product == product, status_history.c.automatic
     )
@@ -182,13 +182,13 @@ def superseded_by(connection: Connection, product: UUID) -> Sequence[UUID]:
 
 
 def _last(column: ColumnElement[Any]) -> ScalarSelect[Any]:
-    """A column of the last line of a product's log."""
+    """Return a column of the latest entry of a product's log."""
     of_product = select(column).where(status_history.c.product_id == products.c.id)
     return of_product.order_by(status_history.c.id.desc()).limit(1).scalar_subquery()
 
 
 def changed_because(connection: Connection, what: str, status: Status) -> Sequence[UUID]:
-    """Ids of the products to which the store gave a status because of something, and of nothing else since."""
+    """Return the ids of the products whose latest status the store set because of some product or frame."""
     changed = select(status_history.c.product_id).where(status_history.c.because == what)
     query = select(products.c.id).where(
         products.c.id.in_(changed), products.c.status == status, _last(status_history.c.because) == what
@@ -199,7 +199,7 @@ def changed_because(connection: Connection, what: str, status: Status) -> Sequen
 def set_frame_status(
     connection: Connection, frame: Frame, status: str, *, author: str, reason: str, change: UUID | None = None
 ) -> None:
-    """Say of a raw frame that it is not to be used (rejected), or that it may be again (usable)."""
+    """Set the status of a raw frame: rejected, or usable again."""
     changes_alone(connection)
     values = {
         "change": change or uuid.uuid4(), "frame_sha256": frame.sha256, "status": status,
@@ -210,7 +210,7 @@ def set_frame_status(
 
 
 def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusChange, ...]:
-    """What persons have said of a raw frame, the first line first."""
+    """Return the users' decisions about a raw frame, earliest first."""
     rows = connection.execute(
         select(frame_history).where(frame_history.c.frame_sha256 == sha256).order_by(frame_history.c.id)
     )
@@ -218,12 +218,12 @@ def frame_status_history(connection: Connection, sha256: str) -> tuple[StatusCha
 
 
 def status_text(status: str, validity: Validity | None) -> str:
-    """A status in words, with the time of a certified one."""
+    """Return a status as text, with the validity of a certified one."""
     return status if validity is None else f"{status} for {validity_text(validity)}"
 
 
 def validity_text(validity: Validity | None) -> str:
-    """A time of validity in words."""
+    """Return a validity as text."""
     if validity is None:
         return "no time"
     start, end = validity

@@ -1,4 +1,4 @@
-"""The log of the products' status: every change, with who made it and why."""
+"""The status log of products: every change, with its author and reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log_status(
     because: str | None = None,
     automatic: bool = False,
 ) -> bool:
-    """Write a line of a product's log; False where the line of that change is there already."""
+    """Add an entry to a product's log, and return whether the change is new."""
     values = {
         "change": change or uuid.uuid4(), "product_id": product, "status": status, "validity": validity,
         "author": plain_text(author), "reason": plain_text(reason), "by_product": by, "because": because,
@@ -37,7 +37,7 @@ def log_status(
 
 
 def history(connection: Connection, product: UUID) -> tuple[StatusChange, ...]:
-    """The log of a product's status, the first line first."""
+    """Return the status log of a product, earliest entry first."""
     rows = connection.execute(
         select(status_history).where(status_history.c.product_id == product).order_by(status_history.c.id)
     )

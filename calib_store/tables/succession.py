@@ -1,11 +1,11 @@
-"""Which product takes the place of another by the store's own rules, and when the other gets its place back.
+"""Which product supersedes another by the store's own rules, and when the other is restored.
 
-A product is superseded automatically where another one of its kind, configuration and parameters, of which nothing bad
-is known, is made of all its raw frames and more, without more noise (an image only by one of the same nights). It is
-also superseded by one that is made of all its frames but those that were rejected or put into quarantine, where it is
-made with such itself. Frames that the other one, a calibration, was given and left out as unlike their peers need not
-be in it. A product comes back when that is no longer so. Nothing here depends on the order in which products were made.
-What a user decided stays.
+A product is superseded automatically if another one of its kind, configuration and parameters, without any objection,
+is made of all its raw frames and more, and has no more noise (an image only by one of the same nights). It is also
+superseded by one that is made of all its frames except rejected or quarantined ones, if it is made with such frames
+itself. A calibration need not contain frames that it was given and left out as unlike their peers. A product is
+restored when this no longer holds. The result does not depend on the order in which products were made. Decisions of
+users are never changed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from imaging.frames.nights import night_of
 
 logger = logging.getLogger(__name__)
 
-#: Author of what the store does by its own rules.
+#: Author of changes that the store makes by its own rules.
 AUTHOR: Final = "nirflow"
 
-#: The products that share a raw frame with some, of their kinds, configurations and variants; and those themselves.
+#: The products that share a raw frame, kind, configuration and variant with given ones; and the given ones.
 _RIVALS = text("""
     SELECT DISTINCT other.id
     FROM products one
@@ -56,7 +56,7 @@ _STATES = text("""
     WHERE p.id = ANY(CAST(:products AS uuid[]))
 """)
 
-#: Which product once stood in for which, while something that the other was made with was rejected.
+#: Which product once replaced which, while an ancestor of the other was rejected.
 _STOOD_IN = text("""
     SELECT DISTINCT ON (product_id, by_product) product_id, by_product, because FROM status_history
     WHERE automatic AND status = 'superseded' AND because IS NOT NULL AND by_product IS NOT NULL
@@ -79,21 +79,21 @@ _REJECTED_FRAMES = text("""
 
 
 def descendants_and(connection: Connection, source: UUID | str) -> set[UUID]:
-    """A product and all that was made with it; of a raw frame (its sha256) what was made with it."""
+    """Return a product and its descendants, or the descendants of a raw frame (its sha256)."""
     found = set(lineage.affected(connection, source))
     return found | {source} if isinstance(source, UUID) else found
 
 
 def reexamine(connection: Connection, products: Iterable[UUID]) -> None:
-    """Work out tiers and successions again for products of which something changed, and for what depends on them.
+    """Determine tiers and successions again for changed products and everything that depends on them.
 
-    Under `calib_store.tables.locks.changes_alone`.
+    The caller holds `calib_store.tables.locks.changes_alone`.
     """
     queue = set(products)
     while queue:
         retiered = refresh(connection, queue)
         moved = _Family(connection, queue | retiered).settle()
-        # Where a reference is no longer certified, or is again, verdicts by it hold no longer, or again.
+        # Comparisons with a reference count only while it is certified.
         queue = compared_with(connection, queue | retiered | moved) - queue
 
 
@@ -103,17 +103,17 @@ Member = tuple[str, str]
 
 @dataclass(frozen=True)
 class _State:
-    """What decides whether a product takes another's place, or loses its own.
+    """The facts that decide whether a product supersedes another, or is superseded.
 
     Attributes
     ----------
     line
-        Kind, configuration and variant: a product has rivals only among those that share them. Of an image its nights
-        too: the stack of several nights is another one than that of each.
+        Kind, configuration and variant: a product has rivals only among those that share them. For an image also its
+        nights: the stack of several nights does not compete with that of each.
     frames
         The raw frames that it is made of.
     left_out
-        Frames that a calibration was given and is not made of, because they are unlike their peers.
+        Frames that a calibration was given and left out, because they are unlike their peers.
     """
 
     id: UUID
@@ -132,12 +132,12 @@ class _State:
 
     @property
     def eligible(self) -> bool:
-        """Whether it may take the place of others."""
+        """Whether it may supersede others."""
         return self.status in ("candidate", "certified") and self.tier < Tier.PROVISIONAL and not self.damaged
 
     @property
     def replaceable(self) -> bool:
-        """Whether the store may supersede it: no user has decided about it, or before something went bad."""
+        """Whether the store may supersede it: no user has decided about it, except before an ancestor went bad."""
         if self.status == "certified":
             return self.tier is Tier.TAINTED
         return self.status == "candidate" and (self.automatic or self.first)
@@ -148,7 +148,7 @@ class _State:
         return self.status == "superseded" and self.automatic
 
     def contains(self, members: Collection[Member]) -> bool:
-        """Whether it is made of all these frames, each in its role; for what was only sky any role will do."""
+        """Return whether it is made of all these frames, each in its role; for sky frames any role will do."""
         anywhere = {sha256 for _, sha256 in self.frames}
         return all(one in self.frames or (one[0] == "sky" and one[1] in anywhere) for one in members)
 
@@ -172,11 +172,11 @@ class _Family:
         self.stood_in = {
             (row.product_id, row.by_product): str(row.because) for row in connection.execute(_STOOD_IN, given)
         }
-        # Whoever may take a place comes before who may lose it: the largest of which nothing bad is known first.
+        # Products that may supersede come before those that may be superseded: the largest without objections first.
         self.states.sort(key=lambda s: (self._has_unusable(s), -len(s.frames | s.left_out), s.made_at, s.id))
 
     def settle(self) -> set[UUID]:
-        """Supersede, and bring back; those whose status changed."""
+        """Supersede and restore products, and return those whose status changed."""
         decided: list[_State] = []
         moved = set()
         for state in self.states:
@@ -191,7 +191,7 @@ class _Family:
         return moved
 
     def _has_unusable(self, state: _State) -> bool:
-        """Whether something that a product is made from is rejected, or a frame of it in quarantine."""
+        """Return whether any ancestor of a product is rejected, or a frame of it in quarantine."""
         return state.tier is Tier.TAINTED or any(sha256 in self.quarantined for _, sha256 in state.frames)
 
     def _takes_place(self, better: _State, state: _State) -> bool:
@@ -225,14 +225,16 @@ class _Family:
                 reason += f", without {len(state.frames) - len(held)} that it left out as unlike the others"
         else:
             because = self.stood_in[better.id, state.id]
-            reason = f"{better.label}, whose place it took, counts again"
+            reason = f"{better.label}, which it replaced, counts again"
         self._change(state, "superseded", reason, because, better.id)
         if state.status == "certified":
-            logger.warning("%s was certified; look at %s, then certify that", state.label, better.label)
+            logger.warning("%s was certified; examine %s, then certify it", state.label, better.label)
         return replace(state, status="superseded", automatic=True, because=because)
 
     def _bring_back(self, state: _State) -> _State:
-        again = "what it was made with counts again" if state.because else "nothing takes its place any more"
+        again = (
+            "all that it was made with counts again" if state.because else "no other product supersedes it"
+        )
         self._change(state, "candidate", again, state.because, None)
         return replace(state, status="candidate", automatic=True)
 
@@ -248,7 +250,7 @@ class _Family:
 
 
 def _has_more(better: _State, state: _State) -> bool:
-    """Whether a product is made of more than all the frames of another one, but for those that it left out."""
+    """Return whether a product contains all frames of another one and more, except for those that it left out."""
     held = state.frames - better.left_out
     return bool(held) and len(better.frames) > len(held) and better.contains(held)
 

@@ -1,4 +1,4 @@
-"""What speaks against a product, worked out from all that the store knows: rejected ancestors, exceptions, doubts."""
+"""Objections to a product, derived from all that the store knows: rejected ancestors, exceptions, doubts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from calib_store.tables.lineage import OWN_FRAME, OWN_PRODUCT
 
-#: Every product that some are made from, those themselves included. It ends also where a lineage is a ring.
+#: Given products and all their ancestors. The query also ends if a lineage is circular.
 _UP = f"""up (product_id, ancestor) AS (
         SELECT id, id FROM unnest(CAST(:products AS uuid[])) w (id)
       UNION
@@ -81,7 +81,7 @@ _REJECTED = text(f"""
 
 @dataclass(frozen=True)
 class RejectedAncestor:
-    """A frame or product that another product was made from, and that a person rejected.
+    """An ancestor of a product that a user rejected.
 
     Attributes
     ----------
@@ -100,24 +100,24 @@ class RejectedAncestor:
     rejected_at: datetime
 
     def __str__(self) -> str:
-        """What happened, for people."""
+        """Return a description for display."""
         return (
             f"{self.name} was rejected by {self.author} on {self.rejected_at:%Y-%m-%d %H:%M}: {self.reason}"
         )
 
 
 def refresh(connection: Connection, products: Iterable[UUID]) -> set[UUID]:
-    """Work out the tiers of some products again; those that changed."""
+    """Determine the tiers of some products again, and return those that changed."""
     wanted = list(products)
     return set(connection.scalars(_REFRESH, {"products": wanted})) if wanted else set()
 
 
 def compared_with(connection: Connection, references: Collection[UUID]) -> set[UUID]:
-    """The products that failed the comparison with one of some references."""
+    """Return the products that failed the comparison with any of the references."""
     return set(connection.scalars(_COMPARED_WITH, {"products": [str(one) for one in references]}))
 
 
 def rejected_ancestors(connection: Connection, product: UUID) -> tuple[RejectedAncestor, ...]:
-    """What a product was made from, at whatever remove, that is rejected; the first rejected first."""
+    """Return the rejected ancestors of a product, of any generation, in the order of rejection."""
     rows = connection.execute(_REJECTED, {"products": [product]})
     return tuple(RejectedAncestor(r.name, r.identity, r.author, r.reason, r.changed_at) for r in rows)

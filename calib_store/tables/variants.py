@@ -1,7 +1,7 @@
-"""With which parameters products were made: their own, and those of the products that they were made from.
+"""The parameters with which products were made: their own, and those of their ancestors.
 
-An experiment (``--set dark.high=1.5``) makes products of another variant. The choice takes products that were made with
-the parameters of the run before others.
+An experiment (``--set dark.high=1.5``) makes products of a different variant. The choice prefers products that were
+made with the parameters of the run.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ _FIND = text("""
 
 
 def number_of(connection: Connection, kind: str, parameters: Parameters, inputs: Sequence[InputRef]) -> int:
-    """The number of a product's variant, which is noted where it is new.
+    """Return the number of a product's variant, which is recorded if it is new.
 
-    Of products that were made elsewhere nothing is part of it; nor of the calibrations of an image, which serves none.
+    Parameters of products that were made elsewhere are not part of it; nor those of an image's calibrations, as an
+    image serves no frame.
     """
     serves = inputs if kind not in KINDS or KINDS[kind].is_calibration else ()
     made_with = select(products.c.parameters).where(products.c.id == any_of(_products(serves), Uuid))
@@ -50,7 +51,7 @@ def number_of(connection: Connection, kind: str, parameters: Parameters, inputs:
 
 
 def inherited(connection: Connection, inputs: Sequence[InputRef]) -> str | None:
-    """Why a product is provisional because one that it was made from is; None where none is."""
+    """Return why a product is provisional if one that it was made from is, or None."""
     query = select(products.c.name, products.c.provisional).where(
         products.c.id == any_of(_products(inputs), Uuid), products.c.provisional.is_not(None)
     )
@@ -59,16 +60,16 @@ def inherited(connection: Connection, inputs: Sequence[InputRef]) -> str | None:
 
 
 def agreeing(connection: Connection, kind: str, parameters: Parameters | None) -> tuple[int, ...]:
-    """Numbers of the variants of a kind whose parameters agree with those of a run (the defaults without any)."""
+    """Return the numbers of a kind's variants whose parameters agree with those of a run (default: the defaults)."""
     run = default_parameters() if parameters is None else parameters
     rows = connection.execute(select(variants.c.id, variants.c.parameters).where(variants.c.kind == kind))
     return tuple(row.id for row in rows if not differences(row.parameters, run))
 
 
 def differences(made_with: Parameters, run: Parameters) -> tuple[str, ...]:
-    """In what the parameters of a product are other than those of a run, both values given.
+    """Return how the parameters of a product differ from those of a run, with both values.
 
-    What only one of the two has is no difference: a step that the run does not take, a parameter that was added since.
+    What only one of the two has is not a difference: a step that the run does not execute, or a more recent parameter.
     """
     return tuple(
         f"{step}.{name} is {_text(value)}, {_text(run[step][name])} in this run"
@@ -80,14 +81,14 @@ def differences(made_with: Parameters, run: Parameters) -> tuple[str, ...]:
 
 
 def parameters_of(connection: Connection, numbers: Collection[int]) -> dict[int, Parameters]:
-    """The parameters of variants by their number."""
+    """Return the parameters of variants by their number."""
     query = select(variants.c.id, variants.c.parameters).where(variants.c.id.in_(list(numbers)))
     return {row.id: row.parameters for row in connection.execute(query)}
 
 
 @cache
 def default_parameters() -> Parameters:
-    """The parameters with which nirflow makes calibrations where nothing else is said."""
+    """Return the parameters with which nirflow makes calibrations by default."""
     return {kind.name: _model(kind.parameters)().model_dump(mode="json") for kind in CALIBRATIONS}
 
 

@@ -1,6 +1,7 @@
-"""The page of a night: what the frames allowed, what was made of them, how good it is, and what waits.
+"""The page of a night: what the frames allowed, the products and their quality, and what is waiting.
 
-Static files that a browser opens from the disk or over HTTP. `flows.page.write` writes them; `collect` asks the
-store, `outcomes` puts the plan beside what the runs told, `choices` tells the calibrations, `thumbnails` and `plots`
-make the pictures, and the templates lay it out. Nothing here knows the orchestrator.
+Static files that a browser opens from the disk or over HTTP. `flows.page.write` writes them; `collect`
+queries the store, `outcomes` compares the plan with the reports of the runs, `choices` lists the
+calibrations, `thumbnails` and `plots` make the pictures, and the templates arrange everything. Nothing here
+depends on the orchestrator.
 """

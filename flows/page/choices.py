@@ -1,4 +1,6 @@
-"""Which calibrations a group got, how far they are, and why no others: the store's record of its decisions."""
+"""The calibrations of a group, their distances in time, and why no others were chosen, as recorded in the
+store.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from calib_store.tables import decisions
 from calib_store.tables import products as product_rows
 from flows.page.model import Chosen, Group, NightFrame, NotTaken
 
-#: Products near in time that are told although they do not serve, of each kind.
+#: Number of products near in time to list for each kind although they do not serve.
 _NEAREST: Final = 3
 _MOST_OTHERS: Final = 6
 
 
 def with_choices(store: Store, group: Group, frames: Mapping[str, NightFrame]) -> Group:
-    """The group with the calibrations that its middle frame got; without any where it needs none.
+    """Return the group with the calibrations of its middle frame; unchanged if it needs none.
 
-    One choice holds for a whole group, made for the frame in its middle. ``frames`` are by sha256.
+    One choice, made for the frame in its middle, applies to the group. ``frames`` are keyed by sha256.
     """
     frame = frames.get(group.middle)
     if frame is None or not group.needs:
@@ -39,17 +41,17 @@ def _chosen(store: Store, group: Group, frame: NightFrame) -> Iterator[Chosen]:
     for kind in group.needs:
         row = next((one for one in rows if one.kind == kind), None)
         if group.waits_for == kind:
-            row = None  # an earlier run may have found one that is rejected by now
+            row = None  # an earlier run may have found one that has been rejected since
         match = store.explain(frame.facts, kind, limit=_NEAREST)
         recorded = [one for one in row.candidates if not one["taken"]] if row is not None else []
-        told = [NotTaken(one["name"], one["status"], one["reason"]) for one in recorded]
+        rejected = [NotTaken(one["name"], one["status"], one["reason"]) for one in recorded]
         there = {one["product"] for one in (row.candidates if row is not None else ())}
-        told += [
+        rejected += [
             NotTaken(one.product.name, one.product.status, one.reason)
             for one in match.candidates
             if not one.serves and str(one.product.id) not in there
         ]
-        others = tuple(told[:_MOST_OTHERS])
+        others = tuple(rejected[:_MOST_OTHERS])
         if row is None:
             yield Chosen(kind, None, others=others, now=_now(match))
         else:

@@ -1,4 +1,4 @@
-"""Everything that a night's page tells, asked of the store."""
+"""The content of a night's page, collected from the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from calib_store.model.records import Frame, Run
 from calib_store.store import Store
 from flows.page.choices import with_choices
 from flows.page.model import NightFrame, NightPage, NightProduct, RunOutcome
-from flows.page.outcomes import Standing, left_out_of, outcomes, planned, standing
+from flows.page.outcomes import Results, left_out_of, outcomes, planned, results_of
 from flows.page.products import describe_products, stored_products
 from flows.run.plan import NightPlan, plan_night
 from flows.run.report import NightReport
@@ -24,41 +24,41 @@ from imaging.kinds import PRODUCT_KINDS
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import LeftOut, RawFrame
 
-#: Kinds of product in the order of a reader's interest: each before those that it is made with.
+#: Kinds of product in order of interest: each before those that it is made with.
 _ORDER: Final = tuple(reversed(PRODUCT_KINDS))
 
 
 class UnknownNightError(NirflowError):
-    """A night of which the store knows nothing."""
+    """The store knows nothing about a night."""
 
 
 def collect_night(store: Store, night: date) -> NightPage:
-    """Ask the store for all that the page of a night tells.
+    """Collect the content of a night's page from the store.
 
     Parameters
     ----------
     store
-        The store; nothing in it changes, but that a product whose file is found damaged is set aside.
+        The store. It is not changed, except that a product whose file is found damaged is set aside.
     night
         UT night, as Gemini names it.
 
     Raises
     ------
     UnknownNightError
-        Where the store knows neither a frame nor a run of that night.
+        If the store knows neither a frame nor a run of that night.
     """
-    # What is in quarantine and has no file any more was replaced by a better one.
+    # A frame in quarantine without a file was replaced by a better one.
     found = [f for f in store.frames.of_nights(night, night) if f.quarantine is None or f.paths]
     runs = store.runs.of_night(night)
     refused = store.frames.refused_of_nights(night, night)
     if not found and not runs and not refused:
         raise UnknownNightError(
-            f"The store knows no raw frame of the night {night}, and no run about it.",
+            f"The store knows no raw frame of the night {night}, and no run for it.",
             remedy="Reduce the night's frames first (nirflow reduce), or name another night.",
         )
     frames = _frames(store, found)
     reports = [read_report(run) for run in runs]
-    held = standing(reports)
+    held = results_of(reports)
     refs = {UUID(ref.id): ref for ref in (*held.earlier, *(ref for _, ref in held.products))}
     stored = stored_products(store, night, refs, {frame.sha256 for frame in frames})
     others = {one for raw in stored.frames.values() for one in raw}.difference(f.sha256 for f in frames)
@@ -88,7 +88,7 @@ def collect_night(store: Store, night: date) -> NightPage:
 
 
 def read_report(run: Run) -> NightReport | None:
-    """The report of a run; None where another version of the software wrote it in another form."""
+    """Return the report of a run; None if another version of nirflow wrote it in a different format."""
     try:
         return NightReport.model_validate(run.report)
     except ValidationError:
@@ -96,7 +96,7 @@ def read_report(run: Run) -> NightReport | None:
 
 
 def web_address(text: str) -> str:
-    """An address for a link: as it is where it is of the web, otherwise nothing."""
+    """Return the address if it is an HTTP URL that can be linked to, otherwise an empty text."""
     try:
         parts = urlsplit(text.strip())
     except ValueError:
@@ -106,20 +106,20 @@ def web_address(text: str) -> str:
 
 def _frames(store: Store, found: Iterable[Frame]) -> tuple[NightFrame, ...]:
     known = [(frame, frame.facts) for frame in found if frame.facts is not None]
-    words = store.frames.rejections([frame.sha256 for frame, _ in known])
+    rejections = store.frames.rejections([frame.sha256 for frame, _ in known])
     frames = []
     for frame, facts in known:
         problem = frame.quarantine or ""
-        if word := words.get(frame.sha256):
-            problem = f"rejected by {word.author} on {word.changed_at:%Y-%m-%d}: {word.reason}"
+        if rejection := rejections.get(frame.sha256):
+            problem = f"rejected by {rejection.author} on {rejection.changed_at:%Y-%m-%d}: {rejection.reason}"
         frames.append(NightFrame(facts, frame.sha256, frame.paths, problem))
     return tuple(frames)
 
 
 def _plan(known: tuple[NightFrame, ...]) -> NightPlan:
-    """What the frames allow, by the parameters' defaults.
+    """Return the plan that the frames allow with default parameters.
 
-    A plan tells frames apart by their names, and the store by their sha256: here that is their name.
+    A plan identifies frames by name, the store by sha256: here the sha256 is used as the name.
     """
     names = {frame.sha256: frame.name for frame in known}
     raw = [
@@ -142,12 +142,12 @@ def _plan(known: tuple[NightFrame, ...]) -> NightPlan:
 
 def _left_out(
     reports: list[NightReport | None],
-    held: Standing,
+    held: Results,
     frames: Iterable[NightFrame],
     plan: NightPlan | None,
     refused: Iterable[Frame],
 ) -> tuple[LeftOut, ...]:
-    """What runs left out, and what they will: groups that are too small, frames that cannot be used."""
+    """Return what runs left out or will leave out: groups that are too small, frames that cannot be used."""
     kept = [*left_out_of(reports, held), *(plan.left_out if plan is not None else ())]
     there = {one.name for one in kept}
     for frame in frames:
@@ -161,7 +161,7 @@ def _left_out(
 
 
 def _replaced(reports: Iterable[NightReport | None]) -> tuple[tuple[str, str], ...]:
-    """What runs superseded, and by what; without those that took their place back later."""
+    """Return the products that runs superseded and their successors, except those reinstated later."""
     found: dict[str, str] = {}
     for report in reports:
         for one in report.replaced if report is not None else ():

@@ -1,4 +1,6 @@
-"""What a night's page shows, as frozen records. Nothing here is marked up: the templates escape every text."""
+"""The content of a night's page as frozen records. Nothing here contains markup: the templates escape every
+text.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.kinds import Target, target_of
 from tasks.support.references import LeftOut
 
-#: What became of a group of the plan.
+#: Outcome of a group of the plan.
 State = Literal["built", "reused", "failed", "waiting", "not reduced"]
 
 
@@ -24,13 +26,13 @@ class NightFrame:
     Attributes
     ----------
     facts
-        What it is.
+        Its facts.
     sha256
         Its identity.
     paths
-        Where it was seen.
+        Paths where it was seen.
     problem
-        Why it is not used; empty for one that may be.
+        Why it is not used; empty for a usable frame.
     """
 
     facts: FrameFacts
@@ -46,7 +48,7 @@ class NightFrame:
 
 @dataclass(frozen=True)
 class NightProduct:
-    """A product that was made of the night's frames, or served them in a run.
+    """A product that was made from the night's frames or used for them in a run.
 
     Attributes
     ----------
@@ -61,21 +63,21 @@ class NightProduct:
     calibrations
         Names of the products that it was made with.
     reused
-        The last run found it in the store.
+        Whether the last run found it in the store.
     status
-        What the store says of it, and what speaks against it; ``gone`` where the store has it no more.
-    said
-        Who said so and why, where a person or the gate did.
+        Its status in the store, and objections to it; ``gone`` if the store no longer has it.
+    status_reason
+        Who set the status and why, if a user or the comparison did.
     figures
-        Of quality.
+        Quality figures.
     warnings, left_out
-        What a user has to know, and the members that could not be used.
+        Warnings for the user, and the members that could not be used.
     output, preview
-        The copy and its PNG in the output folder, as the run told; they may be gone by now.
+        The copy and its PNG in the output folder, as reported by the run; they may no longer exist.
     seconds
-        What its last step took.
+        Duration of its last step.
     span
-        From the first input's start to the last one's end, where the store has it.
+        From the start of the first input to the end of the last, if known to the store.
     made_at
         When it was made.
     measured
@@ -93,7 +95,7 @@ class NightProduct:
     calibrations: tuple[str, ...] = ()
     reused: bool = False
     status: str = "gone"
-    said: str = ""
+    status_reason: str = ""
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -107,7 +109,7 @@ class NightProduct:
 
     @property
     def group_kind(self) -> Target:
-        """The kind of group that such a product is of."""
+        """The kind of group to which such a product belongs."""
         return target_of(self.kind)
 
 
@@ -129,17 +131,17 @@ class Chosen:
     kind
         Kind of the calibration.
     name, status
-        Of the product; None where there is none.
+        Name and status of the product; None if none was chosen.
     days
-        From the middle of the group's middle frame to that of the product; below 0 where it is earlier.
+        Days from the middle of the group's middle frame to that of the product; negative if it is earlier.
     why
-        The rules' or the user's reason.
+        The reason given by the rules or the user.
     rules
         Version of the rules.
     others
         The candidates that were not taken.
     now
-        What would be taken now, where nothing was.
+        The product that would be chosen now, if none was.
     """
 
     kind: str
@@ -154,30 +156,30 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of the plan, and what became of it.
+    """A group of the plan and its outcome.
 
     Attributes
     ----------
     kind, label
-        What it is, and what an observer would call it.
+        Its kind, and the name that an observer would give it.
     frames
-        Names of its frames, in time.
+        Names of its frames, in order of time.
     elsewhere
-        How many of them are of other nights.
+        How many of them come from other nights.
     members
-        Their sha256: two frames may have one name.
+        Their sha256: two frames may share a name.
     first
         Sha256 of those that the product may be named after.
     middle
         Sha256 of the frame that calibrations were chosen for; empty for groups that need none.
     needs
-        Kinds of calibration that it is made with.
+        Kinds of calibration that it needs.
     notes
-        What a person should know about the grouping.
+        Notes for the user about the grouping.
     state, why, remedy, waits_for
-        What became of it.
+        Its outcome.
     product
-        What was made of it.
+        The product made from it.
     chosen
         Its calibrations.
     """
@@ -201,7 +203,7 @@ class Group:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """A run of a flow, in a line."""
+    """A run of a flow, as one line."""
 
     flow: str
     name: str
@@ -220,7 +222,9 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class NightPage:
-    """All that a night's page tells, but the pictures. ``others`` are frames of other nights in its products."""
+    """The content of a night's page except for the pictures. ``others`` are frames of other nights in its
+    products.
+    """
 
     night: date
     frames: tuple[NightFrame, ...]
@@ -243,7 +247,7 @@ class NightPage:
         return tuple(sorted({f.facts.filter for f in self.frames if f.facts.kind != "dark"} - {""}))
 
     def in_state(self, *states: State) -> tuple[Group, ...]:
-        """The groups that came to one of some states."""
+        """Return the groups in one of these states."""
         return tuple(group for group in self.groups if group.state in states)
 
     @property
@@ -253,12 +257,12 @@ class NightPage:
 
     @property
     def lost(self) -> tuple[LeftOut, ...]:
-        """What was left out and should not have been."""
+        """What was left out unexpectedly."""
         return tuple(one for one in self.left_out if not one.expected)
 
     @property
     def steps(self) -> tuple[tuple[str, float], ...]:
-        """Seconds in each kind of step, all runs added up, the longest first."""
+        """Seconds in each kind of step, summed over all runs, the longest first."""
         sums: dict[str, float] = {}
         for run in self.runs:
             for name, seconds in run.steps:

@@ -1,4 +1,4 @@
-"""The plan of a night beside what its runs told. Pure functions."""
+"""The plan of a night compared with the reports of its runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from flows.run.report import Failure, NightReport
 from imaging.kinds import KINDS, TARGETS, Target, target_of
 from tasks.support.references import LeftOut, ProductRef, RawFrame
 
-#: In the order of a reader's interest.
+#: Kinds in order of interest.
 _ORDER: Final = tuple(reversed(TARGETS))
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What holds after all runs of a night: a later run's word goes before an earlier one's.
+class Results:
+    """The results after all runs of a night: a later run takes precedence over an earlier one.
 
     Attributes
     ----------
     products
         The last product of each kind, label and first input, with the number of its run.
     earlier
-        Those that a later run's product took the place of.
+        Products that were replaced by those of a later run.
     failures
-        Failures that no run at the same time or later made good, with the number of their run.
+        Failures that no concurrent or later run resolved, with the number of their run.
     """
 
     products: tuple[tuple[int, ProductRef], ...]
@@ -36,8 +36,8 @@ class Standing:
     failures: tuple[tuple[int, Failure], ...]
 
 
-def standing(reports: Sequence[NightReport | None]) -> Standing:
-    """What holds after runs, in the order of time; None is a run whose report cannot be read."""
+def results_of(reports: Sequence[NightReport | None]) -> Results:
+    """Return the results of runs given in order of time; None stands for an unreadable report."""
     products: dict[tuple[str, str, str], tuple[int, ProductRef]] = {}
     failures: dict[tuple[str, str], tuple[int, Failure]] = {}
     seen: dict[str, ProductRef] = {}
@@ -53,16 +53,16 @@ def standing(reports: Sequence[NightReport | None]) -> Standing:
             seen[ref.id] = ref
     last = {ref.id for _, ref in products.values()}
     earlier = tuple(ref for id_, ref in seen.items() if id_ not in last)
-    return Standing(tuple(products.values()), earlier, tuple(failures.values()))
+    return Results(tuple(products.values()), earlier, tuple(failures.values()))
 
 
 def kind_of(failure: Failure) -> Target:
-    """The kind of group that a failure is about: the steps between frames and stack are science."""
+    """Return the kind of group that a failure concerns: all steps between frames and stack are science."""
     return target_of(failure.step)
 
 
 def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> Iterator[Group]:
-    """The groups of a plan.
+    """Yield the groups of a plan.
 
     Parameters
     ----------
@@ -77,19 +77,21 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
     def group(kind: Target, label: str, first: Sequence[RawFrame], *others: Sequence[RawFrame]) -> Group:
         members = tuple(dict.fromkeys(frame.sha256 for part in (first, *others) for frame in part))
         leading = tuple(frame.sha256 for frame in first)
-        told = tuple(names[one] for one in members)
-        return Group(kind, label, told, members, sum(one not in own for one in members), first=leading)
+        named = tuple(names[one] for one in members)
+        return Group(kind, label, named, members, sum(one not in own for one in members), first=leading)
 
     for one in plan.science:
         members = one.frames.frames
-        told = group("science", one.label, [f for f in members if f.name in one.objects], members)
-        notes = ("sky from frames beside the field", *one.notes) if one.mode == "offset" else one.notes
-        yield replace(told, middle=one.frames.middle.sha256, needs=KINDS["image"].made_with(), notes=notes)
+        planned_group = group("science", one.label, [f for f in members if f.name in one.objects], members)
+        notes = ("sky from frames next to the field", *one.notes) if one.mode == "offset" else one.notes
+        yield replace(
+            planned_group, middle=one.frames.middle.sha256, needs=KINDS["image"].made_with(), notes=notes
+        )
     for flat in plan.flats:
         light, without = flat.light_and_none
-        told = group("flat", flat.label, light.frames, without.frames if without else ())
+        planned_group = group("flat", flat.label, light.frames, without.frames if without else ())
         needs = KINDS["flat"].made_with(thermal=flat.thermal)
-        yield replace(told, middle=light.middle.sha256, needs=needs)
+        yield replace(planned_group, middle=light.middle.sha256, needs=needs)
     for mask in plan.bpms:
         light, without = mask.flat.light_and_none
         others = without.frames if without else ()
@@ -100,32 +102,32 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
 
 def outcomes(
     groups: Iterable[Group],
-    held: Standing,
+    held: Results,
     products: Mapping[UUID, NightProduct],
     own: Collection[str],
 ) -> tuple[Group, ...]:
-    """Tell of each group what became of it.
+    """Determine the outcome of each group.
 
     Parameters
     ----------
     groups
         The plan's.
     held
-        What holds after the night's runs.
+        The results of the night's runs.
     products
-        The products by id: those of the runs and others that the store has of the night's frames.
+        The products by id: those of the runs, and others in the store made from the night's frames.
     own
-        Sha256 of the night's own frames. A group without any stays where a run was about it.
+        Sha256 of the night's own frames. A group without any is kept if a run concerned it.
 
     Returns
     -------
     tuple of Group
-        Science first; products and failures that no planned group is about come as groups of their own.
+        Science first; products and failures outside the planned groups form groups of their own.
     """
     runs = {UUID(ref.id): number for number, ref in held.products}
     left = dict(enumerate(held.failures))
     unplaced = dict(products)
-    told = []
+    resulting = []
     for group in groups:
         mine = _of(group, unplaced, runs)
         product = mine[-1] if mine else None
@@ -141,14 +143,16 @@ def outcomes(
         for key in failed:
             del left[key]
         if product is not None or failure is not None or any(one in own for one in group.members):
-            told.append(group)
-    told += [_of_product(product, own) for product in unplaced.values()]
-    told += [_with_failure(Group(kind_of(failure), failure.label), failure) for _, failure in left.values()]
-    return tuple(sorted(told, key=lambda one: (_ORDER.index(one.kind), one.frames[:1], one.label)))
+            resulting.append(group)
+    resulting += [_of_product(product, own) for product in unplaced.values()]
+    resulting += [
+        _with_failure(Group(kind_of(failure), failure.label), failure) for _, failure in left.values()
+    ]
+    return tuple(sorted(resulting, key=lambda one: (_ORDER.index(one.kind), one.frames[:1], one.label)))
 
 
 def _of(group: Group, products: Mapping[UUID, NightProduct], runs: Mapping[UUID, int]) -> list[NightProduct]:
-    """Products of a group's frames; the last one was told by the last run, or is the newest."""
+    """Return the products of a group's frames; the last one comes from the last run or is the newest."""
 
     def recent(product: NightProduct) -> tuple[int, float]:
         made = product.made_at.timestamp() if product.made_at is not None else 0.0
@@ -181,8 +185,8 @@ def _of_product(product: NightProduct, own: Collection[str]) -> Group:
     return _with_product(group, product)
 
 
-def left_out_of(reports: Sequence[NightReport | None], held: Standing) -> tuple[LeftOut, ...]:
-    """What runs left out or did not replace, each once, without what a later run used or replaced after all."""
+def left_out_of(reports: Sequence[NightReport | None], held: Results) -> tuple[LeftOut, ...]:
+    """Return what runs left out or did not replace, each once, except what a later run used or replaced."""
     kept: list[LeftOut] = []
     for number, report in enumerate(reports):
         if report is None:

@@ -1,7 +1,8 @@
-"""Plots of quality as SVG to be put into a page: small, the same for the same figures, in the page's own colours.
+"""Plots of quality figures as SVG for a page: small, reproducible, in the page's own colours.
 
-Drawn by matplotlib's objects, without pyplot. Colours are placeholders that become the page's CSS variables, so
-that a plot follows the reader's light or dark mode; texts stay texts, and the page gives the font.
+Drawn with matplotlib's objects, without pyplot. Colours are placeholders that become the page's CSS
+variables, so that a plot follows the reader's light or dark mode; texts remain text, and the page provides
+the font.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
 from matplotlib.figure import Figure
 
-#: matplotlib's settings are one table for the whole process, so one plot is drawn at a time.
+#: matplotlib's settings are global to the process, so plots are drawn one at a time.
 _LOCK: Final = threading.Lock()
 _STYLE: Final[Any] = {
     "svg.fonttype": "none", "font.size": 10.0, "axes.linewidth": 0.8, "axes.spines.top": False,
@@ -28,7 +29,7 @@ _STYLE: Final[Any] = {
     "legend.fontsize": 9.0, "lines.markersize": 5.0, "lines.linewidth": 1.2, "axes.formatter.useoffset": False,
     "axes.unicode_minus": False, "figure.dpi": 72.0,
 }  # fmt: skip
-#: Placeholder to CSS variable of the page.
+#: CSS variable of the page for each placeholder.
 _COLOURS: Final = {
     "#010101": "var(--ink)", "#020202": "var(--line)", "#030303": "var(--one)", "#040404": "var(--two)",
     "#050505": "var(--card)",
@@ -36,7 +37,7 @@ _COLOURS: Final = {
 _INK, _LINE, _ONE, _TWO, _CARD = _COLOURS
 _WIDTH, _HEIGHT = 5.4, 2.5  # inches
 _LONGEST_LABEL: Final = 28
-#: Parts of matplotlib's SVG that say when it was drawn, or would reach out into the page that it is put into.
+#: Parts of matplotlib's SVG that record when it was drawn, or that would affect the surrounding page.
 _METADATA = re.compile(r"\s*<(metadata|style)\b.*?</\1>", re.DOTALL)
 _FONT = re.compile(r" font-family: [^;\"]*;")
 _GROUP_ID = re.compile(r' id="(?:figure|axes|patch|line2d|text|matplotlib\.axis|xtick|ytick|legend|PathCollection'
@@ -45,18 +46,18 @@ _GROUP_ID = re.compile(r' id="(?:figure|axes|patch|line2d|text|matplotlib\.axis|
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: its heading, what it shows in words, and an ``<svg>`` element."""
+    """A plot: its heading, a description of what it shows, and an ``<svg>`` element."""
 
     title: str
-    words: str
+    description: str
     svg: str
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points in time: moments and values of the same number, and what they are."""
+    """Points in time: equally many moments and values, with a label."""
 
-    word: str
+    label: str
     moments: Sequence[datetime]
     values: Sequence[float]
     hollow: bool = False
@@ -64,7 +65,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A value that holds for a span of time, with a label of any text."""
+    """A value for a span of time, with any text as its label."""
 
     label: str
     span: tuple[datetime, datetime]
@@ -72,50 +73,53 @@ class Bar:
 
 
 def in_time(title: str, unit: str, series: Sequence[Series], *, salt: str, zero: bool = False) -> Plot | None:
-    """Values against UT; None where there are no points.
+    """Plot values against UT; return None if there are no points.
 
     Parameters
     ----------
     title, unit
-        Heading, and what the axis of values says.
+        Heading, and label of the axis of values.
     series
-        Up to two lines of points.
+        Up to two series of points.
     salt
-        Tells this plot from all others on its page: names inside the SVG come from it.
+        Distinguishes this plot from all others on its page: names inside the SVG are derived from it.
     zero
-        The axis begins at 0.
+        Whether the axis begins at 0.
     """
-    told = [one for one in series if one.moments]
-    if not told:
+    shown = [one for one in series if one.moments]
+    if not shown:
         return None
-    moments = [moment for one in told for moment in one.moments]
+    moments = [moment for one in shown for moment in one.moments]
     with _LOCK, matplotlib.rc_context():
         figure, axes = _blank(unit)
-        for number, one in enumerate(told):
+        for number, one in enumerate(shown):
             colour = (_ONE, _TWO)[number % 2]
             face = _CARD if one.hollow else colour
             line = "" if one.hollow else "-"
             axes.plot(date2num(list(one.moments)), list(one.values), line, color=colour, marker="os"[number % 2],
-                      markerfacecolor=face, markeredgecolor=colour, label=one.word)  # fmt: skip
+                      markerfacecolor=face, markeredgecolor=colour, label=one.label)  # fmt: skip
         _time_axis(axes, min(moments), max(moments))
         if zero:
-            axes.set_ylim(0, 1.1 * max(max(one.values) for one in told) or 1.0)
-        if len(told) > 1:
+            axes.set_ylim(0, 1.1 * max(max(one.values) for one in shown) or 1.0)
+        if len(shown) > 1:
             axes.legend(labelcolor=_INK, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
         svg = _drawn(figure, salt)
-    words = "; ".join(f"{one.word}: {min(one.values):.4g} to {max(one.values):.4g} {unit}" for one in told)
-    return Plot(title, words, svg)
+    description = "; ".join(
+        f"{one.label}: {min(one.values):.4g} to {max(one.values):.4g} {unit}" for one in shown
+    )
+    return Plot(title, description, svg)
 
 
 def spans(title: str, unit: str, bars: Sequence[Bar], *, salt: str) -> Plot | None:
-    """Values that hold for spans of time, one of each stack; None where there are none."""
+    """Plot values for spans of time, one for each stack; return None without any."""
     if not bars:
         return None
     with _LOCK, matplotlib.rc_context():
         figure, axes = _blank(unit)
         for bar in bars:
             axes.plot(date2num(list(bar.span)), [bar.value] * 2, color=_ONE, marker="|", linewidth=2.4)
-            # A label is a header's text: no mathematics is read in it, and the font has all its letters.
+            # A label comes from a header: it is not parsed as mathematics, and the font has all its
+            # characters.
             at = float(date2num(bar.span[0])), bar.value
             axes.annotate(plain_label(bar.label), at, (0, 5), textcoords="offset points", color=_INK, fontsize=8.5,
                           parse_math=False)  # fmt: skip
@@ -126,13 +130,13 @@ def spans(title: str, unit: str, bars: Sequence[Bar], *, salt: str) -> Plot | No
 
 
 def plain_label(text: str) -> str:
-    """A text as a plot can show it: printable ASCII, not too long."""
+    """Return a text in a form that a plot can show: printable ASCII, not too long."""
     shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
     return shown if len(shown) <= _LONGEST_LABEL else f"{shown[: _LONGEST_LABEL - 3]}..."
 
 
 def _blank(unit: str) -> tuple[Figure, Axes]:
-    matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
+    matplotlib.rcdefaults()  # ignore the user's own matplotlibrc
     matplotlib.rcParams.update(_STYLE)
     figure = Figure((_WIDTH, _HEIGHT), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")

@@ -1,4 +1,4 @@
-"""PNGs that are there already: whether they are whole, and what is noted in them."""
+"""Existing PNGs: whether they are intact, and the texts recorded in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def notes_of(path: Path) -> dict[str, str] | None:
-    """The texts in a PNG by keyword; None where it is missing, damaged, or no PNG."""
+    """Return the texts in a PNG by keyword; None if it is missing, damaged, or not a PNG."""
     if not path.is_file():
         return None
     try:
@@ -16,4 +16,4 @@ def notes_of(path: Path) -> dict[str, str] | None:
             picture.load()
             return {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return None  # what Pillow raises at bytes that are no picture
+        return None  # Pillow's errors for bytes that are not a picture

@@ -1,4 +1,6 @@
-"""Pictures and files of products: the preview that a run left or one made again, and the copy if it is still there."""
+"""Pictures and files of products: a run's preview or a new one, and the copy in the output folder if it still
+exists.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,16 @@ from imaging.products.product_file import ProductFile
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page can show of a product.
+    """The picture and the file of a product for the page.
 
     Attributes
     ----------
     preview
-        The PNG beside the page; None where there is none.
+        The PNG next to the page; None without a picture.
     reason
-        Why there is none.
+        Why there is no picture.
     file
-        The FITS file in the output folder, where it is still this product.
+        The FITS file in the output folder, if it is still this product.
     """
 
     preview: Path | None = None
@@ -35,10 +37,10 @@ class Shown:
 
 
 def show_product(store: Store, product: NightProduct, folder: Path) -> Shown:
-    """Find a product's file, and have its preview in ``folder``.
+    """Find a product's file, and put its preview into ``folder``.
 
-    The PNG in the output folder is copied where it is whole and still this product's; otherwise one is made
-    from the store's file. A product that cannot be read has no picture, and the reason is told.
+    The PNG in the output folder is copied if it is intact and still this product's; otherwise a new one is
+    made from the store's file. A product that cannot be read has no picture, and the reason is given.
     """
     file = product.output if product.output is not None and _holds(product.output, product) else None
     path = folder / f"{product.sha256[:24]}.png"
@@ -58,24 +60,24 @@ def show_product(store: Store, product: NightProduct, folder: Path) -> Shown:
 
 
 def stored_file(store: Store, product: NightProduct) -> Path:
-    """The verified file of a product.
+    """Return the verified file of a product.
 
     Raises
     ------
     StoreError
-        Where the store does not have the product any more, or its file is missing or damaged.
+        If the store no longer has the product, or its file is missing or damaged.
     """
     if product.made_at is None:
-        raise StoreError(f"The store does not have {product.name} any more.", remedy="Reduce again.")
+        raise StoreError(f"The store no longer has {product.name}.", remedy="Reduce its frames again.")
     return store.file_of(store.get(product.id))
 
 
 def _holds(path: Path, product: NightProduct) -> bool:
-    """Whether the file at ``path`` is the product, by the recipe key in its header."""
+    """Return whether the file at ``path`` is the product, by the recipe key in its header."""
     if not path.is_file():
         return False
     try:
         primary, _ = read_headers(path)
     except (NirflowError, OSError, *UNFORESEEN):
-        return False  # whatever is there now, it is not the product
+        return False  # not the product, whatever it is
     return str(primary.get("NFKEY", "")).strip() == product.recipe_key

@@ -1,4 +1,4 @@
-"""The products of a night: those of its runs, and others that the store has of its frames."""
+"""The products of a night: those of its runs, and others in the store made from its frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stored:
 
 
 def stored_products(store: Store, night: date, wanted: Iterable[UUID], own: set[str]) -> Stored:
-    """Find the products of runs, and those that were made of a night's frames.
+    """Find the products of runs and those made from a night's frames.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def stored_products(store: Store, night: date, wanted: Iterable[UUID], own: set[
     night
         The night.
     wanted
-        Ids of the runs' products; those that the store has no more are passed over.
+        Ids of the runs' products; those no longer in the store are ignored.
     own
         Sha256 of the night's frames.
     """
@@ -73,7 +73,7 @@ def stored_products(store: Store, night: date, wanted: Iterable[UUID], own: set[
 def describe_products(
     store: Store, id_: UUID, ref: ProductRef | None, stored: Stored, names: Mapping[str, str]
 ) -> NightProduct:
-    """A product for the page: what the store says of it now, and what the last run told of it.
+    """Describe a product for the page, by its current record in the store and the report of the last run.
 
     Parameters
     ----------
@@ -82,15 +82,15 @@ def describe_products(
     id_
         The product's id.
     ref
-        The run's word; None for a product of no run of the night.
+        The product in the run's report; None if it comes from no run of the night.
     stored
-        The store's word.
+        Its record in the store.
     names
         Name of each raw frame by its sha256.
     """
     product = stored.products.get(id_)
     if product is None:
-        assert ref is not None, "a product is of a run or of the store"
+        assert ref is not None, "a product comes from a run or from the store"
         return _gone(id_, ref)
     metrics = product.metrics
     inputs = tuple(names.get(one, one[:12]) for one in stored.frames[id_])
@@ -106,7 +106,7 @@ def describe_products(
         calibrations=stored.calibrations[id_],
         reused=ref.reused if ref is not None else False,
         status=product.state,
-        said=_said(store, product),
+        status_reason=_status_reason(store, product),
         figures=page_figures(product.kind, metrics, product.facts),
         warnings=_warnings(store, product, ref),
         left_out=tuple(LeftOut.model_validate(one) for one in metrics.get("left_out", ())),
@@ -121,7 +121,7 @@ def describe_products(
 
 
 def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
-    """A product that the store has no more, as the run told it."""
+    """Return a product that the store no longer has, as reported by the run."""
     return NightProduct(
         id=id_,
         kind=ref.kind,
@@ -132,7 +132,7 @@ def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
         inputs=ref.inputs,
         calibrations=ref.calibrations,
         reused=ref.reused,
-        said="the store does not have it any more",
+        status_reason="the store no longer has it",
         figures=page_figures(ref.kind, ref.metrics),
         warnings=ref.warnings,
         left_out=ref.left_out,
@@ -144,8 +144,8 @@ def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
     )
 
 
-def _said(store: Store, product: Product) -> str:
-    """The last word about its status, where there was any after it was made."""
+def _status_reason(store: Store, product: Product) -> str:
+    """Return the last decision about its status after it was made, if any."""
     history = store.history(product)
     if len(history) < 2:
         return ""
@@ -154,7 +154,7 @@ def _said(store: Store, product: Product) -> str:
 
 
 def _warnings(store: Store, product: Product, ref: ProductRef | None) -> tuple[str, ...]:
-    """What was reported when it was made, and what speaks against it now."""
+    """Return the warnings from when it was made, and current objections."""
     made = ref.warnings if ref is not None else product.metrics.get("warnings", ())
     return tuple(dict.fromkeys((*made, *(f"it {text}" for text in objections(store, product)))))
 
@@ -168,11 +168,11 @@ def page_figures(
 
 
 def _pixel_scale(facts: Mapping[str, Any]) -> float | None:
-    """Arcsec, where a product's facts are known and a table describes its instrument."""
+    """Return the pixel scale in arcsec, if the product's facts and a table of its instrument are known."""
     instrument = catalogue.find(str(facts.get("instrument")))
     return None if instrument is None else instrument.detector.number("pixel_scale", facts)
 
 
 def _number(value: object) -> float | None:
-    """Return a number, or None where it is something else."""
+    """Return a number, or None if it is something else."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,4 +1,6 @@
-"""What a stack tells of each of its frames: where it lay on the reference, how bright and wide its stars were."""
+"""The registration of a stack's frames: their offsets from the reference, and flux and width of their
+stars.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class Registered:
     name
         The frame.
     started
-        Start of its exposure; None where the store does not know the frame.
+        Start of its exposure; None if the store does not know the frame.
     dx, dy, uncertainty
         Shift onto the reference and its standard error, px.
     stars
@@ -38,9 +40,9 @@ class Registered:
     sky
         Level of the sky that was subtracted, electrons.
     reference
-        It is the reference itself.
+        Whether it is the reference itself.
     used
-        It is in the stack.
+        Whether it is in the stack.
     """
 
     name: str
@@ -59,12 +61,13 @@ class Registered:
 def registrations(
     store: Store, product: NightProduct, frames: Mapping[str, NightFrame]
 ) -> tuple[tuple[Registered, ...], str]:
-    """The frames of a stack, in time, from its table ALIGNMENT; and why there are none.
+    """Return the frames of a stack in order of time, from its table ALIGNMENT, or the reason why they are
+    missing.
 
     Parameters
     ----------
     store
-        Has the product's file.
+        The store with the product's file.
     product
         A stack.
     frames
@@ -78,7 +81,7 @@ def registrations(
         return (), f"the file is invalid ({type(error).__name__}: {error})"
     wanted = {"name", "dx", "dy", "uncertainty", "n_matched", "flux_scale", "found_by", "used"}
     if table is None or not wanted.issubset(table.dtype.names or ()):
-        return (), "it has no table of the alignment"
+        return (), "it has no ALIGNMENT table"
     rows = [_row(row, frames) for row in table]
     return tuple(sorted(rows, key=lambda one: (one.started is None, one.started or 0, one.name))), ""
 
@@ -95,15 +98,15 @@ def _row(row: Any, frames: Mapping[str, NightFrame]) -> Registered:
         uncertainty=_finite(row["uncertainty"]) if used else None,
         stars=int(row["n_matched"]),
         transparency=scale if used and scale is not None and scale > 0 else None,
-        seeing=_told(row, "seeing"),
-        sky=_told(row, "sky"),
+        seeing=_optional(row, "seeing"),
+        sky=_optional(row, "sky"),
         reference=str(row["found_by"]).strip() == "reference",
         used=used,
     )
 
 
-def _told(row: Any, name: str) -> float | None:
-    """A figure that tables of earlier versions do not have."""
+def _optional(row: Any, name: str) -> float | None:
+    """Return a figure, or None for a table of an earlier version that lacks it."""
     return _finite(row[name]) if name in row.dtype.names else None
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails of raw frames: made once, kept beside the pages, with the frame's level noted in each."""
+"""Thumbnails of raw frames: made once, kept next to the pages, each with the frame's level recorded in it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from imaging.io.raw_file import UNFORESEEN, open_raw
 from imaging.pixels.bands import thread_count
 from imaging.products.preview import write_thumbnail
 
-#: Keyword of the note in the PNG: median of the raw pixels, ADU.
+#: Keyword in the PNG for the median of the raw pixels, ADU.
 _LEVEL: Final = "nirflow level ADU"
-#: Every so many rows and columns take part in the median.
+#: Step in rows and columns of the pixels used for the median.
 _STEP: Final = 4
 
 
@@ -32,7 +32,7 @@ class Thumbnail:
     Attributes
     ----------
     path
-        The PNG; None where there is none.
+        The PNG; None without a picture.
     level
         Median of the raw frame, ADU.
     reason
@@ -47,26 +47,26 @@ class Thumbnail:
 def make_thumbnails(
     store: Store, frames: Sequence[NightFrame], folder: Path, *, threads: int | None = None
 ) -> dict[str, Thumbnail]:
-    """Make the thumbnails that are not there yet.
+    """Make the missing thumbnails.
 
-    A frame whose file is gone, or is another one by now, has none, and its thumbnail says so. A failure is
-    tried again the next time.
+    A frame whose file has been moved or replaced has no picture, and its thumbnail gives the reason. After a
+    failure, the next call tries again.
 
     Parameters
     ----------
     store
-        Knows what the frames' files were when they were last seen.
+        The store, which knows the state of the frames' files when they were last seen.
     frames
         The frames.
     folder
-        Where the thumbnails are kept.
+        Folder of the thumbnails.
     threads
-        Frames looked at together; as many as cores without.
+        Frames processed in parallel; default: one per core.
 
     Returns
     -------
     dict
-        Sha256 of each frame to its thumbnail.
+        Thumbnail of each frame by its sha256.
     """
     known = store.frames.known_files([path for frame in frames for path in frame.paths])
     with ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="thumbnail") as pool:
@@ -82,7 +82,7 @@ def _thumbnail(frame: NightFrame, known: Mapping[Path, KnownFile], folder: Path)
     sources = [source for source in frame.paths if _is(source, frame, known)]
     if not sources:
         there = any(source.is_file() for source in frame.paths)
-        return Thumbnail(reason="its file is another one by now" if there else "its file has moved away")
+        return Thumbnail(reason="its file has been replaced" if there else "its file has been moved")
     try:
         with open_raw(sources[0], name=frame.name, shape=None, sha256=frame.sha256) as raw:
             pixels = raw.rows()
@@ -96,7 +96,7 @@ def _thumbnail(frame: NightFrame, known: Mapping[Path, KnownFile], folder: Path)
 
 
 def _is(path: Path, frame: NightFrame, known: Mapping[Path, KnownFile]) -> bool:
-    """Whether the file at ``path`` is still the one that was seen as this frame."""
+    """Return whether the file at ``path`` is still the one that was seen as this frame."""
     then = known.get(path)
     try:
         now = path.stat()

@@ -1,4 +1,4 @@
-"""How the records of a night read on its page: the sentence at the top, sections of frames, links."""
+"""Texts of a night's page: the summary at the top, sections of frames, links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flows.page.registration import Registered
 from flows.page.thumbnails import Thumbnail
 from imaging.kinds import PRODUCT_KINDS, TARGETS, target_label
 
-#: What groups and products are called.
+#: Names of groups and products.
 LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
 _SECTIONS: Final = {"object": 0, "flat": 1, "dark": 2}
 
@@ -30,7 +30,7 @@ class Section:
 
 
 def verdict(page: NightPage) -> tuple[str, str]:
-    """The night in a sentence, and its tone: good, busy or bad."""
+    """Return a summary of the night in one sentence, and its tone: good, busy or bad."""
     failed, waiting = len(page.in_state("failed")), len(page.in_state("waiting"))
     open_, lost = len(page.in_state("not reduced")), len(page.lost)
     parts = []
@@ -46,23 +46,25 @@ def verdict(page: NightPage) -> tuple[str, str]:
     if lost:
         parts.append(f"{counted(lost, 'item')} {'were' if lost > 1 else 'was'} left out")
     if not parts:
-        done = "Everything that the night's frames allow is reduced."
+        done = "Everything that the night's frames allow has been reduced."
         return (
             (done, "good")
             if page.groups
-            else ("The night's frames make no group that can be reduced.", "busy")
+            else ("The night's frames form no group that can be reduced.", "busy")
         )
     text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     return f"{text}.", "bad" if failed else "busy"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and what it counts."""
+    """Return a number with its noun, in the plural where needed."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def sections(frames: Sequence[NightFrame]) -> tuple[Section, ...]:
-    """Frames by kind, band, exposure and target: science first, then flats, then darks, each in time."""
+    """Return frames by kind, band, exposure and target: science first, then flats, then darks, each in order
+    of time.
+    """
     found: dict[tuple[int, str], list[NightFrame]] = {}
     for frame in frames:
         facts = frame.facts
@@ -76,9 +78,10 @@ def sections(frames: Sequence[NightFrame]) -> tuple[Section, ...]:
 
 
 def link(path: Path, page: Path, root: Path) -> str:
-    """An address for ``path`` on the page in the folder ``page``: relative below ``root``, otherwise of the file.
+    """Return a link to ``path`` from the page in the folder ``page``: relative below ``root``, otherwise a
+    file URL.
 
-    Every character that is not plain is quoted, so that a file's name can be nothing but a name.
+    Every special character is quoted, so that a file's name cannot be read as anything else.
     """
     path, root = path.absolute(), root.absolute()
     if not path.is_relative_to(root):
@@ -88,23 +91,23 @@ def link(path: Path, page: Path, root: Path) -> str:
 
 
 def range_of(names: Sequence[str]) -> str:
-    """Names of frames in few words: the first and the last."""
+    """Return a short form of the names of frames: the first and the last."""
     short = sorted(name.removesuffix(".fits") for name in names)
     return short[0] if len(short) == 1 else f"{short[0]} to {short[-1]}" if short else ""
 
 
 def choices_of(group: Group) -> str:
-    """A group's calibrations in a line."""
-    told = []
+    """Return a group's calibrations as one line."""
+    chosen = []
     for one in group.chosen:
-        word = LABELS.get(one.kind, one.kind)
+        label = LABELS.get(one.kind, one.kind)
         what = f"{distance(one.days)}, {one.status}" if one.name is not None else "none"
-        told.append(f"{word}: {what}")
-    return "; ".join(told)
+        chosen.append(f"{label}: {what}")
+    return "; ".join(chosen)
 
 
 def distance(days: float | None) -> str:
-    """How far a calibration is in time."""
+    """Return a calibration's distance in time as text."""
     if days is None:
         return ""
     return f"{abs(days):.1f} days {'before' if days < 0 else 'after'}"
@@ -116,7 +119,7 @@ def stack_plots(
     frames: Mapping[str, NightFrame],
     thumbnails: Mapping[str, Thumbnail],
 ) -> tuple[Plot, ...]:
-    """The plots of a stack's frames against time."""
+    """Return the plots of a stack's frames against time."""
     timed = [(row.started, row) for row in rows if row.started is not None]
     levels: list[tuple[datetime, float]] = []
     for name in product.inputs:
@@ -147,7 +150,7 @@ def stack_plots(
 
 
 def night_plots(products: Sequence[NightProduct]) -> tuple[Plot, ...]:
-    """Seeing and sky of the night's stacks against time, where there are two or more."""
+    """Return plots of seeing and sky of the night's stacks against time, if there are two or more."""
     stacks = [p for p in products if p.kind == "image" and p.span is not None]
     if len(stacks) < 2:
         return ()
@@ -160,5 +163,5 @@ def night_plots(products: Sequence[NightProduct]) -> tuple[Plot, ...]:
     return tuple(plot for plot in plots if plot is not None)
 
 
-def _series(word: str, points: Sequence[tuple[datetime, float]]) -> Series:
-    return Series(word, [moment for moment, _ in points], [value for _, value in points])
+def _series(label: str, points: Sequence[tuple[datetime, float]]) -> Series:
+    return Series(label, [moment for moment, _ in points], [value for _, value in points])

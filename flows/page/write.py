@@ -1,4 +1,4 @@
-"""Write the page of a night, and the index of nights: whole files, that a browser opens from anywhere."""
+"""The files of the page of a night and of the index of nights, self-contained for a browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from calib_store.store import Store
 from flows.page import view
 from flows.page.collect import collect_night, read_report
 from flows.page.model import NightFrame, NightPage, NightProduct
-from flows.page.outcomes import standing
+from flows.page.outcomes import results_of
 from flows.page.plots import Plot
 from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
@@ -30,7 +30,7 @@ _NIGHT: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True)
 class StackShown:
-    """The frames of a stack: their plots, the same as a table, and why there are none."""
+    """The frames of a stack: their plots, a table of the same values, or why they are missing."""
 
     plots: tuple[Plot, ...]
     rows: tuple[Registered, ...]
@@ -39,7 +39,7 @@ class StackShown:
 
 @dataclass(frozen=True)
 class NightRow:
-    """A night of the index; counts are those after its last run."""
+    """A night of the index, with counts after its last run."""
 
     night: date
     frames: int
@@ -50,10 +50,10 @@ class NightRow:
 
 
 def write_night_page(store: Store, night: date, folder: Path) -> Path:
-    """Write the page of a night, with the pictures that it shows.
+    """Write the page of a night with its pictures.
 
-    Thumbnails and previews that are there are kept, so that a page is soon written again. Products stay where the
-    runs put them.
+    Existing thumbnails and previews are reused, so that a page can be rewritten quickly. Products stay where
+    the runs put them.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
     Raises
     ------
     NirflowError
-        Where the store knows nothing of the night, or the page cannot be written.
+        If the store knows nothing about the night, or the page cannot be written.
     """
     page = collect_night(store, night)
     own = folder / night.isoformat()
@@ -81,11 +81,11 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
     shown = {p.id: show_product(store, p, own / "previews") for p in page.products}
     frames = (*page.frames, *page.others)
     stacks = {p.id: _stack(store, p, frames, thumbnails) for p in page.products if p.kind == "image"}
-    return _write(own / _PAGE, "night.html", own, folder, **_told(page, thumbnails, shown, stacks))
+    return _write(own / _PAGE, "night.html", own, folder, **_context(page, thumbnails, shown, stacks))
 
 
 def write_index(store: Store, folder: Path) -> Path:
-    """Write the index of nights: those that any run was about, and those that have a page.
+    """Write the index of nights: those with a run, and those with a page.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def write_index(store: Store, folder: Path) -> Path:
     Raises
     ------
     NirflowError
-        Where it cannot be written.
+        If it cannot be written.
     """
     paged = set(_paged(folder))
     nights = sorted({*store.runs.nights(), *paged}, reverse=True)
@@ -114,13 +114,13 @@ def _stack(
     return StackShown(view.stack_plots(product, rows, mine, thumbnails), rows, reason)
 
 
-def _told(
+def _context(
     page: NightPage,
     thumbnails: Mapping[str, Thumbnail],
     shown: Mapping[Any, Shown],
     stacks: Mapping[Any, StackShown],
 ) -> dict[str, Any]:
-    """What the template is given."""
+    """Return the variables of the template."""
     sentence, tone = view.verdict(page)
     return {
         "page": page, "sentence": sentence, "tone": tone, "thumbnails": thumbnails, "shown": shown,
@@ -129,7 +129,7 @@ def _told(
     }  # fmt: skip
 
 
-def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Path:
+def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> Path:
     environment = Environment(
         loader=PackageLoader("flows.page"),
         autoescape=True,
@@ -143,35 +143,35 @@ def _write(path: Path, template: str, own: Path, root: Path, **told: Any) -> Pat
         "range_of": view.range_of,
         "distance": view.distance,
         "choices_of": view.choices_of,
-        # Drawn here, of figures and of labels that matplotlib has escaped.
+        # Drawn here from figures and labels that matplotlib has escaped.
         "drawn": lambda plot: Markup(plot.svg),
     }
     environment.filters |= filters
     environment.globals |= {"counted": view.counted, "kinds": view.LABELS}
-    text = environment.get_template(template).render(told)
+    text = environment.get_template(template).render(context)
     write_whole(path, [text.encode("utf-8", "replace")])
     return path
 
 
 def _printable(value: object) -> object:
-    """Make what the page shows of a text printable; what is drawn for the page is markup."""
+    """Make the texts of the page printable; plots are markup and stay as they are."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
 def _paged(folder: Path) -> list[date]:
-    """The nights that have a page."""
+    """Return the nights that have a page."""
     nights = []
     for page in folder.glob(f"*/{_PAGE}"):
         if _NIGHT.fullmatch(page.parent.name):
             try:
                 nights.append(date.fromisoformat(page.parent.name))
             except ValueError:
-                continue  # 2013-99-99 is somebody else's folder
+                continue  # 2013-99-99 is not one of our folders
     return nights
 
 
 def _row(store: Store, night: date, page: bool) -> NightRow:
-    held = standing([read_report(run) for run in store.runs.of_night(night)])
+    held = results_of([read_report(run) for run in store.runs.of_night(night)])
     waiting = sum(failure.waits_for is not None for _, failure in held.failures)
     return NightRow(
         night=night,

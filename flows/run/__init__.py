@@ -1,1 +1,1 @@
-"""What every flow does around its recipe: options, plan, steps in progress, report, products made again."""
+"""What all flows have in common: options, plan, steps in progress, report, products made again."""

@@ -1,4 +1,4 @@
-"""How the figures of products went over the nights, as artifacts whose keys stay the same."""
+"""Histories of the products' figures over the nights, as artifacts with constant keys."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from imaging.product_figures import figures_of, metric_models
 from tasks.support.artifacts import key_of, publish_table
 from tasks.support.references import ProductRef
 
-#: Nights that the history goes back.
+#: Number of nights in a history.
 _LENGTH: Final = 60
 
 
 def publish_history(store: Store, products: Sequence[ProductRef]) -> None:
-    """A table for each configuration of the products: its figures over the last nights, the newest first."""
+    """Publish a table for each configuration of the products: its figures over the last nights, newest
+    first.
+    """
     if not runtime.flow_run.id:
         return
     for kind in metric_models():
@@ -32,7 +34,7 @@ def publish_history(store: Store, products: Sequence[ProductRef]) -> None:
 
 
 def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, object]]:
-    """The rows of the table: night, product, status, and the figures that any of them has."""
+    """Return the rows of the table: night, product, status, and every figure that any of them has."""
     every = sorted({one.id: one for one in (product, *others)}.values(), key=lambda p: p.middle, reverse=True)
     figures = {
         name: one.displays[0]
@@ -54,10 +56,10 @@ def _continues(one: Product, product: Product) -> bool:
 
 
 def _title(product: Product) -> str:
-    """What a person calls the configuration; the key of its history.
+    """Return the usual name of the configuration, from which the key of its history is made.
 
-    The rules decide which facts a configuration has, and rules change: what the usual ones compare is not certain to
-    be there.
+    The rules determine which facts a configuration has, and rules change: a fact that the default rules
+    compare may be missing.
     """
     keys = product.keys
     if product.kind == "image":
@@ -71,7 +73,9 @@ def _title(product: Product) -> str:
 
 
 def _configuration(product: Product) -> str:
-    """What its figures may be compared with: the same band of stacks, the same configuration of calibrations."""
+    """Return what products must share for their figures to be comparable: the band of stacks, the
+    configuration of calibrations.
+    """
     if product.kind == "image":
         return _title(product)
     return " ".join([product.kind, *(f"{name} {product.keys[name]}" for name in sorted(product.keys))])

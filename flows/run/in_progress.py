@@ -1,4 +1,4 @@
-"""A night that is being reduced: what its recipes read, and the tasks that they have submitted so far."""
+"""A night that is being reduced: the input of its recipes, and the tasks that they have submitted so far."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.support.workspace import Workspace
 
 @dataclass(frozen=True)
 class Submitted:
-    """A task in work: the step and what it works on, for the report of a failure."""
+    """A submitted task: its step and its label, for the report of a failure."""
 
     step: str
     label: str
@@ -31,10 +31,10 @@ class Submitted:
 
 @dataclass
 class Night:
-    """A night that is being reduced: its frames' plan, the workspace, and the tasks so far.
+    """A night that is being reduced: the plan of its frames, the workspace, and the tasks so far.
 
-    Where products are made again, ``remakes`` says how, ``kept`` which are not, and ``remade`` has each old product
-    with the future of the new one.
+    If products are made again, ``remakes`` describes how, ``kept`` lists those that are not, and ``remade``
+    has each old product with the future of the new one.
     """
 
     survey: Survey
@@ -54,6 +54,6 @@ class Night:
         return self.options.parameters
 
     def add(self, step: str, label: str, future: PrefectFuture[Any], *, minor: bool = False) -> Any:
-        """Note a task; a ``minor`` one may fail without its group failing. Returns the future."""
+        """Record a task and return its future; a ``minor`` task may fail without failing its group."""
         self.submitted.append(Submitted(step, label, future, minor))
         return future

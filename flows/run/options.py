@@ -1,4 +1,4 @@
-"""What may be said about a reduction besides what to make and from which files."""
+"""The options of a reduction, besides its products and its files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tasks.support.workspace import DEFAULT_SCRATCH_LIMIT
 
 
 class Options(Reference):
-    """What may be said about a reduction besides what and where."""
+    """Options of a reduction, besides its input and output."""
 
-    bands: tuple[str, ...] = Field(default=(), description="filters to reduce; all without any")
-    only: tuple[Target, ...] = Field(default=(), description="products wanted, with what they need")
+    bands: tuple[str, ...] = Field(default=(), description="filters to reduce; default: all")
+    only: tuple[Target, ...] = Field(default=(), description="products to make, with what they need")
     parameters: ReductionParameters = Field(default=ReductionParameters(), description="parameters by step")
-    choice: Choice = Field(default=Choice(), description="calibrations named, or done without")
+    choice: Choice = Field(default=Choice(), description="calibrations named by the user, or not needed")
     across_nights: bool = Field(default=False, description="combine science frames of several nights")
-    recursive: bool = Field(default=False, description="search the folders below a folder too")
+    recursive: bool = Field(default=False, description="also search subfolders")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
-    previews: bool = Field(default=True, description="write a PNG beside each product")
+    previews: bool = Field(default=True, description="write a PNG next to each product")
     by_night: bool = Field(
-        default=False, description="a folder for each night's products below the output folder"
+        default=False, description="a subfolder of the output folder for each night's products"
     )
     as_of: datetime | None = Field(
         default=None,
@@ -35,13 +35,13 @@ class Options(Reference):
     )
     affected_by: str | None = Field(
         default=None,
-        description="make only what was made with this product or raw frame, which is rejected by now",
+        description="make again only what was made with this rejected product or raw frame",
     )
-    data_dir: Path | None = Field(default=None, description="the store's folder; from the settings without")
-    threads: int | None = Field(default=None, ge=1, description="threads; as many as cores without")
-    memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
+    data_dir: Path | None = Field(default=None, description="the store's folder; default: from the settings")
+    threads: int | None = Field(default=None, ge=1, description="threads; default: one per core")
+    memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for all bands being processed")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
 
     def limited_to(self, target: Target) -> Options:
-        """The same for one kind of product, and what it needs."""
+        """Return the same options for one kind of product, with what it needs."""
         return self.model_copy(update={"only": (target,)})

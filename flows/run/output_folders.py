@@ -1,4 +1,4 @@
-"""The folders that a run writes to, before any work is done."""
+"""Checks of the folders that a run writes to, before any work is done."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ def make_writable(
     what: str = "output folder",
     remedy: str = "Choose another with --out, or change its permissions.",
 ) -> None:
-    """Make a folder and make sure that files can be written there.
+    """Create a folder and make sure that files can be written to it.
 
     Parameters
     ----------
     folder
         The folder.
     what, remedy
-        What it is to the reader of an error, and what to do.
+        Its name in an error message, and what to do.
 
     Raises
     ------
     NirflowError
-        Where that is not so.
+        If it cannot be created or written to.
     """
     probe = folder / ".nirflow-probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink(missing_ok=True)  # another run may be trying the same
+        probe.unlink(missing_ok=True)  # another run may be doing the same
     except OSError as error:
         raise NirflowError(
-            f"The {what} {folder} cannot be written: {error.strerror or error}.", remedy=remedy
+            f"The {what} {folder} cannot be written to: {error.strerror or error}.", remedy=remedy
         ) from error

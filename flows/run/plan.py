@@ -1,7 +1,7 @@
-"""What a night's frames allow and what they need: the sets to combine and the order that follows from them.
+"""The plan of a night: the sets of frames to combine, and what they need.
 
-Pure functions of the frames' facts. Nothing is read and nothing is decided here that the rules of
-association decide: which product serves which frame is the store's answer.
+Pure functions of the frames' facts. Nothing is read here, and nothing is decided that the rules of
+association decide: the store chooses which product serves which frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Reference, ScienceSet
 
-#: Name of what is left out where no mask can be made.
+#: Name in the list of what is left out if no mask can be made.
 NO_MASK: Final = "bad pixel mask"
 
 
@@ -39,12 +39,12 @@ class NightPlan(Reference):
 
     @property
     def empty(self) -> bool:
-        """Nothing can be made."""
+        """Whether nothing can be made."""
         return not (self.darks or self.bpms or self.flats or self.science)
 
 
 def targets_with_needs(targets: Collection[Target]) -> frozenset[Target]:
-    """The kinds wanted and all kinds that they are made with."""
+    """Return the wanted kinds and all kinds that they are made with."""
     wanted = set(targets or TARGETS)
     for target in tuple(wanted):
         wanted.update(target_of(kind) for kind in kind_of_target(target).made_with())
@@ -59,25 +59,25 @@ def plan_night(
     only: Collection[Target] = (),
     across_nights: bool = False,
 ) -> NightPlan:
-    """Find out what can be made of ``frames``: the only place where frames become groups.
+    """Find out what can be made from ``frames``: the only place where frames are grouped.
 
     Parameters
     ----------
     frames
         The frames of the survey.
     parameters
-        Those of the groups and the least numbers of the steps.
+        Parameters of the groups and minimum numbers of frames of the steps.
     bands
-        Filters to reduce; all without any.
+        Filters to reduce; all if empty.
     only
-        Kinds of product to make, with what they need; all without any.
+        Kinds of product to make, with what they need; all if empty.
     across_nights
         Combine science frames of several nights.
 
     Returns
     -------
     NightPlan
-        Sets in time; groups that are too small or lack a partner are in ``left_out`` with the reason.
+        Sets in order of time; groups that are too small or incomplete are in ``left_out`` with the reason.
     """
     wanted = targets_with_needs(only)
     by_name = {f.name: f for f in frames}
@@ -96,7 +96,7 @@ def plan_night(
     left_out += _lamps_alone(groups, unpaired, every_flat, bands)
     science = _science(in_band, parameters.groups, by_name, across_nights)
     darks = [g for g in groups if g.kind == "dark"]
-    # A mask comes from the same flat whichever bands are asked for.
+    # A mask comes from the same flat whichever bands are selected.
     masks, reason = _bpms(every_flat, darks, parameters, as_set)
     if reason is not None and (flats or "bpm" in only):
         left_out.append(reason)
@@ -134,9 +134,9 @@ def _flat(pair: FlatGroups, as_set: Naming) -> FlatSet:
 
 
 def _outdone(pair: FlatGroups, pairs: Sequence[FlatGroups]) -> bool:
-    """Whether lamp-ons without lamp-offs stand beside a pair of the same filter that has both.
+    """Return whether a set of lamp-ons without lamp-offs competes with a complete pair of the same filter.
 
-    A frame of another read mode or exposure must not become a flat of its own that rivals the real one.
+    A frame with another read mode or exposure must not become a separate flat that rivals the real one.
     """
     if pair.on is None or pair.off is not None:
         return False
@@ -149,7 +149,7 @@ def _lamps_alone(
     flats: Sequence[FlatSet],
     bands: Collection[str],
 ) -> list[LeftOut]:
-    """Lamp-offs that no lamp-on wants, lamp-ons that others outdo, and flats of an unknown lamp."""
+    """Yield lamp-offs without lamp-ons, superfluous lamp-ons, and flats of unknown lamp state."""
     used = {f.name for flat in flats for part in (flat.on, flat.off) if part for f in part.frames}
     outdone = {name for pair in unpaired if pair.on is not None for name in pair.on.members}
     alone = [
@@ -165,29 +165,29 @@ def _lamps_alone(
             + ("lamp-offs" if group.lamp == "on" or outdone.intersection(group.members) else "lamp-ons")
             + " of the same exposure, read mode and filter"
             + (", and not needed in this band" if group.lamp == "on" and group.thermal else ""),
-            remedy="Give the night that has them as well.",
+            remedy="Add the night that has them.",
         )
         for group in alone
     ]
 
 
 def science_label(first: FrameFacts) -> str:
-    """What a night observer would call a science group, by its first frame."""
+    """Return the usual label of a science group, from its first frame."""
     return f"{first.target or first.observation_id} {first.filter} {first.night}".strip()
 
 
 def dark_label(first: FrameFacts) -> str:
-    """What a night observer would call a group of darks, by its first frame."""
+    """Return the usual label of a group of darks, from its first frame."""
     return f"dark {first.exposure_time:g} s {first.night}"
 
 
 def flat_label(first: FrameFacts) -> str:
-    """What a night observer would call a flat, by the first frame with light."""
+    """Return the usual label of a flat, from its first frame with light."""
     return f"flat {first.filter} {first.night}"
 
 
 def bpm_label(first: FrameFacts) -> str:
-    """What a night observer would call a bad pixel mask, by the first frame of its flat."""
+    """Return the usual label of a bad pixel mask, from the first frame of its flat."""
     return f"bad pixel mask {first.night}"
 
 
@@ -220,13 +220,13 @@ def _bpms(
     parameters: ReductionParameters,
     as_set: Naming,
 ) -> tuple[list[BpmSet], LeftOut | None]:
-    """Bad pixel masks: one for each detector and each time that an earlier chosen one does not reach.
+    """Plan bad pixel masks: one for each detector, and another where the previous one is too far in time.
 
-    A mask is the detector's, not the band's: it comes from the flat with the most lamp frames.
+    A mask belongs to the detector, not to a band: it comes from the flat with the most lamp frames.
     """
     limit = parameters.groups.longest_short_dark
     short = [g for g in darks if g.exposure_time <= limit]
-    # A dark of another read mode, alone, must not take the place of the night's set.
+    # A single dark with another read mode must not replace the night's set.
     short = [g for g in short if len(g.members) >= parameters.dark.min_frames] or short
     lamps = [f for f in flats if f.light_and_none[1] is not None]
     if not lamps:
@@ -234,7 +234,7 @@ def _bpms(
         what = "lamp-offs to go with the lamp-ons"
         if thermal:
             what = f"darks of {thermal[0].first.first.facts.exposure_time:g} s to go with the lamp-offs"
-        return [], _no_mask(f"no {what}", "Give them, or name a mask with --use bpm=NAME.")
+        return [], _no_mask(f"no {what}", "Add them, or name a mask with --use bpm=NAME.")
     lamps.sort(key=lambda f: (f.thermal, -len(f.first.frames), f.first.first.facts.started))
     masks: list[BpmSet] = []
     for flat in lamps:
@@ -249,7 +249,7 @@ def _bpms(
     days = parameters.groups.days("pair", "bpm", lamps[0].first.first.facts.table)
     return [], _no_mask(
         f"no short darks (of {limit:g} s or less) within {days:g} days of the flats",
-        "Give short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
+        "Add short darks, name a mask with --use bpm=NAME, or set groups.longest_short_dark.",
     )
 
 
@@ -258,7 +258,7 @@ def _no_mask(reason: str, remedy: str) -> LeftOut:
 
 
 def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bool:
-    """Whether a mask serves the detector and the time of a flat."""
+    """Return whether a mask serves a flat, by detector and time."""
     of = mask.flat.first.first.facts
     days = abs(of.started - facts.started) / timedelta(days=1)
     table = of.table
@@ -267,7 +267,7 @@ def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bo
 
 
 def _asked(group: CalibrationGroup, flats: Sequence[FlatSet], science: Sequence[ScienceSet]) -> bool:
-    """Whether science or a K flat of the night needs a dark like these."""
+    """Return whether science or a K flat of the night needs a dark of this group."""
     wanting = [plan.frames.first.facts for plan in science]
     wanting += [flat.first.first.facts for flat in flats if flat.thermal]
     mine = group.facts.instrument, shared(group.facts, "dark")
@@ -283,10 +283,10 @@ def _darks(
     as_set: Naming,
     left_out: list[LeftOut],
 ) -> list[FrameSet]:
-    """The groups that become master darks.
+    """Return the groups that become master darks.
 
-    Short darks that went into the mask, and that neither science nor a K flat of the night asks for, stay
-    raw.
+    Short darks that are used for the mask, but needed by neither science nor a K flat of the night, are not
+    combined.
     """
     in_mask = {f.name for mask in masks for f in mask.short_darks.frames}
     sets = []

@@ -1,4 +1,4 @@
-"""How far a run is, as a progress artifact in the Prefect UI."""
+"""The progress of a run, as an artifact in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from flows.run.plan import NightPlan
 from tasks.support.best_effort import best_effort
 from tasks.support.step import StepEvent, listening
 
-#: Time between two updates: each is a request to the server, s.
+#: Time between two updates, each of which is a request to the server, s.
 _PAUSE: Final = 2.0
 _WHAT: Final = "The progress in the Prefect UI"
-#: Steps that are not counted: they take no time.
+#: Steps that are not counted because they take no time.
 _QUIET: Final = ("survey", "choose", "preview", "write")
 
 
 def expected_steps(plan: NightPlan) -> int:
-    """How many steps a plan takes where nothing can be reused."""
+    """Return how many steps a plan takes if nothing can be reused."""
     steps = len(plan.darks) + len(plan.bpms) + len(plan.flats)
     for group in plan.science:
-        # Detrending and the masks of every frame, the catalogue of each object, two skies, alignment, stack.
+        # Detrending and mask of every frame, catalogue of each object, two skies, alignment, stack.
         steps += 2 * len(group.frames.frames) + len(group.objects) + 4
     return steps
 
 
 @contextmanager
 def progress_shown(plan: NightPlan) -> Iterator[None]:
-    """Show how many of the plan's steps are done; what can be reused makes it jump."""
+    """Show how many of the plan's steps are done; it jumps when results are reused."""
     total = expected_steps(plan)
     if not runtime.flow_run.id or not total:
         yield
@@ -51,11 +51,11 @@ def progress_shown(plan: NightPlan) -> Iterator[None]:
 
 
 class _Progress:
-    """Counts steps that ended and tells the server now and then; steps end in several threads."""
+    """A counter of finished steps that reports to the server at intervals; steps end in several threads."""
 
     def __init__(self, artifact: Any, total: int) -> None:
         self.artifact, self._total = artifact, total
-        self._done, self._told = 0, time.monotonic()
+        self._done, self._reported_at = 0, time.monotonic()
         self._lock = threading.Lock()
 
     def note(self, event: StepEvent) -> None:
@@ -64,8 +64,8 @@ class _Progress:
         with self._lock:
             self._done += 1
             now = time.monotonic()
-            if now - self._told < _PAUSE:
+            if now - self._reported_at < _PAUSE:
                 return
-            self._told, part = now, min(99.0, 100 * self._done / self._total)
+            self._reported_at, part = now, min(99.0, 100 * self._done / self._total)
         with best_effort(_WHAT):
             update_progress_artifact(self.artifact, progress=round(part, 1))

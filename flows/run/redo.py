@@ -1,4 +1,4 @@
-"""What has to be made again because a product or a raw frame went bad, and only that."""
+"""The products to make again because a product or a raw frame was rejected, and only those."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Redo:
-    """Products to be made again.
+    """Products to make again.
 
     Attributes
     ----------
     cause
-        The product or frame that went bad.
+        The product or frame that was rejected or superseded.
     products
-        What was made with it, at whatever remove, each after those that it was made from.
+        The products made with it, directly or indirectly, each after those that it was made from.
     inputs
-        What each of them was made from directly.
+        The direct inputs of each of them.
     frames
-        The raw frames among that, by sha256.
+        The raw frames among the inputs, by sha256.
     """
 
     cause: Product | Frame
@@ -43,18 +43,18 @@ class Redo:
     frames: Mapping[str, Frame]
 
     def paths(self) -> list[Path]:
-        """A file of each frame, where one is still where it was seen."""
+        """Return a file for each frame that is still where it was seen."""
         there = (next((p for p in frame.paths if p.is_file()), None) for frame in self.frames.values())
         return [path for path in there if path is not None]
 
     def limited(self, survey: Survey) -> Survey:
-        """The frames of a survey that take part; those that are nowhere are left out by name."""
+        """Return the frames of a survey that are needed; those that were not found are listed as left out."""
         taken = tuple(frame for frame in survey.frames if frame.sha256 in self.frames)
         found = {frame.sha256 for frame in taken}
         absent = [
             LeftOut(
                 name=frame.name,
-                reason="its file is not where it was seen, or holds other bytes now",
+                reason="its file is no longer where it was seen, or its content has changed",
                 remedy="Name the folder that it is in: nirflow reduce FOLDER --affected-by ...",
             )
             for sha256, frame in self.frames.items()
@@ -69,18 +69,18 @@ class Redo:
 
 
 def is_usable(frame: Frame) -> bool:
-    """Whether nobody rejected a frame and it is not in quarantine."""
+    """Return whether a frame is neither rejected nor in quarantine."""
     return frame.rejected is None and frame.quarantine is None
 
 
 def redo_of(store: Store, name: str) -> Redo:
-    """Find out which products were made with a product or raw frame that went bad.
+    """Find the products made with a product or raw frame that was rejected or superseded.
 
     Raises
     ------
     NirflowError
-        Where there is no such thing, nothing was made with it, or it is as good as ever: then all would be
-        made the same again.
+        If it does not exist, nothing was made with it, or it is still valid: then everything would be made
+        the same again.
     """
     cause = product_or_frame(store, name)
     bad = not (cause.counts if isinstance(cause, Product) else is_usable(cause))
@@ -92,15 +92,17 @@ def redo_of(store: Store, name: str) -> Redo:
     products = tuple(p for p in store.affected(cause) if p.counts)
     if not products:
         raise NirflowError(
-            f"Nothing that counts was made with {cause.name}.",
-            remedy=f"See what was: nirflow cal affected {name}",
+            f"No valid product was made with {cause.name}.",
+            remedy=f"To list all products made with it: nirflow cal affected {name}",
         )
     inputs = {product.id: _given(store, product) for product in products}
     return Redo(cause, products, inputs, store.frames.with_sha256s(_frames_among(inputs.values())))
 
 
 def _given(store: Store, product: Product) -> tuple[InputRef, ...]:
-    """What a product was to be made from, in time: also the frames that were left out, which may be of use now."""
+    """Return a product's inputs in order of time, including frames that were left out, which may be usable
+    now.
+    """
     refs = store.inputs_of(product)
     roles = {ref.source: ref.role for ref in refs if isinstance(ref.source, str)}
     roles |= product.metrics.get("given_as", {})
@@ -119,27 +121,27 @@ def _given(store: Store, product: Product) -> tuple[InputRef, ...]:
 def replace_old(
     store: Store, redo: Redo, made: Iterable[tuple[Product, ProductRef]]
 ) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
-    """Supersede the old products by the new ones that were made in their place, where these contain their frames.
+    """Supersede old products by the new ones made in their place, if these contain their frames.
 
     Parameters
     ----------
     store
         The store.
     redo
-        What was made again.
+        The products made again.
     made
         Each old product and the new one.
 
     Returns
     -------
     tuple
-        What was superseded, and what was not because the new one lacks usable frames of the old one.
+        The superseded products, and those kept because the new one lacks usable frames of the old one.
     """
     replaced, kept = [], []
     for affected, new in made:
         old = store.get(affected.id)
         if new.uuid == old.id or not old.counts:
-            continue  # made the same, or its status was changed meanwhile
+            continue  # the same product, or its status has changed meanwhile
         better = store.get(new.uuid)
         lost = frames_lost(store, old, better)
         if lost or not better.counts:
@@ -158,9 +160,9 @@ def replace_old(
 
 
 def frames_lost(store: Store, old: Product, new: Product) -> tuple[str, ...]:
-    """Names of the raw frames that ``old`` contains and ``new`` does not, but for those that are unusable since.
+    """Return the names of the usable raw frames that ``old`` contains and ``new`` does not.
 
-    A frame that was given to a product and left out of it is not contained in it.
+    A frame that was left out of a product is not contained in it.
     """
     contained = _contained(store, old)
     known = store.frames.with_sha256s(sorted({sha256 for _, sha256 in contained}))
@@ -183,7 +185,7 @@ def _supersede(store: Store, redo: Redo, old: Product, new: ProductRef) -> None:
     logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
     if old.status == "certified":
         logger.warning(
-            "%s was certified, and %s is not: look at it, then nirflow cal certify %s",
+            "%s was certified, and %s is not: inspect it, then certify it: nirflow cal certify %s",
             old.name, new.name, new.id[:8],
         )  # fmt: skip
 

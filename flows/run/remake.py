@@ -1,4 +1,6 @@
-"""Products made again: each with its own frames and parameters, and with those of its calibrations that count."""
+"""Submission of products to make again, with their own frames and parameters, and calibrations that are still
+valid.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from tasks.support.references import BpmSet, FlatSet, FrameSet, ProductRef
 
 
 def submit_remakes(night: Night) -> None:
-    """Submit the products that are made again, each after those that it was made with."""
+    """Submit the products to make again, each after those that it was made with."""
     assert night.redo is not None
     store = night.workspace.store()
     bad = {product.id for product in night.redo.products}
@@ -44,9 +46,9 @@ def submit_remakes(night: Night) -> None:
 def _of_its_own(
     night: Night, remake: Remake, still: Sequence[Product], made_with: Sequence[Product]
 ) -> Night:
-    """The night with a product's own parameters, those of its calibrations, and the choices that its user made.
+    """Return the night with a product's own parameters, those of its calibrations, and its user's choices.
 
-    By the parameters of its calibrations the choice knows those of its own variant again.
+    The parameters of its calibrations let the choice recognize those of the same variant.
     """
     choice = night.options.choice
     named = {p.kind: str(p.id) for p in still if p.kind in remake.named}
@@ -58,7 +60,7 @@ def _of_its_own(
     options = night.options.model_copy(update={"parameters": remake.parameters, "choice": own})
     chosen_by = remake.parameters
     for calibration in made_with:
-        with suppress(NotPossibleError):  # it was made elsewhere, or by another version: no variant of ours
+        with suppress(NotPossibleError):  # it was made elsewhere, or by another version
             chosen_by = own_parameters(calibration, chosen_by)
     workspace = night.workspace.model_copy(update={"parameters": chosen_by})
     return replace(night, options=options, workspace=workspace)
@@ -72,7 +74,7 @@ def _submit(
     store: Store,
 ) -> PrefectFuture[Any] | None:
     work, p, workspace = remake.work, remake.parameters, night.workspace
-    # What it was made with goes before what the rules would choose now, where that serves still.
+    # Its own calibrations are preferred to those that the rules would choose now, if they still serve.
     built: list[Any] = [*(allow_failure(one) for one in again), *(_reference(one) for one in still)]
     if isinstance(work, FrameSet):
         future: Any = build_dark.submit(work, p.dark, workspace)

@@ -1,6 +1,6 @@
-"""The same products once more: each of the frames that it was made of, with its own parameters.
+"""The plan for making products again: each from its own frames, with its own parameters.
 
-Groups are not formed here: they are those of the products, without the frames that became unusable since.
+Groups are not formed here: they are those of the products, without the frames that have become unusable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.building.recipe import INSTRUMENT
 from tasks.support.parameters import STEPS, ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
 
-#: Longer than any gap: the frames of a product are one group, whatever lies between them, days.
+#: Longer than any gap: the frames of a product form one group, whatever the gaps between them, days.
 _ANY_GAP: Final = 1e5
 
 #: A product's raw frames with their roles, in order.
@@ -40,20 +40,20 @@ Work = FrameSet | BpmSet | FlatSet | ScienceSet
 
 @dataclass(frozen=True)
 class Remake:
-    """A product to be made again.
+    """A product to make again.
 
     Attributes
     ----------
     old
         The product.
     work
-        Its frames that are usable.
+        Its usable frames.
     parameters
-        Its own.
+        Its own parameters.
     made_with
         The products that it was made with.
     named
-        Kinds among these that a user had named.
+        Kinds among these that were named by a user.
     """
 
     old: Product
@@ -66,13 +66,13 @@ class Remake:
 
 @dataclass
 class RemakePlan:
-    """What a redo makes, and what it does not."""
+    """The products that a redo makes, and those that it does not."""
 
     remakes: list[Remake] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
 
     def as_plan(self) -> NightPlan:
-        """The sets of the remakes, by kind."""
+        """Return the sets of the remakes, by kind."""
         works = [one.work for one in self.remakes]
         return NightPlan(
             darks=tuple(work for work in works if isinstance(work, FrameSet)),
@@ -99,25 +99,25 @@ def plan_remakes(
     bands: Collection[str] = (),
     only: Collection[Target] = (),
 ) -> RemakePlan:
-    """Plan to make again what a bad product or frame was used for.
+    """Plan to make again the products for which a rejected product or frame was used.
 
     Parameters
     ----------
     redo
         The products.
     frames
-        The frames that are there, of those that the products were made of.
+        The frames that were found, of those that the products were made from.
     known
-        What the store knows of all of these frames, by sha256.
+        The store's records of all of these frames, by sha256.
     parameters
-        Those of the run: a product has its own for each step that made it.
+        Parameters of the run: a product has its own for each step that made it.
     bands, only
         As for `flows.run.plan.plan_night`.
 
     Returns
     -------
     RemakePlan
-        A product whose usable frames are not all there is kept, and so is what was made with it.
+        A product with missing usable frames is kept, and so is everything made with it.
     """
     wanted = targets_with_needs(only)
     there = {frame.sha256: frame for frame in frames}
@@ -151,14 +151,14 @@ def _remake(
     kept: Collection[UUID],
 ) -> Remake:
     if any(ref.source in kept for ref in inputs):
-        raise NotPossibleError("what it was made with could not be made again either")
+        raise NotPossibleError("its calibrations could not be made again either")
     recorded = [(ref.role, known[ref.source]) for ref in inputs if isinstance(ref.source, str)]
     usable = [(role, frame) for role, frame in recorded if is_usable(frame)]
     absent = sorted({frame.name for _, frame in usable if frame.sha256 not in there})
     if absent:
         raise NotPossibleError(
-            f"{len(absent)} of its {len(recorded)} frames are not there: {', '.join(absent)}",
-            "Bring them back, or name the folder that they are in: nirflow reduce FOLDER --affected-by ...",
+            f"{len(absent)} of its {len(recorded)} frames are missing: {', '.join(absent)}",
+            "Restore them, or name their folder: nirflow reduce FOLDER --affected-by ...",
         )
     members = [(role, there[frame.sha256]) for role, frame in usable]
     facts = [there[f.sha256].facts if f.sha256 in there else f.facts for _, f in recorded]
@@ -175,15 +175,16 @@ def _remake(
 
 
 def own_parameters(product: Product, parameters: ReductionParameters) -> ReductionParameters:
-    """The parameters of a run with those by which a product was made.
+    """Return the parameters of a run, replaced by those with which a product was made.
 
-    What a user named, or did without, is recorded among them: that is for the choice of calibrations to repeat.
+    The calibrations that a user named or did without are recorded among them; the choice repeats these
+    decisions.
     """
     steps: dict[str, Any] = {}
     if not product.parameters:
         raise NotPossibleError("its parameters are not known: it was not made by nirflow")
     for name, values in product.parameters.items():
-        if name == INSTRUMENT:  # the current table counts
+        if name == INSTRUMENT:  # the current table applies
             continue
         if name == "detrend":
             values = {k: v for k, v in values.items() if k not in ("override", "allow_missing")}
@@ -191,8 +192,8 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
             steps[name] = STEPS[name].model_validate(values)
         except (KeyError, ValidationError) as error:
             raise NotPossibleError(
-                f"its parameters of the step {name} are of another version of nirflow ({_first_line(error)})",
-                "Reduce its frames again with the parameters that are wanted.",
+                f"its parameters of the step {name} come from another version of nirflow ({_first_line(error)})",
+                "Reduce its frames again with the parameters that you want.",
             ) from error
     return parameters.model_copy(update=steps)
 
@@ -202,16 +203,16 @@ def _first_line(error: Exception) -> str:
 
 
 def work_of(kind: str, members: Members, recorded: Sequence[tuple[str, FrameFacts | None]]) -> Work:
-    """The sets of a product.
+    """Return the sets of a product.
 
     Parameters
     ----------
     kind
-        Of the product.
+        Kind of the product.
     members
-        Its frames that are usable.
+        Its usable frames.
     recorded
-        Facts of all frames that it was made of; None where they are not known.
+        Facts of all frames that it was made from; None if unknown.
     """
     roles = {role for role, _ in recorded}
     of = {role: tuple(frame for one, frame in members if one == role) for role in roles}
@@ -219,7 +220,7 @@ def work_of(kind: str, members: Members, recorded: Sequence[tuple[str, FrameFact
     if empty or not roles:
         raise NotPossibleError(
             f"none of its frames is usable as {', '.join(empty)}" if roles else "its frames are not known",
-            "If it is not to be used either, reject it: nirflow cal reject.",
+            "If it must not be used either, reject it: nirflow cal reject.",
         )
     if kind == "dark":
         return _set(dark_label(of["dark"][0].facts), of["dark"])
@@ -250,7 +251,7 @@ def _science(
     members: Members,
     recorded: Sequence[tuple[str, FrameFacts | None]],
 ) -> ScienceSet:
-    """The group of an image: its objects, and the frames that may be their sky as they were grouped then."""
+    """Return the group of an image: its objects and their possible sky frames, as originally grouped."""
     objects = [facts.name for role, facts in recorded if role == "science" and facts is not None]
     everything = [facts for _, facts in recorded if facts is not None]
     groups = science_groups(

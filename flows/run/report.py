@@ -1,4 +1,4 @@
-"""What a night's reduction tells when it has ended."""
+"""The report of a night's reduction."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pydantic import Field
 
 from tasks.support.references import LeftOut, ProductRef, Reference
 
-#: A product that lacks more than this part of its group's frames leaves the run incomplete.
+#: A run is incomplete if a product lacks more than this fraction of its group's frames.
 MOST_LEFT_OUT: Final = 0.1
 
 
 class Failure(Reference):
-    """A product that could not be made; the rest of the night went on."""
+    """A product that could not be made; the rest of the night continued."""
 
     step: str
     label: str
     message: str
     waits_for: str | None = Field(
-        default=None, description="kind of calibration that none serves yet and that may come later"
+        default=None, description="kind of calibration that is missing and may come later"
     )
 
 
 class Replaced(Reference):
-    """A product that is superseded, and the one that took its place."""
+    """A superseded product and the one that replaced it."""
 
     old: str
     new: str
 
 
 class Kept(Reference):
-    """A product that a run should have made again or replaced, and that stays as it is."""
+    """A product that a run should have made again or replaced, and that was kept."""
 
     old: str
     reason: str
@@ -49,10 +49,10 @@ class NightReport(Reference):
     failures: tuple[Failure, ...] = ()
     replaced: tuple[Replaced, ...] = Field(
         default=(),
-        description="superseded by this run: made with something bad, or while something seemed bad",
+        description="superseded by this run: made with something that was rejected, or while it was rejected",
     )
     kept: tuple[Kept, ...] = Field(
-        default=(), description="what was to be made again or superseded, and stays as it is"
+        default=(), description="products that should have been made again or superseded, and were kept"
     )
     out: Path
     log_file: Path | None = None
@@ -66,7 +66,7 @@ class NightReport(Reference):
 
     @property
     def failed(self) -> tuple[Failure, ...]:
-        """The failures that nothing is missing for."""
+        """The failures that do not wait for a calibration."""
         return tuple(one for one in self.failures if one.waits_for is None)
 
     @property
@@ -76,19 +76,19 @@ class NightReport(Reference):
 
     @property
     def incomplete(self) -> bool:
-        """Whether something that should have been made was not, or was made of much fewer frames than there are."""
+        """Whether a product is missing, or was made from far fewer frames than available."""
         return bool(self.failed or self.kept or self.lacking)
 
     def awaited(self, *, by_science: bool = False) -> tuple[str, ...]:
-        """Kinds of calibration that were missing; those that science lacks, where only these are asked for.
+        """Return the kinds of calibration that were missing, for science only if ``by_science`` is set.
 
-        A flat nearby may lack its darks while an older one serves the science well.
+        A flat of the night may lack its darks while an older flat serves the science.
         """
         asked = [one for one in self.failures if one.step == "science" or not by_science]
         return tuple(dict.fromkeys(one.waits_for for one in asked if one.waits_for))
 
     def verdict(self) -> str:
-        """The outcome in a line: what was made, failed and why, waits for a calibration, lacks frames, was left out."""
+        """Return the outcome in one line: products made, failed, waiting or incomplete, and frames left out."""
         reused = sum(product.reused for product in self.products)
         failed = [f"{one.label}: {one.message}" for one in self.failed]
         waits = [f"{one.label} waits for a {one.waits_for}" for one in self.failures if one.waits_for]
@@ -98,13 +98,13 @@ class NightReport(Reference):
         if self.left_out:
             counts += f", {len(self.left_out)} left out"
         lacking = [self.frames_lost(ref) for ref in self.lacking]
-        kept = [f"{one.old} stays as it is: {one.reason}" for one in self.kept]
+        kept = [f"{one.old} was kept: {one.reason}" for one in self.kept]
         texts = (*failed, *waits, *lacking, *kept)
         return ". ".join([counts, *(one.rstrip(".") for one in texts)]) + "."
 
     @staticmethod
     def frames_lost(ref: ProductRef) -> str:
-        """How many frames of its group a product lacks, and which, by reason."""
+        """Describe how many frames of its group a product lacks, and which, by reason."""
         lost = _lost(ref)
         reasons: dict[str, list[str]] = {}
         for name, reason in lost.items():
@@ -114,7 +114,7 @@ class NightReport(Reference):
 
 
 def _lost(ref: ProductRef) -> dict[str, str]:
-    """The frames that a product should have been made of and was not, with the reason."""
+    """Return the frames missing from a product, with the reasons."""
     return {one.name: one.reason for one in ref.left_out if not one.expected}
 
 

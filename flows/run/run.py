@@ -1,4 +1,4 @@
-"""What every flow does around its recipe: survey and plan before it, the report after it."""
+"""The run of a recipe: survey and plan before it, the report after it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from tasks.survey import survey_frames
 logger = logging.getLogger(__name__)
 
 
-#: Scratch that was used this lately stays whatever its size: another run may be at it, s.
+#: Scratch used within this time is kept whatever its size, because another run may be using it, s.
 _SCRATCH_GRACE: Final = 3600.0
-#: A product that was begun this long ago is none any more: its process was killed, s.
+#: A product started longer ago than this is abandoned, because its process was killed, s.
 _STAGING_GRACE: Final = 86400.0
 
 
@@ -57,10 +57,10 @@ def reduce_with(
     sequence: str | None = None,
     missed: Sequence[LeftOut] = (),
 ) -> NightReport:
-    """Survey and plan the frames, have ``submit`` submit its tasks, and report what became of them.
+    """Survey and plan the frames, let ``submit`` submit its tasks, and report their outcome.
 
-    The store keeps the report before anything is attempted that may fail. ``sequence`` is the name of the one sequence
-    that it is about, if it is; ``missed`` are frames that are known and not there.
+    The report is stored before anything is attempted that may fail. ``sequence`` is the name of the sequence,
+    for a run on a single one; ``missed`` are known frames that were not found.
     """
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, label) as night:
@@ -81,7 +81,7 @@ def reduce_with(
 
 @contextmanager
 def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, label: str) -> Iterator[Night]:
-    """Find the frames, survey and plan them; after the body the scratch is kept within its limit."""
+    """Find, survey and plan the frames; after the block, reduce the scratch to its limit."""
     give_back_planes()
     out = Path(out).expanduser().resolve()
     make_writable(out)
@@ -118,7 +118,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
 
 
 def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
-    """The night of the frames that were given."""
+    """Return the night of the given frames."""
     plan = plan_night(
         survey.frames,
         options.parameters,
@@ -130,23 +130,23 @@ def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
 
 
 def _replanned(redo: Redo, survey: Survey, options: Options, workspace: Workspace) -> Night:
-    """The night of the products that are made again: their groups are those of the store."""
+    """Return the night of the products to make again, with their groups from the store."""
     survey = redo.limited(survey)
-    # The survey may have found frames unusable that were usable before.
+    # The survey may have found frames unusable that were usable earlier.
     known = workspace.store().frames.with_sha256s(redo.frames)
     again = plan_remakes(
         redo, survey.frames, known, options.parameters, bands=options.bands, only=options.only
     )
-    # A certified one would go before the one that takes its place.
-    spoilt = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
-    options = options.model_copy(update={"choice": spoilt})
+    # A certified product would be preferred to the one that replaces it.
+    choice = options.choice.model_copy(update={"without": frozenset(p.id for p in redo.products)})
+    options = options.model_copy(update={"choice": choice})
     return Night(
         survey, again.as_plan(), options, workspace, list(survey.left_out), redo, again.remakes, again.kept
     )
 
 
 def _clean(workspace: Workspace) -> None:
-    """Keep what lies about in the data folder of this machine within bounds."""
+    """Limit the temporary files in the data folder of this machine."""
     now, limit = time.time(), workspace.scratch_limit
     for folder, most, grace in (
         (workspace.scratch, limit, _SCRATCH_GRACE),
@@ -158,7 +158,7 @@ def _clean(workspace: Workspace) -> None:
 
 @contextmanager
 def timing() -> Iterator[dict[str, float]]:
-    """Sum the time of the steps, by kind of step."""
+    """Sum the times of the steps, by kind of step."""
     sums: dict[str, float] = {}
 
     def note(event: StepEvent) -> None:
@@ -170,7 +170,7 @@ def timing() -> Iterator[dict[str, float]]:
 
 
 def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> NightReport:
-    """Wait for all tasks, supersede what was made again, and report what became of all."""
+    """Wait for all tasks, supersede the products that were made again, and report all outcomes."""
     products: list[ProductRef] = []
     failures: list[Failure] = []
     for task in night.submitted:
@@ -213,7 +213,7 @@ def _product_of(state: State[Any]) -> ProductRef | None:
 
 
 def _replace(night: Night) -> tuple[Sequence[Replaced], Sequence[Kept]]:
-    """Supersede the old products of a redo by those that were made in their place; an error is reported."""
+    """Supersede the old products of a redo by the new ones; an error is reported."""
     if night.redo is None:
         return (), ()
     new = [(old, _product_of(future.state)) for old, future in night.remade if future.state.is_completed()]
@@ -248,7 +248,7 @@ def _waits_for(state: State[Any]) -> str | None:
 
 
 def _record(night: Night, report: NightReport, sequence: str | None) -> None:
-    """Keep the report in the store: under the nights of its science, else of its calibrations, else of all frames."""
+    """Store the report under the nights of its science, else of its calibrations, else of all frames."""
     plan = night.plan
     science = [frame for group in plan.science for frame in group.frames.frames]
     calibrations = [frame for group in plan.darks for frame in group.frames]
@@ -278,7 +278,7 @@ def _record(night: Night, report: NightReport, sequence: str | None) -> None:
 
 
 def _publish(report: NightReport) -> None:
-    """The summary as an artifact of the flow run."""
+    """Publish the summary as an artifact of the flow run."""
     if not runtime.flow_run.id:
         return
     rows = [
@@ -298,4 +298,4 @@ def _publish(report: NightReport) -> None:
     lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
     lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
     lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
-    publish_markdown(key_of("night", report.out.name), "\n".join(lines), "What the night gave")
+    publish_markdown(key_of("night", report.out.name), "\n".join(lines), "The night's results")

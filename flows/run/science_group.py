@@ -1,4 +1,4 @@
-"""The steps of one science group: each frame detrended, the sky subtracted twice, aligned and stacked."""
+"""The steps of one science group: detrending, two sky subtractions, alignment and stack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def submit_stack(night: Night, group: ScienceSet, choosing: Any) -> PrefectFutur
     Returns
     -------
     PrefectFuture or None
-        The stack; None where its calibrations could not be chosen.
+        The stack; None if its calibrations could not be chosen.
     """
     night.add("science", group.label, choosing)
     choosing.wait()
@@ -36,7 +36,7 @@ def submit_stack(night: Night, group: ScienceSet, choosing: Any) -> PrefectFutur
 
 
 def submit_group(night: Night, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
-    """Submit the steps of one science group; the last of them is returned."""
+    """Submit the steps of one science group and return the last of them."""
     p, workspace = night.parameters, night.workspace
     names = [frame.name for frame in group.frames.frames]
     detrended = {

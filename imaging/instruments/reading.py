@@ -80,7 +80,7 @@ class Keywords:
 
     def error(self, keyword: str, found: object, expected: str) -> FrameError:
         """Return the error of a keyword that is missing or invalid."""
-        problem = "keyword is missing" if found is None else "keyword makes no sense"
+        problem = "keyword is missing" if found is None else "keyword is invalid"
         return FrameError(
             self.name, problem, keyword=keyword, found=found, expected=expected,
             remedy="Correct the header (for example with astropy's fitsheader) or leave the file out.",

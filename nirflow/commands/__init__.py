@@ -1,1 +1,1 @@
-"""The commands of ``nirflow``, one module a subject. Heavy imports happen inside the commands."""
+"""The commands of ``nirflow``, one module per subject. Heavy imports happen inside the commands."""

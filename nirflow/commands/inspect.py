@@ -1,4 +1,4 @@
-"""``nirflow inspect`` and ``nirflow select``: what the frames are, and which of them fit."""
+"""``nirflow inspect`` and ``nirflow select``: the facts of frames, and a selection by them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
@@ -21,16 +21,16 @@ _RULES = """
 Join comparisons (== != < <= > >= in, not in) with and, or, not and parentheses.
 Texts have quotes, lists brackets: filter in ['Y', 'J'], 'DARK' in tags, 'WISE' in target.
 Days and times are texts, UTC: night >= '2013-11-20', started < '2013-11-21T03:00'.
-What a frame does not know is none: lamp == none."""
+A fact that a frame lacks is none: lamp == none."""
 
 Paths = Annotated[
     list[Path],
     typer.Argument(metavar="PATH", help="Files, folders or globs: .fits, .fits.gz, .fits.bz2, .fits.fz."),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")]
-#: For the small nights that tests and tutorials simulate; a real frame of another shape is broken.
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also search subfolders.")]
+#: For small nights simulated by tests and tutorials; a real frame of another shape is broken.
 AnyShape = Annotated[
-    bool, typer.Option("--any-shape", help="Take frames of any shape: small simulated ones.")
+    bool, typer.Option("--any-shape", help="Accept frames of any shape: small simulated ones.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
@@ -39,14 +39,14 @@ def inspect(
     paths: Paths,
     recursive: Recursive = False,
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="Read the pixels too: finds files cut short and dead frames.")
+        bool, typer.Option("--pixels", help="Also read the pixels: finds truncated files and dead frames.")
     ] = False,
     any_shape: AnyShape = False,
     json: Json = False,
 ) -> None:
-    """Tell what each frame is, which frames belong together, and what is wrong with any.
+    """Show the facts of each frame, which frames belong together, and any problems.
 
-    Reads headers only, of compressed files their first blocks. Exit code 4 where a file is broken.
+    Reads only headers (of compressed files, the first blocks). Exit code 4 if a file is broken.
     """
     from nirflow.survey import group_frames
 
@@ -76,13 +76,13 @@ def select(
         str, typer.Option("--where", help="An expression: 'exposure_time == 120 and read_pairs == 8'.")
     ] = "",
     names: Annotated[
-        bool, typer.Option("--names", help="List the names, tags and rules of expressions, and stop.")
+        bool, typer.Option("--names", help="List the names, tags and rules of expressions, and exit.")
     ] = False,
     recursive: Recursive = False,
     any_shape: AnyShape = False,
     json: Json = False,
 ) -> None:
-    """Print the files whose frames fit, one a line, for use by other commands.
+    """Print the files whose frames match, one per line, for use by other commands.
 
     nirflow select night --tags DARK --where 'exposure_time == 120 and read_pairs == 8'
     """
@@ -93,7 +93,7 @@ def select(
         _print_names(json)
         return
     if not paths:
-        raise UsageError("No PATH was given.", remedy="Name files or folders, or ask for --names.")
+        raise UsageError("PATH is missing.", remedy="Name files or folders, or use --names.")
     wanted, unwanted = _tags(tags), _tags(not_tags)
     expression = Expression.parse(where, frame_names()) if where else None
     frames = _survey(paths, recursive, any_shape=any_shape)
@@ -110,25 +110,25 @@ def select(
         print_json([{"path": frame.path, **_facts_as_json(frame)} for frame in chosen])
     else:
         for frame in chosen:
-            say(frame.path)
+            print_lines(frame.path)
     broken = [frame for frame in frames if frame.broken]
     for frame in broken:
-        say(f"{frame.path}: {frame.reason}. {frame.remedy}", err=True)
+        print_lines(f"{frame.path}: {frame.reason}. {frame.remedy}", err=True)
     if not chosen:
-        say(f"No frame of {len(frames)} fits.", err=True)
+        print_lines(f"None of {len(frames)} frames matches.", err=True)
         raise typer.Exit(Exit.NOTHING)
     if broken:
         raise typer.Exit(Exit.PARTIAL)
 
 
 def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
-    """The FITS files that were named; without any, say so and end with exit code 3."""
+    """Return the FITS files that were named; without any, print a message and end with exit code 3."""
     from nirflow.survey import frame_files
 
     files = frame_files(paths, recursive=recursive)
     if not files:
-        hint = "" if recursive else " Add --recursive to search the folders below."
-        say(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
+        hint = "" if recursive else " Add --recursive to search subfolders."
+        print_lines(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
         raise typer.Exit(Exit.NOTHING)
     return files
 
@@ -154,9 +154,7 @@ def _tags(given: Sequence[str] | None) -> set[str]:
     for tag in sorted(tags - frame_tags()):
         close = difflib.get_close_matches(tag, frame_tags(), n=2)
         guess = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise UsageError(
-            f"There is no tag {tag!r}.", remedy=f"{guess}Tags: {', '.join(sorted(frame_tags()))}."
-        )
+        raise UsageError(f"Unknown tag {tag!r}.", remedy=f"{guess}Tags: {', '.join(sorted(frame_tags()))}.")
     return tags
 
 
@@ -208,7 +206,7 @@ def _print_groups(groups: Sequence[Group]) -> None:
         Column("group", "right"), Column("what", fold=True), Column("frames", "right"),
         Column("first - last", fold=True), Column("tags", fold=True),
     ]  # fmt: skip
-    say()
+    print_lines()
     print_table(columns, rows)
 
 
@@ -216,7 +214,7 @@ def _print_problems(frames: Sequence[Examination], groups: Sequence[Group]) -> N
     lines = [
         *((f"{f.path.name}: {f.reason}. {f.remedy}", "red") for f in frames if f.broken),
         *(
-            (f"{f.path.name}: takes no part: {f.reason}. {f.remedy}".rstrip(), "yellow")
+            (f"{f.path.name}: not used: {f.reason}. {f.remedy}".rstrip(), "yellow")
             for f in frames
             if not (f.broken or f.usable)
         ),
@@ -224,19 +222,19 @@ def _print_problems(frames: Sequence[Examination], groups: Sequence[Group]) -> N
         *((f"{g.label}: {note}.", "cyan") for g in groups for note in g.notes),
     ]
     if lines:
-        say()
+        print_lines()
     for text, style in lines:
-        say(text, style=style)
+        print_lines(text, style=style)
     fit = sum(f.usable for f in frames)
     broken = sum(f.broken for f in frames)
     unfit = len(frames) - fit - broken
-    say("", f"{len(frames)} files: {fit} fit, {unfit} take no part, {broken} broken.")
+    print_lines("", f"{len(frames)} files: {fit} usable, {unfit} not used, {broken} broken.")
     if unchecked := _unchecked(frames):
-        say(f"Not examined: {' and '.join(unchecked)}. To read them too: --pixels.")
+        print_lines(f"Not examined: {' and '.join(unchecked)}. To examine them: --pixels.")
 
 
 def _unchecked(frames: Sequence[Examination]) -> list[str]:
-    """What was not looked at in any of the frames."""
+    """Return the parts that were examined in none of the frames."""
     return list(dict.fromkeys(part for frame in frames for part in frame.unchecked))
 
 
@@ -260,7 +258,7 @@ def _exposure(facts: FrameFacts) -> str:
 
 
 def _pointing(facts: FrameFacts) -> str | None:
-    """The dither of a science frame, arcsec from its target."""
+    """Return the dither of a science frame, arcsec from its target."""
     return f"{facts.poffset:+.1f} {facts.qoffset:+.1f}" if facts.kind == "object" else None
 
 
@@ -311,5 +309,5 @@ def _print_names(json: bool) -> None:
         return
     rows = [[name, n.kind.value, n.meaning] for name, n in frame_names().items()]
     print_table([Column("name", style="bold"), Column("value"), Column("meaning", fold=True)], rows)
-    say("", f"Tags: {', '.join(sorted(frame_tags()))}.")
-    say(*_RULES.split("\n"))
+    print_lines("", f"Tags: {', '.join(sorted(frame_tags()))}.")
+    print_lines(*_RULES.split("\n"))

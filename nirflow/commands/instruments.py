@@ -1,4 +1,4 @@
-"""``nirflow instruments``: the tables of instruments, tried on files, and begun from one."""
+"""``nirflow instruments``: list the tables of instruments, check one on files, start a new one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imaging.printable import printable
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, plural, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imaging.instruments.instrument import Instrument
 
 app = typer.Typer(
-    help="The instruments whose frames can be reduced, each a table; a table tried on files, or begun from one.",
+    help="The supported instruments, each defined by a table: list them, check a table on files, start a new one.",
     invoke_without_command=True,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -64,9 +64,9 @@ def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Raw frames: files, folders or globs.")],
     json: Json = False,
 ) -> None:
-    """Show each fact of each file, the keyword that it came from, what is wrong, and what could be reduced.
+    """Show each fact of each file with its keyword, any problems, and what could be reduced.
 
-    Exit code 4 where something is missing or out of range.
+    Exit code 4 if something is missing or out of range.
     """
     from imaging.errors import FrameError
     from imaging.frames.facts import facts_from_headers
@@ -102,9 +102,9 @@ def check(
         )
     else:
         _print_facts(read)
-        say("What could be reduced:" if possible else "Nothing could be reduced.")
-        say(*(f"  {line}" for line in possible))
-        say(f"{plural(len(read), 'file')}, {wrong} with a problem.")
+        print_lines("What could be reduced:" if possible else "Nothing could be reduced.")
+        print_lines(*(f"  {line}" for line in possible))
+        print_lines(f"{plural(len(read), 'file')}, {wrong} with a problem.")
     if wrong:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -113,10 +113,10 @@ def check(
 def new(
     file: Annotated[Path, typer.Option("--from", metavar="FILE", help="A raw frame of the instrument.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="TABLE", help="File of the table.")
+        Path | None, typer.Option("--out", "-o", metavar="TABLE", help="File for the table.")
     ] = None,
 ) -> None:
-    """Write a first table for the instrument of a frame, to be corrected and completed."""
+    """Write a first version of a table for the instrument of a frame, to be corrected and completed."""
     from imaging.instruments.examination import first_table
     from imaging.io.fitsfile import image_shape
     from imaging.io.raw_file import read_headers
@@ -127,12 +127,12 @@ def new(
         raise UsageError(f"{file} has no image.", remedy="Give a raw frame.")
     text = first_table(primary, extension, (shape[0], shape[1]))
     if out is None:
-        say(*text.rstrip("\n").split("\n"))
+        print_lines(*text.rstrip("\n").split("\n"))
         return
     if out.exists():
-        raise UsageError(f"{out} is there already.", remedy="Name another file.")
+        raise UsageError(f"{out} already exists.", remedy="Name another file.")
     out.write_text(text, encoding="utf-8")
-    say(f"{out}. Complete it, then: nirflow instruments check {out} {file}")
+    print_lines(f"Wrote {out}. Complete it, then run: nirflow instruments check {out} {file}")
 
 
 def _print_facts(read: dict[Path, list[FactRead]]) -> None:
@@ -141,13 +141,13 @@ def _print_facts(read: dict[Path, list[FactRead]]) -> None:
         Column("problem", style="red", fold=True),
     ]  # fmt: skip
     for file, facts in read.items():
-        say(printable(str(file)), style="bold")
+        print_lines(printable(str(file)), style="bold")
         rows: list[list[Any]] = [[one.fact, one.value, one.keywords, one.problem] for one in facts]
         print_table(columns, rows)
 
 
 def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
-    """What could be made of frames: each group, and what is lacking for it."""
+    """Return what could be made from frames: each group, and what it lacks."""
     from imaging.frames.calibration_groups import calibration_groups, flat_groups
     from imaging.frames.groups import science_groups
 

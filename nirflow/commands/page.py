@@ -1,4 +1,4 @@
-"""``nirflow report``: the page of a night, to be read in a browser."""
+"""``nirflow report``: the page of a night for a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit
 from nirflow.moments import night as night_in
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def report(
     night: Annotated[
         str,
-        typer.Argument(metavar="NIGHT", help="UT night: 2013-11-21, 20131121, or last: the newest reduced."),
+        typer.Argument(
+            metavar="NIGHT", help="UT night: 2013-11-21, 20131121, or last: the latest reduced night."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -28,15 +30,15 @@ def report(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder of all nights' pages; without it nights_dir of the settings.",
+            help="Folder of all nights' pages. Default: nights_dir of the settings.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Write the page of a night, and the index of nights: static files that a browser opens.
 
-    The plan beside what was made of it, products with their pictures and figures, thumbnails of the raw frames,
-    which calibrations were chosen and why, and what was left out.
+    The page shows the plan and its outcome, products with pictures and figures, thumbnails of the raw frames,
+    the choice of calibrations with reasons, and what was left out.
     """
     wanted = _night(night)
     from calib_store.store import Store
@@ -52,11 +54,11 @@ def report(
     if json:
         print_json({"night": when, "page": page, "index": index})
     else:
-        say(page)
+        print_lines(page)
 
 
 def _night(text: str) -> date | None:
-    """The night that was asked for; None for the last one."""
+    """Return the requested night; None for the last one."""
     if text.strip().lower() == "last":
         return None
     return night_in(text, "NIGHT", remedy="Write 2013-11-21, 20131121, or last.")
@@ -65,6 +67,8 @@ def _night(text: str) -> date | None:
 def _last(store: Store) -> date:
     nights = store.runs.nights()
     if not nights:
-        say("No night has been reduced yet. Reduce one first (nirflow reduce), or name a night.", err=True)
+        print_lines(
+            "No night has been reduced yet. Reduce one first (nirflow reduce), or name a night.", err=True
+        )
         raise typer.Exit(Exit.NOTHING)
     return nights[0]

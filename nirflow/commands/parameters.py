@@ -1,4 +1,4 @@
-"""``nirflow params``: every step's parameters, from the typed models."""
+"""``nirflow params``: the parameters of every step, from the typed models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def params(
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step; all without it.")] = None,
+    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step. Default: all.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Show the parameters of each step: default, unit, limits, meaning.
@@ -27,7 +27,7 @@ def params(
     from tasks.support.parameters import STEPS
 
     if step is not None and step not in STEPS:
-        raise UsageError(f"There is no step {step!r}.", remedy=did_you_mean(step, STEPS, "Steps"))
+        raise UsageError(f"Unknown step {step!r}.", remedy=did_you_mean(step, STEPS, "Steps"))
     chosen = {step: STEPS[step]} if step else STEPS
     described = [info for name, model in chosen.items() for info in describe(name, model)]
     print_parameters(described, json=json)

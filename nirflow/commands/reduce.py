@@ -1,4 +1,4 @@
-"""``nirflow simulate``, ``reduce`` and ``demo``: a night made up, a night reduced, and both."""
+"""``nirflow simulate``, ``reduce`` and ``demo``: simulate a night, reduce a night, and both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imaging.kinds import CALIBRATION_KINDS, TARGETS, in_a_sentence
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit, UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """Return a parser of a repeatable option; typer takes no repeated ``Literal``."""
+    """Return a parser for a repeatable option; typer does not support a repeated ``Literal``."""
 
     def parsed(text: str) -> str:
         if text not in names:
@@ -28,7 +28,7 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
     return parsed
 
 
-_SIMULATED = "What is simulated"
+_SIMULATED = "Simulated night"
 _CALIBRATIONS = "Calibrations"
 _RESOURCES = "Resources"
 
@@ -42,7 +42,7 @@ Seed = Annotated[
 Size = Annotated[
     int | None,
     typer.Option(
-        min=128, max=4096, help="Rows and columns, pixels; all of the detector if not given.",
+        min=128, max=4096, help="Rows and columns, pixels. Default: the full detector.",
         rich_help_panel=_SIMULATED,
     ),
 ]  # fmt: skip
@@ -50,7 +50,7 @@ NightSettings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="PARAMETER=VALUE", rich_help_panel=_SIMULATED,
-        help="Another parameter of it: --set seeing=0.9; see nirflow simulate --parameters. Repeatable.",
+        help="Another parameter of the simulation: --set seeing=0.9; see nirflow simulate --parameters. Repeatable.",
     ),
 ]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
@@ -60,7 +60,7 @@ Threads = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Limit of the stacks' memory: 800MB.", rich_help_panel=_RESOURCES),
+    typer.Option(metavar="SIZE", help="Memory limit of the stacks: 800MB.", rich_help_panel=_RESOURCES),
 ]
 
 
@@ -92,7 +92,7 @@ def simulate(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write a simulated night of raw frames, and the truth beside it.
+    """Write a simulated night of raw frames, together with the truth.
 
     Without options: the tutorial's Y night at full size, 36 frames. Another night with the same stars and the
     same array: --seed 2 --set days=1 --set field_seed=20131121 --set detector_seed=20131121
@@ -101,7 +101,7 @@ def simulate(
         _print_night_parameters(json)
         return
     if out is None:
-        raise UsageError("No OUT was given.", remedy="Name the folder to write to: nirflow simulate night")
+        raise UsageError("OUT is missing.", remedy="Name the folder to write to: nirflow simulate night")
     given = {
         "band": band, "seed": seed, "size": size, "n_science": science, "n_darks": darks,
         "n_short_darks": short_darks, "n_lamp_on": lamp_on, "n_lamp_off": lamp_off, "science_time": exposure,
@@ -112,7 +112,7 @@ def simulate(
     if json:
         print_json({"folder": out, "files": files, "truth": out / "truth"})
     else:
-        say(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
+        print_lines(f"{len(files)} raw frames in {out}, the truth in {out / 'truth'}.")
 
 
 def reduce(
@@ -129,7 +129,7 @@ def reduce(
             "--only",
             parser=_one_of(TARGETS),
             metavar="|".join(TARGETS),
-            help="Only this product, and what it needs. Repeatable.",
+            help="Only this product and what it needs. Repeatable.",
         ),
     ] = None,
     settings: Annotated[
@@ -146,7 +146,7 @@ def reduce(
             "--use",
             metavar="KIND=NAME_OR_PATH",
             rich_help_panel=_CALIBRATIONS,
-            help=f"Take this {in_a_sentence(CALIBRATION_KINDS)}, a file or a name in the store; it is recorded. "
+            help=f"Use this {in_a_sentence(CALIBRATION_KINDS)}, a file or a name in the store; it is recorded. "
             "Repeatable.",
         ),
     ] = None,
@@ -157,7 +157,7 @@ def reduce(
             parser=_one_of(CALIBRATION_KINDS),
             metavar="|".join(CALIBRATION_KINDS),
             rich_help_panel=_CALIBRATIONS,
-            help="Go on without, and mark the product. Repeatable.",
+            help="Continue without it, and mark the product. Repeatable.",
         ),
     ] = None,
     as_of: Annotated[
@@ -166,8 +166,8 @@ def reduce(
             "--as-of",
             metavar="TIME",
             rich_help_panel=_CALIBRATIONS,
-            help="Choose as the store would have at that moment, by its rules: 2026-11-01T12:00, UT. A date alone is "
-            "00:00 UT.",
+            help="Choose as the store would have at that moment, by its rules: 2026-11-01T12:00, UT. A date alone "
+            "means 00:00 UT.",
         ),
     ] = None,
     affected_by: Annotated[
@@ -176,29 +176,27 @@ def reduce(
             "--affected-by",
             metavar="ID_OR_FRAME",
             rich_help_panel=_CALIBRATIONS,
-            help="Make again just what was made with this rejected product or raw frame; without PATH its frames "
-            "are taken from where they were seen.",
+            help="Make again only what was made with this rejected product or raw frame; without PATH its frames "
+            "are read from where they were last seen.",
         ),
     ] = None,
     across_nights: Annotated[
         bool,
         typer.Option(
             "--across-nights",
-            help="Combine the science frames of several nights; without it each night has its own stack.",
+            help="Combine the science frames of several nights. Default: a separate stack for each night.",
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of the same name and other content.")
+        bool, typer.Option("--overwrite", help="Replace files of the same name with different content.")
     ] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Search the folders below a folder too.")
-    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also search subfolders.")] = False,
     threads: Threads = None,
     memory: Memory = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Reduce a night: group the frames, make or find the calibrations, reduce every science group.
+    """Reduce a night: group the frames, find or make the calibrations, reduce every science group.
 
     nirflow reduce night --out out --band Y --set dark.high=4
     """  # fmt: skip
@@ -242,7 +240,7 @@ def demo(
 ) -> None:
     """Simulate the tutorial's night, reduce it, and compare the products with the truth.
 
-    Exit code 4 where a figure is beyond its limit.
+    Exit code 4 if a figure is beyond its limit.
     """
     from imaging.simulator.camera import SHAPE
     from nirflow.console.reduction_report import exit_code, print_report
@@ -265,16 +263,16 @@ def demo(
         print_json({"report": report, "score": score})
     else:
         print_report(report)
-        say("", "Compared with the truth:")
+        print_lines("", "Compared with the truth:")
         print_score(score)
         stop = f"NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
-        say("", f"The Prefect server stays up. To end it: {stop}")
+        print_lines("", f"The Prefect server keeps running. To stop it: {stop}")
     code = exit_code(report)
     raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
 
 
 def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> NightParameters:
-    """The simulator's parameters from options (None: not given) and ``--set`` texts."""
+    """Return the simulator's parameters from options (None if not given) and ``--set`` texts."""
     from pydantic import ValidationError
 
     from imaging.simulator.parameters import NightParameters

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from imaging.printable import printable
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit
 
 app = typer.Typer(
-    help="The Prefect server of runs and its UI: reduce starts it where it is not up.", no_args_is_help=True
+    help="The Prefect server of runs and its UI; reduce starts it if needed.", no_args_is_help=True
 )
 
 RoleName = Literal["viewer", "operator", "owner"]
@@ -22,19 +22,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 
 @app.command()
 def start(json: Json = False) -> None:
-    """Start the server, where it is not up, and leave it running."""
+    """Start the server if it is not running, and leave it running."""
     from deployments.prefect_server.server import ensure_server
     from deployments.settings.all_settings import Settings
 
     address = ensure_server(Settings().data_dir)
     if json:
-        told = {"started": address.started, "pid": address.pid, "api": address.api_url, "ui": address.ui_url}
-        print_json(told)
+        result = {
+            "started": address.started,
+            "pid": address.pid,
+            "api": address.api_url,
+            "ui": address.ui_url,
+        }
+        print_json(result)
         return
-    word = "Started" if address.started else "Already up"
+    opening = "Started" if address.started else "Already running"
     process = f" (process {address.pid})" if address.pid else ""
     login = " To log in: nirflow server login" if address.pid else ""
-    say(f"{word}{process}. Runs and logs: {address.ui_url}{login}")
+    print_lines(f"{opening}{process}. Runs and logs: {address.ui_url}{login}")
 
 
 @app.command()
@@ -43,21 +48,21 @@ def stop(
         bool, typer.Option("--keep-database", help="Leave the embedded PostgreSQL running.")
     ] = False,
 ) -> None:
-    """Stop the server, and the embedded PostgreSQL under it and the store. What they hold stays."""
+    """Stop the server, and the embedded PostgreSQL used by it and the store. Their data is kept."""
     from calib_store.server import postgres
     from deployments.prefect_server.server import stop_server
     from deployments.settings.all_settings import Settings
 
     data_dir = Settings().data_dir
     stopped = stop_server(data_dir)
-    say("Stopped the Prefect server." if stopped else "No Prefect server was running.")
+    print_lines("Stopped the Prefect server." if stopped else "No Prefect server was running.")
     if not keep_database and data_dir.is_dir() and postgres.stop(data_dir):
-        say("Stopped the embedded PostgreSQL.")
+        print_lines("Stopped the embedded PostgreSQL.")
 
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Tell whether the server is up. Exit code 3 where it is not."""
+    """Show whether the server is running. Exit code 3 if it is not."""
     from deployments.prefect_server.server import server_status
     from deployments.settings.all_settings import Settings
 
@@ -74,11 +79,13 @@ def status(json: Json = False) -> None:
             }
         )
     elif not state.running:
-        say("No server is running. Start it with: nirflow server start")
+        print_lines("No server is running. Start it with: nirflow server start")
     else:
-        ready = "up" if state.ready else "starting, or its database is down"
-        say(f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}", f"Log file: {state.log_file}")
-        say("Log in: nirflow server login prints a link")
+        ready = "ready" if state.ready else "starting, or its database is down"
+        print_lines(
+            f"Process {state.pid}, {ready}. Runs and logs: {state.ui_url}", f"Log file: {state.log_file}"
+        )
+        print_lines("Log in: nirflow server login prints a link")
     if not state.ready:
         raise typer.Exit(Exit.NOTHING)
 
@@ -87,21 +94,21 @@ def status(json: Json = False) -> None:
 def login(
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. Default: NIRFLOW_DATA_DIR."),
     ] = None,
     role: Annotated[
         RoleName,
         typer.Option(
             "--role",
-            help="viewer looks, operator also starts runs and decides about products, owner does everything.",
+            help="viewer: read only; operator: also start runs and decide about products; owner: everything.",
         ),
     ] = "owner",
     json: Json = False,
 ) -> None:
-    """Print a link that logs a browser in to the UI, and the password. Exit code 3 where no server is up.
+    """Print a link that logs a browser in to the UI, and the password. Exit code 3 if no server is running.
 
-    The password of a viewer or an operator is made by this, where the settings have none. Give the link only to whom
-    it is for: it holds the password, behind its #, which a browser sends to no server.
+    This creates the password of a viewer or an operator if the settings have none. Give the link only to its
+    user: it contains the password after the #, which a browser does not send to any server.
     """
     from deployments.access import credentials
     from deployments.access.login import link
@@ -112,20 +119,25 @@ def login(
     settings = Settings()
     address = own_address(data or settings.data_dir, settings.server)
     if address is None:
-        say("No server is running. Start it with: nirflow server start", err=True)
+        print_lines("No server is running. Start it with: nirflow server start", err=True)
         raise typer.Exit(Exit.NOTHING)
-    if address.auth is None:  # an earlier nirflow started it
-        say(f"The server asks for no password; nirflow up starts it again with one. UI: {address.ui_url}")
+    if address.auth is None:  # started by an earlier version of nirflow
+        print_lines(f"The server requires no password; nirflow up restarts it with one. UI: {address.ui_url}")
         return
     auth = address.auth
     if role != "owner":
         auth = credentials.ensure(data or settings.data_dir, settings.server, Role[role.upper()])
-    user, _, word = auth.partition(":")
-    told = {"link": link(address.ui_url, auth), "ui": address.ui_url, "user": user, "password": word}
+    user, _, password = auth.partition(":")
+    access = {"link": link(address.ui_url, auth), "ui": address.ui_url, "user": user, "password": password}
     if json:
-        print_json(told)
+        print_json(access)
         return
-    say(f"Open:     {told['link']}", f"UI:       {address.ui_url}", f"User:     {user}", f"Password: {word}")
+    print_lines(
+        f"Open:     {access['link']}",
+        f"UI:       {address.ui_url}",
+        f"User:     {user}",
+        f"Password: {password}",
+    )
 
 
 @app.command()
@@ -133,37 +145,41 @@ def revoke(
     role: Annotated[Literal["viewer", "operator"], typer.Option("--role", help="Whose password.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Data folder of the server. NIRFLOW_DATA_DIR without."),
+        typer.Option("--data", metavar="DIR", help="Data folder of the server. Default: NIRFLOW_DATA_DIR."),
     ] = None,
 ) -> None:
-    """Take back the password that login made for viewers or operators; a running server forgets it at once."""
+    """Revoke the password that login created for viewers or operators; a running server rejects it at
+    once.
+    """
     from deployments.access import credentials
     from deployments.access.policy import Role
     from deployments.settings.all_settings import Settings
 
     settings = Settings()
     there = credentials.revoke(data or settings.data_dir, settings.server, Role[role.upper()])
-    say(f"The {role}'s password is revoked." if there else f"There is no password of a {role}.")
+    print_lines(f"The {role}'s password is revoked." if there else f"No password of a {role} exists.")
     if not there:
         raise typer.Exit(Exit.NOTHING)
 
 
 @app.command()
 def env() -> None:
-    """Print what brings Prefect's own commands to this server: eval "$(nirflow server env)"."""
+    """Print the variables that connect Prefect's own commands to this server: eval "$(nirflow server
+    env)".
+    """
     from deployments.prefect_server.server import ensure_server
     from deployments.settings.all_settings import Settings
     from deployments.settings.server_settings import client_environment
 
     environment = client_environment(ensure_server(Settings().data_dir))
-    # Prefect's own commands are for people: they may write to the terminal.
+    # Prefect's own commands are interactive: they may write to the terminal.
     del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     for name, value in environment.items():
-        say(f"export {name}={_quoted(value)}")
+        print_lines(f"export {name}={_quoted(value)}")
 
 
 def _quoted(value: str) -> str:
-    """Quote a value for the shell; one that cannot be printed by its bytes, as bash, zsh and ksh read them."""
+    """Quote a value for the shell; write an unprintable one by its bytes, as bash, zsh and ksh read them."""
     import os
     import shlex
 

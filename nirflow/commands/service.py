@@ -1,4 +1,4 @@
-"""``nirflow up``, ``down``, ``status`` and ``settings``: everything that runs by itself."""
+"""``nirflow up``, ``down``, ``status`` and ``settings``: the unattended service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from nirflow.console.output import console, say
+from nirflow.console.output import console, print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Data folder: database, products, logs. NIRFLOW_DATA_DIR without."),
+    typer.Option("--data", metavar="DIR", help="Data folder: database, products, logs. Default: NIRFLOW_DATA_DIR."),
 ]  # fmt: skip
 
 
 def up(
     watch: Annotated[
         list[Path] | None,
-        typer.Option("--watch", metavar="DIR", help="Folder that raw frames come to. Repeatable."),
+        typer.Option("--watch", metavar="DIR", help="Folder in which raw frames arrive. Repeatable."),
     ] = None,
     data: Data = None,
     bind: Annotated[
@@ -38,17 +38,20 @@ def up(
         typer.Option(
             "--bind",
             metavar="ADDR",
-            help="Address that the UI listens on: 0.0.0.0 for other machines too.",
+            help="Address on which the UI listens: 0.0.0.0 to allow other machines.",
         ),
     ] = None,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, and stop all at SIGTERM: for systemd.")
+        bool,
+        typer.Option(
+            "--foreground", help="Stay in the foreground and stop everything at SIGTERM, for systemd."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Start everything: databases, Prefect server and UI, worker, schedules, and the watcher of new frames.
 
-    What runs already is left as it is. nirflow up --watch /data/raw
+    Parts that are already running are left as they are. nirflow up --watch /data/raw
     """
     from deployments.prefect_server.server import check_password
 
@@ -65,35 +68,41 @@ def up(
     if json:
         print_json({**state.model_dump(mode="json"), "started": started, "seconds": round(seconds, 1)})
         return
-    say(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
+    print_lines(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
     if not started and (asked := _differs(state, settings)):
-        say(f"It was started with {asked}. To change that: nirflow down, then up again.")
-    say(f"UI:      {state.ui_url}")
-    say(f"Log in:  {_login(data)} prints a link")
+        print_lines(f"It was started with {asked}. To change that: nirflow down, then up again.")
+    print_lines(f"UI:      {state.ui_url}")
+    print_lines(f"Log in:  {_login(data)} prints a link")
     if (port := urlsplit(state.api_url).port) != settings.server.port and started:
-        say(f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up.")
+        print_lines(
+            f"         Port {settings.server.port} is taken: it listens on {port} until the next nirflow up."
+        )
     index = state.nights / "index.html"
-    say(f"Nights:  {index}" + ("" if index.is_file() else " (there after the first run)"))
-    there = [str(folder) if folder.is_dir() else f"{folder} (not there yet)" for folder in state.watched]
+    print_lines(f"Nights:  {index}" + ("" if index.is_file() else " (after the first run)"))
+    there = [str(folder) if folder.is_dir() else f"{folder} (does not exist yet)" for folder in state.watched]
     watched = ", ".join(there) or "nothing (nirflow up --watch DIR)"
-    say(f"Watched: {watched}")
-    say(f"Logs:    {_logs(state)}")
-    say("Stop it: nirflow down" + _option(data))
+    print_lines(f"Watched: {watched}")
+    print_lines(f"Logs:    {_logs(state)}")
+    print_lines("Stop it: nirflow down" + _option(data))
 
 
 def down(data: Data = None) -> None:
-    """Stop everything that nirflow up started. What is in the store stays; a run in work goes on at the next up."""
+    """Stop everything that nirflow up started. The store is kept; a run in progress continues at the next
+    up.
+    """
     from deployments.supervisor.service import stop
 
     settings = _settings(None, data, None)
     if stop(settings):
-        say("Stopped.")
+        print_lines("Stopped.")
         return
-    say("nirflow was not up.")
+    print_lines("nirflow was not up.")
 
 
 def status(data: Data = None, json: Json = False) -> None:
-    """Tell how each part is, and what is in work. Exit code 3 where nirflow is not up, 4 where a part is down."""
+    """Show the state of each part and the runs in progress. Exit code 3 if nirflow is not up, 4 if a part is
+    down.
+    """
     from deployments.supervisor.service import read_state
 
     settings = _settings(None, data, None)
@@ -103,7 +112,7 @@ def status(data: Data = None, json: Json = False) -> None:
     if json:
         print_json({"up": alive, "runs": runs, **(state.model_dump(mode="json") if state else {})})
     elif state is None or not alive:
-        say("nirflow is not up. Start it: nirflow up --watch DIR")
+        print_lines("nirflow is not up. Start it: nirflow up --watch DIR")
     else:
         _print_status(state, runs, why, _login(data))
     if state is None or not alive:
@@ -115,33 +124,33 @@ def status(data: Data = None, json: Json = False) -> None:
 def settings(json: Json = False) -> None:
     """List every setting: its value, where it came from, and its variable.
 
-    Settings come from the environment (NIRFLOW_NAME, NIRFLOW_SECTION_NAME), then from nirflow.toml: the file that
-    NIRFLOW_CONFIG names, else the one in this folder, else ~/.config/nirflow/nirflow.toml.
+    Settings come from the environment (NIRFLOW_NAME, NIRFLOW_SECTION_NAME), then from nirflow.toml: the file
+    that NIRFLOW_CONFIG names, else the one in the working folder, else ~/.config/nirflow/nirflow.toml.
     """
     from calib_store.model.settings import settings_file
     from deployments.settings.all_settings import Settings, describe
 
-    told = list(describe(Settings()))
+    listed = list(describe(Settings()))
     if json:
         print_json(
-            {one.name: {"value": _plain(one.value), "source": one.source, "variable": one.variable} for one in told}
+            {one.name: {"value": _plain(one.value), "source": one.source, "variable": one.variable} for one in listed}
         )  # fmt: skip
         return
     file = settings_file()
-    say(f"Settings file: {file or 'none'}")
+    print_lines(f"Settings file: {file or 'none'}")
     columns = [
         Column("setting", style="bold", fold=True), Column("value", fold=True), Column("from", fold=True),
         Column("meaning", fold=True),
     ]  # fmt: skip
     rows: list[list[object]] = [
         [one.name, _plain(one.value), "file" if one.source == str(file) else one.source, one.description]
-        for one in told
+        for one in listed
     ]
     print_table(columns, rows)
 
 
 def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> Settings:
-    """The settings, with what the command line says before all else."""
+    """Return the settings, overridden by the command line."""
     from calib_store.model.settings import WrongSettingsError
     from deployments.settings.all_settings import Settings
 
@@ -153,7 +162,7 @@ def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> 
         for folder in watch:
             if not folder.expanduser().is_dir():
                 raise WrongSettingsError(
-                    f"--watch {folder}: there is no such folder.", remedy="Make it, or correct the path."
+                    f"--watch {folder}: no such folder.", remedy="Create it, or correct the path."
                 )
         folders = tuple(folder.expanduser().resolve() for folder in watch)
         changes["watch"] = known.watch.model_copy(update={"folders": folders})
@@ -172,7 +181,7 @@ def _stay(settings: Settings) -> int:
 
     state = read_state(settings)
     if state is not None and state.alive:
-        raise ProcessError(f"nirflow is up already (process {state.pid}).", remedy="Stop it: nirflow down")
+        raise ProcessError(f"nirflow is already up (process {state.pid}).", remedy="Stop it: nirflow down")
     end_left_over(state)
     os.environ.update(environment_of(settings))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
@@ -188,27 +197,29 @@ def _option(data: Path | None) -> str:
 
 
 def _differs(state: ServiceState, settings: Settings) -> str:
-    told = []
+    options = []
     if settings.watch.folders and state.watched != settings.watch.folders:
-        told.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
+        options.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
     if state.host != settings.server.host:
-        told.append(f"--bind {state.host}")
-    return " and ".join(filter(None, (" ".join(told), _other_server(state, settings))))
+        options.append(f"--bind {state.host}")
+    return " and ".join(filter(None, (" ".join(options), _other_server(state, settings))))
 
 
 def _other_server(state: ServiceState, settings: Settings) -> str:
-    """How what the server was started with differs from the settings, its address aside; nothing where it does not."""
+    """Describe how the running server's options differ from the settings, except its address; empty if they
+    agree.
+    """
     from deployments.prefect_server.server import has_other_settings
 
     if password := _other_password(state, settings):
         return password
     if has_other_settings(settings.data_dir, settings.server):
-        return "other settings of the Prefect server (passwords of the roles, notify, ...), which still hold"
+        return "other settings of the Prefect server (passwords of the roles, notify, ...), which still apply"
     return ""
 
 
 def _other_password(state: ServiceState, settings: Settings) -> str:
-    """How the password that the server asks for differs from that of the settings; nothing where it does not."""
+    """Describe how the server's password differs from that of the settings; empty if they agree."""
     from deployments.prefect_api.rest import PasswordError, RestError
     from deployments.prefect_server.ports import PortTakenError
 
@@ -224,7 +235,9 @@ def _other_password(state: ServiceState, settings: Settings) -> str:
 
 
 def _rest(settings: Settings, state: ServiceState) -> Rest:
-    """The way to the server, whose port is kept while this command runs: no other program gets the password."""
+    """Return a client of the server, whose port is held while this command runs: no other program gets the
+    password.
+    """
     from deployments.access.password import known
     from deployments.prefect_api.rest import Rest
     from deployments.prefect_server.ports import hold_url
@@ -240,7 +253,7 @@ def _logs(state: ServiceState) -> str:
 
 
 def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]] | None, str]:
-    """What is in work; None and the reason where the server does not tell."""
+    """Return the runs in progress; None and the reason if the server does not report them."""
     from deployments.prefect_api.rest import RestError
     from deployments.prefect_server.ports import PortTakenError
 
@@ -259,21 +272,23 @@ def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]]
 
 def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str, login: str) -> None:
     since = datetime.fromtimestamp(state.started).astimezone()
-    word = "up" if state.ready else "starting"
-    say(f"nirflow is {word} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}")
+    condition = "up" if state.ready else "starting"
+    print_lines(
+        f"nirflow is {condition} (process {state.pid}) since {since:%Y-%m-%d %H:%M}. UI: {state.ui_url}"
+    )
     if state.password:
-        say(f"Log in: {login} prints a link")
+        print_lines(f"Log in: {login} prints a link")
     columns = [
         Column("part"), Column("state"), Column("process", "right"), Column("restarts", "right"),
         Column("", fold=True),
     ]  # fmt: skip
     print_table(columns, [_part_row(part) for part in state.parts])
     for run in runs or ():
-        say(f"{run['state']}: {run['name']}")
+        print_lines(f"{run['state']}: {run['name']}")
     if runs is None:
-        say(f"What is in work is not known. {why}")
+        print_lines(f"The runs in progress are not known. {why}")
     elif not runs:
-        say("No run is in work.")
+        print_lines("No run is in progress.")
 
 
 def _part_row(part: PartState) -> list[object]:

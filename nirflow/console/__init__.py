@@ -1,1 +1,1 @@
-"""What a user reads at a terminal: messages, tables, progress, logs and the report of a reduction."""
+"""Output for a user at a terminal: messages, tables, progress, logs and the report of a reduction."""

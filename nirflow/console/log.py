@@ -1,7 +1,7 @@
 """Logging of a command-line run: every line once in the log file, warnings and above on the console.
 
-The file's lines read ``2024-06-01T03:04:05.678Z WARNING imaging.sky.subtract [science/sky S0012] message``: time
-in UTC, level, logger, and the flow run and task run that were speaking.
+The file's lines read ``2024-06-01T03:04:05.678Z WARNING imaging.sky.subtract [science/sky S0012] message``:
+time in UTC, level, logger, and the flow run and task run that logged the line.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ def configure(
     console_level: int | str = logging.WARNING,
     console: Console | None = None,
 ) -> Iterator[None]:
-    """Log to a file and to the console inside the block; put everything back after it.
+    """Log to a file and to the console inside the block; restore everything after it.
 
-    Entered again with the same file, it changes nothing: no line is ever written twice. Prefect's own
-    handlers may be there before or come later; those that write to the console are muted meanwhile.
+    Entering it again with the same file changes nothing, so no line is written twice. Prefect's own handlers
+    may be installed before or later; those that write to the console are muted inside the block.
 
     Parameters
     ----------
     log_file
-        Appended to; its folder is made when missing.
+        The file to append to; its folder is created if missing.
     level
-        Least level of the file, for our loggers. Lines of other packages come from WARNING on, as is
-        Python's default.
+        Lowest level in the file, for our loggers. Lines of other packages are logged from WARNING, Python's
+        default.
     console_level
-        Least level of the console.
+        Lowest level on the console.
     console
-        Where to show them; the standard error stream by default. Give it the console of a progress bar
-        so that the two do not write over each other.
+        Where to show them; default: the standard error stream. Pass the console of a progress bar so that the
+        two do not overwrite each other.
 
     Raises
     ------
     LogFileError
-        The file cannot be opened for writing.
+        If the file cannot be opened for writing.
     """
     log_file = log_file.resolve()
     root = logging.getLogger()
@@ -96,7 +96,7 @@ def configure(
 
 
 class _RunFileHandler(logging.FileHandler):
-    """The log file: one line a record (a traceback takes more), UTC, with the run that was speaking."""
+    """The log file: one line per record (a traceback takes more), UTC, with the run that logged it."""
 
     def __init__(self, path: Path, level: int | str) -> None:
         self.path = path
@@ -105,8 +105,8 @@ class _RunFileHandler(logging.FileHandler):
             super().__init__(path, encoding="utf-8")
         except OSError as error:
             raise LogFileError(
-                f"The log file {path} cannot be written: {error.strerror or error}.",
-                remedy="Choose an output folder that you may write to (--out).",
+                f"Cannot write to the log file {path}: {error.strerror or error}.",
+                remedy="Choose an output folder with write permission (--out).",
             ) from error
         self.setLevel(level)
         formatter = logging.Formatter(
@@ -121,7 +121,7 @@ class _RunFileHandler(logging.FileHandler):
 
 
 class _FirstLine(logging.Formatter):
-    """What a person at a terminal needs; the traceback is in the log file."""
+    """The first line of a message, for a terminal; the traceback is in the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
         first, _, rest = record.getMessage().partition("\n")
@@ -129,13 +129,13 @@ class _FirstLine(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # Prefect tells of a failure twice: when it happens and in the state that the run ends in.
+    # Prefect reports a failure twice: when it happens and as the final state of the run.
     return not reports_final_state(record)
 
 
 def _run_of(record: logging.LogRecord) -> str:
-    """Return `` [flow run/task run]`` of a record, or nothing outside of runs."""
-    given = vars(record)  # Prefect's run loggers put the names there
+    """Return `` [flow run/task run]`` of a record, or an empty text outside runs."""
+    given = vars(record)  # set by Prefect's run loggers
     names = [given.get("flow_run_name"), given.get("task_run_name")]
     if not any(names):
         names = run_names()

@@ -1,7 +1,7 @@
-"""Everything that the command line prints goes through here, and is made printable here.
+"""The output of the command line, all of which is printed and made printable here.
 
-A line is a line because the caller gave it as one: a line break inside of it is somebody else's, and is shown as
-``\\n``. No markup is read in any of it.
+Each argument is one line: a line break inside it comes from foreign text and is shown as ``\\n``. Markup is
+not interpreted.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from rich.text import Text
 from imaging.errors import NirflowError
 from imaging.printable import printable, printable_lines
 
-#: Width given to a table in a pipe: wider than any row, so that none folds.
+#: Width of a table in a pipe: wider than any row, so that none is folded.
 _PIPE_WIDTH = 4000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console on standard output (or error) that knows whether a person reads it."""
+    """Return a console on standard output (or error) that detects whether it is a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
-def say(*lines: object, style: str = "", err: bool = False) -> None:
-    """Print lines on standard output or error; without any, an empty one.
+def print_lines(*lines: object, style: str = "", err: bool = False) -> None:
+    """Print lines on standard output or error; without arguments, an empty one.
 
     Parameters
     ----------
     lines
-        One line each, whatever it holds.
+        One line each, whatever their content.
     style
-        Colour at a terminal ("red", "dim"); a line that has one is broken at the words to fit the window.
+        Colour at a terminal ("red", "dim"); a styled line is wrapped to fit the window.
     err
         Print on standard error.
     """
@@ -48,8 +48,8 @@ def say(*lines: object, style: str = "", err: bool = False) -> None:
     stream.flush()
 
 
-def say_error(error: NirflowError) -> None:
-    """Print an error on standard error: what is wrong, what helps to understand it, and what to do."""
+def print_error(error: NirflowError) -> None:
+    """Print an error on standard error: the message, its details, and the remedy."""
     out = console(stderr=True)
     out.print(Text.assemble(("Error: ", "bold red"), printable(error.message)), soft_wrap=not out.is_terminal)
     for text in (error.details, error.remedy):

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for a person only: a pipe or a log never sees it."""
+"""A progress bar on standard error, at a terminal only: pipes and logs never receive it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nirflow.console.output import console
 
 @contextmanager
 def progress_bar(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Show a bar that moves one step whenever the function it gives is called (from any thread)."""
+    """Show a bar; the yielded function advances it by one step (from any thread)."""
     screen = console(stderr=True)
     if quiet or not screen.is_terminal:
         yield lambda: None

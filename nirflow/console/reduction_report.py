@@ -1,4 +1,4 @@
-"""The end of a reduction as a person reads it: what was made, from what, how good, and what was left out."""
+"""The report at the end of a reduction: products, their inputs and quality, and what was left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imaging.figures import headlines
 from imaging.product_figures import figures_of
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_table
 from nirflow.exits import Exit
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def exit_code(report: NightReport) -> Exit:
-    """The exit code of a reduction: partial where a product failed or was not replaced, or a frame was left out."""
+    """Return the exit code of a reduction: partial if a product failed or was kept, or a frame was left out."""
     if report.failures:
         return Exit.PARTIAL if report.products else Exit.FAILED
     if report.kept:
@@ -37,30 +37,32 @@ def print_report(report: NightReport) -> None:
         print_table(columns, [_row(product) for product in report.products])
     for product in report.products:
         for warning in product.warnings:
-            say(f"Warning, {product.name}: {warning}", style="yellow")
+            print_lines(f"Warning, {product.name}: {warning}", style="yellow")
     for one in report.replaced:
-        say(f"Superseded, {one.old}: {one.new} took its place.", style="cyan")
+        print_lines(f"Superseded, {one.old}: replaced by {one.new}.", style="cyan")
     for kept in report.kept:
-        say(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), style="red")
+        print_lines(f"Not replaced, {kept.old}: {_sentence(kept.reason)} {kept.remedy}".rstrip(), style="red")
     for ref in report.lacking:
-        say(f"Incomplete, {report.frames_lost(ref)}.", style="red")
+        print_lines(f"Incomplete, {report.frames_lost(ref)}.", style="red")
     for failure in report.failures:
-        say(f"Failed, {failure.step} of {failure.label}: {failure.message}", style="red")
+        print_lines(f"Failed, {failure.step} of {failure.label}: {failure.message}", style="red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
     for member in dict.fromkeys(lost):
         style = "dim" if member.expected else "yellow"
-        say(f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style)
+        print_lines(
+            f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style
+        )
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused
-    say("", f"{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
+    print_lines("", f"{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")
     if report.step_seconds:
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.step_seconds.items())
-        say(f"Seconds by step, tasks added up: {steps}", style="dim")
-    say(f"Products: {report.out}")
+        print_lines(f"Seconds by step, summed over tasks: {steps}", style="dim")
+    print_lines(f"Products: {report.out}")
     if report.log_file is not None:
-        say(f"Log:      {report.log_file}")
+        print_lines(f"Log:      {report.log_file}")
     if report.url:
-        say(f"Run:      {report.url}")
+        print_lines(f"Run:      {report.url}")
 
 
 def _sentence(text: str) -> str:
@@ -68,7 +70,7 @@ def _sentence(text: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A product's name without what every name ends with."""
+    """Return a product's name without the suffix common to all names."""
     return name.removesuffix(".fits")
 
 

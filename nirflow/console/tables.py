@@ -1,7 +1,7 @@
-"""Tables and JSON on standard output: for a reader at a terminal, and for the program behind a pipe.
+"""Tables and JSON on standard output, for a terminal or for a program reading from a pipe.
 
 At a terminal a table has rules and colours and folds into the window. In a pipe it has neither: one row is
-one line, whatever its length, so that ``grep`` and ``awk`` see whole rows.
+one line, whatever its length, so that ``grep`` and ``awk`` see complete rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nirflow.console.output import console
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, how it is aligned, how it is shown, and whether it may fold."""
+    """A column: its heading, alignment and style, and whether it may fold."""
 
     heading: str
     justify: Literal["left", "right"] = "left"
@@ -54,15 +54,15 @@ def print_table(
         Style of each row ("dim", "red"), as many as there are rows.
     """
     out = console()
-    person = out.is_terminal
+    terminal = out.is_terminal
     table = Table(
-        box=box.SIMPLE_HEAD if person else None,
-        pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2 if not person else 1, 0, 0),
+        box=box.SIMPLE_HEAD if terminal else None,
+        pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2 if not terminal else 1, 0, 0),
         show_header=any(column.heading for column in columns),
     )  # fmt: skip
     for column in columns:
         table.add_column(
-            Text(column.heading), justify=column.justify, style=column.style if person else "",
+            Text(column.heading), justify=column.justify, style=column.style if terminal else "",
             overflow="fold", no_wrap=not column.fold,
         )  # fmt: skip
     for number, row in enumerate(rows):
@@ -70,7 +70,7 @@ def print_table(
         table.add_row(*(Text(cell(value)) for value in row), style=style)
     if title:
         out.print(Text(printable(title), style="bold"))
-    if person:
+    if terminal:
         out.print(table)
         return
     with out.capture() as plain:
@@ -79,7 +79,7 @@ def print_table(
 
 
 def cell(value: object) -> str:
-    """The text of a table's cell."""
+    """Return the text of a table's cell."""
     match value:
         case None | "":
             return "-"
@@ -94,21 +94,21 @@ def cell(value: object) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number and what it counts: ``1 file``, ``3 files``."""
+    """Return a number with its noun: ``1 file``, ``3 files``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON on standard output: models, dates, paths and sets included.
 
-    The values are exact, also of texts that nobody could see: those characters have JSON's own escapes.
+    The values are exact, including unprintable characters, which are written with JSON's own escapes.
     """
     text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(printable_json(text) + "\n")
 
 
 def _plain(value: object) -> object:
-    if hasattr(value, "model_dump"):  # a pydantic model; importing pydantic to ask costs 60 ms
+    if hasattr(value, "model_dump"):  # a pydantic model; importing pydantic to check takes 60 ms
         return value.model_dump(mode="json")
     if isinstance(value, (datetime, date)):
         return value.isoformat()
@@ -116,4 +116,4 @@ def _plain(value: object) -> object:
         return sorted(value)
     if isinstance(value, (Path, UUID)):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

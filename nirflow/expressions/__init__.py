@@ -1,1 +1,1 @@
-"""The language of expressions about frames and products: parser, tree and names."""
+"""The language of expressions about frames and products: parser, syntax tree and names."""

@@ -13,7 +13,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.instruments import catalogue
 from nirflow.expressions.language import Name, ValueKind
 
-#: Short or customary names for a fact, whatever the instrument.
+#: Short or customary names for facts of any instrument.
 _ALIASES: Final = {
     "object": "target",
     "filter_name": "filter",
@@ -24,7 +24,7 @@ _ALIASES: Final = {
     "start": "started",
 }
 
-#: Tags that `FrameFacts.tags` can give besides those of the instruments.
+#: Tags that `FrameFacts.tags` can return besides those of the instruments.
 _TAGS: Final = frozenset({
     "RAW", "PROCESSED", "CAL", "DARK", "FLAT", "ARC", "BPM", "IMAGE", "SPECT",
     "ACQUISITION", "STANDARD", "GCALFLAT", "LAMPON", "LAMPOFF", "GCAL_IR_ON", "GCAL_IR_OFF",
@@ -61,7 +61,7 @@ def _name(annotation: Any, meaning: str) -> Name:
 
 @cache
 def aliases() -> dict[str, str]:
-    """Return short or customary names for a fact, those of the instruments' tables too."""
+    """Return short or customary names for facts, including those of the instruments' tables."""
     own = {alias: name for one in catalogue.instruments() for alias, name in one.names.items()}
     return _ALIASES | own
 
@@ -74,7 +74,7 @@ def frame_tags() -> frozenset[str]:
 
 @cache
 def own_names() -> dict[str, Name]:
-    """Return the names of the facts that only frames of some instruments have."""
+    """Return the names of the facts specific to some instruments."""
     return {
         fact: Name(_OWN_KINDS[spec.type], f"of {one.name}: {one.label(fact)[0]}")
         for one in catalogue.instruments()
@@ -94,7 +94,7 @@ def frame_names() -> dict[str, Name]:
         getter: Callable[..., Any] = getattr(FrameFacts, attribute).fget
         meaning = (getter.__doc__ or "").strip().splitlines()[0].rstrip(".")
         names[attribute] = _name(typing.get_type_hints(getter)["return"], meaning[:1].lower() + meaning[1:])
-    names["unfit"] = Name(ValueKind.TEXT, "why the frame takes no part in an imaging reduction, or none")
+    names["unfit"] = Name(ValueKind.TEXT, "why the frame is not used in an imaging reduction, or none")
     names["tags"] = Name(ValueKind.TEXTS, names["tags"].meaning, tuple(sorted(frame_tags())))
     for alias, name in aliases().items():
         names[alias] = Name(names[name].kind, f"the same as {name}", names[name].choices)
@@ -102,7 +102,7 @@ def frame_names() -> dict[str, Name]:
 
 
 def frame_lookup(facts: FrameFacts) -> Callable[[str], Any]:
-    """Give an expression the values of one frame."""
+    """Return a function that looks up the values of one frame."""
 
     def value(name: str) -> Any:
         if name not in frame_names():

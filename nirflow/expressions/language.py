@@ -1,20 +1,20 @@
-"""A small safe language to choose frames and products by their facts.
+"""A small safe language to select frames and products by their facts.
 
 ``exposure_time == 120 and read_pairs == 8``, ``kind in ['dark', 'flat'] and night >= '2013-11-20'``.
 
-An expression is parsed once against a vocabulary (the names that it may use, each with its kind of value),
-so a wrong name or a comparison of a number with a text is told before the first frame is looked at. What
-remains is a frozen tree that is evaluated on any mapping: nothing is ever handed to Python's own evaluator,
-and the language has no calls, attributes or subscripts.
+An expression is parsed once against a vocabulary (the names that it may use, each with its kind of value), so
+a wrong name or a comparison of a number with a text is reported before the first frame is examined. The
+result is a frozen tree that can be evaluated on any mapping: nothing is ever passed to Python's own
+evaluator, and the language has no calls, attributes or subscripts.
 
 Rules
 -----
 - ``and``, ``or``, ``not``, parentheses; ``==  !=  <  <=  >  >=``, also chained; ``in`` and ``not in``.
 - Values: numbers, ``'texts'``, lists ``['Y', 'J']``, ``true``, ``false``, ``none``, names.
-- Times and days are written as texts, in UTC: ``'2013-11-21'``, ``'2013-11-21T02:52:48'``. A day beside a
-  time is the whole day: ``started <= '2013-11-21'`` holds until that day's last second.
+- Times and days are written as texts, in UTC: ``'2013-11-21'``, ``'2013-11-21T02:52:48'``. A day compared
+  with a time means the full day: ``started <= '2013-11-21'`` is true until that day's last second.
 - ``in`` looks into a list, a set of texts (``'DARK' in tags``) or a text (``'WISE' in target``).
-- What a frame does not know is ``none``: equal to ``none`` only, and neither below nor above anything.
+- A fact that a frame lacks is ``none``: equal only to ``none``, and neither below nor above anything.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from nirflow.expressions.tree import (
 __all__ = ["Expression", "ExpressionError", "Lookup", "Name", "ValueKind", "Vocabulary"]
 
 
-#: Gives a name's value: a mapping, or a function of the name.
+#: Source of the names' values: a mapping, or a function of the name.
 Lookup = Mapping[str, Any] | Callable[[str], Any]
 
 _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -82,7 +82,7 @@ class Expression:
         Raises
         ------
         ExpressionError
-            Where the text is not an expression, a name is unknown, or kinds of value do not fit.
+            If the text is not an expression, a name is unknown, or kinds of value do not match.
         """
         return cls(text, parse(text, vocabulary))
 
@@ -92,17 +92,17 @@ class Expression:
         return frozenset(node.name for node in walk(self.tree) if isinstance(node, Reference))
 
     def evaluate(self, lookup: Lookup) -> bool:
-        """Whether the expression holds for the values that ``lookup`` gives.
+        """Return whether the expression is true for the values of ``lookup``.
 
         Parameters
         ----------
         lookup
-            A mapping of names to values, or a function of the name. Times carry their zone.
+            A mapping of names to values, or a function of the name. Times are timezone-aware.
 
         Raises
         ------
         ExpressionError
-            Where ``lookup`` does not know a name, or its value is of another kind than the vocabulary says.
+            If ``lookup`` does not know a name, or its value is not of the kind in the vocabulary.
         """
         get = lookup.__getitem__ if isinstance(lookup, Mapping) else lookup
         return bool(self._value(self.tree, get))
@@ -131,7 +131,7 @@ class Expression:
             value = get(node.name)
         except (KeyError, AttributeError):
             raise ExpressionError(self.text, node.column, f"no value is known for {node.name}") from None
-        # A bool is an int and a datetime a date to Python; to a reader they are not.
+        # In Python a bool is an int and a datetime is a date; for users they are not.
         fits = isinstance(value, _PYTHON_TYPES[node.kind]) and not (
             (node.kind is ValueKind.NUMBER and isinstance(value, bool))
             or (node.kind is ValueKind.DAY and isinstance(value, datetime))
@@ -173,7 +173,7 @@ def _contains(container: Any, item: Any) -> bool:
 
 
 def _comparable(left: Any, right: Any) -> tuple[Any, Any]:
-    """Bring a time beside a day down to its day."""
+    """Reduce a time that is compared with a day to its day."""
     if isinstance(left, datetime) and not isinstance(right, datetime) and isinstance(right, date):
         return left.date(), right
     if isinstance(right, datetime) and not isinstance(left, datetime) and isinstance(left, date):

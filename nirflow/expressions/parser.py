@@ -1,4 +1,4 @@
-"""From an expression's text to its checked tree: tokens, recursive descent, kinds of value.
+"""Parser of expressions: tokens, recursive descent, and checks of the kinds of value.
 
 Grammar::
 
@@ -34,8 +34,8 @@ from nirflow.expressions.tree import (
     Vocabulary,
 )
 
-#: Longest text and deepest nesting that are read; far beyond what a person writes, well below what
-#: would exhaust Python's stack.
+#: Maximum length and nesting of an expression: far beyond what users write, well below what would exhaust
+#: Python's stack.
 MAX_LENGTH: Final = 4000
 MAX_DEPTH: Final = 40
 
@@ -44,12 +44,12 @@ _COMPARISONS: Final = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)
       | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
-      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<identifier>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
       | (?P<symbol>==|!=|<=|>=|[<>()\[\],+-])""",
     re.VERBOSE | re.DOTALL,
 )
-#: What people write who come from another language.
+#: Hints for syntax from other languages.
 _HINTS: Final = {
     "=": "Write == to compare.",
     "&": "Write and.",
@@ -61,7 +61,7 @@ _HINTS: Final = {
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # number, word, keyword, text, symbol, end
+    kind: str  # number, identifier, keyword, text, symbol, end
     text: str
     column: int
 
@@ -70,7 +70,7 @@ def parse(text: str, vocabulary: Vocabulary) -> Node:
     """Parse and check ``text``; see `nirflow.expressions.language.Expression.parse`."""
     if len(text) > MAX_LENGTH:
         raise ExpressionError(text, MAX_LENGTH, f"the expression is longer than {MAX_LENGTH} characters")
-    return _Parser(text, vocabulary).whole()
+    return _Parser(text, vocabulary).expression()
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -84,7 +84,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             )
             raise ExpressionError(text, position, problem, remedy=_HINTS.get(character, ""))
         kind = found.lastgroup or ""
-        if kind == "word" and found.group().lower() in _KEYWORDS:
+        if kind == "identifier" and found.group().lower() in _KEYWORDS:
             yield _Token("keyword", found.group().lower(), position)
         elif kind != "space":
             yield _Token(kind, found.group(), position)
@@ -93,7 +93,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """Recursive descent over the tokens; each method reads one rule of the grammar."""
+    """A recursive descent parser; each method parses one rule of the grammar."""
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self.text, self.vocabulary = text, vocabulary
@@ -106,7 +106,7 @@ class _Parser:
         return self.tokens[self.position]
 
     def take(self, *texts: str) -> _Token | None:
-        """The next token, where it is one of these keywords or symbols."""
+        """Consume and return the next token if it is one of these keywords or symbols."""
         token = self.next
         if token.kind in ("keyword", "symbol") and token.text in texts:
             self.position += 1
@@ -118,7 +118,7 @@ class _Parser:
             self.text, self.next.column if column is None else column, problem, remedy=remedy
         )
 
-    def whole(self) -> Node:
+    def expression(self) -> Node:
         if self.next.kind == "end":
             self.fail("the expression is empty", remedy="For example: exposure_time == 120")
         tree = self.either()
@@ -132,14 +132,14 @@ class _Parser:
     def both(self) -> Node:
         return self.junction("and", self.negation)
 
-    def junction(self, word: str, part: Callable[[], Node]) -> Node:
+    def junction(self, keyword: str, part: Callable[[], Node]) -> Node:
         first = part()
         operands = [first]
-        while self.take(word):
+        while self.take(keyword):
             operands.append(part())
         if len(operands) == 1:
             return first
-        return Junction(word == "and", tuple(self.flag(node) for node in operands), first.column)
+        return Junction(keyword == "and", tuple(self.flag(node) for node in operands), first.column)
 
     def negation(self) -> Node:
         if token := self.take("not"):
@@ -170,23 +170,23 @@ class _Parser:
             return self.nested(token.column, lambda: self.listing((), token, "]"))
         if sign := self.take("-", "+"):
             if self.next.kind != "number":
-                self.fail("a sign stands before a number only", sign.column)
+                self.fail("a sign is allowed only before a number", sign.column)
             return self.number(sign)
         if token.kind == "number":
             return self.number(None)
-        self.position += token.kind in ("text", "word")
+        self.position += token.kind in ("text", "identifier")
         if token.kind == "text":
             return Literal(
                 re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL), ValueKind.TEXT, token.column
             )
-        if token.kind == "word":
+        if token.kind == "identifier":
             return self.reference(token)
         if self.take("true", "false"):
             return Literal(token.text == "true", ValueKind.FLAG, token.column)
         if self.take("none"):
             return Literal(None, ValueKind.NOTHING, token.column)
         found = "the expression ends" if token.kind == "end" else f"unexpected {token.text!r}"
-        self.fail(f"{found} where a name or a value should be")
+        self.fail(f"{found} where a name or a value is expected")
 
     def nested(self, column: int, rule: Callable[[], Node]) -> Node:
         self.depth += 1
@@ -242,14 +242,14 @@ class _Parser:
     # Kinds of value
 
     def flag(self, node: Node) -> Node:
-        """``node`` where it is true or false; what stands alone must be."""
+        """Return ``node`` if it is true or false, as an operand without a comparison must be."""
         if node.kind is not ValueKind.FLAG:
-            told = (
+            problem = (
                 f"{node.name} is {node.kind.value}"
                 if isinstance(node, Reference)
                 else f"this is {node.kind.value}"
             )
-            self.fail(f"{told}, not true or false", node.column, remedy="Compare it with something.")
+            self.fail(f"{problem}, not true or false", node.column, remedy="Compare it with something.")
         return node
 
     def link(self, left: Node, symbol: _Token, right: Node) -> Link:
@@ -259,36 +259,44 @@ class _Parser:
         unordered = {ValueKind.FLAG, ValueKind.NOTHING}
         if symbol.text not in ("==", "!=") and unordered & {left.kind, right.kind}:
             self.fail(
-                f"{_told(left)} and {_told(right)} have no order", symbol.column, remedy="Write == or !=."
+                f"{_described(left)} and {_described(right)} have no order",
+                symbol.column,
+                remedy="Write == or !=.",
             )
         return Link(left, symbol.text, right)
 
     def membership(self, left: Node, symbol: _Token, right: Node) -> Link:
         if isinstance(right, Listing):
             if left.kind in (ValueKind.LIST, ValueKind.TEXTS):
-                self.fail(f"{_told(left)} cannot be in a list", left.column)
+                self.fail(f"{_described(left)} cannot be in a list", left.column)
             items = tuple(self.matched(left, symbol, item)[1] for item in right.items)
             return Link(left, symbol.text, replace(right, items=items))
         if right.kind not in (ValueKind.TEXTS, ValueKind.TEXT):
-            self.fail(f"nothing can be in {_told(right)}", right.column, remedy="Write a list: ['Y', 'J'].")
+            self.fail(
+                f"nothing can be in {_described(right)}", right.column, remedy="Write a list: ['Y', 'J']."
+            )
         if left.kind is not ValueKind.TEXT:
-            self.fail(f"only a text can be in {_told(right)}, not {_told(left)}", left.column)
+            self.fail(f"only a text can be in {_described(right)}, not {_described(left)}", left.column)
         if right.kind is ValueKind.TEXTS:
             left = self.chosen(left, right)
         return Link(left, symbol.text, right)
 
     def matched(self, left: Node, symbol: _Token, right: Node) -> tuple[Node, Node]:
-        """Both sides, of kinds that can be compared; a text beside a time is read as one."""
+        """Return both sides if their kinds can be compared; a text compared with a time is converted to
+        one.
+        """
         for node in (left, right):
             if node.kind in (ValueKind.LIST, ValueKind.TEXTS):
                 remedy = "Write in: filter in ['Y', 'J'], 'DARK' in tags."
-                self.fail(f"{_told(node)} cannot be compared with {symbol.text}", node.column, remedy=remedy)
+                self.fail(
+                    f"{_described(node)} cannot be compared with {symbol.text}", node.column, remedy=remedy
+                )
         left, right = self.dated(left, right), self.dated(right, left)
         left, right = self.chosen(left, right), self.chosen(right, left)
         dates = {ValueKind.MOMENT, ValueKind.DAY}
         fits = left.kind is right.kind or {left.kind, right.kind} <= dates
         if not fits and ValueKind.NOTHING not in (left.kind, right.kind):
-            self.fail(f"{_told(left)} cannot be compared with {_told(right)}", symbol.column)
+            self.fail(f"{_described(left)} cannot be compared with {_described(right)}", symbol.column)
         return left, right
 
     def dated(self, node: Node, other: Node) -> Node:
@@ -307,11 +315,11 @@ class _Parser:
                 remedy="Write '2013-11-21' or '2013-11-21T02:52:48' (UTC).",
             )  # fmt: skip
         if other.kind is ValueKind.DAY:
-            self.fail(f"{_told(other)}, without a clock time", node.column, remedy="Write '2013-11-21'.")
+            self.fail(f"{_described(other)}, without a clock time", node.column, remedy="Write '2013-11-21'.")
         return Literal(moment if moment.tzinfo else moment.replace(tzinfo=UTC), ValueKind.MOMENT, node.column)
 
     def chosen(self, node: Node, other: Node) -> Node:
-        """Refuse a text that the name beside it can never have."""
+        """Refuse a text that is never a value of the name compared with it."""
         if isinstance(node, Literal) and isinstance(other, Reference) and isinstance(node.value, str):
             choices = self.vocabulary[other.name].choices
             if choices and node.value not in choices:
@@ -325,5 +333,5 @@ class _Parser:
         return node
 
 
-def _told(node: Node) -> str:
+def _described(node: Node) -> str:
     return f"{node.name} ({node.kind.value})" if isinstance(node, Reference) else node.kind.value

@@ -1,4 +1,4 @@
-"""The names that an expression about products may use: what they are, what they serve, and their figures."""
+"""The names that an expression about products may use: identity, validity and figures."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ _OWN: Final = {
     "doubtful": Name(ValueKind.FLAG, "it failed the comparison with a certified one"),
     "published": Name(ValueKind.FLAG, "the observatory published it"),
 }  # fmt: skip
-#: Facts of the first input that are worth asking for.
+#: Facts of the first input that are useful in expressions.
 _FACTS: Final = (
     "target", "exposure_time", "coadds", "read_pairs", "filter_id", "filter", "focal_mask", "disperser",
     "detector", "section", "binning", "program", "observation_id", "airmass",
 )  # fmt: skip
 _KINDS: Final[dict[type, ValueKind]] = {
     bool: ValueKind.FLAG, int: ValueKind.NUMBER, float: ValueKind.NUMBER, str: ValueKind.TEXT,
-    datetime: ValueKind.TEXT,  # as the store has it among the figures
+    datetime: ValueKind.TEXT,  # as stored among the figures
 }  # fmt: skip
 
 
 @cache
 def product_names() -> dict[str, Name]:
-    """Every name that describes a product."""
+    """Return every name that describes a product."""
     facts = {name: frame_names()[name] for name in (*_FACTS, *own_names())}
     others = {alias: facts[name] for alias, name in aliases().items() if name in facts}
     return {**_figure_names(), **facts, **others, **_OWN}
 
 
 def product_lookup(product: Product) -> Callable[[str], Any]:
-    """Give an expression the values of one product; what it does not have is none."""
+    """Return a function that looks up the values of one product; a missing one is none."""
     own = {
         "id": str(product.id), "name": product.name, "kind": product.kind, "status": product.status,
         "made": product.made_at, "taken": product.span[0], "middle": product.middle, "size": product.size,
@@ -67,7 +67,7 @@ def product_lookup(product: Product) -> Callable[[str], Any]:
         if fact in _FACTS or fact in own_names():
             return product.facts.get(fact)
         found = product.metrics.get(name)
-        # JSON has one kind of number, and a product of another version another kind of figure.
+        # JSON has one kind of number, and a figure may have a different kind in a product of another version.
         return found if isinstance(found, (bool, int, float, str)) and _fits(found, name) else None
 
     return value
@@ -79,7 +79,7 @@ def _fits(value: object, name: str) -> bool:
 
 
 def _figure_names() -> dict[str, Name]:
-    """The figures of all kinds; the meaning names the kinds where it is not the same for all."""
+    """Return the figures of all kinds; the meaning names the kinds if it differs between them."""
     from imaging.product_figures import figures_of, metric_models
 
     found: dict[str, dict[str, Description]] = {}
@@ -91,7 +91,7 @@ def _figure_names() -> dict[str, Name]:
 
 
 def _meaning(of: dict[str, Description]) -> str:
-    """The meaning of a figure, given what it is in each kind of product."""
+    """Return the meaning of a figure, given its descriptions for each kind of product."""
     meanings = {kind: f"{one.meaning}, {one.unit}" if one.unit else one.meaning for kind, one in of.items()}
     if len(set(meanings.values())) == 1:
         return next(iter(meanings.values()))

@@ -1,4 +1,4 @@
-"""The parts of a parsed expression: kinds of value, names, nodes, and the error that shows the place."""
+"""The parts of a parsed expression: kinds of value, names, nodes, and the error that marks a position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nirflow.exits import UsageError
 
 
 class ValueKind(StrEnum):
-    """The kinds of value of the language, in the words that errors use."""
+    """The kinds of value of the language, as named in errors."""
 
     NUMBER = "a number"
     TEXT = "a text"
@@ -25,7 +25,7 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True)
 class Name:
-    """A name that an expression may use: kind of value, meaning, and the allowed texts where few."""
+    """A name that an expression may use: kind of value, meaning, and the allowed texts if they are few."""
 
     kind: ValueKind
     meaning: str
@@ -36,14 +36,14 @@ Vocabulary = Mapping[str, Name]
 
 
 class ExpressionError(UsageError):
-    """An expression that cannot be understood; shows the place with a caret.
+    """An invalid expression; marks the position with a caret.
 
     Parameters
     ----------
     text, column
-        The expression and the place in it, counted from 0.
+        The expression and the position in it, counted from 0.
     problem, remedy
-        What is wrong there and what to write instead.
+        The problem there and what to write instead.
     """
 
     def __init__(self, text: str, column: int, problem: str, *, remedy: str = "") -> None:
@@ -125,7 +125,7 @@ Node = Literal | Reference | Listing | Comparison | Not | Junction
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Every node of a tree, each before its children."""
+    """Yield every node of a tree, each before its children."""
     yield node
     children: tuple[Node, ...] = ()
     match node:

@@ -1,1 +1,1 @@
-"""A product built or found again: its recipe, its ancestors, its names and its status."""
+"""How a product is built or reused: its recipe, ancestors, names and status."""

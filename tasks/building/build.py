@@ -1,4 +1,4 @@
-"""A product: found by its recipe in the store, or built, added and placed in the output folder."""
+"""Products found in the store by their recipe, or built, added to it and copied to the output folder."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-#: Keys under which the store keeps, beside a product's figures, what the report says about it.
+#: Keys under which the store keeps the report's notes on a product, together with its figures.
 _WARNINGS: Final = "warnings"
 _LEFT_OUT: Final = "left_out"
-#: Key for the sha256 of frames that the recipe has and the product was not made from.
+#: Key for the sha256 of frames that are in the recipe but were not used for the product.
 _UNUSED: Final = "unused"
-#: Roles of the frames that the recipe has in another role than the product, or that are in no role in it.
+#: Roles of the frames whose role differs between recipe and product, or that have no role in the product.
 _GIVEN_AS: Final = "given_as"
 
 
 @dataclass(frozen=True)
 class Built:
-    """What the science made of a recipe.
+    """The result of the algorithm for a recipe.
 
     Attributes
     ----------
     combined
-        Names of the frames that were combined; all of the recipe without.
+        Names of the frames that were combined; None for all frames of the recipe.
     skies
-        Names of the frames that showed the sky of those, combined or not.
+        Names of the frames that were used as sky for those, combined or not.
     """
 
     image: Image | BadPixelMask
@@ -74,9 +74,10 @@ class Built:
     skies: tuple[str, ...] = ()
 
     def made_from(self, recipe: Recipe) -> list[Ingredient]:
-        """What of the recipe the product is made from: the frames that were combined, then those that were only sky.
+        """Return the ingredients that the product is made from: the combined frames, then those used only as
+        sky.
 
-        A frame that is neither is no input: nothing of it is in the product.
+        A frame that is neither is not an input: it contributed nothing to the product.
         """
         if self.combined is None:
             return list(recipe.ingredients)
@@ -92,15 +93,15 @@ class Built:
 def find_or_build(
     recipe: Recipe, build: Callable[[], Built], workspace: Workspace
 ) -> ProductRef | State[ProductRef]:
-    """Give the product of ``recipe``: from the store, or built and added to it.
+    """Return the product of ``recipe`` from the store, or build and add it.
 
-    Of several processes that want the same product one builds it; the others wait for the lock and take it. A
-    calibration of a part of a set is not made where the store has the one of the complete set.
+    If several processes need the same product, one builds it while the others wait for the lock and reuse it.
+    A calibration from part of a set is not made if the store has one from the complete set.
 
     Returns
     -------
     ProductRef or State
-        The reference; in a state named Reused where nothing had to be built.
+        The reference; in a state named Reused if nothing had to be built.
     """
     with step(recipe.kind, recipe.label, workspace) as current:
         complete = complete_set(recipe, workspace)
@@ -108,7 +109,9 @@ def find_or_build(
         current.reused = product is not None
         if product is None:
             store = workspace.store()
-            with store.lock(recipe.key, waiting=lambda: logger.info("%s: in another run", recipe.label)):
+            with store.lock(
+                recipe.key, waiting=lambda: logger.info("%s: another run is making it", recipe.label)
+            ):
                 product = existing(recipe, workspace)
                 current.reused = product is not None
                 if product is None:
@@ -126,7 +129,7 @@ def find_or_build(
 
 @contextmanager
 def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[list[RawFile]]]:
-    """Open the raw frames of some sets, each file once; of no set there are none."""
+    """Open the raw frames of some sets, each file once; None counts as an empty set."""
     with ExitStack() as stack:
         yield [
             [
@@ -138,19 +141,19 @@ def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[l
 
 
 def existing(recipe: Recipe, workspace: Workspace) -> Product | None:
-    """The recipe's product where the store has it, whole.
+    """Return the recipe's product if the store has it with an intact file.
 
     Raises
     ------
     StoreError
-        Where a person rejected it: made again it would be the same.
+        If a user rejected it: made again, it would be the same.
     """
     store = workspace.store()
-    return store.whole(not_rejected(store.known(recipe.key), workspace))
+    return store.intact(not_rejected(store.known(recipe.key), workspace))
 
 
 def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bool) -> ProductRef:
-    """Copy a product, and its preview, to the output folder and refer to it."""
+    """Copy a product and its preview to the output folder and return a reference to it."""
     own = workspace.store().file_of(product)
     folder = workspace.folder_of(recipe.first.facts.night)
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +217,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     )
     name = product_name(recipe.first.name, recipe.kind)
     taken = {i.frame.sha256 for i in made_from}
-    said: dict[str, Any] = {
+    reported: dict[str, Any] = {
         _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
         _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
         _WARNINGS: list(warnings),
@@ -232,7 +235,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             span=span,
             inputs=_inputs(recipe, made_from),
             parameters=recipe.values,
-            metrics={**built.metrics, **{k: v for k, v in said.items() if v}},
+            metrics={**built.metrics, **{k: v for k, v in reported.items() if v}},
             recipe_key=recipe.key,
             algorithm_version=str(recipe.version),
             flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
@@ -253,7 +256,7 @@ def _missing(calibrations: Calibrations) -> list[str]:
     without = [f"made without a {kind}, as the user allowed" for kind in calibrations.missing]
     named = [f"the {kind} was named by the user" for kind in calibrations.overridden]
     against = list(calibrations.reservations)
-    return without + named + against + [f"used as named: {told}" for told in calibrations.disagreements]
+    return without + named + against + [f"used as named: {value}" for value in calibrations.disagreements]
 
 
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
@@ -262,8 +265,8 @@ def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
 
 def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
     now = stamped(datetime.now(UTC))
-    said = {name: model.model_dump_json() for name, model in recipe.parameters.items()}
-    if recipe.calibrations.marks():
+    values = {name: model.model_dump_json() for name, model in recipe.parameters.items()}
+    if recipe.calibrations.user_decisions():
         fields = {"missing", "overridden", "disagreements"}
-        said["calibrations"] = recipe.calibrations.model_dump_json(include=fields)
-    return [HistoryRow(name, told, stamped(began), now) for name, told in said.items()]
+        values["calibrations"] = recipe.calibrations.model_dump_json(include=fields)
+    return [HistoryRow(name, value, stamped(began), now) for name, value in values.items()]

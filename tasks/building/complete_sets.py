@@ -1,4 +1,4 @@
-"""A calibration from a part of a set gives way to the one from the complete set that the store has."""
+"""Calibrations from the complete set, used in place of those from a part of it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
-    """The product that was made as ``recipe`` says, of its frames and more.
+    """Return a product made in the same way as ``recipe``, from its frames and more.
 
-    None for an image, for a recipe whose calibrations a user named or did without, and where the store is asked as
-    of a moment: then the same recipe gives the same product.
+    Return None for an image, for a recipe with calibrations that a user named or did without, and for a store
+    seen as of a moment: then the same recipe always gives the same product.
     """
-    if recipe.kind == "image" or recipe.calibrations.marks() or workspace.as_of is not None:
+    if recipe.kind == "image" or recipe.calibrations.user_decisions() or workspace.as_of is not None:
         return None
     store = workspace.store()
     found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, str(recipe.version))
-    return store.whole(found)
+    return store.intact(found)
 
 
 def refer_to_complete_set(
     ref: ProductRef, product: Product, recipe: Recipe, workspace: Workspace
 ) -> ProductRef:
-    """The reference with the frames that the product was really made of, and a warning that says so."""
+    """Return the reference with the frames that the product was actually made from, and a warning about it."""
     store = workspace.store()
     sources = [one.source for one in store.inputs_of(product)]
     known = store.frames.with_sha256s(source for source in sources if isinstance(source, str))
@@ -40,9 +40,9 @@ def refer_to_complete_set(
     given = {ingredient.frame.name for ingredient in recipe.ingredients}
     left_out = sorted(given.difference(names))
     more = len(set(names) - given)
-    warning = f"used in place of a {recipe.kind} of the {len(given)} frames given: it was made of these"
+    warning = f"used in place of a {recipe.kind} of the {len(given)} frames given: it was made from these"
     if left_out:
-        warning += f" without {', '.join(left_out)}, which it left out as unlike the others,"
+        warning += f" without {', '.join(left_out)}, which were left out as unlike the others,"
     if more:
         warning += f" and {more} more, all of them usable"
     logger.info("%s: %s is %s", recipe.label, product.name_and_id, warning)

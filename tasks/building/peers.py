@@ -1,4 +1,4 @@
-"""Frames that a calibration leaves out because they are unlike the others of their set."""
+"""Frames that are left out of a calibration because they are unlike the others of their set."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tasks.support.references import LeftOut
 
 
 def left_out(odd: Sequence[OddFrame], step: str) -> tuple[LeftOut, ...]:
-    """Return the frames with their figures, as the product and the report show them."""
+    """Return the frames with their figures, as shown in the product and the report."""
     return tuple(
         LeftOut(
             name=one.name,
             reason=f"unlike the other frames of its set: {one.reason}",
-            remedy=f"Look at the frame. If it is good, raise the limit that is named (a parameter of the step {step}).",
+            remedy=f"Inspect the frame. If it is good, raise the limit named above (a parameter of the step {step}).",
         )
         for one in odd
     )
 
 
 def combined(ingredients: Sequence[Ingredient], odd: Collection[OddFrame]) -> tuple[str, ...] | None:
-    """Return the names of the frames that the product is made of; None where they are all of them."""
+    """Return the names of the frames that the product is made from; None if all of them are."""
     names = {one.name for one in odd}
     return tuple(i.frame.name for i in ingredients if i.frame.name not in names) if names else None

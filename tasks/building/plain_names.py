@@ -1,4 +1,4 @@
-"""Which product has the plain name in the output folder, where several of one name are in it."""
+"""Which product gets the plain name in the output folder if several products share that name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> PlacedProduct:
-    """Copy a product's file to the output folder, under its plain name where that is its due.
+    """Copy a product's file to the output folder, under its plain name if it is entitled to it.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> P
     folder
         The output folder.
     workspace
-        Whether other content is replaced, and whether the run goes by a moment in the past: then no product of today
-        loses its name.
+        Whether other content is replaced, and whether the run uses the store as of a past moment: then no
+        current product loses its name.
     """
     store = workspace.store()
     placed = place_product(
@@ -41,7 +41,7 @@ def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> P
         if picture.is_file():
             picture.replace(placed.moved.with_suffix(".png"))
         log.info(
-            "%s is %s now: it does not count, and %s does",
+            "%s is %s now and no longer valid; %s is",
             placed.path,
             placed.moved.name,
             product.name_and_id,
@@ -50,11 +50,11 @@ def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> P
 
 
 def _takes_name(product: Product, key: str, store: Store) -> bool:
-    """Whether a product is sound and the one of the recipe key, which has the name, is not."""
+    """Return whether a product is sound while the one with this recipe key, which holds the name, is not."""
     other = store.known(key)
     return other is not None and not _sound(other) and _sound(product)
 
 
 def _sound(product: Product) -> bool:
-    """Whether a product counts and nothing that it was made from is rejected."""
+    """Return whether a product is valid and none of its inputs is rejected."""
     return product.counts and product.tier is not Tier.TAINTED

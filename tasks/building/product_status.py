@@ -1,4 +1,4 @@
-"""What the store says of a product that is delivered or used, and what follows for it."""
+"""The status of a product that is delivered or used, and its consequences."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ logger = logging.getLogger(__name__)
 
 
 def not_rejected(product: Product | None, workspace: Workspace) -> Product | None:
-    """A product that the store has, if it has it.
+    """Return a product unless it is rejected; None stays None.
 
     Raises
     ------
     StoreError
-        Where a person rejected it: made again it would be the same.
+        If a user rejected it: made again, it would be the same.
     """
     if product is None or (workspace.as_of is None and product.status != "rejected"):
         return product
-    said = status_as_of(workspace.store(), product, workspace.as_of)
-    if said.status == "rejected":
+    change = status_as_of(workspace.store(), product, workspace.as_of)
+    if change.status == "rejected":
         raise StoreError(
-            f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}.",
-            remedy="Give other frames, or take the word back: nirflow cal reinstate "
+            f"{product.name} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}.",
+            remedy="Use other frames, or reinstate it: nirflow cal reinstate "
             f"{product.short_id} --reason WHY",
         )
     return product
 
 
 def confirmed(product: Product, provisional: str | None, workspace: Workspace) -> Product:
-    """The product, which serves like any other from now on where an ordinary run would make the same.
+    """Return the product, no longer provisional if an ordinary run would make the same one.
 
     Parameters
     ----------
     provisional
-        Why it would be provisional if this run made it, or None.
+        The reason why it would be provisional if this run made it, or None.
     """
     if product.provisional is None or provisional is not None:
         return product
@@ -47,9 +47,10 @@ def confirmed(product: Product, provisional: str | None, workspace: Workspace) -
 
 
 def certified(product: Product, workspace: Workspace) -> Product:
-    """The product, certified where it passed the comparison, that is wanted, and nobody has decided about it yet.
+    """Return the product, certified if it passed the comparison, this is wanted and no user has decided about
+    it.
 
-    A run that was killed before it came to that is made up for by the next.
+    This also completes the work of a run that was killed before it certified the product.
     """
     if not workspace.parameters.gate.certify or product.gate is None or not product.gate["passed"]:
         return product
@@ -66,9 +67,9 @@ def certified(product: Product, workspace: Workspace) -> Product:
 
 
 def warnings_of(product: Product, workspace: Workspace) -> tuple[str, ...]:
-    """What whoever uses it has to know: what speaks against it, and who superseded it.
+    """Return what its users have to know: the objections to it, and who superseded it.
 
-    Why it is provisional it says itself since it was made.
+    The reason why it is provisional has been recorded in the product itself.
     """
     if workspace.as_of is not None:
         return ()

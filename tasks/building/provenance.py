@@ -1,4 +1,4 @@
-"""The tables of a product that name what it was made from: PROVENANCE and LINEAGE."""
+"""The tables of a product that list its inputs: PROVENANCE and LINEAGE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def provenance(
     stamp: datetime,
     workspace: Workspace,
 ) -> list[ProvenanceRow]:
-    """The raw frames and the calibrations, with their md5 sums as DRAGONS records them."""
+    """Return the raw frames and the calibrations, with their md5 sums as DRAGONS records them."""
     rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
     return rows + [
         ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
@@ -31,7 +31,7 @@ def provenance(
 
 
 def lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
-    """Every ancestor: the frames, the calibrations, and what those were made from."""
+    """Return every ancestor: the frames, the calibrations and all of their inputs."""
     own = product_name(recipe.first.name, recipe.kind)
     rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
     for calibration in recipe.calibrations.present:
@@ -48,7 +48,7 @@ def lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> li
 
 
 def _identity(edge: LineageEdge, store: Store) -> str:
-    """The sha256 of an ancestor; of one that the store does not have, the checksum that is known, if any."""
+    """Return the sha256 of an ancestor; if the store does not have it, its known checksum, if any."""
     if edge.frame_sha256 is not None:
         return edge.frame_sha256
     if edge.input_product_id is not None:

@@ -1,4 +1,4 @@
-"""All that decides what a product is, and what makes it unlike one that any run would make."""
+"""Everything that determines a product, and what distinguishes it from one that any run would make."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from imaging.parameters import StepParameters
 from tasks.support.references import Calibrations, RawFrame
 from tasks.support.workspace import Workspace
 
-#: Among the parameters of a product, what its instrument's table contributes.
+#: Name, among a product's parameters, of the contribution of its instrument's table.
 INSTRUMENT: Final = "instrument"
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A raw frame and what it is for: dark, lamp_on, lamp_off, short_dark, science or sky."""
+    """A raw frame and its role: dark, lamp_on, lamp_off, short_dark, science or sky."""
 
     role: str
     frame: RawFrame
@@ -28,16 +28,16 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a product is.
+    """Everything that determines a product.
 
     Parameters
     ----------
     kind
         Kind of product.
     label
-        What a night observer would call it.
+        The name that an observer would give it.
     version
-        Version of the algorithm; raised whenever the same inputs and parameters give other pixels.
+        Version of the algorithm; raised whenever the same inputs and parameters give different pixels.
     ingredients
         Raw frames with their roles; the product is named after the first.
     parameters
@@ -57,12 +57,14 @@ class Recipe:
     def key(self) -> str:
         """The recipe key."""
         inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
-        inputs += [*self.calibrations.key(), *self.calibrations.marks()]
+        inputs += [*self.calibrations.key(), *self.calibrations.user_decisions()]
         return recipe_key(self.kind, inputs, self.values, str(self.version))
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters as JSON values, and the identity of a table of the instrument that is not nirflow's own."""
+        """The parameters as JSON values, with the identity of an instrument table that is not nirflow's
+        own.
+        """
         values = {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
         instruments = {one.frame.facts.instrument for one in self.ingredients}
         tables = sorted(filter(None, map(catalogue.identity, instruments)))
@@ -81,9 +83,9 @@ class Recipe:
 
 
 def provisional(recipe: Recipe, workspace: Workspace) -> str | None:
-    """Why what this run makes is to serve others only where nothing else does; None for what any run would make.
+    """Return why this run's product may serve others only as a last resort; None if any run would make it.
 
-    What it inherits from the calibrations that it is made with the store knows itself.
+    The store itself derives what the product inherits from its calibrations.
     """
     calibrations = recipe.calibrations
     reasons = [f"made without a {kind}" for kind in calibrations.missing]
@@ -94,20 +96,22 @@ def provisional(recipe: Recipe, workspace: Workspace) -> str | None:
 
 
 def rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
-    """What was rejected among the inputs since the run chose them; the store marks the product all the same."""
+    """Return the inputs that were rejected after the run had chosen them; the store marks the product as
+    well.
+    """
     if workspace.as_of is not None:
         return []
     store = workspace.store()
     frames = {i.frame.sha256: i.frame.name for i in recipe.ingredients}
     found = [
-        f"{frames[sha256]} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
-        for sha256, said in store.frames.rejections(frames).items()
+        f"{frames[sha256]} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}"
+        for sha256, change in store.frames.rejections(frames).items()
     ]
     for ref in recipe.calibrations.present:
         product = store.get(ref.uuid)
         if product.status == "rejected" and ref.kind not in recipe.calibrations.overridden:
-            said = store.history(product)[-1]
+            change = store.history(product)[-1]
             found.append(
-                f"{product.name} was rejected by {said.author} on {said.changed_at:%Y-%m-%d %H:%M}: {said.reason}"
+                f"{product.name} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}"
             )
     return [f"made with {text}, after the run had chosen it" for text in found]

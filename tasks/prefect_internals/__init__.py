@@ -1,5 +1,5 @@
-"""What relies on private parts of Prefect: thin adapters, and nothing else of nirflow touches those parts.
+"""Thin adapters to private parts of Prefect, which no other part of nirflow touches.
 
-An adapter takes values and knows no step, no store and no setting of nirflow. `tests/tasks/prefect_internals` fails
-where a new version of Prefect has changed a part, and names the adapter.
+An adapter takes values and knows no step, store or setting of nirflow. If a new version of Prefect has
+changed such a part, `tests/tasks/prefect_internals` fails and names the adapter.
 """

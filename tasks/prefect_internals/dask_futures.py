@@ -1,7 +1,7 @@
-"""Tasks on a Dask cluster whose final state is decided by who waits for them.
+"""Tasks on a Dask cluster whose final state is determined by the process that waits for them.
 
-The future of prefect-dask takes a lost worker for a task that is still to come. This one leaves to a subclass what an
-error of Dask means.
+The future of prefect-dask mistakes a lost worker for a task that is still pending. This one leaves the
+interpretation of Dask's errors to a subclass.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from prefect_dask.task_runners import PrefectDaskFuture
 
 
 class DaskFuture(PrefectDaskFuture[Any]):
-    """A task on the cluster; a subclass has ``wait``, which sets the final state."""
+    """A task on the cluster; a subclass implements ``wait``, which sets the final state."""
 
     @property
     def final_state(self) -> State[Any] | None:
-        """The state that the task ended in, once that is known."""
+        """The final state of the task, once known."""
         return self._final_state
 
     @final_state.setter

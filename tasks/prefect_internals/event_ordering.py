@@ -1,16 +1,16 @@
-"""Order of events in the Prefect server that outlives the server, and in which none is left behind.
+"""Order of events in the Prefect server that survives a restart and leaves no event waiting.
 
-An event may say that it follows another one; the server then holds it until it has seen that. It remembers what
-it has seen in memory only, so after a restart an event that follows one from before would wait for a quarter
-of an hour: a run that died with the server would be started again only then. Here an event that is in the
-database from before the start counts as seen.
+An event may name another one that it follows; the server then holds it back until it has seen that one. The
+server remembers the events that it has seen only in memory, so after a restart an event that follows an
+earlier one would wait for a quarter of an hour, and a run that died with the server would be restarted only
+then. Here an event that was stored in the database before the start counts as seen.
 
-Two events are worked on at a time. Prefect asks whether the one that is followed has been seen, and then whether
-it is at work; where it ends between the two questions, the follower waits for what has been already, and is taken
-up a quarter of an hour later: the end of a night was told so late, or a run seemed to have died. Here the first
-question is asked once more.
+Two events are processed at a time. Prefect checks whether the leading event has been seen, and then whether
+it is being processed. If processing ends between the two checks, the follower waits for an event that has
+already passed, and is released a quarter of an hour later: the end of a night is reported that late, or a run
+seems to have died. Here the first check is repeated.
 
-Named to the server by PREFECT_SERVER_EVENTS_CAUSAL_ORDERING.
+The server finds this class by PREFECT_SERVER_EVENTS_CAUSAL_ORDERING.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from prefect.server.events.ordering import EventArrivedEarly, memory
 from prefect.server.events.schemas.events import Event, ReceivedEvent
 
 _STARTED: Final = datetime.now(UTC)
-#: Between two looks at a follower that is about to begin to wait, s.
+#: Interval between two checks of a follower that is about to wait, s.
 _MOMENT: Final = 0.01
 
 
 class CausalOrdering(memory.CausalOrdering):
-    """What was seen in this process, and what was stored before it."""
+    """The events seen in this process, and those stored before its start."""
 
     async def event_has_been_seen(self, event: UUID | Event) -> bool:
-        """Whether an event was processed, here or before the start of the server."""
+        """Return whether an event was processed, in this process or before the server started."""
         if await super().event_has_been_seen(event):
             return True
         sought = event if isinstance(event, UUID) else event.id
@@ -47,12 +47,12 @@ class CausalOrdering(memory.CausalOrdering):
         return received is not None and received < _STARTED
 
     async def wait_for_leader(self, event: ReceivedEvent) -> None:
-        """Return once the event that this one follows was processed.
+        """Return once the event that this one follows has been processed.
 
         Raises
         ------
         EventArrivedEarly
-            Where that has not come yet: this one is on the list of those that wait for it.
+            If that event has not arrived yet: this one is now on the list of its followers.
         """
         try:
             await super().wait_for_leader(event)
@@ -62,9 +62,9 @@ class CausalOrdering(memory.CausalOrdering):
             await self.forget_follower(event)
 
     async def get_followers(self, leader: ReceivedEvent) -> list[ReceivedEvent]:
-        """The events that wait for one that has been seen just now."""
+        """Return the events that wait for one that has just been seen."""
         for one in await super().get_followers(leader):
-            # It is on its way to wait, or finds out in this moment that it need not.
+            # It is about to wait, or is just finding out that it need not.
             while await self.event_has_started_processing(one):
                 await asyncio.sleep(_MOMENT)
         return await super().get_followers(leader)

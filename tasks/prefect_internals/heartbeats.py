@@ -1,8 +1,8 @@
 """Heartbeats for a flow run in this process that do not delay its end.
 
-Prefect's own heartbeat thread sleeps a whole second at a time and a synchronous flow waits for it: each
-run ends up to 1.0 s late. Ours waits on an event and leaves at once. It sends the same events, so the
-automation that finds crashed runs by their missing heartbeats works alike.
+Prefect's own heartbeat thread sleeps one second at a time and a synchronous flow waits for it: each run ends
+up to 1.0 s late. Ours waits on an event and ends at once. It sends the same events, so the automation that
+finds crashed runs by their missing heartbeats works as before.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 30.0
-"""Seconds between two heartbeats: the automation gives up on a run after three that are missing."""
+"""Seconds between two heartbeats: the automation considers a run dead after three missing ones."""
 
 
 @contextmanager
 def prompt_heartbeats(flow: Flow[P, R], *, interval: float = INTERVAL) -> Iterator[Flow[P, R]]:
-    """Give a flow that ends without waiting for its heartbeat thread; call it inside the block.
+    """Provide a flow that ends without waiting for its heartbeat thread; call it inside the block.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def prompt_heartbeats(flow: Flow[P, R], *, interval: float = INTERVAL) -> Iterat
             }
         ]
         arguments = (resource, related, interval, ended)
-        # The context carries the settings of this block, the server's address among them.
+        # The context carries the settings of this block, including the server's address.
         thread = threading.Thread(
             target=copy_context().run, args=(_beat, *arguments), name="heartbeat", daemon=True
         )

@@ -1,11 +1,11 @@
-"""What Prefect calls its processes, its loggers, and the lines that it logs twice. Imports no Prefect."""
+"""Prefect's names of its processes and loggers, and the lines that it logs twice. Does not import Prefect."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-#: The module that the process of a flow run is: ``python -m prefect.engine``.
+#: The module that runs as the process of a flow run: ``python -m prefect.engine``.
 ENGINE: Final = "prefect.engine"
 #: The loggers by which Prefect reports the exceptions of a flow.
 FLOW_LOGGERS: Final = ("prefect.flow_runs", ENGINE)
@@ -16,10 +16,10 @@ _FINAL_STATE: Final = "Finished in state"
 
 
 def repeats_exception(record: logging.LogRecord) -> bool:
-    """Return whether a line reports an exception of a flow that has been reported already."""
+    """Return whether a log line repeats an exception of a flow that has already been reported."""
     return record.getMessage().startswith(_EXCEPTION_AGAIN)
 
 
 def reports_final_state(record: logging.LogRecord) -> bool:
-    """Return whether a line reports the state that a run ended in."""
+    """Return whether a log line reports the final state of a run."""
     return record.name in _RUN_LOGGERS and str(record.msg).startswith(_FINAL_STATE)

@@ -1,10 +1,11 @@
-"""Prefect's worker of processes, corrected in two things.
+"""Prefect's process worker with two corrections.
 
-Prefect's own reports a process that died twice, some seconds apart. The first report has the run started again; the
-second one takes that for dead, and the run is handed out again, next to itself.
+Prefect's own worker reports a dead process twice, some seconds apart. The first report causes a restart of
+the run; the second is taken for the death of the restarted run, which is then started a second time in
+parallel.
 
-With a limit it stops, with all runs of the machine, when it is to start a run again whose process has not gone yet:
-the place that it asks for is still that run's own.
+With a concurrency limit, it stops together with all runs of the machine when it should restart a run whose
+process has not ended yet, because that run still holds the slot.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from prefect.workers.process import ProcessJobConfiguration
 
 with warnings.catch_warnings():
-    # In this process it takes the place of the one of that type.
+    # In this process it replaces Prefect's worker of that type.
     warnings.filterwarnings("ignore", message="Type 'RerunWorker'")
 
     class RerunWorker(ProcessWorker):
-        """Reports a death once, and starts a run again when its process of before is gone."""
+        """A worker that reports a death once, and restarts a run after its previous process has ended."""
 
         type = "process"
 
@@ -35,9 +36,10 @@ with warnings.catch_warnings():
             configuration: ProcessJobConfiguration,
             task_status: TaskStatus[int] | None = None,
         ) -> ProcessWorkerResult:
-            """Run a flow run in a process of its own to its end."""
+            """Execute a flow run in its own process until it ends."""
             result = await super().run(flow_run, configuration, task_status)
-            # Whoever watched the process has reported how it ended; by its code the caller would do so again.
+            # The process's watcher has reported how it ended; with its exit code the caller would report it
+            # again.
             return ProcessWorkerResult(identifier=result.identifier, status_code=0)
 
         async def _submit_scheduled_flow_runs(

@@ -1,7 +1,8 @@
-"""A task of a flow run packed for another process, and run there.
+"""Tasks of a flow run packed for another process, and run there.
 
-Prefect's own mark that an input may have failed, ``allow_failure``, does not come through pickling; here a `Place`
-keeps it. Prefect is imported with the first task only: a process may first set what acts at its import.
+Prefect's own mark for an input that may have failed, ``allow_failure``, is lost in pickling; here a `Place`
+keeps it. Prefect is imported only with the first task, so that a process can first set what takes effect at
+its import.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """Where in the arguments of a task the outcome of an earlier one belongs, and whether that may be a failure."""
+    """The place of an earlier task's outcome in the arguments, and whether that outcome may be a failure."""
 
     def __init__(self, number: int, may_fail: bool) -> None:
         self.number, self.may_fail = number, may_fail
@@ -38,16 +39,16 @@ def packed_task(
     Parameters
     ----------
     task, task_run_id, parameters, wait_for, dependencies
-        As a task runner's ``submit`` has them, and the id that the task run is to have.
+        As for a task runner's ``submit``, and the id of the task run.
     flow
-        In the place of this run's flow, whose body may not be sent.
+        A substitute for this run's flow, whose body may not be sent.
     remote
-        Returns what stands for the outcome of a future where the task runs; None for anything else.
+        Returns the placeholder for the outcome of a future; None for anything else.
 
     Returns
     -------
     tuple
-        For `run_packed_task`: the bytes, and what stands for the earlier outcomes, in their order.
+        The arguments of `run_packed_task`: the bytes, and the placeholders of the earlier outcomes, in order.
     """
     from prefect import allow_failure
     from prefect.context import serialize_context
@@ -83,7 +84,7 @@ def run_packed_task(packed: bytes, *earlier: Any) -> Any:
     Parameters
     ----------
     packed
-        By `packed_task`.
+        The task, from `packed_task`.
     earlier
         The final states of the tasks that it needs.
     """
@@ -97,8 +98,8 @@ def run_packed_task(packed: bytes, *earlier: Any) -> Any:
         state = earlier[one.number]
         return allow_failure(state) if one.may_fail else state
 
-    told = cloudpickle.loads(packed)
+    arguments = cloudpickle.loads(packed)
     parameters, wait_for = visit_collection(
-        (told.pop("parameters"), told.pop("wait_for")), visit_fn=filled, return_data=True
+        (arguments.pop("parameters"), arguments.pop("wait_for")), visit_fn=filled, return_data=True
     )
-    return run_task_sync(**told, parameters=parameters, wait_for=wait_for, return_type="state")
+    return run_task_sync(**arguments, parameters=parameters, wait_for=wait_for, return_type="state")

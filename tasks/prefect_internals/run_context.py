@@ -1,4 +1,4 @@
-"""The flow run and the task run that this code is called in. Imports Prefect only when something else has."""
+"""The current flow run and task run. Prefect is imported only if something else has imported it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CurrentRun(NamedTuple):
     id
         Its id on the Prefect server.
     flow_name
-        Name of the flow; None in a process that only runs a task of it.
+        Name of the flow; None in a process that runs only one of its tasks.
     detached
-        Whether this process only runs a task of it.
+        Whether this process runs only a task of it.
     """
 
     id: str
@@ -30,7 +30,7 @@ class CurrentRun(NamedTuple):
 
 
 def current_run() -> CurrentRun | None:
-    """Return the flow run that this is called in, or None."""
+    """Return the current flow run, or None."""
     context = _flow_run_context()
     if context is None or context.flow_run is None:
         return None
@@ -39,10 +39,10 @@ def current_run() -> CurrentRun | None:
 
 
 def run_names() -> list[str | None]:
-    """Return the names of the flow run and of the task run that this is called in; None for one that is missing."""
-    # Looked for only where something else imported Prefect: a second of imports is too much for a line of a log.
+    """Return the names of the current flow run and task run; None for a missing one."""
+    # Only if something else imported Prefect: a second of imports is too much for a log line.
     prefect: Any = sys.modules.get("prefect.context")
-    if not hasattr(prefect, "TaskRunContext"):  # not imported, or being imported at this moment
+    if not hasattr(prefect, "TaskRunContext"):  # not imported, or just being imported
         return [None, None]
     flow, task = prefect.FlowRunContext.get(), prefect.TaskRunContext.get()
     return [
@@ -53,10 +53,10 @@ def run_names() -> list[str | None]:
 
 @contextmanager
 def submitting_to(runner: TaskRunner[Any]) -> Iterator[None]:
-    """Have the flow run that this is called in submit its tasks to another task runner inside the block."""
+    """Make the current flow run submit its tasks to another task runner inside the block."""
     context = _flow_run_context()
     if context is None:
-        raise RuntimeError("tasks are submitted in a flow run only")
+        raise RuntimeError("tasks can be submitted only within a flow run")
     with context.model_copy(update={"task_runner": runner}):
         yield
 

@@ -1,4 +1,4 @@
-"""The ASGI application of the Prefect server, and Prefect's command line, started inside a process of ours."""
+"""The ASGI application of the Prefect server, and Prefect's command line, run in a process of nirflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def prefect_application() -> Starlette:
-    """Make the application of the Prefect server, with its UI and its background services."""
+    """Create the application of the Prefect server, with its UI and background services."""
     from prefect.server.api.server import create_app
 
     return create_app(final=True)

@@ -1,8 +1,9 @@
-"""Where Prefect's settings come from: variables and the profile of its home folder, never the working folder.
+"""Sources of Prefect's settings: environment variables and the profile in its home folder, never the working
+folder.
 
-By itself it reads ``.env``, ``prefect.toml`` and ``pyproject.toml`` wherever it is imported, and again whenever it
-makes settings. They can name a server, a profile, or a logging configuration that calls any function, and nirflow is
-run in folders of raw frames that may be anybody's.
+By default Prefect reads ``.env``, ``prefect.toml`` and ``pyproject.toml`` in the working folder when it is
+imported, and whenever it creates settings. These files can name a server, a profile, or a logging
+configuration that calls any function, and nirflow runs in folders of raw frames that may belong to anybody.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from imaging.after_import import after_import
 
 @cache
 def forget_working_folder() -> None:
-    """Switch off Prefect's sources in the working folder; best before it is imported, which this does not do."""
+    """Disable Prefect's sources in the working folder; best called before Prefect is imported, which this
+    does not do.
+    """
     after_import("prefect.settings.sources", _without_toml_files)
     after_import("prefect.settings.base", _without_dotenv_file)
 
 
 def _without_toml_files(sources: ModuleType) -> None:
-    """No ``prefect.toml`` and no ``pyproject.toml``; the path of the profiles from the environment alone."""
+    """Disable ``prefect.toml`` and ``pyproject.toml``; take the path of the profiles only from the
+    environment.
+    """
     _replace(sources.TomlConfigSettingsSourceBase, "_read_files", lambda *_, **__: {})
     _replace(sources, "_get_profiles_path_from_toml", lambda *_: None)
     _replace(sources, "dotenv", _NoDotenv)
@@ -32,12 +37,12 @@ def _without_toml_files(sources: ModuleType) -> None:
 class _NoDotenv:
     @staticmethod
     def dotenv_values(*_: object) -> dict[str, str | None]:
-        """What the file of variables says: nothing."""
+        """Return the variables of the ``.env`` file: none."""
         return {}
 
 
 def _without_dotenv_file(base: ModuleType) -> None:
-    """No ``.env``: neither for the models that come, nor for those that are there already."""
+    """Disable ``.env``, for existing and for future models."""
     configure = base.build_settings_config
 
     def build_settings_config(*arguments: Any, **named: Any) -> dict[str, Any]:
@@ -58,6 +63,6 @@ def _all_below(model: Any) -> Iterator[Any]:
 def _replace(there: Any, name: str, value: object) -> None:
     if not hasattr(there, name):
         raise RuntimeError(
-            f"Prefect has no {there.__name__}.{name} any more: see tasks/prefect_internals/settings_sources.py"
+            f"Prefect has no {there.__name__}.{name} any longer: see tasks/prefect_internals/settings_sources.py"
         )
     setattr(there, name, value)

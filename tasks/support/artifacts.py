@@ -1,9 +1,9 @@
-"""What the Prefect UI shows of a step besides its log: short tables and pictures under keys that stay the same.
+"""Artifacts in the Prefect UI: short tables and pictures of the steps, under keys that stay the same.
 
-A key is the kind and the configuration, without the night: the history of an artifact is that of all nights.
+A key consists of the kind and the configuration, without the night: an artifact's history covers all nights.
 
-The UI reads descriptions and cells as markdown. All artifacts are made here, so that what comes from a header or a
-file's name is shown as it is.
+The UI reads descriptions and cells as markdown. All artifacts are made here, so that texts from headers and
+file names are shown literally.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PICTURE: Final = 400
 #: A night at the end of a label.
 _NIGHT: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}$")
 _LONGEST_KEY: Final = 100
-#: What markdown reads as more than a letter, and where it makes a link of an address.
-#: An underscore inside of a word is none of it.
+#: Characters that are special in markdown, and places where it turns an address into a link. An underscore
+#: inside a name is not special.
 _MARKUP: Final = re.compile(
     r"[\\`*{}\[\]<>#|~!&@]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|:(?=//)|(?<=www)\.", re.IGNORECASE
 )
@@ -40,7 +40,7 @@ _MARKUP: Final = re.compile(
 
 @best_effort("The summary of a product in the Prefect UI")
 def publish_product(product: ProductRef, pixel_scale: float | None = None) -> None:
-    """Show a product: what it was made from, with what, and how good it is."""
+    """Show a product: its inputs, its calibrations and its quality."""
     if not runtime.task_run.id:
         return
     publish_markdown(
@@ -68,7 +68,7 @@ def product_summary(product: ProductRef, pixel_scale: float | None = None) -> st
 
 @best_effort("The table of the alignment in the Prefect UI")
 def publish_alignment(label: str, alignment: Alignment) -> None:
-    """Where each frame of a group lies on the reference."""
+    """Show where each frame of a group lies on the reference."""
     if not runtime.task_run.id:
         return
     rows = [
@@ -89,7 +89,7 @@ def publish_alignment(label: str, alignment: Alignment) -> None:
 
 @best_effort("The table of calibrations in the Prefect UI")
 def publish_choice(label: str, matches: Sequence[Match]) -> None:
-    """Which calibrations a group got, and why each other candidate was not taken."""
+    """Show which calibrations a group got, and why each other candidate was not taken."""
     if not runtime.task_run.id:
         return
     rows = [
@@ -108,7 +108,7 @@ def publish_choice(label: str, matches: Sequence[Match]) -> None:
 
 
 def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
-    """Make an artifact of a table; its cells and its description are plain texts, not markdown."""
+    """Create an artifact from a table; its cells and description are plain text, not markdown."""
     table = [
         {name: plain(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
     ]
@@ -116,35 +116,37 @@ def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: s
 
 
 def publish_markdown(key: str, markdown: str, description: str) -> None:
-    """Make an artifact of markdown, in which `plain` has escaped what is not ours; the description is a plain text."""
+    """Create an artifact from markdown, with foreign texts escaped by `plain`; the description is plain
+    text.
+    """
     create_markdown_artifact(key=key, markdown=markdown, description=plain(description))
 
 
 def publish_page(key: str, url: str, page: Path, description: str) -> None:
-    """Make an artifact that leads to a page on this disk by its URL; the description is a plain text."""
+    """Create an artifact that links to a page on this disk; the description is plain text."""
     create_link_artifact(url, plain(str(page)), key=key, description=plain(description))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in markdown, of plain texts."""
+    """Return plain texts as a table in markdown."""
     lines = [headings, ["---"] * len(headings), *([plain(str(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def plain(text: str) -> str:
-    """Return a text from a header or a file name so that markdown shows it as it is, with no links either."""
+    """Return a text from a header or file name escaped so that markdown shows it literally, without links."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
 
 
 def key_of(kind: str, label: str) -> str:
-    """The key of an artifact: small letters, digits and dashes, the same for every night."""
+    """Return the key of an artifact: lower-case letters, digits and dashes, the same for every night."""
     text = _NIGHT.sub("", label)
     text = text if text.startswith(kind) else f"{kind} {text}"
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST_KEY].rstrip("-")
 
 
 def _picture(path: Path) -> str | None:
-    """A PNG made small, as a URL that holds it; None where it cannot be read."""
+    """Return a reduced PNG as a data URL; None if it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     try:

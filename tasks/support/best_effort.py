@@ -1,4 +1,6 @@
-"""What may fail without harm: pictures, tables and pages about work that is finished and recorded."""
+"""Work that may fail without harm: pictures, tables and pages about results that are finished and
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """Log a failure of ``what`` as a warning and go on; also a decorator.
+    """Log a failure of ``what`` as a warning and continue; also a decorator.
 
     Parameters
     ----------
     what
-        What is attempted, for the log: "The page of the night".
+        Name of the attempt, for the log: "The page of the night".
     """
     try:
         yield

@@ -1,4 +1,6 @@
-"""The decorator of every step: a Prefect task with checked arguments, tried again where the failure may pass."""
+"""The decorator of every step: a Prefect task with checked arguments, retried if the failure may be
+transient.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ R = TypeVar("R")
 
 #: Pauses before the second and the third attempt, s.
 PAUSES: Final = (2, 20)
-#: What a disk or a network says when it may be well again in a moment. A full disk is not among them.
+#: Errors of a disk or a network that may be transient. A full disk is not among them.
 _PASSING: Final = frozenset(
     {
         errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET,
@@ -27,12 +29,13 @@ _PASSING: Final = frozenset(
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether what failed may go well a little later: a disk or the network. Bad data never does.
+    """Return whether an attempt may succeed a little later: after a failure of a disk or the network, not for
+    bad data.
 
-    The store waits for its database itself, for a minute: what it gave up is not tried again.
+    The store itself waits up to a minute for its database, so its own failures are not retried.
     """
     while error is not None:
-        # Connections that a library gave up often have no number.
+        # Errors of connections that a library gave up often have no number.
         if isinstance(error, (ConnectionError, TimeoutError)):
             return True
         if isinstance(error, OSError) and error.errno in _PASSING:
@@ -47,24 +50,24 @@ def _again(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 
 def step_task(name: str, run_name: str, tags: Iterable[str] = ()) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a step's Prefect task.
+    """Turn a function into a step's Prefect task.
 
-    Its arguments are checked against their annotations. Its result is never cached or stored by Prefect: the
-    store is the truth about products.
+    Its arguments are checked against their annotations. Prefect never caches or stores its result: the store
+    is the authority on products.
 
     Parameters
     ----------
     name
-        The kind of step.
+        Kind of step.
     run_name
         Name of one run, with the arguments' names in braces.
     tags
-        To be searched by in the UI.
+        Tags to search for in the UI.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         checked: Any = validate_call(function)
-        # Its place in the module, where the task has the function's own: another process finds it by that name.
+        # The task takes the function's place in its module: another process finds it by that name.
         checked.__qualname__ += ".fn"
         made: Any = task(
             checked, name=name, task_run_name=run_name, tags=list(tags), cache_policy=NO_CACHE,

@@ -1,7 +1,7 @@
-"""Checksums of raw frames while they are read: what a product is made from is what its records name.
+"""Checksums of raw frames taken while they are read, so that a product is made from what its records name.
 
-The survey trusts a file of the size and date that the store has seen. Whoever reads the pixels does not: the bytes are
-hashed at the same time, and nothing is kept of work on bytes that are not the surveyed frame's.
+The survey trusts a file with the size and date that the store has seen. Steps that read pixels do not: they
+hash the bytes at the same time, and discard work on bytes that are not those of the surveyed frame.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True)
 class _Checked:
-    """A file whose bytes were found to be the frame's, as it was then."""
+    """The state of a file when its bytes were verified as those of the frame."""
 
     signature: tuple[int, ...]
     md5: str
@@ -37,14 +37,14 @@ _lock: Final = threading.Lock()
 
 @contextmanager
 def hashed(frames: Sequence[RawFrame], workspace: Workspace) -> Iterator[Callable[[], list[str]]]:
-    """Hash frames while the body reads them.
+    """Hash frames while the block reads them.
 
     Yields
     ------
     callable
-        Returns the md5 sum of each frame, which DRAGONS' provenance wants. To be called after the reading and before
-        anything is kept. It raises a `FrameError` where a file does not hold the bytes that the frame is known by; the
-        store then no longer trusts the file's size and date, and the next run looks at it again.
+        Returns the md5 sum of each frame, as DRAGONS' provenance requires. Call it after reading and before
+        keeping any result. It raises a `FrameError` if a file does not hold the bytes of the surveyed frame;
+        the store then no longer trusts the file's size and date, and the next run examines it again.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
         # Hashing releases the interpreter's lock while the kernels run.
@@ -52,9 +52,7 @@ def hashed(frames: Sequence[RawFrame], workspace: Workspace) -> Iterator[Callabl
 
         def md5_sums() -> list[str]:
             first.result()
-            return [
-                _check(frame, workspace).md5 for frame in frames
-            ]  # hashed again where it was touched since
+            return [_check(frame, workspace).md5 for frame in frames]  # hashed again if touched since
 
         yield md5_sums
 
@@ -71,7 +69,7 @@ def _check(frame: RawFrame, workspace: Workspace) -> _Checked:
         workspace.store().frames.distrust(frame.source)
         raise FrameError(
             frame.name, f"{frame.source} holds other bytes than the frame that the store knows by its size and date",
-            remedy="Run it again: the file is then read again and taken as the frame that it is now.",
+            remedy="Run the reduction again: the file is then examined again.",
         )  # fmt: skip
     checked = _Checked(signature, md5)
     with _lock:
@@ -80,15 +78,15 @@ def _check(frame: RawFrame, workspace: Workspace) -> _Checked:
 
 
 def _signature(path: Path, frame: RawFrame) -> tuple[int, ...]:
-    """What changes whenever somebody writes to the file; nobody can set the time of the last change (ctime)."""
+    """Return what changes with every write to the file; nobody can set the time of the last change (ctime)."""
     about = path.stat()
-    if path != frame.source:  # our own copy, named after its checksum: its date is that of its last use
+    if path != frame.source:  # our own copy, named after its checksum: its date is the time of its last use
         return (about.st_size,)
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _digests(path: Path) -> tuple[str, str]:
-    """sha256 and md5 of a file, in one pass."""
+    """Return the sha256 and md5 of a file, read once."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     buffer = memoryview(bytearray(_CHUNK))
     with opened(path) as file:

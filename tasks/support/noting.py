@@ -1,4 +1,4 @@
-"""What the store notes of an examined file."""
+"""The store's record of an examined file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from imaging.io.examine import Examination
 
 
 def record_of(seen: Examination) -> FrameRecord | None:
-    """Return what the store is to note of a file that was examined to its end.
+    """Return the record for the store of a file that was examined completely; None for a file not to be
+    recorded.
 
-    A frame that must not be used comes with its reason in ``quarantine``, and without facts where its headers do not
-    give them. A watched folder may get products, and the frames of all instruments: neither is judged. Nothing is
-    noted either of what may pass, and of a frame that the store knows as usable and only this check refuses.
+    A frame that must not be used has the reason in ``quarantine``, and no facts if its headers lack them. Not
+    recorded are products and frames of unknown instruments, which a watched folder may receive, problems that
+    may be transient, and frames that the store knows as usable and that only this check refuses.
     """
     if seen.sha256 is None or seen.verdict in ("product", "foreign", "unreadable"):
         return None

@@ -21,7 +21,7 @@ from imaging.stack.stack import StackParameters
 
 
 class ReductionParameters(BaseModel):
-    """Parameters of a whole reduction, by step."""
+    """Parameters of a reduction, by step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class ReductionParameters(BaseModel):
     bpm: BpmParameters = Field(default=BpmParameters(), description="bad pixel mask")
     flat: FlatParameters = Field(default=FlatParameters(), description="master flat")
     gate: GateParameters = Field(
-        default=GateParameters(), description="new calibrations beside certified ones"
+        default=GateParameters(), description="new calibrations compared with certified ones"
     )
     detrend: DetrendParameters = Field(default=DetrendParameters(), description="dark and flat applied")
     sky: SkyParameters = Field(default=SkyParameters(), description="sky from the other dithers")

@@ -1,7 +1,7 @@
-"""What tasks hand to each other: references, never pixels.
+"""References, which tasks exchange instead of pixels.
 
-A reference is a path, a checksum or key and the few facts that the next step, the report and the Prefect UI
-need. It is frozen and small.
+A reference consists of a path, a checksum or key and the few facts that the next step, the report and the
+Prefect UI need. It is frozen and small.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imaging.kinds import CalibrationKind, ProductKind
 
 
 class Reference(BaseModel):
-    """Base of the references."""
+    """Base class of the references."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,12 +39,12 @@ class RawFrame(Reference):
 
 
 class LeftOut(Reference):
-    """A file, frame or group that takes no part, and why."""
+    """A file, frame or group that is not used, and why."""
 
     name: str
     reason: str
     remedy: str = ""
-    expected: bool = Field(default=False, description="no fault: an acquisition frame, a duplicate")
+    expected: bool = Field(default=False, description="not a problem: an acquisition frame, a duplicate")
 
 
 class Survey(Reference):
@@ -57,7 +57,7 @@ class Survey(Reference):
 class FrameSet(Reference):
     """Frames that are combined or reduced together."""
 
-    label: str = Field(description="what a night observer would call it: 'dark 120 s 2013-11-20'")
+    label: str = Field(description="the name that an observer would give it: 'dark 120 s 2013-11-20'")
     frames: tuple[RawFrame, ...]
 
     @property
@@ -72,7 +72,7 @@ class FrameSet(Reference):
 
 
 class FlatSet(Reference):
-    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and darks like them."""
+    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks."""
 
     label: str
     filter: str
@@ -82,17 +82,17 @@ class FlatSet(Reference):
 
     @property
     def thermal(self) -> bool:
-        """The calibration unit's heat is the lamp, and darks take the place of the lamp-offs."""
+        """Whether the calibration unit's heat serves as the lamp, with darks in place of the lamp-offs."""
         return self.on is None
 
     @property
     def first(self) -> FrameSet:
-        """The set that the flat is named after: the one with light."""
+        """The set with light, after which the flat is named."""
         return self.light_and_none[0]
 
     @property
     def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
-        """The set with light, and what is subtracted from it if there is any."""
+        """The set with light, and the set to subtract from it, if any."""
         if self.on is not None:
             return self.on, self.off
         if self.off is None:
@@ -119,7 +119,7 @@ class ScienceSet(Reference):
     notes: tuple[str, ...] = ()
 
     def without(self, names: Collection[str]) -> ScienceSet:
-        """The group without some of its frames."""
+        """Return the group without the frames of these names."""
         if not names:
             return self
         kept = tuple(f for f in self.frames.frames if f.name not in names)
@@ -150,7 +150,7 @@ class ProductRef(Reference):
     left_out: tuple[LeftOut, ...] = Field(default=(), description="members that could not be used")
     reused: bool = False
     replaces: tuple[str, ...] = Field(
-        default=(), description="the products whose place it took when it was made"
+        default=(), description="the products that it replaced when it was made"
     )
     seconds: float = 0.0
 
@@ -161,45 +161,43 @@ class ProductRef(Reference):
 
     @property
     def name_and_id(self) -> str:
-        """Name and first digits of the id, for people: several products may have one name."""
+        """Name and first digits of the id, for display: several products may share a name."""
         return f"{self.name} ({self.id[:8]})"
 
 
 class Calibrations(Reference):
-    """The calibrations chosen for a group of frames; None where going on without was allowed."""
+    """The calibrations chosen for a group of frames; None if the user allowed a reduction without it."""
 
     dark: ProductRef | None = None
     bpm: ProductRef | None = None
     flat: ProductRef | None = None
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
-    reservations: tuple[str, ...] = Field(
-        default=(), description="what speaks against those that were chosen"
-    )
+    reservations: tuple[str, ...] = Field(default=(), description="objections to those that were chosen")
     disagreements: tuple[str, ...] = Field(
-        default=(), description="in what a named calibration is of another configuration than the frames"
+        default=(), description="differences in configuration between a named calibration and the frames"
     )
 
     @property
     def present(self) -> tuple[ProductRef, ...]:
-        """The calibrations there are."""
+        """The calibrations that were found."""
         return tuple(p for p in (self.dark, self.bpm, self.flat) if p is not None)
 
     def key(self) -> list[str]:
-        """What of the calibrations goes into the key of a step that uses them."""
+        """Return the part of a step's key that comes from its calibrations."""
         return [input_key(p.kind, p.recipe_key) for p in self.present]
 
-    def marks(self) -> list[str]:
-        """What the user had to say about them; it is part of what a product says of itself."""
+    def user_decisions(self) -> list[str]:
+        """Return the user's decisions about them, which are part of a product's identity."""
         return [
             *(f"named:{kind}" for kind in self.overridden),
             *(f"missing:{kind}" for kind in self.missing),
-            *(f"disagrees:{told}" for told in self.disagreements),
+            *(f"disagrees:{one}" for one in self.disagreements),
         ]
 
 
 class ScratchRef(Reference):
-    """Planes of one frame between two steps, in a folder that is named after the key of its recipe."""
+    """Planes of one frame between two steps, in a folder named after the key of its recipe."""
 
     frame: RawFrame
     key: str

@@ -1,4 +1,4 @@
-"""Planes between steps, found by the key of their recipe or made."""
+"""Planes between steps, found by the key of their recipe."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tasks.support.workspace import Workspace
 
 
 def scratch_key(step: str, version: int, inputs: Sequence[str], *parameters: StepParameters) -> str:
-    """Key of the planes that a step makes: what it is made from, with which parameters and algorithm."""
+    """Return the key of the planes that a step makes, from its inputs, parameters and algorithm."""
     values = {type(model).__name__: model.model_dump(mode="json") for model in parameters}
     return recipe_key(step, inputs, values, str(version))
 
 
 def folder_for(workspace: Workspace, key: str, frame: RawFrame) -> Path:
-    """Folder of one frame's planes."""
+    """Return the folder of one frame's planes."""
     return workspace.scratch / f"{frame.facts.root}-{key[:24]}"
 
 
 def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
-    """The planes of an earlier run, if they are there and whole."""
+    """Return the planes of an earlier run, if present and intact."""
     folder = folder_for(workspace, key, frame)
     planes = open_if_whole(folder)
     if planes is None or planes.meta.get("key") != key:
@@ -36,7 +36,7 @@ def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
 
 
 def meta(key: str, metrics: BaseModel | Mapping[str, object]) -> dict[str, object]:
-    """What goes into a folder's manifest."""
+    """Return the content of a folder's manifest."""
     values = metrics.model_dump(mode="json") if isinstance(metrics, BaseModel) else dict(metrics)
     return {"key": key, "metrics": values}
 

@@ -1,4 +1,4 @@
-"""What every step does around its work: wait for its place, tell when it began and ended, take the time."""
+"""The frame of every step: wait for a slot, report start and end, measure the time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ State = Literal["started", "built", "reused", "failed", "part"]
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One thing that happened to a step; the command line draws its progress from these."""
+    """An event of a step; the command line shows progress from these."""
 
     step: str
     label: str
@@ -34,7 +34,7 @@ _listeners_lock = threading.Lock()
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call ``listener`` with every event of this process while the context lasts."""
+    """Call ``listener`` with every event of this process inside the block."""
     with _listeners_lock:
         _listeners.append(listener)
     try:
@@ -54,7 +54,7 @@ def report_event(event: StepEvent) -> None:
 
 @dataclass
 class Step:
-    """A step in work. The work sets ``reused`` when it found what it would have made."""
+    """A running step. Its body sets ``reused`` if it found an existing result."""
 
     name: str
     label: str
@@ -64,7 +64,7 @@ class Step:
 
 @contextmanager
 def step(name: str, label: str, workspace: Workspace) -> Iterator[Step]:
-    """Run the body as step ``name`` on ``label`` in one of the workspace's places."""
+    """Run the block as step ``name`` on ``label`` in one of the workspace's slots."""
     with compute_slot(workspace):
         current = Step(name, label)
         report_event(StepEvent(name, label, "started"))
@@ -83,7 +83,7 @@ def step(name: str, label: str, workspace: Workspace) -> Iterator[Step]:
 
 @contextmanager
 def timed(name: str, label: str) -> Iterator[None]:
-    """Take the time of a part of a step that is worth knowing by itself: writing, a preview."""
+    """Measure the time of a part of a step that is of interest on its own: writing, a preview."""
     begin = time.perf_counter()
     yield
     report_event(StepEvent(name, label, "part", time.perf_counter() - begin))

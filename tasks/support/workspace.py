@@ -1,4 +1,4 @@
-"""Where a run works and how much of the machine it takes."""
+"""The folders of a run and its limits on the machine."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
     from calib_store.store import Store
 
-#: Scratch that a data folder keeps so that a changed parameter redoes only the steps after it, bytes.
+#: Bytes of scratch kept in a data folder, so that after a change of parameters only later steps are repeated.
 DEFAULT_SCRATCH_LIMIT = 20 * 1024**3
 
 
 class Workspace(BaseModel):
-    """Folders and limits of a run. It goes with every task, so it holds no connection and no secret."""
+    """Folders and limits of a run. It is sent with every task, so it holds no connection and no secret."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Field(description="the store's folder: objects, scratch, embedded database")
     out: Path = Field(description="folder for the products")
-    by_night: bool = Field(default=False, description="a folder below it for the products of each night")
+    by_night: bool = Field(default=False, description="a subfolder for the products of each night")
     threads: int = Field(default_factory=thread_count, ge=1, description="threads that compute at a time")
-    memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for the bands in work")
+    memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for all bands being processed")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
-    previews: bool = Field(default=True, description="write a PNG beside each product")
+    previews: bool = Field(default=True, description="write a PNG next to each product")
     as_of: datetime | None = Field(
-        default=None, description="go by what the store knew at that moment, and by the rules of then"
+        default=None, description="use what the store knew at that moment, and its rules at that time"
     )
     parameters: ReductionParameters = Field(
         default=ReductionParameters(),
-        description="parameters of all steps: what was made with them comes first",
+        description="parameters of all steps: products made with them are preferred",
     )
 
     @property
@@ -63,30 +63,30 @@ class Workspace(BaseModel):
         return self.data_dir / "staging"
 
     def folder_of(self, night: date) -> Path:
-        """Folder of the products of a UT night."""
+        """Return the folder of the products of a UT night."""
         return self.out / str(night) if self.by_night else self.out
 
     def store(self) -> Store:
-        """The calibration store; one connection pool for the whole process."""
+        """Return the calibration store, with one connection pool per process."""
         return _open_store(self.data_dir)
 
     def file_of(self, product: ProductRef) -> Path:
-        """A product's file on this machine, verified, for reading only.
+        """Return a product's file on this machine, verified, for reading only.
 
         Raises
         ------
         StoreError
-            Where it is missing or damaged.
+            If it is missing or damaged.
         """
         return self.store().objects.local(product.sha256)
 
     def readable(self, frame: RawFrame) -> Path:
-        """The frame as a plain file that bands of rows can be read from; unpacks it again if need be.
+        """Return the frame as a plain file from which bands of rows can be read, unpacked again if necessary.
 
         Raises
         ------
         FrameError
-            Where what was unpacked is not the frame that was surveyed.
+            If the unpacked file is not the frame that was surveyed.
         """
         if frame.path == frame.source:
             return frame.path
@@ -94,8 +94,8 @@ class Workspace(BaseModel):
             path, sha256 = unpack(frame.source, self.unpacked)
             if sha256 != frame.sha256:
                 raise FrameError(
-                    frame.name, f"{frame.source} changed on disk since it was surveyed",
-                    remedy="Run it again when nothing writes to the folder any more.",
+                    frame.name, f"{frame.source} has changed on disk since the survey",
+                    remedy="Run the reduction again when nothing writes to the folder any longer.",
                 )  # fmt: skip
             return path
         touch(frame.path)
@@ -129,9 +129,9 @@ _slots_lock = threading.Lock()
 
 @contextmanager
 def compute_slot(workspace: Workspace) -> Iterator[None]:
-    """Wait for one of the run's ``threads`` places.
+    """Wait for one of the run's ``threads`` slots.
 
-    The orchestrator starts every task whose inputs are there; this keeps cores and memory within bounds.
+    The orchestrator starts every task whose inputs are ready; this limits cores and memory.
     """
     with _slots_lock:
         slot = _slots.setdefault(workspace.threads, threading.BoundedSemaphore(workspace.threads))

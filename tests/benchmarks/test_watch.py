@@ -1,4 +1,4 @@
-"""What the benchmark measures of a process tree, against what the processes are known to take."""
+"""The benchmark's measurements of a process tree, compared with the known usage of its processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEGABYTE = 10**6
 HOLD = "import sys, time; held = bytearray({size}); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.5)"
 
 
-def test_the_peak_is_that_of_the_whole_tree() -> None:
+def test_the_peak_is_that_of_the_process_tree() -> None:
     child = (
         f"import sys; held = bytearray({150 * MEGABYTE}); held[::4096] = b'x' * len(held[::4096])\n"
         "print(flush=True); sys.stdin.read()"
@@ -39,7 +39,7 @@ def test_a_service_does_not_count() -> None:
     assert watched.peak == 0
 
 
-def test_a_process_that_has_ended_takes_nothing() -> None:
+def test_an_ended_process_uses_no_memory() -> None:
     assert proportional(2**22 + 1) == 0
     assert family(2**22 + 1) == [2**22 + 1]
     assert os.getpid() in family(os.getpid())

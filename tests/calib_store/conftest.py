@@ -20,7 +20,7 @@ from calib_store.model.settings import StoreSettings
 
 @pytest.fixture
 def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start Python processes that run a text; those left at the end are killed."""
+    """Start Python processes that run given code; any left at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(

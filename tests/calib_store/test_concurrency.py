@@ -78,7 +78,7 @@ def test_adding_without_the_lock_still_makes_one_product(run, store: Store) -> N
     assert len(store.products()) == 1
 
 
-def test_lock_is_free_after_kill(run, store: Store, tmp_path: Path) -> None:
+def test_a_lock_is_released_after_a_kill(run, store: Store, tmp_path: Path) -> None:
     holder = run("with store.lock(key):\n    (folder / 'held').touch()\n    time.sleep(3600)\n")
     _wait_for(tmp_path / "held")
     waited = []
@@ -99,21 +99,21 @@ def test_a_wait_for_a_lock_can_be_interrupted(run, store: Store, tmp_path: Path)
     key = recipe_key("dark", [], {}, "1")
     with store.lock(key):
         waiter = run(
-            # A process that was started in the background of a shell inherits that the signal is ignored.
+            # A process started in the background of a shell inherits the ignored signal.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "def told():\n    (folder / 'waiting').touch()\n"
-            "try:\n    with store.lock(key, waiting=told):\n        print('got it')\n"
+            "def report_waiting():\n    (folder / 'waiting').touch()\n"
+            "try:\n    with store.lock(key, waiting=report_waiting):\n        print('got it')\n"
             "except KeyboardInterrupt:\n    print('interrupted')\n"
         )
         _wait_for(tmp_path / "waiting")
-        time.sleep(1.2)  # beyond one slice of the wait
+        time.sleep(1.2)  # longer than one interval of the wait
         assert waiter.poll() is None
         os.kill(waiter.pid, signal.SIGINT)
         output, _ = waiter.communicate(timeout=PATIENCE)
     assert output.strip() == "interrupted"
 
 
-def test_other_recipes_are_not_held_up_and_errors_free_the_lock(store: Store) -> None:
+def test_other_recipes_do_not_wait_and_errors_release_the_lock(store: Store) -> None:
     one, two = (recipe_key("dark", [], {}, version) for version in "12")
     with store.lock(one), store.lock(two, waiting=lambda: pytest.fail("had to wait")):
         pass
@@ -125,7 +125,7 @@ def test_other_recipes_are_not_held_up_and_errors_free_the_lock(store: Store) ->
 
 @pytest.mark.parametrize("moment", ["before file", "before row", "before commit", "after commit"])
 def test_kill_leaves_no_row_without_a_file(run, store: Store, moment: str) -> None:
-    """Promise 3, at each of the steps of an addition."""
+    """Promise 3, at each step of adding a product."""
     killer = {
         "before file": "from calib_store.files import local_objects\nlocal_objects.os.fsync = die\n",
         "before row": "from calib_store.tables import products\nproducts.add = die\n",

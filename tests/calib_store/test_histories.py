@@ -33,7 +33,7 @@ from tasks.support.parameters import ReductionParameters
 
 #: Days of the nights of a history; darks and flats of the first two are one group.
 NIGHTS = (0, 1, 9)
-#: Longer than any rule reaches.
+#: Longer than the window of any rule.
 APART = timedelta(days=250)
 FIRST = datetime(1990, 1, 1, 2, tzinfo=UTC)
 EXPERIMENT = ReductionParameters.model_validate({"dark": {"high": 1.5}, "flat": {"high": 1.5}})
@@ -43,7 +43,7 @@ BASE: dict[str, Any] = {
     "lyot": "f/16_G5830", "focal_mask": "Open", "disperser": "Open", "detector": "109", "program": "P",
     "filter": "Y", "filter_id": "Y_G0811",
 }  # fmt: skip
-#: Frames of a night: how many of each sort.
+#: Number of frames of each type in a night.
 SORTS: dict[str, tuple[int, dict[str, Any]]] = {
     "dark": (4, {"kind": "dark", "exposure_time": 120.0}),
     "short": (3, {"kind": "dark", "exposure_time": 2.0, "read_pairs": 1}),
@@ -55,7 +55,7 @@ _SERIES = itertools.count()
 
 
 class History(Decisions):
-    """Nights that come in parts, a store, and what is done."""
+    """Nights that arrive in parts, a store, and the actions on it."""
 
     def __init__(self, store: Store, file: Path, noisy: Sequence[int], leaky: Sequence[int]) -> None:
         self.store, number = store, next(_SERIES)
@@ -84,16 +84,16 @@ class History(Decisions):
     # What is known
 
     def frames(self, nights: Sequence[int] = tuple(range(len(NIGHTS)))) -> list[Frame]:
-        """The frames that have come, of some nights."""
+        """Return the frames of some nights that have arrived."""
         days = {night_of(self.begins + timedelta(days=NIGHTS[n])) for n in nights}
         known = self.store.frames.with_sha256s(self.arrived).values()
         found = [f for f in known if f.facts is not None and f.facts.night in days]
         return sorted(found, key=lambda f: f.name)
 
-    # Actions; each says what it was, or None where there was nothing to do
+    # Actions; each returns its description, or None if there was nothing to do
 
     def arrive(self, night: int, sorts: Sequence[str], part: int) -> Act:
-        """Some frames of a night come."""
+        """Let some frames of a night arrive."""
         prefixes = tuple(f"{sort}{night}" for sort in sorts)
         mine = [r for r in self.records.values() if r.facts and r.facts.name.startswith(prefixes)]
         new = [r for r in mine if r.facts and int(r.facts.name[-6]) % (part + 1) == 0]
@@ -103,35 +103,35 @@ class History(Decisions):
         return Act(f"{len(new)} frames of {sorts} of night {night} come")
 
     def nightly(self, nights: Sequence[int], days: int) -> Act:
-        """A range of nights, with the calibrations around them."""
+        """Reduce a range of nights, with the calibrations around them."""
         first, last = (night_of(self.begins + timedelta(days=NIGHTS[n])) for n in (min(nights), max(nights)))
         self.fakes.run(frames_of_nights(self.store, first, last, days))
         return Act(f"nightly {min(nights)} to {max(nights)}")
 
     def part(self, numbers: Sequence[int]) -> Act | None:
-        """Some files only."""
+        """Reduce only some files."""
         known = self.frames()
         taken = {known[n % len(known)].sha256: known[n % len(known)] for n in numbers} if known else {}
         self.fakes.run(taken.values())
         return Act(f"reduce {sorted(f.name for f in taken.values())}") if taken else None
 
     def experiment(self, nights: Sequence[int]) -> Act:
-        """Other parameters."""
+        """Reduce with other parameters."""
         self.fakes.run(self.frames(nights), EXPERIMENT)
         return Act(f"an experiment with {nights}")
 
     def without_mask(self, nights: Sequence[int]) -> Act:
-        """The mask is done without."""
+        """Reduce without the mask."""
         self.fakes.run(self.frames(nights), missing=frozenset({"bpm"}), only=("flat",))
         return Act(f"without a mask {nights}")
 
     def as_of(self, nights: Sequence[int]) -> Act:
-        """By what was known a moment ago."""
+        """Reduce as of a moment ago."""
         self.fakes.run(self.frames(nights), as_of=datetime.now(UTC))
-        return Act(f"as of now {nights}")
+        return Act(f"as of this moment {nights}")
 
     def damage(self, number: int) -> Act | None:
-        """The file of a product is lost."""
+        """Lose the file of a product."""
         found = [p for p in self.products("candidate", "certified") if not p.damaged]
         if not found:
             return None
@@ -140,7 +140,7 @@ class History(Decisions):
         return Act(f"damage {one.name_and_id}")
 
     def redo(self, number: int) -> Act | None:
-        """What was made with something bad is made again."""
+        """Make products with bad inputs again."""
         bad = self.bad()
         if not bad:
             return None
@@ -151,7 +151,7 @@ class History(Decisions):
     # The end
 
     def all_back(self, seed: int) -> None:
-        """Everything is reinstated and has come, and everything is run again, in any order."""
+        """Reinstate everything, let all frames arrive, and run everything again, in any order."""
         self.all_reinstated()
         for night in range(len(NIGHTS)):
             self.arrive(night, tuple(SORTS), 0)
@@ -163,7 +163,7 @@ class History(Decisions):
         self.watch.last = self.watch.look()
 
     def made(self, one: Product | UUID) -> tuple[Any, ...]:
-        """What a product is, whatever its id: kind, frames, parameters, and the same of what it was made with."""
+        """Return the description of a product without its id: kind, frames, parameters, and the same of its inputs."""
         product = self.store.get(one) if isinstance(one, UUID) else one
         names = {known.facts.name for sha256 in (s for _, s in self.watch.frames_of(product))
                  if (known := self.records[sha256]).facts}  # fmt: skip
@@ -171,12 +171,12 @@ class History(Decisions):
         return product.kind, tuple(sorted(names)), str(product.parameters), tuple(self.made(p) for p in with_)
 
     def counting(self) -> set[tuple[Any, ...]]:
-        """The products that count."""
+        """Return the products that count."""
         return {self.made(p) for p in self.watch.last.products.values() if p.counts}
 
 
 def converge(history: History, seed: int, fresh: History) -> None:
-    """Verify that a history ends where a store that saw the final state at once is."""
+    """Verify that a history ends in the same state as a store that saw the final state at once."""
     history.all_back(seed)
     fresh.all_back(seed)
     lacking = fresh.counting() - history.counting()
@@ -193,7 +193,7 @@ def converge(history: History, seed: int, fresh: History) -> None:
         what = f"{kind} of {name}: {history.made(found)[1]} ({found.metrics}, {found.state}) "
         what += f"for {fresh.made(expected)[1]} ({expected.metrics})"
         if any(change.author == WHO["author"] for change in history.store.history(found)):
-            continue  # what a user decided about stays as it is
+            continue  # decisions of users are kept
         probe = next(p for p in history.watch.probes if p.name == name)
         middle = expected.middle + (history.begins - fresh.begins)
         nearer = abs(found.middle - probe.middle) < abs(middle - probe.middle)

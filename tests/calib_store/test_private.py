@@ -42,19 +42,19 @@ def open_umask() -> Iterator[None]:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here belongs to another account than the one that asks."""
+    """Make everything here belong to a different account."""
     ours = os.geteuid()
     monkeypatch.setattr("calib_store.private.os.geteuid", lambda: ours + OTHER_ACCOUNT)
 
 
-def test_a_new_folder_and_those_above_it_are_for_this_account_alone(tmp_path: Path) -> None:
+def test_a_new_folder_and_its_new_parents_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "share" / "nirflow" / "logs"
     assert private_folder(folder) == folder
     assert [mode(path) for path in (folder, folder.parent, folder.parents[1])] == [0o700] * 3
     assert private_folder(folder) == folder
 
 
-def test_a_folder_of_ours_is_tightened_and_those_above_it_are_left(tmp_path: Path) -> None:
+def test_a_folder_of_this_account_is_tightened_and_its_parents_are_left(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "logs"
     folder.mkdir(parents=True)
     folder.chmod(0o2775)
@@ -64,7 +64,7 @@ def test_a_folder_of_ours_is_tightened_and_those_above_it_are_left(tmp_path: Pat
     assert mode(folder.parent) == 0o755
 
 
-def test_a_link_of_ours_is_followed(tmp_path: Path) -> None:
+def test_a_link_of_this_account_is_followed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir(mode=0o755)
     (tmp_path / "link").symlink_to("there")
     private_folder(tmp_path / "link")
@@ -98,15 +98,13 @@ def test_a_link_that_another_account_made_is_refused(tmp_path: Path) -> None:
     assert mode(tmp_path / "there") != 0o700
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
     with pytest.raises(NotADirectoryError):
         private_folder(tmp_path / "logs")
 
 
-def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_private_file_is_private_from_its_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "server.json"
     path.write_text("old")
     path.chmod(0o664)
@@ -125,12 +123,14 @@ def test_a_private_file_is_for_this_account_alone_from_its_first_moment(
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_any_other_file_keeps_to_the_umask(tmp_path: Path) -> None:
+def test_any_other_file_follows_the_umask(tmp_path: Path) -> None:
     write_whole(tmp_path / "product.fits", [b"x"])
     assert mode(tmp_path / "product.fits") == 0o664
 
 
-def test_what_an_earlier_nirflow_left_open_is_tightened_when_the_store_is_opened(tmp_path: Path) -> None:
+def test_folders_that_an_earlier_nirflow_left_open_are_tightened_when_the_store_is_opened(
+    tmp_path: Path,
+) -> None:
     for name in (*PRIVATE_PARTS, "nights", "objects"):
         (tmp_path / name).mkdir(mode=0o775)
     tmp_path.chmod(0o755)
@@ -149,9 +149,7 @@ def test_a_data_folder_of_another_account_is_left_as_it_is(tmp_path: Path) -> No
     assert mode(tmp_path / "logs") == 0o775
 
 
-def test_what_concerns_nobody_else_is_made_for_this_account_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_private_folders_are_created_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     Pending(data / "watcher").close()
     plane = np.zeros((2, 2), np.float32)
@@ -167,7 +165,7 @@ def test_what_concerns_nobody_else_is_made_for_this_account_alone(
     )
 
 
-def test_whoever_asks_first_makes_the_data_folder_for_this_account_alone(
+def test_the_first_user_creates_a_private_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)

@@ -1,4 +1,4 @@
-"""The store for those who only look."""
+"""Read-only access to the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHO = {"author": "Ana", "reason": "good"}
 
 @pytest.fixture
 def reader(store_settings: StoreSettings) -> Iterator[Reader]:
-    """A reader of the test's store, by the account of a pipeline."""
+    """A reader of the test's store, with the account of a pipeline."""
     one = Reader(store_settings)
     yield one
     one.close()
@@ -57,7 +57,7 @@ def test_it_cannot_write(which: str, statement: str, request: pytest.FixtureRequ
             ask(lambda connection: connection.execute(text(statement)))
 
 
-def test_of_an_embedded_server_it_is_no_more_than_a_reader(embedded: Reader) -> None:
+def test_on_an_embedded_server_it_has_only_a_readers_rights(embedded: Reader) -> None:
     def ask(connection):
         return connection.execute(text("SELECT current_user, current_setting('is_superuser')")).one()
 
@@ -87,7 +87,7 @@ def test_products_are_listed_newest_first_in_pages(
     assert [one.id for one in reader.products(limit=5, kind="flat")] == [made[1].id]
 
 
-def test_a_product_comes_with_all_that_hangs_on_it(
+def test_a_product_comes_with_everything_related_to_it(
     reader: Reader, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord],
 ) -> None:  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_product_comes_with_all_that_hangs_on_it(
     assert reader.product(uuid.uuid4()) is None
 
 
-def test_a_frame_comes_with_what_it_would_get_and_why(
+def test_a_frame_comes_with_the_products_that_it_would_get_and_why(
     reader: Reader, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
     record: Callable[..., FrameRecord],
 ) -> None:  # fmt: skip
@@ -131,7 +131,7 @@ def test_a_frame_comes_with_what_it_would_get_and_why(
 
 def test_it_opens_no_file(reader: Reader, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
                           record: Callable[..., FrameRecord]) -> None:  # fmt: skip
-    """What the store has not found damaged yet, a reader does not find, and notes nothing."""
+    """A reader does not detect damage that the store has not yet found, and records nothing."""
     dark = add()
     raw = record("science.fits", facts=facts(name="science.fits"))
     store.frames.ingest([raw])

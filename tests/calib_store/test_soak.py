@@ -1,4 +1,4 @@
-"""Many processes, and processes that are killed: nothing is built twice, lost, or half there."""
+"""Many processes, and killed processes: nothing is built twice, lost, or incomplete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from calib_store.exchange.adopt import adopt
 from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
 
-#: Kills of the soak, and the seed of the moments when they come.
+#: Number of kills, and the seed of their times.
 SHORT, LONG = 20, 150
 SEED = 20131121
 
@@ -57,7 +57,7 @@ def test_kills_at_random_moments(
     found = verify(store)
     assert found.checked > 2
     assert found.findings == ()
-    # No row without its inputs, its log, and what it serves.
+    # No row lacks its inputs, its log, or what it serves.
     with store.database.begin() as connection:
         for what in (
             "SELECT p.id FROM products p WHERE NOT EXISTS (SELECT FROM status_history h WHERE h.product_id = p.id)",
@@ -68,7 +68,7 @@ def test_kills_at_random_moments(
             " ORDER BY id DESC LIMIT 1) last ON true WHERE last.status <> p.status",
         ):
             assert connection.execute(text(what)).all() == [], what
-    # Whoever waits for a killed one's lock gets it at once, and the rest is made.
+    # A process that waits for a killed one's lock gets it at once, and makes the rest.
     for n in range(store_worker.SOAKED):
         store_worker.build(store, tmp_path, n)
     for file in sorted(tmp_path.glob("A*_dark.fits")):

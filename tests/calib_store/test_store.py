@@ -47,7 +47,7 @@ def test_open_starts_the_embedded_server_and_migrates(postgres_data_dir: Path, f
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("postgresql://me:hush@/nirflow?host=/nowhere", "does not answer"),
         ("postgresql+asyncpg://me:hush@127.0.0.1:1/nirflow", "does not answer"),
@@ -56,8 +56,10 @@ def test_open_starts_the_embedded_server_and_migrates(postgres_data_dir: Path, f
         ("mysql://me:hush@host/db", "needs PostgreSQL"),
     ],
 )
-def test_database_that_is_down_is_told_without_the_password(tmp_path: Path, url: str, told: str) -> None:
-    with pytest.raises(StoreError, match=told) as caught:
+def test_a_database_that_is_down_is_reported_without_the_password(
+    tmp_path: Path, url: str, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
         Store.open(StoreSettings(data_dir=tmp_path, database_url=SecretStr(url)))
     error: BaseException | None = caught.value
     assert "NIRFLOW_DATABASE_URL" in str(error)
@@ -76,7 +78,9 @@ def test_database_that_goes_away_and_comes_back(store: Store, postgres_address, 
     assert store.match(facts(), "dark").product is None
 
 
-def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store, postgres_address) -> None:
+def test_a_connection_lost_in_a_transaction_is_reported_and_nothing_is_kept(
+    store: Store, postgres_address
+) -> None:
     insertion = text(
         "INSERT INTO configurations (digest, rule, kind, keys, facts) VALUES ('d', 'r', 'k', '{}', '{}')"
     )
@@ -95,7 +99,7 @@ def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "message"),
     [
         ("53100", r"gave up: the first line\. Make room on the disk"),
         ("40P01", "gave up: .* run it again"),
@@ -105,13 +109,13 @@ def test_connection_lost_in_a_transaction_is_told_and_nothing_stays(store: Store
         ("08006", "does not answer"),
     ],
 )
-def test_only_a_lost_connection_is_told_as_one(store: Store, state: str, told: str) -> None:
+def test_only_a_lost_connection_is_reported_as_one(store: Store, state: str, message: str) -> None:
     raised = text(
         f"DO $$ BEGIN RAISE EXCEPTION E'the first line\\nand another' USING ERRCODE = '{state}'; END $$"
     )
     with pytest.raises(StoreError) as caught, store.database.begin() as connection:
         connection.execute(raised)
-    assert re.search(told, str(caught.value))
+    assert re.search(message, str(caught.value))
     assert "another" not in str(caught.value)
 
 
@@ -184,7 +188,7 @@ def test_quarantine_is_kept_and_can_be_lifted(store: Store, record, facts) -> No
         store.frames.ingest([record("S2.fits", facts=None)])
 
 
-def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path: Path) -> None:
+def test_headers_and_names_that_databases_cannot_store(store: Store, record, tmp_path: Path) -> None:
     header = {
         "NAN": math.nan, "INF": -math.inf, "NUL": "a\0b", "NONE": None, "FLAG": True, "LONG": 2**70,
         "SMALL": np.float32(1.5), "KEY\0": [1, {"x": math.nan}], "QUOTE": HOSTILE, "HALF": "\ud800",
@@ -201,7 +205,7 @@ def test_headers_and_names_that_databases_dislike(store: Store, record, tmp_path
     assert set(store.frames.known_files([strange])) == {strange}
 
 
-# Promise 8: nothing of a header or a user becomes SQL or a path
+# Promise 8: no text from a header or a user becomes SQL or a path
 
 
 @pytest.mark.parametrize(

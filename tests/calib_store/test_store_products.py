@@ -1,4 +1,4 @@
-"""Products in the store: whole, certified without overlap, and with every decision on record."""
+"""Products in the store: intact, certified without overlap, and with every decision recorded."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_recipe_key_is_canonical() -> None:
     ]
     assert len({key, *others}) == 6
     for value in (math.nan, object()):
-        with pytest.raises(StoreError, match="cannot be told as JSON"):
+        with pytest.raises(StoreError, match="cannot be represented as JSON"):
             recipe_key("dark", [], {"low": value}, "1")
 
 
-def test_a_product_comes_back_as_it_was_added(store: Store, add, facts, epoch) -> None:
+def test_a_product_is_returned_as_it_was_added(store: Store, add, facts, epoch) -> None:
     product = add("dark", hours=2, gate={"passed": None}, flow_run_id="run")
     assert store.find(product.recipe_key) == product
     assert store.products("dark") == (product,)
@@ -95,7 +95,7 @@ def test_the_same_recipe_has_the_same_id_in_every_store(add) -> None:
     assert add("dark", recipe_key=key).id == product_id(key)
 
 
-def test_two_products_of_one_name_are_told_apart(store: Store, add) -> None:
+def test_two_products_of_one_name_are_distinguished(store: Store, add) -> None:
     one, two = add("dark", name="S1_dark.fits"), add("dark", name="S1_dark.fits")
     with pytest.raises(StoreError, match="any of 2 products") as caught:
         store.get("S1_dark.fits")
@@ -112,7 +112,7 @@ def test_unknown_input_leaves_no_row(store: Store, add, source) -> None:
     assert count_rows(store, products) == count_rows(store, status_history) == 0
 
 
-def test_spans_that_make_no_sense(add, epoch) -> None:
+def test_invalid_spans(add, epoch) -> None:
     for span in ((epoch, epoch - timedelta(seconds=1)), (epoch.replace(tzinfo=None), epoch)):
         with pytest.raises(StoreError, match="time span"):
             add("dark", span=span)
@@ -149,12 +149,12 @@ def test_export_copies_into_a_folder_or_to_a_path(store: Store, add, tmp_path: P
     out.mkdir()
     assert store.export_file(product, out) == out / product.name
     assert store.export_file(product, out / "mine.fits").read_bytes() == store.file_of(product).read_bytes()
-    # What a user does with a copy does not reach the store.
+    # Changes of a copy do not affect the store.
     (out / product.name).write_bytes(b"changed")
     assert store.find(product.recipe_key) == product
 
 
-# Promise 1: what can be found is whole
+# Promise 1: every product that is found is intact
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -179,22 +179,22 @@ def test_damaged_product_is_not_found_and_is_made_again(
     assert reader.get(near.id).damaged
     explained = {c.product.id: c.reason for c in reader.explain(facts(), "dark").candidates}
     assert explained[near.id] == "its file is missing or damaged"
-    again = add("dark", recipe_key=key, content=b"made anew")
+    again = add("dark", recipe_key=key, content=b"made again")
     assert again.id == near.id
-    assert store.file_of(again).read_bytes() == b"made anew"
+    assert store.file_of(again).read_bytes() == b"made again"
     assert reader.match(facts(), "dark").product == again
     if fresh:
         reader.close()
 
 
-def test_a_repaired_file_takes_nobodys_word_away(store: Store, add) -> None:
+def test_repairing_a_file_keeps_the_users_decision(store: Store, add) -> None:
     key = recipe_key("dark", [], {}, "1")
     old, new = add("dark", recipe_key=key), add(hours=1)
     about = {"author": "Ana", "reason": "made again without it", "because": "0" * 64, "by": new.id}
     store.set_status(old, "superseded", **about)
     store.file_of(old).unlink()
     assert store.find(key) is None
-    add("dark", recipe_key=key, content=b"made anew")
+    add("dark", recipe_key=key, content=b"made again")
     *_, before, last = store.history(old)
     assert last.reason.startswith("made again without it (its file was damaged; pipeline made it again as ")
     assert (last.status, last.author, last.by, last.because) == (
@@ -203,10 +203,10 @@ def test_a_repaired_file_takes_nobodys_word_away(store: Store, add) -> None:
 
 
 @pytest.mark.parametrize("harmed", [1, SERVING_LIMIT, 2 * SERVING_LIMIT + 3])
-def test_who_may_not_note_damage_goes_on_to_the_next_best(
+def test_an_account_that_may_not_record_damage_uses_the_next_best(
     store: Store, add, facts, monkeypatch: pytest.MonkeyPatch, harmed: int
 ) -> None:
-    """As for an account that only reads, or a store of which nothing can be moved."""
+    """As for a read-only account, or a store whose files cannot be moved."""
     products = [add("dark", hours=n) for n in range(harmed + 1)]
     for product in products[:-1]:
         _damage(store.file_of(product))
@@ -220,7 +220,7 @@ def test_who_may_not_note_damage_goes_on_to_the_next_best(
 # Promise 2: certified validity never overlaps
 
 
-def test_overlapping_certification_is_refused_in_words(store: Store, add, facts, epoch) -> None:
+def test_overlapping_certification_is_refused_with_an_explanation(store: Store, add, facts, epoch) -> None:
     day = timedelta(days=1)
     one, two = add("dark"), add("dark", hours=1)
     other = add("dark", facts=facts(exposure_time=60.0))
@@ -238,12 +238,12 @@ def test_overlapping_certification_is_refused_in_words(store: Store, add, facts,
         with pytest.raises(StoreError, match="another dark of the same configuration is"):
             certify(two, start, end)
     assert store.get(two.id).status == "candidate"
-    # A range that begins where the other ends is next to it; other configurations and kinds are free.
+    # A range that begins at the end of another does not overlap it; other configurations and kinds are independent.
     assert certify(two, epoch + day, None).status == "certified"
     certify(other, None, None)
     certify(flat, None, None)
     for start, end in ((epoch, epoch), (epoch + day, epoch)):
-        with pytest.raises(StoreError, match="no time at all"):
+        with pytest.raises(StoreError, match="ends before it begins"):
             certify(other, start, end)
     superseded = store.set_status(one, "superseded", author="me", reason="newer")
     assert (superseded.status, superseded.validity) == ("superseded", None)
@@ -334,12 +334,12 @@ def test_all_tables_are_known() -> None:
         {"gate": {"passed": True, "figures": [1]}},
     ],
 )
-def test_what_could_be_stored_and_not_be_read_again_is_refused(add, store: Store, changes) -> None:
+def test_values_that_could_be_stored_but_not_read_are_refused(add, store: Store, changes) -> None:
     with pytest.raises(StoreError, match=r"its (metrics|parameters|gate) have"):
         add("dark", **changes)
     nested: object = 1
     for _ in range(100_000):
         nested = [nested]
-    with pytest.raises(StoreError, match="in each other"):
+    with pytest.raises(StoreError, match="endlessly nested"):
         add("dark", parameters={"low": nested})
     assert store.products() == ()

@@ -70,7 +70,7 @@ def test_no_secret_is_shown_or_logged(folder: Path) -> None:
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b" \n", "is empty"), (b"hush\xff", "is no text")])
+@pytest.mark.parametrize(("content", "message"), [(b" \n", "is empty"), (b"hush\xff", "is not text")])
 def test_a_file_without_readable_text_is_an_error(folder: Path, content: bytes, message: str) -> None:
     (folder / "nirflow_database_url").write_bytes(content)
     with pytest.raises(WrongSettingsError, match=rf"nirflow_database_url.* {message}") as caught:

@@ -19,7 +19,9 @@ from nirflow.step_settings import resolve
 from tasks.support.parameters import STEPS
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+)
 #: Hosts that a document may name: the machine itself, and where formats and licences are defined.
 ALLOWED_HOSTS = {"127.0.0.1", "semver.org", "keepachangelog.com"}
 LARGEST_PICTURE = 300_000

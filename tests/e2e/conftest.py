@@ -1,4 +1,4 @@
-"""Nights of a few small frames, simulated once, and stores to reduce them into."""
+"""Nights of a few small frames, simulated once, and stores for their reduction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deployments.settings.server_settings import ServerAddress
 
 SIZE = 384
-#: As few frames as the recipes take, in the tutorial's sets.
+#: The minimum number of frames for the recipes, in the tutorial's sets.
 FEW = {"size": SIZE, "n_science": 5, "n_darks": 4, "n_short_darks": 3, "n_lamp_on": 3, "n_lamp_off": 3}
 
 LabFactory = Callable[[], Lab]
@@ -47,7 +47,7 @@ def _laboratory(
 def lab(
     tmp_path: Path, postgres_address: PostgresAddress, postgres_data_dir: Path, prefect_server: ServerAddress
 ) -> Iterator[Lab]:
-    """A lab of the test's own."""
+    """Yield a lab for one test."""
     with _laboratory(tmp_path, postgres_address, postgres_data_dir, (SIZE, SIZE)) as one:
         yield one
 
@@ -59,7 +59,7 @@ def new_lab(
     postgres_data_dir: Path,
     prefect_server: ServerAddress,
 ) -> Iterator[Callable[..., Lab]]:
-    """Make labs that last as long as the session."""
+    """Make labs that last for the session."""
     with ExitStack() as stack:
 
         def make(size: int = SIZE) -> Lab:
@@ -71,7 +71,7 @@ def new_lab(
 
 @pytest.fixture(scope="session")
 def night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
-    """A Y night of 18 small frames. The third science frame carries the second's WCS."""
+    """Return a Y night of 18 small frames. The third science frame carries the second's WCS."""
     return simulate_night(
         tmp_path_factory.mktemp("night"), NightParameters(**FEW, seed=7, wcs_rms=0.2, stale_wcs=2)
     )
@@ -79,18 +79,18 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="session")
 def reduced_lab(new_lab: Callable[..., Lab]) -> Lab:
-    """The lab where the small night is reduced already; tests only add to it."""
+    """Return the lab with the small night already reduced; tests only add to it."""
     return new_lab()
 
 
 @pytest.fixture(scope="session")
 def reduced(reduced_lab: Lab, night: NightTruth) -> Run:
-    """The first run of the small night, into an empty store."""
+    """Return the first run of the small night, into an empty store."""
     return reduced_lab.reduce(night.folder.parent, previews=True)
 
 
 @pytest.fixture(scope="module")
 def observatory(new_lab: Callable[..., Lab], night: NightTruth) -> Iterator[Observatory]:
-    """An observatory to which nothing came yet; the tests of a module share it."""
+    """Yield an observatory without frames yet; the tests of a module share it."""
     with observing(new_lab(), night) as one:
         yield one

@@ -1,4 +1,4 @@
-"""What is made again after a rejection: with its own parameters, of all its frames, or not at all."""
+"""Products are made again after a rejection with their own parameters and all their frames, or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def product(lab: Lab, run: Run) -> Product:
 
 
 def rejected(lab: Lab, night: NightTruth) -> Frame:
-    """The second of the night's darks, rejected."""
+    """Reject and return the second of the night's darks."""
     frame: Frame = lab.store().frames.get(night.of_role("dark")[1].root)
     reject(lab.store(), frame, **WHO)
     return frame
@@ -59,7 +59,7 @@ def test_each_variant_is_made_again_with_its_own_parameters(
         ]
 
 
-def test_while_usable_frames_are_absent_nothing_takes_the_place_of_a_certified_dark(
+def test_while_usable_frames_are_missing_a_certified_dark_is_not_replaced(
     lab: Lab, night: NightTruth, tmp_path: Path
 ) -> None:
     raw = link(raw_darks(night), tmp_path / "raw")
@@ -74,7 +74,7 @@ def test_while_usable_frames_are_absent_nothing_takes_the_place_of_a_certified_d
     assert part.report.products == part.report.replaced == ()
     (kept,) = part.report.kept
     assert kept.old == old.name_and_id
-    assert kept.reason == f"1 of its 4 frames are not there: {gone[0].name}"
+    assert kept.reason == f"1 of its 4 frames are missing: {gone[0].name}"
     assert part.report.incomplete
     assert exit_code(part.report) is Exit.PARTIAL
     assert status(lab, old) == ["certified"]
@@ -82,7 +82,7 @@ def test_while_usable_frames_are_absent_nothing_takes_the_place_of_a_certified_d
     assert run.report["kept"][0]["old"] == old.name_and_id
     for path in gone:
         (away / path.name).rename(path)
-    whole = darks(lab, out="whole", affected_by=bad.name)
-    assert whole.report.kept == ()
-    assert len(whole.product("dark").inputs) == 3
+    complete = darks(lab, out="complete", affected_by=bad.name)
+    assert complete.report.kept == ()
+    assert len(complete.product("dark").inputs) == 3
     assert status(lab, old) == ["superseded"]

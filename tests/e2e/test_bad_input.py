@@ -1,4 +1,4 @@
-"""A night with everything wrong that files can have: each is named, and the night goes on without it."""
+"""A night with every kind of bad file: each is named, and the night continues without it."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A frame through cloud: sky and no star."""
+    """Return a frame taken through cloud: sky without stars."""
     noise = np.random.default_rng(1).normal(0, 30, adu.shape)
     return (np.median(adu) + noise).astype(np.int32)
 
 
-#: New name, the frame it is made from, what is done to it, and the words that the user must read.
+#: New name, the frame it is made from, its changes, and the texts that the user must see.
 _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("S20131121S0801.fits", OBJECT, {"INSTRUME": "GMOS-S"}, ("that no table describes", "INSTRUME", "GMOS-S")),
     ("S20131121S0802.fits", OBJECT, {"GRISM": "JH_G5801"}, ("spectroscopy", "GRISM", "JH", "imaging")),
     ("S20131121S0803.fits", OBJECT, {"pixels": _smaller}, ("368 x 368", "expected 384 x 384")),
     ("S20131121S0804.fits", DARK, {"EXPTIME": None}, ("keyword is missing", "EXPTIME", "Correct the header")),
-    ("S20131121S0805.fits", DARK, {"EXPTIME": "long"}, ("makes no sense", "EXPTIME", "'long'", "a number")),
-    ("S20131121S0806.fits", DARK, {"COADDS": 0}, ("makes no sense", "COADDS", "0", "whole number from 1")),
+    ("S20131121S0805.fits", DARK, {"EXPTIME": "long"}, ("keyword is invalid", "EXPTIME", "'long'", "a number")),
+    ("S20131121S0806.fits", DARK, {"COADDS": 0}, ("keyword is invalid", "COADDS", "0", "whole number from 1")),
     ("S20131121S0807.fits", DARK, {"UTSTART": "25:99"}, ("UTSTART", "25:99", "a date and a time")),
     ("S20131121S0808.fits", DARK, {"LNRS": 3, "NREADS": 3}, ("LNRS", "3", "one of 1, 4, 6, 8")),
     (
@@ -80,23 +80,23 @@ _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
 
 @pytest.fixture(scope="session")
 def bad_night(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small night, and beside its frames one of each kind that is wrong."""
+    """Return the small night with an additional frame of each bad kind."""
     folder = link(night.raw_paths(), tmp_path_factory.mktemp("bad") / "night")
     raw = night.folder.parent
     for name, source, changes, _ in _ALTERED:
         altered(raw / source, folder / name, **changes)
-    whole = (raw / OBJECT).read_bytes()
-    (folder / "S20131121S0830.fits").write_bytes(whole[: len(whole) // 2])
+    complete = (raw / OBJECT).read_bytes()
+    (folder / "S20131121S0830.fits").write_bytes(complete[: len(complete) // 2])
     (folder / "S20131121S0831.fits").write_bytes(b"")
     (folder / "S20131121S0832.fits").write_bytes(b"<html>404 Not Found</html>" * 400)
     (folder / "S20131121S0833.fits.bz2").write_bytes(b"BZh9" + bytes(range(256)))
-    (folder / "S20131121S0834.fits").write_bytes(whole[:1000])
+    (folder / "S20131121S0834.fits").write_bytes(complete[:1000])
     shutil.copyfile(raw / OBJECT, folder / "copy_of_0075.fits")
     (folder / "elsewhere").mkdir()
     altered(raw / DARK, folder / "elsewhere" / DARK, lambda adu: adu + 1, UTSTART="12:34:56")
     label = fits.getheader(raw / DARK)["DATALAB"]
     altered(raw / DARK, folder / "older_header.fits", DATALAB=label, DATE="2013-11-19")
-    # Science that stands alone: no frame that shows its sky; no dark of its exposure time.
+    # Isolated science frames: no frame for its sky; no dark of its exposure time.
     altered(raw / OBJECT, folder / "S20131121S0840.fits", OBSID="GS-2013B-Q-15-40", OBJECT="Lonely")
     for n in range(2):
         source = raw / f"S20131121S{75 + n:04d}.fits"
@@ -109,14 +109,14 @@ def bad(new_lab: Callable[..., Lab], bad_night: Path) -> Run:
     return new_lab().reduce(bad_night, recursive=True)
 
 
-@pytest.mark.parametrize(("name", "words"), [(name, words) for name, _, _, words in _ALTERED])
-def test_each_bad_frame_is_named_with_its_reason(bad: Run, name: str, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("name", "expected"), [(name, expected) for name, _, _, expected in _ALTERED])
+def test_each_bad_frame_is_named_with_its_reason(bad: Run, name: str, expected: tuple[str, ...]) -> None:
     reason = bad.reason(name)
-    assert [word for word in words if word not in reason] == []
+    assert [term for term in expected if term not in reason] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "expected"),
     [
         ("S20131121S0830.fits", ("truncated", "Fetch the file again")),
         ("S20131121S0831.fits", ("empty (0 bytes)", "Fetch the file again")),
@@ -125,9 +125,9 @@ def test_each_bad_frame_is_named_with_its_reason(bad: Run, name: str, words: tup
         ("S20131121S0834.fits", ("truncated",)),
     ],
 )
-def test_each_broken_file_is_named_with_its_reason(bad: Run, name: str, words: tuple[str, ...]) -> None:
+def test_each_broken_file_is_named_with_its_reason(bad: Run, name: str, expected: tuple[str, ...]) -> None:
     reason = bad.reason(name)
-    assert [word for word in words if word not in reason] == []
+    assert [term for term in expected if term not in reason] == []
 
 
 def test_a_frame_under_two_names_is_used_once(bad: Run) -> None:
@@ -142,7 +142,7 @@ def test_an_exposure_in_two_files_is_used_once(bad: Run) -> None:
     assert f"the same exposure as {DARK}, which is used: its header is newer (2013-11-20" in reason
 
 
-def test_of_two_frames_of_one_name_one_is_used_and_the_other_told(bad: Run) -> None:
+def test_of_two_frames_of_one_name_one_is_used_and_the_other_reported(bad: Run) -> None:
     assert bad.product("dark").inputs.count(DARK) == 1
     reason = bad.reason(DARK)
     assert "another frame of this name" in reason
@@ -156,7 +156,7 @@ def test_the_rest_of_the_night_is_made(bad: Run, reduced: Run) -> None:
         assert datasums(bad.product(kind).output) == datasums(reduced.product(kind).output), kind
 
 
-def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> None:
+def test_the_stack_is_made_from_the_usable_frames(bad: Run, reduced: Run) -> None:
     stack = bad.product("image")
     assert "S20131121S0090.fits" in [one.name for one in stack.left_out]
     assert set(reduced.product("image").inputs) <= set(stack.inputs)
@@ -165,19 +165,19 @@ def test_the_stack_is_made_of_the_frames_that_serve(bad: Run, reduced: Run) -> N
     header, lineage = fits.getheader(stack.output), read_table(stack.output, "LINEAGE")
     assert lineage is not None
     roles = {str(row["file"]): str(row["role"]) for row in lineage}
-    # The frame without stars showed the sky of others, and is not in the stack.
+    # The frame without stars was used as sky for others, and is not in the stack.
     assert roles["S20131121S0090.fits"] == "sky"
     assert sum(role == "science" for role in roles.values()) == header["NCOMBINE"] == 5
     assert (header["DATE-BEG"], header["DATE-END"]) == (header["EXPSTART"], header["EXPEND"])
 
 
-def test_science_without_sky_or_dark_fails_by_name_and_says_how_to_go_on(bad: Run) -> None:
-    # A step that could not start because another failed is no failure of its own.
+def test_science_without_sky_or_dark_fails_with_a_remedy(bad: Run) -> None:
+    # A step that could not start because another failed is not a separate failure.
     assert len(bad.report.failures) == 2
     lonely = bad.failure("Lonely")
     assert "0 sky frames" in lonely
     assert "S20131121S0840.fits" in lonely
-    assert "Give the other dithers" in lonely
+    assert "Add the other dithers" in lonely
     short = bad.failure("Short")
     assert "no dark serves S20131121S085" in short
     assert "exposure 60 s, 8 read pairs, 1 coadds" in short
@@ -188,7 +188,7 @@ def test_science_without_sky_or_dark_fails_by_name_and_says_how_to_go_on(bad: Ru
 
 @pytest.fixture
 def dark_frames(night: NightTruth, tmp_path: Path) -> Path:
-    """Three darks and nothing else: the quickest night there is."""
+    """Three darks and nothing else: the fastest night."""
     return link([night.folder.parent / f.file for f in night.of_role("dark")[:3]], tmp_path / "darks")
 
 
@@ -208,10 +208,10 @@ def test_a_path_that_does_not_exist(lab: Lab) -> None:
 def test_a_database_that_is_down(lab: Lab, dark_frames: Path) -> None:
     there = lab.url
     lab.url = "postgresql://someone:secret@127.0.0.1:9/nirflow"
-    with pytest.raises(NirflowError, match=r"database .*127\.0\.0\.1.*does not answer") as told:
+    with pytest.raises(NirflowError, match=r"database .*127\.0\.0\.1.*does not answer") as reported:
         lab.reduce(dark_frames)
-    assert "secret" not in str(told.value)
-    assert "NIRFLOW_DATABASE_URL" in told.value.remedy
+    assert "secret" not in str(reported.value)
+    assert "NIRFLOW_DATABASE_URL" in reported.value.remedy
     lab.url = there
     assert lab.reduce(dark_frames).kinds() == ["dark"]
 
@@ -228,14 +228,14 @@ def test_a_database_that_was_restarted_between_two_runs(lab: Lab, dark_frames: P
     assert lab.reduce(dark_frames).product("dark").id == first.product("dark").id
 
 
-def test_nothing_usable(lab: Lab) -> None:
+def test_no_usable_frame(lab: Lab) -> None:
     (lab.folder / "one.fits").write_bytes(b"")
     run = lab.reduce(lab.folder / "one.fits")
     assert run.report.products == run.report.failures == ()
     assert "empty" in run.reason("one.fits")
 
 
-def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+def test_an_existing_file_is_kept(lab: Lab, dark_frames: Path) -> None:
     first = lab.reduce(dark_frames)
     made = first.product("dark")
     assert made.output == lab.folder / "out" / "S20131120S0115_dark.fits"
@@ -243,24 +243,24 @@ def test_a_file_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
     changed = {"dark": {"low": 2.9}}
 
     second = lab.reduce(dark_frames, steps=changed)
-    beside = second.product("dark").output
-    assert beside is not None
-    assert beside.name == f"S20131120S0115_dark_{second.product('dark').recipe_key[:8]}.fits"
+    alongside = second.product("dark").output
+    assert alongside is not None
+    assert alongside.name == f"S20131120S0115_dark_{second.product('dark').recipe_key[:8]}.fits"
     assert made.output.read_bytes() == content
-    assert beside.read_bytes() != content
+    assert alongside.read_bytes() != content
 
     third = lab.reduce(dark_frames, steps=changed)
-    assert third.product("dark").output == beside
-    assert sorted(p.name for p in (lab.folder / "out").glob("*.fits")) == [made.output.name, beside.name]
+    assert third.product("dark").output == alongside
+    assert sorted(p.name for p in (lab.folder / "out").glob("*.fits")) == [made.output.name, alongside.name]
 
     fourth = lab.reduce(dark_frames, steps=changed, overwrite=True)
     assert fourth.product("dark").output == made.output
-    assert made.output.read_bytes() == beside.read_bytes()
+    assert made.output.read_bytes() == alongside.read_bytes()
     # Nothing was lost in the store either.
     assert lab.object_of(first.product("dark")).read_bytes() == content
 
 
-def test_a_stranger_in_the_way_is_kept(lab: Lab, dark_frames: Path) -> None:
+def test_a_foreign_file_is_kept(lab: Lab, dark_frames: Path) -> None:
     stranger = lab.folder / "out" / "S20131120S0115_dark.fits"
     stranger.parent.mkdir()
     stranger.write_text("notes")

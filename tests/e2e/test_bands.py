@@ -24,7 +24,7 @@ def k_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="module")
 def j_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
-    """A J night of the same detector and dates; its frames have other numbers."""
+    """Return a J night of the same detector and dates; its frames have other numbers."""
     folder = tmp_path_factory.mktemp("j")
     truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
     for path in truth.raw_paths():
@@ -61,7 +61,7 @@ def test_k_flat_comes_from_lamp_offs_and_darks(new_lab: Callable[..., Lab], k_ni
     assert [row for row in score.failed if row.figure in figures] == []
 
 
-def test_k_flat_takes_the_dark_of_the_store_or_says_what_it_lacks(
+def test_k_flat_uses_the_dark_of_the_store_or_reports_what_it_lacks(
     new_lab: Callable[..., Lab], k_night: NightTruth, tmp_path: Path
 ) -> None:
     lab = new_lab()

@@ -1,4 +1,4 @@
-"""What is made once stays made: reuse, and what a change makes anew."""
+"""Reuse of products, and what a change makes again."""
 
 from __future__ import annotations
 
@@ -137,15 +137,15 @@ def test_threads_and_memory_do_not_change_a_pixel(lab: Lab, reduced: Run, night:
 
 
 def test_two_processes_at_once_build_each_product_once(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
-    """Into one folder, too."""
+    """Also into one folder."""
     processes = [lab.start(night.folder.parent, "--out", tmp_path / "out") for _ in range(2)]
-    told = [finished(p) for p in processes]
-    assert [code for code, _, _ in told] == [0, 0], told
-    products = [p for _, report, _ in told for p in report["products"]]
+    reported = [finished(p) for p in processes]
+    assert [code for code, _, _ in reported] == [0, 0], reported
+    products = [p for _, report, _ in reported for p in report["products"]]
     assert len(products) == 8
     assert Counter(p["recipe_key"] for p in products if not p["reused"]) == Counter(
         {p["recipe_key"] for p in products}
     )
-    assert {p["id"] for p in told[0][1]["products"]} == {p["id"] for p in told[1][1]["products"]}
-    outputs = [{p["output"] for p in report["products"]} for _, report, _ in told]
+    assert {p["id"] for p in reported[0][1]["products"]} == {p["id"] for p in reported[1][1]["products"]}
+    outputs = [{p["output"] for p in report["products"]} for _, report, _ in reported]
     assert outputs[0] == outputs[1] == {str(path) for path in (tmp_path / "out").glob("*.fits")}

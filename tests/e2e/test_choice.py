@@ -46,14 +46,14 @@ def stored(lab: Lab, run: Run, kind: str) -> Product:
 
 
 def used(lab: Lab, run: Run, kind: str) -> str:
-    """The id of the calibration that the image of a run was made with."""
+    """Return the id of the calibration that the image of a run was made with."""
     edges = lab.store().lineage(stored(lab, run, "image")).edges
     (found,) = {e.input_product_id for e in edges if e.depth == 1 and e.role == kind}
     return str(found)
 
 
 def marks(run: Run) -> list[str]:
-    """What the image says of itself, in the report and in its header."""
+    """Return the image's warnings, in the report and in its header."""
     image = run.product("image")
     header = fits.getheader(image.output)
     in_header = [str(header[card]) for card in header if card.startswith("NFWARN")]
@@ -61,7 +61,7 @@ def marks(run: Run) -> list[str]:
     return list(image.warnings)
 
 
-def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
+def test_a_dark_with_a_rejected_frame_is_not_preferred_to_a_clean_one(
     lab: Lab, night: NightTruth, later: NightTruth
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -69,7 +69,7 @@ def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
     store = lab.store()
     bad = store.frames.get(night.of_role("dark")[1].root)
     reject(store, bad, **WHO)
-    # Nothing else serves: it is used, and marked wherever it is.
+    # Nothing else serves: it is used, and marked everywhere.
     only = lab.reduce(later.folder.parent, out="only")
     assert used(lab, only, "dark") == str(dirty.id)
     assert any(f"was made with {bad.name} was rejected by Ana" in one for one in marks(only))
@@ -86,7 +86,9 @@ def test_a_rejected_frame_keeps_its_dark_from_serving_before_a_clean_one(
     assert store.get(only.product("image").id).status == "superseded"
 
 
-def test_a_rejected_mask_does_the_same_to_its_flat(lab: Lab, night: NightTruth, later: NightTruth) -> None:
+def test_a_flat_with_a_rejected_mask_is_not_preferred_to_a_clean_one(
+    lab: Lab, night: NightTruth, later: NightTruth
+) -> None:
     first = lab.reduce(night.folder.parent)
     store = lab.store()
     mask = reject(store, stored(lab, first, "bpm"), **WHO)
@@ -97,7 +99,9 @@ def test_a_rejected_mask_does_the_same_to_its_flat(lab: Lab, night: NightTruth, 
 
 
 @pytest.mark.parametrize("step", ["dark", "bpm"])
-def test_an_experiment_stays_one(lab: Lab, night: NightTruth, later: NightTruth, step: str) -> None:
+def test_an_experiment_does_not_serve_other_runs(
+    lab: Lab, night: NightTruth, later: NightTruth, step: str
+) -> None:
     first = lab.reduce(night.folder.parent)
     changed = {"dark": {"high": 1.5}} if step == "dark" else {"bpm": {"flat_lowest": 0.7}}
     kind = "dark" if step == "dark" else "flat"  # a flat is of the variant of its mask too
@@ -105,20 +109,20 @@ def test_an_experiment_stays_one(lab: Lab, night: NightTruth, later: NightTruth,
     assert trial.product(kind).id != first.product(kind).id
     run = lab.reduce(later.folder.parent, out="later")
     assert used(lab, run, kind) == first.product(kind).id
-    # The run that asks for the same parameters gets it.
+    # A run that requests the same parameters gets it.
     same = lab.reduce(later.folder.parent, out="same", steps=changed)
     assert used(lab, same, kind) == trial.product(kind).id
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_part_of_a_set_that_was_reduced_before_the_rest_came(
+def test_part_of_a_set_reduced_before_the_rest_arrived(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path, turned: bool
 ) -> None:
     darks = files(night, "dark")
-    part, whole = link(darks[1:], tmp_path / "part"), link(darks, tmp_path / "whole")
+    part, complete = link(darks[1:], tmp_path / "part"), link(darks, tmp_path / "complete")
     runs = {folder: lab.reduce(folder, out=folder.name, only=("dark",)) for folder in
-            ((whole, part) if turned else (part, whole))}  # fmt: skip
-    best = stored(lab, runs[whole], "dark")
+            ((complete, part) if turned else (part, complete))}  # fmt: skip
+    best = stored(lab, runs[complete], "dark")
     assert best.status == "candidate"
     assert len([p for p in lab.store().products("dark") if p.counts]) == 1
     lab.reduce(link(files(night, "short_dark", "lamp_on", "lamp_off"), tmp_path / "lamps"), out="lamps")
@@ -126,7 +130,7 @@ def test_a_part_of_a_set_that_was_reduced_before_the_rest_came(
     assert used(lab, run, "dark") == str(best.id)
 
 
-def test_a_flat_without_a_mask_serves_last_and_marked(
+def test_a_flat_without_a_mask_is_a_last_resort_and_marked(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     lamps = link(files(night, "lamp_on", "lamp_off"), tmp_path / "lamps")
@@ -137,13 +141,13 @@ def test_a_flat_without_a_mask_serves_last_and_marked(
     run = lab.reduce(later.folder.parent, out="later")
     assert used(lab, run, "flat") == bare.product("flat").id
     assert any("is provisional: made without a bpm" in one for one in marks(run))
-    whole = lab.reduce(night.folder.parent, out="whole")
+    complete = lab.reduce(night.folder.parent, out="complete")
     run = lab.reduce(later.folder.parent, out="again")
-    assert used(lab, run, "flat") == whole.product("flat").id
+    assert used(lab, run, "flat") == complete.product("flat").id
     assert marks(run) == []
 
 
-def test_what_was_given_with_use_serves_no_other_run(
+def test_a_product_named_with_use_serves_no_other_run(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -161,7 +165,7 @@ def test_what_was_given_with_use_serves_no_other_run(
     assert used(lab, run, "dark") == first.product("dark").id
 
 
-def test_use_of_something_rejected_says_by_whom_and_why(
+def test_use_of_a_rejected_product_is_refused_with_author_and_reason(
     lab: Lab, night: NightTruth, later: NightTruth
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -188,7 +192,7 @@ def test_frames_outside_the_validity_are_named(lab: Lab, night: NightTruth, late
     assert taken["reason"].startswith("taken for the group, by its middle frame")
 
 
-def test_the_product_of_an_old_choice_does_not_serve_todays_runs_first(
+def test_the_product_of_an_old_choice_is_not_preferred_in_current_runs(
     lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
     lamps = link(files(night, "lamp_on", "lamp_off"), tmp_path / "lamps")
@@ -206,14 +210,14 @@ def test_the_product_of_an_old_choice_does_not_serve_todays_runs_first(
     lab.reduce(link(files(night, "dark"), tmp_path / "d"), out="d", only=("dark",))
     run = lab.reduce(later.folder.parent, out="later", choice={"allow_missing": ["bpm"]})
     assert any("was made with" in one and "rejected by Ana" in one for one in marks(run))
-    # An ordinary run that comes to the same product makes it an ordinary one.
+    # An ordinary run that would make the same product makes it an ordinary one.
     reinstate(store, store.get(mask.id), author="Ana", reason="a mistake")
     again = lab.reduce(lamps, out="again", only=("flat",))
     assert again.product("flat").id == old.product("flat").id
     assert store.get(flat.id).tier is Tier.SOUND
 
 
-def test_a_rejection_while_a_run_works_is_noticed_by_it(
+def test_a_rejection_during_a_run_is_noticed(
     lab: Lab, night: NightTruth, later: NightTruth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -231,7 +235,7 @@ def test_a_rejection_while_a_run_works_is_noticed_by_it(
     assert any("after the run had chosen it" in one for one in marks(run))
 
 
-def test_what_passes_its_comparison_is_certified_beside_users_and_never_over_them(
+def test_a_product_that_passes_its_comparison_is_certified_without_overriding_users(
     lab: Lab, night: NightTruth, tmp_path: Path
 ) -> None:
     first = lab.reduce(night.folder.parent)

@@ -1,4 +1,6 @@
-"""The deployed flows on a small night, one after the other as a season brings them; each test goes on from the last."""
+"""The deployed flows on a small night, one after the other as in a season; each test continues from the
+previous one.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,10 @@ def test_a_sequence_without_calibrations_waits_for_them(observatory: Observatory
     assert "waiting" in observatory.of_night("index.html").read_text().lower()
 
 
-def test_calibrations_that_come_start_the_sequence_that_waited_and_no_other(observatory: Observatory) -> None:
+def test_new_calibrations_start_only_the_waiting_sequence(observatory: Observatory) -> None:
     _others_wait(observatory.store)
     observatory.come(*CALIBRATIONS)
-    with pytest.raises(NothingToDoError):  # new files are the watcher's
+    with pytest.raises(NothingToDoError):  # new files are recorded by the watcher
         observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
     assert observatory.note() == 13
     report: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
@@ -64,7 +66,7 @@ def test_calibrations_that_come_start_the_sequence_that_waited_and_no_other(obse
 
 
 def _others_wait(store: Store) -> None:
-    """Sequences for which nothing comes: in a band without flats, of unknown frames, and one that waits no more."""
+    """Sequences without result: in a band without flats, of unknown frames, and one that no longer waits."""
     known = store.frames.of_nights(NIGHT, NIGHT, kinds=("object",))[0]
     assert known.facts is not None
     facts = known.facts.model_copy(update={"name": "J.fits", "filter": "J", "filter_id": "J_G0802"})
@@ -86,7 +88,7 @@ def _others_wait(store: Store) -> None:
         )  # fmt: skip
 
 
-def test_the_sequence_is_reduced_and_waits_no_more(observatory: Observatory) -> None:
+def test_the_sequence_is_reduced_and_no_longer_waits(observatory: Observatory) -> None:
     report: NightReport = observatory.run(arrival, SequenceRequest(sequence=observatory.sequence))
     assert report.failures == ()
     (image,) = [p for p in report.products if p.kind == "image"]
@@ -98,7 +100,7 @@ def test_the_sequence_is_reduced_and_waits_no_more(observatory: Observatory) -> 
     assert observatory.events == []
 
 
-def test_the_night_takes_what_is_finished_and_is_tagged(observatory: Observatory) -> None:
+def test_the_night_reuses_finished_products_and_is_tagged(observatory: Observatory) -> None:
     report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
     assert report.failures == ()
     assert {p.kind for p in report.products} == {"dark", "bpm", "flat", "image"}
@@ -122,7 +124,7 @@ def test_the_progress_of_a_night_counts_the_steps_that_it_takes(reduced: Run, ni
     steps = [
         e.step for e in reduced.events if e.state in ("built", "reused", "failed") and e.step not in _QUIET
     ]
-    assert len(steps) == 3 + 2 * science + science + 4  # dark, mask, flat; then those of the one group
+    assert len(steps) == 3 + 2 * science + science + 4  # dark, mask, flat; then those of the single group
 
 
 def test_a_damaged_file_fails_the_housekeeping(

@@ -27,22 +27,22 @@ from deployments.settings.server_settings import ServerAddress, ServerSettings
 
 pytestmark = pytest.mark.long
 
-#: What a foreign page tries: a POST that needs no leave of the server's, and every WebSocket. `AUTH` is the password,
-#: as if the page had guessed it: where it comes from is reason enough to refuse it.
+#: What a foreign page tries: a POST that needs no permission of the server, and every WebSocket. `AUTH` is
+#: the password, as if the page had guessed it: its origin is reason enough to refuse it.
 _ATTACK = """
 (async () => {
-  const api = 'SERVER/api', told = {};
+  const api = 'SERVER/api', reported = {};
   const body = new Blob([JSON.stringify({name: 'from-elsewhere'})], {type: ''});
   for (const mode of ['no-cors', 'cors']) {
-    try { told[`post ${mode}`] = (await fetch(`${api}/flows/`, {method: 'POST', mode, body})).status; }
-    catch (error) { told[`post ${mode}`] = 'refused'; }
+    try { reported[`post ${mode}`] = (await fetch(`${api}/flows/`, {method: 'POST', mode, body})).status; }
+    catch (error) { reported[`post ${mode}`] = 'refused'; }
   }
   for (const path of ['/flows/filter', '/deployments/filter']) {
-    try { told[path] = (await fetch(api + path, {
+    try { reported[path] = (await fetch(api + path, {
       method: 'POST', body: '{}',
       headers: {'Content-Type': 'application/json', 'Authorization': 'Basic ' + btoa('AUTH')},
     })).status; }
-    catch (error) { told[path] = 'refused'; }
+    catch (error) { reported[path] = 'refused'; }
   }
   const open = path => new Promise(done => {
     const socket = new WebSocket(api.replace('http', 'ws') + path, ['prefect']);
@@ -50,15 +50,15 @@ _ATTACK = """
     socket.onerror = () => done('refused');
   });
   for (const path of ['/events/in', '/events/out', '/logs/out', '/work_pools/nirflow/workers/connect'])
-    told[path] = await open(path);
-  return JSON.stringify(told);
+    reported[path] = await open(path);
+  return JSON.stringify(reported);
 })()
 """
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerAddress]:
-    """A server of one's own, as it is by default."""
+    """Yield a separate server with default settings."""
     with tempfile.TemporaryDirectory(prefix="nirflow-doors-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -69,7 +69,7 @@ def server() -> Iterator[ServerAddress]:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[str]:
-    """An address of this machine where somebody else has a page."""
+    """Yield an address of this machine with a foreign page."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -88,11 +88,11 @@ def elsewhere() -> Iterator[str]:
 
 
 def attack(page: Page, target: str, auth: str) -> dict[str, Any]:
-    """What a page gets by the attack."""
+    """Return what a page achieves by the attack."""
     text = _ATTACK.replace("SERVER", target).replace("AUTH", auth)
     answer = page.ask("Runtime.evaluate", expression=text, awaitPromise=True, returnByValue=True)
-    told: dict[str, Any] = json.loads(answer["result"]["value"])
-    return told
+    reported: dict[str, Any] = json.loads(answer["result"]["value"])
+    return reported
 
 
 @pytest.mark.parametrize("as_seen", ["127.0.0.1", "localhost"])
@@ -104,9 +104,9 @@ def test_a_foreign_page_gets_nothing(
     with browser_page(tmp_path / "profile") as page:
         page.open(f"http://{elsewhere}/")
         page.wait_for("document.title == 'theirs'")
-        told = attack(page, f"http://{as_seen}:{port}", server.auth)
-    assert told.pop("post no-cors") == 0  # an answer that the page may not look at
-    assert set(told.values()) == {"refused"}, told
+        reported = attack(page, f"http://{as_seen}:{port}", server.auth)
+    assert reported.pop("post no-cors") == 0  # a response that the page may not read
+    assert set(reported.values()) == {"refused"}, reported
     assert Rest(server.api_url, server.auth).post("/flows/filter", {}) == []
 
 
@@ -117,10 +117,10 @@ def test_a_name_that_is_bound_to_this_machine_gets_nothing(server: ServerAddress
         page.open(f"http://rebind.example:{port}/")
         page.wait_for("document.body && document.body.innerText.includes('Host: rebind.example')")
         assert "server.names" in page.text()
-        told = attack(page, f"http://rebind.example:{port}", server.auth)
-    sockets = {name: what for name, what in told.items() if what == "refused"}
+        reported = attack(page, f"http://rebind.example:{port}", server.auth)
+    sockets = {name: what for name, what in reported.items() if what == "refused"}
     assert len(sockets) == 4
-    assert {what for name, what in told.items() if name not in sockets} == {421}, told
+    assert {what for name, what in reported.items() if name not in sockets} == {421}, reported
     assert Rest(server.api_url, server.auth).post("/flows/filter", {}) == []
 
 
@@ -139,25 +139,25 @@ def test_a_link_from_elsewhere_opens_the_ui(server: ServerAddress, elsewhere: st
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("path", ["/dashboard", "/v2/dashboard"])
 def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name: str, path: str) -> None:
-    """Without a password comes the login page at once; its link and its form lead to where one was going."""
+    """Without a password the login page appears at once; its link and form lead to the requested page."""
     assert server.auth is not None
     ui = server.ui_url.replace("127.0.0.1", name)
-    user, _, word = server.auth.partition(":")
+    user, _, password = server.auth.partition(":")
     with browser_page(tmp_path / "profile") as page:
         page.open(f"{ui}{path}")
         page.wait_for(f"location.pathname == '{PAGE}' && document.readyState == 'complete'")
         assert (
             page.evaluate("location.origin") == server.ui_url
-        )  # what it keeps, it keeps for no name of two addresses
+        )  # the browser stores nothing for a name with two addresses
         fill = (
             f"document.getElementById('user').value = '{user}'; "
             "document.getElementById('password').value = '{}'; document.getElementById('enter').click()"
         )
         page.evaluate(fill.format("wrong"))
         page.wait_for("document.getElementById('problem').textContent.includes('does not accept')")
-        page.evaluate(fill.format(word))
+        page.evaluate(fill.format(password))
         page.wait_for(f"location.pathname == '{path}' && document.body.innerText.includes('Dashboard')")
-        page.evaluate("localStorage.setItem('prefect-password', btoa('nirflow:of before'))")
+        page.evaluate("localStorage.setItem('prefect-password', btoa('nirflow:outdated'))")
         page.open(f"{ui}{path}")
         page.wait_for(f"location.pathname == '{PAGE}'")
         page.open(link(ui, server.auth))
@@ -165,19 +165,19 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
         assert page.evaluate("location.hash") == ""
         assert page.evaluate("document.body.innerText.includes('Oops')") is False
         assert page.errors == []
-        assert not [url for url in page.requested if word in url]
+        assert not [url for url in page.requested if password in url]
 
 
-def test_a_link_that_a_page_opened_replaces_no_login_without_a_question(
+def test_a_link_opened_by_a_page_does_not_replace_a_login_without_confirmation(
     server: ServerAddress, elsewhere: str, tmp_path: Path
 ) -> None:
-    """The word of a viewer is known to viewers: a page of one of them could take the owner's login away."""
+    """Viewers know the viewer's password: a page of one of them could replace the owner's login."""
     owner = server.auth
     assert owner is not None
     assert server.home is not None
     viewer = credentials.ensure(server.home.parent, ServerSettings(), Role.VIEWER)
-    words = {auth: base64.b64encode(auth.encode()).decode() for auth in (owner, viewer)}
-    owners = words[owner]
+    encoded = {auth: base64.b64encode(auth.encode()).decode() for auth in (owner, viewer)}
+    owners = encoded[owner]
     stored = "localStorage.getItem('prefect-password')"
     with browser_page(tmp_path / "profile") as page:
         page.open(link(server.ui_url, owner))
@@ -206,9 +206,9 @@ def test_a_link_that_a_page_opened_replaces_no_login_without_a_question(
         opened_by_a_page()
         page.evaluate("document.getElementById('replace').click()")
         page.wait_for("location.pathname == '/dashboard'")
-        assert page.evaluate(stored) == words[viewer]
+        assert page.evaluate(stored) == encoded[viewer]
         credentials.revoke(server.home.parent, ServerSettings(), Role.VIEWER)
-        page.open(link(server.ui_url, owner))  # the one that is kept holds no more: no question
+        page.open(link(server.ui_url, owner))  # the stored one is no longer valid: no question
         page.wait_for("location.pathname == '/dashboard'")
         assert page.evaluate(stored) == owners
         assert page.errors == []
@@ -225,7 +225,7 @@ def test_logging_in_leads_to_no_other_server(server: ServerAddress, elsewhere: s
         assert page.evaluate("location.origin") == server.ui_url
 
 
-def test_the_ui_asks_no_password_of_who_asks_whether_the_server_is_there(server: ServerAddress) -> None:
+def test_the_health_check_of_the_ui_needs_no_password(server: ServerAddress) -> None:
     for path in ("/health", "/ready"):
         with urllib.request.urlopen(f"{server.api_url}{path}", timeout=PATIENCE) as answer:
             assert answer.status == 200

@@ -1,4 +1,4 @@
-"""A step that fails: the frame is left out by name, and the next run makes good what failed."""
+"""A step that fails: the frame is left out by name, and the next run makes up for the failure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _failing_for(name: str, real: Callable[..., Any], error: Exception) -> Calla
     ],
     ids=["frame", "disk", "defect"],
 )
-def test_a_frame_that_fails_is_left_out_by_name_and_taken_the_next_time(
+def test_a_failed_frame_is_left_out_and_used_the_next_time(
     new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, monkeypatch: pytest.MonkeyPatch,
     error: Exception, reason: str,
 ) -> None:  # fmt: skip
@@ -50,11 +50,11 @@ def test_a_frame_that_fails_is_left_out_by_name_and_taken_the_next_time(
     assert len(poor.product("image").inputs) == 4
     assert poor.kinds() == ["bpm", "dark", "flat", "image"]
 
-    whole = lab.reduce(night.folder.parent)
-    assert whole.report.failures == ()
-    assert not whole.product("image").reused
-    assert set(whole.product("image").inputs) == set(reduced.product("image").inputs)
-    assert whole.built == Counter(image=1, align=1, detect=10, sky=2, detrend=1)
+    complete = lab.reduce(night.folder.parent)
+    assert complete.report.failures == ()
+    assert not complete.product("image").reused
+    assert set(complete.product("image").inputs) == set(reduced.product("image").inputs)
+    assert complete.built == Counter(image=1, align=1, detect=10, sky=2, detrend=1)
 
 
 def test_a_calibration_that_fails_stops_only_what_needs_it(

@@ -18,10 +18,10 @@ from imaging.simulator.truth import NightTruth
 
 SIZE = 1024
 #: A quarter of the array with the full array's dithers and density of bright stars. Closer dithers or more
-#: stars would put the wings of stars into the sky of every frame, which is another night, not a smaller one.
+#: stars would put the wings of stars into the sky of every frame: a different night, not a smaller one.
 QUARTER = {"size": SIZE, "dither": 20.0, "n_bright": 16, "n_saturated": 1, "seed": 3, "stale_wcs": 4}
 
-#: (product, figure) with the limits that a night has to keep.
+#: (product, figure) with the limits for a night.
 LIMITS = [
     ("bpm", "bad pixels found", 100.0, None),
     ("bpm", "false bad pixels", None, 0.0),
@@ -84,10 +84,10 @@ def test_the_pedestal_is_the_true_one(run: Run, truth: NightTruth) -> None:
     assert abs(error) < 5 * float(dark["pedestal_uncertainty"])  # type: ignore[arg-type]
 
 
-def test_the_registration_that_is_told_is_honest(run: Run, score: NightScore) -> None:
-    told = float(run.product("image").metrics["registration"])  # type: ignore[arg-type]
+def test_the_reported_registration_error_is_honest(run: Run, score: NightScore) -> None:
+    reported = float(run.product("image").metrics["registration"])  # type: ignore[arg-type]
     true = score.value("stack", "registration")
-    assert 0.3 < true / (told * 2**0.5) < 3
+    assert 0.3 < true / (reported * 2**0.5) < 3
 
 
 def test_a_frame_with_the_previous_frames_wcs_is_aligned_all_the_same(run: Run, truth: NightTruth) -> None:

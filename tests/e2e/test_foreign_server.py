@@ -1,4 +1,6 @@
-"""A user's shell describes another PostgreSQL; nirflow's servers start, work and stop, and that one sees nothing."""
+"""A user's shell points to another PostgreSQL server; nirflow's servers start, work and stop without
+contacting it.
+"""
 
 from __future__ import annotations
 

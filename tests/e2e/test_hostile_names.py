@@ -1,4 +1,6 @@
-"""A night whose file names, headers and decisions do harm where they are shown: nothing of it comes out anywhere."""
+"""A night whose file names, headers and decisions are harmful when shown: none of them appears unescaped
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ REASON = "good\x1b]0;owned\x07\nINJECTED [red]"
 
 @pytest.fixture
 def dark_night(tmp_path: Path, night: NightTruth) -> Path:
-    """Four darks and a file that is no frame. The first dark has a plain name, which the product takes."""
+    """Four darks and a file that is not a frame. The first dark has a plain name, which the product
+    inherits.
+    """
     folder = tmp_path / "night"
     folder.mkdir()
     darks = sorted(night.of_role("dark"), key=lambda one: one.file)[:4]
@@ -42,7 +46,7 @@ def dark_night(tmp_path: Path, night: NightTruth) -> Path:
 
 @pytest.fixture
 def nirflow(lab: Lab) -> Callable[..., tuple[int, str]]:
-    """Run a command as a process; its exit code and all that it wrote, of which nothing is harmful."""
+    """Run a command as a process; return its exit code and its output, after checking that it is harmless."""
 
     def run(*arguments: object) -> tuple[int, str]:
         command = [str(Path(sys.executable).with_name("nirflow")), *map(str, arguments)]
@@ -50,7 +54,7 @@ def nirflow(lab: Lab) -> Callable[..., tuple[int, str]]:
             command, env=lab.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             timeout=PATIENCE,
         )  # fmt: skip
-        text = done.stdout.decode()  # whatever comes out is UTF-8
+        text = done.stdout.decode()  # all output is UTF-8
         assert harmful(text) == set(), arguments
         assert not any(line.startswith("INJECTED") for line in text.split("\n")), arguments
         return done.returncode, text
@@ -59,7 +63,7 @@ def nirflow(lab: Lab) -> Callable[..., tuple[int, str]]:
 
 
 @pytest.mark.long
-def test_nothing_of_it_comes_out(
+def test_hostile_names_never_reach_the_output(
     dark_night: Path, lab: Lab, nirflow: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -80,8 +84,8 @@ def test_nothing_of_it_comes_out(
         r"good\x1b]0;owned\x07\nINJECTED [red]",
     ):  # fmt: skip
         assert shown in text, text
-    told = json.loads(nirflow("cal", "show", dark["id"], "--json")[1])
-    assert (told["history"][-1]["author"], told["history"][-1]["reason"]) == (AUTHOR, REASON)
+    reported = json.loads(nirflow("cal", "show", dark["id"], "--json")[1])
+    assert (reported["history"][-1]["author"], reported["history"][-1]["reason"]) == (AUTHOR, REASON)
 
     esc, newline, no_utf8 = (dark_night / os.fsdecode(name) for name in NAMES)
     code, text = nirflow("cal", "explain", esc, "--kind", "dark")

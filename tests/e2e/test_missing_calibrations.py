@@ -1,4 +1,4 @@
-"""Nights that lack a calibration: refused by name, with the way on; made without where that is allowed."""
+"""Nights that lack a calibration: refused by name with a remedy, or made without them where allowed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from night_lab import Lab, Run, link
 from imaging.products.product_file import read_table
 from imaging.simulator.truth import NightTruth
 
-#: What the first files of the sets are named.
-BPM_WORDS = (
+#: Names of the first files of the sets.
+BPM_TEXTS = (
     "no bad pixel mask serves",
     "The store has no bad pixel mask at all",
     "--use bpm=",
@@ -28,38 +28,38 @@ def _without(night: NightTruth, folder: Path, *roles: str) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(new_lab: Callable[..., Lab]) -> Lab:
-    """A store without flats and masks; the tests here add none."""
+    """Return a store without flats and masks; the tests here add none."""
     return new_lab()
 
 
 @pytest.mark.parametrize(
-    ("role", "name", "words"),
+    ("role", "name", "expected"),
     [
-        ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Give them", "--use bpm=")),
+        ("lamp_off", "bad pixel mask", ("no lamp-offs to go with the lamp-ons", "Add them", "--use bpm=")),
         (
             "short_dark", "bad pixel mask",
-            ("no short darks (of 3 s or less)", "Give short darks", "--use bpm=", "groups.longest_short_dark"),
+            ("no short darks (of 3 s or less)", "Add short darks", "--use bpm=", "groups.longest_short_dark"),
         ),
         (
             "lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
-            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Give the night"),
+            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Add the night"),
         ),
     ],
 )  # fmt: skip
 def test_a_set_is_missing(
-    lab: Lab, night: NightTruth, tmp_path: Path, role: str, name: str, words: tuple[str, ...]
+    lab: Lab, night: NightTruth, tmp_path: Path, role: str, name: str, expected: tuple[str, ...]
 ) -> None:
     run = lab.reduce(_without(night, tmp_path / "night", role), out=f"no-{role}")
-    told = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
-    assert len(told) == 1, run.report.left_out
-    assert [word for word in words if word not in told[0]] == []
-    # Short darks that no mask takes become a master dark.
+    reported = [f"{one.reason} {one.remedy}" for one in run.report.left_out if one.name == name]
+    assert len(reported) == 1, run.report.left_out
+    assert [term for term in expected if term not in reported[0]] == []
+    # Short darks that no mask uses become a master dark.
     assert run.kinds() == (["dark"] if role == "short_dark" else ["dark", "dark"])
     refused = run.failure("WISE")
-    assert [word for word in BPM_WORDS if word not in refused] == []
+    assert [term for term in BPM_TEXTS if term not in refused] == []
     if role != "lamp_on":
         flat = run.failure("flat Y")
-        assert [word for word in BPM_WORDS if word not in flat] == []
+        assert [term for term in BPM_TEXTS if term not in flat] == []
     assert len(run.report.failures) == (1 if role == "lamp_on" else 2)
 
 
@@ -78,7 +78,7 @@ def test_science_alone_is_refused_by_name_and_made_without_where_allowed(
     made = lab.reduce(folder, out="made", choice={"allow_missing": ["bpm", "flat"]})
     assert made.report.failures == ()
     stack = made.product("image")
-    # The dark is in the store from the run before.
+    # The dark is in the store from the previous run.
     assert stack.calibrations == ("S20131120S0115_dark.fits",)
     assert stack.warnings[:2] == (
         "made without a bpm, as the user allowed",
@@ -116,7 +116,7 @@ def test_without_any_calibration(
     ]
 
 
-def test_a_named_calibration_is_taken_and_told(
+def test_a_named_calibration_is_used_and_reported(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
@@ -135,15 +135,15 @@ def test_a_named_calibration_is_taken_and_told(
     nothing = lab.reduce(folder, out="wrong", choice={"use": {"dark": "no_such_dark"}})
     assert "The store has no product 'no_such_dark'" in nothing.failure("WISE")
     part = tmp_path / "S20131120S0115_part_dark.fits"
-    with fits.open(files["dark"]) as whole:
+    with fits.open(files["dark"]) as complete:
         for plane in ("SCI", "VAR", "DQ"):
-            whole[plane].data = whole[plane].data[:32, :40]
-        whole.writeto(part, checksum=True)
+            complete[plane].data = complete[plane].data[:32, :40]
+        complete.writeto(part, checksum=True)
     cut = lab.reduce(folder, out="wrong", choice={"use": {"dark": str(part)}})
     assert f"{part.name} has 32 x 40 pixels" in cut.failure("WISE")
 
 
-def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
+def test_a_named_dark_of_another_exposure_time_is_recorded_in_the_product(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     folder = _without(night, tmp_path / "night", "dark", "short_dark", "lamp_on", "lamp_off")
@@ -152,7 +152,7 @@ def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
     with fits.open(reduced.product("dark").output) as hdus:
         primary = hdus[0].header
         primary["EXPTIME"] = 8.0
-        for hdu in hdus:  # as a dark that was not made by nirflow, of frames that nobody here has seen
+        for hdu in hdus:  # like a dark that was not made by nirflow, from unknown frames
             hdu.header.remove("PEDESTAL", ignore_missing=True)
         for card in (
             "NFKEY",
@@ -167,19 +167,19 @@ def test_a_named_dark_of_another_exposure_time_is_told_in_the_product(
     run = lab.reduce(folder, out="disagrees", choice={"use": use})
     assert run.report.failures == ()
     stack = run.product("image")
-    said = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
-    assert said in stack.warnings
-    assert "the dark does not tell its pedestal: VAR is too large" in stack.warnings
+    messages = f"used as named: dark {other.name}: exposure 8 s, frame 120 s"
+    assert messages in stack.warnings
+    assert "the dark does not record its pedestal: VAR is too large" in stack.warnings
     assert stack.output is not None
-    assert said in fits.getheader(stack.output)["NFWARN*"].values()
+    assert messages in fits.getheader(stack.output)["NFWARN*"].values()
     history = read_table(stack.output, "HISTORY")
     assert history is not None
-    told = {str(row["primitive"]): json.loads(row["args"]) for row in history}
-    assert told["detrend"]["override"] == ["dark", "bpm", "flat"]
-    assert told["calibrations"]["disagreements"] == [said.removeprefix("used as named: ")]
+    reported = {str(row["primitive"]): json.loads(row["args"]) for row in history}
+    assert reported["detrend"]["override"] == ["dark", "bpm", "flat"]
+    assert reported["calibrations"]["disagreements"] == [messages.removeprefix("used as named: ")]
 
 
-def test_lamp_ons_without_lamp_offs_make_a_flat_that_says_so(
+def test_lamp_ons_without_lamp_offs_make_a_flat_with_a_warning(
     new_lab: Callable[..., Lab], reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     lab, mask = new_lab(), reduced.product("bpm").output

@@ -1,7 +1,7 @@
-"""Random histories of small real nights: nothing that counts, and no choice, is replaced by something worse.
+"""Random histories of small real nights: no valid product and no choice is replaced by a worse one.
 
-After each action the store's own records are verified; at the end all is taken back and run again, night by night, and
-compared with a store that saw the final state at once.
+After each action the store's own records are verified; at the end all decisions are reverted and everything
+is run again, night by night, and compared with a store that received the final state at once.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> list[NightTruth]:
 
 
 class History(Decisions):
-    """An observatory where files of some nights come in parts, and what is done."""
+    """An observatory where files of some nights arrive in parts, and the actions on it."""
 
     def __init__(self, observatory: Observatory, nights: list[NightTruth]) -> None:
         self.observatory, self.nights = observatory, nights
@@ -82,14 +82,14 @@ class History(Decisions):
         self.watch.last = self.watch.look()
 
     def frames(self) -> list[Frame]:
-        """The frames that have come."""
+        """Return the frames that have arrived."""
         known = self.store.frames.of_nights(NIGHT - timedelta(days=9), NIGHTS[-1] + timedelta(days=9))
         return sorted(known, key=lambda frame: frame.name)
 
     # Actions
 
     def come(self, night: int, roles: tuple[str, ...], part: int) -> Act:
-        """Some files of a night come: every one, or every other one."""
+        """Let files of a night arrive: every one, or every other one."""
         truth = self.nights[night]
         files = [truth.folder.parent / frame.file for frame in truth.frames if frame.role in roles][
             :: part + 1
@@ -127,7 +127,7 @@ class History(Decisions):
         return Act(f"an experiment with dark.high={high}")
 
     def redo(self, number: int) -> Act | None:
-        """Make again what was made with something bad."""
+        """Make again the products of a bad input."""
         bad = self.bad()
         if not bad:
             return None
@@ -136,7 +136,7 @@ class History(Decisions):
         return Act(f"reprocess {bad[number % len(bad)].name}", redone=cause)
 
     def do(self, action: tuple[Any, ...]) -> None:
-        """One action, after which all is verified."""
+        """Perform one action, then verify everything."""
         super().do(action)
         self.watch.explained()
         assert verify(self.store).findings == ()
@@ -144,7 +144,7 @@ class History(Decisions):
     def _run(self, flow: Any, request: Any) -> None:
         with contextlib.suppress(
             NirflowError
-        ):  # nothing to do, or incomplete: what it made counts all the same
+        ):  # nothing to do, or incomplete: its products are valid nevertheless
             self.observatory.run(flow, request)
 
     def _reduce(self, paths: list[Path], **options: Any) -> Run:
@@ -153,7 +153,9 @@ class History(Decisions):
     # The end
 
     def all_back(self, seed: int) -> None:
-        """Take back what users decided, have all files come, and run every night, in any order, and all together."""
+        """Revert the users' decisions, let all files arrive, and run every night, in any order, and all
+        together.
+        """
         self.all_reinstated()
         for night in range(len(self.nights)):
             self.come(night, ROLES, 0)
@@ -164,7 +166,7 @@ class History(Decisions):
         self.watch.last = self.watch.look()
 
     def counting(self) -> dict[Any, Product]:
-        """The products that count; an id follows from what a product is made of and how."""
+        """Return the valid products, identified by their inputs and how they were made."""
         return {one.id: one for one in self.watch.last.products.values() if one.counts}
 
 
@@ -184,7 +186,7 @@ DECISION = st.tuples(
     NUMBER,
 )  # fmt: skip
 REDO = st.tuples(st.just("redo"), NUMBER)
-#: Each round something comes, is run, is decided, and is made again or run.
+#: In each cycle something arrives, is run, is decided, and is made again or run.
 ROUND = st.tuples(COMING, RUN, DECISION, st.one_of(REDO, RUN))
 _LABS = itertools.count()
 

@@ -1,4 +1,6 @@
-"""A dark with a light leak: named in the report, not in the master, whose planes are those of the others alone."""
+"""A dark with a light leak: named in the report and absent from the master, whose planes come only from the
+others.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def test_a_leaking_dark_is_left_out_and_named(
     assert last.name not in [header[f"IMCMB{n:03d}"] for n in (1, 2, 3)]
     assert abs(float(dark.metrics["pedestal"] or 0) - 65) < 2
     folder = link(good, tmp_path / "good")
-    # In the store that has it the frames that are left need no master of their own.
+    # In a store with this master, the remaining frames need no master of their own.
     assert lab.reduce(folder, out="part").product("dark").id == dark.id
     alone = new_lab().reduce(folder, out="alone").product("dark")
     assert alone.id != dark.id

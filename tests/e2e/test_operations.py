@@ -1,4 +1,6 @@
-"""An observatory's night without a hand: frames arrive, sequences are reduced, parts die, all comes out."""
+"""An observatory's unattended night: frames arrive, sequences are reduced, parts die, and everything is
+completed.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def y_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 
 @pytest.fixture(scope="module")
 def j_frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """A J night of the same array and dates, with other numbers, by role."""
+    """Return a J night of the same array and dates, with other numbers, by role."""
     folder = tmp_path_factory.mktemp("j")
     truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
     found: dict[str, list[Path]] = {}
@@ -76,15 +78,15 @@ def products(service: Service, kind: str) -> list[dict[str, Any]]:
 CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
 
 
-def test_up_tells_where_and_finds_itself_the_second_time(service: Service) -> None:
+def test_up_prints_its_address_and_recognizes_a_running_service(service: Service) -> None:
     assert service.state["ready"]
     assert service.state["ui_url"].startswith("http://127.0.0.1:")
     again = service.up()
     assert (again["started"], again["pid"]) == (False, service.state["pid"])
-    told = service.nirflow("status")
+    reported = service.nirflow("status")
     for part in ("server", "worker", "watcher"):
-        assert f"{part} " in told
-    assert told.count("running") == 3
+        assert f"{part} " in reported
+    assert reported.count("running") == 3
 
 
 def test_the_schedules_make_runs(service: Service) -> None:
@@ -112,7 +114,7 @@ def test_a_sequence_is_reduced_when_its_last_frame_has_come(service: Service, y_
     page = (service.nights / "2013-11-21" / "index.html").read_text()
     assert stack["name"] in page
     assert science["id"] in page  # the link to its run
-    # Late starters found everything made: no recipe was built twice.
+    # Runs that started late found everything made: no recipe was built twice.
     assert {kind: len(products(service, kind)) for kind in ("dark", "bpm", "flat")} == {
         "dark": 1,
         "bpm": 1,
@@ -147,7 +149,7 @@ def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: 
         page.wait_for("document.body && document.body.innerText.includes('2013-11-21')")
         page.open(f"{base}/2013-11-21/index.html")
         page.wait_for("document.body && document.body.innerText.includes('Plan and outcome')")
-        page.wait_for("document.readyState !== 'loading'")  # what is parsed later would stay lazy
+        page.wait_for("document.readyState !== 'loading'")  # images parsed later would stay lazy
         page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
         page.wait_for(_IMAGES.format(4))
         assert page.evaluate("document.querySelectorAll('svg').length") >= 3
@@ -155,7 +157,7 @@ def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: 
         assert stack_name in page.text()
         page.size(390, 844)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        # A browser asks a server for that by itself.
+        # A browser requests that automatically.
         assert [one for one in page.failed if not one[0].endswith("/favicon.ico")] == []
         assert page.errors == []
         assert {url.split(":")[0] for url in page.requested} <= {scheme, "data"}
@@ -163,7 +165,7 @@ def test_the_nights_page_in_a_browser(service: Service, tmp_path: Path, scheme: 
 
 @contextmanager
 def logged_in(service: Service, folder: Path) -> Iterator[Page]:
-    """A browser with the server's password, as the link of `nirflow server login` gives it."""
+    """Yield a browser with the server's password, as the link of `nirflow server login` gives it."""
     given = json.loads(service.nirflow("server", "login", "--json"))
     with browser_page(folder / "profile") as page:
         page.open(given["link"])
@@ -189,7 +191,7 @@ def test_a_run_in_the_ui_in_a_browser(service: Service, tmp_path: Path) -> None:
             "[...document.images].some(i => i.src.startsWith('data:image/png') && i.naturalWidth > 100)"
         )
         page.wait_for("document.body.innerText.includes('seeing')")
-        # Two files that the UI asks for and Prefect does not have.
+        # Two files that the UI requests and Prefect does not have.
         lacking = [one for one in page.failed if not one[0].endswith(("/favicon.ico", "/ico/undefined.svg"))]
         assert lacking == []
         assert hosts(page.requested) == {ui.split("/")[2]}
@@ -209,7 +211,9 @@ def hosts(urls: Iterable[str]) -> set[str]:
     ],
 )
 def test_no_page_of_the_server_asks_outside(service: Service, tmp_path: Path, path: str, shown: str) -> None:
-    """Prefect's newer UI asks for settings of Amplitude, and the catalogue of blocks for logos on two hosts."""
+    """Prefect's newer UI requests settings of Amplitude, and the catalogue of blocks requests logos from two
+    hosts.
+    """
     ui = service.state["ui_url"]
     with logged_in(service, tmp_path) as page:
         page.open(f"{ui}{path}")
@@ -224,7 +228,7 @@ def test_no_page_of_the_server_asks_outside(service: Service, tmp_path: Path, pa
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder over HTTP."""
+    """Yield the folder over HTTP."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -232,7 +236,7 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_late_calibrations_start_the_science_that_waited_and_no_other(
+def test_late_calibrations_start_only_the_waiting_science(
     service: Service, j_frames: dict[str, list[Path]]
 ) -> None:
     before = {run["id"] for run in service.runs()}
@@ -249,8 +253,10 @@ def test_late_calibrations_start_the_science_that_waited_and_no_other(
     assert {image["serves"].split("_")[0] for image in products(service, "image")} == {"Y", "J"}
 
 
-def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path]) -> None:
-    """Worker, flow process, watcher, server and PostgreSQL, each once while a night is in work."""
+def test_a_night_continues_whichever_process_is_killed(service: Service, second: list[Path]) -> None:
+    """Worker, flow process, watcher, server and PostgreSQL, each killed once while a night is being
+    reduced.
+    """
     service.drop(second)
     service.idle()
     done = {image["id"] for image in products(service, "image")}
@@ -262,26 +268,26 @@ def test_a_night_goes_on_whoever_is_killed(service: Service, second: list[Path])
         "worker": lambda: kill(service.pid("worker")),
     }
     for number, (name, act) in enumerate(victims.items()):
-        # Other parameters each time, so that there is work.
+        # Different parameters each time, so that there is work to do.
         high = 4.01 + 0.01 * number
         run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": high}})
         service.running(run)
         act()
         ended = service.ended(run)
         assert ended["state_type"] == "COMPLETED", (name, ended["state"])
-        if name == "flow":  # told once, and handed out once more: never twice at a time
+        if name == "flow":  # reported once and handed out again: never twice at a time
             states = [state["name"] for state in service.states(run)]
             assert states.count("Crashed") == states.count("AwaitingRetry") == 1
             assert (states.count("Running"), states[-1]) == (2, "Completed")
     wait_until(lambda: service.part("watcher")["restarts"] == 1 or None, "the watcher's restart")
     images = products(service, "image")
-    # Three sequences, five times anew: nothing was lost and nothing is there twice.
+    # Three sequences, five times each: nothing was lost and nothing was made twice.
     assert len(images) == len(done) + 5 * 3
     assert len({image["id"] for image in images}) == len(images)
     assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
 
 
-def test_a_run_that_is_stopped_with_everything_goes_on_at_the_next_start_without_an_alarm(
+def test_a_run_stopped_with_the_service_continues_at_the_next_start_without_an_alarm(
     service: Service,
 ) -> None:
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.21}})
@@ -306,7 +312,7 @@ def test_worker_and_run_killed_together_are_found_by_their_silence(service: Serv
     assert (ended["state_type"], ended["run_count"] > 1) == ("COMPLETED", True)
 
 
-def test_a_cancelled_run_stops_soon_and_leaves_nothing_half_made(service: Service) -> None:
+def test_a_cancelled_run_stops_soon_and_leaves_nothing_incomplete(service: Service) -> None:
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
     service.running(run)
     service.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})

@@ -1,6 +1,6 @@
-"""What is asked for once a night was reduced: other parameters, other rules, frames that went bad or away.
+"""Requests after a night was reduced: other parameters, other rules, rejected or missing frames.
 
-One night, as a season goes over it; each test goes on from the last.
+One night over a season; each test continues from the previous one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def reduced_once(observatory: Observatory) -> Observatory:
-    """The night, reduced as its schedule does it."""
+    """Return the night, reduced as by its schedule."""
     observatory.come(*CALIBRATIONS, "science")
     report: NightReport = observatory.run(nightly, NightlyRequest(first=NIGHT))
     assert report.failures == ()
@@ -41,8 +41,8 @@ def test_a_part_of_the_night_with_other_parameters(reduced_once: Observatory) ->
     assert len(reduced_once.products("dark")) == 2
 
 
-def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once: Observatory) -> None:
-    """The dark of the test before is an experiment until somebody certifies it."""
+def test_science_is_made_again_if_the_rules_now_choose_differently(reduced_once: Observatory) -> None:
+    """The dark of the previous test is an experiment until somebody certifies it."""
     store = reduced_once.store
     (before,) = reduced_once.products("image")
     version = store.rules().version
@@ -61,7 +61,7 @@ def test_science_is_made_again_where_the_rules_choose_otherwise_now(reduced_once
 
 
 def test_several_nights_each_into_its_own_folder(reduced_once: Observatory) -> None:
-    """The lamps were on days after the science, and the darks before."""
+    """The flats were taken days after the science, and the darks before it."""
     nights = reduced_once.lab.folder / "nights"
     request = NightlyRequest.model_validate({"first": "2013-11-20", "last": "2013-11-29"})
     report: NightReport = reduced_once.run(nightly, request)
@@ -76,7 +76,7 @@ def test_several_nights_each_into_its_own_folder(reduced_once: Observatory) -> N
     assert "2013-11-25" not in pages
 
 
-def test_what_was_made_with_a_frame_that_went_bad_is_made_again(reduced_once: Observatory) -> None:
+def test_products_made_with_a_rejected_frame_are_made_again(reduced_once: Observatory) -> None:
     name = reduced_once.night.of_role("science")[0].root
     frame = reduced_once.store.frames.get(f"{name}.fits")
     assert frame is not None
@@ -105,7 +105,7 @@ def _statuses(observatory: Observatory, *products: Product) -> list[str]:
     return [observatory.store.get(product.id).status for product in products]
 
 
-def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Observatory) -> None:
+def test_superseded_products_become_valid_again_with_the_frame(reduced_once: Observatory) -> None:
     store = reduced_once.store
     frame = store.frames.get(f"{reduced_once.night.of_role('science')[0].root}.fits")
     reinstate(store, frame, author="Ana", reason="it was a cloud")
@@ -118,14 +118,14 @@ def test_what_was_superseded_counts_again_when_the_frame_does(reduced_once: Obse
     assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
     again: NightReport = reduced_once.run(nightly, NightlyRequest(first=NIGHT))
     assert again.replaced == ()
-    # And once more in both directions: one of the two always counts, without a run.
+    # And again in both directions: one of the two is always valid, without a run.
     reject(store, frame, author="Ana", reason="a plane after all")
     assert _statuses(reduced_once, image, instead) == ["superseded", "candidate"]
     reinstate(store, store.frames.get(frame.name), author="Ana", reason="it was a cloud")
     assert _statuses(reduced_once, image, instead) == ["candidate", "superseded"]
 
 
-def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observatory) -> None:
+def test_a_users_decision_to_supersede_is_named_and_respected(reduced_once: Observatory) -> None:
     store = reduced_once.store
     name = f"{reduced_once.night.of_role('science')[0].root}_image.fits"
     counting = [p for p in reduced_once.products("image") if p.counts and p.name == name]
@@ -140,14 +140,14 @@ def test_a_person_who_superseded_it_is_named_and_obeyed(reduced_once: Observator
     reinstate(store, store.get(image.id), author="Ana", reason="it is the better one")
 
 
-def test_frames_whose_files_are_gone_are_named(reduced_once: Observatory) -> None:
+def test_frames_with_missing_files_are_named(reduced_once: Observatory) -> None:
     gone = [reduced_once.raw / f.file for f in reduced_once.night.of_role("science")]
     aside = reduced_once.lab.folder / "aside"
     aside.mkdir()
     for path in gone:
         path.rename(aside / path.name)
     report: NightReport = reduced_once.run(arrival, SequenceRequest(sequence=reduced_once.sequence))
-    told = {one.name: one.reason for one in report.left_out if "its file is missing" in one.reason}
-    assert set(told) == {path.name for path in gone}
+    reported = {one.name: one.reason for one in report.left_out if "its file is missing" in one.reason}
+    assert set(reported) == {path.name for path in gone}
     for path in gone:
         (aside / path.name).rename(path)

@@ -12,7 +12,7 @@ import flows.run.run
 from imaging.simulator.truth import NightTruth
 
 
-def test_what_follows_a_report_may_fail(
+def test_steps_after_the_report_may_fail(
     reduced: Run,
     reduced_lab: Lab,
     night: NightTruth,

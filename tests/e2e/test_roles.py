@@ -1,6 +1,6 @@
-"""What a viewer and an operator can do on a running observatory, and that no command is among it.
+"""The permissions of viewers and operators on a running observatory, which include no command.
 
-The tests go on one from the other: everything up, darks in, decisions about them.
+The tests continue from each other: everything started, darks added, decisions about them.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ FEW: dict[str, Any] = {
 
 
 class User:
-    """Somebody with the password of a role."""
+    """A client with the password of a role."""
 
     def __init__(self, service: Service, role: str) -> None:
-        told = json.loads(service.nirflow("server", "login", "--role", role, "--json"))
-        self.link: str = told["link"]
-        self.auth = f"{told['user']}:{told['password']}"
+        reported = json.loads(service.nirflow("server", "login", "--role", role, "--json"))
+        self.link: str = reported["link"]
+        self.auth = f"{reported['user']}:{reported['password']}"
         self.url: str = service.state["ui_url"]
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Status and content of an answer of the API."""
-        word = base64.b64encode(self.auth.encode()).decode()
-        given = {"Content-Type": "application/json", "Authorization": f"Basic {word}", **headers}
+        """Return status and content of a response of the API."""
+        credentials = base64.b64encode(self.auth.encode()).decode()
+        given = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}", **headers}
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, given, method=method)
         try:
@@ -59,7 +59,7 @@ class User:
             return status, text
 
     def socket(self, path: str, token: str | None = None) -> dict[str, Any]:
-        """What the server answers to the first message of a socket; its code and reason where it closes it."""
+        """Return the server's reply to the first message on a socket, or code and reason if it closes it."""
         url = self.url.replace("http", "ws", 1) + path
         with connect(url, subprotocols=["prefect"], open_timeout=PATIENCE, close_timeout=PATIENCE) as one:  # type: ignore[list-item]
             one.send(json.dumps({"type": "auth", "token": self.auth if token is None else token}))
@@ -74,7 +74,7 @@ class User:
         return found
 
     def start(self, name: str, **request: Any) -> str:
-        """Start a deployment; the id of its run."""
+        """Start a deployment and return the id of its run."""
         path = f"/api/deployments/{self.deployment(name)['id']}/create_flow_run"
         status, made = self.ask(
             "POST", path, {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
@@ -100,7 +100,7 @@ def owner(service: Service) -> User:
 
 @pytest.fixture(scope="module", autouse=True)
 def _reduced(service: Service, operator: User, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Darks came, and the operator had the night reduced."""
+    """Let darks arrive and the operator reduce the night."""
     folder = tmp_path_factory.mktemp("night")
     simulate_night(folder, NightParameters(**FEW, seed=7))
     service.drop(sorted(folder.glob("*.fits")))
@@ -111,7 +111,7 @@ def _reduced(service: Service, operator: User, tmp_path_factory: pytest.TempPath
 
 
 def known(owner: User) -> dict[str, Any]:
-    """All that a user could change, but for runs and what they tell."""
+    """Return everything that a user could change, except runs and their records."""
     found = {
         name: owner.ask("POST", f"/api/{name}/filter", {})[1]
         for name in ("flows", "deployments", "automations", "work_pools", "work_queues", "variables",
@@ -131,7 +131,7 @@ def number_of_runs(owner: User) -> int:
 
 
 def path_of(route: str, ids: dict[str, str]) -> str:
-    """A path that fits a route, about something that is there where there is something."""
+    """Return a path that matches a route, with the id of an existing object if possible."""
     for part, value in ids.items():
         if route.startswith(part):
             route = re.sub(r"\{id:uuid\}", value, route)
@@ -177,7 +177,7 @@ def test_every_route_that_is_not_a_role_s_is_refused_and_changes_nothing(
 
 
 def test_a_viewer_reads_all_that_the_ui_reads(viewer: User, owner: User, ids: dict[str, str]) -> None:
-    """Every route of the table: it is answered as the owner is answered."""
+    """Every route of the table gives the same response as to the owner."""
     bodies = {
         "/api/flow_runs/history": {"history_start": "2026-01-01T00:00:00Z", "history_end": "2026-01-02T00:00:00Z",
                                    "history_interval_seconds": 3600},
@@ -239,7 +239,7 @@ def test_an_operator_cancels_and_retries(service: Service, operator: User) -> No
     assert again is not None
 
 
-def test_an_operator_decides_in_the_own_name(service: Service, operator: User, viewer: User) -> None:
+def test_an_operator_decides_under_the_own_name(service: Service, operator: User, viewer: User) -> None:
     (dark,) = json.loads(service.nirflow("cal", "list", "--kind", "dark", "--json"))
     name = dark["name"]
 
@@ -268,7 +268,7 @@ def test_an_operator_decides_in_the_own_name(service: Service, operator: User, v
     assert operator.ask("POST", f"/api/deployments/{deployment}/create_flow_run", forged)[0] == 403
 
 
-def test_no_way_leads_an_operator_to_a_command(
+def test_an_operator_cannot_run_a_command(
     service: Service, operator: User, owner: User, ids: dict[str, str], tmp_path: Path
 ) -> None:
     canary = tmp_path / "ran"
@@ -361,7 +361,7 @@ def test_no_way_leads_an_operator_to_a_command(
     assert number_of_runs(owner) == runs
 
 
-def test_a_password_that_is_revoked_holds_no_more(service: Service, viewer: User) -> None:
+def test_a_revoked_password_is_rejected(service: Service, viewer: User) -> None:
     assert viewer.ask("GET", "/api/admin/version")[0] == 200
     service.nirflow("server", "revoke", "--role", "viewer")
     assert viewer.ask("GET", "/api/admin/version")[0] == 401
@@ -372,7 +372,7 @@ def test_a_password_that_is_revoked_holds_no_more(service: Service, viewer: User
     viewer.auth, viewer.link = new.auth, new.link
 
 
-def test_the_ui_is_whole_for_a_viewer(
+def test_the_ui_is_complete_for_a_viewer(
     service: Service, viewer: User, ids: dict[str, str], tmp_path: Path
 ) -> None:
     url, run, deployment = viewer.url, ids["/api/flow_runs/"], ids["/api/deployments/"]
@@ -385,10 +385,10 @@ def test_the_ui_is_whole_for_a_viewer(
             f"/deployments/deployment/{deployment}": "nightly", "/artifacts": "dark", "/automations": "nirflow",
             "/nights/": "2013-11-20", "/nights/2013-11-20/": "Night of", "/store/": "certified",
         }  # fmt: skip
-        for path, word in shown.items():
+        for path, expected in shown.items():
             page.failed.clear()
             page.open(url + path)
-            page.wait_for(f"document.body && document.body.innerText.includes({json.dumps(word)})")
+            page.wait_for(f"document.body && document.body.innerText.includes({json.dumps(expected)})")
             page.text()
             # Prefect's own: an icon without a name.
             assert [one for one in page.failed if "/ico/" not in one[0]] == [], path

@@ -36,7 +36,7 @@ FEW: dict[str, Any] = {
 
 @contextlib.contextmanager
 def programs(logs: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start programs, each with a log; they end with the context."""
+    """Start programs, each with a log, and stop them with the block."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: object, env: dict[str, str], name: str) -> subprocess.Popen[bytes]:
@@ -59,7 +59,7 @@ def programs(logs: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def observatory(lab: Lab, raw: Path, data: str = "data", **more: str) -> dict[str, str]:
-    """The variables of one machine of an observatory."""
+    """Return the variables of one machine of an observatory."""
     return {
         "NIRFLOW_DATABASE_URL": lab.url,
         "NIRFLOW_DATA_DIR": str(lab.folder / data),
@@ -81,7 +81,7 @@ def process_environment(server: ServerAddress, settings: dict[str, str]) -> dict
 
 @dataclass
 class Cluster:
-    """A Dask scheduler with two workers, all of them processes of their own."""
+    """Start a Dask scheduler with two workers, each in its own process."""
 
     address: str
     lab: Lab
@@ -90,7 +90,7 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]]
 
     def run(self, flow: Any, request: Any, **changes: str) -> Any:
-        """Run a deployed flow in this process, as the worker of a work pool does in one of its own."""
+        """Run a deployed flow in this process, as the worker of a work pool does in its own."""
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         with pytest.MonkeyPatch.context() as patch, prompt_heartbeats(flow) as run:
@@ -150,7 +150,7 @@ def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run,
     from deployments.deployed.nightly import nightly
     from deployments.deployed.requests import NightlyRequest
 
-    # An error of a step has its kind still: without calibrations the science waits for them.
+    # An error of a step keeps its kind: without calibrations the science waits for them.
     waiting = cluster.run(nightly, NightlyRequest(first=NIGHT, calibration_days=0, only=("science",)))
     assert waiting.products == ()
     assert [one.waits_for for one in waiting.failures] == ["dark"]
@@ -161,14 +161,14 @@ def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run,
     # The times come from the workers, as do the task runs and their logs.
     assert set(report.step_seconds) == set(reduced.report.step_seconds)
     assert all(report.step_seconds[step] > 0 for step in ("dark", "bpm", "flat", "detrend", "sky", "image"))
-    told_of_steps(report.flow_run)
+    check_recorded_steps(report.flow_run)
 
     again = cluster.run(nightly, NightlyRequest(first=NIGHT))
     assert [one.reused for one in again.products] == [True] * len(report.products)
 
 
-def told_of_steps(flow_run: str) -> None:
-    """The Prefect server has the steps of a run with their dependences, and what they logged."""
+def check_recorded_steps(flow_run: str) -> None:
+    """Check that the Prefect server has the steps of a run with their dependencies and logs."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 
@@ -195,7 +195,7 @@ def told_of_steps(flow_run: str) -> None:
     assert [one.id for one in stack.task_inputs["sky"]] == [second.id]
 
 
-def test_a_scheduler_that_is_not_there(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import deployments.deployed.cluster
     from deployments.deployed.nightly import nightly
     from deployments.deployed.requests import NightlyRequest
@@ -234,7 +234,7 @@ def test_parts_of_the_cluster_die(
         with listening(stop_one):
             cluster.run(nightly, only)
             report = cluster.run(nightly, NightlyRequest(first=NIGHT))
-        # The other worker did what the dead one had begun, and again what it had the results of.
+        # The other worker repeated the dead one's unfinished tasks and those whose results it held.
         assert report.failures == ()
         assert cluster.workers[0].poll() is not None
         assert len(next(one for one in report.products if one.kind == "image").inputs) == FEW["n_science"]
@@ -251,7 +251,7 @@ def test_parts_of_the_cluster_die(
 
 @dataclass
 class Machines:
-    """Two machines of an observatory, each with a worker and a data folder of its own."""
+    """Two machines of an observatory, each with its own worker and data folder."""
 
     names = ("one", "two")
     lab: Lab
@@ -260,7 +260,7 @@ class Machines:
     closing: contextlib.ExitStack
 
     def stores(self) -> list[Store]:
-        """The store as each machine has it."""
+        """Return the store as seen by each machine."""
         from calib_store.model.settings import StoreSettings
 
         return [
@@ -282,7 +282,7 @@ def machines(
     request: pytest.FixtureRequest, new_lab: Callable[..., Lab], two_bands: Path, prefect_server: ServerAddress,
     tmp_path: Path,
 ) -> Iterator[Machines]:  # fmt: skip
-    """Two workers that share a database, objects at a URL or in a folder, and the folder of nights."""
+    """Start two workers that share a database, objects at a URL or in a folder, and the folder of nights."""
     from prefect.client.orchestration import get_client
 
     from deployments.prefect_api.names import POOL
@@ -325,7 +325,7 @@ def machines(
 
 @pytest.fixture(scope="module")
 def two_bands(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> Path:
-    """The small night, with frames of the J band of the same night and of the same darks."""
+    """Return the small night with additional J-band frames of the same night and darks."""
     folder = tmp_path_factory.mktemp("two_bands")
     link(night.raw_paths(), folder)
     other = simulate_night(tmp_path_factory.mktemp("j"), NightParameters(**FEW, band="J", seed=7))
@@ -365,7 +365,7 @@ def test_two_machines_reduce_two_sequences_at_a_time(machines: Machines) -> None
     stores = machines.stores()
     products = stores[0].products(limit=100)
     kinds = sorted(product.kind for product in products)
-    # What both needed one of them made, and the other took it.
+    # What both needed was made by one and reused by the other.
     assert len({product.recipe_key for product in products}) == len(products)
     assert kinds.count("image") == kinds.count("flat") == 2
     assert {product.flow_run_id for product in products} == {str(run.id) for run in runs}
@@ -378,14 +378,14 @@ def test_two_machines_reduce_two_sequences_at_a_time(machines: Machines) -> None
     nights = Path(machines.settings["one"]["NIRFLOW_NIGHTS_DIR"])
     page = (nights / NIGHT / "index.html").read_text()
     assert all(product.name in page for product in products if product.kind == "image")
-    for name in machines.names:  # each at work in its own folder
+    for name in machines.names:  # each works in its own folder
         folder = Path(machines.settings[name]["NIRFLOW_DATA_DIR"])
         assert len(list((folder / "scratch").iterdir())) >= FEW["n_science"]
         assert list((folder / "staging").iterdir()) == []
 
 
 def noted_sequences() -> list[str]:
-    """Have the store note the frames, as the watcher does; the sequences of science."""
+    """Record the frames in the store, as the watcher does; return the sequences of science."""
     from deployments.deployed.catch_up import record_new_files
     from deployments.deployed.common import store_of
     from deployments.settings.all_settings import Settings

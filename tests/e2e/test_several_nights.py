@@ -1,4 +1,6 @@
-"""Eight nights of one pointing: each has its stack, also when they are made again; and windows that cut no group."""
+"""Eight nights of one pointing: each has its own stack, also when made again; and windows that do not cut
+groups.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def season(tmp_path_factory: pytest.TempPathFactory) -> list[NightTruth]:
 
 
 def show(text: str) -> None:
-    """Write a line for whoever runs this with -s."""
+    """Print a line when run with -s."""
     sys.stdout.write(f"{text}\n")
 
 
@@ -54,7 +56,7 @@ def files(night: NightTruth, *roles: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def eight(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Observatory]:
-    """The eight nights, reduced in one run; darks that came later."""
+    """Yield the eight nights, reduced in one run, with darks that arrived later."""
     with observing(new_lab(SIZE), season[0]) as one:
         for night in season[:NIGHTS]:
             link(files(night), one.raw)
@@ -69,7 +71,7 @@ def eight(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Obs
 
 
 def stacks(observatory: Observatory, status: str) -> dict[date, Product]:
-    """The stacks of a status, by their night."""
+    """Return the stacks of a status, by their night."""
     found = [one for one in observatory.products("image") if one.status == status]
     by_night = {one.span[0].date(): one for one in found}
     assert len(by_night) == len(found)
@@ -133,7 +135,7 @@ def test_a_rejected_dark_has_each_stack_made_again(eight: Observatory) -> None:
         assert eight.store.history(before[night])[-1].by == image.id
 
 
-def test_reinstated_each_old_stack_counts_again(eight: Observatory) -> None:
+def test_after_a_reinstatement_each_old_stack_is_valid_again(eight: Observatory) -> None:
     old = stacks(eight, "superseded")
     dark = dark_of(eight, old[NIGHT])
     reinstate(eight.store, dark, author="Ana", reason="no leak")
@@ -145,7 +147,7 @@ def test_reinstated_each_old_stack_counts_again(eight: Observatory) -> None:
     }
 
 
-def test_nights_are_combined_where_it_is_asked_for(eight: Observatory, season: list[NightTruth]) -> None:
+def test_nights_are_combined_on_request(eight: Observatory, season: list[NightTruth]) -> None:
     before = stacks(eight, "candidate")
     two = link([*files(season[0], "science"), *files(season[1], "science")], eight.lab.folder / "two")
     run = eight.lab.reduce(two, out="across", across_nights=True)
@@ -159,7 +161,7 @@ def test_nights_are_combined_where_it_is_asked_for(eight: Observatory, season: l
 
 @pytest.fixture(scope="module")
 def windowed(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[Observatory]:
-    """The first night, with its ten darks of three days, and science ten days later."""
+    """Yield the first night, with its ten darks of three days, and science ten days later."""
     with observing(new_lab(SIZE), season[0]) as one:
         one.come(*CALIBRATIONS, "science")
         link(files(season[-1]), one.raw)
@@ -169,7 +171,7 @@ def windowed(new_lab: Callable[..., Lab], season: list[NightTruth]) -> Iterator[
         yield one
 
 
-def test_a_window_that_ends_within_a_group_takes_all_of_it(windowed: Observatory) -> None:
+def test_a_window_that_ends_within_a_group_includes_all_of_it(windowed: Observatory) -> None:
     (dark,) = windowed.products("dark")
     nights = sorted({frame.facts.night for frame in raw_of(windowed, dark)})
     later = NIGHT + timedelta(days=10)
@@ -190,7 +192,7 @@ def raw_of(observatory: Observatory, product: Product) -> list[Any]:
     return list(store.frames.with_sha256s(refs).values())
 
 
-def test_no_master_is_made_from_a_part_of_what_another_was_made_of(
+def test_no_master_is_made_from_a_part_of_anothers_frames(
     windowed: Observatory, season: list[NightTruth]
 ) -> None:
     before = {kind: [one.id for one in windowed.products(kind)] for kind in ("dark", "bpm", "flat")}
@@ -216,7 +218,7 @@ def test_no_master_is_made_from_a_part_of_what_another_was_made_of(
     assert run.product("image").reused
 
 
-def test_a_part_is_a_set_of_its_own_once_a_frame_of_the_complete_one_is_rejected(
+def test_a_part_becomes_a_set_of_its_own_when_a_frame_of_the_complete_one_is_rejected(
     windowed: Observatory, season: list[NightTruth]
 ) -> None:
     store = windowed.store

@@ -1,4 +1,4 @@
-"""What the store does for a night: words that people said, choices repeated, and trouble in the middle of it."""
+"""The store during a night: users' decisions, repeated choices, and failures in the middle of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WHO = {"author": "Ana", "reason": "for the test"}
 
 @pytest.fixture(scope="session")
 def other_night(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> Callable[..., NightTruth]:
-    """Simulate a night like the small one, of the same array unless it says otherwise."""
+    """Simulate a night like the small one, of the same array by default."""
 
     def make(**changes: Any) -> NightTruth:
         given = night.parameters.model_dump() | {"detector_seed": night.parameters.seed, "stale_wcs": None}
@@ -45,7 +45,7 @@ def other_night(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> 
 
 
 def clock(lab: Lab) -> Any:
-    """The database's time, apart from what comes before and after."""
+    """Return the database's time, apart from what comes before and after."""
     time.sleep(0.01)
     with lab.store().database.begin() as connection:
         now = connection.scalar(text("SELECT clock_timestamp()"))
@@ -58,7 +58,7 @@ def product(lab: Lab, run: Run, kind: str) -> Product:
     return found
 
 
-# What goes bad, and what is redone
+# Rejections, and what is redone
 
 
 def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth) -> None:
@@ -81,18 +81,18 @@ def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth)
     assert store.get(old["dark"].id).status == store.get(old["image"].id).status == "superseded"
     assert "is made without it" in store.history(old["image"])[-1].reason
     assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
-    with pytest.raises(NirflowError, match="Nothing that counts was made with"):
+    with pytest.raises(NirflowError, match="No valid product was made with"):
         lab.reduce(affected_by=bad.name)
-    # The whole night, as if for the first time, comes to the same.
-    whole = lab.reduce(night.folder.parent, out="whole")
-    assert whole.built == {}
-    assert whole.product("image").id == again.product("image").id
+    # Reducing the complete night, as if for the first time, gives the same.
+    complete = lab.reduce(night.folder.parent, out="complete")
+    assert complete.built == {}
+    assert complete.product("image").id == again.product("image").id
 
 
-def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
+def test_a_certified_master_with_a_rejected_frame_is_replaced(
     lab: Lab, night: NightTruth, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Certified goes before candidate, but not before the one that is made again in its place."""
+    """A certified product is preferred to a candidate, but not to the one made again in its place."""
     first = lab.reduce(night.folder.parent)
     store = lab.store()
     old = certify(store, product(lab, first, "dark"), **WHO)
@@ -105,10 +105,10 @@ def test_a_certified_master_with_a_frame_that_went_bad_gives_way(
     assert not again.product("image").reused
     assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
     assert store.get(old.id).status == "superseded"
-    assert f"was certified; look at {new.name_and_id}, then certify that" in caplog.text
+    assert f"was certified; examine {new.name_and_id}, then certify it" in caplog.text
 
 
-def test_a_rejected_dark_gives_its_place_to_the_next_best(
+def test_a_rejected_dark_is_replaced_by_the_next_best(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -122,13 +122,13 @@ def test_a_rejected_dark_gives_its_place_to_the_next_best(
     used = {e.input_product_id for e in store.lineage(product(lab, again, "image")).edges}
     assert product(lab, second, "dark").id in used
     assert bad.id not in used
-    # Its own night does not make it again either: that says so and takes the next best.
-    whole = lab.reduce(night.folder.parent, out="whole")
-    assert "was rejected by Ana" in whole.failure("dark 120 s")
-    assert f"nirflow cal reinstate {str(bad.id)[:8]}" in whole.failure("dark 120 s")
-    assert whole.product("image").id == again.product("image").id
+    # Its own night does not make it again either: it reports so and uses the next best.
+    complete = lab.reduce(night.folder.parent, out="complete")
+    assert "was rejected by Ana" in complete.failure("dark 120 s")
+    assert f"nirflow cal reinstate {str(bad.id)[:8]}" in complete.failure("dark 120 s")
+    assert complete.product("image").id == again.product("image").id
     reinstate(store, store.get(bad.id), **WHO)
-    assert lab.reduce(night.folder.parent, out="whole").report.failures == ()
+    assert lab.reduce(night.folder.parent, out="complete").report.failures == ()
 
 
 def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth
     reject(store, product(lab, first, "dark"), **WHO)
     shutil.move(home, tmp_path / "away")
     lost = lab.reduce(out="lost", affected_by=first.product("dark").id)
-    assert "is not where it was seen" in lost.reason(night.science[0].root + ".fits")
+    assert "is no longer where it was seen" in lost.reason(night.science[0].root + ".fits")
     found = lab.reduce(
         tmp_path / "away",
         out="found",
@@ -149,7 +149,7 @@ def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth
     assert found.report.left_out == ()
 
 
-def test_nothing_of_that_name(lab: Lab, night: NightTruth) -> None:
+def test_an_unknown_name(lab: Lab, night: NightTruth) -> None:
     with pytest.raises(NirflowError, match="no product and no raw frame 'S1'"):
         lab.reduce(affected_by="S1")
 
@@ -157,10 +157,12 @@ def test_nothing_of_that_name(lab: Lab, night: NightTruth) -> None:
 # Choices of another time
 
 
-def test_last_months_choices_and_every_pixel_again(
+def test_choices_and_pixels_of_a_past_month_are_reproduced(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
-    """Promise 5: newer calibrations came in, one was certified and the old one rejected; as of then, all is as then."""
+    """Promise 5: newer calibrations arrived, one was certified and the old one rejected; as of the earlier
+    moment, all is unchanged.
+    """
     calibrations = link(
         [p for p in night.raw_paths() if p.stem not in {f.root for f in night.science}], lab.folder / "cal"
     )
@@ -170,7 +172,7 @@ def test_last_months_choices_and_every_pixel_again(
     lab.reduce(calibrations, out="month")
     first = lab.reduce(science, out="month")
     then = clock(lab)
-    # Nearer in time, and better by every word that people have.
+    # Nearer in time, and better by every user decision.
     newer = other_night(seed=9, n_science=0, n_darks=5)
     lab.reduce(newer.folder.parent, out="newer", steps={"flat": {"low": 2.9}})
     store = lab.store()
@@ -186,7 +188,7 @@ def test_last_months_choices_and_every_pixel_again(
     assert old.report.failures == ()
     assert old.built == {}
     assert old.product("image").id == first.product("image").id
-    # Not only found again: made again, by a store that lost the image and all between.
+    # Not only found but made again, by a store that lost the image and all intermediate data.
     shutil.rmtree(lab.data / "scratch")
     lab.object_of(first.product("image")).unlink()
     rebuilt = lab.reduce(science, out="rebuilt", as_of=then)
@@ -197,7 +199,7 @@ def test_last_months_choices_and_every_pixel_again(
     assert set(decided) == {None, then}
 
 
-def test_a_whole_night_as_of_before_a_rejection(lab: Lab, night: NightTruth) -> None:
+def test_a_night_as_of_a_time_before_a_rejection(lab: Lab, night: NightTruth) -> None:
     first = lab.reduce(night.folder.parent)
     then = clock(lab)
     store = lab.store()
@@ -221,10 +223,10 @@ def product_used(lab: Lab, run: Run, kind: str) -> Product:
     return found
 
 
-# The gate in a night
+# The comparison in a night
 
 
-def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
+def test_masters_of_the_same_array_pass_and_are_certified_on_request(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent, only=("flat", "dark"))
@@ -242,12 +244,12 @@ def test_masters_of_the_same_array_pass_and_are_certified_where_that_is_wanted(
         new, old = product(lab, second, kind), product(lab, first, kind)
         assert new.gate["passed"] is True, (kind, new.gate)
         assert (new.status, old.status) == ("certified", "certified")
-        # What the user certified keeps its time.
+        # A product certified by the user keeps its validity.
         assert old.validity[1] == new.validity[0] == old.middle + timedelta(days=15)
         assert store.history(new)[-1].author == "gate"
 
 
-def test_a_bad_master_stays_candidate_and_says_why(
+def test_a_bad_master_stays_a_candidate_with_the_reason(
     lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     first = lab.reduce(night.folder.parent)
@@ -278,7 +280,7 @@ def test_a_night_with_its_objects_on_s3(
         assert one.output is not None
         assert datasums(one.output) == datasums(reduced.product(one.kind).output)
     assert verify(lab.store()).well
-    # Another machine has no copies, and makes none of it again.
+    # Another machine has no copies and makes nothing again.
     shutil.rmtree(lab.data / "cache")
     again = lab.reduce(night.folder.parent, out="again")
     assert again.built == {}
@@ -290,7 +292,7 @@ def test_a_night_with_its_objects_on_s3(
 
 @pytest.fixture
 def own_services(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subprocess.Popen[str]]]]:
-    """A data folder with services of its own, which may be stopped, and reductions into it."""
+    """Yield a data folder with its own services, which may be stopped, and reductions into it."""
     data = tmp_path / "own"
     nirflow = Path(sys.executable).with_name("nirflow")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}
@@ -315,7 +317,7 @@ def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_the_database_is_stopped_and_started_in_the_middle_of_a_night(
     own_services: tuple[Path, Callable[..., subprocess.Popen[str]]], night: NightTruth, tmp_path: Path
 ) -> None:
-    """The night completes; nothing is lost, nothing made twice."""
+    """The night completes; nothing is lost or made twice."""
     from calib_store.server import postgres
 
     data, start = own_services
@@ -342,7 +344,7 @@ def test_the_database_is_stopped_and_started_in_the_middle_of_a_night(
 
 
 @pytest.mark.long
-def test_a_full_disk_is_told_and_nothing_is_half_there(
+def test_a_full_disk_is_reported_and_leaves_nothing_incomplete(
     lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
     """A real one: a small file system of its own for the objects, seen by one process only."""
@@ -367,22 +369,22 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(
     assert done.returncode == 4, done.stdout + done.stderr
     assert "No space left on device" in done.stdout
     assert "has room" in done.stdout
-    told = json.loads((tmp_path / "verify.json").read_text())
-    assert (told["well"], told["findings"]) == (True, [])
-    assert told["checked"] < 4
+    reported = json.loads((tmp_path / "verify.json").read_text())
+    assert (reported["well"], reported["findings"]) == (True, [])
+    assert reported["checked"] < 4
     assert (tmp_path / "left.txt").read_text() == ""
-    # The small file system is gone with all that was on it. Another place is not taken for it without a word.
+    # The small file system is gone with its content. Another folder is not accepted in its place silently.
     roomy = lab.environment() | {"NIRFLOW_OBJECTS_URL": str(tmp_path / "roomy")}
     elsewhere = subprocess.run(
         list(map(str, command)), env=roomy, check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert elsewhere.returncode == 1
-    assert "not where this store's files are" in elsewhere.stdout
+    assert "holds no file of any product: this store's files" in elsewhere.stdout
     repair = [nirflow, "cal", "verify", "--repair"]
     unconfirmed = subprocess.run(repair, env=roomy, check=False, capture_output=True, text=True)
     assert unconfirmed.returncode == 1
-    confirmation = f"--note-lost {told['checked']}"
+    confirmation = f"--note-lost {reported['checked']}"
     assert confirmation in unconfirmed.stderr
     subprocess.run([*repair, *confirmation.split()], env=roomy, check=False, capture_output=True)
-    # With room again the night goes on from there.
+    # With free space the night continues from there.
     subprocess.run(list(map(str, command)), env=roomy, check=True, capture_output=True, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A run that finds its products in the store is mostly imports: what only a build needs comes late."""
+"""A run that finds its products in the store is mostly imports: what only a build needs is imported late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATE = {
 
 def test_a_flow_imports_only_what_every_run_needs() -> None:
     code = "import sys, flows.night; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    modules = set(told.stdout.split())
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(reported.stdout.split())
     assert "tasks.stack" in modules
     assert not LATE & modules

@@ -1,4 +1,4 @@
-"""Raw frames of full size that cost nothing: real headers, and pixels that are a hole in the file."""
+"""Full-size raw frames that take no space: real headers, and pixels in a sparse file."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ FLAT = {
 
 
 def write_frame(
-    path: Path, *, shape: tuple[int, ...] = (1, 2048, 2048), whole: bool = True, **cards: Any
+    path: Path, *, shape: tuple[int, ...] = (1, 2048, 2048), complete: bool = True, **cards: Any
 ) -> Path:
-    """Write a raw frame of zeros. Keywords with a dash come as ``DATE_OBS``; None drops a card.
+    """Write a raw frame of zeros. Keywords with a dash are written as ``DATE_OBS``; None drops a card.
 
-    A compressed frame ends soon after its headers, which is as far as they are read.
+    A compressed frame is truncated soon after its headers, since no more is read.
     """
     primary = Header([("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)])
     label = f"GS-2013B-Q-15-39-{path.name.split('.')[0]}"
@@ -59,13 +59,13 @@ def write_frame(
     n = 4
     for axis in shape:
         n *= axis
-    os.truncate(path, len(headers) + (-(-n // 2880) * 2880 if whole else n // 2))
+    os.truncate(path, len(headers) + (-(-n // 2880) * 2880 if complete else n // 2))
     return path
 
 
 @pytest.fixture
 def night(tmp_path: Path) -> Path:
-    """A folder with two darks (one compressed), a short dark, two flats and three dithers."""
+    """Return a folder with two darks (one compressed), a short dark, two flats and three dithers."""
     folder = tmp_path / "night"
     folder.mkdir()
     write_frame(folder / "S20131120S0115.fits", **DARK, DATE_OBS="2013-11-20", UTSTART="04:48:00")
@@ -80,7 +80,7 @@ def night(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nirflow() -> Callable[..., Result]:
-    """Run the command line in this process; gives exit code, standard output and standard error."""
+    """Run the command line in this process; returns exit code, standard output and standard error."""
     from nirflow.cli import app
 
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
@@ -93,7 +93,7 @@ def frame_writer() -> Callable[..., Path]:
 
 @pytest.fixture
 def own_store(store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the command line at the test's own store, as a pipeline has it."""
+    """Point the command line at the test's own store."""
     assert store_settings.database_url is not None
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(store_settings.data_dir))
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", store_settings.database_url.get_secret_value())

@@ -13,16 +13,16 @@ from typer.testing import Result
 Run = Callable[..., Result]
 Writer = Callable[..., Path]
 
-#: Modules that take long to import, which help and usage errors must not wait for.
+#: Modules that are slow to import and must not delay help and usage errors.
 HEAVY = {"numpy", "astropy", "numba", "scipy", "sqlalchemy", "prefect", "pydantic", "ccdproc", "sep"}
 
 
 def test_help_lists_the_commands_and_the_exit_codes(nirflow: Run) -> None:
     result = nirflow("--help")
     assert result.exit_code == 0
-    words = ["demo", "simulate", "inspect", "select", "reduce", "params", "cal", "server"]
-    assert all(f" {word} " in result.output for word in words)
-    assert "2 the command was written wrongly" in " ".join(result.output.split())
+    expected = ["demo", "simulate", "inspect", "select", "reduce", "params", "cal", "server"]
+    assert all(f" {term} " in result.output for term in expected)
+    assert "2 incorrect usage" in " ".join(result.output.split())
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -32,8 +32,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert "typer" in loaded.split()
 
 
-def test_who_has_read_enough_hears_no_more() -> None:
-    """As of ``| head``: neither the output nor what Python says of its closed pipe at its end."""
+def test_a_closed_pipe_ends_the_output_silently() -> None:
+    """As with ``| head``: no more output, and no message of Python about the closed pipe."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "nirflow", "params"]
@@ -48,7 +48,7 @@ def test_version(nirflow: Run) -> None:
     assert nirflow("--version").output == f"nirflow {__version__}\n"
 
 
-def test_inspect_tells_frames_groups_and_a_sum(nirflow: Run, night: Path) -> None:
+def test_inspect_shows_frames_groups_and_a_summary(nirflow: Run, night: Path) -> None:
     result = nirflow("inspect", night)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -56,23 +56,23 @@ def test_inspect_tells_frames_groups_and_a_sum(nirflow: Run, night: Path) -> Non
     assert "S20131129S0320 flat Y 20 s 1 on 2013-11-29 02:52 - 4" in lines
     assert "S20131121S0077 object Y 120 s 8 - 2013-11-21 02:52 +20.0 +0.0 5" in lines
     assert "5 science Y 120 s WISE J0413 (dither) 3 S20131121S0075 - 0077 IMAGE" in lines
-    assert "8 files: 8 fit, 0 take no part, 0 broken." in result.stdout
+    assert "8 files: 8 usable, 0 not used, 0 broken." in result.stdout
     assert max(len(line) for line in result.stdout.splitlines() if line.startswith("S2013")) <= 100
 
 
-def test_inspect_tells_what_is_broken_and_what_takes_no_part(
-    nirflow: Run, night: Path, frame_writer: Writer
-) -> None:
+def test_inspect_shows_broken_and_unused_files(nirflow: Run, night: Path, frame_writer: Writer) -> None:
     (night / "S20131121S0099.fits").write_bytes(b"")
     frame_writer(night / "S20131121S0098.fits", OBSCLASS="acq")
     result = nirflow("inspect", night)
     assert result.exit_code == 4
     assert "S20131121S0099.fits: the file is empty (0 bytes). Fetch the file again." in result.stdout
-    assert "S20131121S0098.fits: takes no part: an acquisition frame" in result.stdout
-    assert "10 files: 8 fit, 1 take no part, 1 broken." in result.stdout
+    assert "S20131121S0098.fits: not used: an acquisition frame" in result.stdout
+    assert "10 files: 8 usable, 1 not used, 1 broken." in result.stdout
 
 
-def test_an_acquisition_frame_alone_is_no_failure(nirflow: Run, tmp_path: Path, frame_writer: Writer) -> None:
+def test_an_acquisition_frame_alone_is_not_a_failure(
+    nirflow: Run, tmp_path: Path, frame_writer: Writer
+) -> None:
     assert nirflow("inspect", frame_writer(tmp_path / "S1.fits", OBSCLASS="acq")).exit_code == 0
 
 
@@ -80,14 +80,14 @@ def test_inspect_json(nirflow: Run, night: Path) -> None:
     (night / "broken.fits").write_bytes(b"no")
     result = nirflow("inspect", night, "--json")
     assert result.exit_code == 4
-    told = json.loads(result.stdout)
-    frames = {Path(frame["path"]).name: frame for frame in told["frames"]}
+    reported = json.loads(result.stdout)
+    frames = {Path(frame["path"]).name: frame for frame in reported["frames"]}
     dark = frames["S20131120S0116.fits.bz2"]
     assert (dark["facts"]["exposure_time"], dark["group"], dark["problem"]) == (120.0, "dark 120 s", None)
     assert "DARK" in dark["facts"]["tags"]
     assert frames["broken.fits"]["facts"] is None
     assert "not a FITS file" in frames["broken.fits"]["problem"]
-    assert [len(group["frames"]) for group in told["groups"]] == [2, 1, 1, 1, 3]
+    assert [len(group["frames"]) for group in reported["groups"]] == [2, 1, 1, 1, 3]
 
 
 def test_inspect_pixels_finds_a_dead_readout(nirflow: Run, night: Path) -> None:
@@ -134,7 +134,7 @@ def test_select_json_gives_the_facts(nirflow: Run, night: Path) -> None:
 def test_select_without_a_match_prints_nothing_on_standard_output(nirflow: Run, night: Path) -> None:
     result = nirflow("select", night, "--where", "exposure_time > 1000")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "No frame of 8 fits" in result.stderr
+    assert "None of 8 frames matches" in result.stderr
 
 
 def test_select_names_broken_files_on_standard_error_only(nirflow: Run, night: Path) -> None:
@@ -156,32 +156,32 @@ def test_select_names_documents_names_tags_and_rules(nirflow: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (["--where", "exposre_time == 3"], ["column 1", "^", "Did you mean exposure_time", "read_pairs"]),
         (["--where", "exposure_time == 'x'"], ["cannot be compared"]),
-        (["--tags", "DRAK"], ["no tag 'DRAK'", "Did you mean DARK", "LAMPON"]),
-        (["--not-tags", "nonsense"], ["no tag 'NONSENSE'"]),
+        (["--tags", "DRAK"], ["Unknown tag 'DRAK'", "Did you mean DARK", "LAMPON"]),
+        (["--not-tags", "nonsense"], ["Unknown tag 'NONSENSE'"]),
     ],
 )
-def test_a_wrong_question_is_a_usage_error_told_before_any_file_is_read(
-    nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+def test_an_invalid_expression_is_a_usage_error_before_any_file_is_read(
+    nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: list[str]
 ) -> None:
     monkeypatch.setattr("nirflow.survey.examine_file", lambda *_, **__: pytest.fail("a file was read"))
     result = nirflow("select", night, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    assert all(word in result.stderr for word in words)
+    assert all(term in result.stderr for term in expected)
 
 
-def test_a_path_that_is_not_there(nirflow: Run, tmp_path: Path) -> None:
+def test_a_missing_path(nirflow: Run, tmp_path: Path) -> None:
     result = nirflow("inspect", tmp_path / "nowhere")
     assert result.exit_code == 2
     assert "nowhere: there is no such file" in "".join(result.stderr.splitlines())
 
 
-def test_an_error_of_the_work_is_one_message_with_a_remedy_and_a_traceback_only_on_demand(
+def test_an_error_is_one_message_with_a_remedy_and_a_traceback_only_on_demand(
     nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imaging.errors import StoreError
@@ -196,7 +196,7 @@ def test_an_error_of_the_work_is_one_message_with_a_remedy_and_a_traceback_only_
     assert isinstance(nirflow("--debug", "inspect", night).exception, StoreError)
 
 
-def test_an_interrupt_is_told_in_one_word(nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_reported_briefly(nirflow: Run, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -210,18 +210,18 @@ def test_simulate_writes_frames_and_truth(nirflow: Run, tmp_path: Path) -> None:
     options += ["--lamp-on", 1, "--lamp-off", 1, "--exposure", 30, "--set", "coadds=2", "--json"]
     result = nirflow("simulate", tmp_path / "night", *options)
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert len(told["files"]) == 5
-    assert (Path(told["truth"]) / "night.json").is_file()
-    night = json.loads((Path(told["truth"]) / "night.json").read_text())
+    reported = json.loads(result.stdout)
+    assert len(reported["files"]) == 5
+    assert (Path(reported["truth"]) / "night.json").is_file()
+    night = json.loads((Path(reported["truth"]) / "night.json").read_text())
     assert (night["band"], night["seed"], night["science_time"], night["coadds"]) == ("J", 3, 30.0, 2)
-    assert nirflow("simulate", tmp_path / "night", *options).exit_code == 0  # the same night: left alone
+    assert nirflow("simulate", tmp_path / "night", *options).exit_code == 0  # the same night: unchanged
     other = nirflow("simulate", tmp_path / "night")
     assert other.exit_code == 2
     assert "other FITS files" in other.stderr
 
 
-def test_a_small_simulated_night_can_be_looked_at_when_asked(nirflow: Run, tmp_path: Path) -> None:
+def test_a_small_simulated_night_can_be_inspected_on_request(nirflow: Run, tmp_path: Path) -> None:
     nirflow("simulate", tmp_path, "--size", 128, "--science", 3, "--darks", 1, "--short-darks", 1)
     assert nirflow("inspect", tmp_path).exit_code == 4
     result = nirflow("inspect", tmp_path, "--any-shape", "--pixels")
@@ -230,7 +230,7 @@ def test_a_small_simulated_night_can_be_looked_at_when_asked(nirflow: Run, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "expected"),
     [
         (["--set", "seing=1"], "Did you mean seeing"),
         (["--set", "seeing=9"], "in arcsec"),
@@ -238,18 +238,18 @@ def test_a_small_simulated_night_can_be_looked_at_when_asked(nirflow: Run, tmp_p
         (["--set", "stale_wcs=20"], "9 science frames"),
     ],
 )
-def test_a_night_that_cannot_be_is_refused_before_a_folder_is_made(
-    nirflow: Run, tmp_path: Path, options: list[str], words: str
+def test_an_impossible_night_is_refused_before_a_folder_is_made(
+    nirflow: Run, tmp_path: Path, options: list[str], expected: str
 ) -> None:
     result = nirflow("simulate", tmp_path / "night", *options)
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert expected in result.stderr
     assert not (tmp_path / "night").exists()
 
 
 def test_simulate_lists_its_parameters(nirflow: Run) -> None:
-    told = json.loads(nirflow("simulate", "--parameters", "--json").stdout)
-    assert {"seeing", "pedestal", "stale_wcs"} <= {each["name"] for each in told}
+    reported = json.loads(nirflow("simulate", "--parameters", "--json").stdout)
+    assert {"seeing", "pedestal", "stale_wcs"} <= {each["name"] for each in reported}
 
 
 @pytest.mark.parametrize(

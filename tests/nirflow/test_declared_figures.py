@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class MadeUp(Metrics):
-    """Figures that no step has."""
+    """Figures of no real step."""
 
     glow: float = figure(
         "light of the guide probe", "probe glow", unit="electron", headline=True, history=True
@@ -37,7 +37,7 @@ class MadeUp(Metrics):
 
 
 METRICS = flat_values(MadeUp(glow=12.3456, ghosts=0.0123, shutter="blade"))
-#: What a version of the past had.
+#: A figure of an earlier version.
 OLD = {"n_glitches": 7, "odd": 0.123456}
 
 

@@ -1,4 +1,4 @@
-"""Hostile texts at every door of the command line: terminal and pipe, JSON, log, progress, usage errors."""
+"""Hostile texts in every output of the command line: terminal and pipe, JSON, log, progress, usage errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typer.testing import Result
 
 from imaging.errors import NirflowError
 from nirflow.console import log
-from nirflow.console.output import say, say_error
+from nirflow.console.output import print_error, print_lines
 from nirflow.console.progress import progress_bar
 from nirflow.console.tables import Column, cell, print_json, print_table
 
@@ -30,7 +30,7 @@ Run = Callable[..., Result]
 
 
 class Terminal(io.StringIO):
-    """A terminal that knows no colours: nothing of rich's own is among what is written."""
+    """A terminal without colours, so that rich adds no control sequences of its own."""
 
     def isatty(self) -> bool:
         return True
@@ -47,24 +47,24 @@ def written(kind: type[io.StringIO], terminal: str = "dumb") -> Iterator[io.Stri
 
 
 @given(texts)
-def test_lines_are_lines_and_nothing_in_them_acts(text: str) -> None:
+def test_printed_lines_are_inert(text: str) -> None:
     with written(io.StringIO) as pipe:
-        say(text)
-        say(text, Path(f"a{text}"), style="red", err=True)
-        say_error(NirflowError(text, remedy=text))
+        print_lines(text)
+        print_lines(text, Path(f"a{text}"), style="red", err=True)
+        print_error(NirflowError(text, remedy=text))
     assert harmful(pipe.getvalue()) == set()
     assert pipe.getvalue().count("\n") == (5 if text else 4)
     with written(Terminal) as terminal:
-        say(text)
-        say(text, style="red")
-        say_error(NirflowError(text, remedy=text, details=text))
+        print_lines(text)
+        print_lines(text, style="red")
+        print_error(NirflowError(text, remedy=text, details=text))
     assert harmful(terminal.getvalue(), breaks="\n\t") == set()
 
 
-def test_markup_is_text() -> None:
+def test_markup_is_shown_literally() -> None:
     with written(io.StringIO) as out:
-        say("[red]a[/red] :smile:", style="bold")
-        say_error(NirflowError("[b]x[/b]", remedy="[/]"))
+        print_lines("[red]a[/red] :smile:", style="bold")
+        print_error(NirflowError("[b]x[/b]", remedy="[/]"))
         print_table([Column("n")], [["[red]b[/red]"]], title="[i]t")
     assert out.getvalue().split("\n")[:-1] == [
         "[red]a[/red] :smile:", "Error: [b]x[/b]", "[/]", "[i]t", "n", "[red]b[/red]",
@@ -72,7 +72,7 @@ def test_markup_is_text() -> None:
 
 
 @given(texts)
-def test_a_row_of_a_table_is_a_row(text: str) -> None:
+def test_a_row_of_a_table_stays_one_row(text: str) -> None:
     for kind in (io.StringIO, Terminal):
         with written(kind) as out:
             print_table(
@@ -157,7 +157,7 @@ def test_usage_errors_repeat_an_argument_printable(nirflow: Run, arguments: tupl
 
 @pytest.fixture
 def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    """Frames whose names and headers do harm, and a broken one."""
+    """Return frames with harmful names and headers, and a broken one."""
     folder = tmp_path / "night"
     folder.mkdir()
     names = (
@@ -174,7 +174,7 @@ def hostile_night(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
 
 
 def _in_a_terminal(*arguments: object) -> bytes:
-    """What a command writes to a terminal."""
+    """Return the output of a command at a terminal."""
     main, side = pty.openpty()
     command = [str(Path(sys.executable).with_name("nirflow")), *map(str, arguments)]
     with subprocess.Popen(
@@ -193,7 +193,7 @@ def _in_a_terminal(*arguments: object) -> bytes:
 
 
 @pytest.mark.parametrize("command", ["inspect", "select"])
-def test_hostile_files_are_shown_and_do_nothing(nirflow: Run, hostile_night: Path, command: str) -> None:
+def test_hostile_files_are_listed_and_harmless(nirflow: Run, hostile_night: Path, command: str) -> None:
     result = nirflow(command, hostile_night)
     assert result.exit_code == 4, result.exception
     text = result.stdout + result.stderr
@@ -212,14 +212,14 @@ def test_hostile_files_are_shown_and_do_nothing(nirflow: Run, hostile_night: Pat
 def test_json_names_hostile_files_exactly(nirflow: Run, hostile_night: Path, command: str) -> None:
     result = nirflow(command, hostile_night, "--json")
     assert harmful(result.stdout) == set()
-    told: Any = json.loads(result.stdout)
-    told = told["frames"] if command == "inspect" else told
-    named = {os.fsencode(one["path"]) for one in told}
+    reported: Any = json.loads(result.stdout)
+    reported = reported["frames"] if command == "inspect" else reported
+    named = {os.fsencode(one["path"]) for one in reported}
     there = {entry.path for entry in os.scandir(os.fsencode(hostile_night))}
     assert named == {path for path in there if command == "inspect" or b"junk" not in path}
 
 
-def test_a_terminal_gets_none_of_it(hostile_night: Path) -> None:
+def test_a_terminal_receives_no_control_characters(hostile_night: Path) -> None:
     for arguments in (
         ["inspect", hostile_night],
         ["inspect", hostile_night, "--json"],

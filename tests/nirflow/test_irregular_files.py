@@ -1,4 +1,4 @@
-"""Commands given a pipe, a device or a folder in the place of a file: they name it, and do not wait for it."""
+"""Commands given a pipe, a device or a folder in place of a file: they name it and do not block."""
 
 from __future__ import annotations
 

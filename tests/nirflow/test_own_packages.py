@@ -1,4 +1,6 @@
-"""A foreign package with the name of one of nirflow's is named with its file, not met later as a strange error."""
+"""A foreign package with the name of one of nirflow's is reported with its file, not found later by a strange
+error.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in ``folder``, which it searches before nirflow's own."""
+    """Run Python in ``folder``, which it searches before nirflow's own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_the_packages_here_are_our_own() -> None:
+def test_the_installed_packages_are_our_own() -> None:
     require_own_packages()
 
 
@@ -36,7 +38,7 @@ def test_the_command_names_the_file_that_shadows_a_package(
     foreign = tmp_path / name / "__init__.py" if as_folder else tmp_path / f"{name}.py"
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_text("raise RuntimeError('it was imported')\n")
-    # The working folder itself is searched by scripts and notebooks; for the command it takes PYTHONPATH.
+    # Scripts and notebooks search the working folder; the command does so only with PYTHONPATH.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
@@ -59,7 +61,7 @@ def test_a_notebook_gets_the_same_as_an_import_error(tmp_path: Path) -> None:
     assert str(tmp_path / "tasks.py") in done.stderr
 
 
-def test_a_folder_that_is_no_package_is_no_shadow(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_package_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
     done = run(tmp_path, "-c", "from nirflow import Options; print(Options.__name__)")
     assert (done.returncode, done.stdout) == (0, "Options\n"), done.stderr

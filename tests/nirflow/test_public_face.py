@@ -1,4 +1,4 @@
-"""What ``from nirflow import ...`` offers: the names of the README, and no more than that is paid for."""
+"""What ``from nirflow import ...`` offers: the names in the README, without unnecessary imports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import nirflow
 
 
 @pytest.mark.parametrize("name", nirflow.__all__)
-def test_every_public_name_is_there_and_documented(name: str) -> None:
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
     value = getattr(nirflow, name)
     assert name == "__version__" or value.__doc__
     assert name in dir(nirflow)
 
 
-def test_they_are_what_their_packages_define() -> None:
+def test_public_names_are_those_of_their_packages() -> None:
     from calib_store.store import Store
     from flows.night import reduce_night
     from flows.run.options import Options

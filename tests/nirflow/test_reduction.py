@@ -1,4 +1,4 @@
-"""What is told of a Prefect server that does not serve."""
+"""Errors for a Prefect server that refuses or is absent."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ def ask(answer: Callable[[httpx.Request], httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "expected"),
     [
-        (401, r"at http://127.0.0.1:7 asks for another password.* Set NIRFLOW_SERVER_AUTH"),
-        (503, r"at http://127.0.0.1:7 does not answer any more: .*503.* run the same again"),
+        (
+            401,
+            r"at http://127.0.0.1:7 requires a password, and none or a wrong one was given.* Set NIRFLOW_SERVER_AUTH",
+        ),
+        (503, r"at http://127.0.0.1:7 no longer responds: .*503.* run the command again"),
     ],
 )
-def test_a_server_that_refuses_is_told_with_what_helps(code: int, words: str) -> None:
-    with pytest.raises(ServerError, match=words):
+def test_a_server_that_refuses_is_reported_with_a_remedy(code: int, expected: str) -> None:
+    with pytest.raises(ServerError, match=expected):
         ask(lambda request: httpx.Response(code))
 
 
-def test_a_server_that_is_away_is_told_with_what_helps() -> None:
+def test_an_absent_server_is_reported_with_a_remedy() -> None:
     def away(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
 
-    with pytest.raises(ServerError, match="does not answer any more: Connection refused"):
+    with pytest.raises(ServerError, match="no longer responds: Connection refused"):
         ask(away)

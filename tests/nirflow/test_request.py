@@ -26,7 +26,7 @@ def build(**changes: Any) -> ReduceRequest:
     return build_request([Path("night")], **{"out": Path("out")} | changes)
 
 
-def test_without_options_everything_is_wanted_with_the_defaults() -> None:
+def test_without_options_everything_is_made_with_the_defaults() -> None:
     request = build()
     assert request.parameters == ReductionParameters()
     assert (request.bands, request.only, request.use, request.allow_missing) == ((), (), (), frozenset())
@@ -47,7 +47,7 @@ def test_options_become_typed_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "expected"),
     [
         ({"bands": ["Z"]}, "Bands: Y, J, H"),
         ({"bands": ["kred"]}, "Did you mean K-red"),
@@ -57,16 +57,16 @@ def test_options_become_typed_values() -> None:
         ({"use": ["dark=a", "dark=b"]}, "more than one dark"),
         ({"memory": "lots"}, "Write 800MB"),
         ({"memory": "-1"}, "Write 800MB"),
-        ({"memory": "10kB"}, "too little"),
+        ({"memory": "10kB"}, "too small"),
         ({"threads": 0}, "threads cannot be 0"),
         ({"settings": ["stak.combine=1"]}, "Did you mean stack"),
         ({"settings": ["groups.max_gap_days=-1"]}, "in days"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_would(changes: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_with_a_remedy(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(**changes)
-    assert words in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_request_is_frozen() -> None:
@@ -75,7 +75,7 @@ def test_a_request_is_frozen() -> None:
 
 
 def test_what_is_made_again_has_its_own_parameters() -> None:
-    with pytest.raises(UsageError, match=r"--set stack.low=4 has no meaning with --affected-by"):
+    with pytest.raises(UsageError, match=r"--set stack.low=4 cannot go with --affected-by"):
         build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none", "stack.low=4"])
     request = build_request([], out=Path("out"), affected_by="S1", settings=["check.shape=none"])
     assert request.parameters.check.shape is None
@@ -103,7 +103,7 @@ def test_params_shows_every_step_and_one_alone(nirflow: Run) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
-    """The requests that reach the flows, which are not run here; each leaves one frame out."""
+    """Return the requests that reach the flows, which are not run here; each report leaves out one frame."""
     requests: list[ReduceRequest] = []
 
     def run_reduce(request: ReduceRequest) -> NightReport:
@@ -119,7 +119,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ReduceRequest]:
     return requests
 
 
-def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
+def test_reduce_passes_on_the_request_and_reports_the_outcome(
     nirflow: Run, asked: list[ReduceRequest], night: Path, tmp_path: Path
 ) -> None:
     options = ["--out", tmp_path, "--band", "y", "--only", "dark", "--only", "bpm", "--use", "bpm=b.fits"]
@@ -138,8 +138,8 @@ def test_reduce_hands_over_what_was_asked_and_tells_what_came_of_it(
 def test_reduce_json_is_the_report_and_shows_no_progress(
     nirflow: Run, asked: list[ReduceRequest], night: Path
 ) -> None:
-    told = json.loads(nirflow("reduce", night, "--json").stdout)
-    assert told["left_out"][0]["name"] == "x.fits"
+    reported = json.loads(nirflow("reduce", night, "--json").stdout)
+    assert reported["left_out"][0]["name"] == "x.fits"
     assert asked[0].quiet
 
 
@@ -154,7 +154,7 @@ def test_a_wrong_option_starts_nothing(
     assert asked == []
 
 
-def test_nothing_is_started_for_a_path_that_is_not_there_or_holds_no_frames(
+def test_nothing_is_started_for_a_path_that_is_missing_or_has_no_frames(
     nirflow: Run, asked: list[ReduceRequest], tmp_path: Path
 ) -> None:
     assert nirflow("reduce", tmp_path / "nowhere").exit_code == 2

@@ -28,16 +28,16 @@ SMALL = NightParameters(size=128, n_science=2, n_darks=1, n_short_darks=1, n_lam
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "words"), [(UP, 0, "Process 42, up"), (DOWN, 3, "No server is running")]
+    ("state", "code", "expected"), [(UP, 0, "Process 42, ready"), (DOWN, 3, "No server is running")]
 )
 def test_server_status(
-    nirflow: Run, monkeypatch: pytest.MonkeyPatch, state: ServerStatus, code: int, words: str
+    nirflow: Run, monkeypatch: pytest.MonkeyPatch, state: ServerStatus, code: int, expected: str
 ) -> None:
     monkeypatch.setattr("deployments.prefect_server.server.server_status", lambda data_dir: state)
     result = nirflow("server", "status")
-    assert (result.exit_code, words in result.stdout) == (code, True)
-    told = json.loads(nirflow("server", "status", "--json").stdout)
-    assert (told["running"], told["ui"]) == (state.running, state.ui_url)
+    assert (result.exit_code, expected in result.stdout) == (code, True)
+    reported = json.loads(nirflow("server", "status", "--json").stdout)
+    assert (reported["running"], reported["ui"]) == (state.running, state.ui_url)
 
 
 def test_server_start_and_stop_act_on_the_data_folder_of_the_settings(
@@ -103,9 +103,9 @@ def test_products_are_judged_by_the_frames_that_they_were_made_from(
     }
 
 
-@pytest.mark.parametrize(("value", "code", "word"), [(1.0, 0, "good"), (2.0, 4, "BEYOND")])
+@pytest.mark.parametrize(("value", "code", "term"), [(1.0, 0, "good"), (2.0, 4, "BEYOND")])
 def test_demo_simulates_reduces_and_compares(
-    nirflow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, code: int, word: str
+    nirflow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, code: int, term: str
 ) -> None:
     requests: list[Any] = []
 
@@ -123,8 +123,10 @@ def test_demo_simulates_reduces_and_compares(
     options = ["--size", 128, "--set", "n_science=1", "--set", "n_darks=1"]
     result = nirflow("demo", "--out", tmp_path / "demo", *options)
     assert result.exit_code == code
-    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {word}" in " ".join(result.stdout.split())
-    assert "NIRFLOW_DATA_DIR" not in os.environ  # the demonstration's store is its own, for its own time
+    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {term}" in " ".join(result.stdout.split())
+    assert (
+        "NIRFLOW_DATA_DIR" not in os.environ
+    )  # the demonstration uses its own store, and only while it runs
     assert requests[0].paths == (tmp_path / "demo" / "raw",)
     assert requests[0].parameters.check.shape is None
     assert len(list((tmp_path / "demo" / "raw").glob("*.fits"))) == 19

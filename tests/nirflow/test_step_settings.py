@@ -36,7 +36,7 @@ class Sky(StepParameters):
 STEPS: dict[str, type[StepParameters]] = {"dark": Dark, "sky": Sky}
 
 
-def test_values_are_read_as_the_model_says() -> None:
+def test_values_are_read_according_to_the_model() -> None:
     settings = [
         "dark.frames=5",
         "dark.level=12.5",
@@ -49,7 +49,7 @@ def test_values_are_read_as_the_model_says() -> None:
     assert changed["sky"] == Sky(radius=0.0)
 
 
-def test_only_the_steps_that_were_named_are_given() -> None:
+def test_only_the_named_steps_are_returned() -> None:
     assert resolve([], STEPS) == {}
     assert list(resolve(["sky.radius=4"], STEPS)) == ["sky"]
 
@@ -65,9 +65,9 @@ def test_none_and_lists_have_a_text_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
-        ("drak.frames=5", ["no step 'drak'", "Did you mean dark?", "sky"]),
+        ("drak.frames=5", ["Unknown step 'drak'", "Did you mean dark?", "sky"]),
         ("dark.frame=5", ["no parameter 'frame'", "Did you mean frames", "combine.low", "limits"]),
         ("dark.combine=5", ["no parameter 'combine'", "combine.operation"]),
         ("dark.frames", ["not of the form step.parameter=value", "--set dark."]),
@@ -79,17 +79,17 @@ def test_none_and_lists_have_a_text_form() -> None:
         ("dark.level=much", ["a number or none", "in e-"]),
         ("dark.limits=5", ["a list separated by commas", "default -150,3050"]),
         ("dark.limits=9,5", ["the lower limit is not below the upper one"]),
-        ("dark.limits=[9", ["no list"]),
+        ("dark.limits=[9", ["is not a list"]),
         ("dark.strict=maybe", ["true or false"]),
         ("dark.without=bpm,arc", ["a list separated by commas", "bpm | flat", "default []"]),
         ("sky.radius=-1", ["in arcsec"]),
     ],
 )
-def test_a_wrong_setting_is_told_with_what_is_right(text: str, words: list[str]) -> None:
+def test_an_invalid_setting_is_reported_with_the_valid_ones(text: str, expected: list[str]) -> None:
     with pytest.raises(SettingError) as caught:
         resolve([text], STEPS)
-    for word in words:
-        assert word in str(caught.value)
+    for term in expected:
+        assert term in str(caught.value)
 
 
 def test_the_same_parameter_twice_is_refused() -> None:
@@ -98,8 +98,8 @@ def test_the_same_parameter_twice_is_refused() -> None:
 
 
 def test_every_parameter_is_described_with_the_default_that_holds_there() -> None:
-    told = {info.name: info for info in describe("dark", Dark)}
-    assert list(told) == [
+    reported = {info.name: info for info in describe("dark", Dark)}
+    assert list(reported) == [
         "combine.operation",
         "combine.low",
         "frames",
@@ -108,10 +108,10 @@ def test_every_parameter_is_described_with_the_default_that_holds_there() -> Non
         "strict",
         "without",
     ]
-    low = told["combine.low"]
+    low = reported["combine.low"]
     assert (low.default, low.unit, low.limits, low.meaning) == (4.0, "sigma", "> 0, <= 10", "lower threshold")
-    assert told["combine.operation"].limits == "mean | median"
-    assert told["without"].limits == "bpm | flat"
+    assert reported["combine.operation"].limits == "mean | median"
+    assert reported["without"].limits == "bpm | flat"
 
 
 def test_what_is_shown_can_be_set_again() -> None:

@@ -16,7 +16,7 @@ from nirflow.survey import examine_file, frame_files, group_frames, survey
 Writer = Callable[..., Path]
 
 
-def test_a_folder_gives_its_fits_files_by_name_and_others_not(night: Path) -> None:
+def test_a_folder_yields_only_its_fits_files_in_order_of_name(night: Path) -> None:
     (night / "notes.txt").write_text("x")
     (night / "below").mkdir()
     shutil.copy(night / "S20131120S0115.fits", night / "below" / "S20131120S0999.fits")
@@ -26,14 +26,14 @@ def test_a_folder_gives_its_fits_files_by_name_and_others_not(night: Path) -> No
     assert len(frame_files([night], recursive=True)) == 9
 
 
-def test_a_file_named_twice_counts_once_and_the_order_is_that_of_the_arguments(night: Path) -> None:
+def test_a_file_named_twice_counts_once_and_order_follows_the_arguments(night: Path) -> None:
     last = night / "S20131129S0320.fits"
     found = frame_files([last, night, night / ".." / "night" / last.name])
     assert found[0] == last
     assert len(found) == 8
 
 
-def test_globs_that_the_shell_left_alone(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_globs_not_expanded_by_the_shell(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [p.name for p in frame_files([night / "S20131121S007[56].fits"])] == [
         "S20131121S0075.fits",
         "S20131121S0076.fits",
@@ -43,7 +43,7 @@ def test_globs_that_the_shell_left_alone(night: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["nothing.fits", "nothing*.fits"])
-def test_a_path_that_is_not_there_is_said(night: Path, name: str) -> None:
+def test_a_missing_path_is_reported(night: Path, name: str) -> None:
     with pytest.raises(UsageError, match="no such file"):
         frame_files([night / name])
 
@@ -68,7 +68,7 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cards", "words"),
+    ("cards", "expected"),
     [
         ({"INSTRUME": "GMOS-S"}, "the frame of an instrument that no table describes"),
         ({"EXPTIME": None}, "EXPTIME"),
@@ -81,18 +81,18 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
         ({"whole": False}, "truncated"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_a_remedy(
-    tmp_path: Path, frame_writer: Writer, cards: dict[str, object], words: str
+def test_problems_of_a_file_are_reported_with_a_remedy(
+    tmp_path: Path, frame_writer: Writer, cards: dict[str, object], expected: str
 ) -> None:
     seen = examine_file(frame_writer(tmp_path / "S20131121S0075.fits", **cards))
     assert seen.broken
-    assert words in seen.reason
+    assert expected in seen.reason
     assert seen.remedy
-    assert "S20131121S0075" not in seen.reason  # stands beside the name already
+    assert "S20131121S0075" not in seen.reason  # the name is already shown next to it
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "expected"),
     [
         ("a.fits", b"", "empty"),
         ("a.fits", b"hello" * 1000, "not a FITS file"),
@@ -102,14 +102,14 @@ def test_what_is_wrong_with_a_file_is_told_with_a_remedy(
         ("a.fits", b"SIMPLE  =                    T".ljust(2880), "END card"),
     ],
 )
-def test_a_file_that_is_no_fits_file(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_fits(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     seen = examine_file(tmp_path / name)
     assert seen.facts is None
-    assert words in seen.reason
+    assert expected in seen.reason
 
 
-def test_a_garbled_card_is_told_and_does_not_stop_the_others(night: Path) -> None:
+def test_a_garbled_card_is_reported_and_does_not_stop_the_others(night: Path) -> None:
     path = night / "S20131120S0115.fits"
     path.write_bytes(
         path.read_bytes().replace(b"EXPTIME =                120.0", b"EXPTIME =              'x 120.0")
@@ -119,7 +119,7 @@ def test_a_garbled_card_is_told_and_does_not_stop_the_others(night: Path) -> Non
     assert len(frames) == 8
 
 
-def test_pixels_are_looked_at_when_asked(night: Path) -> None:
+def test_pixels_are_examined_on_request(night: Path) -> None:
     path = night / "S20131120S0115.fits"
     assert not examine_file(path).broken
     dead = examine_file(path, pixels=True)
@@ -129,13 +129,13 @@ def test_pixels_are_looked_at_when_asked(night: Path) -> None:
     assert not examine_file(path, pixels=True).broken
 
 
-def test_progress_is_told_for_each_file(night: Path) -> None:
-    told: list[int] = []
-    survey(frame_files([night]), progress=lambda: told.append(1))
-    assert len(told) == 8
+def test_progress_is_reported_for_each_file(night: Path) -> None:
+    reported: list[int] = []
+    survey(frame_files([night]), progress=lambda: reported.append(1))
+    assert len(reported) == 8
 
 
-def test_the_same_frame_under_two_names_takes_part_once(night: Path) -> None:
+def test_the_same_frame_under_two_names_is_used_once(night: Path) -> None:
     shutil.copy(night / "S20131121S0075.fits", night / "copy.fits")
     frames = survey(frame_files([night]))
     unfit = {frame.path.name: frame.reason for frame in frames if frame.verdict == "excluded"}
@@ -143,7 +143,7 @@ def test_the_same_frame_under_two_names_takes_part_once(night: Path) -> None:
     assert sum(len(group.frames) for group in group_frames(frames)) == 8
 
 
-def test_an_exposure_with_a_corrected_header_takes_part_once(night: Path, frame_writer: Writer) -> None:
+def test_an_exposure_with_a_corrected_header_is_used_once(night: Path, frame_writer: Writer) -> None:
     frame_writer(night / "S20131121S0075_fixhead.fits", DATE="2014-01-02", UTSTART="02:50:00")
     frames = survey(frame_files([night]))
     (double,) = (frame for frame in frames if frame.verdict == "excluded")
@@ -155,7 +155,7 @@ def test_an_exposure_with_a_corrected_header_takes_part_once(night: Path, frame_
     assert "S20131121S0075.fits" not in names
 
 
-def test_one_name_with_other_bytes_in_two_folders_is_decided_by_the_checksums(
+def test_files_of_one_name_in_two_folders_are_distinguished_by_their_checksums(
     tmp_path: Path, frame_writer: Writer
 ) -> None:
     one, other = tmp_path / "a" / "S20131121S0075.fits", tmp_path / "b" / "S20131121S0075.fits"
@@ -169,7 +169,7 @@ def test_one_name_with_other_bytes_in_two_folders_is_decided_by_the_checksums(
     assert len(left_out[0]) == 1
 
 
-def test_a_corrected_keyword_is_noted(tmp_path: Path, frame_writer: Writer) -> None:
+def test_a_corrected_keyword_is_reported(tmp_path: Path, frame_writer: Writer) -> None:
     seen = examine_file(frame_writer(tmp_path / "a.fits", LNRS=2, NREADS=4))
     assert not seen.broken
     assert seen.notes == ("LNRS is invalid; 4, by another keyword, is used instead",)
@@ -188,7 +188,7 @@ def test_groups_are_named_as_an_observer_would(night: Path, frame_writer: Writer
     ]
 
 
-def test_offset_to_sky_and_coadds_are_said(tmp_path: Path, frame_writer: Writer) -> None:
+def test_offset_to_sky_and_coadds_are_named(tmp_path: Path, frame_writer: Writer) -> None:
     for i in range(4):
         frame_writer(tmp_path / f"S{i}.fits", POFFSET=600.0 * (i % 2), UTSTART=f"02:5{i}:00")
     frame_writer(tmp_path / "D.fits", OBSTYPE="DARK", COADDS=3)
@@ -203,7 +203,7 @@ def test_a_frame_and_its_compressed_copy_are_one_member(tmp_path: Path, frame_wr
     assert [frame.path.suffix for frame in group.frames] == [".fits"]
 
 
-def test_what_nobody_foresaw_is_told_of_one_file(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_reported_for_one_file(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = night / "S20131120S0115.fits"
     original = module.read_layout
 

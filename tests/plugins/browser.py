@@ -21,7 +21,7 @@ from typing import Any
 from waiting import PATIENCE, wait_until
 from websockets.sync.client import ClientConnection, connect
 
-#: It must not look for its makers' hosts, and nothing of a user's profile is touched.
+#: It must not contact its makers' hosts, and does not touch a user's profile.
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
@@ -40,7 +40,7 @@ class Page:
     requested
         URLs of all requests.
     forbidden
-        URLs of those that the browser did not send, as the page may not ask there.
+        URLs of those that the browser did not send, because the page may not access them.
     errors
         Uncaught errors of the page's scripts.
     """
@@ -54,16 +54,16 @@ class Page:
     _urls: dict[str, str] = field(default_factory=dict)
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; what happens meanwhile is noted."""
+        """Send a command and wait for its answer; events are recorded meanwhile."""
         number = next(self._numbers)
         self.connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            told = json.loads(self.connection.recv(timeout=PATIENCE))
-            if told.get("id") == number:
-                assert "error" not in told, told
-                answer: dict[str, Any] = told["result"]
+            reported = json.loads(self.connection.recv(timeout=PATIENCE))
+            if reported.get("id") == number:
+                assert "error" not in reported, reported
+                answer: dict[str, Any] = reported["result"]
                 return answer
-            self._note(told)
+            self._note(reported)
 
     def open(self, url: str) -> None:
         """Go to an address."""
@@ -72,31 +72,31 @@ class Page:
         self.ask("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """Value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """Wait until a JavaScript expression is true; its value."""
+        """Wait until a JavaScript expression is true and return its value."""
         return wait_until(
             lambda: self.evaluate(expression), lambda: f"{expression}: {self.text()[:2000]}", pause=0.2
         )
 
     def text(self) -> str:
-        """The text that a person sees."""
+        """Return the visible text."""
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def screenshot(self, path: Path) -> None:
-        """What it looks like, as a PNG."""
+        """Save a screenshot as a PNG."""
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))
 
     def size(self, width: int, height: int) -> None:
-        """Size of the window, pixels."""
+        """Set the size of the window, pixels."""
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )  # fmt: skip
 
-    def _note(self, told: dict[str, Any]) -> None:
-        method, about = told.get("method"), told.get("params", {})
+    def _note(self, reported: dict[str, Any]) -> None:
+        method, about = reported.get("method"), reported.get("params", {})
         if method == "Network.requestWillBeSent":
             self._urls[about["requestId"]] = about["request"]["url"]
             self.requested.append(about["request"]["url"])
@@ -112,7 +112,7 @@ class Page:
 
 @contextlib.contextmanager
 def browser_page(profile: Path, *flags: str, width: int = 1400, height: int = 1000) -> Iterator[Page]:
-    """A new tab of a browser of one's own, which ends with the context; with further flags of its command."""
+    """Yield a new tab of a separate browser, which ends with the block; ``flags`` are added to its command."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program is not None, "This test needs Chromium: apt-get install chromium"
     log = profile.with_suffix(".log")

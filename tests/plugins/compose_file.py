@@ -22,7 +22,9 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?]))?|\$\$")
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """Put values in the place of ``${NAME}``, ``${NAME:-default}`` (which may hold others) and ``${NAME:?why}``."""
+    """Substitute values for ``${NAME}``, ``${NAME:-default}`` (which may hold others) and
+    ``${NAME:?why}``.
+    """
     out, at = "", 0
     while found := _VARIABLE.search(text, at):
         out += text[at : found.start()]
@@ -42,12 +44,14 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
 
 def variables_in(text: str) -> set[str]:
-    """Names of the variables that a file puts in."""
+    """Return the names of the variables that a file refers to."""
     return {found[1] for found in _VARIABLE.finditer(text) if found[1]}
 
 
 def compose(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The compose file with its variables put in; a variable without value is passed on where it is known."""
+    """Return the compose file with its variables substituted; a variable without a value is passed on if it
+    is set.
+    """
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):
@@ -65,26 +69,34 @@ def compose(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def secrets_of(service: Mapping[str, Any]) -> dict[str, str]:
-    """Name in the container to name of the secret."""
+    """Return the secrets of a service: the name of each by its name in the container."""
     given = [one if isinstance(one, dict) else {"source": one} for one in service.get("secrets", [])]
     return {one.get("target", one["source"]): one["source"] for one in given}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions with their arguments."""
+    """Return the Dockerfile's instructions with their arguments."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
-    whole = "\n".join(lines).replace("\\\n", " ").splitlines()
-    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in whole) if word]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [
+        (instruction, rest.strip())
+        for instruction, _, rest in (line.partition(" ") for line in joined)
+        if instruction
+    ]
 
 
 def image_environment() -> dict[str, str]:
-    """What the image puts into the environment of every container."""
-    pairs = [pair for word, rest in instructions() if word == "ENV" for pair in shlex.split(rest)]
+    """Return the environment that the image sets in every container."""
+    pairs = [
+        pair for instruction, rest in instructions() if instruction == "ENV" for pair in shlex.split(rest)
+    ]
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def setup_commands() -> str:
-    """The commands that the head of the compose file tells, before the one that starts everything."""
+    """Return the commands in the comment at the top of the compose file, up to the one that starts
+    everything.
+    """
     head = (ROOT / "docker-compose.yml").read_text().partition("\nname:")[0]
     lines = [line[4:] for line in head.splitlines() if line.startswith("#   ")]
     return "\n".join(line for line in lines if not line.startswith("docker"))
@@ -92,20 +104,20 @@ def setup_commands() -> str:
 
 @dataclass
 class Machine:
-    """Runs services of the compose file as plain processes: its folders and ports in the place of the containers'.
+    """Services of the compose file run as plain processes, with this machine's folders and ports.
 
     Attributes
     ----------
     root
-        Everything is written below it.
+        Folder below which everything is written.
     secrets
-        Folder of the secrets; those of a service are laid in a folder of its own.
+        Folder of the secrets; each service gets its own in a separate folder.
     ports
-        The port in a container to the one on this machine.
+        Port on this machine by the port in a container.
     variables
         Values of the compose file's variables.
     more
-        Variables that every service gets besides.
+        Additional variables for every service.
     """
 
     root: Path
@@ -119,41 +131,43 @@ class Machine:
         self.services = compose(self.variables)["services"]
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a service; what it says goes to a file."""
+        """Start a service; its output goes to a file."""
         with self.log(name).open("ab") as sink:
             self.running[name] = subprocess.Popen(
-                self.words(name, self.services[name]["command"]), env=self.environment(name), stdout=sink,
+                self.arguments_of(name, self.services[name]["command"]), env=self.environment(name), stdout=sink,
                 stderr=sink, stdin=subprocess.DEVNULL, cwd=self.root, start_new_session=True,
             )  # fmt: skip
         return self.running[name]
 
     def healthy(self, name: str) -> bool:
-        """What the health check of a service says."""
+        """Return the result of a service's health check."""
         check = self.services[name]["healthcheck"]["test"]
-        command = self.words(name, check[1:])
+        command = self.arguments_of(name, check[1:])
         done = subprocess.run(
             command, env=self.environment(name), capture_output=True, timeout=PATIENCE, cwd=self.root
         )
         return done.returncode == 0
 
     def log(self, name: str) -> Path:
-        """What a service has said."""
+        """Return the file with a service's output."""
         return self.root / f"{name}.log"
 
-    def words(self, name: str, command: list[str]) -> list[str]:
-        """A command, with this machine's folders and ports."""
-        program, *arguments = (self.here(name, word) for word in command)
+    def arguments_of(self, name: str, command: list[str]) -> list[str]:
+        """Return a command, with this machine's folders and ports."""
+        program, *arguments = (self.here(name, argument) for argument in command)
         return [str(Path(sys.executable).with_name(program)), *arguments]
 
     def environment(self, name: str) -> dict[str, str]:
-        """What the image and the compose file give, and nothing of this process's own but PATH."""
+        """Return the environment from the image and the compose file, with nothing of this process's own
+        except PATH.
+        """
         given = image_environment() | self.services[name]["environment"]
         given = {key: self.here(name, value) for key, value in given.items()}
         given["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         return given | {"NIRFLOW_SECRETS_DIR": str(self._secrets(name))} | self.more
 
     def here(self, name: str, text: str) -> str:
-        """A text of the compose file, with this machine's folders and ports."""
+        """Return a text of the compose file, with this machine's folders and ports."""
         places = r"(?<![\w/.])/(?:data|nights|raw|tmp)(?![\w.])"
         text = re.sub(places, lambda found: str(self.folder(name, found[0])), text)
         for inside, outside in self.ports.items():
@@ -161,7 +175,9 @@ class Machine:
         return re.sub(r"(?<=[@/])(server|postgres)(?=:)", "127.0.0.1", text)
 
     def folder(self, name: str, target: str) -> Path:
-        """The folder in the place of a container's: everybody's where it is a volume, else the service's own."""
+        """Return the folder that replaces a container's: shared if it is a volume, otherwise the service's
+        own.
+        """
         volumes = [one if isinstance(one, str) else f"{one['source']}:{one['target']}"
                    for one in self.services[name].get("volumes", [])]  # fmt: skip
         shared = any(one.split(":")[1] == target for one in volumes)
@@ -178,7 +194,7 @@ class Machine:
         return folder
 
     def stop(self, name: str, seconds: float) -> int:
-        """Ask a service to end, as Docker does; the code that it ended with."""
+        """Stop a service as Docker does and return its exit code."""
         process = self.running.pop(name)
         process.terminate()
         try:
@@ -187,12 +203,12 @@ class Machine:
             _kill(process)
 
     def kill(self) -> None:
-        """End what still runs."""
+        """Kill everything that still runs."""
         while self.running:
             _kill(self.running.popitem()[1])
 
     def command_lines(self) -> Iterator[str]:
-        """Of every process of the services that run."""
+        """Yield the command line of every process of the running services."""
         for process in self.running.values():
             for folder in Path("/proc").glob("[0-9]*"):
                 try:

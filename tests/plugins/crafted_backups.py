@@ -1,4 +1,4 @@
-"""Backups that were made to harm whoever restores them."""
+"""Backups crafted to harm a user who restores them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from calib_store.libpq import program_environment
 from calib_store.model.settings import StoreSettings
 from calib_store.server import postgres
 
-#: A value that a test finds in the dump, and puts others of the same length in the place of.
+#: A value that a test finds in the dump and replaces by others of the same length.
 MARK = "MARK" * 30
 
 
@@ -30,7 +30,7 @@ def execute(settings: StoreSettings, *statements: str) -> None:
 
 
 def dump_again(settings: StoreSettings, folder: Path, *options: str) -> None:
-    """Put a dump of a database as it is now in the place of the one of a backup, as its writer could."""
+    """Replace the dump of a backup by a new dump of a database, as its author could."""
     new = folder / "new.dump"
     subprocess.run(
         [str(postgres.program("pg_dump")), "--format=custom", "--no-owner", "--no-privileges", f"--file={new}",
@@ -41,8 +41,8 @@ def dump_again(settings: StoreSettings, folder: Path, *options: str) -> None:
 
 
 def take(folder: Path, new: Path) -> None:
-    told = Backup.model_validate_json((folder / "backup.json").read_bytes())
-    (folder / told.dump).unlink()
-    changed = told.model_copy(update={"dump_sha256": file_sha256(new)})
+    reported = Backup.model_validate_json((folder / "backup.json").read_bytes())
+    (folder / reported.dump).unlink()
+    changed = reported.model_copy(update={"dump_sha256": file_sha256(new)})
     new.rename(folder / changed.dump)
     (folder / "backup.json").write_text(changed.model_dump_json())

@@ -1,4 +1,6 @@
-"""What users decide about the frames and products of a store, chosen by number; for histories of random actions."""
+"""Users' decisions about the frames and products of a store, chosen by number; for histories of random
+actions.
+"""
 
 from __future__ import annotations
 
@@ -16,39 +18,39 @@ WHO: dict[str, Any] = {"author": "Ana", "reason": "light leak"}
 
 
 class Decisions:
-    """Decisions about what a store has.
+    """Decisions about the content of a store.
 
-    Each method takes a number, which chooses among what it may be about, and returns what was done; None where there
-    was nothing to do.
+    Each method takes a number, which chooses the object of the decision, and returns the action; None if
+    there was nothing to do.
     """
 
     store: Store
     watch: Watch
 
     def frames(self) -> list[Frame]:
-        """The frames that have come, in the order of their names."""
+        """Return the frames that have arrived, in the order of their names."""
         raise NotImplementedError
 
     def products(self, *statuses: str) -> list[Product]:
-        """The products, in an order that does not depend on their ids."""
+        """Return the products, in an order that does not depend on their ids."""
         found = self.watch.last.products.values()
         kept = [p for p in found if not statuses or p.status in statuses]
         return sorted(kept, key=lambda p: (p.kind, sorted(self.watch.frames_of(p)), str(p.parameters), p.id))
 
     def bad(self) -> list[Frame | Product]:
-        """What is rejected, and products that are superseded."""
+        """Return rejected frames and products, and superseded products."""
         frames: list[Frame | Product] = [f for f in self.frames() if f.rejected is not None]
         return [*frames, *self.products("rejected", "superseded")]
 
     def do(self, action: tuple[Any, ...]) -> None:
-        """One action, by its name and arguments, after which all is verified."""
+        """Perform one action, by its name and arguments, then verify everything."""
         name, *arguments = action
         act = getattr(self, name)(*arguments)
         if act is not None:
             self.watch.after(act)
 
     def reject_frame(self, number: int) -> Act | None:
-        """A raw frame is rejected."""
+        """Reject a raw frame."""
         found = [f for f in self.frames() if f.rejected is None]
         if not found:
             return None
@@ -57,7 +59,7 @@ class Decisions:
         return Act(f"reject {one.name}", [one.sha256])
 
     def reinstate_frame(self, number: int) -> Act | None:
-        """A raw frame is usable again."""
+        """Make a raw frame usable again."""
         found = [f for f in self.frames() if f.rejected is not None]
         if not found:
             return None
@@ -66,20 +68,20 @@ class Decisions:
         return Act(f"reinstate {one.name}", [one.sha256])
 
     def reject_product(self, number: int) -> Act | None:
-        """A product is rejected."""
+        """Reject a product."""
         return self._decide(number, ("candidate", "certified"), lambda one: reject(self.store, one, **WHO))
 
     def reinstate_product(self, number: int) -> Act | None:
-        """A product counts again."""
+        """Reinstate a product."""
         chosen = ("rejected", "superseded")
         return self._decide(number, chosen, lambda one: reinstate(self.store, one, **WHO))
 
     def certify_product(self, number: int) -> Act | None:
-        """A product is certified."""
+        """Certify a product."""
         return self._decide(number, ("candidate",), lambda one: certify(self.store, one, **WHO))
 
     def supersede_product(self, number: int) -> Act | None:
-        """A user takes a product out."""
+        """Supersede a product without a successor."""
         return self._decide(number, ("candidate", "certified"), lambda one: supersede(self.store, one, **WHO))
 
     def _decide(self, number: int, statuses: Sequence[str], act: Callable[[Product], object]) -> Act | None:
@@ -94,7 +96,7 @@ class Decisions:
         return Act(f"{act.__qualname__.split('.')[1]} {one.name_and_id} ({statuses})", [one.id])
 
     def all_reinstated(self) -> None:
-        """Whatever users decided is taken back."""
+        """Revert all decisions of users."""
         for frame in self.frames():
             if frame.rejected is not None:
                 reinstate(self.store, frame, **WHO)

@@ -42,6 +42,7 @@ ALLOWED: Mapping[str, str] = {
     "for each person": "a password for every human user, as opposed to one for each role",
     "and what is not": "the ellipsis of 'what is shared, and what is not shared'",
     "what is not protected": "the limits of the protection",
+    r"products\.0\.word": "a key in the manifest of an earlier version",
 }
 
 _FENCE = re.compile(r"^( *)```.*?^\1```$", re.M | re.S)

@@ -1,4 +1,4 @@
-"""A server that answers as a test tells it to, where a Prefect server should be; imported by the tests that need it."""
+"""A fake Prefect server whose responses a test determines; imported by the tests that need it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.prefect_api.events import Event
 
 
 class DeliveredEvents(list[Event]):
-    """Takes the place of an `EventSender`: keeps what is delivered to it."""
+    """A substitute for an `EventSender` that keeps the delivered events."""
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Keep events."""
@@ -21,13 +21,13 @@ class DeliveredEvents(list[Event]):
 
 
 class FakeServer(ThreadingHTTPServer):
-    """Gives the answers that it is told to, then nothing with code 204, and keeps what it was asked.
+    """A server that sends the given responses, then empty ones with code 204, and keeps the requests.
 
-    Events that it accepts it records, but for the first ``forgotten`` ones; questions how many of some events it
-    has recorded it always answers, and keeps them apart.
+    It records the events that it accepts, except for the first ``forgotten`` ones. Requests for the number of
+    recorded events are always answered and kept separately.
     """
 
-    #: As our own server has it: its clients hold the port, too.
+    #: As for our own server, whose clients also hold the port.
     allow_reuse_port = True
 
     def __init__(self) -> None:
@@ -52,16 +52,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/events/filter"):
             self.server.counted.append(asked)
             total = len(self.server.recorded & set(asked["filter"]["id"]["id"]))
-            code, said = 200, json.dumps({"events": [], "total": total})
+            code, answers = 200, json.dumps({"events": [], "total": total})
         else:
             self.server.heard.append((self.path, dict(self.headers), asked))
-            code, said = self.server.answers.pop(0) if self.server.answers else (204, "")
+            code, answers = self.server.answers.pop(0) if self.server.answers else (204, "")
             if code == 204:
                 self._record([one["id"] for one in asked])
         self.send_response(code)
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(answers)))
         self.end_headers()
-        self.wfile.write(said.encode())
+        self.wfile.write(answers.encode())
 
     do_GET = do_POST
 
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def fake_prefect() -> Iterator[FakeServer]:
-    """A server of one's own, to the end of the context."""
+    """Yield a separate server for the duration of the block."""
     with FakeServer() as fake:
         thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -34,20 +34,20 @@ Work = FrameSet | BpmSet | FlatSet | ScienceSet
 
 @dataclass(frozen=True)
 class Place:
-    """What a run has instead of a workspace."""
+    """A substitute for the workspace of a run."""
 
     opened: Store
     parameters: ReductionParameters
     as_of: datetime | None = None
 
     def store(self) -> Store:
-        """The store."""
+        """Return the store."""
         return self.opened
 
 
 @dataclass
 class FakeReductions:
-    """Reduces frames into a store.
+    """Reductions of frames into a store.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class FakeReductions:
     file
         The file of every product.
     noise
-        Noise of a raw frame by its sha256, 1 without.
+        Noise of a raw frame by its sha256; default: 1.
     leaky
         Frames (sha256) that a master of four or more leaves out.
     """
@@ -75,7 +75,7 @@ class FakeReductions:
         as_of: datetime | None = None,
         only: tuple[Any, ...] = (),
     ) -> list[Product]:
-        """Reduce frames; products that cannot be made are passed over."""
+        """Reduce frames; products that cannot be made are skipped."""
         given = parameters or ReductionParameters()
         plan = plan_night(surveyed(frames), given, only=only)
         place = cast(Workspace, Place(self.store, given, as_of))
@@ -87,7 +87,7 @@ class FakeReductions:
         return made
 
     def redo(self, cause: str) -> Redo | None:
-        """Make again what was made with something bad, as `flows.run.remake` does; None where nothing was."""
+        """Make the products of a bad input again, as `flows.run.remake` does; None if it has none."""
         try:
             redo = redo_of(self.store, cause)
         except NirflowError:
@@ -195,7 +195,7 @@ class FakeReductions:
         return self.store.add(new, self.file)
 
     def _left_out(self, ingredients: Sequence[Ingredient]) -> list[Ingredient]:
-        """Those that are unlike their peers, where there are enough of these."""
+        """Return the ingredients that are unlike their peers, if there are enough peers."""
         found = []
         for one in ingredients:
             peers = [i for i in ingredients if i.role == one.role and i.frame.sha256 not in self.leaky]
@@ -209,12 +209,12 @@ class FakeReductions:
 
 
 def works_of(plan: NightPlan) -> list[Work]:
-    """What a plan makes, each after what it is made with."""
+    """Return the works of a plan, each after those it depends on."""
     return [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
 
 
 def surveyed(frames: Iterable[Frame]) -> list[RawFrame]:
-    """What a survey of the frames' files gives."""
+    """Return the frames as found by a survey of their files."""
     usable = [f for f in frames if f.rejected is None and f.quarantine is None and f.facts is not None]
     found = {
         f.sha256: RawFrame(path=f.paths[0], source=f.paths[0], sha256=f.sha256, facts=f.facts) for f in usable
@@ -223,13 +223,13 @@ def surveyed(frames: Iterable[Frame]) -> list[RawFrame]:
 
 
 def reference(product: Product) -> ProductRef:
-    """A reference to a product."""
+    """Return a reference to a product."""
     names = ("kind", "name", "sha256", "recipe_key")
     return ProductRef.model_validate({n: getattr(product, n) for n in names} | {"id": str(product.id)})
 
 
 def raw_record(facts: FrameFacts, series: str) -> FrameRecord:
-    """A raw frame of those facts, whose content is its name and that of the series."""
+    """Return a raw frame with these facts, whose content is its name and that of the series."""
     sha256 = hashlib.sha256(f"{series} {facts.name}".encode()).hexdigest()
     return FrameRecord(Path(f"/raw/{series}/{facts.name}"), sha256, 10, 1, facts)
 

@@ -23,7 +23,7 @@ SCIENCE = {"OBSTYPE": "OBJECT", "OBSCLASS": "science", "FILTER1": "Y_G0811"}
 KEY = "ab" * 32
 
 
-# What a product says of its making
+# What a product records about how it was made
 
 
 def with_table(path: Path, name: str, rows: list[tuple[str, ...]], columns: list[str]) -> Path:
@@ -41,7 +41,7 @@ LINEAGE = ["file", "sha256", "role", "step"]
 
 
 def labelled(path: Path, rows: list[tuple[str, ...]], **cards: str) -> Path:
-    """A product with a LINEAGE table, the header of which has cards."""
+    """Return a product with a LINEAGE table whose header has these cards."""
     labelled = with_table(path, "LINEAGE", rows, LINEAGE)
     with fits.open(labelled, mode="update") as hdus:
         hdus["LINEAGE"].header.update(cards)

@@ -1,6 +1,6 @@
-"""A PostgreSQL server that is somebody else's business: nothing of ours may ever reach it.
+"""A PostgreSQL server of somebody else, which nirflow must never contact.
 
-Loaded by name from tests/conftest.py; the first test that asks for it pays for its start (about 2 s).
+Loaded by name from tests/conftest.py; the first test that needs it starts it (about 2 s).
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from waiting import PATIENCE
 
 @dataclass(frozen=True)
 class Foreign:
-    """Somebody else's server: an address of this machine, the usual port, and whoever comes is let in."""
+    """Somebody else's server: an address of this machine, the usual port, and open to everyone."""
 
     host: str
     folder: Path
 
     def visits(self) -> str:
-        """Its log of connections."""
+        """Return its log of connections."""
         return (self.folder / "log").read_text()
 
     def databases(self) -> set[str]:
-        """Names of its databases, asked over its socket."""
+        """Return the names of its databases, requested over its socket."""
         from calib_store import libpq
 
         with libpq.connect(host=str(self.folder), port=5432, user="postgres", dbname="postgres") as asked:
             return {row[0] for row in asked.execute("SELECT datname FROM pg_database")}
 
     def values(self) -> dict[str, str]:
-        """Values of the variables that lead there, or break a connection to any other."""
+        """Return the variables that point to it, or that break a connection to any other server."""
         return {
             "PGHOST": self.host, "PGHOSTADDR": self.host, "PGPORT": "5432", "PGUSER": "postgres",
             "PGDATABASE": "postgres", "PGPASSWORD": "theirs", "PGPASSFILE": str(self.folder / "pgpass"),
@@ -51,7 +51,7 @@ class Foreign:
 
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
-    """A server that listens at an address of its own, and writes down who connects."""
+    """Yield a server that listens on its own address and logs connections."""
     from calib_store.server.account import making_account, server_account
     from calib_store.server.postgres_cluster import HERE
     from calib_store.server.programs import program_for
@@ -77,7 +77,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
     assert started.returncode == 0, started.stdout
     (folder / "services").write_text(f"[theirs]\nhost={host}\nport=5432\nuser=postgres\ndbname=postgres\n")
     (folder / "pg_service.conf").write_text((folder / "services").read_text())
-    (folder / "pgpass").write_text("*:*:*:*:theirs\n")  # open to others: both drivers warn where they read it
+    (folder / "pgpass").write_text("*:*:*:*:theirs\n")  # open to others: both drivers warn if they read it
     yield Foreign(host, folder)
     account.run([*control, "-m", "immediate", "stop"], cwd=cluster, timeout=PATIENCE)
     os.close(place)

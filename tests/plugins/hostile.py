@@ -1,4 +1,4 @@
-"""Texts that somebody chose to do harm where they are shown, and what of them must not come out as it is."""
+"""Texts chosen to do harm when shown, and their characters that must not be printed unescaped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import unicodedata
 
 from hypothesis import strategies as st
 
-#: Sets the window's title, colours what follows, begins a line, hides and turns round; a byte that is no UTF-8.
+#: Sets the window's title, colours what follows, begins a line, hides and reverses text; a byte that is not
+#: UTF-8.
 HOSTILE = (
     "x\x1b]0;owned\x07\x1b[31m\nINJECTED\r\x9b2J\x7f\u202egnp\u2066\u200b\u2028\x85\udcff[red]t\u00e9\u6771"
 )
@@ -17,7 +18,7 @@ SHOWN = (
 )
 _HARMFUL = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")]
 
-#: Texts with much of what does harm, among all that Unicode has, lone surrogates too.
+#: Texts with many harmful characters, from all of Unicode including lone surrogates.
 texts = st.lists(
     st.sampled_from(_HARMFUL)
     | st.characters(exclude_categories=())
@@ -26,6 +27,6 @@ texts = st.lists(
 
 
 def harmful(text: str, breaks: str = "\n") -> set[str]:
-    """Return the characters that nobody can see or that do something, without the line breaks that are ours."""
+    """Return the characters that are invisible or control the terminal, except for our own line breaks."""
     kinds = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     return {c for c in text if c not in breaks and unicodedata.category(c) in kinds}

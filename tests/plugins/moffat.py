@@ -6,5 +6,5 @@ from imaging.simulator.star_field import moffat_alpha
 
 
 def moffat_enclosed(radius: float, fwhm: float, beta: float) -> float:
-    """Fraction of a Moffat star's light within ``radius``."""
+    """Return the fraction of a Moffat star's light within ``radius``."""
     return float(1.0 - (1.0 + (radius / moffat_alpha(fwhm, beta)) ** 2) ** (1.0 - beta))

@@ -1,4 +1,4 @@
-"""Small nights and a store of one's own to reduce them into: what the end-to-end tests share."""
+"""Small nights and a separate store for their reduction, shared by the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -30,39 +30,41 @@ Pixels = Callable[[NDArray[np.int32]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a flow: what it told, and the events of its steps."""
+    """One run of a flow: its report, and the events of its steps."""
 
     report: NightReport
     events: list[StepEvent]
 
     def product(self, kind: str, label: str = "") -> ProductRef:
-        """The one product of a kind, among those whose label holds ``label``."""
+        """Return the only product of a kind whose label contains ``label``."""
         (found,) = [p for p in self.report.products if p.kind == kind and label in p.label]
         return found
 
     def kinds(self) -> list[str]:
-        """Kinds of the products, sorted."""
+        """Return the kinds of the products, sorted."""
         return sorted(p.kind for p in self.report.products)
 
     def count(self, state: str) -> Counter[str]:
-        """How often each step ended in ``state``; choosing and surveying make nothing and are not counted."""
+        """Return how often each step ended in ``state``; choosing and surveying make nothing and are not
+        counted.
+        """
         quiet = ("survey", "choose")
         return Counter(e.step for e in self.events if e.state == state and e.step not in quiet)
 
     @property
     def built(self) -> Counter[str]:
-        """How often each step made something anew."""
+        """Return how often each step made a new result."""
         return self.count("built")
 
     def reason(self, name: str) -> str:
-        """Why the file or group ``name`` was left out, with the remedy."""
+        """Return why the file or group ``name`` was left out, with the remedy."""
         products = [member for p in self.report.products for member in p.left_out]
         found = [one for one in (*self.report.left_out, *products) if name in one.name.split(", ")]
         assert len(found) == 1, f"{name}: {found or self.report.left_out}"
         return f"{found[0].reason} {found[0].remedy}".strip()
 
     def failure(self, label: str) -> str:
-        """Why the product whose label holds ``label`` could not be made."""
+        """Return why the product whose label contains ``label`` could not be made."""
         (found,) = [f for f in self.report.failures if label in f.label]
         return found.message
 
@@ -80,7 +82,7 @@ class Lab:
     server_dir
         Data folder of the Prefect server, for runs in a process of their own.
     shape
-        Shape that the frames must have.
+        Required shape of the frames.
     """
 
     folder: Path
@@ -95,7 +97,9 @@ class Lab:
         return self.folder / "data"
 
     def parameters(self, **steps: dict[str, Any]) -> Any:
-        """Parameters of the reduction with frames of this lab's shape; ``steps`` as ``stack={"low": 4}``."""
+        """Return the parameters of the reduction for frames of this lab's shape; ``steps`` like
+        ``stack={"low": 4}``.
+        """
         from tasks.support.parameters import ReductionParameters
 
         given = steps | {"check": {"shape": self.shape} | steps.get("check", {})}
@@ -104,7 +108,7 @@ class Lab:
     def reduce(
         self, *paths: Path, out: str = "out", flow: Any = None, steps: Any = None, **options: Any
     ) -> Run:
-        """Run the night's flow (or ``flow``) in this process, without previews unless asked for."""
+        """Run the night's flow (or ``flow``) in this process, without previews by default."""
         from flows.night import Options, reduce_night
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
         from tasks.support.step import listening
@@ -121,12 +125,12 @@ class Lab:
         return Run(report, events)
 
     def environment(self) -> dict[str, str]:
-        """For a process of its own: the session's Prefect server, this lab's database."""
+        """Return the environment of a separate process: the session's Prefect server, this lab's database."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
         return kept | {"NIRFLOW_DATA_DIR": str(self.server_dir), "NIRFLOW_DATABASE_URL": self.url}
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """Start ``nirflow reduce`` as a process of its own; read it with `finished`."""
+        """Start ``nirflow reduce`` as a separate process; read it with `finished`."""
         nirflow = Path(sys.executable).with_name("nirflow")
         command = [nirflow, "reduce", "--json", "--set", "check.shape=none"]
         return subprocess.Popen(
@@ -135,7 +139,7 @@ class Lab:
         )  # fmt: skip
 
     def store(self) -> Any:
-        """The store of the runs in this process."""
+        """Return the store of the runs in this process."""
         from tasks.support.workspace import Workspace
 
         with pytest.MonkeyPatch.context() as patch:
@@ -143,19 +147,19 @@ class Lab:
             return Workspace(data_dir=self.data, out=self.folder).store()
 
     def object_of(self, product: ProductRef) -> Path:
-        """The store's own file of a product."""
+        """Return the store's own file of a product."""
         path: Path = self.store().objects.path(product.sha256)
         return path
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
-    """Wait for a process of `Lab.start`: its exit code, the report and what it wrote to standard error."""
+    """Wait for a process of `Lab.start`; return its exit code, the report and its standard error."""
     out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, json.loads(out) if out.strip() else {}, err
 
 
 def link(files: Iterable[Path], folder: Path) -> Path:
-    """Hard links to files in a new folder: a night that costs nothing. Never write through one."""
+    """Return hard links to files in a new folder, a night that takes no space. Never write through one."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         os.link(file, folder / file.name)
@@ -163,9 +167,9 @@ def link(files: Iterable[Path], folder: Path) -> Path:
 
 
 def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:
-    """A raw frame like another one, with other cards (None drops one; DATE_OBS is DATE-OBS) or other pixels.
+    """Return a copy of a raw frame with changed cards (None drops one; DATE_OBS is DATE-OBS) or pixels.
 
-    It is another exposure: its data label is its own, unless it is given.
+    It is a different exposure: it has its own data label unless one is given.
     """
     cards.setdefault("DATALAB", f"{target.parent.name}-{target.name}")
     with fits.open(source, memmap=False) as hdus:

@@ -1,7 +1,7 @@
-"""What holds after every action on a store: no product that counts, and no choice, gave way to a worse one.
+"""Invariants after every action on a store: no valid product and no choice was replaced by a worse one.
 
-Everything is verified with the store's own records: why a product stopped counting, and what is in the one that took
-its place.
+Everything is verified with the store's own records: why a product became invalid, and the content of its
+successor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from calib_store.tables.rulebook import active_rules
 from imaging.frames.facts import FrameFacts
 
 Frames = frozenset[tuple[str, str]]
-#: Kinds that frames are matched with.
+#: Kinds of calibration to match frames with.
 KINDS = ("dark", "bpm", "flat")
 
 _OF_TIME = text("SELECT id FROM products WHERE middle >= :first AND middle < :last ORDER BY made_at, id")
@@ -34,16 +34,16 @@ _OF_TIME = text("SELECT id FROM products WHERE middle >= :first AND middle < :la
 
 @dataclass(frozen=True)
 class Act:
-    """What was done.
+    """An action.
 
     Attributes
     ----------
     label
-        For the message.
+        Label for the message.
     decided
         Products (ids) and raw frames (sha256) whose status the user changed.
     redone
-        What went bad, where products were made again because of it: id or sha256.
+        The bad input because of which products were made again, if any: id or sha256.
     """
 
     label: str
@@ -61,16 +61,16 @@ class Seen:
 
 @dataclass
 class Watch:
-    """A store that is looked at after every action.
+    """A store that is verified after every action.
 
     Parameters
     ----------
     store
         The store.
     probes
-        Frames for which the choice is watched.
+        Frames for which the choice is verified.
     between
-        Only products of this time.
+        Only products of this period.
     """
 
     store: Store
@@ -81,7 +81,9 @@ class Watch:
     _frames: dict[UUID, Frames] = field(default_factory=dict)
 
     def look(self) -> Seen:
-        """The store as it is; the choices by its rules and its order, which `explained` compares with its own."""
+        """Return the state of the store, with choices by its rules and order, which `explained` compares with
+        its own.
+        """
         first, last = self.between
 
         def ask(connection: Connection) -> tuple[tuple[Product, ...], RuleSet, dict[str, tuple[int, ...]]]:
@@ -99,7 +101,7 @@ class Watch:
         return Seen({product.id: product for product in products}, choices)
 
     def after(self, act: Act) -> None:
-        """Verify what an action did."""
+        """Verify the effect of an action."""
         before, now = self.last, self.look()
         self.last = now
         for one in before.products.values():
@@ -113,25 +115,28 @@ class Watch:
                 self._verify_choice(probe, before, now, was, taken, act)
 
     def explained(self) -> None:
-        """Verify that the store's own choices, and their explanations, are those."""
+        """Verify that the store's own choices and explanations agree."""
         for probe in self.probes:
             for kind in self.kinds:
-                told, taken = self.store.explain(probe, kind), self.last.choices[probe.name, kind]
-                first = [one for one in told.candidates if one.serves]
-                what = f"{kind} of {probe.name}: explained {told.product and told.product.name_and_id}, chosen {taken}"
-                assert (told.product.id if told.product else None) == taken, what
-                assert [one.product.id for one in told.candidates if one.taken] == [taken] * bool(taken), what
+                match, taken = self.store.explain(probe, kind), self.last.choices[probe.name, kind]
+                first = [one for one in match.candidates if one.serves]
+                explained = match.product and match.product.name_and_id
+                what = f"{kind} of {probe.name}: explained {explained}, chosen {taken}"
+                assert (match.product.id if match.product else None) == taken, what
+                assert [one.product.id for one in match.candidates if one.taken] == [taken] * bool(taken), (
+                    what
+                )
                 assert first[:1] == [one for one in first if one.taken], what
 
     def settled(self) -> None:
-        """Verify that working everything out again changes nothing."""
+        """Verify that deriving everything again changes nothing."""
         ids = list(self.last.products)
         self.store.database.run(lambda connection: succession.reexamine(connection, ids))
         again = self.look()
-        assert _standings(again) == _standings(self.last), "something changes when it is worked out again"
+        assert _standings(again) == _standings(self.last), "something changes when it is derived again"
 
     def frames_of(self, product: Product | UUID) -> Frames:
-        """The raw frames of a product with their roles."""
+        """Return the raw frames of a product with their roles."""
         one = product if isinstance(product, UUID) else product.id
         if one not in self._frames:
             refs = self.store.inputs_of(self.store.get(one))
@@ -139,7 +144,7 @@ class Watch:
         return self._frames[one]
 
     def usable_of(self, product: Product) -> Frames:
-        """Those of them that nobody rejected."""
+        """Return those of them that are not rejected."""
         frames = self.frames_of(product)
         bad = self.store.frames.rejections(sha256 for _, sha256 in frames)
         return frozenset((role, sha256) for role, sha256 in frames if sha256 not in bad)
@@ -153,7 +158,7 @@ class Watch:
         assert last.by in now.products, what
         new = now.products[last.by]
         while not new.counts and (then := self.store.history(new)[-1]).automatic and then.by is not None:
-            new = now.products[then.by]  # which lost its place in turn, in the same action
+            new = now.products[then.by]  # which was itself replaced in the same action
         what = f"{what}, by {new.name_and_id} ({new.state})"
         if not last.automatic:
             assert act.redone is not None, what
@@ -173,7 +178,7 @@ class Watch:
         held = {(role, sha256) for role, sha256 in self.frames_of(one) if sha256 not in left_out}
         assert _contains(self.frames_of(new), held), f"{what}: it lacks frames"
         if last.because is None:
-            assert len(self.frames_of(new)) > len(held), f"{what}: it has no more frames"
+            assert len(self.frames_of(new)) > len(held), f"{what}: it does not have more frames"
             assert not _noisier(new, one), f"{what}: it has more noise"
 
     def _verify_choice(
@@ -185,7 +190,7 @@ class Watch:
         what += f"{new.name_and_id} ({new.state})" if new is not None else "none"
         if old_now.damaged:
             return
-        if not old_now.counts:  # why, was verified: but what is taken instead serves as well
+        if not old_now.counts:  # the reason was verified; the product used instead serves as well
             assert new is not None or old.id in act.decided, what
             return
         if _standing(old) != _standing(old_now):
@@ -194,21 +199,21 @@ class Watch:
         assert new is not None, what
         there = before.products.get(new.id)
         if there is not None:
-            # It was there before: its standing has changed, for a reason that the user gave.
+            # It existed before: its status has changed, for a reason given by the user.
             assert _standing(there) != _standing(new), what
             assert act.decided or there.damaged or there.tier is Tier.PROVISIONAL, what
             return
         if old.tier > new.tier or old.variant != new.variant:
             return
         frames, own = self.frames_of(new), self.frames_of(old)
-        assert not frames < own, f"{what}: made of a part of the frames"
+        assert not frames < own, f"{what}: made from part of the frames"
         if _steps(new, probe) < _steps(old, probe):
             return
         assert not _noisier(new, old), f"{what}: it has more noise"
 
 
 def _contains(frames: Collection[tuple[str, str]], others: Collection[tuple[str, str]]) -> bool:
-    """Whether the frames are among others; what was only sky may be anything."""
+    """Return whether the frames are among others; those used only as sky do not matter."""
     any_role = {sha256 for _, sha256 in frames}
     return all((role, sha) in frames or (role == "sky" and sha in any_role) for role, sha in others)
 

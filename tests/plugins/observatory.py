@@ -1,4 +1,4 @@
-"""An observatory of the tests: a folder that is watched, a store, and the deployed flows run in this process."""
+"""A test observatory: a watched folder, a store, and the deployed flows run in this process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Observatory:
 
     @property
     def sequence(self) -> str:
-        """Name of the one sequence of science."""
+        """Name of the only sequence of science."""
         from imaging.frames.sequences import Sequence
 
         (name,) = {
@@ -67,17 +67,17 @@ class Observatory:
         return name
 
     def come(self, *roles: str) -> None:
-        """Let the frames of some roles lie in the watched folder."""
+        """Put the frames of these roles into the watched folder."""
         link([self.night.folder.parent / f.file for f in self.night.frames if f.role in roles], self.raw)
 
     def note(self) -> int:
-        """Have the store note what came, as the watcher does; how many files there were."""
+        """Record arrived files in the store, as the watcher does, and return their number."""
         from deployments.settings.all_settings import Settings
 
         return recorded(Settings())
 
     def run(self, flow: Any, request: Any) -> Any:
-        """Run a deployed flow in this process; ``events`` are then its events alone."""
+        """Run a deployed flow in this process; afterwards ``events`` has only its events."""
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         self.events.clear()
@@ -85,17 +85,19 @@ class Observatory:
             return ready(request)
 
     def products(self, kind: str) -> tuple[Product, ...]:
-        """All products of a kind."""
+        """Return all products of a kind."""
         return tuple(self.store.products(kind))
 
     def of_night(self, name: str) -> Path:
-        """A file of the night's own folder."""
+        """Return a file of the night's own folder."""
         return self.lab.folder / "nights" / str(NIGHT) / name
 
 
 @contextmanager
 def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
-    """Settings that watch an empty folder of a lab, and flows that keep their events to themselves."""
+    """Yield an observatory with settings for an empty folder of a lab, whose flows do not send their
+    events.
+    """
     from deployments.prefect_api import sequence_events
 
     one = Observatory(lab, night)

@@ -1,7 +1,7 @@
 """One real Prefect server on embedded Postgres for all tests that run flows.
 
-Loaded by name from tests/conftest.py. The first test that asks for `prefect_server` pays for its start
-(about 5 s); a test run without flows starts nothing.
+Loaded by name from tests/conftest.py. The first test that needs `prefect_server` starts it (about 5 s); a
+test run without flows starts nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def prefect_server(postgres_data_dir: Path) -> Iterator[ServerAddress]:
             from prefect.events.worker import EventsWorker
             from prefect.logging.handlers import APILogWorker
 
-            # What is still queued must go out while there is a server to take it.
+            # Queued events must be sent while there is a server to receive them.
             EventsWorker.drain_all(timeout=PATIENCE)
             APILogWorker.drain_all(timeout=PATIENCE)
     stop_server(postgres_data_dir)

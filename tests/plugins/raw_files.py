@@ -34,12 +34,12 @@ def _template(cards: tuple[tuple[str, Any], ...]) -> bytes:
 
 
 def raw_bytes(number: int = 0, kind: dict[str, Any] = DARK, **cards: Any) -> bytes:
-    """The bytes of a frame; no two numbers give the same."""
-    whole = _template(tuple((kind | cards).items()))
+    """Return the bytes of a frame, different for each number."""
+    complete = _template(tuple((kind | cards).items()))
     clock = f"02:{number // 60 % 60:02d}:{number % 60:02d}"
-    return whole.replace(b"label-000000", b"label-%06d" % number).replace(b"02:00:00", clock.encode())
+    return complete.replace(b"label-000000", b"label-%06d" % number).replace(b"02:00:00", clock.encode())
 
 
 def facts_of(path: Path) -> FrameFacts:
-    """What a frame's headers say."""
+    """Return the facts in a frame's headers."""
     return facts_from_headers(*read_headers(path), name=path.name)

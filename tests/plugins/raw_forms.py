@@ -1,4 +1,4 @@
-"""Raw frames in the forms that files come in."""
+"""Raw frames in all file formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMS = ("", ".gz", ".bz2", ".fz")
 
 
 def compressed(plain: Path, suffix: str) -> Path:
-    """The frame in another form, beside the plain one."""
+    """Return the frame in another format, next to the plain one."""
     path = plain.with_name(plain.name + suffix)
     match suffix:
         case ".gz":

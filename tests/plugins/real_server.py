@@ -1,6 +1,6 @@
-"""A PostgreSQL server as an observatory has one: over TCP, with passwords, and an administrator's account.
+"""A PostgreSQL server like an observatory's: over TCP, with passwords and an administrator's account.
 
-Loaded by name from tests/conftest.py; the first test that asks for it pays for its start (about 2 s).
+Loaded by name from tests/conftest.py; the first test that needs it starts it (about 2 s).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from waiting import PATIENCE, wait_until
 
 @dataclass(frozen=True)
 class RealServer:
-    """Where it listens, and the passwords of its accounts."""
+    """Its address and the passwords of its accounts."""
 
     port: int
     folder: Path
-    #: Account that may do everything; one that owns databases and makes roles; one that may do neither.
+    #: An account with all rights; one that owns databases and creates roles; one that may do neither.
     passwords: dict[str, str]
 
     def url(self, database: str, user: str = "admin") -> str:
-        """URL of a database, password and all."""
+        """Return the URL of a database, including the password."""
         return f"postgresql://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/{database}"
 
     @contextlib.contextmanager
     def connect(self, database: str = "postgres", user: str = "admin") -> Iterator[psycopg.Connection]:
-        """A connection in autocommit."""
+        """Yield a connection in autocommit."""
         with psycopg.connect(self.url(database, user), autocommit=True) as connection:
             yield connection
 
     def account(self, name: str, *roles: str) -> str:
-        """Make an account that is a member of some roles; its name."""
+        """Create an account that is a member of these roles and return its name."""
         self.passwords[name] = secrets.token_urlsafe(12)
         with self.connect() as connection:
             connection.execute(
@@ -58,7 +58,7 @@ class RealServer:
 
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """A server over TCP that asks for passwords."""
+    """Yield a server over TCP that requires passwords."""
     from calib_store.server.account import making_account, server_account
     from calib_store.server.postgres_cluster import HERE
     from calib_store.server.programs import program_for
@@ -72,15 +72,15 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryFile("w+") as words:
-        words.write(password)
-        words.flush()
-        os.fchown(words.fileno(), account.uid, account.gid)
+    with tempfile.TemporaryFile("w+") as password_file:
+        password_file.write(password)
+        password_file.flush()
+        os.fchown(password_file.fileno(), account.uid, account.gid)
         made = account.run(
             [str(program_for(account, "initdb")), "-D", HERE, "-U", "admin", "--auth=scram-sha-256",
-             f"--pwfile=/proc/self/fd/{words.fileno()}", "--encoding=UTF8", "--locale=C", "-c", "fsync=off",
+             f"--pwfile=/proc/self/fd/{password_file.fileno()}", "--encoding=UTF8", "--locale=C", "-c", "fsync=off",
              "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "unix_socket_directories="],
-            cwd=cluster, timeout=PATIENCE, descriptors=(words.fileno(),),
+            cwd=cluster, timeout=PATIENCE, descriptors=(password_file.fileno(),),
         )  # fmt: skip
     assert made.returncode == 0, made.stdout
     started = account.run(

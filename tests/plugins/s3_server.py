@@ -1,6 +1,6 @@
 """A real S3 server on this machine, and the environment by which its clients find it.
 
-Loaded by name from tests/conftest.py; the first test that asks for it pays for its start (about a second).
+Loaded by name from tests/conftest.py; the first test that needs it starts it (about a second).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server, and the environment by which its clients find it."""
+    """Yield an S3 server, and the environment by which its clients find it."""
     import logging
 
     from moto.server import ThreadedMotoServer

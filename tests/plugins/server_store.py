@@ -1,4 +1,4 @@
-"""Stores on a server over TCP: what the tests of their administration and of backups share."""
+"""Stores on a server over TCP, shared by the tests of administration and backups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def database_of(settings: StoreSettings) -> str:
 
 
 def fill(store: Store, facts, folder: Path, number: int = 3) -> list:
-    """Some darks and an image made with the last one."""
+    """Add some darks and an image made with the last one."""
     made, previous = [], None
     for n in range(number):
         raw = FrameRecord(
@@ -47,7 +47,7 @@ def fill(store: Store, facts, folder: Path, number: int = 3) -> list:
 
 
 def dumped(store: Store) -> dict[str, list]:
-    """Every row of a store."""
+    """Return every row of a store."""
     from calib_store.tables.schema import metadata
 
     with store.database.begin() as connection:

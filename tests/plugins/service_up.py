@@ -1,6 +1,6 @@
-"""Everything up, as an observatory has it, in a folder of its own; and how a test asks and waits.
+"""The complete service, as in an observatory, in its own folder, with requests and waiting for tests.
 
-Loaded by name from tests/conftest.py. Nothing here imports Prefect: the service is asked over HTTP.
+Loaded by name from tests/conftest.py. Nothing here imports Prefect: requests are sent over HTTP.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from waiting import PATIENCE, wait_until
 
 T = TypeVar("T")
 
-#: Time without a frame after which a sequence is reduced, s: the least that Prefect allows.
+#: Time without a frame after which a sequence is reduced, s: the minimum that Prefect allows.
 _QUIET = 10
 _NIRFLOW = Path(sys.executable).with_name("nirflow")
 _TOML = """
@@ -44,12 +44,12 @@ calibration_days = 30
 
 @dataclass
 class Service:
-    """One data folder with everything up.
+    """One data folder with all services running.
 
     Attributes
     ----------
     folder
-        ``raw`` and ``data`` are in it, and the settings file.
+        Contains ``raw``, ``data`` and the settings file.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class Service:
         return self.folder / "data" / "nights"
 
     def nirflow(self, *arguments: object, code: int | None = 0) -> str:
-        """Run a command on this folder; what it wrote to standard output."""
+        """Run a command on this folder and return its standard output."""
         done = subprocess.run(
             [_NIRFLOW, *map(str, arguments)], env=self.environment(), capture_output=True, text=True,
             timeout=PATIENCE, check=False, cwd=self.folder,
@@ -82,23 +82,23 @@ class Service:
         return self.state
 
     def pid(self, part: str) -> int:
-        """Process of a part, as the supervisor knows it now."""
+        """Return the process id of a part, as currently known to the supervisor."""
         return int(self.part(part)["pid"])
 
     def part(self, name: str) -> dict[str, Any]:
-        told = json.loads(self.nirflow("status", "--json", code=None))
-        found: dict[str, Any] = next(part for part in told["parts"] if part["name"] == name)
+        reported = json.loads(self.nirflow("status", "--json", code=None))
+        found: dict[str, Any] = next(part for part in reported["parts"] if part["name"] == name)
         return found
 
     def flow_processes(self) -> list[int]:
-        """Processes of flow runs under this service's worker."""
+        """Return the processes of flow runs under this service's worker."""
         return [pid for pid in children(self.pid("worker")) if "prefect.engine" in command(pid)]
 
     # --- the Prefect server
 
     @property
     def auth(self) -> str:
-        """USER:PASSWORD of the server, as it was made at the first start."""
+        """USER:PASSWORD of the server, as created at the first start."""
         return (self.folder / "data" / "prefect" / "password").read_text().strip()
 
     def post(self, path: str, body: Any) -> Any:
@@ -108,19 +108,19 @@ class Service:
         return self._ask(path, None)
 
     def _ask(self, path: str, body: bytes | None) -> Any:
-        word = base64.b64encode(self.auth.encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+        credentials = base64.b64encode(self.auth.encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
         request = urllib.request.Request(f"{self.state['ui_url']}/api{path}", body, headers)
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def states(self, run: str) -> list[dict[str, Any]]:
-        """All states that a run went through, the first first."""
+        """Return all states of a run, in order of time."""
         found: list[dict[str, Any]] = self.get(f"/flow_run_states/?flow_run_id={run}")
         return found
 
     def runs(self, *names: str) -> list[dict[str, Any]]:
-        """Flow runs that are not of a schedule, the earliest first; of some deployments where any are named."""
+        """Return unscheduled flow runs, the earliest first, of the named deployments or of all."""
         body: dict[str, Any] = {"sort": "EXPECTED_START_TIME_ASC"}
         if names:
             body["deployments"] = {"name": {"any_": list(names)}}
@@ -128,7 +128,7 @@ class Service:
         return [run for run in found if "auto-scheduled" not in run["tags"]]
 
     def ask(self, flow: str, deployment: str, **request: Any) -> str:
-        """Ask for a run; its id."""
+        """Request a run and return its id."""
         found = self.post("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
         (one,) = found
         made = self.post(
@@ -139,7 +139,7 @@ class Service:
         return str(made["id"])
 
     def ended(self, run: str) -> dict[str, Any]:
-        """Wait for a run's end."""
+        """Wait for a run to end and return it."""
 
         def look() -> dict[str, Any] | None:
             (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
@@ -151,7 +151,9 @@ class Service:
         return wait_until(look, f"run {run} to end", pause=0.3, ignored=(OSError,))
 
     def running(self, run: str) -> None:
-        """Wait until a run is at work, by the worker's log: the server of a busy machine answers too late."""
+        """Wait until a run is executing, by the worker's log: the server of a busy machine responds too
+        late.
+        """
         log = self.folder / "data" / "logs" / "worker.log"
 
         def look() -> bool:
@@ -161,7 +163,7 @@ class Service:
         wait_until(look, f"run {run} to begin", pause=0.05)
 
     def idle(self) -> list[dict[str, Any]]:
-        """Wait until what was dropped has started runs, and then until nothing is in work any more; all runs."""
+        """Wait until the dropped frames have started runs and all of them have ended; return all runs."""
         quiet_since: list[float] = []
 
         def look() -> bool:
@@ -178,8 +180,8 @@ class Service:
         return self.runs()
 
     def drop(self, files: Iterable[Path]) -> None:
-        """Let frames arrive, as a telescope's computer writes them: under another name, then renamed."""
-        with contextlib.suppress(OSError):  # while everything is down
+        """Let frames arrive as written by a telescope's computer: under another name, then renamed."""
+        with contextlib.suppress(OSError):  # while the service is down
             self.known = {run["id"] for run in self.runs()}
         for file in files:
             aside = self.raw / f".{file.name}.part"
@@ -188,7 +190,7 @@ class Service:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process started, at any remove."""
+    """Return the descendants of a process."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -204,7 +206,7 @@ def command(pid: int) -> str:
 
 
 def of_folder(folder: Path) -> list[str]:
-    """Commands of all processes that work for a data folder."""
+    """Return the commands of all processes that work for a data folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -223,7 +225,7 @@ def kill(pid: int) -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Everything up in a new folder; stopped after the module's tests."""
+    """Yield the service running in a new folder; it is stopped after the module's tests."""
     folder = tmp_path_factory.mktemp("observatory")
     (folder / "raw").mkdir()
     (folder / "nirflow.toml").write_text(_TOML.format(folder=folder, quiet=_QUIET, size=384))

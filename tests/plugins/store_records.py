@@ -1,4 +1,4 @@
-"""Facts, raw frames and products to put into a store. Loaded by name from tests/conftest.py."""
+"""Facts, raw frames and products for a store. Loaded by name from tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def epoch() -> datetime:
 
 @pytest.fixture(scope="session")
 def facts() -> Callable[..., FrameFacts]:
-    """Facts of a frame of the tutorial's night, with changes."""
+    """Return the facts of a frame of the tutorial's night, with changes."""
 
     def make(**changes: Any) -> FrameFacts:
         values: dict[str, Any] = {
@@ -42,7 +42,7 @@ def facts() -> Callable[..., FrameFacts]:
 
 @pytest.fixture
 def record(facts: Callable[..., FrameFacts], tmp_path: Path) -> Callable[..., FrameRecord]:
-    """A raw frame's record; its content is a text."""
+    """Return a raw frame's record; its content is a text."""
 
     def make(name: str = "S1.fits", content: str | None = None, **changes: Any) -> FrameRecord:
         sha256 = hashlib.sha256((content if content is not None else name).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Work on a store for a process of its own: builds under the lock, adds of files, each telling what it did.
+"""Work on a store in a separate process: builds under the lock and additions of files, each with a log line.
 
 Run as ``python store_worker.py DATA URL FOLDER SEED MODE``, where MODE is ``all`` (every recipe once) or
-``soak KILLS`` (children that work without an end, each killed at a random moment).
+``soak KILLS`` (children that work endlessly, each killed at a random moment).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from imaging.frames.facts import FrameFacts
 STARTED = datetime(2013, 11, 21, 3, tzinfo=UTC)
 RECIPES = 8
 SOAKED = 200
-#: The longest that a process lives before it may be killed, on a machine that has nothing else to do, s.
+#: Maximum lifetime of a process before it may be killed, on an otherwise idle machine, s.
 LONGEST = 0.35
 FILES = 40
 
 
 def facts(n: int) -> FrameFacts:
-    """Facts of the n-th frame: every fourth of another exposure time."""
+    """Return the facts of the n-th frame: every fourth has another exposure time."""
     return FrameFacts(
         name=f"S{n}.fits", instrument="F2", kind="dark", observation_class="dayCal", target="Dark",
         exposure_time=60.0 * (1 + n % 4), coadds=1, read_pairs=8, filter_id="DK", filter="DK", lyot="f/16",
@@ -43,12 +43,12 @@ def facts(n: int) -> FrameFacts:
 
 
 def key(n: int) -> str:
-    """Key of the n-th recipe."""
+    """Return the key of the n-th recipe."""
     return recipe_key("dark", [str(n)], {}, "1")
 
 
 def build(store: Store, folder: Path, n: int, *, slow: float = 0.0) -> None:
-    """Find the n-th product or build it: from a raw frame, and from the product before where there is one."""
+    """Find the n-th product or build it from a raw frame and the previous product, if any."""
     with store.lock(key(n)):
         if store.find(key(n)) is not None:
             return
@@ -71,7 +71,7 @@ def build(store: Store, folder: Path, n: int, *, slow: float = 0.0) -> None:
 
 
 def write_files(folder: Path) -> list[Path]:
-    """Products to be added, as DRAGONS would have made them."""
+    """Return files of products to add, as DRAGONS would have made them."""
     cards = {
         "INSTRUME": "F2", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "OBJECT": "Dark", "EXPTIME": 20.0,
         "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "DK_G0807", "FILTER2": "Open", "LYOT": "f/16",
@@ -91,7 +91,7 @@ def write_files(folder: Path) -> list[Path]:
 
 
 def work(settings: StoreSettings, folder: Path, seed: int, files: list[Path]) -> None:
-    """Build and add at random for ever."""
+    """Build and add at random endlessly."""
     rng = random.Random(seed)
     with Store.open(settings) as store:
         while True:
@@ -104,7 +104,7 @@ def work(settings: StoreSettings, folder: Path, seed: int, files: list[Path]) ->
 
 
 def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
-    """Keep two children at work and kill one at a random moment, again and again."""
+    """Keep two children running and repeatedly kill one at a random moment."""
     rng = random.Random(seed)
     files = write_files(folder)
 
@@ -114,7 +114,7 @@ def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
             try:
                 work(settings, folder, rng.randrange(2**32), files)
             finally:
-                os._exit(1)  # it never ends by itself: an error shows as this code
+                os._exit(1)  # it never ends normally: an error shows as this code
         return child
 
     running = [start(), start()]
@@ -124,10 +124,10 @@ def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
         victim = running.pop(rng.randrange(2))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
-        assert os.WIFSIGNALED(status), f"a worker failed by itself: {status}"
+        assert os.WIFSIGNALED(status), f"a worker failed without being killed: {status}"
         rng.random()
         running.append(start())
-        # Where nothing was begun between two kills, the machine is busy: its processes need more time for the same.
+        # If nothing was begun between two kills, the machine is busy and its processes need more time.
         now = (folder / "steps.log").stat().st_size if (folder / "steps.log").exists() else 0
         longest = longest * 1.5 if now == made else max(LONGEST, longest / 1.5)
         made = now
@@ -137,7 +137,7 @@ def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
 
 
 def main() -> None:
-    """Do what was asked for."""
+    """Run the requested mode."""
     data, url, folder, seed, mode, *more = sys.argv[1:]
     settings = StoreSettings(data_dir=Path(data), database_url=url)
     if mode == "soak":

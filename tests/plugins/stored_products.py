@@ -1,4 +1,4 @@
-"""What several tests of the store do behind its back."""
+"""Direct access to the database for several tests of the store."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ WHO = {"author": "Ana", "reason": "good"}
 
 
 def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) -> bytes:
-    """A product's file that agrees with the facts of the fixtures."""
+    """Return the bytes of a product's file that agrees with the facts of the fixtures."""
     marks = {"dark": "PROCDARK", "flat": "PROCFLAT", "bpm": "BPMASK", "image": "PROCSCI"}
     primary = fits.PrimaryHDU()
     primary.header.update(HEADER | {marks[kind]: "2026-01-01T00:00:00", "SERIAL": number} | cards)
@@ -44,11 +44,11 @@ def product_bytes(kind: str, *, level: float = 1.0, number: int = 0, **cards) ->
 
 
 def take(other: Store, source: Path) -> Imported:
-    """What becomes of an import from a store that is trusted."""
+    """Import from a trusted store and return the outcome."""
     return import_products(other, source, author="me", trust=True)
 
 
-# What arrives is checked like what is added
+# Imported files are checked like added ones
 
 
 def with_manifest(folder: Path, change) -> None:
@@ -58,7 +58,7 @@ def with_manifest(folder: Path, change) -> None:
     path.write_text(json.dumps(manifest))
 
 
-# A store that nobody has vouched for
+# A store that is not trusted
 
 
 def careful(other: Store, source: Path) -> Imported:

@@ -1,4 +1,4 @@
-"""Waiting until the Prefect server goes by automations that were made just now; imported by the tests that need it."""
+"""Waiting until the Prefect server applies new automations; imported by the tests that need it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deployments.prefect_api.events import Event, EventSender
 
 
 def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
-    """Wait until the server's triggers are those that it was told of so far.
+    """Wait until the server has loaded all triggers created so far.
 
-    It loads them in the order of their changes, some time after each. So one more is made, which pauses itself at
-    an event of its own: when it does, the earlier ones are loaded too.
+    It loads them in the order of their changes, some time after each. So another one is created that pauses
+    itself at a special event: once it does, the earlier ones are loaded too.
     """
     name = f"test.{uuid.uuid4().hex}"
     last = AutomationCore(
@@ -32,5 +32,5 @@ def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
         sender.deliver([Event(name=name, resource=f"prefect.automation.{made}")])
         return not client.read_automation(made).enabled
 
-    wait_until(paused, "the server to go by its automations", pause=0.2)
+    wait_until(paused, "the server to load its automations", pause=0.2)
     client.delete_automation(made)

@@ -1,7 +1,7 @@
 """Waiting in tests for other threads, processes and servers; imported by the tests that need it.
 
-How long something takes depends on what else the machine does, so no test asks whether it was quick. There is one
-limit, far beyond what a busy machine needs: it only turns a wait that would never end into a message.
+Durations depend on the load of the machine, so no test requires speed. There is one limit, far beyond the
+needs of a busy machine: it only turns an endless wait into a message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-#: Limit of every wait, s. It is below pytest's own limit for a test, so that the message names what was missing.
+#: Limit of every wait, s; below pytest's own limit for a test, so that the message names the missing
+#: condition.
 PATIENCE: Final = 300.0
 
 
@@ -28,11 +29,11 @@ def wait_until(
     Parameters
     ----------
     condition
-        Asked again and again.
+        Called repeatedly.
     what
-        What is waited for, for the message of a failure.
+        Name of the condition, for the message of a failure.
     pause
-        Between two questions, s.
+        Time between two calls, s.
     ignored
         Errors of the condition that mean "not yet".
 

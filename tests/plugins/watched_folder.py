@@ -1,4 +1,4 @@
-"""A watcher of a folder with its own clock and a server that only listens."""
+"""A watcher of a folder with a fake clock and a passive server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from calib_store.tables.schema import frames
 from deployments.arrivals.watcher import Watcher
 from deployments.prefect_api.events import Event, EventsError
 
-#: In the middle of the night of the frames.
+#: Time in the middle of the night of the frames.
 NIGHT = datetime(2013, 11, 21, 4, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that only advances on request."""
 
     time = 1000.0
 
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Server:
-    """Takes events, or does not."""
+    """A server that accepts or refuses events."""
 
     def __init__(self) -> None:
         self.up = True
@@ -44,7 +44,7 @@ class Server:
 
     @property
     def frames(self) -> Counter[str]:
-        """How often each frame was announced."""
+        """Return how often each frame was announced."""
         return Counter(event.payload["frame"] for event in self.events)
 
 
@@ -52,7 +52,7 @@ Watch = Callable[..., Watcher]
 
 
 def rounds(watcher: Watcher, clock: Clock, n: int = 3) -> None:
-    """Let enough time go by for every file that is whole to be taken in, and send the events."""
+    """Let enough time pass for every complete file to be recorded, and send the events."""
     for _ in range(n):
         clock.time += 60.0
         while watcher.step():
@@ -61,7 +61,7 @@ def rounds(watcher: Watcher, clock: Clock, n: int = 3) -> None:
 
 
 def in_store(store: Store) -> Counter[str]:
-    """Names of the frames, with the number of frames of that name; not those in quarantine."""
+    """Return the number of frames of each name, without those in quarantine."""
     with store.database.engine.connect() as connection:
         return Counter(connection.scalars(select(frames.c.name).where(frames.c.quarantine.is_(None))))
 
@@ -75,7 +75,7 @@ def sha256s(store: Store) -> dict[str, str | None]:
 
 
 def put(path: Path, content: bytes) -> Path:
-    """Write aside and rename, as a good copying program does."""
+    """Write to a temporary name and rename, as a good copying program does."""
     aside = path.with_name(f"{path.name}.part")
     aside.write_bytes(content)
     return aside.rename(path)

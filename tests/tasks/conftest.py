@@ -1,4 +1,4 @@
-"""References without files behind them, and a workspace with a store of its own."""
+"""References without files behind them, and a workspace with its own store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.support.workspace import Workspace, close_stores
 
 @pytest.fixture
 def raw_frame() -> Callable[..., RawFrame]:
-    """Make a raw frame of some name; other facts by keyword."""
+    """Make a raw frame of a given name; other facts by keyword."""
 
     def make(name: str = "S20131121S0075.fits", **changes: Any) -> RawFrame:
         values: dict[str, Any] = {

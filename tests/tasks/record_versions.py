@@ -1,8 +1,8 @@
-"""What the algorithm of each step is made of, compared with what was recorded with the step's VERSION.
+"""The modules of each step's algorithm, compared with those recorded with the step's VERSION.
 
-A step's VERSION is part of its keys: products of another version are made again. Whoever changes an algorithm and
-leaves VERSION as it is has old results taken for new ones. ``versions.toml`` has a digest of each module that a step
-is made of; ``python -m tests.tasks.record_versions`` brings it up to date.
+A step's VERSION is part of its keys: products of another version are made again. If an algorithm changes and
+VERSION does not, old results are taken for new ones. ``versions.toml`` has a digest of each module of a step;
+``python -m tests.tasks.record_versions`` updates it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ WITHOUT_PIXELS: Final = {
     "imaging.io": "bytes read and written as they are; what a file holds has tests of its own",
     "imaging.products": "files of products: headers, tables, names, checksums",
 }
-#: Calls whose texts are for people: how a parameter or field is described.
+#: Calls with texts for users: descriptions of parameters and fields.
 _DECLARATIONS: Final = ("parameter", "Field")
 _LOGGERS: Final = ("log", "logger")
-#: The module by which a step reaches the tables of instruments, and the parts of a table that decide results.
+#: The module by which a step reaches the tables of instruments, and the parts of a table that affect results.
 _CATALOGUE: Final = "imaging.instruments.catalogue"
 _OF_PIXELS: Final = (
     "quirks", "component", "facts", "wheels", "kinds", "lamp", "guiding", "unfit", "offsets", "detector", "bands",
@@ -54,19 +54,19 @@ class Made:
 
 @dataclass(frozen=True)
 class Record:
-    """What is recorded: the steps, and the changes that had no effect."""
+    """The record: the steps, and the changes that had no effect."""
 
     steps: dict[str, Made]
     no_effect: list[dict[str, Any]] = field(default_factory=list)
 
 
 def made(root: Path = ROOT) -> dict[str, Made]:
-    """Return what each step of the tree at ``root`` is made of."""
+    """Return the modules of each step of the tree at ``root``."""
     return {step: Made(_version(root, step), _modules(root, f"tasks.{step}")) for step in STEPS}
 
 
 def read(table: Path = TABLE) -> Record:
-    """Return what is recorded; nothing where there is no table yet."""
+    """Return the record; empty if there is no table yet."""
     if not table.exists():
         return Record({})
     content = tomllib.loads(table.read_text())
@@ -75,7 +75,7 @@ def read(table: Path = TABLE) -> Record:
 
 
 def changes(now: Made, before: Made) -> list[str]:
-    """Return the modules that changed, came or went; one that was only renamed did not."""
+    """Return the modules that changed, were added or removed; renaming does not count."""
     return sorted(
         {name for name, digest in now.modules.items() if digest not in before.modules.values()}
         | {name for name, digest in before.modules.items() if digest not in now.modules.values()}
@@ -83,7 +83,7 @@ def changes(now: Made, before: Made) -> list[str]:
 
 
 def problems(root: Path = ROOT, table: Path = TABLE) -> list[str]:
-    """Return what is not recorded, each with what to do; empty where all is."""
+    """Return the unrecorded changes, each with a remedy; empty if everything is recorded."""
     record, found = read(table), []
     for step, now in made(root).items():
         before = record.steps.get(step)
@@ -103,7 +103,7 @@ def problems(root: Path = ROOT, table: Path = TABLE) -> list[str]:
 
 
 def record(root: Path = ROOT, table: Path = TABLE, no_effect: str = "") -> list[str]:
-    """Bring the table up to date; return the steps that it refuses, because they changed under the same VERSION.
+    """Update the table; return the steps that it refuses because they changed under the same VERSION.
 
     Parameters
     ----------
@@ -154,7 +154,9 @@ def _version(root: Path, step: str) -> int:
 
 
 def _modules(root: Path, start: str) -> dict[str, str]:
-    """The digests of a step's own module and of all modules of `imaging` that it leads to."""
+    """Return the digests of a step's own module and of all modules of `imaging` that it imports, directly or
+    not.
+    """
     found: dict[str, str] = {}
     coming = [start]
     while coming:
@@ -163,7 +165,7 @@ def _modules(root: Path, start: str) -> dict[str, str]:
             continue
         source = _path(root, name).read_text()
         found[name] = digest(source)
-        if name == _CATALOGUE:  # numbers that were in modules are as much a part of the algorithm in a table
+        if name == _CATALOGUE:  # numbers in a table are as much a part of the algorithm as those in modules
             found |= {f"{path.parent.name}/{path.name}": _table(path) for path in _tables(root)}
         coming += [
             target
@@ -178,7 +180,9 @@ def _tables(root: Path) -> list[Path]:
 
 
 def _table(path: Path) -> str:
-    """Digest of what a table has that decides pixels and figures; comments and the rules' windows do not."""
+    """Return the digest of the parts of a table that affect pixels and figures, not of comments and the
+    rules' windows.
+    """
     content = tomllib.loads(path.read_text())
     text = json.dumps({key: content.get(key) for key in _OF_PIXELS}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -190,7 +194,7 @@ def _path(root: Path, module: str) -> Path:
 
 
 def _imported(root: Path, source: str) -> Iterator[str]:
-    """The modules of `imaging` that a module needs at run time, functions' own imports included."""
+    """Yield the modules of `imaging` that a module needs at run time, including imports inside functions."""
     for module, name in _imports(source):
         inner = f"{module}.{name}"
         yield inner if name and _path(root, inner).exists() else module
@@ -198,7 +202,7 @@ def _imported(root: Path, source: str) -> Iterator[str]:
 
 @functools.cache
 def _imports(source: str) -> tuple[tuple[str, str], ...]:
-    """Module and name of each import from `imaging`; no name where the module itself is imported."""
+    """Yield module and name of each import from `imaging`; no name if the module itself is imported."""
     found = []
     for node in ast.walk(_Normal(keep_imports=True).visit(ast.parse(source))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "imaging":
@@ -209,9 +213,10 @@ def _imports(source: str) -> tuple[tuple[str, str], ...]:
 
 
 class _Normal(ast.NodeTransformer):
-    """A module without what cannot change a result: docstrings, texts of errors and of the log, imports for types.
+    """Remove from a module what cannot change a result: docstrings, texts of errors and logs, imports for
+    types.
 
-    Imports go too, where not asked to stay: the modules that they lead to are compared themselves.
+    Imports are removed too unless requested: the imported modules are compared themselves.
     """
 
     def __init__(self, *, keep_imports: bool) -> None:
@@ -256,14 +261,14 @@ class _Silent(ast.NodeTransformer):
 
 @functools.cache
 def digest(source: str) -> str:
-    """Return the digest of a module's code: the same whatever its comments, docstrings, messages and format."""
+    """Return the digest of a module's code, independent of its comments, docstrings, messages and format."""
     return hashlib.sha256(_text(_Normal(keep_imports=False).visit(ast.parse(source))).encode()).hexdigest()[
         :16
     ]
 
 
 def _text(node: Any) -> str:
-    """A node as text, alike in all versions of Python: fields that are empty or only inform are left out."""
+    """Return a node as text, the same in all versions of Python: empty and informative fields are left out."""
     if isinstance(node, ast.AST):
         fields = [
             f"{name}={_text(value)}"
@@ -277,7 +282,7 @@ def _text(node: Any) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Bring the table up to date from the command line."""
+    """Update the table from the command line."""
     parser = argparse.ArgumentParser(prog=_COMMAND, description="Record what the steps are made of.")
     parser.add_argument("--no-effect", default="", metavar="WHY", help="why no pixel and no figure differs")
     refused = record(no_effect=parser.parse_args(arguments).no_effect)

@@ -1,4 +1,4 @@
-"""What the user's word about calibrations does: where it holds, what is recorded, what is refused."""
+"""The user's decisions about calibrations: where they apply, what is recorded, what is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRIMARY = {
     "PROCDARK": "2026-01-01T00:00:00",
 }  # fmt: skip
 SHORT = {"EXPTIME": 8.0, "LNRS": 4, "NREADS": 4}
-SAID = ("exposure 8 s, frame 120 s", "read pairs 4, frame 8")
+DIFFERENCES = ("exposure 8 s, frame 120 s", "read pairs 4, frame 8")
 
 
 @pytest.fixture
@@ -63,16 +63,16 @@ def dark(workspace: Workspace, tmp_path: Path) -> Callable[..., Product]:
 def choose(
     workspace: Workspace, raw_frame: Callable[..., RawFrame], tmp_path: Path
 ) -> Callable[..., Calibrations]:
-    """Choose a dark for one frame; the user's word by keyword."""
+    """Choose a dark for one frame; the user's decisions by keyword."""
 
-    def run(kind: str = "object", **said: Any) -> Calibrations:
+    def run(kind: str = "object", **choice: Any) -> Calibrations:
         path = tmp_path / "S1.fits"
         fits.PrimaryHDU(np.zeros((8, 8), np.int32)).writeto(path, overwrite=True)
         frame = raw_frame("S1.fits", kind=kind, detector="109").model_copy(update={"path": path})
         record = FrameRecord(path, frame.sha256, path.stat().st_size, 1, frame.facts)
         workspace.store().frames.ingest([record])
         frames = FrameSet(label="the set", frames=(frame,))
-        return choose_calibrations.fn("the set", frames, ("dark",), [], Choice(**said), workspace)
+        return choose_calibrations.fn("the set", frames, ("dark",), [], Choice(**choice), workspace)
 
     return run
 
@@ -103,13 +103,13 @@ def test_a_named_product_that_is_damaged_is_refused(
     product = dark("S1_dark.fits")
     assert choose(use={"dark": product.name}).dark is not None
     damage(stored(workspace, product))
-    for _ in range(2):  # the second time the file is set aside already
+    for _ in range(2):  # the second time the file has already been set aside
         with pytest.raises(StoreError, match=r"S1_dark\.fits .* is missing or damaged"):
             choose(use={"dark": product.name})
     assert not stored(workspace, product).exists()
 
 
-def test_without_a_word_the_next_best_takes_the_place_of_a_damaged_one(
+def test_by_default_the_next_best_replaces_a_damaged_product(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     best, next_best = dark("S11_dark.fits"), dark("S2_dark.fits", UTSTART="01:00:00.0")
@@ -132,22 +132,22 @@ def test_a_named_file_that_cannot_serve_is_refused(
         choose(use={"dark": str(tmp_path / "nan_dark.fits")})
 
 
-def test_what_a_named_dark_overrides_is_told_everywhere(
+def test_what_a_named_dark_overrides_is_reported_everywhere(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace, raw_frame: Any
 ) -> None:
     dark("S1_dark.fits")
     short = dark("S22_dark.fits", **SHORT)
     chosen = choose(use={"dark": short.name})
-    told = f"dark S22_dark.fits: {'; '.join(SAID)}"
+    disagreement = f"dark S22_dark.fits: {'; '.join(DIFFERENCES)}"
     assert (chosen.dark.name, chosen.overridden) == (short.name, ("dark",))
-    assert chosen.disagreements == (told,)
-    assert reasons(workspace) == [f"--use dark=S22_dark.fits, although: {'; '.join(SAID)}"]
-    assert f"used as named: {told}" in _missing(chosen)
+    assert chosen.disagreements == (disagreement,)
+    assert reasons(workspace) == [f"--use dark=S22_dark.fits, although: {'; '.join(DIFFERENCES)}"]
+    assert f"used as named: {disagreement}" in _missing(chosen)
     parameters = applied_to(DetrendParameters(override=("flat",)), chosen)
     assert parameters.override == ("flat", "dark")
     recipe = Recipe("image", "stack", 1, (), {"detrend": parameters}, chosen)
     rows = {row.primitive: row.args for row in _history(recipe, datetime.now(UTC))}
-    assert told in rows["calibrations"]
+    assert disagreement in rows["calibrations"]
     agreeing = Recipe(
         "image", "stack", 1, (), {"detrend": parameters}, chosen.model_copy(update={"disagreements": ()})
     )
@@ -162,7 +162,7 @@ def test_a_named_dark_that_agrees_disagrees_in_nothing(
     assert reasons(workspace) == ["--use dark=S1_dark.fits"]
 
 
-def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
+def test_for_a_flat_the_user_s_choice_applies_only_if_the_configuration_agrees(
     choose: Callable[..., Calibrations],
     dark: Callable[..., Product],
     workspace: Workspace,
@@ -172,7 +172,9 @@ def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
     with caplog.at_level("INFO", "tasks.choose"):
         chosen = choose("flat", use={"dark": short.name})
     assert (chosen.dark.name, chosen.overridden, chosen.disagreements) == (fitting.name, (), ())
-    assert f"S22_dark.fits is not for these frames ({'; '.join(SAID)}); the rules choose" in caplog.text
+    assert (
+        f"S22_dark.fits does not fit these frames ({'; '.join(DIFFERENCES)}); the rules choose" in caplog.text
+    )
     assert reasons(workspace) == [None]
     assert choose("flat", use={"dark": fitting.name}).overridden == ("dark",)
     workspace.store().set_status(fitting, "rejected", author="me", reason="test")
@@ -181,23 +183,23 @@ def test_for_a_flat_the_word_holds_only_where_the_configuration_agrees(
     assert choose("flat", use={"dark": short.name}, allow_missing={"dark"}).missing == ("dark",)
 
 
-def test_parameters_are_left_alone_where_nothing_was_said() -> None:
+def test_parameters_are_unchanged_without_user_choices() -> None:
     parameters = DetrendParameters(override=("flat",), allow_missing=("bpm",))
     assert applied_to(parameters, Calibrations()) == parameters
-    said = applied_to(parameters, Calibrations(missing=("bpm", "dark")))
-    assert said.allow_missing == ("bpm", "dark")
+    parameters_used = applied_to(parameters, Calibrations(missing=("bpm", "dark")))
+    assert parameters_used.allow_missing == ("bpm", "dark")
 
 
-# What the store takes in place of what cannot serve, and what is reported of what is used all the same
+# What the store chooses in place of an unusable product, and objections to products in use
 
 
-def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
+def test_a_product_with_unusable_pixels_is_skipped_by_name(
     choose: Callable[..., Calibrations],
     dark: Callable[..., Product],
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It came into the store before its pixels were looked at."""
+    """Add it to the store as if before its pixels were checked."""
     good = dark("S100_dark.fits")
     with monkeypatch.context() as patch:
         patch.setattr("calib_store.exchange.adopt.check_content", lambda *_, **__: None)
@@ -211,7 +213,7 @@ def test_one_whose_pixels_cannot_serve_is_passed_over_by_name(
     )
 
 
-def test_what_speaks_against_a_product_that_is_used_all_the_same(
+def test_objections_to_a_product_in_use_are_reported(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     product = dark("S1_dark.fits")
@@ -220,6 +222,6 @@ def test_what_speaks_against_a_product_that_is_used_all_the_same(
     reject(store, product, author="Ana", reason="light leak")
     (against,) = choose(use={"dark": str(product.id)}).reservations
     assert against.startswith(f"dark {product.name_and_id} was rejected by Ana on ")
-    assert f": light leak. To have it count again: nirflow cal reinstate {product.short_id}" in against
+    assert f": light leak. To reinstate it: nirflow cal reinstate {product.short_id}" in against
     with pytest.raises(MissingCalibrationError, match="status rejected"):
         choose()

@@ -1,4 +1,4 @@
-"""`inspect` and `reduce` judge a file alike: over odd files of all kinds, and over real frames of another camera."""
+"""`inspect` and `reduce` agree on every file: odd files of all kinds, and real frames of another camera."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.support.references import Survey
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
 
-#: Large enough for its end to be far from its headers, in a stream too.
+#: Large enough for the end to be far from the headers, even in a compressed stream.
 SHAPE = (256, 256)
 CARDS: dict[str, Any] = {
     "INSTRUME": "F2", "OBJECT": "FIELD", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "EXPTIME": 120.0, "COADDS": 1,
@@ -29,7 +29,7 @@ CARDS: dict[str, Any] = {
 PIXEL_VALUES = np.arange(SHAPE[0] * SHAPE[1], dtype=np.int32).reshape(SHAPE)
 LABELLED = {"DATALAB": "GS-2013B-Q-1-1-001"}
 PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress}
-#: Frames of a camera that has no table here, as its archive gives them: padding behind END, no UTSTART.
+#: Frames of a camera without a table, as delivered by its archive: padding behind END, no UTSTART.
 FOREIGN_CARDS: dict[str, Any] = {
     "INSTRUME": "NIRC2", "ITIME": 0.5, "COADDS": 10, "DATE-OBS": "2006-04-01", "FILTER": "Kp",
 }  # fmt: skip
@@ -48,7 +48,7 @@ def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0,
 
 
 def pack(path: Path, suffix: str, *, cut: int = 0) -> Path:
-    """Replace a file by its compressed copy, with some bytes less at its end."""
+    """Replace a file by its compressed copy, truncated by some bytes."""
     packed = path.with_name(path.name + suffix)
     content = PACKERS[suffix](path.read_bytes())
     packed.write_bytes(content[: len(content) - cut])
@@ -65,7 +65,7 @@ def garbled(path: Path, keyword: str, value: str) -> Path:
 
 
 def odd_files(folder: Path) -> Iterator[Path]:
-    """Write files of every kind that an archive, a disk or a user's script has given."""
+    """Write files of every kind that an archive, a disk or a user's script may produce."""
     yield write(folder / "good.fits", UTSTART="01:00:00")
     yield write(folder / "corrected.fits", UTSTART="01:10:00", LNRS=6, NREADS=8)
     yield write(folder / "bytes\udcff.fits", UTSTART="01:20:00")
@@ -147,10 +147,10 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(folder / "below" / "S20131121S0075.fits", OBSERVER="somebody", **LABELLED)
     (folder / "copy.fits").write_bytes(first.read_bytes())
     yield folder / "copy.fits"
-    whole = write(folder / "S20131121S0080.fits", UTSTART="08:00:00")
-    yield whole
-    packed = whole.with_name("S20131121S0080.fits.gz")
-    packed.write_bytes(gzip.compress(whole.read_bytes()))
+    complete = write(folder / "S20131121S0080.fits", UTSTART="08:00:00")
+    yield complete
+    packed = complete.with_name("S20131121S0080.fits.gz")
+    packed.write_bytes(gzip.compress(complete.read_bytes()))
     yield packed
     yield write(folder / "S20131121S0081.fits", UTSTART="08:10:00", DATALAB="one", RAWGEMQA="USABLE")
     yield write(folder / "S20131121S0081_bad.fits", UTSTART="08:10:00", DATALAB="one", RAWGEMQA="BAD")
@@ -171,19 +171,19 @@ def fits_of_another_camera(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All odd files."""
+    """Return all odd files."""
     return list(odd_files(tmp_path_factory.mktemp("odd")))
 
 
 @pytest.fixture
 def reduced(files: list[Path], workspace: Workspace) -> Survey:
-    """What the survey of a reduction found."""
+    """Return what the survey of a reduction found."""
     return survey_frames.fn(files, "night", CheckParameters(shape=SHAPE), workspace)
 
 
 @pytest.fixture
 def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination]]:
-    """What `inspect` finds; frames are small here."""
+    """Return what `inspect` finds; the frames are small."""
     import imaging.frames.find_files as module
 
     monkeypatch.setattr(module, "CheckParameters", lambda **_: CheckParameters(shape=SHAPE))
@@ -191,7 +191,7 @@ def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination
 
 
 def verdicts(seen: Survey) -> list[tuple[str, str, str]]:
-    """Name, reason and remedy of each file, reasons empty for usable ones."""
+    """Return name, reason and remedy of each file, reasons empty for usable ones."""
     left_out = [(one.name, one.reason, one.remedy) for one in seen.left_out]
     return sorted(
         [*left_out, *((frame.source.name.replace("\udcff", "\ufffd"), "", "") for frame in seen.frames)]
@@ -212,7 +212,7 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
     }  # fmt: skip
 
 
-def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
+def test_inspect_of_headers_differs_only_where_it_reports_unexamined_pixels(
     files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
 ) -> None:
     found = {one.path: one for one in inspected(files)}
@@ -237,7 +237,7 @@ def test_inspect_of_headers_differs_only_where_it_says_that_it_did_not_look(
 def test_the_watcher_judges_each_file_as_reduce_does(
     files: list[Path], workspace: Workspace, tmp_path: Path
 ) -> None:
-    """What several files have to do with each other is the survey's to find."""
+    """Relations between files are found only by the survey."""
     check = CheckParameters(shape=SHAPE)
     for path in files:
         alone = survey_frames.fn([path], "night", check, workspace)

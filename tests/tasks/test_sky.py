@@ -1,4 +1,4 @@
-"""Outcomes of earlier tasks: frames apart from errors, each error by the name of its frame."""
+"""Outcomes of earlier tasks: frames are separated from errors, each with the name of its frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_frames_apart_from_errors(raw_frame) -> None:
     ]
 
 
-def test_frame_of_a_pass(raw_frame) -> None:
+def test_frame_of_a_sky_pass(raw_frame) -> None:
     ref = ScratchRef(frame=raw_frame("a.fits"), key="k", folder=Path("/scratch/a"))
     done = SkyPass(frames=(ref,))
     assert done.frame("a.fits") is ref

@@ -32,14 +32,14 @@ Look = Callable[..., Survey]
 
 
 def write(path: Path, pixels: Any = PIXELS, **cards: Any) -> Path:
-    """Write a small dark; the clock follows the name, so that no two are alike."""
+    """Write a small dark; the time follows the name, so that no two are the same."""
     primary = fits.PrimaryHDU(header=fits.Header(list((DARK | {"DATALAB": path.stem} | cards).items())))
     fits.HDUList([primary, fits.ImageHDU(pixels)]).writeto(path)
     return path
 
 
 def overwrite(path: Path, old: bytes, new: bytes) -> Path:
-    """Replace the first appearance of some bytes, lengths kept."""
+    """Replace the first occurrence of some bytes by as many others."""
     raw = path.read_bytes()
     assert old in raw
     assert len(old) == len(new)
@@ -60,7 +60,7 @@ def look(workspace: Workspace) -> Look:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files whose bytes are hashed, as it happens."""
+    """Return a list of the names of files, filled as their bytes are hashed."""
     names: list[str] = []
     original = module.unpack
 
@@ -73,7 +73,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def quarantined(workspace: Workspace) -> dict[str, str | None]:
-    """Reasons of the frames in the store, by name; None for one that is fit."""
+    """Reasons of the frames in the store, by name; None for a usable one."""
     with workspace.store().database.engine.connect() as connection:
         found = connection.execute(select(frames.c.name, frames.c.quarantine))
         return {row.name: row.quarantine for row in found}
@@ -108,7 +108,7 @@ def test_one_hostile_file_never_ends_the_night(look: Look, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, OverflowError, KeyError])
-def test_what_nobody_foresaw_leaves_out_one_file(
+def test_an_unexpected_error_excludes_only_one_file(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     good, odd = write(tmp_path / "good.fits"), write(tmp_path / "odd.fits")
@@ -129,7 +129,7 @@ def test_what_nobody_foresaw_leaves_out_one_file(
     assert left_out.remedy
 
 
-def test_an_error_of_the_program_is_not_the_files(
+def test_a_programming_error_is_not_blamed_on_the_file(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_layout(_: Path) -> Any:
@@ -172,7 +172,7 @@ def test_a_frame_without_a_measurement_is_refused_every_time(
     assert hashed.count("good.fits") == 1
 
 
-def test_a_frame_leaves_quarantine_when_the_check_lets_it_pass(
+def test_a_frame_leaves_quarantine_when_it_passes_the_check(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
     pixels = PIXELS.copy()
@@ -184,7 +184,7 @@ def test_a_frame_leaves_quarantine_when_the_check_lets_it_pass(
     assert quarantined(workspace) == {"bright.fits": None}
 
 
-def test_a_product_is_no_frame_and_goes_into_no_quarantine(
+def test_a_product_is_not_a_frame_and_is_not_quarantined(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
     seen = look(write(tmp_path / "dark.fits", PROCDARK="2026-11-23T00:00:00"))
@@ -192,10 +192,10 @@ def test_a_product_is_no_frame_and_goes_into_no_quarantine(
     assert quarantined(workspace) == {}
 
 
-def test_a_frame_that_is_refused_early_is_in_quarantine_too(
+def test_a_frame_that_is_refused_early_is_quarantined_too(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
-    """By its shape, a keyword that lacks, a piece, an empty file: all before its bytes would be looked at."""
+    """By its shape, a missing keyword, truncation or emptiness: all before its bytes are read."""
     packed = tmp_path / "packed.fits.bz2"
     packed.write_bytes(bz2.compress(write(tmp_path / "p.fits").read_bytes())[:-40])
     small = write(tmp_path / "small.fits", PIXELS[:20])
@@ -206,9 +206,9 @@ def test_a_frame_that_is_refused_early_is_in_quarantine_too(
     piece.write_bytes(piece.read_bytes()[:3000])
     (empty := tmp_path / "empty.fits").touch()
     seen = look(packed, small, bare, piece, empty)
-    told = {one.name: one.reason for one in seen.left_out}
+    reported = {one.name: one.reason for one in seen.left_out}
     noted = quarantined(workspace)
-    assert {name.removesuffix(".bz2"): reason for name, reason in told.items()} == noted
+    assert {name.removesuffix(".bz2"): reason for name, reason in reported.items()} == noted
     store = workspace.store()
     frames_ = {frame.name: frame for name in noted for frame in store.frames.named(name)}
     assert frames_["small.fits"].facts is not None
@@ -217,7 +217,7 @@ def test_a_frame_that_is_refused_early_is_in_quarantine_too(
     assert all(frame.paths for frame in frames_.values())
 
 
-def test_a_frame_of_another_instrument_is_not_ours_to_judge(
+def test_a_frame_of_an_unknown_instrument_is_not_judged(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
     seen = look(write(tmp_path / "gmos.fits", INSTRUME="GMOS-S"))
@@ -225,7 +225,7 @@ def test_a_frame_of_another_instrument_is_not_ours_to_judge(
     assert quarantined(workspace) == {}
 
 
-def test_a_frame_that_is_fit_stays_so_where_only_this_run_refuses_it(
+def test_a_usable_frame_stays_usable_if_only_this_run_refuses_it(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "good.fits")
@@ -240,7 +240,7 @@ LABELLED = {"DATALAB": "GS-CAL20131121-1-001"}
 
 
 def doubled(folder: Path) -> tuple[Path, Path]:
-    """An exposure, and the same with another header."""
+    """Return an exposure, and the same with another header."""
     first = write(folder / "S20131121S0075.fits", **LABELLED)
     return first, write(folder / "S20131121S0075_fixhead.fits", OBSERVER="fixed by hand", **LABELLED)
 
@@ -263,7 +263,7 @@ def test_one_of_two_files_of_an_exposure_is_used(look: Look, tmp_path: Path, ord
     assert "cal reject S20131121S0075_fixhead.fits" in left_out.remedy
 
 
-def test_the_newer_header_goes_before_the_name(look: Look, tmp_path: Path) -> None:
+def test_the_newer_header_takes_precedence_over_the_name(look: Look, tmp_path: Path) -> None:
     first, later = doubled(tmp_path)
     for path, day in ((first, "2014-02-03"), (later, "2013-11-21")):
         with fits.open(path, mode="update") as hdus:
@@ -275,13 +275,13 @@ def test_the_newer_header_goes_before_the_name(look: Look, tmp_path: Path) -> No
     )
 
 
-def test_a_file_of_the_exposure_that_comes_later_takes_its_place(look: Look, tmp_path: Path) -> None:
+def test_a_later_file_of_an_exposure_replaces_the_earlier_one(look: Look, tmp_path: Path) -> None:
     first, later = doubled(tmp_path)
     assert [frame.name for frame in look(first).frames] == [first.name]
     assert [frame.name for frame in look(first, later).frames] == [later.name]
 
 
-def test_a_rejected_file_lets_the_other_one_of_its_exposure_be_used(
+def test_the_other_file_of_an_exposure_is_used_if_one_is_rejected(
     look: Look, workspace: Workspace, tmp_path: Path
 ) -> None:
     first, later = doubled(tmp_path)
@@ -296,7 +296,7 @@ def test_a_rejected_file_lets_the_other_one_of_its_exposure_be_used(
     assert left_out.reason.endswith(f"the fix is wrong; the same exposure is used from {first.name}")
 
 
-def test_a_compressed_copy_is_the_same_frame_beside_a_double(look: Look, tmp_path: Path) -> None:
+def test_a_compressed_copy_is_the_same_frame_as_its_original(look: Look, tmp_path: Path) -> None:
     first, later = doubled(tmp_path)
     packed = tmp_path / f"{later.name}.bz2"
     packed.write_bytes(bz2.compress(later.read_bytes()))
@@ -307,7 +307,7 @@ def test_a_compressed_copy_is_the_same_frame_beside_a_double(look: Look, tmp_pat
     }  # fmt: skip
 
 
-def test_one_name_with_other_bytes_is_decided_by_the_checksums(look: Look, tmp_path: Path) -> None:
+def test_files_of_one_name_are_distinguished_by_their_checksums(look: Look, tmp_path: Path) -> None:
     paths = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -318,7 +318,7 @@ def test_one_name_with_other_bytes_is_decided_by_the_checksums(look: Look, tmp_p
     assert "the same exposure as the other file of this name (" in one.left_out[0].reason
 
 
-def test_a_newer_header_that_takes_the_exposure_out_is_heeded(look: Look, tmp_path: Path) -> None:
+def test_a_newer_header_that_excludes_the_exposure_is_respected(look: Look, tmp_path: Path) -> None:
     first = write(tmp_path / "S20131121S0075.fits", **LABELLED)
     write(tmp_path / "S20131121S0075_a.fits", RAWGEMQA="BAD", **LABELLED)
     seen = look(first, tmp_path / "S20131121S0075_a.fits")
@@ -327,7 +327,7 @@ def test_a_newer_header_that_takes_the_exposure_out_is_heeded(look: Look, tmp_pa
     assert "which counts and takes no part: the observer judged it a failure" in reasons[first.name]
 
 
-def test_what_is_no_file_is_left_out_and_not_waited_for(
+def test_irregular_files_are_left_out_without_blocking(
     look: Look, tmp_path: Path, workspace: Workspace
 ) -> None:
     os.mkfifo(tmp_path / "S20131121S0074.fits")
@@ -341,7 +341,7 @@ def test_what_is_no_file_is_left_out_and_not_waited_for(
     assert quarantined(workspace) == {good.name: None}
 
 
-def test_a_frame_that_would_unpack_to_more_than_any_is_quarantined_unread(
+def test_a_frame_with_an_excessive_unpacked_size_is_quarantined_unread(
     look: Look, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imaging.io.announced.frame_bytes", lambda: 2**20)

@@ -1,4 +1,4 @@
-"""A step whose algorithm changed has another VERSION, or it is on record that the change has no effect."""
+"""A step whose algorithm changed has another VERSION, or the change is recorded as having no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANGED = "imaging/detrend/detrend.py"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the science and the steps, and a table of it."""
+    """Return a copy of the science and the steps, and its table."""
     for package in ("imaging", "tasks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     assert record(tmp_path, tmp_path / "table.toml") == []
@@ -67,7 +67,7 @@ def test_a_number_of_an_instrument_is_part_of_the_steps(tree: Path) -> None:
     assert all("instruments/f2.toml changed" in one for one in found(tree))
 
 
-def test_what_is_left_out_is_there_and_left_out() -> None:
+def test_excluded_modules_exist_and_are_excluded() -> None:
     reached = {name for one in made().values() for name in one.modules}
     for name in WITHOUT_PIXELS:
         path = ROOT / name.replace(".", "/")
@@ -75,7 +75,7 @@ def test_what_is_left_out_is_there_and_left_out() -> None:
         assert not [one for one in reached if one == name or one.startswith(f"{name}.")]
 
 
-def test_a_change_is_told_with_module_step_and_remedy_until_the_version_is_raised(tree: Path) -> None:
+def test_a_change_is_reported_with_module_step_and_remedy_until_the_version_is_raised(tree: Path) -> None:
     (tree / CHANGED).write_text((tree / CHANGED).read_text() + "\nSOMETHING = 3\n")
     affected = [one.split(":")[0] for one in found(tree)]
     assert "detrend" in affected
@@ -110,7 +110,7 @@ def test_a_default_that_changes_is_a_change(tree: Path) -> None:
     assert one == text != other
 
 
-def test_docstrings_comments_messages_and_format_are_no_change(tree: Path) -> None:
+def test_docstrings_comments_messages_and_format_do_not_count_as_a_change(tree: Path) -> None:
     path = tree / CHANGED
     parsed = ast.parse(path.read_text())
     parsed.body[0] = ast.Expr(ast.Constant("Another docstring."))
@@ -123,7 +123,7 @@ def test_docstrings_comments_messages_and_format_are_no_change(tree: Path) -> No
     assert texts[0] != digest(plain.format("'d'", "'e'", "'g'"))
 
 
-def test_a_module_that_moves_is_no_change(tree: Path) -> None:
+def test_moving_a_module_does_not_count_as_a_change(tree: Path) -> None:
     (tree / "imaging/detrend/kernels_of_prepare.py").write_text(
         (tree / "imaging/detrend/prepare_kernels.py").read_text()
     )
@@ -134,13 +134,13 @@ def test_a_module_that_moves_is_no_change(tree: Path) -> None:
     assert found(tree) == []
 
 
-def test_a_module_that_is_imported_from_now_on_is_a_change(tree: Path) -> None:
+def test_a_newly_imported_module_is_a_change(tree: Path) -> None:
     edit(tree / CHANGED, "\nfrom imaging.errors", "\nimport imaging.sky.choice\nfrom imaging.errors")
     (message,) = (one for one in found(tree) if one.startswith("detrend:"))
     assert "imaging.sky.choice" in message
 
 
-def test_a_step_that_was_never_recorded_is_told(tree: Path) -> None:
+def test_a_step_that_was_never_recorded_is_reported(tree: Path) -> None:
     (tree / "table.toml").unlink()
     assert [one.split(":")[0] for one in found(tree)] == list(STEPS)
     assert all("not recorded" in one for one in found(tree))

@@ -13,7 +13,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Plain SQL, as it was on the day: a migration must not change when the models do.
+# Plain SQL of that version: a migration must not change when the models do.
 _STATEMENTS = (
     """
     CREATE TABLE configurations (
@@ -174,6 +174,6 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     for statement in _STATEMENTS:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Rules in the database, what products serve by any of them, rejected frames, foreign inputs, the gate.
+"""Rules in the database, what products serve by any of them, rejected frames, foreign inputs, the comparison.
 
 Revision ID: 0002
 Revises: 0001
@@ -64,7 +64,7 @@ _STATEMENTS = (
     UPDATE products p SET published = true FROM configurations c
     WHERE c.id = p.configuration_id AND c.rule = 'static bpm'
     """,
-    # The rows that the update left may not wait for their triggers when the table is altered.
+    # Pending triggers of the updated rows must run before the table is altered.
     "SET CONSTRAINTS ALL IMMEDIATE",
     """
     ALTER TABLE products

@@ -1,4 +1,4 @@
-"""What runs of the night's flows told, night by night.
+"""Reports of the runs of the night's flows, by night.
 
 Revision ID: 0003
 Revises: 0002

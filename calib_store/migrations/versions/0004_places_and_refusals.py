@@ -1,4 +1,4 @@
-"""Which product took a superseded one's place, and because of what; frames of which nothing is known are found.
+"""Which product superseded another, and for what reason; frames without facts can be found.
 
 Revision ID: 0004
 Revises: 0003

@@ -1,4 +1,4 @@
-"""How far each product is to be trusted, with what parameters it was made, and which changes of status were automatic.
+"""How far each product can be trusted, with which parameters it was made, and which status changes were automatic.
 
 Revision ID: 0005
 Revises: 0004
@@ -13,7 +13,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-#: The marks that products have carried among their figures: made without a calibration, or with one named by a user.
+#: Warnings among the figures of products: made without a calibration, or with one named by a user.
 _PROVISIONAL = """
     UPDATE products p SET provisional = w.first
     FROM (
@@ -26,7 +26,7 @@ _PROVISIONAL = """
     WHERE w.id = p.id
 """
 
-#: A product is one of the variant of its own parameters and of those of the products that it was made from.
+#: A product belongs to the variant of its own parameters and those of the products that it was made from.
 _EFFECTIVE = """
     CREATE TEMPORARY TABLE effective ON COMMIT DROP AS
     SELECT p.id, p.kind, coalesce(used.parameters, '{}') || p.parameters AS parameters
@@ -99,7 +99,7 @@ _STATEMENTS = (
     """,
     _PROVISIONAL,
     _TIERS,
-    # The rows that the updates left may not wait for their triggers when the table is altered.
+    # Pending triggers of the updated rows must run before the table is altered.
     "SET CONSTRAINTS ALL IMMEDIATE",
     "ALTER TABLE products ALTER COLUMN variant_id SET NOT NULL",
     """

@@ -1,4 +1,4 @@
-"""Decisions of other stores that came with an import, for users here to take over or not.
+"""Decisions of other stores that came with an import, for users here to adopt or not.
 
 Revision ID: 0006
 Revises: 0005

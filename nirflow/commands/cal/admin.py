@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nirflow.commands.cal.naming import Json
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, plural, print_json, print_table
 from nirflow.exits import Exit
 
@@ -19,9 +19,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def init(json: Json = False) -> None:
-    """Make the store: database, tables, roles, rules, place of the files. What is there stays.
+    """Create the store: database, tables, roles, rules, folder of the files. Existing parts are kept.
 
-    Without NIRFLOW_DATABASE_URL this is the embedded database, which every command makes by itself.
+    Without NIRFLOW_DATABASE_URL this is the embedded database, which every command creates automatically.
     """
     from calib_store.administration.schema_upkeep import initialise
     from deployments.settings.all_settings import Settings
@@ -31,17 +31,21 @@ def init(json: Json = False) -> None:
         print_json(vars(made))
         return
     if made.before is None:
-        say(f"Made the store in {made.place}{' (and the database)' if made.database_made else ''}.")
+        print_lines(
+            f"Created the store in {made.place}{' (and the database)' if made.database_made else ''}."
+        )
     elif made.before != made.revision:
-        say(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+        print_lines(f"Upgraded the store in {made.place} from version {made.before} to {made.revision}.")
     else:
-        say(f"The store in {made.place} is there, at version {made.revision}; nothing changed.")
-    say(f"Files: {made.objects}", f"Rules: {made.rules}")
+        print_lines(f"The store in {made.place} exists, at version {made.revision}; nothing changed.")
+    print_lines(f"Files: {made.objects}", f"Rules: {made.rules}")
     _print_roles(made)
 
 
 def migrate(json: Json = False) -> None:
-    """Bring the tables of a store to this nirflow, whole or not at all; a backup first does no harm."""
+    """Upgrade the tables of a store to this version of nirflow, completely or not at all; a backup first is
+    advisable.
+    """
     from calib_store.administration.schema_upkeep import bring_up_to_date
     from deployments.settings.all_settings import Settings
 
@@ -50,52 +54,52 @@ def migrate(json: Json = False) -> None:
         print_json(vars(made))
         return
     if made.before == made.revision:
-        say(f"The store in {made.place} is at version {made.revision} already.")
+        print_lines(f"The store in {made.place} is at version {made.revision} already.")
     else:
-        say(f"Brought the store in {made.place} from version {made.before} to {made.revision}.")
+        print_lines(f"Upgraded the store in {made.place} from version {made.before} to {made.revision}.")
     _print_roles(made)
 
 
 def status(json: Json = False) -> None:
-    """Tell what and where the store is, and how much it holds. Exit code 4 where it needs something done."""
+    """Show where the store is, its version and its contents. Exit code 4 if it needs attention."""
     from calib_store.administration.schema_upkeep import initialise, state
     from deployments.settings.all_settings import Settings
 
     settings = Settings()
     if settings.database_url is None:
         initialise(settings)  # as every command does
-    told = state(settings)
+    current = state(settings)
     if json:
-        print_json({**vars(told), "usable": told.usable})
+        print_json({**vars(current), "usable": current.usable})
     else:
         rows: list[list[object]] = [
-            ["database", told.place], ["server", f"PostgreSQL {told.server_version}"],
-            ["size", f"{told.size / 1e6:.1f} MB"],
-            ["tables", f"version {told.revision}" + ("" if told.usable else f", needs {told.newest}")],
-            ["account", told.account], ["rules", told.rules], ["files", told.objects],
+            ["database", current.place], ["server", f"PostgreSQL {current.server_version}"],
+            ["size", f"{current.size / 1e6:.1f} MB"],
+            ["tables", f"version {current.revision}" + ("" if current.usable else f", needs {current.newest}")],
+            ["account", current.account], ["rules", current.rules], ["files", current.objects],
         ]  # fmt: skip
         rows += [
             [kind, ", ".join(f"{number} {status}" for status, number in numbers.items())]
-            for kind, numbers in told.products.items()
+            for kind, numbers in current.products.items()
         ]
-        rows.append(["frames", ", ".join(f"{number} {what}" for what, number in told.frames.items())])
+        rows.append(["frames", ", ".join(f"{number} {what}" for what, number in current.frames.items())])
         print_table([Column("", style="bold"), Column("", fold=True)], rows)
         notes = []
-        if told.revision is None:
-            notes.append("There is no store in this database yet: nirflow cal init")
-        elif not told.usable:
-            notes.append("Its tables are not those of this nirflow: nirflow cal migrate")
-        if told.rules not in (None, told.shipped_rules):
+        if current.revision is None:
+            notes.append("This database has no store yet: nirflow cal init")
+        elif not current.usable:
+            notes.append("Its tables are not those of this version of nirflow: nirflow cal migrate")
+        if current.rules not in (None, current.shipped_rules):
             notes.append(
-                f"This nirflow comes with the rules {told.shipped_rules}; the store goes by its own."
+                f"This version of nirflow comes with the rules {current.shipped_rules}; the store uses its own."
             )
-        if told.damaged:
-            notes.append(f"{told.damaged} products are damaged: nirflow cal verify")
-        if told.missing_roles:
-            notes.append(_roles(told.missing_roles))
+        if current.damaged:
+            notes.append(f"{current.damaged} products are damaged: nirflow cal verify")
+        if current.missing_roles:
+            notes.append(_roles(current.missing_roles))
         for note in notes:
-            say(note, style="yellow", err=True)
-    if not told.usable or told.damaged:
+            print_lines(note, style="yellow", err=True)
+    if not current.usable or current.damaged:
         raise typer.Exit(Exit.PARTIAL)
 
 
@@ -106,9 +110,10 @@ def backup(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write the whole store into a folder: database and files, of one moment, while work goes on.
+    """Write a complete backup of the store into a folder: database and files as of one moment, while work
+    continues.
 
-    Exit code 4 where a product's file was missing or damaged and could not be written.
+    Exit code 4 if a product's file was missing or damaged and could not be written.
     """
     from calib_store.administration.backup import backup as write
     from calib_store.administration.schema_upkeep import state
@@ -123,9 +128,9 @@ def backup(
         print_json(made)
     else:
         for name in made.lost:
-            say(f"Not in the backup, its file is lost: {name}", style="red", err=True)
+            print_lines(f"Not in the backup because its file is lost: {name}", style="red", err=True)
         held = f"{plural(made.products, 'product')} and the rows of {plural(made.frames, 'raw frame')}"
-        say(f"{held}: {target}")
+        print_lines(f"{held}: {target}")
     if made.lost:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -135,9 +140,9 @@ def restore(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Bring a backup back into an empty store; one that holds anything is left alone.
+    """Restore a backup into an empty store; a store with any content is left untouched.
 
-    Exit code 4 where the file of a product is not in the backup: the next reduction makes it anew.
+    Exit code 4 if the file of a product is not in the backup: the next reduction makes it again.
     """
     from calib_store.administration.backup_folder import read_backup
     from calib_store.administration.restore import restore as bring_back
@@ -146,27 +151,29 @@ def restore(
 
     number = read_backup(source).products
     with progress_bar("Copying files", number, quiet=quiet or json) as advance:
-        told = bring_back(Settings(), source, progress=lambda name: advance())
+        restored = bring_back(Settings(), source, progress=lambda name: advance())
     if json:
-        print_json(told)
+        print_json(restored)
     else:
-        when = f"{told.made_at:%Y-%m-%d %H:%M}"
-        held = f"{plural(told.products, 'product')} and the rows of {plural(told.frames, 'raw frame')}"
-        for name in told.lost:
-            say(f"Its file is not in the backup: {name}", style="red", err=True)
-        say(f"Back as of {when}: {held}.")
-    if told.lost:
+        when = f"{restored.made_at:%Y-%m-%d %H:%M}"
+        held = (
+            f"{plural(restored.products, 'product')} and the rows of {plural(restored.frames, 'raw frame')}"
+        )
+        for name in restored.lost:
+            print_lines(f"File not in the backup: {name}", style="red", err=True)
+        print_lines(f"Restored as of {when}: {held}.")
+    if restored.lost:
         raise typer.Exit(Exit.PARTIAL)
 
 
 def _print_roles(made: Made) -> None:
     if made.missing_roles:
-        say(_roles(made.missing_roles), style="yellow", err=True)
+        print_lines(_roles(made.missing_roles), style="yellow", err=True)
 
 
 def _roles(missing: tuple[str, ...]) -> str:
     made = "; ".join(f"CREATE ROLE {role} NOLOGIN" for role in missing)
     return (
-        f"The server lacks {' and '.join(missing)}, and this account may not make roles. Everything works without "
-        f"for the owner; for others have an administrator run: {made}; and then nirflow cal init again."
+        f"The server lacks {' and '.join(missing)}, and this account may not create roles. Everything works without "
+        f"for the owner; for other users ask an administrator to run: {made}; then run nirflow cal init again."
     )

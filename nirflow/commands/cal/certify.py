@@ -1,4 +1,6 @@
-"""``nirflow cal compare``, ``certify``, ``reject``, ``supersede``, ``reinstate``: what people say of products."""
+"""``nirflow cal compare``, ``certify``, ``reject``, ``supersede``, ``reinstate``: users' decisions about
+products.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ from nirflow.commands.cal.naming import (
     ProductName,
     ProductOrFrame,
     Side,
+    acting_user,
     as_json,
     open_store,
-    person,
     side,
     thing,
     validity,
 )
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 from nirflow.moments import interval_of, is_date
@@ -31,18 +33,17 @@ if TYPE_CHECKING:
     from calib_store.model.records import Product
 
 DespiteGate = Annotated[
-    bool, typer.Option("--despite-gate", help="Although it failed the comparison with a certified one.")
+    bool,
+    typer.Option("--despite-gate", help="Certify it although it failed the comparison with a certified one."),
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the log.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; it is kept in the product's history.")]
 
 
 def compare(
     product: ProductName,
     with_: Annotated[
         str | None,
-        typer.Option(
-            "--with", metavar="ID", help="The product to compare with; the certified one without it."
-        ),
+        typer.Option("--with", metavar="ID", help="The product to compare with. Default: the certified one."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -53,15 +54,15 @@ def compare(
     record: Annotated[
         bool,
         typer.Option(
-            "--record", help="Keep the result: the product is doubtful or not by this comparison from now on."
+            "--record", help="Store the result: from now on it determines whether the product is doubtful."
         ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Compare a dark, flat or mask, pixel by pixel, with the certified one nearest in time.
 
-    Exit code 4 where it is too far off. The same is done when a product is made; `show` has what that gave. That is
-    void when the certified one is rejected or superseded; with --record the comparison is made again.
+    Exit code 4 if it differs too much. The same comparison is made for each new product; `show` has its
+    result. That result is void once the certified product is rejected or superseded; --record replaces it.
     """
     from calib_store.curation.compare import compare_products, record_comparison
     from imaging.calibrations.compare import GateParameters, meanings_of
@@ -83,7 +84,9 @@ def compare(
             }
         )  # fmt: skip
     else:
-        say(f"{found.name_and_id} beside {reference.name} ({reference.short_id}, {reference.status})")
+        print_lines(
+            f"{found.name_and_id} compared with {reference.name} ({reference.short_id}, {reference.status})"
+        )
         meanings = meanings_of(found.kind)
         rows = [[name, value, meanings[name][1], meanings[name][0]] for name, value in done.figures.items()]
         print_table(
@@ -96,10 +99,12 @@ def compare(
             rows,
         )
         for reason in done.reasons:
-            say(f"Too far off: {reason}.")
-        say("It is within the limits." if done.passed else "It is not within the limits.")
+            print_lines(f"Too different: {reason}.")
+        print_lines("It is within the limits." if done.passed else "It is not within the limits.")
         if record:
-            say(f"Recorded: {found.name_and_id} is {'doubtful' if found.doubtful else 'not doubtful'}.")
+            print_lines(
+                f"Recorded: {found.name_and_id} is {'doubtful' if found.doubtful else 'not doubtful'}."
+            )
     if not done.passed:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -111,7 +116,7 @@ def certify(
         typer.Option(
             "--from",
             metavar="TIME",
-            help="Valid from: 2013-11-21T03:00, UT, or always. A date alone is 00:00 UT. Default: by its rule.",
+            help="Valid from: 2013-11-21T03:00, UT, or always. A date alone means 00:00 UT. Default: by its rule.",
         ),
     ] = None,
     to: Annotated[
@@ -119,7 +124,7 @@ def certify(
         typer.Option(
             "--to",
             metavar="TIME",
-            help="Valid until, excluded: as --from. Default: by its rule.",
+            help="Valid until (exclusive); written like --from. Default: by its rule.",
         ),
     ] = None,
     nights: Annotated[
@@ -134,21 +139,21 @@ def certify(
     ] = None,
     take_over: Annotated[
         bool,
-        typer.Option("--take-over", help="Share the time with certified neighbours, half-way between them."),
+        typer.Option("--take-over", help="Divide the time with certified neighbours half-way between them."),
     ] = False,
     despite_gate: DespiteGate = False,
-    reason: Reason = "looked at and good",
+    reason: Reason = "inspected and good",
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Certify a product: inside its validity it comes before every candidate."""
+    """Certify a product: within its validity it is preferred to every candidate."""
     from calib_store.curation.certify import certify as certify_product
     from calib_store.curation.certify import changed_with
 
     start, end = _sides(from_, to, nights)
     with open_store() as store:
         done = certify_product(
-            store, store.get(product), author=person(author), reason=reason, start=start, end=end,
+            store, store.get(product), author=acting_user(author), reason=reason, start=start, end=end,
             take_over=take_over, despite_gate=despite_gate,
         )  # fmt: skip
         neighbours = changed_with(store, done) if take_over else ()
@@ -156,106 +161,108 @@ def certify(
         print_json({**as_json(done), "shared_with": [as_json(one) for one in neighbours]})
         return
     for one in (done, *neighbours):
-        _tell(one)
+        _print_status(one)
     if hint := _hint(from_, to):
-        say(hint, err=True)
+        print_lines(hint, err=True)
 
 
 def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
-    """Reject a product or a raw frame: it is not used any more, and said why."""
+    """Reject a product or a raw frame: it is no longer used. The reason is recorded."""
     from calib_store.curation.certify import reject as reject_it
     from calib_store.curation.lookup import product_or_frame
 
     with open_store() as store:
         found = product_or_frame(store, name)
-        done = reject_it(store, found, author=person(author), reason=reason)
+        done = reject_it(store, found, author=acting_user(author), reason=reason)
         hit = [product for product in store.affected(found) if product.counts]
     if json:
         print_json({"rejected": done, "affected": [as_json(product) for product in hit]})
         return
-    say(f"{thing(done)} is rejected.")
+    print_lines(f"{thing(done)} is rejected.")
     if hit:
-        say(f"Made with it: {_listed(hit)}. To make that again: nirflow reduce --affected-by {name}")
+        print_lines(f"Made with it: {_listed(hit)}. To make these again: nirflow reduce --affected-by {name}")
 
 
 def supersede(
     product: ProductName,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="ID", help="The better one; it takes over the validity too."),
+        typer.Option("--by", metavar="ID", help="The better one, which also takes over the validity."),
     ] = None,
     despite_gate: DespiteGate = False,
-    reason: Reason = "there is a better one",
+    reason: Reason = "a better one exists",
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Have a product not be chosen any more, because there is a better one."""
+    """Supersede a product by a better one: it is no longer chosen."""
     from calib_store.curation.certify import supersede as supersede_it
 
     with open_store() as store:
         found, other = store.get(product), store.get(by) if by else None
         old, new = supersede_it(
-            store, found, author=person(author), reason=reason, by=other,
+            store, found, author=acting_user(author), reason=reason, by=other,
             despite_gate=despite_gate,
         )  # fmt: skip
     if json:
         print_json({"superseded": as_json(old), "by": as_json(new) if new else None})
         return
-    _tell(old)
+    _print_status(old)
     if new is not None:
-        _tell(new)
+        _print_status(new)
     elif found.validity is not None:
-        say(f"No {found.kind} of its configuration is certified any more for {validity(found)}.")
+        print_lines(f"No {found.kind} of its configuration is certified any longer for {validity(found)}.")
 
 
 def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json: Json = False) -> None:
     """Make a rejected, superseded or certified product a candidate again, or a rejected frame usable.
 
-    What was superseded because of it counts again.
+    Products that were superseded because of it become valid again.
     """
     from calib_store.curation.certify import counting_again
     from calib_store.curation.certify import reinstate as reinstate_it
     from calib_store.curation.lookup import product_or_frame
 
     with open_store() as store:
-        done = reinstate_it(store, product_or_frame(store, name), author=person(author), reason=reason)
+        done = reinstate_it(store, product_or_frame(store, name), author=acting_user(author), reason=reason)
         again = counting_again(store, done)
     if json:
         print_json(done)
         return
-    say(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
+    print_lines(f"{thing(done)} is {getattr(done, 'status', 'usable')} again.")
     for product in again:
-        say(f"{product.name_and_id} was superseded because of it and counts again.")
+        print_lines(f"{product.name_and_id} was superseded because of it and is valid again.")
 
 
 def _listed(products: Sequence[Product]) -> str:
     return ", ".join(p.name_and_id for p in products[:5]) + (", ..." if len(products) > 5 else "")
 
 
-def _tell(product: Product) -> None:
-    told = f", valid {validity(product)}" if product.validity is not None else ""
-    say(f"{product.name_and_id} is {product.status}{told}.")
+def _print_status(product: Product) -> None:
+    valid = f", valid {validity(product)}" if product.validity is not None else ""
+    print_lines(f"{product.name_and_id} is {product.status}{valid}.")
 
 
 def _sides(from_: str | None, to: str | None, nights: str | None) -> tuple[Side, Side]:
-    """The two sides of a validity, from moments or from nights."""
+    """Return both ends of a validity, from moments or from nights."""
     if nights is None:
         return side(from_, "--from"), side(to, "--to")
     if from_ is not None or to is not None:
         raise UsageError(
-            "--nights says when the validity begins and when it ends, and so do --from and --to.",
-            remedy="Give --nights, or --from and --to.",
+            "--nights sets the beginning and end of the validity, and so do --from and --to.",
+            remedy="Use either --nights, or --from and --to.",
         )
     return interval_of(*nights_in(nights, "--nights"))
 
 
 def _hint(from_: str | None, to: str | None) -> str:
-    """What a date alone means, and how whole nights are named; empty where no date stands alone."""
+    """Return an explanation of dates without a time, and how to name nights; empty if no date lacks a
+    time.
+    """
     given = [(option, text) for option, text in (("--from", from_), ("--to", to)) if text and is_date(text)]
     if not given:
         return ""
-    meant = " and ".join(f"{option} {text} is 00:00 UT of that day" for option, text in given)
+    explained = " and ".join(f"{option} {text} is 00:00 UT of that day" for option, text in given)
     return (
-        f"Note: {meant}, in the middle of a night; nights begin at 14:00 UT. "
+        f"Note: {explained}, in the middle of a night; nights begin at 14:00 UT. "
         f"To certify for complete nights: --nights {given[0][1]}..{given[-1][1] if len(given) > 1 else 'NIGHT'}"
     )

@@ -14,11 +14,11 @@ from nirflow.commands.cal.naming import (
     Author,
     Json,
     ProductName,
+    acting_user,
     as_json,
     open_store,
-    person,
 )
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import plural, print_json
 from nirflow.exits import Exit, UsageError
 
@@ -32,18 +32,19 @@ def add(
     ],
     kind: Annotated[
         ProductKind | None,
-        typer.Option("--kind", help="What they are, where their headers do not tell."),
+        typer.Option("--kind", help="Their kind, if their headers do not record it."),
     ] = None,
     any_shape: Annotated[
-        bool, typer.Option("--any-shape", help="Take calibrations of any shape: small simulated ones, parts.")
+        bool,
+        typer.Option("--any-shape", help="Accept calibrations of any shape: small simulated ones, parts."),
     ] = False,
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Add products made elsewhere; each is checked first. Exit code 4 where one was refused.
+    """Add products made elsewhere; each is checked first. Exit code 4 if one was refused.
 
-    Inputs that a product names (LINEAGE of nirflow, PROVENANCE and IMCMBnnn of DRAGONS) are tied to the frames
-    and products of this store. The software, its version and the time are those of the file.
+    Inputs that a product names (LINEAGE of nirflow, PROVENANCE and IMCMBnnn of DRAGONS) are linked to the
+    frames and products of this store. Software, version and time are taken from the file.
     """
     from calib_store.exchange.adopt import adopt
 
@@ -52,26 +53,28 @@ def add(
     with open_store() as store:
         for file in files:
             try:
-                added.append(adopt(store, file, kind=kind, shape=_wanted(any_shape), author=person(author)))
+                added.append(
+                    adopt(store, file, kind=kind, shape=_wanted(any_shape), author=acting_user(author))
+                )
             except NirflowError as problem:
                 refused.append((file, problem))
     if json:
-        told = [{"file": f, "reason": str(error)} for f, error in refused]
-        print_json({"added": [as_json(product) for product in added], "refused": told})
+        refusals = [{"file": f, "reason": str(error)} for f, error in refused]
+        print_json({"added": [as_json(product) for product in added], "refused": refusals})
     else:
         for product in added:
-            say(f"{product.name}: {product.kind} {product.short_id}, {product.state}")
+            print_lines(f"{product.name}: {product.kind} {product.short_id}, {product.state}")
             for reason in (product.gate or {}).get("reasons", ()) if product.doubtful else ():
-                say(f"{product.name}: {reason}.", style="yellow", err=True)
+                print_lines(f"{product.name}: {reason}.", style="yellow", err=True)
     for file, error in refused:
         text = str(error) if printable(file.name) in str(error) else f"{file.name}: {error}"
-        say(text, style="red", err=True)
+        print_lines(text, style="red", err=True)
     if refused:
         raise typer.Exit(Exit.PARTIAL if added else Exit.FAILED)
 
 
 def _wanted(any_shape: bool) -> Literal["detector"] | None:
-    """Return the shape that a calibration must have: that of its detector, or any."""
+    """Return the shape required of a calibration: that of its detector, or None for any."""
     return None if any_shape else "detector"
 
 
@@ -80,18 +83,18 @@ def get(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR_OR_FILE", help="Folder, or name of the copy.")
     ] = Path(),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Copy a product's file out of the store, checked against its checksum."""
+    """Copy a product's file from the store, verified by its checksum."""
     with open_store() as store:
         found = store.get(product)
-        folder = out.is_dir() or out.suffix != ".fits"  # a folder that is not there yet is made
+        folder = out.is_dir() or out.suffix != ".fits"  # a missing folder is created
         target = out / found.name if folder else out
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not overwrite:
-            raise UsageError(f"{target} is there already.", remedy="Name another file, or add --overwrite.")
+            raise UsageError(f"{target} already exists.", remedy="Name another file, or add --overwrite.")
         written = store.export_file(found, target)
-    say(written)
+    print_lines(written)
 
 
 def export(
@@ -103,9 +106,9 @@ def export(
     ],
     json: Json = False,
 ) -> None:
-    """Write products, with all that they were made from, for another store.
+    """Export products, with everything they were made from, for another store.
 
-    The calibrations go along with their files, the raw frames as what is known of them, without pixels.
+    Calibrations are exported with their files, raw frames as records without pixels.
     """
     from calib_store.exchange.transfer import export as write
 
@@ -117,9 +120,9 @@ def export(
         )
         return
     for product in manifest.products:
-        say(f"{product.kind}: {product.name}")
+        print_lines(f"{product.kind}: {product.name}")
     frames = plural(len(manifest.frames), "raw frame")
-    say(f"{plural(len(manifest.products), 'product')} and what is known of {frames}: {to}")
+    print_lines(f"{plural(len(manifest.products), 'product')} and the records of {frames}: {to}")
 
 
 def import_(
@@ -128,26 +131,30 @@ def import_(
         bool,
         typer.Option(
             "--trust",
-            help="It comes from a store of your own, or of somebody you trust: take over its decisions, raw frames and "
+            help="The export comes from your own store or one that you trust: adopt its decisions, raw frames and "
             "recipe keys.",
         ),
     ] = False,
     any_shape: Annotated[
-        bool, typer.Option("--any-shape", help="Take calibrations of any shape: small simulated ones, parts.")
+        bool,
+        typer.Option("--any-shape", help="Accept calibrations of any shape: small simulated ones, parts."),
     ] = False,
     author: Author = None,
     json: Json = False,
 ) -> None:
-    """Take products that another store exported. All are checked first; where one is refused, none is taken.
+    """Import products that another store exported. All are checked first; if one is refused, none is
+    imported.
 
-    They serve where nothing else does until somebody certifies them here. What was decided about them there is shown
-    and has no effect. With --trust they serve, and are used again, like products of this store, and what was decided
-    there since the last import holds here.
+    They are used only as a last resort until somebody certifies them here. Decisions of the other store about
+    them are shown but have no effect. With --trust they are used and reused like products of this store, and
+    decisions made there since the last import apply here.
     """
     from calib_store.exchange.transfer import import_products
 
     with open_store() as store:
-        done = import_products(store, source, author=person(author), trust=trust, shape=_wanted(any_shape))
+        done = import_products(
+            store, source, author=acting_user(author), trust=trust, shape=_wanted(any_shape)
+        )
     if json:
         print_json(
             {
@@ -158,20 +165,20 @@ def import_(
             }
         )  # fmt: skip
         return
-    for word, products in (("added", done.added), ("known", done.known)):
+    for outcome, products in (("added", done.added), ("known", done.known)):
         for product in products:
-            say(f"{word}: {product.kind} {product.name_and_id}")
+            print_lines(f"{outcome}: {product.kind} {product.name_and_id}")
     for change in done.changed:
-        say(f"changed: {change}")
+        print_lines(f"changed: {change}")
     for proposal in done.proposed:
-        say(f"proposed: {proposal}")
+        print_lines(f"proposed: {proposal}")
     for remark in done.remarks:
-        say(remark, style="yellow", err=True)
+        print_lines(remark, style="yellow", err=True)
     added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")
-    say(f"{added} added, {len(done.known)} known; {frames} new.")
+    print_lines(f"{added} added, {len(done.known)} known; {frames} new.")
     if done.added and not trust:
-        say(
-            "They serve only where nothing else does, and decisions of the other store have no effect. To vouch for "
-            f"one: nirflow cal certify ID. To take everything over: nirflow cal import --trust {source}",
+        print_lines(
+            "They are used only as a last resort, and decisions of the other store have no effect. To certify "
+            f"one: nirflow cal certify ID. To adopt everything: nirflow cal import --trust {source}",
             err=True,
         )

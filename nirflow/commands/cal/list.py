@@ -1,4 +1,4 @@
-"""``nirflow cal list``, ``lineage`` and ``affected``: what the store holds, and what hangs together."""
+"""``nirflow cal list``, ``lineage`` and ``affected``: the contents of the store and their relations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nirflow.commands.cal.naming import (
     edge_as_json,
     open_store,
 )
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit
 from nirflow.moments import night as night_in
@@ -55,12 +55,13 @@ def list_products(
         str, typer.Option("--where", help="An expression: 'exposure_time == 120 and level > 100'.")
     ] = "",
     names: Annotated[
-        bool, typer.Option("--names", help="List the names of expressions about products, and stop.")
+        bool,
+        typer.Option("--names", help="List the names that expressions about products can use, and exit."),
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of products.")] = 1000,
     json: Json = False,
 ) -> None:
-    """List the products, newest first. Exit code 3 where there is none.
+    """List the products, newest first. Exit code 3 if none matches.
 
     nirflow cal list --kind dark --where 'exposure_time == 120 and noise < 3'
     """
@@ -96,9 +97,9 @@ def list_products(
         ]  # fmt: skip
         print_table(columns, rows)
         if more:
-            say(f"These are the {limit} newest; --limit shows more.", err=True)
+            print_lines(f"These are the {limit} newest; --limit shows more.", err=True)
     else:
-        say("The store holds no such product.", err=True)
+        print_lines("The store has no such product.", err=True)
     if not products:
         raise typer.Exit(Exit.NOTHING)
 
@@ -108,24 +109,24 @@ def lineage(
     full: Annotated[bool, typer.Option("--full", help="Name every raw frame.")] = False,
     json: Json = False,
 ) -> None:
-    """Show the tree of all that a product was made from, up to the raw frames."""
+    """Show the tree of everything that a product was made from, up to the raw frames."""
     with open_store() as store:
         found = store.get(product)
         edges = store.lineage(found).edges
     if json:
         print_json({"product": as_json(found), "lineage": [edge_as_json(edge) for edge in edges]})
         return
-    say(f"{found.name}  {found.kind} {found.short_id}")
+    print_lines(f"{found.name}  {found.kind} {found.short_id}")
     for line in _tree(found.id, edges, full, "", set()):
-        say(line)
+        print_lines(line)
     if not edges:
-        say("Nothing is known of what it was made from.")
+        print_lines("Its inputs are not known.")
 
 
 def affected(name: ProductOrFrame, json: Json = False) -> None:
-    """List all that was made with a product or raw frame, and must be redone if that goes bad.
+    """List everything that was made with a product or raw frame and must be redone if that is rejected.
 
-    Exit code 3 where there is nothing.
+    Exit code 3 if nothing was made with it.
     """
     from calib_store.curation.lookup import product_or_frame
     from calib_store.model.records import Product
@@ -141,9 +142,9 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
         print_table(columns, [[p.short_id, p.kind, p.name, p.state, p.made_at] for p in found])
         bad = not cause.counts if isinstance(cause, Product) else cause.rejected is not None
         once = "This" if bad else f"Once {cause.name} is rejected, this"
-        say("", f"{once} makes those again that count: nirflow reduce --affected-by {name}")
+        print_lines("", f"{once} makes the valid ones again: nirflow reduce --affected-by {name}")
     else:
-        say(f"Nothing was made with {cause.name}.", err=True)
+        print_lines(f"Nothing was made with {cause.name}.", err=True)
     if not found:
         raise typer.Exit(Exit.NOTHING)
 
@@ -152,7 +153,7 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
 
 
 def _proposed(proposed: Sequence[Proposal]) -> str | None:
-    """The status that another store proposed last."""
+    """Return the latest status proposed by another store."""
     return proposed[-1].status if proposed else None
 
 
@@ -198,14 +199,15 @@ def _print_names(json: bool) -> None:
 
 
 def _tree(
-    product: object, edges: Sequence[LineageEdge], full: bool, indent: str, told: set[object]
+    product: object, edges: Sequence[LineageEdge], full: bool, indent: str, shown: set[object]
 ) -> Iterator[str]:
-    """Lines of the tree below a product; raw frames of a role are one line unless all are wanted.
+    """Yield the lines of the tree below a product; raw frames with the same role share a line unless
+    ``full``.
 
-    A product that has been told already is not told again.
+    A product that has already been shown is not expanded again.
     """
-    told.add(product)
-    # What went into two products on the way is met twice, at different depths.
+    shown.add(product)
+    # An input of two products in the tree is found twice, at different depths.
     own = list({(e.role, e.name, e.checksum): e for e in edges if e.product_id == product}.values())
     lines: list[tuple[str, object]] = []
     for role in dict.fromkeys(edge.role for edge in own):
@@ -224,10 +226,10 @@ def _tree(
         ]
     for number, (line, below) in enumerate(lines):
         last = number == len(lines) - 1
-        again = below is not None and below in told
+        again = below is not None and below in shown
         yield f"{indent}{'└─' if last else '├─'} {line}{', as above' if again else ''}"
         if below is not None and not again:
-            yield from _tree(below, edges, full, indent + ("   " if last else "│  "), told)
+            yield from _tree(below, edges, full, indent + ("   " if last else "│  "), shown)
 
 
 def _leaf(edge: LineageEdge) -> str:

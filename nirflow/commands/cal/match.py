@@ -1,4 +1,6 @@
-"""``nirflow cal match``, ``explain`` and ``rules``: which calibration a frame gets, why, and by which rules."""
+"""``nirflow cal match``, ``explain`` and ``rules``: the calibrations of a frame, the reasons, and the
+rules.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import typer
 
 from calib_store.choice.serving import kinds_for
 from imaging.kinds import CalibrationKind
-from nirflow.commands.cal.naming import AsOf, Author, Json, as_json, open_store, person
-from nirflow.console.output import say
+from nirflow.commands.cal.naming import AsOf, Author, Json, acting_user, as_json, open_store
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 from nirflow.moments import moment
@@ -23,24 +25,24 @@ if TYPE_CHECKING:
     from imaging.frames.facts import FrameFacts
 
 FrameName = Annotated[
-    str, typer.Argument(metavar="FRAME", help="A raw frame's file, or the name of one that the store knows.")
+    str, typer.Argument(metavar="FRAME", help="File of a raw frame, or the name of one that the store knows.")
 ]
 _REMEDY = "Give the path of a raw frame, or the name of one that the store knows."
 Kind = Annotated[
     CalibrationKind | None,
-    typer.Option("--kind", help="Only this kind; all that the frame may need without it."),
+    typer.Option("--kind", help="Only this kind. Default: all that the frame may need."),
 ]
 
 
 def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = False) -> None:
-    """Tell which calibrations a frame gets. Exit code 4 where a kind is missing, 3 where all are."""
+    """Show which calibrations a frame gets. Exit code 4 if a kind is missing, 3 if all are."""
     when = moment(as_of, "--as-of")
     with open_store() as store:
         facts = _facts(store, frame)
         matches = [store.match(facts, one, as_of=when) for one in _kinds(facts, kind)]
         others = _used_otherwise(store, frame, matches) if when is None else []
     if not matches:
-        _say_none(facts, json)
+        _print_no_need(facts, json)
         return
     if json:
         print_json([_match_as_json(one) for one in matches])
@@ -59,7 +61,7 @@ def match(frame: FrameName, kind: Kind = None, as_of: AsOf = None, json: Json = 
         ]  # fmt: skip
         print_table(columns, rows)
         for line in others:
-            say(line)
+            print_lines(line)
     _exit(matches)
 
 
@@ -68,27 +70,27 @@ def explain(
     kind: Kind = None,
     as_of: AsOf = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Products on either side in time to tell about, of each kind.")
+        int, typer.Option(min=1, help="Number of products of each kind to list on either side in time.")
     ] = 10,
     json: Json = False,
 ) -> None:
-    """Tell why a frame gets the calibrations that it gets, and why not another one.
+    """Explain why a frame gets its calibrations, and why it gets no others.
 
-    Every product near it in time, with the first rule that it fails and both values.
+    Lists every product near it in time, with the first rule that it fails and both values.
     """
     when = moment(as_of, "--as-of")
     with open_store() as store:
         facts = _facts(store, frame)
         matches = [store.explain(facts, one, as_of=when, limit=limit) for one in _kinds(facts, kind)]
     if not matches:
-        _say_none(facts, json)
+        _print_no_need(facts, json)
         return
     if json:
         print_json([_match_as_json(one) for one in matches])
     else:
         for number, one in enumerate(matches):
             if number:
-                say()
+                print_lines()
             _print_explanation(one, facts)
     _exit(matches)
 
@@ -96,40 +98,42 @@ def explain(
 def rules(
     set_: Annotated[
         Path | None,
-        typer.Option("--set", metavar="FILE", help="Go by the rules of this TOML table from now on."),
+        typer.Option("--set", metavar="FILE", help="Use the rules of this TOML table from now on."),
     ] = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Why they change; with --set.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Reason for the change; with --set.")] = None,
     author: Author = None,
     version: Annotated[
-        str | None, typer.Option("--version", help="An earlier version in place of the one that holds.")
+        str | None, typer.Option("--version", help="An earlier version in place of the current one.")
     ] = None,
     toml: Annotated[
         bool,
         typer.Option(
-            "--toml", help="Print the table that holds, or that of --version, to be copied and changed."
+            "--toml", help="Print the current table, or that of --version, as a starting point for changes."
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show the rules of association, and since when they hold; --set changes them."""
+    """Show the rules of association and since when they apply; --set changes them."""
     from calib_store.rules.rules_toml import rules_in, rules_text
     from calib_store.tables import rulebook
 
     with open_store() as store:
         if set_ is not None:
             if not reason:
-                raise UsageError("A change of the rules needs a reason.", remedy="Say why: --reason TEXT")
+                raise UsageError("A change of the rules needs a reason.", remedy="Add one: --reason TEXT")
             if not set_.is_file():
-                raise UsageError(f"There is no file {set_}.", remedy="Start from: nirflow cal rules --toml")
+                raise UsageError(f"File not found: {set_}.", remedy="Start from: nirflow cal rules --toml")
             new = rules_in(set_)
             changed = store.database.run(
-                lambda connection: rulebook.activate(connection, new, author=person(author), reason=reason)
+                lambda connection: rulebook.activate(
+                    connection, new, author=acting_user(author), reason=reason
+                )
             )
-            say(f"{'Now' if changed else 'Already'} going by {new.version}.", err=True)
+            print_lines(f"{'Now' if changed else 'Already'} using {new.version}.", err=True)
             longer = store.database.run(lambda connection: rulebook.beyond(connection, new))
             if longer:
-                say(
-                    f"Certified for longer than these rules give: {', '.join(longer)}. That stays; to change it: "
+                print_lines(
+                    f"Certified for longer than these rules allow: {', '.join(longer)}. That is kept; to change it: "
                     "nirflow cal certify ID --from TIME --to TIME",
                     err=True,
                 )
@@ -140,7 +144,7 @@ def rules(
         )
         history = store.database.run(rulebook.rule_history)
     if toml:
-        say(*rules_text(shown).rstrip("\n").split("\n"))
+        print_lines(*rules_text(shown).rstrip("\n").split("\n"))
         return
     if json:
         print_json({"rules": shown, "history": [vars(change) for change in history]})
@@ -158,7 +162,7 @@ def rules(
         kind = f"{'published ' if rule.published else ''}{rule.kind}"
         rows.append([rule.name, kind, agree, within, rule.frames])
     print_table(columns, rows, title=f"Rules {shown.version}")
-    say()
+    print_lines()
     print_table(
         [Column("since, UT"), Column("version"), Column("who"), Column("why", fold=True)],
         [[change.changed_at, change.version, change.author, change.reason] for change in history],
@@ -166,7 +170,7 @@ def rules(
 
 
 def _facts(store: Store, name: str) -> FrameFacts:
-    """Facts of a frame: of a file, or of one that the store knows."""
+    """Return the facts of a frame, from a file or from the store."""
     from nirflow.survey import examine_file
 
     path = Path(name).expanduser()
@@ -182,18 +186,18 @@ def _facts(store: Store, name: str) -> FrameFacts:
         raise UsageError(
             f"{name} is a folder."
             if path.is_dir()
-            else f"There is no file {name}, and the store knows no frame of that name.",
+            else f"File not found: {name}, and the store knows no frame of that name.",
             remedy=_REMEDY,
         )
     if frame.facts is None:
         raise UsageError(
-            f"The store does not know what {frame.name} is: {frame.quarantine}.", remedy="Name another frame."
+            f"The store has no facts of {frame.name}: {frame.quarantine}.", remedy="Name another frame."
         )
     return frame.facts
 
 
 def _used_otherwise(store: Store, name: str, matches: Sequence[Match]) -> list[str]:
-    """Where a frame was last reduced with another product than the one it would get now, and why it had that."""
+    """Return the products with which a frame was last reduced if it would now get others, with the reasons."""
     from calib_store.tables import decisions
 
     frame = store.frames.get(Path(name).name)
@@ -208,7 +212,7 @@ def _used_otherwise(store: Store, name: str, matches: Sequence[Match]) -> list[s
         why = last.override_reason or next((c["reason"] for c in last.candidates if c["taken"]), "")
         lines.append(
             f"Last reduced ({last.made_at:%Y-%m-%d %H:%M}) with the {match.kind} {last.name} "
-            f"({str(last.product_id)[:8]}, {last.status} now): {why.removeprefix('taken: ')}."
+            f"({str(last.product_id)[:8]}, now {last.status}): {why.removeprefix('taken: ')}."
         )
     return lines
 
@@ -217,11 +221,11 @@ def _kinds(facts: FrameFacts, kind: str | None) -> Sequence[str]:
     return kinds_for(facts) if kind is None else (kind,)
 
 
-def _say_none(facts: FrameFacts, json: bool) -> None:
+def _print_no_need(facts: FrameFacts, json: bool) -> None:
     if json:
         print_json([])
     else:
-        say(f"{facts.name} is a {facts.kind}: it needs no calibration.")
+        print_lines(f"{facts.name} is a {facts.kind}: it needs no calibration.")
 
 
 def _exit(matches: Sequence[Match]) -> None:
@@ -235,16 +239,16 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
 
     taken = match.product.name_and_id if match.product else "none"
     when = f", as of {match.as_of:%Y-%m-%d %H:%M}" if match.as_of else ""
-    say(f"{match.kind} for {facts.name}: {taken}", style="bold")
-    say(
+    print_lines(f"{match.kind} for {facts.name}: {taken}", style="bold")
+    print_lines(
         f"taken {facts.middle:%Y-%m-%d %H:%M}; by the rules {match.rules_version}{when}",
         style="dim",
     )
     best_first = f"best first: {'; '.join(labels(match.order))}"
-    say(*textwrap.wrap(best_first, 98, subsequent_indent="  "), style="dim")
+    print_lines(*textwrap.wrap(best_first, 98, subsequent_indent="  "), style="dim")
     if not match.candidates:
         then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"
-        say(f"The store{then}.")
+        print_lines(f"The store{then}.")
         return
     rows, styles = [], []
     for candidate in match.candidates:

@@ -1,4 +1,4 @@
-"""What the commands of the store share: how a product, a person and a time are named, and words for products."""
+"""What the commands of the store share: how products, users and times are named, and products described."""
 
 from __future__ import annotations
 
@@ -27,42 +27,44 @@ ProductOrFrame = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Author = Annotated[str | None, typer.Option("--author", help="Who says so; the account's name without it.")]
+Author = Annotated[
+    str | None, typer.Option("--author", help="Who makes the decision. Default: the account's name.")
+]
 AsOf = Annotated[
     str | None,
     typer.Option(
         "--as-of",
         metavar="TIME",
-        help="What the store knew at that moment, and its rules: 2026-11-01T12:00, UT. A date alone is 00:00 UT.",
+        help="Use the store and its rules as of that moment: 2026-11-01T12:00, UT. A date alone means 00:00 UT.",
     ),
 ]
 
-#: One side of a validity: a moment, open, or by the product's rule.
+#: One end of a validity: a moment, open, or by the product's rule.
 Side = datetime | Literal["always"] | None
 
 
 def open_store() -> Store:
-    """The store of the settings."""
+    """Open the store named by the settings."""
     from calib_store.store import Store
     from deployments.settings.all_settings import Settings
 
     return Store.open(Settings())
 
 
-def person(author: str | None) -> str:
-    """Who is acting."""
+def acting_user(author: str | None) -> str:
+    """Return the name of the acting user."""
     return author or getpass.getuser()
 
 
 def side(text: str | None, option: str) -> Side:
-    """One side of a validity: a time, ``always``, or nothing."""
+    """Return one end of a validity, from a time, ``always``, or nothing."""
     if text is not None and text.strip().lower() == "always":
         return "always"
     return moment(text, option)
 
 
 def validity(product: Product) -> str:
-    """A product's validity in words."""
+    """Return a product's validity as text."""
     if product.validity is None:
         return "-"
     if product.validity == (None, None):
@@ -72,7 +74,7 @@ def validity(product: Product) -> str:
 
 
 def thing(what: Product | Frame) -> str:
-    """A product or frame in a line."""
+    """Return the name of a product or frame with its id."""
     from calib_store.model.records import Product
 
     if isinstance(what, Product):
@@ -81,12 +83,12 @@ def thing(what: Product | Frame) -> str:
 
 
 def as_json(product: Product) -> dict[str, Any]:
-    """A product as JSON, with what a person reads of it."""
+    """Return a product as JSON, including its status as displayed."""
     return {**product.model_dump(mode="json"), "tier": product.tier.name.lower(), "serves": serves(product)}
 
 
 def edge_as_json(edge: LineageEdge) -> dict[str, Any]:
-    """One step of a lineage as JSON."""
+    """Return one step of a lineage as JSON."""
     return {
         "depth": edge.depth,
         "product": str(edge.product_id),

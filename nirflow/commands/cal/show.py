@@ -1,4 +1,4 @@
-"""``nirflow cal show``: one product, or one raw frame, with all that hangs on it."""
+"""``nirflow cal show``: one product, or one raw frame, with everything related to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nirflow.commands.cal.naming import (
     open_store,
     validity,
 )
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, cell, plural, print_json, print_table
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 def show(
     name: ProductOrFrame,
     preview: Annotated[
-        bool, typer.Option("--preview/--no-preview", help="Make a PNG of the product where there is none.")
+        bool, typer.Option("--preview/--no-preview", help="Make a PNG of the product if it has none.")
     ] = True,
     json: Json = False,
 ) -> None:
-    """Show a product: what it serves, from what it was made, how good it is, who uses it, where its file is.
+    """Show a product: what it serves, its inputs, its quality, its users and its file.
 
-    Of a raw frame: what it is, where it was seen, which calibrations it got, what was made of it.
+    For a raw frame: its facts, its files, its calibrations and the products made from it.
     """
     from calib_store.curation.lookup import product_or_frame
     from calib_store.model.records import Product
@@ -97,18 +97,18 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     _print_inputs(product, edges)
     if users:
-        say()
+        print_lines()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[user.short_id, user.kind, user.name, user.state] for user in users],
         )
-    say("", f"Chosen for {plural(frames, 'frame')}.")
+    print_lines("", f"Chosen for {plural(frames, 'frame')}.")
     _print_history(history)
     _print_proposals(proposed)
 
 
 def _made_from(product: Product, edges: tuple[LineageEdge, ...]) -> str | None:
-    """How many frames of each role, and how many of the group were left out."""
+    """Return the number of frames in each role, and how many of the group were left out."""
     roles = Counter(e.role for e in edges if e.product_id == product.id and e.input_product_id is None)
     unused = product.metrics.get("unused", ())
     parts = [f"{n} {role}" for role, n in roles.items()] + ([f"{len(unused)} left out"] if unused else [])
@@ -126,19 +126,19 @@ def _provisional_rows(product: Product) -> list[list[object]]:
 
 def _gate_rows(product: Product) -> list[list[object]]:
     gate = product.gate or {}
-    words = {True: "passed", False: "failed", None: "not made"}
+    outcomes = {True: "passed", False: "failed", None: "not made"}
     reference = (gate.get("reference") or {}).get("name")
     rows: list[list[object]] = [
-        ["comparison", words[gate.get("passed")] + (f", with {reference}" if reference else "")]
+        ["comparison", outcomes[gate.get("passed")] + (f", with {reference}" if reference else "")]
     ]
     rows += [["  why", reason] for reason in gate.get("reasons", ())]
     if gate.get("passed") is False and not product.doubtful:
-        rows.append(["  void", "the reference is not certified any more"])
+        rows.append(["  void", "the reference is no longer certified"])
     return rows + [[f"  {name}", value] for name, value in gate.get("figures", {}).items()]
 
 
 def _preview(store: Store, product: Product) -> str | None:
-    """Path of a picture of the product, made where there is none yet; None where it cannot be made."""
+    """Return the path of the product's preview, made if missing; None if it cannot be made."""
     from calib_store.private import private_folder
     from deployments.settings.all_settings import Settings
     from imaging.errors import NirflowError
@@ -153,7 +153,7 @@ def _preview(store: Store, product: Product) -> str | None:
         private_folder(folder)
         with ProductFile(store.file_of(product)) as file:
             preview_product(picture, file, title=product.name.removesuffix(".fits"))
-    except (NirflowError, OSError):  # its file is damaged, or the folder is not ours: there is no picture
+    except (NirflowError, OSError):  # its file is damaged, or the folder cannot be written to: no picture
         return None
     return str(picture)
 
@@ -162,7 +162,7 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
     direct = [edge for edge in edges if edge.product_id == product.id]
     if not direct:
         return
-    say()
+    print_lines()
     rows = [[edge.role, edge.name, _what(edge)] for edge in direct]
     print_table([Column("role"), Column("made from", fold=True), Column("")], rows)
     frames = {edge.frame_sha256 for edge in edges if edge.frame_sha256}
@@ -170,7 +170,7 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
         (edge.name, edge.checksum) for edge in edges if not edge.frame_sha256 and not edge.input_product_id
     }
     rest = f" {plural(len(absent), 'input')} not in this store." if absent else ""
-    say("", f"{plural(len(frames), 'raw frame')} in all generations.{rest}")
+    print_lines("", f"{plural(len(frames), 'raw frame')} in all generations.{rest}")
 
 
 def _what(edge: LineageEdge) -> str:
@@ -180,7 +180,7 @@ def _what(edge: LineageEdge) -> str:
 
 
 def _print_history(history: Sequence[StatusChange]) -> None:
-    say()
+    print_lines()
     rows = [
         [
             change.changed_at, change.status,
@@ -196,11 +196,11 @@ def _print_history(history: Sequence[StatusChange]) -> None:
 
 
 def _print_proposals(proposed: Sequence[Proposal]) -> None:
-    """Decisions of other stores, which have no effect here."""
+    """Print decisions of other stores, which have no effect here."""
     if not proposed:
         return
-    say("")
-    rows = [[one.changed_at, one.standing, one.author, one.reason, one.source] for one in proposed]
+    print_lines("")
+    rows = [[one.changed_at, one.status_text, one.author, one.reason, one.source] for one in proposed]
     columns = [
         Column("decided elsewhere, UT"), Column("proposed", fold=True), Column("who"), Column("why", fold=True),
         Column("came with"),
@@ -241,7 +241,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
         rows += [[name, facts.value(name)] for name in names]
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     if got:
-        say()
+        print_lines()
         print_table(
             [
                 Column("decided, UT"),
@@ -253,7 +253,7 @@ def _show_frame(store: Store, frame: Frame, json: bool) -> None:
             [[row.made_at, row.kind, row.name, row.rules_version, _why(row)] for row in got],
         )
     if made:
-        say()
+        print_lines()
         print_table(
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[product.short_id, product.kind, product.name, product.state] for product in made],

@@ -1,4 +1,4 @@
-"""``nirflow cal verify`` and ``gc``: every file looked at, and what nothing refers to taken away."""
+"""``nirflow cal verify`` and ``gc``: verification of every file, and removal of unreferenced ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nirflow.commands.cal.naming import Json, open_store
-from nirflow.console.output import say
+from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, plural, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
@@ -17,7 +17,7 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Replace lost and damaged files where there are copies; note the others."
+            "--repair", help="Replace lost and damaged files if copies are found; record the others as lost."
         ),
     ] = False,
     copies: Annotated[
@@ -32,15 +32,16 @@ def verify(
             "--note-lost",
             metavar="N",
             min=0,
-            help="Confirm that the N missing files are lost, where the disk may not be mounted; with --repair.",
+            help="Confirm that the N missing files are lost, in case the disk may not be mounted; with --repair.",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     json: Json = False,
 ) -> None:
-    """Read every product's file and compare it with its checksum. Exit code 4 where one is not intact.
+    """Read every product's file and compare it with its checksum. Exit code 4 if one is not intact.
 
-    --repair notes a missing file as lost for every machine, so it stops where the place of the files is in doubt.
+    --repair records a missing file as lost for every machine, so it stops if the folder of the files is in
+    doubt.
     """
     from calib_store.curation.verify import number_of_products
     from calib_store.curation.verify import verify as verify_store
@@ -51,7 +52,7 @@ def verify(
     if note_lost is not None and not repair:
         raise UsageError("--note-lost is for repairs.", remedy="Add --repair.")
     if absent := next((folder for folder in copies or () if not folder.is_dir()), None):
-        raise UsageError(f"--copies {absent}: there is no such folder.", remedy="Correct the path.")
+        raise UsageError(f"--copies {absent}: no such folder.", remedy="Correct the path.")
     with open_store() as store:
         number = number_of_products(store)
         with progress_bar("Reading", number, quiet=quiet or json) as advance:
@@ -76,7 +77,7 @@ def verify(
             rows = [
                 [
                     f.product.short_id, f.product.kind, f.product.name,
-                    f.condition if f.condition != "whole" else "whole, but noted as damaged", f.done or None,
+                    f.condition if f.condition != "intact" else "intact, but recorded as damaged", f.done or None,
                 ]
                 for f in done.findings
             ]  # fmt: skip
@@ -86,29 +87,31 @@ def verify(
             ]  # fmt: skip
             print_table(columns, rows)
             if not repair and done.doubt:
-                say(
-                    f"{done.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL first. Only where the files are lost: "
-                    f"--repair --note-lost {done.missing} notes for every machine that they have to be made again."
+                print_lines(
+                    f"{done.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL first. Only if the files are lost: "
+                    f"--repair --note-lost {done.missing} records for every machine that they have to be made again."
                 )
             elif not repair:
-                say("--repair replaces what it finds copies of, and has the rest made anew.")
+                print_lines("--repair replaces files from copies, and marks the others to be made again.")
         read = f"{plural(done.checked, 'product')} ({_size(done.size)}) read"
-        say(f"{read}, {len(done.findings)} not as they should be.")
+        print_lines(f"{read}, {len(done.findings)} with problems.")
         if done.orphans or done.leftovers:
             files = f"{plural(len(done.orphans), 'file')} that no product refers to"
-            say(f"{files}, {len(done.leftovers)} left or set aside: see nirflow cal gc --dry-run")
+            print_lines(
+                f"{files}, {len(done.leftovers)} temporary or set aside: see nirflow cal gc --dry-run"
+            )
     if not done.well:
         raise typer.Exit(Exit.PARTIAL)
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="HOURS", min=0, help="What is younger than this stays, hours.")
+        float, typer.Option("--grace", metavar="HOURS", min=0, help="Keep files younger than this, hours.")
     ] = 24.0,
     json: Json = False,
 ) -> None:
-    """Take away files that no product refers to, listed first; no product ever goes."""
+    """Remove files that no product refers to, after listing them; products are never removed."""
     from datetime import timedelta
 
     from calib_store.curation.verify import gc as list_waste
@@ -134,13 +137,13 @@ def gc(
             }
         )  # fmt: skip
     elif dry_run:
-        say(f"Would go: {plural(len(waste), 'file')}, {_size(total)}.")
+        print_lines(f"Would remove: {plural(len(waste), 'file')}, {_size(total)}.")
     else:
-        say(f"Gone: {plural(len(gone), 'file')}, {_size(total)}.")
+        print_lines(f"Gone: {plural(len(gone), 'file')}, {_size(total)}.")
 
 
 def _size(number: int) -> str:
-    """Bytes as a person reads them."""
+    """Return a number of bytes with a unit."""
     amount = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:

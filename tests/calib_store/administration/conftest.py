@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures for tests of administration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imaging.errors import StoreError
 def templates(
     real_server: RealServer, facts, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, Path]]:
-    """Databases to copy, one with a store and one with an unused one; and a backup, whose dump can be edited."""
+    """Template databases, one with a store and one with an unused store; and a backup whose dump can be edited."""
     folder, names = tmp_path_factory.mktemp("written"), (f"full_{os.getpid()}", f"unused_{os.getpid()}")
     full, unused = (
         StoreSettings(data_dir=folder / name, database_url=SecretStr(real_server.url(name))) for name in names
@@ -57,7 +57,7 @@ def filled(
 
 @pytest.fixture
 def unused(settings: Settings, real_server: RealServer, templates: tuple[str, str, Path]) -> StoreSettings:
-    """A store that was made and never used."""
+    """A store that was created and never used."""
     target = settings(folder="target")
     with real_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {database_of(target)} TEMPLATE {templates[1]}")
@@ -66,7 +66,7 @@ def unused(settings: Settings, real_server: RealServer, templates: tuple[str, st
 
 @pytest.fixture
 def refused(unused: StoreSettings) -> Callable[..., StoreError]:
-    """Restore a backup into an unused store, which is to stay as it is; the error."""
+    """Restore a backup to an unused store, which must stay unchanged, and return the error."""
     target = unused
 
     def attempt(folder: Path, match: str) -> StoreError:

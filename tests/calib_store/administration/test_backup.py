@@ -1,4 +1,4 @@
-"""A whole store written into a folder and brought back, on a server over TCP with passwords."""
+"""A complete store backed up and restored, on a server over TCP with passwords."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def backed_up(
     return source, target, made
 
 
-def test_a_backup_comes_back_row_by_row_and_byte_by_byte(
+def test_a_restored_backup_is_identical_row_by_row_and_byte_by_byte(
     settings: Settings, facts, tmp_path: Path, caplog: pytest.LogCaptureFixture, real_server: RealServer
 ) -> None:
     source, target = settings(), settings(folder="other")
@@ -50,18 +50,23 @@ def test_a_backup_comes_back_row_by_row_and_byte_by_byte(
     with caplog.at_level(logging.DEBUG), Store.open(source) as store:
         dark, _, image = fill(store, facts, tmp_path)
         store.set_status(dark, "certified", author="Ana", reason="good", validity=(facts().started, None))
-        told = backup(source, tmp_path / "backup")
-        assert (told.products, told.frames, told.lost, told.revision) == (3, 3, (), migrations.HEAD)
-        assert read_backup(tmp_path / "backup") == told
+        recorded = backup(source, tmp_path / "backup")
+        assert (recorded.products, recorded.frames, recorded.lost, recorded.revision) == (
+            3,
+            3,
+            (),
+            migrations.HEAD,
+        )
+        assert read_backup(tmp_path / "backup") == recorded
         rows = dumped(store)
-    initialise(target)  # made and never used: its tables make room
-    assert restore(target, tmp_path / "backup") == told
+    initialise(target)  # created and never used: its tables are replaced
+    assert restore(target, tmp_path / "backup") == recorded
     with Store.open(target) as other:
         assert dumped(other) == rows
         assert verify(other).well
         assert other.file_of(image).read_bytes() == b"product 2" * 500
         assert other.match(facts(), "dark").product == other.get(dark.id)
-        with pytest.raises(StoreError, match="of the same configuration"):  # constraints came along
+        with pytest.raises(StoreError, match="of the same configuration"):  # constraints were restored
             other.set_status(
                 other.products("dark")[0], "certified", author="x", reason="", validity=(None, None)
             )
@@ -69,10 +74,8 @@ def test_a_backup_comes_back_row_by_row_and_byte_by_byte(
     assert real_server.passwords["admin"] not in caplog.text + written
 
 
-def test_two_backups_into_one_folder_are_one_after_the_other(
-    settings: Settings, facts, tmp_path: Path
-) -> None:
-    """Each deletes what only an earlier one needs: at a time they would leave none."""
+def test_two_backups_to_one_folder_run_one_after_the_other(settings: Settings, facts, tmp_path: Path) -> None:
+    """Each deletes what only an earlier one needs: at the same time they would leave no backup."""
     source, target, _ = backed_up(settings, facts, tmp_path, 2)
     folder = tmp_path / "backup"
     held = take_lock(folder / ".lock")
@@ -87,7 +90,7 @@ def test_two_backups_into_one_folder_are_one_after_the_other(
     assert restore(target, folder).products == 4
 
 
-def test_a_backup_that_was_killed_before_it_wrote_anything_is_in_nobodys_way(
+def test_a_backup_killed_before_it_wrote_anything_does_not_block_the_next(
     settings: Settings, facts, tmp_path: Path
 ) -> None:
     source = settings()
@@ -107,7 +110,7 @@ def test_the_password_is_not_in_the_list_of_processes(
     class Recorded(subprocess.Popen):
         def __init__(self, arguments, **options) -> None:
             commands.append(" ".join(map(str, arguments)))
-            if "pg_restore" in commands[-1]:  # it needs no database either
+            if "pg_restore" in commands[-1]:  # nor does it need a database
                 assert real_server.passwords["admin"] not in str(options["env"])
             super().__init__(arguments, **options)
 
@@ -129,30 +132,30 @@ def test_a_second_backup_adds_what_is_new(settings: Settings, facts, tmp_path: P
         backup(source, folder)
         files = {p: p.stat().st_mtime_ns for p in folder.rglob("*.fits")}
         fill(store, facts, tmp_path, 4)
-    told = backup(source, folder)
-    assert told.products == 4
+    recorded = backup(source, folder)
+    assert recorded.products == 4
     assert len(list(folder.rglob("*.fits"))) == 4
     assert {p: p.stat().st_mtime_ns for p in files} == files
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [".lock"]
 
 
-def test_lost_files_are_told(settings: Settings, facts, tmp_path: Path) -> None:
+def test_lost_files_are_reported(settings: Settings, facts, tmp_path: Path) -> None:
     source = settings()
     initialise(source)
     with Store.open(source) as store:
         dark, _, _ = fill(store, facts, tmp_path)
         store.file_of(dark).unlink()
-        told = backup(source, tmp_path / "backup")
-    assert told.lost == (f"{dark.name} ({dark.sha256[:12]})",)
+        recorded = backup(source, tmp_path / "backup")
+    assert recorded.lost == (f"{dark.name} ({dark.sha256[:12]})",)
     target = settings(folder="other")
     initialise(target)
-    assert restore(target, tmp_path / "backup").lost == told.lost
+    assert restore(target, tmp_path / "backup").lost == recorded.lost
     with Store.open(target) as other:
         assert [f.condition for f in verify(other).findings] == ["missing"]
         assert other.get(dark.id).damaged
 
 
-def test_nothing_is_restored_over_something(settings: Settings, facts, tmp_path: Path) -> None:
+def test_a_store_that_holds_something_is_not_overwritten(settings: Settings, facts, tmp_path: Path) -> None:
     _, target, _ = backed_up(settings, facts, tmp_path, 2)
     with Store.open(target) as other:
         fill(other, facts, tmp_path, 1)
@@ -178,11 +181,11 @@ def test_a_store_that_came_into_use_while_files_were_copied_is_left_alone(
 
         with pytest.raises(StoreError, match="could not be restored") as caught:
             restore(target, tmp_path / "backup", progress=come)
-        assert "came into use meanwhile" in str(caught.value)
+        assert "meanwhile the store came into use" in str(caught.value)
         assert other.products() == tuple(came)
 
 
-def test_files_that_are_not_in_the_backup_are_told_and_the_backup_is_not_touched(
+def test_files_missing_from_the_backup_are_reported_and_the_backup_is_unchanged(
     settings: Settings, facts, tmp_path: Path
 ) -> None:
     _, target, made = backed_up(settings, facts, tmp_path, 3)
@@ -191,14 +194,14 @@ def test_files_that_are_not_in_the_backup_are_told_and_the_backup_is_not_touched
     kept.path(made[1].sha256).chmod(0o644)
     kept.path(made[1].sha256).write_bytes(b"rot")
     before = sorted(path for path in (tmp_path / "backup").rglob("*"))
-    told = restore(target, tmp_path / "backup")
-    assert {one.split()[0] for one in told.lost} == {made[0].name, made[1].name}
+    recorded = restore(target, tmp_path / "backup")
+    assert {one.split()[0] for one in recorded.lost} == {made[0].name, made[1].name}
     assert sorted(path for path in (tmp_path / "backup").rglob("*")) == before
     with Store.open(target) as other:
         assert [other.get(one.id).damaged for one in made] == [True, True, False]
 
 
-def test_a_backup_that_stops_leaves_the_earlier_one_whole(
+def test_a_failed_backup_leaves_the_earlier_one_intact(
     settings: Settings, facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target, _ = backed_up(settings, facts, tmp_path, 1)
@@ -222,17 +225,19 @@ def test_a_backup_that_stops_leaves_the_earlier_one_whole(
 
 
 @pytest.mark.parametrize("harm", ["dump", "manifest", "nothing there", "newer"])
-def test_a_backup_that_is_none_changes_nothing(settings: Settings, facts, tmp_path: Path, harm: str) -> None:
+def test_an_invalid_backup_changes_nothing(settings: Settings, facts, tmp_path: Path, harm: str) -> None:
     source, target, folder = settings(), settings(folder="other"), tmp_path / "backup"
     initialise(source)
     initialise(target)
-    told = backup(source, folder)
+    recorded = backup(source, folder)
     if harm == "dump":
-        (folder / told.dump).write_bytes((folder / told.dump).read_bytes()[:-100])
+        (folder / recorded.dump).write_bytes((folder / recorded.dump).read_bytes()[:-100])
     elif harm == "manifest":
         (folder / "backup.json").write_text('{"format": "else"}')
     elif harm == "newer":
-        (folder / "backup.json").write_text(told.model_copy(update={"revision": "9999"}).model_dump_json())
+        (folder / "backup.json").write_text(
+            recorded.model_copy(update={"revision": "9999"}).model_dump_json()
+        )
     else:
         (folder / "backup.json").unlink()
     with Store.open(target) as other:
@@ -242,10 +247,10 @@ def test_a_backup_that_is_none_changes_nothing(settings: Settings, facts, tmp_pa
         assert dumped(other) == before
 
 
-def test_a_backup_of_an_older_version_comes_forward(settings: Settings, tmp_path: Path) -> None:
+def test_a_backup_of_an_older_version_is_upgraded(settings: Settings, tmp_path: Path) -> None:
     source, target, folder = settings(), settings(folder="other"), tmp_path / "backup"
     initialise(source)
-    told = backup(source, folder)
+    recorded = backup(source, folder)
     old = settings(folder="old")
     url = old.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://")
     with psycopg.connect(
@@ -268,7 +273,7 @@ def test_a_backup_of_an_older_version_comes_forward(settings: Settings, tmp_path
          "--host=127.0.0.1", f"--port={engine.url.port}", "--username=admin", database_of(old)],
         env=environment, check=True,
     )  # fmt: skip
-    changed = told.model_copy(
+    changed = recorded.model_copy(
         update={"revision": "0001", "dump_sha256": file_sha256(folder / "old.dump"), "store": ""}
     )
     (folder / "old.dump").rename(folder / changed.dump)
@@ -286,6 +291,6 @@ def test_targets_that_hold_something_else(settings: Settings, tmp_path: Path) ->
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("notes")
     for target in (tmp_path / "mine", tmp_path / "mine" / "notes.txt"):
-        with pytest.raises(StoreError, match="something that is no backup"):
+        with pytest.raises(StoreError, match="something other than a backup"):
             backup(source, target)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "notes"

@@ -1,4 +1,4 @@
-"""Backups that were made to harm whoever restores them: refused, and nothing of them has run or stays."""
+"""Malicious backups are refused: nothing in them is run or kept."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from calib_store.model.settings import StoreSettings
 def edit_dump(folder: Path, old: bytes, new: bytes) -> None:
     """Change bytes of a dump that is not compressed."""
     assert len(old) == len(new)
-    told = Backup.model_validate_json((folder / "backup.json").read_bytes())
-    content = (folder / told.dump).read_bytes()
+    recorded = Backup.model_validate_json((folder / "backup.json").read_bytes())
+    content = (folder / recorded.dump).read_bytes()
     assert old in content
     (folder / "edited").write_bytes(content.replace(old, new))
     take(folder, folder / "edited")
@@ -33,7 +33,7 @@ def edit_dump(folder: Path, old: bytes, new: bytes) -> None:
                 """CREATE FUNCTION runit() RETURNS int LANGUAGE plpgsql AS $$
                    BEGIN EXECUTE 'copy (select 1) to program ''touch {ran}'''; RETURN 1; END $$""",
                 "CREATE MATERIALIZED VIEW shown AS SELECT runit() WITH NO DATA",
-                # As its writer would have it: then a restore fills it.
+                # As its author would make it: then a restore fills it.
                 "UPDATE pg_class SET relispopulated = true WHERE relname = 'shown'",
             ),
             "FUNCTION public runit",
@@ -63,7 +63,7 @@ def test_a_dump_that_holds_more_than_rows_is_refused_by_name(
     ran = tmp_path / "ran"
     execute(source, *(one.replace("{ran}", str(ran)) for one in statements))
     dump_again(source, folder)
-    refused(folder, f"holds what no store has: .*{named}")
+    refused(folder, f"has an entry that no store has: .*{named}")
     assert not ran.exists()
 
 
@@ -102,19 +102,19 @@ def test_statements_hidden_in_the_archive_are_refused(
     refused(filled[1], match)
 
 
-def test_a_dump_that_breaks_off_is_refused(filled: tuple[StoreSettings, Path], refused) -> None:
+def test_a_dump_that_ends_early_is_refused(filled: tuple[StoreSettings, Path], refused) -> None:
     _, folder = filled
     whole = (folder / read_backup(folder).dump).read_bytes()
     for part in (0, 10, len(whole) // 3, len(whole) - 300):
         (folder / "cut").write_bytes(whole[:part])
         take(folder, folder / "cut")
-        refused(folder, "cannot be unpacked|breaks off")
+        refused(folder, "cannot be unpacked|ends early")
 
 
 # Rows that no store has
 
 
-def test_rows_obey_the_constraints_of_our_own_tables(filled: tuple[StoreSettings, Path], refused) -> None:
+def test_rows_obey_the_constraints_of_the_stores_tables(filled: tuple[StoreSettings, Path], refused) -> None:
     source, folder = filled
     whole = (folder / read_backup(folder).dump).read_bytes()
     with psycopg.connect(url_of(source)) as connection:
@@ -129,8 +129,8 @@ def test_rows_obey_the_constraints_of_our_own_tables(filled: tuple[StoreSettings
     for old, new, match in (
         (frame, frame[:-1] + "g", "violates check constraint .frames_sha256_check"),
         (f"\tdark\t{frame}", f"\tdark\t{'0' * 64}", "violates foreign key constraint"),
-        (product, "../" * 21 + ".", "has a product that cannot be one"),
-        (f"\t{name}\t", "\t../" + "x" * (len(name) - 3) + "\t", "has a product that cannot be one"),
+        (product, "../" * 21 + ".", "has an invalid product"),
+        (f"\t{name}\t", "\t../" + "x" * (len(name) - 3) + "\t", "has an invalid product"),
     ):
         edit_dump(folder, old.encode(), new.encode())
         refused(folder, match)
@@ -138,11 +138,11 @@ def test_rows_obey_the_constraints_of_our_own_tables(filled: tuple[StoreSettings
         take(folder, folder / "before")
 
 
-def test_numbers_of_rows_are_those_that_the_backup_tells_of(
+def test_numbers_of_rows_match_those_that_the_backup_records(
     filled: tuple[StoreSettings, Path], refused
 ) -> None:
     _, folder = filled
-    told = read_backup(folder)
+    recorded = read_backup(folder)
     for change in (
         {"products": 1},
         {"products": 3},
@@ -150,11 +150,11 @@ def test_numbers_of_rows_are_those_that_the_backup_tells_of(
         {"store": "0" * 32},
         {"revision": "0004"},
     ):
-        (folder / "backup.json").write_text(told.model_copy(update=change).model_dump_json())
+        (folder / "backup.json").write_text(recorded.model_copy(update=change).model_dump_json())
         refused(folder, "The dump of the backup|could not be restored")
 
 
-def test_numbers_that_leave_none_for_later_rows_are_refused(
+def test_serial_numbers_that_leave_none_for_later_rows_are_refused(
     filled: tuple[StoreSettings, Path], refused
 ) -> None:
     source, folder = filled
@@ -173,13 +173,13 @@ def test_numbers_that_leave_none_for_later_rows_are_refused(
         "INSERT INTO runs SELECT gen_random_uuid(), '{infinity}', 'night', NULL, '{}', now(), now(), '{}'",
     ],
 )
-def test_moments_that_no_reader_could_bear_are_refused(
+def test_times_that_no_reader_can_represent_are_refused(
     filled: tuple[StoreSettings, Path], refused, statement: str
 ) -> None:
     source, folder = filled
     execute(source, statement)
     dump_again(source, folder)
-    refused(folder, "is in no year from 2 to 9998")
+    refused(folder, "is not between the years 2 and 9998")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_moments_that_no_reader_could_bear_are_refused(
         ),
         (
             "UPDATE products SET parameters = CAST(repeat('{\"a\":', 60) || '1' || repeat('}', 60) AS jsonb)",
-            "lists and tables in each other",
+            "levels of nested lists and tables",
         ),
         ("UPDATE products SET metrics = '{\"unused\": 7}'", "a wrong unused"),
         ('UPDATE products SET gate = \'{"passed": true, "reference": "x"}\'', "a wrong reference"),

@@ -1,4 +1,4 @@
-"""Backups that unpack to too much or whose files lead elsewhere, and what has to work."""
+"""Backups that unpack to too much or whose files lead elsewhere, and what must work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_dump_that_unpacks_to_too_much_is_refused(
     refused(folder, "has a row of frames of more than 0 MB")
 
 
-def test_what_unpacks_a_dump_has_little_memory_and_time(
+def test_the_unpacking_process_has_limited_memory_and_time(
     filled: tuple[StoreSettings, Path], refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _, folder = filled
@@ -54,10 +54,10 @@ def test_what_unpacks_a_dump_has_little_memory_and_time(
         busy.unlink()
 
 
-def test_what_unpacks_a_dump_has_no_rights(
+def test_the_unpacking_process_has_no_rights(
     filled: tuple[StoreSettings, Path], unused: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No secret, no file written; for root another account, without a capability, that runs nothing else."""
+    """No secrets, no files written; for root a different account, without capabilities, that runs nothing else."""
     spy = Path("/tmp") / f"nirflow-spy-{os.getpid()}"
     spy.write_text(
         '#!/bin/sh\nexec >&2\necho "error: $(id -u) $(env | tr "\\n" " ") $(grep CapEff /proc/self/status)"\nexit 1\n'
@@ -70,12 +70,12 @@ def test_what_unpacks_a_dump_has_no_rights(
             restore(unused, filled[1])
     finally:
         spy.unlink()
-    told = str(caught.value)
-    assert "secret" not in told
-    assert "PATH=" in told
+    recorded = str(caught.value)
+    assert "secret" not in recorded
+    assert "PATH=" in recorded
     if os.geteuid() == 0:
-        assert f"error: {dump.spare_account().uid} " in told
-        assert "error: 0 " not in told
+        assert f"error: {dump.spare_account().uid} " in recorded
+        assert "error: 0 " not in recorded
 
 
 # The other files
@@ -98,14 +98,14 @@ def test_a_manifest_that_leads_elsewhere_is_refused(
     filled: tuple[StoreSettings, Path], refused, change: dict[str, object], match: str
 ) -> None:
     folder = filled[1]
-    told = read_backup(folder)
-    (folder / "backup.json").write_text(told.model_copy(update=change).model_dump_json())
+    recorded = read_backup(folder)
+    (folder / "backup.json").write_text(recorded.model_copy(update=change).model_dump_json())
     refused(folder, match)
 
 
 @pytest.mark.parametrize("file", ["backup.json", "dump"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_a_file_that_is_none_is_refused(
+def test_anything_but_a_regular_file_is_refused(
     filled: tuple[StoreSettings, Path], refused, file: str, kind: str
 ) -> None:
     folder = filled[1]
@@ -117,10 +117,10 @@ def test_a_file_that_is_none_is_refused(
         os.mkfifo(path)
     else:
         path.mkdir()
-    refused(folder, "is no backup")
+    refused(folder, "is not a backup")
 
 
-def test_a_manifest_of_any_size_is_not_read(
+def test_a_manifest_that_is_too_large_is_not_read(
     filled: tuple[StoreSettings, Path], refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup_folder, "_LONGEST_MANIFEST", 10)
@@ -128,10 +128,10 @@ def test_a_manifest_of_any_size_is_not_read(
 
 
 @pytest.mark.parametrize("kind", ["link", "linked folder", "linked objects", "pipe", "longer", "other bytes"])
-def test_only_the_bytes_of_a_product_come_in(
+def test_only_the_files_of_products_are_restored(
     filled: tuple[StoreSettings, Path], unused: StoreSettings, tmp_path: Path, kind: str
 ) -> None:
-    """And only those that a product names: the rest of the folder is not looked at."""
+    """Only files named by a product are read: the rest of the folder is ignored."""
     source, folder = filled
     with Store.open(source) as store:
         one, other = store.products()
@@ -152,20 +152,20 @@ def test_only_the_bytes_of_a_product_come_in(
     else:
         path.chmod(0o644)
         path.write_bytes(path.read_bytes() + b"x" if kind == "longer" else b"y" * path.stat().st_size)
-    told = restore(unused, folder)
+    recorded = restore(unused, folder)
     lost = {one.name} | (
         {other.name} if kind == "linked objects" or one.sha256[:2] == other.sha256[:2] else set()
     )
     if kind not in ("linked folder", "linked objects"):
         lost = {one.name}
-    assert {name.split()[0] for name in told.lost} == lost
+    assert {name.split()[0] for name in recorded.lost} == lost
     with Store.open(unused) as restored:
         assert not restored.objects.exists("a" * 64)
         assert restored.get(one.id).damaged
         assert not restored.objects.exists(one.sha256)
 
 
-# What has to work
+# What must work
 
 
 def test_an_account_that_owns_the_database_and_nothing_else_restores(
@@ -178,11 +178,11 @@ def test_an_account_that_owns_the_database_and_nothing_else_restores(
     with real_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {name} OWNER {user}")
     try:
-        told = restore(target, folder)
-        assert told.products == 2
+        recorded = restore(target, folder)
+        assert recorded.products == 2
         with Store.open(source) as one, Store.open(target) as other:
             assert dumped(one) == dumped(other)
-            # Numbers go on where those of the rows end.
+            # Numbers continue after those of the rows.
             (tmp_path / "more").mkdir()
             assert len(fill(other, facts, tmp_path / "more", 4)) == 4
     finally:

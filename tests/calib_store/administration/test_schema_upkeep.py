@@ -1,4 +1,4 @@
-"""A store on a server over TCP, with passwords: made, and used with few rights."""
+"""A store on a server over TCP, with passwords: created, and used with few rights."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_init_makes_database_tables_roles_and_rules_and_is_safe_to_repeat(
         assert dumped(store) == before
 
 
-def test_init_where_the_database_cannot_be_made(real_server: RealServer, settings: Settings) -> None:
+def test_init_when_the_database_cannot_be_created(real_server: RealServer, settings: Settings) -> None:
     poor = real_server.account(f"poor_{uuid.uuid4().hex[:6]}")
-    with pytest.raises(StoreError, match="is not there and cannot be made: permission denied") as caught:
+    with pytest.raises(StoreError, match="does not exist and cannot be created: permission denied") as caught:
         initialise(settings(poor))
     assert "CREATE DATABASE" in caught.value.remedy
     assert real_server.passwords[poor] not in str(caught.value)
@@ -52,7 +52,7 @@ def test_init_where_the_database_cannot_be_made(real_server: RealServer, setting
         bring_up_to_date(named)
 
 
-def test_a_wrong_password_is_told_without_it(real_server: RealServer, tmp_path: Path) -> None:
+def test_the_error_of_a_wrong_password_does_not_contain_it(real_server: RealServer, tmp_path: Path) -> None:
     url = f"postgresql://admin:wrong-hush@127.0.0.1:{real_server.port}/postgres"
     wrong = StoreSettings(data_dir=tmp_path, database_url=SecretStr(url))
     for act in (
@@ -115,17 +115,22 @@ def test_a_reader_may_look_and_nothing_else(
             with pytest.raises(StoreError, match="permission denied") as caught:
                 act()
             assert PIPELINE in caught.value.remedy
-        # Damage is not for a reader to note, and keeps it from nothing else.
+        # A reader cannot record damage, which does not prevent anything else.
         store.file_of(dark).unlink()
         assert store.match(facts(), "dark").product == other
         assert store.find(dark.recipe_key) is None
         assert not store.get(dark.id).damaged
-    told = state(reading)
-    assert (told.account, told.products) == ("reader", {"dark": {"candidate": 2}, "image": {"candidate": 1}})
+    found = state(reading)
+    assert (found.account, found.products) == (
+        "reader",
+        {"dark": {"candidate": 2}, "image": {"candidate": 1}},
+    )
 
 
-def test_an_owner_who_may_make_no_roles_goes_without(real_server: RealServer, tmp_path: Path) -> None:
-    """A server of its own, so to say: the roles are renamed away meanwhile."""
+def test_an_owner_who_may_not_create_roles_proceeds_without_them(
+    real_server: RealServer, tmp_path: Path
+) -> None:
+    """The roles are renamed in the meantime, as if the server did not have them."""
     account = real_server.account(f"owner_{uuid.uuid4().hex[:6]}")
     name = f"nirflow_{uuid.uuid4().hex[:8]}"
     with real_server.connect() as connection:
@@ -159,17 +164,17 @@ def test_state_of_a_database_without_a_store_and_of_an_old_one(
     named = settings()
     with real_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {database_of(named)}")
-    told = state(named)
-    assert (told.revision, told.usable, told.account) == (None, False, "unknown")
+    found = state(named)
+    assert (found.revision, found.usable, found.account) == (None, False, "unknown")
     initialise(named)
-    told = state(named)
-    assert told.usable
-    assert told.rules == told.shipped_rules
-    assert "admin@127.0.0.1" in told.place
-    assert real_server.passwords["admin"] not in repr(told)
+    found = state(named)
+    assert found.usable
+    assert found.rules == found.shipped_rules
+    assert "admin@127.0.0.1" in found.place
+    assert real_server.passwords["admin"] not in repr(found)
 
 
-def test_roles_are_granted_as_often_as_wanted(owner: Database) -> None:
+def test_roles_can_be_granted_repeatedly(owner: Database) -> None:
     for _ in range(2):
         with owner.begin() as connection:
             make_roles(connection)

@@ -80,7 +80,7 @@ def test_window_of_ninety_days_either_side(store, add, facts) -> None:
     assert found.candidates[1].reason == "90.0 days after the frame, at most 90"
 
 
-def test_masks_static_from_their_date_made_ones_either_side(store, add, facts) -> None:
+def test_published_masks_serve_from_their_date_and_made_ones_on_either_side(store, add, facts) -> None:
     static = add("bpm", hours=-24 * 400, published=True)
     future = add("bpm", hours=24 * 10, published=True)
     assert store.match(facts(), "bpm").product == static
@@ -89,12 +89,12 @@ def test_masks_static_from_their_date_made_ones_either_side(store, add, facts) -
     assert store.match(facts(started=facts().started + 30 * 365 * DAY), "bpm").product == future
     reasons = {c.product.id: c.reason for c in store.explain(facts(), "bpm").candidates}
     assert reasons[future.id].startswith("serves frames from 2013-12-01")
-    # Two rules, two configurations: certifying one says nothing of the other.
+    # Two rules, two configurations: certifying one does not affect the other.
     _certify(store, static)
     assert _certify(store, made).status == "certified"
 
 
-def test_explain_tells_both_values_of_the_first_difference(store, add, facts) -> None:
+def test_explain_shows_both_values_of_the_first_difference(store, add, facts) -> None:
     good, wrong = add(), add(facts=facts(exposure_time=60.0, read_pairs=4))
     found = store.explain(facts(), "dark")
     assert found.product == good
@@ -131,7 +131,7 @@ def test_exposure_times_a_millisecond_apart_serve_each_other(store, add, facts) 
         _certify(store, other)
 
 
-def test_explain_goes_from_near_to_far_and_no_further_than_asked(store, add, facts) -> None:
+def test_explain_lists_the_nearest_first_up_to_the_limit(store, add, facts) -> None:
     for hours in range(8):
         add(hours=hours + 1, facts=facts(exposure_time=60.0))
         add(hours=-hours - 1, facts=facts(exposure_time=60.0))
@@ -157,7 +157,7 @@ def moment(store):
     return now
 
 
-def test_as_of_repeats_the_choice_of_the_time(store, add, facts) -> None:
+def test_as_of_repeats_the_choice_of_that_time(store, add, facts) -> None:
     def now():
         return moment(store)
 
@@ -175,7 +175,7 @@ def test_as_of_repeats_the_choice_of_the_time(store, add, facts) -> None:
     assert store.match(facts(), "dark", as_of=third).as_of == third
 
 
-def test_as_of_a_moment_a_damaged_one_is_not_passed_over_in_silence(store, add, facts) -> None:
+def test_as_of_an_earlier_time_a_damaged_product_is_reported(store, add, facts) -> None:
     near, far = add(hours=1), add(hours=60)
     then = moment(store)
     store.file_of(near).unlink()
@@ -254,7 +254,7 @@ def population(postgres_address, tmp_path_factory, facts):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
-def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts, data) -> None:
+def test_the_query_and_the_explanation_agree_and_the_order_is_total(population, facts, data) -> None:
     day = data.draw(st.integers(-140, 140))
     half = data.draw(st.sampled_from([0, 0, 12, 10, 5]))
     exposure = data.draw(st.sampled_from([60.0, 120.0, 30.0]))
@@ -293,11 +293,11 @@ def test_the_query_and_the_words_agree_and_the_order_is_total(population, facts,
     assert (other.id if other else None) == next((p.id for p in expected if p.id not in without), None)
 
     explained = population.explain(frame, "dark", prefer=prefer, limit=limit, parameters=parameters)
-    told = {c.product.id: c for c in explained.candidates}
-    assert len(told) == len(explained.candidates)
+    by_id = {c.product.id: c for c in explained.candidates}
+    assert len(by_id) == len(explained.candidates)
     assert explained.product == match.product
-    assert limit < len(everything) or len(told) == len(everything)
+    assert limit < len(everything) or len(by_id) == len(everything)
     for product in everything:
-        if product.id in told:
-            assert told[product.id].serves == (judge(product, wanted) is None)
-            assert told[product.id].reason
+        if product.id in by_id:
+            assert by_id[product.id].serves == (judge(product, wanted) is None)
+            assert by_id[product.id].reason

@@ -1,4 +1,4 @@
-"""What people say of products and frames, and what follows from it."""
+"""Decisions of users about products and frames, and their consequences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 WHO = {"author": "Ana", "reason": "good"}
 
 
-def test_without_a_time_it_is_that_of_the_rule(store: Store, add, facts) -> None:
+def test_the_default_validity_is_that_of_the_rule(store: Store, add, facts) -> None:
     dark = certify(store, add(), **WHO)
     assert (dark.status, dark.validity) == ("certified", (dark.middle - 90 * DAY, dark.middle + 90 * DAY))
     mask = certify(store, add("bpm", published=True), **WHO)
@@ -51,13 +51,13 @@ def test_each_side_may_be_given_or_open(store: Store, add, epoch) -> None:
     assert certify(store, dark, start=epoch, **WHO).validity == (epoch, dark.middle + 90 * DAY)
     assert certify(store, dark, end=epoch, **WHO).validity == (dark.middle - 90 * DAY, epoch)
     assert certify(store, dark, start="always", end="always", **WHO).validity == (None, None)
-    with pytest.raises(StoreError, match="no time at all"):
+    with pytest.raises(StoreError, match="ends before it begins"):
         certify(store, dark, start=epoch, end=epoch, **WHO)
-    with pytest.raises(StoreError, match="no rule is about an image"):
+    with pytest.raises(StoreError, match="no rule applies to an image"):
         certify(store, add("image"), **WHO)
 
 
-def test_an_overlap_is_told_with_the_other_and_its_time(store: Store, add) -> None:
+def test_an_overlap_is_reported_with_the_other_product_and_its_time(store: Store, add) -> None:
     one, two = certify(store, add(), **WHO), add(hours=24 * 30)
     with pytest.raises(StoreError, match="another dark of the same configuration is certified") as caught:
         certify(store, two, **WHO)
@@ -81,8 +81,8 @@ def test_neighbours_share_the_time_half_way(store: Store, add) -> None:
     assert same.status == "certified"
 
 
-def test_season_after_season_each_takes_its_time_from_the_last(store: Store, add) -> None:
-    """In the order of the nights, as a gate certifies them."""
+def test_each_season_takes_its_time_from_the_previous_one(store: Store, add) -> None:
+    """In the order of the nights, as automatic certification proceeds."""
     darks = [certify(store, add(hours=240 * n), take_over=True, **WHO) for n in range(4)]
     now = [store.get(dark.id) for dark in darks]
     assert [dark.status for dark in now] == ["certified"] * 4
@@ -93,19 +93,19 @@ def test_season_after_season_each_takes_its_time_from_the_last(store: Store, add
     )
 
 
-def test_a_validity_that_a_person_limited_does_not_get_longer(store: Store, add) -> None:
+def test_a_validity_limited_by_a_user_is_not_extended(store: Store, add) -> None:
     early = add()
     early = certify(store, early, end=early.middle + 4 * DAY, **WHO)
     late = certify(store, add(hours=24 * 90), take_over=True, **WHO)
     assert store.get(early.id).validity == early.validity
     assert late.validity == (early.validity[1], late.middle + 90 * DAY)
-    assert len(store.history(early)) == 2  # nothing was said of it
+    assert len(store.history(early)) == 2  # nobody decided about it
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add, facts, data) -> None:
-    """Promise 2 and the point of taking over: whatever is certified in whatever order, by any mix of ways."""
+    """Promise 2 and the purpose of taking over: for any order and any mix of ways to certify."""
     reads = data.draw(st.integers(1, 10**9), label="a configuration of its own")
     frame = facts(read_pairs=reads)
     middles = data.draw(st.lists(st.integers(-100, 100), min_size=2, max_size=6))
@@ -118,15 +118,15 @@ def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add,
         refused = ""
         try:
             certify(store, product, start=start, end=end, take_over=way == "share", **WHO)
-        except StoreError as error:  # then it stays a candidate
+        except StoreError as error:  # it stays a candidate
             refused = str(error)
-        allowed = ("no time at all", "would have no certified dark")
+        allowed = ("ends before it begins", "would have no certified dark")
         assert way != "share" or refused == "" or any(word in refused for word in allowed)
         for old in (p for p in before.values() if p.status == "certified"):
             new = store.get(old.id)
             assert new.status == "superseded" or old.validity[0] <= new.validity[0]
             assert new.status == "superseded" or new.validity[1] <= old.validity[1]
-        # No moment that had its certified product is without one.
+        # No time that had a certified product has lost it.
         now = [p.validity for p in (store.get(p.id) for p in products) if p.status == "certified"]
         for old in (p for p in before.values() if p.status == "certified"):
             for moment in (old.validity[0], old.middle, old.validity[1] - DAY / 24):
@@ -145,8 +145,8 @@ def test_certified_times_never_overlap_and_the_nearest_serves(store: Store, add,
         assert chosen.id == serving[0].id
 
 
-def test_words_that_no_database_holds_are_kept_as_they_can_be(store: Store, add, record) -> None:
-    """What a terminal of another encoding gives."""
+def test_texts_that_no_database_can_store_are_kept_as_far_as_possible(store: Store, add, record) -> None:
+    """Text as from a terminal with a different encoding."""
     reason = "na\udce9vet\udce9 \0"
     reject(store, add(), author="An\udce9", reason=reason)
     store.frames.ingest([record("R.fits")])
@@ -156,8 +156,8 @@ def test_words_that_no_database_holds_are_kept_as_they_can_be(store: Store, add,
         assert (last.author, last.reason) == ("An\\udce9", "na\\udce9vet\\udce9 \N{REPLACEMENT CHARACTER}")
 
 
-def test_a_time_that_is_taken_over_is_never_left_without(store: Store, add, facts) -> None:
-    """A validity has no gap: what would fall to neither of the two is refused, whichever side it is on."""
+def test_taking_over_never_leaves_a_gap(store: Store, add, facts) -> None:
+    """A validity has no gap: leaving time to neither of the two is refused, on either side."""
     early = certify(store, add(), **WHO)
     late = add(hours=24 * 40)
     for days in ((-45, 5), (-20, 5)):
@@ -168,14 +168,14 @@ def test_a_time_that_is_taken_over_is_never_left_without(store: Store, add, fact
             certify(store, late, start=start, end=end, take_over=True, **WHO)
         assert "--from, --to" in caught.value.remedy
         assert store.get(early.id).validity == early.validity
-    # To its end it goes; and from where it is asked to begin the other keeps all before, past half-way too.
+    # It extends to its end; before its requested beginning the other keeps all time, even past half-way.
     start, end = late.middle - 10 * DAY, early.validity[1]
     done = certify(store, late, start=start, end=end, take_over=True, **WHO)
     assert done.validity == (start, end)
     assert store.get(early.id).validity == (early.validity[0], start)
     assert [one.id for one in changed_with(store, done)] == [early.id]
     assert changed_with(store, certify(store, add(hours=24 * 400), take_over=True, **WHO)) == ()
-    # The same to the other side, in another configuration.
+    # The same on the other side, in another configuration.
     late, early = (add(hours=24 * day, facts=facts(read_pairs=1)) for day in (40, 0))
     certify(store, late, **WHO)
     done = certify(store, early, end=early.middle + 10 * DAY, take_over=True, **WHO)
@@ -183,7 +183,7 @@ def test_a_time_that_is_taken_over_is_never_left_without(store: Store, add, fact
     assert store.get(late.id).validity == (early.middle + 10 * DAY, late.middle + 90 * DAY)
 
 
-def test_a_doubtful_one_is_certified_only_on_purpose(store: Store, add) -> None:
+def test_a_doubtful_product_is_certified_only_on_purpose(store: Store, add) -> None:
     gate = {"passed": False, "reasons": ["light"], "reference": {"id": "0" * 32, "name": "S1_dark.fits"}}
     doubtful = add(gate=gate)
     with pytest.raises(
@@ -194,7 +194,7 @@ def test_a_doubtful_one_is_certified_only_on_purpose(store: Store, add) -> None:
     assert certify(store, doubtful, despite_gate=True, **WHO).status == "certified"
 
 
-def test_what_is_damaged_or_rejected_is_not_certified(store: Store, add) -> None:
+def test_a_damaged_or_rejected_product_is_not_certified(store: Store, add) -> None:
     lost, bad = add(), add(hours=1)
     store.file_of(lost).unlink()
     with pytest.raises(StoreError, match="missing or damaged"):
@@ -205,7 +205,7 @@ def test_what_is_damaged_or_rejected_is_not_certified(store: Store, add) -> None
     assert f"reinstate {str(bad.id)[:8]}" in caught.value.remedy
 
 
-def test_reject_and_take_it_back(store: Store, add, facts) -> None:
+def test_reject_and_reinstate(store: Store, add, facts) -> None:
     dark = add()
     with pytest.raises(StoreError, match="needs a reason"):
         reject(store, dark, author="Bo", reason=" ")
@@ -214,15 +214,15 @@ def test_reject_and_take_it_back(store: Store, add, facts) -> None:
     again = reinstate(store, store.get(dark.id), author="Bo", reason="a mistake")
     assert again.status == "candidate"
     assert store.match(facts(), "dark").product.id == dark.id
-    with pytest.raises(StoreError, match="is a candidate already"):
+    with pytest.raises(StoreError, match="is already a candidate"):
         reinstate(store, store.get(dark.id), author="Bo", reason="")
 
 
-def test_a_better_one_takes_the_place_in_the_same_moment(store: Store, add, facts, epoch) -> None:
+def test_a_better_product_takes_over_at_the_same_time(store: Store, add, facts, epoch) -> None:
     old, new, other = add(), add(hours=5), add(facts=facts(read_pairs=4))
     old = certify(store, old, start=epoch - DAY, end=epoch + DAY, **WHO)
     for wrong in (old, other, add("flat")):
-        with pytest.raises(StoreError, match="cannot take the place"):
+        with pytest.raises(StoreError, match="cannot supersede"):
             supersede(store, old, by=wrong, **WHO)
     done, better = supersede(store, old, by=new, **WHO)
     assert (done.status, done.validity) == ("superseded", None)
@@ -237,7 +237,7 @@ def test_a_better_one_takes_the_place_in_the_same_moment(store: Store, add, fact
         supersede(store, old, by=new, **WHO)
 
 
-def test_what_is_damaged_or_does_not_count_takes_no_place(store: Store, add) -> None:
+def test_a_damaged_or_rejected_product_supersedes_nothing(store: Store, add) -> None:
     old, new = certify(store, add(), **WHO), add(hours=5)
     file = store.file_of(new)
     content = file.read_bytes()
@@ -251,13 +251,13 @@ def test_what_is_damaged_or_does_not_count_takes_no_place(store: Store, add) -> 
     again = add(hours=5, content=content, recipe_key=new.recipe_key)
     assert again.id == new.id
     supersede(store, store.get(old.id), by=again, **WHO)
-    # Two that supersede each other would leave none.
+    # Two that supersede each other would leave no product.
     with pytest.raises(StoreError, match=r"was superseded by Ana on .*: good"):
         supersede(store, store.get(new.id), by=store.get(old.id), **WHO)
     assert store.get(new.id).status == "certified"
 
 
-def test_without_a_user_only_what_is_like_the_others_is_certified(store: Store, add, facts) -> None:
+def test_without_a_user_only_a_product_like_the_others_is_certified(store: Store, add, facts) -> None:
     reference = certify(store, add(), start=facts().middle - DAY, end=facts().middle, **WHO)
     passed = {"passed": True, "reference": {"id": str(reference.id), "name": reference.name}, "reasons": []}
     inside = add(hours=-2, gate=passed)
@@ -273,7 +273,7 @@ def test_without_a_user_only_what_is_like_the_others_is_certified(store: Store, 
         certify_compared(store, provisional, "like it")
     first = certify_compared(store, add(hours=24 * 10, gate=passed), "like it")
     assert first.validity == (reference.validity[1], first.middle + 90 * DAY)
-    # Among those that nobody looked at the time is shared.
+    # Automatically certified products share the time.
     second = certify_compared(store, add(hours=24 * 30, gate=passed), "like it")
     half = first.middle + (second.middle - first.middle) / 2
     assert store.get(first.id).validity == (reference.validity[1], half)
@@ -281,7 +281,7 @@ def test_without_a_user_only_what_is_like_the_others_is_certified(store: Store, 
     assert store.get(reference.id).validity == reference.validity
 
 
-def test_a_certified_one_takes_over_the_time_beside_its_own(store: Store, add) -> None:
+def test_a_certified_product_takes_over_the_time_next_to_its_own(store: Store, add) -> None:
     early, late, far = (add(hours=24 * days) for days in (0, 20, 300))
     early = certify(store, early, **WHO)
     late = certify(store, late, take_over=True, **WHO)
@@ -297,7 +297,7 @@ def test_a_certified_one_takes_over_the_time_beside_its_own(store: Store, add) -
     assert better.validity == (early.middle - 90 * DAY, end)
     assert better.validity[0] < half < end
     assert store.history(late)[-1].by == early.id
-    # The other way round: the later one takes the time before its own.
+    # Conversely, the later one takes the time before its own.
     again = reinstate(store, late, author="Bo", reason="a mistake")
     again = certify(store, again, take_over=True, **WHO)
     _, better = supersede(store, store.get(early.id), by=again, **WHO)
@@ -322,13 +322,13 @@ def test_two_that_are_open_to_both_sides_with_a_gap_do_not_join(store: Store, ad
         supersede(store, one, by=other, **WHO)
 
 
-def test_a_rejected_frame_is_told_and_can_be_had_back(store: Store, record) -> None:
+def test_a_rejected_frame_is_reported_and_can_be_reinstated(store: Store, record) -> None:
     store.frames.ingest([record("S1.fits")])
     frame = product_or_frame(store, "S1")
     rejected = reject(store, frame, author="Bo", reason="satellite")
     assert rejected.rejected == "satellite"
     assert store.frames.rejections([frame.sha256])[frame.sha256].author == "Bo"
-    store.frames.ingest([record("S1.fits")])  # seen again: a person's word stays
+    store.frames.ingest([record("S1.fits")])  # seen again: the user's decision is kept
     assert store.frames.get("S1.fits").rejected == "satellite"
     assert reinstate(store, rejected, author="Bo", reason="it was a star").rejected is None
     assert store.frames.rejections([frame.sha256]) == {}
@@ -337,7 +337,7 @@ def test_a_rejected_frame_is_told_and_can_be_had_back(store: Store, record) -> N
     assert [c.status for c in store.frames.history(frame)] == ["rejected", "usable"]
 
 
-def test_what_was_said_at_a_moment(store: Store, add, record) -> None:
+def test_the_decision_as_of_an_earlier_time(store: Store, add, record) -> None:
     def now():
         time.sleep(0.002)
         with store.database.begin() as connection:
@@ -352,15 +352,13 @@ def test_what_was_said_at_a_moment(store: Store, add, record) -> None:
     bad = now()
     reinstate(store, store.get(dark.id), **WHO)
     reinstate(store, frame, **WHO)
-    said = [status_as_of(store, dark, moment).status for moment in (before, made, bad, None)]
-    assert said == ["candidate", "candidate", "rejected", "candidate"]
+    statuses = [status_as_of(store, dark, moment).status for moment in (before, made, bad, None)]
+    assert statuses == ["candidate", "candidate", "rejected", "candidate"]
     rejected = [bool(store.frames.rejections([frame.sha256], as_of=m)) for m in (made, bad, None)]
     assert rejected == [False, True, False]
 
 
-def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_counts(
-    store: Store, add
-) -> None:
+def test_of_two_simultaneous_decisions_the_last_entry_of_the_log_counts(store: Store, add) -> None:
     dark = add()
     with store.database.begin() as connection, ThreadPoolExecutor() as pool:
         changes_alone(connection)
@@ -369,8 +367,8 @@ def test_of_two_that_say_something_at_a_time_the_last_line_of_the_log_is_what_co
         set_status(connection, dark, "superseded", **WHO)
         connection.commit()
         other.result(timeout=PATIENCE)
-    said = [change.status for change in store.history(dark)]
-    assert said == ["candidate", "superseded", "rejected"]
+    statuses = [change.status for change in store.history(dark)]
+    assert statuses == ["candidate", "superseded", "rejected"]
     assert store.get(dark.id).status == "rejected"
     assert status_as_of(store, dark, None).status == "rejected"
 

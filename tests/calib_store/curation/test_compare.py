@@ -1,4 +1,4 @@
-"""The comparison that is made whenever a master is added: with which one, and what is noted of it."""
+"""The comparison made whenever a master is added: its reference, and its record."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_without_a_certified_one_there_is_nothing_to_compare_with(dark) -> None:
     assert not first.doubtful
 
 
-def test_a_like_one_passes_and_a_bad_one_stays_candidate_and_says_why(store: Store, dark) -> None:
+def test_a_similar_product_passes_and_a_bad_one_stays_candidate_with_the_reason(store: Store, dark) -> None:
     reference = certify(store, dark(), **WHO)
     like = dark()
     assert like.gate["passed"] is True
@@ -85,7 +85,7 @@ def test_the_reference_is_the_nearest_certified_of_the_configuration(store: Stor
     assert reference_for(store, "dark", facts(exposure_time=60.001)).id == short.id
 
 
-def test_a_reference_that_is_damaged_proves_nothing(store: Store, dark) -> None:
+def test_the_comparison_with_a_damaged_reference_is_inconclusive(store: Store, dark) -> None:
     reference = certify(store, dark(), **WHO)
     dark(EXPTIME=60.0)
     store.file_of(reference).unlink()
@@ -95,7 +95,7 @@ def test_a_reference_that_is_damaged_proves_nothing(store: Store, dark) -> None:
     assert not new.doubtful
 
 
-def test_another_shape_proves_nothing(store: Store, dark) -> None:
+def test_the_comparison_of_different_shapes_is_inconclusive(store: Store, dark) -> None:
     certify(store, dark(shape=(20, 20)), **WHO)
     new = dark()
     assert new.gate["passed"] is None
@@ -118,17 +118,17 @@ def test_compare_on_request(store: Store, dark, add) -> None:
         compare_products(store, one, add("flat"), LIMITS)
 
 
-def test_a_gate_that_certifies_says_nothing_against_people(
+def test_automatic_certification_never_overrides_users(
     store: Store, dark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It makes up for a run that was killed before it came to that, and does not bring back what a person ended."""
+    """It completes the work of a killed run, and does not restore what a user has ended."""
     monkeypatch.setattr(Workspace, "store", lambda _: store)
     workspace = Workspace(
         data_dir=tmp_path, out=tmp_path, parameters=ReductionParameters(gate=GateParameters(certify=True))
     )
     mine = certify(store, dark(), **WHO)
     inside = dark(UTSTART="05:00:00.0")
-    assert certified(inside, workspace).status == "candidate"  # its time is Ana's dark's
+    assert certified(inside, workspace).status == "candidate"  # its time belongs to Ana's dark
     like = dark(**{"DATE-OBS": "2014-03-01"})
     assert (like.status, like.gate["passed"]) == ("candidate", True)
     assert (

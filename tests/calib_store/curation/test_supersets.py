@@ -1,4 +1,4 @@
-"""The master of a complete set stands for its parts, as long as all of it may be used."""
+"""The master of a complete set replaces those of its parts, as long as all of it may be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from calib_store.store import Store
 Add = Callable[..., Product]
 WHO: dict[str, Any] = {"author": "Ana", "reason": "a test"}
 LOW = {"dark": {"low": 3.0}}
-#: What each kind is made of.
+#: Inputs of each kind.
 ROLES = {"dark": ("dark",), "bpm": ("lamp_on", "lamp_off", "short_dark"), "flat": ("lamp_on", "lamp_off")}
 
 
@@ -63,7 +63,7 @@ def test_a_part_of_a_set_finds_the_complete_one(
     assert made_of_more(store, kind, swapped, LOW, "1") is None
 
 
-def test_what_it_left_out_as_unlike_the_others_belongs_to_its_set(
+def test_frames_left_out_as_unlike_the_others_belong_to_its_set(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
     of = inputs("dark", frames, 9)
@@ -73,7 +73,7 @@ def test_what_it_left_out_as_unlike_the_others_belongs_to_its_set(
     assert made_of_more(store, "dark", of, LOW, "1") is None
 
 
-def test_it_has_to_count(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
+def test_it_must_count(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
     part = inputs("dark", frames, 3)
     product = make("dark", inputs("dark", frames, 9))
     for act in (reject, supersede):
@@ -83,7 +83,7 @@ def test_it_has_to_count(store: Store, frames: list[FrameRecord], make: Callable
         assert made_of_more(store, "dark", part, LOW, "1") is not None
 
 
-def test_each_frame_of_it_has_to_be_usable(
+def test_each_of_its_frames_must_be_usable(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
     part = inputs("dark", frames, 3)
@@ -96,7 +96,7 @@ def test_each_frame_of_it_has_to_be_usable(
     assert made_of_more(store, "dark", part, LOW, "1") is not None
 
 
-def test_what_it_was_made_with_may_be_another_of_the_kind_that_counts(
+def test_its_calibration_may_be_another_one_that_counts(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
     mask, other = make("bpm", inputs("bpm", frames, 3)), make("bpm", inputs("bpm", frames, 2))
@@ -143,10 +143,10 @@ def test_the_largest_is_taken_then_the_certified_one(
     assert made_of_more(store, "dark", part, LOW, "1") == largest
 
 
-def test_a_frame_that_was_left_out_by_a_figure_is_of_the_set(
+def test_a_frame_left_out_because_of_a_figure_belongs_to_the_set(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
-    """The complete master is used for its part with the frame, and for all the others without it."""
+    """The complete master is used for the set with that frame, and for the others without it."""
     product = make("dark", inputs("dark", frames[:8], 8), metrics={"given_as": {frames[8].sha256: "dark"}})
     with_it = inputs("dark", [frames[8], *frames[:3]], 4)
     assert made_of_more(store, "dark", with_it, LOW, "1") == product
@@ -155,7 +155,7 @@ def test_a_frame_that_was_left_out_by_a_figure_is_of_the_set(
     assert made_of_more(store, "dark", inputs("dark", frames[8:], 1), LOW, "1") is None
 
 
-def test_of_something_that_the_store_does_not_know_nothing_is_certain(
+def test_unknown_inputs_match_no_product(
     store: Store, frames: list[FrameRecord], make: Callable[..., Product]
 ) -> None:
     part = inputs("dark", frames, 3)

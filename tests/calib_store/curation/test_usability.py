@@ -36,7 +36,9 @@ def flat(add: Callable[..., Product]) -> Callable[[float], Product]:
     return make
 
 
-def test_what_can_serve_and_what_cannot(store: Store, flat: Callable[[float], Product]) -> None:
+def test_products_that_can_serve_and_products_that_cannot(
+    store: Store, flat: Callable[[float], Product]
+) -> None:
     assert why_unusable(store, flat(1.0)) is None
     useless = flat(0.0)
     assert why_unusable(store, useless) == (
@@ -60,9 +62,9 @@ def test_the_pixels_are_read_once(
         why_unusable(store, flat(2.0))
 
 
-def test_a_file_that_is_missing_is_another_matter(store: Store, flat: Callable[[float], Product]) -> None:
+def test_a_missing_file_is_an_error_instead(store: Store, flat: Callable[[float], Product]) -> None:
     product = flat(1.5)
-    flat(1.0)  # something is there, so the folder is
+    flat(1.0)  # something exists, so the folder does too
     store.objects.path(product.sha256).unlink()  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="missing or damaged"):
         why_unusable(store, product)

@@ -1,4 +1,4 @@
-"""Housekeeping: what is damaged is found and mended, and nothing goes that anybody refers to or is writing."""
+"""Housekeeping: damage is found and repaired, and no file is removed that is referred to or being written."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def orphan(store: Store, tmp_path: Path, content: bytes = b"nobody's") -> str:
     return store.objects.put(file).sha256
 
 
-def test_a_store_that_is_whole(store: Store, add) -> None:
+def test_an_intact_store(store: Store, add) -> None:
     products = [add(hours=n) for n in range(5)]
-    told: list[str] = []
-    done = verify(store, progress=lambda product: told.append(product.name))
+    seen: list[str] = []
+    done = verify(store, progress=lambda product: seen.append(product.name))
     assert (done.checked, done.size, done.findings, done.well) == (
         5, sum(p.size for p in products), (), True,
     )  # fmt: skip
-    assert sorted(told) == sorted(p.name for p in products)
+    assert sorted(seen) == sorted(p.name for p in products)
     assert done.orphans == done.leftovers == ()
     assert number_of_products(store) == 5
 
@@ -61,9 +61,9 @@ def test_all_pages_are_read(store: Store, add, monkeypatch: pytest.MonkeyPatch) 
     assert len(list(every_product(store))) == 5
 
 
-def test_what_is_not_as_it_should_be_is_found_and_left_alone_without_repair(store: Store, add, facts) -> None:
-    whole, spoilt, gone, noted = (add(hours=n) for n in range(4))
-    flip(store, spoilt)
+def test_problems_are_found_and_left_alone_without_repair(store: Store, add, facts) -> None:
+    whole, flipped, gone, noted = (add(hours=n) for n in range(4))
+    flip(store, flipped)
     objects_of(store).path(gone.sha256).unlink()
     kept = objects_of(store).path(noted.sha256)
     kept.rename(kept.with_suffix(".away"))
@@ -71,23 +71,23 @@ def test_what_is_not_as_it_should_be_is_found_and_left_alone_without_repair(stor
     kept.with_suffix(".away").rename(kept)
     done = verify(store)
     assert {(f.product.id, f.condition, f.done) for f in done.findings} == {
-        (spoilt.id, "damaged", ""), (gone.id, "missing", ""), (noted.id, "whole", ""),
+        (flipped.id, "damaged", ""), (gone.id, "missing", ""), (noted.id, "intact", ""),
     }  # fmt: skip
     assert not done.well
-    assert objects_of(store).path(spoilt.sha256).exists()
-    assert not store.get(spoilt.id).damaged
+    assert objects_of(store).path(flipped.sha256).exists()
+    assert not store.get(flipped.id).damaged
     assert verify(store) == done
     assert whole.id not in {f.product.id for f in done.findings}
 
 
-def test_repair_mends_what_it_can_and_notes_the_rest(store: Store, add, facts, tmp_path: Path) -> None:
-    spoilt, gone, noted, copied = (add(hours=n) for n in range(4))
+def test_repair_fixes_what_it_can_and_records_the_rest(store: Store, add, facts, tmp_path: Path) -> None:
+    flipped, gone, noted, copied = (add(hours=n) for n in range(4))
     backup = tmp_path / "backup" / "deep"
     backup.mkdir(parents=True)
     content = store.file_of(copied).read_bytes()
     (backup / "any name.fits").write_bytes(content)
     (backup / "other.fits").write_bytes(bytes(len(content)))
-    for product in (spoilt, copied):
+    for product in (flipped, copied):
         flip(store, product)
     objects_of(store).path(gone.sha256).unlink()
     store.database.run(
@@ -95,23 +95,23 @@ def test_repair_mends_what_it_can_and_notes_the_rest(store: Store, add, facts, t
     )
     done = verify(store, repair=True, copies=[tmp_path / "backup"])
     assert {(f.product.id, f.done) for f in done.findings} == {
-        (spoilt.id, "noted"), (gone.id, "noted"), (noted.id, "whole again"), (copied.id, "replaced"),
+        (flipped.id, "noted"), (gone.id, "noted"), (noted.id, "intact again"), (copied.id, "replaced"),
     }  # fmt: skip
     assert not done.well
     assert store.find(noted.recipe_key) == store.get(noted.id)
     assert store.file_of(copied).read_bytes() == content
-    assert [store.get(p.id).damaged for p in (spoilt, gone)] == [True, True]
+    assert [store.get(p.id).damaged for p in (flipped, gone)] == [True, True]
     assert len(done.leftovers) == 2
     second = verify(store, repair=True)
     assert {(f.product.id, f.condition, f.done) for f in second.findings} == {
-        (spoilt.id, "missing", "noted"), (gone.id, "missing", "noted"),
+        (flipped.id, "missing", "noted"), (gone.id, "missing", "noted"),
     }  # fmt: skip
-    # What was noted is made again under the same id.
-    again = add(recipe_key=spoilt.recipe_key, content=b"anew")
-    assert (again.id, again.damaged) == (spoilt.id, False)
+    # A product recorded as damaged is made again under the same id.
+    again = add(recipe_key=flipped.recipe_key, content=b"again")
+    assert (again.id, again.damaged) == (flipped.id, False)
 
 
-def test_gc_lists_before_it_removes_and_keeps_what_is_young(store: Store, add, tmp_path: Path) -> None:
+def test_gc_lists_before_it_removes_and_keeps_recent_files(store: Store, add, tmp_path: Path) -> None:
     """Promise 4."""
     kept = add()
     store.set_status(kept, "rejected", author="me", reason="x")
@@ -122,7 +122,7 @@ def test_gc_lists_before_it_removes_and_keeps_what_is_young(store: Store, add, t
     flip(store, add(hours=1))
     assert store.match is not None
     for product in store.products():
-        store.find(product.recipe_key)  # the spoilt one is set aside
+        store.find(product.recipe_key)  # the damaged one is set aside
     staging = tmp_path / "staging"
     (staging / "tmpabc").mkdir(parents=True)
     (staging / "tmpabc" / "S1_dark.fits").write_bytes(b"x" * 10)
@@ -141,7 +141,9 @@ def test_gc_lists_before_it_removes_and_keeps_what_is_young(store: Store, add, t
     assert verify(store).leftovers == ()
 
 
-def test_what_gets_a_row_between_list_and_removal_stays(store: Store, add, tmp_path: Path) -> None:
+def test_a_file_that_gets_a_row_between_listing_and_removal_is_kept(
+    store: Store, add, tmp_path: Path
+) -> None:
     sha256 = orphan(store, tmp_path, b"late")
     waste = gc(store, grace=NONE)
     assert [one.found.sha256 for one in waste] == [sha256]
@@ -151,12 +153,12 @@ def test_what_gets_a_row_between_list_and_removal_stays(store: Store, add, tmp_p
     assert store.file_of(late).read_bytes() == b"late"
 
 
-def test_an_old_orphan_that_is_wanted_again_is_young_again(
+def test_an_old_orphan_that_is_needed_again_counts_as_recent(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256, hour = orphan(store, tmp_path), timedelta(hours=1)
     (first,) = store.objects.objects()
-    # An hour after the file came, whatever time the test takes.
+    # An hour after the file was added, however long the test takes.
     monkeypatch.setattr(upkeep.time, "time", lambda: first.since + hour.total_seconds())
     (waste,) = gc(store, grace=hour)
     time.sleep(0.05)
@@ -166,7 +168,7 @@ def test_an_old_orphan_that_is_wanted_again_is_young_again(
 
 
 def test_removal_waits_for_a_row_that_is_being_written(store: Store, tmp_path: Path, owner) -> None:
-    """A product is between its file and its row: housekeeping waits, looks again, and leaves it."""
+    """The file of a product is written, but not its row: housekeeping waits, checks again, and keeps the file."""
     sha256 = orphan(store, tmp_path)
     waste = gc(store, grace=NONE)
     gone: list[tuple] = []
@@ -192,7 +194,7 @@ def test_removal_waits_for_a_row_that_is_being_written(store: Store, tmp_path: P
     assert store.objects.exists(sha256)
 
 
-def test_staging_that_is_written_to_again_stays(store: Store, tmp_path: Path) -> None:
+def test_staging_that_is_written_to_again_is_kept(store: Store, tmp_path: Path) -> None:
     staging = tmp_path / "staging"
     (staging / "work").mkdir(parents=True)
     waste = gc(store, grace=NONE, staging=staging)

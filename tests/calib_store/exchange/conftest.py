@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures for tests of the exchange of products."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def add_complete(add, store: Store, record, facts):
-    """Add a product whose file and inputs a store takes in."""
+    """Add a product with a file and inputs that a store accepts."""
     serial = itertools.count()
 
     def make(kind: str = "dark", **changes):

@@ -59,12 +59,12 @@ def test_kind_must_agree_or_be_given(store: Store, make) -> None:
     with pytest.raises(StoreError, match="is a dark, not a flat"):
         adopt(store, make(), kind="flat")
     raw = make(None, name="raw.fits")
-    with pytest.raises(StoreError, match="does not say which product"):
+    with pytest.raises(StoreError, match="does not name its kind of product"):
         adopt(store, raw)
     assert adopt(store, raw, kind="dark").kind == "dark"
 
 
-def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
+def test_files_that_are_not_products(store: Store, make, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="neither a SCI nor a DQ plane"):
         adopt(store, make(name="raw.fits", planes=("",)))
     with pytest.raises(FrameError, match="wrong shape for a calibration") as caught:
@@ -76,12 +76,12 @@ def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
     short.write_bytes(short.read_bytes()[:-4000])
     (tmp_path / "text.fits").write_text("not FITS")
     (tmp_path / "empty.fits").touch()
-    for name, told in (
-        ("short.fits", "not a whole FITS file"),
-        ("text.fits", "no FITS file"),
+    for name, message in (
+        ("short.fits", "not a complete FITS file"),
+        ("text.fits", "not a FITS file"),
         ("empty.fits", "is empty"),
     ):
-        with pytest.raises(FrameError, match=told):
+        with pytest.raises(FrameError, match=message):
             adopt(store, tmp_path / name)
     with pytest.raises(StoreError, match="There is no file"):
         adopt(store, tmp_path / "none.fits")
@@ -89,7 +89,7 @@ def test_files_that_are_no_products(store: Store, make, tmp_path: Path) -> None:
 
 
 def test_a_stack_is_as_large_as_its_dithers_make_it(store: Store, make) -> None:
-    """Ours of nine frames has 2273 x 2274 pixels."""
+    """A real stack of nine frames has 2273 x 2274 pixels."""
     stack = make("PROCSCI", name="S1_image.fits", OBSTYPE="OBJECT", OBSCLASS="science", FILTER1="Y_G0811")
     assert adopt(store, stack, shape=(2048, 2048)).kind == "image"
     unmarked = make(
@@ -119,18 +119,18 @@ def test_a_copy_of_the_stores_own_product_is_that_product(store: Store, own) -> 
 
 def test_a_product_of_nirflow_keeps_the_time_of_its_inputs(store: Store, make) -> None:
     """Which of two is nearer to a frame is the same in every store."""
-    told = {"DATE-BEG": "2013-11-20T23:00:00.000000", "DATE-END": "2013-11-22T01:30:00.250000"}
-    there = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in told.values()]
-    mine = adopt(store, make(name="mine.fits", NFKEY=KEY, **told))
+    recorded = {"DATE-BEG": "2013-11-20T23:00:00.000000", "DATE-END": "2013-11-22T01:30:00.250000"}
+    there = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in recorded.values()]
+    mine = adopt(store, make(name="mine.fits", NFKEY=KEY, **recorded))
     assert list(mine.span) == there
     assert mine.middle == there[0] + (there[1] - there[0]) / 2
-    other = adopt(store, make(name="other.fits", EXPTIME=60.0, **told))  # whose words these are is not known
+    other = adopt(store, make(name="other.fits", EXPTIME=60.0, **recorded))  # who wrote these is not known
     assert other.span[0] == datetime(2013, 11, 20, 4, 48, tzinfo=UTC)
     with pytest.raises(FrameError, match="DATE-END = 'soon'"):
-        adopt(store, make(name="edited.fits", NFKEY=KEY, **(told | {"DATE-END": "soon"})))
+        adopt(store, make(name="edited.fits", NFKEY=KEY, **(recorded | {"DATE-END": "soon"})))
 
 
-def test_the_same_recipe_made_elsewhere_is_that_product_where_the_planes_are(store: Store, own) -> None:
+def test_the_same_recipe_made_elsewhere_is_that_product_if_the_planes_agree(store: Store, own) -> None:
     product, copy = own
     with fits.open(copy) as hdus:
         hdus[0].header["PROCDARK"] = "2026-02-02T00:00:00"
@@ -147,7 +147,7 @@ def test_the_same_recipe_made_elsewhere_is_that_product_where_the_planes_are(sto
         adopt(store, copy.with_name("other.fits"))
 
 
-def test_a_copy_takes_the_place_of_a_file_that_was_damaged(store: Store, own) -> None:
+def test_a_copy_replaces_a_damaged_file(store: Store, own) -> None:
     product, copy = own
     path = store.file_of(product)
     path.chmod(0o644)

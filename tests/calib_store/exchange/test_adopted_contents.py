@@ -1,4 +1,4 @@
-"""What a product that is taken in holds."""
+"""Checks of the contents of adopted products."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from calib_store.exchange.adopt import adopt
 from calib_store.store import Store
 from imaging.errors import FrameError
 
-# What it holds
+# Contents
 
 
 def _changed(path: Path, plane: str, value: float, rows: slice = slice(None)) -> Path:
@@ -51,7 +51,7 @@ def _changed(path: Path, plane: str, value: float, rows: slice = slice(None)) ->
         ("PROCSCI", "DQ", 16, "plane DQ: 0.0% of the pixels are usable"),
     ],
 )
-def test_what_cannot_serve_is_refused(
+def test_products_that_cannot_serve_are_refused(
     store: Store, make, mark: str, plane: str, value: float, message: str
 ) -> None:
     cards = {"PROCDARK": {}, "PROCSCI": SCIENCE}.get(mark, LAMP)
@@ -63,7 +63,7 @@ def test_what_cannot_serve_is_refused(
     assert adopt(store, good).status == "candidate"
 
 
-def test_some_rows_are_enough_where_they_are_not_flagged(store: Store, make) -> None:
+def test_a_few_unflagged_rows_are_enough(store: Store, make) -> None:
     path = _changed(make(), "SCI", np.nan, slice(1, 2))
     with pytest.raises(FrameError, match="plane SCI is not a finite number in 8 of the 64"):
         adopt(store, path)
@@ -117,19 +117,19 @@ def test_a_flat_of_another_filter_and_a_dark_of_flats(store: Store, make, record
         adopt(store, labelled(make(name="S8_dark.fits", NFKEY=KEY), rows, NFKEY=KEY))
 
 
-def test_pixels_that_do_not_add_up_are_refused(store: Store, make) -> None:
+def test_pixels_that_do_not_match_their_checksum_are_refused(store: Store, make) -> None:
     path = make()
     with fits.open(path) as hdus:
         hdus.writeto(path.with_name("summed.fits"), checksum=True)
     assert adopt(store, path.with_name("summed.fits")).kind == "dark"
     content = bytearray(path.with_name("summed.fits").read_bytes())
     content[-2880 * 3] ^= 1
-    path.with_name("spoilt.fits").write_bytes(content)
+    path.with_name("flipped.fits").write_bytes(content)
     with pytest.raises(FrameError, match="do not add up to the DATASUM"):
-        adopt(store, path.with_name("spoilt.fits"))
+        adopt(store, path.with_name("flipped.fits"))
 
 
-def test_the_shape_is_asked_for_before_any_pixel_is_read(store: Store, make) -> None:
+def test_the_shape_is_checked_before_any_pixel_is_read(store: Store, make) -> None:
     path = make(planes=("SCI",))
     with fits.open(path) as hdus:
         headers = [hdus[0].header, hdus["SCI"].header]
@@ -146,7 +146,7 @@ def test_the_shape_is_asked_for_before_any_pixel_is_read(store: Store, make) -> 
         tracemalloc.stop()
 
 
-def test_what_would_unpack_to_more_than_any_product(
+def test_files_that_would_unpack_to_more_than_any_product(
     store: Store, make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("imaging.io.announced.product_bytes", lambda: 10_000)

@@ -1,4 +1,4 @@
-"""What a product that is taken in says of its making."""
+"""The recorded origin of adopted products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from calib_store.store import Store
 PROVENANCE = ["timestamp", "filename", "md5", "provenance_added_by"]
 
 
-def test_lineage_of_nirflow_is_tied_to_what_there_is(store: Store, make, record, facts) -> None:
+def test_lineage_of_nirflow_is_linked_to_known_frames_and_products(store: Store, make, record, facts) -> None:
     raws = [record(f"S{n}.fits", facts=facts(kind="dark")) for n in range(3)]
     store.frames.ingest(raws[:2])
     dark = make(name="S9_dark.fits", NFKEY=KEY)
@@ -46,8 +46,8 @@ def test_ancestors_without_a_checksum_stay_apart(store: Store, make) -> None:
     )
 
 
-def test_of_a_calibration_that_is_not_here_its_own_inputs_are_told(store: Store, make, record) -> None:
-    """From a science image every raw dark is reachable, whether its dark came along or not."""
+def test_the_inputs_of_a_missing_calibration_are_recorded(store: Store, make, record) -> None:
+    """From a science image every raw dark is reachable, whether or not its dark was added."""
     raws = [record(f"S{n}.fits") for n in range(2)]
     store.frames.ingest(raws)
     image = make("PROCSCI", name="S9_image.fits", NFKEY=KEY, **SCIENCE)
@@ -62,7 +62,7 @@ def test_of_a_calibration_that_is_not_here_its_own_inputs_are_told(store: Store,
     assert InputRef("dark of S8_dark.fits", raws[1].sha256) in store.inputs_of(product)
 
 
-def test_of_a_calibration_that_is_here_they_are_its_own_affair(store: Store, make, add, record) -> None:
+def test_the_inputs_of_a_known_calibration_are_not_repeated(store: Store, make, add, record) -> None:
     raw = record("S1.fits")
     store.frames.ingest([raw])
     dark = add(name="S8_dark.fits", inputs=[InputRef("dark", raw.sha256)])
@@ -81,7 +81,7 @@ def test_of_a_calibration_that_is_here_they_are_its_own_affair(store: Store, mak
 def test_provenance_of_dragons_is_checked_by_md5(
     store: Store, make, record, facts, add, tmp_path: Path, pack
 ) -> None:
-    """DRAGONS sums the file as it read it; whichever form is still there, it is found."""
+    """DRAGONS computes the sum of the file that it read; the file is found in any form in which it still exists."""
     plain = b"raw frame" * 1000
     suffix = {None: "", bz2.compress: ".bz2", gzip.compress: ".gz"}[pack]
     path = tmp_path / f"S20131120S0115.fits{suffix}"
@@ -159,7 +159,7 @@ def test_the_lineage_of_a_dark_in_a_stack_is_not_the_stacks(
     assert store.affected(dark) == (stack,)
 
 
-def test_where_the_dark_is_not_here_its_frames_are_reachable_all_the_same(store: Store, make, record) -> None:
+def test_the_frames_of_a_missing_dark_are_still_reachable(store: Store, make, record) -> None:
     raw = record("D0.fits")
     store.frames.ingest([raw])
     path = make("PROCSCI", name="S0_stack.fits", PROCSOFT="DRAGONS", IMCMB001="S0.fits", **SCIENCE)
@@ -172,7 +172,9 @@ def test_where_the_dark_is_not_here_its_frames_are_reachable_all_the_same(store:
     )
 
 
-def test_a_table_that_names_another_product_of_ours_does_not_count(store: Store, make, record, facts) -> None:
+def test_a_table_that_names_another_product_of_nirflow_does_not_count(
+    store: Store, make, record, facts
+) -> None:
     raw = record("D0.fits", facts=facts(kind="dark"))
     store.frames.ingest([raw])
     rows = [("D0.fits", raw.sha256, "dark", "S8_dark.fits")]
@@ -193,4 +195,4 @@ def test_other_software_keeps_its_name_and_time(store: Store, make, record, fact
     fits.setval(old, "PROCDARK", value="2200-01-01T00:00:00")
     unknown = adopt(store, old)
     assert unknown.software_version == "unknown software"
-    assert unknown.made_at > datetime(2026, 1, 2, tzinfo=UTC)  # a time in the future is not believed
+    assert unknown.made_at > datetime(2026, 1, 2, tzinfo=UTC)  # a time in the future is not accepted

@@ -1,4 +1,4 @@
-"""Transfers that contradict their own files: a manifest is believed in nothing."""
+"""Transfers that contradict their own files: nothing in a manifest is trusted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = "../../../../tmp/escaped"
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
         (("products", 0, "name"), HOSTILE, "not a plain file name"),
         (("products", 0, "sha256"), HOSTILE, "products.0.sha256: String should match"),
@@ -31,13 +31,17 @@ HOSTILE = "../../../../tmp/escaped"
         (("products", 0, "kind"), "bias", "products.0.kind: Input should be"),
         (("products", 0, "size"), -1, "products.0.size"),
         (("products", 0, "surprise"), 1, "products.0.surprise: Extra inputs"),
-        (("products", 0, "inputs", 0, "product"), "0" * 32, "is not one thing"),
+        (
+            ("products", 0, "inputs", 0, "product"),
+            "0" * 32,
+            "is not exactly one frame, product or foreign file",
+        ),
         (("products", 0, "sha256"), "0" * 64, "lacks the file of"),
         (("frames", 0, "sha256"), HOSTILE, "frames.0.sha256"),
         (("format",), "else", "format: Input should be 'nirflow-products'"),
         (("version",), 4, "version: Input should be 1, 2 or 3"),
         (("products", 0, "decisions", 0, "status"), "usable", "products.0.decisions.0.status: Input should"),
-        (("products", 0, "decisions", 0, "validity"), None, "a certified product has a validity"),
+        (("products", 0, "decisions", 0, "validity"), None, "a certified product must have a validity"),
         (
             ("products", 0, "decisions", 0, "validity"),
             ["2014-01-01T00:00:00Z", "2013-01-01T00:00:00Z"],
@@ -48,8 +52,8 @@ HOSTILE = "../../../../tmp/escaped"
         (("frames", 0, "decisions", 0, "status"), "certified", "frames.0.decisions.0.status: Input should"),
     ],
 )
-def test_a_manifest_is_believed_in_nothing(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str
+def test_nothing_in_a_manifest_is_trusted(
+    store: Store, other: Store, family, tmp_path: Path, place, value, message: str
 ) -> None:
     export(store, [family["dark"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
@@ -59,23 +63,23 @@ def test_a_manifest_is_believed_in_nothing(
         inner = inner[part]
     inner[place[-1]] = value
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         take(other, tmp_path / "x")
     assert other.products() == ()
     assert not Path("/tmp/escaped").exists()
 
 
-def test_a_file_that_is_another_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_a_different_file_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
     export(store, [family["dark"]], tmp_path / "x")
     (file,) = (tmp_path / "x" / "objects").rglob("*.fits")
     file.chmod(0o644)
     file.write_bytes(b"other")
-    with pytest.raises(StoreError, match="not the one that the manifest names"):
+    with pytest.raises(StoreError, match="does not match the manifest"):
         take(other, tmp_path / "x")
     assert other.products() == ()
 
 
-def test_a_file_that_is_longer_than_was_said_is_not_read_to_its_end(
+def test_a_file_longer_than_declared_is_not_read_to_its_end(
     store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(store, [family["dark"]], tmp_path / "x")
@@ -90,26 +94,26 @@ def test_a_file_that_is_longer_than_was_said_is_not_read_to_its_end(
         return file_sha256(path)
 
     monkeypatch.setattr("calib_store.exchange.bundle.file_sha256", measured)
-    with pytest.raises(StoreError, match="not the one that the manifest names"):
+    with pytest.raises(StoreError, match="does not match the manifest"):
         take(other, tmp_path / "x")
     assert all(size <= len(whole) + 1 for size in sizes)
     assert other.products() == ()
 
 
 def test_a_product_that_names_itself_is_refused(store: Store, other: Store, family, tmp_path: Path) -> None:
-    """Its lineage would have no end."""
+    """Its lineage would be endless."""
     export(store, [family["dark"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
     manifest = json.loads(path.read_text())
     own = next(one for one in manifest["products"] if one["recipe_key"] == family["dark"].recipe_key)
     own["inputs"].append({"role": "dark", "product": str(family["dark"].id)})
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="named among what it was made from"):
+    with pytest.raises(StoreError, match="named among its own inputs"):
         take(other, tmp_path / "x")
     assert other.products() == ()
 
 
-def test_members_of_a_tar_that_are_no_files(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_members_of_a_tar_that_are_not_files(store: Store, other: Store, family, tmp_path: Path) -> None:
     """A link in the place of a product's file leads nowhere."""
     export(store, [family["dark"]], tmp_path / "x")
     text = (tmp_path / "x" / "manifest.json").read_bytes()
@@ -125,7 +129,7 @@ def test_members_of_a_tar_that_are_no_files(store: Store, other: Store, family, 
         take(other, tmp_path / "bad.tar")
 
 
-def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_a_truncated_tar(store: Store, other: Store, family, tmp_path: Path) -> None:
     export(store, [family["dark"]], tmp_path / "x.tar.gz")
     whole = (tmp_path / "x.tar.gz").read_bytes()
     (tmp_path / "x.tar.gz").write_bytes(whole[: len(whole) // 2])
@@ -134,7 +138,7 @@ def test_a_tar_that_was_cut_short(store: Store, other: Store, family, tmp_path: 
     assert other.products() == ()
 
 
-def test_a_product_that_cannot_serve_does_not_come_in(
+def test_a_product_that_cannot_serve_is_not_imported(
     store: Store, other: Store, add_complete, tmp_path: Path
 ) -> None:
     flat = add_complete("flat", content=product_bytes("flat", level=0.0))
@@ -152,7 +156,7 @@ def test_a_product_that_cannot_serve_does_not_come_in(
 
 
 def as_a_flat(entry: dict[str, Any]) -> None:
-    """Have a product of the manifest be a flat, with the recipe key that it would have."""
+    """Make a product of the manifest a flat, with the recipe key that it would have."""
     inputs = [InputRef(one["role"], one["frame"]) for one in entry["inputs"]]
     key = expected_key("flat", "", inputs, {}, entry["parameters"], "1", metrics={}, provisional=None)
     entry.update(kind="flat", recipe_key=key)
@@ -167,7 +171,7 @@ def test_a_manifest_that_contradicts_the_file_is_refused(
     with pytest.raises(StoreError, match=rf"x: {dark.name}: .*EXPTIME = 60.0, expected 120.0 as in its file"):
         take(other, tmp_path / "x")
     with_manifest(tmp_path / "x", as_a_flat)
-    with pytest.raises(StoreError, match="the manifest has it as a flat, its file is a dark"):
+    with pytest.raises(StoreError, match="it is a flat in the manifest, but its file is a dark"):
         take(other, tmp_path / "x")
     assert other.products() == ()
 

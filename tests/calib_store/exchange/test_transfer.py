@@ -1,4 +1,4 @@
-"""From store to store: with lineage and words, as often as wanted, and nothing of a manifest becomes a path."""
+"""Transfers between stores: with lineage and decisions, repeatable, and no name in a manifest becomes a path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def same(one, two) -> bool:
 
 
 @pytest.mark.parametrize("name", ["folder", "all.tar", "all.tar.gz", "all.tgz"])
-def test_a_product_arrives_with_all_that_it_was_made_from(
+def test_a_product_is_imported_with_all_its_ancestors(
     store: Store, other: Store, family, tmp_path: Path, name: str
 ) -> None:
     manifest = export(store, [family["image"]], tmp_path / name)
@@ -51,7 +51,7 @@ def test_a_product_arrives_with_all_that_it_was_made_from(
     assert [len(other.history(product)) for product in family.values()] == [2, 2, 1, 1]
 
 
-def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_decisions_of_users_here_are_kept(store: Store, other: Store, family, tmp_path: Path) -> None:
     export(store, [family["dark"]], tmp_path / "x.tar")
     take(other, tmp_path / "x.tar")
     reject(other, other.get(family["dark"].id), author="Cy", reason="not here")
@@ -64,7 +64,7 @@ def test_what_people_said_here_stays(store: Store, other: Store, family, tmp_pat
 
 
 def transferred(store: Store, other: Store, product: Product, folder: Path) -> Imported:
-    """What becomes of an export and an import; a second import changes and reports the same as none."""
+    """Export and import products and return the result; a second import changes and reports nothing new."""
     export(store, [store.get(product.id)], folder)
     done = take(other, folder)
     logs = [other.history(one) for one in other.products()]
@@ -74,10 +74,10 @@ def transferred(store: Store, other: Store, product: Product, folder: Path) -> I
     return done
 
 
-def test_what_was_decided_elsewhere_since_is_taken_over(
+def test_later_decisions_of_the_other_store_are_adopted(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
-    """A certification, its withdrawal, a rejection and a reinstatement, each with a transfer of its own."""
+    """A certification, its withdrawal, a rejection and a reinstatement, each in a separate transfer."""
     dark = family["dark"]
     reinstate(store, store.frames.get("R1"), author="Bo", reason="outside the detector")
     assert transferred(store, other, dark, tmp_path / "0").changed == []
@@ -131,7 +131,7 @@ def test_a_raw_frame_that_was_reinstated_elsewhere(
     assert other.frames.get("R1").rejected == "it is inside"
 
 
-def test_where_both_stores_decided_neither_is_overruled(
+def test_if_both_stores_decided_neither_is_overruled(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     dark = family["dark"]
@@ -160,21 +160,21 @@ def test_an_older_transfer_does_not_undo_what_a_newer_one_brought(
     assert other.get(bpm.id).status == "candidate"
 
 
-def test_decisions_that_an_earlier_version_took_over_without_their_ids(
+def test_decisions_that_an_earlier_version_adopted_without_their_ids(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     dark = family["dark"]
     export(store, [dark], tmp_path / "0")
     path = tmp_path / "0" / "manifest.json"
-    told = json.loads(path.read_text())
-    decisions = told["products"][0].pop("decisions")
+    contents = json.loads(path.read_text())
+    decisions = contents["products"][0].pop("decisions")
     word = {name: value for name, value in decisions[-1].items() if name != "change"}
-    told["products"][0]["word"] = word
-    for frame in told["frames"]:
+    contents["products"][0]["word"] = word
+    for frame in contents["frames"]:
         (decision,) = frame.pop("decisions")
         empty = {"validity": None, "by": None, "because": None}
         frame["word"] = {n: v for n, v in decision.items() if n != "change"} | empty
-    path.write_text(json.dumps(told | {"version": 2}))
+    path.write_text(json.dumps(contents | {"version": 2}))
     take(other, tmp_path / "0")
     assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("certified", "satellite")
     reject(store, dark, author="Ana", reason="light leak")
@@ -183,7 +183,7 @@ def test_decisions_that_an_earlier_version_took_over_without_their_ids(
     assert (other.get(dark.id).status, other.frames.get("R1").rejected) == ("rejected", None)
 
 
-def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
+def test_a_product_repaired_by_an_import_is_also_rejected_by_it(
     store: Store, other: Store, add_complete, tmp_path: Path
 ) -> None:
     dark = add_complete()
@@ -200,7 +200,7 @@ def test_what_was_repaired_by_an_import_is_rejected_by_it_too(
     assert (done.remarks, other.get(dark.id).status, other.get(dark.id).damaged) == ([], "rejected", False)
 
 
-def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
+def test_the_author_of_a_certification_is_transferred_although_the_file_was_repaired(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     dark = family["dark"]
@@ -215,9 +215,7 @@ def test_the_word_of_who_certified_goes_along_although_the_file_was_repaired(
     assert (last.status, last.author, last.reason) == ("certified", "Ana (elsewhere)", "good")
 
 
-def test_characters_of_a_manifest_that_nobody_should_print(
-    store: Store, other: Store, family, tmp_path: Path
-) -> None:
+def test_unprintable_characters_in_a_manifest(store: Store, other: Store, family, tmp_path: Path) -> None:
     export(store, [family["bpm"]], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -228,7 +226,7 @@ def test_characters_of_a_manifest_that_nobody_should_print(
 
 
 @pytest.mark.parametrize("both", [True, False])
-def test_what_took_a_place_is_known_here_where_it_comes_along(
+def test_the_superseding_product_is_known_here_if_it_is_transferred(
     store: Store, other: Store, add_complete, tmp_path: Path, both: bool
 ) -> None:
     old, new = add_complete(), add_complete(hours=1)
@@ -256,25 +254,27 @@ def test_an_import_that_fails_leaves_nothing(
     assert list(other.objects.objects()) == []
 
 
-def test_what_an_earlier_version_wrote_is_taken(
+def test_a_transfer_of_an_earlier_version_is_accepted(
     store: Store, other: Store, add_complete, tmp_path: Path
 ) -> None:
     dark = add_complete()
     reject(store, dark, author="Ana", reason="light")
     export(store, [dark], tmp_path / "x")
     path = tmp_path / "x" / "manifest.json"
-    told = json.loads(path.read_text())
-    told["version"] = 1
-    (decision,) = told["products"][0].pop("decisions")
-    told["products"][0]["word"] = {n: v for n, v in decision.items() if n not in ("change", "by", "because")}
-    del told["frames"][0]["decisions"]
-    told["frames"][0]["word"] = None
-    path.write_text(json.dumps(told))
+    contents = json.loads(path.read_text())
+    contents["version"] = 1
+    (decision,) = contents["products"][0].pop("decisions")
+    contents["products"][0]["word"] = {
+        n: v for n, v in decision.items() if n not in ("change", "by", "because")
+    }
+    del contents["frames"][0]["decisions"]
+    contents["frames"][0]["word"] = None
+    path.write_text(json.dumps(contents))
     take(other, tmp_path / "x")
     assert other.get(dark.id).status == "rejected"
 
 
-def test_a_time_that_is_taken_here_is_told(
+def test_a_time_already_taken_here_is_reported(
     store: Store, other: Store, family, add_complete, tmp_path: Path, facts
 ) -> None:
     export(store, [family["dark"]], tmp_path / "one")
@@ -288,7 +288,7 @@ def test_a_time_that_is_taken_here_is_told(
     assert other.get(family["dark"].id).status == "candidate"
 
 
-def test_an_import_that_was_cut_off_is_completed_by_the_next(
+def test_an_interrupted_import_is_completed_by_the_next(
     store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(store, [family["image"]], tmp_path / "x")
@@ -297,7 +297,7 @@ def test_an_import_that_was_cut_off_is_completed_by_the_next(
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "set_status", die)  # after the mask came and before its word
+    monkeypatch.setattr(status, "set_status", die)  # after the mask was added and before its decision
     with pytest.raises(KeyboardInterrupt):
         take(other, tmp_path / "x")
     monkeypatch.setattr(status, "set_status", original)
@@ -306,9 +306,9 @@ def test_an_import_that_was_cut_off_is_completed_by_the_next(
     assert other.get(family["bpm"].id).status == "rejected"
 
 
-def test_targets_and_sources_that_are_no_good(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_invalid_targets_and_sources(store: Store, other: Store, family, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         export(store, [family["dark"]], tmp_path / "there")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot be written"):
@@ -318,11 +318,11 @@ def test_targets_and_sources_that_are_no_good(store: Store, other: Store, family
         export(store, [family["image"]], tmp_path / "new.tar")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
     assert not (tmp_path / "new.tar").exists()
-    for source, told in (
+    for source, message in (
         (tmp_path / "there", "has no manifest.json"),
-        (tmp_path / "file", "is no tar"),
+        (tmp_path / "file", "not a readable tar"),
         (tmp_path / "nothing", "There is no file or folder"),
     ):
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             take(other, source)
     assert other.products() == ()

@@ -1,4 +1,4 @@
-"""What a manifest may say and a tar may hold."""
+"""Limits of a manifest and a tar."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from calib_store.store import Store
 from calib_store.tables.products import with_ids
 from imaging.errors import StoreError
 
-# What a manifest may say
+# Limits of a manifest
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
-        (("products", 0, "metrics", "noise"), float("nan"), "NaN is no finite number"),
-        (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is no finite number"),
+        (("products", 0, "metrics", "noise"), float("nan"), "NaN is not a finite number"),
+        (("products", 0, "metrics", "noise"), float("-inf"), "-Infinity is not a finite number"),
         (("products", 0, "metrics", "noise"), 10**400, "metrics have a number that is too large"),
         (("products", 0, "metrics", "unused"), 7, "metrics have a wrong unused"),
         (("products", 0, "gate"), {"passed": True, "reference": "x"}, "gate have a wrong reference"),
@@ -49,14 +49,14 @@ from imaging.errors import StoreError
         (
             ("products", 0, "inputs", 0),
             {"role": "x", "product": "0" * 32},
-            "comes before a product that it was",
+            "comes before one of its inputs",
         ),
         (("products", 0, "inputs", 0), {"role": "x", "foreign": ["a", "sha1:00"]}, "should match pattern"),
     ],
 )
 @pytest.mark.parametrize("trust", [True, False])
 def test_values_that_no_product_has(
-    store: Store, other: Store, family, tmp_path: Path, place, value, told: str, trust: bool
+    store: Store, other: Store, family, tmp_path: Path, place, value, message: str, trust: bool
 ) -> None:
     source = exported(store, [family["dark"]], tmp_path / "x")
     path = source / "manifest.json"
@@ -66,7 +66,7 @@ def test_values_that_no_product_has(
         inner = inner[part]
     inner[place[-1]] = value
     path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         import_products(other, source, author="me", trust=trust)
     assert other.products() == ()
 
@@ -84,7 +84,7 @@ def test_one_file_under_two_names(store: Store, other: Store, add_complete, tmp_
     one, two = add_complete(), add_complete(hours=1)
     source = exported(store, [one, two], tmp_path / "x")
     with_manifest(source, lambda entry: entry.update(sha256=one.sha256, size=one.size))
-    with pytest.raises(StoreError, match=rf"{one.name} and {two.name} are one file"):
+    with pytest.raises(StoreError, match=rf"{one.name} and {two.name} are the same file"):
         careful(other, source)
     with_manifest(source, lambda entry: entry.update(sha256=two.sha256, recipe_key=one.recipe_key))
     with pytest.raises(StoreError, match=f"two products have the recipe key of {two.name}"):
@@ -95,24 +95,24 @@ def test_a_number_too_long_and_lists_too_deep(store: Store, other: Store, family
     source = exported(store, [family["dark"]], tmp_path / "x")
     path = source / "manifest.json"
     text = path.read_text()
-    for value, told in (
-        ("1e999", "1e999 is no finite number"),
+    for value, message in (
+        ("1e999", "1e999 is not a finite number"),
         ("[" * 100_000, "recursion"),
         ("9" * 5000, "digits"),
     ):
         path.write_text(text.replace('"metrics": {', f'"metrics": {{"x": {value},', 1))
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             careful(other, source)
     path.write_text("[" + "0," * 3_000_001 + "0]")
     with pytest.raises(StoreError, match="more than 3000000 values"):
         careful(other, source)
 
 
-# What a tar may hold
+# Limits of a tar
 
 
 def packed(source: Path, target: Path, *more: tuple[tarfile.TarInfo, bytes]) -> Path:
-    """A folder as a tar, with members between the manifest and the files."""
+    """Pack a folder as a tar, with members between the manifest and the files."""
     with tarfile.open(target, f"w:{'gz' if target.suffix == '.gz' else ''}") as tar:
         tar.add(source / "manifest.json", "manifest.json")
         for member, content in more:
@@ -127,7 +127,7 @@ def test_a_tar_that_holds_more_than_its_manifest_names(
     monkeypatch.setattr("calib_store.exchange.bundle.LARGEST_MANIFEST", 1 << 18)
     source = exported(store, [family["dark"]], tmp_path / "x")
     assert len(careful(other, packed(source, tmp_path / "good.tar.gz")).added) == 1
-    for number, (extra, told) in enumerate(
+    for number, (extra, message) in enumerate(
         (
             ([(member("x", 30 << 20), bytes(30 << 20))], "more than its manifest names"),
             ([(member(f"x{n}", 0), b"") for n in range(20)], "more files than its manifest names"),
@@ -138,7 +138,7 @@ def test_a_tar_that_holds_more_than_its_manifest_names(
         bad = packed(source, tmp_path / f"{number}.tar.gz", *extra)
         tracemalloc.start()
         try:
-            with pytest.raises(StoreError, match=told):
+            with pytest.raises(StoreError, match=message):
                 take(other, bad)
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:
@@ -147,7 +147,7 @@ def test_a_tar_that_holds_more_than_its_manifest_names(
 
 
 @pytest.mark.parametrize("name", ["folder", "all.tar.gz", "all.tar"])
-def test_a_manifest_of_any_length_is_not_read_whole(
+def test_a_manifest_that_is_too_long_is_not_read_completely(
     store: Store, other: Store, family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("calib_store.exchange.bundle.LARGEST_MANIFEST", 1 << 18)

@@ -1,4 +1,4 @@
-"""Transfers of a store that nobody has vouched for."""
+"""Transfers from an untrusted store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imaging.errors import StoreError
 
 
 def forged(store: Store, folder: Path, product: Product, content: bytes, **changes: Any) -> Path:
-    """An export of a product with other pixels under its recipe key, certified for ever by somebody great."""
+    """An export of a product with other pixels under its recipe key, certified for ever by an impressive author."""
     export(store, [product], folder)
     digest = hashlib.sha256(content).hexdigest()
     (folder / "objects" / digest[:2]).mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def test_pixels_under_a_recipe_key_are_never_used_as_its_result(
     source = forged(store, tmp_path / "x", dark, product_bytes("dark", level=500.0, number=7))
     done = careful(other, source)
     (here,) = done.added
-    assert other.known(dark.recipe_key) is None  # whoever wants that dark makes it
+    assert other.known(dark.recipe_key) is None  # a run that needs that dark makes it
     assert (here.status, here.validity, here.tier.name) == ("candidate", None, "PROVISIONAL")
     assert here.provisional == IMPORTED
     assert other.match(facts(), "dark").product == here, "better than nothing"
@@ -64,7 +64,7 @@ def test_pixels_under_a_recipe_key_are_never_used_as_its_result(
     assert ([one.id for one in again.known], again.added, again.proposed) == ([own.id], [], [])
 
 
-def test_what_was_decided_elsewhere_is_shown_and_has_no_effect(
+def test_decisions_elsewhere_are_shown_and_have_no_effect(
     store: Store, other: Store, family, tmp_path: Path, facts
 ) -> None:
     export(store, [family["dark"]], tmp_path / "x.tar")
@@ -76,8 +76,8 @@ def test_what_was_decided_elsewhere_is_shown_and_has_no_effect(
         0,
         [],
     )
-    (told, frame) = done.proposed
-    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", told)
+    (message, frame) = done.proposed
+    assert re.fullmatch(r"S1_dark\.fits \(\w{8}\): certified for .* to .*, by Ana on [\d-]+: good", message)
     assert re.fullmatch(r"raw frame R1\.fits \(\w{8}\): rejected, by Bo on [\d-]+: satellite", frame)
     (proposal,) = proposed(other, here)
     assert (proposal.status, proposal.author, proposal.reason) == ("certified", "Ana", "good")
@@ -94,7 +94,7 @@ def proposed(store: Store, product: Product) -> tuple[proposals.Proposal, ...]:
     return found.get(product.id, ())
 
 
-def test_nobody_elsewhere_can_reject_what_is_here(store: Store, other: Store, family, tmp_path: Path) -> None:
+def test_no_other_store_can_reject_products_here(store: Store, other: Store, family, tmp_path: Path) -> None:
     take(other, exported(store, [family["dark"]], tmp_path / "first"))
     mine, frame = other.get(family["dark"].id), other.frames.get("R1")
     reinstate(other, frame, author="Cy", reason="fine")
@@ -116,18 +116,18 @@ def test_nobody_elsewhere_can_reject_what_is_here(store: Store, other: Store, fa
     assert proposed(other, mine) == ()
 
 
-def test_what_does_not_count_where_it_was_made_stays_away(
+def test_products_that_do_not_count_where_they_were_made_are_left_out(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     done = careful(other, exported(store, [family["image"]], tmp_path / "x.tar.gz"))
     assert sorted(one.kind for one in done.added) == ["dark", "flat", "image"]
     (remark,) = done.remarks
     assert re.fullmatch(
-        r"S0_bpm\.fits was not taken: it is rejected there, by Ana on [\d-]+: good", remark
+        r"S0_bpm\.fits was not imported: it is rejected there, by Ana on [\d-]+: good", remark
     ), remark
 
 
-def test_what_was_taken_with_care_can_be_taken_over(
+def test_a_careful_import_can_be_followed_by_a_trusting_one(
     store: Store, other: Store, family, tmp_path: Path
 ) -> None:
     source = exported(store, [family["dark"]], tmp_path / "x")
@@ -178,7 +178,7 @@ def test_a_recipe_key_is_computed_again(
         {"inputs": [{"role": "dark", "foreign": ["x.fits", ""]}]},
     ],
 )
-def test_a_recipe_key_that_cannot_be_computed_is_not_taken_over(
+def test_a_recipe_key_that_cannot_be_computed_is_not_adopted(
     store: Store, other: Store, add_complete, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     dark = add_complete("dark")
@@ -193,7 +193,7 @@ def test_a_recipe_key_that_cannot_be_computed_is_not_taken_over(
     assert {one.recipe_key for one in done.added}.isdisjoint({dark.recipe_key, image.recipe_key})
     assert {one.provisional for one in done.added} == {IMPORTED}
     assert [one.status for one in other.products(status="certified")] == []
-    assert any("was taken as without --trust" in remark for remark in done.remarks)
+    assert any("was imported as without --trust" in remark for remark in done.remarks)
     (here,) = (one for one in done.added if one.kind == "dark")
     assert [one.status for one in proposed(other, here)] == ["certified"]
     # Where it was made, the same file is known.
@@ -209,7 +209,7 @@ def test_a_file_of_the_wrong_shape(store: Store, other: Store, add_complete, tmp
 
 
 @pytest.mark.parametrize("level", [np.nan, -200.0, 9e4])
-def test_pixels_are_checked_whoever_sends_them(
+def test_pixels_are_checked_whatever_their_source(
     store: Store, other: Store, add_complete, tmp_path: Path, level: float
 ) -> None:
     source = forged(store, tmp_path / "x", add_complete("dark"), product_bytes("dark", level=level))

@@ -1,4 +1,4 @@
-"""The copies of objects at a URL, on a machine whose processes are killed now and then."""
+"""The copies of objects at a URL, on a machine whose processes are killed occasionally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def left(path: Path, age: float) -> Path:
     return path
 
 
-def test_what_killed_processes_left_goes_and_what_is_new_stays(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_removed_and_recent_ones_kept(tmp_path: Path) -> None:
     objects = RemoteObjects(f"memory://{uuid.uuid4().hex}/objects", tmp_path / "cache", cache_limit=10**9)
     objects.prepare()
     root, digest = objects.cache.root, "ab" + "0" * 62

@@ -45,7 +45,7 @@ def test_put_names_by_content_and_keeps_the_source(objects: LocalObjects, file: 
     assert _visible(objects) == [kept]
 
 
-def test_put_may_take_the_file_itself(objects: LocalObjects, file: Path) -> None:
+def test_put_may_move_the_file_itself(objects: LocalObjects, file: Path) -> None:
     inode, content = file.stat().st_ino, file.read_bytes()
     kept = objects.path(objects.put(file, move=True).sha256)
     assert not file.exists()
@@ -90,7 +90,7 @@ def test_one_flipped_bit_is_found_even_with_the_old_date(
         stream.write(bytes([byte ^ (1 << bit % 8)]))
     kept.chmod(0o444)
     os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Neither an instance that knows the file nor a new one believes it.
+    # Neither an instance that knows the file nor a new one accepts it.
     reader = LocalObjects(root) if fresh else objects
     assert not reader.verify(sha256)
     assert not kept.exists()
@@ -101,7 +101,7 @@ def test_one_flipped_bit_is_found_even_with_the_old_date(
     assert reader.verify(sha256)
 
 
-def test_a_file_cut_short_and_one_replaced_are_found(objects: LocalObjects, file: Path) -> None:
+def test_a_truncated_file_and_a_replaced_one_are_found(objects: LocalObjects, file: Path) -> None:
     sha256 = objects.put(file).sha256
     kept = objects.path(sha256)
     kept.chmod(0o644)
@@ -114,10 +114,10 @@ def test_a_file_cut_short_and_one_replaced_are_found(objects: LocalObjects, file
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EIO])
-def test_what_cannot_be_read_now_is_not_said_to_be_damaged(
+def test_a_temporarily_unreadable_file_is_not_reported_as_damaged(
     objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Set aside it would be lost: housekeeping takes away what is damaged."""
+    """If it were set aside, it would be lost: housekeeping removes damaged files."""
     sha256 = objects.put(file).sha256
     fresh = LocalObjects(objects.root)
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_now_is_not_said_to_be_damaged(
     assert list(objects.leftovers()) == []
 
 
-def test_what_is_damaged_where_nothing_can_be_moved_is_not_used(
+def test_a_damaged_file_that_cannot_be_moved_is_not_used(
     objects: LocalObjects, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sha256 = objects.put(file).sha256
@@ -150,7 +150,7 @@ def test_what_is_damaged_where_nothing_can_be_moved_is_not_used(
     assert objects.exists(sha256)
 
 
-def test_the_marker_is_no_object_and_no_leftover(objects: LocalObjects, file: Path) -> None:
+def test_the_marker_is_neither_an_object_nor_a_leftover(objects: LocalObjects, file: Path) -> None:
     assert objects.read_marker() is None
     objects.write_marker(b"{}")
     assert objects.read_marker() == b"{}"
@@ -197,7 +197,7 @@ def test_missing_source(objects: LocalObjects, tmp_path: Path) -> None:
         objects.put(tmp_path / "nothing.fits")
 
 
-def test_kill_during_put_leaves_at_most_a_file_aside(objects: LocalObjects, file: Path, python) -> None:
+def test_kill_during_put_leaves_at_most_a_temporary_file(objects: LocalObjects, file: Path, python) -> None:
     script = """
         import os, signal, sys
         from pathlib import Path
@@ -232,7 +232,9 @@ def test_threads_that_put_the_same_content(objects: LocalObjects, file: Path) ->
     assert _visible(objects) == [objects.path(stored[0].sha256)]
 
 
-def test_export_is_verified_and_whole_or_not_there(objects: LocalObjects, file: Path, tmp_path: Path) -> None:
+def test_an_export_is_verified_and_complete_or_missing(
+    objects: LocalObjects, file: Path, tmp_path: Path
+) -> None:
     sha256 = objects.put(file).sha256
     objects.export(sha256, tmp_path / "out.fits")
     assert (tmp_path / "out.fits").read_bytes() == file.read_bytes()

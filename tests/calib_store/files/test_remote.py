@@ -1,4 +1,4 @@
-"""Objects at a URL: in memory, and on a real S3 server that speaks over HTTP."""
+"""Objects at a URL: in memory, and on a real S3 server over HTTP."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def other(objects: RemoteObjects, tmp_path: Path) -> RemoteObjects:
-    """The same objects as another machine has them."""
+    """The same objects as seen by another machine."""
     return RemoteObjects(objects.url, tmp_path / uuid.uuid4().hex, cache_limit=10**9)
 
 
-def spoil(objects: RemoteObjects, sha256: str) -> str:
-    """Change the stored bytes; the path of the object there."""
+def damage(objects: RemoteObjects, sha256: str) -> str:
+    """Change the stored bytes and return the path of the object there."""
     path = f"{objects._root}/{object_name(sha256)}"
     objects._fs.pipe_file(path, b"rotten" * 10000)
     return path
@@ -67,13 +67,13 @@ def test_put_and_local_on_another_machine(objects: RemoteObjects, file: Path, tm
     elsewhere = other(objects, tmp_path)
     assert elsewhere.local(sha256).read_bytes() == file.read_bytes()
     assert elsewhere.local(sha256).is_relative_to(elsewhere.cache.root)
-    assert elsewhere.examine(sha256) == "whole"
+    assert elsewhere.examine(sha256) == "intact"
     assert not elsewhere.verify("0" * 64)
     assert elsewhere.examine("0" * 64) == "missing"
     assert (elsewhere.exists(sha256), elsewhere.exists("0" * 64)) == (True, False)
 
 
-def test_the_file_itself_may_be_taken(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
+def test_the_file_itself_may_be_moved(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
     content = file.read_bytes()
     sha256, _ = objects.put(file, move=True)
     assert not file.exists()
@@ -84,7 +84,7 @@ def test_damage_is_found_at_the_read_and_set_aside(
     objects: RemoteObjects, file: Path, tmp_path: Path
 ) -> None:
     sha256, _ = objects.put(file)
-    spoil(objects, sha256)
+    damage(objects, sha256)
     assert objects.examine(sha256) == "damaged"
     reader = other(objects, tmp_path)
     assert not reader.verify(sha256)
@@ -92,7 +92,7 @@ def test_damage_is_found_at_the_read_and_set_aside(
         reader.local(sha256)
     assert [found.place.startswith("quarantine/") for found in reader.leftovers()] == [True]
     assert list(reader.objects()) == []
-    # The machine that made it has a whole copy: nothing is lost.
+    # The machine that made it has an intact copy: nothing is lost.
     assert objects.heal(sha256)
     assert other(objects, tmp_path).local(sha256).read_bytes() == file.read_bytes()
     assert not reader.heal("0" * 64)
@@ -106,7 +106,7 @@ def test_damage_that_cannot_be_set_aside_is_not_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sha256, _ = objects.put(file)
-    spoil(objects, sha256)
+    damage(objects, sha256)
     reader = other(objects, tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
@@ -118,7 +118,9 @@ def test_damage_that_cannot_be_set_aside_is_not_used(
     assert "Access Denied" in caplog.text
 
 
-def test_the_marker_is_no_object_and_no_leftover(objects: RemoteObjects, file: Path, tmp_path: Path) -> None:
+def test_the_marker_is_neither_an_object_nor_a_leftover(
+    objects: RemoteObjects, file: Path, tmp_path: Path
+) -> None:
     assert objects.read_marker() is None
     objects.write_marker(b"{}")
     assert other(objects, tmp_path).read_marker() == b"{}"
@@ -133,7 +135,7 @@ def test_a_damaged_copy_is_fetched_again(objects: RemoteObjects, file: Path) -> 
     assert objects.local(sha256).read_bytes() == file.read_bytes()
 
 
-def test_what_a_killed_process_leaves_is_aside(objects: RemoteObjects, file: Path) -> None:
+def test_a_killed_process_leaves_only_a_temporary_file(objects: RemoteObjects, file: Path) -> None:
     sha256 = file_sha256(file)
     objects._fs.pipe_file(f"{objects._root}/{sha256[:2]}/.{sha256}.abc", b"half")
     assert list(objects.objects()) == []
@@ -145,16 +147,16 @@ def test_what_a_killed_process_leaves_is_aside(objects: RemoteObjects, file: Pat
     assert list(objects.leftovers()) == []
 
 
-def test_a_copy_that_went_wrong_leaves_nothing(
+def test_a_failed_copy_leaves_nothing(
     objects: RemoteObjects, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects._fs, "put_file", lambda source, to, **_: objects._fs.pipe_file(to, b"x"))
-    with pytest.raises(StoreError, match="writes wrongly"):
+    with pytest.raises(StoreError, match="stores wrong data"):
         objects.put(file)
     assert list(objects.objects()) == list(objects.leftovers()) == []
 
 
-def test_a_full_place_is_told_and_leaves_nothing(
+def test_a_full_place_is_reported_and_leaves_nothing(
     objects: RemoteObjects, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -167,7 +169,7 @@ def test_a_full_place_is_told_and_leaves_nothing(
     assert list(objects.objects()) == list(objects.leftovers()) == []
 
 
-def test_the_cache_keeps_within_its_limit(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stays_within_its_limit(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calib_store.files.remote._GRACE", 0.0)
     objects = RemoteObjects(url, tmp_path / "cache", cache_limit=25_000)
     names = []
@@ -185,19 +187,19 @@ def test_a_place_that_does_not_answer(tmp_path: Path, s3_endpoint: str, file: Pa
     objects = RemoteObjects("s3://no-such-bucket/x", tmp_path / "cache", cache_limit=1)
     with pytest.raises(StoreError, match=r"objects at s3://no-such-bucket/x cannot be written: .*bucket"):
         objects.put(file)
-    with pytest.raises(StoreError, match="There is no bucket 'no-such-bucket'"):
+    with pytest.raises(StoreError, match=r"The bucket 'no-such-bucket'.*does not exist"):
         objects.prepare()
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("s3://me:hush@bucket/x", "holds a user name or password"),
         ("nonsense://bucket", "cannot be kept at nonsense://bucket"),
     ],
 )
-def test_urls_that_are_refused(tmp_path: Path, url: str, told: str) -> None:
-    with pytest.raises(StoreError, match=told) as caught:
+def test_urls_that_are_refused(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
         RemoteObjects(url, tmp_path, cache_limit=1)
     assert "NIRFLOW_OBJECTS_URL" in caught.value.remedy
     assert "hush" not in str(caught.value) + repr(caught.value)
@@ -230,7 +232,7 @@ def test_the_settings_name_the_place(tmp_path: Path) -> None:
 
 
 def test_a_store_at_a_url(store: Store, url: str, tmp_path: Path, add, facts) -> None:
-    """The whole life of a product there: added, matched on another machine, spoilt, repaired, tidied."""
+    """The life of a product there: added, matched on another machine, damaged, repaired, tidied."""
     here = RemoteObjects(url, tmp_path / "here", cache_limit=10**9)
     there = RemoteObjects(url, tmp_path / "there", cache_limit=10**9)
     store.objects = here
@@ -238,7 +240,7 @@ def test_a_store_at_a_url(store: Store, url: str, tmp_path: Path, add, facts) ->
     away = Store(store.database, there)
     assert away.match(facts(), "dark").product == dark
     assert away.file_of(dark).read_bytes() == b"dark" * 5000
-    spoil(here, dark.sha256)
+    damage(here, dark.sha256)
     fresh = Store(store.database, RemoteObjects(url, tmp_path / "fresh", cache_limit=10**9))
     assert fresh.match(facts(), "dark").product == next_best
     assert not verify(fresh).well
@@ -249,7 +251,7 @@ def test_a_store_at_a_url(store: Store, url: str, tmp_path: Path, add, facts) ->
     from datetime import timedelta
 
     none = timedelta(0)
-    time.sleep(1.1)  # S3 tells whole seconds
+    time.sleep(1.1)  # S3 has whole seconds
     waste = gc(store, grace=none)
     assert [one.what for one in waste] == ["damaged"]
     assert remove(store, waste, grace=none) == waste

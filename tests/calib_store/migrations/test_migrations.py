@@ -50,7 +50,7 @@ def test_models_and_migrations_make_the_same_tables(database: Database, postgres
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         migrated = _constraints(connection)
-    # Checks and exclusions are not compared by alembic: compare what the server says of both.
+    # Alembic does not compare checks and exclusions: compare the server's description of both.
     with postgres_address.administer() as connection:
         connection.execute("CREATE DATABASE by_models OWNER nirflow")
     engine = create_engine(postgres_address.url("by_models"))
@@ -104,10 +104,10 @@ def test_tables_of_a_newer_version_are_refused(database: Database, owner: Databa
         assert "Update nirflow" in caught.value.remedy
 
 
-def test_a_named_database_is_the_owners_to_make_and_to_migrate(
+def test_only_the_owner_creates_and_migrates_a_named_database(
     postgres_address, tmp_path: Path, owner: Database, owner_url: str
 ) -> None:
-    """The store of a URL changes no tables by itself, and says who has to."""
+    """A store at a URL does not change tables automatically, and reports who must."""
     empty = _empty(postgres_address, "empty_and_named")
     with pytest.raises(StoreError, match="no calibration store yet") as caught:
         Store.open(StoreSettings(data_dir=tmp_path, database_url=SecretStr(empty)))
@@ -159,7 +159,7 @@ _FILLED = """
 """
 
 
-def test_a_filled_database_comes_forward_whole(postgres_address, tmp_path: Path, facts) -> None:
+def test_a_filled_database_is_upgraded_completely(postgres_address, tmp_path: Path, facts) -> None:
     """Promise 6."""
     url = _empty(postgres_address, "filled_at_0001")
     engine = create_engine(url)

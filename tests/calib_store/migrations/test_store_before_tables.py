@@ -1,4 +1,4 @@
-"""A store that was filled before instruments were tables: what it holds, and what it chooses, are as they were.
+"""A store that was filled before instruments were tables: its contents and its choices are unchanged.
 
 The dump is that of a real store: a simulated Y night of 19 small frames, reduced; the dark certified; then a user's own
 rules, which have a rule about a kind of product that there is no more.
@@ -67,7 +67,7 @@ def frame(store: Store, name: str = "S20131121S0075.fits") -> FrameFacts:
     return found.facts
 
 
-def test_its_tables_are_of_this_version(old: Store) -> None:
+def test_its_tables_have_the_current_version(old: Store) -> None:
     assert migrations.current_revision(old.database.engine) == migrations.HEAD
 
 
@@ -89,24 +89,24 @@ def test_a_frame_gets_the_same_calibrations_for_the_same_reason(old: Store, kind
     assert match.product.short_id == IDS[kind]
     assert match.rules_version == "ana-1"
     explained = {c.product.short_id: c.reason for c in old.explain(facts, kind).candidates}
-    told = {
+    expected = {
         "dark": "taken: 22.0 hours before",
         "bpm": "taken: 4.3 days after",
         "flat": "taken: 6.8 days after",
     }
-    assert explained == {IDS[kind]: told[kind]}
+    assert explained == {IDS[kind]: expected[kind]}
     other = old.explain(facts.model_copy(update={"detector": "110"}), kind)
     assert [c.reason for c in other.candidates] == ["detector 109, frame 110"]
 
 
-def test_a_fact_of_the_instruments_own_is_compared(old: Store) -> None:
+def test_an_instruments_own_fact_is_compared(old: Store) -> None:
     changed = FrameFacts.model_validate(frame(old).model_dump() | {"lyot": "f/32"})
     assert old.match(changed, "flat").product is None
     (one,) = old.explain(changed, "flat").candidates
     assert one.reason == "Lyot stop f/16_G5830, frame f/32"
 
 
-def test_the_users_rules_stay_and_the_shipped_ones_can_be_taken_again(old: Store) -> None:
+def test_the_users_rules_are_kept_and_the_shipped_ones_can_be_restored(old: Store) -> None:
     rules = old.rules()
     assert rules.version == "ana-1"
     assert {rule.name: rule.window_days for rule in rules.rules} == {

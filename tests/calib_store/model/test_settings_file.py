@@ -1,4 +1,4 @@
-"""The settings file of the working folder, the user's own and the named one: which of them may be trusted."""
+"""The settings file of the working folder, the user's own and the named one: which of them can be trusted."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nirflow runs as another account."""
+    """Make nirflow run as a different account."""
     monkeypatch.setattr("calib_store.model.settings_file.os.geteuid", lambda: OTHER_ACCOUNT)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_file_of_another_account_is_refused_and_named(here: Path) -> None:
     os.chown(here, OTHER_ACCOUNT, OTHER_ACCOUNT)
-    told = f"{here} belongs to the account {OTHER_ACCOUNT} (mode 0644), and nirflow runs as root: "
-    with pytest.raises(ForeignSettingsError, match=re.escape(told)) as caught:
+    message = f"{here} belongs to the account {OTHER_ACCOUNT} (mode 0644), and nirflow runs as root: "
+    with pytest.raises(ForeignSettingsError, match=re.escape(message)) as caught:
         Settings()
     assert "NIRFLOW_CONFIG" in caught.value.remedy
     assert "chown" in caught.value.remedy
@@ -59,7 +59,7 @@ def test_a_link_that_another_account_made_is_refused(here: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file of root's is needed")
-def test_a_file_of_root_is_taken(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_root_is_accepted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(monkeypatch)
     assert settings_file() == here
 
@@ -91,14 +91,14 @@ def test_a_file_that_everybody_may_write_to_is_refused_wherever_it_is(
         settings_file()
 
 
-def test_a_named_file_may_be_anybodys(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_file_may_belong_to_anybody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(monkeypatch)
     monkeypatch.setenv("NIRFLOW_CONFIG", str(here))
     assert settings_file() == here
 
 
 @pytest.mark.parametrize("command", [["settings"], ["status"], ["cal", "list"], ["server", "status"]])
-def test_a_command_stops_as_it_does_where_it_is_written_wrongly(here: Path, command: list[str]) -> None:
+def test_a_command_stops_as_for_an_invalid_file(here: Path, command: list[str]) -> None:
     here.chmod(0o666)
     done = CliRunner().invoke(app, command)
     assert done.exit_code == Exit.USAGE
@@ -106,7 +106,7 @@ def test_a_command_stops_as_it_does_where_it_is_written_wrongly(here: Path, comm
     assert "chmod go-w" in done.stderr.replace("\n", " ")
 
 
-def test_one_that_holds_secrets_and_can_be_read_by_others_is_warned_of_once(
+def test_a_readable_file_with_secrets_causes_one_warning(
     here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.write_text(
@@ -130,8 +130,10 @@ def test_without_secrets_or_readers_there_is_no_warning(here: Path, caplog: pyte
     assert [one for one in caplog.records if one.name == "calib_store.model.settings_file"] == []
 
 
-def test_what_is_looked_at_is_what_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody puts another file in the place of ours between the two."""
+def test_the_file_that_is_checked_is_the_file_that_is_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if another account replaces the file between the two."""
     real = os.fstat
 
     def swapped(descriptor: int) -> os.stat_result:
@@ -149,7 +151,7 @@ def test_what_is_looked_at_is_what_is_read(here: Path, monkeypatch: pytest.Monke
     assert read.table == {"worker": {"dask": "tcp://trap.invalid:8786"}}
 
 
-def test_a_link_is_followed_that_is_ours(here: Path) -> None:
+def test_a_link_of_this_account_is_followed(here: Path) -> None:
     here.rename(here.with_name("other.toml"))
     here.symlink_to("other.toml")
     assert Settings().worker.dask == "tcp://trap.invalid:8786"
@@ -173,7 +175,7 @@ def test_a_file_that_cannot_be_read_is_named(here: Path, text: str) -> None:
         ("NIRFLOW_SERVER_PUBLIC_URL", "https://ana:hu{}sh@host"),
     ],
 )
-def test_a_password_whose_end_cannot_be_told_is_refused_and_not_shown(
+def test_a_password_whose_end_is_ambiguous_is_refused_and_not_shown(
     here: Path, monkeypatch: pytest.MonkeyPatch, variable: str, address: str, sign: str
 ) -> None:
     monkeypatch.setenv(variable, address.format(sign))

@@ -12,7 +12,7 @@ from calib_store.rules.rules_toml import read_rules, rules_in, rules_text, shipp
 from imaging.errors import StoreError
 from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS
 
-#: What must match by the archive's rules, written out again: a change of the table has to be meant.
+#: Facts that must match by the archive's rules, repeated here so that the table is not changed by accident.
 MUST_MATCH = {
     "dark": {"exposure_time": 60.0, "read_pairs": 4, "coadds": 2, "section": "[1:1024,1:1024]", "detector": "110"},
     "flat": {
@@ -26,7 +26,7 @@ FREE = {
     "flat": {"exposure_time": 2.0, "read_pairs": 1, "coadds": 3},
     "bpm": {"exposure_time": 2.0, "read_pairs": 1, "filter_id": "J_G0802"},
 }
-#: What messages call these facts.
+#: Labels of these facts in messages.
 LABELS = {
     "exposure_time": "exposure 120 s", "read_pairs": "read pairs 8", "coadds": "coadds 1",
     "section": "detector section [", "detector": "detector 109", "filter_id": "filter Y_G0811",
@@ -64,8 +64,8 @@ def test_a_table_is_written_as_it_is_read() -> None:
         assert text.count("# ") > 10
 
 
-def test_the_version_goes_with_the_content() -> None:
-    """Whoever changes the table gives it another version, and this digest with it."""
+def test_the_version_changes_with_the_content() -> None:
+    """A change of the table requires a new version, and a new digest here."""
     assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-5", "03f70169d28c9fff")
 
 
@@ -75,13 +75,13 @@ def test_the_version_goes_with_the_content() -> None:
 def test_each_fact_that_must_match_changes_the_configuration(facts, kind: str, fact: str) -> None:
     frame = facts(**{fact: MUST_MATCH[kind][fact]})
     assert RULES.configuration(kind, facts()).digest != RULES.configuration(kind, frame).digest
-    told = rule(kind).first_difference(rule(kind).keys_of(facts()), frame)
-    assert told is not None
-    assert told.startswith(LABELS[fact])
+    message = rule(kind).first_difference(rule(kind).keys_of(facts()), frame)
+    assert message is not None
+    assert message.startswith(LABELS[fact])
     assert (
-        f"{MUST_MATCH[kind][fact]:g}" in told
+        f"{MUST_MATCH[kind][fact]:g}" in message
         if fact == "exposure_time"
-        else str(MUST_MATCH[kind][fact]) in told
+        else str(MUST_MATCH[kind][fact]) in message
     )
 
 
@@ -92,12 +92,12 @@ def test_other_facts_do_not(facts, kind: str) -> None:
     assert rule(kind).first_difference(rule(kind).keys_of(facts()), frame) is None
 
 
-def test_difference_is_told_with_both_values_and_units(facts) -> None:
-    told = rule("dark").first_difference(rule("dark").keys_of(facts()), facts(exposure_time=60.0))
-    assert told == "exposure 120 s, frame 60 s"
+def test_a_difference_is_described_with_both_values_and_units(facts) -> None:
+    message = rule("dark").first_difference(rule("dark").keys_of(facts()), facts(exposure_time=60.0))
+    assert message == "exposure 120 s, frame 60 s"
 
 
-def test_every_difference_is_told(facts) -> None:
+def test_every_difference_is_described(facts) -> None:
     names = ("exposure_time", "read_pairs", "coadds", "lyot")
     product = facts(exposure_time=8.0, read_pairs=4, lyot="")
     assert differences(names, product, facts()) == (
@@ -125,8 +125,8 @@ def test_window_and_direction(epoch) -> None:
     for sign in (-1, 1):
         assert dark.time_difference(epoch + sign * 90 * DAY, epoch) is None
         assert dark.time_difference(epoch + sign * 90.1 * DAY, epoch) is not None
-    told = dark.time_difference(epoch + 100 * DAY, epoch)
-    assert told == "100.0 days after the frame, at most 90"
+    message = dark.time_difference(epoch + 100 * DAY, epoch)
+    assert message == "100.0 days after the frame, at most 90"
     early = epoch - 9000 * DAY
     assert static.time_difference(early, epoch) is None
     assert "serves frames from" in static.time_difference(epoch + DAY, epoch)
@@ -159,48 +159,54 @@ def test_every_fact_that_can_be_matched_exists(facts) -> None:
 # Reading a table
 
 
-def test_a_table_comes_back_from_its_json() -> None:
+def test_a_table_survives_a_round_trip_through_json() -> None:
     again = RuleSet.model_validate_json(RULES.model_dump_json())
     assert again == RULES
     assert again.digest == RULES.digest
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (("window_days = 90", "window_days = -1"), "dark.window_days: Input should be greater than 0"),
         (("window_days = 90", "windowdays = 90"), "dark.windowdays: Extra inputs are not permitted"),
-        (('"exposure_time", ', '"exptime", '), "dark: match names 'exptime', which is none of instrument,"),
+        (
+            ('"exposure_time", ', '"exptime", '),
+            "dark: match names 'exptime', which is not one of instrument,",
+        ),
         (('"coadds", ', '"coadds", "coadds", '), "dark: match names a fact twice"),
-        (("{ exposure_time =", "{ section ="), "dark: tolerance names 'section', which is no number"),
+        (
+            ("{ exposure_time =", "{ section ="),
+            "dark: tolerance names 'section', which is not a numeric fact",
+        ),
         (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
         (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'bpm' or 'flat'"),
         (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
         (("published = true", "published = false"), "the table: two rules are for 'bpm'"),
         (('version = "f2-imaging-5"', ""), "version: Input should be a valid string"),
         (('version = "f2-imaging-5"', 'version = "a b"'), "version: String should match pattern"),
-        (("[dark]", "[dark"), "is no TOML"),
+        (("[dark]", "[dark"), "is not valid TOML"),
         (("[dark]", 'dark = "flat"\n["other"]'), "dark.match: Field required"),
     ],
 )
-def test_a_wrong_table_is_told_with_its_place(change: tuple[str, str], told: str) -> None:
+def test_an_invalid_table_is_reported_with_the_place(change: tuple[str, str], message: str) -> None:
     text = shipped_text()
     assert change[0] in text
     with pytest.raises(StoreError, match=r"my\.toml") as caught:
         read_rules(text.replace(*change, 1), "my.toml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "nirflow cal rules" in caught.value.remedy
 
 
-def test_a_file_of_any_size_or_depth_is_no_table_of_rules(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_deep_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
-    for text, told in (
-        ("x = " + "[" * 100_000, "my.toml is no TOML"),
-        ("x = " + "9" * 5000, "my.toml is no TOML"),
+    for text, message in (
+        ("x = " + "[" * 100_000, "my.toml is not valid TOML"),
+        ("x = " + "9" * 5000, "my.toml is not valid TOML"),
         ("# " + "x" * (1 << 20), "is larger than 1.0 MB"),
     ):
         file.write_text(text)
-        with pytest.raises(StoreError, match=told):
+        with pytest.raises(StoreError, match=message):
             rules_in(file)
     with file.open("w") as sparse:
         sparse.truncate(1 << 40)

@@ -1,4 +1,4 @@
-"""Who the embedded server runs as, whom it lets in, and what its roles may do."""
+"""The account that the embedded server runs as, who may connect, and the rights of its roles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def family(pid: int) -> list[int]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A data folder that every account can reach, as far as the modes of the folders around it go."""
+    """A data folder that every account can reach by the modes of its parents."""
     folder = Path(tempfile.mkdtemp(prefix="nf", dir="/tmp"))
     folder.chmod(0o755)
     yield folder / "data"
@@ -68,7 +68,7 @@ def test_no_process_of_the_server_has_a_capability_or_a_secret(own: Path) -> Non
             text = Path(f"/proc/{one}/status").read_text()
             environment = Path(f"/proc/{one}/environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # one that tidied up, and has ended
+            continue  # a process that cleaned up and has ended
         status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
         assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert status["NoNewPrivs"] == ("1" if os.geteuid() == 0 else status["NoNewPrivs"])
@@ -80,7 +80,7 @@ def test_no_process_of_the_server_has_a_capability_or_a_secret(own: Path) -> Non
 
 
 @AS_ROOT
-def test_roots_server_has_a_user_id_of_its_own(own: Path) -> None:
+def test_roots_server_has_its_own_user_id(own: Path) -> None:
     pid = postgres.status(own).pid
     uid = Path(f"/proc/{pid}").stat().st_uid
     assert uid in RESERVED
@@ -90,8 +90,8 @@ def test_roots_server_has_a_user_id_of_its_own(own: Path) -> None:
 
 
 @AS_ROOT
-def test_a_cluster_where_only_root_can_go(tmp_path: Path) -> None:
-    """No folder is opened up for the server, which has no right to search it."""
+def test_a_cluster_that_only_root_can_reach(tmp_path: Path) -> None:
+    """No folder's permissions are widened for the server, which may not search it."""
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     assert postgres.ensure_running(hidden / "data")
@@ -102,12 +102,12 @@ def test_a_cluster_where_only_root_can_go(tmp_path: Path) -> None:
         postgres.stop(hidden / "data")
 
 
-# Who comes in
+# Who may connect
 
 
 @AS_ROOT
 @pytest.mark.parametrize("role", ["postgres", "nirflow", "prefect"])
-def test_another_account_that_reaches_the_socket_is_not_let_in(place: Path, role: str) -> None:
+def test_another_account_that_reaches_the_socket_is_refused(place: Path, role: str) -> None:
     address = postgres.ensure_running(place)
     place.chmod(0o755)
     address.socket_dir.chmod(0o755)
@@ -122,14 +122,14 @@ def test_another_account_that_reaches_the_socket_is_not_let_in(place: Path, role
         assert "eer authentication failed" in done.stderr or "could not look up local user" in done.stderr
 
 
-def test_any_role_may_be_had_by_the_account_that_owns_the_data(own: Path) -> None:
+def test_the_account_that_owns_the_data_may_assume_any_role(own: Path) -> None:
     address = postgres.address_of(own)
     for role in ("nirflow", "prefect", "postgres"):
         with address.connect("nirflow" if role != "prefect" else "prefect", role=role) as connection:
             assert connection.execute("SELECT current_user::text").fetchone() == (role,)
 
 
-# What the roles may do
+# Rights of the roles
 
 
 @pytest.mark.parametrize("role", ["nirflow", "prefect"])
@@ -162,7 +162,7 @@ def test_any_role_may_be_had_by_the_account_that_owns_the_data(own: Path) -> Non
         "SELECT pg_reload_conf()",
     ],
 )
-def test_no_role_of_daily_work_leaves_its_database(own: Path, role: str, statement: str) -> None:
+def test_no_ordinary_role_can_leave_its_database(own: Path, role: str, statement: str) -> None:
     address = postgres.address_of(own)
     *before, last = statement.split("; ")
     with address.connect(role) as connection:
@@ -181,7 +181,7 @@ def test_a_role_enters_its_own_database_only(own: Path, role: str, database: str
         postgres.address_of(own).connect(database, role=role)
 
 
-def test_the_roles_own_their_databases_and_are_nothing_else(own: Path) -> None:
+def test_the_roles_own_their_databases_and_have_no_other_rights(own: Path) -> None:
     with postgres.address_of(own).administer() as connection:
         found = connection.execute(
             """SELECT rolname::text, datname::text FROM pg_roles JOIN pg_database ON datdba = pg_roles.oid
@@ -192,7 +192,7 @@ def test_the_roles_own_their_databases_and_are_nothing_else(own: Path) -> None:
             """SELECT member::regrole::text, roleid::regrole::text, admin_option FROM pg_auth_members
                WHERE member IN ('nirflow'::regrole, 'prefect'::regrole)"""
         ).fetchall()
-        # The store's owner can act as a role that only reads, and hand nothing on.
+        # The store's owner can act as a read-only role, but cannot grant it.
         assert memberships == [("nirflow", "nirflow_reader", False)]
 
 
@@ -200,7 +200,7 @@ def test_the_roles_own_their_databases_and_are_nothing_else(own: Path) -> None:
 
 
 def old_cluster(data: Path) -> int:
-    """Make and start a cluster as nirflow did: as nobody where root asks, one superuser for all, and no questions."""
+    """Create and start a cluster as nirflow did earlier: as nobody for root, with one superuser and no checks."""
     cluster, run = data / "postgres", data / "run"
     prefix: list[str] = []
     data.mkdir()
@@ -252,9 +252,7 @@ def old_cluster(data: Path) -> int:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_all_that_is_in_it(
-    place: Path, running: bool
-) -> None:
+def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_its_contents(place: Path, running: bool) -> None:
     before = old_cluster(place)
     if not running:
         postgres.stop(place)
@@ -266,7 +264,7 @@ def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_all_that_is_in_it(
     assert b"secret" not in Path(f"/proc/{pid}/environ").read_bytes()
     with address.connect("nirflow") as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
-        connection.execute("ALTER TABLE kept ADD COLUMN more int")  # as a migration does
+        connection.execute("ALTER TABLE kept ADD COLUMN more int")  # as in a migration
     with address.connect("prefect") as connection:
         connection.execute("ALTER TYPE state_type ADD VALUE 'FAILED'")
         connection.execute("INSERT INTO flow_run (state, name) VALUES ('FAILED', 'two')")
@@ -275,14 +273,14 @@ def test_a_cluster_of_an_earlier_nirflow_is_taken_over_with_all_that_is_in_it(
         connection.execute("ALTER TABLE flow_run ADD COLUMN more int")
         assert connection.execute("SELECT name FROM running").fetchall() == [("one",)]
     assert "trust" not in (place / "postgres" / "pg_hba.conf").read_text()
-    # Once: then it stays.
+    # Only once; then it is unchanged.
     assert postgres.ensure_running(place) == address
     postgres.stop(place)
     postgres.ensure_running(place)
 
 
 @AS_ROOT
-def test_nothing_that_nobody_put_there_leads_root_elsewhere(place: Path, tmp_path: Path) -> None:
+def test_files_created_by_nobody_do_not_lead_root_elsewhere(place: Path, tmp_path: Path) -> None:
     old_cluster(place)
     postgres.stop(place)
     target = tmp_path / "of root"
@@ -301,7 +299,7 @@ def test_nothing_that_nobody_put_there_leads_root_elsewhere(place: Path, tmp_pat
 
 
 @AS_ROOT
-def test_a_take_over_that_was_killed_is_ended_by_the_next_start(place: Path) -> None:
+def test_an_interrupted_take_over_is_completed_by_the_next_start(place: Path) -> None:
     old_cluster(place)
     postgres.stop(place)
     cluster = place / "postgres"
@@ -317,14 +315,14 @@ def test_a_take_over_that_was_killed_is_ended_by_the_next_start(place: Path) -> 
 
 
 def test_processes_of_a_killed_server_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL overlooks those of another user id, and would write to the same files."""
+    """PostgreSQL overlooks processes of another user id, and would write to the same files."""
     monkeypatch.setattr(postmaster, "_ORPHAN_SECONDS", 0.0)
     left = subprocess.Popen(
         ["postgres: checkpointer", "1000"], executable=shutil.which("sleep"), cwd=tmp_path
     )
     try:
         wait_until((Path(f"/proc/{left.pid}") / "cmdline").read_bytes)
-        with pytest.raises(StoreError, match=rf"still work on the database.*{left.pid}"):
+        with pytest.raises(StoreError, match=rf"still use the database.*{left.pid}"):
             postmaster.require_no_orphans(tmp_path)
         (tmp_path / "other").mkdir()
         postmaster.require_no_orphans(tmp_path / "other")
@@ -338,14 +336,14 @@ def test_processes_of_a_killed_server_are_waited_for(tmp_path: Path, monkeypatch
 
 
 @AS_ROOT
-def test_a_cluster_of_another_account_is_not_taken(place: Path) -> None:
+def test_a_cluster_of_another_account_is_refused(place: Path) -> None:
     cluster = place / "postgres"
     cluster.mkdir(parents=True)
     os.chown(cluster, 10001, 10001)
     with pytest.raises(StoreError, match="belongs to the account 10001, not to root") as caught:
         postgres.ensure_running(place)
     assert "chown" in caught.value.remedy
-    # Of nobody, where nobody owns the folder around it too: such an account runs nirflow.
+    # Owned by nobody, who also owns the folder around it: such an account runs nirflow.
     for path in (cluster, place):
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     with pytest.raises(StoreError, match="belongs to the account nobody, not to root"):
@@ -353,7 +351,9 @@ def test_a_cluster_of_another_account_is_not_taken(place: Path) -> None:
     shutil.rmtree(cluster)
 
 
-def test_a_cluster_that_root_made_is_named_as_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_created_by_root_is_reported_as_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "postgres").mkdir()
     monkeypatch.setattr(account, "_owner", lambda _: 65520)
     monkeypatch.setattr(os, "geteuid", lambda: 20002)
@@ -361,14 +361,14 @@ def test_a_cluster_that_root_made_is_named_as_roots(tmp_path: Path, monkeypatch:
         server_account(tmp_path / "postgres")
 
 
-def test_an_account_without_a_name_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 20002)
     with pytest.raises(StoreError, match="the user id 20002 has none"):
         server_account(tmp_path / "postgres")
 
 
 @AS_ROOT
-def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = server_account(tmp_path / "postgres").uid
     known = pwd.getpwuid(0)
     names = {first: known}
@@ -378,7 +378,7 @@ def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(pwd, "getpwuid", named)
     assert server_account(tmp_path / "postgres").uid == first + 1
-    # Something else runs as that one.
+    # Another process runs as that one.
     other = subprocess.Popen([*as_user(first + 1, first + 1), "sleep", "1000"])
     try:
         wait_until(lambda: Path(f"/proc/{other.pid}").stat().st_uid == first + 1)
@@ -386,7 +386,7 @@ def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch:
     finally:
         other.kill()
         other.wait()
-    # A container that has a few user ids only.
+    # A container with only a few user ids.
     monkeypatch.setattr(account, "_mapped", lambda *_: False)
     with pytest.raises(StoreError, match="none of the user ids 65520 to 65533 can be used") as caught:
         server_account(tmp_path / "postgres")
@@ -397,7 +397,7 @@ def test_a_user_id_that_is_somebodys_is_passed_over(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("prefix", "expected"),
     [
-        # What containers leave to root by default, in which it cannot look into processes of others.
+        # The default capabilities of root in containers, with which it cannot inspect processes of others.
         (
             ("setpriv", "--bounding-set=-all,+chown,+dac_override,+setgid,+setuid,+kill,+setpcap"),
             "[True, True]",
@@ -452,7 +452,7 @@ def test_programs_that_only_root_can_reach_are_copied_for_the_server(
     # A folder that another account could have filled.
     postgres.stop(place)
     os.chown(copy, NOBODY.pw_uid, NOBODY.pw_gid)
-    with pytest.raises(StoreError, match="can only be read by root") as caught:
+    with pytest.raises(StoreError, match="Only root can read") as caught:
         postgres.ensure_running(place)
     assert "/opt" in caught.value.remedy
     os.chown(copy, 0, 0)

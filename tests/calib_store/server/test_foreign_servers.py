@@ -1,4 +1,4 @@
-"""A user's own PostgreSQL, and the libpq variables and files that lead there, have no part in the embedded server."""
+"""A user's own PostgreSQL, and the libpq variables and files that lead there, do not affect the embedded server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from calib_store.tables.database import Database
 from deployments.settings.server_settings import ServerSettings, server_environment
 from imaging.errors import StoreError
 
-#: Those that libpq reads although they belong to no parameter, and those of the programs.
+#: Variables that libpq reads although they belong to no parameter, and those of the programs.
 WITHOUT_PARAMETER = {
     "PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGDATA", "PGCTLTIMEOUT",
     "PG_COLOR",
@@ -32,7 +32,7 @@ VARIABLES = sorted(
     WITHOUT_PARAMETER
     | {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar is not None}
 )
-#: What the session has; nothing of it may depend on a variable.
+#: Properties of the session; none of them may depend on a variable.
 SESSION = """
     SELECT current_setting('nirflow.cluster'), current_database(), current_user::text, current_setting('DateStyle'),
            current_setting('TimeZone'), current_setting('client_encoding'), current_setting('search_path'),
@@ -42,7 +42,7 @@ SESSION = """
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder whose server runs."""
+    """A data folder whose server is running."""
     folder = tmp_path_factory.mktemp("own")
     postgres.ensure_running(folder)
     yield folder
@@ -60,7 +60,7 @@ def session_of_psycopg(data_dir: Path) -> tuple[object, ...]:
 def session_of_the_prefect_server(
     data_dir: Path, base: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[object, ...]:
-    """What asyncpg gets in the environment of the server's process."""
+    """Return what asyncpg gets in the environment of the server's process."""
     url = postgres.address_of(data_dir).prefect_url()
     environment = server_environment(ServerSettings(), home=data_dir, port=1, database_url=url, base=base)
 
@@ -122,7 +122,7 @@ def test_no_variable_changes_a_connection(
     assert capfd.readouterr().err == ""
 
 
-def test_all_variables_and_files_at_once_from_the_first_start_on(
+def test_all_variables_and_files_at_once_from_the_first_start(
     tmp_path: Path, foreign: Foreign, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     databases = foreign.databases()
@@ -145,7 +145,7 @@ def test_all_variables_and_files_at_once_from_the_first_start_on(
     finally:
         assert postgres.stop(tmp_path / "data")
     assert foreign.visits()[visits:] == ""
-    assert capfd.readouterr().err == ""  # both drivers warn where they read that file of passwords
+    assert capfd.readouterr().err == ""  # both drivers warn if they read that password file
     assert foreign.databases() == databases
 
 
@@ -179,7 +179,7 @@ def test_a_variable_is_removed_and_reported_and_others_stay(
 # A database that the user names by URL: the URL decides.
 
 
-def test_a_url_is_followed_whatever_the_variables_say(
+def test_a_url_takes_precedence_over_all_variables(
     real_server, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visits = foreign.visits()
@@ -192,7 +192,7 @@ def test_a_url_is_followed_whatever_the_variables_say(
     assert foreign.visits() == visits
 
 
-def test_what_a_url_leaves_out_comes_from_no_variable_but_a_file_that_it_names(
+def test_parts_missing_from_a_url_come_only_from_a_file_that_it_names(
     real_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     password = real_server.passwords["admin"]
@@ -222,7 +222,7 @@ def test_what_a_url_leaves_out_comes_from_no_variable_but_a_file_that_it_names(
     ]  # fmt: skip
 
 
-# A connection that fails is not taken for a missing server.
+# A failed connection does not mean that no server runs.
 
 
 def test_a_live_server_that_refuses_is_reported_and_not_started_twice(own: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_live_server_whose_socket_was_removed(own: Path, monkeypatch: pytest.M
 
 
 def test_a_live_server_in_a_folder_that_was_renamed(tmp_path: Path) -> None:
-    """Its command line has another path than the folder has now; it works there all the same."""
+    """Its command line has the folder's old path, but it still works there."""
     postgres.ensure_running(tmp_path / "before")
     pid = postgres.status(tmp_path / "before").pid
     (tmp_path / "before").rename(tmp_path / "after")
@@ -272,13 +272,13 @@ def test_a_live_server_in_a_folder_that_was_renamed(tmp_path: Path) -> None:
         assert postgres.stop(tmp_path / "after")
 
 
-def test_another_server_at_the_socket_is_not_taken_for_ours(
+def test_another_server_at_the_socket_is_not_mistaken_for_the_stores(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as one of a copy of the data folder, which listens where ours did."""
-    monkeypatch.setattr(postgres, "_STARTING_SECONDS", 0.2)
+    """Such as one of a copy of the data folder, which listens at the same place."""
     postgres.ensure_running(tmp_path)
     try:
+        monkeypatch.setattr(postgres, "_STARTING_SECONDS", 2.0)
         theirs = postgres.address_of(tmp_path)
         monkeypatch.setattr(postgres, "address_of", lambda _: theirs)
         with pytest.raises(StoreError, match="answers at its socket"):

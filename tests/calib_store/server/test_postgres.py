@@ -61,7 +61,7 @@ def test_eight_processes_make_and_start_one_server(tmp_path: Path, python: Pytho
         assert (tmp_path / "data").stat().st_mode & 0o077 == 0
         starts = {line for output in outputs for line in output.splitlines() if line.startswith("started")}
         assert len(starts) == 1
-        # The server outlives all that called for it, and nothing half-made is left beside it.
+        # The server outlives its callers, and nothing unfinished is left next to it.
         assert postgres.status(tmp_path / "data").running
         assert not list((tmp_path / "data").glob(".postgres-*"))
     finally:
@@ -82,7 +82,7 @@ def test_server_is_safe_small_and_private(own: Path) -> None:
 
 
 def test_url_reaches_the_server_through_sqlalchemy(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A user's own libpq variables must not lead astray.
+    # A user's own libpq variables must have no effect.
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("PGHOST", "localhost")
     monkeypatch.setenv("PGDATABASE", "other")
@@ -113,19 +113,19 @@ def test_starts_again_after_kill_and_keeps_what_was_committed(own: Path) -> None
 def test_stale_pid_that_belongs_to_another_process(own: Path) -> None:
     postgres.ensure_running(own)
     _kill(own)
-    # After a reboot the number may be anybody's: this very process has it now.
+    # After a reboot the number may belong to any process: here to this one.
     for stale in (own / "postgres" / "postmaster.pid", own / "run" / ".s.PGSQL.5432.lock"):
         lines = stale.read_text().split("\n")
         stale.write_text("\n".join([str(os.getpid()), *lines[1:]]))
     assert not postgres.status(own).running
-    assert postgres.stop(own) is False  # and must not signal us
+    assert postgres.stop(own) is False  # and must not signal this process
     postgres.ensure_running(own)
     assert postgres.status(own).running
     assert postgres.status(own).pid != os.getpid()
 
 
 def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None:
-    """On a shared disk: its process is in no list of this machine."""
+    """On a shared disk: its process is not visible on this machine."""
     postgres.ensure_running(own)
     _kill(own)
     note = own / "postgres.host"
@@ -136,23 +136,23 @@ def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None
         postgres.ensure_running(own)
     assert str(note) in caught.value.remedy
     assert (own / "postgres" / "postmaster.pid").read_text() == before
-    note.unlink()  # as the remedy says
+    note.unlink()  # as in the remedy
     postgres.ensure_running(own)
     assert note.read_text() == mine
     note.write_text("pipeline-2 pid:[4026531836]\n")
-    postgres.stop(own)  # in order: then any machine may have it
+    postgres.stop(own)  # shut down properly: then any machine may use it
     postgres.ensure_running(own)
     assert note.read_text() == mine
 
 
-def test_databases_missing_after_a_kill_half_way_are_made(own: Path) -> None:
+def test_databases_missing_after_a_kill_half_way_are_created(own: Path) -> None:
     with postgres.ensure_running(own).administer() as connection:
         connection.execute("DROP DATABASE nirflow WITH (FORCE)")
     with postgres.ensure_running(own).connect("nirflow") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_stop_is_told_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
+def test_stop_reports_its_result_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
     assert postgres.stop(tmp_path) is False
     postgres.ensure_running(own)
     assert postgres.stop(own) is True
@@ -161,7 +161,7 @@ def test_stop_is_told_and_can_be_repeated(own: Path, tmp_path: Path) -> None:
     assert (found.running, found.pid, found.version) == (False, None, None)
 
 
-def test_long_path_with_characters_that_shells_and_libpq_read(tmp_path: Path) -> None:
+def test_long_path_with_characters_that_shells_and_libpq_interpret(tmp_path: Path) -> None:
     folder = tmp_path / ("a, b'\"$HOME`touch x`é" + "x" * 90)
     address = postgres.ensure_running(folder)
     try:
@@ -193,16 +193,16 @@ def test_socket_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     trap = postgres._socket_dir(folder.resolve())
     trap.symlink_to(elsewhere)
     try:
-        with pytest.raises(StoreError, match="somebody else"):
+        with pytest.raises(StoreError, match="another account"):
             postgres.ensure_running(folder)
         assert elsewhere.stat().st_uid == os.geteuid()
     finally:
         trap.unlink()
 
 
-def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_data_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made or started") as caught:
+    with pytest.raises(StoreError, match="cannot be created or started") as caught:
         postgres.ensure_running(tmp_path / "file" / "data")
     assert "NIRFLOW_DATA_DIR" in caught.value.remedy
 
@@ -237,7 +237,7 @@ def test_an_ordinary_user_has_a_server_too(python: Python) -> None:
         print(postgres.stop(folder))
     """
     try:
-        # A capability lets it reach an interpreter below /root; it is no root otherwise.
+        # A capability lets it reach an interpreter below /root; otherwise it is not root.
         prefix = (
             "setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups",
             "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--",
@@ -251,6 +251,6 @@ def test_an_ordinary_user_has_a_server_too(python: Python) -> None:
         shutil.rmtree(folder)
 
 
-def test_connection_is_refused_where_no_server_is(tmp_path: Path) -> None:
+def test_connection_is_refused_if_no_server_runs(tmp_path: Path) -> None:
     with pytest.raises(psycopg.OperationalError):
         postgres.PostgresAddress(tmp_path).connect("nirflow")

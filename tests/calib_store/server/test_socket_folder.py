@@ -1,4 +1,4 @@
-"""Who listens at the database's socket: nothing is sent to a server of somebody else's."""
+"""Who listens at the database's socket: nothing is sent to a server of another account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PORT = 5432
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A data folder whose server seems to run: this process's."""
+    """A data folder whose server seems to be this process."""
     (tmp_path / "postgres").mkdir(mode=0o700)
     (tmp_path / "run").mkdir(mode=0o700)
     return tmp_path
@@ -31,7 +31,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What a server that somebody put at the socket is sent."""
+    """Return what is sent to a foreign server at the socket."""
     monkeypatch.setattr(postgres, "running_pid", lambda _: os.getpid())
     heard: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
@@ -54,7 +54,7 @@ def sent(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes
         thread.join()
 
 
-def test_a_server_in_a_folder_of_this_account_is_asked(data_dir: Path, sent: list[bytes]) -> None:
+def test_a_server_in_a_folder_of_this_account_is_contacted(data_dir: Path, sent: list[bytes]) -> None:
     assert postgres.status(data_dir).running is False
     assert sent
 
@@ -65,7 +65,7 @@ def test_nothing_is_sent_to_a_server_in_a_folder_of_another_account(
     data_dir: Path, sent: list[bytes], ask: object
 ) -> None:
     os.chown(data_dir / "run", OTHER_ACCOUNT, OTHER_ACCOUNT)
-    with pytest.raises(StoreError, match=f"belongs to somebody else .*account {OTHER_ACCOUNT}, mode 0700"):
+    with pytest.raises(StoreError, match=f"belongs to another account .*account {OTHER_ACCOUNT}, mode 0700"):
         ask(data_dir)  # type: ignore[operator]
     assert sent == []
 
@@ -82,7 +82,7 @@ def test_nothing_is_sent_to_a_server_in_a_folder_open_to_others(
 
 def test_a_link_is_refused_and_a_missing_folder_is_not(data_dir: Path) -> None:
     (data_dir / "link").symlink_to("run")
-    with pytest.raises(StoreError, match="somebody else"):
+    with pytest.raises(StoreError, match="another account"):
         require_own_socket(data_dir / "link", data_dir / "postgres")
     require_own_socket(data_dir / "none", data_dir / "postgres")
 
@@ -94,23 +94,23 @@ def test_root_accepts_the_account_that_owns_the_cluster(data_dir: Path) -> None:
     require_own_socket(data_dir / "run", data_dir / "postgres")
 
 
-def test_libpq_itself_asks_who_is_there(
+def test_libpq_itself_verifies_the_server(
     data_dir: Path, sent: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the folder is changed after it was looked at."""
+    """Even if the folder is replaced after it was checked."""
     monkeypatch.setattr("calib_store.server.socket_folder.os.geteuid", lambda: 1)
     assert required_peer() == {"requirepeer": "daemon"}
     address = postgres.address_of(data_dir)
     with pytest.raises(psycopg.OperationalError, match="requirepeer specifies"):
         address.connect("nirflow")
     assert address.url("nirflow").query["requirepeer"] == "daemon"
-    assert "requirepeer" not in address.prefect_url()  # asyncpg would take it for a setting of the server
+    assert "requirepeer" not in address.prefect_url()  # asyncpg would mistake it for a setting of the server
     assert all(not packet for packet in sent)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize(("shared", "refused"), [(0o1777, True), (0o700, False)])
-def test_root_takes_no_folder_of_nobodys_from_where_everybody_may_make_one(
+def test_root_refuses_a_folder_of_nobodys_in_a_world_writable_place(
     tmp_path: Path, shared: int, refused: bool
 ) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -122,7 +122,7 @@ def test_root_takes_no_folder_of_nobodys_from_where_everybody_may_make_one(
     os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     account = Account(RESERVED[0], RESERVED[0], ("setpriv",))
     if refused:
-        with pytest.raises(StoreError, match="belongs to somebody else"):
+        with pytest.raises(StoreError, match="belongs to another account"):
             postgres._make_socket_dir(folder, account)
     else:
         postgres._make_socket_dir(folder, account)
@@ -130,14 +130,14 @@ def test_root_takes_no_folder_of_nobodys_from_where_everybody_may_make_one(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_root_hands_over_no_folder_with_things_in_it(tmp_path: Path) -> None:
+def test_root_hands_over_no_folder_with_foreign_contents(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
-    (folder / ".s.PGSQL.5432.lock").touch()  # a server that was killed leaves it
+    (folder / ".s.PGSQL.5432.lock").touch()  # left by a killed server
     account = Account(RESERVED[0], RESERVED[0], ("setpriv",))
     postgres._make_socket_dir(folder, account)
     os.chown(folder, 0, 0)
     (folder / "precious").touch()
-    with pytest.raises(StoreError, match="belongs to somebody else"):
+    with pytest.raises(StoreError, match="belongs to another account"):
         postgres._make_socket_dir(folder, account)
     assert folder.stat().st_uid == 0

@@ -1,4 +1,4 @@
-"""A database that goes away and comes back: what was asked for is done, and done once."""
+"""A database that becomes unavailable and returns: every request is executed, and only once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE = text("SELECT 1")
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Path]:
-    """A data folder with an embedded server of its own, which a test may end as it likes."""
+    """A data folder with its own embedded server, which a test may stop or kill."""
     folder = tmp_path / "own"
     postgres.ensure_running(folder)
     yield folder
@@ -56,7 +56,7 @@ def test_a_server_that_is_started_again_is_waited_for(own: Path, caplog: pytest.
     database.close()
 
 
-def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
+def test_a_server_that_does_not_return_is_reported_after_the_patience(own: Path) -> None:
     database = Database(postgres.ensure_running(own).url("nirflow"), patience=0.6)
     database.run(lambda connection: connection.scalar(ONE))
     postgres.stop(own)
@@ -64,8 +64,8 @@ def test_a_server_that_stays_away_is_told_after_the_patience(own: Path) -> None:
     with pytest.raises(StoreError, match="does not answer") as caught:
         database.run(lambda connection: connection.scalar(ONE))
     assert time.monotonic() - began > 0.5
-    assert "See that it is up" in caught.value.remedy
-    # One that is started again by itself has a log that says why it is not.
+    assert "Check that it is up" in caught.value.remedy
+    # A server that is restarted automatically has a log with the reason why it does not start.
     embedded = Database(database.url.render_as_string(hide_password=False), patience=0.2, revive=lambda: None)
     with pytest.raises(StoreError, match="does not answer") as caught:
         embedded.run(lambda connection: connection.scalar(ONE))
@@ -81,7 +81,7 @@ def test_a_killed_embedded_server_is_started_again_but_not_a_stopped_one(own: Pa
     assert pid is not None
     backends = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs(backends, timeout=PATIENCE)  # for a moment one may still answer
+    psutil.wait_procs(backends, timeout=PATIENCE)  # a connection may still answer for a moment
     assert store.products() == ()
     assert running_pid(own / "postgres") not in (None, pid)
     store.database.patience = 0.5
@@ -93,7 +93,7 @@ def test_a_killed_embedded_server_is_started_again_but_not_a_stopped_one(own: Pa
 
 
 @pytest.mark.parametrize("state", ["40P01", "57P01", "08006", "53300"])
-def test_what_passes_is_tried_again(store: Store, state: str) -> None:
+def test_temporary_errors_are_retried(store: Store, state: str) -> None:
     tries: list[int] = []
 
     def work(connection: Connection) -> int:
@@ -106,14 +106,14 @@ def test_what_passes_is_tried_again(store: Store, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["53100", "57014", "28P01"])
-def test_what_does_not_pass_is_told_at_once(store: Store, state: str) -> None:
+def test_permanent_errors_are_reported_at_once(store: Store, state: str) -> None:
     tries: list[int] = []
 
     def work(connection: Connection) -> None:
         tries.append(1)
         connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"))
 
-    if state == "57014":  # query_canceled is of the same class as a shutdown, but somebody meant it
+    if state == "57014":  # query_canceled has the same class as a shutdown, but is intended
         with pytest.raises(StoreError, match="gave up"):
             store.database.run(work)
     else:
@@ -123,7 +123,7 @@ def test_what_does_not_pass_is_told_at_once(store: Store, state: str) -> None:
 
 
 class AnswerLost:
-    """Commits a transaction and then loses the connection, so that the caller never hears of it."""
+    """A database that commits a transaction and then loses the connection, so that the caller gets no answer."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0
@@ -134,12 +134,12 @@ class AnswerLost:
                 return original(work)
             self.lost += 1
             original(work)
-            return original(work)  # as the retry would
+            return original(work)  # like the retry
 
         monkeypatch.setattr(store.database, "run", run)
 
 
-def test_nothing_is_done_twice_where_the_answer_is_lost(
+def test_nothing_is_done_twice_if_the_answer_is_lost(
     store: Store, add, facts, record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product, frame = add(), record("S9.fits")
@@ -159,7 +159,7 @@ def test_nothing_is_done_twice_where_the_answer_is_lost(
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == number, table
 
 
-def test_decisions_are_written_once_where_the_answer_is_lost(
+def test_decisions_are_written_once_if_the_answer_is_lost(
     store: Store, add, facts, record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from calib_store.model.records import Decision
@@ -169,7 +169,7 @@ def test_decisions_are_written_once_where_the_answer_is_lost(
     match = store.match(facts(), "dark")
     AnswerLost(store, monkeypatch)
     store.record_decisions([Decision(frame.sha256, match, product)])
-    store.record_decisions([Decision(frame.sha256, match, product)])  # another act: another line
+    store.record_decisions([Decision(frame.sha256, match, product)])  # another act: another entry
     with store.database.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM decisions")) == 2
 
@@ -189,10 +189,10 @@ def test_the_pool_is_small_and_bounded(store: Store, postgres_address) -> None:
     assert 1 <= most <= 4
 
 
-def test_neither_repr_nor_errors_hold_the_password() -> None:
+def test_neither_repr_nor_errors_contain_the_password() -> None:
     database = Database("postgresql://me:hush@127.0.0.1:1/nirflow?options=-csearch_path%3Dx", patience=0.2)
     with pytest.raises(StoreError) as caught:
         database.run(lambda connection: None)
-    told = [repr(database), database.place, str(caught.value), repr(caught.value), repr(database.engine)]
-    assert not [text for text in told if "hush" in text]
+    texts = [repr(database), database.place, str(caught.value), repr(caught.value), repr(database.engine)]
+    assert not [text for text in texts if "hush" in text]
     assert re.fullmatch(r"Database\(postgresql://me@127\.0\.0\.1:1/nirflow\)", repr(database))

@@ -1,4 +1,4 @@
-"""What a product was made from and what was made with it, foreign files included."""
+"""Ancestors and descendants of products, foreign files included."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_affected_is_everything_downstream_in_the_order_to_redo_it(store: Store,
     assert store.affected(store.frames.get("S.fits")) == (image,)
 
 
-def test_foreign_inputs_are_names_until_they_come(store: Store, add, record) -> None:
+def test_foreign_inputs_are_names_until_they_are_added(store: Store, add, record) -> None:
     raw = record("D.fits")
     dark = add(
         "dark",
@@ -52,9 +52,7 @@ def test_foreign_inputs_are_names_until_they_come(store: Store, add, record) -> 
     assert store.affected(store.frames.get("D.fits")) == (dark,)
 
 
-def test_a_foreign_product_that_comes_is_tied_with_all_that_it_was_made_from(
-    store: Store, add, record
-) -> None:
+def test_an_added_foreign_product_is_linked_with_all_its_ancestors(store: Store, add, record) -> None:
     raw = record("D.fits")
     store.frames.ingest([raw])
     content = b"the dark" * 1000
@@ -70,7 +68,7 @@ def test_a_foreign_product_that_comes_is_tied_with_all_that_it_was_made_from(
 
 
 def test_products_that_were_made_from_each_other_are_refused(store: Store, add) -> None:
-    """A lineage that is a ring has no end."""
+    """A circular lineage is endless."""
     contents = {name: name.encode() * 1000 for name in ("first", "second", "third")}
     by_sum = {
         name: InputRef("dark", Foreign(f"{name}.fits", f"sha256:{hashlib.sha256(content).hexdigest()}"))
@@ -78,7 +76,7 @@ def test_products_that_were_made_from_each_other_are_refused(store: Store, add) 
     }
     first = add("dark", content=contents["first"], inputs=[by_sum["second"]])
     second = add("dark", content=contents["second"], inputs=[by_sum["third"]])
-    with pytest.raises(StoreError, match="named among what it was made from"):
+    with pytest.raises(StoreError, match="named as its own ancestor"):
         add("dark", content=contents["third"], inputs=[InputRef("dark", first.id)])
     assert {p.id for p in store.products()} == {first.id, second.id}
     third = add("dark", content=contents["third"])

@@ -1,4 +1,4 @@
-"""The right to reduce a night or one of its sequences: who waits for whom, and who is free at once."""
+"""The right to reduce a night or one of its sequences: which requests wait, and which are granted at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Ask = Callable[..., AbstractContextManager["Asking"]]
 
 
 class Asking:
-    """Somebody who asks for a right in a thread of his own, and keeps it until he is let go."""
+    """A thread that requests a right and holds it until it is released."""
 
     def __init__(self, store: Store, nights: list[date], sequence: str | None) -> None:
         self.waits = 0
@@ -60,7 +60,7 @@ class Asking:
         return self.holds.wait(PATIENCE)
 
     def waiting(self) -> bool:
-        """Whether he has to wait for somebody, and does not get it meanwhile."""
+        """Whether it has to wait for another holder, and is still waiting."""
         return self._waiting.wait(PATIENCE) and not self.holds.wait(0.15)
 
     def leave(self) -> None:
@@ -92,22 +92,22 @@ def test_these_two_exclude_each_other(ask: Ask, first: str | None, second: str |
             assert (holder.waits, waiter.waits) == (0, 1)
 
 
-def test_two_sequences_of_a_night_go_side_by_side(ask: Ask) -> None:
+def test_two_sequences_of_a_night_run_in_parallel(ask: Ask) -> None:
     with ask([NIGHT], A) as one, ask([NIGHT], B) as other:
         assert one.held()
         assert other.held()
         assert (one.waits, other.waits) == (0, 0)
 
 
-def test_other_nights_go_side_by_side(ask: Ask) -> None:
+def test_different_nights_run_in_parallel(ask: Ask) -> None:
     with ask([NIGHT]) as one, ask([NEXT]) as other, ask([NEXT - (NIGHT - NEXT)], A) as third:
         assert one.held()
         assert other.held()
         assert third.held()
 
 
-def test_a_range_is_taken_in_one_order_and_no_two_wait_for_each_other(ask: Ask) -> None:
-    """The second asks in the other order: taken so, each would hold what the other wants."""
+def test_a_range_is_locked_in_one_order_without_deadlocks(ask: Ask) -> None:
+    """The second requests them in reverse order, which would be a deadlock."""
     nights = [NIGHT, NEXT]
     for _ in range(5):
         with ask(nights) as one, ask(nights[::-1]) as other:
@@ -136,7 +136,7 @@ def test_years_of_nights_take_one_connection(ask: Ask) -> None:
             assert other.held()
 
 
-def test_what_a_killed_process_held_is_free(
+def test_locks_of_a_killed_process_are_released(
     ask: Ask, store_settings: StoreSettings, store: Store, python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     url = store_settings.database_url

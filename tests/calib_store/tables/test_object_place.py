@@ -1,4 +1,4 @@
-"""Nothing is noted as lost, and nothing is removed, where the place of the files is not the store's own."""
+"""Nothing is recorded as lost or removed if the place of the files is not the store's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def root(store: Store) -> Path:
 
 @pytest.fixture
 def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
-    """Another store, empty; made at another time than the template of the tests' databases."""
+    """Another store, empty; created at a different time than the template of the tests' databases."""
     name = f"other_{uuid.uuid4().hex[:12]}"
     with postgres_address.administer() as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template OWNER nirflow")
@@ -51,7 +51,7 @@ def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
 
 
 def looking_at(store: Store, objects: ObjectStore) -> Store:
-    """The store as a process has it that finds its files at another place."""
+    """Return the store as seen by a process with another place of the files."""
     return Store(store.database, objects)
 
 
@@ -60,7 +60,7 @@ def damaged(store: Store) -> int:
 
 
 def unmount(root: Path, tmp_path: Path) -> Path:
-    """Leave the folder that the disk is mounted on, as empty as it is; where the disk is then."""
+    """Leave only the empty mount point of the disk, and return where the disk is."""
     disk = tmp_path / "disk"
     root.rename(disk)
     root.mkdir()
@@ -75,14 +75,14 @@ def mount(disk: Path, root: Path) -> None:
 def test_the_first_file_marks_the_place(store: Store, add: Add, root: Path) -> None:
     assert not is_own_place(store.database, store.objects)
     add()
-    told = json.loads((root / MARKER).read_text())
-    assert told["format"] == "nirflow-objects"
+    recorded = json.loads((root / MARKER).read_text())
+    assert recorded["format"] == "nirflow-objects"
     assert is_own_place(store.database, store.objects)
     assert verify(store).well
     assert gc(store, grace=NONE) == ()
 
 
-def test_an_account_that_may_not_write_the_marker_goes_on(
+def test_an_account_that_may_not_write_the_marker_continues(
     store: Store, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = add(), add(hours=1)
@@ -113,9 +113,9 @@ def test_a_disk_that_is_not_mounted_loses_nothing(
             verify(seen, repair=True, lost=lost)
         assert f"--note-lost {number}" in caught.value.remedy
         assert products[0].name in caught.value.remedy
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         seen.find(products[0].recipe_key)
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         gc(seen, grace=NONE)
     assert damaged(store) == 0
     assert list(root.iterdir()) == []
@@ -124,19 +124,19 @@ def test_a_disk_that_is_not_mounted_loses_nothing(
     assert store.find(products[0].recipe_key) == products[0]
 
 
-def test_nothing_is_added_where_the_disk_is_not_mounted(
+def test_nothing_is_added_if_the_disk_is_not_mounted(
     store: Store, add: Add, root: Path, tmp_path: Path
 ) -> None:
     add()
     disk = unmount(root, tmp_path)
-    with pytest.raises(StoreError, match="not where this store's files are"):
+    with pytest.raises(StoreError, match="holds no file of any product: this store's files"):
         add(hours=1)
     assert list(root.iterdir()) == []
     mount(disk, root)
     add(hours=2)
 
 
-def test_files_that_are_lost_are_noted_when_their_number_is_confirmed(
+def test_lost_files_are_recorded_when_their_number_is_confirmed(
     store: Store, add: Add, root: Path, tmp_path: Path
 ) -> None:
     products = [add(hours=n) for n in range(5)]
@@ -144,7 +144,9 @@ def test_files_that_are_lost_are_noted_when_their_number_is_confirmed(
     done = verify(store, repair=True, lost=5)
     assert [finding.done for finding in done.findings] == ["noted"] * 5
     assert damaged(store) == 5
-    again = add(hours=9, recipe_key=products[0].recipe_key, content=b"again")  # the place is the store's now
+    again = add(
+        hours=9, recipe_key=products[0].recipe_key, content=b"again"
+    )  # the place now belongs to the store
     assert (again.id, again.damaged) == (products[0].id, False)
     assert verify(store).doubt == ""
 
@@ -162,7 +164,7 @@ def test_copies_need_no_confirmation(store: Store, add: Add, root: Path, tmp_pat
 def test_the_place_of_another_store(
     store: Store, other: Store, add: Add, root: Path, tmp_path: Path, shared: bool
 ) -> None:
-    """Also where that store has a file of ours, by an import."""
+    """Even if that store has a file of this one, from an import."""
     products = [add(hours=n) for n in range(3)]
     theirs = other.objects
     require_own_place(other.database, theirs)
@@ -185,19 +187,21 @@ def test_the_place_of_another_store(
     assert len(list(theirs.objects())) == 1 + shared
 
 
-def test_a_new_store_does_not_take_files_that_an_earlier_nirflow_left_unmarked(
+def test_a_new_store_does_not_claim_unmarked_files_of_an_earlier_nirflow(
     store: Store, other: Store, add: Add, root: Path
 ) -> None:
     add()
     (root / MARKER).unlink()
     new = looking_at(other, LocalObjects(root))
-    with pytest.raises(StoreError, match="another store's"):
+    with pytest.raises(StoreError, match="belong to another store"):
         gc(new, grace=NONE)
     assert store.objects.read_marker() is None
 
 
-def test_a_place_without_a_marker_that_holds_our_files_is_marked(store: Store, add: Add, root: Path) -> None:
-    """Of a store of an earlier nirflow."""
+def test_a_place_without_a_marker_that_holds_the_stores_files_is_marked(
+    store: Store, add: Add, root: Path
+) -> None:
+    """As left by an earlier nirflow."""
     first, second = add(), add(hours=1)
     (root / MARKER).unlink()
     store.objects.path(second.sha256).unlink()  # type: ignore[attr-defined]
@@ -206,7 +210,7 @@ def test_a_place_without_a_marker_that_holds_our_files_is_marked(store: Store, a
     (root / MARKER).unlink()
     assert gc(store, grace=NONE) == ()
     assert is_own_place(store.database, store.objects)
-    # Also where its only file was found damaged, and set aside.
+    # Even if its only file was found damaged and set aside.
     (root / MARKER).unlink()
     path = store.objects.path(first.sha256)  # type: ignore[attr-defined]
     path.chmod(0o644)
@@ -216,7 +220,7 @@ def test_a_place_without_a_marker_that_holds_our_files_is_marked(store: Store, a
 
 
 def test_a_disk_that_is_mounted_in_part(store: Store, add: Add, root: Path, tmp_path: Path) -> None:
-    """The marker is there, most of the files are not: neither a repair nor a reading notes one of them."""
+    """The marker exists, but most of the files are missing: neither a repair nor a reading records them as lost."""
     products = [add(hours=n) for n in range(8)]
     away = tmp_path / "away"
     away.mkdir()
@@ -232,13 +236,13 @@ def test_a_disk_that_is_mounted_in_part(store: Store, add: Add, root: Path, tmp_
     assert verify(store).well
 
 
-def test_what_cannot_be_read_is_named_and_never_noted(
+def test_unreadable_files_are_named_and_never_recorded_as_lost(
     store: Store, add: Add, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = [add(hours=n) for n in range(3)]
     bad = root / products[1].sha256[:2] / f"{products[1].sha256}.fits"
     bad.unlink()
-    bad.mkdir()  # reading a folder fails, whoever reads
+    bad.mkdir()  # reading a folder fails for every account
     done = verify(store, repair=True)
     assert [(f.condition, f.done) for f in done.findings] == [("unreadable", "")]
     assert (damaged(store), done.well) == (0, False)

@@ -1,4 +1,4 @@
-"""The rules that a store goes by: changed by persons, kept for ever, and the choices of the time repeated."""
+"""The rules of a store: changed by users, kept for ever, so that past choices can be repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def changed(old: str, new: str, version: str = "mine-1") -> RuleSet:
 
 @pytest.fixture
 def mine(owner: Database, store: Store) -> Store:
-    """The test's store, as its owner has it."""
+    """The test's store, as its owner."""
     return Store(owner, store.objects)
 
 
@@ -52,7 +52,7 @@ def now(store: Store):
         return connection.scalar(text("SELECT clock_timestamp()"))
 
 
-def test_a_new_store_goes_by_the_shipped_rules(store: Store) -> None:
+def test_a_new_store_uses_the_shipped_rules(store: Store) -> None:
     assert store.rules() == SHIPPED
     (first,) = store.database.run(rulebook.rule_history)
     assert (first.version, first.author) == (SHIPPED.version, rulebook.SHIPPED)
@@ -71,7 +71,7 @@ def test_a_change_changes_what_products_serve_and_decisions_name_it(mine: Store,
 
 
 def test_the_window_and_the_facts_of_another_version(mine: Store, add, facts) -> None:
-    """A coarser rule joins what was apart; a finer one parts what was together; both for products of before."""
+    """A coarser rule joins configurations and a finer one splits them; both also for earlier products."""
     ours, other_reads = add(), add(hours=1, facts=facts(read_pairs=4))
     assert mine.match(facts(read_pairs=4), "dark").product.id == other_reads.id
     activate(mine, changed('"read_pairs", ', ""))
@@ -85,8 +85,8 @@ def test_the_window_and_the_facts_of_another_version(mine: Store, add, facts) ->
     assert mine.match(facts(lyot="GEMS"), "dark").product.id == new.id
 
 
-def test_as_of_goes_by_the_rules_of_then(mine: Store, add, facts) -> None:
-    """Promise 5: the choice of a time is repeated although products and rules have changed since."""
+def test_as_of_uses_the_rules_of_that_time(mine: Store, add, facts) -> None:
+    """Promise 5: a past choice is repeated although products and rules have changed since."""
     far = add(hours=24 * 60)
     then = now(mine)
     activate(mine, changed("[dark]", "[dark]\n# narrower").model_copy(update={"rules": tuple(
@@ -99,8 +99,8 @@ def test_as_of_goes_by_the_rules_of_then(mine: Store, add, facts) -> None:
     repeated = mine.match(frame, "dark", as_of=then)
     assert (repeated.product.id, repeated.rules_version) == (far.id, SHIPPED.version)
     assert repeated.product.keys == {k: v for k, v in far.keys.items() if k != "lyot"}
-    told = mine.explain(frame, "dark", as_of=then)
-    assert [c.product.id for c in told.candidates] == [far.id]
+    explained = mine.explain(frame, "dark", as_of=then)
+    assert [c.product.id for c in explained.candidates] == [far.id]
     before_all = mine.rules(then.replace(year=2000))
     assert before_all.version == SHIPPED.version
 
@@ -118,10 +118,10 @@ def test_back_to_an_earlier_version(mine: Store, add, facts) -> None:
     ]  # fmt: skip
 
 
-def test_a_version_is_one_table_for_ever(mine: Store) -> None:
+def test_a_version_is_never_reused_for_another_table(mine: Store) -> None:
     with pytest.raises(StoreError, match="has had other rules of the version 'f2-imaging-5'") as caught:
         activate(mine, changed("window_days = 90", "window_days = 80", SHIPPED.version))
-    assert "version of its own" in caught.value.remedy
+    assert "a new version" in caught.value.remedy
     with pytest.raises(StoreError, match="are the same as 'f2-imaging-5'"):
         activate(mine, SHIPPED.model_copy(update={"version": "renamed"}))
     with pytest.raises(StoreError, match="no rules 'nothing'"):
@@ -157,7 +157,7 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
     certify(one, None, epoch)
     certify(two, epoch, None)
     loose = changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose")
-    assert activate(mine, loose) is True  # each has its time
+    assert activate(mine, loose) is True  # each has its own time
     with pytest.raises(StoreError, match="certified for part of that time: .*" + str(two.id)[:8]):
         certify(one, None, None)
     assert activate(mine, SHIPPED) is True
@@ -170,8 +170,8 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
     assert activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.25", "tighter")) is True
 
 
-def test_certified_products_may_pass_each_other(mine: Store, add, facts) -> None:
-    """Two that change places among the configurations collide on the way only."""
+def test_certified_products_may_exchange_configurations(mine: Store, add, facts) -> None:
+    """Two that exchange configurations overlap only temporarily."""
     first = add(facts=facts(read_pairs=4, coadds=1))
     second = add(facts=facts(read_pairs=8, coadds=1))
     for product in (first, second):
@@ -193,12 +193,12 @@ def test_no_certified_product_is_left_without_a_rule(mine: Store, add, facts) ->
     assert mine.match(facts(), "flat").product is None
     assert mine.get(flat.id).rule is None
     explained = mine.explain(facts(), "flat").candidates
-    assert [c.reason for c in explained] == ["no rule is about such a flat"]
+    assert [c.reason for c in explained] == ["no rule applies to such a flat"]
     assert activate(mine, SHIPPED) is True
     assert mine.match(facts(), "flat").product.id == flat.id
 
 
-def test_a_newer_nirflow_brings_its_rules_unless_a_person_has_set_others(
+def test_a_newer_nirflow_brings_its_rules_unless_a_user_has_set_others(
     mine: Store, owner: Database, add, facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(hours=24 * 100)
@@ -230,7 +230,7 @@ SKY_FLAT = {**next(one for one in SHIPPED.rules if one.kind == "flat").model_dum
 
 
 def earlier_rules(connection: Connection, version: str, author: str, reason: str) -> None:
-    """Set rules as a nirflow did that had the kind skyflat."""
+    """Set rules like a nirflow that had the kind skyflat."""
     content = SHIPPED.model_dump(mode="json") | {"version": version}
     content["rules"].append(SKY_FLAT)
     connection.execute(
@@ -257,13 +257,13 @@ def test_stored_rules_about_an_unknown_kind_are_ignored(
     match = mine.match(facts(), "dark")
     assert (match.product, match.rules_version) == (dark, "theirs-1")
     assert add(hours=1).rule == "dark"
-    # A user's rules stay; what they are replaced by applies to every product again.
+    # A user's rules are kept; rules that replace them apply to every product again.
     assert mine.database.run(rulebook.take_over_shipped) is False
     assert activate(mine, changed("window_days = 90", "window_days = 30")) is True
     assert mine.match(facts(), "dark").rules_version == "mine-1"
 
 
-def test_a_store_of_before_takes_over_the_rules_without_the_unknown_kind(
+def test_an_earlier_store_adopts_the_rules_without_the_unknown_kind(
     mine: Store, owner: Database, add, facts
 ) -> None:
     dark = add()
@@ -279,7 +279,7 @@ def test_a_store_of_before_takes_over_the_rules_without_the_unknown_kind(
     assert mine.database.run(lambda connection: rulebook.rules_of(connection, version)).version == version
 
 
-def test_a_product_of_an_unknown_kind_stays_as_it_is(mine: Store, add, facts) -> None:
+def test_a_product_of_an_unknown_kind_is_unchanged(mine: Store, add, facts) -> None:
     dark, other = add(), add(hours=1)
     with mine.database.begin() as connection:
         connection.execute(text("UPDATE products SET kind = 'skyflat' WHERE id = :id"), {"id": other.id})
@@ -288,7 +288,7 @@ def test_a_product_of_an_unknown_kind_stays_as_it_is(mine: Store, add, facts) ->
     assert (mine.get(other.id).kind, mine.get(other.id).rule) == ("skyflat", "dark")
 
 
-def test_rules_that_a_user_gives_are_refused_with_an_unknown_kind() -> None:
+def test_a_users_rules_with_an_unknown_kind_are_refused() -> None:
     given = shipped_text() + '\n[skyflat]\nkind = "skyflat"\nmatch = ["instrument"]\n'
     with pytest.raises(
         StoreError, match=r"mine\.toml: skyflat\.kind: Input should be 'dark', 'bpm' or 'flat'"
@@ -296,16 +296,16 @@ def test_rules_that_a_user_gives_are_refused_with_an_unknown_kind() -> None:
         read_rules(given, "mine.toml")
 
 
-def test_rules_that_an_account_called_nirflow_set_are_a_persons(mine: Store, owner: Database) -> None:
-    """The containers' account has that name."""
+def test_rules_set_by_an_account_called_nirflow_count_as_a_users(mine: Store, owner: Database) -> None:
+    """The account in the containers has that name."""
     own = changed("window_days = 90", "window_days = 7", "mine-1")
     mine.database.run(lambda c: rulebook.activate(c, own, author="nirflow", reason="short nights"))
     migrate(owner.engine)
     assert mine.rules().version == "mine-1"
 
 
-def test_a_tolerance_that_is_taken_back_serves_no_more(mine: Store, add, facts) -> None:
-    """And what it served then is still known, as of then."""
+def test_a_withdrawn_tolerance_no_longer_serves(mine: Store, add, facts) -> None:
+    """What it served before is still known, as of that time."""
     activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose"))
     near = add(facts=facts(exposure_time=facts().exposure_time + 0.3))
     add(facts=facts())
@@ -315,8 +315,8 @@ def test_a_tolerance_that_is_taken_back_serves_no_more(mine: Store, add, facts) 
     assert near.id not in {c.product.id for c in mine.match(facts(), "dark").candidates}
     assert mine.match(facts(), "dark", prefer=[near.id]).product.id != near.id
     assert near.id in {c.product.id for c in mine.match(facts(), "dark", as_of=then).candidates}
-    (told,) = [c for c in mine.explain(facts(), "dark").candidates if c.product.id == near.id]
-    assert "exposure" in told.reason
+    (candidate,) = [c for c in mine.explain(facts(), "dark").candidates if c.product.id == near.id]
+    assert "exposure" in candidate.reason
 
 
 def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
@@ -344,8 +344,8 @@ def test_a_product_that_is_added_while_the_rules_change_serves_by_the_new_ones(
     assert mine.match(facts(), "dark").product == product
 
 
-def test_rules_do_not_change_beside_a_certification(mine: Store, add) -> None:
-    """By the new rules the two might be certified for the same frames, which neither of the two acts could see."""
+def test_rules_do_not_change_during_a_certification(mine: Store, add) -> None:
+    """By the new rules both could be certified for the same frames, which neither transaction could detect."""
     product, newer = add(), changed('"coadds", ', '"coadds", "lyot", ')
     with mine.database.begin() as certifying:
         status.set_status(
@@ -366,7 +366,7 @@ def test_a_pipeline_changes_no_rules(store: Store) -> None:
     assert "owner of the tables" in caught.value.remedy
 
 
-def test_many_products_are_worked_out_page_by_page(
+def test_many_products_are_processed_page_by_page(
     mine: Store, add, facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rulebook, "_BATCH", 3)
@@ -389,7 +389,7 @@ def test_stricter_rules_shorten_what_came_from_the_rule_and_name_what_users_chos
     assert now_valid.validity == (by_rule.middle - 2 * day, by_rule.middle + 2 * day)
     last = mine.history(by_rule)[-1]
     assert (last.author, last.reason) == (
-        "Ana", f"by the rules mine-1 it is valid for a shorter time than by {SHIPPED.version}",
+        "Ana", f"the rules mine-1 allow a shorter validity than {SHIPPED.version}",
     )  # fmt: skip
     assert mine.get(chosen.id).validity == chosen.validity
     longer = mine.database.run(lambda connection: rulebook.beyond(connection, mine.rules()))
@@ -398,7 +398,7 @@ def test_stricter_rules_shorten_what_came_from_the_rule_and_name_what_users_chos
     assert mine.match(later, "dark").product is None
 
 
-def test_a_users_rules_go_by_the_newer_order_as_a_version_of_their_own(mine: Store, add, facts) -> None:
+def test_a_users_rules_get_the_newer_order_as_a_new_version(mine: Store, add, facts) -> None:
     old = changed("window_days = 90", "window_days = 30").model_copy(update={"order": 1})
     activate(mine, old)
     doubtful = add(gate={"passed": False, "reasons": ["light"]})

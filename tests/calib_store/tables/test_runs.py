@@ -1,4 +1,4 @@
-"""What runs told, the frames of nights, and the choices that went by some rules."""
+"""Reports of runs, frames of nights, and choices made by some rules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def waiting(store: Store, since: datetime = BEGAN) -> dict[str | None, tuple[str
 # Runs
 
 
-def test_the_runs_of_a_night_are_those_that_touch_it_the_earliest_first(store: Store) -> None:
+def test_the_runs_of_a_night_are_listed_earliest_first(store: Store) -> None:
     later, first, range_, other = run(9), run(0), run(5, NIGHT, NEXT), run(1, NEXT)
     for one in (later, first, range_, other):
         store.runs.add(one)
@@ -45,17 +45,17 @@ def test_the_runs_of_a_night_are_those_that_touch_it_the_earliest_first(store: S
     assert store.runs.nights() == (NEXT, NIGHT)
 
 
-def test_a_run_comes_back_as_it_was_told_and_is_noted_once(store: Store) -> None:
-    told = run(
+def test_a_run_is_returned_as_reported_and_recorded_once(store: Store) -> None:
+    reported = run(
         sequence=A,
         waits_for=("dark", "flat"),
         report={"figure": float("nan"), "text": "a\0b", "at": [1, None]},
     )
-    store.runs.add(told)
-    store.runs.add(told.model_copy(update={"flow": "other"}))
+    store.runs.add(reported)
+    store.runs.add(reported.model_copy(update={"flow": "other"}))
     (back,) = store.runs.of_night(NIGHT)
     assert back.report == {"figure": "nan", "text": "a\N{REPLACEMENT CHARACTER}b", "at": [1, None]}
-    assert back == told.model_copy(update={"report": back.report})
+    assert back == reported.model_copy(update={"report": back.report})
 
 
 def test_an_empty_store_has_no_nights_and_nothing_waits(store: Store) -> None:
@@ -63,18 +63,18 @@ def test_an_empty_store_has_no_nights_and_nothing_waits(store: Store) -> None:
     assert waiting(store) == {}
 
 
-def test_of_a_sequences_runs_the_last_says_whether_it_waits(store: Store) -> None:
+def test_the_last_run_of_a_sequence_decides_whether_it_waits(store: Store) -> None:
     store.runs.add(run(0, sequence=A, waits_for=("dark",)))
     store.runs.add(run(0, sequence=B, waits_for=("flat",)))
     assert waiting(store) == {A: ("dark",), B: ("flat",)}
     store.runs.add(run(9, sequence=A, waits_for=("bpm", "flat")))
     store.runs.add(run(9, sequence=B))
     assert waiting(store) == {A: ("bpm", "flat")}
-    store.runs.add(run(5, sequence=A))  # noted late: it ended before the last one
+    store.runs.add(run(5, sequence=A))  # recorded late: it ended before the last one
     assert waiting(store) == {A: ("bpm", "flat")}
 
 
-def test_whole_nights_do_not_wait_and_what_waited_too_long_is_given_up(store: Store) -> None:
+def test_complete_nights_do_not_wait_and_long_waits_are_given_up(store: Store) -> None:
     store.runs.add(run(0, waits_for=("dark",)))
     store.runs.add(run(0, sequence=A, waits_for=("dark",)))
     ended = BEGAN + timedelta(minutes=1)
@@ -115,7 +115,9 @@ def test_a_night_goes_from_14_to_14_ut(store: Store, taken: Callable[..., None])
     assert set(night_of.values()) == {NIGHT}
 
 
-def test_only_frames_of_the_kinds_asked_for_in_time(store: Store, taken: Callable[..., None]) -> None:
+def test_only_frames_of_the_requested_kinds_in_order_of_time(
+    store: Store, taken: Callable[..., None]
+) -> None:
     taken("c.fits", BEGAN, kind="object")
     taken("b.fits", BEGAN, kind="dark")
     taken("a.fits", BEGAN + timedelta(minutes=1), kind="flat")
@@ -124,9 +126,7 @@ def test_only_frames_of_the_kinds_asked_for_in_time(store: Store, taken: Callabl
     assert names(store, NIGHT, NIGHT, kinds=("arc",)) == []
 
 
-def test_a_frame_that_nothing_is_known_of_is_of_no_night(
-    store: Store, record: Callable[..., FrameRecord]
-) -> None:
+def test_a_frame_without_facts_belongs_to_no_night(store: Store, record: Callable[..., FrameRecord]) -> None:
     store.frames.ingest([record("bad.fits", facts=None, quarantine="no header")])
     assert names(store, date(2000, 1, 1), date(2099, 1, 1)) == []
 
@@ -136,7 +136,7 @@ def test_a_frame_that_nothing_is_known_of_is_of_no_night(
 
 @pytest.fixture
 def decide(store: Store, record: Callable[..., FrameRecord]) -> Callable[..., str]:
-    """Note a choice for a frame; gives the frame's sha256."""
+    """Record a choice for a frame and return the frame's sha256."""
 
     def note(frame: str, product: Product | None, kind: str = "dark", **how: Any) -> str:
         raw = record(frame)
@@ -153,7 +153,7 @@ def by_rules(store: Store, version: str) -> set[tuple[str, str, UUID | None]]:
     return {(row.frame_sha256, row.kind, row.product_id) for row in rows}
 
 
-def test_the_last_choice_of_each_frame_and_kind_counts_where_it_went_by_those_rules(
+def test_the_last_choice_of_each_frame_and_kind_counts_if_made_by_those_rules(
     store: Store, add: Callable[..., Product], decide: Callable[..., str]
 ) -> None:
     old, new = add(), add(hours=1)
@@ -168,13 +168,13 @@ def test_the_last_choice_of_each_frame_and_kind_counts_where_it_went_by_those_ru
     assert by_rules(store, "3") == set()
 
 
-def test_neither_a_users_word_nor_a_look_at_the_past_is_a_choice_by_rules(
+def test_neither_overrides_nor_choices_of_the_past_are_choices_by_rules(
     store: Store, add: Callable[..., Product], decide: Callable[..., str]
 ) -> None:
     product, other = add(), add(hours=1)
     one = decide("S1.fits", product)
     decide("S1.fits", other, as_of=BEGAN)
     assert by_rules(store, "1") == {(one, "dark", product.id)}
-    # What a user named made a product of its own: the one of the choice before it counts as well.
+    # An override made a different product: that of the choice before it counts as well.
     decide("S1.fits", other, override=Override("Ana", "better"))
     assert by_rules(store, "1") == {(one, "dark", product.id)}

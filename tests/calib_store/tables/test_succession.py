@@ -1,4 +1,4 @@
-"""Which product takes another's place by the store's own rules, whatever the order in which things happened."""
+"""Which product supersedes another by the store's own rules, whatever the order of events."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def frame(store: Store, number: int):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_whole_set_takes_the_place_of_a_part_whichever_came_first(store, dark, facts, turned) -> None:
+def test_the_complete_set_supersedes_a_part_whichever_came_first(store, dark, facts, turned) -> None:
     sets = [(0, 1, 2), tuple(range(10))]
     made = {numbers: dark(numbers) for numbers in (reversed(sets) if turned else sets)}
     part, whole = made[sets[0]], made[sets[1]]
@@ -64,9 +64,7 @@ def test_the_whole_set_takes_the_place_of_a_part_whichever_came_first(store, dar
     assert "is made of all its frames and 7 more" in last.reason
 
 
-def test_one_that_was_made_with_a_rejected_frame_serves_only_where_nothing_else_does(
-    store, dark, facts
-) -> None:
+def test_a_product_made_with_a_rejected_frame_serves_only_as_a_last_resort(store, dark, facts) -> None:
     dirty = dark(range(10))
     reject(store, frame(store, 3), **WHO)
     dirty = store.get(dirty.id)
@@ -84,7 +82,7 @@ def test_one_that_was_made_with_a_rejected_frame_serves_only_where_nothing_else_
     assert reasons[dirty.id] == "made with something that was rejected; another was taken"
 
 
-def test_the_clean_one_takes_its_place_and_gives_it_back(store, dark, facts) -> None:
+def test_the_clean_product_supersedes_it_until_the_frame_is_reinstated(store, dark, facts) -> None:
     dirty = dark(range(10))
     reject(store, frame(store, 3), **WHO)
     clean = dark([n for n in range(10) if n != 3])
@@ -98,7 +96,7 @@ def test_the_clean_one_takes_its_place_and_gives_it_back(store, dark, facts) -> 
     assert statuses(store, dirty, clean) == ["superseded", "candidate"]
 
 
-def test_a_certified_one_that_turns_out_bad_makes_room_for_the_clean_one(store, dark, facts) -> None:
+def test_a_certified_product_that_turns_out_bad_is_superseded_by_the_clean_one(store, dark, facts) -> None:
     dirty = certify(store, dark(range(10)), author="Ana", reason="good")
     reject(store, frame(store, 0), **WHO)
     other = dark([5, 6], hours=24 * 30)
@@ -108,9 +106,9 @@ def test_a_certified_one_that_turns_out_bad_makes_room_for_the_clean_one(store, 
     assert store.get(dirty.id).validity is None
 
 
-def test_a_part_counts_again_when_the_whole_goes_bad(store, dark, facts) -> None:
+def test_a_part_counts_again_when_the_complete_set_goes_bad(store, dark, facts) -> None:
     part, whole = dark([0, 1, 2]), dark(range(10))
-    reject(store, frame(store, 9), **WHO)  # of the whole one only
+    reject(store, frame(store, 9), **WHO)  # only of the complete one
     assert statuses(store, part, whole) == ["candidate", "candidate"]
     assert store.match(facts(), "dark").product.id == part.id
     reinstate(store, frame(store, 9), author="Ana", reason="")
@@ -121,7 +119,7 @@ def test_a_part_counts_again_when_the_whole_goes_bad(store, dark, facts) -> None
     assert statuses(store, part, whole)[0] == "superseded"
 
 
-def test_one_whose_file_is_lost_holds_no_place(store, dark, facts) -> None:
+def test_a_product_whose_file_is_lost_supersedes_nothing(store, dark, facts) -> None:
     part, whole = dark([0, 1, 2]), dark(range(10))
     store.file_of(whole).unlink()
     assert store.match(facts(), "dark").product.id == part.id
@@ -131,7 +129,7 @@ def test_one_whose_file_is_lost_holds_no_place(store, dark, facts) -> None:
     assert statuses(store, part, whole) == ["superseded", "candidate"]
 
 
-def test_what_users_decide_stays(store, dark) -> None:
+def test_decisions_of_users_are_kept(store, dark) -> None:
     part = certify(store, dark([0, 1, 2]), author="Ana", reason="good")
     whole = dark(range(10))
     assert statuses(store, part, whole) == ["certified", "candidate"]
@@ -145,7 +143,7 @@ def test_what_users_decide_stays(store, dark) -> None:
     assert statuses(store, whole) == ["superseded"]
 
 
-def test_more_noise_a_doubt_or_an_exception_takes_no_place(store, dark) -> None:
+def test_a_noisier_doubtful_or_provisional_product_supersedes_nothing(store, dark) -> None:
     part = dark([0, 1, 2], noise=4.0)
     noisy = dark(range(5), noise=4.5)
     reference = certify(store, dark([9], hours=24 * 85), author="Ana", reason="")
@@ -171,11 +169,11 @@ def test_a_flat_whose_mask_was_rejected(store, add, raws, facts) -> None:
     assert statuses(store, *flats) == ["superseded", "candidate"]
     assert store.match(facts(), "flat").product.id == flats[1].id
     reinstate(store, store.get(masks[0].id), author="Ana", reason="")
-    # The second one stood in for the first.
+    # The second one replaced the first.
     assert statuses(store, *flats) == ["candidate", "superseded"]
 
 
-def test_a_verdict_is_void_without_its_reference_and_holds_again_with_it(store, dark, facts) -> None:
+def test_a_comparison_counts_only_while_its_reference_is_certified(store, dark, facts) -> None:
     leaky = certify(store, dark([9], hours=24 * 20), author="Ana", reason="")
     gate = {"passed": False, "reasons": ["light"], "reference": {"id": str(leaky.id), "name": leaky.name}}
     good = dark([0, 1], gate=gate)
@@ -204,7 +202,7 @@ def test_a_product_that_is_added_while_its_input_is_rejected(store, dark, raws) 
     assert dark([1, 3]).tier is Tier.SOUND
 
 
-def test_as_of_a_moment_the_tier_is_that_of_then(store, dark, facts) -> None:
+def test_as_of_an_earlier_time_the_tier_is_that_of_the_time(store, dark, facts) -> None:
     dirty = dark([0, 1, 2], hours=1)
     dark([5, 6], hours=30)
     with store.database.begin() as connection:
@@ -241,11 +239,11 @@ def test_the_variant_of_a_flat_is_that_of_its_mask_too(store, add, facts) -> Non
     assert store.match(facts(), "flat", parameters=run | {"bpm": {"low": 0.9}}).product.id == flats[1].id
 
 
-def test_less_noise_of_those_as_near(store, dark, facts) -> None:
+def test_less_noise_wins_among_equally_near_masters(store, dark, facts) -> None:
     noisy, good = dark([0], hours=1, noise=4.0), dark([1], hours=20, noise=2.5)
     found = store.match(facts(), "dark")
     assert found.product.id == good.id
-    assert found.candidates[1].reason == "4 of noise, 2.5 of the one taken, which is as near to 24 hours"
+    assert found.candidates[1].reason == "noise 4, the one taken 2.5 (equally near, within 24 hours)"
     assert store.match(facts(), "dark", without=[good.id]).product.id == noisy.id
     dark([2], hours=25, noise=1.0)
     assert store.match(facts(), "dark").product.id == good.id
@@ -263,7 +261,7 @@ def test_provisional_ones_come_last_and_for_the_run_that_made_them_first(store, 
     assert store.match(facts(), "flat").product.id == bare.id
 
 
-def test_a_mask_takes_no_flats_place(store, add, raws) -> None:
+def test_a_mask_does_not_supersede_a_flat(store, add, raws) -> None:
     lamps = [InputRef("lamp_on", sha256) for sha256 in raws[:3]]
     mask = add("bpm", inputs=[*lamps, InputRef("short_dark", raws[3])])
     flat = add("flat", inputs=[*lamps, InputRef("bpm", mask.id)])
@@ -285,7 +283,7 @@ def test_a_frame_in_another_role_is_not_contained(store, add, raws) -> None:
     assert statuses(store, image(range(7)), five, fewer) == ["candidate", "superseded", "superseded"]
 
 
-def test_the_stack_of_several_nights_takes_no_nights_place(store, add, raws, epoch) -> None:
+def test_the_stack_of_several_nights_does_not_supersede_that_of_a_night(store, add, raws, epoch) -> None:
     def image(numbers, days):
         refs = [InputRef("science", raws[n]) for n in numbers]
         key = recipe_key("image", [str(numbers)], {}, "1")
@@ -296,8 +294,8 @@ def test_the_stack_of_several_nights_takes_no_nights_place(store, add, raws, epo
     assert statuses(store, image(range(4), 0.1), one) == ["candidate", "superseded"]
 
 
-def test_what_stood_in_keeps_its_place_where_it_has_frames_of_its_own(store, dark) -> None:
-    """As many as the one whose place it took: neither contains the other."""
+def test_a_replacement_with_its_own_frames_keeps_its_place(store, dark) -> None:
+    """As many as the product that it replaced: neither contains the other."""
     dirty = dark(range(9))
     reject(store, frame(store, 8), **WHO)
     clean = dark([*range(8), 9])
@@ -306,7 +304,7 @@ def test_what_stood_in_keeps_its_place_where_it_has_frames_of_its_own(store, dar
     assert statuses(store, dirty, clean) == ["candidate", "candidate"]
 
 
-def test_what_stood_in_keeps_its_place_where_the_other_is_doubtful(store, add, dark, raws) -> None:
+def test_a_replacement_keeps_its_place_if_the_other_is_doubtful(store, add, dark, raws) -> None:
     reference = certify(store, dark([9], hours=24 * 40), author="Ana", reason="")
     gate = {"passed": False, "reasons": ["light"], "reference": {"id": str(reference.id), "name": "x"}}
     lamps = [InputRef("lamp_on", sha256) for sha256 in raws[:5]]
@@ -322,7 +320,9 @@ def test_what_stood_in_keeps_its_place_where_the_other_is_doubtful(store, add, d
     assert statuses(store, old, new) == ["candidate", "candidate"]
 
 
-def test_one_with_a_frame_in_quarantine_gives_way_to_the_one_without_it(store, dark, record) -> None:
+def test_a_product_with_a_frame_in_quarantine_is_superseded_by_the_one_without_it(
+    store, dark, record
+) -> None:
     complete = dark(range(10))
     store.frames.ingest([record("D3.fits", facts=None, quarantine="it is truncated")])
     clean = dark([n for n in range(10) if n != 3])
@@ -347,7 +347,7 @@ def test_a_frame_that_was_left_out_as_unlike_the_others_need_not_be_in_the_compl
     assert store.match(facts(), "dark").product.id == whole.id
 
 
-def test_what_is_made_with_a_provisional_product_stays_so_until_that_is_confirmed(store, add) -> None:
+def test_descendants_of_a_provisional_product_stay_provisional_until_it_is_confirmed(store, add) -> None:
     mask = add("bpm", provisional="made as of 2013-11-21")
     flat = add("flat", inputs=[InputRef("bpm", mask.id)])
     assert store.confirm(flat).tier is Tier.PROVISIONAL
@@ -372,7 +372,7 @@ ACTIONS = st.lists(
 )
 @given(actions=ACTIONS)
 def test_what_counts_does_not_depend_on_the_order_of_events(store, add, record, actions) -> None:
-    """Also: no product is superseded but by one of which nothing bad is known, with as many usable frames or more."""
+    """Also: a product is superseded only by one without objections, with at least as many usable frames."""
     example = uuid.uuid4().hex[:8]
     raws = [record(f"{example}{n}.fits") for n in range(6)]
     store.frames.ingest(raws)

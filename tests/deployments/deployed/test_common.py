@@ -130,11 +130,11 @@ def test_frames_that_failed_before_the_recipe_are_counted_in_the_group() -> None
 
 
 def test_a_product_that_was_not_replaced_leaves_the_run_incomplete() -> None:
-    kept = Kept(old="d.fits (12345678)", reason="7 of its 10 frames are not there: a, b")
+    kept = Kept(old="d.fits (12345678)", reason="7 of its 10 frames are missing: a, b")
     state = ended(report().model_copy(update={"kept": (kept,)}))
     assert state.name == "Incomplete"
     assert state.message is not None
-    assert "d.fits (12345678) stays as it is: 7 of its 10 frames are not there: a, b." in state.message
+    assert "d.fits (12345678) was kept: 7 of its 10 frames are missing: a, b." in state.message
 
 
 def test_a_page_that_cannot_be_written_is_logged_and_the_others_are_written(

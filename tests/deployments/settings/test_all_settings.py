@@ -163,7 +163,7 @@ def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", '["/a", "/b"]')
     assert Settings().watch.folders == (Path("/a"), Path("/b"))
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", "/a")
-    with pytest.raises(WrongSettingsError, match=r"(?s)is no JSON.*NIRFLOW_WATCH_FOLDERS"):
+    with pytest.raises(WrongSettingsError, match=r"(?s)is not valid JSON.*NIRFLOW_WATCH_FOLDERS"):
         Settings()
 
 

@@ -1,4 +1,4 @@
-"""Nights for the page: tiny simulated frames, a stack of them, and what runs told of it, made by hand."""
+"""Nights for the page: tiny simulated frames, a stack of them, and hand-made reports of runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture
 def frame_record() -> Callable[..., FrameRecord]:
-    """The record of a raw file as the survey notes it."""
+    """Return the record of a raw file as made by the survey."""
 
     def make(path: Path, **changes: Any) -> FrameRecord:
         stat = path.stat()
@@ -68,7 +68,7 @@ def frame_record() -> Callable[..., FrameRecord]:
 def raws(
     store: Store, simulated: Sequence[Path], tmp_path: Path, frame_record: Callable[..., FrameRecord]
 ) -> tuple[FrameRecord, ...]:
-    """The three frames, in a folder of the test's own, known to the store."""
+    """Return the three frames in the test's own folder, recorded in the store."""
     records = []
     for source in simulated:
         path = tmp_path / "raw" / source.name
@@ -112,8 +112,8 @@ def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable
         record = Record(kind="image", facts=first.facts, inputs=names, stamp=MADE, key=key)
         name = f"{first.facts.root}_image.fits"
         file = tmp_path / "out" / name
-        whole = np.array(rows, _ALIGNMENT)
-        table = Table(whole[[name for name, _ in _ALIGNMENT if name not in without]].copy())
+        complete = np.array(rows, _ALIGNMENT)
+        table = Table(complete[[name for name, _ in _ALIGNMENT if name not in without]].copy())
         write_product(file, image, record, tables={"ALIGNMENT": table})
         start = first.facts.started
         new = NewProduct(
@@ -129,7 +129,7 @@ def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable
 
 @pytest.fixture
 def ref(tmp_path: Path) -> Callable[..., ProductRef]:
-    """What a report tells of a product; nothing of it need be in a store."""
+    """Return a product as in a report; it need not be in a store."""
 
     def make(product: Product | None = None, **changes: Any) -> ProductRef:
         values: dict[str, Any] = {
@@ -151,7 +151,7 @@ def ref(tmp_path: Path) -> Callable[..., ProductRef]:
 
 @pytest.fixture
 def report() -> Callable[..., NightReport]:
-    """The report of a run of 12.5 s."""
+    """Return the report of a run of 12.5 s."""
 
     def make(*products: ProductRef, **changes: Any) -> NightReport:
         values: dict[str, Any] = {
@@ -165,19 +165,19 @@ def report() -> Callable[..., NightReport]:
 
 
 @pytest.fixture
-def tell(store: Store, report: Callable[..., NightReport]) -> Callable[..., Run]:
-    """Note a run of the night in the store; each begins an hour after the one before."""
-    told: list[Run] = []
+def record_run(store: Store, report: Callable[..., NightReport]) -> Callable[..., Run]:
+    """Record a run of the night in the store; each begins an hour after the previous one."""
+    reported: list[Run] = []
 
     def make(*products: ProductRef, nights: Sequence[date] = (NIGHT,), **changes: Any) -> Run:
-        began = MADE + timedelta(hours=len(told))
+        began = MADE + timedelta(hours=len(reported))
         content = changes.pop("content", None) or report(*products, **changes).model_dump(mode="json")
         run = Run(
-            id=uuid.UUID(int=len(told) + 100), nights=tuple(nights), flow="night", started=began,
+            id=uuid.UUID(int=len(reported) + 100), nights=tuple(nights), flow="night", started=began,
             ended=began + timedelta(seconds=13), report=content,
         )  # fmt: skip
         store.runs.add(run)
-        told.append(run)
+        reported.append(run)
         return run
 
     return make
@@ -185,7 +185,7 @@ def tell(store: Store, report: Callable[..., NightReport]) -> Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def failure() -> Callable[..., Failure]:
-    """A failure of a science group."""
+    """Return a failure of a science group."""
 
     def make(**changes: Any) -> Failure:
         values = {"step": "science", "label": "FIELD Y 2013-11-21", "message": "no stars to align by."}
@@ -196,7 +196,7 @@ def failure() -> Callable[..., Failure]:
 
 @pytest.fixture(scope="session")
 def lost() -> Callable[..., LeftOut]:
-    """Something that was left out."""
+    """Return an item that was left out."""
 
     def make(name: str = "S20131121S0099.fits", **changes: Any) -> LeftOut:
         return LeftOut(**{"name": name, "reason": "truncated", "remedy": "Fetch the file again."} | changes)

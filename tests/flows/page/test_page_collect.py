@@ -1,4 +1,4 @@
-"""What a page tells is what the store knows: runs, products, frames, choices, and what was left out."""
+"""The content of a page comes from the store: runs, products, frames, choices, and what was left out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from imaging.frames.facts import FrameFacts
 from tasks.support.references import LeftOut, ProductRef
 
 
-def test_a_night_that_nobody_knows(store: Store, night: date) -> None:
+def test_an_unknown_night(store: Store, night: date) -> None:
     with pytest.raises(NirflowError, match="2013-11-21") as error:
         collect_night(store, night)
     assert "nirflow reduce" in error.value.remedy
 
 
-def test_frames_that_no_run_was_about(store: Store, raws: Sequence[FrameRecord], night: date) -> None:
+def test_frames_without_a_run(store: Store, raws: Sequence[FrameRecord], night: date) -> None:
     page = collect_night(store, night)
     (group,) = page.groups
     assert (group.kind, group.state, len(group.frames)) == ("science", "not reduced", 3)
@@ -41,11 +41,11 @@ def test_a_run_and_its_product(
     store: Store,
     stack: Callable[..., Product],
     ref: Callable[..., ProductRef],
-    tell: Callable[..., Run],
+    record_run: Callable[..., Run],
     night: date,
 ) -> None:
     made = stack()
-    tell(ref(made, warnings=("its glow may be in them",)))
+    record_run(ref(made, warnings=("its glow may be in them",)))
     page = collect_night(store, night)
     (group,), (product,) = page.groups, page.products
     assert (group.state, group.product) == ("built", product)
@@ -60,24 +60,24 @@ def test_a_run_and_its_product(
     assert page.steps == (("stack", 4.0), ("sky", 2.0))
 
 
-def test_a_product_of_a_run_about_another_night_is_the_nights_too(
+def test_a_product_from_a_run_of_another_night_also_belongs_to_the_night(
     store: Store, stack: Callable[..., Product], night: date
 ) -> None:
-    made = stack(warnings=["the dark does not tell its pedestal"])
+    made = stack(warnings=["the dark does not record its pedestal"])
     (product,) = collect_night(store, night).products
     assert (product.id, product.output) == (made.id, None)
-    assert product.warnings == ("the dark does not tell its pedestal",)
+    assert product.warnings == ("the dark does not record its pedestal",)
 
 
-def test_a_later_run_wins_and_both_are_listed(
-    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., Run],
+def test_a_later_run_takes_precedence_and_both_are_listed(
+    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], record_run: Callable[..., Run],
     failure: Callable[..., Failure], night: date,
 ) -> None:  # fmt: skip
     label = collect_label(store, night, stack)
     first, second = stack(), stack(1)
-    tell(failures=(failure(label=label),))
-    tell(ref(first, label=label))
-    tell(ref(second, label=label))
+    record_run(failures=(failure(label=label),))
+    record_run(ref(first, label=label))
+    record_run(ref(second, label=label))
     page = collect_night(store, night)
     assert [group.state for group in page.groups] == ["built"]
     assert [product.id for product in page.products] == [second.id]
@@ -91,13 +91,13 @@ def collect_label(store: Store, night: date, stack: Callable[..., Product]) -> s
     return group.label
 
 
-def test_a_group_that_waits_names_what_was_looked_at(
-    store: Store, raws: Sequence[FrameRecord], add: Callable[..., Product], tell: Callable[..., Run],
+def test_a_waiting_group_lists_the_candidates(
+    store: Store, raws: Sequence[FrameRecord], add: Callable[..., Product], record_run: Callable[..., Run],
     failure: Callable[..., Failure], facts: Callable[..., FrameFacts], night: date,
 ) -> None:  # fmt: skip
     add("dark", facts=facts(kind="dark", exposure_time=60.0))
     group = next(g for g in collect_night(store, night).groups if g.label.startswith("WISE"))
-    tell(failures=(failure(label=group.label, message="no dark serves", waits_for="dark"),))
+    record_run(failures=(failure(label=group.label, message="no dark serves", waits_for="dark"),))
     group = next(g for g in collect_night(store, night).groups if g.label.startswith("WISE"))
     assert (group.state, group.waits_for) == ("waiting", "dark")
     (run,) = collect_night(store, night).runs
@@ -117,8 +117,8 @@ def test_choices_are_those_that_the_store_recorded(
     assert match.product == near
     store.record_decisions([Decision(raw.sha256, match, near) for raw in raws])
     named = Match("", "flat", None, (), "rules-1")
-    word = Override("ana", "--use flat=mine.fits")
-    store.record_decisions([Decision(raw.sha256, named, far, word) for raw in raws])
+    term = Override("ana", "--use flat=mine.fits")
+    store.record_decisions([Decision(raw.sha256, named, far, term) for raw in raws])
     certify(store, near, author="ana", reason="good")
     group = next(g for g in collect_night(store, night).groups if g.label.startswith("WISE"))
     dark, bpm, flat = group.chosen
@@ -135,7 +135,7 @@ def _middle(raws: Sequence[FrameRecord]) -> Any:
 
 
 def test_what_was_left_out_and_why(
-    store: Store, raws: Sequence[FrameRecord], frame_record: Callable[..., FrameRecord], tell: Callable[..., Run],
+    store: Store, raws: Sequence[FrameRecord], frame_record: Callable[..., FrameRecord], record_run: Callable[..., Run],
     lost: Callable[..., LeftOut], night: date,
 ) -> None:  # fmt: skip
     bad = store.frames.get(raws[0].path.name)
@@ -143,10 +143,10 @@ def test_what_was_left_out_and_why(
     reject(store, bad, author="ana", reason="a satellite")
     store.frames.ingest([frame_record(raws[1].path, quarantine="all pixels have the value 0")])
     store.frames.ingest([frame_record(raws[2].path, facts={"observation_class": "acq"})])
-    tell(left_out=(lost(), lost(raws[1].path.name)))
+    record_run(left_out=(lost(), lost(raws[1].path.name)))
     page = collect_night(store, night)
-    told = {one.name: (one.reason.partition(" on ")[0], one.expected) for one in page.left_out}
-    assert told == {
+    reported = {one.name: (one.reason.partition(" on ")[0], one.expected) for one in page.left_out}
+    assert reported == {
         "S20131121S0099.fits": ("truncated", False),
         raws[0].path.name: ("rejected by ana", False),
         raws[1].path.name: ("truncated", False),
@@ -158,44 +158,44 @@ def test_what_was_left_out_and_why(
 
 def test_two_frames_of_one_name_are_two_frames(
     store: Store, stack: Callable[..., Product], record: Callable[..., FrameRecord], raws: Sequence[FrameRecord],
-    facts: Callable[..., FrameFacts], ref: Callable[..., ProductRef], tell: Callable[..., Run], night: date,
+    facts: Callable[..., FrameFacts], ref: Callable[..., ProductRef], record_run: Callable[..., Run], night: date,
 ) -> None:  # fmt: skip
-    """A product is of the frames that it was made from, not of others of their names."""
-    tell(ref(stack()))
+    """A product belongs to the frames that it was made from, not to others with their names."""
+    record_run(ref(stack()))
     name = raws[0].path.name
     store.frames.ingest([record(name, facts=facts(name=name, filter="J", filter_id="J_G0802"))])
     groups = {group.label.split()[-2]: group.state for group in collect_night(store, night).groups}
     assert groups == {"Y": "built", "J": "not reduced"}
 
 
-def test_what_a_person_said_of_a_product(
+def test_a_users_decision_about_a_product(
     store: Store,
     stack: Callable[..., Product],
     ref: Callable[..., ProductRef],
-    tell: Callable[..., Run],
+    record_run: Callable[..., Run],
     night: date,
 ) -> None:
     made = stack()
-    tell(ref(made))
+    record_run(ref(made))
     reject(store, made, author="ana", reason="trailed")
     (product,) = collect_night(store, night).products
     assert product.status == "rejected"
-    assert product.said.startswith("ana on ")
-    assert product.said.endswith(": trailed")
+    assert product.status_reason.startswith("ana on ")
+    assert product.status_reason.endswith(": trailed")
 
 
-def test_a_report_of_another_form_is_told_and_stops_nothing(
-    store: Store, raws: Sequence[FrameRecord], tell: Callable[..., Run], night: date
+def test_a_report_in_another_format_is_listed_and_does_no_harm(
+    store: Store, raws: Sequence[FrameRecord], record_run: Callable[..., Run], night: date
 ) -> None:
-    tell(content={"products": "all of them"})
+    record_run(content={"products": "all of them"})
     (run,) = collect_night(store, night).runs
     assert not run.readable
 
 
-def test_a_run_whose_frames_and_products_the_store_does_not_have(
-    store: Store, tell: Callable[..., Run], ref: Callable[..., ProductRef], night: date
+def test_a_run_whose_frames_and_products_are_not_in_the_store(
+    store: Store, record_run: Callable[..., Run], ref: Callable[..., ProductRef], night: date
 ) -> None:
-    tell(ref(), nights=(night, night + timedelta(days=1)))
+    record_run(ref(), nights=(night, night + timedelta(days=1)))
     page = collect_night(store, night + timedelta(days=1))
     (group,), (product,) = page.groups, page.products
     assert (group.label, group.state) == ("FIELD Y 2013-11-21", "built")
@@ -219,14 +219,14 @@ def test_calibrations_come_with_their_names(
         ("//host/x", ""), ("http://[", ""), ("ui", ""),
     ],
 )  # fmt: skip
-def test_only_an_address_of_the_web_is_a_link(text: str, address: str) -> None:
+def test_only_a_web_address_is_a_link(text: str, address: str) -> None:
     assert web_address(text) == address
 
 
-def test_what_could_not_be_read_is_left_out_by_its_name(
+def test_an_unreadable_file_is_listed_as_left_out(
     store: Store, record: Callable[..., FrameRecord], tmp_path: Path, night: date
 ) -> None:
-    """Two empty files are the same bytes; a file that is whole by now is none of them."""
+    """Two empty files have the same bytes; a file that has become complete is not one of them."""
     empty = record("S20131121S0098.fits", facts=None, quarantine="the file is empty (0 bytes)")
     store.frames.ingest([empty, replace(empty, path=tmp_path / "S20131121S0099.fits")])
     later = record("S20131121S0100.fits", facts=None, quarantine="truncated")
@@ -242,10 +242,10 @@ def test_what_could_not_be_read_is_left_out_by_its_name(
     assert len(collect_night(store, night).left_out) == 2
 
 
-def test_what_took_its_place_back_is_not_called_superseded(
-    store: Store, raws: Sequence[FrameRecord], tell: Callable[..., Run], night: date
+def test_a_reinstated_product_is_not_listed_as_superseded(
+    store: Store, raws: Sequence[FrameRecord], record_run: Callable[..., Run], night: date
 ) -> None:
-    tell(replaced=(Replaced(old="a (1)", new="b (2)"), Replaced(old="c (3)", new="d (4)")))
+    record_run(replaced=(Replaced(old="a (1)", new="b (2)"), Replaced(old="c (3)", new="d (4)")))
     assert collect_night(store, night).replaced == (("a (1)", "b (2)"), ("c (3)", "d (4)"))
-    tell(replaced=(Replaced(old="b (2)", new="a (1)"),))
+    record_run(replaced=(Replaced(old="b (2)", new="a (1)"),))
     assert collect_night(store, night).replaced == (("c (3)", "d (4)"), ("b (2)", "a (1)"))

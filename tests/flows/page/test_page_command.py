@@ -1,4 +1,4 @@
-"""``nirflow report``: the night as a person names it, and the paths that it gives."""
+"""``nirflow report``: the night as named by a user, and the printed paths."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def invoke(*arguments: object) -> Result:
 
 @pytest.mark.parametrize("night", ["20131121", " LAST "])
 def test_a_night_by_any_of_its_names(
-    run: Callable[..., Result], tell: Callable[..., Run], tmp_path: Path, night: str
+    run: Callable[..., Result], record_run: Callable[..., Run], tmp_path: Path, night: str
 ) -> None:
-    tell()
+    record_run()
     result = run(night, "--out", tmp_path / "pages")
     assert result.exit_code == 0, result.exception
     assert result.stdout.strip() == str(tmp_path / "pages" / "2013-11-21" / "index.html")
@@ -49,23 +49,26 @@ def test_a_night_by_any_of_its_names(
 
 
 def test_json_and_the_folder_without_one(
-    run: Callable[..., Result], tell: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result],
+    record_run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tell()
+    record_run()
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
-    told = json.loads(run("2013-11-21", "--json").stdout)
+    reported = json.loads(run("2013-11-21", "--json").stdout)
     folder = tmp_path / "data" / "nights"
-    assert told == {
+    assert reported == {
         "night": "2013-11-21", "page": str(folder / "2013-11-21" / "index.html"), "index": str(folder / "index.html"),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("night", ["2013-13-21", "yesterday", "2013-11", ""])
-def test_what_is_no_night(night: str) -> None:
+def test_invalid_nights(night: str) -> None:
     assert isinstance(invoke(night).exception, UsageError)
 
 
-def test_nights_that_are_not_there(run: Callable[..., Result]) -> None:
+def test_missing_nights(run: Callable[..., Result]) -> None:
     assert run("last").exit_code == 3
     missing = run("2013-11-21").exception
     assert isinstance(missing, NirflowError)

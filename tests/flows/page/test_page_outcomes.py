@@ -1,4 +1,4 @@
-"""The plan beside what runs told: a later run's word holds, and nothing that was told is lost."""
+"""The plan compared with the reports of runs: later runs take precedence, and nothing reported is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from flows.page.model import Group, NightProduct
-from flows.page.outcomes import left_out_of, outcomes, planned, standing
+from flows.page.outcomes import left_out_of, outcomes, planned, results_of
 from flows.run.plan import NO_MASK, plan_night
 from flows.run.report import Failure, Kept, NightReport, Replaced
 from imaging.frames.facts import FrameFacts
@@ -37,17 +37,19 @@ def product(ref: ProductRef, *sources: str) -> NightProduct:
 
 @pytest.fixture
 def became(ref: Callable[..., ProductRef]) -> Callable[..., tuple[Group, ...]]:
-    """What becomes of the one group after some reports, whose products are of the frames a and b."""
+    """Return the outcome of a single group after some reports, whose products come from the frames a and
+    b.
+    """
 
     def make(*reports: NightReport, groups: tuple[Group, ...] = (GROUP,)) -> tuple[Group, ...]:
-        held = standing(reports)
+        held = results_of(reports)
         products = {UUID(one.id): product(one, "a", "b") for _, one in held.products}
         return outcomes(groups, held, products, {"a", "b"})
 
     return make
 
 
-def test_a_group_is_built_or_reused_as_the_last_run_says(
+def test_a_group_is_built_or_reused_according_to_the_last_run(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport]
 ) -> None:
     (built,) = became(report(ref()))
@@ -56,13 +58,13 @@ def test_a_group_is_built_or_reused_as_the_last_run_says(
     assert again.state == "reused"
 
 
-def test_a_group_that_no_run_was_about_is_not_reduced(
+def test_a_group_without_a_run_is_not_reduced(
     became: Callable[..., Any], report: Callable[..., NightReport]
 ) -> None:
     assert [group.state for group in became(report())] == ["not reduced"]
 
 
-def test_a_failure_tells_why_and_what_is_waited_for(
+def test_a_failure_has_its_reason_and_the_awaited_calibration(
     became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
 ) -> None:
     (failed,) = became(report(failures=(failure(),)))
@@ -71,7 +73,7 @@ def test_a_failure_tells_why_and_what_is_waited_for(
     assert (waiting.state, waiting.why, waiting.waits_for) == ("waiting", "no flat serves", "flat")
 
 
-def test_a_later_product_makes_a_failure_good(
+def test_a_later_product_resolves_a_failure(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
@@ -79,7 +81,7 @@ def test_a_later_product_makes_a_failure_good(
     assert (group.state, group.why) == ("built", "")
 
 
-def test_a_later_failure_stands_beside_the_earlier_product(
+def test_a_later_failure_is_shown_with_the_earlier_product(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
@@ -88,62 +90,62 @@ def test_a_later_failure_stands_beside_the_earlier_product(
     assert group.product is not None
 
 
-def test_what_no_planned_group_is_about_is_told_all_the_same(
+def test_results_outside_the_planned_groups_are_shown_too(
     became: Callable[..., Any], ref: Callable[..., ProductRef], report: Callable[..., NightReport],
     failure: Callable[..., Failure],
 ) -> None:  # fmt: skip
-    told = became(report(ref(), failures=(failure(step="flat", label="flat Y 2013-11-20"),)), groups=())
-    assert [(g.kind, g.label, g.state) for g in told] == [
+    reported = became(report(ref(), failures=(failure(step="flat", label="flat Y 2013-11-20"),)), groups=())
+    assert [(g.kind, g.label, g.state) for g in reported] == [
         ("science", "FIELD Y 2013-11-21", "built"), ("flat", "flat Y 2013-11-20", "failed"),
     ]  # fmt: skip
 
 
-def test_a_failure_of_a_step_between_is_one_of_science(
+def test_a_failure_of_an_intermediate_step_belongs_to_science(
     became: Callable[..., Any], report: Callable[..., NightReport], failure: Callable[..., Failure]
 ) -> None:
     (group,) = became(report(failures=(failure(step="align"),)))
     assert group.state == "failed"
 
 
-def test_a_group_of_other_nights_that_nothing_was_told_of_is_not_shown(
+def test_a_group_of_other_nights_without_results_is_not_shown(
     became: Callable[..., Any], report: Callable[..., NightReport]
 ) -> None:
     elsewhere = replace(GROUP, kind="dark", members=("x", "y"), first=("x", "y"))
     assert became(report(), groups=(elsewhere,)) == ()
 
 
-def test_another_product_takes_an_earlier_ones_place(
+def test_a_later_product_replaces_an_earlier_one(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport]
 ) -> None:
     old, new = ref(), ref(id=str(UUID(int=2)), recipe_key="c" * 64)
-    held = standing([report(old), None, report(new)])
+    held = results_of([report(old), None, report(new)])
     assert held.products == ((2, new),)
     assert held.earlier == (old,)
-    assert standing([report(new), report(old), report(new)]).earlier == (old,)
+    assert results_of([report(new), report(old), report(new)]).earlier == (old,)
 
 
-def test_what_a_later_run_used_was_not_left_out(
+def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport], lost: Callable[..., LeftOut]
 ) -> None:
     used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
     first, second = report(left_out=(used, few, bad, lost(NO_MASK))), report(ref(left_out=(lost("S1.fits"),)))
-    told = left_out_of([first, second], standing([first, second]))
-    assert [one.name for one in told] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
+    reported = left_out_of([first, second], results_of([first, second]))
+    assert [one.name for one in reported] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
     mask = report(ref(kind="bpm", id=str(UUID(int=3))))
-    assert [one.name for one in left_out_of([first, mask], standing([first, mask]))] == [
+    assert [one.name for one in left_out_of([first, mask], results_of([first, mask]))] == [
         "S20131121S0099.fits"
     ]
 
 
-def test_what_was_not_replaced_is_shown_until_a_later_run_replaces_it(
+def test_a_product_that_was_kept_is_shown_until_a_later_run_replaces_it(
     report: Callable[..., NightReport],
 ) -> None:
-    kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are not there: a", remedy="Bring it back.")
+    kept = Kept(old="d.fits (12345678)", reason="1 of its 4 frames are missing: a", remedy="Bring it back.")
     first = report(kept=(kept,))
-    (one,) = left_out_of([first, None], standing([first, None]))
+    (one,) = left_out_of([first, None], results_of([first, None]))
     assert (one.name, one.reason) == (kept.old, f"not replaced: {kept.reason}")
     second = report(replaced=(Replaced(old=kept.old, new="d.fits (87654321)"),))
-    assert left_out_of([first, second], standing([first, second])) == ()
+    assert left_out_of([first, second], results_of([first, second])) == ()
 
 
 def test_the_groups_of_a_plan(facts: Callable[..., FrameFacts]) -> None:

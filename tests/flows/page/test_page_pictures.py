@@ -1,4 +1,4 @@
-"""Pictures are made once and again where they are damaged; what cannot be shown says why."""
+"""Pictures are made once, and again if damaged; a missing one has a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imaging.products.preview import write_preview, write_thumbnail
 from tasks.support.references import ProductRef
 
 
-def test_a_thumbnail_is_small_upright_and_carries_notes(tmp_path: Path) -> None:
+def test_a_thumbnail_is_small_upright_and_has_notes(tmp_path: Path) -> None:
     array = np.random.default_rng(1).normal(100, 5, (450, 300)).astype(np.float32)
     array[:150] += 500  # the lower rows
     path = write_thumbnail(tmp_path / "a.png", array, notes={"level": "100"})
@@ -34,7 +34,7 @@ def test_a_thumbnail_is_small_upright_and_carries_notes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_damaged_png_is_no_png(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_png_is_not_accepted(tmp_path: Path, content: bytes | None) -> None:
     path = write_thumbnail(tmp_path / "a.png", np.random.default_rng(1).normal(0, 1, (90, 90)))
     assert notes_of(path) == {}
     path.write_bytes(content if content is not None else path.read_bytes()[:-3000])
@@ -42,7 +42,7 @@ def test_a_damaged_png_is_no_png(tmp_path: Path, content: bytes | None) -> None:
     assert notes_of(tmp_path / "absent.png") is None
 
 
-def test_thumbnails_are_made_once_and_mended(
+def test_thumbnails_are_made_once_and_repaired(
     store: Store, raws: Sequence[FrameRecord], night: date, tmp_path: Path
 ) -> None:
     frames = collect_night(store, night).frames
@@ -63,66 +63,66 @@ def test_thumbnails_are_made_once_and_mended(
     assert paths[2].stat().st_mtime_ns == 1
 
 
-def test_a_frame_that_moved_away_or_is_another_one_has_none(
+def test_a_moved_or_replaced_frame_has_no_thumbnail(
     store: Store, raws: Sequence[FrameRecord], night: date, tmp_path: Path
 ) -> None:
     frames = collect_night(store, night).frames
     raws[0].path.unlink()
     raws[1].path.write_bytes(raws[2].path.read_bytes() + b" ")
     stat = raws[2].path.stat()
-    raws[2].path.write_bytes(b"X" * stat.st_size)  # damaged, and of the same size and date
+    raws[2].path.write_bytes(b"X" * stat.st_size)  # damaged, with the same size and date
     os.utime(raws[2].path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
     made = make_thumbnails(store, frames, tmp_path / "thumbs")
     assert [one.path for one in made.values()] == [None] * 3
     reasons = [made[raw.sha256].reason for raw in raws]
-    assert reasons[:2] == ["its file has moved away", "its file is another one by now"]
+    assert reasons[:2] == ["its file has been moved", "its file has been replaced"]
     assert raws[2].path.name in reasons[2]
 
 
-def test_the_preview_of_a_run_is_taken_and_made_again_where_it_is_gone(
-    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
+def test_the_preview_of_a_run_is_used_and_made_again_if_missing(
+    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], record_run: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
-    told = ref(stack())
-    tell(told)
+    reported = ref(stack())
+    record_run(reported)
     (product,) = collect_night(store, night).products
     made = show_product(store, product, tmp_path / "one")
     assert made.preview is not None
-    assert made.file == told.output
-    own = write_preview(told.preview, np.eye(9, dtype=np.float32), title="of the run").read_bytes()
+    assert made.file == reported.output
+    own = write_preview(reported.preview, np.eye(9, dtype=np.float32), title="of the run").read_bytes()
     taken = show_product(store, product, tmp_path / "two")
     assert taken.preview is not None
     assert taken.preview.read_bytes() == own != made.preview.read_bytes()
-    told.preview.write_bytes(b"damaged")
+    reported.preview.write_bytes(b"damaged")
     again = show_product(store, product, tmp_path / "three")
     assert again.preview is not None
     assert again.preview.read_bytes() == made.preview.read_bytes()
 
 
-def test_another_product_in_the_place_of_the_copy_is_not_shown_as_it(
-    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
+def test_a_different_product_in_place_of_the_copy_is_not_shown(
+    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], record_run: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
-    told = ref(stack())
-    tell(told)
-    stack(1)  # writes over the copy
-    product = next(p for p in collect_night(store, night).products if p.id == UUID(told.id))
-    write_preview(told.preview, np.eye(9, dtype=np.float32), title="of the other")
+    reported = ref(stack())
+    record_run(reported)
+    stack(1)  # overwrites the copy
+    product = next(p for p in collect_night(store, night).products if p.id == UUID(reported.id))
+    write_preview(reported.preview, np.eye(9, dtype=np.float32), title="of the other")
     shown = show_product(store, product, tmp_path / "one")
     assert shown.file is None
     assert shown.preview is not None
-    assert shown.preview.read_bytes() != told.preview.read_bytes()
+    assert shown.preview.read_bytes() != reported.preview.read_bytes()
 
 
-def test_a_product_without_a_file_says_so(
-    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., object],
+def test_a_product_without_a_file_gives_the_reason(
+    store: Store, stack: Callable[..., Product], ref: Callable[..., ProductRef], record_run: Callable[..., object],
     night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
     made = stack()
-    tell(ref(made), ref(id=str(UUID(int=9)), label="gone"))
+    record_run(ref(made), ref(id=str(UUID(int=9)), label="gone"))
     there, gone = sorted(collect_night(store, night).products, key=lambda p: p.status == "gone")
     path = store.file_of(made)
     path.chmod(0o644)
     path.write_bytes(b"damaged")
     assert "missing or damaged" in show_product(store, there, tmp_path / "one").reason
-    assert "does not have" in show_product(store, gone, tmp_path / "one").reason
+    assert "no longer has" in show_product(store, gone, tmp_path / "one").reason

@@ -1,4 +1,4 @@
-"""Plots are the same for the same figures, in the page's colours, and a label is never anything but a text."""
+"""Plots are the same for the same figures, in the page's colours, and labels are shown literally."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_a_plot_has_the_pages_colours_and_font_and_no_date(times: list[datetime]
     assert "var(--ink)" in plot.svg
     for absent in ("#0", "font-family", "<style", "metadata", "DOCTYPE", "http://matplotlib"):
         assert absent not in plot.svg
-    assert plot.words == "x: 1 to 3 px"
+    assert plot.description == "x: 1 to 3 px"
 
 
-def test_the_settings_of_the_process_stay(times: list[datetime]) -> None:
+def test_the_settings_of_the_process_are_preserved(times: list[datetime]) -> None:
     before = dict(matplotlib.rcParams)
     in_time("Shift", "px", [Series("x", times[:1], [1.0])], salt="one")
     assert dict(matplotlib.rcParams) == before
@@ -63,7 +63,7 @@ def test_no_points_no_plot(times: list[datetime]) -> None:
 @pytest.mark.parametrize(
     "label", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$\\frac{a", "星団 \N{BELL}", ""]
 )
-def test_a_label_is_a_text_whatever_it_says(times: list[datetime], label: str) -> None:
+def test_any_label_is_shown_literally(times: list[datetime], label: str) -> None:
     root = drawn(spans("Seeing", "px", [Bar(label, (times[0], times[4]), 4.2)], salt="one"))
     tags = {node.tag.rpartition("}")[2] for node in root.iter()}
     assert tags <= {"svg", "g", "defs", "path", "use", "text", "clipPath", "rect"}

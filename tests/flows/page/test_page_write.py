@@ -1,4 +1,4 @@
-"""The page is whole, the same for the same store, refers to nothing outside, and takes every text as a text."""
+"""The page is complete, reproducible, refers to nothing outside, and shows every text literally."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ class Page(HTMLParser):
 
     @property
     def addresses(self) -> list[str]:
-        told = [
+        reported = [
             v
             for _, attributes in self.tags
             for k, v in attributes.items()
             if k in ("href", "src", "xlink:href")
         ]
-        return [address for address in told if address is not None]
+        return [address for address in reported if address is not None]
 
 
 @pytest.fixture
 def written(store: Store, night: date, tmp_path: Path) -> Callable[[], Page]:
-    """The night's page in ``pages``."""
+    """Return the night's page in ``pages``."""
     return lambda: Page(write_night_page(store, night, tmp_path / "pages"))
 
 
 def test_a_night_at_a_glance(
     written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
-    tell: Callable[..., Run], failure: Callable[..., Failure], lost: Callable[..., LeftOut],
+    record_run: Callable[..., Run], failure: Callable[..., Failure], lost: Callable[..., LeftOut],
 ) -> None:  # fmt: skip
-    tell(
+    record_run(
         ref(stack(), label="FIELD Y 2013-11-21"),
         failures=(
             failure(label="OTHER J 2013-11-21", message="no flat serves.", waits_for="flat"),
@@ -80,32 +80,32 @@ def test_a_night_at_a_glance(
     assert {"Sky. level: 2420 to 2500 electrons", "Seeing. FWHM: 4.1 to 4.6 px"} <= plots
     text = page.text
     assert "Level of the raw frames" not in text  # the sky in electrons is known
-    for told in (
+    for reported in (
         "Night of 21 November 2013", "1 group failed, 1 group waits for a flat and 1 item was left out.",
         "Waits for a flat: no flat serves.", "the lamp drifted.", "S20131121S0075_image.fits", "candidate",
         "seeing 4.2 px", "S20131121S0099.fits : truncated. Fetch the file again.", "Registration of 3 frames",
         "night in out", "stack 4.0 s", "Shift onto the reference",
     ):  # fmt: skip
-        assert told in text, told
+        assert reported in text, reported
 
 
-def test_a_stack_of_an_earlier_version_shows_what_it_tells(
+def test_a_stack_of_an_earlier_version_shows_the_figures_it_has(
     written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
-    tell: Callable[..., Run],
+    record_run: Callable[..., Run],
 ) -> None:  # fmt: skip
     """Its table has no seeing and no sky."""
-    tell(ref(stack(without=("seeing", "sky"))))
+    record_run(ref(stack(without=("seeing", "sky"))))
     text = written().text
     assert "Level of the raw frames, mostly sky" in text
     assert "Shift onto the reference" in text
     assert "Registration of 3 frames" in text
 
 
-def test_everything_that_a_page_shows_is_there_and_nothing_comes_from_outside(
+def test_a_page_is_complete_and_loads_nothing_from_outside(
     written: Callable[[], Page], stack: Callable[..., Product], ref: Callable[..., ProductRef],
-    tell: Callable[..., Run], night: date, tmp_path: Path,
+    record_run: Callable[..., Run], night: date, tmp_path: Path,
 ) -> None:  # fmt: skip
-    tell(ref(stack()))
+    record_run(ref(stack()))
     page = written()
     folder = tmp_path / "pages" / night.isoformat()
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
@@ -127,18 +127,20 @@ def test_everything_that_a_page_shows_is_there_and_nothing_comes_from_outside(
     assert (folder / "index.html").read_bytes() == first, "the same store gives the same page"
 
 
-def test_whatever_a_text_says_it_stays_a_text(
+def test_any_text_is_shown_literally(
     store: Store, written: Callable[[], Page], record: Callable[..., FrameRecord], facts: Callable[..., FrameFacts],
-    stack: Callable[..., Product], ref: Callable[..., ProductRef], tell: Callable[..., Run],
+    stack: Callable[..., Product], ref: Callable[..., ProductRef], record_run: Callable[..., Run],
     failure: Callable[..., Failure], lost: Callable[..., LeftOut],
 ) -> None:  # fmt: skip
-    """Target, program, file names, reasons and addresses as an enemy would write them: no element, no handler."""
-    tell(ref(stack()))
+    """Target, program, file names, reasons and addresses as an attacker would write them: no element, no
+    handler.
+    """
+    record_run(ref(stack()))
     clean = _elements(written())
     name = 'S"><img src=x onerror=alert(3)>\x1b[2J\u202e.fits'
     hostile = facts(name=name, target=HOSTILE, program=HOSTILE, filter=HOSTILE, observation_id=HOSTILE)
     store.frames.ingest([record("S9.fits", facts=hostile, quarantine=HOSTILE)])
-    tell(
+    record_run(
         ref(
             stack(1), label=HOSTILE, warnings=(HOSTILE,), output=Path("/x") / HOSTILE, calibrations=(HOSTILE,)
         ),
@@ -165,27 +167,27 @@ def test_whatever_a_text_says_it_stays_a_text(
 
 
 def _elements(page: Page) -> set[str]:
-    # What a page with failures has besides: nothing but these.
+    # A page with failures has only these in addition.
     return {tag for tag, _ in page.tags} | {"ul", "li", "strong"}
 
 
 def test_a_page_without_its_files(
     store: Store, written: Callable[[], Page], raws: Sequence[FrameRecord], stack: Callable[..., Product],
-    ref: Callable[..., ProductRef], tell: Callable[..., Run],
+    ref: Callable[..., ProductRef], record_run: Callable[..., Run],
 ) -> None:  # fmt: skip
     made = stack()
-    told = ref(made)
-    tell(told)
+    reported = ref(made)
+    record_run(reported)
     path = store.file_of(made)
     path.chmod(0o644)
     path.write_bytes(b"damaged")
-    told.output.unlink()
+    reported.output.unlink()
     for raw in raws:
         raw.path.unlink()
     text = written().text
-    assert f"No longer at {told.output}" in text
+    assert f"No longer at {reported.output}" in text
     assert "No preview: The file of S20131121S0075_image.fits" in text
-    assert text.count("its file has moved away") == 3
+    assert text.count("its file has been moved") == 3
 
 
 def test_a_file_below_the_pages_has_a_relative_link(tmp_path: Path) -> None:
@@ -199,19 +201,19 @@ def test_a_file_below_the_pages_has_a_relative_link(tmp_path: Path) -> None:
     assert outside.endswith("/out/%22%3E%3Cimg%3E.fits")
 
 
-def test_words_for_ranges_and_distances() -> None:
+def test_texts_for_ranges_and_distances() -> None:
     assert range_of(["S2.fits", "S1.fits"]) == "S1 to S2"
     assert (range_of(["S1.fits"]), range_of([])) == ("S1", "")
     assert (distance(-1.26), distance(6.8), distance(None)) == ("1.3 days before", "6.8 days after", "")
 
 
-def test_the_index_has_the_newest_night_first_and_links_to_pages_that_are_there(
+def test_the_index_has_the_newest_night_first_and_links_to_existing_pages(
     store: Store, night: date, raws: Sequence[FrameRecord], stack: Callable[..., Product],
-    ref: Callable[..., ProductRef], tell: Callable[..., Run], failure: Callable[..., Failure], tmp_path: Path,
+    ref: Callable[..., ProductRef], record_run: Callable[..., Run], failure: Callable[..., Failure], tmp_path: Path,
 ) -> None:  # fmt: skip
     later = night + timedelta(days=1)
-    tell(ref(stack()), failures=(failure(label="a"), failure(label="b", waits_for="flat")))
-    tell(nights=(later,))
+    record_run(ref(stack()), failures=(failure(label="a"), failure(label="b", waits_for="flat")))
+    record_run(nights=(later,))
     folder = tmp_path / "pages"
     (folder / "2013-99-99").mkdir(parents=True)
     (folder / "2013-99-99" / "index.html").touch()

@@ -1,4 +1,4 @@
-"""What a run leaves in the data folder of its machine."""
+"""Limits of the temporary files in the data folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def made(path: Path, age: float, size: int = 1000) -> Path:
 
 def test_scratch_unpacked_and_staging_stay_within_bounds(tmp_path: Path) -> None:
     workspace = Workspace(data_dir=tmp_path, out=tmp_path, scratch_limit=2500)
-    _clean(workspace)  # nothing there yet
+    _clean(workspace)  # nothing to clean yet
     kept = [
         made(workspace.scratch / "new", 60),
         made(workspace.scratch / "newer", 30),

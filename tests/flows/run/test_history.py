@@ -1,4 +1,4 @@
-"""The figures of products over the nights: which are of one history, in which order, and under which key."""
+"""Histories of figures over the nights: which products belong together, in which order, under which key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ref(product: Product) -> ProductRef:
     )  # fmt: skip
 
 
-def test_the_newest_night_comes_first_with_the_figures_that_any_has(add: Add) -> None:
+def test_the_newest_night_comes_first_with_all_figures(add: Add) -> None:
     old = add(hours=-48, metrics={"level": 1.0, "n_hot": 3, "unknown": 7})
     new = add(metrics={"level": 1.23456789, "noise": None})
     rows = history_rows(old, [new, old])
@@ -66,7 +66,7 @@ def test_an_evening_belongs_to_the_night_that_ends_the_next_day(add: Add) -> Non
         ("bpm", {}, "bpm"),
     ],
 )
-def test_rules_may_leave_out_what_a_title_usually_has(
+def test_rules_may_omit_facts_that_titles_usually_contain(
     add: Add, kind: str, keys: dict[str, Any], title: str
 ) -> None:
     product = add(kind).model_copy(update={"keys": keys})
@@ -74,23 +74,23 @@ def test_rules_may_leave_out_what_a_title_usually_has(
     assert [row["product"] for row in history_rows(product, [product])] == [product.name]
 
 
-def test_a_history_has_an_end(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_is_limited(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_LENGTH", 2)
     products = [add(hours=24.0 * day) for day in range(3)]
     assert [row["night"] for row in history_rows(products[2], products)] == ["2013-11-23", "2013-11-22"]
 
 
 @pytest.fixture
-def told(prefect_server: ServerAddress, store: Store) -> Callable[..., dict[str, Any]]:
-    """Tell the history of products in a run; its tables by key."""
+def published(prefect_server: ServerAddress, store: Store) -> Callable[..., dict[str, Any]]:
+    """Publish the history of products in a run; return its tables by key."""
 
     def run(*products: Product) -> dict[str, Any]:
-        @flow(name="tells history")
-        def tells() -> UUID:
+        @flow(name="publishing history")
+        def publishing() -> UUID:
             publish_history(store, [ref(one) for one in products])
             return UUID(runtime.flow_run.id)
 
-        with prompt_heartbeats(tells) as ready:
+        with prompt_heartbeats(publishing) as ready:
             run_id = ready()
         of = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
         with get_client(sync_client=True) as client:
@@ -101,36 +101,36 @@ def told(prefect_server: ServerAddress, store: Store) -> Callable[..., dict[str,
     return run
 
 
-def test_a_table_for_each_configuration_and_none_of_what_is_bad(
-    told: Callable[..., dict[str, Any]], store: Store, add: Add, facts: Callable[..., FrameFacts]
+def test_a_table_for_each_configuration_without_bad_products(
+    published: Callable[..., dict[str, Any]], store: Store, add: Add, facts: Callable[..., FrameFacts]
 ) -> None:
     dark, before, bad = add(), add(hours=-24), add(hours=-48)
     other = add(facts=facts(exposure_time=20.0))
     reject(store, bad, author="Ana", reason="a test")
-    tables = told(dark, before)
+    tables = published(dark, before)
     ((key, rows),) = tables.items()
     assert key.startswith("history-dark")
     assert [row["product"] for row in rows] == [dark.name, before.name]
-    both = told(dark, other)
+    both = published(dark, other)
     assert len(both) == 2
     assert both[key] == rows
     assert [row["product"] for row in next(rows for one, rows in both.items() if one != key)] == [other.name]
 
 
 def test_stacks_are_compared_within_their_band_and_the_key_is_that_of_all_nights(
-    told: Callable[..., dict[str, Any]], add: Add, facts: Callable[..., FrameFacts]
+    published: Callable[..., dict[str, Any]], add: Add, facts: Callable[..., FrameFacts]
 ) -> None:
     j = {"filter": "J", "filter_id": "J_G0802"}
     one = add("image", metrics={"seeing": 0.6}, facts=facts(target="A"))
     other = add("image", hours=24, metrics={"seeing": 0.8}, facts=facts(target="B", exposure_time=60.0))
     band = add("image", metrics={"seeing": 1.0}, facts=facts(**j))
-    tables = told(one, band)
+    tables = published(one, band)
     assert set(tables) == {"history-image-y", "history-image-j"}
     assert [row["product"] for row in tables["history-image-y"]] == [other.name, one.name]
     assert [row["seeing, px"] for row in tables["history-image-y"]] == [0.8, 0.6]
 
 
-def test_outside_of_a_run_nothing_is_told(store: Store, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_run_nothing_is_published(store: Store, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise AssertionError("an artifact outside of a run")
 

@@ -1,4 +1,4 @@
-"""What a night's frames allow: sets, partners, and what is left out."""
+"""The plan of a night: sets, partners, and what is left out."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_only_what_is_asked_for_and_what_it_needs(only: Any, kinds: set[str]) ->
     assert targets_with_needs(only) >= set(only)
 
 
-def test_nothing() -> None:
+def test_no_frames() -> None:
     assert plan([]) == NightPlan()
     assert plan([]).empty
 
@@ -121,27 +121,27 @@ def test_k_flats_take_their_own_darks_and_the_mask_short_ones() -> None:
     assert [f.name for f in made.bpms[0].short_darks.frames] == [f.name for f in short_darks()]
 
 
-def test_longer_darks_of_a_k_night_do_not_pass_for_short_ones() -> None:
+def test_longer_darks_of_a_k_night_are_not_used_as_short_ones() -> None:
     near = darks(exposure=5.0, pairs=1, days=5.05)
     made = plan(lamps("off", "K-red", exposure=2.0) + near + short_darks(days=4.0))
     assert {f.facts.exposure_time for f in made.bpms[0].short_darks.frames} == {2.0}
 
 
-def test_a_k_flat_alone_takes_its_dark_with_it() -> None:
+def test_a_k_flat_alone_includes_its_dark() -> None:
     own = darks(exposure=8.0, pairs=1, days=5.1)
     made = plan(lamps("off", "K-red", exposure=8.0) + own + darks() + science(), only=("flat",))
     assert [d.first.facts.exposure_time for d in made.darks] == [8.0]
     assert made.science == ()
 
 
-def test_k_without_matching_darks_says_so() -> None:
+def test_k_without_matching_darks_is_reported() -> None:
     made = plan(lamps("off", "K-red", exposure=8.0) + short_darks())
     assert made.bpms == ()
-    (told,) = [one for one in made.left_out if one.name == "bad pixel mask"]
-    assert told.reason == "no darks of 8 s to go with the lamp-offs"
+    (reported,) = [one for one in made.left_out if one.name == "bad pixel mask"]
+    assert reported.reason == "no darks of 8 s to go with the lamp-offs"
 
 
-def test_the_mask_is_the_same_whichever_band_is_asked_for() -> None:
+def test_the_mask_is_the_same_for_any_requested_band() -> None:
     frames = y_night() + lamps("on", "J", count=3) + lamps("off", "J", days=8)
     frames += science("J", exposure=60.0) + darks(exposure=60.0)
     both = plan(frames)
@@ -153,7 +153,7 @@ def test_the_mask_is_the_same_whichever_band_is_asked_for() -> None:
     assert j_only.left_out == both.left_out == ()
 
 
-def test_a_lone_frame_of_another_read_mode_takes_nobodys_place() -> None:
+def test_a_single_frame_of_another_read_mode_replaces_nothing() -> None:
     odd_short = darks(count=1, exposure=2.0, pairs=4, days=5.0)
     odd_lamp = lamps("on", count=1, pairs=4, days=1.0)
     made = plan(y_night() + odd_short + odd_lamp)
@@ -170,7 +170,7 @@ def test_lamp_ons_without_any_lamp_offs_still_make_a_flat() -> None:
     assert made.bpms == ()
 
 
-def test_short_darks_stay_raw_unless_they_are_wanted() -> None:
+def test_short_darks_are_combined_only_if_needed() -> None:
     assert [d.first.facts.exposure_time for d in plan(y_night()).darks] == [120.0]
     wanted = plan(y_night() + several("quick", 5, "object", 0.5, exposure_time=2.0, read_pairs=1))
     assert sorted(d.first.facts.exposure_time for d in wanted.darks) == [2.0, 120.0]
@@ -184,8 +184,8 @@ def test_without_removes_frames_everywhere() -> None:
         assert list(names) == ["sciY0.fits", "sciY2.fits", "sciY3.fits", "sciY4.fits"]
 
 
-def test_each_half_year_gets_a_mask_of_its_own() -> None:
-    """A mask serves 90 days: frames of another season must not be left without one that could be made."""
+def test_each_half_year_gets_its_own_mask() -> None:
+    """A mask serves 90 days: frames of another season must get their own if it can be made."""
     later = [
         f.model_copy(
             update={
@@ -199,16 +199,16 @@ def test_each_half_year_gets_a_mask_of_its_own() -> None:
     ]
     made = plan(y_night() + later)
     assert [mask.flat.first.first.facts.night.year for mask in made.bpms] == [2013, 2014]
-    # Science frames of two seasons are two groups as well, each with the calibrations of its time.
+    # Science frames of two seasons also form two groups, each with the calibrations of its time.
     assert [len(group.objects) for group in made.science] == [5, 5]
 
 
-def test_a_band_without_frames_is_said() -> None:
+def test_a_band_without_frames_is_reported() -> None:
     made = plan(y_night(), bands=("J",))
     assert ("band J", "no frame of the night has this filter") in {(o.name, o.reason) for o in made.left_out}
 
 
-def test_a_mask_that_cannot_be_made_is_said_when_it_is_asked_for() -> None:
+def test_a_mask_that_cannot_be_made_is_reported_if_requested() -> None:
     made = plan(short_darks(), only=("bpm",))
     assert made.bpms == ()
     assert any(o.name == "bad pixel mask" and "lamp-offs" in o.reason for o in made.left_out)

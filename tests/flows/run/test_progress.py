@@ -1,4 +1,4 @@
-"""How far a run is: how many steps a plan takes, and what the server is told of them."""
+"""The progress of a run: the number of steps in a plan, and the updates sent to the server."""
 
 from __future__ import annotations
 
@@ -63,41 +63,43 @@ def test_the_steps_of_a_plan(plan: NightPlan, steps: int) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the server is told, without one; in a run, and without a pause between two words."""
-    said: list[float] = []
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the progress reported in a run, without a server and without a pause between updates."""
+    messages: list[float] = []
     monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id="a run"))
-    monkeypatch.setattr(progress, "create_progress_artifact", lambda value, description: said.append(value))
-    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, progress: said.append(progress))
+    monkeypatch.setattr(
+        progress, "create_progress_artifact", lambda value, description: messages.append(value)
+    )
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, progress: messages.append(progress))
     monkeypatch.setattr(progress, "_PAUSE", 0.0)
-    return said
+    return messages
 
 
 FOUR = NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,))
 
 
-def test_each_step_that_ends_counts_whatever_its_end(told: list[float]) -> None:
+def test_each_finished_step_counts_whatever_its_outcome(reported: list[float]) -> None:
     with progress_shown(FOUR):
         report_event(StepEvent("dark", "a", "started"))
         report_event(StepEvent("dark", "a", "part"))
         report_event(StepEvent("survey", "night", "built"))
         report_event(StepEvent("choose", "W", "built"))
-        assert told == [0.0]
+        assert reported == [0.0]
         for state in ("built", "reused", "failed"):
             report_event(StepEvent("dark", "a", state))  # type: ignore[arg-type]
     report_event(StepEvent("dark", "a", "built"))
-    assert told == [0.0, 25.0, 50.0, 75.0, 100.0]
+    assert reported == [0.0, 25.0, 50.0, 75.0, 100.0]
 
 
-def test_more_steps_than_expected_do_not_reach_the_end_before_it(told: list[float]) -> None:
+def test_more_steps_than_expected_do_not_complete_the_progress_early(reported: list[float]) -> None:
     with progress_shown(FOUR):
         for _ in range(9):
             report_event(StepEvent("dark", "a", "built"))
-        assert max(told) == 99.0
-    assert told[-1] == 100.0
+        assert max(reported) == 99.0
+    assert reported[-1] == 100.0
 
 
-def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
+def test_a_failed_run_does_not_complete_the_progress(reported: list[float]) -> None:
     def fails() -> None:
         with progress_shown(FOUR):
             report_event(StepEvent("dark", "a", "built"))
@@ -105,12 +107,14 @@ def test_a_run_that_fails_does_not_reach_the_end(told: list[float]) -> None:
 
     with pytest.raises(RuntimeError, match="stop"):
         fails()
-    assert told == [0.0, 25.0]
+    assert reported == [0.0, 25.0]
     report_event(StepEvent("dark", "a", "built"))
-    assert told == [0.0, 25.0]
+    assert reported == [0.0, 25.0]
 
 
-def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_updated_only_at_intervals(
+    reported: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "_PAUSE", 2.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -118,10 +122,10 @@ def test_the_server_is_told_now_and_then_only(told: list[float], monkeypatch: py
         for _ in range(3):
             report_event(StepEvent("dark", "a", "built"))
             now[0] += 1.0
-        assert told == [0.0, 75.0]
+        assert reported == [0.0, 75.0]
 
 
-def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
+def test_steps_that_end_simultaneously_are_all_counted(reported: list[float]) -> None:
     plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
     with progress_shown(plan):
         threads = [
@@ -134,18 +138,18 @@ def test_steps_that_end_at_a_time_are_all_counted(told: list[float]) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert max(told) == 50.0
+        assert max(reported) == 50.0
 
 
 @pytest.mark.parametrize("plan", [NightPlan(), FOUR])
-def test_outside_of_a_run_and_without_steps_nothing_is_told(
-    told: list[float], monkeypatch: pytest.MonkeyPatch, plan: NightPlan
+def test_outside_a_run_or_without_steps_nothing_is_reported(
+    reported: list[float], monkeypatch: pytest.MonkeyPatch, plan: NightPlan
 ) -> None:
     if plan is FOUR:
         monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=None))
     with progress_shown(plan):
         report_event(StepEvent("dark", "a", "built"))
-    assert told == []
+    assert reported == []
 
 
 def test_the_artifact_of_a_real_run(prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which new product takes the place of an old one, and which does not."""
+"""Which new product replaces an old one, and which does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ref(product: Product) -> ProductRef:
 
 @pytest.fixture
 def frames(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord]:
-    """Ten raw frames that the store knows."""
+    """Return ten raw frames recorded in the store."""
     known = [record(f"on{n}.fits") for n in range(10)]
     store.frames.ingest(known)
     return known
@@ -34,13 +34,13 @@ def frames(store: Store, record: Callable[..., FrameRecord]) -> list[FrameRecord
 
 @pytest.fixture
 def mask(add: Add) -> Product:
-    """A mask that will be superseded."""
+    """Return a mask that will be superseded."""
     return add("bpm")
 
 
 @pytest.fixture
 def flat(add: Add) -> Callable[..., Product]:
-    """Add a flat of some frames, made with some masks."""
+    """Add a flat made from these frames and with these masks."""
 
     def make(
         on: Sequence[FrameRecord], *masks: Product, off: Sequence[FrameRecord] = (), **changes: object
@@ -55,7 +55,7 @@ def flat(add: Add) -> Callable[..., Product]:
 
 
 def redo_without(store: Store, mask: Product) -> Redo:
-    """Supersede a mask; what has to be made again."""
+    """Supersede a mask and return what has to be made again."""
     supersede(store, mask, **WHO)
     return redo_of(store, str(mask.id))
 
@@ -67,7 +67,7 @@ def replaced(
     return {one.old.split()[0]: one.new.split()[0] for one in done}, kept
 
 
-def test_what_contains_the_same_frames_takes_the_place(
+def test_a_product_with_the_same_frames_replaces_the_old_one(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
     old = flat(frames, mask)
@@ -79,10 +79,10 @@ def test_what_contains_the_same_frames_takes_the_place(
     assert (last.status, last.by, last.because) == ("superseded", new.id, str(mask.id))
 
 
-def test_a_frame_that_was_rejected_since_is_not_asked_for(
+def test_a_frame_rejected_since_is_not_required(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
-    """The store itself supersedes what was made with it, when the one without it is there."""
+    """The store itself supersedes a product made with the rejected one when its replacement is added."""
     old = flat(frames, mask)
     redo = redo_without(store, mask)
     reject(store, store.frames.with_sha256s([frames[9].sha256])[frames[9].sha256], **WHO)
@@ -92,7 +92,7 @@ def test_a_frame_that_was_rejected_since_is_not_asked_for(
     assert [store.get(one.id).status for one in (old, new)] == ["superseded", "candidate"]
 
 
-def test_what_lacks_a_usable_frame_takes_nobodys_place(
+def test_a_product_that_lacks_a_usable_frame_replaces_nothing(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
     old = flat(frames, mask)
@@ -106,7 +106,7 @@ def test_what_lacks_a_usable_frame_takes_nobodys_place(
     assert store.get(old.id).status == "candidate"
 
 
-def test_a_frame_that_was_given_and_left_out_is_not_contained(
+def test_a_frame_that_was_left_out_is_not_contained(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
     without = {"metrics": {"left_out": [{"name": "on4.fits", "reason": "no light", "remedy": ""}]}}
@@ -116,7 +116,7 @@ def test_a_frame_that_was_given_and_left_out_is_not_contained(
     assert kept.reason.endswith("is without on4.fits")
 
 
-def test_a_product_whose_status_was_changed_meanwhile_stays_so(
+def test_a_status_changed_meanwhile_is_kept(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
     old = flat(frames, mask)
@@ -127,7 +127,7 @@ def test_a_product_whose_status_was_changed_meanwhile_stays_so(
     assert store.history(old)[-1].author == "Ben"
 
 
-def test_what_does_not_count_takes_nobodys_place(
+def test_an_invalid_product_replaces_nothing(
     store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
 ) -> None:
     old, new = flat(frames, mask), flat(frames)

@@ -1,4 +1,5 @@
-"""Every way to reduce forms the same groups of the same frames, and a redo has the groups of what it replaces.
+"""Every way to reduce forms the same groups from the same frames, and a redo has the groups of what it
+replaces.
 
 Random seasons of nights, gaps, fields, bands and rejections; facts only, no pixels.
 """
@@ -41,7 +42,7 @@ BANDS = ("Y", "J", "K-red")
 
 @dataclass(frozen=True)
 class Season:
-    """Frames that the store knows, as a store that holds nothing else."""
+    """A store that holds only frames."""
 
     known: tuple[Frame, ...]
 
@@ -78,7 +79,7 @@ def night(frame: Frame) -> date:
 
 
 def surveyed(frames: Sequence[Frame]) -> list[RawFrame]:
-    """What a survey of the frames' files gives."""
+    """Return the frames as found by a survey of their files."""
     usable = {f.sha256: f for f in frames if f.rejected is None and f.quarantine is None}
     ordered = sorted(usable.values(), key=lambda f: (facts(f).started, f.name))
     return [
@@ -87,7 +88,7 @@ def surveyed(frames: Sequence[Frame]) -> list[RawFrame]:
 
 
 def _block(what: str, band: str) -> dict[str, Any]:
-    """The facts of a block of exposures: its kind and configuration."""
+    """Return the facts of a block of exposures: its kind and configuration."""
     filters = {"filter": band, "filter_id": f"{band}_G08"}
     target = filters | {
         "kind": "object",
@@ -118,7 +119,7 @@ NIGHTS = st.tuples(st.integers(1, 12), st.lists(BLOCKS, min_size=1, max_size=5))
 
 @st.composite
 def seasons(draw: st.DrawFn) -> Season:
-    """Nights some days apart, each of some blocks; a part of the frames is rejected."""
+    """Nights some days apart, each with some blocks; part of the frames is rejected."""
     frames, day = [], 0
     for gap, blocks in draw(st.lists(NIGHTS, min_size=1, max_size=6)):
         day += gap
@@ -157,7 +158,7 @@ def calibrations_of(plan: NightPlan) -> set[tuple[str, ...]]:
 
 
 def pairs_of(plan: NightPlan) -> set[tuple[tuple[str, ...], ...]]:
-    """Flats with what is subtracted from their light."""
+    """Return flats with the sets that are subtracted from their light."""
     return {
         tuple(tuple(f.name for f in part.frames) for part in flat.light_and_none if part is not None)
         for flat in plan.flats
@@ -210,7 +211,7 @@ def test_night_by_night_a_range_a_sequence_and_all_files_give_the_same_groups(
 
 @COMMON
 @given(seasons())
-def test_no_group_of_science_has_two_nights_unless_it_is_asked_for(season: Season) -> None:
+def test_no_science_group_spans_two_nights_unless_requested(season: Season) -> None:
     frames = surveyed(season.known)
     for group in plan_night(frames, PARAMETERS).science:
         assert len({frame.facts.night for frame in group.frames.frames}) == 1
@@ -228,7 +229,7 @@ def test_no_group_of_science_has_two_nights_unless_it_is_asked_for(season: Seaso
 def _product(
     work: FrameSet | BpmSet | FlatSet | ScienceSet, parameters: ReductionParameters
 ) -> tuple[Product, Any]:
-    """A product of the store as it was made of some sets."""
+    """Return a product of the store as made from these sets."""
     values: dict[str, Any]
     if isinstance(work, ScienceSet):
         recipe = science_recipe(work, Calibrations(), parameters)
@@ -259,7 +260,7 @@ def _product(
 
 
 def _members(product: Product, inputs: Sequence[InputRef], known: dict[str, Frame]) -> dict[str, list[str]]:
-    """The usable frames of a product by role, in order."""
+    """Return the usable frames of a product by role, in order."""
     of: dict[str, list[str]] = {}
     for ref in inputs:
         frame = known[str(ref.source)]
@@ -313,7 +314,7 @@ def test_a_redo_has_the_groups_of_what_it_replaces_without_the_rejected(
 
 @COMMON
 @given(seasons(), st.data())
-def test_nothing_is_made_again_of_a_part_of_its_usable_frames(season: Season, data: st.DataObject) -> None:
+def test_nothing_is_made_again_from_part_of_its_usable_frames(season: Season, data: st.DataObject) -> None:
     plan = plan_night(surveyed(season.known), PARAMETERS)
     works = [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
     assume(works)
@@ -327,5 +328,5 @@ def test_nothing_is_made_again_of_a_part_of_its_usable_frames(season: Season, da
     assert {remake.old.id for remake in done.remakes} == complete
     assert len(done.kept) == len(made) - len(complete)
     for one in done.kept:
-        assert "frames are not there" in one.reason
-        assert "name the folder" in one.remedy
+        assert "frames are missing" in one.reason
+        assert "name their folder" in one.remedy

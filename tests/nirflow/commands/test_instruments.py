@@ -1,4 +1,4 @@
-"""``nirflow instruments``: what is known, a table tried on files, and one begun from a file."""
+"""``nirflow instruments``: the known instruments, a table checked on files, and one started from a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CARDS = {
 
 @pytest.fixture(autouse=True)
 def _no_trial(monkeypatch: pytest.MonkeyPatch):
-    """What a command puts on trial is gone after the test."""
+    """Remove tables registered by a command after the test."""
     yield
     catalogue._trial = None
     catalogue.forget()
@@ -43,8 +43,8 @@ def test_a_table_of_the_settings_is_listed_and_reads_frames(
     config = tmp_path / "nirflow.toml"
     config.write_text(f'instruments = ["{MYCAM}"]\n')
 
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "nirflow", *map(str, words)]
+    def run(*expected: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "nirflow", *map(str, expected)]
         environment = {"NIRFLOW_CONFIG": str(config), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -66,13 +66,13 @@ def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, f
     frame_writer(tmp_path / "m3.fits", shape=(512, 1024), **CARDS | {"IMAGETYP": "DARK", "UT": "03:02:00"})
     result = nirflow("instruments", "check", MYCAM, tmp_path, "--json")
     assert result.exit_code == 4
-    told = json.loads(result.stdout)
-    first, second, _ = ({one["fact"]: one for one in facts} for facts in told["files"].values())
+    reported = json.loads(result.stdout)
+    first, second, _ = ({one["fact"]: one for one in facts} for facts in reported["files"].values())
     assert (first["camera"]["value"], first["camera"]["keywords"]) == ("wide", "CAMERA")
     assert first["coadds"]["keywords"] == "default; NCOADD is missing"
     assert (first["kind"]["value"], first["pixel_scale"]["value"]) == ("object", 0.1)
     assert "whole number from 1 to 100" in second["coadds"]["problem"]
-    assert told["possible"] == [
+    assert reported["possible"] == [
         "dark of 10 s: 1 frame",
         "stack of 1 frame in J, without a flat among these files",
     ]

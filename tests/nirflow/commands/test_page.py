@@ -1,4 +1,4 @@
-"""``nirflow report``: the page goes where the nights are."""
+"""``nirflow report``: the page is written to the folder of the nights."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ def test_the_page_goes_into_the_folder_of_the_nights(
     }
 
 
-def test_without_a_setting_that_is_in_the_data_folder_and_out_goes_before_both(
+def test_the_page_folder_is_out_else_the_setting_else_the_data_folder(
     nirflow: Nirflow, two_nights: None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "data"))
-    told = json.loads(nirflow("report", "last", "--json").stdout)
+    reported = json.loads(nirflow("report", "last", "--json").stdout)
     page = tmp_path / "data" / "nights" / "2013-11-21" / "index.html"
-    assert (told["night"], told["page"], page.is_file()) == ("2013-11-21", str(page), True)
-    assert told["index"] == str(page.parents[1] / "index.html")
+    assert (reported["night"], reported["page"], page.is_file()) == ("2013-11-21", str(page), True)
+    assert reported["index"] == str(page.parents[1] / "index.html")
     assert nirflow("report", "2013-11-21", "--out", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "2013-11-21" / "index.html").is_file()
 
 
 @pytest.mark.parametrize("night", ["2013-11-31", "yesterday", "2013"])
-def test_what_is_no_night_is_refused(nirflow: Nirflow, own_store: None, night: str) -> None:
+def test_an_invalid_night_is_refused(nirflow: Nirflow, own_store: None, night: str) -> None:
     result = nirflow("report", night)
     assert result.exit_code == 2
     assert f"NIGHT {night!r} is not a night.\nWrite 2013-11-21, 20131121, or last." in result.stderr
 
 
-def test_where_nothing_was_reduced_there_is_no_last_night(
+def test_without_a_reduction_the_last_night_is_undefined(
     nirflow: Nirflow, store: Store, own_store: None
 ) -> None:
     result = nirflow("report", "last")

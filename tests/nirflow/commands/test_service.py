@@ -30,9 +30,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder; nothing may be started in it."""
+    """Return a data folder in which nothing may be started."""
     folder = tmp_path / "data"
-    # What --data puts into the environment goes with the test.
+    # Changes of the environment by --data end with the test.
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(folder))
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
 
@@ -45,7 +45,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def state(data: Path, **changes: Any) -> ServiceState:
-    """A state file of this very process as the supervisor."""
+    """Return a state file with this process as the supervisor."""
     pid = os.getpid()
     born = processes.birth(pid)
     parts = (
@@ -70,14 +70,12 @@ def state(data: Path, **changes: Any) -> ServiceState:
 
 
 @pytest.mark.parametrize("foreground", [[], ["--foreground"]])
-def test_a_folder_that_is_not_there_is_refused(
-    nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]
-) -> None:
+def test_a_missing_folder_is_refused(nirflow: Run, data: Path, tmp_path: Path, foreground: list[str]) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "rwa", tmp_path / "file"):
         result = nirflow("up", "--watch", tmp_path, "--watch", folder, *foreground)
         assert result.exit_code == 1
-        assert f"--watch {folder}: there is no such folder. Make it" in " ".join(result.stderr.split())
+        assert f"--watch {folder}: no such folder. Create it" in " ".join(result.stderr.split())
     assert not data.exists()
 
 
@@ -103,20 +101,24 @@ def test_the_address_and_the_folders_go_to_the_supervisor(
         "UI:      http://mko:4210",
         f"Log in:  nirflow server login --data {data} prints a link",
         "         Port 4210 is taken: it listens on 9 until the next nirflow up.",
-        f"Nights:  {data / 'nights' / 'index.html'} (there after the first run)",
-        f"Watched: {data / 'raw'} (not there yet)",
+        f"Nights:  {data / 'nights' / 'index.html'} (after the first run)",
+        f"Watched: {data / 'raw'} (does not exist yet)",
         f"Logs:    {data / 'logs'}",
         f"Stop it: nirflow down --data {data}",
     ]
     (data / "nights").mkdir()
     (data / "nights" / "index.html").touch()
     assert f"Nights:  {data / 'nights' / 'index.html'}\n" in nirflow("up").stdout
-    told = json.loads(nirflow("up", "--json").stdout)
-    assert (told["started"], told["pid"], told["ui_url"]) == (True, os.getpid(), "http://mko:4210")
-    assert "hush" not in json.dumps(told)
+    reported = json.loads(nirflow("up", "--json").stdout)
+    assert (reported["started"], reported["pid"], reported["ui_url"]) == (
+        True,
+        os.getpid(),
+        "http://mko:4210",
+    )
+    assert "hush" not in json.dumps(reported)
 
 
-def test_what_is_up_already_is_said_with_what_it_does_otherwise(
+def test_a_running_service_is_reported_with_its_differing_options(
     nirflow: Run, data: Path, tmp_path: Path
 ) -> None:
     state(data)
@@ -128,7 +130,7 @@ def test_what_is_up_already_is_said_with_what_it_does_otherwise(
     assert "It was started with --bind 127.0.0.1. To change that: nirflow down" in bound
     foreground = nirflow("up", "--foreground")
     assert foreground.exit_code == 1
-    assert "is up already" in foreground.stderr
+    assert "is already up" in foreground.stderr
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_what_is_up_already_is_said_with_what_it_does_otherwise(
         ("NIRFLOW_SERVER_VIEWER_AUTH", "eve:looks"), ("NIRFLOW_NOTIFY_EMAIL_TO", '["ana@example.org"]'),
     ],
 )  # fmt: skip
-def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
+def test_up_reports_that_a_running_server_keeps_its_settings(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
     made = state(data)
@@ -155,18 +157,18 @@ def test_up_says_that_a_server_which_runs_keeps_what_it_was_started_with(
         monkeypatch.delenv(variable)
     else:
         monkeypatch.setenv(variable, value)
-    told = " ".join(nirflow("up").stdout.split())
+    reported = " ".join(nirflow("up").stdout.split())
     assert (
         "It was started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
-        in told
+        in reported
     )
-    assert "To change that: nirflow down, then up again." in told
-    assert "another" not in told
+    assert "To change that: nirflow down, then up again." in reported
+    assert "another" not in reported
 
 
 @pytest.mark.parametrize("auth", ["hush", ":hush", "hush:"])
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
-def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
+def test_an_unusable_password_is_refused_without_showing_it(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, auth: str, bind: str
 ) -> None:
     monkeypatch.setenv("NIRFLOW_SERVER_AUTH", auth)
@@ -179,39 +181,39 @@ def test_a_password_that_nobody_could_give_is_refused_without_telling_it(
 
 
 @pytest.mark.parametrize(
-    ("started_with", "now", "code", "told"),
+    ("started_with", "now", "code", "reported"),
     [
         (False, None, 200, "It was started with no password."),
-        (False, "ana:word", 200, "It was started with no password."),
+        (False, "ana:secret", 200, "It was started with no password."),
         (True, None, 200, ""),
         (True, None, 401, "It was started with another password."),
-        (True, "ana:word", 401, "It was started with another password."),
-        (True, "ana:word", 200, ""),
-        (True, "ana:word", 503, ""),
+        (True, "ana:secret", 401, "It was started with another password."),
+        (True, "ana:secret", 200, ""),
+        (True, "ana:secret", 503, ""),
     ],
 )
-def test_another_password_than_that_of_the_start_is_said(
+def test_a_password_changed_since_the_start_is_reported(
     nirflow: Run,
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
     started_with: bool,
     now: str | None,
     code: int,
-    told: str,
+    reported: str,
 ) -> None:
     if now is not None:
         monkeypatch.setenv("NIRFLOW_SERVER_AUTH", now)
     with fake_prefect() as server:
         server.answers = [(code, "[]")]
         state(data, password=started_with, api_url=server.api)
-        said = nirflow("up").stdout
-    assert (told in said) if told else ("It was started" not in said)
+        messages = nirflow("up").stdout
+    assert (reported in messages) if reported else ("It was started" not in messages)
 
 
 # Down and status
 
 
-def test_down_where_nothing_is_up(nirflow: Run, data: Path) -> None:
+def test_down_without_a_running_service(nirflow: Run, data: Path) -> None:
     result = nirflow("down")
     assert (result.exit_code, result.stdout) == (0, "nirflow was not up.\n")
     state(data, birth="another boot:1", parts=())
@@ -236,7 +238,7 @@ def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Excep
     monkeypatch.setattr(Rest, "runs", found)
 
 
-def test_status_tells_each_part_and_what_is_in_work(
+def test_status_shows_each_part_and_the_runs_in_progress(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
@@ -252,16 +254,18 @@ def test_status_tells_each_part_and_what_is_in_work(
     assert server.split()[:4] == ["server", "running", str(os.getpid()), "0"]
     assert worker.split()[:4] == ["worker", "running", str(os.getpid()), "2"]
     assert work == "Running: night 2013-11-21"
-    told = json.loads(nirflow("status", "--json").stdout)
-    assert told["up"] is True
-    assert told["runs"] == [{"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}]
+    reported = json.loads(nirflow("status", "--json").stdout)
+    assert reported["up"] is True
+    assert reported["runs"] == [
+        {"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}
+    ]
     running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
     assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
     running(monkeypatch)
-    assert nirflow("status").stdout.splitlines()[-1] == "No run is in work."
+    assert nirflow("status").stdout.splitlines()[-1] == "No run is in progress."
 
 
-def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
+def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
     for _ in range(2):
         result = nirflow("status")
         assert result.exit_code == 3
@@ -269,7 +273,7 @@ def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
         as_json = nirflow("status", "--json")
         assert as_json.exit_code == 3
         assert json.loads(as_json.stdout)["up"] is False
-        state(data, birth="an earlier boot:5")  # a stranger's process by now
+        state(data, birth="an earlier boot:5")  # now a different process
 
 
 @pytest.mark.parametrize(
@@ -277,7 +281,7 @@ def test_status_of_what_is_not_up(nirflow: Run, data: Path) -> None:
     [
         {"ready": False},
         {"parts": (PartState(name="worker", running=False, note="ended with code 1"),)},
-        # It died since the supervisor looked.
+        # It has died since the supervisor's last check.
         {
             "parts": (
                 PartState(name="worker", pid=1, birth="another", running=True, note="ended with code 1"),
@@ -296,14 +300,16 @@ def test_status_where_a_part_is_down(
     assert nirflow("status", "--json").exit_code == 4
 
 
-def test_a_server_that_does_not_tell_what_is_in_work_is_said(
+def test_a_server_that_does_not_report_its_runs_is_mentioned(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
     running(monkeypatch, error=RestError("It refuses.", remedy="Give the password."))
     result = nirflow("status")
-    assert "No run is in work" not in result.stdout
-    assert result.stdout.splitlines()[-1] == "What is in work is not known. It refuses. Give the password."
+    assert "No run is in progress" not in result.stdout
+    assert (
+        result.stdout.splitlines()[-1] == "The runs in progress are not known. It refuses. Give the password."
+    )
     assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
 
 
@@ -322,7 +328,7 @@ def test_status_asks_the_server_here_not_where_browsers_reach_it(
     assert set(asked) == {"http://127.0.0.1:9/api/flow_runs/filter"}
 
 
-def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) -> None:
+def test_an_invalid_state_file_means_no_service(nirflow: Run, data: Path) -> None:
     settings = Settings(data_dir=data)
     folder_of(settings).mkdir(parents=True)
     (folder_of(settings) / "state.json").write_bytes(b"\xff")
@@ -333,7 +339,7 @@ def test_a_state_file_that_makes_no_sense_is_nobody(nirflow: Run, data: Path) ->
 # Settings
 
 
-def test_settings_are_told_with_their_sources(
+def test_settings_are_listed_with_their_sources(
     nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "site.toml"
@@ -353,16 +359,16 @@ def test_settings_are_told_with_their_sources(
     assert lines["nightly.cron"].split()[1:7] == ["0", "9", "*", "*", "*", "default"]
     assert lines["notify.webhook"].split()[1:3] == ["(set)", "file"]
     assert lines["watch.folders"].split()[1:4] == ["/a,", "/b", "c"]
-    told = json.loads(nirflow("settings", "--json").stdout)
-    assert told["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
-    assert told["server.auth"]["value"] == "(set)"
-    assert told["data_dir"]["value"] == str(data)
+    reported = json.loads(nirflow("settings", "--json").stdout)
+    assert reported["watch.quiet"] == {"value": 33.0, "source": str(file), "variable": "NIRFLOW_WATCH_QUIET"}
+    assert reported["server.auth"]["value"] == "(set)"
+    assert reported["data_dir"]["value"] == str(data)
     for secret in ("s3cret", "hush"):
-        assert secret not in result.stdout + json.dumps(told)
-    assert set(told) == {name for name in lines if name not in ("Settings", "setting")}
+        assert secret not in result.stdout + json.dumps(reported)
+    assert set(reported) == {name for name in lines if name not in ("Settings", "setting")}
 
 
-def test_every_setting_says_what_it_means(nirflow: Run, data: Path) -> None:
+def test_every_setting_has_a_description(nirflow: Run, data: Path) -> None:
     head, *rows = nirflow("settings").stdout.splitlines()[1:]
     meaning = head.index("meaning")
     assert len(rows) > 30
@@ -402,8 +408,8 @@ def test_server_env_can_be_read_by_a_shell(nirflow: Run, data: Path, monkeypatch
     assert result.exit_code == 0
     given: dict[str, str] = {}
     for line in result.stdout.splitlines():
-        word, assigned = shlex.split(line)
-        assert word == "export"
+        command, assigned = shlex.split(line)
+        assert command == "export"
         name, _, value = assigned.partition("=")
         given[name] = value
     assert given["PREFECT_API_URL"] == "http://127.0.0.1:7/api"

@@ -1,4 +1,4 @@
-"""The log of a run: every line once, in UTC, with the run that spoke."""
+"""The log of a run: every line once, in UTC, with the run that logged it."""
 
 import importlib
 import io
@@ -29,7 +29,7 @@ def _unchanged_logging() -> Iterator[None]:
         handlers = {h for h in logging.getLogger().handlers if not type(h).__module__.startswith("_pytest")}
         return handlers, logging.getLogger().level, levels, warnings.showwarning
 
-    importlib.import_module("prefect.main")  # its import sets handlers of its own, once for the process
+    importlib.import_module("prefect.main")  # its import installs its own handlers, once per process
     before = snapshot()
     yield
     assert snapshot() == before
@@ -70,7 +70,7 @@ def test_the_console_can_show_more_than_the_file(tmp_path: Path, screen: Console
     assert file.read_text() == ""
 
 
-def test_entered_twice_nothing_is_written_twice(tmp_path: Path, screen: Console) -> None:
+def test_entering_twice_writes_nothing_twice(tmp_path: Path, screen: Console) -> None:
     file = tmp_path / "night.log"
     with log.configure(file, console=screen), log.configure(file, console=screen):
         logging.getLogger("nirflow").warning("once")
@@ -97,7 +97,7 @@ def test_warnings_are_one_line_each_and_python_shows_them_again_afterwards(
         warnings.warn("again", UserWarning, stacklevel=1)
 
 
-def test_warnings_that_were_captured_before_stay_captured(tmp_path: Path, screen: Console) -> None:
+def test_previously_captured_warnings_stay_captured(tmp_path: Path, screen: Console) -> None:
     logging.captureWarnings(True)
     try:
         captured = warnings.showwarning
@@ -121,7 +121,7 @@ def test_a_traceback_is_for_the_file_and_its_message_for_the_console(tmp_path: P
     assert "stack failed (more in the log file)" in shown(screen)
 
 
-def test_handlers_come_back_after_an_error_and_the_file_is_closed(tmp_path: Path, screen: Console) -> None:
+def test_handlers_are_restored_after_an_error_and_the_file_is_closed(tmp_path: Path, screen: Console) -> None:
     before = set(logging.getLogger().handlers)
     new: set[logging.Handler] = set()
 
@@ -142,7 +142,7 @@ def test_a_handler_on_the_console_is_muted_meanwhile(
     tmp_path: Path, screen: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
-    handler = logging.StreamHandler()  # what logging.basicConfig makes, or Prefect at its import
+    handler = logging.StreamHandler()  # as created by logging.basicConfig, or by Prefect at its import
     root.addHandler(handler)
     try:
         with log.configure(tmp_path / "night.log", console=screen):
@@ -156,7 +156,7 @@ def test_a_handler_on_the_console_is_muted_meanwhile(
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file, not a folder")
-    with pytest.raises(log.LogFileError, match=r"out/night\.log cannot be written") as caught:
+    with pytest.raises(log.LogFileError, match=r"Cannot write to the log file .*out/night\.log") as caught:
         log.configure(tmp_path / "out" / "night.log").__enter__()
     assert "--out" in caught.value.remedy
 

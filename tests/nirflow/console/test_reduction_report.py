@@ -14,7 +14,7 @@ from tasks.support.references import LeftOut, ProductRef
 LOST = LeftOut(name="S20131121S0012.fits", reason="truncated.", remedy="Fetch it again.")
 FAILURE = Failure(step="flat", label="flat Y 20 s", message="no lamp-offs")
 KEPT = Kept(
-    old="d.fits (12345678)", reason="3 of its 10 frames are not there: a, b, c", remedy="Bring them back."
+    old="d.fits (12345678)", reason="3 of its 10 frames are missing: a, b, c", remedy="Bring them back."
 )
 
 
@@ -52,21 +52,22 @@ def test_exit_codes(changes: dict[str, Any], code: Exit) -> None:
     assert exit_code(report(**changes)) is code
 
 
-def test_what_was_not_replaced_and_what_lacks_frames_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kept_and_incomplete_products_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lost = tuple(LeftOut(name=f"S{n}.fits", reason="0 stars to match") for n in range(2))
     print_report(report(products=(product(left_out=lost),), kept=(KEPT,)))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    told = " ".join(lines)
+    reported = " ".join(lines)
     assert (
-        "Not replaced, d.fits (12345678): 3 of its 10 frames are not there: a, b, c. Bring them back." in told
+        "Not replaced, d.fits (12345678): 3 of its 10 frames are missing: a, b, c. Bring them back."
+        in reported
     )
     assert (
         "Incomplete, S20131120S0115_dark.fits lacks 2 of 5 frames (0 stars to match: S0.fits, S1.fits)."
-        in told
+        in reported
     )
 
 
-def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_at_the_end_of_a_night(capsys: pytest.CaptureFixture[str]) -> None:
     flat = product(
         kind="flat", name="f", output=Path("out/S20131129S0320_flat.fits"), reused=True,
         warnings=("old dark",), calibrations=("S20131129S0320_bpm.fits",), left_out=(LOST,),
@@ -85,5 +86,5 @@ def test_the_end_of_a_night_as_a_person_reads_it(capsys: pytest.CaptureFixture[s
     assert "Failed, flat of flat Y 20 s: no lamp-offs" in lines
     assert lines.count("Left out, S20131121S0012.fits: truncated. Fetch it again.") == 1
     assert "1 made, 1 reused, 1 failed in 12.3 s." in lines
-    assert "Seconds by step, tasks added up: dark 1.2, flat 2.0" in lines
+    assert "Seconds by step, summed over tasks: dark 1.2, flat 2.0" in lines
     assert "Log: out/nirflow.log" in lines

@@ -15,10 +15,10 @@ def test_in_a_pipe_a_row_is_one_line_without_rules_colours_or_trailing_blanks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     columns = [Column("name", style="red"), Column("meaning", fold=True), Column("n", "right")]
-    print_table(columns, [["a", "word " * 60, 1.5], ["[bold]b", None, True]], styles=["green"])
+    print_table(columns, [["a", "term " * 60, 1.5], ["[bold]b", None, True]], styles=["green"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[1].split() == ["a", *["word"] * 60, "1.5"]
+    assert lines[1].split() == ["a", *["term"] * 60, "1.5"]
     assert lines[2].split() == ["[bold]b", "-", "yes"]
     assert all(line == line.rstrip() and "\x1b" not in line for line in lines)
 
@@ -49,9 +49,9 @@ def test_json_holds_models_dates_sets_and_paths_and_refuses_nan(capsys: pytest.C
             "t": SHAPE,
         }
     )
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"m": {}, "d": "2013-11-21", "s": ["a", "b"], "p": "x", "t": [2048, 2048]}
+    reported = json.loads(capsys.readouterr().out)
+    assert reported == {"m": {}, "d": "2013-11-21", "s": ["a", "b"], "p": "x", "t": [2048, 2048]}
     with pytest.raises(ValueError, match="JSON"):
         print_json(float("nan"))
-    with pytest.raises(TypeError, match="object has no JSON form"):
+    with pytest.raises(TypeError, match="object cannot be written as JSON"):
         print_json(object())

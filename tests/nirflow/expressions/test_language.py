@@ -13,7 +13,7 @@ from imaging.frames.facts import facts_from_headers
 from nirflow.expressions.frame_names import aliases, frame_lookup, frame_names, frame_tags
 from nirflow.expressions.language import Expression, ExpressionError, Name, ValueKind
 
-WORDS = {
+TERMS = {
     "n": Name(ValueKind.NUMBER, "a number"),
     "m": Name(ValueKind.NUMBER, "another"),
     "s": Name(ValueKind.TEXT, "a text"),
@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
 
 
 def holds(text: str, **changed: Any) -> bool:
-    return Expression.parse(text, WORDS).evaluate(VALUES | changed)
+    return Expression.parse(text, TERMS).evaluate(VALUES | changed)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def holds(text: str, **changed: Any) -> bool:
         "'2013-11-20' < t < '2013-11-22'", "(n == 5) == (m < 0)", "s == none or true", "s == 'it\\'s' or b",
     ],
 )  # fmt: skip
-def test_holds(text: str) -> None:
+def test_evaluates_to_true(text: str) -> None:
     assert holds(text)
     assert not holds(f"not ({text})")
 
@@ -53,7 +53,7 @@ def test_holds(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["n == none", "n < 3", "n >= 3", "n in [3, 5]", "s in ['x']", "'x' in s", "b"]
 )
-def test_what_is_not_known_is_neither_above_nor_below_nor_in_anything(text: str) -> None:
+def test_an_unknown_value_is_neither_above_nor_below_nor_in_anything(text: str) -> None:
     assert holds(text, n=None, s=None, b=None) is (text == "n == none")
 
 
@@ -63,7 +63,7 @@ def test_a_none_in_a_list_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "words"),
+    ("text", "column", "expected"),
     [
         ("exptime == 3", 0, "unknown name 'exptime'"),
         ("n == Y", 5, "unknown name 'Y'"),
@@ -93,7 +93,7 @@ def test_a_none_in_a_list_is_found() -> None:
         ("t == '2013-13-01'", 5, "neither a day nor a time"),
         ("n == 1e999", 5, "too large"),
         ("n == " + "9" * 999, 5, "too large"),
-        ("-n == 5", 0, "a sign stands before a number only"),
+        ("-n == 5", 0, "a sign is allowed only before a number"),
         ("s.upper() == 'X'", 1, "no attributes"),
         ("s.__class__", 1, "no attributes"),
         ("tags[0] == 'x'", 4, "unexpected '['"),
@@ -103,25 +103,25 @@ def test_a_none_in_a_list_is_found() -> None:
         ("not " * 9999 + "b", 4000, "longer than 4000"),
     ],
 )
-def test_errors_point_at_the_place_and_say_what_is_right(text: str, column: int, words: str) -> None:
+def test_errors_mark_the_position_and_name_the_remedy(text: str, column: int, expected: str) -> None:
     with pytest.raises(ExpressionError) as caught:
-        Expression.parse(text, WORDS)
+        Expression.parse(text, TERMS)
     assert caught.value.column == column
-    assert words in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_wrong_name_lists_every_right_one_and_the_caret_stands_under_it() -> None:
     with pytest.raises(ExpressionError) as caught:
-        Expression.parse("n == 5 and exposure > 3", WORDS)
+        Expression.parse("n == 5 and exposure > 3", TERMS)
     shown, caret = caught.value.details.splitlines()
     assert shown[caret.index("^") :].startswith("exposure > 3")
-    assert all(name in caught.value.remedy for name in WORDS)
+    assert all(name in caught.value.remedy for name in TERMS)
 
 
-def test_the_caret_stays_right_in_a_long_expression() -> None:
+def test_the_caret_is_correct_in_a_long_expression() -> None:
     text = " or ".join(["n == 5"] * 100) + " or zzz"
     with pytest.raises(ExpressionError) as caught:
-        Expression.parse(text, WORDS)
+        Expression.parse(text, TERMS)
     shown, caret = caught.value.details.splitlines()
     assert shown[caret.index("^") :] == "zzz"
 
@@ -132,11 +132,11 @@ def test_a_value_of_another_kind_than_promised_is_refused() -> None:
     with pytest.raises(ExpressionError, match="n should be a number and is True"):
         holds("n == 5", n=True)
     with pytest.raises(ExpressionError, match="no value is known for n"):
-        Expression.parse("n == 5", WORDS).evaluate({})
+        Expression.parse("n == 5", TERMS).evaluate({})
 
 
-def test_names_tells_what_a_lookup_must_know() -> None:
-    assert Expression.parse("n in [m, 3] and not (b or 'x' in s)", WORDS).names == {"n", "m", "b", "s"}
+def test_names_lists_the_values_that_a_lookup_needs() -> None:
+    assert Expression.parse("n in [m, 3] and not (b or 'x' in s)", TERMS).names == {"n", "m", "b", "s"}
 
 
 _PIECES = (
@@ -149,9 +149,9 @@ _soup = st.lists(st.sampled_from(_PIECES.split())).map(" ".join)
 @given(st.one_of(st.text(), _soup))
 def test_any_text_is_an_expression_or_an_expression_error(text: str) -> None:
     with contextlib.suppress(ExpressionError):
-        expression = Expression.parse(text, WORDS)
+        expression = Expression.parse(text, TERMS)
         assert expression.evaluate(VALUES) in (True, False)
-        assert expression.names <= set(WORDS)
+        assert expression.names <= set(TERMS)
 
 
 _OPERATORS = {
@@ -182,9 +182,9 @@ def _comparisons(draw: st.DrawFn) -> tuple[str, bool]:
     )
     if draw(st.booleans()):
         (text, value), *items = operands
-        word = draw(st.sampled_from(["in", "not in"]))
+        term = draw(st.sampled_from(["in", "not in"]))
         listing = f"[{', '.join(t for t, _ in items)}]"
-        return f"{text} {word} {listing}", (value in [v for _, v in items]) is (word == "in")
+        return f"{text} {term} {listing}", (value in [v for _, v in items]) is (term == "in")
     symbols = draw(
         st.lists(st.sampled_from(sorted(_OPERATORS)), min_size=len(operands) - 1, max_size=len(operands) - 1)
     )
@@ -219,25 +219,25 @@ _two_words = st.lists(st.sampled_from(["and", "or"]), min_size=2, max_size=2)
 @settings(max_examples=150)
 @given(_three_flags, _two_words, _three_flags)
 def test_and_binds_before_or_and_not_before_both(
-    flags: list[bool], words: list[str], turned: list[bool]
+    flags: list[bool], expected: list[str], turned: list[bool]
 ) -> None:
     text = " ".join(
-        f"{'not ' if turn else ''}{str(flag).lower()} {word}"
-        for flag, turn, word in zip(flags, turned, [*words, ""], strict=True)
+        f"{'not ' if turn else ''}{str(flag).lower()} {term}"
+        for flag, turn, term in zip(flags, turned, [*expected, ""], strict=True)
     )
     a, b, c = (flag is not turn for flag, turn in zip(flags, turned, strict=True))
     truths = {
         ("and", "and"): a and b and c, ("or", "or"): a or b or c,
         ("and", "or"): (a and b) or c, ("or", "and"): a or (b and c),
     }  # fmt: skip
-    assert holds(text) is truths[words[0], words[1]]
+    assert holds(text) is truths[expected[0], expected[1]]
 
 
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1)),
     st.timedeltas(timedelta(days=-3), timedelta(days=3)),
 )
-def test_a_day_beside_a_time_is_the_whole_day(moment: datetime, step: timedelta) -> None:
+def test_a_day_compared_with_a_time_means_the_full_day(moment: datetime, step: timedelta) -> None:
     day = (moment + step).date()
     for symbol, compare in _OPERATORS.items():
         assert holds(f"t {symbol} '{day}'", t=moment.replace(tzinfo=UTC)) is compare(moment.date(), day)
@@ -255,16 +255,16 @@ FACTS = facts_from_headers(
 
 def test_every_documented_name_has_a_value_of_its_kind() -> None:
     lookup = frame_lookup(FACTS)
-    for name, told in frame_names().items():
-        assert told.meaning
+    for name, reported in frame_names().items():
+        assert reported.meaning
         probe = Expression.parse(
-            f"{name} == none" if told.kind != ValueKind.TEXTS else f"'RAW' in {name}", frame_names()
+            f"{name} == none" if reported.kind != ValueKind.TEXTS else f"'RAW' in {name}", frame_names()
         )
         assert isinstance(probe.evaluate(lookup), bool)
 
 
 @pytest.mark.parametrize("alias", aliases())
-def test_an_alias_says_the_same(alias: str) -> None:
+def test_an_alias_is_equivalent(alias: str) -> None:
     lookup = frame_lookup(FACTS)
     assert lookup(alias) == lookup(aliases()[alias])
 

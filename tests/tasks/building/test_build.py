@@ -1,4 +1,4 @@
-"""A product's recipe: what changes its key, and what is found of it in the store."""
+"""A product's recipe: what changes its key, and which products it finds in the store."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_everything_that_decides_the_pixels_changes_the_key(
     assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
 
 
-def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
+def test_a_product_rejected_by_a_user_is_not_made_again_when_its_file_is_lost(
     recipe: Callable[..., Recipe], workspace: Workspace, store: Store, add: Callable[..., Product]
 ) -> None:
     wanted = recipe(kind="dark")
@@ -86,8 +86,8 @@ def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
     assert existing(wanted, workspace) == product
     store.set_status(product, "rejected", author="Ana", reason="light leak")
     store.file_of(product).unlink()
-    add()  # the place of the files is the right one
-    for _ in range(2):  # found damaged, and known to be
+    add()  # establishes the folder of the files
+    for _ in range(2):  # found damaged the first time, then known to be
         with pytest.raises(StoreError, match=r"was rejected by Ana on .*: light leak"):
             existing(wanted, workspace)
         store.find(wanted.key)
@@ -95,12 +95,12 @@ def test_what_a_person_rejected_is_not_made_again_because_its_file_was_lost(
     assert existing(wanted, workspace) is None
 
 
-# Frames that are asked for and not used
+# Frames that are requested and not used
 
 
 @pytest.fixture
 def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
-    """Five science frames that the store knows."""
+    """Five science frames recorded in the store."""
     paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(5)]
     for n, path in enumerate(paths):
         path.write_bytes(raw_bytes(n, SCIENCE))
@@ -110,7 +110,7 @@ def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
 def made(
     group: tuple[RawFrame, ...], workspace: Workspace, kind: Any = "image", **built: Any
 ) -> tuple[ProductRef, Product, Recipe]:
-    """A product of all frames of a group."""
+    """Return a product of all frames of a group."""
     role = "science" if kind == "image" else kind
     recipe = Recipe(
         kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
@@ -153,11 +153,11 @@ def test_a_product_records_the_frames_that_are_in_it(
         rows = read_table(path, table)
         assert rows is not None
         assert [str(name) for name in rows[column]] == [names[1], names[2], names[0]]
-    # What is asked for is the same, so a rerun finds it, and tells the same.
+    # The request is the same, so a rerun finds the product, with the same report.
     assert existing(recipe, workspace) == product
     again, _, _ = made(group, workspace)
     assert (again.reused, again.inputs, again.left_out) == (True, ref.inputs, ref.left_out)
-    # What is not in it cannot spoil it.
+    # A frame that is not in the product cannot affect it.
     store = workspace.store()
     (unused,) = store.frames.with_sha256s([group[4].sha256]).values()
     (sky,) = store.frames.with_sha256s([group[0].sha256]).values()

@@ -1,4 +1,4 @@
-"""Which product has the plain name in the output folder, and how an image names its calibrations."""
+"""Which product gets the plain name in the output folder, and how an image names its calibrations."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_clean_product_takes_the_plain_name_from_one_with_a_rejected_frame(
     )
 
 
-def test_a_product_that_was_superseded_leaves_the_plain_name(
+def test_a_superseded_product_gives_up_the_plain_name(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     old = dark_of(look(raw), workspace)
@@ -90,7 +90,7 @@ def test_a_product_that_was_superseded_leaves_the_plain_name(
     assert path_of(new).name == new.name == old.name
 
 
-def test_products_that_count_keep_their_names_and_a_run_of_the_past_takes_none(
+def test_valid_products_keep_their_names_and_a_run_as_of_the_past_takes_none(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     first = dark_of(look(raw), workspace)
@@ -104,7 +104,7 @@ def test_products_that_count_keep_their_names_and_a_run_of_the_past_takes_none(
 
 
 def test_an_image_names_its_dark_by_its_key(look: Look, workspace: Workspace, raw: list[Path]) -> None:
-    """Two parameter sets in one folder: the dark of the plain name is that of the other run."""
+    """Two parameter sets in one folder: the dark with the plain name comes from the other run."""
     first, second = (dark_of(look(raw), workspace, high=high) for high in (4.0, 3.0))
     assert first.name == second.name
     science = raw[0].with_name("S20131121S0075.fits")
@@ -119,4 +119,4 @@ def test_an_image_names_its_dark_by_its_key(look: Look, workspace: Workspace, ra
     assert header["DARKIM"] == second.name
     found = [p for p in workspace.out.glob("*_dark*.fits") if recipe_key_in(p) == header["DARKKEY"]]
     assert found == [path_of(second)]
-    assert path_of(first).name == header["DARKIM"]  # which is why the name alone would not do
+    assert path_of(first).name == header["DARKIM"]  # so the name alone is not sufficient

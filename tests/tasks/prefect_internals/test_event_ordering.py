@@ -1,4 +1,4 @@
-"""Events in their order, whatever comes between two questions: each is handled once, and none is left behind."""
+"""Order of events with interleaved checks: each is handled exactly once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.prefect_internals.event_ordering import CausalOrdering
 
 @pytest.fixture
 def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
-    """With a database that holds nothing, and takes its time to say so."""
+    """Use an empty database with slow answers."""
 
     class Empty:
         def scalar(self) -> None:
@@ -51,7 +51,7 @@ def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
 
 
 def chain(length: int) -> list[ReceivedEvent]:
-    """Events each of which follows the one before."""
+    """Return events each of which follows the previous one."""
     made: list[ReceivedEvent] = []
     for _ in range(length):
         follows = made[-1].id if made else None
@@ -62,7 +62,7 @@ def chain(length: int) -> list[ReceivedEvent]:
 
 
 class Server:
-    """Handles events as Prefect's consumers do."""
+    """Handle events as Prefect's consumers do."""
 
     def __init__(self, ordering: CausalOrdering, pause: float = 0.0) -> None:
         self.ordering, self.pause = ordering, pause
@@ -78,8 +78,8 @@ class Server:
             await self.handle(event)
 
 
-def test_one_that_asks_while_the_other_ends_does_not_wait(ordering: CausalOrdering) -> None:
-    """The answer of the database comes when what was asked for is done."""
+def test_a_follower_that_checks_while_its_leader_ends_does_not_wait(ordering: CausalOrdering) -> None:
+    """The answer of the database arrives after the requested action."""
     server = Server(ordering, pause=0.01)
     leader, follower = chain(2)
 
@@ -91,7 +91,7 @@ def test_one_that_asks_while_the_other_ends_does_not_wait(ordering: CausalOrderi
     assert ordering._waitlist == {}
 
 
-def test_one_that_comes_early_is_handled_when_its_time_comes(ordering: CausalOrdering) -> None:
+def test_an_early_follower_is_handled_after_its_leader(ordering: CausalOrdering) -> None:
     server = Server(ordering)
     events = chain(4)
 
@@ -105,12 +105,12 @@ def test_one_that_comes_early_is_handled_when_its_time_comes(ordering: CausalOrd
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_consumers_leave_none_behind_and_handle_none_twice(ordering: CausalOrdering, seed: int) -> None:
+def test_two_consumers_handle_every_event_exactly_once(ordering: CausalOrdering, seed: int) -> None:
     chance = random.Random(seed)
     server = Server(ordering)
     chains = [chain(6) for _ in range(6)]
     events = [event for one in zip(*chains, strict=True) for event in one]
-    for _ in range(20):  # nearly in order, as they come
+    for _ in range(20):  # nearly in order, as they arrive
         at = chance.randrange(len(events) - 1)
         events[at], events[at + 1] = events[at + 1], events[at]
 

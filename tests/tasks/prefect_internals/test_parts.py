@@ -1,7 +1,7 @@
-"""The private parts of Prefect that nirflow relies on: each is as it was when its adapter was written.
+"""The private parts of Prefect that nirflow relies on: each is unchanged since its adapter was written.
 
-Where one of these tests fails after an upgrade, somebody has to compare the part with what the adapter takes for
-granted, correct the adapter, and put the new digest here.
+If one of these tests fails after an upgrade, compare the part with the adapter's assumptions, correct the
+adapter, and record the new digest here.
 """
 
 from __future__ import annotations
@@ -75,18 +75,20 @@ DEFINITIONS: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def source_of(part: str) -> str:
-    """Return the source of ``module:Class.method`` as it is in the file, also where it has been replaced since."""
+    """Return the source of ``module:Class.method`` as it is in the file, even if it has been replaced
+    since.
+    """
     module, _, name = part.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise LookupError(f"{module} is gone")
     text = Path(spec.origin).read_text()
     scope: Any = ast.parse(text)
-    for word in name.split("."):
-        inner = [node for node in ast.walk(scope) if isinstance(node, DEFINITIONS) and node.name == word]
+    for part in name.split("."):
+        inner = [node for node in ast.walk(scope) if isinstance(node, DEFINITIONS) and node.name == part]
         if not inner:
             raise LookupError(f"{part} is gone")
-        scope = inner[-1]  # behind its overloads
+        scope = inner[-1]  # after its overloads
     return ast.get_source_segment(text, scope) or ""
 
 
@@ -95,7 +97,7 @@ def digest_of(part: str) -> str:
 
 
 @pytest.mark.parametrize(("adapter", "part"), [(one, part) for one, parts in PARTS.items() for part in parts])
-def test_a_part_is_as_its_adapter_takes_it(adapter: str, part: str) -> None:
+def test_each_part_of_prefect_is_as_its_adapter_expects(adapter: str, part: str) -> None:
     try:
         found = digest_of(part)
     except LookupError as error:
@@ -106,7 +108,7 @@ def test_a_part_is_as_its_adapter_takes_it(adapter: str, part: str) -> None:
     )
 
 
-def test_every_adapter_is_watched() -> None:
+def test_every_adapter_is_tested() -> None:
     there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
     assert there == set(PARTS)
 
@@ -115,10 +117,10 @@ def test_a_part_that_has_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     part = next(iter(PARTS["process_worker"]))
     monkeypatch.setitem(PARTS["process_worker"], part, "0" * 12)
     with pytest.raises(AssertionError, match=r"has changed\. tasks/prefect_internals/process_worker\.py"):
-        test_a_part_is_as_its_adapter_takes_it("process_worker", part)
+        test_each_part_of_prefect_is_as_its_adapter_expects("process_worker", part)
     gone = "prefect.workers.process:ProcessWorker.walk"
     with pytest.raises(pytest.fail.Exception, match=r"walk is gone\. tasks/prefect_internals/process_worker"):
-        test_a_part_is_as_its_adapter_takes_it("process_worker", gone)
+        test_each_part_of_prefect_is_as_its_adapter_expects("process_worker", gone)
 
 
 def test_the_names_that_adapters_replace_are_those_that_prefect_uses() -> None:
@@ -131,7 +133,7 @@ def test_the_names_that_adapters_replace_are_those_that_prefect_uses() -> None:
     assert "PrefectServerEventsAPIClient" in Path(inspect.getfile(actions)).read_text()
 
 
-def test_what_a_packed_task_is_run_by_takes_it() -> None:
+def test_prefects_runner_accepts_a_packed_task() -> None:
     from prefect.task_engine import run_task_sync
 
     wanted = {"task", "task_run_id", "parameters", "wait_for", "return_type", "dependencies", "context"}
@@ -145,7 +147,7 @@ def test_a_run_knows_its_flow_and_its_runner() -> None:
     assert "task_run" in TaskRunContext.model_fields
 
 
-def test_the_lines_that_prefect_logs_are_the_ones_that_are_looked_for() -> None:
+def test_the_lines_that_prefect_logs_are_recognized() -> None:
     from tasks.prefect_internals import identifiers
 
     def text_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Actions of automations inside a server that asks for a password."""
+"""Actions of automations inside a server that requires a password."""
 
 from __future__ import annotations
 
@@ -37,28 +37,30 @@ def automation(client: SyncPrefectClient, name: str, *actions: object, enabled: 
 
 
 def test_an_automation_pauses_and_resumes_another(client: SyncPrefectClient) -> None:
-    word = uuid.uuid4().hex
-    other = automation(client, f"test.other.{word}")
+    suffix = uuid.uuid4().hex
+    other = automation(client, f"test.other.{suffix}")
     made = [
         other,
-        automation(client, f"test.pause.{word}", PauseAutomation(source="selected", automation_id=other)),
-        automation(client, f"test.resume.{word}", ResumeAutomation(source="selected", automation_id=other)),
+        automation(client, f"test.pause.{suffix}", PauseAutomation(source="selected", automation_id=other)),
+        automation(client, f"test.resume.{suffix}", ResumeAutomation(source="selected", automation_id=other)),
     ]
     wait_until_triggers_hold(client)
     for action, enabled in (("pause", False), ("resume", True)):
-        send(client, f"test.{action}.{word}")
+        send(client, f"test.{action}.{suffix}")
         wait_until(lambda wanted=enabled: client.read_automation(other).enabled is wanted, action, pause=0.2)
     for one in made:
         client.delete_automation(one)
 
 
 def test_an_automation_runs_a_deployment(client: SyncPrefectClient) -> None:
-    word = uuid.uuid4().hex
-    of = client.create_flow(flow(lambda: None, name=f"test {word}"))
-    deployment = client.create_deployment(of, word)
-    made = automation(client, f"test.run.{word}", RunDeployment(source="selected", deployment_id=deployment))
+    suffix = uuid.uuid4().hex
+    of = client.create_flow(flow(lambda: None, name=f"test {suffix}"))
+    deployment = client.create_deployment(of, suffix)
+    made = automation(
+        client, f"test.run.{suffix}", RunDeployment(source="selected", deployment_id=deployment)
+    )
     wait_until_triggers_hold(client)
-    send(client, f"test.run.{word}")
+    send(client, f"test.run.{suffix}")
     runs = wait_until(
         lambda: [run for run in client.read_flow_runs() if run.deployment_id == deployment],
         "the run",

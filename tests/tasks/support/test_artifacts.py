@@ -1,4 +1,4 @@
-"""What the UI shows of a step: keys that stay the same, texts that stay texts, and tables on the real server."""
+"""Artifacts of steps in the UI: constant keys, literal texts, and tables on the real server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_key_is_the_same_for_all_nights(kind: str, label: str, key: str) -> No
     assert len(key) <= 100
 
 
-def test_a_text_stays_a_text_in_markdown() -> None:
+def test_a_text_is_shown_literally_in_markdown() -> None:
     nasty = "*a* _b_ `c` [d](http://e) <img src=x> #1 | ~2~ {3} \\"
     shown = plain(nasty)
     for sign in "*_`[]<>#|~{}":
@@ -78,7 +78,7 @@ def test_a_text_stays_a_text_in_markdown() -> None:
         ("__proto__ n_hot S1_dark.fits", r"\_\_proto\_\_ n_hot S1_dark.fits"),
     ],
 )
-def test_nothing_in_a_text_is_markdown(text: str, shown: str) -> None:
+def test_no_part_of_a_text_is_read_as_markdown(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
@@ -100,15 +100,15 @@ def product(**changes: Any) -> ProductRef:
 
 @pytest.fixture
 def shown(prefect_server: ServerAddress) -> Callable[[Callable[[], None]], dict[str, Any]]:
-    """Run a function as a task; its artifacts by key."""
+    """Run a function as a task and return its artifacts by key."""
 
-    def run(tell: Callable[[], None]) -> dict[str, Any]:
-        @flow(name="tells")
-        def tells() -> UUID:
-            task(tell, name="step").submit().result()
+    def run(publish: Callable[[], None]) -> dict[str, Any]:
+        @flow(name="publishing")
+        def publishing() -> UUID:
+            task(publish, name="step").submit().result()
             return UUID(runtime.flow_run.id)
 
-        with prompt_heartbeats(tells) as ready:
+        with prompt_heartbeats(publishing) as ready:
             run_id = ready()
         of = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run_id]}})
         with get_client(sync_client=True) as client:
@@ -175,11 +175,11 @@ def test_a_choice_and_an_alignment(
     )  # fmt: skip
     alignment: Any = Some(entries=(entry,), reference="S0.fits")
 
-    def tell() -> None:
+    def publish() -> None:
         publish_choice("FIELD Y 2013-11-21", [match])
         publish_alignment("FIELD Y 2013-11-21", alignment)
 
-    found = shown(tell)
+    found = shown(publish)
     chosen = json.loads(found["calibrations-field-y"].data)
     assert [(row["product"], row["taken"], row["why"]) for row in chosen] == [
         ("A_dark.fits", True, "nearest"),
@@ -190,7 +190,9 @@ def test_a_choice_and_an_alignment(
     assert found["alignment-field-y"].description == "FIELD Y 2013-11-21 on S0.fits"
 
 
-def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[..., dict[str, Any]]) -> None:
+def test_hostile_texts_are_harmless_in_descriptions_and_cells_too(
+    shown: Callable[..., dict[str, Any]],
+) -> None:
     from types import SimpleNamespace as Some
 
     image = "<img src=x onerror=alert(1)>"
@@ -212,7 +214,7 @@ def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[.
     choice: Any = Some(kind="dark", candidates=(candidate,))
     alignment: Any = Some(entries=(entry,), reference="![](http://evil.example)")
 
-    def tell() -> None:
+    def publish() -> None:
         publish_choice(image, [choice])
         publish_alignment(image, alignment)
         publish_product(
@@ -223,7 +225,7 @@ def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[.
             )
         )  # fmt: skip
 
-    found = list(shown(tell).values())
+    found = list(shown(publish).values())
     assert len(found) == 3
     for one in found:
         everything = f"{one.description}\n{one.data}"
@@ -236,7 +238,7 @@ def test_hostile_texts_are_texts_in_descriptions_and_cells_too(shown: Callable[.
         assert not any(line.startswith(("# owned", "INJECTED")) for line in everything.split("\n"))
 
 
-def test_outside_of_a_run_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_run_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise AssertionError("an artifact outside of a run")
 

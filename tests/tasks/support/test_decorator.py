@@ -1,4 +1,4 @@
-"""Steps that are tried again, and those that never are; all within a flow on the real server."""
+"""Steps that are retried, and those that never are, within a flow on the real server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.support.decorator import may_pass, step_task
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
-    """The error with a chain of causes, the nearest first."""
+    """Return the error with a chain of causes, the nearest first."""
     at: BaseException = error
     for cause in causes:
         at.__cause__ = cause
@@ -40,7 +40,7 @@ def caused(error: Exception, *causes: Exception) -> Exception:
         caused(RuntimeError(), ConnectionResetError("away")),
     ],
 )
-def test_what_may_go_well_a_little_later(error: Exception) -> None:
+def test_transient_errors(error: Exception) -> None:
     assert may_pass(error)
 
 
@@ -60,11 +60,11 @@ def test_what_may_go_well_a_little_later(error: Exception) -> None:
         KeyboardInterrupt(),
     ],
 )
-def test_what_never_goes_well(error: BaseException | None) -> None:
+def test_permanent_errors(error: BaseException | None) -> None:
     assert not may_pass(error)
 
 
-def test_what_happened_while_another_error_was_handled_is_not_its_cause() -> None:
+def test_an_error_raised_while_handling_another_is_not_its_cause() -> None:
     bad = FrameError("S1.fits", "is bad")
     bad.__context__ = OSError(errno.EIO, "")
     assert not may_pass(bad)
@@ -74,7 +74,7 @@ def test_what_happened_while_another_error_was_handled_is_not_its_cause() -> Non
 def attempts(
     prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Any, int]]:
-    """Run a step in a flow that fails with some errors one after the other; its outcome and how often it ran."""
+    """Run a step in a flow that fails with the errors in turn; return its outcome and the number of runs."""
     monkeypatch.setattr(decorator, "PAUSES", (0, 0))
 
     def run(*errors: Exception, argument: Any = 3) -> tuple[Any, int]:
@@ -103,7 +103,7 @@ def test_a_disk_that_fails_twice_is_tried_a_third_time(attempts: Callable[..., t
     assert attempts(bad, caused(StoreError("x"), bad)) == (6, 3)
 
 
-def test_after_the_third_time_it_has_failed(attempts: Callable[..., tuple[Any, int]]) -> None:
+def test_after_the_third_attempt_it_has_failed(attempts: Callable[..., tuple[Any, int]]) -> None:
     result, calls = attempts(*[OSError(errno.EIO, f"{n}") for n in range(5)])
     assert isinstance(result, OSError)
     assert (result.errno, result.strerror, calls) == (errno.EIO, "2", 3)
@@ -119,7 +119,9 @@ def test_bad_data_and_a_full_disk_are_not_tried_again(
     assert calls == 1
 
 
-def test_after_a_passing_failure_bad_data_ends_it(attempts: Callable[..., tuple[Any, int]]) -> None:
+def test_bad_data_after_a_transient_failure_ends_the_attempts(
+    attempts: Callable[..., tuple[Any, int]],
+) -> None:
     result, calls = attempts(TimeoutError(), NirflowError("bad"), TimeoutError())
     assert isinstance(result, NirflowError)
     assert calls == 2
@@ -133,7 +135,7 @@ def test_a_wrong_argument_is_refused_before_the_step_and_not_tried_again(
     assert calls == 0
 
 
-def test_the_pauses_and_what_is_kept_of_a_result() -> None:
+def test_pauses_between_attempts_and_storage_of_results() -> None:
     @step_task("dark", "dark {exposure}", tags=("calibration",))
     def make(exposure: int) -> int:
         return exposure

@@ -1,4 +1,4 @@
-"""Raw frames whose bytes are not those that the store knows by their size and date."""
+"""Raw frames whose bytes differ from those that the store knows by size and date."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def look(workspace: Workspace) -> Look:
 
 
 def replaced(path: Path, content: bytes) -> None:
-    """Give a file other bytes; its name, size and date stay."""
+    """Change a file's bytes, but not its name, size and date."""
     before = path.stat()
     assert len(content) == before.st_size
     path.write_bytes(content)
@@ -52,7 +52,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 def other_pixels(content: bytes) -> bytes:
-    """The same headers, the last pixel another one."""
+    """Return the same headers with a different last pixel."""
     at = len(content.rstrip(b"\0")) - 1
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
@@ -62,7 +62,7 @@ def dark_of(seen: Survey, workspace: Workspace) -> ProductRef:
     return made if isinstance(made, ProductRef) else made.data
 
 
-def test_a_dark_is_not_made_of_bytes_that_the_store_does_not_know(
+def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
     look(raw)
@@ -70,9 +70,9 @@ def test_a_dark_is_not_made_of_bytes_that_the_store_does_not_know(
     seen = look(raw)
     with pytest.raises(FrameError, match=rf"{raw[1].name}: .*{raw[1].name} holds other bytes") as caught:
         dark_of(seen, workspace)
-    assert "Run it again" in caught.value.remedy
+    assert "Run the reduction again" in caught.value.remedy
     assert workspace.store().products() == ()
-    # The remedy is right: the file is the frame that it is now, in LINEAGE as in PROVENANCE.
+    # The remedy works: the file is used with its new content, in LINEAGE as in PROVENANCE.
     made = dark_of(look(raw), workspace)
     assert made.output is not None
     lineage, provenance = read_table(made.output, "LINEAGE"), read_table(made.output, "PROVENANCE")
@@ -82,7 +82,7 @@ def test_a_dark_is_not_made_of_bytes_that_the_store_does_not_know(
     assert [row["md5"] for row in provenance] == [hashing._digests(path)[1] for path in raw]
 
 
-def test_another_header_is_seen_by_the_survey(look: Look, workspace: Workspace, raw: list[Path]) -> None:
+def test_a_changed_header_is_noticed_by_the_survey(look: Look, workspace: Workspace, raw: list[Path]) -> None:
     before = look(raw)
     content = raw[1].read_bytes()
     replaced(raw[1], content.replace(b"'label-000001'", b"'label-000091'"))
@@ -104,7 +104,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(
             md5_sums()
 
 
-def test_a_file_is_hashed_once_in_a_process_while_nobody_touches_it(
+def test_an_untouched_file_is_hashed_once_per_process(
     look: Look, workspace: Workspace, raw: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

@@ -1,4 +1,4 @@
-"""Places to compute in, and the stores of a process."""
+"""Slots for computing, and the stores of a process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_events_of_a_step(workspace: Workspace) -> None:
     assert [(e.label, e.state) for e in events] == [
         ("a", "started"), ("a", "built"), ("b", "started"), ("b", "reused"), ("c", "started"), ("c", "failed"),
     ]  # fmt: skip
-    with step("dark", "e", workspace):  # the failed step gave its place back
+    with step("dark", "e", workspace):  # the failed step released its slot
         pass
 
 
@@ -100,5 +100,5 @@ def test_a_file_that_changed_since_it_was_surveyed_is_refused(
     assert workspace.readable(frame).read_bytes() == surveyed
     path.unlink()
     source.write_bytes(gzip.compress(written_again))
-    with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz changed on disk since it was surveyed"):
+    with pytest.raises(FrameError, match=r"S1\.fits: .*S1\.fits\.gz has changed on disk since the survey"):
         workspace.readable(frame)

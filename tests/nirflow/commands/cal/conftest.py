@@ -1,4 +1,4 @@
-"""Darks to put into the store behind the command line."""
+"""Darks for the store behind the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def make_dark(tmp_path: Path, frame_writer: Callable[..., Path]) -> Callable[..., Path]:
-    """Write a processed dark with the headers of a raw one; cards by keyword. Each was made a second after the last."""
+    """Write a processed dark with the headers of a raw one; cards by keyword. Each is made a second after the
+    previous one.
+    """
     second = itertools.count()
 
     def make(name: str = "S20131120S0115", level: float = 1.0, scatter: float = 0.0, **cards: Any) -> Path:
@@ -38,13 +40,13 @@ def make_dark(tmp_path: Path, frame_writer: Callable[..., Path]) -> Callable[...
 
 @pytest.fixture
 def master_dark(make_dark: Callable[..., Path]) -> Path:
-    """A processed dark of 120 s."""
+    """Return a processed dark of 120 s."""
     return make_dark()
 
 
 @pytest.fixture
 def added(nirflow: Run, make_dark: Callable[..., Path], own_store: None) -> Callable[..., dict[str, Any]]:
-    """Add a dark through the command line; the product as JSON."""
+    """Add a dark by the command line and return the product as JSON."""
 
     def add(*arguments: Any, **cards: Any) -> dict[str, Any]:
         result = nirflow(

@@ -34,10 +34,10 @@ def test_certify_with_a_time_and_without(nirflow: Run, added: Add) -> None:
     assert result.stdout == (
         f"{dark['name']} ({dark['id'][:8]}) is certified, valid 2013-11-01 00:00:00 to 2013-12-01 12:00:00 UT.\n"
     )
-    told = json.loads(
+    reported = json.loads(
         nirflow("cal", "certify", dark["id"], "--from", "always", "--to", "always", "--json").stdout
     )
-    assert told["validity"] == [None, None]
+    assert reported["validity"] == [None, None]
     assert nirflow("cal", "certify", dark["id"], "--from", "soon").exit_code == 2
 
 
@@ -47,10 +47,10 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     one = nirflow("cal", "certify", dark["id"], "--night", "2013-11-21")
     assert "valid 2013-11-20 14:00:00 to 2013-11-21 14:00:00 UT." in one.stdout
     assert one.stderr == ""
-    told = json.loads(
+    reported = json.loads(
         nirflow("cal", "certify", dark["id"], "--nights", "20131121..20131128", "--json").stdout
     )
-    begins, ends = map(datetime.fromisoformat, told["validity"])
+    begins, ends = map(datetime.fromisoformat, reported["validity"])
     evening = datetime(2013, 11, 20, 23, 30, tzinfo=UTC)
     assert begins <= evening < ends
     assert (night_of(begins), night_of(ends - timedelta(seconds=1))) == (
@@ -60,7 +60,7 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     assert (begins, ends) == (night_begins(date(2013, 11, 21)), night_begins(date(2013, 11, 29)))
 
 
-def test_a_date_alone_is_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
+def test_a_date_means_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
     dark = added()
     result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "2013-11-28")
     assert "valid 2013-11-21 00:00:00 to 2013-11-28 00:00:00 UT." in result.stdout
@@ -81,7 +81,7 @@ def test_a_date_alone_is_a_moment_and_a_hint_names_the_option_for_nights(nirflow
         (("--nights", "2013-11-21T03:00"), "is not a night"),
         (("--nights", "2013-11-21.."), "is not a night"),
         (("--nights", "2013-11-28..2013-11-21"), "ends before it begins"),
-        (("--nights", "2013-11-21", "--to", "always"), "Give --nights, or --from and --to"),
+        (("--nights", "2013-11-21", "--to", "always"), "Use either --nights, or --from and --to"),
         (("--to", "tomorrow"), "is not a time"),
     ],
 )
@@ -95,7 +95,7 @@ def test_nights_and_times_that_are_refused(
     assert status(nirflow, dark) == "candidate"
 
 
-def test_an_overlap_is_refused_in_words_and_shared_on_request(nirflow: Run, added: Add) -> None:
+def test_an_overlap_is_refused_with_an_explanation_and_divided_on_request(nirflow: Run, added: Add) -> None:
     one, two = added("S20131120S0115"), added("S20131220S0115", DATE_OBS="2013-12-20")
     assert nirflow("cal", "certify", one["id"]).exit_code == 0
     refused = nirflow("cal", "certify", two["id"])
@@ -120,9 +120,7 @@ def test_reject_names_what_was_made_with_it(nirflow: Run, added: Add) -> None:
     assert status(nirflow, dark) == "candidate"
 
 
-def test_what_was_superseded_because_of_it_counts_again_when_it_is_reinstated(
-    nirflow: Run, added: Add
-) -> None:
+def test_superseded_products_become_valid_again_by_a_reinstatement(nirflow: Run, added: Add) -> None:
     cause, made = added("S20131120S0115"), added("S20131121S0115", DATE_OBS="2013-11-21")
     with Store.open() as store:
         product = store.get(made["id"])
@@ -141,7 +139,7 @@ def test_what_was_superseded_because_of_it_counts_again_when_it_is_reinstated(
             )
         )
     shown = nirflow("cal", "reinstate", cause["id"], "--reason", "a mistake").stdout.splitlines()
-    assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and counts again."
+    assert shown[1] == f"{made['name']} ({made['id'][:8]}) was superseded because of it and is valid again."
     assert status(nirflow, made) == "candidate"
 
 
@@ -153,16 +151,14 @@ def test_supersede(nirflow: Run, added: Add) -> None:
     assert (status(nirflow, one), status(nirflow, two)) == ("superseded", "certified")
 
 
-def test_a_time_without_a_certified_one_is_told(nirflow: Run, added: Add) -> None:
+def test_a_period_without_a_certified_product_is_reported(nirflow: Run, added: Add) -> None:
     one = added()
     nirflow("cal", "certify", one["id"])
     result = nirflow("cal", "supersede", one["id"], "--reason", "old")
-    assert "No dark of its configuration is certified any more for 2013-08-23" in result.stdout
+    assert "No dark of its configuration is certified any longer for 2013-08-23" in result.stdout
 
 
-def test_of_several_of_one_name_the_one_that_counts_is_meant(
-    nirflow: Run, added: Add, tmp_path: Path
-) -> None:
+def test_a_shared_name_refers_to_the_valid_product(nirflow: Run, added: Add, tmp_path: Path) -> None:
     """A file made again has the name of the one that it replaces."""
     old = added("S20131120S0115", 1.0)
     for path in tmp_path.glob("S20131120S0115*"):
@@ -175,10 +171,10 @@ def test_of_several_of_one_name_the_one_that_counts_is_meant(
     nirflow("cal", "supersede", old["id"])
     for name in (new["name"], new["name"].removesuffix(".fits")):
         for command in ("show", "lineage"):
-            told = json.loads(nirflow("cal", command, name, "--json").stdout)
-            assert told["product"]["id"] == new["id"]
+            reported = json.loads(nirflow("cal", command, name, "--json").stdout)
+            assert reported["product"]["id"] == new["id"]
     refused = nirflow("cal", "reinstate", new["name"], "--reason", "x")
-    assert "is a candidate already" in refused.stderr
+    assert "is already a candidate" in refused.stderr
     assert "nirflow cal list --where" in refused.stderr
 
 
@@ -189,11 +185,11 @@ def test_compare(nirflow: Run, added: Add) -> None:
     assert "No other dark of the configuration" in nothing.stderr
     result = nirflow("cal", "compare", one["id"], "--with", two["id"])
     assert result.exit_code == 4
-    assert "Too far off: the level is -80" in result.stdout
+    assert "Too different: the level is -80" in result.stdout
     assert "median difference" in result.stdout
     loose = nirflow("cal", "compare", one["id"], "--with", two["id"], "--set", "gate.dark_level=100")
     assert loose.exit_code == 0
     assert "It is within the limits." in loose.stdout
-    told = json.loads(nirflow("cal", "compare", one["id"], "--with", two["id"], "--json").stdout)
-    assert (told["passed"], told["reference"]["id"]) == (False, two["id"])
+    reported = json.loads(nirflow("cal", "compare", one["id"], "--with", two["id"], "--json").stdout)
+    assert (reported["passed"], reported["reference"]["id"]) == (False, two["id"])
     assert nirflow("cal", "compare", one["id"], "--set", "gate.sigmaa=3").exit_code == 2

@@ -24,7 +24,7 @@ def test_an_empty_store_lists_nothing(nirflow: Run) -> None:
 
 
 @pytest.mark.usefixtures("own_store")
-def test_a_product_goes_in_is_shown_and_comes_out_the_same(
+def test_a_product_is_added_shown_and_copied_unchanged(
     nirflow: Run, master_dark: Path, tmp_path: Path
 ) -> None:
     added = nirflow("cal", "add", "--any-shape", master_dark)
@@ -39,8 +39,8 @@ def test_a_product_goes_in_is_shown_and_comes_out_the_same(
         shown = nirflow("cal", "show", name)
         assert shown.exit_code == 0
         assert product["sha256"] in shown.stdout
-    told = json.loads(nirflow("cal", "show", product["id"], "--json").stdout)
-    assert (told["product"]["status"], told["lineage"]) == ("candidate", [])
+    reported = json.loads(nirflow("cal", "show", product["id"], "--json").stdout)
+    assert (reported["product"]["status"], reported["lineage"]) == ("candidate", [])
     (tmp_path / "copies").mkdir()
     got = nirflow("cal", "get", product["id"], "--out", tmp_path / "copies")
     assert got.exit_code == 0
@@ -48,7 +48,7 @@ def test_a_product_goes_in_is_shown_and_comes_out_the_same(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_get_replaces_a_file_only_when_told(nirflow: Run, master_dark: Path, tmp_path: Path) -> None:
+def test_get_replaces_a_file_only_on_request(nirflow: Run, master_dark: Path, tmp_path: Path) -> None:
     nirflow("cal", "add", "--any-shape", master_dark)
     copy = tmp_path / "copy.fits"
     copy.write_text("mine")
@@ -60,7 +60,7 @@ def test_get_replaces_a_file_only_when_told(nirflow: Run, master_dark: Path, tmp
 
 
 @pytest.mark.usefixtures("own_store")
-def test_add_takes_what_it_can_and_names_what_it_refuses(
+def test_add_accepts_valid_products_and_reports_refused_ones(
     nirflow: Run, master_dark: Path, tmp_path: Path
 ) -> None:
     raw = tmp_path / "S20131120S0115.fits"
@@ -75,7 +75,7 @@ def test_add_takes_what_it_can_and_names_what_it_refuses(
 
 @pytest.mark.usefixtures("own_store")
 @pytest.mark.parametrize("command", ["show", "get"])
-def test_an_unknown_product_is_named_with_what_to_do(nirflow: Run, command: str) -> None:
+def test_an_unknown_product_is_reported_with_a_remedy(nirflow: Run, command: str) -> None:
     result = nirflow("cal", command, "S1_dark.fits")
     assert (result.exit_code, result.stdout) == (1, "")
     error, remedy = result.stderr.splitlines()
@@ -89,20 +89,20 @@ def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], t
     dark = added()
     result = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1].startswith("1 product and what is known of 0 raw frames")
+    assert result.stdout.splitlines()[-1].startswith("1 product and the records of 0 raw frames")
     again = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     done = nirflow("cal", "import", tmp_path / "all.tar")
     assert done.exit_code == 0
     assert "0 products added, 1 known" in done.stdout
-    told = json.loads(nirflow("cal", "import", tmp_path / "all.tar", "--json").stdout)
-    assert [p["id"] for p in told["known"]] == [dark["id"]]
+    reported = json.loads(nirflow("cal", "import", tmp_path / "all.tar", "--json").stdout)
+    assert [p["id"] for p in reported["known"]] == [dark["id"]]
     bad = nirflow("cal", "import", tmp_path / "nothing")
     assert (bad.exit_code, bad.stdout) == (1, "")
 
 
-def test_add_tells_what_differs_from_the_certified_one(
+def test_add_shows_differences_from_the_certified_product(
     nirflow: Run, added: Callable[..., dict[str, Any]], make_dark: Callable[..., Path]
 ) -> None:
     first = added()
@@ -114,7 +114,7 @@ def test_add_tells_what_differs_from_the_certified_one(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_a_part_of_a_detector_is_taken_only_on_purpose(nirflow: Run, master_dark: Path) -> None:
+def test_a_part_of_a_detector_is_accepted_only_on_request(nirflow: Run, master_dark: Path) -> None:
     refused = nirflow("cal", "add", master_dark)
     assert refused.exit_code == 1
     assert "= (40, 40), expected (2048, 2048)" in " ".join(refused.stderr.split())
@@ -125,7 +125,7 @@ def test_a_part_of_a_detector_is_taken_only_on_purpose(nirflow: Run, master_dark
 def from_elsewhere(
     nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
 ) -> Iterator[Path]:
-    """What another store exported: a dark that Ana certified there."""
+    """Yield an export of another store: a dark that Ana certified there."""
     with postgres_address.administer() as connection:
         connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template OWNER nirflow")
     url = (
@@ -144,7 +144,7 @@ def from_elsewhere(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_an_import_shows_what_another_store_decided_and_goes_by_none_of_it(
+def test_an_import_shows_decisions_of_another_store_without_applying_them(
     nirflow: Run, from_elsewhere: Path
 ) -> None:
     small = nirflow("cal", "import", from_elsewhere)
@@ -158,15 +158,15 @@ def test_an_import_shows_what_another_store_decided_and_goes_by_none_of_it(
     assert "certified for " in proposed
     assert proposed.endswith(r"no\x1b[31m glow")
     assert total == "1 product added, 0 known; 0 raw frames new."
-    assert f"To take everything over: nirflow cal import --trust {from_elsewhere}" in done.stderr
+    assert f"To adopt everything: nirflow cal import --trust {from_elsewhere}" in done.stderr
     assert "candidate, provisional" in nirflow("cal", "list").stdout
     (listed,) = json.loads(nirflow("cal", "list", "--json").stdout)
     assert (listed["status"], listed["proposed"]) == ("candidate", "certified")
     shown = nirflow("cal", "show", "S20131120S0115_dark").stdout
     assert "decided elsewhere, UT" in shown
     assert "imported from another store" in shown
-    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
-    assert [(one["status"], one["author"], one["source"]) for one in told["proposals"]] == [
+    reported = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert [(one["status"], one["author"], one["source"]) for one in reported["proposals"]] == [
         ("certified", "Ana", "x.tar")
     ]
     assert nirflow("cal", "certify", "S20131120S0115_dark", "--reason", "seen").exit_code == 0
@@ -176,12 +176,12 @@ def test_an_import_shows_what_another_store_decided_and_goes_by_none_of_it(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_an_import_that_is_trusted(nirflow: Run, from_elsewhere: Path) -> None:
+def test_a_trusted_import(nirflow: Run, from_elsewhere: Path) -> None:
     done = nirflow("cal", "import", "--trust", from_elsewhere)
     assert done.exit_code == 0
     assert done.stdout.splitlines()[-1] == "1 product added, 0 known; 0 raw frames new."
     assert "nirflow cal import --trust" not in done.stderr
-    told = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
-    assert (told["product"]["status"], told["product"]["provisional"]) == ("certified", None)
-    assert told["history"][-1]["author"] == "Ana (elsewhere)"
-    assert told["proposals"] == []
+    reported = json.loads(nirflow("cal", "show", "S20131120S0115_dark", "--json").stdout)
+    assert (reported["product"]["status"], reported["product"]["provisional"]) == ("certified", None)
+    assert reported["history"][-1]["author"] == "Ana (elsewhere)"
+    assert reported["proposals"] == []

@@ -16,7 +16,7 @@ Add = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def as_owner(own_store: None, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line of the owner of the store."""
+    """Use the command line as the owner of the store."""
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", owner_url)
 
 
@@ -41,7 +41,7 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     for options, told_ in (
         (("--copies", tmp_path), "--copies is for repairs"),
         (("--note-lost", "1"), "--note-lost is for repairs"),
-        (("--repair", "--copies", tmp_path / "copies"), "there is no such folder"),
+        (("--repair", "--copies", tmp_path / "copies"), "no such folder"),
     ):
         refused = nirflow("cal", "verify", *options)
         assert refused.exit_code == 2
@@ -50,13 +50,13 @@ def test_verify_and_repair(nirflow: Run, added: Add, tmp_path: Path) -> None:
     (tmp_path / "copies" / "x.fits").write_bytes(content)
     mended = nirflow("cal", "verify", "--repair", "--copies", tmp_path / "copies", "--json")
     assert mended.exit_code == 0
-    told = json.loads(mended.stdout)
-    assert [finding["done"] for finding in told["findings"]] == ["replaced"]
-    assert len(told["leftovers"]) == 1
+    reported = json.loads(mended.stdout)
+    assert [finding["done"] for finding in reported["findings"]] == ["replaced"]
+    assert len(reported["leftovers"]) == 1
     assert nirflow("cal", "verify", "--quiet").exit_code == 0
 
 
-def test_a_disk_that_is_not_mounted_is_confirmed_before_its_files_are_noted_as_lost(
+def test_files_of_an_unmounted_disk_are_recorded_as_lost_only_on_confirmation(
     nirflow: Run, added: Add, tmp_path: Path
 ) -> None:
     dark = added()
@@ -65,7 +65,7 @@ def test_a_disk_that_is_not_mounted_is_confirmed_before_its_files_are_noted_as_l
     folder.mkdir()
     seen = nirflow("cal", "verify")
     assert seen.exit_code == 4
-    assert "There is no file of any product" in " ".join(seen.stdout.split())
+    assert "holds no file of any product" in " ".join(seen.stdout.split())
     assert "--repair --note-lost 1" in " ".join(seen.stdout.split())
     refused = nirflow("cal", "verify", "--repair")
     assert refused.exit_code == 1
@@ -87,20 +87,20 @@ def test_gc_lists_and_then_removes(nirflow: Run, added: Add, tmp_path: Path) -> 
     orphan = tmp_path / "data" / "objects" / "ab" / f"{'ab' * 32}.fits"
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 5000)
-    assert nirflow("cal", "gc", "--dry-run").stdout == "Would go: 0 files, 0 B.\n"
+    assert nirflow("cal", "gc", "--dry-run").stdout == "Would remove: 0 files, 0 B.\n"
     listed = nirflow("cal", "gc", "--dry-run", "--grace", "0")
     assert listed.stdout.splitlines()[1].split() == ["orphan", "5.0", "kB", f"ab/{'ab' * 32}.fits"]
     assert orphan.exists()
-    told = json.loads(nirflow("cal", "gc", "--grace", "0", "--json").stdout)
-    assert (told["removed"], told["bytes"]) == (1, 5000)
+    reported = json.loads(nirflow("cal", "gc", "--grace", "0", "--json").stdout)
+    assert (reported["removed"], reported["bytes"]) == (1, 5000)
     assert not orphan.exists()
     assert nirflow("cal", "verify").exit_code == 0
 
 
 @pytest.mark.usefixtures("as_owner")
 def test_status_init_and_migrate(nirflow: Run) -> None:
-    told = json.loads(nirflow("cal", "status", "--json").stdout)
-    assert (told["revision"], told["usable"], told["account"]) == (HEAD, True, "owner")
+    reported = json.loads(nirflow("cal", "status", "--json").stdout)
+    assert (reported["revision"], reported["usable"], reported["account"]) == (HEAD, True, "owner")
     shown = nirflow("cal", "status")
     assert shown.exit_code == 0
     assert f"version {HEAD}" in shown.stdout
@@ -110,7 +110,7 @@ def test_status_init_and_migrate(nirflow: Run) -> None:
         assert json.loads(nirflow("cal", command, "--json").stdout)["revision"] == HEAD
 
 
-def test_the_embedded_store_is_there_for_its_first_command(
+def test_the_embedded_store_is_created_by_the_first_command(
     nirflow: Run, postgres_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NIRFLOW_DATABASE_URL", raising=False)
@@ -121,7 +121,7 @@ def test_the_embedded_store_is_there_for_its_first_command(
 
 
 @pytest.mark.usefixtures("as_owner")
-def test_status_of_a_store_that_needs_something(nirflow: Run, owner: Any) -> None:
+def test_status_of_a_store_that_needs_attention(nirflow: Run, owner: Any) -> None:
     from sqlalchemy import text
 
     with owner.begin() as connection:
@@ -144,7 +144,7 @@ def test_backup_and_restore(
     assert done.stdout.startswith("1 product and the rows of 0 raw frames")
     full = nirflow("cal", "restore", tmp_path / "backup")
     assert full.exit_code == 1
-    assert "restored into an empty one only" in full.stderr
+    assert "can only be restored to an empty one" in full.stderr
     # Into a data folder with an embedded database of its own.
     monkeypatch.delenv("NIRFLOW_DATABASE_URL")
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "new"))
@@ -162,7 +162,7 @@ def test_backup_and_restore(
 
 
 @pytest.mark.usefixtures("as_owner")
-def test_a_backup_tells_what_it_lacks(nirflow: Run, added: Add, tmp_path: Path) -> None:
+def test_a_backup_reports_missing_files(nirflow: Run, added: Add, tmp_path: Path) -> None:
     added()
     objects(tmp_path)[0].unlink()
     result = nirflow("cal", "backup", tmp_path / "backup")
@@ -170,4 +170,4 @@ def test_a_backup_tells_what_it_lacks(nirflow: Run, added: Add, tmp_path: Path) 
     assert "its file is lost" in result.stderr
     nothing = nirflow("cal", "restore", tmp_path)
     assert nothing.exit_code == 1
-    assert "is no backup" in nothing.stderr
+    assert "is not a backup" in nothing.stderr

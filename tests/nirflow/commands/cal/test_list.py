@@ -43,7 +43,7 @@ def test_list_by_kind_status_night_and_expression(nirflow: Run, added: Add) -> N
 
 @pytest.mark.usefixtures("own_store")
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--night", "yesterday"), "--night 'yesterday' is not a night"),
         (("--where", "levle > 3"), "unknown name 'levle'"),
@@ -52,15 +52,15 @@ def test_list_by_kind_status_night_and_expression(nirflow: Run, added: Add) -> N
         (("--status", "good"), "good"),
     ],
 )
-def test_wrong_questions_are_usage_errors(nirflow: Run, options: tuple[str, ...], told: str) -> None:
+def test_invalid_queries_are_usage_errors(nirflow: Run, options: tuple[str, ...], reported: str) -> None:
     result = nirflow("cal", "list", *options)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert reported in result.stderr
 
 
 def test_names_of_expressions(nirflow: Run) -> None:
-    told = {one["name"] for one in json.loads(nirflow("cal", "list", "--names", "--json").stdout)}
-    assert told >= {
+    reported = {one["name"] for one in json.loads(nirflow("cal", "list", "--names", "--json").stdout)}
+    assert reported >= {
         "level", "noise", "n_bad", "rms", "seeing", "background_rms", "status", "doubtful", "exposure_time",
         "pedestal", "pedestal_uncertainty", "registration",
     }  # fmt: skip
@@ -69,7 +69,7 @@ def test_names_of_expressions(nirflow: Run) -> None:
 
 @pytest.fixture
 def image(store: Store, add: Any, facts: Callable[..., FrameFacts], record: Any) -> dict[str, Any]:
-    """An image with a dark below it, three raw frames and one that is not here."""
+    """Return an image made with a dark, three raw frames and one that is not in the store."""
     from calib_store.model.records import Foreign
 
     raws = [record(f"S2013112{n}S0001.fits") for n in range(3)]
@@ -95,11 +95,11 @@ def test_show_a_product(nirflow: Run, image: dict[str, Any]) -> None:
         str(image["image"].id)[:8], "2 raw frames in all generations", "Chosen for 0 frames", "there,",
     ):  # fmt: skip
         assert text in shown, text
-    told = json.loads(nirflow("cal", "show", dark.id, "--json", "--no-preview").stdout)
-    assert [p["id"] for p in told["used_by"]] == [str(image["image"].id)]
-    assert [change["status"] for change in told["history"]] == ["candidate", "certified"]
-    assert told["file"]["condition"] == "there"
-    assert told["preview"] is None
+    reported = json.loads(nirflow("cal", "show", dark.id, "--json", "--no-preview").stdout)
+    assert [p["id"] for p in reported["used_by"]] == [str(image["image"].id)]
+    assert [change["status"] for change in reported["history"]] == ["candidate", "certified"]
+    assert reported["file"]["condition"] == "there"
+    assert reported["preview"] is None
 
 
 def test_show_makes_a_preview_once(nirflow: Run, added: Add) -> None:
@@ -112,10 +112,10 @@ def test_show_makes_a_preview_once(nirflow: Run, added: Add) -> None:
 
 
 @pytest.mark.usefixtures("own_store")
-def test_show_tells_a_missing_file(nirflow: Run, store: Store, image: dict[str, Any]) -> None:
+def test_show_reports_a_missing_file(nirflow: Run, store: Store, image: dict[str, Any]) -> None:
     store.file_of(image["dark"]).unlink()
-    told = json.loads(nirflow("cal", "show", image["dark"].id, "--json").stdout)
-    assert (told["file"]["condition"], told["preview"]) == ("missing", None)
+    reported = json.loads(nirflow("cal", "show", image["dark"].id, "--json").stdout)
+    assert (reported["file"]["condition"], reported["preview"]) == ("missing", None)
 
 
 @pytest.mark.usefixtures("own_store")
@@ -139,8 +139,8 @@ def test_show_a_frame(
         "Bo: --allow-missing dark",
     ):
         assert text in shown, text
-    told = json.loads(nirflow("cal", "show", "S20131122S0001", "--json").stdout)
-    assert len(told["decisions"]) == 2
+    reported = json.loads(nirflow("cal", "show", "S20131122S0001", "--json").stdout)
+    assert len(reported["decisions"]) == 2
 
 
 @pytest.mark.usefixtures("own_store")

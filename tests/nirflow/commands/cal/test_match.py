@@ -32,8 +32,8 @@ def test_match_a_file(nirflow: Run, added: Add, science: Path) -> None:
     assert [line[0] for line in lines[2:]] == ["bpm", "flat"]
     assert nirflow("cal", "match", science, "--kind", "dark").exit_code == 0
     assert nirflow("cal", "match", science, "--kind", "flat").exit_code == 3
-    (told,) = json.loads(nirflow("cal", "match", science, "--kind", "dark", "--json").stdout)
-    assert (told["product"]["id"], told["rules"]) == (dark["id"], shipped_rules().version)
+    (reported,) = json.loads(nirflow("cal", "match", science, "--kind", "dark", "--json").stdout)
+    assert (reported["product"]["id"], reported["rules"]) == (dark["id"], shipped_rules().version)
 
 
 def test_match_as_of_a_time(nirflow: Run, added: Add, science: Path) -> None:
@@ -47,7 +47,7 @@ def test_match_as_of_a_time(nirflow: Run, added: Add, science: Path) -> None:
     assert "--as-of 'last week' is not a time" in wrong.stderr
 
 
-def test_explain_tells_the_first_rule_that_fails_with_both_values(
+def test_explain_shows_the_first_rule_that_fails_with_both_values(
     nirflow: Run, added: Add, science: Path
 ) -> None:
     good, short = added("S20131120S0115"), added("S20131120S0200", EXPTIME=60.0)
@@ -60,11 +60,11 @@ def test_explain_tells_the_first_rule_that_fails_with_both_values(
     order = " ".join(" ".join(lines[2:]).split())
     assert order.startswith("best first: made of nothing that was rejected; certified for the time;")
     first = next(number for number, line in enumerate(lines) if line.startswith("taken  "))
-    told = {line.split()[2]: line for line in lines[first:]}
-    assert told[good["id"][:8]].startswith("taken")
-    assert told[short["id"][:8]].endswith("exposure 60 s, frame 120 s")
-    assert told[far["id"][:8]].endswith("234.0 days before the frame, at most 90")
-    assert list(told) == [good["id"][:8], far["id"][:8], short["id"][:8]]
+    reported = {line.split()[2]: line for line in lines[first:]}
+    assert reported[good["id"][:8]].startswith("taken")
+    assert reported[short["id"][:8]].endswith("exposure 60 s, frame 120 s")
+    assert reported[far["id"][:8]].endswith("234.0 days before the frame, at most 90")
+    assert list(reported) == [good["id"][:8], far["id"][:8], short["id"][:8]]
     (json_,) = json.loads(nirflow("cal", "explain", science, "--kind", "dark", "--json").stdout)
     assert len(json_["candidates"]) == 3
     limited = json.loads(
@@ -79,7 +79,7 @@ def test_explain_tells_the_first_rule_that_fails_with_both_values(
 def test_explanations_fit_into_a_hundred_columns(
     nirflow: Run, added: Add, science: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a terminal of that width no line is longer, and no word is lost."""
+    """At a terminal of that width no line is longer, and no text is lost."""
     import sys
 
     added("S20131120S0115")
@@ -95,20 +95,20 @@ def test_explanations_fit_into_a_hundred_columns(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_frames_that_are_not_there(nirflow: Run, tmp_path: Path) -> None:
+def test_missing_frames(nirflow: Run, tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("no FITS")
     for name in ("S1.fits", tmp_path / "text.fits"):
         result = nirflow("cal", "match", name)
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr
 
 
-def test_what_a_frames_reduction_takes(
+def test_the_calibrations_of_a_frames_reduction(
     nirflow: Run, own_store: None, frame_writer: Callable[..., Path], master_dark: Path, tmp_path: Path
 ) -> None:
     dark = frame_writer(tmp_path / "S1.fits", OBSTYPE="DARK", FILTER2="DK_G0807")
     for command in ("match", "explain"):
-        told = nirflow("cal", command, dark)
-        assert (told.exit_code, told.stdout) == (0, "S1.fits is a dark: it needs no calibration.\n")
+        reported = nirflow("cal", command, dark)
+        assert (reported.exit_code, reported.stdout) == (0, "S1.fits is a dark: it needs no calibration.\n")
         assert nirflow("cal", command, dark, "--json").stdout == "[]\n"
     flat = frame_writer(tmp_path / "S2.fits", OBSTYPE="FLAT", OBJECT="GCALflat")
     lines = nirflow("cal", "match", flat).stdout.splitlines()
@@ -128,14 +128,14 @@ def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     assert "exposure_time +-0.0015" in result.stdout
     assert "came with nirflow" in result.stdout
     assert nirflow("cal", "rules", "--toml").stdout == shipped_text()
-    told = json.loads(nirflow("cal", "rules", "--json").stdout)
-    assert told["rules"]["version"] == "f2-imaging-5"
+    reported = json.loads(nirflow("cal", "rules", "--json").stdout)
+    assert reported["rules"]["version"] == "f2-imaging-5"
     unknown = nirflow("cal", "rules", "--version", "x")
     assert unknown.exit_code == 1
-    assert "has had no rules 'x'" in unknown.stderr
+    assert "never had the rules 'x'" in unknown.stderr
 
 
-def test_names_authors_and_reasons_of_rules_do_nothing_where_they_are_shown(
+def test_names_authors_and_reasons_of_rules_are_shown_literally(
     nirflow: Run, own_store: None, owner_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", owner_url)
@@ -151,12 +151,12 @@ def test_names_authors_and_reasons_of_rules_do_nothing_where_they_are_shown(
         assert shown in done.stdout
     toml = nirflow("cal", "rules", "--toml").stdout
     assert read_rules(toml, "again") == read_rules(table.read_text(), "mine")
-    told = nirflow("cal", "rules", "--json").stdout
-    assert json.loads(told)["history"][0]["author"] == "Eve\x1b[2J"
+    reported = nirflow("cal", "rules", "--json").stdout
+    assert json.loads(reported)["history"][0]["author"] == "Eve\x1b[2J"
     table.write_text('version = "\x7f')
     wrong = nirflow("cal", "rules", "--set", table, "--reason", "x")
     assert wrong.exit_code == 1
-    for text in (done.output, toml, told, wrong.output):
+    for text in (done.output, toml, reported, wrong.output):
         assert harmful(text) == set()
         assert not any(line.startswith("INJECTED") for line in text.splitlines())
 
@@ -176,7 +176,7 @@ def test_rules_are_changed_by_a_table(
     assert nirflow("cal", "rules", "--set", tmp_path / "none.toml", "--reason", "x").exit_code == 2
     done = nirflow("cal", "rules", "--set", mine, "--reason", "the dark drifts", "--author", "Ana")
     assert done.exit_code == 0
-    assert "Now going by mine-1" in done.stderr
+    assert "Now using mine-1" in done.stderr
     assert "30 days" in done.stdout
     assert "the dark drifts" in done.stdout
     assert "90 days" in nirflow("cal", "rules", "--version", "f2-imaging-5").stdout
@@ -185,7 +185,7 @@ def test_rules_are_changed_by_a_table(
     assert read_rules(again, "again") == read_rules(mine.read_text(), "mine")
     assert again.startswith("# Which calibration belongs to which frame")
     assert nirflow("cal", "rules", "--toml", "--version", "f2-imaging-5").stdout == shipped_text()
-    assert "Already going by" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
+    assert "Already using" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
     mine.write_text("version = 3")
     wrong = nirflow("cal", "rules", "--set", mine, "--reason", "x")
     assert wrong.exit_code == 1
