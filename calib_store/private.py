@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.errors import NirflowError
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 
 #: Permissions that group and others must not have.
 OTHERS: Final = 0o077
@@ -93,7 +93,7 @@ def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = T
     text
         The content, written as UTF-8.
     replace, sync
-        As for `imaging.io.atomic.write_whole`: by default an existing file is replaced, whatever its mode, and the
+        As for `imaging.io.atomic.write_complete`: by default an existing file is replaced, whatever its mode, and the
         new one is synced to disk.
 
     Raises
@@ -101,4 +101,4 @@ def write_private(path: Path, text: str, *, replace: bool = True, sync: bool = T
     NirflowError
         If it cannot be written; nothing is left behind.
     """
-    write_whole(path, [text.encode()], replace=replace, sync=sync, mode=_FILE_MODE)
+    write_complete(path, [text.encode()], replace=replace, sync=sync, mode=_FILE_MODE)

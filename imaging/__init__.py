@@ -7,12 +7,12 @@ from imaging.after_import import after_import
 
 
 def _forget_numba_file(config: Any) -> None:
-    """Have numba read no ``.numba_config.yaml`` of the working folder: not now, nor with each compilation.
+    """Prevent numba from reading a ``.numba_config.yaml`` in the working folder, now and at each compilation.
 
-    It could name the folder of the cache, from which numba unpickles what it finds.
+    It could name the folder of the cache, whose files numba unpickles.
     """
     if config._config_fname != ".numba_config.yaml":
-        raise RuntimeError(f"numba has another settings file by now: {config._config_fname}")
+        raise RuntimeError(f"numba now uses another settings file: {config._config_fname}")
     config._config_fname = os.devnull  # it reads regular files only
     config.reload_config()
 

@@ -1,7 +1,7 @@
-"""Changes to other packages' modules, made right after such a module is imported and before anybody uses it.
+"""Changes to modules of other packages, made right after the import and before the first use.
 
-A few packages take settings, or code, from whatever folder they happen to be imported in. nirflow is run in folders of
-raw frames, which may be anybody's. What it switches off is listed where each package is used.
+A few packages read settings, or code, from the working folder when they are imported. nirflow runs in folders
+of raw frames, which may belong to anyone. The disabled features are listed where each package is used.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _CHANGES: Final[dict[str, Change]] = {}
 
 
 def after_import(name: str, change: Change) -> None:
-    """Have a module changed once, as soon as it has been imported: now, where it has been already.
+    """Change a module once, as soon as it has been imported, or now if it already has been.
 
     Parameters
     ----------
     name
-        Full name of the module. It is not imported by this.
+        Full name of the module. It is not imported here.
     change
-        Called with the module. Where it raises, so does the import: a version of the package that the change does not
-        fit is found at once.
+        Called with the module. If it raises, so does the import: an incompatible version of the package is
+        noticed at once.
     """
     if name in sys.modules:
         change(sys.modules[name])
@@ -39,7 +39,7 @@ def after_import(name: str, change: Change) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds a module as it would be found without this, with the change added to its loader."""
+    """Finds a module normally, and adds the change to its loader."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""Errors that a person can act on: each names what is wrong, where, and what to do."""
+"""Errors that the user can act on: each states what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from imaging.printable import printable, printable_lines
 
 
 class NirflowError(Exception):
-    """Base of every error that nirflow raises on purpose. It quotes addresses and other errors: passwords are hidden.
+    """Base of every error that nirflow raises on purpose. Passwords are hidden.
 
-    What it says names files and values that others chose: it is made printable here.
+    Messages contain addresses, file names and values from elsewhere, so they are made printable here.
 
     Parameters
     ----------
     message
         What is wrong: the thing, what was found, what was expected. One line.
     remedy
-        What the reader can do about it. One line.
+        What the user can do about it. One line.
     details
-        What helps to understand it, in several lines: the end of a log, the place in an expression.
+        Further information in several lines: the end of a log, the position in an expression.
     """
 
     def __init__(self, message: str, *, remedy: str = "", details: str = "") -> None:
@@ -47,17 +47,16 @@ class FrameError(NirflowError):
     name
         The frame's file name.
     problem
-        What is wrong, in words.
+        What is wrong.
     keyword, found, expected
-        The header keyword, the value it has and the value it should have, where the problem is one
-        of a keyword.
+        The header keyword, its value and the expected value, if the problem concerns a keyword.
     remedy
         What to do.
 
     Attributes
     ----------
     reason
-        The message without the file's name and the full stop, for a place where the name is next to it.
+        The message without file name and full stop, for use next to the name.
     """
 
     def __init__(
@@ -81,19 +80,19 @@ class FrameError(NirflowError):
 
 
 class GroupError(NirflowError):
-    """A group of frames that cannot be combined; names the odd ones."""
+    """A group of frames that cannot be combined; the message names those that differ."""
 
 
 class MissingCalibrationError(NirflowError):
-    """A calibration that a step needs and that is neither in the night nor in the store.
+    """A calibration that a step needs is neither in the night nor in the store.
 
     Parameters
     ----------
     message, remedy
         As for every error.
     kind
-        The kind of calibration that may still come (``dark``, ``flat``, ``bpm``): the frames wait for it. None
-        where waiting would not help.
+        The kind of calibration that may still become available (``dark``, ``flat``, ``bpm``): the frames wait
+        for it. None if waiting would not help.
     """
 
     def __init__(self, message: str, *, remedy: str = "", kind: str | None = None) -> None:
@@ -102,4 +101,4 @@ class MissingCalibrationError(NirflowError):
 
 
 class StoreError(NirflowError):
-    """The calibration store cannot do what it was asked to."""
+    """The calibration store cannot perform an operation."""

@@ -1,11 +1,13 @@
 """Quality figures: declared with a metric's field, and shown from that declaration everywhere.
 
-A step's metrics are a model whose fields are declared by `figure`, as parameters are by `imaging.parameters.parameter`.
-The declaration has the meaning, the label, the unit and how the value is shown. The night page, the report at the
-terminal, the Prefect UI, the names for expressions and the documentation are all made from it.
+A step's metrics are a model whose fields are declared by `figure`, as parameters are by
+`imaging.parameters.parameter`. The declaration has the meaning, the label, the unit and the format. The night
+page, the report at the terminal, the Prefect UI, the names for expressions and the documentation are all made
+from it.
 
-The store keeps figures under flat names (`flat_values`), for good: products of other versions have figures that no
-model declares, and products of other software have none. What is not declared is shown under its own name.
+The store keeps figures permanently under flat names (`flat_values`): products of other versions have figures
+that no model declares, and products of other software have none. Undeclared figures are shown under their own
+names.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from pydantic.fields import FieldInfo
 
 Metric = float | int | str | bool | None
 
-#: How units are shown where space is short; other units are shown as they are.
+#: Abbreviations of units; other units are shown unchanged.
 _SHORT_UNITS: Final = {"electron": "e-"}
-#: The field of a model inside another that goes by the outer field's name.
+#: The field of a nested model that is named after the outer field.
 _VALUE: Final = "value"
-#: What the store has as plain values, moments as texts.
+#: Types of plain values in the store; times are texts.
 _PLAIN: Final = (bool, int, float, str, datetime)
 
 
@@ -43,7 +45,7 @@ class Display:
     Attributes
     ----------
     label
-        What it is called.
+        Its label.
     unit
         The unit in which it is shown.
     factor
@@ -60,7 +62,7 @@ class Display:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
     def scaled(self, value: object, pixel_scale: float | None = None) -> object:
-        """Return a number in the unit in which it is shown, and anything else as it is."""
+        """Return a number in the unit in which it is shown, and anything else unchanged."""
         factor = pixel_scale if self.factor is None else self.factor
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return value * factor if number and factor not in (None, 1.0) else value  # type: ignore[operator]
@@ -68,12 +70,12 @@ class Display:
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a figure.
+    """The description of a figure.
 
     Attributes
     ----------
     name
-        The name under which the store has it. ``scales_*`` stands for one value per frame.
+        Its name in the store. ``scales_*`` stands for one value per frame.
     type
         Type of its value.
     meaning
@@ -81,7 +83,7 @@ class Description:
     unit
         Unit of the stored value; empty for a count or a fraction.
     displays
-        How it is shown, the usual way first; empty for a detail that only the store shows.
+        How it is shown, the default first; empty for a detail that only the store shows.
     headline
         Whether the report of a reduction shows it.
     history
@@ -98,7 +100,7 @@ class Description:
 
     @property
     def per_frame(self) -> bool:
-        """Whether it stands for one value per frame."""
+        """Whether it has one value per frame."""
         return self.name.endswith("_*")
 
 
@@ -107,7 +109,7 @@ Descriptions = Mapping[str, Description]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as it is shown: what it is called, its value as text, and its unit."""
+    """A figure as shown: its label, its value as text, and its unit."""
 
     label: str
     value: str
@@ -138,13 +140,13 @@ def figure(
     meaning
         What it is, in one sentence without the unit.
     label
-        What it is called where products are shown; empty for a detail that only the store shows.
+        Its label where products are shown; empty for a detail that only the store shows.
     unit
         Unit of the value; empty for a count or a fraction.
     shown_in
         Unit in which it is shown; default: ``unit``, abbreviated.
     factor
-        Brings the value to the unit in which it is shown.
+        Converts the value to the unit in which it is shown.
     also
         A second way in which it is shown, after the first.
     headline
@@ -157,7 +159,7 @@ def figure(
     Raises
     ------
     ValueError
-        Where a figure without a label should be in the report or in a history.
+        If a figure without a label is to be in the report or in a history.
     """
     if (headline or history) and not label:
         raise ValueError(f"the figure {meaning!r} needs a label: it is shown in the report or in a history")
@@ -178,7 +180,7 @@ def share(meaning: str, label: str, **options: Any) -> Any:
 
 
 def describe(model: type[BaseModel]) -> dict[str, Description]:
-    """Return what a model declares of its figures, by the names of `flat_values`, in order."""
+    """Return the descriptions of a model's figures, by the names of `flat_values`, in order."""
     return {one.name: one for one in _described(model)}
 
 
@@ -239,18 +241,18 @@ def shown(
     details: bool = False,
     pixel_scale: float | None = None,
 ) -> tuple[Figure, ...]:
-    """Return the figures of a product that has them: those that are declared, in order, then the others.
+    """Return the figures of a product: the declared ones in order, then the others.
 
     Parameters
     ----------
     descriptions
-        What is declared of the product's figures; empty for a kind without a model.
+        The descriptions of the product's figures; empty for a kind without a model.
     metrics
-        The product's figures, as the store has them. What is no plain value is left out.
+        The product's figures, as in the store. Values that are not plain are left out.
     details
-        Add those that are declared without a label.
+        Include those declared without a label.
     pixel_scale
-        Arcsec; what is shown by it is left out where it is not known.
+        Arcsec; figures that need it are left out if it is unknown.
     """
     plain = {name: value for name, value in metrics.items() if isinstance(value, (int, float, str))}
     labelled = [
@@ -269,7 +271,7 @@ def shown(
 
 
 def headlines(descriptions: Descriptions, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """Return the figures of a product that are worth a look at once."""
+    """Return the most important figures of a product."""
     chosen = {
         name: replace(one, displays=one.displays[:1]) for name, one in descriptions.items() if one.headline
     }
@@ -283,7 +285,7 @@ def _find(descriptions: Descriptions, name: str) -> Description | None:
 
 
 def as_text(value: object) -> str:
-    """Return a value with four significant digits, or all digits of an integer part; a text as it is."""
+    """Return a value with four significant digits, or all digits of an integer part; a text unchanged."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -294,5 +296,5 @@ def as_text(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Return the value of a declared figure as text; of a file's name, what distinguishes it."""
+    """Return the value of a declared figure as text; for a file name, its distinctive part."""
     return as_text(value).removesuffix(".fits")

@@ -1,6 +1,7 @@
-"""The kinds of product: the one table of what each is called, is made of, is made with, and how its files are marked.
+"""The kinds of product: the one table of their names, inputs, calibrations and header cards.
 
-Every other list of kinds derives from this one. Light to import: the command line shows its help from it.
+Every other list of kinds derives from this one. It is cheap to import, because the help of the command line
+uses it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
-#: Kinds of product, each after those that it is made with.
+#: Kinds of product, each after those that it needs.
 ProductKind = Literal["dark", "bpm", "flat", "image"]
-#: Those that are applied to frames.
+#: Kinds that are applied to frames.
 CalibrationKind = Literal["dark", "bpm", "flat"]
-#: What a reduction can be limited to, and what the groups of a night become: the stack is called by its frames.
+#: Targets: what a reduction can be limited to, and what the groups of a night become; a stack is named after
+#: its frames.
 Target = Literal["dark", "bpm", "flat", "science"]
-#: Raw frames that calibrations are made of, and all that products are made of.
+#: Kinds of raw frames from which calibrations are made, and from which any product is made.
 CalibrationFrame = Literal["dark", "flat"]
 CombinedFrame = Literal[CalibrationFrame, "object"]
 #: Comparisons with a certified product (`imaging.calibrations.compare`).
 ComparisonName = Literal["difference", "ratio", "mask"]
-#: Limits of what the pixels may be (`imaging.calibrations.sanity`).
+#: Limits on the pixels (`imaging.calibrations.sanity`).
 LimitsName = Literal["dark", "response", "mask", "stack"]
 
 PRODUCT_KINDS: Final[tuple[ProductKind, ...]] = get_args(ProductKind)
@@ -37,38 +39,38 @@ class Kind:
     Attributes
     ----------
     name
-        As the store, the command line and the names of files have it.
+        Name in the store, on the command line and in file names.
     target
-        What a reduction that makes it is limited to.
+        Target of a reduction that makes it.
     label, plural
-        What it is called in messages.
+        Its label in messages.
     card
         Keyword of the time stamp that marks a processed file, after Gemini.
     other_cards
-        Keywords by which other software marks the same.
+        Keywords that other software uses for the same purpose.
     obstype
         OBSTYPE of such a file.
     unit
         BUNIT of its pixels; empty for a ratio, None for a mask, which has flags.
     frames
-        Kinds of the raw frames that it is a combination of.
+        Kinds of the raw frames that are combined.
     is_of_a_band
-        It belongs to one filter. Which facts it shares with its frames is for the instrument to say
+        It belongs to one filter. The instrument defines the facts that it shares with its frames
         (`imaging.instruments.instrument.Instrument.same`).
     needs, needs_thermal
-        Calibrations that it is made with, and those that it takes besides in the bands in which the telescope glows.
+        Calibrations that it needs, and additional ones in thermal bands.
     parameters
         Module and class of the parameters of the step that makes it.
     comparison
-        How it is compared with a certified one; None where it is not.
+        How it is compared with a certified one; None if it is not compared.
     limits
-        What its pixels have to keep to be usable.
+        Limits that its pixels must meet to be usable.
     published
-        The observatory publishes some.
+        The observatory publishes products of this kind.
     applied_card
-        Keyword by which a product names the calibration of this kind that was applied.
+        Keyword with the name of the applied calibration of this kind.
     primitives
-        Primitives of DRAGONS that apply it.
+        DRAGONS primitives that apply it.
     """
 
     name: ProductKind
@@ -97,21 +99,21 @@ class Kind:
 
     @property
     def suffix(self) -> str:
-        """What the name of its file adds to that of its first frame."""
+        """Suffix that its file name adds to that of its first frame."""
         return f"_{self.name}"
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Keywords any of which marks a processed file as one of these."""
+        """Keywords, any of which marks a processed file as this kind."""
         return (self.card, *self.other_cards)
 
     def made_with(self, *, thermal: bool = True) -> tuple[CalibrationKind, ...]:
-        """Return the calibrations that it is made with, in the order of the table.
+        """Return the calibrations that it needs, in the order of the table.
 
         Parameters
         ----------
         thermal
-            In the bands in which the telescope glows; there it may need more.
+            For thermal bands, in which it may need more.
         """
         needed = {*self.needs, *(self.needs_thermal if thermal else ())}
         return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)
@@ -146,7 +148,7 @@ _TABLE: Final = (
         parameters="imaging.stack.stack.StackParameters", limits="stack",
     ),
 )  # fmt: skip
-#: The kinds by name, each after those that it is made with.
+#: The kinds by name, each after those that it needs.
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _TABLE})
 CALIBRATIONS: Final[tuple[Kind, ...]] = tuple(kind for kind in _TABLE if kind.is_calibration)
 
@@ -157,16 +159,16 @@ def kind_of_target(target: Target) -> Kind:
 
 
 def target_of(kind: str) -> Target:
-    """Return what a product of a kind is called as a target; of any other step that of the stack, whose step it is."""
+    """Return the target of a kind of product; for any other step, that of the stack, to which it belongs."""
     return KINDS[kind if kind in KINDS else "image"].target
 
 
 def target_label(target: str) -> str:
-    """Return what a target or a kind of product is called in messages; what is neither keeps its name."""
+    """Return the label of a target or kind of product in messages; any other name is returned unchanged."""
     return KINDS[target].label if target in KINDS else target
 
 
 def in_a_sentence(names: Iterable[str], conjunction: str = "or") -> str:
-    """Return names as a sentence has them: ``dark, bpm or flat``."""
+    """Return names joined as in a sentence: ``dark, bpm or flat``."""
     *others, last = names
     return f"{', '.join(others)} {conjunction} {last}" if others else last

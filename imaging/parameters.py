@@ -1,4 +1,4 @@
-"""The base of every step's parameters: frozen, strict, with a unit and a meaning for each value."""
+"""The base class of the parameters of steps: frozen, strict, with a unit and a meaning for each value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 def in_order(schema: dict[str, Any]) -> None:
-    """Number the fields in a JSON schema: a database in between forgets their order, and forms go by the numbers."""
+    """Number the fields in a JSON schema: databases do not keep their order, and forms use the numbers."""
     for position, field in enumerate(schema.get("properties", {}).values()):
         field["position"] = position
 
@@ -28,8 +28,8 @@ class StepParameters(BaseModel):
 def parameter(default: Any, description: str, *, unit: str = "", **limits: Any) -> Any:
     """Declare a parameter: its default, its meaning, its unit and pydantic's limits (``ge``, ``le``...).
 
-    The JSON schema, from which forms are made, tells the unit with the meaning.
+    The JSON schema, from which forms are made, contains the unit in the description.
     """
-    told = f"{description}, {unit}" if unit else description
-    extra: dict[str, JsonValue] = {"unit": unit, "description": told}
+    text = f"{description}, {unit}" if unit else description
+    extra: dict[str, JsonValue] = {"unit": unit, "description": text}
     return Field(default=default, description=description, json_schema_extra=extra, **limits)

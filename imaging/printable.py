@@ -1,9 +1,9 @@
-"""Texts of others, made safe to show: file names, header values, reasons, the messages of exceptions.
+"""Texts from elsewhere, made safe to show: file names, header values, reasons, messages of exceptions.
 
-What such a text holds may be chosen by somebody else. Sent to a terminal as it is, it could move the cursor, set the
-window's title, begin a line that looks like one of nirflow's, or show a name back to front. Every way out (the
-terminal, a log, a mail, a page, an artifact) calls `printable` in one place; nothing calls it on the way there.
-Whatever else has to be done to a text before anybody sees it belongs here too.
+The content of such a text may be chosen by someone else. Sent unchanged to a terminal, it could move the
+cursor, set the window title, start a line that looks like one of nirflow's, or show a name backwards. Every
+output (terminal, log, mail, page, artifact) calls `printable` in one place; other code does not call it. Any
+other processing of texts before they are shown belongs here too.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from imaging.redaction import without_secrets
 
 
 def printable(text: str) -> str:
-    r"""Return a text on one line, in which every character is one that can be seen.
+    r"""Return a text on one line with only visible characters.
 
-    Letters, signs, spaces and accents of every script stay. Escaped are control characters, line breaks and tabs,
-    what turns the direction of writing or has no width, and what Unicode has not assigned. A backslash stays as it is,
-    so a text may pass more than once. Passwords in addresses are hidden (`imaging.redaction`).
+    Letters, signs, spaces and accents of every script are kept. Control characters, line breaks, tabs,
+    characters that change the direction of writing or have no width, and unassigned ones are escaped. A
+    backslash is kept, so the function may be applied repeatedly. Passwords in addresses are hidden
+    (`imaging.redaction`).
 
     Parameters
     ----------
     text
-        Any text, also of bytes that are no UTF-8 (``surrogateescape``).
+        Any text, also from bytes that are not UTF-8 (``surrogateescape``).
 
     Returns
     -------
     str
-        ``\n``, ``\x1b`` (ASCII), ``\u202e``, ``\U000e0001`` (other characters), ``\xff`` (a byte that is no UTF-8).
+        ``\n``, ``\x1b`` (ASCII), ``\u202e``, ``\U000e0001`` (other characters), ``\xff`` (a byte that is not
+        UTF-8).
 
     Examples
     --------
@@ -48,12 +50,12 @@ def printable_lines(text: str) -> str:
 
 
 def indented(text: str, by: str = "    ") -> str:
-    """Indent all lines but the first one: where a line begins at the margin, something new begins."""
+    """Indent all lines except the first: a line at the margin starts a new entry."""
     return text.replace("\n", f"\n{by}")
 
 
 def ascii_text(text: str) -> str:
-    """Return a text as FITS can hold it: printable ASCII, all else escaped as Python would."""
+    """Return a text that FITS can store: printable ASCII, other characters escaped as in Python."""
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -65,7 +67,7 @@ def printable_json(text: str) -> str:
 
 
 def _seen(c: str) -> bool:
-    # Python calls no space but the ordinary one printable.
+    # For Python, the ordinary space is the only printable one.
     return c.isprintable() or unicodedata.category(c) == "Zs"
 
 
@@ -73,6 +75,6 @@ def _escaped(c: str) -> str:
     code = ord(c)
     if code < 0x80:
         return c.encode("unicode_escape").decode("ascii")
-    if 0xDC80 <= code <= 0xDCFF:  # what Python makes of a byte that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # how Python represents a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,4 +1,4 @@
-"""The figures of each kind of product: which model declares them."""
+"""The models that declare the figures of each kind of product."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from imaging.figures import Description, Metrics, describe
 
 @cache
 def metric_models() -> dict[str, type[Metrics]]:
-    """Return the model of the figures of each kind of product that has any."""
-    # Late: the steps' modules are slow to import, and most commands show no figures.
+    """Return the model of figures for each kind of product that has one."""
+    # Imported late: the modules of the steps are slow to import, and most commands show no figures.
     from imaging.calibrations.bpm import BpmMetrics
     from imaging.calibrations.dark import DarkMetrics
     from imaging.calibrations.flat import FlatMetrics
@@ -20,6 +20,6 @@ def metric_models() -> dict[str, type[Metrics]]:
 
 
 def figures_of(kind: str) -> dict[str, Description]:
-    """Return what is declared of the figures of a kind of product; nothing for a kind without a model."""
+    """Return the descriptions of the figures of a kind of product; empty for a kind without a model."""
     model = metric_models().get(kind)
     return describe(model) if model is not None else {}

@@ -1,20 +1,21 @@
-"""Passwords in texts: hidden before a text leaves nirflow, whoever wrote the text and whatever it quotes."""
+"""Passwords in texts, hidden before a text leaves nirflow, whatever its origin."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: What is shown in place of a secret.
+#: Replacement for a secret.
 HIDDEN: Final = "***"
-#: A URL ends at a space, a double quote or an angle bracket; a password in it may hold anything else, an @ too.
+#: A URL ends at a space, a double quote or an angle bracket; a password in it may contain anything else, even
+#: an @.
 _USERINFO: Final = re.compile(r'\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s"<>]*)@')
 #: Parameters such as ``X-Amz-Signature``, ``sslpassword``, ``api_key`` and ``access_token``.
 _PARAMETER: Final = re.compile(
     r'([?&;][^=?&;#\s"<>]*(?:passw|passphrase|pwd|token|secret|key|sig|auth|cred)[^=?&;#\s"<>]*=)[^&;#\s"<>]+',
     re.I,
 )
-#: libpq's other way to write an address: ``host=db password='it''s'``.
+#: Alternative form of an address in libpq: ``host=db password='it''s'``.
 _CONNECTION_STRING: Final = re.compile(r"\b((?:ssl)?password=)(?:'(?:[^'\\]|\\.)*'|[^\s'\"&]+)", re.I)
 _HEADER: Final = re.compile(
     r"(\bauthorization\b['\"]?\s*[:=]\s*['\"]?(?:(?:basic|bearer)\s+)?)[^\s'\",}]+", re.I
@@ -24,8 +25,8 @@ _HEADER: Final = re.compile(
 def without_secrets(text: str) -> str:
     """Return a text with the passwords of URLs, secret query parameters and authorization headers hidden.
 
-    A user name that goes before a password stays; one alone stays too, except in a web address, where it is often a
-    token. Hiding twice does no harm.
+    A user name before a password is kept; one without a password is kept too, except in a web address, where
+    it is often a token. The function may be applied repeatedly.
 
     Parameters
     ----------

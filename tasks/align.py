@@ -6,7 +6,7 @@ from prefect.states import Completed, State
 from pydantic import Field
 
 from imaging.errors import GroupError
-from imaging.io.planes import Planes, open_if_whole, touch, write_planes
+from imaging.io.planes import Planes, open_if_intact, touch, write_planes
 from imaging.io.raw_file import read_headers
 from imaging.registration.align import AlignParameters, align
 from imaging.registration.entries import AlignInput, Alignment
@@ -43,7 +43,7 @@ def align_group(
     key = scratch_key("align", VERSION, [f"{ref.key}:{ref.name}" for ref in frames], parameters)
     with step("align", label, workspace) as current:
         folder = folder_for(workspace, key, frames[0].frame)
-        earlier = open_if_whole(folder)
+        earlier = open_if_intact(folder)
         current.reused = earlier is not None and earlier.meta.get("key") == key
         if earlier is not None and current.reused:
             touch(folder)

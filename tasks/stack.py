@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from prefect.states import Completed, State
@@ -19,6 +20,9 @@ from imaging.registration.entries import AlignEntry
 from imaging.registration.geometry import Grid
 from imaging.sources.detect import CATALOGUE, Detection, detect
 from imaging.stack.stack import StackInput, StackMetrics, make_stack
+from tasks import align, detrend
+from tasks import detect as detect_step
+from tasks import sky as sky_step
 from tasks.align import AlignedGroup, align_input
 from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
@@ -33,6 +37,10 @@ from tasks.support.workspace import Workspace
 
 VERSION = 1
 
+#: Versions of the steps whose results a stack is made of.
+_EARLIER_VERSIONS: Final = {
+    "detrend": detrend.VERSION, "sky": sky_step.VERSION, "detect": detect_step.VERSION, "align": align.VERSION
+}  # fmt: skip
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
 
@@ -54,6 +62,7 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
             "detrend": applied_to(parameters.detrend, calibrations),
         },
         calibrations,
+        _EARLIER_VERSIONS,
     )
 
 

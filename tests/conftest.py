@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: one embedded server a session, one fresh database a test."""
+"""Fixtures for all tests: one embedded server for a session, one fresh database for a test."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def script(trap: Path, code: str, *options: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-#: Tells which files of the working folder were opened, and what the settings are.
-_TELL = """
+#: Reports which files of the working folder were opened, and what the settings are.
+_REPORT = """
 import json, os, sys
 here, opened = os.getcwd(), []
 def hook(event, arguments):
@@ -90,11 +90,11 @@ from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, te
 prefect.logging.configuration.setup_logging()
 with temporary_settings({{PREFECT_API_URL: "http://ours/api"}}) as changed:
     pass
-told = []
+reported = []
 for settings in (get_current_settings(), Settings(), changed):
-    told.append([settings.api.url, str(settings.logging.config_path), settings.client.max_retries,
+    reported.append([settings.api.url, str(settings.logging.config_path), settings.client.max_retries,
                  settings.plugins.strict, settings.plugins.safe_mode])
-print(json.dumps([told, opened]))
+print(json.dumps([reported, opened]))
 """
 
 
@@ -111,10 +111,10 @@ print(json.dumps([told, opened]))
     ],
 )
 def test_prefect_reads_nothing_of_the_working_folder(trap: Path, imports: str) -> None:
-    told, opened = script(trap, _TELL.format(imports=imports))
+    reported, opened = script(trap, _REPORT.format(imports=imports))
     logging = str(trap.parent / "home" / "logging.yml")
     default = [None, logging, 5, False, False]
-    assert told == [default, default, ["http://ours/api", *default[1:]]]
+    assert reported == [default, default, ["http://ours/api", *default[1:]]]
     # Both are read at the import only, as plain data, and set aside at once.
     assert set(opened) <= {".numba_config.yaml", "matplotlibrc"}
 
@@ -122,16 +122,16 @@ def test_prefect_reads_nothing_of_the_working_folder(trap: Path, imports: str) -
 def test_prefect_reads_nothing_of_the_working_folder_any_more_where_it_was_there_first(trap: Path) -> None:
     inside = trap.parent / "elsewhere"
     inside.mkdir()
-    code = _TELL.format(imports=f"os.chdir({str(inside)!r})\nimport prefect, flows.night\nos.chdir(here)")
-    told, opened = script(trap, code)
-    assert told[1][:3] == [None, str(trap.parent / "home" / "logging.yml"), 5]
+    code = _REPORT.format(imports=f"os.chdir({str(inside)!r})\nimport prefect, flows.night\nos.chdir(here)")
+    reported, opened = script(trap, code)
+    assert reported[1][:3] == [None, str(trap.parent / "home" / "logging.yml"), 5]
     assert opened == []
 
 
 def test_the_server_itself_is_found_in_variables(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://named/api")
-    told, _ = script(trap, _TELL.format(imports="import flows.night"))
-    assert [one[0] for one in told] == ["http://named/api", "http://named/api", "http://ours/api"]
+    reported, _ = script(trap, _REPORT.format(imports="import flows.night"))
+    assert [one[0] for one in reported] == ["http://named/api", "http://named/api", "http://ours/api"]
 
 
 def test_profiles_of_the_home_folder_stay(trap: Path) -> None:
@@ -140,8 +140,8 @@ def test_profiles_of_the_home_folder_stay(trap: Path) -> None:
     (home / "profiles.toml").write_text(
         'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://mine/api"\n'
     )
-    told, _ = script(trap, _TELL.format(imports="import flows.night"))
-    assert told[0][0] == "http://mine/api"
+    reported, _ = script(trap, _REPORT.format(imports="import flows.night"))
+    assert reported[0][0] == "http://mine/api"
 
 
 _COMPILE = """

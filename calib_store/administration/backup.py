@@ -30,7 +30,7 @@ from calib_store.tables.object_place import known_identity
 from calib_store.tables.products import software_version
 from calib_store.tables.schema import metadata
 from imaging.errors import StoreError
-from imaging.io.atomic import take_lock, write_whole
+from imaging.io.atomic import take_lock, write_complete
 
 _LOCK = ".lock"
 _TABLES = (*metadata.tables, "alembic_version")
@@ -100,7 +100,7 @@ def _written(
         dump.rename(target / made.dump)
     finally:
         dump.unlink(missing_ok=True)
-    write_whole(target / MANIFEST, [made.model_dump_json(indent=1).encode()])
+    write_complete(target / MANIFEST, [made.model_dump_json(indent=1).encode()])
     for old in (*target.glob("database-*.dump"), *target.glob(".database.*")):
         if old.name != made.dump:
             old.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from calib_store.files.objects import (
     object_name,
 )
 from imaging.errors import NirflowError, StoreError
-from imaging.io.atomic import sync_folder, write_whole
+from imaging.io.atomic import sync_folder, write_complete
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class LocalObjects(ObjectStore):
     def write_marker(self, content: bytes) -> None:
         """Write the marker, all or nothing."""
         try:
-            write_whole(self.root / MARKER, [content])
+            write_complete(self.root / MARKER, [content])
         except NirflowError as error:
             raise StoreError(error.message, remedy=error.remedy) from error
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from calib_store.private import private_folder
 from deployments.prefect_api.events import Event
 from imaging.errors import NirflowError
-from imaging.io.atomic import take_lock, write_whole
+from imaging.io.atomic import take_lock, write_complete
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Pending:
             return
         batch = Batch(announcements=tuple(announcements))
         path = self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
-        write_whole(path, [batch.model_dump_json().encode()])
+        write_complete(path, [batch.model_dump_json().encode()])
         with self._lock:
             self._unsure[path] = batch
 

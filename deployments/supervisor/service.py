@@ -26,7 +26,7 @@ from deployments import processes
 from deployments.prefect_server.server import stop_server
 from deployments.processes import ProcessError
 from deployments.settings.all_settings import Settings
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from tasks.prefect_internals.identifiers import ENGINE
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def read_state(settings: Settings) -> ServiceState | None:
 
 def write_state(settings: Settings, state: ServiceState) -> None:
     """Write the state file atomically."""
-    write_whole(folder_of(settings) / "state.json", [state.model_dump_json(indent=1).encode()], sync=False)
+    write_complete(folder_of(settings) / "state.json", [state.model_dump_json(indent=1).encode()], sync=False)
 
 
 def start(settings: Settings, *, timeout: float = 600.0) -> tuple[ServiceState, bool]:

@@ -11,7 +11,7 @@ from calib_store.store import Store
 from flows.page.model import NightProduct
 from flows.page.pngs import notes_of
 from imaging.errors import NirflowError, StoreError
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from imaging.io.raw_file import UNFORESEEN, read_headers
 from imaging.products.preview import preview_product
 from imaging.products.product_file import ProductFile
@@ -48,7 +48,7 @@ def show_product(store: Store, product: NightProduct, folder: Path) -> Shown:
         return Shown(path, file=file)
     try:
         if file is not None and product.preview is not None and notes_of(product.preview) is not None:
-            write_whole(path, [product.preview.read_bytes()], sync=False)
+            write_complete(path, [product.preview.read_bytes()], sync=False)
             return Shown(path, file=file)
         with ProductFile(stored_file(store, product)) as opened:
             preview_product(path, opened, title=product.name.removesuffix(".fits"))

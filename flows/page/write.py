@@ -21,7 +21,7 @@ from flows.page.plots import Plot
 from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from imaging.printable import printable
 
 _PAGE: Final = "index.html"
@@ -149,7 +149,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> 
     environment.filters |= filters
     environment.globals |= {"counted": view.counted, "kinds": view.LABELS}
     text = environment.get_template(template).render(context)
-    write_whole(path, [text.encode("utf-8", "replace")])
+    write_complete(path, [text.encode("utf-8", "replace")])
     return path
 
 

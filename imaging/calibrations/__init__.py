@@ -1,1 +1,1 @@
-"""Master darks, bad pixel masks and flats: how they are made, judged and compared."""
+"""Master darks, bad pixel masks and flats: how they are made, checked and compared."""

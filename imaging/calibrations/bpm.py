@@ -35,8 +35,8 @@ class BpmParameters(LampParameters):
     min_darks: int = parameter(1, "fewest short darks", ge=1)
     edge: float = parameter(
         6.0,
-        "this close to the edge of the circle of light a response is judged by the shading that the edge casts "
-        "there, not by the frame's level",
+        "within this distance of the edge of the circle of light, a response is compared with the shading "
+        "of the edge, not with the level of the frame",
         unit="pixels",
         ge=0,
     )
@@ -46,7 +46,7 @@ class BpmMetrics(Metrics):
     """Figures of a bad pixel mask. A pixel may be bad for more than one reason."""
 
     n_bad: int = figure("bad pixels", "bad", shown_in="px", headline=True, history=True)
-    fraction: float = share("bad pixels over judged pixels", "of the pixels judged")
+    fraction: float = share("bad pixels as a fraction of the tested pixels", "of the pixels tested")
     n_hot: int = figure(
         "pixels above the short dark's limit", "hot", shown_in="px", headline=True, history=True
     )
@@ -57,9 +57,9 @@ class BpmMetrics(Metrics):
     n_high: int = figure(
         "pixels whose response is too high", "high response", shown_in="px", headline=True, history=True
     )
-    n_judged: int = figure("illuminated pixels that were judged")
+    n_judged: int = figure("illuminated pixels that were tested")
     n_on: int = figure("frames with light", "lamp on", shown_in="frames")
-    n_off: int = figure("frames without", "lamp off", shown_in="frames")
+    n_off: int = figure("frames without light", "lamp off", shown_in="frames")
     n_darks: int = figure("short darks", "short darks", shown_in="frames")
     dark_level: float = figure("median of the stacked short darks", "short darks' level", unit="electron")
     flat_level: float = figure("median of the light of a flat in one frame", "light", unit="electron")
@@ -84,9 +84,9 @@ class BpmResult:
     pedestal
         Electrons of a frame without shot noise, from the short darks.
     warnings
-        What a user has to know.
+        What the user should know.
     left_out
-        Frames that are unlike the others of their set and not used.
+        Frames that differ from the others of their set and were not used.
     """
 
     mask: BadPixelMask
@@ -108,14 +108,15 @@ def make_bpm(
 ) -> BpmResult:
     """Make a bad pixel mask.
 
-    Neither the darks nor the flats are corrected for non-linearity: the limits are of what the pixel gives.
-    Only pixels inside the circle of light are judged; the others have DQ unilluminated in every frame.
+    Neither the darks nor the flats are corrected for non-linearity: the limits apply to the uncorrected
+    signal. Only pixels inside the circle of light are tested; the others have DQ unilluminated in every
+    frame.
 
     Parameters
     ----------
     on, off
-        Frames with light and without: lamp on and lamp off, or in K lamp off and darks of the same exposure time.
-        ``off`` may be empty, with a warning.
+        Frames with light and without: lamp on and lamp off, or in K lamp off and darks of the same exposure
+        time. ``off`` may be empty, with a warning.
     short_darks
         Darks of 2 to 3 s, of one exposure time and read mode.
     parameters
@@ -131,7 +132,8 @@ def make_bpm(
     Raises
     ------
     GroupError
-        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+        If there are too few frames, if they do not match (the error names those that differ), or if the lamp
+        gives no light.
     """
     parameters = parameters or BpmParameters()
     common = {name: getattr(parameters, name) for name in _COMBINATION}
@@ -204,11 +206,10 @@ def _lowest(
     judged: NDArray[np.bool_],
     parameters: BpmParameters,
 ) -> NDArray[np.float32]:
-    """Least light of a good pixel: the limit, lowered at the circle's edge as the light falls off there.
+    """Return the least light of a good pixel: the limit, lowered at the circle's edge, where the light falls off.
 
-    The circle ends at half light, over a pixel or two. A pixel there is dim and not dead; how dim its
-    neighbours at the same radius are tells the two apart.
-    """
+    The circle ends at half light, over a pixel or two. A pixel there may be dim without being dead: it is
+    compared with its neighbours at the same radius."""
     lowest = np.full(light.shape, parameters.flat_lowest * level, np.float32)
     if not circle.measured or parameters.edge == 0:
         return lowest

@@ -1,9 +1,8 @@
-"""The gate: how far a new master is from one that people trust, and whether that is too far.
+"""The comparison of a new master with a certified one: how far they differ, and whether that is too much.
 
 A dark, flat or bad pixel mask is compared pixel by pixel with a reference of the same configuration. The
-variances of both say how much they may differ by noise; what lies beyond that is a change of the detector or
-the lamp, or something that should not be in a calibration (light in a dark, a lamp that failed).
-"""
+variances of both give the difference that noise explains; anything beyond it is a change of the detector or
+the lamp, or something that does not belong in a calibration (light in a dark, a failed lamp)."""
 
 from __future__ import annotations
 
@@ -28,47 +27,53 @@ _MAD_TO_SIGMA: Final = 1.4826
 
 
 class GateParameters(StepParameters):
-    """How far a new dark, flat or mask may be from the certified one."""
+    """How much a new dark, flat or mask may differ from the certified one."""
 
-    sigma: float = parameter(5.0, "a pixel differs when it is further off than this", unit="sigma", gt=0)
+    sigma: float = parameter(5.0, "a pixel counts as different beyond this deviation", unit="sigma", gt=0)
     fraction: float = parameter(0.01, "largest fraction of the pixels that may differ", gt=0, le=1)
     dark_level: float = parameter(10.0, "largest difference of the median of a dark", unit="electron", gt=0)
     flat_scatter: float = parameter(
         0.02, "largest robust rms of the ratio of two flats about its median", gt=0, le=1
     )
     flat_floor: float = parameter(
-        0.005, "changes of a flat's response up to this are usual, beside the noise", ge=0, le=1
+        0.005, "changes of a flat's response up to this are normal, in addition to the noise", ge=0, le=1
     )
     noise: float = parameter(
         1.5,
-        "largest ratio of the noise that the variances give, new over reference or the other way; what the numbers of "
-        "combined frames explain is allowed",
+        "largest ratio of the noise according to the variances, in either direction; a difference that the "
+        "numbers of combined frames explain is allowed",
         gt=1,
     )
     hot: float = parameter(
         1.5, "largest ratio of the numbers of hot (or bad) pixels, new over reference", gt=1
     )
     hot_floor: int = parameter(
-        500, "a number of hot (or bad) pixels up to this above the reference's is usual", unit="px", ge=0
+        500,
+        "a number of hot (or bad) pixels that exceeds the reference's by up to this is normal",
+        unit="px",
+        ge=0,
     )
     edge: float = parameter(
-        6.0, "masks are compared this far inside the edge of the circle of light", unit="px", ge=0
+        6.0,
+        "distance from the edge of the circle of light within which masks are not compared",
+        unit="px",
+        ge=0,
     )
     certify: bool = parameter(
-        False, "certify what passes, sharing the time with its neighbours half-way between them"
+        False, "certify products that pass; validity is split half-way between neighbouring products"
     )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison gave.
+    """The result of a comparison.
 
     Attributes
     ----------
     figures
-        Name to value; each has the meaning that `meanings_of` gives.
+        Name to value; `meanings_of` describes each.
     reasons
-        Why the new product is too far off, a sentence each; empty where it is not.
+        Why the new product differs too much, one sentence each; empty if it passed.
     """
 
     figures: Figures
@@ -76,14 +81,14 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is too far off."""
+        """Whether the new product is within all limits."""
         return not self.reasons
 
 
 _COMMON: Final = {
     "pixels": ("pixels that are usable in both", "px"),
     "differing": ("fraction of them that differ beyond the noise of both", ""),
-    "noise": ("noise of the new one over that of the reference, as their variances have it", ""),
+    "noise": ("noise of the new one over that of the reference, according to their variances", ""),
 }
 #: What each figure means, and its unit, by the comparison that the table of kinds names (`imaging.kinds`).
 MEANINGS: Final[dict[ComparisonName, dict[str, tuple[str, str]]]] = {
@@ -91,7 +96,7 @@ MEANINGS: Final[dict[ComparisonName, dict[str, tuple[str, str]]]] = {
     | {
         "level": ("median difference", "electron"),
         "scatter": ("robust rms of the difference", "electron"),
-        "expected": ("the same as the variances of both have it", "electron"),
+        "expected": ("the same, as expected from the variances of both", "electron"),
         "hot": ("hot pixels of the new one", "px"),
         "hot_reference": ("hot pixels of the reference", "px"),
     },
@@ -99,14 +104,14 @@ MEANINGS: Final[dict[ComparisonName, dict[str, tuple[str, str]]]] = {
     | {
         "level": ("median ratio less 1", ""),
         "scatter": ("robust rms of the ratio", ""),
-        "expected": ("the same as the variances of both have it", ""),
+        "expected": ("the same, as expected from the variances of both", ""),
     },
     "mask": {
         "pixels": ("pixels inside the circle of light", "px"),
-        "differing": ("fraction of them that are bad in one of the two only", ""),
+        "differing": ("fraction of them that are bad in only one of the two", ""),
         "hot": ("bad pixels of the new one", "px"),
         "hot_reference": ("bad pixels of the reference", "px"),
-        "flipped": ("pixels that are bad in one of the two only", "px"),
+        "flipped": ("pixels that are bad in only one of the two", "px"),
     },
 }
 
@@ -131,18 +136,18 @@ def compare(kind: str, new: ProductFile, reference: ProductFile, parameters: Gat
     new, reference
         The products.
     parameters
-        What is too far.
+        The limits.
 
     Raises
     ------
     FrameError
-        Where the two have other shapes, lack a plane, or are of a kind that is not compared.
+        If the two differ in shape, lack a plane, or are of a kind that is not compared.
     """
     if new.shape != reference.shape:
         raise FrameError(
             new.path.name, f"{new.shape[0]} x {new.shape[1]} pixels cannot be compared with the "
             f"{reference.shape[0]} x {reference.shape[1]} of {reference.path.name}",
-            remedy="Compare two products of the whole detector.",
+            remedy="Compare two products of the full detector.",
         )  # fmt: skip
     comparisons: dict[ComparisonName, Callable[[ProductFile, ProductFile, GateParameters], Comparison]] = {
         "difference": _difference, "ratio": _ratio, "mask": _masks,
@@ -161,7 +166,7 @@ def _difference(new: ProductFile, reference: ProductFile, parameters: GateParame
     difference = ours - theirs
     variance = _both(new, reference, good)
     level, scatter = _median_and_sigma(difference)
-    # Two darks may differ by a constant (the pedestal drifts); that is the level's affair.
+    # Two darks may differ by a constant (the pedestal drifts); the comparison of levels covers that.
     beyond = np.abs(difference - level) > parameters.sigma * np.sqrt(variance)
     hot, hot_reference = _hot(ours, theirs)
     figures: Figures = {
@@ -228,7 +233,7 @@ def _masks(new: ProductFile, reference: ProductFile, parameters: GateParameters)
 def _usable(
     new: ProductFile, reference: ProductFile, *, positive: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """The pixels of both that are usable in both, and where they are."""
+    """Return the pixels of both that are usable in both, and where they are."""
     flags = new.rows("DQ") | reference.rows("DQ")
     ours, theirs = new.rows("SCI"), reference.rows("SCI")
     good = (flags & np.uint16(UNUSABLE)) == 0
@@ -238,7 +243,7 @@ def _usable(
     if not good.any():
         raise FrameError(
             new.path.name, f"no pixel is usable both here and in {reference.path.name}",
-            remedy="Look at the DQ planes of the two.",
+            remedy="Inspect the DQ planes of both.",
         )  # fmt: skip
     return ours[good].astype(np.float64), theirs[good].astype(np.float64), good
 
@@ -257,16 +262,16 @@ def _median_and_sigma(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _hot(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[int, int]:
-    """Numbers of pixels far above the level, by the scatter of the reference's own pixels."""
+    """Return the numbers of pixels far above the level, in units of the scatter of the reference's pixels."""
     median, sigma = _median_and_sigma(theirs)
     limit = 10.0 * sigma
     return int((ours - np.median(ours) > limit).sum()), int((theirs - median > limit).sum())
 
 
 def _lit(*masks: tuple[ProductFile, NDArray[np.bool_]], margin: float) -> NDArray[np.bool_]:
-    """Pixels that get light by what each mask shows of it; all pixels where neither shows anything.
+    """Return the pixels that get light according to both masks; all pixels if neither shows it.
 
-    A mask of ours has the circle in its header and judges nothing outside; others flag what is outside.
+    Our masks have the circle in their header and flag nothing outside; other masks flag the pixels outside.
     """
     lit = np.ones(masks[0][1].shape, np.bool_)
     for product, bad in masks:
@@ -283,21 +288,21 @@ def _lit(*masks: tuple[ProductFile, NDArray[np.bool_]], margin: float) -> NDArra
 
 
 def _noise_ratio(new: ProductFile, reference: ProductFile, good: NDArray[np.bool_]) -> float:
-    """Noise of the new master over that of the reference, as their variances have it."""
+    """Return the noise of the new master over that of the reference, according to their variances."""
     ours, theirs = (float(np.median(_plane(one, "VAR", good))) for one in (new, reference))
     return float(np.sqrt(ours / theirs)) if theirs > 0 else float("inf")
 
 
 def _by_frames(new: ProductFile, reference: ProductFile) -> float:
-    """The same ratio as the numbers of frames alone would make it."""
+    """Return the same ratio as expected from the numbers of frames alone."""
     return float(np.sqrt(_frames(reference) / _frames(new)))
 
 
 def _frames(product: ProductFile) -> int:
-    """Number of frames that decides the noise: in a flat those with light.
+    """Return the number of frames that determines the noise: in a flat, those with light.
 
-    Other software counts only these in the NCOMBINE of a flat; ours has all in it, and those with light in NLAMPON.
-    """
+    Other software counts only these in the NCOMBINE of a flat; ours counts all frames there, and those with
+    light in NLAMPON."""
     number: Any = product.primary.get("NLAMPON", product.primary.get("NCOMBINE", 1))
     return number if isinstance(number, int) and number > 0 else 1
 
@@ -305,7 +310,7 @@ def _frames(product: ProductFile) -> int:
 def _too_many(figures: Figures, parameters: GateParameters) -> tuple[str, ...]:
     if figures["differing"] <= parameters.fraction:
         return ()
-    beyond = f"beyond {parameters.sigma:g} sigma" if "level" in figures else "in one of the two only"
+    beyond = f"beyond {parameters.sigma:g} sigma" if "level" in figures else "in only one of the two"
     return (
         f"{figures['differing']:.2%} of the pixels differ {beyond}, at most {parameters.fraction:.2%} "
         "(gate.fraction)",
@@ -325,11 +330,11 @@ def _too_noisy(
     )
 
 
-def _too_hot(figures: Figures, parameters: GateParameters, word: str = "hot") -> tuple[str, ...]:
+def _too_hot(figures: Figures, parameters: GateParameters, label: str = "hot") -> tuple[str, ...]:
     limit = max(figures["hot_reference"] * parameters.hot, figures["hot_reference"] + parameters.hot_floor)
     if figures["hot"] <= limit:
         return ()
     return (
-        f"{figures['hot']} {word} pixels, the reference has {figures['hot_reference']}: at most {limit:.0f} "
+        f"{figures['hot']} {label} pixels, the reference has {figures['hot_reference']}: at most {limit:.0f} "
         "(gate.hot, gate.hot_floor)",
     )

@@ -34,7 +34,7 @@ class DarkParameters(PeerParameters, CombineParameters):
     high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
     pool_variance: bool = parameter(True, CombineParameters.model_fields["pool_variance"].description or "")
     min_frames: int = parameter(3, "fewest darks", ge=1)
-    linearise: bool = parameter(True, "correct for non-linearity, as the frames are that it is taken from")
+    linearise: bool = parameter(True, "correct for non-linearity, as the frames that it is subtracted from")
     pedestal: float | None = parameter(
         None, "electrons of a frame without shot noise; measured from the darks if not given", unit="electron"
     )
@@ -44,7 +44,7 @@ class DarkParameters(PeerParameters, CombineParameters):
 
 
 class DarkMetrics(Metrics):
-    """Figures of a master dark. Electrons of the whole frame."""
+    """Figures of a master dark. Electrons are those of all coadds."""
 
     n_frames: int = figure("darks combined", "darks")
     level: float = figure(
@@ -61,7 +61,7 @@ class DarkMetrics(Metrics):
         "standard deviation of a typical pixel from dark to dark", "scatter, dark to dark", unit="electron"
     )
     read_noise: float = figure(
-        "the read mode's read noise, which is part of the scatter",
+        "read noise of the read mode, which is part of the scatter",
         "read noise",
         unit="electron",
         history=True,
@@ -70,7 +70,7 @@ class DarkMetrics(Metrics):
         "part of the level that has no shot noise, as measured", "pedestal",
         unit="electron", headline=True, history=True,
     )  # fmt: skip
-    drift: float = figure("highest less lowest level among the darks", "drift", unit="electron")
+    drift: float = figure("highest minus lowest level of the darks", "drift", unit="electron")
     column_pattern: float = figure(
         "rms over columns of the pedestal's differences, no shot noise", "column pattern", unit="electron"
     )
@@ -92,9 +92,9 @@ class DarkResult:
     pedestal
         Electrons of one frame without shot noise.
     warnings
-        What a user has to know.
+        What the user should know.
     left_out
-        Darks that are unlike the others and not part of the master.
+        Darks that differ from the others and are not part of the master.
     """
 
     image: Image
@@ -112,14 +112,14 @@ def make_dark(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> DarkResult:
-    """Combine darks to a master.
+    """Combine darks into a master.
 
-    A dark that is unlike the others (`imaging.calibrations.peers`) is left out.
+    A dark that differs from the others (`imaging.calibrations.peers`) is left out.
 
-    The variance of a pixel is that of one dark at the *stacked* level (read noise, rounding, shot noise of what
-    is above the pedestal) over the number of darks combined. Each dark's own counts would make it
-    follow their noise, and the pedestal's electrons would make it twice too large. Where columns differ by an
-    offset of the readout (`imaging.pixels.columns`), each has its own pedestal, in VAR as in the rejection.
+    The variance of a pixel is that of one dark at the *stacked* level (read noise, rounding, shot noise of
+    the signal above the pedestal) over the number of darks combined. With each dark's own counts it would
+    follow their noise, and with the pedestal's electrons it would be twice too large. Where columns differ by
+    an offset of the readout (`imaging.pixels.columns`), each has its own pedestal, in VAR as in the rejection.
 
     Parameters
     ----------
@@ -128,11 +128,11 @@ def make_dark(
     parameters
         `DarkParameters`.
     what
-        What the darks are called in messages.
+        Name of the darks in messages.
     threads
-        Threads; as many as cores without it.
+        Threads; default: one per core.
     memory
-        Bytes that the bands in work may take.
+        Bytes that the bands being processed may take.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def make_dark(
     Raises
     ------
     GroupError
-        If there are too few darks or they are not alike; names the odd ones.
+        If there are too few darks or they do not match; the error names those that differ.
     """
     parameters = parameters or DarkParameters()
     facts = check_alike(raws, what, least=parameters.min_frames)

@@ -1,8 +1,8 @@
-"""The master flat: what each pixel makes of the same light.
+"""The master flat: the response of each pixel to the same light.
 
-In Y, J and H the lamp's light is lamp-on frames minus lamp-off frames; in K the calibration unit's own heat is the
-lamp, and it is lamp-off frames minus darks of the same exposure time. Both are one difference of two stacks.
-"""
+In Y, J and H the lamp's light is lamp-on frames minus lamp-off frames; in K the calibration unit's own heat
+is the lamp, and its light is lamp-off frames minus darks of the same exposure time. Both are the difference
+of two stacks."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FlatParameters(LampParameters):
     """How a master flat is made."""
 
     linearise: bool = parameter(True, "correct for non-linearity")
-    lowest: float = parameter(0.01, "a response below this is no light: DQ unilluminated, value 1", ge=0)
+    lowest: float = parameter(0.01, "a response below this means no light: DQ unilluminated, value 1", ge=0)
     highest: float = parameter(
-        10.0, "a response above this is no measurement: DQ unilluminated, value 1", gt=1
+        10.0, "a response above this is not a measurement: DQ unilluminated, value 1", gt=1
     )
 
 
@@ -39,11 +39,11 @@ class FlatMetrics(Metrics):
     """Figures of a master flat."""
 
     n_on: int = figure("frames with light: lamp on; lamp off in K", "with light", shown_in="frames")
-    n_off: int = figure("frames without: lamp off; darks in K", "without", shown_in="frames")
+    n_off: int = figure("frames without light: lamp off; darks in K", "without", shown_in="frames")
     counts_on: float = figure("mean level of the frames with light", unit="electron")
-    counts_off: float = figure("mean level of the frames without", unit="electron")
+    counts_off: float = figure("mean level of the frames without light", unit="electron")
     level: float = figure(
-        "median of the difference in one frame, by which it was divided", "level",
+        "median of the difference in one frame, the divisor of the flat", "level",
         unit="electron", headline=True, history=True,
     )  # fmt: skip
     rms: float = share(
@@ -53,7 +53,7 @@ class FlatMetrics(Metrics):
     noise: float = share(
         "median of the stated standard deviation of the response", "noise", headline=True, history=True
     )
-    drift: float = share("highest less lowest lamp level over their mean", "drift of the lamp")
+    drift: float = share("highest minus lowest lamp level, over their mean", "drift of the lamp")
     rejected: float = share("fraction of the input pixels that were rejected", "rejected")
     n_unusable: int = figure("pixels inside the circle without a usable response", "unusable", shown_in="px")
     pedestal: float = figure("electrons of a frame without shot noise", "pedestal", unit="electron")
@@ -68,19 +68,20 @@ class FlatResult:
     Parameters
     ----------
     image
-        Response, median 1, no dimension.
+        Response, median 1, dimensionless.
     metrics
         Its figures.
     circle
         The circle of light.
     pedestal
-        Electrons of a frame without shot noise; what the caller gave, or measured from the frames without light.
+        Electrons of a frame without shot noise; given by the caller, or measured from the frames without
+        light.
     warnings
-        What a user has to know.
+        What the user should know.
     left_out
-        Frames that are unlike the others of their set and not part of the flat.
+        Frames that differ from the others of their set and are not part of the flat.
     on, off
-        Names of the frames with light and without that are part of it.
+        Names of the frames with and without light that are part of it.
     """
 
     image: Image
@@ -108,19 +109,19 @@ def make_flat(
     Parameters
     ----------
     on, off
-        Lamp-on and lamp-off frames of one filter, exposure time and read mode. Without any lamp-off the
-        flat keeps dark current and ambient light, and says so in ``warnings``.
+        Lamp-on and lamp-off frames of one filter, exposure time and read mode. Without lamp-off frames the
+        flat keeps dark current and ambient light, and ``warnings`` reports it.
     parameters
         `FlatParameters`.
     bpm
         DQ bits of the bad pixels (1), (ny, nx).
     pedestal
-        Electrons of a frame without shot noise, as the BPM measured it; without it, it is measured from
-        the lamp-offs.
+        Electrons of a frame without shot noise, as measured for the BPM; default: measured from the
+        lamp-offs.
     threads
-        Threads; as many as cores without it.
+        Threads; default: one per core.
     memory
-        Bytes that the bands in work may take.
+        Bytes that the bands being processed may take.
 
     Returns
     -------
@@ -130,7 +131,8 @@ def make_flat(
     Raises
     ------
     GroupError
-        If frames are too few or not alike (names the odd ones), or the lamp gives no light.
+        If there are too few frames, if they do not match (the error names those that differ), or if the lamp
+        gives no light.
     """
     return _make(("lamp-on flats", "lamp-off flats"), on, off, parameters, bpm, pedestal, threads, memory)
 
@@ -147,10 +149,9 @@ def make_thermal_flat(
 ) -> FlatResult:
     """Make a flat of the K bands: lamp off, the heat of the calibration unit, minus the dark.
 
-    Parameters, result and errors are those of `make_flat`, with a master dark of the same exposure time and read
-    mode in the place of lamp-offs; without one the flat says so in its warnings. Take the lamp-offs of one day,
-    their pattern drifts.
-    """
+    Parameters, result and errors are those of `make_flat`, with a master dark of the same exposure time and
+    read mode instead of the lamp-offs; a flat without one reports it in its warnings. Use lamp-offs of a
+    single day, because their pattern drifts."""
     names = ("lamp-off flats", "darks")
     return _make(names, off, (), parameters, bpm, pedestal, threads, memory, dark=dark)
 
@@ -186,7 +187,7 @@ def _make(
     lit = circle.mask(light.sci.shape).view(bool)
     good = lit & ((light.dq & np.uint16(UNUSABLE)) == 0)
     level = lamp_level(light.sci[good], names[0], on)
-    response, var, dq = light.sci, light.var, light.dq  # ours alone: worked on in place
+    response, var, dq = light.sci, light.var, light.dq  # not shared, so changed in place
     response /= np.float32(level)
     var /= np.float32(level * level)
     none = ~lit | (response < parameters.lowest) | (response > parameters.highest)

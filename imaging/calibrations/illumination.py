@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from imaging.figures import Metrics, figure
 from imaging.instruments.detector import Detector
 
-#: Directions in which the edge is looked for: at first, and for the fit that counts.
+#: Directions in which the edge is searched for: at first, and for the final fit.
 _COARSE_RAYS: Final = 180
 _RAYS: Final = 720
-#: Where the coarse rays look for the last light, as fractions of the guessed radius.
+#: Where the coarse rays search for the last light, as fractions of the guessed radius.
 _COARSE: Final = (0.75, 1.15)
-#: Where the fine rays look, in pixels from the coarse radius: full light is measured up to the first, and the
-#: length of the light from there to the second gives the edge. A soft edge (some 10 px) lies in between.
+#: Where the fine rays search, in pixels from the coarse radius: full light is measured up to the first, and
+#: the length of the light from there to the second gives the edge. A soft edge (some 10 px) lies in between.
 _FINE: Final = (-15.0, 9.0)
 #: Pixels of full light on a fine ray.
 _INSIDE: Final = 30.0
 #: Step along a ray in pixels, and half width of the median across it, against bad pixels.
 _STEP: Final = 0.5
 _ACROSS: Final = 2
-#: Fewest directions with an edge (a fraction), and the fewest eighths of the full turn that they lie in.
+#: Minimum fraction of directions with an edge, and minimum number of octants that contain them.
 _LEAST_POINTS: Final = 0.08
 _LEAST_OCTANTS: Final = 3
-#: Edge points that are further than this from a circle, in pixels, mean that the edge is none.
+#: If the edge points are further than this from a circle, in pixels, the edge is not a circle.
 _WORST_RMS: Final = 3.0
 
 
@@ -37,13 +37,13 @@ class Circle(Metrics):
     x: float = figure("column of the centre of the circle of light", unit="px")
     y: float = figure("row of the centre of the circle of light", unit="px")
     radius: float = figure("radius at half the light", "circle of light, radius", unit="px")
-    measured: bool = figure("the circle was measured from a flat, not the instrument's constant")
+    measured: bool = figure("the circle was measured from a flat; otherwise it is the instrument's constant")
     n_points: int = figure("edge points that the circle was fitted to", default=0)
     rms: float = figure("rms of those points about the circle", unit="px", default=0.0)
     reason: str = figure("why the circle was not measured", default="")
 
     def mask(self, shape: tuple[int, int], *, margin: float = 0.0) -> NDArray[np.uint8]:
-        """1 where a pixel's centre is inside the circle (by ``margin`` pixels or more), else 0, uint8 (ny, nx)."""
+        """Return 1 where a pixel's centre is at least ``margin`` pixels inside the circle, else 0, uint8 (ny, nx)."""
         dy = (np.arange(shape[0], dtype=np.float32) - np.float32(self.y))[:, None]
         dx = np.arange(shape[1], dtype=np.float32) - np.float32(self.x)
         radius = max(0.0, self.radius - margin)
@@ -59,7 +59,7 @@ _CARDS: Final = {
 
 
 def circle_cards(circle: Circle) -> dict[str, tuple[float, str]]:
-    """Return the header cards of a circle; none of one that was not measured."""
+    """Return the header cards of a circle; empty if it was not measured."""
     if not circle.measured:
         return {}
     values = (circle.x + 1, circle.y + 1, circle.radius)
@@ -67,7 +67,7 @@ def circle_cards(circle: Circle) -> dict[str, tuple[float, str]]:
 
 
 def circle_of(header: Mapping[str, Any]) -> Circle | None:
-    """Return the circle that `circle_cards` wrote into a header; None where it has none."""
+    """Return the circle that `circle_cards` wrote into a header, or None."""
     values = [header.get(name) for name in _CARDS]
     if not all(isinstance(value, (int, float)) for value in values):
         return None
@@ -76,7 +76,7 @@ def circle_of(header: Mapping[str, Any]) -> Circle | None:
 
 
 def default_circle(shape: tuple[int, int], reason: str, detector: Detector | None = None) -> Circle:
-    """The constant of a detector, for a full frame of it; otherwise a circle that leaves nothing out."""
+    """Return the constant of a detector for a full frame, otherwise a circle that contains all pixels."""
     if detector is not None and detector.illuminated is not None and shape == detector.shape:
         (x, y), radius = detector.illuminated.centre, detector.illuminated.radius
     else:
@@ -88,18 +88,18 @@ def default_circle(shape: tuple[int, int], reason: str, detector: Detector | Non
 def measure_circle(flat: NDArray[np.floating[Any]], detector: Detector | None = None) -> Circle:
     """Fit a circle to the edge of the light.
 
-    From a first centre, rays go out in all directions; on each the edge is where the light falls to half of
-    what it is further in. A circle is fitted to the edges (least squares, outliers clipped), first to coarse
-    ones, then to fine ones from the better centre. Rays that leave the frame before the light ends give
-    no point.
+    From a first centre, rays go out in all directions; on each, the edge is where the light falls to half of
+    its level further in. A circle is fitted to the edges (least squares, outliers clipped), first to coarse
+    ones, then to fine ones from the improved centre. Rays that leave the frame before the light ends are ignored.
 
     Parameters
     ----------
     flat
-        A flat or a difference of lamp frames, (ny, nx): any positive level inside, about 0 outside. Single bad
-        pixels and values that are not finite do no harm.
+        A flat or a difference of lamp frames, (ny, nx): any positive level inside, about 0 outside. Single
+        bad pixels and values that are not finite are harmless.
     detector
-        The detector, for its constant; one without a circle of light is lit all over, and nothing is measured.
+        The detector, for its constant; one without a circle of light is fully illuminated, and nothing is
+        measured.
 
     Returns
     -------
@@ -123,18 +123,18 @@ def measure_circle(flat: NDArray[np.floating[Any]], detector: Detector | None = 
         octants = np.unique(np.floor(angle[found] / (np.pi / 4)))
         if len(px) < rays * _LEAST_POINTS or len(octants) < _LEAST_OCTANTS:
             return default_circle(
-                shape, f"the light ends on the frame in {len(px)} of {rays} directions only", detector
+                shape, f"the light ends on the frame in only {len(px)} of {rays} directions", detector
             )
         (x, y, radius), rms, n_points = _fit(px, py)
     if rms > _WORST_RMS:
         return default_circle(
-            shape, f"the edge of the light is no circle: {rms:.1f} px rms about the best one", detector
+            shape, f"the edge of the light is not a circle: {rms:.1f} px rms about the best one", detector
         )
     return Circle(x=x, y=y, radius=radius, measured=True, n_points=n_points, rms=rms)
 
 
 def _first_guess(flat: NDArray[np.floating[Any]]) -> tuple[float, float, float] | None:
-    """Centre and radius from the extent of the light in a coarse picture, or None without any light."""
+    """Return centre and radius from the extent of the light in a coarse image, or None without any light."""
     step = max(1, min(flat.shape) // 128)
     coarse = np.nan_to_num(flat[::step, ::step].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     top = np.percentile(coarse, 90)
@@ -154,7 +154,7 @@ def _profiles(
     angle: NDArray[np.float64],
     along: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Light along the rays, (rays, steps), and whether each point is on the frame."""
+    """Return the light along the rays, (rays, steps), and whether each point is on the frame."""
     ny, nx = flat.shape
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
     across = np.arange(-_ACROSS, _ACROSS + 1)
@@ -168,7 +168,7 @@ def _profiles(
 def _coarse_edges(
     flat: NDArray[np.floating[Any]], x: float, y: float, radius: float, angle: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Radius of the last pixel that is half lit, for each direction; NaN where it is the frame that ends."""
+    """Return the radius of the last half-lit pixel in each direction; NaN where the frame ends first."""
     along = np.arange(_COARSE[0] * radius, _COARSE[1] * radius)
     profile, there = _profiles(flat, x, y, angle, along)
     level = np.median(profile[:, : max(1, len(along) // 8)], axis=1)
@@ -181,9 +181,9 @@ def _coarse_edges(
 def _fine_edges(
     flat: NDArray[np.floating[Any]], x: float, y: float, radius: float, angle: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Radius at half the light from the length of the light, for each direction; NaN where there is none.
+    """Return the radius at half light in each direction, from the length of the light; NaN without an edge.
 
-    For a steep edge, jagged by the pixels, the last lit pixel would be too far out by half a pixel.
+    For a steep, pixelated edge, the last lit pixel would be half a pixel too far out.
     """
     start = radius + _FINE[0]
     along = np.arange(start - _INSIDE, radius + _FINE[1], _STEP) + _STEP / 2
@@ -197,7 +197,7 @@ def _fine_edges(
 
 
 def _fit(px: NDArray[np.float64], py: NDArray[np.float64]) -> tuple[tuple[float, float, float], float, int]:
-    """Least-squares circle (Kasa 1976: linear in x, y and r^2 - x^2 - y^2), outliers clipped: circle, rms, n."""
+    """Fit a circle (Kasa 1976: linear in x, y and r^2 - x^2 - y^2) with clipping; return circle, rms and n."""
     keep = np.ones(len(px), bool)
     x = y = radius = 0.0
     off = np.zeros(len(px))

@@ -1,4 +1,4 @@
-"""The light of a lamp alone: a stack with it minus a stack without it. Flats and bad pixel masks start here."""
+"""The light of a lamp alone: a stack with it minus a stack without it. Flats and bad pixel masks start from it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from imaging.pixels.bands import run_bands
 from imaging.pixels.combine import Combined, CombineParameters, combine
 from imaging.pixels.noise import NoiseModel, measure_pedestal
 
-#: Lamp levels that differ by more than this between the frames of one stack are worth a warning.
+#: Lamp levels of one stack that differ by more than this cause a warning.
 _DRIFT_WARNING: Final = 0.1
-#: Pixels brighter than this fraction of the bright ones are lit; a lamp's levels are compared on them.
+#: Pixels brighter than this fraction of the bright ones are lit; lamp levels are compared on these.
 _LIT: Final = 0.5
 
 
@@ -35,8 +35,8 @@ class LampParameters(LampPeerParameters, CombineParameters):
     min_frames: int = parameter(1, "fewest frames with light", ge=1)
     level_lamp: bool = parameter(
         True,
-        "scale the light of each frame to the mean level before rejection and combination: a lamp that drifts by "
-        "some per cent would otherwise have its first or last frame rejected",
+        "scale the light of each frame to the mean level before rejection and combination: otherwise the first "
+        "or last frames of a lamp that drifts by a few per cent would be rejected",
     )
 
 
@@ -45,14 +45,14 @@ class MasterDark(Protocol):
 
     @property
     def facts(self) -> FrameFacts:
-        """What it is."""
+        """Facts of the dark."""
 
     @property
     def header(self) -> Any:
-        """Header of its image, with PEDESTAL."""
+        """Header of the image, with PEDESTAL."""
 
     def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of SCI, VAR (float32) or DQ (uint16)."""
+        """Return rows of SCI, VAR (float32) or DQ (uint16)."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ class LampLight:
     sci, var, dq
         The difference, (ny, nx): float32, float32, uint16.
     counts_on, counts_off
-        Mean levels of the lit pixels in the frames with light and without.
+        Mean levels of the lit pixels in the frames with and without light.
     drift
-        Highest less lowest lamp level over their mean.
+        Highest minus lowest lamp level, over their mean.
     rejected
         Fraction of the input pixels that were rejected.
     pedestal
         Electrons of a frame without shot noise.
     warnings
-        What a user has to know.
+        What the user should know.
     left_out
-        Frames that are unlike the others of their set and not part of the stacks.
+        Frames that differ from the others of their set and are not part of the stacks.
     on, off
-        The frames that are.
+        Names of the frames in the stacks.
     """
 
     sci: NDArray[np.float32]
@@ -95,7 +95,7 @@ class LampLight:
 
 @dataclass(frozen=True)
 class _Levels:
-    """Levels of the lit pixels, and what brings each frame's light to the mean level: x scale + zero."""
+    """Levels of the lit pixels, and the scaling of each frame's light to the mean level: x scale + zero."""
 
     on: float
     off: float
@@ -119,42 +119,42 @@ def lamp_difference(
 ) -> LampLight:
     """Stack both sets and subtract; every row of every frame is read once.
 
-    A frame that is unlike the others of its set (`imaging.calibrations.peers`) is left out; the rows that tell are read
-    again then for the others.
+    A frame that differs from the others of its set (`imaging.calibrations.peers`) is left out; the sample
+    rows of the others are then read again.
 
-    Variances are those of the stacked levels, see `imaging.calibrations.raw_stack.stacked_variance`. A scaled frame's
-    variance is taken for an unscaled one's: the scales average to 1.
+    Variances are those of the stacked levels; see `imaging.calibrations.raw_stack.stacked_variance`. The
+    variance of a scaled frame is taken to be that of an unscaled one: the scales average to 1.
 
     Parameters
     ----------
     names
-        What the frames with and without light are called: "lamp-on flats", "lamp-off flats".
+        Names of the frames with and without light: "lamp-on flats", "lamp-off flats".
     on, off
         The frames; ``off`` may be empty.
     parameters
         Combination and levelling.
     dark
-        A master dark of the same exposure time and read mode, in the place of ``off``.
+        A master dark of the same exposure time and read mode, instead of ``off``.
     linearise
         Correct for non-linearity.
     bpm
         DQ bits of bad pixels, (ny, nx).
     pedestal
-        Electrons of a frame without shot noise; the dark's, or measured from ``off``, if not given.
+        Electrons of a frame without shot noise; default: from the dark, or measured from ``off``.
     threads, memory
         As for `imaging.calibrations.dark.make_dark`.
 
     Raises
     ------
     GroupError
-        If there are too few frames, or they are not alike.
+        If there are too few frames, or they do not match.
     """
     facts = check_alike(on, names[0], least=parameters.min_frames, also=("filter_id",))
     warnings: list[str] = []
     if off:
         check_alike([*on, *off], f"{names[0]} and {names[1]}")
     elif dark is None:
-        warnings.append(f"no {names[1]}: dark current and stray light are left in")
+        warnings.append(f"no {names[1]}: dark current and stray light are not subtracted")
     ny, nx = on[0].shape
     rows = rows_per_band(len(on) + len(off), nx, memory=memory, threads=threads)
     stack_on = RawStack(on, rows=rows, memory=memory // 2)
@@ -237,25 +237,25 @@ def lamp_difference(
 
 
 def lamp_level(light: NDArray[np.float32], name: str, raws: Sequence[RawFrame]) -> float:
-    """Median of the light of good lit pixels.
+    """Return the median light of good lit pixels.
 
     Raises
     ------
     GroupError
-        If there is none.
+        If there is no light.
     """
     level = float(np.median(light)) if light.size else 0.0
     if not level > 0:
         raise GroupError(
-            f"{name} ({', '.join(raw.name for raw in raws)}) have no more light than the frames without: "
+            f"{name} ({', '.join(raw.name for raw in raws)}) are not brighter than the frames without light: "
             f"the median of the difference is {level:.1f} e-, expected above 0.",
-            remedy="Check GCALLAMP and GCALSHUT of the frames in the night log.",
+            remedy="Check GCALLAMP and GCALSHUT of the frames against the night log.",
         )
     return level
 
 
 def _levels(on: NDArray[np.float32], off: NDArray[np.float32] | None, pedestal: float) -> _Levels:
-    """Lamp levels from samples (n, pixels); no scales where there is only one frame or no light."""
+    """Return the lamp levels from samples (n, pixels); no scales for a single frame or without light."""
     dark = off.mean(axis=0) if off is not None else np.full(on.shape[1], pedestal, np.float32)
     mean = on.mean(axis=0) - dark
     lit = mean > _LIT * np.percentile(mean, 75)

@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 
 from imaging.calibrations.raw_stack import RawStack
 
-#: Blocks of columns in which the shape of a frame is measured; in rows the bands of the sample are the blocks.
+#: Blocks of columns in which the shape of a frame is measured; along rows, the bands of the sample are the
+#: blocks.
 _COLUMN_BLOCKS: Final = 8
 #: Fewest pixels of a block.
 _LEAST_PIXELS: Final = 50
 #: Pixels brighter than this fraction of the bright ones are lit.
 _LIT: Final = 0.5
-#: A frame with less than this fraction of the others' light is not scaled to it.
+#: A frame with less than this fraction of the light of the others is not scaled to it.
 _LEAST_LIGHT: Final = 0.05
-#: Most values, of all frames together, that are compared; a regular grid of pixels is taken of more.
+#: Maximum number of values, of all frames together, that are compared; a larger sample is thinned to a
+#: regular grid.
 _MOST_VALUES: Final = 1024**2
 
 
 def thinned(stack: RawStack, sample: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Pixels on a regular grid of the sample, (n, pixels), and the block that each lies in, (pixels,)."""
+    """Return pixels on a regular grid of the sample, (n, pixels), and the block of each, (pixels,)."""
     nx = stack.shape[1]
     heights = [band.stop - band.start for band in stack.sample_bands]
     frames = sample.reshape(len(sample), -1, nx)
@@ -34,7 +36,7 @@ def thinned(stack: RawStack, sample: NDArray[np.float32]) -> tuple[NDArray[np.fl
 
 
 class Measured(NamedTuple):
-    """Figures of each frame, (n,): level, furthest block from it, noise within blocks."""
+    """Figures of each frame, (n,): level, the block that deviates most from it, noise within blocks."""
 
     level: NDArray[np.float64]
     shape: NDArray[np.float64]
@@ -46,9 +48,8 @@ def measure_dim(
 ) -> Measured:
     """Compare frames (n, pixels) without lamp light by differences: electrons from the median of the ``usual`` ones.
 
-    Shape and noise are those of the frames shifted to one level: with levels apart the median of few is always the
-    same frame, which would then seem free of noise.
-    """
+    Shape and noise are those of the frames shifted to one level: if the levels differ, the median of a few
+    frames is always the same frame, which would then seem noiseless."""
     level = _levels(frames)
     frames = frames - level[:, np.newaxis].astype(np.float32)
     frames -= np.median(frames[usual], axis=0)
@@ -78,7 +79,7 @@ def measure_lit(
 def _within(
     off: NDArray[np.float32], blocks: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The furthest block, and the noise within blocks, of each frame."""
+    """Return the most deviant block, and the noise within blocks, of each frame."""
     places = [np.flatnonzero(blocks == k) for k in np.unique(blocks)]
     places = [place for place in places if place.size >= _LEAST_PIXELS] or [np.arange(blocks.size)]
     shape, noise = np.zeros(len(off)), np.zeros(len(off))
@@ -93,25 +94,24 @@ def _within(
 
 
 def _levels(frames: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far each frame is above the first.
+    """Return how far each frame is above the first.
 
-    Differences of two frames are distributed evenly about their mean; those from the median of few frames are not,
-    for the median is one of them at most pixels.
-    """
+    Differences of two frames are distributed evenly about their mean; differences from the median of a few
+    frames are not, because at most pixels the median is one of them."""
     return np.array([_middle_mean(one - frames[0]) for one in frames])
 
 
 def level_to_median(sample: NDArray[np.float32]) -> NDArray[np.float32]:
     """Shift frames that disagree to the median of their levels.
 
-    Rejection keeps what is near the median of the frames, so that is the level that a pedestal has to belong to.
+    Rejection keeps values near the median of the frames, so the pedestal must correspond to that level.
     """
     shift = _levels(sample)
     return sample - (shift - np.median(shift))[:, np.newaxis].astype(np.float32)
 
 
 def _middle_mean(values: NDArray[np.float32]) -> float:
-    """Mean of the middle half: as robust as quartiles, and not rounded to whole ADU as a median is."""
+    """Return the mean of the middle half: as robust as quartiles, and not rounded to integer ADU like a median."""
     quarter = values.size // 4
     if quarter == 0:
         return float(values.mean())
@@ -121,7 +121,7 @@ def _middle_mean(values: NDArray[np.float32]) -> float:
 
 
 def _middle_square(off: NDArray[np.float32]) -> float:
-    """Mean square of the values without the 5 % furthest out."""
+    """Return the mean square of the values without the most extreme 5 %."""
     square = off * off
     most = max(1, int(0.95 * square.size))
     return float(np.partition(square, most - 1)[:most].mean())

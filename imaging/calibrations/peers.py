@@ -1,9 +1,10 @@
-"""Frames of a set that are unlike the others: another level, another shape over the detector, other noise.
+"""Frames that differ from the others of their set in level, shape over the detector, or noise.
 
-Frames of one set (darks, short darks, lamp-offs, lamp-ons) show the same, so each is compared with the median of
-all. A frame is left out only where a majority of the set agrees without it and it is off by more than a floor plus a
-multiple of the scatter among those that agree: the floor is what a working detector or lamp does, the
-scatter is what this set does. Where no majority agrees nothing is left out, and a warning gives the figures.
+Frames of one set (darks, short darks, lamp-offs, lamp-ons) should be equal, so each is compared with the
+median of all. A frame is left out only if a majority of the set agrees without it and it deviates by more
+than a floor plus a multiple of the scatter of those that agree: the floor is normal for a working detector or
+lamp, the scatter is measured in this set. If no majority agrees, nothing is left out and a warning gives the
+figures.
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ from imaging.calibrations.raw_stack import RawStack
 from imaging.errors import GroupError
 from imaging.parameters import StepParameters, parameter
 
-#: Frames that a warning names at most.
+#: Maximum number of frames that a warning names.
 _MOST_NAMED: Final = 6
 
 
 class PeerParameters(StepParameters):
-    """What makes a frame unlike the others of its set."""
+    """When a frame differs too much from the others of its set."""
 
-    peers: bool = parameter(True, "leave out frames that are unlike the others of their set")
+    peers: bool = parameter(True, "leave out frames that differ from the others of their set")
     peer_level: float = parameter(
         12.0, "levels of frames without lamp light may differ by this", unit="electron", gt=0
     )
     peer_fraction: float = parameter(
-        0.05, "or by this fraction of the level, whichever is more; the same holds for the shape", ge=0, le=1
+        0.05,
+        "or by this fraction of the level, whichever is larger; the same applies to the shape",
+        ge=0,
+        le=1,
     )
     peer_shape: float = parameter(
         12.0,
-        "a block of a frame without lamp light may be this much further off the frame's level than in the others",
+        "a block of a frame without lamp light may deviate from the frame's level by this much more than in the others",
         unit="electron",
         gt=0,
     )
@@ -48,10 +52,10 @@ class PeerParameters(StepParameters):
         ge=0,
     )
     peer_least: int = parameter(
-        3, "fewest frames that have to agree before another is left out; always more than half", ge=2
+        3, "minimum number of frames that must agree before another is left out; always more than half", ge=2
     )
     peer_pair: float = parameter(
-        10.0, "of three frames two may outvote the third where it is beyond this many limits", ge=1
+        10.0, "two of three frames may outvote the third if it deviates by this many times the limit", ge=1
     )
 
 
@@ -82,16 +86,16 @@ class OddFrame:
 
 @dataclass(frozen=True)
 class PeerCheck:
-    """What comparing the frames of a set gave.
+    """The result of comparing the frames of a set.
 
     Parameters
     ----------
     kept
         Indices of the frames that agree, in order.
     odd
-        The frames that do not.
+        The frames that do not agree.
     doubts
-        Differences beyond a limit where no majority agrees, so that nothing was left out.
+        Differences beyond a limit for which no majority agrees, so that nothing was left out.
     """
 
     kept: tuple[int, ...]
@@ -101,7 +105,7 @@ class PeerCheck:
 
 @dataclass(frozen=True)
 class _Figure:
-    """One figure of each frame, its floor, and how it is written."""
+    """One figure of each frame, its floor, and how it is formatted."""
 
     name: str
     values: NDArray[np.float64]
@@ -119,7 +123,7 @@ def check_dim(
     Parameters
     ----------
     what
-        What the frames are called in a warning: "darks".
+        Name of the frames in a warning: "darks".
     stack
         The frames.
     sample
@@ -150,7 +154,7 @@ def check_lit(
     dark: NDArray[np.float32],
     parameters: LampPeerParameters,
 ) -> PeerCheck:
-    """Compare frames with lamp light, each pixel relative to the light it gets.
+    """Compare frames with lamp light, each pixel relative to the light that it gets.
 
     Parameters
     ----------
@@ -185,21 +189,21 @@ def check_lit(
 def agreeing(
     what: str, stack: RawStack, sample: NDArray[np.float32], check: PeerCheck, least: int
 ) -> tuple[RawStack, NDArray[np.float32]]:
-    """Return the stack of the frames that agree, and its sample: what the set would be without the others.
+    """Return the stack of the frames that agree, and its sample, as if the set had no other frames.
 
     Raises
     ------
     GroupError
-        Where fewer than ``least`` agree; names the frames that are unlike the others, with their figures.
+        If fewer than ``least`` agree; the error names the frames that differ, with their figures.
     """
     if not check.odd:
         return stack, sample
     if len(check.kept) < least:
         odd = "; ".join(f"{one.name}: {one.reason}" for one in check.odd)
         raise GroupError(
-            f"{len(check.kept)} of {len(stack)} {what} agree, {least} are needed. Unlike the others: {odd}.",
+            f"{len(check.kept)} of {len(stack)} {what} agree, {least} are needed. These differ: {odd}.",
             remedy="Add frames of the same configuration, lower the parameter min_frames (min_darks of the mask), or, "
-            "if the frames are good, raise the parameter that is named.",
+            "if the frames are good, raise the named parameter.",
         )
     kept = stack.only(check.kept)
     return kept, kept.sample()
@@ -208,11 +212,11 @@ def agreeing(
 def outvoted(
     values: NDArray[np.float64], floor: float, parameters: PeerParameters, *, only_above: bool = False
 ) -> NDArray[np.bool_]:
-    """Which values are off those on which a majority agrees.
+    """Return which values deviate from those on which a majority agrees.
 
-    The largest group of neighbouring values is looked for whose outsiders are all further from its median
-    than ``floor`` plus `peer_sigma` times its scatter. Among the group the search goes on, since the scatter
-    of a group with one moderate outlier hides it from one that is far off.
+    This searches for the largest group of neighbouring values such that all others are further from its
+    median than ``floor`` plus `peer_sigma` times its scatter. The search continues within the group, because
+    a distant outlier makes a moderate one look normal.
 
     Parameters
     ----------
@@ -223,7 +227,7 @@ def outvoted(
     parameters
         The number of frames that have to agree, and the multiple of their scatter.
     only_above
-        Values below those of the others are normal.
+        Treat values below those of the others as normal.
     """
     odd = np.zeros(len(values), bool)
     while np.ptp(values[~odd]) > floor:
@@ -241,7 +245,7 @@ def _majority(
     parameters: PeerParameters,
     only_above: bool,
 ) -> NDArray[np.bool_] | None:
-    """The largest group, smaller than ``among``, whose outsiders are beyond its limit; of several the tightest."""
+    """Return the largest group, smaller than ``among``, whose outsiders exceed its limit; of several, the tightest."""
     order = np.flatnonzero(among)[np.argsort(values[among], kind="stable")]
     y = values[order]
     for size in range(len(y) - 1, 1, -1):
@@ -265,7 +269,7 @@ def _majority(
 
 
 def _tolerance(agreeing: int, total: int, parameters: PeerParameters) -> float | None:
-    """Factor of the limit where ``agreeing`` frames of ``total`` outvote the rest; None where they cannot."""
+    """Return the factor of the limit if ``agreeing`` frames of ``total`` outvote the rest, otherwise None."""
     if 2 * agreeing <= total:
         return None
     if agreeing >= parameters.peer_least:
@@ -279,7 +283,7 @@ def _checked(
     figures: Callable[[NDArray[np.intp], NDArray[np.bool_]], list[_Figure]],
     parameters: PeerParameters,
 ) -> PeerCheck:
-    """Leave frames out until those that are left agree, or no majority does."""
+    """Leave out frames until the remaining ones agree, or no majority does."""
     total = len(stack)
     names = [raw.name for raw in stack.raws]
     kept = np.arange(total)
@@ -292,7 +296,8 @@ def _checked(
         odd = np.any(votes, axis=0) if votes else np.zeros(len(kept), np.bool_)
         if not odd.any() or _tolerance(total - len(reasons) - int(odd.sum()), total, parameters) is None:
             break
-        # The median of all is drawn towards the odd ones, so their figures are those from the others' median.
+        # The median of all is biased towards the odd ones, so their figures are relative to the median of the
+        # others.
         exact = figures(kept, ~odd)
         for k in np.flatnonzero(odd):
             against = [one for one, vote in zip(exact, votes, strict=True) if vote[k]]
@@ -310,7 +315,7 @@ def _checked(
 
 
 def _reason(k: int, figure: _Figure, agreeing: NDArray[np.bool_], parameters: PeerParameters) -> str:
-    """The figure by which frame ``k`` is beyond the limit of those that agree."""
+    """Describe the figure of frame ``k`` that exceeds the limit of those that agree."""
     peers = figure.values[agreeing]
     off = float(figure.values[k] - np.median(peers))
     limit = figure.floor + parameters.peer_sigma * float(peers.std(ddof=1))

@@ -17,20 +17,21 @@ from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import CombineParameters, median_factors
 from imaging.pixels.noise import NoiseModel
 
-#: Rows of a band: what is in work then stays in the processor's caches.
+#: Rows of a band, few enough for its data to stay in the processor's caches.
 _ROWS: Final = 16
-#: Bands, spread over the frame, from which levels and the pedestal are measured before anything is combined.
+#: Bands, spread over the frame, used to measure levels and the pedestal before anything is combined.
 _SAMPLE_BANDS: Final = 8
-#: Most pixels, of all frames together, in that sample: 16 MB of values; more only where one band is more.
+#: Maximum number of pixels, of all frames together, in that sample (16 MB of values); more only if a single
+#: band has more.
 _SAMPLE_PIXELS: Final = 4 * 1024**2
 #: Bytes that a pixel of one frame takes in a band: raw as stored and as read, values, variances, quality.
 _BYTES_PER_PIXEL: Final = 4 + 4 + 4 + 4 + 2
-#: What `stacked_variance` uses, for the record.
+#: What `stacked_variance` uses, as recorded in products.
 VARIANCE_FROM: Final = "read noise, rounding and the shot noise of the stacked level above the pedestal"
 
 
 class RawFrame(Protocol):
-    """What is needed of a raw frame; `imaging.io.raw_file.RawFile` is one."""
+    """The part of `imaging.io.raw_file.RawFile` that is used here."""
 
     @property
     def name(self) -> str:
@@ -38,7 +39,7 @@ class RawFrame(Protocol):
 
     @property
     def facts(self) -> FrameFacts:
-        """What the frame is."""
+        """Facts of the frame."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,29 +54,30 @@ class RawFrame(Protocol):
         """Header of the image."""
 
     def rows(self, rows: slice | None = None) -> NDArray[Any]:
-        """ADU of some rows."""
+        """Return the ADU of some rows."""
 
 
 def check_alike(
     raws: Sequence[RawFrame], what: str, *, least: int = 1, also: Sequence[str] = ()
 ) -> FrameFacts:
-    """The facts that all frames share: those by which the instrument's table has frames need one dark, and some more.
+    """Return the facts that all frames share, of those that decide about a common dark, and some more.
 
     Parameters
     ----------
     raws
         The frames.
     what
-        What they are called in an error: "darks".
+        Their name in an error: "darks".
     least
-        Fewest frames.
+        Minimum number of frames.
     also
-        Further facts that have to agree: ``filter_id``.
+        Further facts that must agree: ``filter_id``.
 
     Raises
     ------
     GroupError
-        If there are too few frames, or some differ from the majority; names them and both values.
+        If there are too few frames, or some differ from the majority; the error gives their names and both
+        values.
     """
     if len(raws) < least:
         named = ", ".join(raw.name for raw in raws) or "none"
@@ -98,19 +100,19 @@ def check_alike(
             )
     shapes = {raw.shape for raw in raws}
     if len(shapes) > 1:
-        told = ", ".join(f"{raw.name} {raw.shape}" for raw in raws)
-        raise GroupError(f"{what} of more than one shape: {told}.", remedy="Leave the odd frames out.")
+        listed = ", ".join(f"{raw.name} {raw.shape}" for raw in raws)
+        raise GroupError(f"{what} of more than one shape: {listed}.", remedy="Leave the odd frames out.")
     return raws[0].facts
 
 
 def rows_per_band(n_frames: int, nx: int, *, memory: int, threads: int | None) -> int:
-    """Rows of a band, so that all bands in work stay within three quarters of ``memory`` bytes."""
+    """Return the rows of a band such that all bands being processed stay within three quarters of ``memory``."""
     per_row = n_frames * nx * _BYTES_PER_PIXEL
     return min(_ROWS, rows_for(memory * 3 // 4, per_row, threads=threads, least=1))
 
 
 class RawStack:
-    """Raw frames read band by band; every row of every frame once, a few twice where memory is tight.
+    """Raw frames read band by band; every row of every frame once, a few twice if memory is scarce.
 
     Parameters
     ----------
@@ -119,8 +121,8 @@ class RawStack:
     rows
         Rows of a band.
     memory
-        Bytes; a quarter of them is for the sample's raw rows, which are kept until they are combined. The
-        values do not depend on it.
+        Bytes; a quarter is for the raw rows of the sample, which are kept until they are combined. The values
+        do not depend on it.
     """
 
     def __init__(self, raws: Sequence[RawFrame], *, rows: int, memory: int) -> None:
@@ -128,8 +130,9 @@ class RawStack:
         self._rows, self._memory = rows, memory
         self.facts = raws[0].facts
         self.shape = raws[0].shape
-        # The sample is the same whatever the memory: the pedestal, and with it every pixel, follows from it.
-        # Of many frames it is smaller, so that it takes no more memory; their scatter is as well known.
+        # The sample does not depend on the memory, because the pedestal, and so every pixel, depends on the
+        # sample. With many frames it has fewer rows, to take no more memory; the scatter is known equally
+        # well.
         every = list(bands(self.shape[0], _ROWS))
         affordable = _SAMPLE_PIXELS // (len(self.raws) * _ROWS * self.shape[1])
         n_sample = max(1, min(_SAMPLE_BANDS, affordable, len(every)))
@@ -145,11 +148,11 @@ class RawStack:
         return len(self.raws)
 
     def only(self, chosen: Sequence[int]) -> RawStack:
-        """Return the stack of some of the frames."""
+        """Return a stack of some of the frames."""
         return RawStack([self.raws[k] for k in chosen], rows=self._rows, memory=self._memory)
 
     def sample(self) -> NDArray[np.float32]:
-        """Electrons (not linearised) of the sample bands, float32 (n, pixels)."""
+        """Return the electrons (not linearised) of the sample bands, float32 (n, pixels)."""
         nx = self.shape[1]
         sample = np.empty((len(self.raws), sum(b.stop - b.start for b in self.sample_bands) * nx), np.float32)
         end = 0
@@ -171,7 +174,7 @@ class RawStack:
         bpm: NDArray[Any] | None = None,
         parameters: PrepareParameters | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-        """Values, variances and quality of one band, (n, rows, nx)."""
+        """Return the values, variances and quality of one band, (n, rows, nx)."""
         kept = self._kept.pop(band.start, None)
         shape = (len(self.raws), band.stop - band.start, self.shape[1])
         out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
@@ -196,7 +199,7 @@ def stacked_variance(
     *,
     linearised: bool,
 ) -> NDArray[np.float32]:
-    """Variance of a mean or median of ``count`` equal frames whose stack has this level; 0 where count is 0.
+    """Return the variance of a mean or median of ``count`` equal frames at this stacked level; 0 where count is 0.
 
     Parameters
     ----------
@@ -205,7 +208,7 @@ def stacked_variance(
     model
         Noise of one frame.
     parameters
-        Of the combination: the median has the larger variance.
+        Parameters of the combination: the median has a larger variance than the mean.
     linearised
         Whether the level is corrected for non-linearity.
     """

@@ -1,9 +1,8 @@
-"""Whether the pixels of a product can serve at all: one table of limits.
+"""Whether the pixels of a product are usable: one table of limits.
 
-The limits are wide: they hold for every detector state and every maker, and are missed by files that are
-broken (zeros, wrong units, a mask that rejects everything). Whether a product is a good one is the comparison's
-question (`imaging.calibrations.compare`).
-"""
+The limits are wide: products of every detector state and every software meet them, and broken files (zeros,
+wrong units, a mask that rejects everything) do not. The comparison (`imaging.calibrations.compare`) decides
+whether a product is good."""
 
 from __future__ import annotations
 
@@ -21,29 +20,29 @@ from imaging.products.product_file import ProductFile
 
 #: Rows read at a time.
 _BAND: Final = 256
-#: Every so many rows enter the level.
+#: Interval between the rows that are used for the level.
 _LEVEL_STEP: Final = 4
 _UNUSABLE: Final = np.uint16(UNUSABLE)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the pixels of a product must keep.
+    """Requirements on the pixels of a product.
 
     Attributes
     ----------
     usable
         Smallest fraction of the pixels that must be usable: not flagged in DQ, or not bad in a mask.
     level
-        Range of the median of the usable pixels of SCI; None where any level is possible.
+        Range of the median of the usable pixels of SCI; None if any level is possible.
     per_coadd
         Whether the level grows with the number of coadds.
     planes
         Planes that a reduction reads.
     unit
-        BUNIT of SCI, where the header has one; None where it is not read.
+        BUNIT of SCI, if the header has one; None if it is not checked.
     remedy
-        What to do about a wrong level.
+        Remedy for a wrong level.
     """
 
     usable: float
@@ -54,7 +53,7 @@ class Limits:
     remedy: str = ""
 
 
-#: By the name that the table of kinds gives (`imaging.kinds`).
+#: By the name used in the table of kinds (`imaging.kinds`).
 LIMITS: Final[dict[LimitsName, Limits]] = {
     "dark": Limits(
         usable=0.5,
@@ -62,24 +61,25 @@ LIMITS: Final[dict[LimitsName, Limits]] = {
         per_coadd=True,
         planes=("SCI", "VAR", "DQ"),
         unit="electron",
-        remedy="Give a dark in electrons that nothing was subtracted from, or make the dark again.",
+        remedy="Provide a dark in electrons without any subtraction, or make the dark again.",
     ),
     "response": Limits(
         usable=0.3,  # the circle of light covers 78 % of the detector
         level=(0.5, 2.0),
         planes=("SCI", "VAR", "DQ"),
-        remedy="Divide the SCI of a flat in counts by its median, and VAR by the square of it; make a flat without "
-        "light again.",
+        remedy="Divide the SCI of a flat in counts by its median, and VAR by the square of it; "
+        "if the flat has no light, make it again.",
     ),
     "mask": Limits(usable=0.5),  # unilluminated corners (22 %) may count as bad
-    "stack": Limits(usable=0.05, planes=("SCI",)),  # of a wide mosaic most pixels are empty
+    "stack": Limits(usable=0.05, planes=("SCI",)),  # most pixels of a wide mosaic are empty
 }
 
 
 def check_usable(kind: str, product: ProductFile, name: str | None = None) -> None:
-    """Refuse a product whose pixels cannot serve.
+    """Refuse a product whose pixels are unusable.
 
-    Every pixel is read, and all that are usable by DQ must hold a finite value with a positive variance.
+    Every pixel is read, and those that are usable according to DQ must have a finite value and a positive
+    variance.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
     product
         The product.
     name
-        File name for the message; the product's own if not given.
+        File name for the message; default: that of the product.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
     if missing := [plane for plane in limits.planes if plane not in product]:
         raise FrameError(
             name, f"no plane {', '.join(missing)}: a {kind} is applied with {', '.join(limits.planes)}",
-            remedy="Give the product with all its planes (DRAGONS writes them in the mode sq).",
+            remedy="Provide the product with all its planes (DRAGONS writes them in mode sq).",
         )  # fmt: skip
     _check_unit(name, product, limits)
     usable = total = not_finite = not_positive = 0
@@ -131,7 +131,7 @@ def _mask_bands(product: ProductFile) -> Iterator[NDArray[np.uint8]]:
 
 
 def _bands(product: ProductFile) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.bool_]]]:
-    """SCI, VAR and where DQ says that a pixel is usable, band by band."""
+    """Yield SCI, VAR and the pixels that are usable according to DQ, band by band."""
     for first in range(0, product.shape[0], _BAND):
         rows = slice(first, first + _BAND)
         sci = product.rows("SCI", rows)
@@ -164,7 +164,7 @@ def _check_share(name: str, plane: str, share: float, limits: Limits) -> None:
 def _check_values(name: str, plane: str, wrong: str, expected: str, count: int, usable: int) -> None:
     if count:
         raise FrameError(
-            name, f"plane {plane} is {wrong} in {count} of the {usable} pixels that are usable by DQ, "
+            name, f"plane {plane} is {wrong} in {count} of the {usable} pixels that DQ marks as usable, "
             f"expected {expected} in each",
             remedy="Flag these pixels in DQ (1 for bad, 16 for no data), or make the product again.",
         )  # fmt: skip

@@ -1,8 +1,7 @@
-"""Detrend: a raw science frame becomes electrons without dark current and pixel response.
+"""Detrending: a raw science frame becomes electrons, corrected for dark current and pixel response.
 
-One walk over the frame in bands of rows: prepare, minus the dark, over the flat. Nothing of the size of a
-frame is made but the result.
-"""
+The frame is processed once in bands of rows: prepared, dark subtracted, divided by the flat. Only the result
+has the size of a frame."""
 
 from __future__ import annotations
 
@@ -27,12 +26,12 @@ from imaging.pixels.dq import DQ, UNUSABLE
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
-#: A flat with one of these measured no response.
+#: A flat with one of these bits has no measured response.
 _NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
-#: Bytes of a row's pixel in work besides the result: raw, dark, flat, their DQ and VAR, BPM.
+#: Bytes needed per pixel in addition to the result: raw, dark, flat, their DQ and VAR, BPM.
 _BYTES: Final = 32
 _MOST_ROWS: Final = 64
-#: Every so many rows take part in the sky level.
+#: Interval between the rows that are used for the sky level.
 _LEVEL_STEP: Final = 4
 _MAD_TO_SIGMA: Final = 1.4826
 _LEVEL_CLIP: Final = 3.0
@@ -45,14 +44,14 @@ class CalibrationFile(Protocol):
 
     @property
     def facts(self) -> FrameFacts:
-        """What it is."""
+        """Facts of the product."""
 
     @property
     def header(self) -> Any:
         """Header of the image extension; a dark's has PEDESTAL."""
 
     def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of SCI, VAR (float32) or DQ (uint16)."""
+        """Return rows of SCI, VAR (float32) or DQ (uint16)."""
 
 
 class MaskFile(Protocol):
@@ -60,17 +59,17 @@ class MaskFile(Protocol):
 
     @property
     def facts(self) -> FrameFacts:
-        """What it is."""
+        """Facts of the product."""
 
     def bad_pixels(self, rows: slice | None = None) -> NDArray[np.uint8]:
-        """1 on bad pixels."""
+        """Return 1 on bad pixels."""
 
 
 class DetrendParameters(StepParameters):
     """How a science frame is detrended."""
 
     override: tuple[CalibrationKind, ...] = parameter(
-        (), "calibrations that are used although their configuration is another one (recorded)"
+        (), "calibrations that are used although their configuration differs (recorded)"
     )
     allow_missing: tuple[CalibrationKind, ...] = parameter(
         (), "calibrations that may be missing (the product is marked)"
@@ -84,13 +83,13 @@ class DetrendMetrics(Metrics):
     name: str = figure("the frame's name")
     level: float = figure("median sky level of the usable pixels", unit="electron")
     noise: float = figure("robust scatter of the usable pixels", unit="electron")
-    pedestal: float = figure("electrons that were taken to have no shot noise", unit="electron")
-    pedestal_known: bool = figure("the dark has a pedestal on record")
+    pedestal: float = figure("electrons assumed to have no shot noise", unit="electron")
+    pedestal_known: bool = figure("the dark has a recorded pedestal")
     usable: float = figure("fraction of the pixels that measure the sky")
     saturated: int = figure("saturated pixels, filled cores included")
     nonlinear: int = figure("pixels above the linear limit")
-    missing: tuple[str, ...] = figure("calibrations that were done without", default=())
-    overridden: tuple[str, ...] = figure("what did not agree and was overridden", default=())
+    missing: tuple[str, ...] = figure("missing calibrations", default=())
+    overridden: tuple[str, ...] = figure("differences that were overridden", default=())
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,11 @@ class Detrended:
     ----------
     sci, var, dq
         Electrons over the flat, float32; variance, float32: of the random noise only, unless the common noise
-        was asked for; quality, uint16; (ny, nx) each.
+        was requested; quality, uint16; (ny, nx) each.
     level
         Median sky level, electrons.
     metrics
-        Figures and marks.
+        Figures and flags.
     """
 
     sci: NDArray[np.float32]
@@ -134,39 +133,39 @@ def detrend(
     raw
         The raw frame.
     dark, flat, bpm
-        Calibrations, open. None only where ``allow_missing`` names it.
+        Calibrations, open. None only if ``allow_missing`` names it.
     parameters, prepare_parameters
         See `DetrendParameters` and `PrepareParameters`.
     common_noise
-        Add the noise of the dark, and of the flat on the whole signal, to VAR: right for a frame by itself.
-        In a group it is common to frame and sky and goes with the sky; there VAR is the random noise only.
+        Add the noise of the dark, and that of the flat on the total signal, to VAR: correct for a single
+        frame. In a group this noise is common to frame and sky and cancels; there VAR is the random noise
+        only.
     threads, memory
-        Threads, and bytes for the bands in work. The result does not depend on them.
+        Threads, and bytes for the bands being processed. The result does not depend on them.
 
     Returns
     -------
     Detrended
-        Pixels that the flat has no response for are 0 and keep their DQ bits.
+        Pixels without a response in the flat are 0 and keep their DQ bits.
 
     Raises
     ------
     MissingCalibrationError
-        Where a calibration is None and not allowed to be, or is of another configuration and not
-        overridden.
+        If a required calibration is None, or has another configuration and is not overridden.
     FrameError
-        Where no pixel is usable, or a calibration has another shape.
+        If no pixel is usable, or a calibration has another shape.
     """
     parameters = parameters or DetrendParameters()
     threads = threads or thread_count()
     missing = _missing(raw.facts, {"dark": dark, "flat": flat, "bpm": bpm}, parameters)
     overridden = tuple(
-        told
+        difference
         for kind, given in (("dark", dark), ("flat", flat), ("bpm", bpm))
         if given is not None
-        for told in _disagreements(raw.facts, kind, given.facts, parameters)  # type: ignore[arg-type]
+        for difference in _disagreements(raw.facts, kind, given.facts, parameters)  # type: ignore[arg-type]
     )
-    told = None if dark is None else dark.header.get("PEDESTAL")
-    pedestal = 0.0 if told is None else float(told)
+    recorded = None if dark is None else dark.header.get("PEDESTAL")
+    pedestal = 0.0 if recorded is None else float(recorded)
 
     sci, var = np.empty(raw.shape, np.float32), np.empty(raw.shape, np.float32)
     dq = np.empty(raw.shape, np.uint16)
@@ -193,15 +192,15 @@ def detrend(
     level, noise = sky_level(sci, dq)
     if math.isnan(level):
         raise FrameError(
-            raw.facts.name, "not one usable pixel after detrending",
-            remedy="Look at the frame, its flat and its bad pixel mask; leave it out.",
+            raw.facts.name, "no usable pixel after detrending",
+            remedy="Inspect the frame, its flat and its bad pixel mask, or leave the frame out.",
         )  # fmt: skip
     metrics = DetrendMetrics(
         name=raw.facts.name,
         level=level,
         noise=noise,
         pedestal=pedestal,
-        pedestal_known=told is not None,
+        pedestal_known=recorded is not None,
         usable=float(np.count_nonzero((dq & np.uint16(UNUSABLE)) == 0)) / dq.size,
         saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
         nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
@@ -212,9 +211,9 @@ def detrend(
 
 
 def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, float]:
-    """Median level of the usable pixels and their robust scatter, electrons; nan where there are none.
+    """Return the median level of the usable pixels and their robust scatter, electrons; NaN without usable pixels.
 
-    Every fourth row is looked at; values further than 3 sigma from the median are clipped once.
+    Every fourth row is used; values further than 3 sigma from the median are clipped once.
     """
     some, flags = sci[::_LEVEL_STEP], dq[::_LEVEL_STEP]
     values = some[(flags & np.uint16(UNUSABLE)) == 0]
@@ -229,13 +228,13 @@ def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, 
 def _missing(
     facts: FrameFacts, given: dict[CalibrationKind, object], parameters: DetrendParameters
 ) -> tuple[str, ...]:
-    """The calibrations that are not there; an error where that was not allowed."""
+    """Return the missing calibrations; raise an error for those that are required."""
     absent = tuple(kind for kind, file in given.items() if file is None)
     forbidden = [kind for kind in absent if kind not in parameters.allow_missing]
     if forbidden:
         raise MissingCalibrationError(
             f"{facts.name}: no {' and no '.join(forbidden)}.",
-            remedy=f"Give one, or go on without: detrend.allow_missing={','.join(forbidden)}.",
+            remedy=f"Provide one, or reduce without it: detrend.allow_missing={','.join(forbidden)}.",
         )
     return absent
 
@@ -243,8 +242,8 @@ def _missing(
 def _disagreements(
     facts: FrameFacts, kind: CalibrationKind, other: FrameFacts, parameters: DetrendParameters
 ) -> tuple[str, ...]:
-    """What differs between a frame and a calibration; an error unless it is overridden."""
-    told = []
+    """Return the differences between a frame and a calibration; raise an error unless they are overridden."""
+    differences = []
     table = facts.table
     for field in ("instrument", *table.same[kind]):
         mine, its = facts.value(field), other.value(field)
@@ -254,19 +253,19 @@ def _disagreements(
         else:
             same = mine == its
         if not same:
-            told.append(f"{field} {its!r}, the frame has {mine!r}")
-    if told and kind not in parameters.override:
+            differences.append(f"{field} {its!r}, the frame has {mine!r}")
+    if differences and kind not in parameters.override:
         raise MissingCalibrationError(
-            f"{facts.name}: the {kind} {other.name} has {'; '.join(told)}.",
+            f"{facts.name}: the {kind} {other.name} has {'; '.join(differences)}.",
             remedy=f"Use a {kind} of the frame's configuration, or detrend.override={kind}.",
         )
-    return tuple(f"{kind} {other.name}: {text}" for text in told)
+    return tuple(f"{kind} {other.name}: {text}" for text in differences)
 
 
 def _planes(
     raw: RawFile, kind: CalibrationKind, file: CalibrationFile | None, rows: slice, with_variance: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-    """SCI, VAR and DQ rows of a calibration in native order; of size 0 where there is none."""
+    """Return SCI, VAR and DQ rows of a calibration in native byte order; of size 0 without one."""
     if file is None:
         return _NO_PLANE, _NO_PLANE, _NO_FLAGS
     sci = np.ascontiguousarray(_checked(raw, kind, file.rows("SCI", rows), rows), np.float32)
@@ -288,7 +287,7 @@ def _checked(raw: RawFile, kind: str, pixels: NDArray[Any], rows: slice) -> NDAr
 def _calibrate(  # type: ignore[no-untyped-def]
     sci, var, dq, dark, dark_var, dark_dq, flat, flat_var, flat_dq
 ):
-    """Minus dark, over flat, in place; planes of size 0 are not there.
+    """Subtract the dark and divide by the flat, in place; planes of size 0 are missing.
 
     The variance of a / f with independent noises: (var_a + (a / f)^2 var_f) / f^2.
     """

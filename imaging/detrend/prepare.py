@@ -13,7 +13,7 @@ from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.noise import NoiseModel
 
-#: Bits that the kernel sets, in its order; the last is for a good pixel.
+#: Bits that the kernel sets, in its order; the last one is for a good pixel.
 _BITS: Final = np.array(
     [DQ.NON_LINEAR, DQ.SATURATED, DQ.NO_DATA, DQ.UNILLUMINATED, DQ.GOOD], dtype=np.uint16
 )  # fmt: skip
@@ -26,21 +26,21 @@ class PrepareParameters(StepParameters):
 
     linear_fraction: float | None = parameter(
         None,
-        "a value above this is flagged as non-linear; without it the detector's",
+        "a value above this is flagged as non-linear; default: that of the detector",
         unit="saturation",
         gt=0,
         le=1,
     )
     largest_island: int = parameter(
         10000,
-        "an island of unsaturated pixels inside a saturated region is saturated too, up to this size: the core of "
-        "a blown star reads low",
+        "an island of unsaturated pixels inside a saturated region counts as saturated up to this size: the core "
+        "of a heavily saturated star reads low",
         unit="pixels",
         ge=0,
     )
 
     def for_frame(self, facts: FrameFacts) -> PrepareParameters:
-        """The same with the detector's own numbers in place of what was not given."""
+        """Return the same with the detector's values for everything that was not given."""
         if self.linear_fraction is not None:
             return self
         return self.model_copy(update={"linear_fraction": facts.readout.linear_fraction})
@@ -60,10 +60,10 @@ def prepare(
     """Prepare rows of a raw frame.
 
     Electrons are ADU x gain, corrected for non-linearity coadd by coadd. The variance is the shot noise of
-    the corrected electrons above the pedestal, plus read noise and rounding, these times the square of the
-    correction's slope. (The charge in a pixel is Poisson; what is added after the pixel is stretched by the
-    correction. Carrying all of the variance by the slope squared would overstate the shot noise by up to
-    5 % below the linear limit.)
+    the corrected electrons above the pedestal, plus read noise and rounding, the latter two multiplied by the
+    square of the correction's slope. (The charge in a pixel is Poisson; noise added after the pixel is
+    stretched by the correction. Multiplying the total variance by the slope squared would overestimate the
+    shot noise by up to 5 % below the linear limit.)
 
     Parameters
     ----------
@@ -74,15 +74,15 @@ def prepare(
     bpm
         DQ bits of the same rows (1 for a bad pixel), (rows, nx).
     pedestal
-        Electrons of the whole frame that have no shot noise.
+        Electrons of all coadds that have no shot noise.
     illuminated
-        Non-zero inside the circle of light, (rows, nx). Darks have none: for them it is not looked at.
+        Non-zero inside the circle of light, (rows, nx). Not used for darks, which have no light.
     linearise
         Correct for non-linearity.
     parameters
         `PrepareParameters`.
     out
-        Planes to fill and return, in place of new ones.
+        Planes to fill and return instead of new ones.
 
     Returns
     -------
@@ -134,30 +134,30 @@ def prepare(
 
 
 def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[np.uint16] | None:
-    """Saturated bits of the unsaturated pixels that saturated ones enclose.
+    """Return the saturated bits of unsaturated pixels that are enclosed by saturated ones.
 
     Parameters
     ----------
     dq
-        Quality of a whole frame, (ny, nx). Not changed.
+        Quality of a complete frame, (ny, nx). Not changed.
     largest
         Pixels of the largest island that is filled.
 
     Returns
     -------
     numpy.ndarray or None
-        `DQ.SATURATED` in the islands and 0 elsewhere, uint16 (ny, nx), to be OR-ed into the quality; None where
-        there is no island.
+        `DQ.SATURATED` in the islands and 0 elsewhere, uint16 (ny, nx), to be OR-ed into the quality; None
+        without an island.
     """
     saturated = (dq & np.uint16(DQ.SATURATED)) != 0
     if not saturated.any():
         return None
-    from scipy import ndimage  # late: most frames have no saturated pixel, most runs prepare no frame
+    from scipy import ndimage  # late: few frames have saturated pixels, few runs prepare frames
 
     filled = None
-    # An island has one outer rim, whose pixels touch at least at their corners; a rim has four pixels or more.
+    # An island has one outer rim of four pixels or more, which touch at least at their corners.
     clusters, _ = ndimage.label(saturated, structure=np.ones((3, 3), int))
-    sizes = np.bincount(clusters[saturated])  # of few pixels: of the plane it takes 32 MB
+    sizes = np.bincount(clusters[saturated])  # of a few pixels: for the plane it takes 32 MB
     for number, box in enumerate(ndimage.find_objects(clusters), start=1):
         if sizes[number] < 4:
             continue

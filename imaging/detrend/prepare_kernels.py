@@ -11,14 +11,14 @@ def prepare_rows(  # type: ignore[no-untyped-def]
     raw, bpm, lit, has_bpm, has_lit, gain, coadds, floor, pedestal, saturation, linear_limit,
     linearise, c1, c2, c3, bits, sci, var, dq,
 ):  # fmt: skip
-    """Electrons, variance and quality of raw rows; see `imaging.detrend.prepare.prepare`.
+    """Compute electrons, variance and quality of raw rows; see `imaging.detrend.prepare.prepare`.
 
     Parameters
     ----------
     raw
         int32 or float32 (rows, nx), ADU.
     bpm, lit
-        uint16 and uint8 (rows, nx), looked at where ``has_bpm`` and ``has_lit`` say so.
+        uint16 and uint8 (rows, nx), used if ``has_bpm`` and ``has_lit`` are set.
     gain, floor, pedestal
         Electrons per ADU, variance without light and electrons without shot noise of the frame.
     coadds
@@ -26,7 +26,7 @@ def prepare_rows(  # type: ignore[no-untyped-def]
     saturation, linear_limit
         ADU of the sum.
     linearise, c1, c2, c3
-        Whether and with which cubic the electrons of one coadd are corrected.
+        Whether the electrons of one coadd are corrected, and the coefficients of the cubic.
     bits
         uint16: the DQ bits non-linear, saturated, no data, unilluminated.
     sci, var, dq

@@ -1,4 +1,4 @@
-"""What raw frames are and which of them belong together, from their headers alone.
+"""What raw frames are, and which belong together, from their headers alone.
 
 No pixels are read here.
 """

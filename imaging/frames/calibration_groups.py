@@ -1,6 +1,6 @@
 """Which raw calibration frames belong together: groups of darks and flats, and the pairs that make flats.
 
-Pure functions over the facts of frames; nothing is read here.
+Pure functions of the facts of frames; nothing is read here.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from imaging.frames.facts import FrameFacts, Lamp
 from imaging.frames.groups import GroupParameters, in_time, shared, without_gaps
 from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame, ProductKind
 
-#: Facts that say which pixels a frame has: unless they are the same, two frames cannot be subtracted.
+#: Facts that determine which pixels a frame has: two frames can be subtracted only if these are the same.
 PIXELS: Final = ("detector", "section", "binning")
 
 
 class CalibrationGroup(BaseModel):
-    """Raw darks or flats of one configuration that are combined as a whole."""
+    """Raw darks or flats of one configuration that are combined together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: CalibrationFrame
     lamp: Lamp | None = None
-    facts: FrameFacts = Field(description="of the first frame; the others share what the kind has to share")
-    members: tuple[str, ...] = Field(description="names of the frames, in time")
+    facts: FrameFacts = Field(description="of the first frame; the others share those that the kind requires")
+    members: tuple[str, ...] = Field(description="names of the frames, in order of time")
     first: datetime = Field(description="start of the first frame")
     last: datetime = Field(description="start of the last frame")
 
@@ -49,12 +49,12 @@ class CalibrationGroup(BaseModel):
 
     @property
     def filter(self) -> str:
-        """The band of flats; empty for darks, which no light reaches."""
+        """The band of flats; empty for darks, which receive no light."""
         return self.facts.filter if self.kind == "flat" else ""
 
     @property
     def filter_id(self) -> str:
-        """The same with the component id."""
+        """The band with the component id."""
         return self.facts.filter_id if self.kind == "flat" else ""
 
     @property
@@ -63,7 +63,7 @@ class CalibrationGroup(BaseModel):
         return self.filter in self.facts.table.thermal_bands
 
     def agrees(self, other: CalibrationGroup, names: Sequence[str]) -> bool:
-        """Whether some facts of two groups of one instrument are the same."""
+        """Return whether some facts of two groups of one instrument are the same."""
         mine, its = self.facts, other.facts
         return mine.instrument == its.instrument and all(mine.value(n) == its.value(n) for n in names)
 
@@ -73,7 +73,7 @@ class CalibrationGroup(BaseModel):
         return self.first + (self.last - self.first) / 2
 
     def days_from(self, other: CalibrationGroup) -> float:
-        """Days between two groups: 0 where they overlap."""
+        """Return the days between two groups: 0 where they overlap."""
         gap = max(self.first, other.first) - min(self.last, other.last)
         return max(gap, timedelta(0)) / timedelta(days=1)
 
@@ -89,23 +89,23 @@ class FlatGroups(BaseModel):
     darks: CalibrationGroup | None = Field(
         default=None, description="thermal bands: darks like the lamp-offs"
     )
-    missing: tuple[str, ...] = Field(default=(), description="what was looked for in vain")
+    missing: tuple[str, ...] = Field(default=(), description="what was searched for and not found")
 
 
 def calibration_groups(
     frames: Iterable[FrameFacts], parameters: GroupParameters | None = None
 ) -> list[CalibrationGroup]:
-    """Group raw darks and flats; a group is combined as a whole.
+    """Group raw darks and flats; the frames of a group are combined together.
 
-    The frames of a group share the facts that the instrument's table names for darks; flats also those for flats, lamp
-    on and lamp off apart. A group ends at a gap of more than
-    ``max_gap_days``, and where it would span more than ``max_span_days``; lamp-offs of a thermal band, whose
-    pattern drifts, also at the end of the night.
+    The frames of a group share the facts that the instrument's table names for darks; flats also those for
+    flats, with lamp on and lamp off separated. A group ends at a gap of more than ``max_gap_days``, and where
+    it would span more than ``max_span_days``; lamp-offs of a thermal band, whose pattern drifts, also at the
+    end of the night.
 
     Returns
     -------
     list of CalibrationGroup
-        In the order of kind and time. Frames that are no fit raw darks or flats are passed over.
+        In the order of kind and time. Frames that are not usable raw darks or flats are ignored.
     """
     parameters = parameters or GroupParameters()
     groups = [
@@ -119,7 +119,7 @@ def calibration_groups(
 def calibration_chains(
     frames: Iterable[FrameFacts], parameters: GroupParameters
 ) -> Iterable[list[FrameFacts]]:
-    """Raw darks and flats of one configuration, in time, without a gap: what `groups_of_chain` divides."""
+    """Return the raw darks and flats of each configuration, by time and without gaps, for `groups_of_chain`."""
     sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
     for facts in sorted(frames, key=in_time):
         if facts.kind not in CALIBRATION_FRAMES or facts.processed or facts.unfit() is not None:
@@ -134,7 +134,7 @@ def calibration_chains(
 
 
 def groups_of_chain(chain: Sequence[FrameFacts], parameters: GroupParameters) -> Iterable[CalibrationGroup]:
-    """The groups of a chain: each from its first frame on as long as ``max_span_days`` allows."""
+    """Return the groups of a chain: each spans at most ``max_span_days`` from its first frame."""
     group: list[FrameFacts] = []
     kind: ProductKind = "flat" if chain[0].kind == "flat" else "dark"
     span = timedelta(days=parameters.days("group", kind, chain[0].table))
@@ -166,7 +166,7 @@ def nearest_group(
     same: Sequence[str] = (),
     kind: ProductKind = "flat",
 ) -> CalibrationGroup | None:
-    """The candidate nearest in time, within the time for pairs of a kind, that agrees with ``of`` in ``same``."""
+    """Return the candidate nearest in time, within the window for pairs, that agrees with ``of`` in ``same``."""
     limit = (parameters or GroupParameters()).days("pair", kind, of.facts.table)
     fit = [c for c in candidates if c.days_from(of) <= limit and c.agrees(of, same)]
     return min(fit, key=lambda c: (c.days_from(of), c.first, c.members), default=None)

@@ -1,8 +1,8 @@
 """One exposure in several files: which frames are the same exposure, and which of them is used.
 
-Archives correct headers, and so do users, so one exposure may come in two files of different bytes. Both in one stack
-would count its photons twice. Pure functions over the facts of frames; the order of the frames never matters.
-"""
+Archives correct headers, and so do users, so one exposure may exist as two files with different bytes. In a
+stack of both, its photons would count twice. Pure functions of the facts of frames; the order of the frames
+never matters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Final
 
 from imaging.frames.facts import FrameFacts
 
-#: One detector cannot begin two exposures this close together.
+#: One detector cannot begin two exposures within this time.
 _AT_ONCE: Final = timedelta(seconds=1)
-#: The observatory's number at the start of a file name, S20131121S0075: one exposure has one.
+#: The observatory's number at the start of a file name, S20131121S0075: an exposure has one.
 _NUMBER: Final = re.compile(r"[NS]\d{8}S\d{4,}")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-#: What frames that neither a label nor a number identifies must share besides their start.
+#: What frames without a label or number must share in addition to their start.
 _SETTINGS: Final = ("kind", "exposure_time", "coadds", "read_pairs", "filter_id", "poffset", "qoffset")
 
 
@@ -32,11 +32,11 @@ class Double:
     Attributes
     ----------
     used
-        Key of the frame that is used in its place.
+        Key of the frame that is used instead.
     name
         File name of that frame.
     why
-        Why that one and not this one.
+        Why that file is used and not this one.
     """
 
     used: str
@@ -47,9 +47,10 @@ class Double:
 def doubles(frames: Mapping[str, FrameFacts]) -> dict[str, Double]:
     """Find the frames that are not used because another one is the same exposure.
 
-    Of several files of one exposure the one with the newest header is used (the latest of DATE and GEM-TLM). Where
-    the headers do not decide, it is the last name in alphabetical order, so that ``S20131121S0075_fixhead.fits`` goes
-    before ``S20131121S0075.fits``, and a name with the observatory's number before any other; then the last key.
+    Of several files of one exposure the one with the newest header is used (the latest of DATE and GEM-TLM).
+    Where the headers do not decide, it is the last name in alphabetical order, so that
+    ``S20131121S0075_fixhead.fits`` goes before ``S20131121S0075.fits``, and a name with the observatory's
+    number before any other; then the last key.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def doubles(frames: Mapping[str, FrameFacts]) -> dict[str, Double]:
     Returns
     -------
     dict
-        By the key of each frame that is left out.
+        A `Double` for the key of each frame that is left out.
     """
     found = {}
     for group in exposures(frames):
@@ -71,13 +72,13 @@ def doubles(frames: Mapping[str, FrameFacts]) -> dict[str, Double]:
 
 
 def exposures(frames: Mapping[str, FrameFacts]) -> list[tuple[str, ...]]:
-    """Group the frames of each exposure that several of ``frames`` hold.
+    """Group the frames of each exposure that occurs several times in ``frames``.
 
-    Frames are one exposure where they began at the same time on the same detector and share their data label or the
-    observatory's number in their names; the label only where their numbers do not contradict it. Where both are
-    shared, the start may differ: a header's clock may have been corrected. A data label alone proves nothing, as
-    archives hold wrong ones. A frame with neither label nor number belongs to those of its start and settings, unless
-    several exposures claim to have begun then.
+    Frames are one exposure if they began at the same time on the same detector and share their data label or
+    the observatory's number in their names; the label only if their numbers do not contradict it. If both are
+    shared, the start may differ: the time in a header may have been corrected. A data label alone proves
+    nothing, because archives contain wrong ones. A frame with neither label nor number belongs to those with
+    its start and settings, unless several exposures have that start.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def exposures(frames: Mapping[str, FrameFacts]) -> list[tuple[str, ...]]:
 
 
 def _ambiguous_labels(frames: Iterable[FrameFacts]) -> set[str]:
-    """Data labels under which frames have several of the observatory's numbers: they do not identify an exposure."""
+    """Return the data labels of frames with different observatory's numbers: they do not identify an exposure."""
     numbers: dict[str, set[str]] = defaultdict(set)
     for facts in frames:
         if number := _number(facts):
@@ -116,7 +117,7 @@ def _ambiguous_labels(frames: Iterable[FrameFacts]) -> set[str]:
 
 
 def _begun_at_once(frames: Mapping[str, FrameFacts]) -> list[list[str]]:
-    """Frames of one detector that began at the same time, each within a second of the next."""
+    """Return the frames of one detector that began at the same time, each within a second of the next."""
     of_detector: dict[str, list[str]] = defaultdict(list)
     for key in sorted(frames, key=lambda key: (frames[key].started, key)):
         of_detector[frames[key].detector].append(key)
@@ -136,7 +137,7 @@ def _settings(facts: FrameFacts) -> tuple[object, ...]:
 
 
 def _number(facts: FrameFacts) -> str:
-    """The observatory's number in a frame's name, or an empty text."""
+    """Return the observatory's number in a frame's name, or an empty string."""
     found = _NUMBER.match(facts.name)
     return found.group() if found else ""
 
@@ -158,7 +159,7 @@ def _why(used: FrameFacts, other: FrameFacts) -> str:
 
 
 class _Sets:
-    """Keys that are joined by what they have in common."""
+    """Keys that are joined by common tokens."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._parent: dict[Hashable, Hashable] = {key: key for key in keys}
@@ -170,14 +171,14 @@ class _Sets:
         self._parent[self.root(key)] = self.root(token)
 
     def of_several(self) -> list[tuple[str, ...]]:
-        """The sets with more than one key."""
+        """Return the sets with more than one key."""
         found: dict[Hashable, list[str]] = defaultdict(list)
         for key in self._keys:
             found[self.root(key)].append(str(key))
         return sorted(tuple(sorted(keys)) for keys in found.values() if len(keys) > 1)
 
     def root(self, one: Hashable) -> Hashable:
-        """What stands for the set of a key or token."""
+        """Return the representative of the set of a key or token."""
         while self._parent[one] != one:
             self._parent[one] = self._parent[self._parent[one]]
             one = self._parent[one]

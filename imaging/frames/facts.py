@@ -1,9 +1,8 @@
-"""What a frame is: the facts that the steps, the rules and a person need, read from its headers.
+"""What a frame is: the facts that the steps, the rules and the user need, read from its headers.
 
-One function, `facts_from_headers`, turns the keywords of a file (raw, or a product that kept them) into one typed,
-frozen record, by the table of its instrument (`imaging.instruments`). The record names its instrument, and so carries
-the numbers of the detector from then on (`FrameFacts.readout`).
-"""
+One function, `facts_from_headers`, turns the keywords of a file (raw, or a product that kept them) into one
+typed, frozen record, by the table of its instrument (`imaging.instruments`). The record names its instrument,
+which gives the numbers of the detector (`FrameFacts.readout`)."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ _COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
 class FrameFacts(BaseModel):
     """The facts of one frame. Times are UTC, angles degrees, offsets arcsec, exposure times seconds.
 
-    Besides those named here a frame has the facts that its instrument's table adds, as further attributes.
+    The facts that the instrument's table adds are further attributes.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -55,7 +54,7 @@ class FrameFacts(BaseModel):
     disperser: str = Field(description="grism, Open for imaging")
     lamp: Lamp | None = Field(default=None, description="calibration lamp on or off; flats only")
     detector: str = Field(description="id of the array")
-    section: str = Field(description="detector section read out; all of it if not given")
+    section: str = Field(description="detector section that was read; default: the full detector")
     binning: str = Field(default="1x1", description="binning, columns x rows")
     ra: float | None = Field(default=None, description="right ascension of the target, deg")
     dec: float | None = Field(default=None, description="declination of the target, deg")
@@ -90,13 +89,13 @@ class FrameFacts(BaseModel):
 
     @model_validator(mode="after")
     def _own_facts(self) -> Self:
-        """Refuse other facts than those of the table; of an instrument that has no table here all are kept."""
+        """Refuse facts that are not in the table; keep all facts of an instrument without a table."""
         table = catalogue.find(self.instrument)
         given = self.model_extra or {}
         if table is not None and set(given) != set(table.own_facts):
             wrong = ", ".join(sorted(set(given) ^ set(table.own_facts)))
             raise ValueError(
-                f"a frame of {self.instrument} has the facts {table.own_facts}, not or lacking: {wrong}"
+                f"a frame of {self.instrument} has the facts {table.own_facts}; unknown or missing: {wrong}"
             )
         return self
 
@@ -121,11 +120,11 @@ class FrameFacts(BaseModel):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the frame's header."""
+        """What the user should know about the frame's header."""
         if not self.read_pairs_corrected:
             return ()
         keyword = self.table.keyword("read_pairs")
-        return (f"{keyword} is invalid; {self.read_pairs}, by another keyword, is used instead",)
+        return (f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead",)
 
     @property
     def root(self) -> str:
@@ -169,7 +168,7 @@ class FrameFacts(BaseModel):
 
     @property
     def tags(self) -> frozenset[str]:
-        """Tags to select by, with the names that astrodata gives them."""
+        """Tags for selections, with the names used by astrodata."""
         tags = {*self.table.tags, "PROCESSED" if self.processed else "RAW"}
         if self.kind == "object":
             tags.add("SPECT" if self.spectroscopic else "IMAGE")
@@ -187,7 +186,7 @@ class FrameFacts(BaseModel):
         return frozenset(tags)
 
     def unfit(self) -> str | None:
-        """Why this frame takes no part in an imaging reduction, or None when it does."""
+        """Return why this frame is excluded from an imaging reduction, or None."""
         table = self.table
         unfit = table.unfit
         if self.spectroscopic and self.kind in ("object", "flat"):
@@ -206,7 +205,7 @@ class FrameFacts(BaseModel):
 
 
 def plain_name(path: str) -> str:
-    """The file name of ``path`` without its compression suffix."""
+    """Return the file name of ``path`` without its compression suffix."""
     return _COMPRESSED.sub("", path.replace("\\", "/").rsplit("/", 1)[-1])
 
 
@@ -227,17 +226,17 @@ def facts_from_headers(
     Returns
     -------
     FrameFacts
-        The facts. A frame that nirflow understands and does not reduce (spectroscopy, acquisition) is
-        no error here: see `FrameFacts.unfit`.
+        The facts. A frame that nirflow recognises but does not reduce (spectroscopy, acquisition) is not an
+        error here: see `FrameFacts.unfit`.
 
     Raises
     ------
     FrameError
-        Where a keyword is missing or invalid, or no table describes the instrument.
+        If a keyword is missing or invalid, or no table describes the instrument.
     """
     name = plain_name(name)
     processed, product_kind = processing(primary)
-    # DRAGONS leaves the flat's type on a bad pixel mask; its mark says what it is.
+    # DRAGONS leaves the flat's type on a bad pixel mask; the time stamp keyword identifies it.
     table = instrument_of(primary, name)
     facts = facts_in(table, primary, extension, name, mask=product_kind == "bpm")
     lit = facts["kind"] == "flat" and not processed
@@ -252,7 +251,7 @@ def facts_from_headers(
 
 
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether a header is that of a processed file, and the kind of product that it is, where it says so."""
+    """Return whether a header is that of a processed file, and its kind of product if known."""
     for kind in KINDS.values():
         if any(keyword in primary for keyword in kind.marks):
             return True, kind.name

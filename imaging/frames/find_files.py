@@ -1,4 +1,4 @@
-"""Finding the files of a night on disk, and what makes one unusable."""
+"""Finding the files of a night on disk, and the requirements on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imaging.errors import NirflowError
 from imaging.instruments.detector import WantedShape
 from imaging.parameters import StepParameters, parameter
 
-#: Endings of the files that a folder is searched for.
+#: Suffixes of the files that are found in a folder.
 SUFFIXES: Final = (".fits", ".fits.gz", ".fits.bz2", ".fits.fz")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 
 
 class CheckParameters(StepParameters):
-    """What a raw file has to be before it takes part."""
+    """Requirements on a raw file."""
 
     shape: WantedShape = parameter(
         "detector",
@@ -30,7 +30,7 @@ class CheckParameters(StepParameters):
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a product may have this file name: it goes into folders, headers, tables and pages."""
+    """Return whether a product may have this file name, which is used in folders, headers, tables and pages."""
     return _PLAIN.fullmatch(name) is not None
 
 
@@ -40,9 +40,10 @@ def find_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[
     Parameters
     ----------
     paths
-        Files (any ending), folders (their FITS files, sorted by name), and globs that the shell left alone.
+        Files (any suffix), folders (their FITS files, sorted by name), and globs that the shell did not
+        expand.
     recursive
-        Search the folders below a folder too.
+        Also search subfolders.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Which science frames belong together: the fields of a night, and the parameters of all groups.
 
-Pure functions over the facts of frames; nothing is read here.
+Pure functions of the facts of frames; nothing is read here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imaging.instruments.instrument import Instrument
 from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters, parameter
 
-#: How far a pointing may be off, arcsec: an offset of 300 arcsec may look a little less.
+#: Tolerance of a pointing, arcsec: an offset of 300 arcsec may appear a little smaller.
 _POINTING_ERROR: Final = 2.0
 
 
@@ -31,26 +31,26 @@ class GroupParameters(StepParameters):
     """How frames are put into groups."""
 
     field_fraction: float = parameter(
-        0.9, "frames whose centres are within this fraction of the field's diameter are of one field",
+        0.9, "frames whose centres are within this fraction of the field's diameter belong to one field",
         unit="field diameters", gt=0, le=1,
     )  # fmt: skip
     sky_offset: float = parameter(
         300.0,
-        "centres this far apart are different fields even where their edges overlap",
+        "centres this far apart are different fields even if their edges overlap",
         unit="arcsec",
         gt=0,
     )
     max_gap_days: float | None = parameter(
-        None, "a group of raw frames ends where none was taken for longer than this; without it the instrument's",
+        None, "a group of raw frames ends at a longer gap than this; default: that of the instrument",
         unit="days", gt=0,
     )  # fmt: skip
     max_span_days: float | None = parameter(
-        None, "darks or flats over a longer time than this are several groups; without it the instrument's",
+        None, "darks or flats that span more than this are several groups; default: that of the instrument",
         unit="days", gt=0,
     )  # fmt: skip
     pair_within_days: float | None = parameter(
         None,
-        "lamp-on, lamp-off and dark groups further apart than this are no pair; without it the instrument's",
+        "lamp-on, lamp-off and dark groups further apart than this are not paired; default: that of the instrument",
         unit="days",
         gt=0,
     )
@@ -59,12 +59,12 @@ class GroupParameters(StepParameters):
     )
 
     def days(self, window: GroupWindow, kind: ProductKind, table: Instrument) -> float:
-        """Return a window of time: as given, or that of the instrument for frames of a kind."""
+        """Return a time window: as given, or that of the instrument for frames of a kind."""
         given = self._given(window)
         return table.windows[kind].days(window) if given is None else given
 
     def longest(self, window: GroupWindow) -> float:
-        """Return the longest that a window may be for calibration frames of any instrument."""
+        """Return the longest value of a window for calibration frames of any instrument."""
         given = self._given(window)
         return catalogue.longest(window) if given is None else given
 
@@ -74,15 +74,15 @@ class GroupParameters(StepParameters):
 
 
 def shared(facts: FrameFacts, kind: ProductKind) -> dict[str, Any]:
-    """Return the facts of a raw frame that it has to share with the others of which a product of a kind is made.
+    """Return the facts of a raw frame that all frames of a product of a kind must share.
 
-    By the table of its instrument. Two frames are combined only where these and the instrument are the same.
-    """
+    The table of the instrument defines them. Two frames are combined only if these and the instrument are the
+    same."""
     return {name: getattr(facts, name) for name in facts.table.combined(kind)}
 
 
 class ScienceGroup(BaseModel):
-    """Science frames of one field and configuration, and the frames that show their sky."""
+    """Science frames of one field and configuration, and their sky frames."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,15 +94,15 @@ class ScienceGroup(BaseModel):
     observation_id: str
     target: str
     centre: Position | None = Field(description="mean pointing of the object frames, deg")
-    objects: tuple[str, ...] = Field(description="frames to be reduced and stacked, in time")
+    objects: tuple[str, ...] = Field(description="frames to be reduced and stacked, in order of time")
     skies: tuple[str, ...] = Field(
-        description="frames that may serve as sky, in time; in a dither also objects"
+        description="frames that may serve as sky, in order of time; in a dither also objects"
     )
-    notes: tuple[str, ...] = Field(default=(), description="what a person should know about this choice")
+    notes: tuple[str, ...] = Field(default=(), description="what the user should know about this choice")
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Every frame of the group, each once: objects, then the frames that are sky only."""
+        """Every frame of the group, once: objects, then the frames that are sky only."""
         return self.objects + tuple(name for name in self.skies if name not in self.objects)
 
 
@@ -118,22 +118,21 @@ def science_groups(
     Parameters
     ----------
     frames
-        Facts of any frames; those that are no fit object frames (`FrameFacts.unfit`) are passed over.
+        Facts of any frames; those that are not usable object frames (`FrameFacts.unfit`) are ignored.
     parameters
         See `GroupParameters`.
     centres
-        Name to the field centre that a frame's WCS gives, degrees. A frame that is not in it, or all without
-        it, point where the target and the telescope's offsets say.
+        Name to the field centre that a frame's WCS gives, degrees. Other frames point according to the target
+        and the telescope's offsets.
     across_nights
-        Combine the frames of several nights. A group then ends where none was taken for longer than
-        ``max_gap_days``.
+        Combine the frames of several nights. A group then ends at a gap of more than ``max_gap_days``.
 
     Returns
     -------
     list of ScienceGroup
-        In time. A dither on target: every guided frame is object and sky. Where an observation visits more
-        than one field of the same target, the field nearest the target holds the objects and the other
-        frames are their skies. Frames that were not guided, in an observation that was, are sky only.
+        In order of time. In a dither on target, every guided frame is object and sky. If an observation
+        visits more than one field of the same target, the field nearest the target contains the objects and
+        the other frames are their skies. Unguided frames of a guided observation are sky only.
     """
     parameters, centres = parameters or GroupParameters(), centres or {}
     observations: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
@@ -154,7 +153,7 @@ def science_groups(
 def without_gaps(
     members: Sequence[FrameFacts], kind: ProductKind, parameters: GroupParameters
 ) -> Iterable[list[FrameFacts]]:
-    """Frames in time, cut where none was taken for longer than ``max_gap_days``."""
+    """Split frames, in order of time, at gaps of more than ``max_gap_days``."""
     run: list[FrameFacts] = []
     gap = timedelta(days=parameters.days("gap", kind, members[0].table))
     for facts in members:
@@ -166,14 +165,14 @@ def without_gaps(
 
 
 def in_time(facts: FrameFacts) -> tuple[datetime, str]:
-    """Return the key by which frames are in time."""
+    """Return the key that sorts frames by time."""
     return facts.started, facts.name
 
 
 def _fields_of_observation(
     members: list[FrameFacts], parameters: GroupParameters, centres: Mapping[str, Position]
 ) -> list[ScienceGroup]:
-    """The groups of frames of one configuration and observation."""
+    """Return the groups of frames of one configuration and observation."""
     diameter = members[0].table.detector.field_diameter
     reach = min(parameters.field_fraction * diameter, parameters.sky_offset - _POINTING_ERROR)
     where = {facts.name: pointing(facts, centres.get(facts.name)) for facts in members}
@@ -232,7 +231,7 @@ def _science_group(
 
 
 def _from_target(field: Sequence[FrameFacts], where: Mapping[str, Position | None]) -> float:
-    """Mean distance of a field's frames from their target, arcsec."""
+    """Return the mean distance of a field's frames from their target, arcsec."""
     distances = []
     for facts in field:
         here = where[facts.name]
@@ -246,7 +245,7 @@ def _from_target(field: Sequence[FrameFacts], where: Mapping[str, Position | Non
 def _connected(
     frames: Sequence[FrameFacts], near: Callable[[FrameFacts, FrameFacts], bool]
 ) -> list[list[FrameFacts]]:
-    """Sets of frames that a chain of near neighbours joins; the order of the frames is kept."""
+    """Return the sets of frames that are joined by chains of near neighbours, in the order of the frames."""
     left, sets = list(frames), []
     while left:
         joined, edge = [left[0]], [left.pop(0)]

@@ -1,4 +1,4 @@
-"""When a header was written, by its own account."""
+"""When a header was written, according to its own keywords."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def last_written(header: Mapping[str, Any]) -> datetime | None:
-    """The latest of DATE and GEM-TLM, UTC; None where neither is a date. It only informs, so no value is an error."""
+    """Return the latest of DATE and GEM-TLM, UTC, or None if neither is a date. Invalid values are not errors."""
     dates = []
     for keyword in ("DATE", "GEM-TLM"):
         try:

@@ -8,18 +8,18 @@ from typing import Final
 #: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
 NIGHT_ROLLOVER = timedelta(hours=10)
 
-#: Nights that can be asked for. Far beyond any frame; the times around them are still times for Python and databases.
+#: Nights that can be requested: far beyond any frame, but with times that Python and databases can represent.
 FIRST_NIGHT: Final = date(1900, 1, 1)
 LAST_NIGHT: Final = date(2999, 12, 31)
 
 
 def check_night(night: date) -> date:
-    """Return a night as it is.
+    """Return a night unchanged.
 
     Raises
     ------
     ValueError
-        Where it is out of reach.
+        If it is out of range.
     """
     if not FIRST_NIGHT <= night <= LAST_NIGHT:
         raise ValueError(f"{night} is not a night between {FIRST_NIGHT} and {LAST_NIGHT}")
@@ -27,15 +27,15 @@ def check_night(night: date) -> date:
 
 
 def night_of(moment: datetime) -> date:
-    """The UT date that Gemini gives to the night of a moment."""
+    """Return the UT date that Gemini gives to the night of a time."""
     return (moment.astimezone(UTC) + NIGHT_ROLLOVER).date()
 
 
 def nights_between(first: date, last: date) -> list[date]:
-    """Every night from the first to the last, both included."""
+    """Return every night from the first to the last, both included."""
     return [first + timedelta(days=day) for day in range((last - first).days + 1)]
 
 
 def night_begins(night: date) -> datetime:
-    """The moment from which on exposures are of a night."""
+    """Return the time from which exposures belong to a night."""
     return datetime.combine(night, time(), UTC) - NIGHT_ROLLOVER

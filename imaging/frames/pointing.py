@@ -12,9 +12,9 @@ Position = tuple[float, float]
 
 
 def pointing(facts: FrameFacts, centre: Position | None = None) -> Position | None:
-    """Where a frame points: ``centre`` if given, otherwise the target and the telescope's offsets, degrees.
+    """Return where a frame points, degrees: ``centre`` if given, otherwise the target plus the telescope's offsets.
 
-    P is East and Q is North at position angle 0; both turn with it.
+    P is East and Q is North at position angle 0; both rotate with it.
     """
     if centre is not None:
         return centre
@@ -28,7 +28,7 @@ def pointing(facts: FrameFacts, centre: Position | None = None) -> Position | No
 
 
 def separation(a: Position, b: Position) -> float:
-    """Angle between two positions, arcsec (the haversine formula, exact for small angles)."""
+    """Return the angle between two positions, arcsec (the haversine formula, exact for small angles)."""
     (ra1, dec1), (ra2, dec2) = (tuple(map(math.radians, p)) for p in (a, b))
     h = (
         math.sin((dec2 - dec1) / 2) ** 2
@@ -38,7 +38,7 @@ def separation(a: Position, b: Position) -> float:
 
 
 def mean_position(positions: Sequence[Position | None]) -> Position | None:
-    """Mean of the positions that are known, or None."""
+    """Return the mean of the positions that are known, or None."""
     known = [p for p in positions if p is not None]
     if not known:
         return None

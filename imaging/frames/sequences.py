@@ -1,6 +1,6 @@
-"""Sequences of exposures: what a telescope takes in one go, and what is reduced when its last frame is there.
+"""Sequences of exposures: what a telescope takes at one time, and what is reduced when its last frame has arrived.
 
-Pure functions over the facts of frames.
+Pure functions of the facts of frames.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _NAME: Final = re.compile(
 
 
 class Sequence(BaseModel):
-    """A sequence of one night. Lamp-ons and lamp-offs are of one: a flat needs both."""
+    """A sequence of one night. Lamp-ons and lamp-offs share a sequence: a flat needs both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="the same for every frame of it: 2013-11-21.science.Y.1f0c9a2b")
+    name: str = Field(description="the same for all its frames:  2013-11-21.science.Y.1f0c9a2b")
     kind: SequenceKind
     night: date = Field(description="UT night")
     filter: str = Field(description="band; empty for darks")
-    label: str = Field(description="what a night observer would call it: 'science Y FIELD 2013-11-21'")
+    label: str = Field(description="description for observers: 'science Y FIELD 2013-11-21'")
     program: str = ""
 
     @classmethod
     def of(cls, facts: FrameFacts) -> Sequence | None:
-        """The sequence that a frame is of; None for one that takes no part in a reduction."""
+        """Return the sequence of a frame; None for a frame that is excluded from the reduction."""
         if facts.processed or facts.unfit() is not None:
             return None
         kind: SequenceKind
@@ -65,12 +65,12 @@ class Sequence(BaseModel):
 
 
 def night_in(name: str) -> date:
-    """The night in the name of a sequence.
+    """Return the night in the name of a sequence.
 
     Raises
     ------
     ValueError
-        Where it is not the complete name of a sequence, as `Sequence.of` gives it.
+        If it is not the complete name of a sequence, as given by `Sequence.of`.
     """
     parts = _NAME.fullmatch(name)
     if parts is None:

@@ -1,6 +1,6 @@
-"""Which groups of calibration frames belong to a span of nights: each group is taken whole or not at all.
+"""Which groups of calibration frames belong to a span of nights: each group is used completely or not at all.
 
-Pure functions over the facts of frames; nothing is read here.
+Pure functions of the facts of frames; nothing is read here.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from imaging.frames.nights import night_of
 
 @dataclass(frozen=True)
 class Window:
-    """The groups of calibration frames that a span of nights takes.
+    """The groups of calibration frames of a span of nights.
 
     Attributes
     ----------
     members
         Names of their frames.
     first, last
-        The nights whose frames must be known for these groups to be whole: a group found with fewer frames may
-        have been cut.
+        The nights whose frames must be known for these groups to be complete: a group found in fewer nights
+        may be cut off.
     """
 
     members: frozenset[str]
@@ -44,8 +44,9 @@ def calibration_window(
 ) -> Window:
     """Find the groups whose time overlaps the nights from ``first`` to ``last``, and their partners.
 
-    The partner of a flat's group is the one that it is paired with (`imaging.frames.calibration_groups.flat_groups`): a
-    flat is not made without its lamp-offs because they were taken days before the window.
+    The partner of a flat's group is the group that it is paired with
+    (`imaging.frames.calibration_groups.flat_groups`): a flat keeps its lamp-offs even if they were taken days
+    before the window.
 
     Parameters
     ----------
@@ -83,5 +84,5 @@ def calibration_window(
 
 
 def _days(number: float) -> timedelta:
-    """So many days and the night that is partly within them."""
+    """Return a number of days plus the night that is partly within them."""
     return timedelta(days=math.ceil(number) + 1)

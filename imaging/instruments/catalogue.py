@@ -1,4 +1,4 @@
-"""The tables of instruments that there are: those that come with nirflow, those of packages, and the user's own."""
+"""The available tables of instruments: those included in nirflow, those of packages, and the user's own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from imaging.instruments.instrument import Instrument, WindowName
 from imaging.instruments.own_tables import OWN_TABLES
 from imaging.kinds import CALIBRATION_KINDS
 
-#: Group of entry points by which packages bring tables: each names a path or a function that returns one.
+#: Group of entry points by which packages provide tables: each names a path or a function that returns one.
 ENTRY_POINTS: Final = "nirflow.instruments"
-#: What a table cannot say: header and facts to facts.
+#: What a table cannot express: header and facts to facts.
 Quirks = Callable[[Any, dict[str, Any]], dict[str, Any]]
-#: Origin of the tables that come with nirflow.
+#: Origin of the tables included in nirflow.
 OWN: Final = "nirflow"
-#: Largest table that is read, bytes.
+#: Maximum size of a table, bytes.
 _LARGEST: Final = 1 << 20
 
 
@@ -52,38 +52,38 @@ _trial: Table | None = None
 
 
 def own_tables_from(paths: Callable[[], Iterable[Path]]) -> None:
-    """Have the user's own tables read from the paths that a function returns, asked when a table is first needed."""
+    """Set the function that returns the paths of the user's own tables; it is called when a table is first needed."""
     OWN_TABLES.paths = paths
     forget()
 
 
 def try_table(instrument: Instrument, source: Path) -> None:
-    """Have this process read frames by a table that is being written, in place of any other of its instrument."""
+    """Use a table that is being written in this process, instead of any other of its instrument."""
     global _trial
     _trial = Table(instrument, source, "on trial")
     forget()
 
 
 def forget() -> None:
-    """Read all tables again when one is needed next."""
+    """Forget all tables, so that they are read again when needed."""
     _tables.cache_clear()
     _by_header.cache_clear()
     _by_name.cache_clear()
 
 
 def tables() -> tuple[Table, ...]:
-    """Return all tables, those that come with nirflow first.
+    """Return all tables, those included in nirflow first.
 
     Raises
     ------
     NirflowError
-        Where one cannot be read or is invalid, or two describe one instrument.
+        If one cannot be read or is invalid, or two describe the same instrument.
     """
     return _tables()
 
 
 def instruments() -> tuple[Instrument, ...]:
-    """Return all instruments, those that come with nirflow first."""
+    """Return all instruments, those included in nirflow first."""
     return tuple(table.instrument for table in tables())
 
 
@@ -93,7 +93,7 @@ def named(name: str) -> Instrument:
     Raises
     ------
     NirflowError
-        Where there is none.
+        If it is unknown.
     """
     found = _by_name().get(name)
     if found is None:
@@ -110,42 +110,42 @@ def find(name: str) -> Instrument | None:
 
 
 def by_header(value: str) -> Instrument | None:
-    """Return the instrument that INSTRUME names, or None."""
+    """Return the instrument named by INSTRUME, or None."""
     return _by_header().get(value)
 
 
 def header_names() -> tuple[str, ...]:
-    """Return all values of INSTRUME that are known."""
+    """Return all known values of INSTRUME."""
     return tuple(_by_header())
 
 
 def comparable() -> tuple[str, ...]:
-    """Return the names of all facts of all instruments by which rules may compare frames and products."""
+    """Return the names of all facts, of all instruments, by which rules may compare frames and products."""
     return tuple(dict.fromkeys(name for one in instruments() for name in one.comparable))
 
 
 def label(fact: str, instrument: str = "") -> tuple[str, str]:
-    """Return what messages call a fact, and its unit, by an instrument's table or by any that has it."""
+    """Return the label and unit of a fact, from an instrument's table or any table that has it."""
     tables_ = [one for one in (find(instrument), *instruments()) if one is not None]
     return next((one for one in tables_ if fact in one.comparable), tables_[0]).label(fact)
 
 
 def is_number(fact: str) -> bool:
-    """Return whether a fact is a number to some instrument."""
+    """Return whether a fact is a number for any instrument."""
     return any(one.is_number(fact) for one in instruments())
 
 
 def longest(window: WindowName) -> float:
-    """Return the longest that a window of time is for calibrations of any instrument, days."""
+    """Return the longest value of a time window for calibrations of any instrument, days."""
     every = [getattr(one.windows[kind], window) for one in instruments() for kind in CALIBRATION_KINDS]
     return max(float(days) for days in every if days is not None)
 
 
 def identity(name: str) -> str | None:
-    """Return the identity of what a table says that decides pixels; None for a table that comes with nirflow.
+    """Return the identity of the part of a table that affects pixels; None for a table included in nirflow.
 
-    Those change with the versions of the steps. Of any other the identity is part of what a product is, so that a
-    corrected number makes new products.
+    Included tables change with the versions of the steps. The identity of any other table is part of a
+    product's recipe, so that a corrected number leads to new products.
     """
     table = next((one for one in tables() if one.instrument.name == name), None)
     if table is None or table.origin == OWN:
@@ -160,12 +160,12 @@ def largest_detector() -> int:
 
 
 def quirks_of(instrument: Instrument) -> Quirks | None:
-    """Return the function that an instrument's table names for what it cannot say; None without one.
+    """Return the function that an instrument's table names for its quirks; None without one.
 
     Raises
     ------
     NirflowError
-        Where there is no such function.
+        If the function does not exist.
     """
     return None if instrument.quirks is None else _function(instrument.quirks, instrument.name)
 
@@ -189,14 +189,14 @@ def read_table(path: Path) -> Instrument:
     Raises
     ------
     NirflowError
-        Where it cannot be read or is invalid; names the file and the key.
+        If it cannot be read or is invalid; the error names the file and the key.
     """
-    remedy = "Compare it with docs/instruments.md, and try it: nirflow instruments check TABLE FILES."
+    remedy = "Compare it with docs/instruments.md, and test it: nirflow instruments check TABLE FILES."
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
         if len(text) > _LARGEST:
-            raise NirflowError(f"{path} is too large to be a table of an instrument.", remedy=remedy)
+            raise NirflowError(f"{path} is too large for a table of an instrument.", remedy=remedy)
         given = tomllib.loads(text.decode())
     except OSError as error:
         raise NirflowError(f"{path} cannot be read: {error.strerror or error}.", remedy=remedy) from error

@@ -1,4 +1,4 @@
-"""What a detector does to the light: the typed model of it, and its numbers for one frame."""
+"""The response of a detector to light: its typed model, and its numbers for one frame."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 #: Coefficients (c1, c2, c3) of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd.
 Polynomial = tuple[float, float, float]
 
-#: Rows and columns that an image has to have: those of its detector, two numbers, or None for any.
+#: Required rows and columns of an image: those of its detector, two numbers, or None for any.
 WantedShape = tuple[int, int] | Literal["detector"] | None
 
 
 class _Numbers(BaseModel):
-    """Numbers that may depend on how the detector was read."""
+    """Numbers that may depend on the read mode."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_scale: float | None = Field(default=None, gt=0, description="arcsec")
     gain: float | None = Field(
-        default=None, gt=0, description="electrons per ADU; of one read pair where these are added"
+        default=None, gt=0, description="electrons per ADU; of one read pair if read pairs are added"
     )
     read_noise: float | None = Field(default=None, gt=0, description="read noise of one coadd, electrons")
     well_depth: float | None = Field(default=None, gt=0, description="full well, electrons")
@@ -50,7 +50,7 @@ class Mode(_Numbers):
 
 
 class Illuminated(BaseModel):
-    """The circle of light on the detector, where a flat does not show it."""
+    """The circle of light on the detector, used if a flat does not show it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class Readout:
     saturation
         ADU at and above which a pixel is saturated.
     saturation_electrons
-        The same of one coadd, electrons.
+        The saturation of one coadd, electrons.
     linear_fraction
         Fraction of saturation above which the correction for non-linearity is not trusted.
     nonlinearity
@@ -90,25 +90,25 @@ class Readout:
 
 
 class Detector(_Numbers):
-    """A detector. Numbers that a mode has come before those here."""
+    """A detector. The numbers of a mode take precedence over those here."""
 
     shape: tuple[int, int] = Field(description="rows and columns")
     field_diameter: float = Field(gt=0, description="diameter of the fully lit field on the sky, arcsec")
-    coadds: Literal["summed", "averaged"] = Field(description="what the controller does with coadds")
+    coadds: Literal["summed", "averaged"] = Field(description="how the controller combines coadds")
     reads: Literal["summed", "averaged"] = Field(
-        description="what the controller does with the read pairs of a coadd"
+        description="how the controller combines the read pairs of a coadd"
     )
     illuminated: Illuminated | None = Field(
-        default=None, description="circle of light; without it all is lit"
+        default=None, description="circle of light; default: fully illuminated"
     )
     modes: tuple[Mode, ...] = Field(
-        default=(), description="the first mode that fits a frame and has a number gives it"
+        default=(), description="the first mode that matches a frame and has a number determines it"
     )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if min(self.shape) < 1:
-            raise ValueError(f"shape is {self.shape}, rows and columns are 1 or more")
+            raise ValueError(f"shape is {self.shape}; rows and columns must be 1 or more")
         for name in NUMBERS:
             if getattr(self, name) is None and not any(
                 getattr(mode, name) is not None for mode in self.modes
@@ -117,7 +117,7 @@ class Detector(_Numbers):
         return self
 
     def number(self, name: str, facts: Mapping[str, Any]) -> Any:
-        """The number for a frame with some facts; None where no mode fits it."""
+        """Return the number for a frame with these facts; None if no mode matches."""
         for mode in self.modes:
             value = getattr(mode, name)
             if value is not None and all(facts.get(fact) in allowed for fact, allowed in mode.when.items()):
@@ -125,7 +125,7 @@ class Detector(_Numbers):
         return getattr(self, name)
 
     def missing(self, facts: Mapping[str, Any]) -> tuple[str, dict[str, list[str | int | float]]] | None:
-        """The first number that no mode has for a frame, and what facts of the frame might have been."""
+        """Return the first number that no mode gives for a frame, and the possible values of its facts."""
         for name in NUMBERS:
             if self.number(name, facts) is None:
                 known: dict[str, list[str | int | float]] = {}
@@ -139,7 +139,7 @@ class Detector(_Numbers):
         return None
 
     def readout(self, facts: Mapping[str, Any]) -> Readout:
-        """The numbers for a frame with some facts: ``coadds``, ``read_pairs`` and what the modes compare."""
+        """Return the numbers for a frame with these facts: ``coadds``, ``read_pairs`` and those that modes compare."""
         coadds = facts["coadds"]
         gain = self.number("gain", facts)
         if self.reads == "summed":
@@ -158,5 +158,5 @@ class Detector(_Numbers):
 
 
 def wanted_shape(shape: WantedShape, detector: Detector) -> tuple[int, int] | None:
-    """Return the rows and columns that an image of a detector has to have; None where any will do."""
+    """Return the required rows and columns of an image of a detector; None for any."""
     return detector.shape if shape == "detector" else shape

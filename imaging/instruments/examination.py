@@ -1,4 +1,4 @@
-"""What a table reads in a file, fact by fact; and a first table, guessed from a file."""
+"""The facts that a table finds in a file; and a first table, guessed from a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class FactRead:
     fact
         Its name.
     keywords
-        The keyword that it came from; those that were looked for, where none is there.
+        Its keyword; if none is present, those that were searched for.
     value
-        The value; None where there is none.
+        The value, or None.
     problem
-        What is missing or out of range; empty where all is well.
+        What is missing or out of range; empty if the value is valid.
     """
 
     fact: str
@@ -37,22 +37,22 @@ class FactRead:
 def read_facts(
     instrument: Instrument, primary: Header, extension: Header | None, name: str
 ) -> list[FactRead]:
-    """Read every fact of a file by a table, whatever is wrong with the others.
+    """Read every fact of a file with a table, independently of problems with the others.
 
     Parameters
     ----------
     instrument
         The table.
     primary, extension
-        Headers: the primary one, and that of the image where there is one.
+        Primary header, and header of the image if it has one.
     name
         The file's name.
 
     Returns
     -------
     list of FactRead
-        What the table names, then what follows from it: kind, lamp, and the detector's numbers. A problem of these is
-        that of the first fact that makes the file unusable.
+        The facts of the table, then the derived ones: kind, lamp, and the detector's numbers. The problem of
+        these is that of the first fact that makes the file unusable.
     """
     keys = Keywords(primary, name)
     wheels = ", ".join(wheel.keywords[0] for wheel in instrument.wheels)
@@ -88,7 +88,7 @@ def read_facts(
     ]
 
 
-#: Where instruments have their facts; the first keyword that a file has is taken.
+#: Keywords in which instruments store facts; the first one in a file is used.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "observation_class": ("OBSCLASS",), "target": ("OBJECT", "TARGET"),
     "exposure_time": ("EXPTIME", "EXPOSURE", "ITIME", "TEXPTIME"), "coadds": ("COADDS", "NCOADDS", "NDIT"),
@@ -101,7 +101,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _WHEELS: Final = ("FILTER", "FILTER1", "FILTER2", "FILTER3", "FILTNAM", "FILT1POS", "FILT2POS")
 _TYPES: Final = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "DATA-TYP", "FRAMETYP")
-#: Defaults of facts that a raw frame may lack.
+#: Defaults of optional facts.
 _LENIENT: Final[Mapping[str, str]] = {
     "coadds": "1", "read_pairs": "1", "poffset": "0.0", "qoffset": "0.0", "pa": "0.0", "inport": "3",
     "focal_mask": '"Open"', "disperser": '"Open"',
@@ -121,8 +121,8 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
     """
     name = str(primary.get("INSTRUME", "MYCAM")).strip()
     lines = [
-        f"# A first table for {name}. Look at every line, and replace every 0.0: it is a number that has to be found",
-        "# out. Then:  nirflow instruments check THIS_FILE FRAMES...",
+        f"# A first table for {name}. Check every line, and replace every 0.0 by the number of the",
+        "# detector. Then:  nirflow instruments check THIS_FILE FRAMES...",
         "",
         f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}",
         "", "[facts]",

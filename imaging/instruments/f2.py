@@ -1,4 +1,4 @@
-"""What the table of FLAMINGOS-2 cannot say: which of two keywords is right, and the name of a long slit."""
+"""What the table of FLAMINGOS-2 cannot express: which of two keywords is right, and the name of a long slit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from imaging.errors import FrameError
 if TYPE_CHECKING:
     from imaging.instruments.reading import Keywords
 
-#: Before this date LNRS sometimes counts something else; the pairs (LNRS, NREADS) seen are below.
+#: Before this date LNRS is sometimes wrong; the observed pairs (LNRS, NREADS) are listed below.
 _LNRS_TRUSTED_FROM: Final = date(2015, 4, 1)
 _LNRS_KNOWN_WRONG: Final = {(2, 4), (6, 8)}
 _MOST_READS: Final = 1_000
-#: What MASKNAME holds where no mask is in the focal plane.
+#: Value of MASKNAME without a mask in the focal plane.
 _NO_MASK: Final = ("None", "")
 _OPEN_MASKS: Final = ("Open", "imaging")
 
@@ -25,7 +25,7 @@ def repaired(keys: Keywords, facts: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     FrameError
-        Where LNRS and NREADS disagree and neither is known to be wrong.
+        If LNRS and NREADS disagree and neither is known to be wrong.
     """
     facts["focal_mask"] = _mask(keys, facts["focal_mask"])
     if facts["kind"] != "bpm":
@@ -38,7 +38,7 @@ def _mask(keys: Keywords, mospos: str) -> str:
     if mospos == "Open":
         return "Open"
     mask = keys.text("MASKNAME", "")
-    # A long slit has its name in MOSPOS and no mask: MASKNAME is None then, which is not an open plane.
+    # The name of a long slit is in MOSPOS; MASKNAME is then None, which does not mean an open plane.
     return mospos if mask in _NO_MASK else "Open" if mask in _OPEN_MASKS else mask
 
 

@@ -1,7 +1,8 @@
-"""What a table of an instrument holds: the typed model of it, checked when it is read.
+"""The typed model of an instrument's table, validated when it is read.
 
-A table says everything that the pipeline needs to know of an instrument: where each fact of a frame is in its headers,
-which frames are darks or flats, what the detector does to the light, and which frames belong together.
+A table contains everything that the pipeline needs to know about an instrument: where each fact of a frame is
+in its headers, which frames are darks or flats, how the detector responds to light, and which frames belong
+together.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Value = str | int | float
 FactType = Literal["text", "number", "count", "optional"]
 #: A kind of raw frame.
 FrameKind = Literal[CombinedFrame, "arc", "bpm"]
-#: Where the light of a band's flats comes from.
+#: Source of the light of a band's flats.
 FlatLight = Literal["lamp", "thermal"]
 
-#: The facts that every frame has, by type, with the value where a table names no keyword for one. A table has to name
-#: those that have no value here.
+#: The facts that every frame has, by type, with the value to use if a table names no keyword. A table must
+#: name those without a value here.
 COMMON: Final[Mapping[str, tuple[FactType, Value | None]]] = {
     "observation_class": ("text", ""), "target": ("text", ""), "exposure_time": ("number", None),
     "coadds": ("count", 1), "read_pairs": ("count", 1), "focal_mask": ("text", "Open"),
@@ -35,7 +36,7 @@ COMMON: Final[Mapping[str, tuple[FactType, Value | None]]] = {
     "qoffset": ("number", 0.0), "pa": ("number", 0.0), "inport": ("count", 3), "program": ("text", ""),
     "observation_id": ("text", ""), "data_label": ("text", ""), "quality": ("text", ""), "image_quality": ("text", ""),
 }  # fmt: skip
-#: Facts that are worked out from several keywords; a rule or a mode may compare them like the others.
+#: Facts derived from several keywords; rules and modes may compare them like the others.
 DERIVED: Final = ("instrument", "kind", "filter_id", "filter", "lamp", "binning")
 
 
@@ -48,37 +49,37 @@ def _pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
-#: Patterns with * and ?, in capitals or not, one of which a value has to fit.
+#: Patterns with * and ?, case-insensitive, one of which a value must match.
 Patterns = tuple[str, ...]
 
 
 class TableModel(BaseModel):
-    """A part of a table: an unknown name in it is an error."""
+    """A part of a table; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fact(TableModel):
-    """Where a fact stands in the headers, and what it may be."""
+    """Location of a fact in the headers, and its valid values."""
 
-    keywords: tuple[str, ...] = Field(min_length=1, description="keywords, the first that is there counts")
+    keywords: tuple[str, ...] = Field(min_length=1, description="keywords; the first one present is used")
     default: Value | None = Field(
-        default=None, description="value without any; without it the fact is required"
+        default=None, description="value if none is present; default: the fact is required"
     )
-    label: str = Field(default="", description="what messages call it; its name if empty")
+    label: str = Field(default="", description="label in messages; default: its name")
     unit: str = Field(default="", description="unit of a number")
     values: dict[str, str] = Field(
-        default_factory=dict, description="other names of a value, in capitals or not"
+        default_factory=dict, description="other names of a value, case-insensitive"
     )
     range: tuple[float, float] | None = Field(
         default=None, description="smallest and largest value of a number"
     )
     plain: bool = Field(default=False, description="drop a component id (see `component`) from the value")
     extension: bool = Field(
-        default=False, description="stands in the header of the image, not in the primary one"
+        default=False, description="located in the header of the image, not in the primary one"
     )
     type: FactType = Field(
-        default="text", description="text, number or count; only for facts of the instrument's own"
+        default="text", description="text, number or count; only for additional facts of the instrument"
     )
 
     @model_validator(mode="after")
@@ -91,25 +92,25 @@ class Fact(TableModel):
 class Wheel(TableModel):
     """A wheel that may hold a filter."""
 
-    keywords: tuple[str, ...] = Field(min_length=1, description="keywords, the first that is there counts")
-    default: str = Field(default="Open", description="value without any")
-    ignore: Patterns = Field(default=(), description="values that are no filter, exact case")
+    keywords: tuple[str, ...] = Field(min_length=1, description="keywords; the first one present is used")
+    default: str = Field(default="Open", description="value if none is present")
+    ignore: Patterns = Field(default=(), description="values that are not filters, case-sensitive")
 
 
 class Choice(TableModel):
-    """A value that holds where every keyword (in capitals) or fact fits; the first such choice counts."""
+    """A value that applies if every keyword (in capitals) or fact matches; the first such choice is used."""
 
     value: str
     when: dict[str, Patterns] = Field(
-        min_length=1, description="keyword or fact to the patterns one of which it fits"
+        min_length=1, description="keyword or fact to patterns, one of which must match"
     )
 
 
 class Guiding(TableModel):
-    """How to see that a guide probe was guiding."""
+    """How to recognise that a guide probe was guiding."""
 
     keywords: tuple[str, ...] = Field(min_length=1, description="keywords of the probes' states")
-    state: str = Field(description="the state of a probe that guides")
+    state: str = Field(description="the state of a guiding probe")
     peripheral: str | None = Field(
         default=None, description="keyword of the probe whose glow reaches the detector"
     )
@@ -124,7 +125,7 @@ class Offsets(TableModel):
     x: Axis = Field(description="the offset that moves a star along x, with its sign")
     y: Axis = Field(description="the same along y")
     flipped: tuple[Literal["x", "y"], ...] = Field(
-        default=(), description="axes whose sign is the other one on `port`"
+        default=(), description="axes whose sign is reversed on `port`"
     )
     port: int | None = Field(default=None, description="port of the telescope on which they are flipped")
 
@@ -136,12 +137,14 @@ class Offsets(TableModel):
 
 
 class Unfit(TableModel):
-    """Frames that take no part in a reduction."""
+    """Frames that are excluded from reductions."""
 
-    quality: tuple[str, ...] = Field(default=(), description="judgements of a failure, in capitals or not")
+    quality: tuple[str, ...] = Field(
+        default=(), description="quality values of failed frames, case-insensitive"
+    )
     acquisition: tuple[str, ...] = Field(default=(), description="observation classes of acquisitions")
     engineering: Pattern | None = Field(
-        default=None, description="what program ids of engineering have in them"
+        default=None, description="parts of the program ids of engineering frames"
     )
 
 
@@ -151,30 +154,30 @@ class Band(TableModel):
     flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
 
 
-#: Names of the windows of time.
+#: Names of the time windows.
 WindowName = Literal["gap", "group", "pair", "near", "wait", "serve"]
 
 
 class Window(TableModel):
-    """How far apart in time frames and products of a kind may be, days.
+    """How far apart in time the frames and products of a kind may be, days.
 
-    Each is different physics: whether frames are alike enough to be combined, whether two groups are alike enough to
-    be subtracted, whether a product still describes the detector.
+    Each has a different physical reason: whether frames are alike enough to be combined, whether two groups
+    are alike enough to be subtracted, whether a product still describes the detector.
     """
 
-    gap: float | None = Field(
-        default=None, gt=0, description="a group ends where no frame was taken for longer"
-    )
-    group: float | None = Field(default=None, gt=0, description="the longest time that a group spans")
+    gap: float | None = Field(default=None, gt=0, description="a group ends at a longer gap than this")
+    group: float | None = Field(default=None, gt=0, description="longest time span of a group")
     pair: float | None = Field(
-        default=None, gt=0, description="between groups that are subtracted from each other"
+        default=None, gt=0, description="maximum time between groups that are subtracted from each other"
     )
     near: float | None = Field(
-        default=None, ge=0, description="between a night and raw groups that are reduced with it"
+        default=None,
+        ge=0,
+        description="maximum time between a night and the raw groups reduced with it",
     )
-    wait: float | None = Field(default=None, gt=0, description="how long science waits for it")
+    wait: float | None = Field(default=None, gt=0, description="how long science frames wait for the product")
     serve: float | None = Field(
-        default=None, gt=0, description="between a product and the frames that it serves"
+        default=None, gt=0, description="maximum time between a product and the frames that it is used for"
     )
 
     @model_validator(mode="after")
@@ -188,20 +191,20 @@ class Window(TableModel):
         return self
 
     def days(self, name: WindowName) -> float:
-        """Return a window that the table has."""
+        """Return a window that the table defines."""
         value = getattr(self, name)
         assert value is not None  # the instrument's check
         return float(value)
 
 
 def _needed(kind: Kind) -> tuple[WindowName, ...]:
-    """Return the windows that a table has to have for a kind of product."""
+    """Return the windows that a table must define for a kind of product."""
     needed: list[WindowName] = []
     if kind.name in CALIBRATION_FRAMES:
         needed += ["gap", "group", "near"]
     if not kind.is_calibration:
         return (*needed, "gap")
-    if "flat" in kind.frames:  # made of groups that are subtracted from each other
+    if "flat" in kind.frames:  # made from groups that are subtracted from each other
         needed.append("pair")
     return (*needed, "wait", "serve")
 
@@ -209,33 +212,33 @@ def _needed(kind: Kind) -> tuple[WindowName, ...]:
 class Instrument(TableModel):
     """One instrument."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name that facts and products carry")
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name in facts and products")
     title: str = Field(description="full name, for messages")
     version: str = Field(
-        pattern=r"^[\w.+-]{1,80}$", description="name of the version of its rules of association"
+        pattern=r"^[\w.+-]{1,80}$", description="name of the version of its association rules"
     )
-    aliases: tuple[str, ...] = Field(default=(), description="other values that INSTRUME has had")
+    aliases: tuple[str, ...] = Field(default=(), description="other values of INSTRUME")
     tags: tuple[str, ...] = Field(default=(), description="tags of every frame, as astrodata gives them")
     quirks: str | None = Field(
         default=None, pattern=r"^[\w.]+:\w+$",
-        description="function (primary header, facts) -> facts for what a table cannot say, module:function",
+        description="function (primary header, facts) -> facts for what a table cannot express, module:function",
     )  # fmt: skip
     component: Pattern | None = Field(
-        default=None, description="what ends a name with a component id, to be dropped"
+        default=None, description="pattern of the component id at the end of a name, which is dropped"
     )
     date: tuple[str, ...] = Field(default=("DATE-OBS",), min_length=1, description="keywords of the date")
     time: tuple[str, ...] = Field(
         default=("UTSTART", "TIME-OBS"),
         min_length=1,
-        description="keywords of the UTC of the exposure's start",
+        description="keywords of the UTC of the start of the exposure",
     )
     facts: dict[str, Fact]
     names: dict[str, str] = Field(
-        default_factory=dict, description="what users may call a fact, to the fact's name"
+        default_factory=dict, description="alternative name of a fact for users, to its name"
     )
     wheels: tuple[Wheel, ...] = Field(min_length=1)
-    kinds: tuple[Choice, ...] = Field(min_length=1, description="a frame's kind")
-    lamp: tuple[Choice, ...] = Field(default=(), description="whether a flat's lamp was on or off")
+    kinds: tuple[Choice, ...] = Field(min_length=1, description="kind of a frame")
+    lamp: tuple[Choice, ...] = Field(default=(), description="whether the lamp of a flat was on or off")
     guiding: Guiding | None = None
     unfit: Unfit = Unfit()
     offsets: Offsets
@@ -245,7 +248,7 @@ class Instrument(TableModel):
         description="facts that frames and products of a kind share"
     )
     tolerance: dict[str, float] = Field(
-        default_factory=dict, description="how far a number may be off, in its unit"
+        default_factory=dict, description="tolerance of a number, in its unit"
     )
     windows: dict[ProductKind, Window]
 
@@ -261,32 +264,32 @@ class Instrument(TableModel):
             for name in self.same[kind.name]:
                 if name not in known:
                     raise ValueError(
-                        f"same.{kind.name} names {name!r}, which is no fact; facts are {', '.join(known)}"
+                        f"same.{kind.name} names {name!r}, which is not a fact; facts are {', '.join(known)}"
                     )
             lacking = [name for name in _needed(kind) if getattr(self.windows[kind.name], name) is None]
             if lacking:
                 raise ValueError(f"windows.{kind.name} lacks {', '.join(lacking)}")
         for name, fact in self.facts.items():
             if name in COMMON and "type" in fact.model_fields_set:
-                raise ValueError(f"facts.{name} has a type, which the facts of every frame have already")
+                raise ValueError(f"facts.{name} has a type, but the types of the common facts are fixed")
             if name in DERIVED or (name not in COMMON and not re.fullmatch(r"[a-z][a-z0-9_]*", name)):
-                raise ValueError(f"facts.{name} cannot be named so")
+                raise ValueError(f"facts.{name} is not a valid name")
         for what, names in (("names", self.names.values()), ("tolerance", self.tolerance)):
             for name in names:
                 if name not in known:
-                    raise ValueError(f"{what} has {name!r}, which is no fact")
+                    raise ValueError(f"{what} has {name!r}, which is not a fact")
         for mode in self.detector.modes:
             for name in mode.when:
                 if name not in known:
-                    raise ValueError(f"a mode of the detector compares {name!r}, which is no fact")
+                    raise ValueError(f"a mode of the detector compares {name!r}, which is not a fact")
         values = {choice.value for choice in self.kinds} - set(get_args(FrameKind))
         if values or not {choice.value for choice in self.lamp} <= {"on", "off"}:
-            raise ValueError("kinds are dark, flat, object, arc and bpm, lamp is on or off")
+            raise ValueError("kinds must be dark, flat, object, arc or bpm, and lamp must be on or off")
         return self
 
     @cached_property
     def own_facts(self) -> tuple[str, ...]:
-        """Names of the facts that frames of this instrument have besides the common ones."""
+        """Names of the additional facts that frames of this instrument have."""
         return tuple(name for name in self.facts if name not in COMMON)
 
     @property
@@ -296,11 +299,11 @@ class Instrument(TableModel):
 
     @property
     def fact_names(self) -> tuple[str, ...]:
-        """Names of all facts that a keyword gives."""
+        """Names of all facts that come from a keyword."""
         return (*COMMON, *self.own_facts)
 
     def combined(self, kind: ProductKind) -> tuple[str, ...]:
-        """Facts that raw frames of one product share: those of a flat also what makes them need one dark."""
+        """Return the facts shared by the raw frames of a product; for a flat also those that a common dark requires."""
         of_darks = self.same["dark"] if kind == "flat" else ()
         return tuple(dict.fromkeys((*of_darks, *self.same[kind])))
 
@@ -317,22 +320,22 @@ class Instrument(TableModel):
 
     @cached_property
     def thermal_bands(self) -> tuple[str, ...]:
-        """Bands where the calibration unit's own heat is the lamp: lamp off minus dark."""
+        """Bands in which the heat of the calibration unit serves as the lamp: lamp off minus dark."""
         return tuple(name for name, band in self.bands.items() if band.flat == "thermal")
 
     def label(self, fact: str) -> tuple[str, str]:
-        """What messages call a fact, and its unit."""
+        """Return the label of a fact in messages, and its unit."""
         label, unit = _LABELS.get(fact, (fact.replace("_", " "), ""))
         given = self.facts.get(fact)
         return (given.label or label, given.unit or unit) if given else (label, unit)
 
     def is_number(self, fact: str) -> bool:
-        """Whether a fact is a number."""
+        """Return whether a fact is a number."""
         kind = COMMON[fact][0] if fact in COMMON else self.facts[fact].type if fact in self.facts else "text"
         return kind != "text"
 
     def keyword(self, fact: str) -> str:
-        """The keyword that messages name for a fact; of the kind, the first that decides it, if any."""
+        """Return the keyword that messages name for a fact; for the kind, the first that determines it, if any."""
         if fact in ("filter_id", "filter"):
             first = self.wheels[0].keywords[0]
             return re.sub(r"\d+$", "n", first) if len(self.wheels) > 1 else first
@@ -345,7 +348,7 @@ class Instrument(TableModel):
         return re.sub(self.component, "", name) if self.component else name
 
 
-#: What messages call a fact, and its unit, unless the table has its own words; its name where it is not here.
+#: Label of a fact in messages, and its unit, unless the table has its own; default: its name.
 _LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "filter_id": ("filter", ""), "focal_mask": ("focal-plane mask", ""), "section": ("detector section", ""),
     "exposure_time": ("exposure", "s"), "ra": ("right ascension", "deg"), "dec": ("declination", "deg"),
@@ -354,5 +357,5 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def fits(value: Any, patterns: Patterns) -> bool:
-    """Whether a value, in capitals or not, is one of some patterns."""
+    """Return whether a value matches any of the patterns, ignoring case."""
     return any(fnmatchcase(str(value).upper(), pattern.upper()) for pattern in patterns)

@@ -1,6 +1,6 @@
-"""Where the user's own tables are: set by whoever knows the settings, asked when a table is first needed.
+"""The location of the user's own tables: set by the code that knows the settings, used when a table is first needed.
 
-Light to import: commands set it before they know whether they need a table.
+Cheap to import, because commands set it before they know whether they need a table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class OwnTables:
-    """The paths of the user's own tables; none until somebody sets where they come from."""
+    """The paths of the user's own tables; empty until their source is set."""
 
     def __init__(self) -> None:
         self.paths: Callable[[], Iterable[Path]] = tuple

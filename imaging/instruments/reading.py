@@ -1,4 +1,4 @@
-"""The facts of a frame, read from its headers by its instrument's table."""
+"""The facts of a frame, read from its headers with its instrument's table."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instr
 
 Header = Mapping[str, Any]
 
-#: When frames may have been taken: wide of any instrument, narrow enough for arithmetic and the store.
+#: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
-#: What a bad pixel mask that an observatory published need not have in its header.
+#: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
 
 
 class Keywords:
-    """Typed look-ups in a header that fail with the file, the keyword, the value and the remedy.
+    """Typed look-ups in a header, with errors that name the file, the keyword, the value and the remedy.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Keywords:
         self.header, self.name = header, name
 
     def text(self, keyword: str, default: str | None = None) -> str:
-        """Return a text, or the default where the card is missing or has no value."""
+        """Return a string, or the default if the card is missing or has no value."""
         value = self.header.get(keyword)
         if value is None or not isinstance(value, (str, int, float)):
             if default is not None:
@@ -44,7 +44,7 @@ class Keywords:
         return str(value).strip()
 
     def number(self, keyword: str, default: float | None = None) -> float:
-        """Return a finite number, or the default where the card is missing."""
+        """Return a finite number, or the default if the card is missing."""
         value = self.header.get(keyword)
         if value is None and default is not None:
             return default
@@ -59,7 +59,7 @@ class Keywords:
         return number
 
     def optional(self, keyword: str) -> float | None:
-        """Return a number that only informs: None where the card is missing or holds anything else."""
+        """Return an informative number, or None if the card is missing or invalid."""
         value = self.header.get(keyword)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
@@ -70,7 +70,7 @@ class Keywords:
         return number if math.isfinite(number) else None
 
     def count(self, keyword: str, most: float, default: int | None = None, least: float = 1) -> int:
-        """Return a whole number between limits, or the default where the card is missing."""
+        """Return a whole number between limits, or the default if the card is missing."""
         number = self.number(keyword, default)
         if not least <= number <= most or number != int(number):
             raise self.error(
@@ -93,7 +93,7 @@ def instrument_of(primary: Header, name: str) -> Instrument:
     Raises
     ------
     FrameError
-        Where no table describes it; names those that there are.
+        If no table describes it; the error names the known instruments.
     """
     found = Keywords(primary, name).text("INSTRUME")
     instrument = catalogue.by_header(found)
@@ -109,18 +109,18 @@ def instrument_of(primary: Header, name: str) -> Instrument:
 def facts_in(
     instrument: Instrument, primary: Header, extension: Header | None, name: str, *, mask: bool = False
 ) -> dict[str, Any]:
-    """Read the facts that a table describes.
+    """Read the facts that a table defines.
 
     Parameters
     ----------
     instrument
         The table.
     primary, extension
-        Headers: the primary one, and that of the image where there is one.
+        Primary header, and header of the image if it has one.
     name
         The file's name, for errors.
     mask
-        The file is a bad pixel mask, whatever its keywords call it.
+        The file is a bad pixel mask, whatever its keywords are.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def facts_in(
     Raises
     ------
     FrameError
-        Where a keyword is missing or invalid, or the detector has no numbers for the frame.
+        If a keyword is missing or invalid, or the detector has no numbers for the frame.
     """
     keys = Keywords(primary, name)
     facts: dict[str, Any] = {"instrument": instrument.name}
@@ -154,7 +154,7 @@ def facts_in(
 
 
 def _check_numbers(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> None:
-    """Refuse a frame for whose read mode the detector has no numbers."""
+    """Refuse a frame with a read mode for which the detector has no numbers."""
     lacking = instrument.detector.missing(facts)
     if lacking is None:
         return
@@ -169,7 +169,7 @@ def _check_numbers(instrument: Instrument, keys: Keywords, facts: Mapping[str, A
 
 
 def lamp_in(instrument: Instrument, primary: Header, facts: Mapping[str, Any]) -> str | None:
-    """Return whether the lamp was on or off; None where that cannot be seen."""
+    """Return whether the lamp was on or off; None if unknown."""
     return _chosen(instrument.lamp, Keywords(primary, ""), facts)
 
 
@@ -181,7 +181,7 @@ def value_of(
     Raises
     ------
     FrameError
-        Where its keyword is missing and has no default, or is invalid.
+        If its keyword is missing and has no default, or is invalid.
     """
     spec = instrument.facts.get(fact)
     if spec is None:
@@ -197,7 +197,7 @@ def value_of(
 
 
 def type_of(instrument: Instrument, fact: str) -> FactType:
-    """Return the type of a fact that a keyword gives."""
+    """Return the type of a fact that comes from a keyword."""
     return COMMON[fact][0] if fact in COMMON else instrument.facts[fact].type
 
 
@@ -218,7 +218,7 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
     if type_ == "count":
         default = None if spec.default is None else int(spec.default)
         if spec.range is None:
-            low, high = 1, 2**31 - 1  # what a database's integer holds
+            low, high = 1, 2**31 - 1  # the range of an integer in the database
         return keys.count(keyword, high, default, low)
     if type_ == "number":
         number = keys.number(keyword, None if spec.default is None else float(spec.default))
@@ -240,9 +240,10 @@ def _first_text(keys: Keywords, keywords: tuple[str, ...], default: str | None) 
 
 
 def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> float:
-    """Exposure of one coadd, s, rounded to the millisecond: frames are compared by it, and headers differ.
+    """Return the exposure of one coadd, s, rounded to the millisecond because headers differ and frames are
+    compared by it.
 
-    Only a mask may have none.
+    Only a mask may lack it.
     """
     default = 0.0 if mask else None if spec.default is None else float(spec.default)
     seconds = round(keys.number(keyword, default), 3)
@@ -254,7 +255,7 @@ def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> f
 
 
 def filters_in(instrument: Instrument, keys: Keywords) -> str:
-    """Return the filters of all wheels with their component ids; Open without any."""
+    """Return the filters of all wheels with their component ids, or Open."""
     found = []
     for wheel in instrument.wheels:
         value = _first_text(keys, wheel.keywords, wheel.default)
@@ -276,7 +277,7 @@ def _kind(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> s
 
 
 def _chosen(choices: tuple[Choice, ...], keys: Keywords, facts: Mapping[str, Any]) -> str | None:
-    """Return the value of the first choice that fits."""
+    """Return the value of the first choice that matches."""
     for choice in choices:
         values = {
             name: keys.text(name, "") if name.isupper() else facts.get(name, "") for name in choice.when
@@ -288,7 +289,7 @@ def _chosen(choices: tuple[Choice, ...], keys: Keywords, facts: Mapping[str, Any
 
 def _start(instrument: Instrument, keys: Keywords, mask: bool) -> datetime:
     day = keys.text(next((one for one in instrument.date if one in keys.header), instrument.date[0]))
-    # A bad pixel mask that the observatory published has a date only.
+    # Bad pixel masks published by the observatory have only a date.
     clock = _first_text(keys, instrument.time, "00:00:00" if mask else "")
     text = day if "T" in day else f"{day}T{clock}"
     try:

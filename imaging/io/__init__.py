@@ -1,4 +1,4 @@
-"""Files of any origin: found, bounded, unpacked and read in bands of rows; written complete or not at all.
+"""Files of any origin: found, limited in size, unpacked and read in bands of rows; written completely or not at all.
 
-What is special to the files of our products belongs in `imaging.products`.
+Everything specific to the files of our products belongs in `imaging.products`.
 """

@@ -1,7 +1,7 @@
-"""What a compressed file announces that it unpacks to, compared with the limits before it is unpacked.
+"""The size that a compressed file announces, compared with the limits before it is unpacked.
 
-Of a stream (gzip, bzip2) the headers are read as it passes, each before the data that it announces; of a
-tile-compressed file the headers and the table of the tiles are read first.
+The headers of a stream (gzip, bzip2) are read as it passes, each before the data that it announces; the
+headers and the tile table of a tile-compressed file are read first.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from imaging.io.fitsfile import (
 )
 from imaging.io.limits import MOST_TILES, TooLargeError, frame_bytes, product_bytes
 
-#: Columns of a tile-compressed image whose tiles are gzip streams, which may hold anything, whatever the header says.
+#: Columns of a tile-compressed image whose tiles are gzip streams, which may contain anything, regardless of
+#: the header.
 _GZIPPED: Final = "GZIP_COMPRESSED_DATA"
 _COMPRESSED: Final = "COMPRESSED_DATA"
-#: Compressions, and those of their parameters that the decoders trust.
+#: Compressions, and the parameters that the decoders trust.
 _HCOMPRESS: Final = "HCOMPRESS_1"
 _CODECS: Final = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", _HCOMPRESS, "NOCOMPRESS")
 _PARAMETERS: Final = {"BLOCKSIZE": (16, 32), "BYTEPIX": (1, 2, 4, 8)}
 #: A code and two sides.
 _HCOMPRESS_HEADER: Final = 2 + 4 + 4
-#: Bytes of an element of a table's column (FITS standard 4.0, table 18), and the most of a pixel.
+#: Bytes of an element of a table's column (FITS standard 4.0, table 18), and the maximum for a pixel.
 _SIZES: Final = {
     "L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16,
 }  # fmt: skip
@@ -47,12 +48,12 @@ _WIDEST: Final = 8
 
 
 def limit_of(primary: Header) -> int:
-    """Bytes that a file with this primary header may have: less for a raw frame than for a product."""
+    """Return the maximum size of a file with this primary header, bytes: smaller for a raw frame than for a product."""
     return product_bytes() if processing(primary)[0] else frame_bytes()
 
 
 class Announced:
-    """A FITS stream that passes by: its headers are read, and no more may come than they announce.
+    """A FITS stream whose headers are read as it passes, and which must not exceed what they announce.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class Announced:
         self._name = name
         self._limit = frame_bytes()
         self._seen = 0
-        #: Where the next header begins, or the data of the last one end.
+        #: Offset at which the next header begins, or the data of the last one end.
         self._next = 0
         self._header = bytearray()
         self._headers = 0
@@ -76,7 +77,7 @@ class Announced:
         Raises
         ------
         FrameError
-            Where the stream is no FITS file, or announces or holds more than a frame or product can have.
+            If the stream is not a FITS file, or announces or contains more than a frame or product can have.
         """
         at = 0
         while at < len(chunk):
@@ -94,7 +95,7 @@ class Announced:
         self._seen += len(chunk)
 
     def _look(self, at: int) -> None:
-        """Look at the header's blocks, the last of which ends at a byte of the stream."""
+        """Examine the blocks of the header, the last of which ends at a byte of the stream."""
         first = at == len(self._header)
         if first and len(self._header) == BLOCK:
             check_start(bytes(self._header), self._name)
@@ -117,7 +118,7 @@ class Announced:
 
 
 def check_tiles(file: FitsFile) -> int:
-    """Refuse a tile-compressed file that unpacks to more than a frame or product of nirflow can have.
+    """Refuse a tile-compressed file that would unpack to more than a frame or product can have.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def check_tiles(file: FitsFile) -> int:
     Raises
     ------
     FrameError
-        Where it does, or its tiles are not those of its image.
+        If it does, or its tiles do not match its image.
     """
     total = check_tile_headers(file)
     for hdu in file.hdus:
@@ -137,7 +138,7 @@ def check_tiles(file: FitsFile) -> int:
 
 
 def check_tile_headers(file: FitsFile) -> int:
-    """Refuse what `check_tiles` refuses, as far as headers tell; the same number."""
+    """Refuse what `check_tiles` refuses, as far as the headers show it; return the same number."""
     limit, total = limit_of(file.hdus[0].header), 0
     for hdu in file.hdus:
         total += _unpacked_size(hdu, file.name)
@@ -167,7 +168,7 @@ def _unpacked_size(hdu: Hdu, name: str) -> int:
 
 
 def _tiling(header: Header, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Axes of a compressed image, and those of a tile; without any it is a row."""
+    """Return the axes of a compressed image and those of a tile; default: a row."""
     number = whole_number(header, "ZNAXIS", name, most=999)
     axes = tuple(whole_number(header, f"ZNAXIS{i}", name) for i in range(1, number + 1))
     rows = (max(axes[0], 1), *(1 for _ in axes[1:])) if axes else ()
@@ -185,11 +186,11 @@ def _bad_tiles(name: str, problem: str, found: object, expected: str) -> FrameEr
 
 
 def _check_codec(header: Header, name: str) -> None:
-    """Refuse parameters of the compression that the FITS standard does not have (4.0, section 10.4)."""
+    """Refuse parameters of the compression that are not in the FITS standard (4.0, section 10.4)."""
     codec = str(header.get("ZCMPTYPE", "")).strip()
     if codec not in _CODECS:
         raise FrameError(
-            name, "its tiles are compressed in a way that is not known", keyword="ZCMPTYPE", found=codec,
+            name, "the compression of its tiles is unknown", keyword="ZCMPTYPE", found=codec,
             expected="one of " + ", ".join(_CODECS), remedy="Compress the file in another way or leave it out.",
         )  # fmt: skip
     i = 1
@@ -198,14 +199,14 @@ def _check_codec(header: Header, name: str) -> None:
         found = header.get(f"ZVAL{i}")
         if allowed and (isinstance(found, bool) or found not in allowed):
             raise FrameError(
-                name, f"{header[f'ZNAME{i}']} of its compression makes no sense", keyword=f"ZVAL{i}", found=found,
+                name, f"{header[f'ZNAME{i}']} of its compression is invalid", keyword=f"ZVAL{i}", found=found,
                 expected="one of " + ", ".join(map(str, allowed)), remedy="Fetch the file again or leave it out.",
             )  # fmt: skip
         i += 1
 
 
 def _check_streams(file: FitsFile, hdu: Hdu) -> None:
-    """Refuse tiles whose streams hold more than the pixels of a tile: gzip's, and HCOMPRESS's by their own headers."""
+    """Refuse tiles whose streams contain more than the pixels of a tile: gzip and, by their headers, HCOMPRESS."""
     header, name = hdu.header, file.name
     axes, tile = _tiling(header, name)
     most = _WIDEST * math.prod(tile)
@@ -235,7 +236,7 @@ def _check_streams(file: FitsFile, hdu: Hdu) -> None:
 def _check_hcompress(
     stream: bytes, name: str, row: int, axes: tuple[int, ...], tile: tuple[int, ...]
 ) -> None:
-    """Refuse a stream that states other sides than those of its tile: the decoder goes by what the stream states."""
+    """Refuse a stream that states a size other than that of its tile, because the decoder relies on it."""
     sides, number = [], row
     for axis, side in zip(axes, tile, strict=True):
         tiles = -(-axis // side)
@@ -244,24 +245,24 @@ def _check_hcompress(
     stated = int.from_bytes(stream[2:6], "big", signed=True), int.from_bytes(stream[6:10], "big", signed=True)
     if min(stated) < 1 or math.prod(stated) != math.prod(sides):
         raise _bad_tiles(
-            name, f"the stream of tile {row} is of another size than the tile", stated, str(tuple(sides))
+            name, f"the stream of tile {row} has another size than the tile", stated, str(tuple(sides))
         )
 
 
 class _Descriptor(NamedTuple):
-    """Where a row's array is in the heap of a table: a number of elements and an offset."""
+    """Location of a row's array in the heap of a table: a number of elements and an offset."""
 
     size: int
     element: int
 
     def of(self, pair: bytes) -> tuple[int, int]:
-        """Length and offset, bytes."""
+        """Return length and offset, bytes."""
         half = self.size // 2
         return int.from_bytes(pair[:half], "big") * self.element, int.from_bytes(pair[half:], "big")
 
 
 def _columns(header: Header) -> Iterator[tuple[str, int, _Descriptor]]:
-    """Names of the columns of variable length (in capitals: they count as the same), and where in a row they are."""
+    """Return the names (in capitals, as case does not matter) and offsets of the variable-length columns."""
     offset = 0
     for i in range(1, int(header.get("TFIELDS", 0)) + 1):
         form = str(header.get(f"TFORM{i}", "")).strip()
@@ -273,7 +274,7 @@ def _columns(header: Header) -> Iterator[tuple[str, int, _Descriptor]]:
 
 
 def column_width(form: str) -> int:
-    """Bytes of a table's column in a row, by its TFORM."""
+    """Return the bytes of a table's column in a row, from its TFORM."""
     letters = form.lstrip("0123456789")
     count = int(form[: len(form) - len(letters)] or 1)
     return -(-count // 8) if letters[:1] == "X" else count * _SIZES.get(letters[:1], 0)

@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all: written aside in its folder, synced, renamed; and a lock on one."""
+"""Files that are complete or missing: written under a temporary name, synced, renamed; and a lock on a file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import IO
 
 from imaging.errors import NirflowError
 
-#: What a file system that has no hard links says.
+#: Error numbers of file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class NameTakenError(Exception):
-    """A file of that name is there and must not be replaced."""
+    """A file of that name exists and must not be replaced."""
 
 
 class AsideFile:
-    """A file that is being written under another name: what `complete_file` gives to write to."""
+    """A file that is being written under a temporary name; yielded by `complete_file`."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._sha256 = file, hashlib.sha256()
 
     @property
     def sha256(self) -> str:
-        """sha256 of what has been written so far."""
+        """Return the sha256 of the bytes written so far."""
         return self._sha256.hexdigest()
 
     def write(self, part: bytes | memoryview) -> int:
@@ -39,7 +39,7 @@ class AsideFile:
         return self._file.write(part)
 
     def tell(self) -> int:
-        """Return how many bytes have been written."""
+        """Return the number of bytes written."""
         return self._file.tell()
 
 
@@ -47,26 +47,26 @@ class AsideFile:
 def complete_file(
     path: Path, *, sync: bool = True, replace: bool = True, mode: int = 0o666
 ) -> Iterator[AsideFile]:
-    """Write ``path`` inside the block, aside; it has its name when the block ends, and is not there where it raises.
+    """Write ``path`` under a temporary name in the block; it is renamed at the end and removed on an error.
 
     Parameters
     ----------
     path
-        The file; its folder is made where it is not there.
+        The file; its folder is created if it is missing.
     sync
-        Whether the file and its folder are on the disk before this returns. What can be made again
-        cheaply (a preview) does without.
+        Whether the file and its folder are synced to the disk before this returns. Files that are cheap to
+        make again (previews) do not need it.
     replace
-        Whether a file that is there, or came to be there meanwhile, is replaced.
+        Whether an existing file, also one created in the meantime, is replaced.
     mode
-        Permissions of the file, from its first moment on, less what the umask takes.
+        Permissions of the file from its creation, before the umask is applied.
 
     Raises
     ------
     NirflowError
-        Where it cannot be written (no space, no permission); nothing is left behind.
+        If it cannot be written (no space, no permission); nothing is left behind.
     NameTakenError
-        Where something is there that must not be replaced.
+        If a file exists that must not be replaced.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
@@ -80,7 +80,7 @@ def complete_file(
             if replace:
                 aside.replace(path)
             else:
-                _name_anew(aside, path)
+                _rename_to_free_name(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -93,7 +93,7 @@ def complete_file(
         ) from error
 
 
-def write_whole(
+def write_complete(
     path: Path,
     parts: Iterable[bytes | memoryview],
     *,
@@ -101,7 +101,7 @@ def write_whole(
     replace: bool = True,
     mode: int = 0o666,
 ) -> str:
-    """Write ``parts`` one after the other as ``path``; everything else is as with `complete_file`.
+    """Write ``parts`` one after the other as ``path``; otherwise like `complete_file`.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def write_whole(
     return file.sha256
 
 
-def _name_anew(aside: Path, path: Path) -> None:
-    """Rename to a name that nobody has: a link fails where another process was quicker, a rename does not."""
+def _rename_to_free_name(aside: Path, path: Path) -> None:
+    """Rename to an unused name: a link fails if another process was faster, a rename does not."""
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -125,13 +125,13 @@ def _name_anew(aside: Path, path: Path) -> None:
             raise
         if path.exists():
             raise NameTakenError(path) from None
-        aside.replace(path)  # a file system without hard links: the check just made has to do
+        aside.replace(path)  # a file system without hard links: the check above must suffice
         return
     aside.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on the disk, so that a rename in it outlives a power cut."""
+    """Sync the entries of a folder to the disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -140,12 +140,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path) -> IO[str] | None:
-    """Take the advisory lock on a file, which is made where there is none.
+    """Take the advisory lock on a file, which is created if it is missing.
 
     Returns
     -------
     file or None
-        Whoever closes it lets the lock go, and so does the kernel when its holder dies. None where another has it.
+        Closing it releases the lock, and so does the kernel when its holder dies. None if another process has
+        the lock.
     """
     file = path.open("a")
     try:

@@ -1,12 +1,12 @@
-"""Compressed files: read, recognised and unpacked.
+"""Compressed files: recognised, read and unpacked.
 
-The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fits`` and ``x.fits.bz2`` are
-one frame. A tile-compressed ``x.fits.fz`` holds pixels and header cards but not the original bytes: it is
-rewritten as a plain file (astropy's reading of it, in a process of its own: `imaging.io.tiles`), and the sha256 of
-*that* is its identity. It is the original's where the cards came through unchanged, and always the same for the
-same ``.fz``.
+The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fits`` and ``x.fits.bz2`` are one
+frame. A tile-compressed ``x.fits.fz`` contains pixels and header cards but not the original bytes: it is
+rewritten as a plain file (by astropy, in a separate process: `imaging.io.tiles`), and the sha256 of *that* is
+its identity. It equals that of the original if the cards are unchanged, and is always the same for the same
+``.fz``.
 
-How much a file unpacks to is compared with what a frame or product may have before it is unpacked
+Before a file is unpacked, its unpacked size is compared with the limits of a frame or product
 (`imaging.io.announced`), and only regular files are opened (`imaging.io.limits`).
 """
 
@@ -34,22 +34,22 @@ from imaging.io.tiles import NoRoomError, unpack_tiles
 
 log = logging.getLogger(__name__)
 
-#: Compressions that are read, by the suffix of the file's name.
+#: Supported compressions, by the suffix of the file's name.
 COMPRESSIONS = (".gz", ".bz2", ".fz")
 _CHUNK = 1 << 20
 
 
 def compression(path: Path) -> str:
-    """The compression's suffix, or an empty text for a plain file."""
+    """Return the suffix of the compression, or an empty string for a plain file."""
     return path.suffix if path.suffix in COMPRESSIONS else ""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening, decompressing and parsing ``path`` into a `FrameError` that says what to do.
+    """Turn errors of opening, decompressing and parsing ``path`` into a `FrameError` with a remedy.
 
-    Parsers raise whatever they come to at a file that lies about itself. What has words of its own already stays as it
-    is, and so does the lack of memory, which may be no fault of the file.
+    Parsers may raise anything for a file with false headers. Errors of nirflow pass unchanged, and so does a
+    lack of memory, which may not be the fault of the file.
     """
     try:
         yield
@@ -79,16 +79,16 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def refuse_empty(path: Path) -> None:
-    """Tell an empty file from a damaged one."""
+    """Refuse an empty file with a message of its own."""
     if path.stat().st_size == 0:
         raise FrameError(path.name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
 
 
 @contextmanager
 def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
-    """Open the uncompressed bytes of a plain, gzip or bzip2 file, from the start; not for ``.fz``.
+    """Open the uncompressed bytes of a plain, gzip or bzip2 file; not for ``.fz``.
 
-    Nothing bounds how many come out of it: whoever reads more than a little passes them to `Announced`.
+    Their number is not limited: callers that read more than a little pass the bytes to `Announced`.
     """
     with opened(path) as file:
         refuse_empty(path)
@@ -104,12 +104,12 @@ def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
 
 
 def digest(path: Path) -> str:
-    """sha256 of the uncompressed bytes of ``path``: the identity of a frame.
+    """Return the sha256 of the uncompressed bytes of ``path``: the identity of a frame.
 
     Raises
     ------
     FrameError
-        Where the file is not there, may not be read, or is damaged.
+        If the file is missing, unreadable or damaged.
     """
     with reading(path):
         if compression(path) == ".fz":
@@ -121,32 +121,32 @@ def digest(path: Path) -> str:
 
 
 def unpack(path: Path, folder: Path) -> tuple[Path, str]:
-    """Make sure that ``path`` is there uncompressed.
+    """Make sure that ``path`` exists uncompressed.
 
     Parameters
     ----------
     path
         A file, compressed or not.
     folder
-        Where an unpacked file goes, as ``<sha256>.fits``. Beside it stays a note of which packed bytes gave
-        it, so that the same packed file is not decompressed again, whatever its name and date.
+        Folder for the unpacked file, ``<sha256>.fits``. A note next to it records the packed bytes, so that
+        the same packed file is not decompressed again, whatever its name and date.
 
     Returns
     -------
     tuple of Path and str
-        The plain file and the sha256 of its bytes. A plain ``path`` is left where it is.
+        The plain file and the sha256 of its bytes. A plain ``path`` stays in place.
 
     Raises
     ------
     FrameError
-        Where the file is not there, may not be read, or its stream is damaged.
+        If the file is missing or unreadable, or its stream is damaged.
     NirflowError
-        Where ``folder`` cannot be written. Nothing half-written stays.
+        If ``folder`` cannot be written. No incomplete file is left behind.
 
     Notes
     -----
-    Several threads and processes may unpack the same file at once: each writes aside and renames, and what
-    they write is the same.
+    Several threads and processes may unpack the same file at once: each writes the same bytes under a
+    temporary name and renames the file.
     """
     if not compression(path):
         return path, digest(path)
@@ -176,14 +176,14 @@ def unpack(path: Path, folder: Path) -> tuple[Path, str]:
 
 
 def unpacked_descriptor(path: Path) -> int:
-    """A file descriptor of the uncompressed bytes, in a temporary file without a name; ``path`` is packed."""
+    """Return a descriptor of an unnamed temporary file with the uncompressed bytes of the packed ``path``."""
     with tempfile.TemporaryFile() as out:
         _copy_checked(path, out, Path(tempfile.gettempdir()))
         return os.dup(out.fileno())
 
 
 def _copy_checked(path: Path, out: IO[bytes], folder: Path) -> str:
-    """Decompress ``path`` to ``out``, synced; errors of reading and of writing told apart."""
+    """Decompress ``path`` to ``out``, synced; errors of reading and of writing recorded apart."""
     sink = _Sink(out, folder)
     with reading(path):
         sha256 = _copy_tiles(path, out, folder) if compression(path) == ".fz" else _copy(path, sink)
@@ -192,7 +192,7 @@ def _copy_checked(path: Path, out: IO[bytes], folder: Path) -> str:
 
 
 class _Sink:
-    """A file to write to whose errors name the folder, not the frame that is being read."""
+    """An output file whose errors name the folder, not the frame that is being read."""
 
     def __init__(self, out: IO[bytes], folder: Path) -> None:
         self.out, self.folder = out, folder
@@ -212,16 +212,16 @@ class _Sink:
 
 
 def digest_as_is(path: Path) -> str:
-    """sha256 of the bytes of a file as they are, packed or not."""
+    """Return the sha256 of the stored bytes of a file, packed or not."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_size(path.name, size)
-        # What has no size has no end either: a file of the kernel's.
+        # A file without a size may have no end: a file of the kernel.
         return hashlib.file_digest(file if size else io.BytesIO(), "sha256").hexdigest()
 
 
 def _copy(path: Path, sink: _Sink | None) -> str:
-    """Decompress ``path``; no further than its headers announce, nor beyond the limits."""
+    """Decompress ``path``, but not more than its headers announce or the limits allow."""
     sha256, announced = hashlib.sha256(), Announced(path.name)
     buffer = memoryview(bytearray(_CHUNK))
     with open_stream(path) as stream:
@@ -234,7 +234,7 @@ def _copy(path: Path, sink: _Sink | None) -> str:
 
 
 def _copy_tiles(path: Path, out: IO[bytes], folder: Path) -> str:
-    """Write a tile-compressed file to the empty file ``out`` as plain FITS; its sha256."""
+    """Write a tile-compressed file to the empty file ``out`` as plain FITS; return its sha256."""
     with opened(path) as file:
         try:
             unpack_tiles(file, out.fileno(), path.name)
@@ -245,13 +245,13 @@ def _copy_tiles(path: Path, out: IO[bytes], folder: Path) -> str:
 
 
 def _noted(note: Path, folder: Path) -> tuple[Path, str] | None:
-    """What an earlier unpacking of the same packed bytes left, where it is still whole."""
+    """Return the file that an earlier unpacking of the same packed bytes left, if it is still complete."""
     try:
-        told = json.loads(note.read_text())
-        target = folder / f"{told['sha256']}.fits"
-        return (target, told["sha256"]) if target.stat().st_size == told["size"] else None
+        recorded = json.loads(note.read_text())
+        target = folder / f"{recorded['sha256']}.fits"
+        return (target, recorded["sha256"]) if target.stat().st_size == recorded["size"] else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # no note, or one that is no use: unpack again
+        return None  # no note, or an invalid one: unpack again
 
 
 def _unwritable(folder: Path, error: OSError) -> NirflowError:

@@ -1,7 +1,7 @@
-"""The examination of one file: what it is, whether it can be reduced, and why not.
+"""The examination of one file: what it is, whether it can be reduced, and if not, why.
 
-`reduce`, the watcher, `inspect` and `select` all ask here, so they agree. The parts that need pixels are optional: an
-examination of headers alone lists in `Examination.unchecked` what it did not look at.
+`reduce`, the watcher, `inspect` and `select` all use it, so they agree. The parts that need pixels are
+optional: an examination of headers alone lists the omitted checks in `Examination.unchecked`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 Verdict = Literal["usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"]
 
-#: What an examination of headers does not look at.
+#: What an examination of headers does not check.
 PIXELS: Final = "pixels"
 REST: Final = "the rest of the compressed file"
 
 
 class Known(NamedTuple):
-    """A file as it was when it was examined and found usable."""
+    """The state of a file when it was examined and found usable."""
 
     size: int
     mtime_ns: int
@@ -42,40 +42,41 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class Examination:
-    """What one file is: a usable frame, or the reason why it is not.
+    """The result for one file: a usable frame, or the reason why it is not.
 
     Attributes
     ----------
     path
         The file.
     verdict
-        ``usable``; ``excluded``: a complete frame that takes no part (an acquisition frame, a spectrum, a second
-        file of one exposure); ``duplicate_name``: a usable frame with the name of another one; ``product``: no raw
-        frame; ``foreign``: of another instrument; ``faulty``: damaged, or its headers or pixels are no frame's;
-        ``unreadable``: the system could not give the file, which may pass.
+        ``usable``; ``excluded``: a complete frame that is not reduced (an acquisition frame, a spectrum, a
+        second file of one exposure); ``duplicate_name``: a usable frame with the name of another one;
+        ``product``: not a raw frame; ``foreign``: of another instrument; ``faulty``: damaged, or its headers
+        or pixels are not those of a frame; ``unreadable``: the system could not read the file, perhaps
+        temporarily.
     reason, remedy
-        Why the file is not usable, and what can be done.
+        Why the file is not usable, and what the user can do.
     facts
-        What the frame is; None where its headers do not give it.
+        Facts of the frame; None if its headers do not give them.
     header
-        Keywords and values of the primary header, as far as it was read.
+        Keywords and values of the primary header, as far as they were read.
     of_product
-        The header is a product's, whatever else is wrong with the file.
+        The header is that of a product, whatever else is wrong with the file.
     notes
-        What a reader should know of a usable frame: a corrected keyword.
+        What the user should know about a usable frame: a corrected keyword.
     unchecked
-        What was not looked at, and might still make the file unusable.
+        What was not checked, and might still make the file unusable.
     sha256
-        Identity of the frame; of a damaged compressed file that of its bytes as they are. None where the bytes
-        were not read.
+        Identity of the frame; for a damaged compressed file, of its stored bytes. None if the bytes were not
+        read.
     same_as
-        A file of the same frame by name and headers, where the bytes were not read.
+        Another file of the same frame by name and headers, if the bytes were not read.
     plain
-        The file itself or its unpacked copy, of a usable frame whose pixels were examined.
+        The file or its unpacked copy, for a usable frame whose pixels were examined.
     size, mtime_ns
-        Of the file as it is on disk.
+        Size and modification time of the file on disk.
     known
-        The file is unchanged since it was found usable, so neither its bytes nor its pixels were read again.
+        The file is unchanged since it was found usable, so its bytes and pixels were not read again.
     """
 
     path: Path
@@ -101,21 +102,21 @@ class Examination:
 
     @property
     def broken(self) -> bool:
-        """Whether the file is damaged, unreadable or no frame of an instrument that is reduced."""
+        """Whether the file is damaged, unreadable or not a frame of a known instrument."""
         return self.verdict in ("foreign", "faulty", "unreadable")
 
     @property
     def name(self) -> str:
-        """Name of the file as text, whatever its bytes are."""
+        """Name of the file as text, whatever its encoding."""
         return os.fsencode(self.path.name).decode(errors="replace")
 
     @property
     def identity(self) -> str:
-        """What tells the frame from others: its sha256, or the path where the bytes were not read."""
+        """Identity of the frame: its sha256, or the path if the bytes were not read."""
         return self.sha256 or str(self.same_as or self.path)
 
     def excluded(self, reason: str, remedy: str = "") -> Examination:
-        """Return the same frame as one that takes no part."""
+        """Return the same frame, marked as excluded."""
         return replace(self, verdict="excluded", reason=reason, remedy=remedy, plain=None)
 
 
@@ -129,26 +130,26 @@ def examine(
 ) -> Examination:
     """Examine one file: its headers, and with ``pixels`` its bytes (hashed) and its pixels.
 
-    What makes the file unusable is an answer, not an error.
+    An unusable file is a result, not an error.
 
     Parameters
     ----------
     path
         The file.
     check
-        What a frame has to be.
+        Requirements on a frame.
     pixels
-        Read the file to its end. Without, only headers are read, of a compressed file its first blocks.
+        Read the file to its end. Otherwise only headers are read; for a compressed file, its first blocks.
     unpacked
-        Folder where the unpacked copy of a compressed file stays; without it the copy is temporary.
+        Folder that keeps the unpacked copy of a compressed file; default: the copy is temporary.
     known
-        The file as it was when it was found usable; where its size, date and facts are still the same, its bytes
-        and pixels are not read again.
+        State of the file when it was found usable; if its size, date and facts are unchanged, its bytes and
+        pixels are not read again.
 
     Raises
     ------
     NirflowError
-        Where ``unpacked`` cannot be written.
+        If ``unpacked`` cannot be written.
     """
     seen = Examination(path)
     try:
@@ -168,7 +169,7 @@ def examine(
     except OSError as error:
         return replace(seen, verdict="unreadable", reason=error.strerror or str(error))
     except VerifyError as error:
-        # astropy parses a card when it is asked for, so a garbled one shows only here.
+        # astropy parses a card on access, so an unreadable one is only noticed here.
         reason = f"a header card cannot be read: {error}"
         seen = replace(seen, verdict="faulty", reason=reason, remedy="Correct the header.")
     except FrameError as error:
@@ -185,20 +186,20 @@ def examine(
 
 
 def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> Iterator[Examination]:
-    """What the headers show, further with each step: the header, the facts, the number and shape of the images."""
+    """Yield the results of the headers, more complete with each step: header, facts, number and shape of images."""
     layout = read_layout(seen.path)
     yield (seen := replace(seen, of_product=processing(layout.primary)[0]))
-    # Every card is parsed here: the header is copied into the store and into products.
+    # This parses every card, because the header is copied into the store and into products.
     yield (seen := replace(seen, header=dict(layout.primary)))
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
     same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
-    # A file may be replaced and keep its size and date; the name of a copy is its own.
+    # A replaced file may have the same size and date; a copy has its own name.
     same = same and known is not None and facts == known.facts.model_copy(update={"name": facts.name})
     notes = facts.notes
     yield (seen := replace(seen, facts=facts, notes=notes, known=same))
     if facts.processed:
         reason = f"a processed {facts.product_kind or 'frame'}, not a raw frame"
-        remedy = "Give it as a calibration (--use, or nirflow cal add)."
+        remedy = "Provide it as a calibration (--use, or nirflow cal add)."
         yield replace(seen, verdict="product", reason=reason, remedy=remedy)
         return
     check_one_image(facts.name, layout.images)
@@ -209,7 +210,7 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
 def _contents(
     seen: Examination, facts: FrameFacts, check: CheckParameters, unpacked: Path | None, known: Known | None
 ) -> Iterator[Examination]:
-    """What the bytes and pixels show of a file whose headers are those of a frame: its identity, its pixels."""
+    """Return what the bytes and pixels show for a file with the headers of a frame: its identity and its pixels."""
     plain = seen.path
     if seen.known and known is not None:
         if unpacked is not None and compression(plain):
@@ -227,7 +228,7 @@ def _contents(
 
 def _verdict(error: FrameError) -> Verdict:
     if isinstance(error.__context__, OSError) and error.__context__.errno is not None:
-        return "unreadable"  # no permission, a disk or network that is away
+        return "unreadable"  # no permission, or a disk or network that is unavailable
     return "foreign" if error.keyword == "INSTRUME" else "faulty"
 
 
@@ -236,11 +237,11 @@ def _unchecked(path: Path) -> tuple[str, ...]:
 
 
 def _digest_anyway(path: Path, unpacked: Path | None) -> str | None:
-    """Identity of a file that could not be examined to its end; None where its bytes cannot be read."""
+    """Return the identity of a file that could not be examined to its end; None if its bytes cannot be read."""
     try:
         try:
             return unpack(path, unpacked)[1] if unpacked is not None else digest_as_is(path)
-        except FrameError:  # a damaged stream: the bytes as they are
+        except FrameError:  # a damaged stream: the stored bytes
             return digest_as_is(path)
     except (OSError, NirflowError):
         return None

@@ -1,7 +1,7 @@
 """The layout of one FITS file: its HDUs found by their header blocks, its images read in bands of rows.
 
-astropy parses the headers; finding the blocks and reading the pixels is done here, because a night opens the
-same file from several steps, reads it in bands from several threads and must not map or hold it whole. Why astropy
+astropy parses the headers; finding the blocks and reading the pixels is done here, because several steps open
+the same file, several threads read it in bands, and it must not be mapped or loaded completely. Why astropy
 does not find the blocks: docs/decisions/0021-what-astropy-does.md.
 """
 
@@ -25,13 +25,13 @@ from imaging.io.limits import check_size
 BLOCK = 2880
 CARD = 80
 
-#: One read that holds the headers of a raw frame (about 100 and 20 cards).
+#: Size of a read that contains the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
-#: Headers of a file that are longer than this together are no headers but pixels without an END card.
+#: Headers of a file that are longer in total are not headers but pixels without an END card.
 LONGEST_HEADERS = 2000 * BLOCK
-#: Bytes behind the last HDU that are passed over; a stream, or a file with holes, may have any number.
+#: Bytes after the last HDU that are ignored; a stream, or a sparse file, may have any number.
 LONGEST_TAIL = 64 * BLOCK
-#: No card says more of a frame than this: a longer axis, or a scaling beyond, is a damaged header.
+#: Limits on the cards of a frame: a longer axis, or a larger scaling, means a damaged header.
 _LONGEST_AXIS = 2**31 - 1
 _MOST_AXES = 999
 _MOST_FIELDS = 999
@@ -68,12 +68,12 @@ class Hdu:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in numpy's order, length-1 axes before the last two dropped."""
+        """Shape in numpy's order, without length-1 axes before the last two."""
         return image_shape(self.header)
 
 
 class FitsFile:
-    """A plain FITS file, opened once; reads by position, so threads may share it.
+    """A plain FITS file, opened once; it is read by position, so threads may share it.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class FitsFile:
     Raises
     ------
     FrameError
-        Where the file is empty, is not FITS, is shorter than its headers say, or is larger than any product.
+        If the file is empty, not FITS, shorter than its headers announce, or larger than any product.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -111,11 +111,11 @@ class FitsFile:
         self.close()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer at the end of the file."""
+        """Return up to ``length`` bytes from ``offset``; fewer at the end of the file."""
         return os.pread(self._descriptor, length, offset)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill ``buffer`` from ``offset``; returns the bytes read, fewer at the end of the file."""
+        """Fill ``buffer`` from ``offset``; return the number of bytes read, fewer at the end of the file."""
         done = 0
         while done < len(buffer):
             n = os.preadv(self._descriptor, [buffer[done:]], offset + done)
@@ -125,29 +125,29 @@ class FitsFile:
         return done
 
     def find(self, extname: str) -> Hdu | None:
-        """The first HDU of that EXTNAME, or None."""
+        """Return the first HDU with that EXTNAME, or None."""
         return next((hdu for hdu in self.hdus if hdu.extname == extname), None)
 
     def rows(self, hdu: Hdu, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of an image as a new, contiguous array of the machine's byte order.
+        """Return rows of an image as a new, contiguous array in native byte order.
 
         Parameters
         ----------
         hdu
             An image of this file.
         rows
-            Rows to read, step 1; all without it.
+            Rows to read, step 1; default: all.
 
         Returns
         -------
         ndarray, shape (n_rows, nx)
-            The stored type. Unsigned integers (BZERO of 2^15 or 2^31) come as such; any other BZERO and
-            BSCALE give float32 (float64 from 32-bit integers).
+            The stored type. Unsigned integers (BZERO of 2^15 or 2^31) are returned as such; any other BZERO
+            and BSCALE give float32 (float64 from 32-bit integers).
         """
         n_rows, n_columns = hdu.shape
         first, last, step = (rows or slice(None)).indices(n_rows)
         if step != 1:
-            raise ValueError(f"rows are read in bands: the step of {rows} has to be 1")
+            raise ValueError(f"rows are read in bands: the step of {rows} must be 1")
         stored = np.dtype(_DTYPES[int(hdu.header["BITPIX"])])
         out = np.empty((max(0, last - first), n_columns), stored)
         if out.size == 0:
@@ -155,7 +155,7 @@ class FitsFile:
         view = out.data.cast("B")
         if self.read_into(view, hdu.data_at + first * n_columns * stored.itemsize) != len(view):
             raise FrameError(
-                self.name, f"rows {first} to {last - 1} could not be read whole; the file was cut short "
+                self.name, f"rows {first} to {last - 1} could not be read completely; the file was cut short "
                 "after it was opened", remedy="Fetch the file again.",
             )  # fmt: skip
         if np.little_endian:
@@ -195,13 +195,13 @@ class FitsFile:
         return tuple(hdus)
 
     def _header_bytes(self, offset: int, known: bytes, before: int) -> tuple[bytes | None, int]:
-        """The header at ``offset`` and where its data begin; None where no HDU follows.
+        """Return the header at ``offset`` and the offset of its data; None if no HDU follows.
 
         ``before`` are the bytes of the headers before it.
         """
         raw = known or self.read(offset, 4 * BLOCK)
         if offset and not raw.startswith(b"XTENSION"):
-            return None, offset  # what follows the last HDU is no part of it (FITS 4.0, section 3.5)
+            return None, offset  # the bytes after the last HDU are not part of it (FITS 4.0, section 3.5)
         checked = 0
         while True:
             if end := end_of_header(raw, checked):
@@ -220,7 +220,7 @@ class FitsFile:
 
 
 def check_headers(name: str, length: int) -> None:
-    """Refuse a file whose headers have more bytes in all than those of any frame or product."""
+    """Refuse a file whose headers have more bytes in total than those of any frame or product."""
     if length > LONGEST_HEADERS:
         raise FrameError(
             name, f"its headers have more than {LONGEST_HEADERS // CARD} cards, or no END card",
@@ -229,16 +229,16 @@ def check_headers(name: str, length: int) -> None:
 
 
 def check_tail(name: str, length: int) -> None:
-    """Refuse a file in which more follows the last HDU than a few blocks."""
+    """Refuse a file with more than a few blocks after the last HDU."""
     if length > LONGEST_TAIL:
         raise FrameError(
-            name, f"more than {LONGEST_TAIL} bytes follow the last HDU, which are no part of it",
+            name, f"more than {LONGEST_TAIL} bytes follow the last HDU and are not part of it",
             remedy="Fetch the file again or leave it out.",
         )  # fmt: skip
 
 
 def end_of_header(raw: bytes, start: int = 0) -> int:
-    """Offset behind the END card, 0 where there is none."""
+    """Return the offset after the END card, or 0 if it is missing."""
     at = raw.find(b"END" + b" " * (CARD - 3), start)
     while at >= 0:
         if at % CARD == 0:
@@ -253,7 +253,7 @@ def parse_header(raw: bytes, name: str, offset: int) -> Header:
     try:
         header = Header.fromstring(text)
         for keyword in ("XTENSION", "EXTNAME"):
-            header.get(keyword)  # astropy parses a card when it is asked for
+            header.get(keyword)  # astropy parses a card on access
     except (VerifyError, ValueError, KeyError) as error:
         raise FrameError(
             name, f"the header cannot be read: {error}", remedy="Correct the header or leave the file out."
@@ -262,7 +262,7 @@ def parse_header(raw: bytes, name: str, offset: int) -> Header:
 
 
 def data_length(header: Header, name: str) -> int:
-    """Bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
+    """Return the bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
     bitpix = whole_number(header, "BITPIX", name, least=min(_DTYPES))
     if bitpix not in _DTYPES:
         raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
@@ -278,14 +278,14 @@ def data_length(header: Header, name: str) -> int:
 
 
 def _check_table(header: Header, axes: list[int], name: str) -> None:
-    """Refuse columns and rows that take no bytes of the file, of which there may be any number."""
+    """Refuse columns and rows that take no bytes of the file, because their number is not limited by its size."""
     whole_number(header, "TFIELDS", name, 0, most=_MOST_FIELDS)
     if len(axes) > 1 and axes[0] == 0 and axes[1] > 0:
         raise _bad(name, "NAXIS1", 0, f"the bytes of each of the {axes[1]} rows of the table")
 
 
 def image_shape(header: Header) -> tuple[int, ...]:
-    """Shape of an image in numpy's order, length-1 axes before the last two dropped."""
+    """Return the shape of an image in numpy's order, without length-1 axes before the last two."""
     axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header["NAXIS"]) + 1)][::-1]
     while len(axes) > 2 and axes[0] == 1:
         axes.pop(0)
@@ -306,7 +306,7 @@ def whole_number(
     header: Header, keyword: str, name: str, default: int | None = None, *,
     least: int = 0, most: int = _LONGEST_AXIS,
 ) -> int:  # fmt: skip
-    """Read a card that counts something."""
+    """Return the value of a card that is a count."""
     value = _value(header, keyword, name, default)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(name, keyword, value, "a whole number")
@@ -332,7 +332,7 @@ def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
 
 
 def _scaling(header: Header, name: str) -> tuple[float, float]:
-    """BZERO and BSCALE of an image: stored values times BSCALE plus BZERO are the pixels."""
+    """Return BZERO and BSCALE of an image: its pixels are the stored values times BSCALE plus BZERO."""
     return _number(header, "BZERO", name, 0), _number(header, "BSCALE", name, 1)
 
 
@@ -352,12 +352,12 @@ def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
 
 
 def leading_headers(raw: bytes, name: str) -> list[Header]:
-    """The headers at the start of a file, up to and with the first that has data.
+    """Return the headers at the start of a file, up to and including the first with data.
 
     Parameters
     ----------
     raw
-        The first bytes of the file; headers that they do not hold whole are left out.
+        The first bytes of the file; incomplete headers are left out.
     name
         File name, for errors.
     """
@@ -373,7 +373,7 @@ def leading_headers(raw: bytes, name: str) -> list[Header]:
 
 
 def check_start(raw: bytes, name: str) -> None:
-    """Refuse what does not begin like a FITS file."""
+    """Refuse a file that does not begin like a FITS file."""
     if not raw:
         raise FrameError(name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
     if not raw.startswith(b"SIMPLE  ="):
@@ -388,6 +388,6 @@ def _ascii(raw: bytes, name: str, offset: int) -> str:
         return raw.decode("ascii")
     except UnicodeDecodeError as error:
         raise FrameError(
-            name, f"the header at byte {offset} has a byte that is not ASCII at {error.start}",
+            name, f"the header at byte {offset} has a non-ASCII byte at {error.start}",
             remedy="Correct the header or fetch the file again.",
         ) from None  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a file given by a user may be: a regular file, and no larger than what the detector can make.
+"""Requirements on a file given by a user: a regular file, no larger than what the detector can produce.
 
-A few kilobytes can announce, or unpack to, as much as any disk holds. So nothing is unpacked, and no pixels are read,
-before the size that is announced has been compared with these limits.
+A few kilobytes can announce, or unpack to, more than any disk can hold. So nothing is unpacked, and no pixels
+are read, before the announced size has been compared with these limits.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
 
-#: Most rows of a table of what a product was made from: a night has some hundred frames.
+#: Maximum rows of a table of a product's inputs: a night has some hundred frames.
 RECORD_ROWS: Final = 20_000
-#: Most tiles of a compressed image; there is one a row, as a rule.
+#: Maximum tiles of a compressed image; usually there is one per row.
 MOST_TILES: Final = 100_000
 
 _KINDS: Final = {
@@ -30,35 +30,35 @@ _KINDS: Final = {
 
 
 def frame_bytes() -> int:
-    """Return the size of the largest file of a raw frame, bytes.
+    """Return the maximum size of a raw frame's file, bytes.
 
-    One image of a detector has 4 a pixel, and raw files of other instruments, that lie next to ours and are refused by
-    their keywords, have several.
+    One image of a detector has 4 per pixel; raw files of other instruments, which are found next to ours and
+    refused by their keywords, have several images.
     """
     return 8 * 4 * catalogue.largest_detector()
 
 
 def product_bytes() -> int:
-    """Return the size of the largest file of a product, bytes.
+    """Return the maximum size of a product's file, bytes.
 
-    SCI, VAR, DQ, OBJMASK and tables have less than 16 a pixel, and a stack of dithers covers less than 16 times the
-    detector.
+    SCI, VAR, DQ, OBJMASK and tables have less than 16 per pixel, and a stack of dithers covers less than 16
+    times the detector.
     """
     return 16 * 16 * catalogue.largest_detector()
 
 
 def table_bytes() -> int:
-    """Return the size of the largest table of a product that is read, bytes: a row for each bad pixel has less."""
+    """Return the maximum size of a product's table, bytes: a row for each bad pixel needs less."""
     return 16 * catalogue.largest_detector()
 
 
 def table_rows() -> int:
-    """Return the most rows of such a table: one for each pixel."""
+    """Return the maximum rows of such a table: one for each pixel."""
     return catalogue.largest_detector()
 
 
 class TooLargeError(FrameError):
-    """A file that holds, or would unpack to, more than any file of its sort."""
+    """A file that contains, or would unpack to, more than any file of its type."""
 
     def __init__(self, name: str, size: int, limit: int, what: str = "it would unpack to") -> None:
         super().__init__(
@@ -68,7 +68,7 @@ class TooLargeError(FrameError):
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes in a readable unit."""
     if size < 10**6:
         return f"{size} bytes"
     return f"{size / 1e6:.1f} MB" if size < 10**9 else f"{size / 1e9:.1f} GB"
@@ -80,11 +80,11 @@ def open_regular(path: Path) -> int:
     Raises
     ------
     FrameError
-        For a pipe, device, socket or folder (or a link to one): they are not waited for, nor read from.
+        For a pipe, device, socket or folder (or a link to one), which is neither waited for nor read.
     OSError
-        Where it cannot be opened.
+        If it cannot be opened.
     """
-    _refuse_irregular(path, path.stat().st_mode)  # to open some devices is to act on them already
+    _refuse_irregular(path, path.stat().st_mode)  # opening some devices already has an effect
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _refuse_irregular(path, os.fstat(descriptor).st_mode)
@@ -100,7 +100,7 @@ def opened(path: Path) -> io.FileIO:
 
 
 def check_size(name: str, size: int, limit: int | None = None) -> None:
-    """Refuse a plain file that is larger than any of its sort, or than any product.
+    """Refuse a plain file that is larger than any of its type, or than any product.
 
     Raises
     ------

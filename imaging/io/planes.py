@@ -1,7 +1,7 @@
-"""Planes between steps: a folder of native arrays that is whole or not there, read in bands of rows.
+"""Planes passed between steps: a folder of native arrays that is complete or missing, read in bands of rows.
 
-A step's pixels go to the next step through such a folder, never through the orchestrator. A folder is
-written aside and renamed, carries the sha256 of each plane, and is checked against it before it is trusted.
+A step passes pixels to the next step in such a folder, never through the orchestrator. A folder is written
+under a temporary name and renamed, contains the sha256 of each plane, and is verified before it is used.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MANIFEST = "planes.json"
 def write_planes(
     folder: Path, planes: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write ``planes`` (name to array) and ``meta`` (JSON values) as ``folder``, all or nothing.
+    """Write ``planes`` (name to array) and ``meta`` (JSON values) as ``folder``, completely or not at all.
 
-    Scratch can be made again, so it is not synced to the disk; the checksums tell a torn write.
-    A folder that is there already is replaced.
+    Scratch files can be made again, so they are not synced to the disk; the checksums reveal an incomplete
+    write. An existing folder is replaced.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
@@ -53,15 +53,15 @@ def write_planes(
 
 
 class PlanesWriter:
-    """Planes of one scratch folder, written by rows in any order; the folder appears whole at `commit`.
+    """Planes of one scratch folder, written by rows in any order; the complete folder appears at `commit`.
 
-    The files are made at their full size beside the folder, so threads may write different rows at the
-    same time. Left without `commit` (an error, a `with` block that ends early), nothing stays.
+    The files are created with their full size next to the folder, so threads may write different rows at the
+    same time. Without `commit` (an error, a `with` block that ends early) nothing is left behind.
 
     Parameters
     ----------
     folder
-        Where the planes are to be; a folder that is there already is replaced at `commit`.
+        Destination of the planes; an existing folder is replaced at `commit`.
     layout
         Name to (dtype, shape) of each plane.
     """
@@ -106,7 +106,7 @@ class PlanesWriter:
             left, offset = left[written:], offset + written
 
     def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of a plane (all without ``rows``) as they have been written so far, as a new array."""
+        """Return rows of a plane (default: all) as written so far, as a new array."""
         dtype, shape = self._layout[name]
         first, last, _ = (rows or slice(None)).indices(shape[0])
         out = np.empty((max(0, last - first), *shape[1:]), dtype)
@@ -116,7 +116,7 @@ class PlanesWriter:
         return out
 
     def commit(self, meta: Mapping[str, Any] | None = None) -> Path:
-        """Checksum the planes, write the manifest with ``meta`` (JSON values) and name the folder."""
+        """Checksum the planes, write the manifest with ``meta`` (JSON values) and rename the folder."""
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
         for name, (dtype, shape) in self._layout.items():
             with (self._aside / name).open("rb", buffering=0) as file:
@@ -128,7 +128,7 @@ class PlanesWriter:
         return self.folder
 
     def discard(self) -> None:
-        """Remove what was written; without effect after `commit`."""
+        """Remove the written files; without effect after `commit`."""
         self._close()
         shutil.rmtree(self._aside, ignore_errors=True)
 
@@ -143,9 +143,10 @@ class PlanesWriter:
 
 
 def _replace(folder: Path, new: Path) -> None:
-    """Give ``new`` the name ``folder``.
+    """Rename ``new`` to ``folder``.
 
-    The same planes that are there already stay: of two runs that make them at once, one may be reading them.
+    An existing folder with the same planes stays, because another run that made the same planes may be
+    reading it.
     """
     while True:
         try:
@@ -164,12 +165,12 @@ def _replace(folder: Path, new: Path) -> None:
 
 
 def _same(folder: Path, new: Path) -> bool:
-    """Whether ``folder`` is whole and tells the same of its planes as ``new``."""
+    """Return whether ``folder`` is intact and its manifest describes the same planes as that of ``new``."""
     try:
         alike = (folder / _MANIFEST).read_bytes() == (new / _MANIFEST).read_bytes()
     except FileNotFoundError:
         return False
-    return alike and open_if_whole(folder) is not None
+    return alike and open_if_intact(folder) is not None
 
 
 def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> None:
@@ -178,7 +179,7 @@ def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> N
     while left:
         got = os.preadv(descriptor, [left], offset)
         if not got:
-            raise OSError(f"{path} is shorter than its manifest says")
+            raise OSError(f"{path} is shorter than its manifest states")
         left, offset = left[got:], offset + got
 
 
@@ -188,7 +189,7 @@ class Planes:
     Parameters
     ----------
     folder
-        A folder that `write_planes` made.
+        A folder made by `write_planes`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -201,11 +202,11 @@ class Planes:
         return name in self._planes
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a plane."""
+        """Return the shape of a plane."""
         return tuple(self._planes[name]["shape"])
 
     def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of a plane (all without ``rows``) as a new array, read without mapping the file."""
+        """Return rows of a plane (default: all) as a new array, read without mapping the file."""
         plane = self._planes[name]
         dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
         first, last, _ = (rows or slice(None)).indices(shape[0])
@@ -214,19 +215,19 @@ class Planes:
         return out
 
     def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
-        """Fill ``out``, contiguous and of the plane's dtype and width, with rows from ``first`` on."""
+        """Fill ``out``, contiguous and of the plane's dtype and width, with rows starting at ``first``."""
         plane = self._planes[name]
         dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
         if out.dtype != dtype or out.shape[1:] != shape[1:] or first + len(out) > shape[0]:
             raise ValueError(
-                f"{self.folder.name}/{name} is {dtype} {shape}, asked for {out.dtype} {out.shape}"
+                f"{self.folder.name}/{name} is {dtype} {shape}, requested as {out.dtype} {out.shape}"
             )
         row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
         with (self.folder / name).open("rb", buffering=0) as file:
             _read_into(file.fileno(), out, first * row_bytes, self.folder / name)
 
-    def whole(self) -> bool:
-        """Whether every plane has the size and the sha256 of the manifest."""
+    def intact(self) -> bool:
+        """Return whether every plane has the size and sha256 of the manifest."""
         try:
             return all(
                 hashlib.sha256((self.folder / name).read_bytes()).hexdigest() == plane["sha256"]
@@ -236,22 +237,22 @@ class Planes:
             return False
 
     def sha256(self) -> str:
-        """One checksum of all planes: the identity of the folder's pixels."""
-        told = "".join(f"{name}:{p['sha256']};" for name, p in sorted(self._planes.items()))
-        return hashlib.sha256(told.encode()).hexdigest()
+        """Return one checksum of all planes: the identity of the folder's pixels."""
+        content = "".join(f"{name}:{p['sha256']};" for name, p in sorted(self._planes.items()))
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
-def open_if_whole(folder: Path) -> Planes | None:
-    """The planes of ``folder`` when they are all there and undamaged, otherwise None."""
+def open_if_intact(folder: Path) -> Planes | None:
+    """Return the planes of ``folder`` if they are complete and undamaged, otherwise None."""
     try:
         planes = Planes(folder)
     except (OSError, ValueError, KeyError):
-        return None  # not there, or its manifest did not reach the disk before the power went
-    return planes if planes.whole() else None
+        return None  # missing, or its manifest was lost in a power failure
+    return planes if planes.intact() else None
 
 
 def scratch_size(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts for nothing."""
+    """Return the bytes of a file, or of all files below a folder; files that disappear meanwhile count as 0."""
     files = path.rglob("*") if path.is_dir() else [path]
     total = 0
     for file in files:
@@ -261,21 +262,21 @@ def scratch_size(path: Path) -> int:
 
 
 def prune(entries: Iterable[Path], limit: int, *, before: float) -> list[Path]:
-    """Remove the files and folders least lately used until those that stay take ``limit`` bytes or fewer.
+    """Remove the least recently used files and folders until the rest take at most ``limit`` bytes.
 
     Parameters
     ----------
     entries
-        Files and folders that can be made again; some may be gone.
+        Files and folders that can be made again; some may be missing.
     limit
         Bytes.
     before
-        Time (seconds since the epoch) from which on what was used stays: another run may be at it.
+        Time (seconds since the epoch): entries used since then stay, because another run may be using them.
 
     Returns
     -------
     list of Path
-        What was removed.
+        The removed entries.
     """
     used: dict[Path, float] = {}
     for entry in entries:

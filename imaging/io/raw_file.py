@@ -1,4 +1,4 @@
-"""Raw frames: opened and checked once, read in bands of rows, refused by name and reason."""
+"""Raw frames: opened and checked once, read in bands of rows, refused with name and reason."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_heade
 from imaging.io.limits import open_regular, opened
 from imaging.pixels.bands import bands
 
-#: What a parser may raise at a file that lies about itself, where no check here has foreseen it. Only for
-#: those who look at many files and go on to the next: the file is left out with the exception's words.
+#: Exceptions that a parser may raise for a file with false headers that no check here anticipates. Only for
+#: code that examines many files and continues with the next: the file is left out with the exception's
+#: message.
 UNFORESEEN = (ValueError, TypeError, OverflowError, LookupError)
-#: Bytes of a compressed file's start that hold the headers of a raw frame many times over.
+#: Bytes at the start of a compressed file, many times more than the headers of a raw frame need.
 _HEADER_BYTES = 64 * BLOCK
 _BAND = 256
 
 
 class RawFile:
-    """One raw frame, open for reading by rows; threads may share it. Made by `open_raw`.
+    """One raw frame, open for reading by rows; threads may share it. Created by `open_raw`.
 
     Attributes
     ----------
     path
         The file.
     facts
-        What the frame is.
+        Facts of the frame.
     primary, extension
-        Headers of the primary HDU and of the image (the same one where the primary holds the pixels).
+        Headers of the primary HDU and of the image (the same one if the primary HDU contains the pixels).
     shape
         Rows and columns.
     """
@@ -66,15 +67,15 @@ class RawFile:
         return self.facts.name
 
     def rows(self, rows: slice | None = None) -> NDArray[Any]:
-        """Rows (all without ``rows``) as a new contiguous array in ADU, shape (n_rows, nx).
+        """Return rows (default: all) as a new contiguous array in ADU, shape (n_rows, nx).
 
-        The type is the stored one (int16, uint16, int32 or float32) in the machine's byte order.
+        The type is the stored one (int16, uint16, int32 or float32) in native byte order.
         """
         return self._file.rows(self._image, rows)
 
     @cached_property
     def sha256(self) -> str:
-        """sha256 of the uncompressed bytes: the frame's identity."""
+        """Return the sha256 of the uncompressed bytes: the identity of the frame."""
         if self._known:
             return self._known
         total, offset = hashlib.sha256(), 0
@@ -85,7 +86,7 @@ class RawFile:
         return total.hexdigest()
 
     def close(self) -> None:
-        """Close the file; it is closed with the object at the latest."""
+        """Close the file, at the latest together with the object."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -102,31 +103,31 @@ def open_raw(
     shape: WantedShape = "detector",
     sha256: str | None = None,
 ) -> RawFile:
-    """Open a raw frame and check that it is one.
+    """Open a file and check that it is a raw frame.
 
     Parameters
     ----------
     path
-        The file. A compressed one is unpacked to a temporary file that goes with the `RawFile`; to keep the
-        unpacked file, use `unpack` first.
+        The file. A compressed file is unpacked to a temporary file, removed with the `RawFile`; use `unpack`
+        first to keep it.
     name
-        The frame's name, where the file has another one (an unpacked file is named by its sha256).
+        The frame's name, if the file has another one (an unpacked file is named by its sha256).
     shape
-        Rows and columns that the image has to have, or those of the instrument's detector; None accepts any, for
+        Required rows and columns of the image, or those of the instrument's detector; None accepts any, for
         small frames in tests.
     sha256
-        The identity, where the caller knows it; otherwise it is computed when asked for.
+        The identity, if the caller knows it; otherwise it is computed when needed.
 
     Returns
     -------
     RawFile
-        The open frame. Its pixels have not been looked at: see `check_pixels`.
+        The open frame. Its pixels have not been checked: see `check_pixels`.
 
     Raises
     ------
     FrameError
-        Where the file is missing, unreadable, empty, damaged, cut short or not FITS; is of another
-        instrument or a product; lacks a keyword; has no image, several, or one of another shape.
+        If the file is missing, unreadable, empty, damaged, truncated or not FITS; is of another instrument or
+        a product; lacks a keyword; or has no image, several images, or one of another shape.
     """
     name = plain_name(name or path.name)
     with reading(path):
@@ -140,7 +141,7 @@ def open_raw(
         if facts.processed:
             raise FrameError(
                 name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
-                remedy="Give it as a calibration (--use, or nirflow cal add).",
+                remedy="Provide it as a calibration (--use, or nirflow cal add).",
             )  # fmt: skip
         image = _only_image(name, images, wanted_shape(shape, facts.table.detector))
         return RawFile(path, file, image, facts, sha256)
@@ -157,9 +158,9 @@ class Layout(NamedTuple):
     primary
         Primary header.
     image
-        Header of the first image; None where there is no image.
+        Header of the first image; None without an image.
     images
-        EXTNAME of each image; of a file packed as a stream those up to the first with pixels.
+        EXTNAME of each image; for a file packed as a stream, up to the first with pixels.
     """
 
     primary: Header
@@ -168,13 +169,13 @@ class Layout(NamedTuple):
 
 
 def read_layout(path: Path) -> Layout:
-    """Read the headers of a file; of one packed as a stream only the start is unpacked.
+    """Read the headers of a file; if it is packed as a stream, only the start is unpacked.
 
     Raises
     ------
     FrameError
-        Where the file cannot be read. A plain file that was cut short is refused; of a compressed one only
-        `open_raw` and `unpack` see the end.
+        If the file cannot be read. A truncated plain file is refused; only `open_raw` and `unpack` reach the
+        end of a compressed one.
     """
     with reading(path):
         match compression(path):
@@ -208,10 +209,10 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
 
 
 def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
-    """Refuse a frame whose pixels hold no measurement.
+    """Refuse a frame whose pixels contain no measurement.
 
-    Reads only as far as the answer needs: an integer frame is passed when its first rows differ from each
-    other and the rest can no longer be saturated enough.
+    This reads only as far as necessary: an integer frame passes when its first rows differ from each other
+    and the rest can no longer be saturated enough.
 
     Parameters
     ----------
@@ -219,12 +220,12 @@ def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
         The frame.
     saturated_fraction
         Fraction of all pixels at or above saturation from which the frame is refused. The illuminated circle
-        is 0.78 of the detector, so a blown lamp frame is well above the default.
+        is 0.78 of the detector, so a saturated lamp frame is well above the default.
 
     Raises
     ------
     FrameError
-        Where pixels are not finite, all pixels have one value (a dead readout), or most are saturated.
+        If pixels are not finite, all pixels have one value (a dead readout), or most are saturated.
     """
     limit = raw.facts.readout.saturation
     total = raw.shape[0] * raw.shape[1]
@@ -260,7 +261,7 @@ def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
 
 
 def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> None:
-    """Refuse an image that has not the rows and columns of a frame, from its header alone.
+    """Refuse an image without the rows and columns of a frame, from its header alone.
 
     Parameters
     ----------
@@ -269,12 +270,12 @@ def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> Non
     name
         The frame's name, for the error.
     shape
-        Rows and columns that the image has to have; None accepts any two axes.
+        Required rows and columns of the image; None accepts any two axes.
 
     Raises
     ------
     FrameError
-        Where the shape is another one, or there are no pixels.
+        If the shape differs, or there are no pixels.
     """
     found = image_shape(header)
     if not found:
@@ -288,18 +289,18 @@ def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> Non
 
 
 def check_one_image(name: str, images: Sequence[str]) -> None:
-    """Refuse a file with several images, named by their EXTNAME, where a raw frame has one."""
+    """Refuse a file with several images, listed by EXTNAME, because a raw frame has one."""
     if len(images) > 1:
         listed = ", ".join(extname or "unnamed" for extname in images)
         raise FrameError(
-            name, f"{len(images)} image extensions ({listed}) where a raw frame has one",
-            remedy="Leave the file out; a product is given as a calibration (--use).",
+            name, f"{len(images)} image extensions ({listed}), but a raw frame has one",
+            remedy="Leave the file out; provide a product as a calibration (--use).",
         )  # fmt: skip
 
 
 def _no_image(name: str) -> FrameError:
     return FrameError(
-        name, "no image extension: the file has headers and no pixels",
+        name, "no image extension: the file has headers but no pixels",
         remedy="Fetch the file again, or leave it out.",
     )  # fmt: skip
 

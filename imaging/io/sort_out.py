@@ -1,6 +1,6 @@
-"""Which of the examined files take part together: one file of each frame, exposure and name.
+"""Which of the examined files are used together: one file of each frame, exposure and name.
 
-Pure functions over examinations (`imaging.io.examine`): what `inspect` shows is what `reduce` does.
+Pure functions of examinations (`imaging.io.examine`): `inspect` shows what `reduce` does.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from imaging.io.examine import Examination
 
 
 def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None = None) -> list[Examination]:
-    """Give each usable frame that another file replaces, and each rejected one, the verdict that it does not take part.
+    """Mark each usable frame that another file replaces, and each rejected frame, as excluded.
 
     Parameters
     ----------
     examined
-        Examinations whose identities tell frames apart (`with_identities` where no bytes were read).
+        Examinations whose identities distinguish frames (`with_identities` if no bytes were read).
     rejected
-        By the sha256 of a frame that a user rejected: who did, when and why.
+        For the sha256 of a frame that a user rejected: who rejected it, when and why.
 
     Returns
     -------
     list of Examination
-        In the same order. Usable ones are of different frames, exposures and names.
+        In the same order. The usable ones have different frames, exposures and names.
     """
     rejected = rejected or {}
     frames: dict[str, Examination] = {}
@@ -55,9 +55,9 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
         elif key in replaced:
             found.append(one.excluded(*replaced[key]))
         elif (twin := named[_frame_name(one)]) is not one:
-            # Products, reports and headers tell frames apart by their names.
-            reason = f"{one.path} is another frame of this name than {twin.path}, which is used"
-            remedy = "Give one of the files another name to use both."
+            # Products, reports and headers distinguish frames by their names.
+            reason = f"{one.path} is a different frame with the same name as {twin.path}, which is used"
+            remedy = "Rename one of the files to use both."
             found.append(replace(one, verdict="duplicate_name", reason=reason, remedy=remedy, plain=None))
         else:
             found.append(one)
@@ -65,10 +65,10 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
 
 
 def with_identities(examined: Sequence[Examination]) -> list[Examination]:
-    """Give the files of one exposure that were examined by their headers alone what tells them apart.
+    """Add the identities of the files of one exposure that were examined by their headers alone.
 
-    A file and its compressed copy are one frame where their headers agree, and are not read to the end for that; of
-    other files the checksum decides. Files of different exposures need nothing.
+    A file and its compressed copy are one frame if their headers agree, which does not need a complete read;
+    for other files the checksum decides. Files of different exposures need no identity.
     """
     found = {str(one.path): one for one in examined}
     facts = {
@@ -98,10 +98,10 @@ def _frame_name(one: Examination) -> str:
 def _exposures_used_elsewhere(
     examined: Sequence[Examination], frames: Mapping[str, Examination]
 ) -> dict[str, tuple[str, str]]:
-    """By identity the frames of which another file of the same exposure counts; reason and remedy.
+    """Return reason and remedy, by identity, of the frames for which another file of the exposure is used.
 
-    A newer header may be the one that takes a frame out (a failure in the eyes of the observer): then the exposure
-    takes no part at all.
+    A newer header may exclude a frame (the observer judged it a failure): then the exposure is not used at
+    all.
     """
     out = {one.identity: one for one in examined if one.verdict == "excluded" and one.facts is not None}
     everything = {key: one.facts for key, one in (*out.items(), *frames.items()) if one.facts is not None}
@@ -111,7 +111,7 @@ def _exposures_used_elsewhere(
             continue
         fate = "which is used"
         if double.used in out and double.used not in frames:
-            fate = f"which counts and takes no part: {out[double.used].reason}"
+            fate = f"which takes precedence and is excluded: {out[double.used].reason}"
         other, reject = double.name, double.name
         if _frame_name(frames[key]) == double.name:
             reject = double.used[:12]
@@ -124,7 +124,7 @@ def _exposures_used_elsewhere(
 def _stand_ins(
     examined: Sequence[Examination], used: Mapping[str, Examination], rejected: Mapping[str, str]
 ) -> dict[str, str]:
-    """By identity the reasons of rejected frames whose exposure is used from another file."""
+    """Return the reasons, by identity, of rejected frames whose exposure is used from another file."""
     facts: dict[str, FrameFacts] = {
         one.identity: one.facts
         for one in examined

@@ -1,11 +1,12 @@
-"""A program of its own that unpacks one tile-compressed file: from its standard input to its standard output.
+"""A separate program that unpacks one tile-compressed file from its standard input to its standard output.
 
-The decoders of the tiles are compiled code that trusts what it reads: a damaged or crafted file may end the process, or
-have it take any memory and time. Here it is a process that does nothing else, with limits. `imaging.io.tiles` runs it,
-by the path of this file and with nothing of nirflow in it: to start is most of its work.
+The decoders of the tiles are compiled code that trusts its input: a damaged or crafted file may end the
+process, or make it use any amount of memory and time. This process does nothing else and has limits.
+`imaging.io.tiles` runs it by the path of this file; it imports nothing of nirflow, because starting is most
+of its work.
 
-Arguments: the most memory (bytes), processor time (s) and output (bytes). It ends with 0; or with `UNDECODED` or
-`UNWRITTEN`, with the reason on standard error.
+Arguments: maximum memory (bytes), processor time (s) and output (bytes). It ends with 0; or with `UNDECODED`
+or `UNWRITTEN`, with the reason on standard error.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import signal
 import sys
 import warnings
 
-#: How it ends where the file makes no sense, and where its output cannot be written.
+#: Exit codes for an invalid file, and for output that cannot be written.
 UNDECODED, UNWRITTEN = 3, 4
 
 
 class _Output:
-    """Where the plain file goes; remembers that it could not be written."""
+    """Destination of the plain file; records whether writing failed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -42,20 +43,20 @@ class _Output:
         return total
 
     def tell(self) -> int:
-        """Bytes written."""
+        """Return the number of bytes written."""
         return self._at
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: output is not buffered."""
 
 
 def main() -> int:
-    """Unpack standard input; the program's exit code."""
+    """Unpack standard input; return the exit code."""
     signal.signal(
         signal.SIGTERM, signal.SIG_IGN
-    )  # who started it ends it; meant for all, it says nothing of the file
+    )  # the parent process ends it; an interrupt for all processes has nothing to do with the file
     out = _Output(os.dup(1))
-    os.dup2(2, 1)  # what a library prints is no part of the file
+    os.dup2(2, 1)  # output of libraries is not part of the file
     memory, seconds, size = map(int, sys.argv[1:])
     from astropy.io import fits
 
@@ -66,7 +67,7 @@ def main() -> int:
         _, most = resource.getrlimit(limit)
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(limit, (value, most))
-    # What astropy warns of (a short file) it then fails on, or the scan of the plain file tells.
+    # After a warning (a short file) astropy fails, or the scan of the plain file detects it.
     warnings.simplefilter("ignore")
     try:
         with (
@@ -81,9 +82,9 @@ def main() -> int:
                 else:
                     plain.append(kind(hdu.data, hdu.header, do_not_scale_image_data=True))
             plain.writeto(out, output_verify="ignore")
-    except MemoryError:  # within the limit, or what numpy knows at once to be beyond it
+    except MemoryError:  # within the limit, or an array that numpy refuses at once
         return _ended("it needs far more memory than its size explains")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program that started this one tells it
+    except Exception as error:  # noqa: BLE001 - the program that started this one reports it
         if out.error is None:
             return _ended(f"{type(error).__name__}: {error}")
         if out.error.errno == errno.EFBIG:
@@ -99,4 +100,4 @@ def _ended(reason: str, code: int = UNDECODED) -> int:
 
 if __name__ == "__main__":
     code = main()
-    os._exit(code)  # the memory may be damaged: nothing is tidied up
+    os._exit(code)  # the memory may be damaged: no clean-up

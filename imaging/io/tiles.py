@@ -1,4 +1,4 @@
-"""A tile-compressed file, unpacked by a process of its own (`imaging.io.tile_decoder`), whose end is not ours."""
+"""A tile-compressed file, unpacked by a separate process (`imaging.io.tile_decoder`), which may crash."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from imaging.io.fitsfile import LONGEST_HEADERS, FitsFile
 from imaging.io.tile_decoder import UNWRITTEN
 
 _PROGRAM: Final = Path(__file__).with_name("tile_decoder.py")
-#: Memory of the decoder, bytes: its own, and for each byte that the file has or unpacks to.
+#: Memory of the decoder, bytes: a constant, and a factor for each byte of the packed and unpacked file.
 _MEMORY, _MEMORY_A_BYTE = 1 << 30, 6
-#: Its processor time, s, and the bytes for which it has another second; it may have to wait for the processor.
+#: Its processor time, s, the bytes for each further second, and the allowance for waiting for the processor.
 _SECONDS, _BYTES_A_SECOND, _WAITING = 30, 1_000_000, 10
-#: Variables by which Python and its packages are found.
+#: Environment variables needed to find Python and its packages.
 _KEPT: Final = ("HOME", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
 _LONGEST_COMPLAINT: Final = 10_000
 
 
 class NoRoomError(OSError):
-    """What comes out of the tiles cannot be written."""
+    """The unpacked file cannot be written."""
 
 
 def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
@@ -44,9 +44,9 @@ def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
     Raises
     ------
     FrameError
-        Where it announces more than a frame or product can have, or cannot be unpacked, however the decoder ended.
+        If it announces more than a frame or product can have, or cannot be unpacked for any reason.
     NoRoomError
-        Where ``out`` cannot be written.
+        If ``out`` cannot be written.
     """
     with FitsFile(os.dup(file.fileno()), name) as layout:
         unpacked = check_tiles(layout)
@@ -54,7 +54,7 @@ def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
     file.seek(0)
     seconds = _SECONDS + size // _BYTES_A_SECOND
     limits = (_MEMORY + _MEMORY_A_BYTE * size, seconds, size)
-    # A file in memory, which the limit of the output bounds too: a pipe would have to be read meanwhile.
+    # A file in memory, limited like the output; a pipe would have to be read concurrently.
     with io.FileIO(os.memfd_create("complaint"), "r+") as complaint:
         try:
             code = subprocess.run(
@@ -64,21 +64,23 @@ def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
         except subprocess.TimeoutExpired:
             code = -signal.SIGXCPU
         complaint.seek(0)
-        said = complaint.read(_LONGEST_COMPLAINT).decode(errors="replace").strip()
+        message = complaint.read(_LONGEST_COMPLAINT).decode(errors="replace").strip()
     if code == UNWRITTEN:
-        raise NoRoomError(0, said)
+        raise NoRoomError(0, message)
     if code != 0:
         raise FrameError(
-            name, f"cannot be unpacked: {_reason(code, said)}", remedy="Fetch the file again or leave it out."
+            name,
+            f"cannot be unpacked: {_reason(code, message)}",
+            remedy="Fetch the file again or leave it out.",
         )
 
 
-def _reason(code: int, said: str) -> str:
+def _reason(code: int, message: str) -> str:
     if code == -signal.SIGXCPU:
         return "it takes far more time than its size explains"
     if code < 0:
         return f"its tiles are damaged (the decoder was ended by {signal.Signals(-code).name})"
-    return said.splitlines()[-1].rstrip(".")[:200] if said else f"the decoder ended with {code}"
+    return message.splitlines()[-1].rstrip(".")[:200] if message else f"the decoder ended with {code}"
 
 
 def _environment() -> dict[str, str]:
@@ -87,5 +89,5 @@ def _environment() -> dict[str, str]:
         kept["PYTHONPATH"] = os.pathsep.join(
             str(Path(path).absolute()) for path in paths.split(os.pathsep) if path
         )
-    # One thread: each reserves memory.
+    # A single thread, because each thread reserves memory.
     return kept | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -1,7 +1,8 @@
-"""The columns' part of the pedestal: what differs from column to column and has no shot noise.
+"""The columns' part of the pedestal: the differences between columns that have no shot noise.
 
-A column's level may lie tens of electrons off the others', alike in every frame. Whether that is charge (and
-scatters more from frame to frame) or an offset of the readout (and does not), the scatter itself tells.
+The level of a column may differ from the others by tens of electrons, equally in every frame. The scatter
+from frame to frame shows whether this is charge (which increases the scatter) or an offset of the readout
+(which does not).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: Columns that scatter by less than this many times what chance gives their medians are all alike.
+#: Columns that scatter by less than this many times the chance scatter of their medians count as equal.
 _LEAST_SPREAD: Final = 3.0
-#: Rows without which a column's median and scatter say little.
+#: Minimum number of rows for a column's median and scatter.
 _LEAST_ROWS: Final = 32
 #: Variance of a median of many normal values over that of their mean, square root of pi / 2.
 _MEDIAN_ERROR: Final = 1.2533
@@ -21,21 +22,21 @@ _MAD_TO_SIGMA: Final = 1.4826
 
 
 def column_pattern(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far the pedestal of each column is above the mean pedestal.
+    """Return how far the pedestal of each column is above the mean pedestal.
 
-    The variance between frames is fitted against the level, one point a column. Its slope is the part of the
-    columns' differences that is charge: 1 where they are dark current, 0 where they are the readout's. The rest
-    of each column's difference is its pedestal's.
+    The variance between frames is fitted against the level, one point per column. The slope is the part of
+    the columns' differences that is charge: 1 for dark current, 0 for an offset of the readout. The rest of
+    each column's difference belongs to its pedestal.
 
     Parameters
     ----------
     frames
-        Whole rows of n equal frames, (n, rows, nx), electrons, not corrected for non-linearity.
+        Complete rows of n equal frames, (n, rows, nx), electrons, not corrected for non-linearity.
 
     Returns
     -------
     numpy.ndarray
-        Electrons, float32 (nx,); all 0 where the columns are alike, or frames or rows are too few to tell.
+        Electrons, float32 (nx,); all 0 if the columns are equal, or there are too few frames or rows.
     """
     n, rows, nx = frames.shape
     if n < 2 or rows < _LEAST_ROWS:
@@ -50,7 +51,7 @@ def column_pattern(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
     law = float(chdtri(n - 1, 0.5)) / (n - 1)
     scatter = np.median(frames.var(axis=0, ddof=1), axis=0) / law
-    # Columns far off the others (edges, dead ones) would decide the slope alone.
+    # Deviant columns (edges, dead ones) would determine the slope alone.
     usual = np.abs(off) <= 3 * _MAD_TO_SIGMA * np.median(np.abs(off))
     x = off[usual] - off[usual].mean()
     charge = float(np.clip((x * scatter[usual]).sum() / (x * x).sum(), 0.0, 1.0))

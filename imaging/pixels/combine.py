@@ -1,27 +1,28 @@
 """Combining frames: mean, weighted mean or median of a stack, with rejection, quality levels and variances.
 
-One call works on a band of rows of every input; `imaging.pixels.bands.run_bands` walks the bands on several threads
-(the kernel releases the GIL). The arithmetic of a pixel depends on that pixel's inputs and their order only,
-so the result is the same for every band height and every number of threads.
+One call works on a band of rows of every input; `imaging.pixels.bands.run_bands` walks the bands on several
+threads (the kernel releases the GIL). The result of a pixel depends only on its inputs and their order, so it
+is the same for every band height and number of threads.
 
 Quality levels
-    A pixel is combined from the inputs at the least bad level that any input has there (`imaging.pixels.dq.LEVELS`;
-    non-linear and saturated count as good). A value or variance that is not finite holds nothing and is never
-    combined. The output's DQ is the OR of the inputs that were combined: bits of inputs at a worse level, or
-    of rejected ones, say nothing about the output and are left out. Where not one input holds a finite value
+    A pixel is combined from the inputs at the least bad level that any input has there
+    (`imaging.pixels.dq.LEVELS`; non-linear and saturated count as good). Values or variances that are not
+    finite are never combined. The output's DQ is the OR of the inputs that were combined: bits of inputs at a
+    worse level, or of rejected ones, do not apply to the output and are left out. Without any finite input
     the output is 0 with variance 0, NO_DATA (and the inputs' bits) and count 0.
 
 Variances
     The mean of m values has sum(VAR) / m^2, the weighted mean sum(w^2 VAR) / sum(w)^2, the median the mean's
-    times `median_factor` (m). They take the values that were kept for an untouched sample. Where the extremes
-    are always thrown away (``minmax``) the true variance is smaller than the stated one: by 16 % for ten inputs.
+    times `median_factor` (m). They treat the remaining values as an unclipped sample. If the extremes are
+    always rejected (``minmax``), the true variance is smaller than the stated one: by 16 % for ten inputs.
 
 Efficiency and bias of clipping, for normal noise without outliers
-    Clipping about the median is symmetric: the mean of symmetric noise stays unbiased. A clip on the variances
-    costs some information, for the median of few is noisy itself: at 3 sigma the mean's variance grows by 7, 5
-    and 5 % for 3, 4 and 6 inputs and by 4 % for 10, at 4 sigma by 1 % or less. A clip on the population sigma
-    costs nothing, but is blunt: an outlier draws the sigma up, so that at 3 sigma half of the outliers of 9
-    sigma stay among 9 inputs, of 7 sigma among 10, and nearly all among 8.
+    Clipping about the median is symmetric: the mean of symmetric noise stays unbiased. Clipping by the
+    variances costs some information, because the median of a few values is noisy itself: at 3 sigma the
+    mean's variance grows by 7, 5 and 5 % for 3, 4 and 6 inputs and by 4 % for 10, at 4 sigma by 1 % or less.
+    Clipping by the population sigma costs nothing, but is insensitive: an outlier increases the sigma, so
+    that at 3 sigma half of the outliers of 9 sigma stay among 9 inputs, of 7 sigma among 10, and nearly all
+    among 8.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ MEDIAN_FACTORS: Final[tuple[float, ...]] = (
 class CombineParameters(StepParameters):
     """How a stack of frames is combined."""
 
-    operation: Operation = parameter("mean", "what becomes of the values that are kept")
+    operation: Operation = parameter("mean", "how the remaining values are combined")
     reject: Rejection = parameter(
         "auto",
         "which values are thrown away: none; minmax, the lowest and highest; sigma, beyond the population "
@@ -69,7 +70,7 @@ class CombineParameters(StepParameters):
     )
     low: float = parameter(3.0, "rejection threshold below the median", unit="sigma", gt=0)
     high: float = parameter(3.0, "rejection threshold above the median", unit="sigma", gt=0)
-    max_iterations: int = parameter(5, "most rounds of clipping", ge=1)
+    max_iterations: int = parameter(5, "maximum number of clipping iterations", ge=1)
     nlow: int = parameter(1, "lowest values that minmax rejects, of a full stack", unit="inputs", ge=0)
     nhigh: int = parameter(1, "highest values that minmax rejects, of a full stack", unit="inputs", ge=0)
     pool_variance: bool = parameter(
@@ -80,10 +81,10 @@ class CombineParameters(StepParameters):
     )
 
     def rejection_for(self, n: int) -> Rejection:
-        """The rejection that a stack of ``n`` inputs gets: ``auto`` resolved.
+        """Return the rejection for a stack of ``n`` inputs, with ``auto`` resolved.
 
         The largest deviation from the median that one of N values can have is N / sqrt(N - 1) of their
-        population sigmas. Where that is no more than the threshold, a sigma clip would find nothing.
+        population sigmas. If that does not exceed the threshold, sigma clipping cannot reject anything.
         """
         if self.reject != "auto":
             return self.reject
@@ -101,21 +102,22 @@ class Combined(NamedTuple):
     var
         Their variances, float32.
     dq
-        OR of the DQ of the inputs that were combined, uint16.
+        OR of the DQ of the combined inputs, uint16.
     count
-        Number of inputs that were combined, uint16.
+        Number of combined inputs, uint16.
     """
 
     sci: NDArray[np.float32]
     var: NDArray[np.float32]
     dq: NDArray[np.uint16]
-    count: NDArray[np.uint16]  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    count: NDArray[np.uint16]  # type: ignore[assignment]  # hides tuple.count, which is not needed here
 
 
 def median_factor(n: int) -> float:
-    """Variance of the median of ``n`` normal values over the variance of their mean.
+    """Return the variance of the median of ``n`` normal values over that of their mean.
 
-    Tabulated to 50; beyond that (pi / 2) n / (n + 2 - pi / 2), for even n with 3 instead of 2: right to 5e-4.
+    Tabulated to 50; beyond that (pi / 2) n / (n + 2 - pi / 2), for even n with 3 instead of 2: accurate to
+    5e-4.
     """
     if n <= len(MEDIAN_FACTORS):
         return MEDIAN_FACTORS[n - 1]
@@ -139,11 +141,11 @@ def combine(
     sci, var, dq
         Values (float32), variances (float32) and quality (uint16), (n, rows, nx) each. Not changed.
     parameters
-        Operation and rejection; the defaults of `CombineParameters` without it.
+        Operation and rejection; default: `CombineParameters()`.
     weights
-        One positive weight an input; needed by, and only allowed with, the operation ``wmean``.
+        One positive weight per input; required by, and only allowed with, the operation ``wmean``.
     scale, zero
-        One factor and one constant an input: value x scale + zero is combined, with variance x scale^2.
+        One factor and one constant per input: value x scale + zero is combined, with variance x scale^2.
 
     Returns
     -------
@@ -153,7 +155,7 @@ def combine(
     Raises
     ------
     ValueError
-        If shapes or types do not agree, or weights are missing, not positive or not asked for.
+        If shapes or types do not match, or weights are missing, not positive or not allowed.
     """
     parameters = parameters or CombineParameters()
     n = _checked(sci, var, dq)
@@ -213,13 +215,13 @@ def _per_input(
         return np.full(n, default)
     array = np.ascontiguousarray(values, dtype=np.float64)
     if array.shape != (n,) or not np.isfinite(array).all():
-        raise ValueError(f"{name} {values!r}: {n} finite numbers are needed, one an input.")
+        raise ValueError(f"{name} {values!r}: {n} finite numbers are needed, one per input.")
     return array
 
 
 @lru_cache(maxsize=256)
 def _sorting_network(n: int) -> NDArray[np.int32]:
-    """Pairs (i, j) whose compare-and-swap, in this order, sorts n values: Batcher's odd-even merge sort.
+    """Return pairs (i, j) whose compare-and-swap, in this order, sorts n values: Batcher's odd-even merge sort.
 
     Knuth, The Art of Computer Programming, vol. 3, algorithm 5.2.2M.
     """
@@ -241,7 +243,7 @@ def _sorting_network(n: int) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=256)
 def median_factors(n: int) -> NDArray[np.float64]:
-    """`median_factor` of 1 to n values, float64 (n + 1,); the first is unused."""
+    """Return `median_factor` for 1 to n values, float64 (n + 1,); the first is unused."""
     factors = np.array([0.0] + [median_factor(m) for m in range(1, n + 1)])
     factors.flags.writeable = False
     return factors

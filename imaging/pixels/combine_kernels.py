@@ -1,12 +1,12 @@
 """The kernel behind `imaging.pixels.combine`.
 
-Pixels go through in blocks. The values of a block are sorted by a sorting network, one compare-and-swap of
-two whole rows of the block at a time, which the compiler turns into vector instructions; that gives every
-pixel's median and extremes. Nearly every pixel has only good inputs and no value beyond the thresholds and is
-done then. The others go, one by one, through `_one_pixel`, which knows levels and rejection.
+Pixels are processed in blocks. The values of a block are sorted by a sorting network, with compare-and-swaps
+of two complete rows of the block, which the compiler turns into vector instructions; this gives every pixel's
+median and extremes. Nearly every pixel has only good inputs and no value beyond the thresholds, and is then
+finished. The others are processed singly by `_one_pixel`, which handles levels and rejection.
 
-All in one file, long as it is: numba's cache looks for changes in the file of the function that is called, and
-would go on with the old code of functions in another.
+All kernels are in one long file because numba's cache only checks the file of the called function for
+changes, and would keep using the old code of functions in other files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-#: Pixels in a block: the block's sorted values stay in the nearest caches for stacks of some ten frames.
+#: Pixels in a block: for stacks of about ten frames its sorted values stay in the fastest caches.
 _BLOCK = 256
 #: Operations and rejections, as `imaging.pixels.combine` numbers them.
 _WMEAN, _MEDIAN = 1, 2
@@ -38,7 +38,7 @@ def _sort(values, n):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _middle(ordered, first, last):  # type: ignore[no-untyped-def]
-    """Median of the sorted values [first, last)."""
+    """Return the median of the sorted values [first, last)."""
     upper = first + (last - first) // 2
     lower = upper if (last - first) % 2 else upper - 1
     return 0.5 * (np.float64(ordered[lower]) + np.float64(ordered[upper]))
@@ -46,7 +46,7 @@ def _middle(ordered, first, last):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _clip_sigma(ordered, m, low, high, rounds):  # type: ignore[no-untyped-def]
-    """Range [first, last) of m sorted values that a population-sigma clip about the median keeps."""
+    """Return the range [first, last) of m sorted values kept by population-sigma clipping about the median."""
     first, last = 0, m
     for _ in range(rounds):
         total = 0.0
@@ -63,7 +63,7 @@ def _clip_sigma(ordered, m, low, high, rounds):  # type: ignore[no-untyped-def]
             kept_first += 1
         while kept_last > kept_first and ordered[kept_last - 1] > median + high * sigma:
             kept_last -= 1
-        if kept_first == kept_last:  # never all of them: what is nearest the median stays
+        if kept_first == kept_last:  # never all of them: the value nearest the median stays
             nearest = np.inf
             for k in range(first, last):
                 nearest = min(nearest, abs(ordered[k] - median))
@@ -80,7 +80,7 @@ def _clip_sigma(ordered, m, low, high, rounds):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _clip_variance(values, variances, used, ordered, low, high, rounds, pool):  # type: ignore[no-untyped-def]
-    """Take from ``used`` what lies further from the median than the variances allow, round by round."""
+    """Iteratively remove values from ``used`` that are further from the median than the variances allow."""
     n = values.size
     for _ in range(rounds):
         m = 0
@@ -111,7 +111,7 @@ def _clip_variance(values, variances, used, ordered, low, high, rounds, pool):  
             if used[i]:
                 off = values[i] - median
                 threshold = high if off > 0 else low
-                if beyond == m:  # never all of them: what is nearest the median stays
+                if beyond == m:  # never all of them: the value nearest the median stays
                     used[i] = abs(off) <= nearest
                 elif off * off > threshold * threshold * (pooled if pool else np.float64(variances[i])):
                     used[i] = 0
@@ -121,9 +121,9 @@ def _clip_variance(values, variances, used, ordered, low, high, rounds, pool):  
 
 @numba.njit(cache=True, nogil=True)
 def _extremes(n, m, nlow, nhigh):  # type: ignore[no-untyped-def]
-    """How many of m values are dropped at either end where a full stack of n drops ``nlow`` and ``nhigh``."""
+    """Return how many of m values to drop at either end if a full stack of n drops ``nlow`` and ``nhigh``."""
     drop_low, drop_high = (nlow * m + n // 2) // n, (nhigh * m + n // 2) // n
-    while drop_low + drop_high >= m:  # never all of them: what is nearest the median stays
+    while drop_low + drop_high >= m:  # never all of them: the value nearest the median stays
         if drop_low >= drop_high:
             drop_low -= 1
         else:
@@ -133,7 +133,7 @@ def _extremes(n, m, nlow, nhigh):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _drop_extremes(values, used, m, nlow, nhigh):  # type: ignore[no-untyped-def]
-    """Take from ``used`` the lowest and highest of its m values, in proportion to a full stack's."""
+    """Remove the lowest and highest of the m values from ``used``, in proportion to a full stack."""
     n = values.size
     drop_low, drop_high = _extremes(n, m, nlow, nhigh)
     for drop in range(drop_low + drop_high):
@@ -147,7 +147,7 @@ def _drop_extremes(values, used, m, nlow, nhigh):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True, nogil=True)
 def _select_level(values, variances, bits, used, level_bits):  # type: ignore[no-untyped-def]
-    """Set ``used`` to 1 for the inputs at the least bad level; return how many they are."""
+    """Set ``used`` to 1 for the inputs at the least bad level; return their number."""
     n, without_value = values.size, level_bits.size + 1
     least = without_value
     for i in range(n):
@@ -171,7 +171,7 @@ def _one_pixel(  # type: ignore[no-untyped-def]
     values, variances, bits, used, ordered, weights,
     operation, reject, low, high, rounds, nlow, nhigh, pool, level_bits, factors,
 ):  # fmt: skip
-    """Combine one pixel's inputs: (value, variance, dq, count)."""
+    """Combine one pixel's inputs; return (value, variance, dq, count)."""
     n = values.size
     m = _select_level(values, variances, bits, used, level_bits)
     if m == 0:
@@ -240,7 +240,7 @@ def _sort_block(ordered, network):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _weigh(values, weights, total):  # type: ignore[no-untyped-def]
-    """Sum of weight x value over the inputs, in their order, for every column."""
+    """Return the sum of weight x value over the inputs, in their order, for every column."""
     for k in range(total.size):
         total[k] = 0.0
     for i in range(values.shape[0]):
@@ -251,7 +251,7 @@ def _weigh(values, weights, total):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _weigh_between(values, rows, weights, lowest, highest, total):  # type: ignore[no-untyped-def]
-    """Sum of weight x row over the inputs whose value is from ``lowest`` to ``highest``, for every column."""
+    """Return the sum of weight x row over the inputs with values from ``lowest`` to ``highest``, for every column."""
     for k in range(total.size):
         total[k] = 0.0
     for i in range(values.shape[0]):
@@ -263,7 +263,7 @@ def _weigh_between(values, rows, weights, lowest, highest, total):  # type: igno
 
 @numba.njit(cache=True, nogil=True)
 def _tied_extremes(ordered, first, last, hard):  # type: ignore[no-untyped-def]
-    """Mark the columns where the sorted values [first, last) are not all apart from the others."""
+    """Mark the columns where the sorted values [first, last) are not all distinct from the others."""
     if first > 0:
         out, kept = ordered[first - 1], ordered[first]
         for k in range(hard.size):
@@ -276,7 +276,7 @@ def _tied_extremes(ordered, first, last, hard):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _beyond_sigma(values, ordered, low, high, middle, centre, spread, hard):  # type: ignore[no-untyped-def]
-    """Mark the columns whose extremes a population-sigma clip would throw away."""
+    """Mark the columns whose extremes population-sigma clipping would reject."""
     n = values.shape[0]
     for k in range(spread.size):
         spread[k] = 0.0
@@ -300,7 +300,7 @@ def _beyond_sigma(values, ordered, low, high, middle, centre, spread, hard):  # 
 
 @numba.njit(cache=True, nogil=True)
 def _beyond_variance(ordered, least_var, low, high, middle, hard):  # type: ignore[no-untyped-def]
-    """Mark the columns whose extremes the smallest of the variances would throw away."""
+    """Mark the columns whose extremes would be rejected with the smallest of the variances."""
     lowest, highest = ordered[0], ordered[ordered.shape[0] - 1]
     for k in range(hard.size):
         below, above = middle[k] - lowest[k], highest[k] - middle[k]
@@ -320,19 +320,19 @@ def combine_pixels(  # type: ignore[no-untyped-def]
     sci, var, dq
         float32, float32 and uint16, C-contiguous (n, pixels).
     scale, zero, weights
-        float64 (n,); ``rescale`` tells whether the first two do anything.
+        float64 (n,); ``rescale`` states whether the first two have an effect.
     operation, reject
-        Their numbers: mean, wmean, median; none, minmax, sigma, variance.
+        Their codes: mean, wmean, median; none, minmax, sigma, variance.
     low, high, rounds, nlow, nhigh, pool
         As in `imaging.pixels.combine.CombineParameters`.
     level_bits
-        uint16: the bits that make a pixel bad, least bad first; the last is the one for no data.
+        uint16: the bits that make a pixel bad, least bad first; the last one means no data.
     network
         int32 (pairs, 2): a sorting network for n values.
     factors
         float64 (n + 1,): the median factor by the number of values.
     out_sci, out_var, out_dq, out_count
-        (pixels,) planes that are filled.
+        (pixels,) planes to fill.
     """
     n, n_pixels = sci.shape
     values = np.empty((n, _BLOCK), np.float32)
@@ -356,7 +356,7 @@ def combine_pixels(  # type: ignore[no-untyped-def]
     ones = np.ones((n, _BLOCK), np.float32)
     weight = np.empty(_BLOCK, np.float64)
     _weigh(ones, weights, weight)
-    first, last = 0, n  # of the sorted values, those that a full stack keeps
+    first, last = 0, n  # the sorted values that a full stack keeps
     if reject == _MINMAX:
         drop_low, drop_high = _extremes(n, n, nlow, nhigh)
         first, last = drop_low, n - drop_high
@@ -367,7 +367,7 @@ def combine_pixels(  # type: ignore[no-untyped-def]
     for start in range(0, n_pixels, _BLOCK):
         width = min(_BLOCK, n_pixels - start)
         stop = start + width
-        # The last block is filled up with zeros, which are worked on and not written.
+        # The last block is padded with zeros, which are processed but not written.
         any_bits[:] = 0
         finite[:] = 0
         least_var[:] = np.inf

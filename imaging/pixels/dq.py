@@ -1,4 +1,4 @@
-"""Data quality: one 16-bit plane whose bits have the meaning that Gemini gives them."""
+"""Data quality: one 16-bit plane whose bits have the meanings defined by Gemini."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class DQ(IntFlag):
     UNILLUMINATED = 64
 
 
-#: A pixel with one of these holds no measurement of the sky.
+#: A pixel with one of these bits has no measurement of the sky.
 UNUSABLE = DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED
 
-#: Levels of badness, least bad first: a stack takes the inputs of the lowest level that any input has.
+#: Levels of badness, least bad first: a stack uses the inputs at the lowest level that any input has.
 #: Non-linear and saturated pixels hold a (poor) measurement and count as good here.
 LEVELS: tuple[DQ, ...] = (
     DQ.COSMIC_RAY,

@@ -1,7 +1,7 @@
-"""Values for pixels that hold no measurement, so that a filter or an interpolant can run over them.
+"""Values for pixels without a measurement, so that filters and interpolants can be applied.
 
-A filled value is never a measurement: it only keeps a bad pixel's value from leaking into its neighbours.
-The data quality plane goes on saying that the pixel is bad.
+A filled value is never a measurement: it only prevents the value of a bad pixel from leaking into its
+neighbours. The data quality plane still marks the pixel as bad.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from numba import njit
 
 from imaging.pixels.dq import DQ
 
-#: A pixel with one of these bits holds no measurement. Non-linear and saturated pixels hold a (poor) one.
+#: A pixel with one of these bits has no measurement. Non-linear and saturated pixels have a (poor) one.
 NOT_MEASURED: Final = int(DQ.BAD_PIXEL | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED)
 
 #: Half-width in pixels of the neighbourhood that a value is taken from.
 REACH: Final = 2
 
-#: What `find_gaps` says of a pixel: it holds a measurement, good neighbours can stand in, there are none.
+#: Results of `find_gaps` for a pixel: it has a measurement, it can be filled from good neighbours, it has
+#: none.
 GOOD: Final = 0
 FILLABLE: Final = 1
 HOPELESS: Final = 2
@@ -32,12 +33,12 @@ _CLOSENESS: Final = np.where(_DISTANCE2 > 0, 1 / np.maximum(_DISTANCE2, 1), 0).a
 
 @njit(cache=True, nogil=True)
 def find_gaps(sci, var, dq, bits):  # type: ignore[no-untyped-def]  # numba infers the types
-    """Tell which pixels hold no measurement: any of ``bits``, or a value that is not finite.
+    """Find the pixels without a measurement: with any of ``bits``, or a value that is not finite.
 
     Parameters
     ----------
     sci, var : float32 (ny, nx)
-        Values and variances (where there are none, ``sci`` again).
+        Values and variances (without variances, ``sci`` again).
     dq : uint16 (ny, nx)
         Data quality.
     bits : int
@@ -55,8 +56,8 @@ def find_gaps(sci, var, dq, bits):  # type: ignore[no-untyped-def]  # numba infe
         for x in range(nx):
             # A sum is finite only where both are.
             line[x] = ((quality[x] & bits) != 0) | (not np.isfinite(values[x] + variances[x]))
-    # A column without a good pixel in these rows has nothing to give: most of the frame outside the circle
-    # of light is decided by looking at one line.
+    # A column without a good pixel in these rows contributes nothing: most of the frame outside the circle of
+    # light is decided by one line.
     empty = np.empty(nx + 2 * REACH, np.uint8)
     for y in range(ny):
         empty[:] = 1
@@ -83,7 +84,7 @@ def fill_gaps(plane, gaps, out):  # type: ignore[no-untyped-def]
     plane : float32 (ny, nx)
         Values.
     gaps : uint8 (ny, nx)
-        As `find_gaps` gives them.
+        Result of `find_gaps`.
     out : float32 (ny, nx)
         Written.
     """
@@ -116,17 +117,17 @@ def _stand_in(plane, gaps, y, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def remove_spikes(plane, gaps, limit, share):  # type: ignore[no-untyped-def]
-    """Replace, in place, the pixels that stand too far above their neighbours for the optics to have made.
+    """Replace, in place, pixels that are too far above their neighbours to be images of a source.
 
     A star lights several pixels; a hot pixel or a cosmic ray lights one or two. A pixel above ``limit`` whose
-    second highest neighbour is below ``share`` of it is such a spike: a gap from here on.
+    second highest neighbour is below ``share`` of it is such a spike, and becomes a gap.
 
     Parameters
     ----------
     plane : float32 (ny, nx)
         Background-subtracted values without gaps; changed.
     gaps : uint8 (ny, nx)
-        As `find_gaps` gives them; changed.
+        Result of `find_gaps`; changed.
     limit : float
         Lowest value of a spike.
     share : float

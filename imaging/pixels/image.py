@@ -1,4 +1,4 @@
-"""An image with its variance and data quality: what the steps hand to each other and what products hold."""
+"""An image with its variance and data quality, as passed between steps and stored in products."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DIMENSIONLESS = ""
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels, their variance and their quality, with the headers that go with them.
+    """Pixels, their variance and quality, and the headers.
 
     Parameters
     ----------
     sci
-        Values in the unit that BUNIT of ``header`` names (electrons without one), float32 (ny, nx).
+        Values in the unit given by BUNIT of ``header`` (default: electrons), float32 (ny, nx).
     var
         Variance of ``sci`` in that unit squared, float32 (ny, nx).
     dq
@@ -41,7 +41,7 @@ class Image:
     Raises
     ------
     ValueError, TypeError
-        Where the planes' shapes or types are others.
+        If the planes have other shapes or types.
     """
 
     sci: NDArray[np.float32]
@@ -65,22 +65,22 @@ class Image:
 
     @property
     def unit(self) -> str:
-        """Unit of ``sci``: BUNIT, electron where there is none, empty for a dimensionless flat."""
+        """Unit of ``sci``: BUNIT (default: electron), empty for a dimensionless flat."""
         return str(self.header.get("BUNIT", ELECTRON)).strip()
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """True where a pixel holds no measurement (`imaging.pixels.dq.UNUSABLE`), shape (ny, nx)."""
+        """True where a pixel has no measurement (`imaging.pixels.dq.UNUSABLE`), shape (ny, nx)."""
         return (self.dq & np.uint16(UNUSABLE)) != 0
 
     def to_ccd(self) -> CCDData:
-        """The image as astropy's CCDData, without copying the pixels.
+        """Return the image as astropy's CCDData, without copying the pixels.
 
         Returns
         -------
         CCDData
-            With unit, variance, mask (unusable pixels), flags (all DQ bits), the celestial WCS where the
-            header has one, and the cards of both headers as meta, the extension's before the primary's.
+            With unit, variance, mask (unusable pixels), flags (all DQ bits), the celestial WCS if the header
+            has one, and the cards of both headers as meta; those of the extension take precedence.
         """
         from astropy import units
         from astropy.nddata import CCDData, VarianceUncertainty
@@ -115,9 +115,9 @@ class BadPixelMask:
     bad
         1 where a pixel is bad, 0 elsewhere, uint8 (ny, nx).
     reasons
-        Bits of `Reason`, uint8 (ny, nx); 0 where the pixel is good or nobody told why.
+        Bits of `Reason`, uint8 (ny, nx); 0 where the pixel is good or the reason is unknown.
     header, primary
-        Headers as of an `Image`.
+        Headers, as for an `Image`.
     """
 
     bad: NDArray[np.uint8]
@@ -135,7 +135,7 @@ class BadPixelMask:
 
     @classmethod
     def from_reasons(cls, reasons: NDArray[np.uint8], *, header: Header, primary: Header) -> BadPixelMask:
-        """The mask of all pixels that have a reason."""
+        """Create the mask of all pixels that have a reason."""
         return cls((reasons != 0).astype(np.uint8), reasons, header, primary)
 
     @property

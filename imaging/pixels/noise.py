@@ -1,10 +1,10 @@
 """How much a pixel scatters: read noise, shot noise without the pedestal, and rounding.
 
-A frame is the last read minus the first, so it carries what the reset leaves behind: a pedestal that was
-never photons and has no shot noise. Variances that take the whole value for photons are too large (in darks of
-120 s by a factor of two). The pedestal is measured from the frames themselves: of a stack of equal frames the
-level and the scatter from frame to frame are known, and the scatter is the sum of known noise and the shot
-noise of level - pedestal.
+A frame is the last read minus the first, so it includes a remainder of the reset: a pedestal that never was
+photons and has no shot noise. Variances that treat the total value as photons are too large (by a factor of
+two in darks of 120 s). The pedestal is measured from the frames themselves: a stack of equal frames gives the
+level and the scatter from frame to frame, and the scatter is the sum of known noise and the shot noise of
+level - pedestal.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from imaging.instruments.detector import Polynomial
 
 #: Pixels whose level is further than this from the median are warm, dark or unlit, and left out.
 _LEVEL_WINDOW: Final = 3.0
-#: Groups of like level in which the scatter is averaged.
+#: Groups of similar level in which the scatter is averaged.
 _LEVEL_BINS: Final = 8
 #: Fraction of normal scatter that is kept; cosmic rays and unstable pixels are in the rest.
 _KEPT: Final = 0.995
 #: Fewest pixels to measure from.
 _LEAST_PIXELS: Final = 1000
-#: A pedestal that is known worse than this is of no use to the noise of a faint pixel (electrons).
+#: A pedestal with a larger error than this is useless for the noise of a faint pixel (electrons).
 _WORST_UNCERTAINTY: Final = 5.0
-#: How far the read noise of one detector channel or epoch may be below the table's, as a fraction of its square.
+#: How far the read noise of one detector channel or epoch may be below the table's, as a fraction of its
+#: square.
 _READ_NOISE_LEEWAY: Final = 0.15
 #: Median absolute deviation to sigma, for normal noise.
 _MAD_TO_SIGMA: Final = 1.4826
@@ -37,18 +38,18 @@ _MAD_TO_SIGMA: Final = 1.4826
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """What one frame of a configuration scatters by.
+    """The noise of one frame of a configuration.
 
     Parameters
     ----------
     read_noise
-        Of the whole frame, all coadds, electrons.
+        Read noise of the frame, all coadds, electrons.
     gain
         Electrons per ADU.
     pedestal
-        Part of the value that has no shot noise, whole frame, electrons.
+        Part of the value that has no shot noise, all coadds, electrons.
     coadds
-        Exposures that were added up.
+        Number of exposures that were added.
     nonlinearity
         Coefficients of the correction for non-linearity, on electrons per coadd.
     """
@@ -61,29 +62,29 @@ class NoiseModel:
 
     @classmethod
     def of(cls, facts: FrameFacts, pedestal: float = 0.0) -> NoiseModel:
-        """The model of a frame's read mode."""
+        """Return the model for a frame's read mode."""
         readout = facts.readout
         return cls(readout.read_noise, readout.gain, pedestal, facts.coadds, readout.nonlinearity)
 
     @property
     def floor(self) -> float:
-        """Variance without any light: read noise and the rounding to whole ADU, electrons squared.
+        """Variance without any light: read noise and the rounding to integer ADU, electrons squared.
 
-        A number rounded to multiples of g has the additional variance g^2 / 12. That is the one rounding of the
-        stored sum; those of the reads before it are part of the measured read noise.
+        A number rounded to multiples of g has the additional variance g^2 / 12. This is the rounding of the
+        stored sum; earlier roundings of the reads are part of the measured read noise.
         """
         return self.read_noise**2 + self.gain**2 / 12
 
     def variance(self, electrons: NDArray[np.float32], *, linearised: bool) -> NDArray[np.float32]:
-        """Variance of one frame at a given level, electrons squared.
+        """Return the variance of one frame at a given level, electrons squared.
 
         Parameters
         ----------
         electrons
-            Level of each pixel in the whole frame, best a stack's, whose own noise is small.
+            Level of each pixel, all coadds, preferably that of a stack, which has little noise.
         linearised
-            Whether the level is corrected for non-linearity. The electrons in a pixel are Poisson, so the shot
-            noise of a corrected value is the corrected value; what is added after the pixel (read noise,
+            Whether the level is corrected for non-linearity. The electrons in a pixel are Poisson, so the
+            shot noise variance of a corrected value is that value; noise added after the pixel (read noise,
             rounding) is stretched by the correction's slope.
         """
         shot = np.maximum(electrons - np.float32(self.pedestal), 0)
@@ -98,20 +99,22 @@ class NoiseModel:
 class Pedestal(Metrics):
     """A pedestal measured from the scatter between frames.
 
-    ``value`` is 0 with a ``reason`` where it could not be measured: variances then take every electron for one
-    with shot noise, which is too much rather than too little.
+    ``value`` is 0 with a ``reason`` if it could not be measured: variances then include shot noise for every
+    electron, which is too much rather than too little.
     """
 
-    value: float = figure("electrons of the whole frame without shot noise", unit="electron")
-    uncertainty: float = figure("the pedestal's standard error, for the table's read noise", unit="electron")
-    level: float = figure("mean level of the pixels that the pedestal was measured on", unit="electron")
+    value: float = figure("electrons of a frame without shot noise", unit="electron")
+    uncertainty: float = figure(
+        "standard error of the pedestal, given the read noise of the table", unit="electron"
+    )
+    level: float = figure("mean level of the pixels used for the measurement", unit="electron")
     scatter: float = figure("standard deviation between frames of those pixels", unit="electron")
     n_pixels: int = figure("pixels that the pedestal was measured on")
-    reason: str = figure("why the pedestal is 0 or was bounded; empty where all is well", default="")
+    reason: str = figure("why the pedestal is 0 or was limited; empty if it is valid", default="")
 
     @property
     def problem(self) -> str:
-        """Why it could not be measured; empty where it could."""
+        """Why it could not be measured; empty if it was."""
         return self.reason if self.value == 0 else ""
 
 
@@ -119,27 +122,27 @@ def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal
     """Measure the pedestal of frames of one configuration.
 
     pedestal = level - (scatter^2 - read noise^2 - rounding), averaged over the pixels near the median level,
-    in groups of like level. In each group the sample variances follow a chi-squared law; what lies above
-    its 99.5 % point (cosmic rays, unstable pixels) is cut off, and the mean of the rest is corrected for the cut.
-    Shifts of whole frames against each other are taken out first.
+    in groups of similar level. In each group the sample variances follow a chi-squared distribution; values
+    above its 99.5 % point (cosmic rays, unstable pixels) are cut off, and the mean of the rest is corrected
+    for the cut. Shifts of complete frames relative to each other are removed first.
 
     Parameters
     ----------
     frames
-        Some thousand pixels or more of n frames, (n, ...), electrons, not corrected for non-linearity.
+        A few thousand pixels or more of n frames, (n, ...), electrons, not corrected for non-linearity.
     model
         Read noise and gain of the frames; its pedestal is not used.
 
     Returns
     -------
     Pedestal
-        With value 0 and a reason where fewer than two frames or too few pixels are there, or the numbers make
-        no sense.
+        With value 0 and a reason if there are fewer than two frames or too few pixels, or the numbers are
+        inconsistent.
     """
     x = frames.reshape(len(frames), -1)
     n = len(x)
     if n < 2:
-        return _unknown(f"the scatter between frames needs two frames or more, there is {n}", x)
+        return _unknown(f"the scatter between frames needs two frames or more, but there is {n}", x)
     level = x.mean(axis=0)
     middle = np.median(level)
     width = _LEVEL_WINDOW * _MAD_TO_SIGMA * np.median(np.abs(level - middle))
@@ -147,8 +150,8 @@ def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal
     if np.count_nonzero(usual) < _LEAST_PIXELS:
         return _unknown(f"{np.count_nonzero(usual)} pixels are too few, {_LEAST_PIXELS} are needed", x)
     level = level[usual]
-    # Frame by frame, so that the work takes the memory of one frame: the deviations from the mean less the
-    # frame's shift are the deviations of the unshifted frames from theirs, but for the mean shift.
+    # Frame by frame, to use the memory of one frame only: the deviations from the mean minus the frame's
+    # shift equal the deviations of the unshifted frames from their mean, except for the mean shift.
     shifts = np.array([_shift(one[usual] - level) for one in x], dtype=np.float32)
     shifts -= shifts.mean()
     square = np.zeros(level.size)
@@ -183,13 +186,11 @@ def _judged(level: float, scatter2: float, uncertainty: float, n_pixels: int, mo
     elif shot < 0:
         value = level
         if shot < -3 * uncertainty:
-            reason = (
-                "frames scatter a little less than the read noise: all of the level is taken for pedestal"
-            )
+            reason = "frames scatter a little less than the read noise: the entire level is taken as pedestal"
     elif value < min(0.0, level) - 3 * uncertainty:
         value = 0.0
         reason = (
-            f"frames scatter by {scatter2**0.5:.2f} e-, more than read noise and the shot noise of their whole "
+            f"frames scatter by {scatter2**0.5:.2f} e-, more than read noise and the shot noise of their total "
             f"level of {level:.1f} e- explain"
         )
     return Pedestal(
@@ -203,7 +204,7 @@ def _unknown(reason: str, x: NDArray[np.float32]) -> Pedestal:
 
 
 def _shift(off: NDArray[np.float32]) -> np.float32:
-    """Mean of a frame's deviations from the stack, without their extremes."""
+    """Return the mean of a frame's deviations from the stack, without their extremes."""
     some = off[:: max(1, off.size // 20000)]
     middle = np.median(some)
     limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
@@ -211,12 +212,14 @@ def _shift(off: NDArray[np.float32]) -> np.float32:
 
 
 def _chi2_mean(variance: NDArray[np.float64], freedom: int) -> float:
-    """Population variance from many sample variances, those beyond the chi-squared law's tail cut off."""
-    # Here, because most runs measure no pedestal; scipy.stats would take ten times as long to import.
+    """Return the population variance from many sample variances, cut at the tail of the chi-squared distribution."""
+    # Imported here, because most runs measure no pedestal; scipy.stats would take ten times as long to
+    # import.
     from scipy.special import chdtr, chdtri
 
     limit = float(chdtri(freedom, 1 - _KEPT))
-    # mean of a chi-squared variable below the limit, over its mean (the density of k times x is that of k + 2)
+    # mean of a chi-squared variable below the limit, over its mean (the density of k times x is that of k +
+    # 2)
     lost = float(chdtr(freedom + 2, limit)) / _KEPT
     estimate = float(np.median(variance)) * freedom / float(chdtri(freedom, 0.5))
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""The celestial WCS of an image: read from a header as old or new as it may be, written in today's keywords."""
+"""The celestial WCS of an image: read from old or new keywords, written with current keywords."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from astropy.io.fits import Header
 
-#: Distortions, which go with a WCS as they are.
+#: Distortion keywords, which are kept unchanged with a WCS.
 DISTORTION: Final = re.compile(r"(A|B|AP|BP)_(ORDER|\d_\d)|PV[12]_\d+")
 
 
 def celestial_cards(header: Header) -> list[tuple[Any, ...]]:
-    """The two celestial axes of a header's WCS in today's keywords; empty where it has none.
+    """Return the two celestial axes of a header's WCS with current keywords; empty without a WCS.
 
     RADECSYS becomes RADESYS, PC and CDELT become CD, a third axis is dropped.
     """
@@ -48,9 +48,9 @@ def _cd_matrix(header: Header) -> list[list[float]] | None:
 
 
 def celestial_wcs(header: Header, shape: tuple[int, int] | None = None) -> Any:
-    """The astropy WCS of an image header's two celestial axes, or None where it has none.
+    """Return the astropy WCS of an image header's two celestial axes, or None.
 
-    ``shape`` (rows, columns) is what the WCS then says of its image.
+    ``shape`` (rows, columns) becomes the image shape of the WCS.
     """
     cards = celestial_cards(header)
     if not cards:

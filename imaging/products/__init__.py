@@ -1,4 +1,4 @@
-"""The files of products: their layout, headers, tables, previews, and their place in the output folder.
+"""The files of products: layout, headers, tables, previews, and their place in the output folder.
 
-How a product's pixels are made belongs to its step.
+The pixels of a product belong to its step.
 """

@@ -1,9 +1,9 @@
 """The HDUs of a product, built by astropy, with checksums, and written to a file that is complete or missing.
 
-astropy computes DATASUM and CHECKSUM and writes headers and data. Two things are decided here: the comments of the
-checksum cards have no time in them, so the same product has the same bytes whenever it is written; and the planes are
-given to astropy read-only, so that it copies one plane at a time instead of swapping the bytes of an array that other
-threads may be reading.
+astropy computes DATASUM and CHECKSUM and writes headers and data. This module adds two things: the comments
+of the checksum cards contain no time, so the same product always has the same bytes; and the planes are
+passed to astropy read-only, so that it copies one plane at a time instead of swapping the bytes of an array
+that other threads may be reading.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _COLUMN_FORMATS: Final = {"i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D",
 
 
 def primary_hdu(cards: Cards) -> PrimaryHDU:
-    """Build a primary HDU without data, of a file with extensions."""
+    """Build a primary HDU without data, for a file with extensions."""
     hdu = PrimaryHDU(header=Header(cards))
-    hdu.header.set("EXTEND", True, after="NAXIS")  # now: astropy would add it after the checksum was computed
+    hdu.header.set("EXTEND", True, after="NAXIS")  # astropy would add it after the checksum
     return _with_checksums(hdu)
 
 
@@ -56,18 +56,18 @@ def table_hdu(
     extname
         Name of the extension.
     rows
-        One field a column: integers, floats, booleans or texts (what is not printable ASCII is escaped).
+        One field per column: integers, floats, booleans or texts (escaped to printable ASCII).
     units
-        Unit of a column, by its name.
+        Unit of each column, by name.
     extver
-        EXTVER, for a table that belongs to the image of that number.
+        EXTVER, for a table that belongs to the image with that number.
     cards
         Further cards of the header.
 
     Raises
     ------
     TypeError
-        Where a column has values that a product has no column for.
+        If the type of a column is not supported.
     """
     columns = [_column(name, rows[name], (units or {}).get(name)) for name in rows.dtype.names or ()]
     named: list[tuple[Any, ...]] = [("EXTNAME", extname)]
@@ -77,14 +77,14 @@ def table_hdu(
 
 
 def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
-    """Write HDUs as one FITS file: aside, synced, renamed.
+    """Write HDUs as one FITS file under a temporary name, sync it and rename it.
 
     Parameters
     ----------
     path
-        The file, replaced if it is there.
+        The file; an existing one is replaced.
     hdus
-        A primary HDU and its extensions, in their order.
+        A primary HDU and its extensions, in order.
 
     Returns
     -------
@@ -94,10 +94,10 @@ def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
     Raises
     ------
     NirflowError
-        Where the file cannot be written; nothing is left behind.
+        If the file cannot be written; nothing is left behind.
     """
     with complete_file(path) as file:
-        # A card of the raw header that astropy can neither read nor correct is no reason to have no product.
+        # A card of the raw header that astropy can neither read nor correct must not prevent the product.
         try:
             HDUList(list(hdus)).writeto(_Target(file), output_verify="ignore")
         except _FailedWrite as failed:
@@ -106,7 +106,7 @@ def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
 
 
 class _Target:
-    """What astropy writes to: it gives text of headers as bytes, and pixels as big-endian arrays."""
+    """Output for astropy, which passes headers as bytes and pixels as big-endian arrays."""
 
     def __init__(self, file: AsideFile) -> None:
         self._file = file
@@ -120,7 +120,7 @@ class _Target:
 
 
 class _FailedWrite(Exception):
-    """An OSError on its way through astropy, which would raise another one in its place, without its number."""
+    """An OSError on its way through astropy, which would replace it by another one without its number."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -145,7 +145,7 @@ def _column(name: str, values: NDArray[Any], unit: str | None) -> Column:
     if values.dtype.kind == "S":
         return Column(name, f"{max(1, values.dtype.itemsize)}A", unit, array=values)
     if values.dtype.str[1:] not in _COLUMN_FORMATS:
-        # int8, uint16 and uint32 have no column of their own without a zero point: the next wider one.
+        # int8, uint16 and uint32 have no column type without a zero point: use the next wider one.
         if values.dtype.kind not in "iu":
             raise TypeError(f"a table has no column for {values.dtype}")
         values = values.astype(np.int32 if values.dtype.itemsize < 4 else np.int64)

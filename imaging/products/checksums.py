@@ -1,4 +1,4 @@
-"""Checksums that an HDU states, and those that its pixels have, whoever wrote the file."""
+"""Checksums that an HDU states, and those of its pixels, whatever software wrote the file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _LARGEST_WORD: Final = 0xFFFFFFFF
 
 
 def stated_sum(hdu: Hdu) -> str | None:
-    """Return DATASUM as the header of an HDU states it, or None."""
+    """Return DATASUM as stated in the header of an HDU, or None."""
     return str(hdu.header.get("DATASUM", "")).strip() or None
 
 
 def has_the_cards_of(hdu: Hdu, other: Hdu) -> bool:
-    """Return whether an HDU states the CHECKSUM and DATASUM of another one.
+    """Return whether an HDU has the CHECKSUM and DATASUM cards of another one.
 
-    CHECKSUM covers the header too, so two HDUs never share it by chance: the cards were copied.
+    CHECKSUM covers the header too, so two HDUs never share it by chance: equal cards were copied.
     """
     stated = [(one.header.get("CHECKSUM"), one.header.get("DATASUM")) for one in (hdu, other)]
     return stated[0] == stated[1] and None not in stated[0]
 
 
 def pixel_sum(extname: str, bands: Callable[[], Iterable[NDArray[Any]]]) -> str:
-    """Return the DATASUM that nirflow writes for these pixels, of whatever type they are here.
+    """Return the DATASUM that nirflow writes for these pixels, whatever their type in this file.
 
     Parameters
     ----------
     extname
         Name of the plane.
     bands
-        Gives the plane's rows, in bands of a number of rows that four divides.
+        Yields the rows of the plane, in bands of a multiple of four rows.
     """
     total, stored = 0, _stored_type(extname, bands)
     for band in bands():
@@ -44,7 +44,7 @@ def pixel_sum(extname: str, bands: Callable[[], Iterable[NDArray[Any]]]) -> str:
 
 
 def plane_sum(plane: NDArray[Any], start: int = 0) -> int:
-    """Return the DATASUM of a plane as a product has it; ``start`` is that of the rows before it."""
+    """Return the DATASUM of a plane as in a product; ``start`` is that of the preceding rows."""
     if plane.dtype == np.uint16:
         plane = (plane ^ np.uint16(0x8000)).view(np.int16)
     stored = np.ascontiguousarray(plane, plane.dtype.newbyteorder(">"))
@@ -52,10 +52,10 @@ def plane_sum(plane: NDArray[Any], start: int = 0) -> int:
 
 
 def data_sum(data: NDArray[np.uint8], start: int = 0) -> int:
-    """Return the ones' complement sum of big-endian 32-bit words, the last one padded with zeros.
+    """Return the ones' complement sum of big-endian 32-bit integers, the last one padded with zeros.
 
-    astropy sums an HDU that it holds as a whole. Here a file is summed chunk by chunk; ``start`` is the sum of those
-    before.
+    astropy sums an HDU that is completely in memory. Here a file is summed chunk by chunk; ``start`` is the
+    sum of the preceding chunks.
     """
     whole = data.size // 4 * 4
     total = start + int(data[:whole].view(">u4").sum(dtype=np.uint64))

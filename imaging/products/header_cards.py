@@ -1,7 +1,7 @@
-"""Header cards of a product: Gemini's marks, the celestial WCS, and the raw header that stays true.
+"""Header cards of a product: Gemini's keywords, the celestial WCS, and the raw cards that remain valid.
 
-The marks make astrodata tag a product as processed, and DRAGONS take our dark, flat and bad pixel mask for
-its own.
+With these keywords astrodata tags a product as processed, and DRAGONS accepts our dark, flat and bad pixel
+mask as its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRo
 CardValue = str | int | float | bool
 Cards = Mapping[str, CardValue | tuple[CardValue, str]]
 
-#: What describes the raw file's bytes, or the raw pixels' gain and noise, and is not true of a product.
+#: Cards that describe the bytes of the raw file, or the gain and noise of raw pixels, and are not valid for a
+#: product.
 _RAW_ONLY = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|NEXTEND|INHERIT|EXTNAME|EXTVER"
     r"|CHECKSUM|DATASUM|GAIN|RDNOISE|END|ZIMAGE|ZHECKSUM|ZDATASUM"
@@ -34,41 +35,40 @@ _WCS = re.compile(
     r"|LONPOLE|LATPOLE|MJDREF[IF]?"
 )
 _MOST_NAMED = 999
-#: Characters of a comment behind a number (value to column 30, three for the slash).
+#: Characters of a comment after a number (value to column 30, three for the slash).
 _NUMBER_COMMENT = CARD - 33
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a product says about itself besides its pixels.
+    """What a product records about itself in addition to its pixels.
 
     Attributes
     ----------
     kind
         Kind of the product.
     facts
-        The first input's facts.
+        Facts of the first input.
     inputs
         Names of the frames that were combined, the first one first.
     stamp
-        When the product was made (UTC); the caller's, since the science has no clock.
+        When the product was made (UTC); given by the caller, because this layer has no clock.
     version
         Version of nirflow.
     key
-        The recipe key: same key, same product.
+        The recipe key: equal keys mean equal products.
     span
-        Beginning and end of the exposures that were combined (UTC).
+        Start of the first and end of the last combined exposure (UTC).
     calibrations
-        Names of the calibrations that were applied, by kind.
+        Names of the applied calibrations, by kind.
     calibration_keys
         Their recipe keys, by kind: a folder may hold several products of one name.
     linearised
-        Whether the pixels went through the correction for non-linearity; the limits in the header then
-        did too.
+        Whether the pixels were corrected for non-linearity; the limits in the header are then corrected too.
     cards, extension_cards
-        Further cards of the primary and of every image extension: value, or value and comment.
+        Further cards of the primary header and of every image extension: value, or value and comment.
     history, provenance, lineage
-        The tables' rows.
+        Rows of the tables.
     """
 
     kind: ProductKind
@@ -92,30 +92,30 @@ class Record:
             raise ValueError("a product has at least one input")
 
 
-#: What no product's name has, and how long a name may be before its kind.
+#: Characters that the name of a product must not contain, and the maximum length before its kind.
 _ODD = re.compile(r"[^\w.+-]+", re.ASCII)
 _LONGEST_STEM = 180
 
 
 def product_name(first_input: str, kind: ProductKind) -> str:
-    """File name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``.
+    """Return the file name of a product: ``S20131120S0115.fits`` and dark give ``S20131120S0115_dark.fits``.
 
-    Of a file that somebody named otherwise it keeps letters, digits, dots, pluses and dashes: the store, a header and
-    another system can hold those.
+    Of any other file name it keeps letters, digits, dots, pluses and dashes, which are valid in the store, in
+    headers and on other systems.
     """
     stem = _ODD.sub("_", plain_name(first_input).removesuffix(".fits")).lstrip("_.+-")
     return f"{stem[:_LONGEST_STEM] or 'frame'}{KINDS[kind].suffix}.fits"
 
 
 def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | tuple[Any, ...]]:
-    """Cards of a product's primary header behind the structural ones.
+    """Return the cards of a product's primary header after the structural ones.
 
     Parameters
     ----------
     raw
         Primary header of the first input.
     record
-        What the product says about itself.
+        What the product records about itself.
     extensions
         Number of extensions.
     """
@@ -130,7 +130,7 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         "PREPARE": (stamp, "UT time stamp for PREPARE"),
         "NCOMBINE": (len(record.inputs), "Number of input images"),
     }
-    if kind.unit is None:  # a mask is of no object
+    if kind.unit is None:  # a mask has no object
         new["OBJECT"] = kind.obstype
     if facts.data_label:
         new["DATALAB"] = (f"{facts.data_label}-{record.kind.upper()}", "DHS data label")
@@ -156,14 +156,14 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
 
 
 def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> list[Card | tuple[Any, ...]]:
-    """Cards that SCI, VAR and DQ share, behind the structural ones and before BUNIT.
+    """Return the cards that SCI, VAR and DQ share, after the structural ones and before BUNIT.
 
     Parameters
     ----------
     header
-        Header of the image: the celestial WCS is kept, a third axis and what belongs to the raw file is not.
+        Header of the image: the celestial WCS is kept; a third axis and cards of the raw file are dropped.
     record
-        What the product says about itself.
+        What the product records about itself.
     shape
         Rows and columns of the product.
     """
@@ -185,9 +185,9 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
 
 
 def saturation_electrons(facts: FrameFacts, *, corrected: bool, fraction: float = 1.0) -> float:
-    """Saturation (or a fraction of it) of a frame in electrons, all coadds.
+    """Return the saturation (or a fraction of it) of a frame in electrons, all coadds.
 
-    With ``corrected`` it goes through the correction for non-linearity as the pixels did, per coadd.
+    With ``corrected`` it is corrected for non-linearity like the pixels, per coadd.
     """
     readout = facts.readout
     n = readout.saturation_electrons * fraction
@@ -200,7 +200,7 @@ def saturation_electrons(facts: FrameFacts, *, corrected: bool, fraction: float 
 def _with_new(
     old: Header, new: Mapping[str, CardValue | tuple[CardValue, str]], *, drop: re.Pattern[str]
 ) -> list[Card | tuple[Any, ...]]:
-    """The old cards that stay, a replaced one in its place, then the new ones."""
+    """Return the old cards that remain, with replaced ones in their place, then the new ones."""
     left = {keyword: _card(keyword, value) for keyword, value in new.items()}
     cards: list[Card | tuple[Any, ...]] = []
     for card in old.cards:
@@ -212,12 +212,12 @@ def _with_new(
 
 
 def _card(keyword: str, value: CardValue | tuple[CardValue, str]) -> tuple[Any, ...]:
-    """A card in printable ASCII; a comment that does not fit beside its value is left out whole, not cut."""
+    """Return a card in printable ASCII; a comment that does not fit after its value is omitted, not truncated."""
     content, *comments = value if isinstance(value, tuple) else (value,)
     comment = ascii_text(str(comments[0])) if comments else ""
     if not isinstance(content, str):
         return (keyword, content, comment[:_NUMBER_COMMENT])
     content = ascii_text(content)
-    # The value begins in column 11, is quoted (inner quotes doubled), and " / " stands before the comment.
+    # The value begins in column 11, is quoted (inner quotes doubled), and " / " precedes the comment.
     taken = 10 + max(20, 2 + len(content) + content.count("'")) + 3
     return (keyword, content, comment if taken + len(comment) <= CARD else "")

@@ -1,4 +1,4 @@
-"""Who made a product, when, and whether the LINEAGE table in its file is its own.
+"""What software made a product, when, and whether the LINEAGE table in its file is its own.
 
 Other software copies tables from its inputs to its outputs: a stack that DRAGONS made with a dark of nirflow
 carries that dark's LINEAGE. The header of the table therefore names the product that wrote it.
@@ -23,16 +23,16 @@ _STAMPS: Final = ("PROCDARK", "PROCFLAT", "BPMASK", "PROCBPM", "PROCSCI", "GEM-T
 
 @dataclass(frozen=True)
 class Origin:
-    """What a primary header states about the making of a product.
+    """What a primary header states about the creation of a product.
 
     Attributes
     ----------
     software
-        Name and version of the software; "unknown software" where the header names none.
+        Name and version of the software; "unknown software" if the header names none.
     made_at
-        When the product was made (UTC); None where the header has no time that can be read.
+        When the product was made (UTC); None without a readable time in the header.
     key
-        Recipe key of a product of nirflow; empty for other software, also where it kept the card of an input.
+        Recipe key of a product of nirflow; empty for other software, even if it kept the card of an input.
     """
 
     software: str
@@ -56,7 +56,7 @@ class Origin:
 
     @property
     def is_own(self) -> bool:
-        """Whether nirflow made the product."""
+        """Whether the product was made by nirflow."""
         return bool(self.key)
 
 
@@ -67,7 +67,7 @@ class LineageLabel:
     Attributes
     ----------
     product, key
-        File name and recipe key; both empty in tables of before the label.
+        File name and recipe key; both empty in older tables without a label.
     datasums
         DATASUM of each plane by EXTNAME, as nirflow wrote it.
     """
@@ -87,7 +87,7 @@ class LineageLabel:
         return cls(product, key, sums)
 
     def cards(self) -> list[tuple[str, str, str]]:
-        """Cards of the table's header."""
+        """Return the cards of the table's header."""
         cards = [(_NAME, self.product, "Product of this lineage")]
         if self.key:
             cards.append((KEY, self.key, ""))
@@ -97,9 +97,9 @@ class LineageLabel:
         ]
 
     def belongs_to(self, origin: Origin) -> bool:
-        """Whether the table is that of a product with this origin.
+        """Return whether the table is that of a product with this origin.
 
-        A table without a label belongs to the product of nirflow in whose file it is.
+        A table without a label belongs to the nirflow product that contains it.
         """
         return origin.is_own and self.key in ("", origin.key)
 

@@ -1,7 +1,8 @@
-"""Products in the user's folder: who has the plain name, and that nothing is ever lost.
+"""Products in the user's folder: which one has the plain name, without ever losing another.
 
-A product has the name of its first frame. Where a folder holds several products of one name, the plain name is that of
-one of them and the others have the first digits of their recipe key in theirs; NFKEY in the header is the whole key.
+A product has the name of its first frame. If a folder contains several products with one name, one of them
+has the plain name and the others have the first digits of their recipe key in theirs; NFKEY in the header is
+the complete key.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from imaging.errors import FrameError, NirflowError
-from imaging.io.atomic import NameTakenError, write_whole
+from imaging.io.atomic import NameTakenError, write_complete
 from imaging.io.compressed import reading
 from imaging.io.limits import opened
 from imaging.products.product_file import ProductFile, datasums
@@ -31,9 +32,10 @@ class PlacedProduct:
     path
         The file.
     outcome
-        Whether it is new, was there, had to take another name, or took the plain name of what was there.
+        Whether it is new, existed already, got another name, or took over the plain name of an existing
+        product.
     moved
-        Where a product that had the plain name is now.
+        New path of the product that had the plain name.
     """
 
     path: Path
@@ -49,31 +51,32 @@ def place_product(
     overwrite: bool = False,
     yields: Callable[[str], bool] = lambda _: False,
 ) -> PlacedProduct:
-    """Copy a product to where the user wants it, without ever losing another one.
+    """Copy a product to the user's folder without ever losing another one.
 
     Parameters
     ----------
     source
         The product.
     target
-        Where it goes. A file there with the same planes (by DATASUM; stamps may differ) and recipe key is left alone.
-        Any other is kept, and the new one gets the first 8 characters of ``key`` in its name.
+        Its destination. An existing file with the same planes (by DATASUM; time stamps may differ) and recipe
+        key is left unchanged. Any other is kept, and the new one gets the first 8 characters of ``key`` in
+        its name.
     key
         The recipe key.
     overwrite
-        Replace what is there.
+        Replace an existing file.
     yields
-        Whether the product of another recipe key has to leave the plain name to this one. It is kept, under its name
+        Whether a product with another recipe key gives up the plain name to this one. It is kept under a name
         with its key.
 
     Raises
     ------
     NirflowError
-        Where the folder cannot be written.
+        If the folder cannot be written.
     """
     new = datasums(source)
     if overwrite and target.exists() and not _holds(target, new, key):
-        write_whole(target, _chunks(source))
+        write_complete(target, _chunks(source))
         return PlacedProduct(target, "overwritten")
     moved = None
     names = _names(target, key)
@@ -90,14 +93,14 @@ def place_product(
                 candidate = next(names)
             continue
         try:
-            write_whole(candidate, _chunks(source), replace=False)
+            write_complete(candidate, _chunks(source), replace=False)
         except NameTakenError:
-            continue  # another run took the name meanwhile: look at what it wrote
+            continue  # another run took the name meanwhile: check what it wrote
         return PlacedProduct(candidate, "new" if candidate == target else "renamed", moved)
 
 
 def recipe_key_in(path: Path) -> str:
-    """The recipe key in the header of a product; an empty text where it is none of ours."""
+    """Return the recipe key in the header of a product; an empty string if it is not one of ours."""
     try:
         with ProductFile(path) as product:
             return str(product.primary.get("NFKEY", "")).strip()
@@ -106,15 +109,15 @@ def recipe_key_in(path: Path) -> str:
 
 
 def _make_way(target: Path, key: str) -> Path | None:
-    """Move the product of ``key`` from the plain name to one with its key; None where another run was quicker.
+    """Move the product of ``key`` from the plain name to one with its key; return None if another run was faster.
 
-    It has its new name before the plain one is taken from it. What another run may have put there in between is
-    put back.
+    It has its new name before the plain one is removed. A file that another run placed there in between is
+    restored.
     """
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
     try:
         kept, made = _copy(target, _names(target, key, plain=False))
-        if recipe_key_in(kept) != key:  # another run has changed the plain name since it was looked at
+        if recipe_key_in(kept) != key:  # another run has changed the plain name since it was checked
             if made:
                 kept.unlink()
             return None
@@ -133,10 +136,10 @@ def _make_way(target: Path, key: str) -> Path | None:
 
 
 def _copy(path: Path, names: Iterator[Path]) -> tuple[Path, bool]:
-    """Copy a file to the first of some names that is free, or has the same planes already; and whether it was free."""
+    """Copy a file to the first name that is free or has the same planes; return it and whether it was free."""
     for name in names:
         try:
-            write_whole(name, _chunks(path), replace=False)
+            write_complete(name, _chunks(path), replace=False)
         except NameTakenError:
             if _holds(name, datasums(path), recipe_key_in(path)):
                 return name, False
@@ -146,7 +149,7 @@ def _copy(path: Path, names: Iterator[Path]) -> tuple[Path, bool]:
 
 
 def _holds(path: Path, planes: dict[str, str], key: str) -> bool:
-    """Whether ``path`` is an undamaged product of those planes, and of that recipe where it names one.
+    """Return whether ``path`` is an undamaged product with those planes, and with that recipe if it names one.
 
     Two recipes may give the same pixels: their headers and tables differ.
     """
@@ -155,7 +158,7 @@ def _holds(path: Path, planes: dict[str, str], key: str) -> bool:
             other = str(there.primary.get("NFKEY", key)).strip() != key
             return not other and there.datasums() == planes and not there.damaged_planes()
     except FrameError:
-        return False  # what is there is no product that can be read: other content
+        return False  # the existing file is not a readable product: other content
 
 
 def _names(target: Path, key: str, *, plain: bool = True) -> Iterator[Path]:

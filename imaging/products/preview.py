@@ -1,8 +1,8 @@
-"""Previews: a product as a small PNG, so that a person sees at a glance what came out.
+"""Previews: a product as a small PNG that shows the result at a glance.
 
 Pixels are averaged in blocks and shown between the limits of the zscale algorithm; rows run upwards, as
-stored. What holds no data is blue-grey. A bad pixel mask shows every bad pixel enlarged, in the colour of its
-reason.
+stored. Pixels without data are blue-grey. A bad pixel mask shows every bad pixel enlarged, in the colour of
+its reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import Reason
 from imaging.products.product_file import REASONS, ProductFile, read_table
@@ -24,17 +24,17 @@ from imaging.products.product_file import REASONS, ProductFile, read_table
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-#: Longest side of the picture without its label, pixels.
+#: Longest side of the image without its label, pixels.
 LARGEST: Final = 700
 #: Longest side of a thumbnail, pixels.
 THUMBNAIL: Final = 200
 
 _LABEL_HEIGHT = 22
-#: Grey levels of the palette; the indices above are the colours.
+#: Grey levels of the palette; the higher indices are the colours.
 _GREYS = 248
 _NO_DATA, _FIRST_COLOUR = _GREYS, _GREYS + 1
 _NO_DATA_COLOUR = (64, 78, 110)
-#: Colour and name of each reason; where a pixel has several, the first one here is shown.
+#: Colour and name of each reason; if a pixel has several, the first one listed here is shown.
 _REASONS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
     (Reason.HOT, (255, 70, 60), "hot"),
     (Reason.COLD, (70, 160, 255), "cold"),
@@ -42,7 +42,7 @@ _REASONS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
     (Reason.LOW_RESPONSE, (255, 190, 50), "low response"),
     (0, (235, 235, 235), "bad"),
 )
-#: zscale: pixels sampled, contrast, clipping in sigma, rounds, and the fraction that has to survive.
+#: zscale: pixels sampled, contrast, clipping in sigma, iterations, and the fraction that must survive.
 _SAMPLES, _CONTRAST, _CLIP, _ROUNDS, _FEWEST = 10_000, 0.25, 2.5, 5, 0.5
 
 
@@ -58,16 +58,16 @@ def preview_product(path: Path, product: ProductFile, *, title: str) -> Path:
     Parameters
     ----------
     path
-        The PNG, replaced where it is there.
+        The PNG; an existing one is replaced.
     product
         The open product.
     title
-        What the label says.
+        Text of the label.
 
     Raises
     ------
     NirflowError
-        Where the PNG cannot be written.
+        If the PNG cannot be written.
     """
     if product.facts.product_kind == "bpm":
         bad = product.bad_pixels()
@@ -80,33 +80,33 @@ def preview_product(path: Path, product: ProductFile, *, title: str) -> Path:
 
 
 def write_preview(path: Path, array: NDArray[Any], *, title: str, unit: str = "") -> Path:
-    """Write an image as a PNG of at most 700 pixels a side and a label.
+    """Write an image as a PNG of at most 700 pixels per side, with a label.
 
     Parameters
     ----------
     path
-        The PNG, replaced where it is there.
+        The PNG; an existing one is replaced.
     array
-        Pixels, shape (ny, nx); what is not finite holds no data.
+        Pixels, shape (ny, nx); values that are not finite have no data.
     title, unit
-        What the label says, beside the limits of the grey scale.
+        Text of the label, next to the limits of the grey scale.
     """
     picture, limits = _grey(array, LARGEST)
-    told = f"{limits[0]:.4g} to {limits[1]:.4g} {unit}".strip() if limits is not None else "no data"
-    return _write(path, picture, title, [_Legend(-1, told)])
+    limits_text = f"{limits[0]:.4g} to {limits[1]:.4g} {unit}".strip() if limits is not None else "no data"
+    return _write(path, picture, title, [_Legend(-1, limits_text)])
 
 
 def write_thumbnail(path: Path, array: NDArray[Any], *, notes: Mapping[str, str] | None = None) -> Path:
-    """Write an image as a PNG of at most 200 pixels a side, without a label.
+    """Write an image as a PNG of at most 200 pixels per side, without a label.
 
     Parameters
     ----------
     path
-        The PNG, replaced where it is there.
+        The PNG; an existing one is replaced.
     array
-        Pixels, shape (ny, nx); what is not finite holds no data.
+        Pixels, shape (ny, nx); values that are not finite have no data.
     notes
-        Texts to go into the file, by keyword.
+        Texts to store in the file, by keyword.
     """
     from PIL import Image
 
@@ -122,13 +122,13 @@ def write_mask_preview(
     Parameters
     ----------
     path
-        The PNG, replaced where it is there.
+        The PNG; an existing one is replaced.
     bad
-        Not 0 where a pixel is bad, shape (ny, nx).
+        Non-zero where a pixel is bad, shape (ny, nx).
     reasons
-        Bits of `imaging.pixels.image.Reason`, same shape; without it all bad pixels have one colour.
+        Bits of `imaging.pixels.image.Reason`, same shape; default: all bad pixels have one colour.
     title
-        What the label says, beside the number of pixels by reason.
+        Text of the label, next to the number of pixels by reason.
     """
     factor = -(-max(bad.shape) // LARGEST)
     picture = np.zeros([-(-n // factor) for n in bad.shape], np.uint8)
@@ -149,9 +149,9 @@ def write_mask_preview(
 
 
 def block_mean(array: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Mean of the finite pixels of each ``factor`` x ``factor`` block; NaN where a block has none.
+    """Return the mean of the finite pixels of each ``factor`` x ``factor`` block; NaN for a block without any.
 
-    Rows and columns that fill no block are left out.
+    Rows and columns that do not fill a block are left out.
     """
     ny, nx = (max(1, n // factor) for n in array.shape)
     total, count = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.float32)
@@ -165,7 +165,7 @@ def block_mean(array: NDArray[Any], factor: int) -> NDArray[np.float32]:
 
 
 def zscale(array: NDArray[Any]) -> tuple[float, float]:
-    """Limits that show the background and what is a little above and below it.
+    """Return limits that show the background and values a little above and below it.
 
     A straight line is fitted to the sorted pixels, outliers clipped; its slope over the contrast (0.25)
     spans the limits about the median. The algorithm is that of IRAF's display task.
@@ -173,7 +173,7 @@ def zscale(array: NDArray[Any]) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        Lower and upper limit; never equal. (0, 1) where no pixel is finite.
+        Lower and upper limit; never equal. (0, 1) if no pixel is finite.
     """
     finite = array[np.isfinite(array)].ravel()
     values = np.sort(finite[:: max(1, finite.size // _SAMPLES)].astype(np.float64))
@@ -195,12 +195,12 @@ def zscale(array: NDArray[Any]) -> tuple[float, float]:
     if np.count_nonzero(keep) >= max(5, _FEWEST * values.size):
         median, reach = float(np.median(values)), float(slope) / _CONTRAST * values.size / 2
         low, high = max(low, median - reach), min(high, median + reach)
-    # A constant image: limits about its value that float32 can tell apart.
+    # A constant image: limits around its value that float32 can distinguish.
     return (low, high) if high > low else (low - 0.5, low + 0.5 + abs(low) * 1e-6)
 
 
 def _grey(array: NDArray[Any], largest: int) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
-    """Indices of the palette, at most ``largest`` a side, and the limits; None where there is no data."""
+    """Return palette indices, at most ``largest`` per side, and the limits; None without data."""
     small = block_mean(array, -(-max(array.shape) // largest))
     low, high = zscale(small)
     level = (small - np.float32(low)) * np.float32((_GREYS - 1) / (high - low))
@@ -210,7 +210,7 @@ def _grey(array: NDArray[Any], largest: int) -> tuple[NDArray[np.uint8], tuple[f
 
 
 def _enlarged(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Blocks of ``factor`` x ``factor`` that hold one of the pixels, and the blocks about them."""
+    """Return the ``factor`` x ``factor`` blocks that contain one of the pixels, and the blocks around them."""
     ny, nx = (-(-n // factor) for n in pixels.shape)
     framed = np.zeros((ny + 2, nx + 2), bool)
     y, x = np.nonzero(pixels)
@@ -262,7 +262,7 @@ def _save(path: Path, picture: Picture, notes: Mapping[str, str] | None = None) 
     picture.putpalette(_palette())
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=3, pnginfo=texts)
-    write_whole(path, [out.getvalue()], sync=False)
+    write_complete(path, [out.getvalue()], sync=False)
     return path
 
 

@@ -1,6 +1,6 @@
-"""Product files: multi-extension FITS with SCI, VAR and DQ, written whole, read in bands of rows.
+"""Product files: multi-extension FITS with SCI, VAR and DQ, written completely, read in bands of rows.
 
-Read by this project, by astropy's CCDData, and by astrodata and DRAGONS as their own.
+They can be read by nirflow, by astropy's CCDData, and by astrodata and DRAGONS like their own files.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRo
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
 
-#: Rows, and bytes, that are read at a time; both make up full 32-bit words, of which checksums are.
+#: Rows, and bytes, that are read at a time; both are multiples of 32 bits, the unit of checksums.
 _BAND = 256
 _CHUNK = 8 << 20
-#: EXTNAME of the table that says why a pixel is bad.
+#: EXTNAME of the table of reasons for bad pixels.
 REASONS = "REASONS"
-#: EXTNAME of those that say what a product was made from, and how.
+#: EXTNAMEs of the tables of a product's inputs and processing.
 _RECORDS = ("HISTORY", "PROVENANCE", "LINEAGE")
 
 
 @dataclass(frozen=True)
 class WrittenProduct:
-    """A product on the disk.
+    """A product on disk.
 
     Attributes
     ----------
     path
         The file.
     sha256
-        Of all its bytes.
+        sha256 of all its bytes.
     datasums
         DATASUM of each plane by EXTNAME: the identity of the pixels.
     """
@@ -73,17 +73,17 @@ def write_product(
     object_mask: NDArray[np.uint8] | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> WrittenProduct:
-    """Write a product as a multi-extension FITS file: aside, synced, renamed.
+    """Write a product as a multi-extension FITS file under a temporary name, sync it and rename it.
 
     Parameters
     ----------
     path
-        The file, replaced if it is there (`imaging.products.placing.place_product` is the one that does not replace).
+        The file; an existing one is replaced (`imaging.products.placing.place_product` does not replace).
     image
         Planes and headers. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
-        software takes every further image for a mask.
+        software takes every additional image for a mask.
     record
-        What the product is, was made from and how.
+        What the product is, its inputs and processing.
     object_mask
         Plane of a science image, 1 on sources, shape (ny, nx).
     tables
@@ -92,13 +92,13 @@ def write_product(
     Returns
     -------
     WrittenProduct
-        Path, sha256 and the planes' DATASUMs. The same pixels give the same DATASUMs; the sha256 depends on
-        the stamps too.
+        Path, sha256 and the planes' DATASUMs. The same pixels give the same DATASUMs; the sha256 also depends
+        on the time stamps.
 
     Raises
     ------
     NirflowError
-        Where the file cannot be written; nothing is left behind.
+        If the file cannot be written; nothing is left behind.
     """
     planes = _mask_planes(image, record) if isinstance(image, BadPixelMask) else _image_planes(image, record)
     if object_mask is not None:
@@ -134,7 +134,7 @@ class ProductFile:
     Raises
     ------
     FrameError
-        Where it cannot be read, is damaged, or has neither a SCI nor a DQ plane.
+        If it cannot be read, is damaged, or has neither a SCI nor a DQ plane.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,9 +150,9 @@ class ProductFile:
         if first is None:
             self.close()
             raise FrameError(
-                path.name, "no product: it has neither a SCI nor a DQ plane, but "
+                path.name, "not a product: it has neither a SCI nor a DQ plane, but "
                 f"{', '.join(name or 'an unnamed image' for name in self._planes) or 'no image'}",
-                remedy="Give a processed dark, flat, bad pixel mask or image.",
+                remedy="Provide a processed dark, flat, bad pixel mask or image.",
             )  # fmt: skip
         self.header: Header = first.header
         self.shape: tuple[int, int] = (first.shape[0], first.shape[1])
@@ -167,12 +167,12 @@ class ProductFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file; it is closed with the object at the latest."""
+        """Close the file, at the latest together with the object."""
         self._file.close()
 
     @cached_property
     def facts(self) -> FrameFacts:
-        """What the product is."""
+        """Facts of the product."""
         return facts_from_headers(self.primary, self.header, name=self.path.name)
 
     @property
@@ -181,11 +181,11 @@ class ProductFile:
         return tuple(self._planes)
 
     def shape_of(self, extname: str) -> tuple[int, ...]:
-        """Shape of a plane, in numpy's order."""
+        """Return the shape of a plane, in numpy's order."""
         return self._plane(extname).shape
 
     def rows(self, extname: str, rows: slice | None = None) -> NDArray[Any]:
-        """Rows of a plane (all without ``rows``), shape (n_rows, nx).
+        """Return rows of a plane (default: all), shape (n_rows, nx).
 
         DQ is uint16, a mask (OBJMASK, the SCI of a bad pixel mask) uint8, everything else float32.
         """
@@ -195,36 +195,36 @@ class ProductFile:
         return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32, copy=False)
 
     def bad_pixels(self, rows: slice | None = None) -> NDArray[np.uint8]:
-        """1 on the bad pixels of a bad pixel mask, whether its plane is SCI or DQ; shape (n_rows, nx)."""
+        """Return 1 for the bad pixels of a bad pixel mask, whether its plane is SCI or DQ; shape (n_rows, nx)."""
         pixels = self.rows("DQ" if "DQ" in self else "SCI", rows)
         bad = (pixels.astype(np.uint16) & np.uint16(DQ.BAD_PIXEL)) != 0
         return bad.astype(np.uint8)
 
     def datasums(self) -> dict[str, str]:
-        """DATASUM of each plane by EXTNAME, computed where the header has none."""
+        """Return the DATASUM of each plane by EXTNAME, computed if the header has none."""
         return {
             name: str(hdu.header.get("DATASUM") or self._summed(hdu)).strip()
             for name, hdu in self._planes.items()
         }
 
     def pixel_sums(self) -> dict[str, str]:
-        """DATASUM that nirflow would write of each plane, by EXTNAME: the pixels' identity in any file.
+        """Return the DATASUM that nirflow would write for each plane, by EXTNAME: the identity of the pixels.
 
-        Other software stores the same pixels as another type, or with the cards of another plane.
+        Other software may store the same pixels with another type, or with the cards of another plane.
         """
         return {name: self._pixel_sum(name) for name in self._planes}
 
     def damaged_planes(self) -> tuple[str, ...]:
-        """The planes whose pixels do not add up to the DATASUM in the header.
+        """Return the planes whose pixels do not match the DATASUM in the header.
 
-        astrodata writes the cards of SCI, CHECKSUM and DATASUM too, with every plane, and integers as uint16. The
-        sum of such a plane is taken from the label of the product's own LINEAGE table; without a label the
-        plane counts as one without a DATASUM.
+        astrodata writes the cards of SCI, including CHECKSUM and DATASUM, with every plane, and integers as
+        uint16. The sum of such a plane is taken from the label of the product's own LINEAGE table; without a
+        label the plane counts as having no DATASUM.
         """
         return tuple(name for name in self._planes if self._is_damaged(name))
 
     def table_header(self, extname: str) -> Header | None:
-        """Header of a table, or None where the product has no such table."""
+        """Return the header of a table, or None if the product has no such table."""
         hdu = self._file.find(extname)
         return None if hdu is None or hdu.is_image else hdu.header
 
@@ -242,7 +242,7 @@ class ProductFile:
 
     @cached_property
     def _own_sums(self) -> Mapping[str, str]:
-        """DATASUM of each plane as the label of the product's own LINEAGE table has it."""
+        """Return the DATASUM of each plane from the label of the product's own LINEAGE table."""
         header = self.table_header("LINEAGE")
         label = LineageLabel.of(header) if header is not None else LineageLabel()
         return label.datasums if label.belongs_to(Origin.of(self.primary)) else {}
@@ -255,7 +255,7 @@ class ProductFile:
         if extname not in self._planes:
             raise FrameError(
                 self.path.name, f"no {extname} plane (found {', '.join(self._planes)})",
-                remedy="Give a product that carries it.",
+                remedy="Provide a product that has it.",
             )  # fmt: skip
         return self._planes[extname]
 
@@ -268,10 +268,10 @@ class ProductFile:
 
 
 def read_product(path: Path, *, rows: slice | None = None) -> Image:
-    """A product as an `Image`: ours or DRAGONS'.
+    """Read a product, ours or DRAGONS', as an `Image`.
 
-    A bad pixel mask gives DQ with the bad pixels, SCI the same as 0 and 1, and no variance. A plane that
-    is not there is an error, not zeros.
+    A bad pixel mask gives DQ with the bad pixels, SCI with the same as 0 and 1, and no variance. A missing
+    plane is an error, not zeros.
     """
     with ProductFile(path) as product:
         if product.facts.product_kind == "bpm":
@@ -287,28 +287,28 @@ def read_product(path: Path, *, rows: slice | None = None) -> Image:
 
 
 def datasums(path: Path) -> dict[str, str]:
-    """DATASUM of each plane of a product by EXTNAME."""
+    """Return the DATASUM of each plane of a product by EXTNAME."""
     with ProductFile(path) as product:
         return product.datasums()
 
 
 def read_ccd(path: Path) -> CCDData:
-    """Return a product (ours or DRAGONS') as CCDData whose mask holds the unusable pixels only.
+    """Return a product (ours or DRAGONS') as CCDData with a mask of the unusable pixels only.
 
-    ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` reads our products as well; its
-    mask is every pixel that has any bit, non-linear ones too.
+    ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` also reads our products; its mask
+    contains every pixel with any bit, including non-linear ones.
     """
     return read_product(path).to_ccd()
 
 
 def read_table(path: Path, extname: str) -> NDArray[Any] | None:
-    """A table of a product as a structured array (texts as str), or None where it has no such table.
+    """Read a table of a product as a structured array (texts as str); None if it has no such table.
 
     Raises
     ------
     FrameError
-        Where it cannot be read, has more rows than such a table of a product, or columns that are not the bytes of its
-        rows or are of variable length, each value of which may claim the same bytes.
+        If it cannot be read, has more rows than such a table of a product can have, or has columns that do
+        not match the bytes of its rows or have variable length (several values may refer to the same bytes).
     """
     from astropy.io import fits
 
@@ -339,17 +339,17 @@ def _check_table(name: str, extname: str, header: Header) -> None:
     if rows > most:
         raise _no_such_table(name, f"table {extname} has {rows} rows, and that of a product at most {most}")
     fields = whole_number(header, "TFIELDS", name, 0)
-    if rows * fields > table_bytes():  # some may take no bytes of the file
+    if rows * fields > table_bytes():  # some columns may take no bytes of the file
         raise _no_such_table(name, f"table {extname} has {rows} rows of {fields} columns")
     forms = [str(header.get(f"TFORM{i}", "")).strip() for i in range(1, fields + 1)]
     if any(form.lstrip("0123456789").startswith(("P", "Q")) for form in forms):
         raise _no_such_table(name, f"table {extname} has columns of variable length")
     if header.get("XTENSION") == "BINTABLE" and sum(map(column_width, forms)) != width:
-        raise _no_such_table(name, f"the columns of table {extname} have not {width} bytes a row")
+        raise _no_such_table(name, f"the columns of table {extname} do not have {width} bytes per row")
 
 
 def _no_such_table(name: str, problem: str) -> FrameError:
-    return FrameError(name, problem, remedy="Give the product as it was made.")
+    return FrameError(name, problem, remedy="Provide the original product.")
 
 
 def _image_planes(image: Image, record: Record) -> list[HDU]:
@@ -370,7 +370,7 @@ def _mask_planes(mask: BadPixelMask, record: Record) -> list[HDU]:
 
 
 def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:
-    """The bad pixels: x and y from 0, and the bits of `imaging.pixels.image.Reason`."""
+    """Return the bad pixels: x and y from 0, and the bits of `imaging.pixels.image.Reason`."""
     y, x = np.nonzero(mask.bad)
     rows = np.empty(len(x), [("x", np.int16), ("y", np.int16), ("reason", np.uint8)])
     rows["x"], rows["y"], rows["reason"] = x, y, mask.reasons[y, x]

@@ -1,4 +1,4 @@
-"""The tables that a product carries about itself: what was done, with what, and what that was made from."""
+"""The tables in which a product describes itself: its processing, its inputs and their ancestors."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class LineageRow:
     sha256
         Identity of the uncompressed bytes.
     role
-        What it was for: dark, lamp_on, lamp_off, short_dark, science, bpm, flat.
+        Its role: dark, lamp_on, lamp_off, short_dark, science, bpm, flat.
     step
-        Name of the product whose making took it.
+        Name of the product that was made with it.
     """
 
     file: str
@@ -67,14 +67,14 @@ Row = HistoryRow | ProvenanceRow | LineageRow
 
 
 def stamped(moment: datetime) -> str:
-    """A time as these tables and Gemini's header marks write it: ISO 8601, UTC, without a zone."""
+    """Return a time in the format of these tables and of Gemini's headers: ISO 8601, UTC, without a zone."""
     if moment.tzinfo is None:
         raise ValueError(f"the time {moment} has no time zone; stamps are UTC")
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def rows_to_array(rows: Sequence[Row], kind: type[Row]) -> NDArray[Any]:
-    """Rows as a structured array of texts, the columns in the order of ``kind``'s fields."""
+    """Return rows as a structured array of texts, with the columns in the order of the fields of ``kind``."""
     names = [column.name for column in fields(kind)]
     columns = [
         [ascii_text(str(value)).encode("ascii") for value in column]

@@ -1,1 +1,1 @@
-"""Where frames lie on each other, and how they are resampled onto one grid."""
+"""The positions of frames relative to each other, and their resampling onto one grid."""

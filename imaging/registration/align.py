@@ -1,8 +1,8 @@
-"""Align the frames of a group: which frame is the reference, and where the others lie on it.
+"""Align the frames of a group: the reference frame, and the positions of the others relative to it.
 
-The world coordinates of a frame are right to an arcsecond or two, and now and then they are another
-frame's. They are therefore only where the search begins: stars decide, and an offset that chance could have
-given is refused. A frame that cannot be aligned is left out by name.
+The world coordinates of a frame are accurate to an arcsecond or two, and sometimes belong to another frame.
+They are therefore only the start of the search: stars decide, and an offset that could be due to chance is
+refused. A frame that cannot be aligned is left out and reported.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: A source with one of these has no position to trust.
+#: A source with one of these flags has no reliable position.
 _UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.SHARP | Flag.UNMEASURED | Flag.BAD_PIXEL)
-#: Blended and non-linear stars serve where there are fewer clean ones than this.
+#: Blended and non-linear stars are used if there are fewer clean ones than this.
 _ENOUGH = 20
-#: Centroids are not better than this, whatever their count of electrons says, px.
+#: Lower limit of centroid errors, regardless of the photon noise, px.
 _ERROR_FLOOR = 0.01
-#: A reference's seeing is at most this many times the best.
+#: The seeing of a reference is at most this many times the best.
 _GOOD_SEEING = 1.15
-#: A match by the prior that uses fewer of the stars than this is held against the whole search.
+#: A match from the prior that uses a smaller fraction of the stars is compared with the full search.
 _CONVINCING = 0.5
-#: Stars that a flux ratio is taken from, if there are enough: signal to noise.
+#: Signal to noise of the stars used for a flux ratio, if there are enough.
 _FLUX_SNR = 30.0
-#: References that are tried before the one that aligns most frames is taken.
+#: References that are tried before the one that aligns most frames is chosen.
 _TRIES = 3
 
 
@@ -57,25 +57,25 @@ class AlignParameters(StepParameters):
     """Parameters of the alignment."""
 
     transform: TransformKind = parameter(
-        "shift", "what may differ between frames: shift, shift_rotation, similarity (with scale) or affine"
+        "shift", "allowed transforms between frames: shift, shift_rotation, similarity (with scale) or affine"
     )
     reference: str = parameter("best", "reference frame: best, first, or a frame's name")
     prior_tolerance: float = parameter(
         3.0,
-        "how far the header's world coordinates and the telescope's offsets may be wrong",
+        "maximum error of the header's world coordinates and the telescope's offsets",
         unit="arcsec",
         gt=0,
     )
     max_search: float = parameter(
-        120.0, "largest offset between frames that is searched for when the header lies", unit="arcsec", gt=0
+        120.0, "largest offset between frames to search if the header is wrong", unit="arcsec", gt=0
     )
     tolerance: float = parameter(1.5, "largest distance between matched stars", unit="px", gt=0)
-    min_snr: float = parameter(15.0, "signal to noise of a star that is matched", gt=0)
-    bright_limit: int = parameter(150, "brightest stars of a frame that take part", ge=3)
-    min_matches: int = parameter(3, "matched stars that an alignment needs", ge=2)
-    min_share: float = parameter(0.2, "share of the stars in common that must match", ge=0, le=1)
+    min_snr: float = parameter(15.0, "minimum signal to noise of a matched star", gt=0)
+    bright_limit: int = parameter(150, "maximum number of stars of a frame, brightest first", ge=3)
+    min_matches: int = parameter(3, "minimum number of matched stars", ge=2)
+    min_share: float = parameter(0.2, "minimum fraction of the common stars that must match", ge=0, le=1)
     max_rms: float = parameter(0.3, "largest residual of an alignment along one axis", unit="px", gt=0)
-    false_alarm: float = parameter(1e-5, "largest probability that chance gave the match", gt=0, lt=1)
+    false_alarm: float = parameter(1e-5, "largest probability of a match by chance", gt=0, lt=1)
 
 
 def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = None) -> Alignment:
@@ -91,16 +91,16 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
     Returns
     -------
     Alignment
-        The reference, and for every frame its transform or the reason why it has none.
+        The reference, and for every frame its transform or the reason why it is missing.
 
     Raises
     ------
     GroupError
-        With no frames, or where the reference asked for is not among them.
+        Without frames, or if the requested reference is not among them.
     """
     parameters = parameters or AlignParameters()
     if not frames:
-        raise GroupError("There are no frames to align.", remedy="Give at least one science frame.")
+        raise GroupError("There are no frames to align.", remedy="Provide at least one science frame.")
     stars = [select_stars(frame, parameters) for frame in frames]
     candidates = _candidates(frames, stars, parameters)
     best: Alignment | None = None
@@ -115,7 +115,7 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
     assert best is not None
     if _lies(best, parameters):
         logger.warning(
-            "%s: its world coordinates are %.1f arcsec off those of the other frames; so are the stack's.",
+            "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
             best.reference, best.entry(best.reference).wcs_error,
         )  # fmt: skip
     for entry in best.left_out:
@@ -128,14 +128,14 @@ def output_grid(
     frames: Sequence[AlignInput],
     mode: Literal["union", "intersection"] = "union",
 ) -> Grid:
-    """The pixel grid that the aligned frames are resampled to.
+    """Return the pixel grid to which the aligned frames are resampled.
 
     Parameters
     ----------
     alignment
-        Of ``frames``.
+        The alignment of ``frames``.
     frames
-        The frames, in the order that they were aligned in.
+        The frames, in the same order.
     mode
         ``union`` or ``intersection`` of the fields of the frames used.
 
@@ -152,7 +152,7 @@ def output_grid(
 
 
 def select_stars(frame: AlignInput, parameters: AlignParameters) -> NDArray[np.void]:
-    """The brightest sources of a frame that have a position to trust, brightest first."""
+    """Return the brightest sources of a frame with reliable positions, brightest first."""
     table = frame.catalogue
     fit = table[(table["flags"] & _UNFIT == 0) & (table["snr"] >= parameters.min_snr)]
     clean = fit[fit["flags"] == 0]
@@ -163,7 +163,7 @@ def select_stars(frame: AlignInput, parameters: AlignParameters) -> NDArray[np.v
 def _candidates(
     frames: Sequence[AlignInput], stars: Sequence[NDArray[np.void]], parameters: AlignParameters
 ) -> list[int]:
-    """Frames that may be the reference, best first."""
+    """Return the candidates for the reference, best first."""
     names = [frame.name for frame in frames]
     if parameters.reference == "first":
         return [0]
@@ -171,7 +171,7 @@ def _candidates(
         if parameters.reference not in names:
             raise GroupError(
                 f"The reference frame {parameters.reference} is not in the group ({', '.join(names)}).",
-                remedy="Name one of them, or say best.",
+                remedy="Name one of them, or use best.",
             )
         return [names.index(parameters.reference)]
     seeing = np.array([frame.seeing if math.isfinite(frame.seeing) else math.inf for frame in frames])
@@ -202,7 +202,7 @@ def _align_on(
             entries.append(
                 _align_one(frame, base, stars[i], stars[reference], predicted_by_wcs[i], reach, parameters)
             )
-    # The WCS of one frame says nothing; those of the group together tell the ones that lie.
+    # A single WCS is inconclusive; those of the group together reveal the wrong ones.
     centre = np.array([(base.shape[1] - 1) / 2, (base.shape[0] - 1) / 2])
     known = [i for i, entry in enumerate(entries) if entry.used and predicted_by_wcs[i] is not None]
     if len(known) > 2:
@@ -210,8 +210,8 @@ def _align_on(
         for i in known:
             prior = predicted_by_wcs[i]
             assert prior is not None
-            measured, told = entries[i].transform(*centre), prior(*centre)
-            off.append((measured[0] - told[0], measured[1] - told[1]))
+            measured, predicted = entries[i].transform(*centre), prior(*centre)
+            off.append((measured[0] - predicted[0], measured[1] - predicted[1]))
         error = np.hypot(*(np.array(off) - np.median(off, axis=0)).T) * base.facts.readout.pixel_scale
         for i, e in zip(known, error, strict=True):
             odd = f"its world coordinates are {e:.1f} arcsec off" if e > parameters.prior_tolerance else ""
@@ -285,19 +285,19 @@ def _match(
     reach: float,
     parameters: AlignParameters,
 ) -> _Match | str:
-    """Match from ``start``, at most ``reach`` px off; or say why not."""
+    """Match from ``start``, at most ``reach`` px away; return the match or the reason for its failure."""
     a, b = (np.column_stack([t["x"], t["y"]]) for t in (stars, others))
     moved = np.column_stack(start(a[:, 0], a[:, 1]))
     won = matching.vote(moved, b, reach)
     least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
     if won.count < least or won.false_alarm > parameters.false_alarm or won.runner_up > 0.7 * won.count:
         return (
-            f"no offset stands out ({won.count} stars agree, {won.runner_up} on another, "
+            f"no offset is significant ({won.count} stars agree, {won.runner_up} on another, "
             f"probability by chance {won.false_alarm:.1g})"
         )
     transform = start.then(Affine.shift(won.dx, won.dy))
     errors = np.hypot(stars["error"], _ERROR_FLOOR), np.hypot(others["error"], _ERROR_FLOOR)
-    # A turned field is matched near the peak of the vote first, then all over.
+    # A rotated field is first matched near the peak of the vote, then everywhere.
     for tolerance in (2 * parameters.tolerance, parameters.tolerance, parameters.tolerance):
         moved = np.column_stack(transform(a[:, 0], a[:, 1]))
         i, j = matching.pair_up(moved, b, tolerance)
@@ -310,11 +310,11 @@ def _match(
     common = min(_inside(moved, b), _inside(b, moved))
     share = n / max(common, 1)
     if n < least or matching.chance_of(n, moved, b, parameters.tolerance) > parameters.false_alarm:
-        return f"{n} matched stars could be chance"
+        return f"{n} matched stars could be due to chance"
     if share < parameters.min_share:
         return f"{n} of {common} stars in common match"
     if fitted.rms > parameters.max_rms:
-        turn = " (is the field turned? try transform = shift_rotation)" * (parameters.transform == "shift")
+        turn = " (is the field rotated? try transform = shift_rotation)" * (parameters.transform == "shift")
         return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
     i, j = i[fitted.used], j[fitted.used]
     ratio = stars["flux"][i] / others["flux"][j]
@@ -324,5 +324,5 @@ def _match(
 
 
 def _inside(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
-    """Positions of ``a`` within the box of ``b``."""
+    """Return the positions of ``a`` within the box of ``b``."""
     return int(((a >= b.min(axis=0)) & (a <= b.max(axis=0))).all(axis=1).sum())

@@ -1,4 +1,4 @@
-"""What goes into the alignment of a group of frames, and what comes out."""
+"""Input and result of the alignment of a group of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imaging.registration.geometry import Affine
 
 @dataclass(frozen=True)
 class AlignInput:
-    """What the alignment needs of a frame.
+    """The input of the alignment for one frame.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class AlignInput:
     seeing
         FWHM in pixels (NaN where unknown).
     header
-        Extension header with the WCS (may lack one).
+        Extension header, with or without a WCS.
     facts
         The frame's facts: name and telescope offsets.
     shape
@@ -44,7 +44,7 @@ class AlignInput:
 
 
 class AlignEntry(BaseModel):
-    """Where one frame lies on the reference."""
+    """The position of one frame relative to the reference."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,9 +55,9 @@ class AlignEntry(BaseModel):
     n_matched: int = Field(description="matched stars")
     flux_scale: float = Field(description="flux of the matched stars over their flux in the reference")
     found_by: str = Field(description="wcs, search, telescope, or reference; empty when not aligned")
-    wcs_error: float | None = Field(description="how far the header's world coordinates are off, arcsec")
-    used: bool = Field(description="aligned; a frame that is not must not be stacked")
-    reason: str = Field(description="why it is not used, or what is odd about it")
+    wcs_error: float | None = Field(description="error of the header's world coordinates, arcsec")
+    used: bool = Field(description="aligned; other frames must not be stacked")
+    reason: str = Field(description="why it is not used, or what is unusual about it")
 
     @property
     def dx(self) -> float:
@@ -81,7 +81,7 @@ class AlignEntry(BaseModel):
 
 
 class Alignment(BaseModel):
-    """The frames of a group on one of them."""
+    """The positions of the frames of a group relative to one of them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -95,9 +95,9 @@ class Alignment(BaseModel):
 
     @property
     def left_out(self) -> tuple[AlignEntry, ...]:
-        """The frames that may not, each with its reason."""
+        """The frames that must not be stacked, each with its reason."""
         return tuple(entry for entry in self.entries if not entry.used)
 
     def entry(self, name: str) -> AlignEntry:
-        """The entry of the frame ``name``."""
+        """Return the entry of the frame ``name``."""
         return next(entry for entry in self.entries if entry.name == name)

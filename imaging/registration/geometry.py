@@ -1,4 +1,4 @@
-"""Where a frame's pixels lie: plane transforms, and the pixel grid that resampled frames share.
+"""Positions of a frame's pixels: plane transforms, and the common pixel grid of resampled frames.
 
 Pixel positions count from 0 at the centre of the first pixel, x along a row, throughout.
 """
@@ -33,7 +33,7 @@ class Affine:
 
     @classmethod
     def shift(cls, dx: float, dy: float) -> Affine:
-        """Move by (dx, dy)."""
+        """Create a shift by (dx, dy)."""
         return cls(x0=float(dx), y0=float(dy))
 
     def __call__(
@@ -43,7 +43,7 @@ class Affine:
         return self.xx * x + self.xy * y + self.x0, self.yx * x + self.yy * y + self.y0
 
     def then(self, after: Affine) -> Affine:
-        """This transform and then ``after``."""
+        """Return this transform followed by ``after``."""
         return Affine(
             after.xx * self.xx + after.xy * self.yx,
             after.xx * self.xy + after.xy * self.yy,
@@ -54,7 +54,7 @@ class Affine:
         )
 
     def inverse(self) -> Affine:
-        """The transform back."""
+        """Return the inverse transform."""
         if self.is_shift:
             return Affine.shift(-self.x0, -self.y0)
         d = self.determinant
@@ -68,7 +68,7 @@ class Affine:
 
     @property
     def is_shift(self) -> bool:
-        """Whether nothing but a shift is left."""
+        """Whether it is a pure shift."""
         linear = (self.xx - 1, self.xy, self.yx, self.yy - 1)
         return max(abs(v) for v in linear) < _SHIFT_TOLERANCE
 
@@ -93,9 +93,9 @@ class Grid:
         (ny, nx) of the output.
     origin
         (x, y) in pixels of the reference frame of the output's pixel (0, 0); whole numbers, so that the
-        reference itself is moved without interpolation.
+        reference is moved without interpolation.
     header
-        Celestial WCS of the output, two axes; empty where the reference had none.
+        Celestial WCS of the output, two axes; empty if the reference has none.
     """
 
     shape: tuple[int, int]
@@ -103,7 +103,7 @@ class Grid:
     header: Header
 
     def place(self, transform: Affine) -> Affine:
-        """Frame pixel to output pixel, from frame pixel to reference pixel."""
+        """Return the transform from frame to output pixels, given that from frame to reference pixels."""
         return transform.then(Affine.shift(-self.origin[0], -self.origin[1]))
 
 
@@ -114,7 +114,7 @@ def make_grid(
     *,
     mode: Literal["union", "intersection"] = "union",
 ) -> Grid:
-    """The grid that holds all frames, or the field that all of them share.
+    """Return the grid that contains all frames, or the field that all of them share.
 
     Parameters
     ----------
@@ -135,17 +135,17 @@ def make_grid(
     Raises
     ------
     GroupError
-        Where the frames have no field in common.
+        If the frames have no field in common.
     """
     low, high = [], []
     for transform, (ny, nx) in zip(transforms, shapes, strict=True):
-        # Pixel centres: a frame that is moved by a whole number of pixels keeps its size.
+        # Pixel centres: a frame moved by a whole number of pixels keeps its size.
         x, y = transform(np.array([0.0, nx - 1, 0, nx - 1]), np.array([0.0, 0, ny - 1, ny - 1]))
         if mode == "union":
             low.append((x.min(), y.min()))
             high.append((x.max(), y.max()))
         else:
-            # The largest upright box inside the (slightly turned) frame.
+            # The largest upright box inside the (slightly rotated) frame.
             low.append((np.sort(x)[1], np.sort(y)[1]))
             high.append((np.sort(x)[2], np.sort(y)[2]))
     if mode == "union":
@@ -163,7 +163,7 @@ def make_grid(
 
 
 def celestial_header(header: Header) -> Header:
-    """The celestial WCS of a frame's extension as a header of two axes, without the useless third.
+    """Return the celestial WCS of a frame's extension as a header of two axes, without the useless third.
 
     Parameters
     ----------
@@ -173,8 +173,8 @@ def celestial_header(header: Header) -> Header:
     Returns
     -------
     Header
-        WCSAXES 2 and the keywords of axes 1 and 2; RADECSYS (obsolete) becomes RADESYS. Empty where the
-        header has no complete celestial WCS.
+        WCSAXES 2 and the keywords of axes 1 and 2; RADECSYS (obsolete) becomes RADESYS. Empty if the header
+        has no complete celestial WCS.
     """
     out = Header()
     needed = [f"{name}{axis}" for axis in (1, 2) for name in ("CTYPE", "CRPIX", "CRVAL")]

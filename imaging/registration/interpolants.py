@@ -1,4 +1,4 @@
-"""Interpolants by name: their weights on the pixels around a position, and what they do to the noise."""
+"""Interpolants by name: their weights on the pixels around a position, and their effect on the noise."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Interpolant = Literal["lanczos3", "lanczos4", "bicubic", "linear", "nearest"]
 
-#: Pixels along one axis that each interpolant draws on.
+#: Number of pixels along one axis that each interpolant uses.
 TAPS: Final[dict[str, int]] = {"lanczos3": 6, "lanczos4": 8, "bicubic": 4, "linear": 2, "nearest": 2}
 
 
 def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64]:
-    """Weights along one axis for positions between two pixels.
+    """Return the weights along one axis for positions between two pixels.
 
     Parameters
     ----------
@@ -28,13 +28,14 @@ def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64
     Returns
     -------
     ndarray
-        float64 (..., taps); the weight of the pixel before the position is number taps / 2 - 1. They sum to
-        1, so that a constant stays what it is (a windowed sinc by itself does not sum to 1).
+        float64 (..., taps); the weight of the pixel before the position is number taps / 2 - 1. They are
+        normalised to 1, so that a constant is preserved (the weights of a plain windowed sinc do not sum to
+        1).
 
     Notes
     -----
-    A Lanczos kernel does not reproduce a slope exactly: it moves what is very smooth by up to 0.02 px, a
-    star of 4 px FWHM by up to 0.007 px (0.005 px rms over all fractions). Making it exact would move sharper
+    A Lanczos kernel does not reproduce a slope exactly: it shifts very smooth features by up to 0.02 px, a
+    star of 4 px FWHM by up to 0.007 px (0.005 px rms over all fractions). Making it exact would shift sharper
     stars more.
     """
     taps = TAPS[interpolant]
@@ -56,23 +57,24 @@ def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64
 
 
 def noise_correlation_factor(interpolant: Interpolant, dx: float, dy: float) -> float:
-    """How far resampling hides noise: true sigma of a large bin's mean over the one that VAR gives.
+    """Return how far resampling hides noise: true sigma of a large bin's mean over the one from VAR.
 
-    Interpolation by weights w that sum to 1 leaves the mean of a large bin as it was, with the variance
+    Interpolation by weights w that sum to 1 preserves the mean of a large bin, with the variance
     of independent pixels s^2 / n; but the VAR of each output pixel is only s^2 sum(w^2). The covariance of
-    neighbours, which VAR does not hold, is the difference (Fruchter & Hook 2002, PASP 114, 144, section 7).
+    neighbours, which VAR does not contain, is the difference (Fruchter & Hook 2002, PASP 114, 144, section
+    7).
 
     Parameters
     ----------
     interpolant
         Name.
     dx, dy
-        Shift in pixels; only the fractions count.
+        Shift in pixels; only the fractions matter.
 
     Returns
     -------
     float
-        1 / sqrt(sum of w^2 in two dimensions), 1 for a shift by whole pixels.
+        1 / sqrt(sum of w^2 in two dimensions), 1 for a shift by an integer number of pixels.
     """
     wx = weights(interpolant, dx - math.floor(dx))
     wy = weights(interpolant, dy - math.floor(dy))

@@ -1,6 +1,6 @@
-"""Where the headers say that a frame lies on another: by world coordinates, and by the telescope's offsets.
+"""Positions of frames relative to each other according to world coordinates or the telescope's offsets.
 
-Either may be wrong; they are where a search begins.
+Either may be wrong; they are starting points of a search.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _MARGIN: Final = 10.0
 
 
 def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
-    """Frame pixel to reference pixel by the headers, linear about the frame's centre."""
+    """Return the transform from frame to reference pixels from the headers, linear about the frame's centre."""
     here, there = celestial_header(frame.header), celestial_header(base.header)
     if not len(here) or not len(there):
         return None
-    from astropy.wcs import WCS  # late: a run that finds its stack in the store aligns nothing
+    from astropy.wcs import WCS  # imported late: a run that finds its stack in the store aligns nothing
 
     ny, nx = frame.shape
     x = np.array([0.5, 0.25, 0.75, 0.5, 0.5]) * (nx - 1)
@@ -36,29 +36,29 @@ def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
 
 
 def prior_from_telescope(frame: AlignInput, base: AlignInput) -> Affine:
-    """The shift that the telescope's offsets give, by the instrument's table."""
+    """Return the shift from the telescope's offsets, using the instrument's table."""
     offsets, scale = frame.facts.table.offsets, base.facts.readout.pixel_scale
     moved = {"p": frame.facts.poffset - base.facts.poffset, "q": frame.facts.qoffset - base.facts.qoffset}
-    # A star moves on the detector by the offsets; the shift takes it back.
+    # A star moves on the detector by the offsets; the shift reverses this.
     sx, sy = offsets.signs(frame.facts.inport)
     return Affine.shift(-sx * moved[offsets.x[-1]] / scale, -sy * moved[offsets.y[-1]] / scale)
 
 
 def shift_at_centre(prior: Affine, shape: tuple[int, int]) -> Affine:
-    """The shift that a transform makes at a frame's centre."""
+    """Return the shift of a transform at a frame's centre."""
     x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     u, v = prior(np.float64(x), np.float64(y))  # type: ignore[arg-type]
     return Affine.shift(float(u - x), float(v - y))
 
 
 def without_shift(prior: Affine, shape: tuple[int, int]) -> Affine:
-    """The same turn about the frame's centre, and no shift there."""
+    """Return the same rotation about the frame's centre, without a shift there."""
     shift = shift_at_centre(prior, shape)
     return prior.then(Affine.shift(-shift.x0, -shift.y0))
 
 
 def search_range(frames: Sequence[AlignInput], limit: float) -> float:
-    """How far a frame can lie from another, px: the range of the telescope's offsets and a margin."""
+    """Return how far frames can be apart, px: the range of the telescope's offsets plus a margin."""
     p = [frame.facts.poffset for frame in frames]
     q = [frame.facts.qoffset for frame in frames]
     dither = max(max(p) - min(p), max(q) - min(q))

@@ -1,9 +1,9 @@
 """Move a frame onto the output's grid: one interpolation from detector to output, in bands of rows.
 
-Values go through the interpolant; variances through the square of its weights, which is the variance of
-what was computed and is never negative; data quality bits to the output pixels that the input pixel has
-a real part in. A pixel without a measurement is replaced by its neighbours before the interpolation, so
-that its value cannot leak.
+Values go through the interpolant; variances through the square of its weights, which gives the variance of
+the result and is never negative; data quality bits to the output pixels to which the input pixel contributes
+significantly. A pixel without a measurement is filled from its neighbours before the interpolation, so that
+its value cannot leak.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
-#: Gives rows of a frame: sci, var and dq of the rows that a slice names.
+#: Function that returns sci, var and dq of the rows of a slice.
 RowSource = Callable[[slice], Planes]
 
-#: Steps of the table of weights for the general path; linear between them, good to 1e-6.
+#: Steps of the table of weights for the general path; linear interpolation is accurate to 1e-6.
 _TABLE_STEPS = 1024
 
 
@@ -46,7 +46,7 @@ class ResampleParameters(StepParameters):
         "lanczos3", "interpolant: lanczos3, lanczos4, bicubic, linear or nearest"
     )
     extent: Literal["union", "intersection"] = parameter(
-        "union", "the output holds the fields of all frames (union), or what all of them share"
+        "union", "the output contains the fields of all frames (union), or their common field (intersection)"
     )
     dq_threshold: float = parameter(
         0.03, "share of an output pixel's (absolute) weights above which an input pixel's data quality bits "
@@ -55,7 +55,7 @@ class ResampleParameters(StepParameters):
 
 
 def array_source(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> RowSource:
-    """A frame in memory as a source of rows."""
+    """Return a source of rows for a frame in memory."""
 
     def rows(wanted: slice) -> Planes:
         return sci[wanted], var[wanted], dq[wanted]
@@ -70,7 +70,7 @@ def input_rows_needed(
     in_shape: tuple[int, int],
     parameters: ResampleParameters | None = None,
 ) -> slice:
-    """Rows of a frame that some rows of the output draw on.
+    """Return the rows of a frame that contribute to some rows of the output.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def input_rows_needed(
     in_shape
         (ny, nx) of the frame.
     parameters
-        The interpolant decides how far it reaches.
+        The interpolant determines the reach.
 
     Returns
     -------
     slice
-        Rows of the frame; empty where the frame does not reach these rows.
+        Rows of the frame; empty if the frame does not reach these rows.
     """
     parameters = parameters or ResampleParameters()
     back = transform.inverse()
@@ -100,7 +100,7 @@ def input_rows_needed(
         return slice(0, 0)
     first = math.floor(rows.min()) - (half - 1) - REACH
     last = math.floor(rows.max()) + half + REACH + 1
-    # Rows beyond an edge repeat the outermost one, so that one is always wanted.
+    # Rows beyond an edge repeat the outermost one, so that one is always needed.
     return slice(min(max(first, 0), in_shape[0] - 1), max(min(last, in_shape[0]), 1))
 
 
@@ -114,13 +114,13 @@ def resample_rows(
 ) -> Planes:
     """Resample a frame onto some rows of the output.
 
-    Flux is conserved: where the transform changes the scale, values are multiplied by the number of input
+    Flux is conserved: if the transform changes the scale, values are multiplied by the number of input
     pixels that an output pixel covers.
 
     Parameters
     ----------
     source
-        Gives the frame's rows; called once, with the rows of `input_rows_needed`.
+        Source of the frame's rows; called once, with the rows of `input_rows_needed`.
     in_shape
         (ny, nx) of the frame.
     transform
@@ -164,7 +164,7 @@ def _without_gaps(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArra
     filled, variance = np.empty_like(sci), np.empty_like(var)
     fill_gaps(sci, gaps, filled)
     fill_gaps(var, gaps, variance)
-    # A value that is not finite and that nobody flagged is a bad pixel all the same.
+    # An unflagged value that is not finite is also a bad pixel.
     quality = np.where((gaps != GOOD) & (dq & NOT_MEASURED == 0), dq | np.uint16(DQ.BAD_PIXEL), dq)
     quality = np.where(gaps == HOPELESS, quality | kernels.VOID, quality)
     return filled, variance, quality
@@ -189,7 +189,7 @@ def _shift(
     f4 = np.float32
     kernels.shift_rows(sci, first, ny, left, top, wx.astype(f4), wy.astype(f4), out[0])
     kernels.shift_rows(var, first, ny, left, top, (wx**2).astype(f4), (wy**2).astype(f4), out[1])
-    # Half-way between two pixels the first counts as the nearest, as on the general path.
+    # Half-way between two pixels, the first counts as the nearest, as on the general path.
     main_x, main_y = reach + (x - ix > 0.5), reach + (y - iy > 0.5)
     sx, sy = np.abs(wx) / np.abs(wx).sum(), np.abs(wy) / np.abs(wy).sum()
     kernels.shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, parameters.dq_threshold, *out)

@@ -1,7 +1,7 @@
-"""The loops of `imaging.registration.resample`: all release the GIL, none keeps state.
+"""The kernels of `imaging.registration.resample`: all release the GIL, none keeps state.
 
-Input rows come in bands: row 0 of an array is row ``first`` of the frame. Beyond the frame's edges the
-outermost pixel is repeated, and the data quality says NO_DATA.
+Input rows are passed in bands: row 0 of an array is row ``first`` of the frame. Beyond the frame's edges the
+outermost pixel is repeated, and the data quality is NO_DATA.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numba import njit
 from imaging.pixels.dq import DQ
 
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
-#: Marks, inside this module and `imaging.registration.resample` only, a pixel that nothing could stand in for.
+#: Marks a pixel that could not be filled; used only here and in `imaging.registration.resample`.
 VOID: Final = np.uint16(0x8000)
-#: An output pixel may take no more than this share from a void.
+#: Maximum share that a void may contribute to an output pixel.
 _VOID_SHARE: Final = 1e-3
 
 
@@ -27,12 +27,12 @@ def _clamp(i, last):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def shift_rows(plane, first, ny, left, top, wx, wy, out):  # type: ignore[no-untyped-def]
-    """Separable interpolation by one shift: along the rows, then across them.
+    """Interpolate at one shift, separably: along the rows, then across them.
 
     Parameters
     ----------
     plane : float32 (rows, nx)
-        Rows ``first`` and on of a frame of ``ny`` rows.
+        Rows from ``first`` of a frame of ``ny`` rows.
     left, top : int
         Column and row of the frame that the first tap of the first output pixel falls on.
     wx, wy : float32 (taps,)
@@ -44,7 +44,7 @@ def shift_rows(plane, first, ny, left, top, wx, wy, out):  # type: ignore[no-unt
     out_ny, out_nx = out.shape
     taps = len(wx)
     padded = np.empty(out_nx + taps - 1, np.float32)
-    # Row i of the frame, interpolated along the row, lives in slot (i - top) modulo taps.
+    # Row i of the frame, interpolated along the row, is stored in slot (i - top) modulo taps.
     lines = np.empty((taps, out_nx), np.float32)
     for ahead in range(out_ny + taps - 1):
         source = plane[_clamp(top + ahead, ny - 1) - first]
@@ -76,12 +76,12 @@ def shift_rows(plane, first, ny, left, top, wx, wy, out):  # type: ignore[no-unt
 
 @njit(cache=True, nogil=True)
 def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, var, out):  # type: ignore[no-untyped-def]
-    """Data quality for `shift_rows`: the bits of every input whose share of the weights exceeds ``share``.
+    """Compute the data quality for `shift_rows`: the bits of inputs whose share of the weights exceeds ``share``.
 
     Parameters
     ----------
     dq : uint16 (rows, nx)
-        Rows ``first`` and on; may have `VOID`.
+        Rows from ``first``; may have `VOID`.
     left, top : int
         As for `shift_rows`.
     main_x, main_y : int
@@ -112,7 +112,7 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
         y = ahead - taps + 1
         if y < 0:
             continue
-        # Bits anywhere in the column of taps; nearly everywhere there are none.
+        # Bits anywhere in the column of taps; nearly always 0.
         any_bits = np.zeros(out_nx + taps - 1, np.uint16)
         for k in range(taps):
             if sy[k] > 0:
@@ -134,7 +134,7 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
             if bits & _NO_DATA and not (0 <= top + y + main_y < ny and 0 <= left + x + main_x < nx):
                 sci[y, x], var[y, x], target[x] = 0.0, 0.0, _NO_DATA
                 continue
-            if bits != target[x]:  # otherwise the nearest pixel says it all
+            if bits != target[x]:  # otherwise the nearest pixel suffices
                 for j in range(taps):
                     line = lines[(y + j) % taps]
                     for i in range(taps):
@@ -148,12 +148,12 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
 def transform_rows(  # type: ignore[no-untyped-def]
     sci, var, dq, first, ny, inverse, out_first, table, share, area, out_sci, out_var, out_dq
 ):
-    """Interpolate at any affine transform, one output pixel at a time.
+    """Interpolate with any affine transform, one output pixel at a time.
 
     Parameters
     ----------
     sci, var : float32 (rows, nx)
-        Rows ``first`` and on of a frame of ``ny`` rows, without gaps.
+        Rows from ``first`` of a frame of ``ny`` rows, without gaps.
     dq : uint16 (rows, nx)
         May have `VOID`.
     inverse : float64 (6,)

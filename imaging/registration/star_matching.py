@@ -1,7 +1,7 @@
 """Match two lists of positions: find the offset by vote, pair the stars, fit the transform.
 
-Nothing here knows of frames or headers. Each answer comes with the probability that chance would have
-given it, so that a caller can refuse one.
+This module knows nothing about frames or headers. Each result has its probability by chance, so that a caller
+can refuse it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from imaging.registration.geometry import Affine
 TransformKind = Literal["shift", "shift_rotation", "similarity", "affine"]
 Positions = NDArray[np.float64]
 
-#: Stars that each kind of transform needs, one more than determines it.
+#: Stars that each kind of transform needs, one more than the minimum.
 LEAST_STARS: dict[str, int] = {"shift": 2, "shift_rotation": 3, "similarity": 3, "affine": 4}
-#: Votes are counted in windows of this many cells a side, so that a peak is never cut in two.
+#: Votes are counted in windows of this many cells per side, so that a peak is never split.
 _WINDOW = 3
-#: The level that chance gives is taken from a square of this many cells round the peak.
+#: The level by chance is measured in a square of this many cells around the peak.
 _NEIGHBOURHOOD = 41
-#: Clipping of residuals: limit in sigmas, and passes.
+#: Clipping of residuals: limit in sigmas, and number of iterations.
 _CLIP, _PASSES = 4.0, 10
 
 
@@ -41,7 +41,7 @@ class Vote:
     runner_up
         Pairs in the best window that does not touch the winner.
     false_alarm
-        Probability that chance gives a window of that count anywhere in the range.
+        Probability of a window with that count by chance, anywhere in the range.
     """
 
     dx: float
@@ -66,8 +66,8 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
     Returns
     -------
     Vote
-        With the probability of a false alarm: the Poisson probability of the count where chance gives
-        the level that the neighbourhood has (at least that of uniform lists), times the number of windows.
+        With the probability of a false alarm: the Poisson probability of the count for the level of the
+        neighbourhood (at least that of uniform lists), times the number of windows.
     """
     difference = (b[None, :, :] - a[:, None, :]).reshape(-1, 2)
     near = difference[(np.abs(difference) <= reach).all(axis=1)]
@@ -83,8 +83,8 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
     count = int(sums[j, i])
     away = sums.copy()
     away[max(0, j - 5) : j + 6, max(0, i - 5) : i + 6] = 0
-    # Level by chance: pairs round the peak without the peak's own; stars may crowd, so the larger of the
-    # local density and of that of two uniform lists counts.
+    # Level by chance: pairs around the peak, without the peak itself; because stars may be clustered, use the
+    # larger of the local density and that of two uniform lists.
     size = _NEIGHBOURHOOD // 2
     box = np.s_[max(0, j - size) : j + size + 1, max(0, i - size) : i + size + 1]
     cells = counts[box].size
@@ -99,25 +99,25 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
 
 
 def _window_sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum of the window round each cell; nothing lies outside."""
+    """Return the sum of the window around each cell; cells outside count as 0."""
     padded = np.pad(counts, 1)  # _WINDOW is 3
     along = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     return along[:-2] + along[1:-1] + along[2:]
 
 
 def _at_least(count: int, mean: float) -> float:
-    """Poisson probability of ``count`` or more where ``mean`` are expected."""
-    from scipy.special import pdtrc  # late, and not scipy.stats, which takes half a second to import
+    """Return the Poisson probability of ``count`` or more if ``mean`` are expected."""
+    from scipy.special import pdtrc  # imported late, and not scipy.stats, which takes half a second
 
     return float(pdtrc(count - 1, mean)) if count > 0 else 1.0
 
 
 def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of the pairs that are each other's nearest and closer than ``tolerance`` px."""
+    """Return the indices of pairs that are mutually nearest and closer than ``tolerance`` px."""
     none = np.empty(0, np.intp)
     if not len(a) or not len(b):
         return none, none
-    # Every pair is looked at: there are some hundred stars, and scipy.spatial takes longer to import.
+    # All pairs are tested: there are some hundred stars, and importing scipy.spatial would take longer.
     squared = ((b[None, :, :] - a[:, None, :]) ** 2).sum(axis=2)
     to_b, to_a = squared.argmin(axis=1), squared.argmin(axis=0)
     own = np.arange(len(a))
@@ -126,9 +126,9 @@ def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.in
 
 
 def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> float:
-    """Probability that ``matches`` or more pairs within ``tolerance`` come from unrelated lists.
+    """Return the probability that unrelated lists have ``matches`` or more pairs within ``tolerance``.
 
-    The lists are taken to be uniform over the box that both share.
+    The lists are assumed to be uniform over their common box.
     """
     low = np.maximum(a.min(axis=0), b.min(axis=0)) - tolerance
     high = np.minimum(a.max(axis=0), b.max(axis=0)) + tolerance
@@ -138,7 +138,7 @@ def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> flo
 
 
 def fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Affine:
-    """Least-squares transform from ``a`` to ``b``.
+    """Fit the least-squares transform from ``a`` to ``b``.
 
     Parameters
     ----------
@@ -178,18 +178,18 @@ def fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: Transform
 
 @dataclass(frozen=True)
 class Fit:
-    """A transform and what it rests on.
+    """A transform and the quality of its fit.
 
     Attributes
     ----------
     transform
-        First list to second.
+        Transform from the first list to the second.
     used
         bool (n,): pairs that were not clipped.
     rms
         Residual along one axis of the pairs used, weighted, px.
     uncertainty
-        Standard error of the shift along one axis, px; scaled up where the residuals exceed the errors.
+        Standard error of the shift along one axis, px; scaled up if the residuals exceed the errors.
     """
 
     transform: Affine
@@ -199,12 +199,12 @@ class Fit:
 
 
 def robust_fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Fit:
-    """Fit with pairs left out whose residual is beyond 4 sigma of their error or of the scatter.
+    """Fit without pairs whose residual exceeds 4 sigma of their error or of the scatter.
 
     Parameters and the transform are those of `fit`.
     """
     used = np.ones(len(a), bool)
-    # From the median offset, which half the pairs may be wrong about, not from a fit that one can pull.
+    # Start from the median offset, which tolerates wrong pairs, not from a fit, which a single pair can bias.
     residual = (b - a) - np.median(b - a, axis=0)
     if kind == "shift":
         used = _within(residual, errors, used)

@@ -1,4 +1,4 @@
-"""The array: its defects, dark current and response, and what it reads out when light falls on it."""
+"""The array: its defects, dark current and response, and its readout of light."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from imaging.simulator.parameters import NightParameters
 
 #: Fraction of the usual well where the readout stops counting; the saturation level lies below it.
 CLIP: Final = 1.016 * camera.WELL_DEPTH
-#: Electrons above which a pixel's reset level is lifted too, so that the difference of reads is small.
+#: Electrons above which the reset level of a pixel is raised too, so that the difference of reads is small.
 BLOWN: Final = 12.0 * camera.WELL_DEPTH
-#: What such a blown pixel reads, electrons.
+#: Value of such a heavily saturated pixel, electrons.
 BLOWN_LEVEL: Final = 0.35 * camera.WELL_DEPTH
-#: Scale of the logistic fall of light over the edge of the circle, pixels.
+#: Scale of the logistic decrease of light over the edge of the circle, pixels.
 EDGE_SCALE: Final = 1.2
 #: Edge scales inside the circle's radius where the full light begins.
 FULL_LIGHT: Final = 5.0
@@ -47,12 +47,12 @@ class Detector:
     dark: NDArray[np.float32]  #: dark current, e-/s
     offset: NDArray[np.float32]  #: level without shot noise, e-; the pedestal and the cold pixels
     response: NDArray[np.float32]  #: relative response, median 1 over the good illuminated pixels
-    illuminated: NDArray[np.bool_]  #: inside the circle, where the fall of its edge is under 1 %
+    illuminated: NDArray[np.bool_]  #: inside the circle, where the decrease at its edge is below 1 %
     defect: NDArray[np.uint8]  #: `Defect` bits
 
 
 def make_detector(parameters: NightParameters) -> Detector:
-    """Make the array of a night from its seed."""
+    """Create the array of a night from its seed."""
     seed = parameters.seed if parameters.detector_seed is None else parameters.detector_seed
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
     size = parameters.size
@@ -132,9 +132,9 @@ def _plant_dead_clusters(
 
 @njit(cache=True, nogil=True)
 def delinearise(electrons: float) -> float:
-    """Electrons that the array reports where ``electrons`` fell on it: the inverse of the cubic.
+    """Return the electrons that the array reports for incident ``electrons``: the inverse of the cubic.
 
-    Newton's method on c1 N + c2 N^2 + c3 N^3 = electrons; the cubic rises everywhere, and the start at
+    Newton's method on c1 N + c2 N^2 + c3 N^3 = electrons; the cubic is monotonic, and the start at
     ``electrons`` is within 3 % of the root below the well, so four steps reach the last bits of a double.
     """
     n = electrons
@@ -148,7 +148,7 @@ def delinearise(electrons: float) -> float:
 
 @njit(cache=True, nogil=True)
 def report(electrons: float) -> float:
-    """Electrons that the array reports, with saturation: the non-linear level, clipped or blown."""
+    """Return the electrons that the array reports, with saturation: the non-linear level, clipped or collapsed."""
     if electrons > BLOWN:
         return BLOWN_LEVEL
     if electrons > 1.1 * CLIP:
@@ -167,7 +167,7 @@ def _read(
     noise: float,
     gain: float,
 ) -> int:
-    """ADU of a pixel: ``light`` is the mean of light and dark current per coadd, ``hit`` a cosmic ray, e-."""
+    """Return the ADU of a pixel: ``light`` is the mean light and dark current per coadd, ``hit`` a cosmic ray, e-."""
     total = 0.0
     state = start(key, pixel)
     for coadd in range(coadds):
@@ -183,7 +183,7 @@ def _read(
 def _mean_light(
     dark: float, response: float, scene: float, u: float, v: float, light: NDArray[np.float64]
 ) -> float:
-    """Mean electrons of one coadd: ``light`` holds exposure, level, slopes in x and y, transparency."""
+    """Return the mean electrons of one coadd: ``light`` has exposure, level, slopes in x and y, transparency."""
     return light[0] * (dark + response * (light[1] * (1.0 + light[2] * u + light[3] * v) + light[4] * scene))
 
 
@@ -236,7 +236,7 @@ def expose(
     key: int,
     hits: tuple[NDArray[np.int64], NDArray[np.float64]],
 ) -> NDArray[np.int32]:
-    """Read one frame out.
+    """Read out one frame.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def expose(
     exposure_time
         Exposure of one coadd, s.
     read_pairs, coadds
-        Read pairs and coadds that are added up.
+        Numbers of read pairs and coadds.
     key
         Seed of the frame's noise, 0 to 2^64 - 1.
     hits
@@ -275,7 +275,7 @@ def expose(
 def cosmic_rays(
     rng: np.random.Generator, size: int, mean_count: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Short straight tracks of ``mean_count`` cosmic rays: flat pixel indices (each once) and electrons."""
+    """Draw short straight tracks of ``mean_count`` cosmic rays; return flat pixel indices (each once) and electrons."""
     count = rng.poisson(mean_count)
     x, y = rng.uniform(0, size, (2, count))
     angle = rng.uniform(0, 2 * np.pi, count)

@@ -1,4 +1,4 @@
-"""Headers of raw frames: the cards that real FLAMINGOS-2 files have, with values that agree."""
+"""Headers of raw frames: the cards that real FLAMINGOS-2 files have, with consistent values."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class PlannedFrame:
     read_pairs: int
     coadds: int
     offset: tuple[float, float] = (0.0, 0.0)  #: commanded (P, Q), arcsec
-    wcs: tuple[float, float] = (0.0, 0.0)  #: (P, Q) that the WCS tells, arcsec
+    wcs: tuple[float, float] = (0.0, 0.0)  #: (P, Q) according to the WCS, arcsec
 
 
 def raw_headers(parameters: NightParameters, frame: PlannedFrame) -> tuple[fits.Header, fits.Header]:
-    """Primary header and header of the image extension of one raw frame.
+    """Return the primary header and the header of the image extension of one raw frame.
 
-    A world coordinate system of the form of the real files: x runs North and y runs East, and CRVAL moves
+    The world coordinate system is like that of real files: x runs North and y runs East, and CRVAL moves
     with the telescope by P in RA and Q in Dec.
     """
     primary = fits.Header()

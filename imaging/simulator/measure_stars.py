@@ -1,4 +1,4 @@
-"""Measurements that the score makes the same way on a product and on a noise-free model of it."""
+"""Measurements that the score makes in the same way on a product and its noise-free model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-#: 1 / Phi^-1(3/4): the median absolute deviation of a normal law is its sigma over this.
+#: 1 / Phi^-1(3/4): the median absolute deviation of a normal distribution is its sigma over this.
 MAD_TO_SIGMA: Final = 1.482602218505602
 SIGMA_TO_FWHM: Final = 2.3548200450309493
 
@@ -17,14 +17,14 @@ FloatPlane = NDArray[np.float32] | NDArray[np.float64]
 
 
 def robust_sigma(values: NDArray[Any]) -> float:
-    """Sigma of ``values`` from their median absolute deviation; NaN without values."""
+    """Return the sigma of ``values`` from their median absolute deviation; NaN without values."""
     if values.size == 0:
         return float("nan")
     return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
 
 
 def clipped_rms(values: NDArray[Any], clip: float) -> float:
-    """Root mean square of the values within ``clip`` robust sigmas of their median, about zero."""
+    """Return the root mean square of the values within ``clip`` robust sigmas of their median, about zero."""
     if values.size == 0:
         return float("nan")
     kept = values[np.abs(values - np.median(values)) <= clip * robust_sigma(values)]
@@ -41,7 +41,7 @@ class StarShape:
 
 
 def measure_star(plane: FloatPlane, x: float, y: float, *, fwhm: float) -> StarShape | None:
-    """Centre and width of a star by adaptive moments: a Gaussian weight that is made to match the star.
+    """Measure centre and width of a star by adaptive moments, with a Gaussian weight matched to the star.
 
     The weight's centre and sigma are moved to those of the weighted light until both agree; for a Gaussian
     star the weighted variance is half of the true one (Bernstein and Jarvis 2002, AJ 123, 583, section 3.1).
@@ -51,14 +51,14 @@ def measure_star(plane: FloatPlane, x: float, y: float, *, fwhm: float) -> StarS
     plane
         Image without background, shape (ny, nx).
     x, y
-        First guess of the centre, right to about the star's width.
+        First guess of the centre, accurate to about the star's width.
     fwhm
         First guess of the width, pixels.
 
     Returns
     -------
     StarShape or None
-        None where the star is too near an edge or the moments run away.
+        None if the star is too near an edge or the moments diverge.
     """
     sigma = fwhm / SIGMA_TO_FWHM
     reach = int(np.ceil(3.0 * fwhm))
@@ -93,9 +93,9 @@ def measure_star(plane: FloatPlane, x: float, y: float, *, fwhm: float) -> StarS
 def aperture_flux(
     plane: FloatPlane, x: float, y: float, *, radius: float, annulus: tuple[float, float]
 ) -> float:
-    """Light within ``radius`` pixels less the local background, the clipped median of the annulus.
+    """Return the light within ``radius`` pixels minus the local background, the clipped median of the annulus.
 
-    Pixels that the circle cuts count by the part inside, exactly.
+    Pixels cut by the circle count with the exact fraction inside.
     """
     ny, nx = plane.shape
     reach = int(np.ceil(annulus[1])) + 1
@@ -113,7 +113,7 @@ def aperture_flux(
 
 
 def bin_means(plane: FloatPlane, good: NDArray[np.bool_], side: int) -> NDArray[np.float64]:
-    """Means of ``side`` x ``side`` bins; NaN where a pixel of the bin is not ``good``. Odd edges are cut."""
+    """Return the means of ``side`` x ``side`` bins; NaN where a pixel of the bin is not ``good``. Odd edges are cut."""
     ny, nx = (n // side * side for n in plane.shape)
     shape = (ny // side, side, nx // side, side)
     whole = good[:ny, :nx].reshape(shape).all(axis=(1, 3))
@@ -122,7 +122,7 @@ def bin_means(plane: FloatPlane, good: NDArray[np.bool_], side: int) -> NDArray[
 
 
 def block_means(values: NDArray[np.float64], side: int, least: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Means and counts of the finite values in blocks of ``side`` x ``side``, at the shape of ``values``.
+    """Return the means and counts of the finite values in blocks of ``side`` x ``side``, at the shape of ``values``.
 
     The mean is NaN where a block has fewer than ``least`` values.
     """
@@ -140,14 +140,14 @@ def block_means(values: NDArray[np.float64], side: int, least: int) -> tuple[NDA
 def common_shift(
     found: NDArray[np.float64], expected: NDArray[np.float64], *, reach: float, step: float = 3.0
 ) -> tuple[float, float] | None:
-    """Shift (dx, dy) that brings most ``expected`` positions onto ``found`` ones, by counting pairs.
+    """Return the shift (dx, dy) that matches most ``expected`` positions to ``found`` ones, by counting pairs.
 
     Parameters
     ----------
     found, expected
         Positions, shape (n, 2).
     reach
-        Largest shift to look for, pixels.
+        Largest shift to search, pixels.
     step
         Width of a cell of the count; positions are expected to agree within it.
     """

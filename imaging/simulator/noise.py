@@ -1,8 +1,7 @@
-"""Random numbers by counter: a pixel's draws depend on the frame's key and the pixel's place alone.
+"""Random numbers by counter: the numbers of a pixel depend only on the frame's key and the pixel's position.
 
-So the bytes of a frame do not depend on the number of threads, on the order of the pixels, or on what
-else is drawn. The generator is SplitMix64 (Steele, Lea and Flood 2014, OOPSLA), started for each pixel
-from a mixed key.
+So the bytes of a frame do not depend on the number of threads, on the order of the pixels, or on other draws.
+The generator is SplitMix64 (Steele, Lea and Flood 2014, OOPSLA), started for each pixel from a mixed key.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 _TO_UNIT = 1.0 / 9007199254740992.0  # 2^-53
 
-#: Means above this are drawn from the normal approximation with the skewness of a Poisson law.
+#: Means above this are drawn from the normal approximation with the skewness of a Poisson distribution.
 POISSON_NORMAL_FROM = 100.0
 
 
@@ -32,20 +31,20 @@ def mix(state: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def start(key: np.uint64, counter: np.uint64) -> np.uint64:
-    """State of the stream number ``counter`` of ``key``."""
+    """Return the state of the stream number ``counter`` of ``key``."""
     return mix(key + mix(counter + _GOLDEN))
 
 
 @njit(cache=True, nogil=True)
 def uniform(state: np.uint64) -> tuple[np.uint64, float]:
-    """Next state and a number in (0, 1)."""
+    """Return the next state and a number in (0, 1)."""
     state = state + _GOLDEN
     return state, (float(mix(state) >> _S11) + 0.5) * _TO_UNIT
 
 
 @njit(cache=True, nogil=True)
 def normal(state: np.uint64) -> tuple[np.uint64, float, float]:
-    """Next state and two independent standard normal numbers (Box and Muller 1958)."""
+    """Return the next state and two independent standard normal numbers (Box and Muller 1958)."""
     state, u = uniform(state)
     state, v = uniform(state)
     r = math.sqrt(-2.0 * math.log(u))
@@ -55,9 +54,9 @@ def normal(state: np.uint64) -> tuple[np.uint64, float, float]:
 
 @njit(cache=True, nogil=True)
 def poisson(state: np.uint64, mean: float, z: float) -> tuple[np.uint64, float]:
-    """Next state and a Poisson number of ``mean``; ``z`` is a standard normal number for large means.
+    """Return the next state and a Poisson number of ``mean``; ``z`` is a standard normal number for large means.
 
-    Small means are inverted exactly, by summing the law up; above `POISSON_NORMAL_FROM` the number is
+    Small means are inverted exactly, by summing the distribution; above `POISSON_NORMAL_FROM` the number is
     ``mean + sqrt(mean) z + (z^2 - 1) / 6`` (Cornish and Fisher's first two terms), rounded.
     """
     if mean <= 0.0:

@@ -1,4 +1,4 @@
-"""The plan of a night: which frames, under which names, when, and where the telescope points."""
+"""The plan of a night: its frames, their names and times, and the pointings of the telescope."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imaging.simulator.parameters import NightParameters
 #: A run of file numbers of one set: day, first number, length, UT of the first exposure.
 _Run = tuple[str, int, int, str]
 
-#: The tutorial's sets. Names are the real ones; times of day follow the order of the numbers.
+#: The tutorial's sets. The names are real; the times of day follow the order of the numbers.
 _LAMP_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
     "science": (("20131121", 75, 200, "02:52:48"),),
     "dark": (
@@ -42,10 +42,10 @@ _OVERHEAD: Final = 12.0
 
 
 def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
-    """All frames of a night in the order of their names.
+    """Return all frames of a night in the order of their names.
 
-    K nights have no lamp-ons; their lamp-offs take the short darks as darks of the same exposure, or get
-    a set of their own where the short darks differ.
+    K nights have no lamp-ons; their lamp-offs take the short darks as darks of the same exposure, or get a
+    separate set if the short darks differ.
     """
     p = parameters
     counts: list[tuple[Role, int, float, int, int]] = [
@@ -83,18 +83,18 @@ def _slots(
 
 
 def _pointings(p: NightParameters, count: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Commanded offsets, and the offsets that the headers' WCS tell, arcsec (P, Q)."""
+    """Return the commanded offsets, and those according to the WCS of the headers, arcsec (P, Q)."""
     rng = np.random.Generator(np.random.PCG64([p.seed, 3]))
     commanded = [_grid(p.dither_step, i) for i in range(count)]
-    told: list[tuple[float, float]] = []
+    reported: list[tuple[float, float]] = []
     for i, (a, b) in enumerate(commanded):
         ea, eb = rng.normal(0.0, 1.0, 2) * p.wcs_rms
-        told.append(told[-1] if i == p.stale_wcs else (a + float(ea), b + float(eb)))
-    return commanded, told
+        reported.append(reported[-1] if i == p.stale_wcs else (a + float(ea), b + float(eb)))
+    return commanded, reported
 
 
 def _grid(step: float, i: int) -> tuple[float, float]:
-    """Offset (P, Q) of the ``i``-th dither: a 3 x 3 grid, its centre moved a little on each new round."""
+    """Return the offset (P, Q) of the ``i``-th dither: a 3 x 3 grid, its centre moved slightly on each repetition."""
     turn = i // 9
     shift = 0.13 * step * turn
     p, q = (i % 3 - 1) * step, (i % 9 // 3 - 1) * step

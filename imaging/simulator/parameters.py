@@ -1,4 +1,4 @@
-"""What night to simulate: one frozen record, with the tutorial's night as its default."""
+"""The night to simulate: one frozen record, with the tutorial's night as default."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Compression = Literal["none", "gz", "bz2"]
 
 @dataclass(frozen=True)
 class BandDefaults:
-    """What differs from band to band; rates are at response 1.
+    """Values that differ between bands; rates are at response 1.
 
     The sky of Y and its lamp levels are those of public frames; the others are plausible, not measured.
     """
@@ -49,10 +49,12 @@ class NightParameters(StepParameters):
     band: Band = parameter("Y", "filter of the science frames and flats")
     seed: int = parameter(20131121, "seed of every random number; the same seed gives the same bytes", ge=0)
     detector_seed: int | None = parameter(
-        None, "seed of the array alone, so that other nights have the same one; None: that of the night", ge=0
+        None,
+        "seed of the array alone, so that several nights have the same one; None: that of the night",
+        ge=0,
     )
     field_seed: int | None = parameter(
-        None, "seed of the stars and galaxies alone, so that other nights show the same field; None: that of the night",
+        None, "seed of the stars and galaxies alone, for several nights of the same field; None: that of the night",
         ge=0,
     )  # fmt: skip
     days: int = parameter(
@@ -64,7 +66,7 @@ class NightParameters(StepParameters):
     n_science: int = parameter(9, "dithered science frames", ge=0)
     n_darks: int = parameter(10, "darks of the science frames' exposure time", ge=0)
     n_short_darks: int = parameter(7, "short darks, for the bad pixel mask", ge=0)
-    n_lamp_on: int = parameter(4, "lamp-on flats; none are made in the K bands", ge=0)
+    n_lamp_on: int = parameter(4, "lamp-on flats; not used in the K bands", ge=0)
     n_lamp_off: int = parameter(6, "lamp-off flats", ge=0)
     science_time: float | None = parameter(None, "exposure of a science frame and its darks", unit="s", gt=0)
     short_dark_time: float = parameter(2.0, "exposure of a short dark", unit="s", gt=0)
@@ -88,7 +90,7 @@ class NightParameters(StepParameters):
     n_faint: int | None = parameter(None, "faint stars; None: 900 at full size", ge=0)
     n_galaxies: int | None = parameter(None, "galaxies; None: 350 at full size", ge=0)
     dither: float | None = parameter(
-        None, "step of the dither grid; None: 20 at full size, never under 7", unit="arcsec", ge=0
+        None, "step of the dither grid; None: 20 at full size, at least 7", unit="arcsec", ge=0
     )
     pointing_rms: float = parameter(
         0.1, "rms of the telescope about the offset in P and Q", unit="arcsec", ge=0
@@ -103,7 +105,7 @@ class NightParameters(StepParameters):
     pixel_flat_rms: float = parameter(0.015, "rms of the pixel-to-pixel response", ge=0, lt=0.1)
     large_scale_flat: float = parameter(0.04, "amplitude of the smooth response", ge=0, lt=0.2)
     cosmic_rate: float = parameter(30.0, "cosmic rays on a full-size array", unit="1/min", ge=0)
-    defects: float = parameter(1.0, "number of defective pixels relative to the usual one", ge=0, le=10)
+    defects: float = parameter(1.0, "number of defective pixels relative to the default", ge=0, le=10)
     centre: tuple[float, float] | None = parameter(
         None, "centre (x, y; from 0) of the circle of light; None: the usual one, scaled", unit="pixel"
     )
@@ -181,10 +183,10 @@ class NightParameters(StepParameters):
         return self.seeing / SKY_SCALE
 
     def source_counts(self) -> tuple[int, int, int, int]:
-        """Bright, saturated and faint stars, and galaxies.
+        """Return the bright, saturated and faint stars, and galaxies.
 
-        Bright stars go down with the width of the array and the rest with its area, so that a small
-        array still has stars to align and to measure.
+        The number of bright stars scales with the width of the array and that of the others with its area, so
+        that a small array still has stars for alignment and measurements.
         """
         area = self.scale**2
         usual = (

@@ -1,4 +1,4 @@
-"""How good the products of a simulated night are: each figure beside its limit."""
+"""The quality of the products of a simulated night: each figure with its limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imaging.simulator.score_figures import PULL_CLIP, NightScore, ScoreRow, pul
 from imaging.simulator.score_stack import read_stack, score_stack
 from imaging.simulator.truth import FLAT_LIMITS, FrameTruth, NightTruth, flat_level
 
-#: A pixel must be found, or must not be, when it is this many sigmas beyond or inside a limit.
+#: A pixel must be found, or must not be found, if it is this many sigmas beyond or inside a limit.
 BPM_SIGMAS: Final = 5.0
 
 
@@ -36,10 +36,10 @@ def score_night(
     truth
         The night's truth.
     bpm, dark, flat, stack
-        Product files: extensions SCI, VAR, DQ (the BPM: SCI alone); what is None is not judged. The dark is
-        the one of the science frames' exposure time.
+        Product files: extensions SCI, VAR, DQ (the BPM: SCI alone); None is not scored. The dark has the
+        exposure time of the science frames.
     transparency
-        Transparency that the stack was scaled to; None: the mean of its frames.
+        Transparency to which the stack was scaled; None: the mean of its frames.
 
     Returns
     -------
@@ -61,16 +61,16 @@ def score_night(
 def score_bpm(
     bpm: NDArray[Any], margin: NDArray[np.float32], illuminated: NDArray[np.bool_]
 ) -> list[ScoreRow]:
-    """Bad pixels found and false ones.
+    """Count detected and false bad pixels.
 
     Parameters
     ----------
     bpm
-        The product: not 0 where a pixel is bad.
+        The product: non-zero where a pixel is bad.
     margin
-        Sigmas by which a pixel passes a limit, negative inside (the truth's MARGIN plane).
+        Sigmas by which a pixel exceeds a limit, negative inside (the truth's MARGIN plane).
     illuminated
-        Pixels that are judged.
+        Pixels that are scored.
     """
     flagged = bpm != 0
     must = illuminated & (margin >= BPM_SIGMAS)
@@ -92,7 +92,7 @@ def score_bpm(
 def score_dark(
     planes: tuple[NDArray[Any], ...], truth: NightTruth, *, frames: tuple[FrameTruth, ...] = ()
 ) -> list[ScoreRow]:
-    """Noise of a master dark about the true pedestal and dark current.
+    """Measure the noise of a master dark about the true pedestal and dark current.
 
     Parameters
     ----------
@@ -101,12 +101,12 @@ def score_dark(
     truth
         The night's truth.
     frames
-        The raw darks; without them those of the science frames' exposure time.
+        The raw darks; default: those with the exposure time of the science frames.
     """
     sci, var, dq = planes
     frames = frames or truth.of_role("dark")
     if not frames:
-        raise ValueError("the night has no darks to compare with")
+        raise ValueError("the night has no darks for a comparison")
     level = (truth.plane("OFFSET") + truth.plane("DARK") * np.float32(frames[0].exposure_time)) * frames[
         0
     ].coadds
@@ -125,10 +125,10 @@ def score_dark(
 
 
 def score_flat(planes: tuple[NDArray[Any], ...], truth: NightTruth) -> list[ScoreRow]:
-    """Rms of a flat about the true response, against the photon noise of its frames.
+    """Compare the rms of a flat about the true response with the photon noise of its frames.
 
     The floor is the noise of (mean of lamp-ons) - (mean of lamp-offs), or of lamp-offs minus darks in the K
-    bands, as the truth gives it for every pixel.
+    bands, according to the truth of every pixel.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def score_flat(planes: tuple[NDArray[Any], ...], truth: NightTruth) -> list[Scor
     detector = (truth.plane("DARK")[good], truth.plane("OFFSET")[good], response[good])
     levels = flat_level(detector, truth.frames)
     if levels is None:
-        raise ValueError("the night has no flats to compare with")
+        raise ValueError("the night has no flats for a comparison")
     floor = math.sqrt(float(np.mean(levels[1] / levels[0] ** 2, dtype=np.float64)))
     ratio = (sci[good] / response[good]).astype(np.float64)
     scale = float(np.median(ratio))

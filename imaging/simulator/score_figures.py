@@ -1,4 +1,4 @@
-"""Figures of merit: a value, the range that it should lie in, and what it means."""
+"""Figures of merit: a value, its expected range, and its meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PULL_CLIP: Final = 5.0
 
 
 class ScoreRow(BaseModel):
-    """One figure: its value, the range that it should lie in, and what it means."""
+    """One figure: its value, expected range and meaning."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,14 +25,14 @@ class ScoreRow(BaseModel):
     figure: str = Field(description="name of the figure")
     value: float
     unit: str = ""
-    low: float | None = Field(default=None, description="least value that is good; None: no such limit")
-    high: float | None = Field(default=None, description="largest value that is good; None: no such limit")
+    low: float | None = Field(default=None, description="smallest good value; None: no such limit")
+    high: float | None = Field(default=None, description="largest good value; None: no such limit")
     meaning: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ok(self) -> bool | None:
-        """Whether the value lies in its range; None for a figure without limits."""
+        """Whether the value is in its range; None for a figure without limits."""
         if self.low is None and self.high is None:
             return None
         above = self.low is None or self.value >= self.low
@@ -41,7 +41,7 @@ class ScoreRow(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def limit(self) -> str:
-        """The range in words."""
+        """The range as text."""
         if self.low is not None and self.high is not None:
             return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
         if self.high is not None:
@@ -59,7 +59,7 @@ class NightScore(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ok(self) -> bool:
-        """Whether every figure that has a limit keeps it; False without any."""
+        """Whether every figure with a limit is within it; False without any."""
         judged = [row.ok for row in self.rows if row.ok is not None]
         return bool(judged) and all(judged)
 
@@ -69,12 +69,12 @@ class NightScore(BaseModel):
         return tuple(row for row in self.rows if row.ok is False)
 
     def value(self, product: str, figure: str) -> float:
-        """The value of one figure.
+        """Return the value of one figure.
 
         Raises
         ------
         KeyError
-            Where there is no such figure.
+            If the figure does not exist.
         """
         for row in self.rows:
             if (row.product, row.figure) == (product, figure):
@@ -83,14 +83,14 @@ class NightScore(BaseModel):
 
 
 def read_planes(path: Path, *names: str) -> tuple[NDArray[Any], ...]:
-    """The named image extensions of a product, in native byte order."""
+    """Return the named image extensions of a product, in native byte order."""
     with fits.open(path, memmap=False) as hdus:
         planes = tuple(np.squeeze(hdus[name].data) for name in names)
     return tuple(plane.astype(plane.dtype.newbyteorder("="), copy=False) for plane in planes)
 
 
 def pull_rows(product: str, pull: NDArray[Any]) -> list[ScoreRow]:
-    """Robust and clipped widths of a pull distribution, (product - truth) / sqrt(VAR)."""
+    """Return robust and clipped widths of a pull distribution, (product - truth) / sqrt(VAR)."""
     centred = pull - np.median(pull) if pull.size else pull
     return [
         ScoreRow(

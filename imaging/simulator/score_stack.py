@@ -1,7 +1,7 @@
-"""How good a stack of a simulated night is: registration, photometry, sharpness, noise and outliers.
+"""The quality of a stack of a simulated night: registration, photometry, sharpness, noise and outliers.
 
-Everything that can be is measured the same way on a model: the noise-free stack that the truth's sources,
-seeing and transparency give when they are aligned perfectly.
+Where possible, the same measurement is made on a model: the noise-free stack of the truth's sources, seeing
+and transparency with perfect alignment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from imaging.simulator.stack_model import (
 from imaging.simulator.star_field import pixel_position
 from imaging.simulator.truth import FrameTruth, NightTruth
 
-#: Side of the bins of the background's noise, and of the blocks that take its large-scale level out, pixels.
+#: Side of the bins of the background's noise, and of the blocks that remove its large-scale level, pixels.
 BIN: Final = 8
 BLOCK: Final = 64
 #: Sky is empty where the model is below this fraction of a pixel's noise.
@@ -39,9 +39,9 @@ EMPTY: Final = 0.01
 #: Aperture and annulus of the photometry, in full widths of a star.
 APERTURE: Final = 2.5
 ANNULUS: Final = (5.0, 8.0)
-#: A star is isolated where its neighbours put less than this part of its own light into its aperture.
+#: A star is isolated if its neighbours contribute less than this fraction of its own light to its aperture.
 NEIGHBOUR_LIGHT: Final = 0.01
-#: A star is bright enough where the noise of its aperture is below this part of its light.
+#: A star is bright enough if the noise of its aperture is below this fraction of its light.
 STAR_NOISE: Final = 0.004
 OUTLIER_SIGMAS: Final = 8.0
 
@@ -49,7 +49,7 @@ OUTLIER_SIGMAS: Final = 8.0
 def score_stack(
     stack: StackProduct, truth: NightTruth, *, transparency: float | None = None
 ) -> list[ScoreRow]:
-    """All figures of a stack.
+    """Return all figures of a stack.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def score_stack(
     truth
         The night's truth.
     transparency
-        Transparency that the stack was scaled to; None: the mean of the frames used.
+        Transparency to which the stack was scaled; None: the mean of the frames used.
     """
     frames = [truth.frame(name) for name in stack.mappings] or list(truth.science)
     scale = 1.0 if transparency is None else transparency / np.mean([f.transparency for f in frames])
@@ -77,10 +77,10 @@ def score_stack(
 def score_registration(
     truth: NightTruth, mappings: Mapping[str, NDArray[np.float64]], reference: str
 ) -> ScoreRow:
-    """Registration: distance of bright stars, mapped to the reference frame, from their true places there.
+    """Measure the registration: distances of bright stars, mapped to the reference frame, from their true positions.
 
-    The mean over all stars and frames is taken out: it is the reference frame's own error, which moves the
-    stack and blurs nothing.
+    The mean over all stars and frames is subtracted: it is the error of the reference frame, which shifts the
+    stack without blurring it.
     """
     stars = truth.sources[truth.sources["kind"] == "bright"]
     size, home = truth.parameters.size, truth.frame(reference)
@@ -96,7 +96,7 @@ def score_registration(
     rms = float(np.sqrt(np.mean((all_of_them**2).sum(axis=0)))) if all_of_them.size else math.nan
     return ScoreRow(
         product="stack", figure="registration", value=rms, unit="px", high=0.05,
-        meaning="rms distance of bright stars from their true places in the reference frame's grid",
+        meaning="rms distance of bright stars from their true positions in the reference frame's grid",
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def score_stars(
     image: NDArray[np.float32], model: NDArray[np.float32], floor: NDArray[np.float32], truth: NightTruth,
     frames: Sequence[FrameTruth], grid: Grid, *, usable: NDArray[np.bool_],
 ) -> list[ScoreRow]:  # fmt: skip
-    """Photometry and sharpness of bright isolated stars, in the stack against the model.
+    """Compare photometry and sharpness of bright isolated stars in the stack with the model.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def score_stars(
     floor
         Variance of a pixel (see `noise_floor`).
     truth, frames, grid
-        The truth, the frames used, and where the field lies.
+        The truth, the frames used, and the position of the field.
     usable
-        Pixels that hold data.
+        Pixels with data.
     """
     ratios, widths = [], []
     fwhm = float(np.mean([f.fwhm for f in frames]))
@@ -167,7 +167,7 @@ def _isolated(truth: NightTruth, star: Any, radius: float) -> bool:
 
 
 def _clear(usable: NDArray[np.bool_], x: float, y: float, outer: float, inner: float) -> bool:
-    """Whether a star's annulus lies inside the image and its aperture on usable pixels."""
+    """Return whether a star's annulus is inside the image and its aperture on usable pixels."""
     ny, nx = usable.shape
     if not (outer < x < nx - 1 - outer and outer < y < ny - 1 - outer):
         return False
@@ -185,7 +185,7 @@ def score_background(
     count: NDArray[np.uint16],
     n: int,
 ) -> list[ScoreRow]:
-    """Noise of the empty sky in 8 x 8 bins, its VAR, and outliers.
+    """Measure the noise of the empty sky in 8 x 8 bins, its VAR, and outliers.
 
     Parameters
     ----------
@@ -203,12 +203,12 @@ def score_background(
     values = measure.bin_means(stack.sci, sky, BIN)
     per_block = BLOCK // BIN
     level, members = measure.block_means(values, per_block, least=per_block**2 // 4)
-    # A mean of m bins takes 1/m of their variance with it.
+    # Subtracting a mean of m bins removes 1/m of their variance.
     residual = (values - level) * np.sqrt(members / np.maximum(members - 1, 1))
     kept = np.isfinite(residual)
     residual = residual[kept]
     expected = np.sqrt(measure.bin_means(floor, sky, BIN)[kept]) / BIN
-    told = stack.noise_correlation * np.sqrt(measure.bin_means(stack.var, sky, BIN)[kept]) / BIN
+    stated = stack.noise_correlation * np.sqrt(measure.bin_means(stack.var, sky, BIN)[kept]) / BIN
     with_sky = math.sqrt(1 + 1 / (n - 1)) if n > 1 else math.inf
     ratio = measure.robust_sigma(residual / expected)
     blocks = level[::per_block, ::per_block]
@@ -224,7 +224,7 @@ def score_background(
         ),
         ScoreRow(
             product="stack", figure="background / floor without sky noise", value=ratio,
-            meaning="against the frames' own noise alone, a sky known without noise",
+            meaning="against the frames' own noise alone, for a noise-free sky",
         ),
         ScoreRow(
             product="stack", figure="rms of 64-pixel blocks", unit="e-",
@@ -233,7 +233,7 @@ def score_background(
         ),
         ScoreRow(
             product="stack", figure="VAR pull", low=0.9, high=1.1,
-            value=measure.robust_sigma(residual / told),
+            value=measure.robust_sigma(residual / stated),
             meaning="noise of 8 x 8 bins against VAR and the noise-correlation factor",
         ),
         ScoreRow(

@@ -1,4 +1,4 @@
-"""Simulate a night: raw FLAMINGOS-2 files and, beside them, the truth that they were made from."""
+"""Simulation of a night: raw FLAMINGOS-2 files and the truth from which they were made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imaging.simulator.parameters import SKY_SCALE, NightParameters
 from imaging.simulator.star_field import make_sources, render
 from imaging.simulator.truth import FrameTruth, NightTruth, write_truth
 
-#: Called with the frames done so far and the frames in all.
+#: Called with the number of finished frames and the total.
 Progress = Callable[[int, int], None]
 _SUFFIX = {"none": ".fits", "gz": ".fits.gz", "bz2": ".fits.bz2"}
 
@@ -38,13 +38,13 @@ def simulate_night(
     Parameters
     ----------
     out
-        Folder; made where it is not there. Files of the same names are replaced.
+        Folder; created if it is missing. Files with the same names are replaced.
     parameters
         What to simulate. The same parameters give the same bytes, whatever the number of threads.
     progress
         Called after every frame with (frames done, frames in all), from the calling thread.
     threads
-        Frames made at the same time; all cores without it.
+        Number of frames made in parallel; default: one per core.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def simulate_frame(
     sources: Table,
     dark_sky: NDArray[np.float32],
 ) -> NDArray[np.int32]:
-    """ADU of one frame, shape (size, size); ``dark_sky`` is an empty scene for frames without sources."""
+    """Simulate the ADU of one frame, shape (size, size); ``dark_sky`` is an empty scene for frames without sources."""
     scene = dark_sky
     if truth.pointing is not None and truth.fwhm is not None:
         scene = render(
@@ -106,12 +106,12 @@ def simulate_frame(
 
 
 def frame_key(seed: int, root: str) -> int:
-    """The seed of a frame's noise: 64 bits of a hash of the night's seed and the frame's name."""
+    """Return the seed of a frame's noise: 64 bits of a hash of the night's seed and the frame's name."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{root}".encode(), digest_size=8).digest(), "little")
 
 
 def frame_truth(parameters: NightParameters, frame: PlannedFrame) -> FrameTruth:
-    """Draw what is true of one frame: its light, transparency, seeing and pointing."""
+    """Draw the truth of one frame: its light, transparency, seeing and pointing."""
     p = parameters
     rng = np.random.Generator(np.random.PCG64([p.seed, 4, frame_key(p.seed, frame.root)]))
     z = [float(v) for v in np.clip(rng.standard_normal(5), -2.5, 2.5)]

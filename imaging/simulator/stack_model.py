@@ -1,6 +1,6 @@
-"""What a stack should be: the noise-free stack and its photon noise that the truth gives.
+"""The expected stack: the noise-free stack and its photon noise from the truth.
 
-A stack's product is read here, and the field is found on it, so that truth and product share a grid.
+The product is read here and the field is located on it, so that truth and product share a grid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from imaging.simulator.truth import FrameTruth, NightTruth
 
 @dataclass(frozen=True)
 class StackProduct:
-    """The planes and header facts of a stack that are judged."""
+    """The planes and header facts of a stack that are scored."""
 
     sci: NDArray[Any]  #: electrons of one frame's exposure
     var: NDArray[Any]
@@ -46,17 +46,17 @@ def read_stack(path: Path) -> StackProduct:
     Raises
     ------
     FrameError
-        Where the table or REFFRAME is missing.
+        If the table or REFFRAME is missing.
     """
     with fits.open(path, memmap=False) as hdus:
         header = hdus["SCI"].header.copy()
-        if "RADECSYS" in header:  # the raw files' old name, of which astropy warns
+        if "RADECSYS" in header:  # the obsolete keyword of raw files, about which astropy warns
             header["RADESYS"] = header.pop("RADECSYS")
         cards = {**dict(hdus[0].header), **dict(header)}
         if "ALIGNMENT" not in hdus or "REFFRAME" not in cards:
             raise FrameError(
-                path.name, "is no stack: it has no ALIGNMENT table or no REFFRAME card",
-                remedy="Give the science product of this night.",
+                path.name, "is not a stack: it has no ALIGNMENT table or no REFFRAME card",
+                remedy="Provide the science product of this night.",
             )  # fmt: skip
         table = hdus["ALIGNMENT"].data
         used = np.asarray(table["used"], bool)
@@ -72,28 +72,28 @@ def read_stack(path: Path) -> StackProduct:
 
 
 def similarity(dx: float, dy: float, rotation: float = 0.0, scale: float = 1.0) -> NDArray[np.float64]:
-    """The 2 x 3 matrix of x' = scale R(rotation) x + (dx, dy); ``rotation`` in degrees, from x to y."""
+    """Return the 2 x 3 matrix of x' = scale R(rotation) x + (dx, dy); ``rotation`` in degrees, from x to y."""
     a = math.radians(rotation)
     c, s = scale * math.cos(a), scale * math.sin(a)
     return np.array([[c, -s, dx], [s, c, dy]])
 
 
 def measured(stack: StackProduct) -> NDArray[np.bool_]:
-    """Pixels of a stack that hold a measurement."""
+    """Return the pixels of a stack that have a measurement."""
     no_data = int(DQ.NO_DATA | DQ.UNILLUMINATED)
     return np.asarray(((stack.dq & no_data) == 0) & np.isfinite(stack.sci) & np.isfinite(stack.var))
 
 
 def pointing(frame: FrameTruth) -> tuple[float, float]:
-    """True offset (P, Q) of a science frame, arcsec."""
+    """Return the true offset (P, Q) of a science frame, arcsec."""
     if frame.pointing is None:
-        raise FrameError(frame.file, "is no science frame", remedy="Score a stack of science frames.")
+        raise FrameError(frame.file, "is not a science frame", remedy="Score a stack of science frames.")
     return frame.pointing
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the field lies on the stack: pixel = origin + (eta, xi) / scale."""
+    """Position of the field on the stack: pixel = origin + (eta, xi) / scale."""
 
     origin: tuple[float, float]  #: stack pixel (x, y) of the field's centre
 
@@ -104,7 +104,7 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
     Raises
     ------
     FrameError
-        Where no stars are found near where they should be.
+        If no stars are found near their expected positions.
     """
     stars = truth.sources[truth.sources["kind"] == "bright"]
     expected = np.stack(stack.wcs.all_world2pix(stars["ra"], stars["dec"], 0), axis=1)
@@ -127,7 +127,7 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
         if shape is not None:
             near.append((shape.x - star["eta"] / SKY_SCALE, shape.y - star["xi"] / SKY_SCALE))
     if not near:
-        raise FrameError("stack", "has no bright star that can be measured", remedy="Look at the stack.")
+        raise FrameError("stack", "has no measurable bright star", remedy="Inspect the stack.")
     x, y = np.median(near, axis=0)
     return Grid((float(x), float(y)))
 
@@ -140,7 +140,7 @@ def model_stack(
     *,
     factor: float = 1.0,
 ) -> NDArray[np.float32]:
-    """The noise-free stack: the mean of the frames' sources, aligned perfectly, in electrons of one frame."""
+    """Return the noise-free stack: the mean of the perfectly aligned frames' sources, in electrons of one frame."""
     plane = np.zeros(shape, np.float32)
     x = grid.origin[0] + np.asarray(truth.sources["eta"]) / SKY_SCALE
     y = grid.origin[1] + np.asarray(truth.sources["xi"]) / SKY_SCALE
@@ -161,10 +161,10 @@ def model_stack(
 def noise_floor(
     truth: NightTruth, frames: Sequence[FrameTruth], grid: Grid, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Variance of a plain mean of the frames over empty sky, and the number of good pixels in it.
+    """Return the variance of a plain mean of the frames over empty sky, and the number of good pixels in it.
 
     Shot noise of sky and dark current, read noise and rounding of each frame, divided by its response
-    squared; frames are laid on the stack to the whole pixel. Zero where no frame has a good pixel.
+    squared; frames are placed on the stack to the nearest pixel. Zero where no frame has a good pixel.
     """
     response, dark = truth.plane("RESPONSE"), truth.plane("DARK")
     good = truth.plane("ILLUMINATED") & (truth.plane("BPM") == 0) & (response > 0.1)

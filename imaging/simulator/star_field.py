@@ -1,4 +1,4 @@
-"""Stars and galaxies: where they are, how bright they are, and what they look like on the array."""
+"""Stars and galaxies: positions, fluxes, and images on the array."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from imaging.simulator.parameters import SKY_SCALE, NightParameters
 
 #: Position of the field: the tutorial's target (RA, Dec), degrees.
 FIELD: Final = (63.4917, -47.8443)
-#: Fluxes of the kinds of source: electrons of one science exposure at transparency 1.
+#: Fluxes of the types of source: electrons of one science exposure at transparency 1.
 BRIGHT_ELECTRONS: Final = (1.5e5, 1.3e6)
 SATURATED_ELECTRONS: Final = (4e6, 3e7)
 FAINT_ELECTRONS: Final = (3e2, 6e4)
 GALAXY_ELECTRONS: Final = (1e3, 2e5)
 #: Slope of the faint sources' counts, dN/dF ~ F^-slope.
 FAINT_SLOPE: Final = 1.6
-#: A stamp ends where a source's light is below this many electrons per pixel and exposure.
+#: A stamp ends where the light of a source is below this many electrons per pixel and exposure.
 STAMP_LEVEL: Final = 0.02
-#: Points that stand for a galaxy's light; each is spread by the stars' profile.
+#: Points that represent a galaxy's light; each is spread by the stars' profile.
 GALAXY_POINTS: Final = 64
 
 #: Three-point Gauss-Legendre rule on a pixel of width 1.
@@ -32,12 +32,12 @@ _WEIGHTS: Final = np.array([5.0 / 18.0, 8.0 / 18.0, 5.0 / 18.0])
 
 
 def moffat_alpha(fwhm: float, beta: float) -> float:
-    """Scale radius of a Moffat profile of full width ``fwhm`` at half maximum (Moffat 1969)."""
+    """Return the scale radius of a Moffat profile of full width ``fwhm`` at half maximum (Moffat 1969)."""
     return float(fwhm / (2.0 * math.sqrt(2.0 ** (1.0 / beta) - 1.0)))
 
 
 def make_sources(parameters: NightParameters) -> Table:
-    """Draw the sources of a night from the seed of its field, or its own where the field has none.
+    """Draw the sources of a night from the seed of its field, or of the night if the field has none.
 
     Returns
     -------
@@ -86,10 +86,10 @@ def _power_law(
 def _positions(
     rng: np.random.Generator, parameters: NightParameters, n_apart: int, n_anywhere: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Places on the array, pixels from the field's centre.
+    """Draw positions on the array, pixels from the field's centre.
 
-    The first ``n_apart`` lie in every dithered frame and apart from each other where there is room; the
-    others lie anywhere that a frame sees.
+    The first ``n_apart`` are in every dithered frame and separated from each other if there is room; the
+    others are anywhere in a frame.
     """
     half = parameters.size / 2
     x0, y0, radius = parameters.circle
@@ -108,7 +108,7 @@ def _positions(
             places.append((x, y))
         if len(places) == n_apart:
             break
-    while len(places) < n_apart:  # a crowded small array: the rest fall where they fall
+    while len(places) < n_apart:  # a crowded small array: the rest are not separated
         places.append((rng.uniform(-inner, inner) * 0.7, rng.uniform(-inner, inner) * 0.7))
     reach = half + 1.5 * shift
     anywhere = rng.uniform(-reach, reach, (n_anywhere, 2))
@@ -117,9 +117,9 @@ def _positions(
 
 
 def sky_position(xi: Any, eta: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """RA and Dec (deg) of tangent-plane offsets (arcsec East and North) about `FIELD`.
+    """Return RA and Dec (deg) of tangent-plane offsets (arcsec East and North) about `FIELD`.
 
-    The gnomonic projection's inverse: Calabretta and Greisen 2002, A&A 395, 1077, section 5.1.3.
+    The inverse of the gnomonic projection: Calabretta and Greisen 2002, A&A 395, 1077, section 5.1.3.
     """
     ra0, dec0 = np.radians(FIELD)
     x, y = np.radians(np.asarray(xi) / 3600.0), np.radians(np.asarray(eta) / 3600.0)
@@ -132,9 +132,9 @@ def sky_position(xi: Any, eta: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
 def pixel_position(
     sources: Table | QTable, pointing: tuple[float, float], size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec East and North of the field.
+    """Return pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec East and North of the field.
 
-    Frames are shifted against each other and nothing else: the rotator keeps the array's axes.
+    Frames are only shifted relative to each other: the rotator keeps the axes of the array.
     """
     middle = (size - 1) / 2
     x = middle + (np.asarray(sources["eta"]) - pointing[1]) / SKY_SCALE
@@ -144,7 +144,7 @@ def pixel_position(
 
 @njit(cache=True, nogil=True)
 def _fall(u: float, beta: float) -> float:
-    """``u ** -beta``; the default exponent without the costly power."""
+    """Return ``u ** -beta``; the default exponent without the expensive power."""
     if beta == 3.5:
         return 1.0 / (u * u * u * math.sqrt(u))
     return float(u**-beta)
@@ -219,10 +219,10 @@ def add_stars(
 def galaxy_points(
     sources: Table, index: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Points (x, y pixels from the centre; flux) that stand for a galaxy's exponential disc.
+    """Return points (x, y pixels from the centre; flux) that represent a galaxy's exponential disc.
 
-    The radii are the disc's light quantiles and the angles go round by the golden angle, so that the
-    points are even; the stars' profile then smooths them.
+    The radii are the disc's light quantiles and the angles advance by the golden angle, so that the points
+    are evenly spread; the stars' profile then smooths them.
     """
     quantile = (np.arange(GALAXY_POINTS) + 0.5) / GALAXY_POINTS
     grid = np.linspace(0.0, 12.0, 2400)  # in scale lengths; holds 99.99 % of the light
@@ -245,18 +245,18 @@ def render(
     beta: float,
     exposure_time: float,
 ) -> NDArray[np.float32]:
-    """The sources of one frame as a noise-free image.
+    """Render the sources of one frame as a noise-free image.
 
     Parameters
     ----------
     sources
-        As `make_sources` gives them.
+        The table from `make_sources`.
     pointing
         True offset (P, Q) of the frame, arcsec.
     size, fwhm, beta
         Rows and columns; width (pixels) and exponent of the stars' profile.
     exposure_time
-        Exposure in s, which sets how far out the stamps go.
+        Exposure in s, which determines the size of the stamps.
 
     Returns
     -------

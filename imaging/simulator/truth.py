@@ -1,4 +1,4 @@
-"""The truth of a simulated night: written beside its raw files, loaded plane by plane."""
+"""The truth of a simulated night: written next to its raw files, loaded plane by plane."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NIGHT, _FRAMES, _SOURCES, _PLANES = "night.json", "frames.json", "sources.ecsv"
 
 
 class FrameTruth(BaseModel):
-    """What is true of one frame. Light levels are at response 1."""
+    """The truth of one frame. Light levels are at response 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,10 +46,10 @@ class FrameTruth(BaseModel):
     fwhm: float | None = Field(default=None, description="full width of a star at half maximum, pixels")
     pointing: tuple[float, float] | None = Field(default=None, description="true offset (P, Q), arcsec")
     field_centre: tuple[float, float] | None = Field(
-        default=None, description="pixel (x, y from 0) where the field's centre fell"
+        default=None, description="pixel (x, y from 0) of the field's centre"
     )
     wcs_error: tuple[float, float] | None = Field(
-        default=None, description="what the header's WCS says minus the true offset (P, Q), arcsec"
+        default=None, description="offset of the header's WCS minus the true offset (P, Q), arcsec"
     )
 
     @property
@@ -66,14 +66,14 @@ class FrameTruth(BaseModel):
 
 
 class NightTruth:
-    """The truth of a night in a folder; planes are read when they are asked for and kept.
+    """The truth of a night in a folder; planes are read on demand and cached.
 
     Attributes
     ----------
     folder
         The truth's folder.
     parameters
-        What the night was made from.
+        Parameters of the night.
     frames
         One `FrameTruth` for each raw file, in the order of the names.
     """
@@ -88,11 +88,11 @@ class NightTruth:
         return Table.read(self.folder / _SOURCES, format="ascii.ecsv")
 
     def plane(self, name: PlaneName) -> NDArray[Any]:
-        """A plane of the detector's truth, shape (size, size).
+        """Return a plane of the detector's truth, shape (size, size).
 
         DARK (e-/s), OFFSET (e-), RESPONSE, ILLUMINATED (bool), DEFECT (bits of `Defect`), BPM (uint8, 1 where
-        a limit is passed in truth) and MARGIN (noise sigmas of the stacks by which the nearest limit is
-        passed; negative inside the limits).
+        the true value exceeds a limit) and MARGIN (noise sigmas of the stacks by which the nearest limit is
+        exceeded; negative inside the limits).
         """
         if name not in self._planes:
             plane = fits.getdata(self.folder / _PLANES, name)
@@ -101,7 +101,7 @@ class NightTruth:
         return self._planes[name]
 
     def of_role(self, role: Role) -> tuple[FrameTruth, ...]:
-        """The frames of one set."""
+        """Return the frames of one set."""
         return tuple(frame for frame in self.frames if frame.role == role)
 
     @property
@@ -110,19 +110,19 @@ class NightTruth:
         return self.of_role("science")
 
     def frame(self, name: str) -> FrameTruth:
-        """The frame of a file name or root; any suffix is ignored."""
+        """Return the frame with a file name or root; any suffix is ignored."""
         root = Path(name).name.split(".")[0].split("_")[0]
         for frame in self.frames:
             if frame.root == root:
                 return frame
         raise FrameError(
             name,
-            f"is no frame of the simulated night in {self.folder.parent}",
+            f"is not a frame of the simulated night in {self.folder.parent}",
             remedy=f"Its frames are {', '.join(f.root for f in self.frames)}.",
         )
 
     def raw_paths(self) -> list[Path]:
-        """The raw files."""
+        """Return the raw files."""
         return [self.folder.parent / frame.file for frame in self.frames]
 
 
@@ -176,7 +176,7 @@ def load_truth(folder: Path) -> NightTruth:
 
 
 def reported_level(electrons: NDArray[Any]) -> NDArray[np.float32]:
-    """Electrons that the array reports, without the linearity correction, for mean electrons of a pixel."""
+    """Return the electrons that the array reports, without linearity correction, for mean electrons of a pixel."""
     c1, c2, c3 = camera.NONLINEARITY
     level = np.minimum(electrons, 1.1 * CLIP).astype(np.float32)
     n = level.copy()
@@ -188,7 +188,7 @@ def reported_level(electrons: NDArray[Any]) -> NDArray[np.float32]:
 def stack_level(
     detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean reported level (e-, not linearised) of a set of equal calibration frames, and its variance.
+    """Return the mean reported level (e-, not linearised) of equal calibration frames, and its variance.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def stack_level(
 def flat_level(
     detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Level and variance of the difference that a flat is made of; None where a set is missing.
+    """Return level and variance of the difference from which a flat is made; None if a set is missing.
 
     Lamp-on minus lamp-off, or lamp-off minus dark of the same exposure in a night without lamp-ons.
     """
@@ -232,9 +232,9 @@ def flat_level(
 
 
 def bpm_margin(detector: Detector, frames: tuple[FrameTruth, ...]) -> NDArray[np.float32]:
-    """By how many sigmas of the stacks' noise each pixel passes the nearest limit of a bad pixel mask.
+    """Return by how many sigmas of the stacks' noise each pixel exceeds the nearest limit of a bad pixel mask.
 
-    Positive outside the limits. NaN-free; a set that is missing does not judge.
+    Positive outside the limits, never NaN; a missing set is ignored.
     """
     planes = (detector.dark, detector.offset, detector.response)
     margin = np.full(detector.dark.shape, -np.inf, np.float32)

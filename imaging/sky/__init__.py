@@ -1,1 +1,1 @@
-"""The sky of dithered or offset frames: which frames show it, its subtraction, and what that leaves."""
+"""The sky of dithered or offset frames: the choice of sky frames, the subtraction, and the residual."""

@@ -1,4 +1,4 @@
-"""Which frames show the sky of which: the parameters of the sky step, and the choice of sky frames."""
+"""The parameters of the sky step, and the choice of sky frames for each frame."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from imaging.sky.residual import Residual
 class SkyParameters(StepParameters):
     """How the sky of a frame is chosen and subtracted."""
 
-    least_distance: float = parameter(3.0, "a sky frame points further away than this", unit="arcsec", ge=0)
+    least_distance: float = parameter(3.0, "minimum distance of a sky frame", unit="arcsec", ge=0)
     window: float = parameter(
-        600.0, "sky frames are taken within this time, middle to middle", unit="s", gt=0
+        600.0, "maximum time between a frame and its sky frames, middle to middle", unit="s", gt=0
     )
     fewest: int = parameter(
-        8, "where the window holds fewer sky frames, the nearest beyond it are taken up to this many",
+        8, "if the window contains fewer sky frames, the nearest outside it are added up to this number",
         unit="frames", ge=1,
     )  # fmt: skip
     minimum: int = parameter(
-        2, "a frame with fewer sky frames than this is reported and not subtracted", unit="frames", ge=1
+        2, "a frame with fewer sky frames is reported and not subtracted", unit="frames", ge=1
     )
     operation: Literal["mean", "median"] = parameter(
         "mean", "mean with clipping about the median (the least noise), or median"
@@ -35,24 +35,24 @@ class SkyParameters(StepParameters):
     low: float = parameter(3.0, "clipping threshold below the median", unit="sigma", gt=0)
     high: float = parameter(3.0, "clipping threshold above the median", unit="sigma", gt=0)
     scaling: Literal["multiply", "add"] = parameter(
-        "multiply", "how sky frames are brought to the common level; add where the level is near zero"
+        "multiply", "how sky frames are scaled to the common level; use add if the level is near zero"
     )
     residual: Residual = parameter(
-        "plane", "what is taken out of the subtracted frame once more: nothing, its level, or a plane"
+        "plane", "residual to remove from the subtracted frame: nothing, its level, or a plane"
     )
 
 
 class SkyChoice(BaseModel):
-    """The sky frames of each frame, and why some frames have none."""
+    """The sky frames of each frame, and the reasons for frames without any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in time")
+    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in order of time")
     refused: dict[str, str] = Field(default_factory=dict, description="frame to the reason")
 
     @property
     def needed(self) -> frozenset[str]:
-        """Every frame that takes part, as object or as sky."""
+        """Every frame that is used, as object or as sky."""
         return frozenset(self.skies).union(*self.skies.values())
 
 
@@ -66,8 +66,8 @@ def choose_sky(
 ) -> SkyChoice:
     """Choose the sky frames of each object frame.
 
-    Same configuration, more than ``least_distance`` away, in the ``window`` of time; where those are fewer
-    than ``fewest``, the nearest in time beyond the window as well, up to that number.
+    They have the same configuration, are more than ``least_distance`` away and within the time ``window``; if
+    there are fewer than ``fewest``, the nearest in time outside the window are added, up to that number.
 
     Parameters
     ----------
@@ -76,15 +76,15 @@ def choose_sky(
     parameters
         See `SkyParameters`.
     objects, skies
-        Names of the frames that are to be subtracted and of those that may serve as sky; all without them.
+        Names of the frames to subtract and of those that may serve as sky; default: all.
     centres
-        Name to field centre, degrees, for distances by the WCS. Without it they are the telescope's offsets,
-        which stay right when a frame carries the previous frame's WCS.
+        Name to field centre, degrees, for distances from the WCS. By default the telescope's offsets are
+        used, which remain right if a frame has the WCS of the previous one.
 
     Returns
     -------
     SkyChoice
-        A frame with fewer than ``minimum`` sky frames is refused by name, with the reason.
+        A frame with fewer than ``minimum`` sky frames is refused, with the reason.
     """
     parameters, centres = parameters or SkyParameters(), centres or {}
     wanted = [f for f in frames if objects is None or f.name in objects]
@@ -112,7 +112,7 @@ def choose_sky(
 
 
 def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:
-    """Distance of two frames' pointings, arcsec."""
+    """Return the distance between the pointings of two frames, arcsec."""
     here, there = pointing(a, centres.get(a.name)), pointing(b, centres.get(b.name))
     if here is None or there is None:
         return math.hypot(a.poffset - b.poffset, a.qoffset - b.qoffset)

@@ -1,6 +1,6 @@
-"""What a sky subtraction leaves of the background: the level or plane that its sky frames did not have.
+"""The residual background after sky subtraction: a level or plane that the sky frames did not have.
 
-The sky's gradient turns with the hour and the moon, so the mean of the neighbours misses it by a little.
+The gradient of the sky changes with the hour and the moon, so the mean of the neighbours differs slightly.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from imaging.sky import subtract_kernels
 
 Residual = Literal["none", "level", "plane"]
 
-#: Blocks that the background is fitted to: their side in pixels and the share that has to be usable.
+#: Blocks for the fit of the background: side in pixels, and the fraction that must be usable.
 _BLOCK: Final = 64
 _SHARE: Final = 0.2
-#: Rounds and limit (in robust sigma) of the rejection of blocks.
+#: Iterations and limit (in robust sigma) of the rejection of blocks.
 _ROUNDS: Final = 10
 _LIMIT: Final = 3.0
 _MAD_TO_SIGMA: Final = 1.4826
@@ -28,7 +28,7 @@ _NO_MASK: Final = np.empty((0, 0), np.uint8)
 class Background(NamedTuple):
     """``constant + slope_x x + slope_y y``, electrons, x and y in pixels from 0.
 
-    ``rms`` is the robust scatter of the blocks about it, nan where nothing could be fitted.
+    ``rms`` is the robust scatter of the blocks about it, NaN if nothing could be fitted.
     """
 
     constant: float = 0.0
@@ -54,7 +54,7 @@ def measure_background(
     Returns
     -------
     Background
-        From the medians of blocks of 64 pixels (less in small frames).
+        Fitted to medians of blocks of 64 pixels (fewer in small frames).
     """
     if kind == "none":
         return Background()
@@ -72,16 +72,16 @@ def fit_background(
     Parameters
     ----------
     blocks, counts
-        Medians (NaN where there is none) and the numbers of pixels behind them, (rows, columns).
+        Medians (NaN if missing) and the numbers of pixels in them, (rows, columns).
     size
         Side of a block, pixels.
     plane
-        A plane instead of a level.
+        Fit a plane instead of a level.
 
     Returns
     -------
     Background
-        Zeros and nan where there are fewer than four blocks to a coefficient.
+        Zeros and NaN with fewer than four blocks per coefficient.
     """
     good = np.isfinite(blocks)
     rows, columns = np.nonzero(good)

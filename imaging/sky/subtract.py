@@ -1,18 +1,18 @@
-"""Sky subtraction of dithered (or offset) frames: from each frame the sky that its neighbours in time show.
+"""Sky subtraction of dithered (or offset) frames, with the sky from neighbours in time.
 
 Two passes are two calls of `subtract_sky`: the second is given the masks of the sources that were found after
-the first. The frames are read in bands of rows and a band of all frames is worked on at once.
+the first. The frames are read in bands of rows, and a band of all frames is processed at once.
 
 Why the clipped mean is the default and not the median
     The sky's noise is added to every frame. For eight sky frames the median's variance is 1.35 times the
-    mean's, so a frame's variance grows by 17 % with the median and 12.5 % with the mean. Where a faint wing
-    below the mask's limit lies in one sky frame, both estimates move by nearly the same (wing / n, as long as
-    the wing is below the noise); a bright one the second pass has masked and the first pass clips.
+    mean's, so a frame's variance grows by 17 % with the median and 12.5 % with the mean. If one sky frame has
+    a faint wing below the limit of the mask, both estimates change by nearly the same (wing / n, as long as
+    the wing is below the noise); bright wings are masked in the second pass and clipped in the first.
 
-What the variance holds
-    The frame's own random noise, that of the sky estimate, and what the flat's noise does to the
-    sky-subtracted signal. The noise of the dark and of the flat on the sky itself is the same in the frame
-    and in its sky, and goes with the subtraction.
+What the variance contains
+    The frame's own random noise, that of the sky estimate, and the noise of the flat on the sky-subtracted
+    signal. The noise of the dark, and of the flat on the sky itself, is the same in the frame and in its sky
+    and cancels in the subtraction.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from imaging.sky.residual import Residual, measure_background
 
 _log = logging.getLogger(__name__)
 
-#: Bytes of a pixel of one frame in work: SCI, VAR, DQ and the object mask.
+#: Bytes per pixel and frame during processing: SCI, VAR, DQ and the object mask.
 _BYTES = 11
-#: Rows of a band beyond which nothing is gained.
+#: Maximum useful number of rows of a band.
 _MOST_ROWS = 64
 #: Planes of a sky-subtracted frame.
 LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
@@ -64,7 +64,7 @@ class SkyInput:
     level
         Median sky level, electrons.
     object_mask
-        Planes with an ``objmask`` (uint8, 1 on sources, with their margin); None before sources are known.
+        Planes with an ``objmask`` (uint8, 1 on sources, with a margin); None before sources are known.
     """
 
     name: str
@@ -74,21 +74,21 @@ class SkyInput:
 
 
 class SkyMetrics(Metrics):
-    """What the subtraction did to one frame."""
+    """Figures of the subtraction for one frame."""
 
     name: str = figure("the frame's name")
-    sky_frames: tuple[str, ...] = figure("frames that showed its sky")
+    sky_frames: tuple[str, ...] = figure("number of its sky frames")
     level: float = figure("sky level that was subtracted", unit="electron")
-    residual_level: float = figure("level left at the frame's centre, taken out", unit="electron")
-    residual_slope_x: float = figure("slope left along x, taken out", unit="electron/px")
-    residual_slope_y: float = figure("slope left along y, taken out", unit="electron/px")
+    residual_level: float = figure("residual level at the frame's centre, removed", unit="electron")
+    residual_slope_x: float = figure("residual slope along x, removed", unit="electron/px")
+    residual_slope_y: float = figure("residual slope along y, removed", unit="electron/px")
     residual_rms: float = figure("scatter of 64-pixel blocks about that; nan with none", unit="electron")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
     without_sky: int = figure("good pixels without any sky (DQ 16)")
 
 
 class _Buffers:
-    """Planes of a band, one set a thread: new memory for each band would cost as much as the reading."""
+    """Planes of a band, one set per thread: allocating memory for each band would cost as much as reading it."""
 
     def __init__(self, shape: tuple[int, int, int], *, masked: bool) -> None:
         self._shape, self._masked = shape, masked
@@ -97,7 +97,7 @@ class _Buffers:
     def rows(
         self, height: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint8]]:
-        """SCI, VAR, DQ and mask, (n, height, nx) each; the mask is of size 0 without masks."""
+        """Return the SCI, VAR, DQ and mask, (n, height, nx) each; the mask is of size 0 without masks."""
         n, most, nx = self._shape
         if not hasattr(self._of_thread, "planes"):
             size = n * most * nx
@@ -121,28 +121,29 @@ def subtract_sky(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> list[SkyMetrics]:
-    """Subtract from each frame in ``selection`` the sky that its sky frames give.
+    """Subtract the sky, measured in its sky frames, from each frame in ``selection``.
 
-    A pixel's sky comes from the sky frames that are usable there and have no source in their mask. Where few
-    are left, those are used and the variance tells. Where each has a source, their median is taken and the
-    pixel gets DQ 32 (a source overlaps every sky); where none is usable, a good pixel gets DQ 16 and 0.
+    The sky of a pixel comes from the sky frames that are usable there and have no source in their mask. If
+    only a few remain, the variance accounts for it. If all have a source, their median is used and the pixel
+    gets DQ 32 (a source overlaps every sky); if none is usable, a good pixel gets DQ 16 and 0.
 
     Parameters
     ----------
     frames
-        All frames that take part. Neighbours with the same set of frames share one sorted stack, so give them
-        in time.
+        All frames that are used, in order of time, because neighbours with the same set of frames share one
+        sorted stack.
     selection
         Frame to its sky frames, as in `SkyChoice.skies`.
     parameters
         See `SkyParameters`.
     writers
         One open writer with the planes of `LAYOUT` for each frame in ``selection``; the caller commits them.
-        ``var`` may be missing where only sources are to be looked for.
+        ``var`` may be missing if the result is only used to detect sources.
     flat_variance
-        Gives rows of the flat's relative variance, var / flat^2, float32; it acts on the signal that is left.
+        Returns rows of the flat's relative variance, var / flat^2, float32; it applies to the remaining
+        signal.
     threads, memory
-        Threads, and bytes that the bands in work may take together. The result does not depend on them.
+        Threads, and bytes for all bands being processed. The result does not depend on them.
 
     Returns
     -------
@@ -152,9 +153,9 @@ def subtract_sky(
     Raises
     ------
     GroupError
-        Where the frames' shapes differ, a name is unknown, or a frame would be its own sky.
+        If the shapes of the frames differ, a name is unknown, or a frame would be its own sky.
     FrameError
-        Where a frame's level cannot be scaled.
+        If a frame's level cannot be scaled.
     """
     parameters = parameters or SkyParameters()
     threads = threads or thread_count()
@@ -216,14 +217,14 @@ def subtract_sky(
 def _selection_matrix(
     frames: Sequence[SkyInput], selection: Mapping[str, Sequence[str]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """``chosen[i, j]``: frame j is sky of frame i; and which frames are to be subtracted."""
+    """Return ``chosen[i, j]`` (frame j is sky of frame i) and which frames are to be subtracted."""
     index = {frame.name: i for i, frame in enumerate(frames)}
     named = set(selection).union(*selection.values())
     if len(index) < len(frames) or named - set(index):
         raise GroupError(
             f"sky frames: {', '.join(sorted(named - set(index))) or 'a name occurs twice'} among "
             f"{len(frames)} frames.",
-            remedy="Give every frame that the selection names, once.",
+            remedy="Provide every frame of the selection exactly once.",
         )
     chosen = np.zeros((len(frames), len(frames)), bool)
     target = np.zeros(len(frames), bool)
@@ -252,9 +253,9 @@ def _common_shape(frames: Sequence[SkyInput]) -> tuple[int, int]:
 def _to_common_level(
     frames: Sequence[SkyInput], parameters: SkyParameters
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factors and shifts that bring each frame to the median of the levels, and that to zero.
+    """Return factors and shifts that scale each frame to the median level, shifted to zero.
 
-    Near zero single precision keeps a sky value to better than a thousandth of an electron.
+    Near zero, single precision represents a sky value to better than a thousandth of an electron.
     """
     levels = np.array([frame.level for frame in frames], np.float64)
     common = float(np.median(levels))
@@ -264,7 +265,7 @@ def _to_common_level(
             raise FrameError(
                 frame.name,
                 f"sky level of {frame.level:g} electrons cannot be scaled to the common {common:g}",
-                remedy="Leave the frame out, or set sky.scaling=add where the sky is truly dark.",
+                remedy="Leave the frame out, or set sky.scaling=add if the sky is really dark.",
             )
     if parameters.scaling == "add":
         return np.ones(len(frames)), -levels
@@ -278,7 +279,7 @@ def _take_residual(
     kind: Residual,
     flagged: NDArray[np.int64],
 ) -> SkyMetrics:
-    """Take what is left of the background out of a written frame; its metrics."""
+    """Remove the residual background from a written frame; return its metrics."""
     dq = writer.rows("dq")
     mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
     sci = writer.rows("sci")
@@ -287,7 +288,7 @@ def _take_residual(
         subtract_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
         writer.write("sci", slice(0, len(sci)), sci)
     elif kind != "none":
-        _log.warning("%s: too few usable pixels to fit what is left of its background", frame.name)
+        _log.warning("%s: too few usable pixels to fit the residual background", frame.name)
     ny, nx = dq.shape
     return SkyMetrics(
         name=frame.name,

@@ -1,9 +1,9 @@
-"""Kernels of the sky subtraction: one sorted stack of a block of pixels serves every "all but me".
+"""Kernels of the sky subtraction: one sorted stack of a block of pixels serves all frames, each without itself.
 
-A frame and its sky frames are sorted together, two whole rows of values at a time (the compiler makes vector
-instructions of that); frames with the same set share the stack. The values without the frame's own are then
-read off the sorted ones, with their median and extremes. Only where the extremes have to be clipped is a
-pixel looked at by itself. The kernels release the GIL and hold no state.
+A frame and its sky frames are sorted together, two complete rows of values at a time (which the compiler
+turns into vector instructions); frames with the same set share the stack. The values without the frame's own,
+their median and extremes are then read from the sorted stack. A pixel is only processed singly if extremes
+must be clipped. The kernels release the GIL and keep no state.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from imaging.pixels.dq import DQ, UNUSABLE
 _UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(DQ.NO_DATA)
 _OVERLAP = np.uint16(DQ.OVERLAP)
-#: Pixels in a block: the sorted values of ten frames stay in the nearest cache.
+#: Pixels in a block: the sorted values of ten frames stay in the fastest cache.
 BLOCK = 256
-#: No pixel holds as many electrons; a value beyond it (or no number) would spoil the sums.
+#: No pixel has as many electrons; a larger value (or NaN) would corrupt the sums.
 _ABSURD = 1e9
-#: What a frame holds at a pixel.
+#: Content of a frame at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
 
@@ -50,7 +50,7 @@ def sort_rows(ordered, m):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _without(ordered, b, k, me):  # type: ignore[no-untyped-def]
-    """The k-th of the sorted values of column b, leaving out the one that is ``me`` (inf: none)."""
+    """Return the k-th of the sorted values of column b, without ``me`` (inf: none)."""
     return ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b]
 
 
@@ -58,10 +58,11 @@ def _without(ordered, b, k, me):  # type: ignore[no-untyped-def]
 def _clipped_mean(  # type: ignore[no-untyped-def]
     ordered, b, me, count, total, noise, values, noises, chosen, state, low2, high2
 ):
-    """Mean and variance of column b without ``me`` and the values beyond the thresholds about the median.
+    """Return mean and variance of column b without ``me`` and values beyond the thresholds about the median.
 
-    Sigma comes from the mean of the variances of what is kept so far: a value's own variance follows its own
-    noise, so that high values would be kept more easily than low ones. Of two values none can be told wrong.
+    Sigma comes from the mean variance of the remaining values: a value's own variance follows its own noise,
+    so that high values would be kept more easily than low ones. Of two values, neither can be identified as
+    wrong.
     """
     first, last = 0, count
     while last - first > 2:
@@ -73,7 +74,8 @@ def _clipped_mean(  # type: ignore[no-untyped-def]
         above = (most - middle) ** 2 / high2
         if max(below, above) * n <= noise:
             break
-        # One at a time, the further one first: a cosmic ray is not to take a good value with it.
+        # One at a time, the more distant first, so that a cosmic ray does not cause the rejection of a good
+        # value.
         gone = most if above >= below else least
         if above >= below:
             last -= 1
@@ -92,13 +94,13 @@ def _clipped_mean(  # type: ignore[no-untyped-def]
 def subtract_band(  # type: ignore[no-untyped-def]
     sci, var, dq, mask, flat_variance, selection, target, factor, shift, low, high, median_factor, flagged
 ):
-    """Subtract from each frame the sky that its sky frames give, in place.
+    """Subtract the sky, measured in its sky frames, from each frame in place.
 
     Parameters
     ----------
     sci, var, dq
-        Rows of all frames, (n, rows, nx), float32, float32, uint16; they hold the result afterwards
-        (frames that are no target are left alone).
+        Rows of all frames, (n, rows, nx), float32, float32, uint16; they contain the result afterwards
+        (frames that are not targets are unchanged).
     mask
         1 where a frame has a source, uint8 (n, rows, nx), or of size 0 without masks.
     flat_variance
@@ -108,13 +110,14 @@ def subtract_band(  # type: ignore[no-untyped-def]
     target
         Frames to subtract from, boolean (n,).
     factor, shift
-        ``factor * sci + shift`` brings every frame's sky near zero, float64 (n,).
+        ``factor * sci + shift`` shifts every frame's sky near zero, float64 (n,).
     low, high
         Thresholds of the clipping in sigma.
     median_factor
-        Empty for the clipped mean; for the median, its variance over the mean's of 0 to n values.
+        Empty for the clipped mean; for the median, its variance relative to that of the mean of 0 to n
+        values.
     flagged
-        Gains the numbers of pixels that got `DQ.OVERLAP` and `DQ.NO_DATA`, int64 (n, 2).
+        Increased by the numbers of pixels with new `DQ.OVERLAP` and `DQ.NO_DATA`, int64 (n, 2).
     """
     n, ny, nx = sci.shape
     values = np.zeros((n, BLOCK), np.float32)
@@ -141,7 +144,7 @@ def subtract_band(  # type: ignore[no-untyped-def]
                 back = 1.0 / factor[i]
                 for b in range(width):
                     x = x0 + b
-                    # Without the frame itself: what stands at its value or above moves down by one.
+                    # Without the frame itself: positions at its value or above move down by one.
                     me = np.float32(np.inf)
                     c, mean, spread = count[b], total[b], noise[b]
                     if state[i, b] == _SKY:
@@ -184,7 +187,7 @@ def subtract_band(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state):  # type: ignore[no-untyped-def]
-    """Values of a block near zero sky, their variances, and what each frame holds there."""
+    """Load the values of a block near zero sky, their variances, and the content of each frame there."""
     for j in range(sci.shape[0]):
         f, z, square = factor[j], shift[j], factor[j] * factor[j]
         for b in range(width):
@@ -202,7 +205,7 @@ def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state
 
 @njit(cache=True, nogil=True)
 def _same_set(selection, a, b):  # type: ignore[no-untyped-def]
-    """Whether frames a and b together with their sky frames are the same frames."""
+    """Return whether frames a and b, each together with its sky frames, are the same set."""
     differ = 0
     for j in range(selection.shape[1]):
         if (selection[a, j] or j == a) != (selection[b, j] or j == b):
@@ -212,7 +215,7 @@ def _same_set(selection, a, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _sort_set(selection, i, values, noises, state, ordered, total, noise, count):  # type: ignore[no-untyped-def]
-    """Sort frame i with its sky frames; sums, summed variances and numbers of the values that are sky."""
+    """Sort frame i with its sky frames; compute sums, summed variances and numbers of the sky values."""
     total[:] = 0.0
     noise[:] = 0.0
     count[:] = 0
@@ -233,7 +236,7 @@ def _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
 
 @njit(cache=True, nogil=True)
 def _gather_sources(chosen, values, noises, state, b, few, few_noises):  # type: ignore[no-untyped-def]
-    """Collect column b of the chosen frames that have a source there; return how many they are."""
+    """Collect column b of the chosen frames that have a source there; return their number."""
     c = 0
     for j in range(chosen.size):
         if chosen[j] and state[j, b] == _SOURCE:
@@ -245,19 +248,19 @@ def _gather_sources(chosen, values, noises, state, b, few, few_noises):  # type:
 
 @njit(cache=True, nogil=True)
 def _median(few, few_noises, c):  # type: ignore[no-untyped-def]
-    """Median of sky frames that all have a source here, and its variance (pi / 2 of the mean's, for many).
+    """Return the median of sky frames that all have a source here, and its variance (pi / 2 of the mean's, for many).
 
-    Sources only add light, so the least value would hold the least of them; its noise, however, would bias
-    the sky by more than a sigma wherever one extended source covers the field.
+    Sources only add light, so the lowest value would contain the least of it; its noise, however, would bias
+    the sky by more than a sigma where an extended source covers the field.
     """
     return np.median(few[:c]), 0.5 * math.pi * few_noises[:c].sum() / (c * c)
 
 
 @njit(cache=True, nogil=True)
 def block_medians(sci, dq, mask, size, least):  # type: ignore[no-untyped-def]
-    """Medians of the usable pixels in blocks of ``size`` pixels; NaN where fewer than ``least`` are.
+    """Return medians of the usable pixels in blocks of ``size`` pixels; NaN with fewer than ``least`` pixels.
 
-    Every second row is looked at, which is plenty for a mean over many blocks.
+    Every second row is used, which is sufficient for a mean over many blocks.
 
     ``mask`` (uint8, 1 on sources) has the shape of ``sci`` or size 0.
     """

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from imaging.pixels.fill import NOT_MEASURED
 
-#: One pixel in this many of a cell is looked at: 512 of a 64 x 64 cell give the median to 0.06 sigma, and
-#: the 3 x 3 median over cells takes that to 0.02.
+#: One in this many pixels of a cell is used: 512 of a 64 x 64 cell give the median to 0.06 sigma, and the 3 x
+#: 3 median over cells reduces that to 0.02.
 _STRIDE = 8
-#: A cell with a smaller share of good pixels takes its value from its neighbours.
+#: A cell with a smaller fraction of good pixels gets its value from its neighbours.
 _LEAST_SHARE = 0.1
 #: Clipping: iterations, and the limit in sigmas about the median.
 _ITERATIONS, _CLIP = 4, 3.0
@@ -21,7 +21,7 @@ _ITERATIONS, _CLIP = 4, 3.0
 
 @dataclass(frozen=True)
 class Background:
-    """Background level and noise, bilinear between the centres of square cells.
+    """Background level and noise, interpolated bilinearly between the centres of square cells.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Background:
     shape
         Shape of the frame, (ny, nx).
     level, rms
-        The median over the cells that had enough good pixels.
+        The median over the cells with enough good pixels.
     """
 
     level_mesh: NDArray[np.float32]
@@ -52,20 +52,20 @@ def measure_background(
 ) -> Background:
     """Measure the background of a frame.
 
-    In each cell the pixels are clipped at 3 sigma about their median, sigma being that of the lower half,
-    which sources do not reach; what is left gives the median and the noise. A 3 x 3 median over the cells
-    then takes out those that a bright source fills.
+    In each cell the pixels are clipped at 3 sigma about their median, where sigma is that of the lower half,
+    unaffected by sources; the remaining pixels give the median and the noise. A 3 x 3 median over the cells
+    then removes those that a bright source fills.
 
     Parameters
     ----------
     sci
         float32 (ny, nx).
     dq
-        uint16 (ny, nx); pixels that hold no measurement are left out.
+        uint16 (ny, nx); pixels without a measurement are left out.
     cell
         Side of a cell in pixels.
     objects
-        uint8 (ny, nx), 1 on sources that are to be left out.
+        uint8 (ny, nx), 1 on sources to leave out.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def measure_background(
     Raises
     ------
     ValueError
-        When no cell has enough good pixels.
+        If no cell has enough good pixels.
     """
     masked = dq if objects is None else np.where(objects > 0, np.uint16(NOT_MEASURED), dq)
     level, rms = _cells(sci, masked, cell, NOT_MEASURED)
@@ -86,13 +86,13 @@ def measure_background(
     level_mesh = _median_of_neighbours(_extend(level, known))
     rms_mesh = _median_of_neighbours(_extend(rms, known))
     # The median over 3 x 3 cells flattens the outermost ring of a gradient; there the cell itself is better
-    # unless it stands out.
+    # unless it is an outlier.
     level_mesh = _keep_edges(_extend(level, known), level_mesh, rms_mesh)
     return Background(level_mesh, rms_mesh, cell, sci.shape, *typical)
 
 
 def _median_of_neighbours(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of each cell and its eight neighbours; the outermost cells count again as those beyond them."""
+    """Return the median of each cell and its eight neighbours; the outermost cells are repeated beyond the edge."""
     around = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, mode="edge"), (3, 3))
     return np.median(around.reshape(*mesh.shape, 9), axis=-1)
 
@@ -109,7 +109,7 @@ def _keep_edges(
 
 
 def _extend(mesh: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give unknown cells the mean of their known neighbours, ring after ring."""
+    """Set unknown cells to the mean of their known neighbours, ring by ring."""
     mesh, known = np.where(known, mesh, np.float32(0)), known.copy()
     while not known.all():
         total, count = np.zeros(mesh.shape), np.zeros(mesh.shape)
@@ -138,7 +138,7 @@ def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
             x0, x1 = column * cell, min(nx, column * cell + cell)
             n, seen = 0, 0
             for y in range(y0, y1):
-                # The start moves by 3 from row to row, so that no column is always or never looked at.
+                # The start shifts by 3 from row to row, so that no column is always or never used.
                 for x in range(x0 + (3 * y) % _STRIDE, x1, _STRIDE):
                     seen += 1
                     if (dq[y, x] & bits) == 0 and np.isfinite(sci[y, x]):
@@ -152,7 +152,7 @@ def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _clipped(values):  # type: ignore[no-untyped-def]
-    """Median and standard deviation of sorted values, clipped about the median."""
+    """Return median and standard deviation of sorted values, clipped about the median."""
     first, last = 0, len(values)
     centre, sigma = values[last // 2], np.float32(0.0)
     for _ in range(_ITERATIONS):
@@ -181,7 +181,7 @@ def mesh_row(mesh, cell, y, out):  # type: ignore[no-untyped-def]
         line[i] = mesh[j, i] + t * (mesh[next_j, i] - mesh[j, i])
     nx = len(out)
     for i in range(max(columns - 1, 1)):
-        # Half a cell beyond the first and the last centre the surface is extrapolated.
+        # Beyond the first and the last centre the surface is extrapolated by half a cell.
         x0 = 0 if i == 0 else int(np.ceil((i + 0.5) * cell - 0.5))
         x1 = nx if i >= columns - 2 else int(np.ceil((i + 1.5) * cell - 0.5))
         slope = (line[i + 1] - line[i]) / np.float32(cell) if columns > 1 else np.float32(0.0)

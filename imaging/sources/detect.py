@@ -1,9 +1,9 @@
 """Find the sources of a sky-subtracted frame: a catalogue, an object mask, and the seeing.
 
 The frame is smoothed with a small Gaussian, pixels above a multiple of the local noise are joined into
-components, blends are taken apart at their saddles, and each source is measured: a centroid in an adaptive
-Gaussian window, a flux in an aperture of a fixed number of FWHM. Bad pixels are filled from their neighbours
-first, so that they neither make sources nor cut them; so are hot pixels and cosmic rays of a pixel or two.
+components, blends are split at their saddles, and each source is measured: a centroid in an adaptive Gaussian
+window, a flux in an aperture of a fixed number of FWHM. Bad pixels are filled from their neighbours first, so
+that they neither create nor split sources; so are hot pixels and cosmic rays of one or two pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imaging.sources.measure import FWHM_PER_SIGMA
 
 
 class Flag(IntFlag):
-    """What may be wrong with a source in a catalogue."""
+    """Possible problems of a source in a catalogue."""
 
     BLENDED = 1
     BAD_PIXEL = 2
@@ -52,17 +52,18 @@ CATALOGUE: Final = np.dtype(
     ]
 )
 
-#: Sources that the seeing is measured on: signal to noise, and how many are needed.
+#: Sources used to measure the seeing: minimum signal to noise, and minimum number.
 _SEEING_SNR: Final = 30.0
 _SEEING_SOURCES: Final = 3
-#: A source narrower than this share of the seeing is no star: a hot pixel or a cosmic ray.
+#: A source narrower than this fraction of the seeing is not a star but a hot pixel or cosmic ray.
 _SHARP: Final = 0.7
 #: A single pixel this many sigmas above the background, whose second highest neighbour has less than this
-#: share of it, is no source: a star of 2.5 px FWHM gives that neighbour 0.5 of its highest pixel, or more.
+#: fraction of it, is not a source: for a star of 2.5 px FWHM that neighbour has 0.5 of the highest pixel, or
+#: more.
 _SPIKE, _SPIKE_SHARE = 10.0, 0.35
-#: The seeing where no star tells it, px.
+#: Assumed seeing if no star allows a measurement, px.
 _FALLBACK_FWHM: Final = 4.0
-#: A blend is taken apart where the lower peak stands this many (smoothed) sigmas above the saddle.
+#: A blend is split if the lower peak is this many (smoothed) sigmas above the saddle.
 _PROMINENCE: Final = 3.0
 
 
@@ -73,11 +74,11 @@ class DetectParameters(StepParameters):
         2.0, "level above which a pixel of the smoothed frame belongs to a source, in the frame's own noise",
         unit="sigma", gt=0,
     )  # fmt: skip
-    min_area: int = parameter(8, "connected pixels that make a source", unit="px", ge=1)
+    min_area: int = parameter(8, "minimum number of connected pixels of a source", unit="px", ge=1)
     filter_fwhm: float = parameter(2.0, "FWHM of the smoothing filter", unit="px", gt=0.5, le=3.5)
-    background_mesh: int = parameter(64, "side of the background's cells", unit="px", ge=16)
+    background_mesh: int = parameter(64, "side of the cells of the background", unit="px", ge=16)
     deblend_contrast: float = parameter(
-        0.005, "share of a blend's flux that a source above the saddle must have to stand alone", ge=0, lt=1
+        0.005, "minimum fraction of a blend's flux above the saddle for a separate source", ge=0, lt=1
     )
     dilation: int = parameter(2, "margin of the object mask around sources", unit="px", ge=0)
     aperture: float = parameter(2.0, "radius of the aperture for fluxes, in FWHM of the seeing", gt=0.5)
@@ -85,18 +86,18 @@ class DetectParameters(StepParameters):
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found in a frame.
+    """The result of the detection in a frame.
 
     Attributes
     ----------
     catalogue
-        Structured array of `CATALOGUE`, brightest first; empty where no catalogue was asked for.
+        Structured array of `CATALOGUE`, brightest first; empty if no catalogue was requested.
     object_mask
-        uint8 (ny, nx), 1 on sources and their margin; sources only, nothing of the data quality plane.
+        uint8 (ny, nx), 1 on sources and their margin; independent of the data quality plane.
     background
-        The background's mesh.
+        The mesh of the background.
     seeing
-        FWHM of the stars in pixels; NaN where too few tell it.
+        FWHM of the stars in pixels; NaN with too few stars.
     """
 
     catalogue: NDArray[np.void]
@@ -134,9 +135,9 @@ def detect(
     parameters
         Thresholds and sizes.
     deblend
-        Take blends apart. The object mask does not need it.
+        Split blends. The object mask does not need it.
     catalogue
-        Measure the sources; without, only the mask and the background are made.
+        Measure the sources; otherwise only the mask and the background are made.
 
     Returns
     -------
@@ -146,7 +147,7 @@ def detect(
     Raises
     ------
     ValueError
-        When the frame has no good pixels.
+        If the frame has no good pixels.
     """
     parameters = parameters or DetectParameters()
     sci = np.ascontiguousarray(sci, np.float32)
@@ -160,7 +161,7 @@ def detect(
     fill_gaps(plane, gaps, filled)
     remove_spikes(filled, gaps, np.float32(_SPIKE * background.rms), np.float32(_SPIKE_SHARE))
     taps = _taps(parameters.filter_fwhm)
-    smooth = plane  # no longer needed: its memory serves
+    smooth = plane  # no longer needed: its memory is reused
     segmentation.smooth_plane(filled, taps, smooth)
     runs, component = segmentation.find_runs(
         smooth, background.rms_mesh, cell, np.float32(parameters.threshold)
@@ -179,13 +180,13 @@ def detect(
 
 
 def _taps(fwhm: float) -> NDArray[np.float32]:
-    """Centre, first and second neighbour of a sampled Gaussian with the sum 1."""
+    """Return centre, first and second neighbour of a sampled Gaussian with the sum 1."""
     taps = np.exp(-0.5 * (np.arange(3) * FWHM_PER_SIGMA / fwhm) ** 2)
     return (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
 
 
 def _smoothed_sigma(taps: NDArray[np.float32]) -> float:
-    """Noise of the smoothed frame in units of the frame's."""
+    """Return the noise of the smoothed frame in units of that of the frame."""
     return float(taps[0] ** 2 + 2 * (taps[1:] ** 2).sum())
 
 
@@ -199,12 +200,12 @@ def _measure(
     table = np.zeros(len(sources), CATALOGUE)
     if not len(sources):
         return table, float("nan")
-    # A blend's members start at their own peaks, others at their barycentres.
+    # Members of a blend start at their own peaks, others at their barycentres.
     blended = sources[:, 6] > 0
     first = np.where(blended[:, None], sources[:, 4:6], sources[:, 0:2])
     moments = np.empty((len(sources), 6))
     measure.windowed_moments(plane, np.ascontiguousarray(first), _FALLBACK_FWHM / FWHM_PER_SIGMA, moments)
-    # A window that ran away from its source measured another one.
+    # A window that moved away from its source measured another one.
     lost = np.hypot(*(moments[:, :2] - first).T) > np.maximum(4.0, np.sqrt(sources[:, 3]))
     failed = lost | (moments[:, 5] == 0)
     table["x"], table["y"] = np.where(failed[:, None], first, moments[:, :2]).T
@@ -228,7 +229,7 @@ def _photometry(
     radius: float,
     core: float,
 ) -> NDArray[np.void]:
-    """The table with fluxes, errors and the flags that the data quality gives."""
+    """Return the table with fluxes, errors and the flags from the data quality."""
     out, n = table.copy(), len(table)
     flux, area = np.empty(n), np.empty(n)
     bits, core_bits = np.empty(n, np.uint16), np.empty(n, np.uint16)
@@ -237,7 +238,7 @@ def _photometry(
     rms = _at(background, positions)
     light = np.maximum(flux, 0.0)
     out["flux"] = flux
-    # The sky's noise in the aperture and the source's own; the gain of a prepared frame is 1.
+    # Noise of the sky in the aperture and of the source itself; the gain of a prepared frame is 1.
     out["flux_err"] = np.sqrt(area * rms**2 + light)
     out["snr"] = out["flux"] / out["flux_err"]
     # A Gaussian's least-squares position: shot noise of the source and of the background beneath it
@@ -254,7 +255,7 @@ def _photometry(
 
 
 def _at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Background noise at positions, from the cell that each lies in."""
+    """Return the background noise at positions, from the cell of each."""
     rows, columns = background.rms_mesh.shape
     i = np.clip(positions[:, 0] // background.cell, 0, columns - 1).astype(int)
     j = np.clip(positions[:, 1] // background.cell, 0, rows - 1).astype(int)
@@ -262,12 +263,12 @@ def _at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _seeing(table: NDArray[np.void]) -> float:
-    """FWHM of the stars: bright, clean sources crowd there, galaxies and cosmic rays scatter about it."""
+    """Return the FWHM of the stars: bright, clean sources cluster there, galaxies and cosmic rays scatter."""
     clean = table[(table["flags"] == 0) & (table["snr"] > _SEEING_SNR)]
     if len(clean) < _SEEING_SOURCES:
         return float("nan")
     sizes = np.sort(np.log(clean["fwhm"]))
-    # Half-sample mode (Robertson & Cryer 1974): halve the sample to its densest half until few are left.
+    # Half-sample mode (Robertson & Cryer 1974): reduce the sample to its densest half until few are left.
     while len(sizes) > _SEEING_SOURCES:
         half = (len(sizes) + 1) // 2
         first = int(np.argmin(sizes[half - 1 :] - sizes[: len(sizes) - half + 1]))

@@ -12,26 +12,26 @@ FWHM_PER_SIGMA: Final = 2.3548200450309493
 
 #: Widths, in pixels, that the adaptive window may take.
 _NARROWEST, _WIDEST = 0.5, 12.0
-#: The window reaches this many of its sigmas from the centre.
+#: The window extends to this many of its sigmas from the centre.
 _REACH = 3.5
 _ITERATIONS = 40
-#: Width of the window that the FWHM is taken in, in sigmas of the source. A star's wings are wider than
-#: a Gaussian's: in the full window a Moffat profile's FWHM (beta 3 to 5) comes out 8-16 % too large, in this
+#: Width of the window for the FWHM, in sigmas of the source. The wings of a star are wider than those of
+#: a Gaussian: in the full window a Moffat profile's FWHM (beta 3 to 5) comes out 8-16 % too large, in this
 #: one 3-8 %; a narrower one is noisier.
 _CORE = 0.6
-#: Sub-pixels along one side of a pixel that the aperture's edge cuts.
+#: Sub-pixels along one side of a pixel that is cut by the edge of the aperture.
 _FINE = 5
 
 
 @njit(cache=True, nogil=True)
 def windowed_moments(plane, positions, first_sigma, out):  # type: ignore[no-untyped-def]
-    """Centroid, width and shape of each source in a Gaussian window that adapts to it.
+    """Measure centroid, width and shape of each source in a Gaussian window that adapts to it.
 
     The window is a circular Gaussian whose centre moves to the source's weighted centroid and whose sigma
-    becomes the source's, until both stand still. For a Gaussian source of the window's sigma the weighted
-    second moment is half its own, so the moments are doubled; the centroid is then that of the best-fitting
-    Gaussian (Bernstein & Jarvis 2002, AJ 123, 583, for the adaptive window; the step of two is that of
-    the windowed positions of SExtractor's manual).
+    becomes that of the source, until both converge. For a Gaussian source with the sigma of the window, the
+    weighted second moment is half its own, so the moments are doubled; the centroid is then that of the
+    best-fitting Gaussian (Bernstein & Jarvis 2002, AJ 123, 583, for the adaptive window; the step of two is
+    that of the windowed positions of SExtractor's manual).
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ def windowed_moments(plane, positions, first_sigma, out):  # type: ignore[no-unt
             if s <= 0:
                 break
             dx, dy = 2.0 * sx / s, 2.0 * sy / s
-            # Doubled about the present centre: dx / 2 is how far the centroid lies from it.
+            # Doubled about the current centre: dx / 2 is the distance of the centroid from it.
             xx = 2.0 * (sxx / s - 0.25 * dx * dx)
             yy = 2.0 * (syy / s - 0.25 * dy * dy)
             xy = 2.0 * (sxy / s - 0.25 * dx * dy)
             size = 0.5 * (xx + yy)
             new_sigma = min(max(np.sqrt(size), _NARROWEST), _WIDEST) if size > 0 else _NARROWEST
-            # A step beyond the window is no step towards a centroid.
+            # A step out of the window is not a step towards a centroid.
             length = np.hypot(dx, dy)
             if length > sigma:
                 dx, dy = dx * sigma / length, dy * sigma / length
@@ -113,7 +113,7 @@ def windowed_moments(plane, positions, first_sigma, out):  # type: ignore[no-unt
 
 @njit(cache=True, nogil=True)
 def _core_sigma(plane, x, y, sigma):  # type: ignore[no-untyped-def]
-    """Sigma of the source's core: the second moment m in a window w tells 1 / s^2 = 1 / m - 1 / w^2."""
+    """Return the sigma of the source's core, from the second moment m in a window w: 1 / s^2 = 1 / m - 1 / w^2."""
     ny, nx = plane.shape
     window = (_CORE * sigma) ** 2
     reach = _REACH * _CORE * sigma + 1.0
@@ -127,15 +127,16 @@ def _core_sigma(plane, x, y, sigma):  # type: ignore[no-untyped-def]
     if total <= 0 or moment <= 0:
         return sigma
     inverse = 2.0 * total / moment - 1.0 / window
-    # Noise can make a faint source's moment that of no Gaussian; then the whole window's width stands.
+    # Noise can make the moment of a faint source impossible for a Gaussian; then the width from the full
+    # window is kept.
     return 1.0 / np.sqrt(inverse) if inverse > 0.25 / sigma**2 else sigma
 
 
 @njit(cache=True, nogil=True)
 def aperture_sums(plane, dq, positions, radius, core, fluxes, areas, bits, core_bits):  # type: ignore[no-untyped-def]
-    """Sums within circles, and the data quality bits inside.
+    """Compute sums within circles, and the data quality bits inside.
 
-    A pixel that the circle's edge cuts counts with the share of its 5 x 5 sub-pixels inside.
+    A pixel that is cut by the circle counts with the fraction of its 5 x 5 sub-pixels inside.
 
     Parameters
     ----------
@@ -150,8 +151,8 @@ def aperture_sums(plane, dq, positions, radius, core, fluxes, areas, bits, core_
     fluxes, areas : float64 (n,)
         Written: the sum, and the number of pixels summed.
     bits, core_bits : uint16 (n,)
-        Written: the OR of the bits inside the circle, and inside the inner one. Where the circle reaches
-        beyond the frame ``bits`` has 16 (no data).
+        Written: the OR of the bits inside the circle, and inside the inner one. If the circle extends beyond
+        the frame, ``bits`` has 16 (no data).
     """
     ny, nx = plane.shape
     for k in range(len(positions)):

@@ -1,7 +1,7 @@
-"""Sources in a frame as connected pixels above a threshold, and blends taken apart.
+"""Sources in a frame as connected pixels above a threshold, and the splitting of blends.
 
-The pixels above the threshold are kept as runs of rows and joined by union-find, so no label image is
-made and the cost is that of reading the frame once.
+The pixels above the threshold are kept as runs of rows and joined by union-find, so no label image is needed
+and the cost is that of reading the frame once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def subtract_mesh(plane, mesh, cell, out):  # type: ignore[no-untyped-def]
 def smooth_plane(plane, taps, out):  # type: ignore[no-untyped-def]
     """Convolve with a symmetric separable filter of five taps (``taps``: centre, 1 px and 2 px away).
 
-    The frame is taken to be zero outside.
+    The frame is assumed to be zero outside.
     """
     ny, nx = plane.shape
     t0, t1, t2 = taps[0], taps[1], taps[2]
     padded = np.zeros(nx + 4, np.float32)
-    # Row y, smoothed along the row, lives in slot y modulo 5; rows above and below the frame are zero.
+    # Row y, smoothed along the row, is stored in slot y modulo 5; rows above and below the frame are zero.
     lines = np.zeros((5, nx), np.float32)
     for ahead in range(ny + 2):
         line = lines[ahead % 5]
@@ -64,20 +64,20 @@ def _root(parents, i):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def find_runs(smooth, rms_mesh, cell, threshold):  # type: ignore[no-untyped-def]
-    """Runs of pixels above ``threshold`` times the local noise, and the component of each.
+    """Find runs of pixels above ``threshold`` times the local noise, and the component of each.
 
     Returns
     -------
     runs : int32 (n, 3)
         Row, first column and the column after the last, in the order of the frame.
     component : int32 (n,)
-        The run that stands for the run's component (8-connected).
+        The run that represents the run's component (8-connected).
     """
     ny, nx = smooth.shape
     runs = np.empty((4096, 3), np.int32)
     parents = np.empty(4096, np.int32)
     limit = np.empty(nx, np.float32)
-    # Padded with zeros to whole words of eight pixels and one word more, which ends the last run.
+    # Padded with zeros to a multiple of eight pixels plus eight more, which end the last run.
     lit = np.zeros(8 * (nx // 8 + 2), np.uint8)
     words = lit.view(np.uint64)
     n, above_first, above_last = 0, 0, 0
@@ -91,7 +91,7 @@ def find_runs(smooth, rms_mesh, cell, threshold):  # type: ignore[no-untyped-def
         x = 0
         while x < nx:
             if lit[x] == 0:
-                # Dark pixels come in long stretches: step over eight at a time.
+                # Dark pixels occur in long stretches: skip eight at a time.
                 x = x + 1 if x % 8 or words[x // 8] else x + 8
                 continue
             start = x
@@ -162,12 +162,12 @@ def paint_mask(runs, numbers, reach, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def split_components(plane, smooth, runs, numbers, count, split, contrast, prominence, min_area):  # type: ignore[no-untyped-def]
-    """One row for every source: components, taken apart at their saddles where ``split`` says so.
+    """Return one row per source: components, split at their saddles if ``split`` is set.
 
     The pixels of a component are flooded from the highest down (a watershed on ``smooth``). Where two
-    basins meet, the lower one stays a source of its own if its peak stands ``prominence`` above the saddle,
+    basins meet, the lower one remains a separate source if its peak is ``prominence`` above the saddle,
     it has ``min_area`` pixels and its flux above the saddle is at least ``contrast`` of the component's;
-    otherwise it joins the higher one.
+    otherwise it is merged with the higher one.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def split_components(plane, smooth, runs, numbers, count, split, contrast, promi
         if split:
             found = _flood(plane, smooth, pixels, labels, contrast, prominence, min_area)
         else:
-            found = _whole(plane, smooth, pixels)
+            found = _unsplit(plane, smooth, pixels)
         while n + len(found) > len(sources):
             more = np.zeros((2 * len(sources), 7), np.float64)
             more[:n] = sources[:n]
@@ -210,7 +210,7 @@ def split_components(plane, smooth, runs, numbers, count, split, contrast, promi
 
 @njit(cache=True, nogil=True)
 def _add(source, plane, y, x):  # type: ignore[no-untyped-def]
-    """Add one pixel to a source's sums; what is negative does not pull the barycentre."""
+    """Add one pixel to a source's sums; negative values do not affect the barycentre."""
     value = max(plane[y, x], np.float32(0.0))
     source[0] += value * x
     source[1] += value * y
@@ -228,7 +228,7 @@ def _barycentre(source):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _whole(plane, smooth, pixels):  # type: ignore[no-untyped-def]
+def _unsplit(plane, smooth, pixels):  # type: ignore[no-untyped-def]
     nx = plane.shape[1]
     out = np.zeros((1, 7), np.float64)
     best = -np.inf

@@ -23,12 +23,12 @@ from imaging.registration.geometry import Affine, Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor, resample_rows
 from imaging.stack.stack_kernels import flag_outliers
 
-#: Bytes of an output pixel for each frame in work: read, gaps filled, resampled, stacked, combined.
+#: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
 _MOST_ROWS: Final = 64
-#: Positions along each axis where the noise correlation of a turned frame is sampled.
+#: Positions along each axis at which the noise correlation of a rotated frame is sampled.
 _CORRELATION_GRID: Final = 9
-#: Every so many rows take part in the background noise.
+#: Interval between the rows that are used for the background noise.
 _NOISE_STEP: Final = 4
 _MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3.0
@@ -37,19 +37,19 @@ _CLIP: Final = 3.0
 class StackParameters(StepParameters):
     """How aligned frames are stacked."""
 
-    operation: Literal["mean", "median"] = parameter("mean", "what becomes of the values that are kept")
+    operation: Literal["mean", "median"] = parameter("mean", "how the remaining values are combined")
     reject: Literal["none", "variance"] = parameter(
-        "variance", "reject nothing, or what is further from the median than VAR allows (DQ 8)"
+        "variance", "reject nothing, or values further from the median than VAR allows (DQ 8)"
     )
     low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
     high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
     tolerance: float = parameter(
-        0.3, "added to the threshold, so that changes of seeing do not cost stars their cores",
+        0.3, "added to the threshold, so that changes of the seeing do not reject the cores of stars",
         unit="local brightness", ge=0,
     )  # fmt: skip
     scale: Literal["none", "exposure", "stars"] = parameter(
         "exposure",
-        "bring frames to the reference: not at all, by exposure time, or by the matched stars' flux",
+        "scale frames to the reference: not at all, by exposure time, or by the flux of the matched stars",
     )
     weights: Literal["none", "noise", "noise_seeing"] = parameter(
         "none", "weights of a mean: equal, 1/noise^2, or 1/(noise seeing)^2"
@@ -90,14 +90,14 @@ class StackInput:
 class StackMetrics(Metrics):
     """Figures of a stack.
 
-    `make_stack` gives those of the combination. Those of the alignment, the sky and the stack's sources are None until
-    the step adds them (`completed`).
+    `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None
+    until the step adds them (`completed`).
     """
 
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
     effective_exposure: float = figure(
-        "exposure of equal frames with the weighted mean's noise", "effective exposure", unit="s"
+        "exposure of equal frames with the noise of the weighted mean", "effective exposure", unit="s"
     )
     seeing: float | None = figure(
         "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
@@ -119,7 +119,7 @@ class StackMetrics(Metrics):
         unit="px", headline=True, history=True, default=None,
     )  # fmt: skip
     sources: int | None = figure("sources detected in the stack", "sources", default=None)
-    rejected: int = figure("values that were rejected, all frames")
+    rejected: int = figure("rejected values, all frames")
     rejected_share: float = share(
         "rejected values over all the values on the detectors' good pixels", "rejected"
     )
@@ -131,10 +131,10 @@ class StackMetrics(Metrics):
     started: datetime = figure("start of the first exposure")
     ended: datetime = figure("end of the last exposure")
     scales: dict[str, float] = figure("factor of each frame")
-    weights: dict[str, float] = figure("weight of each frame; they add up to 1")
+    weights: dict[str, float] = figure("weight of each frame; the sum is 1")
 
     def completed(self, **measured: Any) -> StackMetrics:
-        """Return the figures with those that are ``measured`` after the combination."""
+        """Return the figures with those ``measured`` after the combination."""
         return StackMetrics(**dict(self) | measured)
 
 
@@ -180,23 +180,23 @@ def make_stack(
     resample_parameters, parameters
         See `ResampleParameters` and `StackParameters`.
     reference
-        The frame whose exposure the others are scaled to; the first without it.
+        The frame whose exposure the others are scaled to; default: the first.
     threads, memory
-        Threads, and bytes for the bands in work. The result does not depend on them.
+        Threads, and bytes for the bands being processed. The result does not depend on them.
 
     Returns
     -------
     StackResult
-        VAR is that of each pixel by itself; neighbours are correlated by the interpolation, and the noise
-        of a large bin is ``noise_correlation`` times what VAR gives.
+        VAR is that of single pixels; the interpolation correlates neighbours, and the noise of a large bin is
+        ``noise_correlation`` times that from VAR.
 
     Raises
     ------
     GroupError
-        Without frames, or where a scale or weight cannot be had.
+        Without frames, or if a scale or weight is not available.
     """
     if not inputs:
-        raise GroupError("No frame to stack.", remedy="See why the frames were left out.")
+        raise GroupError("No frame to stack.", remedy="Check why the frames were left out.")
     parameters = parameters or StackParameters()
     resample_parameters = resample_parameters or ResampleParameters()
     threads = threads or thread_count()
@@ -212,7 +212,7 @@ def make_stack(
     rejected: dict[int, int] = {}
 
     def work(rows: slice) -> None:
-        # A row more on each side: the tolerance looks at a pixel's neighbours.
+        # One more row on each side: the tolerance depends on a pixel's neighbours.
         around = slice(max(0, rows.start - 1), min(ny, rows.stop + 1))
         sci, var, dq = _resampled(inputs, grid, around, scales, resample_parameters)
         first, last = rows.start - around.start, rows.stop - around.start
@@ -240,7 +240,7 @@ def _resampled(
     scales: NDArray[np.float64],
     parameters: ResampleParameters,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-    """Some rows of the grid from every frame, scaled: (n, rows, nx)."""
+    """Return some rows of the grid from every frame, scaled: (n, rows, nx)."""
     shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
     sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     for i, frame in enumerate(inputs):
@@ -263,7 +263,7 @@ def _resampled(
 def _scales(
     inputs: Sequence[StackInput], parameters: StackParameters, reference: str | None
 ) -> NDArray[np.float64]:
-    """The factor that brings each frame to the reference."""
+    """Return the factor that scales each frame to the reference."""
     chosen = next((f for f in inputs if f.name == reference), None) if reference else inputs[0]
     if chosen is None:
         raise GroupError(
@@ -289,7 +289,7 @@ def _scales(
 def _weights(
     inputs: Sequence[StackInput], parameters: StackParameters, scales: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Weights that add up to 1, or None for equal ones."""
+    """Return weights with the sum 1, or None for equal ones."""
     if parameters.weights == "none" or parameters.operation == "median":
         return None
     weights = []
@@ -317,7 +317,8 @@ def _metrics(
 ) -> StackMetrics:
     n = len(inputs)
     share = np.full(n, 1.0 / n) if weights is None else weights
-    # What each frame brings to the variance of a pixel, as VAR has it, and of a large bin, as it is.
+    # Contribution of each frame to the variance of a pixel, as in VAR, and to the true variance of a large
+    # bin.
     known = all(f.noise is not None for f in inputs)
     noise = np.array([f.noise if known else 1.0 for f in inputs], np.float64)
     pixel = (share * scales * noise) ** 2
@@ -342,7 +343,7 @@ def _metrics(
 
 
 def _squared_weights(frame: StackInput, grid: Grid, parameters: ResampleParameters) -> float:
-    """Mean of the summed squares of the interpolant's weights over the frame."""
+    """Return the mean over the frame of the summed squares of the interpolant's weights."""
     ny, nx = frame.planes.shape("sci")
     back = grid.place(frame.transform).inverse()
     steps = 1 if back.is_shift else _CORRELATION_GRID
@@ -359,7 +360,7 @@ def _background_rms(
     count: NDArray[np.uint16],
     n: int,
 ) -> float:
-    """Robust scatter where every frame contributes (where most do, if none has all), sources clipped."""
+    """Return the robust scatter, sources clipped, where every frame contributes (or, if nowhere, where most do)."""
     some = (slice(None, None, _NOISE_STEP), slice(None))
     good = (dq[some] & np.uint16(UNUSABLE)) == 0
     counts = count[some]

@@ -1,4 +1,4 @@
-"""Kernel of the stack: find what does not belong among resampled frames, without eating stars."""
+"""Kernel of the stack: find outliers among resampled frames without rejecting the cores of stars."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imaging.pixels.dq import DQ, LEVELS
 from imaging.sky.subtract_kernels import BLOCK, sort_rows
 
 _COSMIC_RAY = np.uint16(DQ.COSMIC_RAY)
-#: A pixel with none of these is at the good level of `imaging.pixels.combine`.
+#: A pixel without these bits is at the good level of `imaging.pixels.combine`.
 _NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
 
 
 @njit(cache=True, nogil=True)
 def _survey(sci, var, dq, median, least, most, noise):  # type: ignore[no-untyped-def]
-    """Median, extremes and mean variance (-1 with fewer than three) of the good inputs of each pixel."""
+    """Compute median, extremes and mean variance (-1 with fewer than three) of the good inputs of each pixel."""
     n, ny, nx = sci.shape
     ordered = np.zeros((n, BLOCK), np.float32)
     count = np.empty(BLOCK, np.int64)
@@ -46,7 +46,7 @@ def _survey(sci, var, dq, median, least, most, noise):  # type: ignore[no-untype
 
 @njit(cache=True, nogil=True)
 def _brightest_near(median, y, x):  # type: ignore[no-untyped-def]
-    """Largest median among a pixel and its eight neighbours."""
+    """Return the largest median among a pixel and its eight neighbours."""
     ny, nx = median.shape
     brightest = median[y, x]
     for v in range(max(0, y - 1), min(ny, y + 2)):
@@ -57,7 +57,7 @@ def _brightest_near(median, y, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _flag(values, noises, kept, n, low, high, allowed):  # type: ignore[no-untyped-def]
-    """Take outliers from ``kept`` one at a time, the furthest first; return how many went."""
+    """Remove outliers from ``kept`` one at a time, the most distant first; return their number."""
     ordered = np.empty(n, np.float64)
     gone = 0
     while True:
@@ -90,19 +90,19 @@ def _flag(values, noises, kept, n, low, high, allowed):  # type: ignore[no-untyp
 
 @njit(cache=True, nogil=True)
 def flag_outliers(sci, var, dq, first, last, low, high, tolerance):  # type: ignore[no-untyped-def]
-    """Give DQ 8 to the values that do not belong, in rows [first, last); return how many they are.
+    """Set DQ 8 for outliers in rows [first, last); return their number.
 
-    A value may be off the median by ``low`` or ``high`` sigma (of the mean variance of the pixel's good
+    A value may deviate from the median by ``low`` or ``high`` sigma (of the mean variance of the pixel's good
     inputs) plus ``tolerance`` times the brightest median of the 3 x 3 pixels around: under stars, seeing and
     registration differ from frame to frame by more than the noise, the more so the steeper the profile.
 
     Parameters
     ----------
     sci, var, dq
-        Resampled and scaled frames, (n, rows, nx), float32, float32, uint16; ``dq`` is changed. Rows
-        outside [first, last) serve as neighbours only.
+        Resampled and scaled frames, (n, rows, nx), float32, float32, uint16; ``dq`` is changed. Rows outside
+        [first, last) are only used as neighbours.
     first, last
-        Rows to judge.
+        Rows to check.
     low, high
         Thresholds in sigma.
     tolerance
@@ -124,7 +124,7 @@ def flag_outliers(sci, var, dq, first, last, low, high, tolerance):  # type: ign
             for j in range(n):
                 values[j], noises[j] = sci[j, y, x], var[j, y, x]
                 kept[j] = (dq[j, y, x] & _NOT_GOOD) == 0
-            # The brightness less what the noise of a median may feign.
+            # The brightness minus the possible contribution of the noise of a median.
             bright = max(0.0, _brightest_near(median, y, x) - high * sigma / math.sqrt(n))
             if _flag(values, noises, kept, n, low, high, tolerance * bright) == 0:
                 continue

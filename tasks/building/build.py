@@ -237,7 +237,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             parameters=recipe.values,
             metrics={**built.metrics, **{k: v for k, v in reported.items() if v}},
             recipe_key=recipe.key,
-            algorithm_version=str(recipe.version),
+            algorithm_version=recipe.algorithm_version,
             flow_run_id=str(runtime.flow_run.id) if runtime.flow_run.id else None,
             provisional=provisional(recipe, workspace),
         )

@@ -25,7 +25,7 @@ def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
     if recipe.kind == "image" or recipe.calibrations.user_decisions() or workspace.as_of is not None:
         return None
     store = workspace.store()
-    found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, str(recipe.version))
+    found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, recipe.algorithm_version)
     return store.intact(found)
 
 

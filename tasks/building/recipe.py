@@ -38,6 +38,8 @@ class Recipe:
         The name that an observer would give it.
     version
         Version of the algorithm; raised whenever the same inputs and parameters give different pixels.
+    earlier_versions
+        Versions of the steps before it whose results have no product of their own, by step.
     ingredients
         Raw frames with their roles; the product is named after the first.
     parameters
@@ -52,13 +54,20 @@ class Recipe:
     ingredients: Sequence[Ingredient]
     parameters: Mapping[str, StepParameters]
     calibrations: Calibrations = field(default_factory=Calibrations)
+    earlier_versions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def algorithm_version(self) -> str:
+        """The version as the store has it: ``1``, or ``1 sky2`` if an earlier step is past its first version."""
+        raised = [f"{step}{version}" for step, version in self.earlier_versions.items() if version != 1]
+        return " ".join([str(self.version), *raised])
 
     @cached_property
     def key(self) -> str:
         """The recipe key."""
         inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
         inputs += [*self.calibrations.key(), *self.calibrations.user_decisions()]
-        return recipe_key(self.kind, inputs, self.values, str(self.version))
+        return recipe_key(self.kind, inputs, self.values, self.algorithm_version)
 
     @property
     def values(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from calib_store.model.records import recipe_key
-from imaging.io.planes import Planes, open_if_whole, touch
+from imaging.io.planes import Planes, open_if_intact, touch
 from imaging.parameters import StepParameters
 from tasks.support.references import RawFrame, ScratchRef
 from tasks.support.workspace import Workspace
@@ -28,7 +28,7 @@ def folder_for(workspace: Workspace, key: str, frame: RawFrame) -> Path:
 def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
     """Return the planes of an earlier run, if present and intact."""
     folder = folder_for(workspace, key, frame)
-    planes = open_if_whole(folder)
+    planes = open_if_intact(folder)
     if planes is None or planes.meta.get("key") != key:
         return None
     touch(folder)

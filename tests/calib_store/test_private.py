@@ -23,7 +23,7 @@ from deployments.prefect_server.server import ensure_server
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerSettings
 from deployments.supervisor import service
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 from imaging.io.planes import PlanesWriter, write_planes
 
 OTHER_ACCOUNT = 20_417
@@ -124,7 +124,7 @@ def test_a_private_file_is_private_from_its_creation(tmp_path: Path, monkeypatch
 
 
 def test_any_other_file_follows_the_umask(tmp_path: Path) -> None:
-    write_whole(tmp_path / "product.fits", [b"x"])
+    write_complete(tmp_path / "product.fits", [b"x"])
     assert mode(tmp_path / "product.fits") == 0o664
 
 

@@ -115,7 +115,7 @@ def expose() -> Callable[..., list[FakeFrame]]:
     """Expose a simulated detector.
 
     ``expose(light, n)`` gives n frames of Poisson electrons (``light`` of one coadd, a plane or one a frame), a
-    non-linear response, a pedestal without shot noise, read noise, gain and rounding to whole ADU.
+    non-linear response, a pedestal without shot noise, read noise, gain and rounding to integer ADU.
     """
 
     def make(

@@ -1,4 +1,4 @@
-"""Errors tell a person what is wrong, where and what to do, also from another process."""
+"""Errors show the user what is wrong, where and what to do, also from another process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from imaging.errors import (
 )
 
 
-def test_frame_error_says_it_all() -> None:
+def test_frame_error_has_name_problem_and_remedy() -> None:
     error = FrameError(
-        "a.fits", "keyword makes no sense", keyword="EXPTIME", found=-1, expected="a number above 0",
+        "a.fits", "keyword is invalid", keyword="EXPTIME", found=-1, expected="a number above 0",
         remedy="Correct the header.",
     )  # fmt: skip
     assert str(error) == (
-        "a.fits: keyword makes no sense (EXPTIME = -1, expected a number above 0). Correct the header."
+        "a.fits: keyword is invalid (EXPTIME = -1, expected a number above 0). Correct the header."
     )
     assert (error.name, error.keyword, error.found) == ("a.fits", "EXPTIME", -1)
 

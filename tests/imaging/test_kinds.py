@@ -208,7 +208,7 @@ def test_the_store_finds_what_was_applied() -> None:
     assert _ROLES == {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}
 
 
-def test_words_for_users_are_those_of_the_table() -> None:
+def test_labels_for_users_are_those_of_the_table() -> None:
     assert LABELS == {
         "dark": "dark", "bpm": "bad pixel mask", "flat": "flat", "image": "stack", "science": "science",
     }  # fmt: skip
@@ -278,7 +278,7 @@ def test_no_other_module_spells_a_list_of_kinds() -> None:
     "code",
     [
         'KINDS = ("dark", "flat")', 'kind: Literal["dark", "bpm"]', 'if kind in ["flat", "image"]: pass',
-        'words = {"dark": 1, "bpm": 2}', 'cards = {"A": "dark", "B": "flat"}',
+        'labels = {"dark": 1, "bpm": 2}', 'cards = {"A": "dark", "B": "flat"}',
         'for k, v in (("dark", d), ("flat", f)): pass',
         'x = {"science", "flat"}',
     ],

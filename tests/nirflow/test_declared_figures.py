@@ -121,7 +121,7 @@ def test_in_expressions() -> None:
 def test_a_name_of_several_kinds_has_the_meaning_of_each() -> None:
     meanings = {name: one.meaning for name, one in product_names().items()}
     assert meanings["rejected"] == (
-        "flat: fraction of the input pixels that were rejected; image: values that were rejected, all frames"
+        "flat: fraction of the input pixels that were rejected; image: rejected values, all frames"
     )
     assert meanings["circle_radius"] == "radius at half the light, px"
     assert not any("*" in name for name in meanings)

@@ -78,7 +78,7 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
         ({"DATE_OBS": "yesterday"}, "DATE-OBS"),
         ({"shape": (1024, 1024)}, "the image has the shape 1024 x 1024, expected 2048 x 2048"),
         ({"shape": (3, 2048, 2048)}, "the image has the shape 3 x 2048 x 2048"),
-        ({"whole": False}, "truncated"),
+        ({"complete": False}, "truncated"),
     ],
 )
 def test_problems_of_a_file_are_reported_with_a_remedy(
@@ -172,7 +172,7 @@ def test_files_of_one_name_in_two_folders_are_distinguished_by_their_checksums(
 def test_a_corrected_keyword_is_reported(tmp_path: Path, frame_writer: Writer) -> None:
     seen = examine_file(frame_writer(tmp_path / "a.fits", LNRS=2, NREADS=4))
     assert not seen.broken
-    assert seen.notes == ("LNRS is invalid; 4, by another keyword, is used instead",)
+    assert seen.notes == ("LNRS is invalid; 4, from another keyword, is used instead",)
 
 
 def test_groups_are_named_as_an_observer_would(night: Path, frame_writer: Writer) -> None:

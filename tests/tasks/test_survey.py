@@ -324,7 +324,7 @@ def test_a_newer_header_that_excludes_the_exposure_is_respected(look: Look, tmp_
     seen = look(first, tmp_path / "S20131121S0075_a.fits")
     assert seen.frames == ()
     reasons = {one.name: one.reason for one in seen.left_out}
-    assert "which counts and takes no part: the observer judged it a failure" in reasons[first.name]
+    assert "which takes precedence and is excluded: the observer judged it a failure" in reasons[first.name]
 
 
 def test_irregular_files_are_left_out_without_blocking(

@@ -161,7 +161,7 @@ def test_a_store_that_holds_something_is_not_overwritten(settings: Settings, fac
         fill(other, facts, tmp_path, 1)
         before = dumped(other)
         with pytest.raises(
-            StoreError, match="holds 1 frames and 1 products; a backup is restored into an empty"
+            StoreError, match="holds 1 frames and 1 products; a backup can only be restored to an empty"
         ):
             restore(target, tmp_path / "backup")
         assert dumped(other) == before
@@ -214,7 +214,7 @@ def test_a_failed_backup_leaves_the_earlier_one_intact(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("calib_store.administration.backup.write_whole", fail)
+            patch.setattr("calib_store.administration.backup.write_complete", fail)
             with pytest.raises(StoreError, match="No space left on device"):
                 backup(source, folder)
     assert read_backup(folder) == first

@@ -92,7 +92,7 @@ def test_an_account_that_may_not_write_the_marker_continues(
         raise NirflowError(f"{path} cannot be written: Read-only file system.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("calib_store.files.local_objects.write_whole", refuse)
+        patch.setattr("calib_store.files.local_objects.write_complete", refuse)
         store.objects.path(first.sha256).unlink()  # type: ignore[attr-defined]
         assert store.find(first.recipe_key) is None
     assert store.get(first.id).damaged

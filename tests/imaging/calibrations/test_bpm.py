@@ -78,7 +78,7 @@ def test_the_soft_edge_of_the_light_is_dim_and_not_bad(expose):
     assert found.reasons[dead] == Reason.LOW_RESPONSE
     assert found.bad.sum() == 1
     blunt = make_bpm(on, off, short, BpmParameters(edge=0)).mask
-    assert blunt.bad.sum() > 100  # without it the whole rim is taken for bad
+    assert blunt.bad.sum() > 100  # without it the entire rim counts as bad
 
 
 def test_a_cosmic_ray_in_one_frame_is_no_bad_pixel(night):
@@ -105,7 +105,7 @@ def test_thermal_night_takes_lamp_offs_and_darks(night, expose):
     assert not result.mask.bad[good].any()
 
 
-def test_no_lamp_offs_is_said(night):
+def test_missing_lamp_offs_cause_a_warning(night):
     on, _, short, _ = night
     assert any("no flats without" in warning for warning in make_bpm(on, [], short).warnings)
 

@@ -1,6 +1,6 @@
-"""The gate: what noise may do passes, what a detector, a lamp or a leak does is told with its figure.
+"""The gate: what noise may do passes, a change of a detector, a lamp or a leak is reported with its figure.
 
-Masters are drawn from a known truth with variances that tell it, so the figures have values that statistics
+Masters are drawn from a known truth with correct variances, so the figures have values that statistics
 gives: the scatter of a difference is the root of the sum of both variances.
 """
 
@@ -37,7 +37,7 @@ TRUE_FLAT = rng.normal(1.0, 0.015, SHAPE)
 
 @pytest.fixture
 def make(tmp_path: Path, facts: FrameFacts, extension: fits.Header, primary: fits.Header) -> Make:
-    """Write a master whose pixels scatter about a truth by what its variance says, times ``pull``."""
+    """Write a master whose pixels scatter about a truth according to its variance, times ``pull``."""
     count = 0
 
     def write(
@@ -146,7 +146,7 @@ def test_the_frames_with_light_explain_the_noise_of_a_flat(make: Make) -> None:
         ),
     ],
 )  # fmt: skip
-def test_light_in_a_dark_a_drift_and_new_hot_pixels_are_told(make: Make, change, told: str) -> None:
+def test_light_in_a_dark_a_drift_and_new_hot_pixels_are_reported(make: Make, change, told: str) -> None:
     done = compare("dark", make("dark", change(TRUE_DARK)), make("dark", TRUE_DARK), LIMITS)
     assert not done.passed
     import re
@@ -155,7 +155,7 @@ def test_light_in_a_dark_a_drift_and_new_hot_pixels_are_told(make: Make, change,
 
 
 @pytest.mark.parametrize("sigma", [1.0, 6.0])
-def test_other_noise_is_told(make: Make, sigma: float) -> None:
+def test_different_noise_is_reported(make: Make, sigma: float) -> None:
     done = compare("dark", make("dark", TRUE_DARK, sigma=sigma), make("dark", TRUE_DARK), LIMITS)
     assert [reason for reason in done.reasons if "times as noisy" in reason], done.reasons
 
@@ -179,7 +179,7 @@ def test_two_flats_of_one_detector(make: Make) -> None:
     assert abs(done.figures["level"]) < 1e-3
 
 
-def test_usual_changes_of_a_flat_pass_and_dust_is_told(make: Make) -> None:
+def test_usual_changes_of_a_flat_pass_and_dust_is_reported(make: Make) -> None:
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     reference = make("flat", TRUE_FLAT, sigma=0.001)
     gentle = make("flat", TRUE_FLAT * (1 + 0.01 * x / SHAPE[1]), sigma=0.001)
@@ -203,8 +203,8 @@ def test_masks(mask) -> None:
     assert [r for r in grown.reasons if "bad pixels, the reference has" in r]
     moved = compare("bpm", mask(other, "d.fits"), reference, LIMITS)
     assert moved.figures["differing"] == pytest.approx(2 * bad.mean(), rel=0.1)
-    assert "are bad in one" not in str(moved.reasons)
-    assert "differ in one of the two only" in moved.reasons[0]
+    assert "are bad in only one" not in str(moved.reasons)
+    assert "differ in only one of the two" in moved.reasons[0]
 
 
 @pytest.mark.parametrize("ours_knows", [True, False])
@@ -225,10 +225,10 @@ def test_masks_are_compared_where_there_is_light(mask, ours_knows: bool) -> None
         assert done.figures["hot"] == pytest.approx((bad & lit).sum(), abs=5), number
     more = bad | (np.random.default_rng(4).random(SHAPE) < 0.03)
     (reason,) = compare("bpm", mask(more | unlit, "c.fits"), ours, GateParameters(hot_floor=10**6)).reasons
-    assert "differ in one of the two only" in reason
+    assert "differ in only one of the two" in reason
 
 
-def test_a_mask_tells_its_circle_of_light() -> None:
+def test_a_mask_records_its_circle_of_light() -> None:
     circle = Circle(x=1023.5, y=1022.25, radius=1019.0, measured=True)
     header = fits.Header()
     header.update(circle_cards(circle))

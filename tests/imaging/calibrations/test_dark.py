@@ -41,7 +41,7 @@ def test_level_is_true_and_variance_is_the_scatter(expose, current, n, operation
     assert np.median(result.image.var[usual]) == pytest.approx((25 + 37) / n * factor, rel=0.06)
 
 
-def test_metrics_tell_what_was_done(expose, current):
+def test_metrics_describe_the_combination(expose, current):
     frames = expose(current, 5, shape=current.shape)
     got = make_dark(frames).metrics
     assert got.n_frames == 5
@@ -54,7 +54,7 @@ def test_metrics_tell_what_was_done(expose, current):
     assert "pedestal" in got.variance_from
 
 
-def test_taking_the_pedestal_for_light_would_say_too_much(expose, current):
+def test_taking_the_pedestal_for_light_would_overestimate_the_noise(expose, current):
     """What the default avoids: the pull that reduction without a pedestal has."""
     frames = expose(current, 4, shape=current.shape)
     result = make_dark(frames, DarkParameters(pedestal=0.0))
@@ -135,7 +135,7 @@ def test_inputs_are_not_changed(expose, current):
     assert frames[0].extension == header
 
 
-def test_unmeasurable_pedestal_is_said(expose):
+def test_unmeasurable_pedestal_causes_a_warning(expose):
     frames = expose(20.0, 3)
     for frame in frames[1:]:
         frame.adu[:] = frames[0].adu

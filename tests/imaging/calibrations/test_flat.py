@@ -59,7 +59,7 @@ def test_response_is_at_the_photon_floor_and_variance_true(night, response, insi
     assert result.warnings == ()
 
 
-def test_metrics_tell_levels_noise_and_circle(night, response, inside):
+def test_metrics_record_levels_noise_and_circle(night, response, inside):
     got = make_flat(*night)
     m = got.metrics
     assert (m.n_on, m.n_off) == (4, 6)
@@ -149,7 +149,7 @@ def test_thermal_flat_is_lamp_off_minus_the_dark(expose, response, inside):
 
 def test_lamp_that_is_not_lit_is_refused_by_name(expose):
     on, off = expose(DIM, 2, shape=SHAPE, **ON), expose(DIM + 50, 2, shape=SHAPE, seed=2, **OFF)
-    with pytest.raises(GroupError, match=r"S20131120S0100.*no more light.*GCALLAMP"):
+    with pytest.raises(GroupError, match=r"S20131120S0100.*not brighter than.*GCALLAMP"):
         make_flat(on, off)
 
 

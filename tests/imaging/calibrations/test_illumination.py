@@ -54,7 +54,7 @@ def test_a_dead_region_at_the_edge_is_left_out():
 
 
 @pytest.mark.parametrize("kind", ["dark", "whole", "square"])
-def test_no_circle_is_said_and_the_constant_taken(kind):
+def test_a_missing_circle_is_reported_and_the_constant_used(kind):
     flat = np.random.default_rng(2).normal(0, 1, camera.SHAPE if kind == "dark" else (512, 512))
     if kind == "whole":
         flat += 1000

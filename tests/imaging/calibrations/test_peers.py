@@ -23,7 +23,7 @@ CORNER = 80.0 * ((ROWS < 40) & (COLUMNS < 40))
 
 
 def add(frame, electrons) -> None:
-    """Add electrons to a frame, rounded to whole ADU."""
+    """Add electrons to a frame, rounded to integer ADU."""
     frame.adu += np.rint(electrons / frame.facts.gain).astype(np.int32)
 
 

@@ -92,7 +92,7 @@ def test_planes_of_another_shape_are_refused():
 @pytest.mark.parametrize("coadds", [1, 3])
 @pytest.mark.parametrize("light", [0.0, 300.0, 20000.0, 105000.0])
 def test_values_and_variances_are_the_simulated_detectors(expose, light, coadds):
-    """A non-linear, noisy, rounding detector is undone without bias, and its scatter is what VAR says."""
+    """A non-linear, noisy, rounding detector is undone without bias, and its scatter agrees with VAR."""
     frame = expose(light, 1, COADDS=coadds, shape=(200, 200))[0]
     sci, var, _ = prepare(frame.adu, frame.facts, pedestal=65.0)
     truth = coadds * light + 65
@@ -137,7 +137,7 @@ def test_a_blown_core_is_saturated():
         ("##...", ".#...", "##..."),  # closed by the frame's border only
     ],
 )
-def test_what_is_not_enclosed_is_no_island(rows):
+def test_pixels_that_are_not_enclosed_are_no_island(rows):
     assert saturated_islands(saturated(*rows)) is None
 
 

@@ -52,7 +52,7 @@ def test_files_of_one_exposure(one: dict[str, Any], other: dict[str, Any]) -> No
         # Archives hold wrong data labels: another start is another exposure.
         (FIRST, FIRST | {"name": "S20131121S0076.fits", "started": START + timedelta(seconds=132)}),
         (FIRST, FIRST | {"name": "b.fits", "started": START + timedelta(seconds=132)}),
-        # Every frame with one start: label and number tell them apart.
+        # Every frame with one start: label and number distinguish them.
         (FIRST, {"name": "S20131121S0076.fits", "data_label": "GS-2013B-Q-15-39-002"}),
         ({"name": "S20131121S0075.fits"}, {"name": "S20131121S0076.fits"}),
         ({"name": "a.fits", "data_label": "A"}, {"name": "b.fits", "data_label": "B"}),

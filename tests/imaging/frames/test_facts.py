@@ -1,4 +1,4 @@
-"""Every row of the keyword table: what a FLAMINGOS-2 header says, and what makes no sense in one."""
+"""Every row of the keyword table: the contents of a FLAMINGOS-2 header, and invalid values."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_products_by_their_mark(science: Cards, mark: str, kind: str) -> None:
     assert "RAW" not in facts.tags
 
 
-def test_a_mask_is_one_whatever_its_obstype_says(science: Cards) -> None:
+def test_a_mask_is_recognised_whatever_its_obstype(science: Cards) -> None:
     facts = flat(science, BPMASK="2026-11-23T06:02:31")
     assert (facts.kind, facts.lamp) == ("bpm", None)
     assert "BPM" in facts.tags
@@ -304,9 +304,7 @@ def test_bounds_themselves_are_accepted(science: Cards) -> None:
 @pytest.mark.parametrize(
     ("seconds", "rounded"), [(2.0004, 2.0), (1.9996, 2.0), (2.0006, 2.001), (0.0006, 0.001)]
 )
-def test_exposure_times_are_told_apart_by_milliseconds(
-    science: Cards, seconds: float, rounded: float
-) -> None:
+def test_exposure_times_differ_by_milliseconds(science: Cards, seconds: float, rounded: float) -> None:
     assert read(science, EXPTIME=seconds).exposure_time == rounded
 
 

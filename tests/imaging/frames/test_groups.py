@@ -191,7 +191,7 @@ def test_thermal_lamp_offs_are_of_one_night_and_pair_with_darks():
     assert alone.missing == ("darks of 2 s for the lamp-offs",)
 
 
-def test_lamp_ons_without_lamp_offs_say_so_and_the_nearest_pair_up():
+def test_lamp_ons_without_lamp_offs_are_reported_and_the_nearest_pair_up():
     on = calibration("on", "flat", days=50, lamp="on", exposure_time=20.0)
     offs = [calibration(f"off{d}", "flat", days=d, lamp="off", exposure_time=20.0) for d in (0, 45, 60, 141)]
     (pair,) = flat_groups(calibration_groups([on, *offs]))

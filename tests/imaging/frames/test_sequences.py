@@ -81,7 +81,7 @@ def test_the_night_is_the_one_that_ends_in_the_morning() -> None:
     assert (before.night, after.night) == (date(2013, 11, 21), date(2013, 11, 22))
 
 
-def test_names_and_labels_tell_night_kind_and_band() -> None:
+def test_names_and_labels_contain_night_kind_and_band() -> None:
     science, darks, flats = (Sequence.of(one) for one in (facts(), dark(), flat()))
     assert science is not None
     assert darks is not None
@@ -108,7 +108,7 @@ def test_a_name_has_nothing_but_letters_digits_and_dashes_between_its_dots() -> 
     "changes",
     [{"processed": True}, {"kind": "arc"}, {"kind": "bpm"}, {"disperser": "JH_G5801"}, {"quality": "FAIL"}],
 )  # fmt: skip
-def test_what_is_not_reduced_is_of_no_sequence(changes: dict[str, Any]) -> None:
+def test_frames_that_are_not_reduced_have_no_sequence(changes: dict[str, Any]) -> None:
     assert Sequence.of(facts(**changes)) is None
 
 
@@ -126,6 +126,6 @@ def test_the_night_in_a_name() -> None:
         "2013-11-21.science.Y.1f0c9a2b/../../../../x", "2013-11-21.science.../x.1f0c9a2b",
     ],
 )  # fmt: skip
-def test_what_is_not_the_complete_name_of_a_sequence_is_refused(wrong: str) -> None:
+def test_an_incomplete_name_of_a_sequence_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"name of a sequence|month|not a night"):
         night_in(wrong)

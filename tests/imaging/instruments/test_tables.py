@@ -75,7 +75,7 @@ def test_no_module_knows_an_instrument() -> None:
     assert found == []
 
 
-def test_such_a_word_would_be_found() -> None:
+def test_such_a_name_would_be_found() -> None:
     assert all(
         ITS_OWN.search(text) for text in ("from imaging.instruments import f2", "x = 4.44 / n", '"lyot"')
     )
@@ -231,8 +231,8 @@ def test_rules_about_an_instrument_keep_their_digest_without_one(mycam: None) ->
     [
         ('title = "a made-up camera"', "", "title: Field required"),
         ("[names]", "colour = 'red'\n[names]", "facts.colour"),
-        ('cam = "camera"', 'cam = "kamera"', "names has 'kamera', which is no fact"),
-        ('"well", "section"]\nflat', '"wel", "section"]\nflat', "same.dark names 'wel', which is no fact"),
+        ('cam = "camera"', 'cam = "kamera"', "names has 'kamera', which is not a fact"),
+        ('"well", "section"]\nflat', '"wel", "section"]\nflat', "same.dark names 'wel', which is not a fact"),
         ("group = 3, near = 1, wait = 4, serve = 5", "group = 6, near = 1, wait = 4, serve = 5",
          "windows.dark: group is 6 days, longer than serve, 5 days"),
         ("pair = 4, wait = 30", "wait = 30", "windows.bpm lacks pair"),
@@ -243,7 +243,7 @@ def test_rules_about_an_instrument_keep_their_digest_without_one(mycam: None) ->
         ("range = [1, 100]", "range = [100, 1]", "range goes from 100 down to 1"),
         ('exposure_time = { keywords = ["ITIME", "EXPTIME"], range = [0, 3600] }', "", "facts lacks exposure_time"),
         ("coadds = { keywords", 'coadds = { type = "count", keywords', "facts.coadds has a type"),
-        ('value = "object"', 'value = "sky"', "kinds are dark, flat, object, arc and bpm"),
+        ('value = "object"', 'value = "sky"', "kinds must be dark, flat, object, arc or bpm"),
         ("[offsets]", "[offsets", "is not valid TOML"),
     ],
 )  # fmt: skip

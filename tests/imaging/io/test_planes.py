@@ -1,4 +1,4 @@
-"""Scratch planes are whole or not there, and a damaged one is not trusted."""
+"""Scratch planes are complete or missing, and a damaged one is not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imaging.io.planes import Planes, PlanesWriter, open_if_whole, prune, scratch_size, touch, write_planes
+from imaging.io.planes import Planes, PlanesWriter, open_if_intact, prune, scratch_size, touch, write_planes
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_planes_come_back(folder: Path) -> None:
     assert planes.shape("sci") == (10, 6)
     np.testing.assert_array_equal(planes.rows("sci"), np.arange(60).reshape(10, 6))
     assert planes.rows("dq").dtype == np.uint16
-    assert planes.whole()
+    assert planes.intact()
 
 
 @given(st.data())
@@ -50,27 +50,27 @@ def test_one_flipped_bit_is_seen(folder: Path, name: str) -> None:
     data = bytearray((folder / name).read_bytes())
     data[17] ^= 4
     (folder / name).write_bytes(data)
-    assert not Planes(folder).whole()
-    assert open_if_whole(folder) is None
+    assert not Planes(folder).intact()
+    assert open_if_intact(folder) is None
 
 
 def test_a_torn_plane_is_seen(folder: Path) -> None:
     os.truncate(folder / "sci", 100)
-    assert open_if_whole(folder) is None
+    assert open_if_intact(folder) is None
     with pytest.raises(OSError, match="shorter than its manifest"):
         Planes(folder).rows("sci")
 
 
 def test_a_missing_plane_and_a_missing_folder(folder: Path) -> None:
     (folder / "dq").unlink()
-    assert open_if_whole(folder) is None
-    assert open_if_whole(folder / "nowhere") is None
+    assert open_if_intact(folder) is None
+    assert open_if_intact(folder / "nowhere") is None
 
 
-def test_a_folder_is_replaced_whole(folder: Path) -> None:
+def test_a_folder_is_replaced_completely(folder: Path) -> None:
     before = Planes(folder).sha256()
     write_planes(folder, {"sky": np.zeros((2, 2), np.float32)})
-    planes = open_if_whole(folder)
+    planes = open_if_intact(folder)
     assert planes is not None
     assert "sci" not in planes
     assert planes.sha256() != before
@@ -111,7 +111,7 @@ def test_pruning_spares_what_another_run_may_be_using(tmp_path: Path) -> None:
     assert new.is_file()
 
 
-def test_several_writers_of_one_folder_leave_a_whole_one(tmp_path: Path) -> None:
+def test_several_writers_of_one_folder_leave_an_intact_one(tmp_path: Path) -> None:
     def write(value: int) -> None:
         for _ in range(10):
             write_planes(tmp_path / "x", {"sci": np.full((30, 30), value, np.float32)})
@@ -119,7 +119,7 @@ def test_several_writers_of_one_folder_leave_a_whole_one(tmp_path: Path) -> None
     with ThreadPoolExecutor(4) as pool:
         for future in [pool.submit(write, value) for value in range(4)]:
             future.result()
-    planes = open_if_whole(tmp_path / "x")
+    planes = open_if_intact(tmp_path / "x")
     assert planes is not None
     assert np.unique(planes.rows("sci")).size == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -140,7 +140,7 @@ def test_writing_by_bands_gives_the_same_folder(tmp_path: Path) -> None:
         assert writer.rows("sci", slice(5, 5)).shape == (0, 5)
         assert not (tmp_path / "banded").exists()
         writer.commit({"n": 1})
-    banded = open_if_whole(tmp_path / "banded")
+    banded = open_if_intact(tmp_path / "banded")
     assert banded is not None
     assert banded.meta == {"n": 1}
     assert banded.sha256() == whole.sha256()
@@ -195,11 +195,11 @@ def test_a_damaged_folder_is_replaced_by_the_same_planes(tmp_path):
     write_planes(folder, {"sci": plane})
     (folder / "sci").write_bytes(bytes(48))
     write_planes(folder, {"sci": plane})
-    assert np.array_equal(open_if_whole(folder).rows("sci"), plane)
+    assert np.array_equal(open_if_intact(folder).rows("sci"), plane)
 
 
 def test_a_manifest_that_did_not_reach_the_disk_is_no_folder(tmp_path):
     folder = write_planes(tmp_path / "x", {"sci": np.zeros((2, 2), np.float32)})
     for left in ("", "{", "{}"):
         (folder / "planes.json").write_text(left)
-        assert open_if_whole(folder) is None
+        assert open_if_intact(folder) is None

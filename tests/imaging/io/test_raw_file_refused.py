@@ -131,8 +131,8 @@ def test_tables_are_no_images(tmp_path: Path, primary: fits.Header, pixels: NDAr
 @pytest.mark.parametrize("shape", [(20, 48), (2, 40, 48), (1920,)])
 def test_wrong_shape(write_raw: WriteRaw, shape: tuple[int, ...]) -> None:
     path = write_raw(data=np.ones(shape, np.int32))
-    told = " x ".join(map(str, shape))
-    assert f"the shape {told}, expected 40 x 48" in str(refused(path))
+    stated = " x ".join(map(str, shape))
+    assert f"the shape {stated}, expected 40 x 48" in str(refused(path))
 
 
 def test_the_default_shape_is_the_detector(write_raw: WriteRaw) -> None:
@@ -200,7 +200,7 @@ def test_a_scaling_that_is_none(write_raw: WriteRaw, keyword: str, value: str) -
     assert refused(doctored(write_raw(), {keyword: value})).keyword == keyword
 
 
-def test_a_garbled_card_that_tells_the_size(write_raw: WriteRaw) -> None:
+def test_an_unreadable_card_of_the_size(write_raw: WriteRaw) -> None:
     error = refused(doctored(write_raw(), {}, replaced={"NAXIS2": "'x 40"}))
     assert "NAXIS2" in str(error)
 
@@ -221,7 +221,7 @@ def test_compression_is_blamed_for_compressed_files_only(
         open_raw(packed)
 
 
-def test_the_shape_is_told_from_the_header_alone(write_raw: WriteRaw) -> None:
+def test_the_shape_is_checked_from_the_header_alone(write_raw: WriteRaw) -> None:
     _, extension = read_headers(write_raw())
     assert extension is not None
     check_shape(extension, "S1.fits", (40, 48))
@@ -236,7 +236,7 @@ def test_a_header_that_is_no_text(write_raw: WriteRaw) -> None:
     path = write_raw()
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"FIELD-A", b"FIELD-\xe4"))
-    assert "not ASCII" in str(refused(path))
+    assert "non-ASCII byte" in str(refused(path))
 
 
 def test_a_product_is_no_raw_frame(write_raw: WriteRaw) -> None:

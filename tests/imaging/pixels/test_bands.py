@@ -21,7 +21,7 @@ def test_bands_cover_every_row_once_and_in_order(n_rows: int, rows_per_band: int
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**6), st.integers(1, 16))
-def test_the_bands_in_work_stay_within_the_memory(memory: int, per_row: int, threads: int) -> None:
+def test_the_bands_being_processed_stay_within_the_memory(memory: int, per_row: int, threads: int) -> None:
     rows = rows_for(memory, per_row, threads=threads)
     assert rows == 8 or rows * per_row * threads <= memory
     assert (rows + 1) * per_row * threads > memory or rows == 8
@@ -39,7 +39,7 @@ def test_result_does_not_depend_on_threads(threads: int) -> None:
     np.testing.assert_array_equal(out, image**2)
 
 
-def test_bands_run_beside_each_other() -> None:
+def test_bands_run_in_parallel() -> None:
     together = threading.Barrier(2, timeout=PATIENCE)
     run_bands(lambda band: bool(together.wait()), 2, rows_per_band=1, threads=2)
     assert not together.broken

@@ -1,4 +1,4 @@
-"""What columns differ by: the readout's offset or charge, told by the scatter between frames."""
+"""What columns differ by: the readout's offset or charge, distinguished by the scatter between frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_dark_current_is_none(columns):
     assert np.abs(got).max() < 0.2 * np.ptp(columns)
 
 
-def test_half_of_each_is_told_apart(columns):
+def test_half_of_each_is_distinguished(columns):
     got = column_pattern(exposures(100 + columns / 2, columns / 2))
     assert np.polyfit(columns, got, 1)[0] == pytest.approx(0.5, abs=0.12)
 
@@ -45,7 +45,7 @@ def test_columns_that_are_alike_give_exactly_nothing():
 
 
 @pytest.mark.parametrize(("n", "rows"), [(1, 128), (4, 8)])
-def test_too_little_to_tell(columns, n, rows):
+def test_too_few_frames_or_rows(columns, n, rows):
     assert not column_pattern(exposures(38.0, columns, n=n, rows=rows)).any()
 
 

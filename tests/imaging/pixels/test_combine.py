@@ -1,4 +1,4 @@
-"""The combine kernel against a slow reference, against ccdproc, and against what noise theory says."""
+"""The combine kernel against a slow reference, against ccdproc, and against noise theory."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def noisy(n: int, shape=(40, 50), seed=1, outliers=0.05):
 @pytest.mark.parametrize("operation", ["mean", "median"])
 @pytest.mark.parametrize("reject", ["none", "sigma"])
 def test_agrees_with_ccdproc(n, operation, reject):
-    """Ccdproc's combine clips once, about the mean unless told otherwise."""
+    """Ccdproc's combine clips once, about the mean by default."""
     sci, var, dq = noisy(n)
     got = combine(sci, var, dq, CombineParameters(operation=operation, reject=reject, max_iterations=1))
     theirs = ccdproc.combine(
@@ -312,7 +312,7 @@ def test_wrong_shapes_and_types_are_refused():
 
 @pytest.mark.parametrize("operation", ["mean", "wmean", "median"])
 @pytest.mark.parametrize("reject", ["none", "minmax", "sigma", "variance"])
-def test_whole_blocks_and_single_pixels_are_computed_alike(operation, reject):
+def test_complete_blocks_and_single_pixels_are_computed_alike(operation, reject):
     """A bit that is a level sends every pixel down the way of the single pixel; all at one level change nothing."""
     sci, var, dq = noisy(9, shape=(3, 777), outliers=0.02)
     p = CombineParameters(operation=operation, reject=reject, nlow=2, nhigh=1)

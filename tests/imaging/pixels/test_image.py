@@ -89,7 +89,7 @@ def test_a_flat_has_no_unit_and_no_sky() -> None:
     assert ccd.wcs is None
 
 
-def test_wcs_in_old_and_new_words_is_the_same(extension: fits.Header) -> None:
+def test_wcs_with_old_and_new_keywords_is_the_same(extension: fits.Header) -> None:
     old = celestial_wcs(extension)
     new = celestial_wcs(old.to_header())
     for x, y in ((0, 0), (47, 39)):

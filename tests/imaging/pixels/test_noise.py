@@ -29,7 +29,7 @@ def test_pedestal_is_found_among_warm_pixels_and_cosmic_rays(expose, lnrs, n):
     assert got.scatter**2 == pytest.approx(NoiseModel.of(frames[0].facts).floor + 37.5, rel=0.03)
 
 
-def test_shifts_of_whole_frames_are_not_noise(expose):
+def test_shifts_of_complete_frames_are_not_noise(expose):
     x = electrons(expose(30.0, 4, shape=(200, 200)))
     model = NoiseModel(5.0, 4.44 / 8)
     still = measure_pedestal(x, model).value
@@ -45,13 +45,13 @@ def test_stated_uncertainty_is_the_scatter_of_the_estimate(expose):
     assert values.mean() == pytest.approx(65, abs=4 * values.std() / 60**0.5 + 0.1)
 
 
-def test_one_frame_tells_nothing(expose):
+def test_one_frame_is_not_enough(expose):
     got = measure_pedestal(electrons(expose(30.0, 1)), NoiseModel(5.0, 0.555))
     assert (got.value, got.n_pixels) == (0, 0)
     assert "two frames" in got.reason
 
 
-def test_few_pixels_tell_nothing(expose):
+def test_few_pixels_are_not_enough(expose):
     got = measure_pedestal(electrons(expose(30.0, 4, shape=(8, 8))), NoiseModel(5.0, 0.555))
     assert got.value == 0
     assert "too few" in got.reason

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imaging.io.planes import Planes, PlanesWriter, open_if_whole, write_planes
+from imaging.io.planes import Planes, PlanesWriter, open_if_intact, write_planes
 
 LAYOUT = {"sci": (np.float32, (20, 7)), "dq": (np.uint16, (20, 7))}
 
@@ -22,7 +22,7 @@ def test_rows_in_any_order_give_the_same_folder_as_at_once(tmp_path):
         assert np.array_equal(writer.rows("sci", slice(4, 9)), planes["sci"][4:9])
         assert not (tmp_path / "a").exists()
         writer.commit({"level": 3.5})
-    there = open_if_whole(tmp_path / "a")
+    there = open_if_intact(tmp_path / "a")
     assert there is not None
     assert there.meta == {"level": 3.5}
     assert there.sha256() == Planes(write_planes(tmp_path / "b", planes)).sha256()

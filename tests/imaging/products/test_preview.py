@@ -1,4 +1,4 @@
-"""Previews show what a person looks for: the right way up, the background, no data, and every bad pixel."""
+"""Previews show what a user looks for: the right way up, the background, no data, and every bad pixel."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_no_data_is_no_grey(tmp_path: Path, noise: np.ndarray) -> None:
     assert (np.ptp(greys.astype(int), axis=1) == 0).all()
 
 
-def test_the_label_says_name_and_limits(tmp_path: Path, noise: np.ndarray) -> None:
+def test_the_label_shows_name_and_limits(tmp_path: Path, noise: np.ndarray) -> None:
     first = colours(write_preview(tmp_path / "a.png", noise, title="S1_dark", unit="electron"))[200:]
     second = colours(write_preview(tmp_path / "b.png", noise, title="S2_flat", unit="electron"))[200:]
     brighter = colours(write_preview(tmp_path / "c.png", noise * 9, title="S1_dark", unit="electron"))[200:]

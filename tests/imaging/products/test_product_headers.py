@@ -91,7 +91,7 @@ def test_limits_of_pixels_that_were_not_linearised(facts: FrameFacts) -> None:
     assert both == pytest.approx(2)
 
 
-def test_the_wcs_is_of_two_axes_in_todays_words(write: Write, extension: fits.Header) -> None:
+def test_the_wcs_is_of_two_axes_in_current_keywords(write: Write, extension: fits.Header) -> None:
     header = fits.getheader(write(), "SCI")
     for keyword in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "CTYPE1"):
         assert header[keyword] == extension[keyword]

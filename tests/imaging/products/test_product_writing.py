@@ -57,7 +57,7 @@ def test_headers_of_a_product_can_be_used_again(
             assert len(keywords) == len(set(keywords)), f"{hdu.name} has a card twice"
 
 
-def test_long_and_foreign_words_in_cards(write: Write) -> None:
+def test_long_and_foreign_texts_in_cards(write: Write) -> None:
     cards = {
         "NFWARN1": ("x" * 150, "a comment that does not fit"),
         "OBSERVER": "Žofie\nB",
@@ -109,10 +109,10 @@ def test_nothing_is_left_when_the_kernel_stops_the_write(tmp_path: Path) -> None
     code = f"""
 import resource, signal
 from pathlib import Path
-from imaging.io.atomic import write_whole
+from imaging.io.atomic import write_complete
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-write_whole(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
+write_complete(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "NirflowError: a.fits could not be written" in told.stderr
@@ -157,7 +157,7 @@ def test_folder_and_file_are_synced_before_the_name_is_there(
     assert seen == [(False, []), (True, ["S20131121S0075_image.fits"])]
 
 
-def test_rows_in_bands_make_the_whole(write: Write, image: Image) -> None:
+def test_rows_in_bands_make_the_complete_plane(write: Write, image: Image) -> None:
     with ProductFile(write()) as product:
         assert product.shape == (40, 48)
         assert "VAR" in product

@@ -122,7 +122,7 @@ def test_shifts_are_good_to_a_twentieth_of_a_pixel_and_the_uncertainty_is_true()
 
 
 def test_from_pixels_to_shifts():
-    """Real detection on frames of stars: the whole chain within 0.05 px rms."""
+    """Real detection on frames of stars: the complete chain within 0.05 px rms."""
     rng = np.random.default_rng(20)
     x0, y0 = rng.uniform(40, 360, (2, 25))
     flux = 10 ** rng.uniform(4, 5.3, 25)
@@ -182,7 +182,7 @@ def test_without_any_wcs_the_stars_are_searched():
 
 
 def test_the_telescope_s_offsets_help_where_stars_are_few():
-    # Three stars among four times as many strangers do not stand out in the whole range, only near by.
+    # Three stars among four times as many strangers do not stand out in the full range, only near by.
     sky = Sky(n=3, seed=32)
     sky.xy = np.array([[300.0, 420.0], [610.0, 700.0], [480.0, 210.0]])
     sky.flux[:] = 1e5
@@ -241,7 +241,7 @@ def test_a_stranger_with_the_most_stars_is_not_the_reference_for_long():
     assert [e.name for e in found.left_out] == ["S9.fits"]
 
 
-def test_few_stars_are_enough_and_fewer_are_said():
+def test_few_stars_are_enough_and_fewer_are_reported():
     sky = Sky(n=5, seed=39)
     sky.xy = np.array([[300.0, 400], [650, 720], [480, 250], [700, 330], [380, 600]])
     sky.flux[:] = 3e4

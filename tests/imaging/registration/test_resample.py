@@ -25,7 +25,7 @@ TURN = Affine(np.cos(0.02), -np.sin(0.02), np.sin(0.02), np.cos(0.02), 3.3, -1.7
 
 
 def run(sci, transform, *, var=None, dq=None, shape=None, band=None, parameters=None):
-    """Resample a whole frame, in bands of ``band`` rows."""
+    """Resample a complete frame, in bands of ``band`` rows."""
     sci = np.asarray(sci, np.float32)
     var = np.ones_like(sci) if var is None else np.asarray(var, np.float32)
     dq = np.zeros(sci.shape, np.uint16) if dq is None else dq
@@ -249,7 +249,7 @@ def test_flux_survives_a_change_of_scale(scale):
 
 @pytest.mark.parametrize("transform", [Affine.shift(-7.3, 12.6), TURN])
 @pytest.mark.parametrize("band", [1, 7, 16])
-def test_bands_give_the_whole(transform, band):
+def test_bands_give_the_complete_frame(transform, band):
     rng = np.random.default_rng(9)
     image, dq = rng.normal(size=(50, 40)), (rng.random((50, 40)) < 0.03).astype(np.uint16)
     for whole, parts in zip(
@@ -287,7 +287,7 @@ def test_outside_the_frame_there_is_nothing():
     assert (dq == DQ.NO_DATA).all()
 
 
-def test_what_draws_on_a_void_says_so():
+def test_pixels_that_draw_on_a_void_are_flagged():
     image, dq = np.full((40, 40), 100.0), np.zeros((40, 40), np.uint16)
     image[:, :12], dq[:, :12] = 7e5, DQ.UNILLUMINATED
     sci, _, out = run(image, Affine.shift(0.4, 0.3), dq=dq)

@@ -42,7 +42,7 @@ def test_vote_does_not_find_what_is_beyond_its_reach():
 
 
 @pytest.mark.parametrize(("n", "reach"), [(5, 11), (30, 11), (30, 400), (150, 400)])
-def test_false_alarms_of_the_vote_are_as_rare_as_it_says(n, reach):
+def test_false_alarms_of_the_vote_are_as_rare_as_stated(n, reach):
     rng = np.random.default_rng(n)
     p = np.array([vote(*rng.uniform(0, 1000, (2, n, 2)), reach).false_alarm for _ in range(60)])
     assert p.min() > 1e-4

@@ -25,7 +25,7 @@ def _values(rows: list[ScoreRow]) -> dict[str, float]:
 
 @pytest.fixture
 def dark(small_night: tuple[Path, NightTruth]) -> Planes:
-    """A dark with the noise that its truth allows, and VAR that says so."""
+    """A dark with the noise that its truth allows, and a matching VAR."""
     _, truth = small_night
     planes = truth.plane("DARK"), truth.plane("OFFSET"), truth.plane("RESPONSE")
     _, var = stack_level(planes, truth.of_role("dark"))

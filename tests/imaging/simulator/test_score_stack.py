@@ -85,7 +85,7 @@ def test_a_blurred_stack_fails_by_its_stars(truth: NightTruth, perfect: StackPro
     assert _values(blurred, truth)["background / photon floor"] > 0.9
 
 
-def test_a_stack_of_another_scale_fails_until_it_is_told(truth: NightTruth, perfect: StackProduct) -> None:
+def test_a_stack_of_another_scale_fails_until_it_is_given(truth: NightTruth, perfect: StackProduct) -> None:
     scaled = replace(perfect, sci=1.05 * perfect.sci)
     assert "flux scale" in _failed(scaled, truth)
     mean = float(np.mean([f.transparency for f in truth.science]))

@@ -1,4 +1,4 @@
-"""A simulated night: names, headers, bytes and the truth beside the files."""
+"""A simulated night: names, headers, bytes and the truth next to the files."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_levels_are_those_of_the_truth(small_night: tuple[Path, NightTruth]) -> 
         assert np.median(electrons[good]) == pytest.approx(expected, abs=3 + 0.01 * expected)
 
 
-def test_stars_are_where_the_truth_says(small_night: tuple[Path, NightTruth]) -> None:
+def test_stars_are_at_their_true_positions(small_night: tuple[Path, NightTruth]) -> None:
     out, truth = small_night
     bright = truth.sources[truth.sources["kind"] == "bright"]
     for frame in truth.science[:3]:
@@ -212,7 +212,7 @@ def test_compressed_files_hold_the_same_bytes(tmp_path: Path, compression: str, 
         assert file.read() == plain.read_bytes()
 
 
-def test_progress_is_told_after_every_frame(tmp_path: Path) -> None:
+def test_progress_is_reported_after_every_frame(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     small = NightParameters(size=128, n_science=0, n_darks=3, n_short_darks=0, n_lamp_on=0, n_lamp_off=0)
     simulate_night(tmp_path, small, progress=lambda done, total: told.append((done, total)))
@@ -272,7 +272,7 @@ def test_true_bad_pixels_are_those_beyond_the_limits(small_night: tuple[Path, Ni
     assert np.isfinite(margin).all()
 
 
-def test_parameters_that_make_no_sense_are_refused() -> None:
+def test_invalid_parameters_are_refused() -> None:
     with pytest.raises(ValidationError, match="stale_wcs"):
         NightParameters(n_science=3, stale_wcs=3)
     with pytest.raises(ValidationError, match="read pairs"):

@@ -58,7 +58,7 @@ def all_but_me(frames):
 
 
 def clipped(values, noises, low, high):
-    """The rule in words: the furthest beyond the threshold goes, then look again; two are kept."""
+    """The rule: the furthest beyond the threshold goes, then look again; two are kept."""
     values, noises = list(values), list(noises)
     while len(values) > 2:
         off = np.array(values) - np.median(values)
@@ -195,7 +195,7 @@ def test_threads_and_memory_change_no_bit(tmp_path):
 
 
 def test_variance_is_the_scatter_although_dark_and_flat_noise_are_common(tmp_path):
-    """Dark and flat are wrong by far more than VAR says, in all frames alike; the pull must not notice."""
+    """Dark and flat are wrong by far more than VAR, in all frames alike; the pull must not notice."""
     rng = np.random.default_rng(11)
     shape, n, read_noise = (240, 240), 9, 11.7
     dark_error = rng.normal(0, 15, shape)
@@ -374,7 +374,7 @@ def test_unscalable_level_is_refused_and_adding_copes(tmp_path):
 @pytest.mark.parametrize(
     "selection", [{"f0": ("f0", "f1")}, {"f0": ("nobody",)}, {"nobody": ("f0",)}, {"f0": ()}]
 )
-def test_a_selection_that_makes_no_sense_is_refused(tmp_path, selection):
+def test_an_invalid_selection_is_refused(tmp_path, selection):
     frames = [frame(tmp_path, f"f{i}", np.ones((8, 8)), np.ones((8, 8)), level=1.0) for i in range(2)]
     with pytest.raises(GroupError):
         subtract(tmp_path, frames, selection)

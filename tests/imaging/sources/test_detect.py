@@ -72,7 +72,7 @@ def test_centroids_of_bright_stars_have_no_sub_pixel_bias():
     assert worst < 0.005
 
 
-def test_position_errors_say_the_scatter():
+def test_position_errors_match_the_scatter():
     rng = np.random.default_rng(2)
     pulls = []
     for _ in range(12):
@@ -121,7 +121,7 @@ def test_background_follows_a_gradient():
     for row in range(len(level)):
         mesh_row(background.level_mesh, background.cell, row, level[row])
     assert np.abs(level - slope).mean() < 0.15 * RMS
-    # 64 px of a slope of 0.58 widen the noise to sqrt(10^2 + 10.8^2): the mesh cannot tell it from noise.
+    # 64 px of a slope of 0.58 widen the noise to sqrt(10^2 + 10.8^2): the mesh cannot distinguish it from noise.
     assert RMS * 0.95 < background.rms < RMS * 1.6
     found = detect(sci, np.zeros(sci.shape, np.uint16))
     assert found.object_mask.mean() < 0.01

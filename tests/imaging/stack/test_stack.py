@@ -1,4 +1,4 @@
-"""Stacking: cosmic rays go, stars stay whole, VAR and figures are true, one result for any band."""
+"""Stacking: cosmic rays go, stars stay intact, VAR and figures are true, one result for any band."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -123,7 +123,7 @@ def test_no_star_is_rejected_without_cosmic_rays(tmp_path):
     assert 3e-5 < result.metrics.rejected_share < 1e-3  # 6e-5 for normal noise about a known mean
 
 
-def test_equals_resampling_whole_frames_and_combining(tmp_path):
+def test_equals_resampling_complete_frames_and_combining(tmp_path):
     rng = np.random.default_rng(5)
     inputs = []
     for i in range(4):
@@ -158,7 +158,7 @@ def test_threads_and_memory_change_no_bit(tmp_path):
     assert one.metrics == two.metrics
 
 
-def test_variance_and_noise_correlation_tell_the_scatter_of_pixels_and_of_bins(tmp_path):
+def test_variance_and_noise_correlation_predict_the_scatter_of_pixels_and_of_bins(tmp_path):
     rng = np.random.default_rng(7)
     inputs, _ = night(tmp_path, rng, flux=0.0)
     grid = grid_of(inputs)

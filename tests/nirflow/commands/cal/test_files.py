@@ -92,7 +92,7 @@ def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], t
     assert result.stdout.splitlines()[-1].startswith("1 product and the records of 0 raw frames")
     again = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert again.exit_code == 1
-    assert "already exists" in again.stderr
+    assert "is there already" in again.stderr
     done = nirflow("cal", "import", tmp_path / "all.tar")
     assert done.exit_code == 0
     assert "0 products added, 1 known" in done.stdout

@@ -1,0 +1,63 @@
+"""The recipe of a stack changes with every step that its pixels come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import pytest
+
+from tasks import stack
+from tasks.stack import science_recipe
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, FrameSet, RawFrame, ScienceSet
+
+
+@pytest.fixture
+def group(raw_frame: Callable[..., RawFrame]) -> ScienceSet:
+    frames = tuple(raw_frame(f"S20131121S{n:04d}.fits", kind="object") for n in (75, 76, 77))
+    names = tuple(frame.name for frame in frames)
+    return ScienceSet(
+        label="FIELD-A Y",
+        frames=FrameSet(label="FIELD-A Y", frames=frames),
+        objects=names,
+        skies=names,
+        mode="dithered",
+    )
+
+
+def test_the_versions_of_all_earlier_steps_are_part_of_the_recipe(
+    group: ScienceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = dict.fromkeys(("detrend", "sky", "detect", "align"), 1)
+    assert set(stack._EARLIER_VERSIONS) == set(versions)
+    monkeypatch.setattr(stack, "_EARLIER_VERSIONS", MappingProxyType(versions))
+    recipe = science_recipe(group, Calibrations(), ReductionParameters())
+    assert recipe.algorithm_version == str(stack.VERSION)
+    keys = {recipe.key}
+    for step in versions:
+        monkeypatch.setattr(stack, "_EARLIER_VERSIONS", MappingProxyType(versions | {step: 2}))
+        raised = science_recipe(group, Calibrations(), ReductionParameters())
+        assert raised.algorithm_version == f"{stack.VERSION} {step}2"
+        keys.add(raised.key)
+    assert len(keys) == 5
+
+
+def test_at_first_versions_the_key_is_that_of_the_stack_alone(
+    group: ScienceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        stack, "_EARLIER_VERSIONS", MappingProxyType(dict.fromkeys(stack._EARLIER_VERSIONS, 1))
+    )
+    recipe = science_recipe(group, Calibrations(), ReductionParameters())
+    assert (
+        recipe.key
+        == recipe.__class__(
+            recipe.kind,
+            recipe.label,
+            recipe.version,
+            recipe.ingredients,
+            recipe.parameters,
+            recipe.calibrations,
+        ).key
+    )
