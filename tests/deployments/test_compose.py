@@ -152,7 +152,7 @@ def test_each_service_gets_only_the_passwords_that_it_needs() -> None:
 
 def test_no_password_is_in_any_file() -> None:
     for file in ("docker-compose.yml", "Dockerfile", ".env.example", "deployments/databases.sql"):
-        text = (ROOT / file).read_text().replace("$(instruction)", "")
+        text = (ROOT / file).read_text().replace("$(word)", "")
         assert not re.findall(r"\w://[^\s/:@]+:[\w$][^\s@]*@", text)
     for environment in (image_environment(), *(service["environment"] for service in SERVICES.values())):
         given = [one for one in environment if re.search("PASSWORD|AUTH|SECRET|TOKEN|DATABASE|WEBHOOK", one)]

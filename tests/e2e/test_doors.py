@@ -154,7 +154,7 @@ def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name:
             "document.getElementById('password').value = '{}'; document.getElementById('enter').click()"
         )
         page.evaluate(fill.format("wrong"))
-        page.wait_for("document.getElementById('problem').textContent.includes('does not take')")
+        page.wait_for("document.getElementById('problem').textContent.includes('does not accept')")
         page.evaluate(fill.format(password))
         page.wait_for(f"location.pathname == '{path}' && document.body.innerText.includes('Dashboard')")
         page.evaluate("localStorage.setItem('prefect-password', btoa('nirflow:outdated'))")

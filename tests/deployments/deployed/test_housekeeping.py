@@ -167,7 +167,7 @@ def test_a_damaged_product_fails_the_run_after_everything_else_is_done(
     assert not verify(store, repair=True).well
     result = run()
     assert result.damaged == ()
-    assert {one.rpartition(" ")[2] for one in result.labelled} == {"missing"}
+    assert {one.rpartition(" ")[2] for one in result.noted} == {"missing"}
     assert "- 2 already recorded as damaged; they are not used" in text_of_last()
 
 

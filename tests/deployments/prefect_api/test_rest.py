@@ -105,7 +105,7 @@ def test_the_time_since_the_last_heartbeat_of_a_worker(server: FakeServer) -> No
     silence = rest.seconds_since_heartbeat("a pool/1", "mine")
     assert silence is not None
     assert 42 <= silence < 52
-    assert server.last[0][0] == "/api/work_pools/a%20pool/1/workers/filter"
+    assert server.heard[0][0] == "/api/work_pools/a%20pool/1/workers/filter"
     assert rest.seconds_since_heartbeat("p", "new") is None
     assert rest.seconds_since_heartbeat("p", "nobody") is None
 
