@@ -209,7 +209,7 @@ def test_workers_with_other_settings_get_no_work(cluster: Cluster, tmp_path: Pat
     from deployments.deployed.nightly import nightly
     from deployments.deployed.requests import NightlyRequest
 
-    with pytest.raises(NirflowError, match="NIRFLOW_OBJECTS_URL is None there"):
+    with pytest.raises(NirflowError, match="NIRFLOW_OBJECTS_URL is None for the worker"):
         cluster.run(nightly, NightlyRequest(first=NIGHT), NIRFLOW_OBJECTS_URL=str(tmp_path / "elsewhere"))
 
 
@@ -286,7 +286,7 @@ def machines(
     from prefect.client.orchestration import get_client
 
     from deployments.prefect_api.names import POOL
-    from deployments.registry.registry import registry
+    from deployments.registry import registry
     from deployments.settings.all_settings import Settings
 
     lab = new_lab()

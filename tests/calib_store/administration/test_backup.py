@@ -242,7 +242,7 @@ def test_an_invalid_backup_changes_nothing(settings: Settings, facts, tmp_path: 
         (folder / "backup.json").unlink()
     with Store.open(target) as other:
         before = dumped(other)
-        with pytest.raises(StoreError, match=r"damaged|no backup|of version 9999"):
+        with pytest.raises(StoreError, match=r"damaged|not a backup|of version 9999"):
             restore(target, folder)
         assert dumped(other) == before
 

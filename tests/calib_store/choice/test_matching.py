@@ -247,7 +247,7 @@ def population(postgres_address, tmp_path_factory, facts):
             """)
         )
     store = Store(database, LocalObjects(tmp_path_factory.mktemp("population")))
-    store._whole = lambda product: True  # type: ignore[method-assign]  # there are no files here
+    store._is_intact = lambda product: True  # type: ignore[method-assign]  # there are no files here
     yield store
     store.close()
 

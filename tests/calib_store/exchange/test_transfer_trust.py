@@ -160,7 +160,7 @@ def test_a_recipe_key_is_computed_again(
     changes = {"recipe_key": key} if key else {"parameters": {"low": 4.0}}
     with_manifest(source, lambda entry: entry.update(changes))
     with pytest.raises(
-        StoreError, match=rf"the recipe key of {dark.name} is not that of its inputs"
+        StoreError, match=rf"the recipe key of {dark.name} does not match its inputs"
     ) as caught:
         take(other, source)
     assert "without --trust" in caught.value.remedy

@@ -181,7 +181,7 @@ def test_a_filled_database_is_upgraded_completely(postgres_address, tmp_path: Pa
 
     settings = StoreSettings(data_dir=tmp_path, database_url=SecretStr(url))
     with Store.open(settings) as store:
-        store._whole = lambda product: True  # type: ignore[method-assign]  # there are no files here
+        store._is_intact = lambda product: True  # type: ignore[method-assign]  # there are no files here
         kinds = {product.kind: product for product in store.products()}
         assert {kind: p.status for kind, p in kinds.items()} == {
             "dark": "certified", "flat": "rejected", "bpm": "candidate", "image": "candidate",

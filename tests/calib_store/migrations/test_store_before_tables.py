@@ -56,7 +56,7 @@ def old(postgres_address, tmp_path: Path) -> Iterator[Store]:
     migrate(database.engine)
     database.close()
     with Store.open(settings) as store:
-        store._whole = lambda product: True  # type: ignore[method-assign]  # the dump has no files
+        store._is_intact = lambda product: True  # type: ignore[method-assign]  # the dump has no files
         yield store
 
 

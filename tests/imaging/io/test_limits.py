@@ -158,7 +158,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
             "NAXIS1 = 0, .* each of the 67108864 rows",
         ),
         ({"TFIELDS": 30_000_000}, r"TFIELDS = 30000000, .* from 0 to 999"),
-        ({"TFORM1": f"{10**9}A"}, r"the columns of table LINEAGE have not 12 bytes a row"),
+        ({"TFORM1": f"{10**9}A"}, r"the columns of table LINEAGE do not have 12 bytes per row"),
     ):
         fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
         with fits.open(path) as hdus:

@@ -46,9 +46,9 @@ def packed(path: Path, codec: str = "RICE_1", **tiling: Any) -> Path:
 
 
 CRAFTED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
-    "a stream larger than its tile": ("HCOMPRESS_1", HCOMPRESS, {}, "stream of tile 0 is of another size"),
-    "negative sides": ("HCOMPRESS_1", b"\xdd\x99" + b"\xff" * 900, {}, "stream of tile 0 is of another size"),
-    "no stream at all": ("HCOMPRESS_1", b"\xdd\x99", {}, "stream of tile 0 is of another size"),
+    "a stream larger than its tile": ("HCOMPRESS_1", HCOMPRESS, {}, "stream of tile 0 has another size"),
+    "negative sides": ("HCOMPRESS_1", b"\xdd\x99" + b"\xff" * 900, {}, "stream of tile 0 has another size"),
+    "no stream at all": ("HCOMPRESS_1", b"\xdd\x99", {}, "stream of tile 0 has another size"),
     "blocks without end": (
         "RICE_1", b"\xff" * 100, {"ZNAME1": "BLOCKSIZE", "ZVAL1": 2**31 - 1}, "BLOCKSIZE .*ZVAL1 = 2147483647",
     ),

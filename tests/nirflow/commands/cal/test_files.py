@@ -66,7 +66,7 @@ def test_add_accepts_valid_products_and_reports_refused_ones(
     raw = tmp_path / "S20131120S0115.fits"
     result = nirflow("cal", "add", "--any-shape", raw, master_dark)
     assert result.exit_code == 4
-    assert "S20131120S0115.fits: no product" in result.stderr
+    assert "S20131120S0115.fits: not a product" in result.stderr
     assert one_product(nirflow)["name"] == master_dark.name
     alone = nirflow("cal", "add", "--any-shape", raw, "--json")
     assert alone.exit_code == 1
@@ -92,7 +92,7 @@ def test_export_and_import(nirflow: Run, added: Callable[..., dict[str, Any]], t
     assert result.stdout.splitlines()[-1].startswith("1 product and the records of 0 raw frames")
     again = nirflow("cal", "export", dark["id"][:8], "--to", tmp_path / "all.tar")
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     done = nirflow("cal", "import", tmp_path / "all.tar")
     assert done.exit_code == 0
     assert "0 products added, 1 known" in done.stdout
