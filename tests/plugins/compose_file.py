@@ -190,7 +190,8 @@ class Machine:
         folder.mkdir(parents=True, exist_ok=True)
         for target, source in secrets_of(self.services[name]).items():
             text = (self.secrets / source).read_text().replace("@postgres/", "@postgres:5432/")
-            (folder / target).write_text(self.here(name, text))
+            if not (folder / target).exists():  # a running service may be reading it
+                (folder / target).write_text(self.here(name, text))
         return folder
 
     def stop(self, name: str, seconds: float) -> int:
