@@ -28,6 +28,8 @@ from imaging.frames.facts import FrameFacts
 STARTED = datetime(2013, 11, 21, 3, tzinfo=UTC)
 RECIPES = 8
 SOAKED = 200
+#: Products that a soak has made, at least, when it ends.
+LEAST = 11
 #: Maximum lifetime of a process before it may be killed, on an otherwise idle machine, s.
 LONGEST = 0.35
 FILES = 40
@@ -131,6 +133,10 @@ def soak(settings: StoreSettings, folder: Path, seed: int, kills: int) -> None:
         now = (folder / "steps.log").stat().st_size if (folder / "steps.log").exists() else 0
         longest = longest * 1.5 if now == made else max(LONGEST, longest / 1.5)
         made = now
+    # On a busy machine the kills may come faster than the products: the last two workers go on until there are enough.
+    with Store.open(settings) as store:
+        while len(store.products()) < LEAST:
+            time.sleep(0.05)
     for victim in running:
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
