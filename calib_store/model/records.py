@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -14,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from calib_store.model.values import json_digest
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 
@@ -383,10 +382,9 @@ def recipe_key(
         "algorithm": algorithm_version,
     }
     try:
-        told = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json_digest(recipe)
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"The parameters of a {kind} cannot be represented as JSON: {error}.",
             remedy="Use finite numbers, texts, lists and tables.",
         ) from error
-    return hashlib.sha256(told.encode()).hexdigest()

@@ -7,6 +7,8 @@ be read makes every command that encounters it fail.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -108,3 +110,15 @@ def _is_bearable(value: Any) -> bool:
         return not isinstance(value, int | float) or math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats
         return False
+
+
+def json_digest(value: Any) -> str:
+    """Return the sha256 of a value as JSON: the same for the same content, whatever the order of its keys.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it contains something that JSON cannot represent (NaN, an object).
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,8 +7,6 @@ current and earlier rules in its database (`calib_store.tables.rulebook`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from calib_store.model.values import json_digest
 from calib_store.rules.order import ORDERS
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
@@ -169,7 +168,7 @@ class RuleSet(BaseModel):
         for rule in content["rules"]:
             if not rule["instrument"]:
                 del rule["instrument"]
-        return _digest(content)
+        return json_digest(content)
 
     def for_kind(self, kind: str, facts: Facts) -> tuple[Rule, ...]:
         """Return the rules by which products of ``kind`` serve frames of an instrument; none for an image.
@@ -234,7 +233,7 @@ class Configuration:
     @property
     def digest(self) -> str:
         """Identity of the configuration."""
-        return _digest({"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)})
+        return json_digest({"rule": self.rule, "kind": self.kind, "keys": dict(self.keys)})
 
 
 def stored_rules(content: Mapping[str, Any]) -> RuleSet:
@@ -276,8 +275,3 @@ def _canonical(value: Any) -> Any:
 def _with_unit(value: Any, unit: str) -> str:
     number = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{number or 'unknown'} {unit}".strip()
-
-
-def _digest(value: Any) -> str:
-    told = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(told.encode()).hexdigest()
