@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_arrows_go_one_way(package: str) -> None:
     assert len(found) > 3
 
 
+@cache
 def edges() -> dict[str, set[str]]:
     """The modules that each module imports of ours, anywhere in it: at the top, in functions, for type checking."""
     paths = {name_of(path): path for package in MAY_IMPORT for path in modules(package)}
@@ -207,13 +209,13 @@ def test_only_flows_tasks_and_deployments_know_prefect() -> None:
 def test_every_package_is_installed() -> None:
     import tomllib
 
-    told = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    reported = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for package in MAY_IMPORT
         for path in (ROOT / package).rglob("__init__.py")
     }
-    assert told == there
+    assert reported == there
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

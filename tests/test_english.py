@@ -5,21 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from english import findings_in_module
+from english import FOLDERS, findings_in_module
 
 ROOT = Path(__file__).parents[1]
 
-FOLDERS = (
-    "imaging",
-    "calib_store",
-    "tasks",
-    "flows",
-    "deployments",
-    "nirflow",
-    "benchmarks",
-    "tests",
-    "docs",
-)
 #: The module with the list of what to avoid, and the tests of that list.
 LISTS = {
     ROOT / "tests" / "plugins" / "english.py",

@@ -82,12 +82,12 @@ def test_a_wrong_command_is_found() -> None:
 
 
 def test_the_readme_has_every_command() -> None:
-    told = {tuple(line.split()[1:3]) for line in commands_in((ROOT / "README.md").read_text())}
+    reported = {tuple(line.split()[1:3]) for line in commands_in((ROOT / "README.md").read_text())}
     group = typer.main.get_command(app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         for inner in getattr(command, "commands", {None: None}):
             wanted = (name, inner) if inner else (name,)
-            assert any(one[: len(wanted)] == wanted for one in told), (
+            assert any(one[: len(wanted)] == wanted for one in reported), (
                 f"README lacks nirflow {' '.join(wanted)}"
             )
 

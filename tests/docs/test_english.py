@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from english import ALLOWED, AVOIDED, allowances_in, findings, prose_of
+from english import ALLOWED, AVOIDED, FOLDERS, allowances_in, findings, prose_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     {ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")}
 )
 #: Modules whose texts may need an allowance (tests/test_english.py).
-FOLDERS = ("imaging", "calib_store", "tasks", "flows", "deployments", "nirflow", "benchmarks", "tests")
 MODULES = sorted(module for folder in FOLDERS for module in (ROOT / folder).rglob("*.py"))
 
 #: A sentence for each entry of AVOIDED that has to be found, in the order of the table.

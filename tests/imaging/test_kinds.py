@@ -231,8 +231,8 @@ def test_options_take_the_kinds_of_the_table(
     monkeypatch.setenv("COLUMNS", "400")
     refused = CliRunner().invoke(app, [*command, option, "skyflat"])
     assert refused.exit_code == 2
-    told = " ".join(refused.output.split())
-    assert f"'skyflat' is not one of {', '.join(map(repr, names))}." in told
+    reported = " ".join(refused.output.split())
+    assert f"'skyflat' is not one of {', '.join(map(repr, names))}." in reported
 
 
 def test_the_table_is_light() -> None:

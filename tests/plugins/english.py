@@ -9,6 +9,18 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+#: Folders whose modules are checked.
+FOLDERS = (
+    "imaging",
+    "calib_store",
+    "tasks",
+    "flows",
+    "deployments",
+    "nirflow",
+    "benchmarks",
+    "tests",
+    "docs",
+)
 #: What to avoid and what to write instead. A key is a regular expression for complete words, in any case; a
 #: space in it stands for any white space, a line break included.
 AVOIDED: Mapping[str, str] = {

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_files import SHAPE, raw_bytes
 
 from imaging.frames.facts import FrameFacts
-from tasks.support.references import RawFrame
+from imaging.frames.find_files import CheckParameters
+from tasks.support.references import RawFrame, Survey
 from tasks.support.workspace import Workspace, close_stores
+from tasks.survey import survey_frames
 
 
 @pytest.fixture
@@ -37,3 +40,18 @@ def workspace(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
     yield Workspace(data_dir=tmp_path / "data", out=tmp_path / "out", threads=2)
     close_stores()
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> list[Path]:
+    """Four darks."""
+    paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(4)]
+    for n, path in enumerate(paths):
+        path.write_bytes(raw_bytes(n))
+    return paths
+
+
+@pytest.fixture
+def look(workspace: Workspace) -> Callable[..., Survey]:
+    """Survey files of a night."""
+    return lambda paths: survey_frames.fn(list(paths), "night", CheckParameters(shape=SHAPE), workspace)

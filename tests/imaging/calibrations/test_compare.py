@@ -135,7 +135,7 @@ def test_the_frames_with_light_explain_the_noise_of_a_flat(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda true: true + 15.0, r"the level is \+15\.\d e- off, at most 10 \(gate\.dark_level\)"),
         (lambda true: true - 15.0, r"the level is -1[45]\.\d e- off"),
@@ -146,12 +146,12 @@ def test_the_frames_with_light_explain_the_noise_of_a_flat(make: Make) -> None:
         ),
     ],
 )  # fmt: skip
-def test_light_in_a_dark_a_drift_and_new_hot_pixels_are_reported(make: Make, change, told: str) -> None:
+def test_light_in_a_dark_a_drift_and_new_hot_pixels_are_reported(make: Make, change, message: str) -> None:
     done = compare("dark", make("dark", change(TRUE_DARK)), make("dark", TRUE_DARK), LIMITS)
     assert not done.passed
     import re
 
-    assert [reason for reason in done.reasons if re.search(told, reason)], done.reasons
+    assert [reason for reason in done.reasons if re.search(message, reason)], done.reasons
 
 
 @pytest.mark.parametrize("sigma", [1.0, 6.0])

@@ -125,7 +125,7 @@ def test_a_detector_without_a_circle_of_light_is_lit_all_over(mycam: None) -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"CAMERA": "other"}, r"CAMERA = 'other', expected one of wide, narrow"),
         ({"BIAS": -0.7}, r"BIAS = -0.7, expected one of -0.6, -0.9"),
@@ -136,8 +136,8 @@ def test_a_detector_without_a_circle_of_light_is_lit_all_over(mycam: None) -> No
         ({"IMAGETYP": "BIAS"}, r"IMAGETYP = 'BIAS', expected one of DARK\*, FLAT\*, OBJECT"),
     ],
 )
-def test_what_a_table_does_not_allow_is_refused(mycam: None, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(FrameError, match=told):
+def test_what_a_table_does_not_allow_is_refused(mycam: None, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FrameError, match=message):
         read(**changes)
 
 
@@ -227,7 +227,7 @@ def test_rules_about_an_instrument_keep_their_digest_without_one(mycam: None) ->
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('title = "a made-up camera"', "", "title: Field required"),
         ("[names]", "colour = 'red'\n[names]", "facts.colour"),
@@ -248,19 +248,19 @@ def test_rules_about_an_instrument_keep_their_digest_without_one(mycam: None) ->
     ],
 )  # fmt: skip
 def test_a_wrong_table_is_refused_with_its_place(
-    tmp_path: Path, old: str, new: str, told: str | None
+    tmp_path: Path, old: str, new: str, message: str | None
 ) -> None:
     text = MYCAM.read_text()
     assert old in text
     path = tmp_path / "mine.toml"
     path.write_text(text.replace(old, new, 1))
-    if told is None:
+    if message is None:
         assert catalogue.read_table(path).name == "MYCAM"
         return
     with pytest.raises(NirflowError) as caught:
         catalogue.read_table(path)
     assert "mine.toml" in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "nirflow instruments check" in caught.value.remedy
 
 

@@ -67,5 +67,5 @@ def test_importing_stays_light() -> None:
     heavy = "{'numba', 'scipy', 'ccdproc', 'PIL', 'astropy.wcs', 'astropy.nddata', 'astropy.table'}"
     modules = "imaging.io.raw_file, imaging.products.product_file, imaging.products.preview"
     code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reported.stdout.strip() == "set()"

@@ -45,9 +45,9 @@ def test_geminis_marks(
     write: Write, mask: BadPixelMask, image: Image, kind: str, mark: str, obstype: str
 ) -> None:
     header = fits.getheader(write(kind, mask if kind == "bpm" else image))
-    told = stamped(STAMP)
-    assert told == "2026-11-23T06:02:15.165327"
-    assert header["GEM-TLM"] == header["PREPARE"] == header[mark] == told
+    reported = stamped(STAMP)
+    assert reported == "2026-11-23T06:02:15.165327"
+    assert header["GEM-TLM"] == header["PREPARE"] == header[mark] == reported
     assert [m for m in ("PROCDARK", "PROCFLAT", "PROCSCI", "BPMASK", "PROCBPM") if m in header] == [mark]
     assert header["OBSTYPE"] == obstype
     assert header["OBJECT"] == ("BPM" if kind == "bpm" else "FIELD-A")

@@ -114,9 +114,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 write_complete(Path({str(tmp_path / "a.fits")!r}), [bytes(60_000)] * 3)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "NirflowError: a.fits could not be written" in told.stderr
-    assert "File too large" in told.stderr
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "NirflowError: a.fits could not be written" in reported.stderr
+    assert "File too large" in reported.stderr
     assert listing(tmp_path) == []
 
 
@@ -130,8 +130,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 write_hdus(Path({str(tmp_path / "a.fits")!r}), [primary_hdu([]), image_hdu("SCI", np.zeros((300, 300), "f4"), [])])
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"NirflowError: a.fits could not be written to {tmp_path}: File too large." in told.stderr
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"NirflowError: a.fits could not be written to {tmp_path}: File too large." in reported.stderr
     assert listing(tmp_path) == []
 
 

@@ -78,8 +78,8 @@ class Sky:
         table["flux_err"] = np.sqrt(flux + 1e4 * (seeing / 4) ** 2)
         table["flux"] = flux + rng.normal(0, 1, len(flux)) * table["flux_err"]
         table["snr"], table["fwhm"] = table["flux"] / table["flux_err"], seeing
-        told = header(*(header_of or (p, q)), inport=inport, error=error)
-        return AlignInput(table, seeing, told, facts(name, *(facts_of or (p, q)), inport=inport), SHAPE)
+        reported = header(*(header_of or (p, q)), inport=inport, error=error)
+        return AlignInput(table, seeing, reported, facts(name, *(facts_of or (p, q)), inport=inport), SHAPE)
 
 
 DITHER = [(-20.0, -20.0), (0.0, -20.0), (20.0, -20.0), (-20.0, 0.0), (0.0, 0.0), (20.0, 20.0)]
@@ -136,9 +136,9 @@ def test_from_pixels_to_shifts():
         sci = (light + rng.normal(0, 1, light.shape) * np.sqrt(light + 400)).astype(np.float32)
         found = detect(sci, np.zeros(sci.shape, np.uint16))
         p, q = -dy * SCALE, -dx * SCALE
-        told = facts(f"S{k}.fits", p, q)
+        reported = facts(f"S{k}.fits", p, q)
         frames.append(
-            AlignInput(found.catalogue, found.seeing, header(p, q, error=(0.3, -0.4)), told, (400, 400))
+            AlignInput(found.catalogue, found.seeing, header(p, q, error=(0.3, -0.4)), reported, (400, 400))
         )
     found = align(frames)
     base = shifts[int(found.reference[1])]
@@ -343,8 +343,8 @@ def test_the_grid_holds_all_frames_and_its_wcs_is_the_reference_s():
     out, ref = WCS(grid.header), WCS(celestial_header(base.header))
     assert out.naxis == 2
     x, y = np.array([10.0, 900.0]), np.array([33.0, 450.0])
-    told = out.all_pix2world(x - grid.origin[0], y - grid.origin[1], 0)
-    assert np.allclose(told, ref.all_pix2world(x, y, 0), atol=1e-10)
+    reported = out.all_pix2world(x - grid.origin[0], y - grid.origin[1], 0)
+    assert np.allclose(reported, ref.all_pix2world(x, y, 0), atol=1e-10)
     for entry in found.entries:
         u, v = grid.place(entry.transform)(np.array([0.0, 999]), np.array([0.0, 999]))
         assert u.min() > -0.01

@@ -125,10 +125,10 @@ def test_variance_is_that_of_many_noise_frames(name):
     parameters = ResampleParameters(interpolant=name)
     shift = Affine.shift(0.4, -0.25)
     frames = [run(rng.normal(0, np.sqrt(var)), shift, parameters=parameters)[0] for _ in range(1500)]
-    _, told, dq = run(np.zeros_like(var), shift, var=var, parameters=parameters)
+    _, reported, dq = run(np.zeros_like(var), shift, var=var, parameters=parameters)
     inner = np.s_[5:-5, 5:-5]
     assert not dq[inner].any()
-    ratio = np.var(frames, axis=0)[inner] / told[inner]
+    ratio = np.var(frames, axis=0)[inner] / reported[inner]
     assert ratio.mean() == pytest.approx(1, abs=0.02)
     assert ratio.std() < 0.08
 
@@ -137,8 +137,8 @@ def test_variance_at_a_turn_is_that_of_many_noise_frames():
     rng = np.random.default_rng(4)
     var = rng.uniform(1, 9, (24, 24))
     frames = [run(rng.normal(0, np.sqrt(var)), TURN)[0] for _ in range(800)]
-    told = run(np.zeros_like(var), TURN, var=var)[1]
-    ratio = (np.var(frames, axis=0) / np.where(told > 0, told, 1))[6:-6, 6:-6]
+    reported = run(np.zeros_like(var), TURN, var=var)[1]
+    ratio = (np.var(frames, axis=0) / np.where(reported > 0, reported, 1))[6:-6, 6:-6]
     assert ratio.mean() == pytest.approx(1, abs=0.03)
 
 

@@ -170,10 +170,10 @@ def test_limits(low, high, value: float, ok: bool | None, limit: str) -> None:
 
 def test_a_score_goes_to_json_with_its_judgement_and_comes_back() -> None:
     night = NightScore(rows=(ScoreRow(product="p", figure="f", value=2.0, high=1.0),))
-    told = night.model_dump(mode="json")
-    assert told["ok"] is False
-    assert (told["rows"][0]["ok"], told["rows"][0]["limit"]) == (False, "<= 1")
-    assert NightScore.model_validate(told) == night
+    reported = night.model_dump(mode="json")
+    assert reported["ok"] is False
+    assert (reported["rows"][0]["ok"], reported["rows"][0]["limit"]) == (False, "<= 1")
+    assert NightScore.model_validate(reported) == night
 
 
 def test_a_score_without_judged_figures_is_not_good() -> None:

@@ -168,9 +168,9 @@ def test_a_stack_is_read_from_its_file(truth: NightTruth, perfect: StackProduct,
     read = read_stack(tmp_path / "stack.fits")
     assert read.noise_correlation == 1.25
     assert list(read.mappings) == list(perfect.mappings)
-    told = _values(perfect, truth)
-    told["VAR pull"] /= 1.25
-    assert _values(read, truth) == pytest.approx(told, rel=1e-4, abs=1e-4)
+    reported = _values(perfect, truth)
+    reported["VAR pull"] /= 1.25
+    assert _values(read, truth) == pytest.approx(reported, rel=1e-4, abs=1e-4)
     hdus.pop()
     hdus.writeto(tmp_path / "bare.fits")
     with pytest.raises(FrameError, match="ALIGNMENT"):

@@ -213,10 +213,10 @@ def test_compressed_files_hold_the_same_bytes(tmp_path: Path, compression: str, 
 
 
 def test_progress_is_reported_after_every_frame(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     small = NightParameters(size=128, n_science=0, n_darks=3, n_short_darks=0, n_lamp_on=0, n_lamp_off=0)
-    simulate_night(tmp_path, small, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    simulate_night(tmp_path, small, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_k_flats_are_lamp_offs_with_darks_of_their_exposure(tmp_path: Path) -> None:

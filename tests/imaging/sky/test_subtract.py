@@ -342,9 +342,11 @@ def test_choice_refuses_by_name_and_reason():
     frames = [facts("a"), facts("b", p=20.0, exposure_time=60.0), facts("c", p=1.0), facts("d", p=30.0)]
     choice = choose_sky(frames)
     assert set(choice.refused) == {"a", "b", "c"}
-    told = choice.refused["a"]
-    assert "1 sky frames" in told
-    assert "of 3 other frames 2 have its configuration and 1 of these point more than 3 arcsec away" in told
+    reported = choice.refused["a"]
+    assert "1 sky frames" in reported
+    assert (
+        "of 3 other frames 2 have its configuration and 1 of these point more than 3 arcsec away" in reported
+    )
     assert choose_sky([facts("only")]).refused["only"].startswith("0 sky frames")
 
 

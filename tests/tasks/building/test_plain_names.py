@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from astropy.io import fits
 from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from imaging.calibrations.dark import DarkParameters
-from imaging.frames.find_files import CheckParameters
 from imaging.pixels.image import Image
 from imaging.products.placing import recipe_key_in
 from tasks.building.build import Built, find_or_build
@@ -21,23 +19,8 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.dark import build_dark
 from tasks.support.references import Calibrations, FrameSet, ProductRef, Survey
 from tasks.support.workspace import Workspace
-from tasks.survey import survey_frames
 
 Look = Callable[..., Survey]
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> list[Path]:
-    """Four darks."""
-    paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(4)]
-    for n, path in enumerate(paths):
-        path.write_bytes(raw_bytes(n))
-    return paths
-
-
-@pytest.fixture
-def look(workspace: Workspace) -> Look:
-    return lambda paths: survey_frames.fn(list(paths), "night", CheckParameters(shape=SHAPE), workspace)
 
 
 def product_of(made: Any) -> ProductRef:

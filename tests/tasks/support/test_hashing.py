@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_files import SCIENCE, SHAPE, raw_bytes
+from raw_files import SCIENCE, raw_bytes
 
 from calib_store.files.objects import file_sha256
 from imaging.calibrations.dark import DarkParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
 from imaging.errors import FrameError
-from imaging.frames.find_files import CheckParameters
 from imaging.products.product_file import read_table
 from tasks.dark import build_dark
 from tasks.detrend import detrend_frame
@@ -24,23 +23,8 @@ from tasks.support import hashing
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, FrameSet, ProductRef, Survey
 from tasks.support.workspace import Workspace
-from tasks.survey import survey_frames
 
 Look = Callable[..., Survey]
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> list[Path]:
-    """Four darks."""
-    paths = [tmp_path / f"S20131121S000{n}.fits" for n in range(4)]
-    for n, path in enumerate(paths):
-        path.write_bytes(raw_bytes(n))
-    return paths
-
-
-@pytest.fixture
-def look(workspace: Workspace) -> Look:
-    return lambda paths: survey_frames.fn(list(paths), "night", CheckParameters(shape=SHAPE), workspace)
 
 
 def replaced(path: Path, content: bytes) -> None:
