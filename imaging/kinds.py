@@ -71,6 +71,8 @@ class Kind:
         Keyword with the name of the applied calibration of this kind.
     primitives
         DRAGONS primitives that apply it.
+    is_stack
+        It is what science frames are reduced to: the frames of one field, registered and combined.
     """
 
     name: ProductKind
@@ -91,6 +93,7 @@ class Kind:
     published: bool = False
     applied_card: str = ""
     primitives: tuple[str, ...] = ()
+    is_stack: bool = False
 
     @property
     def is_calibration(self) -> bool:
@@ -145,12 +148,14 @@ _TABLE: Final = (
         name="image", target="science", label="stack", plural="stacks",
         card="PROCSCI", obstype="OBJECT", unit="electron",
         frames=("object",), is_of_a_band=True, needs=("dark", "bpm", "flat"),
-        parameters="imaging.stack.stack.StackParameters", limits="stack",
+        parameters="imaging.stack.stack.StackParameters", limits="stack", is_stack=True,
     ),
 )  # fmt: skip
 #: The kinds by name, each after those that it needs.
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _TABLE})
 CALIBRATIONS: Final[tuple[Kind, ...]] = tuple(kind for kind in _TABLE if kind.is_calibration)
+#: The kind that science frames are reduced to.
+STACK: Final[Kind] = next(kind for kind in _TABLE if kind.is_stack)
 
 
 def kind_of_target(target: Target) -> Kind:
@@ -160,7 +165,7 @@ def kind_of_target(target: Target) -> Kind:
 
 def target_of(kind: str) -> Target:
     """Return the target of a kind of product; for any other step, that of the stack, to which it belongs."""
-    return KINDS[kind if kind in KINDS else "image"].target
+    return KINDS.get(kind, STACK).target
 
 
 def target_label(target: str) -> str:

@@ -30,7 +30,7 @@ from tasks.detrend import applied_to
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import Calibrations, LeftOut, ProductRef, ScienceSet, ScratchRef
+from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
 from tasks.support.scratching import planes_of
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
@@ -43,6 +43,29 @@ _EARLIER_VERSIONS: Final = {
 }  # fmt: skip
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+
+
+class ScienceSet(ProductSet):
+    """One field in one band."""
+
+    frames: FrameSet
+    objects: tuple[str, ...]
+    skies: tuple[str, ...]
+    mode: str
+    notes: tuple[str, ...] = ()
+
+    def without(self, names: Collection[str]) -> ScienceSet:
+        """Return the group without the frames of these names."""
+        if not names:
+            return self
+        kept = tuple(f for f in self.frames.frames if f.name not in names)
+        return self.model_copy(
+            update={
+                "frames": self.frames.model_copy(update={"frames": kept}),
+                "objects": tuple(n for n in self.objects if n not in names),
+                "skies": tuple(n for n in self.skies if n not in names),
+            }
+        )
 
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "supervisor",
     ),
     "tasks": ("prefect_internals", "support", "building"),
-    "flows": ("run", "page"),
+    "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16
 #: Libraries that the science knows nothing of.

@@ -6,7 +6,6 @@ Prefect UI need. It is frozen and small.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -54,10 +53,15 @@ class Survey(Reference):
     left_out: tuple[LeftOut, ...] = ()
 
 
-class FrameSet(Reference):
-    """Frames that are combined or reduced together."""
+class ProductSet(Reference):
+    """The frames that one product is made from; a step extends it by the frames that it takes."""
 
     label: str = Field(description="the name that an observer would give it: 'dark 120 s 2013-11-20'")
+
+
+class FrameSet(ProductSet):
+    """Frames that are combined or reduced together."""
+
     frames: tuple[RawFrame, ...]
 
     @property
@@ -69,67 +73,6 @@ class FrameSet(Reference):
     def middle(self) -> RawFrame:
         """The frame in the middle of the set in time."""
         return sorted(self.frames, key=lambda f: f.facts.started)[len(self.frames) // 2]
-
-
-class FlatSet(Reference):
-    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks."""
-
-    label: str
-    filter: str
-    on: FrameSet | None
-    off: FrameSet | None
-    darks: FrameSet | None = None
-
-    @property
-    def thermal(self) -> bool:
-        """Whether the calibration unit's heat serves as the lamp, with darks in place of the lamp-offs."""
-        return self.on is None
-
-    @property
-    def first(self) -> FrameSet:
-        """The set with light, after which the flat is named."""
-        return self.light_and_none[0]
-
-    @property
-    def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
-        """The set with light, and the set to subtract from it, if any."""
-        if self.on is not None:
-            return self.on, self.off
-        if self.off is None:
-            raise ValueError(f"{self.label} has neither lamp-ons nor lamp-offs")
-        return self.off, self.darks
-
-
-class BpmSet(Reference):
-    """The sets of one bad pixel mask."""
-
-    label: str
-    flat: FlatSet
-    short_darks: FrameSet
-
-
-class ScienceSet(Reference):
-    """One field in one band."""
-
-    label: str
-    frames: FrameSet
-    objects: tuple[str, ...]
-    skies: tuple[str, ...]
-    mode: str
-    notes: tuple[str, ...] = ()
-
-    def without(self, names: Collection[str]) -> ScienceSet:
-        """Return the group without the frames of these names."""
-        if not names:
-            return self
-        kept = tuple(f for f in self.frames.frames if f.name not in names)
-        return self.model_copy(
-            update={
-                "frames": self.frames.model_copy(update={"frames": kept}),
-                "objects": tuple(n for n in self.objects if n not in names),
-                "skies": tuple(n for n in self.skies if n not in names),
-            }
-        )
 
 
 class ProductRef(Reference):
