@@ -75,7 +75,7 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
         Sha256 of the night's own frames.
     """
 
-    for kind, recipe in reversed(all_recipes().items()):
+    for kind, recipe in reversed(tuple(all_recipes().items())):
         for one in plan.of(kind):
             leading = tuple(frame.sha256 for frame in recipe.first(one))
             members = tuple(dict.fromkeys((*leading, *(frame.sha256 for frame in recipe.frames(one)))))

@@ -46,7 +46,7 @@ def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations
         for frame in group.frames.frames
     }  # fmt: skip
     frames = {name: allow_failure(one) for name, one in detrended.items()}
-    flat = calibrations.flat
+    flat = calibrations.of("flat")
     first: Any = subtract_group_sky.submit(
         group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
     )

@@ -54,7 +54,7 @@ def plan_night(
     """
     night = Planning(frames, parameters, targets_with_needs(only), bands, only, across_nights)
     # Calibrations come after what needs them: a dark that nothing needs may be left as it is.
-    for kind, recipe in reversed(all_recipes().items()):
+    for kind, recipe in reversed(tuple(all_recipes().items())):
         night.planned[kind] = recipe.plan(night)
         for one in night.planned[kind]:
             for needed in recipe.needs(one):
