@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from calib_store.model.records import input_key
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
-from imaging.kinds import CalibrationKind, ProductKind
+from imaging.kinds import PRODUCT_KINDS, CalibrationKind, ProductKind
 
 
 class Reference(BaseModel):
@@ -109,11 +109,11 @@ class ProductRef(Reference):
 
 
 class Calibrations(Reference):
-    """The calibrations chosen for a group of frames; None if the user allowed a reduction without it."""
+    """The calibrations chosen for a group of frames; a kind may be missing if the user allowed it."""
 
-    dark: ProductRef | None = None
-    bpm: ProductRef | None = None
-    flat: ProductRef | None = None
+    present: tuple[ProductRef, ...] = Field(
+        default=(), description="those that were found, in the order of the kinds"
+    )
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
     reservations: tuple[str, ...] = Field(default=(), description="objections to those that were chosen")
@@ -121,10 +121,17 @@ class Calibrations(Reference):
         default=(), description="differences in configuration between a named calibration and the frames"
     )
 
-    @property
-    def present(self) -> tuple[ProductRef, ...]:
-        """The calibrations that were found."""
-        return tuple(p for p in (self.dark, self.bpm, self.flat) if p is not None)
+    @field_validator("present")
+    @classmethod
+    def _in_order(cls, present: tuple[ProductRef, ...]) -> tuple[ProductRef, ...]:
+        """Sort by kind: the order is part of the keys of what is made with them."""
+        if len({ref.kind for ref in present}) < len(present):
+            raise ValueError("two calibrations of one kind")
+        return tuple(sorted(present, key=lambda ref: PRODUCT_KINDS.index(ref.kind)))
+
+    def of(self, kind: CalibrationKind) -> ProductRef | None:
+        """Return the calibration of a kind, or None."""
+        return next((ref for ref in self.present if ref.kind == kind), None)
 
     def key(self) -> list[str]:
         """Return the part of a step's key that comes from its calibrations."""

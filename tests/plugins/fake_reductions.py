@@ -159,7 +159,7 @@ class FakeReductions:
                 lacking.append(kind)
             else:
                 raise LookupError(kind)
-        return Calibrations(missing=tuple(lacking), **taken)
+        return Calibrations(present=tuple(taken.values()), missing=tuple(lacking))
 
     def _found_or_built(self, recipe: Recipe, place: Workspace) -> Product:
         product = complete_set(recipe, place) or existing(recipe, place)
