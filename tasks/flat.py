@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.states import State
 
-from imaging.calibrations.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
+from imaging.calibrations.flat import VERSION, FlatParameters, FlatResult, make_flat, make_thermal_flat
 from imaging.figures import flat_values
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
@@ -17,8 +17,6 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
 from tasks.support.references import Calibrations, FrameSet, ProductRef, ProductSet, RawFrame
 from tasks.support.workspace import Workspace
-
-VERSION = 2
 
 
 class FlatSet(ProductSet):
@@ -71,14 +69,14 @@ def build_flat(
     def build() -> Built:
         with ExitStack() as stack:
             bpm = None
-            if calibrations.bpm is not None:
-                bpm = stack.enter_context(ProductFile(workspace.file_of(calibrations.bpm))).bad_pixels()
+            if (mask := calibrations.of("bpm")) is not None:
+                bpm = stack.enter_context(ProductFile(workspace.file_of(mask))).bad_pixels()
             common: dict[str, Any] = {"bpm": bpm, "threads": workspace.threads, "memory": workspace.memory}
             if plan.thermal:
                 (off,) = stack.enter_context(open_frames(workspace, light))
                 dark = None
-                if calibrations.dark is not None:
-                    dark = stack.enter_context(ProductFile(workspace.file_of(calibrations.dark)))
+                if (chosen := calibrations.of("dark")) is not None:
+                    dark = stack.enter_context(ProductFile(workspace.file_of(chosen)))
                 result = make_thermal_flat(off, dark, parameters, **common)
             else:
                 on, off = stack.enter_context(open_frames(workspace, light, none))

@@ -19,7 +19,7 @@ from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry
 from imaging.registration.geometry import Grid
 from imaging.sources.detect import CATALOGUE, Detection, detect
-from imaging.stack.stack import StackInput, StackMetrics, make_stack
+from imaging.stack.stack import VERSION, StackInput, StackMetrics, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
@@ -34,8 +34,6 @@ from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.scratching import planes_of
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
-
-VERSION = 1
 
 #: Versions of the steps whose results a stack is made of.
 _EARLIER_VERSIONS: Final = {
@@ -208,9 +206,10 @@ def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tupl
 
     Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
     """
-    if calibrations.dark is None:
+    used = calibrations.of("dark")
+    if used is None:
         return ()
-    with ProductFile(workspace.file_of(calibrations.dark)) as dark:
+    with ProductFile(workspace.file_of(used)) as dark:
         known = "PEDESTAL" in dark.header
     return () if known else ("the dark does not record its pedestal: VAR is too large",)
 
