@@ -135,14 +135,16 @@ def test_facts_that_are_the_same_are_facts() -> None:
 
 def test_what_a_kind_is_made_with() -> None:
     """As it was before there was a table."""
-    assert {name: kind.made_with() for name, kind in KINDS.items()} == {
+    made_with = {
         "dark": (), "bpm": (), "flat": ("dark", "bpm"), "image": ("dark", "bpm", "flat"),
     }  # fmt: skip
+    assert {name: KINDS[name].made_with() for name in made_with} == made_with
     assert KINDS["flat"].made_with(thermal=False) == ("bpm",)
     assert KINDS["image"].made_with(thermal=False) == ("dark", "bpm", "flat")
     assert targets_with_needs(["flat"]) == {"flat", "bpm", "dark"}
     assert targets_with_needs(["bpm"]) == {"bpm"}
-    assert targets_with_needs([]) == targets_with_needs(["science"]) == {*TARGETS}
+    assert targets_with_needs(["science"]) == {"dark", "bpm", "flat", "science"}
+    assert targets_with_needs([]) == {*TARGETS}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_what_a_frame_takes(frame: str, filter_: str, kinds: tuple[str, ...]) ->
 
 def test_what_marks_a_processed_file() -> None:
     marks = {"PROCDARK": "dark", "PROCFLAT": "flat", "BPMASK": "bpm", "PROCBPM": "bpm", "PROCSCI": "image"}
-    assert {mark: kind.name for kind in KINDS.values() for mark in kind.marks} == marks
+    assert marks.items() <= {mark: kind.name for kind in KINDS.values() for mark in kind.marks}.items()
     for mark, kind in marks.items():
         assert processing({mark: "2013-11-21T00:00:00"}) == (True, kind)
     assert processing({"PREPARE": ""}) == (True, "")
@@ -166,15 +168,14 @@ def test_what_marks_a_processed_file() -> None:
 
 
 def test_what_a_product_is_called_as_a_target() -> None:
-    assert {name: target_of(name) for name in KINDS} == {
-        "dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science",
-    }  # fmt: skip
+    targets = {"dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science"}
+    assert {name: target_of(name) for name in targets} == targets
     assert target_of("align") == "science"
     assert [kind_of_target(target).name for target in TARGETS] == [*PRODUCT_KINDS]
 
 
 def test_names_in_a_sentence() -> None:
-    assert in_a_sentence(PRODUCT_KINDS) == "dark, bpm, flat or image"
+    assert in_a_sentence(["dark", "bpm", "flat", "image"]) == "dark, bpm, flat or image"
     assert in_a_sentence(["darks", "flats"], "and") == "darks and flats"
     assert in_a_sentence(["dark"]) == "dark"
 
@@ -243,14 +244,15 @@ def test_rules_comparisons_limits_and_parameters_are_there_for_each_kind() -> No
 
 def test_the_store_finds_what_was_applied() -> None:
     """As it was before there was a table: keywords and primitives of DRAGONS."""
-    assert _APPLIED == {"DARKIM": "dark", "FLATIM": "flat", "BPMIM": "bpm"}
-    assert _ROLES == {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}
+    assert _APPLIED.items() >= {"DARKIM": "dark", "FLATIM": "flat", "BPMIM": "bpm"}.items()
+    assert _ROLES.items() >= {"darkCorrect": "dark", "flatCorrect": "flat", "addDQ": "bpm"}.items()
 
 
 def test_labels_for_users_are_those_of_the_table() -> None:
-    assert LABELS == {
+    labels = {
         "dark": "dark", "bpm": "bad pixel mask", "flat": "flat", "image": "stack", "science": "science",
     }  # fmt: skip
+    assert labels.items() <= LABELS.items()
     assert product_names()["kind"].choices == PRODUCT_KINDS
 
 
@@ -268,10 +270,10 @@ def test_options_take_the_kinds_of_the_table(
     command: list[str], option: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    refused = CliRunner().invoke(app, [*command, option, "skyflat"])
+    refused = CliRunner().invoke(app, [*command, option, "fringes"])
     assert refused.exit_code == 2
     reported = " ".join(refused.output.split())
-    assert f"'skyflat' is not one of {', '.join(map(repr, names))}." in reported
+    assert f"'fringes' is not one of {', '.join(map(repr, names))}." in reported
 
 
 def test_the_table_is_light() -> None:
@@ -309,7 +311,7 @@ def spelled_lists(tree: ast.AST) -> Iterator[set[str]]:
 
 
 def test_no_other_module_spells_a_list_of_kinds() -> None:
-    names = {*PRODUCT_KINDS, *TARGETS, "skyflat"}
+    names = {*PRODUCT_KINDS, *TARGETS}
     found = {
         str(path.relative_to(ROOT))
         for path in modules_of_every_kind()
@@ -346,7 +348,7 @@ def compared_names(tree: ast.AST) -> Iterator[str]:
 
 def test_no_other_module_asks_for_one_kind() -> None:
     """A property of the table's row answers instead, so that a new kind needs no change."""
-    names = {*PRODUCT_KINDS, *TARGETS, "skyflat"}
+    names = {*PRODUCT_KINDS, *TARGETS}
     found = {
         str(path.relative_to(ROOT))
         for path in modules_of_every_kind()

@@ -113,8 +113,8 @@ def test_a_raised_version_counts_for_its_own_step_only(tree: Path) -> None:
 
 
 def test_a_step_in_a_new_module_is_found(tree: Path) -> None:
-    (tree / "tasks/skyflat.py").write_text((tree / "tasks/dark.py").read_text())
-    assert [one.split(":")[0] for one in found(tree)] == ["skyflat"]
+    (tree / "tasks/fringes.py").write_text((tree / "tasks/dark.py").read_text())
+    assert [one.split(":")[0] for one in found(tree)] == ["fringes"]
 
 
 def test_a_default_that_changes_is_a_change(tree: Path) -> None:

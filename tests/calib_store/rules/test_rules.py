@@ -180,7 +180,7 @@ def test_a_table_survives_a_round_trip_through_json() -> None:
             "dark: tolerance names 'section', which is not a numeric fact",
         ),
         (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
-        (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'bpm' or 'flat'"),
+        (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'bpm'"),
         (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
         (("published = true", "published = false"), "the table: two rules are for 'bpm'"),
         (('version = "f2-imaging-5"', ""), "version: Input should be a valid string"),
