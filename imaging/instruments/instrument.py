@@ -256,7 +256,7 @@ class Instrument(TableModel):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, given: Any) -> Any:
-        """Take what the table does not say of a kind from the kind itself."""
+        """Complete the table by the facts and windows of the kinds that it does not list."""
         if not isinstance(given, dict):
             return given
         completed = {}

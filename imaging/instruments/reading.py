@@ -126,7 +126,7 @@ def facts_in(
     name
         The file's name, for errors.
     kind
-        Kind of the file, whatever its keywords are; None if they tell.
+        Kind of the file, whatever its keywords are; default: by its keywords.
 
     Returns
     -------

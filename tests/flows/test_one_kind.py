@@ -1,4 +1,4 @@
-"""The flow for a single kind of product, and what the recipes say about themselves."""
+"""The flow for a single kind of product, and the names in the recipes."""
 
 from __future__ import annotations
 

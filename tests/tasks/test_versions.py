@@ -44,7 +44,7 @@ def test_every_change_of_a_step_is_recorded() -> None:
 
 def test_a_step_is_made_of_its_module_its_science_and_what_that_imports() -> None:
     found = made()
-    assert set(found) == set(steps()) == {"dark", "bpm", "flat", "detrend", "sky", "detect", "align", "stack"}
+    assert set(found) == set(steps()) >= {"dark", "bpm", "flat", "detrend", "sky", "detect", "align", "stack"}
     assert {"tasks.dark", "imaging.calibrations.dark", "imaging.pixels.combine_kernels"} <= set(
         found["dark"].modules
     )
