@@ -2,6 +2,7 @@
 #   make demo       simulate the tutorial's night, reduce it, compare with the truth
 #   make test       the default tests            make test-long   the tests that take minutes
 #   make lint       ruff and mypy                make bench       speed and memory, with ratios
+#   make pages      the files made from the code: docs/parameters.md, docs/figures.md, the record of the steps
 #   make audit      known vulnerabilities of the pinned packages; asks the package registry
 #   make venv       only .venv                   make clean       remove what these made (not .venv)
 
@@ -13,7 +14,9 @@ AUDIT := $(VENV)/audit
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 
-.PHONY: venv demo test test-long lint audit bench clean
+NO_EFFECT ?=
+
+.PHONY: venv demo test test-long lint pages audit bench clean
 
 venv: $(INSTALLED)
 
@@ -41,6 +44,11 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# NO_EFFECT="why": changes of the steps' modules change no pixel and no figure.
+pages: $(INSTALLED)
+	@$(BIN)/python docs/make_pages.py
+	@$(BIN)/python -m tests.tasks.record_versions --no-effect "$(NO_EFFECT)"
 
 # Not a part of lint: its answer changes from day to day, and it fails where the registry cannot be asked.
 audit: $(AUDIT)/.installed

@@ -12,7 +12,6 @@ from prefect import flow
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
-from flows.science import submit_with_calibrations
 
 __all__ = ["Options", "reduce_night"]
 
@@ -51,4 +50,4 @@ def reduce_night(
     >>> with services():  # doctest: +SKIP
     ...     report = reduce_night(["/data/2013-11-21"], "out", Options(bands=("Y",)))
     """
-    return reduce_with(submit_with_calibrations, paths, out, options, "the night")
+    return reduce_with(paths, out, options, "the night")

@@ -7,9 +7,10 @@ uses it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from types import MappingProxyType
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 #: Kinds of product, each after those that it needs.
 ProductKind = Literal["dark", "bpm", "flat", "image"]
@@ -21,6 +22,8 @@ Target = Literal["dark", "bpm", "flat", "science"]
 #: Kinds of raw frames from which calibrations are made, and from which any product is made.
 CalibrationFrame = Literal["dark", "flat"]
 CombinedFrame = Literal[CalibrationFrame, "object"]
+#: Kinds of files: those of raw frames, spectra of lamps, and masks.
+FrameKind = Literal[CombinedFrame, "arc", "bpm"]
 #: Comparisons with a certified product (`imaging.calibrations.compare`).
 ComparisonName = Literal["difference", "ratio", "mask"]
 #: Limits on the pixels (`imaging.calibrations.sanity`).
@@ -55,12 +58,26 @@ class Kind:
     frames
         Kinds of the raw frames that are combined.
     is_of_a_band
-        It belongs to one filter. The instrument defines the facts that it shares with its frames
-        (`imaging.instruments.instrument.Instrument.same`).
+        It belongs to one filter.
     needs, needs_thermal
         Calibrations that it needs, and additional ones in thermal bands.
-    parameters
-        Module and class of the parameters of the step that makes it.
+    step
+        Name of the step that makes it, in ``--set`` and among the parameters of a product.
+    step_label
+        What this step makes, in the list of parameters.
+    parameters, metrics
+        Module and class of the parameters of this step, and of its quality figures.
+    same
+        Facts that a product and the frames that it serves share, or that frames share to be stacked; an
+        instrument's table may have others.
+    windows
+        How far apart in time frames and products may be, days, by the names of
+        `imaging.instruments.instrument.Window`; an instrument's table may have others.
+    configuration
+        Its configuration as observers name it, with facts in braces; for a kind that is not applied to frames,
+        of itself.
+    frame_configuration
+        The same of a frame that needs it, in messages.
     comparison
         How it is compared with a certified one; None if it is not compared.
     limits
@@ -71,6 +88,8 @@ class Kind:
         Keyword with the name of the applied calibration of this kind.
     primitives
         DRAGONS primitives that apply it.
+    is_stack
+        It is what science frames are reduced to: the frames of one field, registered and combined.
     """
 
     name: ProductKind
@@ -85,12 +104,20 @@ class Kind:
     is_of_a_band: bool = False
     needs: tuple[CalibrationKind, ...] = ()
     needs_thermal: tuple[CalibrationKind, ...] = ()
+    step: str
+    step_label: str
     parameters: str
+    metrics: str
+    same: tuple[str, ...]
+    windows: Mapping[str, float] = field(hash=False)
+    configuration: str = ""
+    frame_configuration: str = ""
     comparison: ComparisonName | None = None
     limits: LimitsName
     published: bool = False
     applied_card: str = ""
     primitives: tuple[str, ...] = ()
+    is_stack: bool = False
 
     @property
     def is_calibration(self) -> bool:
@@ -98,9 +125,24 @@ class Kind:
         return self.name in CALIBRATION_KINDS
 
     @property
+    def is_mask(self) -> bool:
+        """Whether its pixels are flags."""
+        return self.unit is None
+
+    @property
+    def frame_kind(self) -> FrameKind:
+        """The kind that its file has as a frame."""
+        return "bpm" if self.is_mask else self.frames[0]
+
+    @property
     def suffix(self) -> str:
         """Suffix that its file name adds to that of its first frame."""
         return f"_{self.name}"
+
+    @property
+    def key_card(self) -> str:
+        """Keyword with the recipe key of the applied calibration of this kind."""
+        return f"{self.name[:5].upper()}KEY"
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -119,38 +161,76 @@ class Kind:
         return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)
 
 
+def _days(**windows: float) -> Mapping[str, float]:
+    return MappingProxyType(windows)
+
+
 _TABLE: Final = (
     Kind(
         name="dark", target="dark", label="dark", plural="darks",
         card="PROCDARK", obstype="DARK", unit="electron",
         frames=("dark",),
-        parameters="imaging.calibrations.dark.DarkParameters", comparison="difference", limits="dark",
+        step="dark", step_label="master dark", parameters="imaging.calibrations.dark.DarkParameters",
+        metrics="imaging.calibrations.dark.DarkMetrics",
+        same=("detector", "binning", "exposure_time", "read_pairs", "coadds", "section"),
+        windows=_days(gap=5, group=30, near=10, wait=90, serve=90),
+        configuration="{exposure_time:g} s {read_pairs} reads {coadds} coadds",
+        frame_configuration="exposure {exposure_time:g} s, {read_pairs} read pairs, {coadds} coadds",
+        comparison="difference", limits="dark",
         applied_card="DARKIM", primitives=("darkCorrect",),
     ),
     Kind(
         name="bpm", target="bpm", label="bad pixel mask", plural="bad pixel masks",
         card="BPMASK", other_cards=("PROCBPM",), obstype="BPM", unit=None,
         frames=("flat", "dark"),
-        parameters="imaging.calibrations.bpm.BpmParameters", comparison="mask", limits="mask", published=True,
+        step="bpm", step_label="bad pixel mask", parameters="imaging.calibrations.bpm.BpmParameters",
+        metrics="imaging.calibrations.bpm.BpmMetrics",
+        same=("detector", "binning"), windows=_days(pair=90, wait=90, serve=90),
+        configuration="{detector}", frame_configuration="detector {detector}",
+        comparison="mask", limits="mask", published=True,
         applied_card="BPMIM", primitives=("addDQ",),
     ),
     Kind(
         name="flat", target="flat", label="flat", plural="flats",
         card="PROCFLAT", obstype="FLAT", unit="",
         frames=("flat",), is_of_a_band=True, needs=("bpm",), needs_thermal=("dark",),
-        parameters="imaging.calibrations.flat.FlatParameters", comparison="ratio", limits="response",
+        step="flat", step_label="master flat", parameters="imaging.calibrations.flat.FlatParameters",
+        metrics="imaging.calibrations.flat.FlatMetrics",
+        same=("detector", "filter_id", "focal_mask", "disperser"),
+        windows=_days(gap=5, group=30, pair=90, near=10, wait=90, serve=90),
+        configuration="{filter_id}", frame_configuration="filter {filter_id}",
+        comparison="ratio", limits="response",
         applied_card="FLATIM", primitives=("flatCorrect",),
     ),
     Kind(
         name="image", target="science", label="stack", plural="stacks",
         card="PROCSCI", obstype="OBJECT", unit="electron",
         frames=("object",), is_of_a_band=True, needs=("dark", "bpm", "flat"),
-        parameters="imaging.stack.stack.StackParameters", limits="stack",
+        step="stack", step_label="frames into one image", parameters="imaging.stack.stack.StackParameters",
+        metrics="imaging.stack.stack.StackMetrics",
+        same=(
+            "filter_id", "focal_mask", "exposure_time", "coadds", "read_pairs", "detector", "section", "binning",
+        ),
+        windows=_days(gap=5), configuration="{filter}",
+        limits="stack", is_stack=True,
     ),
 )  # fmt: skip
 #: The kinds by name, each after those that it needs.
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _TABLE})
 CALIBRATIONS: Final[tuple[Kind, ...]] = tuple(kind for kind in _TABLE if kind.is_calibration)
+#: The kind that science frames are reduced to.
+STACK: Final[Kind] = next(kind for kind in _TABLE if kind.is_stack)
+
+
+def class_named(path: str) -> Any:
+    """Return the class that a row of the table names by its module and name."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def is_mask(kind: str) -> bool:
+    """Return whether a kind of product, known or not, is known to be a mask."""
+    return kind in KINDS and KINDS[kind].is_mask
 
 
 def kind_of_target(target: Target) -> Kind:
@@ -160,12 +240,22 @@ def kind_of_target(target: Target) -> Kind:
 
 def target_of(kind: str) -> Target:
     """Return the target of a kind of product; for any other step, that of the stack, to which it belongs."""
-    return KINDS[kind if kind in KINDS else "image"].target
+    return KINDS.get(kind, STACK).target
 
 
 def target_label(target: str) -> str:
     """Return the label of a target or kind of product in messages; any other name is returned unchanged."""
     return KINDS[target].label if target in KINDS else target
+
+
+def with_article(kind: str) -> str:
+    """Return a kind of product with its article: ``a dark``, ``an image``."""
+    return f"{'an' if kind[:1] in set('aeiou') else 'a'} {kind}"
+
+
+def such_a(kind: str) -> str:
+    """Return ``such a dark`` for a calibration, of which there are others, and ``an image`` for the rest."""
+    return f"such {with_article(kind)}" if kind in CALIBRATION_KINDS else with_article(kind)
 
 
 def in_a_sentence(names: Iterable[str], conjunction: str = "or") -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from functools import cache
 
 from imaging.figures import Description, Metrics, describe
+from imaging.kinds import KINDS, class_named
 
 
 @cache
 def metric_models() -> dict[str, type[Metrics]]:
-    """Return the model of figures for each kind of product that has one."""
-    # Imported late: the modules of the steps are slow to import, and most commands show no figures.
-    from imaging.calibrations.bpm import BpmMetrics
-    from imaging.calibrations.dark import DarkMetrics
-    from imaging.calibrations.flat import FlatMetrics
-    from imaging.stack.stack import StackMetrics
+    """Return the model of figures for each kind of product.
 
-    return {"dark": DarkMetrics, "bpm": BpmMetrics, "flat": FlatMetrics, "image": StackMetrics}
+    The modules of the steps are slow to import, and most commands show no figures: hence a function.
+    """
+    return {kind.name: class_named(kind.metrics) for kind in KINDS.values()}
 
 
 def figures_of(kind: str) -> dict[str, Description]:

@@ -8,7 +8,7 @@ from pydantic import Field
 from imaging.errors import GroupError
 from imaging.io.planes import Planes, open_if_intact, touch, write_planes
 from imaging.io.raw_file import read_headers
-from imaging.registration.align import AlignParameters, align
+from imaging.registration.align import VERSION, AlignParameters, align
 from imaging.registration.entries import AlignInput, Alignment
 from tasks.detect import catalogue_of
 from tasks.sky import Outcome, sort_out
@@ -18,8 +18,6 @@ from tasks.support.references import LeftOut, Reference, ScratchRef
 from tasks.support.scratching import folder_for, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
-
-VERSION = 1
 
 
 class AlignedGroup(Reference):

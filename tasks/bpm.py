@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from imaging.calibrations.bpm import BpmParameters, make_bpm
+from imaging.calibrations.bpm import VERSION, BpmParameters, make_bpm
 from imaging.errors import GroupError
 from imaging.figures import flat_values
 from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
 from tasks.building.recipe import Ingredient, Recipe
+from tasks.flat import FlatSet
 from tasks.support.decorator import step_task
-from tasks.support.references import BpmSet, ProductRef
+from tasks.support.references import FrameSet, ProductRef, ProductSet
 from tasks.support.workspace import Workspace
 
-VERSION = 2
+
+class BpmSet(ProductSet):
+    """The sets of one bad pixel mask."""
+
+    flat: FlatSet
+    short_darks: FrameSet
 
 
 @step_task("bpm", "{plan.label}", tags=["calibration"])

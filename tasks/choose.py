@@ -106,9 +106,7 @@ def choose_calibrations(
     publish_choice(label, matches)
     used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
-        dark=used.get("dark"),
-        bpm=used.get("bpm"),
-        flat=used.get("flat"),
+        present=tuple(used.values()),
         missing=tuple(kind for kind in taken if kind not in used),
         overridden=tuple(kind for kind in used if taken[kind].override is not None),
         reservations=tuple(reservations),
@@ -327,6 +325,5 @@ def _none_serves(
 
 def _asked(kind: CalibrationKind, frames: FrameSet) -> str:
     facts = frames.middle.facts
-    if kind == "dark":
-        return f"exposure {facts.exposure_time:g} s, {facts.read_pairs} read pairs, {facts.coadds} coadds"
-    return f"filter {facts.filter_id}" if kind == "flat" else f"detector {facts.detector}"
+    usual = KINDS[kind].frame_configuration.format(**facts.values)
+    return usual or ", ".join(f"{name} {facts.value(name)}" for name in facts.table.same[kind])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from imaging.calibrations.dark import DarkParameters, make_dark
+from imaging.calibrations.dark import VERSION, DarkParameters, make_dark
 from imaging.figures import flat_values
 from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
@@ -12,8 +12,6 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
 from tasks.support.references import FrameSet, ProductRef
 from tasks.support.workspace import Workspace
-
-VERSION = 2
 
 
 @step_task("dark", "{frames.label}", tags=["calibration"])

@@ -8,15 +8,13 @@ from prefect.states import Completed, State
 
 from imaging.figures import Metric
 from imaging.io.planes import write_planes
-from imaging.sources.detect import CATALOGUE, DetectParameters, detect
+from imaging.sources.detect import CATALOGUE, VERSION, DetectParameters, detect
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
 from tasks.support.references import ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
-
-VERSION = 1
 
 
 @step_task("detect", "sources of {name} ({purpose})", tags=["science"])

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from prefect.states import Completed, State
 
-from imaging.detrend.detrend import DetrendParameters, detrend
+from imaging.detrend.detrend import VERSION, DetrendParameters, detrend
 from imaging.detrend.prepare import PrepareParameters
 from imaging.figures import flat_values
 from imaging.instruments import catalogue
@@ -19,8 +19,6 @@ from tasks.support.references import Calibrations, RawFrame, ScratchRef
 from tasks.support.scratching import folder_for, found, meta, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
-
-VERSION = 1
 
 
 def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> DetrendParameters:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.states import State
 
-from imaging.calibrations.flat import FlatParameters, FlatResult, make_flat, make_thermal_flat
+from imaging.calibrations.flat import VERSION, FlatParameters, FlatResult, make_flat, make_thermal_flat
 from imaging.figures import flat_values
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
@@ -15,10 +15,46 @@ from tasks.building.build import Built, find_or_build, open_frames
 from tasks.building.peers import combined, left_out
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.support.decorator import step_task
-from tasks.support.references import Calibrations, FlatSet, ProductRef
+from tasks.support.references import Calibrations, FrameSet, ProductRef, ProductSet, RawFrame
 from tasks.support.workspace import Workspace
 
-VERSION = 2
+
+class FlatSet(ProductSet):
+    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks."""
+
+    filter: str
+    on: FrameSet | None
+    off: FrameSet | None
+    darks: FrameSet | None = None
+
+    @property
+    def thermal(self) -> bool:
+        """Whether the calibration unit's heat serves as the lamp, with darks in place of the lamp-offs."""
+        return self.on is None
+
+    @property
+    def first(self) -> FrameSet:
+        """The set with light, after which the flat is named."""
+        return self.light_and_none[0]
+
+    @property
+    def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
+        """The set with light, and the set to subtract from it, if any."""
+        if self.on is not None:
+            return self.on, self.off
+        if self.off is None:
+            raise ValueError(f"{self.label} has neither lamp-ons nor lamp-offs")
+        return self.off, self.darks
+
+    @property
+    def frames(self) -> tuple[RawFrame, ...]:
+        """The frames with light and those to subtract from them."""
+        return tuple(frame for part in self.light_and_none if part is not None for frame in part.frames)
+
+    @property
+    def lamps(self) -> tuple[RawFrame, ...]:
+        """The lamp-ons and lamp-offs."""
+        return tuple(frame for part in (self.on, self.off) if part is not None for frame in part.frames)
 
 
 @step_task("flat", "{plan.label}", tags=["calibration"])
@@ -33,14 +69,14 @@ def build_flat(
     def build() -> Built:
         with ExitStack() as stack:
             bpm = None
-            if calibrations.bpm is not None:
-                bpm = stack.enter_context(ProductFile(workspace.file_of(calibrations.bpm))).bad_pixels()
+            if (mask := calibrations.of("bpm")) is not None:
+                bpm = stack.enter_context(ProductFile(workspace.file_of(mask))).bad_pixels()
             common: dict[str, Any] = {"bpm": bpm, "threads": workspace.threads, "memory": workspace.memory}
             if plan.thermal:
                 (off,) = stack.enter_context(open_frames(workspace, light))
                 dark = None
-                if calibrations.dark is not None:
-                    dark = stack.enter_context(ProductFile(workspace.file_of(calibrations.dark)))
+                if (chosen := calibrations.of("dark")) is not None:
+                    dark = stack.enter_context(ProductFile(workspace.file_of(chosen)))
                 result = make_thermal_flat(off, dark, parameters, **common)
             else:
                 on, off = stack.enter_context(open_frames(workspace, light, none))

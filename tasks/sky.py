@@ -16,7 +16,15 @@ from pydantic import Field, SkipValidation
 from imaging.errors import GroupError, NirflowError
 from imaging.io.planes import PlanesWriter
 from imaging.products.product_file import ProductFile
-from imaging.sky.subtract import LAYOUT, SkyInput, SkyMetrics, SkyParameters, choose_sky, subtract_sky
+from imaging.sky.subtract import (
+    LAYOUT,
+    VERSION,
+    SkyInput,
+    SkyMetrics,
+    SkyParameters,
+    choose_sky,
+    subtract_sky,
+)
 from tasks.support.decorator import step_task
 from tasks.support.references import LeftOut, ProductRef, Reference, ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
@@ -25,7 +33,6 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
 
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]

@@ -19,7 +19,7 @@ from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry
 from imaging.registration.geometry import Grid
 from imaging.sources.detect import CATALOGUE, Detection, detect
-from imaging.stack.stack import StackInput, StackMetrics, make_stack
+from imaging.stack.stack import VERSION, StackInput, StackMetrics, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
@@ -30,12 +30,10 @@ from tasks.detrend import applied_to
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import Calibrations, LeftOut, ProductRef, ScienceSet, ScratchRef
+from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
 from tasks.support.scratching import planes_of
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
-
-VERSION = 1
 
 #: Versions of the steps whose results a stack is made of.
 _EARLIER_VERSIONS: Final = {
@@ -43,6 +41,29 @@ _EARLIER_VERSIONS: Final = {
 }  # fmt: skip
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+
+
+class ScienceSet(ProductSet):
+    """One field in one band."""
+
+    frames: FrameSet
+    objects: tuple[str, ...]
+    skies: tuple[str, ...]
+    mode: str
+    notes: tuple[str, ...] = ()
+
+    def without(self, names: Collection[str]) -> ScienceSet:
+        """Return the group without the frames of these names."""
+        if not names:
+            return self
+        kept = tuple(f for f in self.frames.frames if f.name not in names)
+        return self.model_copy(
+            update={
+                "frames": self.frames.model_copy(update={"frames": kept}),
+                "objects": tuple(n for n in self.objects if n not in names),
+                "skies": tuple(n for n in self.skies if n not in names),
+            }
+        )
 
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
@@ -185,9 +206,10 @@ def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tupl
 
     Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
     """
-    if calibrations.dark is None:
+    used = calibrations.of("dark")
+    if used is None:
         return ()
-    with ProductFile(workspace.file_of(calibrations.dark)) as dark:
+    with ProductFile(workspace.file_of(used)) as dark:
         known = "PEDESTAL" in dark.header
     return () if known else ("the dark does not record its pedestal: VAR is too large",)
 

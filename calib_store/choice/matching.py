@@ -31,6 +31,7 @@ from calib_store.rules.rules import Rule, RuleSet
 from calib_store.tables.products import to_product
 from calib_store.tables.variants import Parameters, differences
 from imaging.frames.facts import FrameFacts
+from imaging.kinds import such_a
 
 #: Candidates that a choice records; the first is taken.
 SERVING_LIMIT = 8
@@ -158,7 +159,7 @@ def judge(product: Product, wanted: Wanted) -> str | None:
     facts = wanted.facts
     rule = wanted.rules.named(product.rule) if product.rule is not None else None
     if rule is None:
-        return f"no rule applies to {'an' if product.kind == 'image' else 'such a'} {product.kind}"
+        return f"no rule applies to {such_a(product.kind)}"
     difference = rule.first_difference(product.keys, facts)
     if difference is not None:
         return difference

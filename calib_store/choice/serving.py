@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imaging.kinds import CALIBRATION_KINDS, KINDS
+from imaging.kinds import CALIBRATION_KINDS, KINDS, STACK
 
 if TYPE_CHECKING:
     from calib_store.model.records import Product
@@ -31,6 +31,6 @@ def serves(product: Product) -> str:
 def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
     """Return the kinds of calibration needed for a frame's products; for an unusual frame, those of science."""
     thermal = facts.filter in facts.table.thermal_bands
-    made_of = [kind for kind in KINDS.values() if facts.kind in kind.frames] or [KINDS["image"]]
+    made_of = [kind for kind in KINDS.values() if facts.kind in kind.frames] or [STACK]
     needed = {one for kind in made_of for one in kind.made_with(thermal=thermal)}
     return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)

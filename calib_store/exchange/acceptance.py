@@ -15,7 +15,7 @@ from calib_store.exchange.ancestry import is_by_name, is_direct
 from calib_store.model.records import InputRef
 from calib_store.store import Store
 from calib_store.tables.products import with_ids
-from imaging.calibrations.sanity import check_usable
+from imaging.calibrations.sanity import LIMITS, check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
@@ -43,10 +43,8 @@ def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str
 
     Products of light may combine frames with different exposure times.
     """
-    if kind == "dark":
-        return table.same["dark"], ()
-    if kind == "bpm":
-        return table.same["bpm"], ()
+    if not KINDS[kind].is_of_a_band:
+        return table.same[KINDS[kind].name], ()
     optics = table.same["flat"]
     return optics, tuple(name for name in table.same["dark"] if name not in optics)
 
@@ -67,6 +65,35 @@ def check_file(name: str, plain: Path) -> None:
         raise FrameError(
             name, f"not a complete FITS file: {size} bytes, not a multiple of {BLOCK}",
             remedy="Fetch the file again: it is truncated or damaged.",
+        )  # fmt: skip
+
+
+def check_readable(path: Path, kind: str) -> None:
+    """Refuse a product of our own that cannot be read again; only its headers are read.
+
+    Every later run that meets its row in the store would fail.
+
+    Raises
+    ------
+    FrameError
+        If it is not complete, a keyword is missing or invalid, or it is of another kind than it was made as.
+    """
+    try:
+        check_file(path.name, path)
+        with ProductFile(path) as product:
+            found = product.facts.product_kind
+            lacking = [plane for plane in LIMITS[KINDS[kind].limits].planes if plane not in product]
+    except FrameError as error:
+        raise FrameError(
+            path.name, f"made, but not kept, as it cannot be read again: {error.problem}",
+            keyword=error.keyword, found=error.found, expected=error.expected,
+            remedy="Examine the header of its first frame, from which its cards come: nirflow inspect.",
+        ) from error  # fmt: skip
+    if found != kind or lacking:
+        what = f"without {', '.join(lacking)}" if lacking else f"as a {found or 'raw frame'}"
+        raise FrameError(
+            path.name, f"made as a {kind}, but not kept, as it is read again {what}",
+            remedy="Report this: it is a defect of nirflow.",
         )  # fmt: skip
 
 

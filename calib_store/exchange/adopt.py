@@ -26,7 +26,7 @@ from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.compressed import unpack
-from imaging.kinds import KINDS
+from imaging.kinds import KINDS, in_a_sentence, with_article
 from imaging.products.origin import Origin
 from imaging.products.product_file import ProductFile
 
@@ -183,20 +183,16 @@ def _pixel_sums(path: Path) -> dict[str, str]:
 def _kind(name: str, found: str | None, given: str | None) -> str:
     if found is not None and given is not None and found != given:
         raise StoreError(
-            f"According to its header, {name} is {_article(found)}, not {_article(given)}.",
-            remedy=f"Add it as {_article(found)}.",
+            f"According to its header, {name} is {with_article(found)}, not {with_article(given)}.",
+            remedy=f"Add it as {with_article(found)}.",
         )
     made = found or given
     if made is None:
         raise StoreError(
-            f"{name} does not name its kind of product: no PROCDARK, PROCFLAT, BPMASK or PROCSCI.",
+            f"{name} does not name its kind of product: no {in_a_sentence(k.card for k in KINDS.values())}.",
             remedy="Give a product of nirflow or DRAGONS, or name its kind with --kind.",
         )
     return made
-
-
-def _article(kind: str) -> str:
-    return f"{'an' if kind == 'image' else 'a'} {kind}"
 
 
 def _known(store: Store, kind: str, sha256: str, key: str) -> list[Product]:

@@ -26,6 +26,7 @@ from calib_store.tables.rulebook import active_rules, near_configurations
 from calib_store.tables.schema import configurations, frame_history, products, status_history
 from calib_store.tables.status_log import log_status
 from imaging.errors import StoreError
+from imaging.kinds import CALIBRATIONS, in_a_sentence, such_a
 
 Validity = tuple[datetime | None, datetime | None]
 
@@ -136,9 +137,8 @@ def alike(connection: Connection, product: Product) -> Sequence[int]:
     ).one_or_none()
     if row is None:
         raise StoreError(
-            f"{product.name} serves no frame: no rule applies to {'an' if product.kind == 'image' else 'such a'} "
-            f"{product.kind}.",
-            remedy="Only darks, flats and bad pixel masks can be certified.",
+            f"{product.name} serves no frame: no rule applies to {such_a(product.kind)}.",
+            remedy=f"Only {in_a_sentence((kind.plural for kind in CALIBRATIONS), 'and')} can be certified.",
         )
     return near_configurations(connection, active_rules(connection), Configuration(*row))
 

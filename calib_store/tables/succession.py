@@ -26,6 +26,7 @@ from calib_store.tables.schema import products as table
 from calib_store.tables.status_log import log_status
 from calib_store.tables.tiers import compared_with, refresh, rejected_ancestors
 from imaging.frames.nights import night_of
+from imaging.kinds import STACK
 
 logger = logging.getLogger(__name__)
 
@@ -256,8 +257,8 @@ def _has_more(better: _State, state: _State) -> bool:
 
 
 def _state(row: Row[Any]) -> _State:
-    given = row.metrics.get("given_as", {}) if row.kind != "image" else {}
-    nights = (night_of(row.span_start), night_of(row.span_end)) if row.kind == "image" else ()
+    given = row.metrics.get("given_as", {}) if row.kind != STACK.name else {}
+    nights = (night_of(row.span_start), night_of(row.span_end)) if row.kind == STACK.name else ()
     return _State(
         id=row.id, label=f"{row.name} ({str(row.id)[:8]})",
         line=(row.kind, row.configuration_id, row.variant_id, *nights),

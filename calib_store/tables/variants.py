@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, Uuid, select, text
 
 from calib_store.model.records import InputRef
 from calib_store.tables.frames import any_of
 from calib_store.tables.schema import products, variants
-from imaging.kinds import CALIBRATIONS, KINDS
+from imaging.kinds import CALIBRATIONS, KINDS, class_named
 
 #: Parameters by step.
 Parameters = Mapping[str, Any]
@@ -89,13 +87,7 @@ def parameters_of(connection: Connection, numbers: Collection[int]) -> dict[int,
 @cache
 def default_parameters() -> Parameters:
     """Return the parameters with which nirflow makes calibrations by default."""
-    return {kind.name: _model(kind.parameters)().model_dump(mode="json") for kind in CALIBRATIONS}
-
-
-def _model(dotted_name: str) -> type[BaseModel]:
-    module, _, name = dotted_name.rpartition(".")
-    found: type[BaseModel] = getattr(import_module(module), name)
-    return found
+    return {kind.name: class_named(kind.parameters)().model_dump(mode="json") for kind in CALIBRATIONS}
 
 
 def _products(inputs: Sequence[InputRef]) -> list[UUID]:

@@ -34,7 +34,6 @@ from deployments.settings.all_settings import Settings
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
-from flows.science import submit_with_calibrations
 from imaging.errors import NirflowError
 from imaging.frames.sequences import Sequence as Exposures
 from tasks.support.artifacts import publish_page
@@ -151,7 +150,6 @@ def reduce_frames(
             tag_run(frames, nights)
         out, options = place_of(settings, nights, options)
         report = reduce_with(
-            submit_with_calibrations,
             paths,
             out,
             options,

@@ -29,7 +29,6 @@ from deployments.settings.all_settings import Settings
 from flows.run.redo import redo_of
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
-from flows.science import submit_with_calibrations
 from imaging.frames.sequences import Sequence, night_in
 
 
@@ -60,7 +59,7 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
         options = options_of(settings, affected_by=request.affected_by)
         out, options = place_of(settings, nights, options)
         with working(settings, nights, request.affected_by):
-            report = reduce_with(submit_with_calibrations, (), out, options, request.affected_by)
+            report = reduce_with((), out, options, request.affected_by)
         write_pages(settings, nights)
         return ended(report)
     version = request.rules_version

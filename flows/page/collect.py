@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,8 @@ from flows.page.choices import with_choices
 from flows.page.model import NightFrame, NightPage, NightProduct, RunOutcome
 from flows.page.outcomes import Results, left_out_of, outcomes, planned, results_of
 from flows.page.products import describe_products, stored_products
-from flows.run.plan import NightPlan, plan_night
+from flows.recipes.night_plan import NightPlan
+from flows.run.plan import plan_night
 from flows.run.report import NightReport
 from imaging.errors import NirflowError
 from imaging.kinds import PRODUCT_KINDS
@@ -137,7 +139,7 @@ def _plan(known: tuple[NightFrame, ...]) -> NightPlan:
         one.model_copy(update={"name": ", ".join(names.get(part, part) for part in one.name.split(", "))})
         for one in plan.left_out
     )
-    return plan.model_copy(update={"left_out": tuple(left_out)})
+    return replace(plan, left_out=tuple(left_out))
 
 
 def _left_out(

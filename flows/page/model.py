@@ -12,7 +12,7 @@ from uuid import UUID
 
 from imaging.figures import Figure
 from imaging.frames.facts import FrameFacts
-from imaging.kinds import Target, target_of
+from imaging.kinds import STACK, Target, target_of
 from tasks.support.references import LeftOut
 
 #: Outcome of a group of the plan.
@@ -253,7 +253,7 @@ class NightPage:
     @property
     def stacks(self) -> int:
         """Stacked images."""
-        return sum(product.kind == "image" for product in self.products)
+        return sum(product.kind == STACK.name for product in self.products)
 
     @property
     def lost(self) -> tuple[LeftOut, ...]:

@@ -8,10 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from flows.page.model import Group, NightProduct
-from flows.run.plan import NO_MASK, NightPlan
+from flows.recipes.all_recipes import all_recipes
+from flows.recipes.night_plan import NightPlan
 from flows.run.report import Failure, NightReport
 from imaging.kinds import KINDS, TARGETS, Target, target_of
-from tasks.support.references import LeftOut, ProductRef, RawFrame
+from tasks.support.references import LeftOut, ProductRef
 
 #: Kinds in order of interest.
 _ORDER: Final = tuple(reversed(TARGETS))
@@ -74,30 +75,22 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
         Sha256 of the night's own frames.
     """
 
-    def group(kind: Target, label: str, first: Sequence[RawFrame], *others: Sequence[RawFrame]) -> Group:
-        members = tuple(dict.fromkeys(frame.sha256 for part in (first, *others) for frame in part))
-        leading = tuple(frame.sha256 for frame in first)
-        named = tuple(names[one] for one in members)
-        return Group(kind, label, named, members, sum(one not in own for one in members), first=leading)
-
-    for one in plan.science:
-        members = one.frames.frames
-        planned_group = group("science", one.label, [f for f in members if f.name in one.objects], members)
-        notes = ("sky from frames next to the field", *one.notes) if one.mode == "offset" else one.notes
-        yield replace(
-            planned_group, middle=one.frames.middle.sha256, needs=KINDS["image"].made_with(), notes=notes
-        )
-    for flat in plan.flats:
-        light, without = flat.light_and_none
-        planned_group = group("flat", flat.label, light.frames, without.frames if without else ())
-        needs = KINDS["flat"].made_with(thermal=flat.thermal)
-        yield replace(planned_group, middle=light.middle.sha256, needs=needs)
-    for mask in plan.bpms:
-        light, without = mask.flat.light_and_none
-        others = without.frames if without else ()
-        yield group("bpm", mask.label, light.frames, others, mask.short_darks.frames)
-    for dark in plan.darks:
-        yield group("dark", dark.label, dark.frames)
+    for kind, recipe in reversed(tuple(all_recipes().items())):
+        for one in plan.of(kind):
+            leading = tuple(frame.sha256 for frame in recipe.first(one))
+            members = tuple(dict.fromkeys((*leading, *(frame.sha256 for frame in recipe.frames(one)))))
+            needs = recipe.needs(one)
+            yield Group(
+                recipe.kind.target,
+                one.label,
+                tuple(names[member] for member in members),
+                members,
+                sum(member not in own for member in members),
+                first=leading,
+                middle=recipe.main(one).middle.sha256 if needs else "",
+                needs=needs,
+                notes=recipe.notes(one),
+            )
 
 
 def outcomes(
@@ -193,10 +186,10 @@ def left_out_of(reports: Sequence[NightReport | None], held: Results) -> tuple[L
             continue
         later = [ref for run, ref in held.products if run > number]
         used = {name for ref in later for name in ref.inputs}
-        masked = any(ref.kind == "bpm" for ref in later)
+        made = {KINDS[ref.kind].label for ref in later}  # a kind that could not be made has its label
         for one in report.left_out:
             names = one.name.split(", ")
-            if not used.issuperset(names) and not (masked and one.name == NO_MASK):
+            if not used.issuperset(names) and one.name not in made:
                 kept.append(one)
         replaced = {one.old for later_one in reports[number + 1 :] if later_one for one in later_one.replaced}
         kept += [

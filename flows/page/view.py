@@ -14,7 +14,7 @@ from flows.page.model import Group, NightFrame, NightPage, NightProduct
 from flows.page.plots import Bar, Plot, Series, in_time, spans
 from flows.page.registration import Registered
 from flows.page.thumbnails import Thumbnail
-from imaging.kinds import PRODUCT_KINDS, TARGETS, target_label
+from imaging.kinds import PRODUCT_KINDS, STACK, TARGETS, target_label
 
 #: Names of groups and products.
 LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
@@ -151,7 +151,7 @@ def stack_plots(
 
 def night_plots(products: Sequence[NightProduct]) -> tuple[Plot, ...]:
     """Return plots of seeing and sky of the night's stacks against time, if there are two or more."""
-    stacks = [p for p in products if p.kind == "image" and p.span is not None]
+    stacks = [p for p in products if p.kind == STACK.name and p.span is not None]
     if len(stacks) < 2:
         return ()
     seeing = [Bar(p.label or p.name, p.span, p.seeing) for p in stacks if p.span and p.seeing is not None]

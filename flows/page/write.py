@@ -22,6 +22,7 @@ from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
 from imaging.io.atomic import write_complete
+from imaging.kinds import STACK
 from imaging.printable import printable
 
 _PAGE: Final = "index.html"
@@ -80,7 +81,7 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
     thumbnails = make_thumbnails(store, page.frames, folder / "frames" / night.isoformat())
     shown = {p.id: show_product(store, p, own / "previews") for p in page.products}
     frames = (*page.frames, *page.others)
-    stacks = {p.id: _stack(store, p, frames, thumbnails) for p in page.products if p.kind == "image"}
+    stacks = {p.id: _stack(store, p, frames, thumbnails) for p in page.products if p.kind == STACK.name}
     return _write(own / _PAGE, "night.html", own, folder, **_context(page, thumbnails, shown, stacks))
 
 
@@ -176,7 +177,7 @@ def _row(store: Store, night: date, page: bool) -> NightRow:
     return NightRow(
         night=night,
         frames=len(store.frames.of_nights(night, night)),
-        stacks=sum(ref.kind == "image" for _, ref in held.products),
+        stacks=sum(ref.kind == STACK.name for _, ref in held.products),
         failed=len(held.failures) - waiting,
         waiting=waiting,
         page=page,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from prefect import runtime
 
 from calib_store.model.records import Product
 from calib_store.store import Store
 from imaging.frames.nights import night_of
+from imaging.kinds import KINDS
 from imaging.product_figures import figures_of, metric_models
 from tasks.support.artifacts import key_of, publish_table
 from tasks.support.references import ProductRef
@@ -61,22 +62,28 @@ def _title(product: Product) -> str:
     The rules determine which facts a configuration has, and rules change: a fact that the default rules
     compare may be missing.
     """
-    keys = product.keys
-    if product.kind == "image":
-        return f"image {product.facts.get('filter', '')}".strip()
-    if product.kind == "dark" and {"exposure_time", "read_pairs", "coadds"} <= keys.keys():
-        return f"dark {keys['exposure_time']:g} s {keys['read_pairs']} reads {keys['coadds']} coadds"
-    usual = {"flat": "filter_id", "bpm": "detector"}.get(product.kind, "")
-    if usual in keys:
-        return f"{product.kind} {keys[usual]}"
-    return " ".join([product.kind, *(f"{name} {keys[name]}" for name in sorted(keys))])
+    kind = KINDS[product.kind]
+    if not kind.is_calibration:
+        return f"{kind.name} {kind.configuration.format_map(_Facts(product.facts))}".strip()
+    try:
+        usual = kind.configuration.format(**product.keys)
+    except KeyError:
+        usual = ""
+    return f"{kind.name} {usual}" if usual else _configuration(product)
+
+
+class _Facts(dict[str, Any]):
+    """Facts of a product; those that it lacks are empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
 
 
 def _configuration(product: Product) -> str:
-    """Return what products must share for their figures to be comparable: the band of stacks, the
-    configuration of calibrations.
+    """Return what products must share for their figures to be comparable: the configuration of calibrations,
+    and of other products its usual name.
     """
-    if product.kind == "image":
+    if not KINDS[product.kind].is_calibration:
         return _title(product)
     return " ".join([product.kind, *(f"{name} {product.keys[name]}" for name in sorted(product.keys))])
 

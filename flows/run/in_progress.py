@@ -9,24 +9,14 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from calib_store.model.records import Product
+from flows.recipes.night_plan import NightPlan
+from flows.recipes.submissions import Submissions, Submitted
 from flows.run.options import Options
-from flows.run.plan import NightPlan
 from flows.run.redo import Redo
 from flows.run.remake_plan import Remake
 from flows.run.report import Kept
-from tasks.support.parameters import ReductionParameters
 from tasks.support.references import LeftOut, Survey
 from tasks.support.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A submitted task: its step and its label, for the report of a failure."""
-
-    step: str
-    label: str
-    future: PrefectFuture[Any]
-    minor: bool = False
 
 
 @dataclass
@@ -49,11 +39,6 @@ class Night:
     submitted: list[Submitted] = field(default_factory=list)
 
     @property
-    def parameters(self) -> ReductionParameters:
-        """The parameters of all steps."""
-        return self.options.parameters
-
-    def add(self, step: str, label: str, future: PrefectFuture[Any], *, minor: bool = False) -> Any:
-        """Record a task and return its future; a ``minor`` task may fail without failing its group."""
-        self.submitted.append(Submitted(step, label, future, minor))
-        return future
+    def submissions(self) -> Submissions:
+        """The tasks so far, and what further ones are submitted with."""
+        return Submissions(self.options.parameters, self.options.choice, self.workspace, self.submitted)

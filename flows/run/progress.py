@@ -11,7 +11,8 @@ from typing import Any, Final
 from prefect import runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.run.plan import NightPlan
+from flows.recipes.all_recipes import all_recipes
+from flows.recipes.night_plan import NightPlan
 from tasks.support.best_effort import best_effort
 from tasks.support.step import StepEvent, listening
 
@@ -24,11 +25,7 @@ _QUIET: Final = ("survey", "choose", "preview", "write")
 
 def expected_steps(plan: NightPlan) -> int:
     """Return how many steps a plan takes if nothing can be reused."""
-    steps = len(plan.darks) + len(plan.bpms) + len(plan.flats)
-    for group in plan.science:
-        # Detrending and mask of every frame, catalogue of each object, two skies, alignment, stack.
-        steps += 2 * len(group.frames.frames) + len(group.objects) + 4
-    return steps
+    return sum(recipe.steps(one) for kind, recipe in all_recipes().items() for one in plan.of(kind))
 
 
 @contextmanager

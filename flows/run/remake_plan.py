@@ -7,35 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from calib_store.model.records import Frame, InputRef, Product
-from flows.run.plan import (
-    NightPlan,
-    bpm_label,
-    dark_label,
-    flat_label,
-    science_label,
-    targets_with_needs,
-)
+from flows.recipes.all_recipes import all_recipes
+from flows.recipes.kind_recipe import Members
+from flows.recipes.night_plan import NightPlan
+from flows.run.plan import targets_with_needs
 from flows.run.redo import Redo, is_usable
 from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import GroupParameters, science_groups
-from imaging.kinds import KINDS, CalibrationKind, Target
+from imaging.kinds import KINDS, PRODUCT_KINDS, CalibrationKind, ProductKind, Target
 from tasks.building.recipe import INSTRUMENT
 from tasks.support.parameters import STEPS, ReductionParameters
-from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
-
-#: Longer than any gap: the frames of a product form one group, whatever the gaps between them, days.
-_ANY_GAP: Final = 1e5
-
-#: A product's raw frames with their roles, in order.
-Members = Sequence[tuple[str, RawFrame]]
-Work = FrameSet | BpmSet | FlatSet | ScienceSet
+from tasks.support.references import ProductSet, RawFrame
 
 
 @dataclass(frozen=True)
@@ -57,11 +45,16 @@ class Remake:
     """
 
     old: Product
-    work: Work
+    work: ProductSet
     parameters: ReductionParameters
     made_with: tuple[UUID, ...]
     named: frozenset[CalibrationKind] = frozenset()
     missing: frozenset[CalibrationKind] = frozenset()
+
+    @property
+    def kind(self) -> ProductKind:
+        """The kind of product."""
+        return KINDS[self.old.kind].name
 
 
 @dataclass
@@ -73,12 +66,12 @@ class RemakePlan:
 
     def as_plan(self) -> NightPlan:
         """Return the sets of the remakes, by kind."""
-        works = [one.work for one in self.remakes]
         return NightPlan(
-            darks=tuple(work for work in works if isinstance(work, FrameSet)),
-            bpms=tuple(work for work in works if isinstance(work, BpmSet)),
-            flats=tuple(work for work in works if isinstance(work, FlatSet)),
-            science=tuple(work for work in works if isinstance(work, ScienceSet)),
+            {
+                kind: works
+                for kind in PRODUCT_KINDS
+                if (works := tuple(one.work for one in self.remakes if one.old.kind == kind))
+            }
         )
 
 
@@ -164,9 +157,10 @@ def _remake(
     facts = [there[f.sha256].facts if f.sha256 in there else f.facts for _, f in recorded]
     own = own_parameters(product, parameters)
     detrend = product.parameters.get("detrend", {})
+    recorded_facts = [(role, one) for (role, _), one in zip(recorded, facts, strict=True)]
     return Remake(
         product,
-        work_of(product.kind, members, [(role, one) for (role, _), one in zip(recorded, facts, strict=True)]),
+        work_of(KINDS[product.kind].name, members, recorded_facts),
         own,
         tuple(ref.source for ref in inputs if isinstance(ref.source, UUID)),
         frozenset(detrend.get("override", ())),
@@ -202,71 +196,29 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def work_of(kind: str, members: Members, recorded: Sequence[tuple[str, FrameFacts | None]]) -> Work:
-    """Return the sets of a product.
+def work_of(
+    kind: ProductKind,
+    usable: Sequence[tuple[str, RawFrame]],
+    recorded: Sequence[tuple[str, FrameFacts | None]],
+) -> ProductSet:
+    """Return the set of a product.
 
     Parameters
     ----------
     kind
         Kind of the product.
-    members
-        Its usable frames.
+    usable
+        Its usable frames with their roles, in order.
     recorded
         Facts of all frames that it was made from; None if unknown.
     """
     roles = {role for role, _ in recorded}
-    of = {role: tuple(frame for one, frame in members if one == role) for role in roles}
+    of = {role: tuple(frame for one, frame in usable if one == role) for role in roles}
     empty = sorted(role for role in roles - {"sky"} if not of[role])
     if empty or not roles:
         raise NotPossibleError(
             f"none of its frames is usable as {', '.join(empty)}" if roles else "its frames are not known",
             "If it must not be used either, reject it: nirflow cal reject.",
         )
-    if kind == "dark":
-        return _set(dark_label(of["dark"][0].facts), of["dark"])
-    if kind == "image":
-        return _science(of, members, recorded)
-    flat = _flat(of)
-    if kind == "flat":
-        return flat
-    first = flat.first.first.facts
-    return BpmSet(label=bpm_label(first), flat=flat, short_darks=_set("short darks", of["short_dark"]))
-
-
-def _set(label: str, frames: tuple[RawFrame, ...]) -> FrameSet:
-    return FrameSet(label=label, frames=frames)
-
-
-def _flat(of: Mapping[str, tuple[RawFrame, ...]]) -> FlatSet:
-    on, off, darks = (
-        _set(f"{role} {of[role][0].facts.night}", of[role]) if role in of else None
-        for role in ("lamp_on", "lamp_off", "dark")
-    )
-    first = (on or off or darks).first.facts  # type: ignore[union-attr]  # one of them is there
-    return FlatSet(label=flat_label(first), filter=first.filter, on=on, off=off, darks=darks)
-
-
-def _science(
-    of: Mapping[str, tuple[RawFrame, ...]],
-    members: Members,
-    recorded: Sequence[tuple[str, FrameFacts | None]],
-) -> ScienceSet:
-    """Return the group of an image: its objects and their possible sky frames, as originally grouped."""
-    objects = [facts.name for role, facts in recorded if role == "science" and facts is not None]
-    everything = [facts for _, facts in recorded if facts is not None]
-    groups = science_groups(
-        everything, GroupParameters().model_copy(update={"max_gap_days": _ANY_GAP}), across_nights=True
-    )
-    same = [g for g in groups if set(g.objects) == set(objects) and len(g.members) == len(everything)]
-    skies = same[0].skies if same else [f.name for f in of.get("sky", ())] or objects
-    usable = {frame.name for _, frame in members}
-    label = science_label(of["science"][0].facts)
-    ordered = tuple(frame for role in ("science", "sky") for frame in of.get(role, ()))
-    return ScienceSet(
-        label=label,
-        frames=_set(label, ordered),
-        objects=tuple(frame.name for frame in of["science"]),
-        skies=tuple(name for name in skies if name in usable),
-        mode="dither" if set(objects) <= set(skies) else "offset",
-        notes=same[0].notes if same else (),
-    )
+    work: ProductSet = all_recipes()[kind].again(Members(of, usable, recorded))
+    return work

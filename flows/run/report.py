@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import Field
 
+from imaging.kinds import STACK
 from tasks.support.references import LeftOut, ProductRef, Reference
 
 #: A run is incomplete if a product lacks more than this fraction of its group's frames.
@@ -84,7 +85,7 @@ class NightReport(Reference):
 
         A flat of the night may lack its darks while an older flat serves the science.
         """
-        asked = [one for one in self.failures if one.step == "science" or not by_science]
+        asked = [one for one in self.failures if one.step == STACK.target or not by_science]
         return tuple(dict.fromkeys(one.waits_for for one in asked if one.waits_for))
 
     def verdict(self) -> str:

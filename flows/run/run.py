@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from prefect.states import State
 
 from calib_store.model.records import Run
 from calib_store.model.settings import StoreSettings
+from flows.recipes.all_recipes import all_recipes
 from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
@@ -26,9 +27,11 @@ from flows.run.redo import Redo, redo_of, replace_old
 from flows.run.remake import submit_remakes
 from flows.run.remake_plan import plan_remakes
 from flows.run.report import Failure, Kept, NightReport, Replaced
+from flows.run.submit import submit_night
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.frames.find_files import find_files
 from imaging.io.planes import prune
+from imaging.kinds import STACK, in_a_sentence
 from imaging.pixels.bands import thread_count
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
@@ -48,7 +51,6 @@ _STAGING_GRACE: Final = 86400.0
 
 
 def reduce_with(
-    submit: Callable[[Night], object],
     paths: Sequence[str | Path],
     out: str | Path,
     options: Options,
@@ -57,7 +59,7 @@ def reduce_with(
     sequence: str | None = None,
     missed: Sequence[LeftOut] = (),
 ) -> NightReport:
-    """Survey and plan the frames, let ``submit`` submit its tasks, and report their outcome.
+    """Survey and plan the frames, submit the tasks of all products, and report their outcome.
 
     The report is stored before anything is attempted that may fail. ``sequence`` is the name of the sequence,
     for a run on a single one; ``missed`` are known frames that were not found.
@@ -67,7 +69,7 @@ def reduce_with(
         night.left_out.extend(missed)
         with progress_shown(night.plan):
             if night.redo is None:
-                submit(night)
+                submit_night(night)
             else:
                 submit_remakes(night)
             report = report_of(night, began, seconds)
@@ -106,11 +108,10 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
-    plan = night.plan
+    counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in all_recipes().items()]
     logger.info(
-        "%d frames, %d left out: %d darks, %d bad pixel masks, %d flats and %d science groups to make",
-        len(night.survey.frames), len(night.left_out), len(plan.darks), len(plan.bpms), len(plan.flats),
-        len(plan.science),
+        "%d frames, %d left out: %s to make",
+        len(night.survey.frames), len(night.left_out), in_a_sentence(counts, "and"),
     )  # fmt: skip
     yield night
     with best_effort("Removing old scratch files"):
@@ -249,12 +250,12 @@ def _waits_for(state: State[Any]) -> str | None:
 
 def _record(night: Night, report: NightReport, sequence: str | None) -> None:
     """Store the report under the nights of its science, else of its calibrations, else of all frames."""
-    plan = night.plan
-    science = [frame for group in plan.science for frame in group.frames.frames]
-    calibrations = [frame for group in plan.darks for frame in group.frames]
-    flats = [*plan.flats, *(mask.flat for mask in plan.bpms)]
-    calibrations += [f for flat in flats for part in (flat.on, flat.off) if part for f in part.frames]
-    nights = sorted({frame.facts.night for frame in science or calibrations or night.survey.frames})
+    dated = {
+        kind: [frame for one in night.plan.of(kind) for frame in recipe.dated_by(one)]
+        for kind, recipe in all_recipes().items()
+    }
+    calibrations = [frame for frames in dated.values() for frame in frames]
+    nights = sorted({f.facts.night for f in dated[STACK.name] or calibrations or night.survey.frames})
     if not nights and night.redo is not None:
         known = night.redo.frames.values()
         nights = sorted({frame.facts.night for frame in known if frame.facts is not None})

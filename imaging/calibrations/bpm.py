@@ -21,6 +21,9 @@ from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Reason
 from imaging.pixels.noise import Pedestal
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 2
+
 #: Width of the rings in which the shading of the edge is measured, pixels.
 _RING = 0.5
 

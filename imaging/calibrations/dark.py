@@ -25,6 +25,9 @@ from imaging.pixels.combine import CombineParameters, combine
 from imaging.pixels.image import ELECTRON, Image
 from imaging.pixels.noise import NoiseModel, Pedestal, measure_pedestal
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 2
+
 
 class DarkParameters(PeerParameters, CombineParameters):
     """How a master dark is made."""

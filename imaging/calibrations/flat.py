@@ -24,6 +24,9 @@ from imaging.pixels.bands import DEFAULT_MEMORY
 from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.pixels.image import DIMENSIONLESS, Image
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 2
+
 
 class FlatParameters(LampParameters):
     """How a master flat is made."""

@@ -23,6 +23,9 @@ from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 1
+
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)

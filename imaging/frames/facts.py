@@ -236,9 +236,11 @@ def facts_from_headers(
     """
     name = plain_name(name)
     processed, product_kind = processing(primary)
-    # DRAGONS leaves the flat's type on a bad pixel mask; the time stamp keyword identifies it.
+    # The time stamp identifies a processed file: DRAGONS leaves the flat's type on a bad pixel mask.
     table = instrument_of(primary, name)
-    facts = facts_in(table, primary, extension, name, mask=product_kind == "bpm")
+    facts = facts_in(
+        table, primary, extension, name, kind=KINDS[product_kind].frame_kind if product_kind else None
+    )
     lit = facts["kind"] == "flat" and not processed
     return FrameFacts(
         name=name,

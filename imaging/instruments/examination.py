@@ -9,7 +9,7 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
-from imaging.kinds import CALIBRATION_FRAMES
+from imaging.kinds import CALIBRATION_FRAMES, KINDS
 
 
 @dataclass(frozen=True)
@@ -183,16 +183,13 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         'coadds = "summed"   # GUESS', 'reads = "averaged"   # GUESS',
         "", "[bands]   # GUESS", 'J = { flat = "lamp" }', 'H = { flat = "lamp" }', 'Ks = { flat = "thermal" }',
         "", "[same]   # GUESS",
-        'dark = ["detector", "binning", "exposure_time", "read_pairs", "coadds", "section"]',
-        'flat = ["detector", "filter_id", "focal_mask", "disperser"]',
-        'bpm = ["detector", "binning"]',
-        'image = ["detector", "binning", "section", "exposure_time", "coadds", "filter_id", "focal_mask"]',
+        *(f"{kind.name} = [{', '.join(map(_text, kind.same))}]" for kind in KINDS.values()),
         "", "[tolerance]", "exposure_time = 0.0015",
         "", "[windows]   # days; GUESS",
-        "dark = { gap = 5, group = 30, near = 10, wait = 90, serve = 90 }",
-        "flat = { gap = 5, group = 30, pair = 90, near = 10, wait = 90, serve = 90 }",
-        "bpm = { pair = 90, wait = 90, serve = 90 }",
-        "image = { gap = 5 }",
+        *(
+            f"{kind.name} = {{ {', '.join(f'{name} = {days:g}' for name, days in kind.windows.items())} }}"
+            for kind in KINDS.values()
+        ),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

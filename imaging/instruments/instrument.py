@@ -16,13 +16,11 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.instruments.detector import Detector
-from imaging.kinds import CALIBRATION_FRAMES, KINDS, CombinedFrame, Kind, ProductKind
+from imaging.kinds import CALIBRATION_FRAMES, KINDS, FrameKind, Kind, ProductKind
 
 #: A value of a fact.
 Value = str | int | float
 FactType = Literal["text", "number", "count", "optional"]
-#: A kind of raw frame.
-FrameKind = Literal[CombinedFrame, "arc", "bpm"]
 #: Source of the light of a band's flats.
 FlatLight = Literal["lamp", "thermal"]
 
@@ -245,12 +243,30 @@ class Instrument(TableModel):
     detector: Detector
     bands: dict[str, Band] = Field(min_length=1)
     same: dict[ProductKind, tuple[str, ...]] = Field(
-        description="facts that frames and products of a kind share"
+        default_factory=dict,
+        description="facts that frames and products of a kind share; default: those of the kind",
     )
     tolerance: dict[str, float] = Field(
         default_factory=dict, description="tolerance of a number, in its unit"
     )
-    windows: dict[ProductKind, Window]
+    windows: dict[ProductKind, Window] = Field(
+        default_factory=dict, description="time windows of a kind; default: those of the kind"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, given: Any) -> Any:
+        """Complete the table by the facts and windows of the kinds that it does not list."""
+        if not isinstance(given, dict):
+            return given
+        completed = {}
+        for name, usual in (
+            ("same", {kind.name: kind.same for kind in KINDS.values()}),
+            ("windows", {kind.name: dict(kind.windows) for kind in KINDS.values()}),
+        ):
+            own = given.get(name, {})
+            completed[name] = usual | own if isinstance(own, dict) else own
+        return given | completed
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -259,8 +275,6 @@ class Instrument(TableModel):
             raise ValueError(f"facts lacks {', '.join(missing)}")
         known = self.comparable
         for kind in KINDS.values():
-            if kind.name not in self.same or kind.name not in self.windows:
-                raise ValueError(f"same and windows both need {kind.name!r}")
             for name in self.same[kind.name]:
                 if name not in known:
                     raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+from imaging.kinds import FrameKind
 
 Header = Mapping[str, Any]
 
@@ -107,7 +108,12 @@ def instrument_of(primary: Header, name: str) -> Instrument:
 
 
 def facts_in(
-    instrument: Instrument, primary: Header, extension: Header | None, name: str, *, mask: bool = False
+    instrument: Instrument,
+    primary: Header,
+    extension: Header | None,
+    name: str,
+    *,
+    kind: FrameKind | None = None,
 ) -> dict[str, Any]:
     """Read the facts that a table defines.
 
@@ -119,8 +125,8 @@ def facts_in(
         Primary header, and header of the image if it has one.
     name
         The file's name, for errors.
-    mask
-        The file is a bad pixel mask, whatever its keywords are.
+    kind
+        Kind of the file, whatever its keywords are; default: by its keywords.
 
     Returns
     -------
@@ -137,7 +143,7 @@ def facts_in(
     facts["filter_id"] = filters_in(instrument, keys)
     parts = facts["filter_id"].split("&")
     facts["filter"] = "&".join(instrument.without_component(part) for part in parts)
-    facts["kind"] = "bpm" if mask else _kind(instrument, keys, facts)
+    facts["kind"] = kind or _kind(instrument, keys, facts)
     is_mask = facts["kind"] == "bpm"
     facts["started"] = _start(instrument, keys, is_mask)
     for fact in instrument.fact_names:

@@ -149,7 +149,7 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
             new[applied.applied_card] = (record.calibrations[applied.name], f"{what.capitalize()} used")
         if applied.name in record.calibration_keys:
             key = record.calibration_keys[applied.name]
-            new[f"{applied.name.upper()}KEY"] = (key, f"NFKEY of the {applied.name}")
+            new[applied.key_card] = (key, f"NFKEY of the {applied.name}")
     new[kind.card] = (stamp, f"UT time stamp of the processed {record.kind}")
     new.update({keyword.upper(): value for keyword, value in record.cards.items()})
     return _with_new(raw, new, drop=_RAW_ONLY)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.atomic import write_complete
+from imaging.kinds import is_mask
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import Reason
 from imaging.products.product_file import REASONS, ProductFile, read_table
@@ -69,7 +70,7 @@ def preview_product(path: Path, product: ProductFile, *, title: str) -> Path:
     NirflowError
         If the PNG cannot be written.
     """
-    if product.facts.product_kind == "bpm":
+    if is_mask(product.facts.product_kind):
         bad = product.bad_pixels()
         return write_mask_preview(path, bad, _reason_plane(product, bad.shape), title=title)
     sci = product.rows("SCI")

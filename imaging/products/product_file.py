@@ -23,7 +23,7 @@ from imaging.io.announced import column_width
 from imaging.io.compressed import compression, reading, unpacked_descriptor
 from imaging.io.fitsfile import FitsFile, Hdu, whole_number
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
-from imaging.kinds import KINDS
+from imaging.kinds import KINDS, is_mask
 from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import DIMENSIONLESS, BadPixelMask, Image
@@ -274,7 +274,7 @@ def read_product(path: Path, *, rows: slice | None = None) -> Image:
     plane is an error, not zeros.
     """
     with ProductFile(path) as product:
-        if product.facts.product_kind == "bpm":
+        if is_mask(product.facts.product_kind):
             bad = product.bad_pixels(rows)
             flags = bad.astype(np.uint16) * np.uint16(DQ.BAD_PIXEL)
             header = product.header.copy()

@@ -25,6 +25,9 @@ from imaging.registration.geometry import Affine, Grid, celestial_header, make_g
 from imaging.registration.star_matching import TransformKind
 from imaging.sources.detect import Flag
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 1
+
 __all__ = [
     "AlignEntry",
     "AlignInput",

@@ -38,6 +38,9 @@ from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
 from imaging.sky.residual import Residual, measure_background
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 1
+
 _log = logging.getLogger(__name__)
 
 #: Bytes per pixel and frame during processing: SCI, VAR, DQ and the object mask.

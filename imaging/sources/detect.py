@@ -22,6 +22,9 @@ from imaging.sources import measure, segmentation
 from imaging.sources.background import Background, measure_background
 from imaging.sources.measure import FWHM_PER_SIGMA
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 1
+
 
 class Flag(IntFlag):
     """Possible problems of a source in a catalogue."""

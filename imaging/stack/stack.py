@@ -23,6 +23,9 @@ from imaging.registration.geometry import Affine, Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor, resample_rows
 from imaging.stack.stack_kernels import flag_outliers
 
+#: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
+VERSION = 1
+
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
 _MOST_ROWS: Final = 64

@@ -18,6 +18,7 @@ from prefect import runtime
 from prefect.states import Completed, State
 
 from calib_store.curation.compare import verdict
+from calib_store.exchange.acceptance import check_readable
 from calib_store.model.records import InputRef, Product
 from calib_store.private import private_folder
 from calib_store.store import Store
@@ -228,6 +229,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         written = write_product(
             Path(folder) / name, built.image, record, object_mask=built.object_mask, tables=built.tables
         )
+        check_readable(written.path, recipe.kind)
         new = NewProduct(
             kind=recipe.kind,
             name=name,

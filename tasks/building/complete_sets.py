@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from calib_store.curation.supersets import made_of_more
 from calib_store.model.records import Product
+from imaging.kinds import STACK
 from tasks.support.references import ProductRef
 from tasks.support.workspace import Workspace
 
@@ -22,7 +23,7 @@ def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
     Return None for an image, for a recipe with calibrations that a user named or did without, and for a store
     seen as of a moment: then the same recipe always gives the same product.
     """
-    if recipe.kind == "image" or recipe.calibrations.user_decisions() or workspace.as_of is not None:
+    if recipe.kind == STACK.name or recipe.calibrations.user_decisions() or workspace.as_of is not None:
         return None
     store = workspace.store()
     found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, recipe.algorithm_version)

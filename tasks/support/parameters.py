@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from imaging.calibrations.bpm import BpmParameters
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
 from imaging.calibrations.compare import GateParameters
-from imaging.calibrations.dark import DarkParameters
-from imaging.calibrations.flat import FlatParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.groups import GroupParameters
+from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.parameters import StepParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters
 from imaging.sky.subtract import SkyParameters
 from imaging.sources.detect import DetectParameters
-from imaging.stack.stack import StackParameters
 
 
-class ReductionParameters(BaseModel):
-    """Parameters of a reduction, by step."""
+class _Steps(BaseModel):
+    """The parameters of the steps that do not make a product themselves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: CheckParameters = Field(default=CheckParameters(), description="what makes a frame unusable")
     groups: GroupParameters = Field(default=GroupParameters(), description="which frames belong together")
     prepare: PrepareParameters = Field(default=PrepareParameters(), description="ADU to electrons")
-    dark: DarkParameters = Field(default=DarkParameters(), description="master dark")
-    bpm: BpmParameters = Field(default=BpmParameters(), description="bad pixel mask")
-    flat: FlatParameters = Field(default=FlatParameters(), description="master flat")
     gate: GateParameters = Field(
         default=GateParameters(), description="new calibrations compared with certified ones"
     )
@@ -39,8 +36,42 @@ class ReductionParameters(BaseModel):
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
     resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")
-    stack: StackParameters = Field(default=StackParameters(), description="frames into one image")
 
+
+def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
+    """Return the fields of the steps that make products of these kinds."""
+    models = {kind: class_named(kind.parameters) for kind in kinds}
+    return {
+        kind.step: (model, Field(default=model(), description=kind.step_label))
+        for kind, model in models.items()
+    }
+
+
+def _in_order() -> dict[str, tuple[Any, Any]]:
+    """Return the fields of all steps: those that make calibrations come before the comparison of these."""
+    fields: dict[str, tuple[Any, Any]] = {}
+    for name, field in _Steps.model_fields.items():
+        if name == "gate":
+            fields |= _of(CALIBRATIONS)
+        fields[name] = (field.annotation, field)
+    return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration)
+
+
+if TYPE_CHECKING:
+
+    class ReductionParameters(_Steps):
+        """Parameters of a reduction, by step; those of a kind of product are found when the module is imported."""
+
+        def __getattr__(self, step: str) -> Any: ...
+
+else:
+    ReductionParameters = create_model(
+        "ReductionParameters",
+        __doc__="Parameters of a reduction, by step.",
+        __config__=_Steps.model_config,
+        __module__=__name__,
+        **_in_order(),
+    )
 
 #: The parameter model of each step, by the step's name.
 STEPS: dict[str, type[StepParameters]] = {

@@ -6,16 +6,15 @@ Prefect UI need. It is frozen and small.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from calib_store.model.records import input_key
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
-from imaging.kinds import CalibrationKind, ProductKind
+from imaging.kinds import PRODUCT_KINDS, CalibrationKind, ProductKind
 
 
 class Reference(BaseModel):
@@ -54,10 +53,15 @@ class Survey(Reference):
     left_out: tuple[LeftOut, ...] = ()
 
 
-class FrameSet(Reference):
-    """Frames that are combined or reduced together."""
+class ProductSet(Reference):
+    """The frames that one product is made from; a step extends it by the frames that it takes."""
 
     label: str = Field(description="the name that an observer would give it: 'dark 120 s 2013-11-20'")
+
+
+class FrameSet(ProductSet):
+    """Frames that are combined or reduced together."""
+
     frames: tuple[RawFrame, ...]
 
     @property
@@ -69,67 +73,6 @@ class FrameSet(Reference):
     def middle(self) -> RawFrame:
         """The frame in the middle of the set in time."""
         return sorted(self.frames, key=lambda f: f.facts.started)[len(self.frames) // 2]
-
-
-class FlatSet(Reference):
-    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks."""
-
-    label: str
-    filter: str
-    on: FrameSet | None
-    off: FrameSet | None
-    darks: FrameSet | None = None
-
-    @property
-    def thermal(self) -> bool:
-        """Whether the calibration unit's heat serves as the lamp, with darks in place of the lamp-offs."""
-        return self.on is None
-
-    @property
-    def first(self) -> FrameSet:
-        """The set with light, after which the flat is named."""
-        return self.light_and_none[0]
-
-    @property
-    def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
-        """The set with light, and the set to subtract from it, if any."""
-        if self.on is not None:
-            return self.on, self.off
-        if self.off is None:
-            raise ValueError(f"{self.label} has neither lamp-ons nor lamp-offs")
-        return self.off, self.darks
-
-
-class BpmSet(Reference):
-    """The sets of one bad pixel mask."""
-
-    label: str
-    flat: FlatSet
-    short_darks: FrameSet
-
-
-class ScienceSet(Reference):
-    """One field in one band."""
-
-    label: str
-    frames: FrameSet
-    objects: tuple[str, ...]
-    skies: tuple[str, ...]
-    mode: str
-    notes: tuple[str, ...] = ()
-
-    def without(self, names: Collection[str]) -> ScienceSet:
-        """Return the group without the frames of these names."""
-        if not names:
-            return self
-        kept = tuple(f for f in self.frames.frames if f.name not in names)
-        return self.model_copy(
-            update={
-                "frames": self.frames.model_copy(update={"frames": kept}),
-                "objects": tuple(n for n in self.objects if n not in names),
-                "skies": tuple(n for n in self.skies if n not in names),
-            }
-        )
 
 
 class ProductRef(Reference):
@@ -166,11 +109,11 @@ class ProductRef(Reference):
 
 
 class Calibrations(Reference):
-    """The calibrations chosen for a group of frames; None if the user allowed a reduction without it."""
+    """The calibrations chosen for a group of frames; a kind may be missing if the user allowed it."""
 
-    dark: ProductRef | None = None
-    bpm: ProductRef | None = None
-    flat: ProductRef | None = None
+    present: tuple[ProductRef, ...] = Field(
+        default=(), description="those that were found, in the order of the kinds"
+    )
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
     reservations: tuple[str, ...] = Field(default=(), description="objections to those that were chosen")
@@ -178,10 +121,17 @@ class Calibrations(Reference):
         default=(), description="differences in configuration between a named calibration and the frames"
     )
 
-    @property
-    def present(self) -> tuple[ProductRef, ...]:
-        """The calibrations that were found."""
-        return tuple(p for p in (self.dark, self.bpm, self.flat) if p is not None)
+    @field_validator("present")
+    @classmethod
+    def _in_order(cls, present: tuple[ProductRef, ...]) -> tuple[ProductRef, ...]:
+        """Sort by kind: the order is part of the keys of what is made with them."""
+        if len({ref.kind for ref in present}) < len(present):
+            raise ValueError("two calibrations of one kind")
+        return tuple(sorted(present, key=lambda ref: PRODUCT_KINDS.index(ref.kind)))
+
+    def of(self, kind: CalibrationKind) -> ProductRef | None:
+        """Return the calibration of a kind, or None."""
+        return next((ref for ref in self.present if ref.kind == kind), None)
 
     def key(self) -> list[str]:
         """Return the part of a step's key that comes from its calibrations."""

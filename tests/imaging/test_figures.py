@@ -22,6 +22,7 @@ from imaging.figures import (
     share,
     shown,
 )
+from imaging.kinds import KINDS
 from imaging.product_figures import figures_of, metric_models
 
 
@@ -129,7 +130,7 @@ def test_a_figure_without_a_label_is_in_no_report_and_no_history(option: str) ->
 
 
 def test_every_figure_of_a_product_has_a_meaning() -> None:
-    assert set(metric_models()) == {"dark", "bpm", "flat", "image"}
+    assert set(metric_models()) == set(KINDS)
     nameless = [
         (kind, name) for kind in metric_models() for name, one in figures_of(kind).items() if not one.meaning
     ]

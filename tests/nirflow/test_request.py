@@ -52,7 +52,7 @@ def test_options_become_typed_values() -> None:
         ({"bands": ["Z"]}, "Bands: Y, J, H"),
         ({"bands": ["kred"]}, "Did you mean K-red"),
         ({"use": ["dark"]}, "names no calibration"),
-        ({"use": ["arc=x"]}, "Write dark=, bpm= or flat="),
+        ({"use": ["arc=x"]}, "Write dark=, bpm="),
         ({"use": ["dark="]}, "names no calibration"),
         ({"use": ["dark=a", "dark=b"]}, "more than one dark"),
         ({"memory": "lots"}, "Write 800MB"),

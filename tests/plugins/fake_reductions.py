@@ -14,18 +14,21 @@ from uuid import UUID
 from calib_store.model.records import Frame, FrameRecord, InputRef, Product
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
-from flows.run.plan import NightPlan, plan_night
+from flows.recipes.night_plan import NightPlan
+from flows.run.plan import plan_night
 from flows.run.redo import Redo, redo_of, replace_old
 from flows.run.remake_plan import plan_remakes
 from imaging.errors import NirflowError, StoreError
 from imaging.frames.facts import FrameFacts
+from tasks.bpm import BpmSet
 from tasks.building.build import existing
 from tasks.building.complete_sets import complete_set
 from tasks.building.product_status import certified, confirmed
 from tasks.building.recipe import Ingredient, Recipe, provisional
-from tasks.stack import science_recipe
+from tasks.flat import FlatSet
+from tasks.stack import ScienceSet, science_recipe
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import BpmSet, Calibrations, FlatSet, FrameSet, ProductRef, RawFrame, ScienceSet
+from tasks.support.references import Calibrations, FrameSet, ProductRef, RawFrame
 from tasks.support.workspace import Workspace
 
 Kind = Literal["dark", "bpm", "flat"]
@@ -156,7 +159,7 @@ class FakeReductions:
                 lacking.append(kind)
             else:
                 raise LookupError(kind)
-        return Calibrations(missing=tuple(lacking), **taken)
+        return Calibrations(present=tuple(taken.values()), missing=tuple(lacking))
 
     def _found_or_built(self, recipe: Recipe, place: Workspace) -> Product:
         product = complete_set(recipe, place) or existing(recipe, place)
@@ -210,7 +213,7 @@ class FakeReductions:
 
 def works_of(plan: NightPlan) -> list[Work]:
     """Return the works of a plan, each after those it depends on."""
-    return [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
+    return [*plan.of("dark"), *plan.of("bpm"), *plan.of("flat"), *plan.of("image")]
 
 
 def surveyed(frames: Iterable[Frame]) -> list[RawFrame]:

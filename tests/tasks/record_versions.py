@@ -21,7 +21,6 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 TABLE: Final = Path(__file__).with_name("versions.toml")
-STEPS: Final = ("dark", "bpm", "flat", "detrend", "sky", "detect", "align", "stack")
 #: Modules and folders that cannot change the pixels or figures of a step, and why.
 WITHOUT_PIXELS: Final = {
     "imaging.errors": "messages",
@@ -60,9 +59,22 @@ class Record:
     no_effect: list[dict[str, Any]] = field(default_factory=list)
 
 
+def steps(root: Path = ROOT) -> dict[str, str]:
+    """Return the steps, the modules of `tasks` that import a VERSION, each with the module that has it."""
+    found = {}
+    for path in sorted((root / "tasks").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and any(alias.name == "VERSION" for alias in node.names):
+                found[path.stem] = str(node.module)
+    return found
+
+
 def made(root: Path = ROOT) -> dict[str, Made]:
     """Return the modules of each step of the tree at ``root``."""
-    return {step: Made(_version(root, step), _modules(root, f"tasks.{step}")) for step in STEPS}
+    return {
+        step: Made(_version(root, module), _modules(root, f"tasks.{step}"))
+        for step, module in steps(root).items()
+    }
 
 
 def read(table: Path = TABLE) -> Record:
@@ -85,6 +97,7 @@ def changes(now: Made, before: Made) -> list[str]:
 def problems(root: Path = ROOT, table: Path = TABLE) -> list[str]:
     """Return the unrecorded changes, each with a remedy; empty if everything is recorded."""
     record, found = read(table), []
+    places = {step: _path(root, module).relative_to(root) for step, module in steps(root).items()}
     for step, now in made(root).items():
         before = record.steps.get(step)
         if before is None:
@@ -95,7 +108,7 @@ def problems(root: Path = ROOT, table: Path = TABLE) -> list[str]:
             )
         elif changed := changes(now, before):
             found.append(
-                f"{step}: {', '.join(changed)} changed, and VERSION in tasks/{step}.py is still {now.version}. "
+                f"{step}: {', '.join(changed)} changed, and VERSION in {places[step]} is still {now.version}. "
                 f"Raise it where pixels or figures may differ, then record it: {_COMMAND}. If they cannot differ: "
                 f'{_COMMAND} --no-effect "why"'
             )
@@ -113,22 +126,24 @@ def record(root: Path = ROOT, table: Path = TABLE, no_effect: str = "") -> list[
         Why the changes under the same VERSION change no pixel and no figure; recorded with the modules.
     """
     before, now = read(table), made(root)
-    steps, refused = dict(before.steps), []
+    kept: dict[str, Made] = {}
+    refused = []
     without: dict[str, list[str]] = {}
     for step, one in now.items():
         old = before.steps.get(step)
         changed = changes(one, old) if old is not None and old.version == one.version else []
         if changed and not no_effect:
             refused.append(step)
+            kept[step] = before.steps[step]
             continue
         if changed:
             without[step] = changed
-        steps[step] = one
+        kept[step] = one
     entries = list(before.no_effect)
     if without:
         modules = sorted({name for names in without.values() for name in names})
         entries.append({"reason": no_effect, "steps": sorted(without), "modules": modules})
-    table.write_text(_as_toml(Record({step: steps[step] for step in STEPS if step in steps}, entries)))
+    table.write_text(_as_toml(Record(kept, entries)))
     return refused
 
 
@@ -145,12 +160,16 @@ def _as_toml(content: Record) -> str:
     return "\n".join(lines)
 
 
-def _version(root: Path, step: str) -> int:
-    tree = ast.parse((root / "tasks" / f"{step}.py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["VERSION"]:
+def _version(root: Path, module: str) -> int:
+    path = _path(root, module)
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and _is_version(node):
             return int(ast.literal_eval(node.value))
-    raise ValueError(f"tasks/{step}.py has no VERSION.")
+    raise ValueError(f"{path} has no VERSION.")
+
+
+def _is_version(node: ast.Assign) -> bool:
+    return [ast.unparse(target) for target in node.targets] == ["VERSION"]
 
 
 def _modules(root: Path, start: str) -> dict[str, str]:
@@ -227,6 +246,10 @@ class _Normal(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return node if self.keep_imports else None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        # A version is recorded with its own step; other steps may use the same module.
+        return None if _is_version(node) else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)

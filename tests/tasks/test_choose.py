@@ -101,7 +101,7 @@ def test_a_named_product_that_is_damaged_is_refused(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     product = dark("S1_dark.fits")
-    assert choose(use={"dark": product.name}).dark is not None
+    assert choose(use={"dark": product.name}).of("dark") is not None
     damage(stored(workspace, product))
     for _ in range(2):  # the second time the file has already been set aside
         with pytest.raises(StoreError, match=r"S1_dark\.fits .* is missing or damaged"):
@@ -113,9 +113,9 @@ def test_by_default_the_next_best_replaces_a_damaged_product(
     choose: Callable[..., Calibrations], dark: Callable[..., Product], workspace: Workspace
 ) -> None:
     best, next_best = dark("S11_dark.fits"), dark("S2_dark.fits", UTSTART="01:00:00.0")
-    assert choose().dark.name == best.name
+    assert choose().of("dark").name == best.name
     damage(stored(workspace, best))
-    assert choose().dark.name == next_best.name
+    assert choose().of("dark").name == next_best.name
     damage(stored(workspace, next_best))
     with pytest.raises(MissingCalibrationError, match=r"S11?2?_dark.fits: its file is missing or damaged"):
         choose()
@@ -139,7 +139,7 @@ def test_what_a_named_dark_overrides_is_reported_everywhere(
     short = dark("S22_dark.fits", **SHORT)
     chosen = choose(use={"dark": short.name})
     disagreement = f"dark S22_dark.fits: {'; '.join(DIFFERENCES)}"
-    assert (chosen.dark.name, chosen.overridden) == (short.name, ("dark",))
+    assert (chosen.of("dark").name, chosen.overridden) == (short.name, ("dark",))
     assert chosen.disagreements == (disagreement,)
     assert reasons(workspace) == [f"--use dark=S22_dark.fits, although: {'; '.join(DIFFERENCES)}"]
     assert f"used as named: {disagreement}" in _missing(chosen)
@@ -171,7 +171,7 @@ def test_for_a_flat_the_user_s_choice_applies_only_if_the_configuration_agrees(
     fitting, short = dark("S1_dark.fits"), dark("S22_dark.fits", **SHORT)
     with caplog.at_level("INFO", "tasks.choose"):
         chosen = choose("flat", use={"dark": short.name})
-    assert (chosen.dark.name, chosen.overridden, chosen.disagreements) == (fitting.name, (), ())
+    assert (chosen.of("dark").name, chosen.overridden, chosen.disagreements) == (fitting.name, (), ())
     assert (
         f"S22_dark.fits does not fit these frames ({'; '.join(DIFFERENCES)}); the rules choose" in caplog.text
     )
@@ -205,8 +205,8 @@ def test_a_product_with_unusable_pixels_is_skipped_by_name(
         patch.setattr("calib_store.exchange.adopt.check_content", lambda *_, **__: None)
         bad = dark("S1_dark.fits", variance=0.0, UTSTART="20:00:00.0")
     chosen = choose()
-    assert chosen.dark is not None
-    assert chosen.dark.id == str(good.id)
+    assert chosen.of("dark") is not None
+    assert chosen.of("dark").id == str(good.id)
     (passed_over,) = chosen.reservations
     assert passed_over.startswith(
         f"dark {bad.name_and_id} was passed over: S1_dark.fits: plane VAR is zero, "

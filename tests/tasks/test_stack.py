@@ -8,9 +8,9 @@ from types import MappingProxyType
 import pytest
 
 from tasks import stack
-from tasks.stack import science_recipe
+from tasks.stack import ScienceSet, science_recipe
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import Calibrations, FrameSet, RawFrame, ScienceSet
+from tasks.support.references import Calibrations, FrameSet, RawFrame
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from flows.page.model import Group, NightProduct
 from flows.page.outcomes import left_out_of, outcomes, planned, results_of
-from flows.run.plan import NO_MASK, plan_night
+from flows.run.plan import plan_night
 from flows.run.report import Failure, Kept, NightReport, Replaced
 from imaging.frames.facts import FrameFacts
 from tasks.support.parameters import ReductionParameters
@@ -128,9 +128,12 @@ def test_frames_used_by_a_later_run_are_not_listed_as_left_out(
     ref: Callable[..., ProductRef], report: Callable[..., NightReport], lost: Callable[..., LeftOut]
 ) -> None:
     used, few, bad = lost("S20131121S0076.fits"), lost("S20131121S0075.fits, S20131121S0076.fits"), lost()
-    first, second = report(left_out=(used, few, bad, lost(NO_MASK))), report(ref(left_out=(lost("S1.fits"),)))
+    first, second = (
+        report(left_out=(used, few, bad, lost("bad pixel mask"))),
+        report(ref(left_out=(lost("S1.fits"),))),
+    )
     reported = left_out_of([first, second], results_of([first, second]))
-    assert [one.name for one in reported] == ["S20131121S0099.fits", NO_MASK, "S1.fits"]
+    assert [one.name for one in reported] == ["S20131121S0099.fits", "bad pixel mask", "S1.fits"]
     mask = report(ref(kind="bpm", id=str(UUID(int=3))))
     assert [one.name for one in left_out_of([first, mask], results_of([first, mask]))] == [
         "S20131121S0099.fits"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.run.plan import NightPlan, plan_night, targets_with_needs
+from flows.recipes.night_plan import NightPlan
+from flows.run.plan import plan_night, targets_with_needs
 from imaging.frames.facts import FrameFacts
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import RawFrame
@@ -74,13 +75,13 @@ def plan(frames: list[RawFrame], **options: Any) -> NightPlan:
 
 def test_the_tutorials_night() -> None:
     made = plan(y_night())
-    assert [d.label for d in made.darks] == ["dark 120 s 2013-11-21"]
-    (flat,) = made.flats
+    assert [d.label for d in made.of("dark")] == ["dark 120 s 2013-11-21"]
+    (flat,) = made.of("flat")
     assert (len(flat.on.frames), len(flat.off.frames)) == (4, 4)  # type: ignore[union-attr]
     assert not flat.thermal
-    assert made.bpms[0].flat == flat
-    assert len(made.bpms[0].short_darks.frames) == 3
-    assert len(made.science[0].objects) == 5
+    assert made.of("bpm")[0].flat == flat
+    assert len(made.of("bpm")[0].short_darks.frames) == 3
+    assert len(made.of("image")[0].objects) == 5
     assert made.left_out == ()
 
 
@@ -92,16 +93,17 @@ def test_the_order_of_the_files_does_not_matter(frames: list[RawFrame]) -> None:
 @pytest.mark.parametrize(
     ("only", "kinds"),
     [
-        (("dark",), {"darks"}),
-        (("bpm",), {"bpms"}),
-        (("flat",), {"flats", "bpms"}),
-        (("science",), {"darks", "bpms", "flats", "science"}),
-        ((), {"darks", "bpms", "flats", "science"}),
+        (("dark",), {"dark"}),
+        (("bpm",), {"bpm"}),
+        (("flat",), {"flat", "bpm"}),
+        (("science",), {"dark", "bpm", "flat", "image"}),
     ],
 )
 def test_only_what_is_asked_for_and_what_it_needs(only: Any, kinds: set[str]) -> None:
     made = plan(y_night(), only=only)
-    assert {name for name in ("darks", "bpms", "flats", "science") if getattr(made, name)} == kinds
+    assert {*made.sets} == kinds
+    assert {*plan(y_night()).sets} >= {"dark", "bpm", "flat", "image"}
+    assert all(made.sets.values())
     assert targets_with_needs(only) >= set(only)
 
 
@@ -114,29 +116,29 @@ def test_k_flats_take_their_own_darks_and_the_mask_short_ones() -> None:
     offs = lamps("off", "K-red", exposure=8.0)
     own = darks(exposure=8.0, pairs=1, days=5.1)
     made = plan(offs + own + short_darks() + science("K-red", exposure=8.0))
-    (flat,) = made.flats
+    (flat,) = made.of("flat")
     assert flat.thermal
     assert flat.darks is not None
     assert [f.name for f in flat.darks.frames] == [f.name for f in own]
-    assert [f.name for f in made.bpms[0].short_darks.frames] == [f.name for f in short_darks()]
+    assert [f.name for f in made.of("bpm")[0].short_darks.frames] == [f.name for f in short_darks()]
 
 
 def test_longer_darks_of_a_k_night_are_not_used_as_short_ones() -> None:
     near = darks(exposure=5.0, pairs=1, days=5.05)
     made = plan(lamps("off", "K-red", exposure=2.0) + near + short_darks(days=4.0))
-    assert {f.facts.exposure_time for f in made.bpms[0].short_darks.frames} == {2.0}
+    assert {f.facts.exposure_time for f in made.of("bpm")[0].short_darks.frames} == {2.0}
 
 
 def test_a_k_flat_alone_includes_its_dark() -> None:
     own = darks(exposure=8.0, pairs=1, days=5.1)
     made = plan(lamps("off", "K-red", exposure=8.0) + own + darks() + science(), only=("flat",))
-    assert [d.first.facts.exposure_time for d in made.darks] == [8.0]
-    assert made.science == ()
+    assert [d.first.facts.exposure_time for d in made.of("dark")] == [8.0]
+    assert made.of("image") == ()
 
 
 def test_k_without_matching_darks_is_reported() -> None:
     made = plan(lamps("off", "K-red", exposure=8.0) + short_darks())
-    assert made.bpms == ()
+    assert made.of("bpm") == ()
     (reported,) = [one for one in made.left_out if one.name == "bad pixel mask"]
     assert reported.reason == "no darks of 8 s to go with the lamp-offs"
 
@@ -146,10 +148,10 @@ def test_the_mask_is_the_same_for_any_requested_band() -> None:
     frames += science("J", exposure=60.0) + darks(exposure=60.0)
     both = plan(frames)
     j_only = plan(frames, bands=("J",))
-    assert j_only.bpms == both.bpms
-    assert [f.filter for f in j_only.flats] == ["J"]
-    assert {s.frames.first.facts.filter for s in j_only.science} == {"J"}
-    assert [d.first.facts.exposure_time for d in j_only.darks] == [60.0]
+    assert j_only.of("bpm") == both.of("bpm")
+    assert [f.filter for f in j_only.of("flat")] == ["J"]
+    assert {s.frames.first.facts.filter for s in j_only.of("image")} == {"J"}
+    assert [d.first.facts.exposure_time for d in j_only.of("dark")] == [60.0]
     assert j_only.left_out == both.left_out == ()
 
 
@@ -157,8 +159,8 @@ def test_a_single_frame_of_another_read_mode_replaces_nothing() -> None:
     odd_short = darks(count=1, exposure=2.0, pairs=4, days=5.0)
     odd_lamp = lamps("on", count=1, pairs=4, days=1.0)
     made = plan(y_night() + odd_short + odd_lamp)
-    assert made.bpms == plan(y_night()).bpms
-    assert made.flats == plan(y_night()).flats
+    assert made.of("bpm") == plan(y_night()).of("bpm")
+    assert made.of("flat") == plan(y_night()).of("flat")
     reasons = {one.name: one.reason for one in made.left_out}
     assert "without lamp-offs of the same exposure, read mode" in reasons["onY20_4_0.fits"]
     assert "1 darks of 2 s with 4 read pairs" in reasons["dark2_4_0.fits"]
@@ -166,18 +168,18 @@ def test_a_single_frame_of_another_read_mode_replaces_nothing() -> None:
 
 def test_lamp_ons_without_any_lamp_offs_still_make_a_flat() -> None:
     made = plan(science() + darks() + short_darks() + lamps("on"))
-    assert made.flats[0].off is None
-    assert made.bpms == ()
+    assert made.of("flat")[0].off is None
+    assert made.of("bpm") == ()
 
 
 def test_short_darks_are_combined_only_if_needed() -> None:
-    assert [d.first.facts.exposure_time for d in plan(y_night()).darks] == [120.0]
+    assert [d.first.facts.exposure_time for d in plan(y_night()).of("dark")] == [120.0]
     wanted = plan(y_night() + several("quick", 5, "object", 0.5, exposure_time=2.0, read_pairs=1))
-    assert sorted(d.first.facts.exposure_time for d in wanted.darks) == [2.0, 120.0]
+    assert sorted(d.first.facts.exposure_time for d in wanted.of("dark")) == [2.0, 120.0]
 
 
 def test_without_removes_frames_everywhere() -> None:
-    group = plan(y_night()).science[0]
+    group = plan(y_night()).of("image")[0]
     less = group.without({"sciY1.fits"})
     assert group.without(()) is group
     for names in (less.objects, less.skies, [f.name for f in less.frames.frames]):
@@ -198,9 +200,9 @@ def test_each_half_year_gets_its_own_mask() -> None:
         for f in y_night()
     ]
     made = plan(y_night() + later)
-    assert [mask.flat.first.first.facts.night.year for mask in made.bpms] == [2013, 2014]
+    assert [mask.flat.first.first.facts.night.year for mask in made.of("bpm")] == [2013, 2014]
     # Science frames of two seasons also form two groups, each with the calibrations of its time.
-    assert [len(group.objects) for group in made.science] == [5, 5]
+    assert [len(group.objects) for group in made.of("image")] == [5, 5]
 
 
 def test_a_band_without_frames_is_reported() -> None:
@@ -210,5 +212,5 @@ def test_a_band_without_frames_is_reported() -> None:
 
 def test_a_mask_that_cannot_be_made_is_reported_if_requested() -> None:
     made = plan(short_darks(), only=("bpm",))
-    assert made.bpms == ()
+    assert made.of("bpm") == ()
     assert any(o.name == "bad pixel mask" and "lamp-offs" in o.reason for o in made.left_out)

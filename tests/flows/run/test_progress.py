@@ -13,12 +13,15 @@ from prefect import flow, get_client, runtime
 from prefect.client.schemas.filters import ArtifactFilter
 
 from deployments.settings.server_settings import ServerAddress
+from flows.recipes.night_plan import NightPlan
 from flows.run import progress
-from flows.run.plan import NightPlan
 from flows.run.progress import expected_steps, progress_shown
 from imaging.frames.facts import FrameFacts
+from tasks.bpm import BpmSet
+from tasks.flat import FlatSet
 from tasks.prefect_internals.heartbeats import prompt_heartbeats
-from tasks.support.references import BpmSet, FlatSet, FrameSet, RawFrame, ScienceSet
+from tasks.stack import ScienceSet
+from tasks.support.references import FrameSet, RawFrame
 from tasks.support.step import StepEvent, report_event
 
 MOMENT = datetime(2013, 11, 21, 3, tzinfo=UTC)
@@ -53,9 +56,9 @@ MASK = BpmSet(label="bpm", flat=FLAT, short_darks=frames(3))
     ("plan", "steps"),
     [
         (NightPlan(), 0),
-        (NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,)), 4),
-        (NightPlan(science=(science(5),)), 5 + 5 + 5 + 4),
-        (NightPlan(darks=(frames(4),), science=(science(3, skies=2), science(1))), 1 + (10 + 3 + 4) + (2 + 1 + 4)),
+        (NightPlan({"dark": (frames(4), frames(5)), "bpm": (MASK,), "flat": (FLAT,)}), 4),
+        (NightPlan({"image": (science(5),)}), 5 + 5 + 5 + 4),
+        (NightPlan({"dark": (frames(4),), "image": (science(3, skies=2), science(1))}), 1 + (10 + 3 + 4) + (2 + 1 + 4)),
     ],
 )  # fmt: skip
 def test_the_steps_of_a_plan(plan: NightPlan, steps: int) -> None:
@@ -75,7 +78,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return messages
 
 
-FOUR = NightPlan(darks=(frames(4), frames(5)), bpms=(MASK,), flats=(FLAT,))
+FOUR = NightPlan({"dark": (frames(4), frames(5)), "bpm": (MASK,), "flat": (FLAT,)})
 
 
 def test_each_finished_step_counts_whatever_its_outcome(reported: list[float]) -> None:
@@ -126,7 +129,7 @@ def test_the_server_is_updated_only_at_intervals(
 
 
 def test_steps_that_end_simultaneously_are_all_counted(reported: list[float]) -> None:
-    plan = NightPlan(darks=tuple(frames(1) for _ in range(80)))
+    plan = NightPlan({"dark": tuple(frames(1) for _ in range(80))})
     with progress_shown(plan):
         threads = [
             threading.Thread(

@@ -19,16 +19,19 @@ from hypothesis import strategies as st
 from calib_store.model.records import Frame, InputRef, Product
 from calib_store.store import Store
 from deployments.arrivals.selection import calibrations_near, frames_of_nights, frames_of_sequence
-from flows.run.plan import NightPlan, plan_night
+from flows.recipes.night_plan import NightPlan
+from flows.run.plan import plan_night
 from flows.run.redo import Redo
 from flows.run.remake_plan import Remake, plan_remakes
 from imaging.frames.calibration_groups import calibration_groups
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence as Exposures
+from tasks.bpm import BpmSet
 from tasks.building.recipe import Ingredient
-from tasks.stack import science_recipe
+from tasks.flat import FlatSet
+from tasks.stack import ScienceSet, science_recipe
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import BpmSet, Calibrations, FlatSet, FrameSet, RawFrame, ScienceSet
+from tasks.support.references import Calibrations, FrameSet, RawFrame
 
 FIRST = date(2013, 11, 1)
 EVENING = datetime(2013, 11, 1, 1, tzinfo=UTC)
@@ -147,12 +150,12 @@ def seasons(draw: st.DrawFn) -> Season:
 
 
 def science_of(plan: NightPlan) -> set[tuple[str, ...]]:
-    return {(group.label, *group.objects, "/", *group.skies) for group in plan.science}
+    return {(group.label, *group.objects, "/", *group.skies) for group in plan.of("image")}
 
 
 def calibrations_of(plan: NightPlan) -> set[tuple[str, ...]]:
-    flats = [*plan.flats, *(mask.flat for mask in plan.bpms)]
-    sets = [*plan.darks, *(mask.short_darks for mask in plan.bpms)]
+    flats = [*plan.of("flat"), *(mask.flat for mask in plan.of("bpm"))]
+    sets = [*plan.of("dark"), *(mask.short_darks for mask in plan.of("bpm"))]
     sets += [part for flat in flats for part in (flat.on, flat.off, flat.darks) if part is not None]
     return {tuple(frame.name for frame in one.frames) for one in sets}
 
@@ -161,14 +164,14 @@ def pairs_of(plan: NightPlan) -> set[tuple[tuple[str, ...], ...]]:
     """Return flats with the sets that are subtracted from their light."""
     return {
         tuple(tuple(f.name for f in part.frames) for part in flat.light_and_none if part is not None)
-        for flat in plan.flats
+        for flat in plan.of("flat")
         if flat.light_and_none[1] is not None
     }
 
 
 def long_darks_of(plan: NightPlan) -> set[tuple[str, ...]]:
     limit = PARAMETERS.groups.longest_short_dark
-    darks = [dark.frames for dark in plan.darks if dark.first.facts.exposure_time > limit]
+    darks = [dark.frames for dark in plan.of("dark") if dark.first.facts.exposure_time > limit]
     return {tuple(frame.name for frame in frames) for frames in darks}
 
 
@@ -213,13 +216,13 @@ def test_night_by_night_a_range_a_sequence_and_all_files_give_the_same_groups(
 @given(seasons())
 def test_no_science_group_spans_two_nights_unless_requested(season: Season) -> None:
     frames = surveyed(season.known)
-    for group in plan_night(frames, PARAMETERS).science:
+    for group in plan_night(frames, PARAMETERS).of("image"):
         assert len({frame.facts.night for frame in group.frames.frames}) == 1
     together = plan_night(frames, PARAMETERS, across_nights=True)
     apart = plan_night(frames, PARAMETERS)
-    assert len(together.science) <= len(apart.science)
-    assert {f.name for g in together.science for f in g.frames.frames} == {
-        f.name for g in apart.science for f in g.frames.frames
+    assert len(together.of("image")) <= len(apart.of("image"))
+    assert {f.name for g in together.of("image") for f in g.frames.frames} == {
+        f.name for g in apart.of("image") for f in g.frames.frames
     }
 
 
@@ -284,7 +287,7 @@ def test_a_redo_has_the_groups_of_what_it_replaces_without_the_rejected(
 ) -> None:
     before = Season(tuple(f.model_copy(update={"rejected": None}) for f in season.known))
     plan = plan_night(surveyed(before.known), PARAMETERS, across_nights=across_nights)
-    works = [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
+    works = [*plan.of("dark"), *plan.of("bpm"), *plan.of("flat"), *plan.of("image")]
     assume(works)
     other = ReductionParameters.model_validate({"dark": {"high": 4.5}, "stack": {"reject": "none"}})
     parameters = [data.draw(st.sampled_from([PARAMETERS, other])) for _ in works]
@@ -316,7 +319,7 @@ def test_a_redo_has_the_groups_of_what_it_replaces_without_the_rejected(
 @given(seasons(), st.data())
 def test_nothing_is_made_again_from_part_of_its_usable_frames(season: Season, data: st.DataObject) -> None:
     plan = plan_night(surveyed(season.known), PARAMETERS)
-    works = [*plan.darks, *plan.bpms, *plan.flats, *plan.science]
+    works = [*plan.of("dark"), *plan.of("bpm"), *plan.of("flat"), *plan.of("image")]
     assume(works)
     made = [_product(work, PARAMETERS) for work in works]
     known = {frame.sha256: frame for frame in season.known}

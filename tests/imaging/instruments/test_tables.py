@@ -23,6 +23,7 @@ from imaging.frames.sequences import Sequence
 from imaging.instruments import catalogue
 from imaging.instruments.examination import first_table, read_facts
 from imaging.instruments.own_tables import OWN_TABLES
+from imaging.kinds import KINDS
 from imaging.pixels.dq import DQ
 from imaging.pixels.noise import NoiseModel
 from imaging.products.header_cards import saturation_electrons
@@ -224,6 +225,20 @@ def test_rules_about_an_instrument_keep_their_digest_without_one(mycam: None) ->
 
 
 # A table itself
+
+
+def test_a_kind_that_a_table_does_not_list_has_its_own_facts_and_windows(tmp_path: Path) -> None:
+    text = MYCAM.read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        text[: text.index("[same]")] + '[same]\nbpm = ["section"]\n\n[windows]\nimage = { gap = 2 }\n'
+    )
+    mine, full = catalogue.read_table(path), catalogue.read_table(MYCAM)
+    assert mine.same == {kind.name: kind.same for kind in KINDS.values()} | {"bpm": ("section",)}
+    assert mine.windows["image"].days("gap") == 2
+    assert mine.windows["dark"].model_dump(exclude_none=True) == dict(KINDS["dark"].windows)
+    assert full.same["dark"] == ("exposure_time", "coadds", "well", "section")
+    assert full.windows["bpm"].model_dump(exclude_none=True) == {"pair": 4, "wait": 30, "serve": 60}
 
 
 @pytest.mark.parametrize(

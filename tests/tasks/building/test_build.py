@@ -15,7 +15,7 @@ from calib_store.model.records import Product
 from calib_store.store import Store
 from flows.run.redo import redo_of
 from imaging.calibrations.dark import DarkParameters
-from imaging.errors import StoreError
+from imaging.errors import FrameError, StoreError
 from imaging.frames.find_files import CheckParameters
 from imaging.pixels.image import Image
 from imaging.products.product_file import read_table
@@ -42,7 +42,7 @@ def recipe(raw_frame: MakeFrame) -> Callable[..., Recipe]:
             "kind": "flat", "label": "flat Y", "version": 1,
             "ingredients": [Ingredient("lamp_on", raw_frame("a.fits")), Ingredient("lamp_off", raw_frame("b.fits"))],
             "parameters": {"dark": DarkParameters()},
-            "calibrations": Calibrations(bpm=mask("k1")),
+            "calibrations": Calibrations(present=(mask("k1"),)),
         }  # fmt: skip
         return Recipe(**(values | changes))
 
@@ -70,10 +70,10 @@ def test_everything_that_decides_the_pixels_changes_the_key(
         recipe(ingredients=[Ingredient("lamp_on", a)]),
         recipe(ingredients=[Ingredient("lamp_on", a), Ingredient("lamp_off", raw_frame("c.fits"))]),
         recipe(parameters={"dark": DarkParameters(low=2.9)}),
-        recipe(calibrations=Calibrations(bpm=mask("k2"))),
+        recipe(calibrations=Calibrations(present=(mask("k2"),))),
         recipe(calibrations=Calibrations()),
         recipe(calibrations=Calibrations(missing=("bpm",))),
-        recipe(calibrations=Calibrations(bpm=mask("k1"), overridden=("bpm",))),
+        recipe(calibrations=Calibrations(present=(mask("k1"),), overridden=("bpm",))),
     ]
     assert len({recipe().key, *(other.key for other in others)}) == len(others) + 1
 
@@ -108,7 +108,11 @@ def group(tmp_path: Path, workspace: Workspace) -> tuple[RawFrame, ...]:
 
 
 def made(
-    group: tuple[RawFrame, ...], workspace: Workspace, kind: Any = "image", **built: Any
+    group: tuple[RawFrame, ...],
+    workspace: Workspace,
+    kind: Any = "image",
+    primary: fits.Header | None = None,
+    **built: Any,
 ) -> tuple[ProductRef, Product, Recipe]:
     """Return a product of all frames of a group."""
     role = "science" if kind == "image" else kind
@@ -116,11 +120,24 @@ def made(
         kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
     )
     plane = np.ones(SHAPE, np.float32)
-    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.Header())
+    primary = primary or fits.getheader(group[0].path)
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), primary)
     quiet = workspace.model_copy(update={"previews": False})
     found: Any = find_or_build(recipe, lambda: Built(image, {}, **built), quiet)
     ref = found if isinstance(found, ProductRef) else found.data
     return ref, workspace.store().get(ref.uuid), recipe
+
+
+def test_a_product_that_could_not_be_read_again_is_not_kept(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    unreadable = fits.getheader(group[0].path)
+    del unreadable["EXPTIME"]
+    with pytest.raises(FrameError, match=r"S20131121S0000_image\.fits: made, but not kept.*EXPTIME"):
+        made(group, workspace, primary=unreadable)
+    assert workspace.store().products() == ()
+    ref, _, _ = made(group, workspace)
+    assert not ref.reused
 
 
 def roles(product: Product, workspace: Workspace) -> list[tuple[str, str]]:

@@ -94,8 +94,8 @@ def test_an_image_names_its_dark_by_its_key(look: Look, workspace: Workspace, ra
     science.write_bytes(raw_bytes(50, SCIENCE))
     (frame,) = look([science]).frames
     plane = np.ones(SHAPE, np.float32)
-    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.Header())
-    recipe = Recipe("image", "FIELD", 1, [Ingredient("science", frame)], {}, Calibrations(dark=second))
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.getheader(science))
+    recipe = Recipe("image", "FIELD", 1, [Ingredient("science", frame)], {}, Calibrations(present=(second,)))
     quiet = workspace.model_copy(update={"previews": False})
     made = product_of(find_or_build(recipe, lambda: Built(image, {}), quiet))
     header = fits.getheader(path_of(made))
