@@ -25,7 +25,7 @@ def objections(store: Store, product: Product) -> tuple[str, ...]:
         found.append(f"is provisional: {product.provisional}")
     if product.doubtful:
         gate = product.gate or {}
-        reference = gate.get("reference")
-        against = f"differs from {reference['name']}, which is certified" if reference else "is doubtful"
+        name = (gate.get("reference") or {}).get("name", "the certified one")
+        against = "is doubtful" if product.disputed else f"differs from {name}, which is certified"
         found.append(f"{against}: {'; '.join(gate.get('reasons', ()))}")
     return tuple(found)

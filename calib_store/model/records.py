@@ -207,6 +207,12 @@ class Product(BaseModel):
         return self.status not in ("rejected", "superseded")
 
     @property
+    def disputed(self) -> bool:
+        """Whether its own frames disagree, so that only a user can judge it."""
+        gate = self.gate or {}
+        return gate.get("passed") is False and gate.get("reference") is None
+
+    @property
     def state(self) -> str:
         """Status and all objections, for display."""
         against = {

@@ -131,7 +131,7 @@ def _gate_rows(product: Product) -> list[list[object]]:
     rows: list[list[object]] = [
         ["comparison", outcomes[gate.get("passed")] + (f", with {reference}" if reference else "")]
     ]
-    if gate.get("passed") is False and reference is None:
+    if product.disputed:
         rows = [["doubtful", "its frames disagree"]]
     rows += [["  why", reason] for reason in gate.get("reasons", ())]
     if gate.get("passed") is False and not product.doubtful:
