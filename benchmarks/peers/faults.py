@@ -91,7 +91,8 @@ def _persistence(n: int, size: float, rng: np.random.Generator) -> NDArray[Any]:
 def _noisy(camera: Camera, of: SetName, size: float, rng: np.random.Generator) -> MemoryFrame:
     frame, other = camera.frame(of), camera.frame(of)
     electrons = frame.adu * frame.facts.gain
-    sigma = float(np.median(np.abs(electrons - other.adu * frame.facts.gain))) * 1.4826 / np.sqrt(2)
+    off = electrons - other.adu * frame.facts.gain * (np.median(electrons) / np.median(other.adu) / frame.facts.gain)
+    sigma = float(np.median(np.abs(off - np.median(off)))) * 1.4826 / np.sqrt(2)
     return frame.changed(
         _rounded(frame, electrons + rng.normal(0, sigma * np.sqrt(size**2 - 1), frame.shape))
     )

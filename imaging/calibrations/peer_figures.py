@@ -26,6 +26,8 @@ _MOST_VALUES: Final = 1024**2
 _DEVIANT_SIGMA: Final = 6.0
 _DEVIANT_CHARGE: Final = 0.15
 _DEVIANT_LIGHT: Final = 0.03
+#: A pixel is warm if its charge above the level is this many times the noise.
+_WARM: Final = 20.0
 
 
 def thinned(stack: RawStack, sample: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
@@ -44,13 +46,14 @@ def thinned(stack: RawStack, sample: NDArray[np.float32]) -> tuple[NDArray[np.fl
 
 class Measured(NamedTuple):
     """Figures of each frame, (n,): level, the block that deviates most from it, noise within blocks, share of
-    deviant pixels.
+    deviant pixels, and of frames without light the relative charge of warm pixels.
     """
 
     level: NDArray[np.float64]
     shape: NDArray[np.float64]
     noise: NDArray[np.float64]
     deviant: NDArray[np.float64]
+    warm: NDArray[np.float64]
 
 
 def measure_dim(
@@ -66,9 +69,13 @@ def measure_dim(
     frames -= typical
     shape, noise = _within(frames, blocks)
     charge = np.maximum(typical - np.median(typical), 0)  # of warm and hot pixels, which has shot noise
-    allowed = _DEVIANT_SIGMA * np.sqrt(np.float32(np.median(noise[usual])) ** 2 + charge)
-    allowed += np.float32(_DEVIANT_CHARGE) * charge
-    return Measured(level, shape, noise, _deviant(frames, allowed))
+    usual_noise = np.float32(np.median(noise[usual]))
+    allowed = _DEVIANT_SIGMA * np.sqrt(usual_noise**2 + charge) + np.float32(_DEVIANT_CHARGE) * charge
+    warm = charge > _WARM * usual_noise
+    scale = np.zeros(len(frames))
+    if np.count_nonzero(warm) >= _LEAST_PIXELS:
+        scale = _middle_mean(frames[:, warm] / charge[warm])
+    return Measured(level, shape, noise, _deviant(frames, allowed), scale)
 
 
 def measure_lit(
@@ -92,7 +99,11 @@ def measure_lit(
     # A pixel with less light has more noise relative to it.
     allowed = np.float32(np.median(noise[usual])) * np.sqrt(np.maximum(np.median(typical) / typical, 1))
     return Measured(
-        level, shape, noise, _deviant(light, np.maximum(_DEVIANT_SIGMA * allowed, _DEVIANT_LIGHT))
+        level,
+        shape,
+        noise,
+        _deviant(light, np.maximum(_DEVIANT_SIGMA * allowed, _DEVIANT_LIGHT)),
+        np.zeros(len(light)),
     )
 
 

@@ -50,6 +50,11 @@ class PeerParameters(StepParameters):
         gt=0,
     )
     peer_noise_rms: float = parameter(0.05, "usual scatter of the noise of a frame, relative", gt=0)
+    peer_warm_rms: float = parameter(
+        0.03,
+        "usual scatter of the charge of warm pixels, relative: it shows exposure time and temperature",
+        gt=0,
+    )
     peer_deviant_rms: float = parameter(
         0.0003, "usual scatter of the fraction of pixels that deviate from the other frames", gt=0
     )
@@ -190,6 +195,7 @@ def check_dim(
             _Figure("shape", found.shape, shape, "peer_shape_rms", electrons, only_above=True),
             _noise(found.noise, usual, parameters),
             _deviant(found.deviant, parameters),
+            _Figure("charge of warm pixels", found.warm, parameters.peer_warm_rms, "peer_warm_rms", "{:+.0%}".format),
         ]
 
     return _checked(what, stack, implausible_dim(stack, frames), figures, parameters)
@@ -301,6 +307,9 @@ def _checked(
         # The median of all is biased towards the odd ones, so their figures are relative to the median of the
         # others.
         exact = figures(kept, ~out)
+        again = [outvoted(f.values, f.usual, parameters, only_above=f.only_above) for f in exact]
+        if (both := out & np.any(again, axis=0)).any():  # a good frame may look odd next to a biased median
+            out, votes = both, again
         for k in np.flatnonzero(out):
             against = [one for one, vote in zip(exact, votes, strict=True) if vote[k]]
             reason = "; ".join(_reason(int(k), one, ~out, parameters, total) for one in against)
