@@ -88,9 +88,7 @@ class Camera:
     """
 
     def __init__(self, size: int, seed: int, variations: Variations) -> None:
-        self.parameters = {
-            band: NightParameters(band=band, size=size, seed=seed) for band in ("Y", "Ks")
-        }
+        self.parameters = {band: NightParameters(band=band, size=size, seed=seed) for band in ("Y", "Ks")}
         self.detector: Detector = make_detector(self.parameters["Y"])
         self.variations = variations
         self._dark_sky = np.zeros((size, size), np.float32)
@@ -142,7 +140,9 @@ class Camera:
             hits=cosmic_rays(rng, size, hits),
         )  # fmt: skip
         root = f"S20131121S{self._taken:04d}"
-        planned = PlannedFrame(root, role, self._taken, _STARTED + timedelta(minutes=3 * self._taken), nominal, pairs, 1)
+        planned = PlannedFrame(
+            root, role, self._taken, _STARTED + timedelta(minutes=3 * self._taken), nominal, pairs, 1
+        )
         return MemoryFrame(adu, raw_headers(parameters, planned), f"{root}.fits")
 
 

@@ -193,7 +193,8 @@ class Product(BaseModel):
     made_at: datetime
     damaged: bool = Field(default=False, description="its file was found missing or damaged")
     doubtful: bool = Field(
-        default=False, description="it failed the comparison with a product that is certified now, or its frames disagree"
+        default=False,
+        description="it failed the comparison with a product that is certified now, or its frames disagree",
     )
     provisional: str | None = Field(default=None, description="why it serves others only as a last resort")
     tier: Tier = Field(default=Tier.SOUND, description="the most serious objection to it")

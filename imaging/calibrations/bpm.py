@@ -193,7 +193,13 @@ def make_bpm(
     header.update(circle_cards(circle))
     mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
     return BpmResult(
-        mask, metrics, circle, dark.pedestal, warnings, dark.left_out + light.left_out, dark.doubts + light.doubts
+        mask,
+        metrics,
+        circle,
+        dark.pedestal,
+        warnings,
+        dark.left_out + light.left_out,
+        dark.doubts + light.doubts,
     )
 
 

@@ -195,7 +195,13 @@ def check_dim(
             _Figure("shape", found.shape, shape, "peer_shape_rms", electrons, only_above=True),
             _noise(found.noise, usual, parameters),
             _deviant(found.deviant, parameters),
-            _Figure("charge of warm pixels", found.warm, parameters.peer_warm_rms, "peer_warm_rms", "{:+.0%}".format),
+            _Figure(
+                "charge of warm pixels",
+                found.warm,
+                parameters.peer_warm_rms,
+                "peer_warm_rms",
+                "{:+.0%}".format,
+            ),
         ]
 
     return _checked(what, stack, implausible_dim(stack, frames), figures, parameters)

@@ -77,7 +77,9 @@ def test_its_frames_must_agree(store: Store, frames: list[FrameRecord], make: Ca
     """A user who gives some of the frames of a set that disagrees may be choosing the good ones."""
     part = inputs("dark", frames, 3)
     product = make(
-        "dark", inputs("dark", frames, 9), gate={"passed": False, "reasons": ["five by five"], "reference": None}
+        "dark",
+        inputs("dark", frames, 9),
+        gate={"passed": False, "reasons": ["five by five"], "reference": None},
     )
     assert product.disputed
     assert made_of_more(store, "dark", part, LOW, "1") is None

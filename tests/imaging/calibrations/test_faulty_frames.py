@@ -128,9 +128,7 @@ def test_a_lamp_off_with_the_lamp_on_in_all_frames_gives_no_flat(expose):
 
 
 @pytest.mark.parametrize(("n_on", "n_off"), [(9, 3), (3, 9), (9, 9)])
-def test_many_lamp_frames_and_few_lamp_offs_are_compared_on_the_same_pixels(
-    expose, monkeypatch, n_on, n_off
-):
+def test_many_lamp_frames_and_few_lamp_offs_are_compared_on_the_same_pixels(expose, monkeypatch, n_on, n_off):
     """A large set has a smaller sample."""
     monkeypatch.setattr(raw_stack, "_SAMPLE_PIXELS", 9 * 16 * SHAPE[1] * 3)
     on, off = flats(expose, 12_000.0, n_on)[0], flats(expose, 12_000.0)[1]

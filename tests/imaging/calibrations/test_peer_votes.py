@@ -1,4 +1,4 @@
-"""Which of a few values are unlike the others, and when nobody can say."""
+"""Which of a few values are unlike the others, and when no majority decides."""
 
 from __future__ import annotations
 

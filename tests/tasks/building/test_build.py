@@ -215,7 +215,12 @@ def test_a_product_whose_frames_disagree_is_never_certified_automatically(
     store = workspace.store()
     doubt = "the darks differ in level"
     ref, first, _ = made(group[:3], place, "dark", doubts=(doubt,), warnings=(doubt,))
-    assert (first.status, first.doubtful, first.disputed, first.tier) == ("candidate", True, True, Tier.DOUBTFUL)
+    assert (first.status, first.doubtful, first.disputed, first.tier) == (
+        "candidate",
+        True,
+        True,
+        Tier.DOUBTFUL,
+    )
     assert ref.warnings == (doubt, f"it is doubtful: {doubt}")
     with pytest.raises(StoreError, match=f"is doubtful: {doubt}"):
         certify(store, first, author="Ana", reason="good")
