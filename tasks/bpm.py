@@ -50,6 +50,7 @@ def build_bpm(
             flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "bpm"),
+            doubts=result.doubts,
             linearised=False,
             combined=combined(ingredients, result.left_out),
         )

@@ -29,6 +29,7 @@ def build_dark(
             flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "dark"),
+            doubts=result.doubts,
             linearised=parameters.linearise,
             combined=combined(ingredients, result.left_out),
         )

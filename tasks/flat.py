@@ -86,6 +86,7 @@ def build_flat(
             flat_values(result.metrics),
             result.warnings,
             left_out=left_out(result.left_out, "flat"),
+            doubts=result.doubts,
             linearised=parameters.linearise,
             cards=_lamp_cards(result),
             combined=combined(ingredients, result.left_out),

@@ -297,15 +297,16 @@ def _refuse_doubtful(product: Product, despite_gate: bool) -> None:
     if product.doubtful and not despite_gate:
         gate = product.gate or {}
         raise StoreError(
-            f"{product.name} failed the comparison with {_reference(gate)}: "
-            f"{'; '.join(gate.get('reasons', ()))}.",
+            f"{product.name} {_failure(gate)}: {'; '.join(gate.get('reasons', ()))}.",
             remedy="Examine it (nirflow cal compare); to certify it nevertheless, add --despite-gate.",
         )
 
 
-def _reference(gate: Mapping[str, Any]) -> str:
-    reference = gate.get("reference") or {}
-    return f"{reference.get('name')} ({str(reference.get('id'))[:8]})"
+def _failure(gate: Mapping[str, Any]) -> str:
+    reference = gate.get("reference")
+    if not reference:
+        return "is doubtful"
+    return f"failed the comparison with {reference.get('name')} ({str(reference.get('id'))[:8]})"
 
 
 def _validity(

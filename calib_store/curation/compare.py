@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def verdict(
     if not done.passed:
         logger.warning("%s differs from %s: %s", file.name, reference.name, "; ".join(done.reasons))
     return noted(done, reference)
+
+
+def doubted(gate: dict[str, Any] | None, doubts: Sequence[str]) -> dict[str, Any] | None:
+    """Return the record of a comparison for a product that its own frames make doubtful, whatever the comparison found.
+
+    It names no reference: the doubt remains if that one is no longer certified.
+    """
+    if not doubts:
+        return gate
+    found = gate or {}
+    reasons = found.get("reasons", ()) if found.get("passed") is False else ()
+    return {
+        "passed": False, "reasons": [*doubts, *reasons], "figures": found.get("figures", {}), "reference": None,
+    }  # fmt: skip
 
 
 def noted(done: Comparison, reference: Product) -> dict[str, Any]:

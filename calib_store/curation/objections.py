@@ -9,8 +9,8 @@ from calib_store.store import Store
 def objections(store: Store, product: Product) -> tuple[str, ...]:
     """Return the current objections to a product, most serious first; each continues a sentence after its name.
 
-    The product was rejected or superseded, has a rejected ancestor, is provisional, or failed the comparison with a
-    certified product.
+    The product was rejected or superseded, has a rejected ancestor, is provisional, failed the comparison with a
+    certified product, or is made from frames that disagree.
     """
     found = []
     if not product.counts:
@@ -25,6 +25,7 @@ def objections(store: Store, product: Product) -> tuple[str, ...]:
         found.append(f"is provisional: {product.provisional}")
     if product.doubtful:
         gate = product.gate or {}
-        reference = (gate.get("reference") or {}).get("name", "the certified one")
-        found.append(f"differs from {reference}, which is certified: {'; '.join(gate.get('reasons', ()))}")
+        name = (gate.get("reference") or {}).get("name", "the certified one")
+        against = "is doubtful" if product.disputed else f"differs from {name}, which is certified"
+        found.append(f"{against}: {'; '.join(gate.get('reasons', ()))}")
     return tuple(found)

@@ -38,7 +38,8 @@ def made_of_more(
     -------
     Product or None
         The product with the most inputs (certified before candidate, then oldest), among those that count, are not
-        provisional, have an intact file as far as known, and have no ancestor that is rejected or in quarantine.
+        provisional, are made from frames that agree, have an intact file as far as known, and have no ancestor that is
+        rejected or in quarantine.
     """
     frames = [ref.source for ref in inputs if isinstance(ref.source, str)]
     if not frames:
@@ -54,6 +55,8 @@ def made_of_more(
                 algorithm_version,
             )
             if not same or not product.counts or product.damaged or product.provisional is not None:
+                continue
+            if product.disputed:  # a user may be choosing among its frames
                 continue
             more = _frames_more(connection, product, inputs)
             if more and is_sound(connection, product):

@@ -28,7 +28,7 @@ class Tier(IntEnum):
 
     SOUND = 0
     DOUBTFUL = 1
-    """It failed the comparison with a certified product."""
+    """It failed the comparison with a certified product, or its frames disagree."""
     PROVISIONAL = 2
     """Made as an exception (without a calibration, with one named by a user, as of an earlier time), or imported."""
     TAINTED = 3
@@ -193,7 +193,8 @@ class Product(BaseModel):
     made_at: datetime
     damaged: bool = Field(default=False, description="its file was found missing or damaged")
     doubtful: bool = Field(
-        default=False, description="it failed the comparison with a product that is certified now"
+        default=False,
+        description="it failed the comparison with a product that is certified now, or its frames disagree",
     )
     provisional: str | None = Field(default=None, description="why it serves others only as a last resort")
     tier: Tier = Field(default=Tier.SOUND, description="the most serious objection to it")
@@ -205,6 +206,12 @@ class Product(BaseModel):
     def counts(self) -> bool:
         """Whether it is neither rejected nor superseded."""
         return self.status not in ("rejected", "superseded")
+
+    @property
+    def disputed(self) -> bool:
+        """Whether its own frames disagree, so that only a user can judge it."""
+        gate = self.gate or {}
+        return gate.get("passed") is False and gate.get("reference") is None
 
     @property
     def state(self) -> str:

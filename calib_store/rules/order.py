@@ -100,7 +100,7 @@ _ORDINARY = Criterion(
 _COMPARED = Criterion(
     "not doubtful", "s.tier = 1",
     lambda p, asked: p.tier is Tier.DOUBTFUL,
-    "failed its comparison with a certified one; another was taken",
+    "doubtful; another was taken",
 )  # fmt: skip
 _PARAMETERS = Criterion(
     OTHER_PARAMETERS, "NOT p.variant_id = ANY(CAST(:variants AS bigint[]))",

@@ -90,6 +90,8 @@ class BpmResult:
         What the user should know.
     left_out
         Frames that differ from the others of their set and were not used.
+    doubts
+        The warnings for which a user has to judge it (`imaging.calibrations.peers.Agreed`).
     """
 
     mask: BadPixelMask
@@ -98,6 +100,7 @@ class BpmResult:
     pedestal: float
     warnings: tuple[str, ...] = ()
     left_out: tuple[OddFrame, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def make_bpm(
@@ -192,7 +195,15 @@ def make_bpm(
     header["PEDESTAL"] = (round(dark.pedestal, 3), "[electron] of one frame, no shot noise")
     header.update(circle_cards(circle))
     mask = BadPixelMask.from_reasons(reasons, header=header, primary=primary)
-    return BpmResult(mask, metrics, circle, dark.pedestal, warnings, dark.left_out + light.left_out)
+    return BpmResult(
+        mask,
+        metrics,
+        circle,
+        dark.pedestal,
+        warnings,
+        dark.left_out + light.left_out,
+        dark.doubts + light.doubts,
+    )
 
 
 #: Parameters of the combination that darks and flats share.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imaging.calibrations.peer_figures import level_to_median
+from imaging.calibrations.peer_headers import unlike_headers
 from imaging.calibrations.peers import OddFrame, PeerParameters, agreeing, check_dim
 from imaging.calibrations.raw_stack import (
     VARIANCE_FROM,
@@ -98,6 +98,9 @@ class DarkResult:
         What the user should know.
     left_out
         Darks that differ from the others and are not part of the master.
+    doubts
+        The warnings for which a user has to judge the master: no majority of the darks agrees, or too many were
+        left out.
     """
 
     image: Image
@@ -105,6 +108,7 @@ class DarkResult:
     pedestal: float
     warnings: tuple[str, ...] = ()
     left_out: tuple[OddFrame, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def make_dark(
@@ -148,20 +152,20 @@ def make_dark(
         If there are too few darks or they do not match; the error names those that differ.
     """
     parameters = parameters or DarkParameters()
-    facts = check_alike(raws, what, least=parameters.min_frames)
+    facts, given = check_alike(raws, what, least=parameters.min_frames), raws
     ny, nx = raws[0].shape
     rows = rows_per_band(len(raws), nx, memory=memory, threads=threads)
     stack = RawStack(raws, rows=rows, memory=memory)
     sample = stack.sample()
     check = check_dim(what, stack, sample, parameters)
-    stack, sample = agreeing(what, stack, sample, check, parameters.min_frames)
-    raws = stack.raws
-    levels = np.median(sample[:, ::8], axis=1)
-    if check.doubts:
-        sample = level_to_median(sample)
+    agreed = agreeing(what, stack, sample, check, parameters, parameters.min_frames)
+    stack, raws = agreed.stack, agreed.stack.raws
+    levels = np.median(agreed.sample[:, ::8], axis=1)
+    sample = agreed.levelled
     measured = measure_pedestal(sample, NoiseModel.of(facts))
     pattern = column_pattern(sample.reshape(len(raws), -1, nx))
-    del sample
+    left_out, doubts = agreed.odd, agreed.doubts
+    del sample, agreed
     pedestal = measured.value if parameters.pedestal is None else parameters.pedestal
     model = NoiseModel.of(facts, pedestal)
     sci, var = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
@@ -196,7 +200,7 @@ def make_dark(
     header, primary = raws[0].extension.copy(), raws[0].primary.copy()
     header["BUNIT"] = (ELECTRON, "unit of the values")
     header["PEDESTAL"] = (round(pedestal, 3), "[electron] of one frame, no shot noise")
-    warnings = check.doubts
+    warnings = doubts + unlike_headers(what, given)
     if measured.problem and parameters.pedestal is None:
         warnings += (f"pedestal: {measured.problem}",)
-    return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings, check.odd)
+    return DarkResult(Image(sci, var, dq, header, primary), metrics, pedestal, warnings, left_out, doubts)

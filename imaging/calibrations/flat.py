@@ -83,6 +83,8 @@ class FlatResult:
         What the user should know.
     left_out
         Frames that differ from the others of their set and are not part of the flat.
+    doubts
+        The warnings for which a user has to judge it (`imaging.calibrations.peers.Agreed`).
     on, off
         Names of the frames with and without light that are part of it.
     """
@@ -93,6 +95,7 @@ class FlatResult:
     pedestal: float
     warnings: tuple[str, ...] = ()
     left_out: tuple[OddFrame, ...] = ()
+    doubts: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     off: tuple[str, ...] = ()
 
@@ -226,6 +229,7 @@ def _make(
         light.pedestal,
         warnings,
         left_out=light.left_out,
+        doubts=light.doubts,
         on=tuple(raw.name for raw in light.on),
         off=tuple(raw.name for raw in light.off),
     )

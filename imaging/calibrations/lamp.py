@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.calibrations.peer_figures import level_to_median
+from imaging.calibrations.peer_headers import unlike_headers
 from imaging.calibrations.peers import LampPeerParameters, OddFrame, agreeing, check_dim, check_lit
 from imaging.calibrations.raw_stack import RawFrame, RawStack, check_alike, rows_per_band, stacked_variance
 from imaging.errors import GroupError
@@ -20,7 +20,7 @@ from imaging.pixels.combine import Combined, CombineParameters, combine
 from imaging.pixels.noise import NoiseModel, measure_pedestal
 
 #: Lamp levels of one stack that differ by more than this cause a warning.
-_DRIFT_WARNING: Final = 0.1
+_DRIFT_WARNING: Final = 0.15
 #: Pixels brighter than this fraction of the bright ones are lit; lamp levels are compared on these.
 _LIT: Final = 0.5
 
@@ -75,6 +75,8 @@ class LampLight:
         What the user should know.
     left_out
         Frames that differ from the others of their set and are not part of the stacks.
+    doubts
+        The warnings for which a user has to judge the result (`imaging.calibrations.peers.Agreed`).
     on, off
         Names of the frames in the stacks.
     """
@@ -89,6 +91,7 @@ class LampLight:
     pedestal: float
     warnings: tuple[str, ...]
     left_out: tuple[OddFrame, ...]
+    doubts: tuple[str, ...]
     on: tuple[RawFrame, ...]
     off: tuple[RawFrame, ...]
 
@@ -150,26 +153,28 @@ def lamp_difference(
         If there are too few frames, or they do not match.
     """
     facts = check_alike(on, names[0], least=parameters.min_frames, also=("filter_id",))
-    warnings: list[str] = []
+    warnings = [*unlike_headers(names[0], on), *unlike_headers(names[1], off)]
     if off:
         check_alike([*on, *off], f"{names[0]} and {names[1]}")
     elif dark is None:
         warnings.append(f"no {names[1]}: dark current and stray light are not subtracted")
     ny, nx = on[0].shape
     rows = rows_per_band(len(on) + len(off), nx, memory=memory, threads=threads)
-    stack_on = RawStack(on, rows=rows, memory=memory // 2)
-    stack_off = RawStack(off, rows=rows, memory=memory // 2) if off else None
+    # Both samples have the same pixels, whatever the numbers of frames.
+    stacked_as: dict[str, int] = {"rows": rows, "memory": memory // 2, "sampled_for": max(len(on), len(off))}
+    stack_on = RawStack(on, **stacked_as)
+    stack_off = RawStack(off, **stacked_as) if off else None
 
     left_out: tuple[OddFrame, ...] = ()
+    doubts: tuple[str, ...] = ()
     sample_off: NDArray[np.float32] | None = None
     if stack_off:
         sample_off = stack_off.sample()
         check = check_dim(names[1], stack_off, sample_off, parameters)
-        stack_off, sample_off = agreeing(names[1], stack_off, sample_off, check, 1)
-        left_out += check.odd
-        warnings += check.doubts
-        if check.doubts:
-            sample_off = level_to_median(sample_off)
+        agreed = agreeing(names[1], stack_off, sample_off, check, parameters, 1)
+        stack_off, sample_off = agreed.stack, agreed.levelled
+        left_out += agreed.odd
+        doubts += agreed.doubts
     if dark is not None:
         sample_off = np.concatenate([dark.rows("SCI", b).ravel() for b in stack_on.sample_bands])[np.newaxis]
         pedestal = float(dark.header.get("PEDESTAL", 0.0)) if pedestal is None else pedestal
@@ -186,11 +191,12 @@ def lamp_difference(
         np.full(sample_on.shape[1], pedestal, np.float32) if sample_off is None else sample_off.mean(axis=0)
     )
     check = check_lit(names[0], stack_on, sample_on, without, parameters)
-    stack_on, sample_on = agreeing(names[0], stack_on, sample_on, check, parameters.min_frames)
-    left_out += check.odd
-    warnings += check.doubts
+    agreed = agreeing(names[0], stack_on, sample_on, check, parameters, parameters.min_frames)
+    stack_on, sample_on = agreed.stack, agreed.sample
+    left_out += agreed.odd
+    doubts += agreed.doubts
     levels = _levels(sample_on, sample_off, pedestal)
-    del sample_off, sample_on, without
+    del sample_off, sample_on, without, agreed
     if levels.drift > _DRIFT_WARNING:
         warnings.append(f"the level of the {names[0]} drifts by {levels.drift:.0%}")
     scale, zero = (levels.scale, levels.zero) if parameters.level_lamp else (None, None)
@@ -229,8 +235,9 @@ def lamp_difference(
         drift=levels.drift,
         rejected=1 - float(used.sum()) / ((len(stack_on) + len(used_off)) * ny * nx),
         pedestal=pedestal,
-        warnings=tuple(warnings),
+        warnings=(*doubts, *warnings),
         left_out=left_out,
+        doubts=doubts,
         on=tuple(stack_on.raws),
         off=used_off,
     )  # fmt: skip

@@ -123,18 +123,23 @@ class RawStack:
     memory
         Bytes; a quarter is for the raw rows of the sample, which are kept until they are combined. The values
         do not depend on it.
+    sampled_for
+        Number of frames that determines the sample's bands; default: that of ``raws``. Stacks of the same number
+        have the same bands.
     """
 
-    def __init__(self, raws: Sequence[RawFrame], *, rows: int, memory: int) -> None:
+    def __init__(
+        self, raws: Sequence[RawFrame], *, rows: int, memory: int, sampled_for: int | None = None
+    ) -> None:
         self.raws = list(raws)
-        self._rows, self._memory = rows, memory
+        self._rows, self._memory, self._sampled_for = rows, memory, sampled_for
         self.facts = raws[0].facts
         self.shape = raws[0].shape
         # The sample does not depend on the memory, because the pedestal, and so every pixel, depends on the
         # sample. With many frames it has fewer rows, to take no more memory; the scatter is known equally
         # well.
         every = list(bands(self.shape[0], _ROWS))
-        affordable = _SAMPLE_PIXELS // (len(self.raws) * _ROWS * self.shape[1])
+        affordable = _SAMPLE_PIXELS // ((sampled_for or len(self.raws)) * _ROWS * self.shape[1])
         n_sample = max(1, min(_SAMPLE_BANDS, affordable, len(every)))
         chosen = (
             np.linspace(0, len(every) - 1, n_sample + 2)[1:-1] if len(every) > n_sample else range(len(every))
@@ -149,7 +154,12 @@ class RawStack:
 
     def only(self, chosen: Sequence[int]) -> RawStack:
         """Return a stack of some of the frames."""
-        return RawStack([self.raws[k] for k in chosen], rows=self._rows, memory=self._memory)
+        return RawStack(
+            [self.raws[k] for k in chosen],
+            rows=self._rows,
+            memory=self._memory,
+            sampled_for=self._sampled_for,
+        )
 
     def sample(self) -> NDArray[np.float32]:
         """Return the electrons (not linearised) of the sample bands, float32 (n, pixels)."""

@@ -58,6 +58,23 @@ class Illuminated(BaseModel):
     radius: float = Field(gt=0, description="px")
 
 
+class Plausible(BaseModel):
+    """Levels of frames without light, beyond which the detector does not work or the shutter is open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dark: tuple[float, float] = Field(
+        description="lowest and highest level of a short dark of one coadd, electrons"
+    )
+    dark_current: float = Field(ge=0, description="highest dark current, electrons per second")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.dark[0] < self.dark[1]:
+            raise ValueError(f"dark goes from {self.dark[0]:g} down to {self.dark[1]:g}")
+        return self
+
+
 @dataclass(frozen=True)
 class Readout:
     """The detector's numbers for one frame.
@@ -100,6 +117,9 @@ class Detector(_Numbers):
     )
     illuminated: Illuminated | None = Field(
         default=None, description="circle of light; default: fully illuminated"
+    )
+    plausible: Plausible | None = Field(
+        default=None, description="levels of frames without light; default: any"
     )
     modes: tuple[Mode, ...] = Field(
         default=(), description="the first mode that matches a frame and has a number determines it"

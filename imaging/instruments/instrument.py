@@ -146,6 +146,17 @@ class Unfit(TableModel):
     )
 
 
+class ComparedValue(TableModel):
+    """A header value that all frames of one set of calibration frames have in common."""
+
+    keyword: str = Field(description="keyword, in the primary header or that of the image")
+    label: str = Field(default="", description="label in messages; default: the keyword alone")
+    unit: str = Field(default="", description="unit of a number")
+    tolerance: float | None = Field(
+        default=None, ge=0, description="difference that is normal; default: the value is a text"
+    )
+
+
 class Band(TableModel):
     """A filter that the instrument reduces."""
 
@@ -241,6 +252,9 @@ class Instrument(TableModel):
     unfit: Unfit = Unfit()
     offsets: Offsets
     detector: Detector
+    peers: tuple[ComparedValue, ...] = Field(
+        default=(), description="header values that the frames of a set of darks or flats have in common"
+    )
     bands: dict[str, Band] = Field(min_length=1)
     same: dict[ProductKind, tuple[str, ...]] = Field(
         default_factory=dict,

@@ -29,7 +29,7 @@ _OWN: Final = {
     "size": Name(ValueKind.NUMBER, "bytes of its file"),
     "software": Name(ValueKind.TEXT, "what made it"),
     "damaged": Name(ValueKind.FLAG, "its file was found missing or damaged"),
-    "doubtful": Name(ValueKind.FLAG, "it failed the comparison with a certified one"),
+    "doubtful": Name(ValueKind.FLAG, "it failed the comparison with a certified one, or its frames disagree"),
     "published": Name(ValueKind.FLAG, "the observatory published it"),
 }  # fmt: skip
 #: Facts of the first input that are useful in expressions.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prefect import runtime
 from prefect.states import Completed, State
 
-from calib_store.curation.compare import verdict
+from calib_store.curation.compare import doubted, verdict
 from calib_store.exchange.acceptance import check_readable
 from calib_store.model.records import InputRef, Product
 from calib_store.private import private_folder
@@ -49,6 +49,8 @@ _LEFT_OUT: Final = "left_out"
 _UNUSED: Final = "unused"
 #: Roles of the frames whose role differs between recipe and product, or that have no role in the product.
 _GIVEN_AS: Final = "given_as"
+#: Maximum number of frames left out that a header names.
+_MOST_CARDS: Final = 99
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Built:
         Names of the frames that were combined; None for all frames of the recipe.
     skies
         Names of the frames that were used as sky for those, combined or not.
+    doubts
+        The warnings for which a user has to judge the product; it is not certified automatically.
     """
 
     image: Image | BadPixelMask
@@ -73,6 +77,7 @@ class Built:
     tables: Mapping[str, Table] = field(default_factory=dict)
     combined: tuple[str, ...] | None = None
     skies: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def made_from(self, recipe: Recipe) -> list[Ingredient]:
         """Return the ingredients that the product is made from: the combined frames, then those used only as
@@ -209,7 +214,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         key=recipe.key,
         span=span,
         linearised=built.linearised,
-        cards={**built.cards, **_warning_cards(warnings)},
+        cards={**built.cards, **_warning_cards(warnings), **_left_out_cards(built.left_out)},
         history=_history(recipe, began),
         provenance=provenance(recipe, made_from, md5_of, began, workspace),
         lineage=lineage(recipe, made_from, store),
@@ -244,7 +249,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
             provisional=provisional(recipe, workspace),
         )
         gate = verdict(store, recipe.kind, written.path, new.facts, workspace.parameters.gate)
-        new = replace(new, gate=gate)
+        new = replace(new, gate=doubted(gate, built.doubts))
         product = store.add(new, written.path, move=True)
     return product
 
@@ -263,6 +268,13 @@ def _missing(calibrations: Calibrations) -> list[str]:
 
 def _warning_cards(warnings: Sequence[str]) -> dict[str, str]:
     return {f"NFWARN{n}": text for n, text in enumerate(warnings[:9], start=1)}
+
+
+def _left_out_cards(left_out: Sequence[LeftOut]) -> Cards:
+    """Return the number of frames that were left out, and the first ones with their reasons."""
+    lost = [one for one in left_out if not one.expected]
+    named = {f"NFOUT{n}": f"{one.name}: {one.reason}" for n, one in enumerate(lost[:_MOST_CARDS], start=1)}
+    return {"NFOUT": (len(lost), "Number of frames left out"), **named} if lost else {}
 
 
 def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:

@@ -14,8 +14,9 @@ def left_out(odd: Sequence[OddFrame], step: str) -> tuple[LeftOut, ...]:
     return tuple(
         LeftOut(
             name=one.name,
-            reason=f"unlike the other frames of its set: {one.reason}",
-            remedy=f"Inspect the frame. If it is good, raise the limit named above (a parameter of the step {step}).",
+            reason=one.reason if one.alone else f"unlike the other frames of its set: {one.reason}",
+            remedy="Inspect the frame. If it is good, change the limit named above"
+            + (f" (a parameter of the step {step})." if "(peer_" in one.reason else "."),
         )
         for one in odd
     )

@@ -28,11 +28,15 @@ def test_a_leaking_dark_is_left_out_and_named(
     run = lab.reduce(leaky)
     dark = run.product("dark")
     assert "level +499." in run.reason(last.name)
-    assert "(peer_level)" in run.reason(last.name)
+    assert "(peer_level_rms)" in run.reason(last.name)
     assert "step dark" in run.reason(last.name)
     assert dark.output is not None
     header = fits.getheader(dark.output)
     assert header["NCOMBINE"] == 3
+    assert header["NFOUT"] == 1
+    name, reason = header["NFOUT1"].split(": ", 1)
+    assert name == last.name
+    assert run.reason(last.name).startswith(reason)
     assert last.name not in [header[f"IMCMB{n:03d}"] for n in (1, 2, 3)]
     assert abs(float(dark.metrics["pedestal"] or 0) - 65) < 2
     folder = link(good, tmp_path / "good")

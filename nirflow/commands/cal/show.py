@@ -131,6 +131,8 @@ def _gate_rows(product: Product) -> list[list[object]]:
     rows: list[list[object]] = [
         ["comparison", outcomes[gate.get("passed")] + (f", with {reference}" if reference else "")]
     ]
+    if product.disputed:
+        rows = [["doubtful", "its frames disagree"]]
     rows += [["  why", reason] for reason in gate.get("reasons", ())]
     if gate.get("passed") is False and not product.doubtful:
         rows.append(["  void", "the reference is no longer certified"])

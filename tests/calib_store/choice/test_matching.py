@@ -111,7 +111,7 @@ def test_one_that_failed_the_comparison_comes_after_the_others(store, add, facts
     unknown = add(hours=200, gate={"passed": None})
     found = store.match(facts(), "dark")
     assert [c.product for c in found.candidates] == [far, unknown, near]
-    assert found.candidates[2].reason == "failed its comparison with a certified one; another was taken"
+    assert found.candidates[2].reason == "doubtful; another was taken"
     # Also before those of the run's own night, as long as anything else serves.
     assert store.match(facts(), "dark", prefer=[near.id]).product == far
     certified = _certify(store, near)

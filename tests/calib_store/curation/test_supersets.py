@@ -73,6 +73,18 @@ def test_frames_left_out_as_unlike_the_others_belong_to_its_set(
     assert made_of_more(store, "dark", of, LOW, "1") is None
 
 
+def test_its_frames_must_agree(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
+    """A user who gives some of the frames of a set that disagrees may be choosing the good ones."""
+    part = inputs("dark", frames, 3)
+    product = make(
+        "dark",
+        inputs("dark", frames, 9),
+        gate={"passed": False, "reasons": ["five by five"], "reference": None},
+    )
+    assert product.disputed
+    assert made_of_more(store, "dark", part, LOW, "1") is None
+
+
 def test_it_must_count(store: Store, frames: list[FrameRecord], make: Callable[..., Product]) -> None:
     part = inputs("dark", frames, 3)
     product = make("dark", inputs("dark", frames, 9))

@@ -11,9 +11,11 @@ import pytest
 from astropy.io import fits
 from raw_files import SCIENCE, SHAPE, raw_bytes
 
-from calib_store.model.records import Product
+from calib_store.curation.certify import certify
+from calib_store.model.records import Product, Tier
 from calib_store.store import Store
 from flows.run.redo import redo_of
+from imaging.calibrations.compare import GateParameters
 from imaging.calibrations.dark import DarkParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.find_files import CheckParameters
@@ -200,3 +202,50 @@ def test_a_redo_takes_the_frames_that_were_left_out_as_well(
     (bad,) = store.frames.with_sha256s([group[0].sha256]).values()
     store.frames.set_status(bad, "rejected", author="Ana", reason="cloud")
     assert redo_of(store, bad.name).frames.keys() == {i.frame.sha256 for i in recipe.ingredients}
+
+
+def test_frames_that_were_left_out_are_in_the_header_with_their_reasons(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    names = [frame.name for frame in group]
+    out = (
+        LeftOut(name=names[4], reason="unlike the other frames of its set: level +500.1 e- " + 20 * "long "),
+        LeftOut(name=names[3], reason="not used as sky", expected=True),
+    )
+    _, product, _ = made(group[:3], workspace, "dark")
+    assert "NFOUT" not in fits.getheader(workspace.store().file_of(product))
+    _, product, _ = made(group, workspace, "dark", combined=tuple(names[:4]), left_out=out)
+    header = fits.getheader(workspace.store().file_of(product))
+    assert header["NFOUT"] == 1
+    assert header["NFOUT1"] == f"{names[4]}: {out[0].reason}".strip()
+    assert "NFOUT2" not in header
+
+
+def test_a_product_whose_frames_disagree_is_never_certified_automatically(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    """Neither without a certified one to compare with, nor if it is like the certified one."""
+    gate = GateParameters(certify=True)
+    place = workspace.model_copy(
+        update={"parameters": workspace.parameters.model_copy(update={"gate": gate})}
+    )
+    store = workspace.store()
+    doubt = "the darks differ in level"
+    ref, first, _ = made(group[:3], place, "dark", doubts=(doubt,), warnings=(doubt,))
+    assert (first.status, first.doubtful, first.disputed, first.tier) == (
+        "candidate",
+        True,
+        True,
+        Tier.DOUBTFUL,
+    )
+    assert ref.warnings == (doubt, f"it is doubtful: {doubt}")
+    with pytest.raises(StoreError, match=f"is doubtful: {doubt}"):
+        certify(store, first, author="Ana", reason="good")
+    _, good, _ = made(group[1:4], place, "dark")
+    assert not good.doubtful
+    certify(store, good, author="Ana", reason="good")
+    _, second, _ = made(group[2:], place, "dark", doubts=(doubt,), warnings=(doubt,))
+    assert (second.status, second.disputed) == ("candidate", True)
+    assert second.gate is not None
+    assert second.gate["reasons"] == [doubt]
+    assert second.gate["figures"]["pixels"] > 0
