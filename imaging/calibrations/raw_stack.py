@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.detrend.prepare import PrepareParameters, prepare
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import CombineParameters, median_factors
 from imaging.pixels.noise import NoiseModel

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from astropy.io.fits import VerifyError
-
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
@@ -168,10 +166,6 @@ def examine(
         return seen
     except OSError as error:
         return replace(seen, verdict="unreadable", reason=error.strerror or str(error))
-    except VerifyError as error:
-        # astropy parses a card on access, so an unreadable one is only noticed here.
-        reason = f"a header card cannot be read: {error}"
-        seen = replace(seen, verdict="faulty", reason=reason, remedy="Correct the header.")
     except FrameError as error:
         seen = replace(seen, verdict=_verdict(error), reason=error.reason, remedy=error.remedy)
     except UNFORESEEN as error:

@@ -1,29 +1,31 @@
 """The layout of one FITS file: its HDUs found by their header blocks, its images read in bands of rows.
 
-astropy parses the headers; finding the blocks and reading the pixels is done here, because several steps open
-the same file, several threads read it in bands, and it must not be mapped or loaded completely. Why astropy
-does not find the blocks: docs/decisions/0021-what-astropy-does.md.
+The cards of a header are read by `imaging.io.cards`; finding the blocks and reading the pixels is done here,
+because several steps open the same file, several threads read it in bands, and it must not be mapped or loaded
+completely. Why astropy does none of this: docs/decisions/0021-what-astropy-does.md.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import weakref
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.io.fits.verify import VerifyError
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
+from imaging.header import Header, text_of
+from imaging.io.cards import CARD, read_cards
 from imaging.io.limits import check_size
 
-#: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
+#: Bytes of a FITS block (FITS standard 4.0, section 3.1).
 BLOCK = 2880
-CARD = 80
+#: The last card; some programs pad it with NUL.
+_END = re.compile(rb"END[ \0]{77}")
 
 #: Size of a read that contains the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
@@ -47,7 +49,7 @@ class Hdu:
     Attributes
     ----------
     header
-        The header as stored.
+        The header; cards that could not be read are missing (`imaging.header.Header.notes`).
     data_at, data_bytes
         Offset of the data in the file and their length without padding, bytes.
     """
@@ -70,6 +72,11 @@ class Hdu:
     def shape(self) -> tuple[int, ...]:
         """Shape in numpy's order, without length-1 axes before the last two."""
         return image_shape(self.header)
+
+    @property
+    def blank(self) -> int | None:
+        """The stored value of pixels without a value (BLANK); None if there is none, or it is not such a value."""
+        return blank_of(self.header)
 
 
 class FitsFile:
@@ -239,25 +246,25 @@ def check_tail(name: str, length: int) -> None:
 
 def end_of_header(raw: bytes, start: int = 0) -> int:
     """Return the offset after the END card, or 0 if it is missing."""
-    at = raw.find(b"END" + b" " * (CARD - 3), start)
+    at = raw.find(b"END", start)
     while at >= 0:
-        if at % CARD == 0:
+        if at % CARD == 0 and _END.match(raw, at):
             return at + CARD
-        at = raw.find(b"END" + b" " * (CARD - 3), at + 1)
+        at = raw.find(b"END", at + 1)
     return 0
 
 
 def parse_header(raw: bytes, name: str, offset: int) -> Header:
-    """Parse the header at byte ``offset`` of a file, up to its END card."""
-    text = _ascii(raw, name, offset)
-    try:
-        header = Header.fromstring(text)
-        for keyword in ("XTENSION", "EXTNAME"):
-            header.get(keyword)  # astropy parses a card on access
-    except (VerifyError, ValueError, KeyError) as error:
-        raise FrameError(
-            name, f"the header cannot be read: {error}", remedy="Correct the header or leave the file out."
-        ) from None
+    """Return the header at byte ``offset`` of a file, up to its END card.
+
+    Raises
+    ------
+    FrameError
+        If it is an extension of unknown type. A card that cannot be read is missing in the header.
+    """
+    header = read_cards(raw)
+    if offset and not isinstance(header.get("XTENSION"), str):
+        raise _bad(name, "XTENSION", _found(header, "XTENSION"), "the type of an extension, a text")
     return header
 
 
@@ -270,7 +277,7 @@ def data_length(header: Header, name: str) -> int:
     axes = [whole_number(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
     parameters = whole_number(header, "PCOUNT", name, 0)
     groups = whole_number(header, "GCOUNT", name, 1, least=1)
-    if str(_value(header, "XTENSION", name, "")).strip() in _TABLES:
+    if str(header.get("XTENSION", "")).strip() in _TABLES:
         _check_table(header, axes, name)
     if naxis == 0:
         return 0
@@ -292,22 +299,36 @@ def image_shape(header: Header) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _value(header: Header, keyword: str, name: str, default: object = None) -> object:
-    try:
-        return header.get(keyword, default)
-    except (VerifyError, ValueError) as error:
-        raise FrameError(
-            name, f"the card {keyword} cannot be read: {error}",
-            remedy="Fetch the file again or leave it out.",
-        ) from None  # fmt: skip
+def blank_of(header: Header) -> int | None:
+    """Return the stored value of pixels without a value (BLANK).
+
+    None if the header has none, in an image of floating-point numbers, and for a value that its pixels cannot
+    have (`blank_note`).
+    """
+    value, bitpix = header.get("BLANK"), int(header.get("BITPIX", 0))
+    if bitpix <= 0 or isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        return None
+    limits = np.iinfo(_DTYPES[bitpix])
+    return int(value) if limits.min <= value <= limits.max else None
+
+
+def blank_note(header: Header) -> str:
+    """Return why BLANK of an image is ignored; empty if it is used or missing."""
+    if "BLANK" not in header or blank_of(header) is not None:
+        return ""
+    return f"BLANK = {header['BLANK']!r} is ignored: it is not a value of pixels with BITPIX = {header['BITPIX']}"
 
 
 def whole_number(
     header: Header, keyword: str, name: str, default: int | None = None, *,
     least: int = 0, most: int = _LONGEST_AXIS,
 ) -> int:  # fmt: skip
-    """Return the value of a card that is a count."""
-    value = _value(header, keyword, name, default)
+    """Return the value of a card that is a count, also one written as 8.0 or as a text."""
+    value = _found(header, keyword, default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str) and re.fullmatch(r" *[+-]?\d{1,18} *", value):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(name, keyword, value, "a whole number")
     if not least <= value <= most:
@@ -315,8 +336,21 @@ def whole_number(
     return value
 
 
+def flag(header: Header, keyword: str) -> bool:
+    """Return the value of a card that is true or false, also one written as 1 or as a text; default: false."""
+    value = header.get(keyword, False)
+    return value.strip().upper() in ("T", "TRUE", "1") if isinstance(value, str) else bool(value)
+
+
+def _found(header: Header, keyword: str, default: object = None) -> object:
+    """Return the value of a card, or the text of one that could not be read."""
+    return header.get(keyword, default) if keyword in header else text_of(header, keyword) or default
+
+
 def _number(header: Header, keyword: str, name: str, default: float) -> float:
-    value = _value(header, keyword, name, default)
+    value = _found(header, keyword, default)
+    if isinstance(value, str) and re.fullmatch(r" *[+-]?(\d+\.?\d*|\.\d+)([EeDd][+-]?\d+)? *", value):
+        value = float(value.upper().replace("D", "E"))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _bad(name, keyword, value, "a number")
     if not abs(value) <= _LARGEST_SCALING:  # NaN too
@@ -381,13 +415,3 @@ def check_start(raw: bytes, name: str) -> None:
             name, f"not a FITS file: it begins with {raw[:12]!r}, not with SIMPLE",
             remedy="Leave the file out, or fetch it again if it should be FITS.",
         )  # fmt: skip
-
-
-def _ascii(raw: bytes, name: str, offset: int) -> str:
-    try:
-        return raw.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise FrameError(
-            name, f"the header at byte {offset} has a non-ASCII byte at {error.start}",
-            remedy="Correct the header or fetch the file again.",
-        ) from None  # fmt: skip

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from astropy.io.fits import Header
 from astropy.wcs import WCS
 
+from imaging.header import Header
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
 from imaging.registration.align import AlignInput, AlignParameters, align, output_grid

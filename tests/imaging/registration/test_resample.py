@@ -309,7 +309,7 @@ def test_outputs_are_contiguous_and_the_bits_are_gemini_s():
 
 
 def test_a_grid_keeps_the_reference_on_whole_pixels():
-    from astropy.io.fits import Header
+    from imaging.header import Header
 
     from imaging.errors import GroupError
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from astropy.io.fits import Header
 
+from imaging.header import Header
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
 from imaging.io.planes import Planes, write_planes
