@@ -12,7 +12,7 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.header import text_of
 from imaging.instruments import catalogue
-from imaging.instruments.exposure_start import Start, Written, exposure_start
+from imaging.instruments.exposure_start import Start, Written, exposure_start, parse_moment
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
 
 Header = Mapping[str, Any]
@@ -331,17 +331,20 @@ def _start(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> 
     # A published bad pixel mask has only a date.
     mask = facts["kind"] == "bpm"
     dates, clocks = written(instrument.date), written(instrument.time)
+    for one in dates:
+        moment = parse_moment(one.value)
+        if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
+            raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
     start = exposure_start(
         instrument.site, dates, clocks, mjd=written(instrument.mjd), ends=written(instrument.end),
         names=[keys.name, keys.text("ORIGNAME", "")], exposure=facts["exposure_time"] * facts["coadds"], date_only=mask,
     )  # fmt: skip
     if start is None:
-        named = f"{instrument.date[0]} + {instrument.time[0]}"
-        texts = [str(one.value) for one in (*dates[:1], *clocks[:1])]
-        found = "T".join(texts) if dates else (texts[0] if texts else None)
-        raise keys.error(named, found, "a date and a time, 2013-11-21 and 02:52:48.0")
-    if not _FIRST_DAY <= start.moment.date() <= _LAST_DAY:
-        raise keys.error(start.source, str(start.moment.date()), f"a date from {_FIRST_DAY} to {_LAST_DAY}")
+        expected = "a date and a time, 2013-11-21 and 02:52:48.0"
+        if not dates:
+            raise keys.error(instrument.date[0], None, expected)
+        found = "T".join(str(one.value) for one in (*dates[:1], *clocks[:1]))
+        raise keys.error(f"{instrument.date[0]} + {instrument.time[0]}", found, expected)
     return start
 
 

@@ -52,11 +52,14 @@ class Hdu:
         The header; cards that could not be read are missing (`imaging.header.Header.notes`).
     data_at, data_bytes
         Offset of the data in the file and their length without padding, bytes.
+    header_at
+        Offset of the header.
     """
 
     header: Header
     data_at: int
     data_bytes: int
+    header_at: int = 0
 
     @property
     def extname(self) -> str:
@@ -188,7 +191,7 @@ class FitsFile:
                     self.name, f"truncated: {missing} of the {length} bytes of pixels of HDU {len(hdus)} are "
                     "missing", remedy="Fetch the file again.",
                 )  # fmt: skip
-            hdu = Hdu(header, data_at, length)
+            hdu = Hdu(header, data_at, length, offset)
             if hdu.is_image:
                 _scaling(header, self.name)
             hdus.append(hdu)

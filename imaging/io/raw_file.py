@@ -20,6 +20,7 @@ from imaging.io.announced import check_tile_headers, unpacked_header
 from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
 from imaging.io.compressed import digest as digest
 from imaging.io.compressed import unpack as unpack
+from imaging.io.data_sums import checksum_problem
 from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
 from imaging.io.limits import open_regular, opened
 from imaging.pixels.bands import bands
@@ -74,6 +75,15 @@ class RawFile:
         The type is the stored one (int16, uint16, int32 or float32) in native byte order.
         """
         return self._file.rows(self._image, rows)
+
+    @property
+    def blank(self) -> int | None:
+        """Value of stored pixels without a measurement (BLANK); None if there is none (`imaging.io.fitsfile.blank_of`)."""
+        return self._image.blank
+
+    def checksum_problem(self) -> str:
+        """Return which checksums in the headers disagree with the bytes; empty if none."""
+        return checksum_problem(self._file)
 
     @cached_property
     def sha256(self) -> str:

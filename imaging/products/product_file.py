@@ -21,6 +21,7 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.header import Header
 from imaging.io.announced import column_width
 from imaging.io.compressed import compression, reading, unpacked_descriptor
+from imaging.io.data_sums import data_sum
 from imaging.io.fitsfile import FitsFile, Hdu, whole_number
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
 from imaging.kinds import KINDS
@@ -37,7 +38,7 @@ from imaging.products.astropy_hdus import (
     to_ccd,
     write_hdus,
 )
-from imaging.products.checksums import data_sum, has_the_cards_of, pixel_sum, stated_sum
+from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.products.header_cards import Record, extension_cards, primary_cards
 from imaging.products.header_cards import product_name as product_name
 from imaging.products.origin import LineageLabel, Origin
