@@ -19,7 +19,8 @@ from imaging.frames.calibration_groups import (
     nearest_group,
 )
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import GroupParameters, science_groups, shared
+from imaging.frames.alike import are_alike
+from imaging.frames.groups import GroupParameters, science_groups
 from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import BpmSet, FlatSet, FrameSet, LeftOut, RawFrame, Reference, ScienceSet
@@ -270,8 +271,7 @@ def _asked(group: CalibrationGroup, flats: Sequence[FlatSet], science: Sequence[
     """Return whether science or a K flat of the night needs a dark of this group."""
     wanting = [plan.frames.first.facts for plan in science]
     wanting += [flat.first.first.facts for flat in flats if flat.thermal]
-    mine = group.facts.instrument, shared(group.facts, "dark")
-    return any((f.instrument, shared(f, "dark")) == mine for f in wanting)
+    return any(are_alike(f, group.facts, f.table.combined("dark")) for f in wanting)
 
 
 def _darks(

@@ -187,7 +187,7 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         'flat = ["detector", "filter_id", "focal_mask", "disperser"]',
         'bpm = ["detector", "binning"]',
         'image = ["detector", "binning", "section", "exposure_time", "coadds", "filter_id", "focal_mask"]',
-        "", "[tolerance]", "exposure_time = 0.0015",
+        "", "[tolerance]", "exposure_time = 0.01",
         "", "[windows]   # days; GUESS",
         "dark = { gap = 5, group = 30, near = 10, wait = 90, serve = 90 }",
         "flat = { gap = 5, group = 30, pair = 90, near = 10, wait = 90, serve = 90 }",
