@@ -150,10 +150,11 @@ class _Stated:
         self.zone = timedelta(hours=site.utc_offset)
         self.exposure = timedelta(seconds=exposure)
         found = [(one, _stated(one.value)) for one in dates]
-        self.date_keyword, self.date_text, self.dated = next(
-            ((one.keyword, one.value, text) for one, text in found if text is not None and text.date is not None),
-            ("", None, None),
-        )
+        self.date_keyword: str = ""
+        self.dated: _Text | None = None
+        for one, text in found:
+            if self.dated is None and text is not None:
+                self.date_keyword, self.dated = one.keyword, text
         self.date = self.dated.date if self.dated is not None else None
         self.clock_keyword, self.clocked, self.unread = self._clock(clocks)
         self.mjd_keyword, self.mjd, self.mjd_error = self._mjd(mjd)
@@ -266,7 +267,7 @@ class _Stated:
     @staticmethod
     def _clock(given: Sequence[Written]) -> tuple[str, _Text | None, list[str]]:
         """Return the first keyword with a time of day, its text, and notes about those before it."""
-        notes = []
+        notes: list[str] = []
         for one in given:
             text = _stated(one.value) or _time_of_day(one.value)
             if text is not None and text.clock is not None:

@@ -62,7 +62,7 @@ class Keywords:
         if value is None and default is not None:
             return default
         try:
-            number = float(self._with_point(keyword, value))  # type: ignore[arg-type]
+            number = float(self._with_point(keyword, value))
         except (TypeError, ValueError):
             raise self.error(keyword, value, "a number") from None
         except OverflowError:
