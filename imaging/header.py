@@ -86,11 +86,9 @@ class Header(MutableMapping[str, Any]):
         """Return a header with the same cards."""
         return Header(self._cards, unreadable=self.unreadable, notes=self.notes)
 
-    def without(self, keywords: Iterable[str]) -> Header:
-        """Return the header without some keywords."""
-        dropped = set(keywords)
-        kept = [card for card in self._cards if card.keyword not in dropped]
-        return Header(kept, unreadable=self.unreadable, notes=self.notes)
+    def noting(self, note: str) -> Header:
+        """Return the same header with another note."""
+        return Header(self._cards, unreadable=self.unreadable, notes=(*self.notes, note))
 
     def __getitem__(self, keyword: str) -> Any:
         at = self._at.get(keyword)
@@ -128,5 +126,5 @@ class Header(MutableMapping[str, Any]):
 
 
 def text_of(header: Mapping[str, Any], keyword: str) -> str | None:
-    """Return the text of a card that could not be read; None if there is none."""
+    """Return the text of a card that could not be read; None if it is missing or was read."""
     return header.unreadable.get(keyword) if isinstance(header, Header) else None

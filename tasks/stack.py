@@ -217,7 +217,9 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
 def _source_table(sources: Detection, grid: Grid) -> Table:
     rows = sources.catalogue
     if len(grid.header):
-        world = wcs_of(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
+        world = (
+            wcs_of(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
+        )
         located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
         for name in CATALOGUE.names or ():
             located[name] = rows[name]

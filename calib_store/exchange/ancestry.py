@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-
 from calib_store.files.objects import SHA256
 from calib_store.model.records import Foreign, InputRef, Product
 from calib_store.store import Store

@@ -92,7 +92,9 @@ class RawFrames:
         # Nights of sites around the world begin up to a day earlier or later.
         begins, ends = night_begins(first - timedelta(days=1)), night_begins(last + timedelta(days=2))
         found = self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
-        return tuple(frame for frame in found if frame.facts is not None and first <= frame.facts.night <= last)
+        return tuple(
+            frame for frame in found if frame.facts is not None and first <= frame.facts.night <= last
+        )
 
     def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
         """Return files of the UT nights, by their names, of which only the reason for their rejection is known.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from imaging.frames.alike import are_alike
 from imaging.frames.calibration_groups import (
     PIXELS,
     CalibrationGroup,
@@ -19,7 +20,6 @@ from imaging.frames.calibration_groups import (
     nearest_group,
 )
 from imaging.frames.facts import FrameFacts
-from imaging.frames.alike import are_alike
 from imaging.frames.groups import GroupParameters, science_groups
 from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters

@@ -52,7 +52,9 @@ class Nominal:
     def of(self, facts: FrameFacts, names: Sequence[str]) -> tuple[Any, ...]:
         """Return the nominal values of some facts of one of the frames."""
         values = ((name, facts.value(name)) for name in names)
-        return tuple(self._nominal.get((facts.instrument, name), {}).get(value, value) for name, value in values)
+        return tuple(
+            self._nominal.get((facts.instrument, name), {}).get(value, value) for name, value in values
+        )
 
 
 def _nominal(counts: Counter[float], tolerance: float) -> dict[float, float]:

@@ -249,7 +249,9 @@ def facts_from_headers(
     # DRAGONS leaves the flat's type on a bad pixel mask; the time stamp keyword identifies it.
     table = instrument_of(primary, name)
     facts = facts_in(table, primary, extension, name, mask=product_kind == "bpm")
-    of_cards = [note for header in (primary, extension) if isinstance(header, Header) for note in header.notes]
+    of_cards = [
+        note for header in (primary, extension) if isinstance(header, Header) for note in header.notes
+    ]
     facts["header_notes"] = tuple(dict.fromkeys((*of_cards, *facts["header_notes"])))
     lit = facts["kind"] == "flat" and not processed
     return FrameFacts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-#: A night rolls over at 14:00 UT, unless the site of an instrument says otherwise.
+#: A night rolls over at 14:00 UT, unless the table of an instrument has its own site.
 NIGHT_ROLLOVER = timedelta(hours=10)
 
 #: Nights that can be requested: far beyond any frame, but with times that Python and databases can represent.

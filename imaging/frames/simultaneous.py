@@ -21,10 +21,9 @@ def simultaneous(frames: Mapping[K, FrameFacts]) -> dict[K, str]:
     for key, facts in frames.items():
         if not facts.processed:
             starts[facts.instrument, facts.started].append(key)
-    return {
-        key: f"{len(keys)} frames start at {started:%Y-%m-%d %H:%M:%S} according to their headers; their order is that of "
-        "their names"
-        for (_, started), keys in starts.items()
-        if len(keys) > 1
-        for key in keys
-    }
+    notes: dict[K, str] = {}
+    for (_, started), keys in starts.items():
+        if len(keys) > 1:
+            start = f"{len(keys)} frames start at {started:%Y-%m-%d %H:%M:%S} according to their headers"
+            notes |= dict.fromkeys(keys, f"{start}; their order is that of their names")
+    return notes

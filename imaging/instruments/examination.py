@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaging.errors import FrameError
+from imaging.header import text_of
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
 from imaging.kinds import CALIBRATION_FRAMES
@@ -65,8 +66,12 @@ def read_facts(
         header = (extension or {}) if spec.extension else primary
         present = [keyword for keyword in spec.keywords if header.get(keyword) is not None]
         keyword = present[0] if present else f"default; {' or '.join(spec.keywords)} is missing"
+        unread = [
+            (k, text) for k in spec.keywords if (text := text_of(header, k)) is not None and not present
+        ]
+        problem = "; ".join(f"{k} = {text} cannot be read" for k, text in unread)
         try:
-            found.append(FactRead(fact, keyword, value_of(instrument, fact, keys, extension or {})))
+            found.append(FactRead(fact, keyword, value_of(instrument, fact, keys, extension or {}), problem))
         except FrameError as error:
             found.append(FactRead(fact, error.keyword or keyword, error.found, error.reason))
     try:

@@ -8,7 +8,6 @@ is consistent with the others is used.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Sequence
@@ -170,7 +169,7 @@ class _Stated:
         if whole is not None and clock is not None and clock.clock is not None:
             return self._of_both(whole, clock)
         if whole is not None:
-            return self._checked(self._in_utc(whole), self.date_keyword)
+            return self._of_the_date(whole)
         if self.date is not None and clock is not None and clock.clock is not None:
             moment, notes = self._on_the_day(self.date, clock.clock - (clock.zone or timedelta(0)))
             return self._checked(moment, f"{self.date_keyword} + {self.clock_keyword}", notes)
@@ -179,7 +178,9 @@ class _Stated:
             since = self.ended.clock - self.exposure
             moment, notes = self._on_the_day(self.date, since % _DAY)
             used = f"{self.end_keyword} minus the exposure is used"
-            return self._checked(moment, f"{self.date_keyword} + {self.end_keyword}", (*notes, f"no time of the start: {used}"))
+            return self._checked(
+                moment, f"{self.date_keyword} + {self.end_keyword}", (*notes, f"no time of the start: {used}")
+            )
         if self.mjd is not None and self.mjd_error <= _FINE:
             note = f"no {'time' if self.date else 'date'} of the start: {self.mjd_keyword} is used"
             return Start(self.mjd, self.mjd_keyword, (note,))
@@ -194,7 +195,7 @@ class _Stated:
         nearest = min(days, key=lambda moment: abs(moment - whole))
         both = f"{self.date_keyword} + {self.clock_keyword}"
         if abs(nearest - whole) <= _SAME:
-            return self._checked(self._in_utc(whole), self.date_keyword)
+            return self._of_the_date(whole)
         if self.dated.zone is not None:
             # A time with its zone is complete; only other evidence speaks against it.
             if self._contradictions(whole) and not self._contradictions(nearest):
@@ -204,7 +205,7 @@ class _Stated:
         for moment in days:
             if self.zone and abs(whole - self.zone - moment) <= _SAME and not self._contradictions(moment):
                 note = f"{self.date_keyword} is the local time, {self.clock_keyword} is UT and is used"
-                return Start(moment, both, (note,))
+                return self._checked(moment, both, (note,))
         moment, notes = self._on_the_day(self.date, time)
         if self.dated.clock:  # midnight stands for a missing time
             notes = (self._unused(whole, moment, both), *notes)
@@ -226,20 +227,20 @@ class _Stated:
             return moment, (note,)
         return stated, ()
 
-    def _in_utc(self, whole: datetime) -> datetime:
-        """Return a moment without a zone as UTC, unless it is a local time according to all other evidence."""
+    def _of_the_date(self, whole: datetime) -> Start:
+        """Return the start from a date with its time: UTC, unless it is local according to all other evidence."""
         assert self.dated is not None
-        if self.dated.zone is not None or not self.zone or self.mjd is None or self.mjd_error > _FINE:
-            return whole
         universal = whole - self.zone
-        return universal if self._contradictions(whole) and not self._contradictions(universal) else whole
+        exact = self.mjd is not None and self.mjd_error <= _FINE
+        decides = self.dated.zone is None and bool(self.zone) and exact
+        if decides and self._contradictions(whole) and not self._contradictions(universal):
+            note = f"{self.date_keyword} is the local time; according to {self.mjd_keyword} UT is used"
+            return self._checked(universal, self.date_keyword, (note,))
+        return self._checked(whole, self.date_keyword)
 
     def _checked(self, moment: datetime, source: str, notes: Sequence[str] = ()) -> Start:
         """Return a start with a note about each source that disagrees with it."""
         found = [*self.unread, *notes]
-        if self.dated is not None and self.dated.moment is not None and self.dated.zone is None:
-            if moment == self.dated.moment - self.zone and self.zone:
-                found.append(f"{self.date_keyword} is the local time; according to {self.mjd_keyword} UT is used")
         for text in self._contradictions(moment):
             found.append(f"{text} disagrees with {source}, which is used")
         return Start(moment, source, tuple(found))
@@ -253,7 +254,7 @@ class _Stated:
                 found.append(self.mjd_keyword)
         if self.night is not None:
             near = {self.site.night_of(moment + n * _ROLLOVER_ERROR) for n in (-1, 0, 1)}
-            if self.night not in near:
+            if self.night not in near | {moment.date()}:  # some programs name files by the UT date
                 found.append("the date in the file name")
         return found
 

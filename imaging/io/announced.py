@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from imaging.errors import FrameError
 from imaging.frames.facts import processing
 from imaging.header import Card, Header
+from imaging.io.data_cards import data_length, flag, whole_number
 from imaging.io.fitsfile import (
     BLOCK,
     FitsFile,
@@ -23,11 +24,8 @@ from imaging.io.fitsfile import (
     check_headers,
     check_start,
     check_tail,
-    data_length,
     end_of_header,
-    flag,
     parse_header,
-    whole_number,
 )
 from imaging.io.limits import MOST_TILES, TooLargeError, frame_bytes, product_bytes
 

@@ -27,10 +27,14 @@ _HIERARCH: Final = re.compile(r"HIERARCH +([^=]*[^= ]) *=(.*)", re.DOTALL)
 #: Keyword and value where "=" is not in column 9, or the keyword is not in capitals.
 _MISPLACED: Final = re.compile(r" *([A-Za-z][\w-]{0,7}) *=(?!=)(.*)", re.DOTALL)
 #: A keyword without "=", and something that can only be a value.
-_NO_EQUALS: Final = re.compile(rf"([A-Z][A-Z0-9_-]{{1,7}}) +('(?:[^']|'')*'|{_NUMBER}|[TF]) *(/.*)?", re.DOTALL)
+_NO_EQUALS: Final = re.compile(
+    rf"([A-Z][A-Z0-9_-]{{1,7}}) +('(?:[^']|'')*'|{_NUMBER}|[TF]) *(/.*)?", re.DOTALL
+)
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+(?:[EDed][+-]?\d+)?")
 _COMPLEX: Final = re.compile(rf"\( *{_NUMBER} *, *{_NUMBER} *\)")
-_NOT_FINITE: Final = re.compile(r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?|\d\.?#(?:ind|inf|qnan|snan)\w*)", re.IGNORECASE)
+_NOT_FINITE: Final = re.compile(
+    r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?|\d\.?#(?:ind|inf|qnan|snan)\w*)", re.IGNORECASE
+)
 #: Control characters; padding with NUL behind a value changes nothing.
 _CONTROL: Final = re.compile(r"[^\0 -~\xa0-\U0010ffff]|\0+ *[^\0 /']")
 _TRUTH: Final = {".t.": True, ".f.": False, "true": True, "false": False, ".true.": True, ".false.": False,

@@ -1,4 +1,4 @@
-"""Checksums of the FITS standard (4.0, section 4.4.2.7 and appendix J): those that a file states, compared with its bytes."""
+"""The checksums that a file states, compared with its bytes (FITS standard 4.0, section 4.4.2.7)."""
 
 from __future__ import annotations
 

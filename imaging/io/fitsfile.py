@@ -7,7 +7,6 @@ completely. Why astropy does none of this: docs/decisions/0021-what-astropy-does
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import weakref
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
-from imaging.header import Header, text_of
+from imaging.header import Header
 from imaging.io.cards import CARD, read_cards
+from imaging.io.data_cards import DTYPES, bad_card, blank_of, data_length, found_value, image_shape, scaling
 from imaging.io.limits import check_size
 
 #: Bytes of a FITS block (FITS standard 4.0, section 3.1).
@@ -33,13 +33,6 @@ _FIRST_READ = 16 * BLOCK
 LONGEST_HEADERS = 2000 * BLOCK
 #: Bytes after the last HDU that are ignored; a stream, or a sparse file, may have any number.
 LONGEST_TAIL = 64 * BLOCK
-#: Limits on the cards of a frame: a longer axis, or a larger scaling, means a damaged header.
-_LONGEST_AXIS = 2**31 - 1
-_MOST_AXES = 999
-_MOST_FIELDS = 999
-_TABLES = ("BINTABLE", "TABLE")
-_LARGEST_SCALING = 1e30
-_DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class Hdu:
 
     @property
     def blank(self) -> int | None:
-        """The stored value of pixels without a value (BLANK); None if there is none, or it is not such a value."""
+        """The stored value of pixels without a value (BLANK); None if it is missing or is not such a value."""
         return blank_of(self.header)
 
 
@@ -158,7 +151,7 @@ class FitsFile:
         first, last, step = (rows or slice(None)).indices(n_rows)
         if step != 1:
             raise ValueError(f"rows are read in bands: the step of {rows} must be 1")
-        stored = np.dtype(_DTYPES[int(hdu.header["BITPIX"])])
+        stored = np.dtype(DTYPES[int(hdu.header["BITPIX"])])
         out = np.empty((max(0, last - first), n_columns), stored)
         if out.size == 0:
             return _scaled(out, hdu.header, self.name)
@@ -193,7 +186,7 @@ class FitsFile:
                 )  # fmt: skip
             hdu = Hdu(header, data_at, length, offset)
             if hdu.is_image:
-                _scaling(header, self.name)
+                scaling(header, self.name)
             hdus.append(hdu)
             end = data_at + -(-length // BLOCK) * BLOCK
             if end <= offset:
@@ -267,114 +260,12 @@ def parse_header(raw: bytes, name: str, offset: int) -> Header:
     """
     header = read_cards(raw)
     if offset and not isinstance(header.get("XTENSION"), str):
-        raise _bad(name, "XTENSION", _found(header, "XTENSION"), "the type of an extension, a text")
+        raise bad_card(name, "XTENSION", found_value(header, "XTENSION"), "the type of an extension, a text")
     return header
 
 
-def data_length(header: Header, name: str) -> int:
-    """Return the bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
-    bitpix = whole_number(header, "BITPIX", name, least=min(_DTYPES))
-    if bitpix not in _DTYPES:
-        raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
-    naxis = whole_number(header, "NAXIS", name, most=_MOST_AXES)
-    axes = [whole_number(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
-    parameters = whole_number(header, "PCOUNT", name, 0)
-    groups = whole_number(header, "GCOUNT", name, 1, least=1)
-    if str(header.get("XTENSION", "")).strip() in _TABLES:
-        _check_table(header, axes, name)
-    if naxis == 0:
-        return 0
-    return abs(bitpix) // 8 * groups * (parameters + math.prod(axes))
-
-
-def _check_table(header: Header, axes: list[int], name: str) -> None:
-    """Refuse columns and rows that take no bytes of the file, because their number is not limited by its size."""
-    whole_number(header, "TFIELDS", name, 0, most=_MOST_FIELDS)
-    if len(axes) > 1 and axes[0] == 0 and axes[1] > 0:
-        raise _bad(name, "NAXIS1", 0, f"the bytes of each of the {axes[1]} rows of the table")
-
-
-def image_shape(header: Header) -> tuple[int, ...]:
-    """Return the shape of an image in numpy's order, without length-1 axes before the last two."""
-    axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header["NAXIS"]) + 1)][::-1]
-    while len(axes) > 2 and axes[0] == 1:
-        axes.pop(0)
-    return tuple(axes)
-
-
-def blank_of(header: Header) -> int | None:
-    """Return the stored value of pixels without a value (BLANK).
-
-    None if the header has none, in an image of floating-point numbers, and for a value that its pixels cannot
-    have (`blank_note`).
-    """
-    value, bitpix = header.get("BLANK"), int(header.get("BITPIX", 0))
-    if bitpix <= 0 or isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        return None
-    limits = np.iinfo(_DTYPES[bitpix])
-    return int(value) if limits.min <= value <= limits.max else None
-
-
-def blank_note(header: Header) -> str:
-    """Return why BLANK of an image is ignored; empty if it is used or missing."""
-    if "BLANK" not in header or blank_of(header) is not None:
-        return ""
-    return f"BLANK = {header['BLANK']!r} is ignored: it is not a value of pixels with BITPIX = {header['BITPIX']}"
-
-
-def whole_number(
-    header: Header, keyword: str, name: str, default: int | None = None, *,
-    least: int = 0, most: int = _LONGEST_AXIS,
-) -> int:  # fmt: skip
-    """Return the value of a card that is a count, also one written as 8.0 or as a text."""
-    value = _found(header, keyword, default)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    elif isinstance(value, str) and re.fullmatch(r" *[+-]?\d{1,18} *", value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _bad(name, keyword, value, "a whole number")
-    if not least <= value <= most:
-        raise _bad(name, keyword, value, f"a whole number from {least} to {most}")
-    return value
-
-
-def flag(header: Header, keyword: str) -> bool:
-    """Return the value of a card that is true or false, also one written as 1 or as a text; default: false."""
-    value = header.get(keyword, False)
-    return value.strip().upper() in ("T", "TRUE", "1") if isinstance(value, str) else bool(value)
-
-
-def _found(header: Header, keyword: str, default: object = None) -> object:
-    """Return the value of a card, or the text of one that could not be read."""
-    return header.get(keyword, default) if keyword in header else text_of(header, keyword) or default
-
-
-def _number(header: Header, keyword: str, name: str, default: float) -> float:
-    value = _found(header, keyword, default)
-    if isinstance(value, str) and re.fullmatch(r" *[+-]?(\d+\.?\d*|\.\d+)([EeDd][+-]?\d+)? *", value):
-        value = float(value.upper().replace("D", "E"))
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _bad(name, keyword, value, "a number")
-    if not abs(value) <= _LARGEST_SCALING:  # NaN too
-        raise _bad(name, keyword, value, f"a number within {_LARGEST_SCALING:g}")
-    return value
-
-
-def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
-    return FrameError(
-        name, "the header does not describe its data", keyword=keyword, found=found, expected=expected,
-        remedy="Fetch the file again or leave it out.",
-    )  # fmt: skip
-
-
-def _scaling(header: Header, name: str) -> tuple[float, float]:
-    """Return BZERO and BSCALE of an image: its pixels are the stored values times BSCALE plus BZERO."""
-    return _number(header, "BZERO", name, 0), _number(header, "BSCALE", name, 1)
-
-
 def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
-    zero, scale = _scaling(header, name)
+    zero, scale = scaling(header, name)
     if scale == 1 and zero == 0:
         return stored
     if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,9 +20,10 @@ from imaging.io.announced import check_tile_headers, unpacked_header
 from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
 from imaging.io.compressed import digest as digest
 from imaging.io.compressed import unpack as unpack
+from imaging.io.data_cards import blank_note, image_shape
 from imaging.io.data_sums import checksum_problem
-from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
-from imaging.io.limits import open_regular, opened
+from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
+from imaging.io.limits import open_regular
 from imaging.pixels.bands import bands
 from imaging.pixels.wcs import with_valid_wcs
 
@@ -57,7 +58,7 @@ class RawFile:
         self.path = path
         self.facts = facts
         self.primary: Header = file.hdus[0].header
-        self.extension: Header = with_valid_wcs(image.header, self.primary)
+        self.extension: Header = image.header
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
         self._file, self._image, self._known = file, image, sha256
 
@@ -78,7 +79,7 @@ class RawFile:
 
     @property
     def blank(self) -> int | None:
-        """Value of stored pixels without a measurement (BLANK); None if there is none (`imaging.io.fitsfile.blank_of`)."""
+        """Value of stored pixels without a measurement (BLANK); None if it is missing or no value of the pixels."""
         return self._image.blank
 
     def checksum_problem(self) -> str:
@@ -146,10 +147,10 @@ def open_raw(
         descriptor = unpacked_descriptor(path) if compression(path) else open_regular(path)
         file = FitsFile(descriptor, name)
     try:
+        primary = file.hdus[0].header
         images = [hdu for hdu in file.hdus if hdu.is_image]
-        facts = facts_from_headers(
-            file.hdus[0].header, images[0].header if images else None, name=name
-        )  # fmt: skip
+        images[:1] = [replace(hdu, header=_checked(hdu.header, primary)) for hdu in images[:1]]
+        facts = facts_from_headers(primary, images[0].header if images else None, name=name)
         if facts.processed:
             raise FrameError(
                 name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
@@ -195,7 +196,9 @@ def read_layout(path: Path) -> Layout:
                 with FitsFile(open_regular(path), path.name) as packed:
                     check_tile_headers(packed)
                     found = [unpacked_header(hdu.header) for hdu in packed.hdus]
-                pictures = [one for one in found if one.get("XTENSION", "IMAGE") == "IMAGE" and image_shape(one)]
+                pictures = [
+                    one for one in found if one.get("XTENSION", "IMAGE") == "IMAGE" and image_shape(one)
+                ]
                 return _layout(found[0], pictures)
             case "":
                 with FitsFile(open_regular(path), path.name) as plain:
@@ -210,7 +213,14 @@ def read_layout(path: Path) -> Layout:
 
 def _layout(primary: Header, images: Sequence[Header]) -> Layout:
     names = tuple(str(header.get("EXTNAME", "")).strip() for header in images)
-    return Layout(primary, with_valid_wcs(images[0], primary) if images else None, names)
+    return Layout(primary, _checked(images[0], primary) if images else None, names)
+
+
+def _checked(image: Header, primary: Header) -> Header:
+    """Return the header of an image with valid world coordinates, or none, and notes about what was changed."""
+    found = with_valid_wcs(image, primary)
+    note = blank_note(found)
+    return found.noting(note) if note else found
 
 
 def read_headers(path: Path) -> tuple[Header, Header | None]:

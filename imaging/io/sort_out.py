@@ -62,7 +62,9 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
             found.append(replace(one, verdict="duplicate_name", reason=reason, remedy=remedy, plain=None))
         else:
             found.append(one)
-    together = simultaneous({i: one.facts for i, one in enumerate(found) if one.usable and one.facts is not None})
+    together = simultaneous(
+        {i: one.facts for i, one in enumerate(found) if one.usable and one.facts is not None}
+    )
     return [
         replace(one, notes=(*one.notes, together[i])) if i in together else one for i, one in enumerate(found)
     ]

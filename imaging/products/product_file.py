@@ -21,8 +21,9 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.header import Header
 from imaging.io.announced import column_width
 from imaging.io.compressed import compression, reading, unpacked_descriptor
+from imaging.io.data_cards import whole_number
 from imaging.io.data_sums import data_sum
-from imaging.io.fitsfile import FitsFile, Hdu, whole_number
+from imaging.io.fitsfile import FitsFile, Hdu
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
 from imaging.kinds import KINDS
 from imaging.pixels.bands import bands

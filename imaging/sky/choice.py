@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.frames.facts import FrameFacts
 from imaging.frames.alike import are_alike
+from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, pointing, separation
 from imaging.parameters import StepParameters, parameter
 from imaging.sky.residual import Residual

@@ -81,7 +81,8 @@ ODD_CARDS: dict[str, str] = {
     "HIERARCH": " ESO x y = 1,5", "lower": "= 1", "NOEQUALS": " 'text'", "CONTINUE": "  'of nothing'", "AMP": "= 'a&'",
     "CRVAL1": "= 63,4890", "PV1_1": "= 0,15", "CD1_1": "= -3.25e-55", "CTYPE1": "= 'RA---TAN'", "RA": "= inf",
     "BINARY": "= \x80\xff\0", "BLANKS": "=", "GAIN": "= 4.44 / \xb1 0.1", "LONG": "= " + "9" * 60, "COMMENT": "\0\1\2",
-    "BLANK": "= 1e99", "OBSERVER": "= Nobody", "DATASUM": "= ''", "ORIGNAME": "= T", "DATE": "= never", "MJD-OBS": "= 0",
+    "BLANK": "= 1e99", "OBSERVER": "= Nobody", "DATASUM": "= ''", "ORIGNAME": "= T", "DATE": "= never",
+    "MJD-OBS": "= 0",
 }  # fmt: skip
 #: Cards that a step needs and whose value is unknown.
 INVALID_CARDS: dict[str, str] = {
@@ -125,7 +126,9 @@ def odd_files(folder: Path) -> Iterator[Path]:
     (folder / "latin.fits").write_bytes(content.replace(b"Pe~a", b"Pe\xf1a"))
     for n, (card, text) in enumerate(ODD_CARDS.items()):
         for where in ("head", "image"):
-            path = write(folder / f"odd{n}{where}.fits", UTSTART=f"10:{n:02}:{'00' if where == 'head' else '30'}")
+            path = write(
+                folder / f"odd{n}{where}.fits", UTSTART=f"10:{n:02}:{'00' if where == 'head' else '30'}"
+            )
             yield with_card(path, card, text, after=b"SIMPLE" if where == "head" else b"XTENSION")
     for n, (card, text) in enumerate(INVALID_CARDS.items()):
         yield with_card(write(folder / f"invalid{n}.fits", drop=card), card, text, after=b"SIMPLE")
@@ -293,8 +296,12 @@ def test_the_watcher_judges_each_file_as_reduce_does(
         assert examine(path, check).reason == seen.reason
 
 
-@pytest.mark.parametrize("text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S0090", "summed"])
-def test_odd_headers_are_used(files: list[Path], inspected: Callable[..., list[Examination]], text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S0090", "summed"]
+)
+def test_odd_headers_are_used(
+    files: list[Path], inspected: Callable[..., list[Examination]], text: str
+) -> None:
     found = [one for one in inspected(files, pixels=True) if one.name.startswith(text)]
     assert {one.name: one.reason for one in found if not one.usable} == {}
     assert len(found) >= (2 * len(ODD_CARDS) if text == "odd" else 1)
@@ -321,7 +328,9 @@ def test_no_header_of_astropy_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     path = write(tmp_path / "good.fits")
     packed = pack(write(tmp_path / "other.fits"), ".gz")
     with fits.open(path) as hdus:
-        fits.HDUList([hdus[0], fits.CompImageHDU(hdus[1].data, hdus[1].header)]).writeto(tmp_path / "tiled.fits.fz")
+        fits.HDUList([hdus[0], fits.CompImageHDU(hdus[1].data, hdus[1].header)]).writeto(
+            tmp_path / "tiled.fits.fz"
+        )
     check = CheckParameters(shape=SHAPE)
     before = [examine(one, check) for one in (path, packed, tmp_path / "tiled.fits.fz")]
     for name in ("value", "keyword", "comment"):
@@ -333,7 +342,9 @@ def test_no_header_of_astropy_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(one.usable for one in after)
 
 
-@pytest.mark.parametrize(("checksum", "verdict"), [("warn", "usable"), ("refuse", "faulty"), ("ignore", "usable")])
+@pytest.mark.parametrize(
+    ("checksum", "verdict"), [("warn", "usable"), ("refuse", "faulty"), ("ignore", "usable")]
+)
 def test_checksums_that_disagree(
     files: list[Path], workspace: Workspace, tmp_path: Path, checksum: Any, verdict: str
 ) -> None:

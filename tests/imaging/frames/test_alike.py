@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -45,7 +46,11 @@ def test_exposure_times_a_few_milliseconds_apart_are_one_group() -> None:
 def test_real_differences_are_groups_of_their_own() -> None:
     times = [120.0, 120.02, 119.0, 120.0]
     assert sorted(len(group.objects) for group in science_groups(frames(times))) == [1, 1, 2]
-    assert sorted(len(group.members) for group in calibration_groups(frames(times, OBSTYPE="DARK"))) == [1, 1, 2]
+    assert sorted(len(group.members) for group in calibration_groups(frames(times, OBSTYPE="DARK"))) == [
+        1,
+        1,
+        2,
+    ]
     assert len({sequence.name for one in frames(times) if (sequence := Sequence.of(one))}) == 3
 
 
@@ -66,7 +71,7 @@ def test_numbers_of_one_group_differ_by_no_more_than_the_tolerance(times: list[f
         assert value in members
         assert max(members) - min(members) <= TOLERANCE + 1e-9
     firsts = sorted(min(members) for members in groups.values())
-    assert all(b - a > TOLERANCE for a, b in zip(firsts, firsts[1:], strict=False))
+    assert all(b - a > TOLERANCE for a, b in pairwise(firsts))
 
 
 @pytest.mark.parametrize(("other", "alike"), [(120.004, True), (119.991, True), (120.02, False)])

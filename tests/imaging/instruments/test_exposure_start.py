@@ -81,6 +81,11 @@ def test_an_ordinary_evening_is_not_noted() -> None:
     assert (found.started, found.night, found.notes) == (evening, date(2013, 11, 21), ())
 
 
+def test_a_file_named_by_the_ut_date_is_not_noted() -> None:
+    found = facts("S20131121S0369.fits", UTSTART="21:36:00")
+    assert (found.started.hour, found.night, found.notes) == (21, date(2013, 11, 22), ())
+
+
 @pytest.mark.parametrize("evidence", [{"MJD_OBS": single(START)}, {"MJD_OBS": mjd(START)}, {}])
 def test_a_local_date_with_a_universal_time(evidence: dict[str, float]) -> None:
     found = facts(DATE_OBS="2013-11-20", **evidence)
@@ -102,7 +107,9 @@ def test_a_date_written_after_midnight() -> None:
     found = facts("a.fits", DATE_OBS="2013-11-21", UTSTART="23:59:50", MJD_OBS=mjd(start))
     assert found.started == start
     assert found.notes == ("DATE-OBS is another day; according to MJD-OBS the UT date is a day earlier",)
-    assert facts("a.fits", DATE_OBS="2013-11-21T00:00:05", UTSTART="23:59:50").started - start <= timedelta(minutes=1)
+    assert facts("a.fits", DATE_OBS="2013-11-21T00:00:05", UTSTART="23:59:50").started - start <= timedelta(
+        minutes=1
+    )
 
 
 def test_a_local_time_next_to_universal_time() -> None:
@@ -120,9 +127,7 @@ def test_a_local_time_that_only_an_exact_julian_date_reveals() -> None:
 def test_two_times_that_differ() -> None:
     found = facts(DATE_OBS="2013-11-21T01:52:48", MJD_OBS=single(START))
     assert found.started == START
-    assert found.notes == (
-        "the time in DATE-OBS is -1 h from that of DATE-OBS + UTSTART, which is used",
-    )
+    assert found.notes == ("the time in DATE-OBS is -1 h from that of DATE-OBS + UTSTART, which is used",)
 
 
 def test_a_time_with_a_zone_is_complete() -> None:
@@ -140,7 +145,11 @@ def test_a_julian_date_never_improves_the_time(minutes: float) -> None:
 @pytest.mark.parametrize(
     ("name", "cards", "note"),
     [
-        ("S20131125S0075.fits", {}, "the date in the file name disagrees with DATE-OBS + UTSTART, which is used"),
+        (
+            "S20131125S0075.fits",
+            {},
+            "the date in the file name disagrees with DATE-OBS + UTSTART, which is used",
+        ),
         (NAME, {"MJD_OBS": 56900.123456}, "MJD-OBS disagrees with DATE-OBS + UTSTART, which is used"),
         (NAME, {"TIME_OBS": "02:52:48", "UTSTART": "late"}, "UTSTART = 'late' is not a time"),
     ],
@@ -169,7 +178,9 @@ def test_an_exact_julian_date_replaces_a_missing_time() -> None:
         facts(UTSTART=None, MJD_OBS=single(START))
 
 
-@pytest.mark.parametrize("clock", ["late", "25:00:00", "02:60:00", "02:52:61", "24:00:01", "02:52:48+99:99:99"])
+@pytest.mark.parametrize(
+    "clock", ["late", "25:00:00", "02:60:00", "02:52:61", "24:00:01", "02:52:48+99:99:99"]
+)
 def test_a_time_that_is_none_is_refused_with_its_value(clock: str) -> None:
     with pytest.raises(FrameError) as caught:
         facts(UTSTART=clock)
@@ -209,7 +220,11 @@ def test_a_local_date_is_found_at_any_hour(naive: datetime, julian: bool) -> Non
     assert bool(found.notes) == (local.date() != moment.date())
 
 
-@given(st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.from_regex(r"[-0-9T:.Z+ ]{0,32}")))
+@given(
+    st.one_of(
+        st.text(max_size=40), st.integers(), st.floats(), st.none(), st.from_regex(r"[-0-9T:.Z+ ]{0,32}")
+    )
+)
 def test_any_value_is_a_moment_or_none(value: object) -> None:
     found = parse_moment(value)
     assert found is None or found.tzinfo is UTC
@@ -224,13 +239,17 @@ def test_any_value_is_a_moment_or_none(value: object) -> None:
         (0.0, "2013-11-21T14:00:00", "2013-11-22"),
     ],
 )  # fmt: skip
-def test_the_date_of_a_night_rolls_over_in_the_afternoon_of_the_site(utc_offset: float, moment: str, night: str) -> None:
+def test_the_date_of_a_night_rolls_over_in_the_afternoon_of_the_site(
+    utc_offset: float, moment: str, night: str
+) -> None:
     """Times and dates are those of real frames, except the last two."""
     site = Site(utc_offset=utc_offset)
     assert site.night_of(datetime.fromisoformat(moment).replace(tzinfo=UTC)) == date.fromisoformat(night)
 
 
-@pytest.mark.parametrize(("pattern", "problem"), [(r"S\d{8}", "exactly one group"), (r"S(\d{8}", "regular expression")])
+@pytest.mark.parametrize(
+    ("pattern", "problem"), [(r"S\d{8}", "exactly one group"), (r"S(\d{8}", "regular expression")]
+)
 def test_the_pattern_of_the_date_in_a_name_is_checked(pattern: str, problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Site(name_date=pattern)

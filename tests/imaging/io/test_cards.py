@@ -1,4 +1,4 @@
-"""Cards are read one by one: as astropy reads valid ones, with a note where they are repaired, and never with an error."""
+"""Cards are read one by one: valid ones as by astropy, others repaired with a note, never with an error."""
 
 from __future__ import annotations
 
@@ -113,7 +113,11 @@ def test_keywords_are_found_in_any_case_and_comments_together() -> None:
     assert (found["exptime"], found["HISTORY"], "exptime" in found) == (120.0, "one\ntwo", True)
     found["EXPTIME"] = 60.0
     found["NEW"] = (1, "number")
-    assert (found.comment("EXPTIME"), found.comment("NEW"), list(found)) == ("s", "number", ["EXPTIME", "HISTORY", "NEW"])
+    assert (found.comment("EXPTIME"), found.comment("NEW"), list(found)) == (
+        "s",
+        "number",
+        ["EXPTIME", "HISTORY", "NEW"],
+    )
     del found["HISTORY"]
     assert [card.keyword for card in found.cards] == ["EXPTIME", "NEW"]
     with pytest.raises(KeyError):
@@ -125,13 +129,23 @@ KEYWORDS = st.from_regex(r"[A-Z][A-Z0-9_-]{0,7}", fullmatch=True).filter(
     lambda k: k not in ("COMMENT", "HISTORY", "CONTINUE", "END", "HIERARCH", "SIMPLE", "XTENSION")
 )
 VALUES = st.one_of(
-    ASCII, st.booleans(), st.integers(-(10**30), 10**30), st.floats(allow_nan=False, allow_infinity=False), st.none()
+    ASCII,
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.none(),
 )
 
 
-@given(st.lists(st.tuples(KEYWORDS, VALUES, ASCII.map(lambda c: c[:20])), max_size=6, unique_by=lambda card: card[0]))
+@given(
+    st.lists(
+        st.tuples(KEYWORDS, VALUES, ASCII.map(lambda c: c[:20])), max_size=6, unique_by=lambda card: card[0]
+    )
+)
 @settings(max_examples=150, deadline=None)
-def test_valid_cards_are_read_as_by_astropy_and_written_as_they_are(cards: list[tuple[str, Any, str]]) -> None:
+def test_valid_cards_are_read_as_by_astropy_and_written_as_they_are(
+    cards: list[tuple[str, Any, str]],
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = fits.Header([fits.Card(*card) for card in cards])

@@ -126,7 +126,9 @@ def test_several_images(tmp_path: Path, primary: Header, pixels: NDArray[Any]) -
 def test_tables_are_no_images(tmp_path: Path, primary: Header, pixels: NDArray[Any]) -> None:
     path = tmp_path / "S1.fits"
     table = fits.BinTableHDU.from_columns([fits.Column("x", "J", array=[1, 2, 3])])
-    fits.HDUList([fits.PrimaryHDU(header=fits_header(primary.cards)), table, fits.ImageHDU(pixels)]).writeto(path)
+    fits.HDUList([fits.PrimaryHDU(header=fits_header(primary.cards)), table, fits.ImageHDU(pixels)]).writeto(
+        path
+    )
     np.testing.assert_array_equal(open_raw(path, shape=None).rows(), pixels)
 
 

@@ -35,7 +35,9 @@ def test_an_invalid_wcs_is_replaced_by_that_of_the_primary_header(keyword: str, 
     assert keyword in note or "CDi_j" in note or "arcsec" in note
 
 
-@pytest.mark.parametrize("card", ["CRVAL1  = nan", "CRVAL1  = north-east / x", "CD1_2   = inf", "CRPIX2  = *****"])
+@pytest.mark.parametrize(
+    "card", ["CRVAL1  = nan", "CRVAL1  = north-east / x", "CD1_2   = inf", "CRPIX2  = *****"]
+)
 def test_a_card_that_cannot_be_read_makes_a_wcs_invalid(card: str) -> None:
     lines = [f"{name:8}= {value!r}" for name, value in GOOD.items() if name != card[:8].strip()]
     image = read_cards(b"".join(line.encode().ljust(80) for line in (*lines, card, "END")))
@@ -76,9 +78,12 @@ def test_all_forms_of_the_matrix(cards: dict[str, float], scale: float) -> None:
     assert abs(wcs.pixel_scale_matrix).max() == pytest.approx(scale)
 
 
-@pytest.mark.parametrize(("equinox", "value"), [("J2000", 2000.0), ("2000.0", 2000.0), ("now", 2000.0), (1975.0, 1975.0)])
+@pytest.mark.parametrize(
+    ("equinox", "value"), [("J2000", 2000.0), ("2000.0", 2000.0), ("now", 2000.0), (1975.0, 1975.0)]
+)
 def test_the_equinox_is_a_number(equinox: object, value: float) -> None:
-    assert dict((card[0], card[1]) for card in celestial_cards(Header(GOOD | {"EQUINOX": equinox})))["EQUINOX"] == value
+    cards = {card[0]: card[1] for card in celestial_cards(Header(GOOD | {"EQUINOX": equinox}))}
+    assert cards["EQUINOX"] == value
 
 
 def test_a_distortion_that_is_no_number_is_left_out() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from imaging.header import Header
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.registration.align import AlignInput, AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine, celestial_header
 from imaging.simulator import camera
