@@ -12,6 +12,7 @@ from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
+from imaging.pixels.wcs import wcs_of
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
@@ -238,9 +239,9 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
 def _source_table(sources: Detection, grid: Grid) -> Table:
     rows = sources.catalogue
     if len(grid.header):
-        from astropy.wcs import WCS  # imported late: not needed if the stack is in the store
-
-        world = WCS(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
+        world = (
+            wcs_of(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
+        )
         located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
         for name in CATALOGUE.names or ():
             located[name] = rows[name]

@@ -201,6 +201,25 @@ def test_the_science_knows_no_orchestrator_and_no_database() -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
+#: What knows astropy's headers: the folder that reads files, the module that writes products, and the simulator,
+#: which writes raw frames as an instrument does. Everything else uses `imaging.header.Header`.
+KNOW_ASTROPY_HEADERS = ("imaging/io/", "imaging/products/astropy_hdus.py", "imaging/simulator/")
+
+
+def test_headers_of_astropy_stay_where_files_are_read_and_written() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for package in MAY_IMPORT
+        for path in modules(package)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(alias.name.startswith("astropy.io") for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("astropy.io"))
+        or (isinstance(node, ast.ImportFrom) and node.module == "astropy" and any(a.name == "io" for a in node.names))
+    }  # fmt: skip
+    assert {name for name in found if not name.startswith(KNOW_ASTROPY_HEADERS)} == set()
+    assert "imaging/products/astropy_hdus.py" in found  # it finds those inside
+
+
 def test_only_flows_tasks_and_deployments_know_prefect() -> None:
     found = [path.name for path in modules("calib_store") if "prefect" in imported(path)]
     assert found == []

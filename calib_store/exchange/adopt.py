@@ -25,6 +25,7 @@ from imaging.calibrations.compare import GateParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
 from imaging.instruments.detector import WantedShape, wanted_shape
+from imaging.instruments.exposure_start import parse_moment
 from imaging.io.compressed import unpack
 from imaging.kinds import KINDS, in_a_sentence, with_article
 from imaging.products.origin import Origin
@@ -269,9 +270,8 @@ def _span(
     sides = []
     for keyword in ("DATE-BEG", "DATE-END"):
         value = primary.get(keyword)
-        try:
-            sides.append(datetime.fromisoformat(str(value)).replace(tzinfo=UTC))
-        except ValueError:
+        moment = parse_moment(value)
+        if moment is None:
             raise FrameError(
                 name,
                 "a time that cannot be read",
@@ -279,5 +279,6 @@ def _span(
                 found=value,
                 expected="2013-11-21T02:52:48.0",
                 remedy="Copy the file again; its header was changed.",
-            ) from None
+            )
+        sides.append(moment)
     return sides[0], sides[1]

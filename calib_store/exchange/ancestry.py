@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from astropy.io.fits import Header
-
 from calib_store.files.objects import SHA256
 from calib_store.model.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import NirflowError
 from imaging.frames.facts import plain_name
+from imaging.header import Header
 from imaging.io.compressed import compression, open_stream, reading
 from imaging.io.limits import opened
 from imaging.kinds import CALIBRATIONS

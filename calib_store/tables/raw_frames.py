@@ -80,17 +80,21 @@ class RawFrames:
         return self._database.run(lambda connection: frames.with_sha256s(connection, wanted))
 
     def of_nights(self, first: date, last: date, *, kinds: Sequence[str] = ()) -> tuple[Frame, ...]:
-        """Return frames of the UT nights from ``first`` to ``last``, both included, in order of time.
+        """Return frames of the nights from ``first`` to ``last``, both included, in order of time.
 
         Parameters
         ----------
         first, last
-            Nights as Gemini names them.
+            Nights as the observatory of each frame names them.
         kinds
             Only of these kinds (``dark``, ``flat``, ``object``).
         """
-        begins, ends = night_begins(first), night_begins(last + timedelta(days=1))
-        return self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
+        # Nights of sites around the world begin up to a day earlier or later.
+        begins, ends = night_begins(first - timedelta(days=1)), night_begins(last + timedelta(days=2))
+        found = self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
+        return tuple(
+            frame for frame in found if frame.facts is not None and first <= frame.facts.night <= last
+        )
 
     def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
         """Return files of the UT nights, by their names, of which only the reason for their rejection is known.

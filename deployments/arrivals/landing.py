@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from astropy.io.fits import VerifyError
-
 from imaging.errors import FrameError
 from imaging.frames.find_files import SUFFIXES
 from imaging.io.compressed import compression, unpack
@@ -87,7 +85,7 @@ def why_incomplete(path: Path, unpacked: Path) -> str | None:
         return None  # nothing is missing: examining the frame will refuse it
     except FrameError as error:
         return error.problem
-    except (VerifyError, *UNFORESEEN):
+    except UNFORESEEN:
         return None  # not a matter of length: examining the frame will report the problem
     return None
 

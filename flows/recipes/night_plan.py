@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from imaging.frames.alike import are_alike
 from imaging.frames.calibration_groups import CalibrationGroup, FlatGroups, calibration_groups, flat_groups
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import shared
 from imaging.kinds import CalibrationKind, ProductKind, Target
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import FrameSet, LeftOut, RawFrame
@@ -112,5 +112,4 @@ class Planning:
 
     def asks_for(self, group: CalibrationGroup, kind: CalibrationKind) -> bool:
         """Return whether a set of the night needs a product that this group of frames would make."""
-        mine = group.facts.instrument, shared(group.facts, kind)
-        return any((f.instrument, shared(f, kind)) == mine for f in self.needing.get(kind, ()))
+        return any(are_alike(f, group.facts, f.table.combined(kind)) for f in self.needing.get(kind, ()))

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.detrend.prepare import PrepareParameters, prepare
 from imaging.errors import GroupError
+from imaging.frames.alike import same_value
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import CombineParameters, median_factors
 from imaging.pixels.noise import NoiseModel
@@ -89,7 +90,8 @@ def check_alike(
     for field in ("instrument", *table.same["dark"], *also):
         values = [raw.facts.value(field) for raw in raws]
         usual, _ = Counter(values).most_common(1)[0]
-        odd = [f"{raw.name} ({value})" for raw, value in zip(raws, values, strict=True) if value != usual]
+        odd = [f"{raw.name} ({value})" for raw, value in zip(raws, values, strict=True)
+               if not same_value(raw.facts, field, value, usual)]  # fmt: skip
         if odd:
             label, unit = table.label(field)
             named = unit or table.keyword(field)

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.frames.alike import Nominal, are_alike
 from imaging.frames.facts import FrameFacts, Lamp
-from imaging.frames.groups import GroupParameters, in_time, shared, without_gaps
+from imaging.frames.groups import GroupParameters, in_time, without_gaps
 from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame, ProductKind
 
 #: Facts that determine which pixels a frame has: two frames can be subtracted only if these are the same.
@@ -64,8 +65,7 @@ class CalibrationGroup(BaseModel):
 
     def agrees(self, other: CalibrationGroup, names: Sequence[str]) -> bool:
         """Return whether some facts of two groups of one instrument are the same."""
-        mine, its = self.facts, other.facts
-        return mine.instrument == its.instrument and all(mine.value(n) == its.value(n) for n in names)
+        return are_alike(self.facts, other.facts, names)
 
     @property
     def middle(self) -> datetime:
@@ -121,12 +121,14 @@ def calibration_chains(
 ) -> Iterable[list[FrameFacts]]:
     """Return the raw darks and flats of each configuration, by time and without gaps, for `groups_of_chain`."""
     sets: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
-    for facts in sorted(frames, key=in_time):
+    frames = sorted(frames, key=in_time)
+    nominal = Nominal(frames)
+    for facts in frames:
         if facts.kind not in CALIBRATION_FRAMES or facts.processed or facts.unfit() is not None:
             continue
         kind: ProductKind = "flat" if facts.kind == "flat" else "dark"
         drifts = kind == "flat" and facts.filter in facts.table.thermal_bands
-        same = tuple(shared(facts, kind).values())
+        same = nominal.of(facts, facts.table.combined(kind))
         key = (facts.kind, facts.lamp, facts.instrument, same, facts.night if drifts else None)
         sets[key].append(facts)
     for members in sets.values():

@@ -14,12 +14,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imaging.frames.header_dates import last_written
-from imaging.frames.nights import night_of
+from imaging.header import Header, text_of
 from imaging.instruments import catalogue
 from imaging.instruments.detector import Readout
 from imaging.instruments.instrument import FrameKind as Kind
 from imaging.instruments.instrument import Instrument, fits
 from imaging.instruments.reading import facts_in, instrument_of, lamp_in
+from imaging.instruments.site import Site
 from imaging.kinds import KINDS
 
 Lamp = Literal["on", "off"]
@@ -76,6 +77,9 @@ class FrameFacts(BaseModel):
     image_quality: str = Field(default="", description="image quality as the observer judged it")
     processed: bool = Field(default=False, description="a product, not a raw frame")
     product_kind: str = Field(default="", description="dark, flat, bpm or image for a product")
+    header_notes: tuple[str, ...] = Field(
+        default=(), description="what was unusual about the header: repaired values, sources that disagree"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -122,9 +126,10 @@ class FrameFacts(BaseModel):
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the frame's header."""
         if not self.read_pairs_corrected:
-            return ()
+            return self.header_notes
         keyword = self.table.keyword("read_pairs")
-        return (f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead",)
+        note = f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead"
+        return (note, *self.header_notes)
 
     @property
     def root(self) -> str:
@@ -148,8 +153,13 @@ class FrameFacts(BaseModel):
 
     @property
     def night(self) -> date:
-        """The UT date that Gemini gives to the night."""
-        return night_of(self.started)
+        """The date that the observatory gives to the night."""
+        return self.night_of(self.started)
+
+    def night_of(self, moment: datetime) -> date:
+        """Return the date that the frame's observatory gives to the night of a moment."""
+        table = catalogue.find(self.instrument)
+        return (Site() if table is None else table.site).night_of(moment)
 
     @property
     def gain(self) -> float:
@@ -241,6 +251,10 @@ def facts_from_headers(
     facts = facts_in(
         table, primary, extension, name, kind=KINDS[product_kind].frame_kind if product_kind else None
     )
+    of_cards = [
+        note for header in (primary, extension) if isinstance(header, Header) for note in header.notes
+    ]
+    facts["header_notes"] = tuple(dict.fromkeys((*of_cards, *facts["header_notes"])))
     lit = facts["kind"] == "flat" and not processed
     return FrameFacts(
         name=name,
@@ -255,6 +269,6 @@ def facts_from_headers(
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
     """Return whether a header is that of a processed file, and its kind of product if known."""
     for kind in KINDS.values():
-        if any(keyword in primary for keyword in kind.marks):
+        if any(keyword in primary or text_of(primary, keyword) is not None for keyword in kind.marks):
             return True, kind.name
     return "PREPARE" in primary, ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from imaging.errors import NirflowError
 from imaging.instruments.detector import WantedShape
@@ -26,6 +26,9 @@ class CheckParameters(StepParameters):
     )
     saturated_fraction: float = parameter(
         0.5, "fraction of saturated pixels from which a frame is refused", gt=0, le=1
+    )
+    checksum: Literal["warn", "refuse", "ignore"] = parameter(
+        "warn", "what happens to a frame whose DATASUM or CHECKSUM disagrees with its bytes"
     )
 
 

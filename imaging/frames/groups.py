@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.frames.alike import Nominal
 from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, mean_position, pointing, separation
 from imaging.instruments import catalogue
@@ -136,10 +137,12 @@ def science_groups(
     """
     parameters, centres = parameters or GroupParameters(), centres or {}
     observations: dict[tuple[Any, ...], list[FrameFacts]] = defaultdict(list)
-    for facts in sorted(frames, key=in_time):
+    frames = sorted(frames, key=in_time)
+    nominal = Nominal(frames)
+    for facts in frames:
         if facts.kind == "object" and facts.unfit() is None and not facts.processed:
             night = None if across_nights else facts.night
-            same = tuple(shared(facts, "image").values())
+            same = nominal.of(facts, facts.table.combined("image"))
             key = facts.instrument, same, facts.program, facts.observation_id, night
             observations[key].append(facts)
     groups = []

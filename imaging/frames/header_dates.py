@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from imaging.instruments.exposure_start import parse_moment
 
 
 def last_written(header: Mapping[str, Any]) -> datetime | None:
     """Return the latest of DATE and GEM-TLM, UTC, or None if neither is a date. Invalid values are not errors."""
-    dates = []
-    for keyword in ("DATE", "GEM-TLM"):
-        try:
-            date = datetime.fromisoformat(str(header.get(keyword)).strip())
-            dates.append(date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC))
-        except (ValueError, OverflowError):
-            continue
-    return max(dates, default=None)
+    dates = (parse_moment(header.get(keyword)) for keyword in ("DATE", "GEM-TLM"))
+    return max((date for date in dates if date is not None), default=None)

@@ -1,11 +1,11 @@
-"""Nights as Gemini names them, by a UT date."""
+"""Nights by a UT date, where no instrument is known; those of a frame: `imaging.frames.facts.FrameFacts.night`."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-#: The Gemini night rolls over at 14:00 UT, which is mid-morning on Cerro Pachon.
+#: A night rolls over at 14:00 UT, unless the table of an instrument has its own site.
 NIGHT_ROLLOVER = timedelta(hours=10)
 
 #: Nights that can be requested: far beyond any frame, but with times that Python and databases can represent.
@@ -27,7 +27,7 @@ def check_night(night: date) -> date:
 
 
 def night_of(moment: datetime) -> date:
-    """Return the UT date that Gemini gives to the night of a time."""
+    """Return the date of the night of a time."""
     return (moment.astimezone(UTC) + NIGHT_ROLLOVER).date()
 
 

@@ -9,14 +9,14 @@ import hashlib
 import json
 import re
 from datetime import date
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import shared
 from imaging.frames.nights import check_night
-from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame
+from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame, ProductKind
 
 SequenceKind = Literal["science", CalibrationFrame]
 
@@ -45,11 +45,11 @@ class Sequence(BaseModel):
         kind: SequenceKind
         if facts.kind == "object":
             kind, what = "science", facts.target or facts.observation_id
-            common = shared(facts, "image") | {"program": facts.program, "observation": facts.observation_id}
+            common = _shared(facts, "image") | {"program": facts.program, "observation": facts.observation_id}
         elif facts.kind in CALIBRATION_FRAMES:
             kind = "dark" if facts.kind == "dark" else "flat"
             what = f"{facts.exposure_time:g} s"
-            common = shared(facts, kind)
+            common = _shared(facts, kind)
         else:
             return None
         band = "" if kind == "dark" else facts.filter
@@ -62,6 +62,15 @@ class Sequence(BaseModel):
             label=" ".join(filter(None, (kind, band, what, str(facts.night)))),
             program=facts.program,
         )
+
+
+def _shared(facts: FrameFacts, kind: ProductKind) -> dict[str, Any]:
+    """Return the facts that the frames share, numbers with a tolerance rounded to twice that."""
+    values = shared(facts, kind)
+    for name, tolerance in facts.table.tolerance.items():
+        if tolerance and isinstance(values.get(name), (int, float)):
+            values[name] = round(round(values[name] / (2 * tolerance)) * 2 * tolerance, 6)
+    return values
 
 
 def night_in(name: str) -> date:

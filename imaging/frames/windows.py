@@ -18,7 +18,6 @@ from imaging.frames.calibration_groups import (
 )
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters
-from imaging.frames.nights import night_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def calibration_window(
         for group in groups_of_chain(chain, parameters):
             groups.append(group)
             chain_of[group.members] = chain
-    inside = [g for g in groups if night_of(g.first) <= last and first <= night_of(g.last)]
+    inside = [g for g in groups if g.facts.night_of(g.first) <= last and first <= g.facts.night_of(g.last)]
     taken = {g.members for g in inside}
     flats = [g for g in inside if g.kind == "flat"]
     for pair in flat_groups(groups, parameters):
@@ -78,8 +77,8 @@ def calibration_window(
         ends.append(chain_of[members][-1].night + gap)
     for flat in flats:
         partner_within = _days(parameters.days("pair", "flat", flat.facts.table))
-        begins.append(night_of(flat.first) - partner_within)
-        ends.append(night_of(flat.last) + partner_within)
+        begins.append(flat.facts.night_of(flat.first) - partner_within)
+        ends.append(flat.facts.night_of(flat.last) + partner_within)
     return Window(frozenset(name for members in taken for name in members), min(begins), max(ends))
 
 

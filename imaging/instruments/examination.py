@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaging.errors import FrameError
+from imaging.header import text_of
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
 from imaging.kinds import CALIBRATION_FRAMES, KINDS
@@ -65,8 +66,12 @@ def read_facts(
         header = (extension or {}) if spec.extension else primary
         present = [keyword for keyword in spec.keywords if header.get(keyword) is not None]
         keyword = present[0] if present else f"default; {' or '.join(spec.keywords)} is missing"
+        unread = [
+            (k, text) for k in spec.keywords if (text := text_of(header, k)) is not None and not present
+        ]
+        problem = "; ".join(f"{k} = {text} cannot be read" for k, text in unread)
         try:
-            found.append(FactRead(fact, keyword, value_of(instrument, fact, keys, extension or {})))
+            found.append(FactRead(fact, keyword, value_of(instrument, fact, keys, extension or {}), problem))
         except FrameError as error:
             found.append(FactRead(fact, error.keyword or keyword, error.found, error.reason))
     try:
@@ -184,7 +189,7 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         "", "[bands]   # GUESS", 'J = { flat = "lamp" }', 'H = { flat = "lamp" }', 'Ks = { flat = "thermal" }',
         "", "[same]   # GUESS",
         *(f"{kind.name} = [{', '.join(map(_text, kind.same))}]" for kind in KINDS.values()),
-        "", "[tolerance]", "exposure_time = 0.0015",
+        "", "[tolerance]", "exposure_time = 0.01",
         "", "[windows]   # days; GUESS",
         *(
             f"{kind.name} = {{ {', '.join(f'{name} = {days:g}' for name, days in kind.windows.items())} }}"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.instruments.detector import Detector
+from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_FRAMES, KINDS, FrameKind, Kind, ProductKind
 
 #: A value of a fact.
@@ -241,6 +242,13 @@ class Instrument(TableModel):
         min_length=1,
         description="keywords of the UTC of the start of the exposure",
     )
+    end: tuple[str, ...] = Field(
+        default=("UTEND",), description="keywords of the UTC of the end of the exposure"
+    )
+    mjd: tuple[str, ...] = Field(
+        default=("MJD-OBS",), description="keywords of the modified Julian date of the start"
+    )
+    site: Site = Site()
     facts: dict[str, Fact]
     names: dict[str, str] = Field(
         default_factory=dict, description="alternative name of a fact for users, to its name"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from imaging.errors import FrameError
+from imaging.header import text_of
 from imaging.instruments import catalogue
+from imaging.instruments.exposure_start import Start, Written, exposure_start, parse_moment
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
 from imaging.kinds import FrameKind
 
@@ -17,6 +20,7 @@ Header = Mapping[str, Any]
 
 #: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?\d*,\d+(?:[EDed][+-]?\d+)?")
 #: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
 
@@ -30,10 +34,16 @@ class Keywords:
         The header.
     name
         The file's name.
+
+    Attributes
+    ----------
+    notes
+        What was unusual about the values that were read.
     """
 
     def __init__(self, header: Header, name: str) -> None:
         self.header, self.name = header, name
+        self.notes: list[str] = []
 
     def text(self, keyword: str, default: str | None = None) -> str:
         """Return a string, or the default if the card is missing or has no value."""
@@ -41,16 +51,19 @@ class Keywords:
         if value is None or not isinstance(value, (str, int, float)):
             if default is not None:
                 return default
-            raise self.error(keyword, value, "a text")
-        return str(value).strip()
+            raise self.error(keyword, self.found(keyword), "a text")
+        return ("T" if value else "F") if isinstance(value, bool) else str(value).strip()
 
     def number(self, keyword: str, default: float | None = None) -> float:
-        """Return a finite number, or the default if the card is missing."""
-        value = self.header.get(keyword)
+        """Return a finite number, also one written as a text, or the default if the card is missing.
+
+        A card that is there and cannot be read is not missing: its number is unknown.
+        """
+        value = self.found(keyword)
         if value is None and default is not None:
             return default
         try:
-            number = float(value)  # type: ignore[arg-type]
+            number = float(self._with_point(keyword, value))
         except (TypeError, ValueError):
             raise self.error(keyword, value, "a number") from None
         except OverflowError:
@@ -62,22 +75,35 @@ class Keywords:
     def optional(self, keyword: str) -> float | None:
         """Return an informative number, or None if the card is missing or invalid."""
         value = self.header.get(keyword)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if value is None:
             return None
         try:
-            number = float(value)
-        except OverflowError:
+            return self.number(keyword)
+        except FrameError:
+            self.notes.append(f"{keyword} is not a number and counts as missing")
             return None
-        return number if math.isfinite(number) else None
 
     def count(self, keyword: str, most: float, default: int | None = None, least: float = 1) -> int:
         """Return a whole number between limits, or the default if the card is missing."""
         number = self.number(keyword, default)
         if not least <= number <= most or number != int(number):
-            raise self.error(
-                keyword, self.header.get(keyword), f"a whole number from {least:.0f} to {most:.0f}"
-            )
+            raise self.error(keyword, self.found(keyword), f"a whole number from {least:.0f} to {most:.0f}")
         return int(number)
+
+    def found(self, keyword: str) -> Any:
+        """Return the value of a card, or the text of one that could not be read; None if it is missing."""
+        value = self.header.get(keyword)
+        return text_of(self.header, keyword) if value is None else value
+
+    def _with_point(self, keyword: str, value: Any) -> Any:
+        """Return a number in a text with a decimal point in place of a comma."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if _DECIMAL_COMMA.fullmatch(text):
+            self.notes.append(f"{keyword} has a decimal comma, read as a point")
+            text = text.replace(",", ".")
+        return text.upper().replace("D", "E") if text[:1] in "+-.0123456789" else text
 
     def error(self, keyword: str, found: object, expected: str) -> FrameError:
         """Return the error of a keyword that is missing or invalid."""
@@ -145,17 +171,19 @@ def facts_in(
     facts["filter"] = "&".join(instrument.without_component(part) for part in parts)
     facts["kind"] = kind or _kind(instrument, keys, facts)
     is_mask = facts["kind"] == "bpm"
-    facts["started"] = _start(instrument, keys, is_mask)
     for fact in instrument.fact_names:
         known = is_mask and fact in _OF_A_MASK
         facts[fact] = (
             _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
         )
     facts |= _guiding(instrument, keys)
+    start = _start(instrument, keys, facts)
+    facts["started"] = start.moment
     quirks = catalogue.quirks_of(instrument)
     if quirks is not None:
         facts = quirks(keys, facts)
     _check_numbers(instrument, keys, facts)
+    facts["header_notes"] = tuple(dict.fromkeys((*keys.notes, *start.notes)))
     return facts
 
 
@@ -194,7 +222,7 @@ def value_of(
         return _without_keyword(instrument, fact)
     if spec.extension:
         keys = Keywords(extension, keys.name)
-    keyword = next((one for one in spec.keywords if one in keys.header), spec.keywords[0])
+    keyword = next((one for one in spec.keywords if keys.found(one) is not None), spec.keywords[0])
     if fact == "exposure_time":
         return _exposure_time(keys, keyword, spec, mask=mask)
     if fact == "section" and spec.default is None:
@@ -229,7 +257,7 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
     if type_ == "number":
         number = keys.number(keyword, None if spec.default is None else float(spec.default))
         if not low <= number <= high:
-            raise keys.error(keyword, keys.header.get(keyword), f"a number from {low:g} to {high:g}")
+            raise keys.error(keyword, keys.found(keyword), f"a number from {low:g} to {high:g}")
         return number
     text = _first_text(keys, spec.keywords, None if spec.default is None else str(spec.default))
     plain = instrument.without_component(text) if spec.plain else text
@@ -256,7 +284,7 @@ def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> f
     most = spec.range[1] if spec.range else math.inf
     if not 0 <= seconds < most or (seconds == 0 and not mask):
         expected = "a number of seconds above 0" + (f" and below {most:.0f}" if math.isfinite(most) else "")
-        raise keys.error(keyword, keys.header.get(keyword), expected)
+        raise keys.error(keyword, keys.found(keyword), expected)
     return seconds
 
 
@@ -293,21 +321,37 @@ def _chosen(choices: tuple[Choice, ...], keys: Keywords, facts: Mapping[str, Any
     return None
 
 
-def _start(instrument: Instrument, keys: Keywords, mask: bool) -> datetime:
-    day = keys.text(next((one for one in instrument.date if one in keys.header), instrument.date[0]))
-    # Bad pixel masks published by the observatory have only a date.
-    clock = _first_text(keys, instrument.time, "00:00:00" if mask else "")
-    text = day if "T" in day else f"{day}T{clock}"
-    try:
-        started = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        raise keys.error(
-            f"{instrument.date[0]} + {instrument.time[0]}", text,
-            "a date and a time, 2013-11-21 and 02:52:48.0",
-        ) from None  # fmt: skip
-    if not _FIRST_DAY <= started.date() <= _LAST_DAY:
-        raise keys.error(instrument.date[0], day, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
-    return started
+def _start(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> Start:
+    """Return the start of the exposure.
+
+    Raises
+    ------
+    FrameError
+        If neither header nor file name has a date and a time.
+    """
+
+    def written(keywords: tuple[str, ...]) -> list[Written]:
+        given = ((keyword, keys.found(keyword)) for keyword in keywords)
+        return [Written(keyword, value) for keyword, value in given if value is not None]
+
+    # A published bad pixel mask has only a date.
+    mask = facts["kind"] == "bpm"
+    dates, clocks = written(instrument.date), written(instrument.time)
+    for one in dates:
+        moment = parse_moment(one.value)
+        if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
+            raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
+    start = exposure_start(
+        instrument.site, dates, clocks, mjd=written(instrument.mjd), ends=written(instrument.end),
+        names=[keys.name, keys.text("ORIGNAME", "")], exposure=facts["exposure_time"] * facts["coadds"], date_only=mask,
+    )  # fmt: skip
+    if start is None:
+        expected = "a date and a time, 2013-11-21 and 02:52:48.0"
+        if not dates:
+            raise keys.error(instrument.date[0], None, expected)
+        found = "T".join(str(one.value) for one in (*dates[:1], *clocks[:1]))
+        raise keys.error(f"{instrument.date[0]} + {instrument.time[0]}", found, expected)
+    return start
 
 
 def _guiding(instrument: Instrument, keys: Keywords) -> dict[str, bool]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from astropy.io.fits import Header
-
 from imaging.errors import FrameError
 from imaging.frames.facts import processing
+from imaging.header import Card, Header
+from imaging.io.data_cards import data_length, flag, whole_number
 from imaging.io.fitsfile import (
     BLOCK,
     FitsFile,
@@ -23,10 +24,8 @@ from imaging.io.fitsfile import (
     check_headers,
     check_start,
     check_tail,
-    data_length,
     end_of_header,
     parse_header,
-    whole_number,
 )
 from imaging.io.limits import MOST_TILES, TooLargeError, frame_bytes, product_bytes
 
@@ -106,7 +105,8 @@ class Announced:
         end = end_of_header(bytes(self._header[-BLOCK:]))
         if not end:
             return
-        header = parse_header(bytes(self._header[: len(self._header) - BLOCK + end]), self._name, at)
+        content = bytes(self._header[: len(self._header) - BLOCK + end])
+        header = parse_header(content, self._name, 0 if first else at)
         if first:
             self._limit = limit_of(header)
         length = data_length(header, self._name)
@@ -150,8 +150,30 @@ def check_tile_headers(file: FitsFile) -> int:
     return total
 
 
+#: Keywords of a tile-compressed image that take the place of those of the table (FITS standard 4.0, section 10.1).
+_UNPACKED: Final = re.compile(r"Z(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTEND|BLOCKED)")
+_OF_THE_TABLE: Final = re.compile(
+    r"BITPIX|NAXIS\d*|PCOUNT|GCOUNT|XTENSION|TFIELDS|T(TYPE|FORM|UNIT|DISP|NULL|SCAL|ZERO|DIM)\d+|THEAP"
+    r"|Z(IMAGE|TENSION|SIMPLE|CMPTYPE|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|MASKCMP|DATASUM|HECKSUM|(TILE|NAME|VAL)\d+)"
+    r"|CHECKSUM|DATASUM"
+)
+
+
+def unpacked_header(header: Header) -> Header:
+    """Return the header that a tile-compressed image has when it is unpacked; any other header unchanged."""
+    if not flag(header, "ZIMAGE"):
+        return header
+    kept = [Card("XTENSION", "IMAGE", "Image extension")]
+    for card in header.cards:
+        if parts := _UNPACKED.fullmatch(card.keyword):
+            kept.append(Card(parts[1], card.value, card.comment))
+        elif not _OF_THE_TABLE.fullmatch(card.keyword):
+            kept.append(card)
+    return Header(kept, unreadable=header.unreadable, notes=header.notes)
+
+
 def _is_packed(hdu: Hdu) -> bool:
-    return bool(hdu.header.get("ZIMAGE", False))
+    return flag(hdu.header, "ZIMAGE")
 
 
 def _unpacked_size(hdu: Hdu, name: str) -> int:

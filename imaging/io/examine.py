@@ -13,14 +13,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from astropy.io.fits import VerifyError
-
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
 from imaging.instruments.detector import wanted_shape
 from imaging.io.compressed import compression, digest_as_is, unpack
-from imaging.io.raw_file import UNFORESEEN, check_one_image, check_pixels, check_shape, open_raw, read_layout
+from imaging.io.raw_file import (
+    UNFORESEEN,
+    RawFile,
+    check_one_image,
+    check_pixels,
+    check_shape,
+    open_raw,
+    read_layout,
+)
 
 log = logging.getLogger(__name__)
 
@@ -168,10 +174,6 @@ def examine(
         return seen
     except OSError as error:
         return replace(seen, verdict="unreadable", reason=error.strerror or str(error))
-    except VerifyError as error:
-        # astropy parses a card on access, so an unreadable one is only noticed here.
-        reason = f"a header card cannot be read: {error}"
-        seen = replace(seen, verdict="faulty", reason=reason, remedy="Correct the header.")
     except FrameError as error:
         seen = replace(seen, verdict=_verdict(error), reason=error.reason, remedy=error.remedy)
     except UNFORESEEN as error:
@@ -215,15 +217,38 @@ def _contents(
     if seen.known and known is not None:
         if unpacked is not None and compression(plain):
             plain = unpacked / f"{known.sha256}.fits"
-        yield replace(seen, sha256=known.sha256, plain=plain)
+        yield (seen := replace(seen, sha256=known.sha256, plain=plain))
+        if check.checksum == "refuse" and plain.exists():  # it may have been accepted with a warning
+            with open_raw(plain, name=facts.name, shape=check.shape, sha256=known.sha256) as raw:
+                _checksum_note(seen, raw, check)
         return
     if unpacked is not None:
         plain, sha256 = unpack(plain, unpacked)
         yield (seen := replace(seen, sha256=sha256))
     with open_raw(plain, name=facts.name, shape=check.shape, sha256=seen.sha256) as raw:
         yield (seen := replace(seen, sha256=raw.sha256))
+        yield (seen := replace(seen, notes=(*seen.notes, *_checksum_note(seen, raw, check))))
         check_pixels(raw, saturated_fraction=check.saturated_fraction)
     yield replace(seen, plain=plain)
+
+
+def _checksum_note(seen: Examination, raw: RawFile, check: CheckParameters) -> tuple[str, ...]:
+    """Return a note about checksums that disagree with the bytes.
+
+    Raises
+    ------
+    FrameError
+        If such a frame is to be refused.
+    """
+    # The headers of a tile-compressed file are rewritten, so their sums are not those of the original.
+    if check.checksum == "ignore" or compression(seen.path) == ".fz":
+        return ()
+    problem = raw.checksum_problem()
+    if problem and check.checksum == "refuse":
+        raise FrameError(
+            raw.name, problem, remedy="Fetch the file again, or accept it: --set check.checksum=warn."
+        )  # fmt: skip
+    return (problem,) if problem else ()
 
 
 def _verdict(error: FrameError) -> Verdict:

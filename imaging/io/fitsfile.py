@@ -1,29 +1,31 @@
 """The layout of one FITS file: its HDUs found by their header blocks, its images read in bands of rows.
 
-astropy parses the headers; finding the blocks and reading the pixels is done here, because several steps open
-the same file, several threads read it in bands, and it must not be mapped or loaded completely. Why astropy
-does not find the blocks: docs/decisions/0021-what-astropy-does.md.
+The cards of a header are read by `imaging.io.cards`; finding the blocks and reading the pixels is done here,
+because several steps open the same file, several threads read it in bands, and it must not be mapped or loaded
+completely. Why astropy does none of this: docs/decisions/0021-what-astropy-does.md.
 """
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import weakref
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.io.fits.verify import VerifyError
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
+from imaging.header import Header
+from imaging.io.cards import CARD, read_cards
+from imaging.io.data_cards import DTYPES, bad_card, blank_of, data_length, found_value, image_shape, scaling
 from imaging.io.limits import check_size
 
-#: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
+#: Bytes of a FITS block (FITS standard 4.0, section 3.1).
 BLOCK = 2880
-CARD = 80
+#: The last card; some programs pad it with NUL.
+_END = re.compile(rb"END[ \0]{77}")
 
 #: Size of a read that contains the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
@@ -31,13 +33,6 @@ _FIRST_READ = 16 * BLOCK
 LONGEST_HEADERS = 2000 * BLOCK
 #: Bytes after the last HDU that are ignored; a stream, or a sparse file, may have any number.
 LONGEST_TAIL = 64 * BLOCK
-#: Limits on the cards of a frame: a longer axis, or a larger scaling, means a damaged header.
-_LONGEST_AXIS = 2**31 - 1
-_MOST_AXES = 999
-_MOST_FIELDS = 999
-_TABLES = ("BINTABLE", "TABLE")
-_LARGEST_SCALING = 1e30
-_DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
 
 @dataclass(frozen=True)
@@ -47,14 +42,17 @@ class Hdu:
     Attributes
     ----------
     header
-        The header as stored.
+        The header; cards that could not be read are missing (`imaging.header.Header.notes`).
     data_at, data_bytes
         Offset of the data in the file and their length without padding, bytes.
+    header_at
+        Offset of the header.
     """
 
     header: Header
     data_at: int
     data_bytes: int
+    header_at: int = 0
 
     @property
     def extname(self) -> str:
@@ -70,6 +68,11 @@ class Hdu:
     def shape(self) -> tuple[int, ...]:
         """Shape in numpy's order, without length-1 axes before the last two."""
         return image_shape(self.header)
+
+    @property
+    def blank(self) -> int | None:
+        """The stored value of pixels without a value (BLANK); None if it is missing or is not such a value."""
+        return blank_of(self.header)
 
 
 class FitsFile:
@@ -148,7 +151,7 @@ class FitsFile:
         first, last, step = (rows or slice(None)).indices(n_rows)
         if step != 1:
             raise ValueError(f"rows are read in bands: the step of {rows} must be 1")
-        stored = np.dtype(_DTYPES[int(hdu.header["BITPIX"])])
+        stored = np.dtype(DTYPES[int(hdu.header["BITPIX"])])
         out = np.empty((max(0, last - first), n_columns), stored)
         if out.size == 0:
             return _scaled(out, hdu.header, self.name)
@@ -181,9 +184,9 @@ class FitsFile:
                     self.name, f"truncated: {missing} of the {length} bytes of pixels of HDU {len(hdus)} are "
                     "missing", remedy="Fetch the file again.",
                 )  # fmt: skip
-            hdu = Hdu(header, data_at, length)
+            hdu = Hdu(header, data_at, length, offset)
             if hdu.is_image:
-                _scaling(header, self.name)
+                scaling(header, self.name)
             hdus.append(hdu)
             end = data_at + -(-length // BLOCK) * BLOCK
             if end <= offset:
@@ -239,105 +242,30 @@ def check_tail(name: str, length: int) -> None:
 
 def end_of_header(raw: bytes, start: int = 0) -> int:
     """Return the offset after the END card, or 0 if it is missing."""
-    at = raw.find(b"END" + b" " * (CARD - 3), start)
+    at = raw.find(b"END", start)
     while at >= 0:
-        if at % CARD == 0:
+        if at % CARD == 0 and _END.match(raw, at):
             return at + CARD
-        at = raw.find(b"END" + b" " * (CARD - 3), at + 1)
+        at = raw.find(b"END", at + 1)
     return 0
 
 
 def parse_header(raw: bytes, name: str, offset: int) -> Header:
-    """Parse the header at byte ``offset`` of a file, up to its END card."""
-    text = _ascii(raw, name, offset)
-    try:
-        header = Header.fromstring(text)
-        for keyword in ("XTENSION", "EXTNAME"):
-            header.get(keyword)  # astropy parses a card on access
-    except (VerifyError, ValueError, KeyError) as error:
-        raise FrameError(
-            name, f"the header cannot be read: {error}", remedy="Correct the header or leave the file out."
-        ) from None
+    """Return the header at byte ``offset`` of a file, up to its END card.
+
+    Raises
+    ------
+    FrameError
+        If it is an extension of unknown type. A card that cannot be read is missing in the header.
+    """
+    header = read_cards(raw)
+    if offset and not isinstance(header.get("XTENSION"), str):
+        raise bad_card(name, "XTENSION", found_value(header, "XTENSION"), "the type of an extension, a text")
     return header
 
 
-def data_length(header: Header, name: str) -> int:
-    """Return the bytes of data that a header announces (FITS standard 4.0, equations 1 and 2)."""
-    bitpix = whole_number(header, "BITPIX", name, least=min(_DTYPES))
-    if bitpix not in _DTYPES:
-        raise _bad(name, "BITPIX", bitpix, "one of " + ", ".join(map(str, _DTYPES)))
-    naxis = whole_number(header, "NAXIS", name, most=_MOST_AXES)
-    axes = [whole_number(header, f"NAXIS{i}", name) for i in range(1, naxis + 1)]
-    parameters = whole_number(header, "PCOUNT", name, 0)
-    groups = whole_number(header, "GCOUNT", name, 1, least=1)
-    if str(_value(header, "XTENSION", name, "")).strip() in _TABLES:
-        _check_table(header, axes, name)
-    if naxis == 0:
-        return 0
-    return abs(bitpix) // 8 * groups * (parameters + math.prod(axes))
-
-
-def _check_table(header: Header, axes: list[int], name: str) -> None:
-    """Refuse columns and rows that take no bytes of the file, because their number is not limited by its size."""
-    whole_number(header, "TFIELDS", name, 0, most=_MOST_FIELDS)
-    if len(axes) > 1 and axes[0] == 0 and axes[1] > 0:
-        raise _bad(name, "NAXIS1", 0, f"the bytes of each of the {axes[1]} rows of the table")
-
-
-def image_shape(header: Header) -> tuple[int, ...]:
-    """Return the shape of an image in numpy's order, without length-1 axes before the last two."""
-    axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header["NAXIS"]) + 1)][::-1]
-    while len(axes) > 2 and axes[0] == 1:
-        axes.pop(0)
-    return tuple(axes)
-
-
-def _value(header: Header, keyword: str, name: str, default: object = None) -> object:
-    try:
-        return header.get(keyword, default)
-    except (VerifyError, ValueError) as error:
-        raise FrameError(
-            name, f"the card {keyword} cannot be read: {error}",
-            remedy="Fetch the file again or leave it out.",
-        ) from None  # fmt: skip
-
-
-def whole_number(
-    header: Header, keyword: str, name: str, default: int | None = None, *,
-    least: int = 0, most: int = _LONGEST_AXIS,
-) -> int:  # fmt: skip
-    """Return the value of a card that is a count."""
-    value = _value(header, keyword, name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _bad(name, keyword, value, "a whole number")
-    if not least <= value <= most:
-        raise _bad(name, keyword, value, f"a whole number from {least} to {most}")
-    return value
-
-
-def _number(header: Header, keyword: str, name: str, default: float) -> float:
-    value = _value(header, keyword, name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _bad(name, keyword, value, "a number")
-    if not abs(value) <= _LARGEST_SCALING:  # NaN too
-        raise _bad(name, keyword, value, f"a number within {_LARGEST_SCALING:g}")
-    return value
-
-
-def _bad(name: str, keyword: str, found: object, expected: str) -> FrameError:
-    return FrameError(
-        name, "the header does not describe its data", keyword=keyword, found=found, expected=expected,
-        remedy="Fetch the file again or leave it out.",
-    )  # fmt: skip
-
-
-def _scaling(header: Header, name: str) -> tuple[float, float]:
-    """Return BZERO and BSCALE of an image: its pixels are the stored values times BSCALE plus BZERO."""
-    return _number(header, "BZERO", name, 0), _number(header, "BSCALE", name, 1)
-
-
 def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
-    zero, scale = _scaling(header, name)
+    zero, scale = scaling(header, name)
     if scale == 1 and zero == 0:
         return stored
     if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):
@@ -381,13 +309,3 @@ def check_start(raw: bytes, name: str) -> None:
             name, f"not a FITS file: it begins with {raw[:12]!r}, not with SIMPLE",
             remedy="Leave the file out, or fetch it again if it should be FITS.",
         )  # fmt: skip
-
-
-def _ascii(raw: bytes, name: str, offset: int) -> str:
-    try:
-        return raw.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise FrameError(
-            name, f"the header at byte {offset} has a non-ASCII byte at {error.start}",
-            remedy="Correct the header or fetch the file again.",
-        ) from None  # fmt: skip

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.header import Header
 from imaging.instruments.detector import WantedShape, wanted_shape
-from imaging.io.announced import check_tile_headers
+from imaging.io.announced import check_tile_headers, unpacked_header
 from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
 from imaging.io.compressed import digest as digest
 from imaging.io.compressed import unpack as unpack
-from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, image_shape, leading_headers
-from imaging.io.limits import open_regular, opened
+from imaging.io.data_cards import blank_note, image_shape
+from imaging.io.data_sums import checksum_problem
+from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
+from imaging.io.limits import open_regular
 from imaging.pixels.bands import bands
+from imaging.pixels.wcs import with_valid_wcs
 
 #: Exceptions that a parser may raise for a file with false headers that no check here anticipates. Only for
 #: code that examines many files and continues with the next: the file is left out with the exception's
@@ -43,7 +46,8 @@ class RawFile:
     facts
         Facts of the frame.
     primary, extension
-        Headers of the primary HDU and of the image (the same one if the primary HDU contains the pixels).
+        Headers of the primary HDU and of the image (the same one if the primary HDU contains the pixels). The
+        world coordinates of the image are valid or missing (`imaging.pixels.wcs.with_valid_wcs`).
     shape
         Rows and columns.
     """
@@ -72,6 +76,15 @@ class RawFile:
         The type is the stored one (int16, uint16, int32 or float32) in native byte order.
         """
         return self._file.rows(self._image, rows)
+
+    @property
+    def blank(self) -> int | None:
+        """Value of stored pixels without a measurement (BLANK); None if it is missing or no value of the pixels."""
+        return self._image.blank
+
+    def checksum_problem(self) -> str:
+        """Return which checksums in the headers disagree with the bytes; empty if none."""
+        return checksum_problem(self._file)
 
     @cached_property
     def sha256(self) -> str:
@@ -134,10 +147,10 @@ def open_raw(
         descriptor = unpacked_descriptor(path) if compression(path) else open_regular(path)
         file = FitsFile(descriptor, name)
     try:
+        primary = file.hdus[0].header
         images = [hdu for hdu in file.hdus if hdu.is_image]
-        facts = facts_from_headers(
-            file.hdus[0].header, images[0].header if images else None, name=name
-        )  # fmt: skip
+        images[:1] = [replace(hdu, header=_checked(hdu.header, primary)) for hdu in images[:1]]
+        facts = facts_from_headers(primary, images[0].header if images else None, name=name)
         if facts.processed:
             raise FrameError(
                 name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
@@ -158,7 +171,7 @@ class Layout(NamedTuple):
     primary
         Primary header.
     image
-        Header of the first image; None without an image.
+        Header of the first image, whose world coordinates are valid or missing; None without an image.
     images
         EXTNAME of each image; for a file packed as a stream, up to the first with pixels.
     """
@@ -180,26 +193,34 @@ def read_layout(path: Path) -> Layout:
     with reading(path):
         match compression(path):
             case ".fz":
-                from astropy.io import fits
-
-                with opened(path) as file:
-                    with FitsFile(os.dup(file.fileno()), path.name) as layout:
-                        check_tile_headers(layout)
-                    with fits.open(file) as packed:
-                        names = tuple(hdu.name for hdu in packed if hdu.is_image and hdu.header["NAXIS"])
-                        image = packed[1].header.copy() if len(packed) > 1 else None
-                        return Layout(packed[0].header.copy(), image, names)
+                with FitsFile(open_regular(path), path.name) as packed:
+                    check_tile_headers(packed)
+                    found = [unpacked_header(hdu.header) for hdu in packed.hdus]
+                pictures = [
+                    one for one in found if one.get("XTENSION", "IMAGE") == "IMAGE" and image_shape(one)
+                ]
+                return _layout(found[0], pictures)
             case "":
                 with FitsFile(open_regular(path), path.name) as plain:
-                    images = [hdu for hdu in plain.hdus if hdu.is_image]
-                    names = tuple(hdu.extname for hdu in images)
-                    return Layout(plain.hdus[0].header, images[0].header if images else None, names)
+                    return _layout(plain.hdus[0].header, [hdu.header for hdu in plain.hdus if hdu.is_image])
             case _:
                 with open_stream(path) as stream:
                     headers = leading_headers(stream.read(_HEADER_BYTES), path.name)
     if not headers:
         raise FrameError(path.name, "truncated: the header has no END card", remedy="Fetch the file again.")
-    return Layout(headers[0], headers[-1] if len(headers) > 1 else None, ())
+    return _layout(headers[0], headers[1:][-1:])._replace(images=())
+
+
+def _layout(primary: Header, images: Sequence[Header]) -> Layout:
+    names = tuple(str(header.get("EXTNAME", "")).strip() for header in images)
+    return Layout(primary, _checked(images[0], primary) if images else None, names)
+
+
+def _checked(image: Header, primary: Header) -> Header:
+    """Return the header of an image with valid world coordinates, or none, and notes about what was changed."""
+    found = with_valid_wcs(image, primary)
+    note = blank_note(found)
+    return found.noting(note) if note else found
 
 
 def read_headers(path: Path) -> tuple[Header, Header | None]:

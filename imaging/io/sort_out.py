@@ -12,6 +12,7 @@ from pathlib import Path
 from imaging.errors import FrameError
 from imaging.frames.doubles import doubles, exposures
 from imaging.frames.facts import FrameFacts
+from imaging.frames.simultaneous import simultaneous
 from imaging.io.compressed import compression, digest
 from imaging.io.examine import Examination
 
@@ -61,7 +62,12 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
             found.append(replace(one, verdict="duplicate_name", reason=reason, remedy=remedy, plain=None))
         else:
             found.append(one)
-    return found
+    together = simultaneous(
+        {i: one.facts for i, one in enumerate(found) if one.usable and one.facts is not None}
+    )
+    return [
+        replace(one, notes=(*one.notes, together[i])) if i in together else one for i, one in enumerate(found)
+    ]
 
 
 def with_identities(examined: Sequence[Examination]) -> list[Examination]:

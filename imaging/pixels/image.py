@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
+from imaging.header import Header
 from imaging.pixels.dq import UNUSABLE
-from imaging.pixels.wcs import celestial_wcs
-
-if TYPE_CHECKING:
-    from astropy.nddata import CCDData
 
 #: BUNIT of a plane in electrons, and of one without a dimension (a flat).
 ELECTRON = "electron"
@@ -73,29 +68,6 @@ class Image:
         """True where a pixel has no measurement (`imaging.pixels.dq.UNUSABLE`), shape (ny, nx)."""
         return (self.dq & np.uint16(UNUSABLE)) != 0
 
-    def to_ccd(self) -> CCDData:
-        """Return the image as astropy's CCDData, without copying the pixels.
-
-        Returns
-        -------
-        CCDData
-            With unit, variance, mask (unusable pixels), flags (all DQ bits), the celestial WCS if the header
-            has one, and the cards of both headers as meta; those of the extension take precedence.
-        """
-        from astropy import units
-        from astropy.nddata import CCDData, VarianceUncertainty
-
-        unit = units.Unit(self.unit) if self.unit else units.dimensionless_unscaled
-        return CCDData(
-            self.sci,
-            unit=unit,
-            uncertainty=VarianceUncertainty(self.var, unit=unit**2, copy=False),
-            mask=self.mask,
-            flags=self.dq,
-            wcs=celestial_wcs(self.header, self.shape),
-            meta=_merged(self.header, self.primary),
-        )
-
 
 class Reason(IntFlag):
     """Why a pixel is bad."""
@@ -142,9 +114,3 @@ class BadPixelMask:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return (self.bad.shape[0], self.bad.shape[1])
-
-
-def _merged(first: Header, second: Header) -> Header:
-    merged = first.copy()
-    merged.extend((card for card in second.cards if card.keyword not in merged), update=False)
-    return merged

@@ -1,23 +1,34 @@
 """The HDUs of a product, built by astropy, with checksums, and written to a file that is complete or missing.
 
-astropy computes DATASUM and CHECKSUM and writes headers and data. This module adds two things: the comments
-of the checksum cards contain no time, so the same product always has the same bytes; and the planes are
-passed to astropy read-only, so that it copies one plane at a time instead of swapping the bytes of an array
-that other threads may be reading.
+astropy computes DATASUM and CHECKSUM and writes headers and data. This module adds three things: the cards
+of raw frames become cards that FITS allows; the comments of the checksum cards contain no time, so the same
+product always has the same bytes; and the planes are passed to astropy read-only, so that it copies one plane
+at a time instead of swapping the bytes of an array that other threads may be reading.
+
+No other module that reads or writes frames and products knows astropy's headers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from astropy.io.fits import BinTableHDU, Card, Column, HDUList, Header, ImageHDU, PrimaryHDU
+from astropy.io import fits
+from astropy.io.fits import BinTableHDU, Column, HDUList, ImageHDU, PrimaryHDU
 from numpy.typing import NDArray
 
+from imaging.header import COMMENTARY, Card
 from imaging.io.atomic import AsideFile, complete_file
+from imaging.io.cards import CARD
+from imaging.pixels.image import Image
+from imaging.pixels.wcs import celestial_wcs
 from imaging.printable import ascii_text
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
 
 HDU: TypeAlias = PrimaryHDU | ImageHDU | BinTableHDU
 Cards = Sequence[Card | tuple[Any, ...]]
@@ -28,7 +39,7 @@ _COLUMN_FORMATS: Final = {"i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D",
 
 def primary_hdu(cards: Cards) -> PrimaryHDU:
     """Build a primary HDU without data, for a file with extensions."""
-    hdu = PrimaryHDU(header=Header(cards))
+    hdu = PrimaryHDU(header=fits_header(cards))
     hdu.header.set("EXTEND", True, after="NAXIS")  # astropy would add it after the checksum
     return _with_checksums(hdu)
 
@@ -37,7 +48,7 @@ def image_hdu(extname: str, plane: NDArray[Any], cards: Cards) -> ImageHDU:
     """Build an image extension of a float32, uint8, uint16 or int32 plane of shape (ny, nx)."""
     shown = plane.view()
     shown.flags.writeable = False
-    header = Header([("EXTNAME", extname), ("EXTVER", 1), *cards])
+    header = fits_header([("EXTNAME", extname), ("EXTVER", 1), *cards])
     return _with_checksums(ImageHDU(shown, header))
 
 
@@ -73,7 +84,7 @@ def table_hdu(
     named: list[tuple[Any, ...]] = [("EXTNAME", extname)]
     if extver is not None:
         named.append(("EXTVER", extver))
-    return _with_checksums(BinTableHDU.from_columns(columns, Header([*named, *cards]), nrows=len(rows)))
+    return _with_checksums(BinTableHDU.from_columns(columns, fits_header([*named, *cards]), nrows=len(rows)))
 
 
 def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
@@ -97,12 +108,78 @@ def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
         If the file cannot be written; nothing is left behind.
     """
     with complete_file(path) as file:
-        # A card of the raw header that astropy can neither read nor correct must not prevent the product.
         try:
             HDUList(list(hdus)).writeto(_Target(file), output_verify="ignore")
         except _FailedWrite as failed:
             raise failed.error from None
     return file.sha256
+
+
+def fits_header(cards: Iterable[Card | tuple[Any, ...]]) -> fits.Header:
+    """Return cards as a header of astropy, texts in printable ASCII; valid cards of a file are kept as they are."""
+    return fits.Header([_fits_card(card if isinstance(card, Card) else Card(*card)) for card in cards])
+
+
+def _fits_card(card: Card) -> fits.Card:
+    if card.image:
+        return fits.Card.fromstring(card.image)
+    value = ascii_text(card.value) if isinstance(card.value, str) else card.value
+    if card.keyword in COMMENTARY:
+        return fits.Card(card.keyword, str(value)[: CARD - 8])
+    comment = ascii_text(card.comment)
+    if len(card.keyword) <= 8 and " " not in card.keyword:
+        return fits.Card(card.keyword, value, _fitting(comment, value))
+    # A text of a HIERARCH card does not continue on another card.
+    keyword = f"HIERARCH {card.keyword}"
+    room = CARD - len(keyword) - 3
+    if isinstance(value, str):
+        while value and len(value) + value.count("'") + 2 > room:
+            value = value[:-1]
+        taken = len(value) + value.count("'") + 2
+    else:
+        taken = len(str(value))
+    return fits.Card(keyword, value, comment if taken + 3 + len(comment) <= room else "")
+
+
+def _fitting(comment: str, value: object) -> str:
+    """Return a comment cut to the room behind a number, or none if it has no room behind a text."""
+    if not isinstance(value, str):
+        return comment[: CARD - 13 - max(20, len(repr(value)))]
+    # The value begins in column 11, is quoted (inner quotes doubled), and " / " precedes the comment.
+    taken = 10 + max(20, 2 + len(value) + value.count("'")) + 3
+    return comment if taken + len(comment) <= CARD else ""
+
+
+def to_ccd(image: Image) -> CCDData:
+    """Return an image as astropy's CCDData, without copying the pixels.
+
+    Returns
+    -------
+    CCDData
+        With unit, variance, mask (unusable pixels), flags (all DQ bits), the celestial WCS if the header has
+        one, and the cards of both headers as meta; those of the extension take precedence.
+    """
+    from astropy import units
+    from astropy.nddata import CCDData, VarianceUncertainty
+
+    unit = units.Unit(image.unit) if image.unit else units.dimensionless_unscaled
+    more = [card for card in image.primary.cards if card.keyword not in image.header]
+    return CCDData(
+        image.sci,
+        unit=unit,
+        uncertainty=VarianceUncertainty(image.var, unit=unit**2, copy=False),
+        mask=image.mask,
+        flags=image.dq,
+        wcs=celestial_wcs(image.header, image.shape),
+        meta=fits_header([*image.header.cards, *more]),
+    )
+
+
+def table_columns(file: io.FileIO, extname: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table of a FITS file; its layout has been checked."""
+    with fits.open(file, memmap=False) as hdus:
+        data = hdus[extname].data
+        return {name: np.array(data[name]) for name in data.columns.names}
 
 
 class _Target:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.io.data_sums import data_sum
 from imaging.io.fitsfile import Hdu
-
-_LARGEST_WORD: Final = 0xFFFFFFFF
 
 
 def stated_sum(hdu: Hdu) -> str | None:
@@ -49,21 +48,6 @@ def plane_sum(plane: NDArray[Any], start: int = 0) -> int:
         plane = (plane ^ np.uint16(0x8000)).view(np.int16)
     stored = np.ascontiguousarray(plane, plane.dtype.newbyteorder(">"))
     return data_sum(stored.reshape(-1).view(np.uint8), start)
-
-
-def data_sum(data: NDArray[np.uint8], start: int = 0) -> int:
-    """Return the ones' complement sum of big-endian 32-bit integers, the last one padded with zeros.
-
-    astropy sums an HDU that is completely in memory. Here a file is summed chunk by chunk; ``start`` is the
-    sum of the preceding chunks.
-    """
-    whole = data.size // 4 * 4
-    total = start + int(data[:whole].view(">u4").sum(dtype=np.uint64))
-    if tail := data[whole:].tobytes():
-        total += int.from_bytes(tail.ljust(4, b"\0"), "big")
-    while total >> 32:
-        total = (total & _LARGEST_WORD) + (total >> 32)
-    return total
 
 
 def _stored_type(extname: str, bands: Callable[[], Iterable[NDArray[Any]]]) -> type[np.generic]:

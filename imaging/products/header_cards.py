@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from astropy.io.fits import Card, Header
-
 from imaging.frames.facts import FrameFacts, plain_name
-from imaging.io.fitsfile import CARD
+from imaging.header import Card, Header
+from imaging.io.cards import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
-from imaging.pixels.wcs import DISTORTION, celestial_cards
+from imaging.pixels.wcs import DISTORTION, WCS_KEYWORDS, celestial_cards
 from imaging.printable import ascii_text
 from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRow, stamped
 
@@ -29,10 +28,6 @@ Cards = Mapping[str, CardValue | tuple[CardValue, str]]
 _RAW_ONLY = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BZERO|BSCALE|BLANK|NEXTEND|INHERIT|EXTNAME|EXTVER"
     r"|CHECKSUM|DATASUM|GAIN|RDNOISE|END|ZIMAGE|ZHECKSUM|ZDATASUM"
-)
-_WCS = re.compile(
-    r"WCSAXES|WCSDIM|RADECSYS|RADESYS|EQUINOX|(CTYPE|CRPIX|CRVAL|CUNIT|CDELT|CROTA)\d|(CD|PC)\d_\d|CD3_3"
-    r"|LONPOLE|LATPOLE|MJDREF[IF]?"
 )
 _MOST_NAMED = 999
 #: Characters of a comment after a number (value to column 30, three for the slash).
@@ -180,7 +175,7 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
         "DETSEC": (facts.section, "Detector section(s)"),
     }
     new.update({keyword.upper(): value for keyword, value in record.extension_cards.items()})
-    dropped = re.compile(f"{_RAW_ONLY.pattern}|{_WCS.pattern}|{DISTORTION.pattern}|BUNIT|UTYPE")
+    dropped = re.compile(f"{_RAW_ONLY.pattern}|{WCS_KEYWORDS.pattern}|{DISTORTION.pattern}|BUNIT|UTYPE")
     return [*_with_new(header, new, drop=dropped), *celestial_cards(header)]
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Self
+
+from imaging.instruments.exposure_start import parse_moment
 
 #: Value of PROCSOFT in products of nirflow.
 NIRFLOW: Final = "nirflow"
@@ -47,7 +49,7 @@ class Origin:
         own = bool(key) and name in ("", NIRFLOW)
         name = NIRFLOW if own else name
         version = str(primary.get("PROCSVER", "")).strip()
-        times = (_moment(primary.get(keyword)) for keyword in _STAMPS)
+        times = (parse_moment(primary.get(keyword)) for keyword in _STAMPS)
         return cls(
             software=f"{name} {version}".strip() if name else "unknown software",
             made_at=next((time for time in times if time is not None), None),
@@ -102,13 +104,3 @@ class LineageLabel:
         A table without a label belongs to the nirflow product that contains it.
         """
         return origin.is_own and self.key in ("", origin.key)
-
-
-def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -14,21 +14,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.header import Header
 from imaging.io.announced import column_width
 from imaging.io.compressed import compression, reading, unpacked_descriptor
-from imaging.io.fitsfile import FitsFile, Hdu, whole_number
+from imaging.io.data_cards import whole_number
+from imaging.io.data_sums import data_sum
+from imaging.io.fitsfile import FitsFile, Hdu
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
 from imaging.kinds import KINDS, is_mask
 from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import DIMENSIONLESS, BadPixelMask, Image
-from imaging.products.astropy_hdus import HDU, datasum_of, image_hdu, primary_hdu, table_hdu, write_hdus
-from imaging.products.checksums import data_sum, has_the_cards_of, pixel_sum, stated_sum
+from imaging.products.astropy_hdus import (
+    HDU,
+    datasum_of,
+    image_hdu,
+    primary_hdu,
+    table_columns,
+    table_hdu,
+    to_ccd,
+    write_hdus,
+)
+from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.products.header_cards import Record, extension_cards, primary_cards
 from imaging.products.header_cards import product_name as product_name
 from imaging.products.origin import LineageLabel, Origin
@@ -298,7 +309,7 @@ def read_ccd(path: Path) -> CCDData:
     ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` also reads our products; its mask
     contains every pixel with any bit, including non-linear ones.
     """
-    return read_product(path).to_ccd()
+    return to_ccd(read_product(path))
 
 
 def read_table(path: Path, extname: str) -> NDArray[Any] | None:
@@ -310,18 +321,15 @@ def read_table(path: Path, extname: str) -> NDArray[Any] | None:
         If it cannot be read, has more rows than such a table of a product can have, or has columns that do
         not match the bytes of its rows or have variable length (several values may refer to the same bytes).
     """
-    from astropy.io import fits
-
     with reading(path), io.FileIO(_plain_descriptor(path)) as file:
         with FitsFile(os.dup(file.fileno()), path.name) as layout:
             found = layout.find(extname)
             if found is None:
                 return None
             _check_table(path.name, extname, found.header)
-        with fits.open(file, memmap=False) as hdus:
-            data = hdus[extname].data
-            columns = {name: np.array(data[name]) for name in data.columns.names}
-    table = np.empty(len(data), [(name, column.dtype) for name, column in columns.items()])
+        columns = table_columns(file, extname)
+    rows = max(map(len, columns.values()), default=0)
+    table = np.empty(rows, [(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         table[name] = column
     return table

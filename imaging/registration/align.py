@@ -181,7 +181,11 @@ def _candidates(
     poor = (
         seeing > _GOOD_SEEING * seeing.min() if math.isfinite(seeing.min()) else np.zeros(len(frames), bool)
     )
-    return sorted(range(len(frames)), key=lambda i: (bool(poor[i]), -len(stars[i]), seeing[i], names[i]))
+    # The stack has the world coordinates of the reference.
+    lost = [not len(celestial_header(frame.header)) for frame in frames]
+    return sorted(
+        range(len(frames)), key=lambda i: (lost[i], bool(poor[i]), -len(stars[i]), seeing[i], names[i])
+    )
 
 
 def _lies(alignment: Alignment, parameters: AlignParameters) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.registration.geometry import Affine
 
 

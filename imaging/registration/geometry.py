@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from imaging.errors import GroupError
+from imaging.header import Header
+from imaging.pixels.wcs import DISTORTION, celestial_cards
 
 #: A linear part closer to the identity than this moves no pixel of a frame of two thousand pixels by 1e-6 px.
 _SHIFT_TOLERANCE = 1e-10
@@ -163,46 +164,8 @@ def make_grid(
 
 
 def celestial_header(header: Header) -> Header:
-    """Return the celestial WCS of a frame's extension as a header of two axes, without the useless third.
+    """Return the celestial WCS of a frame's image as a header of two axes, without distortions.
 
-    Parameters
-    ----------
-    header
-        Extension header: CTYPEi, CRPIXi, CRVALi and CDi_j (or CDELTi with PCi_j).
-
-    Returns
-    -------
-    Header
-        WCSAXES 2 and the keywords of axes 1 and 2; RADECSYS (obsolete) becomes RADESYS. Empty if the header
-        has no complete celestial WCS.
+    Empty if the header has no valid celestial WCS (`imaging.pixels.wcs`).
     """
-    out = Header()
-    needed = [f"{name}{axis}" for axis in (1, 2) for name in ("CTYPE", "CRPIX", "CRVAL")]
-    if any(key not in header for key in needed) or not str(header["CTYPE1"]).strip():
-        return out
-    matrix = {f"CD{i}_{j}": header.get(f"CD{i}_{j}", 0.0) for i in (1, 2) for j in (1, 2)}
-    if not any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
-        matrix = {
-            f"CD{i}_{j}": header.get(f"CDELT{i}", 0.0) * header.get(f"PC{i}_{j}", float(i == j))
-            for i in (1, 2)
-            for j in (1, 2)
-        }
-    numbers = [*matrix.values(), *(header[key] for key in needed if not key.startswith("CTYPE"))]
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
-        return out
-    if matrix["CD1_1"] * matrix["CD2_2"] == matrix["CD1_2"] * matrix["CD2_1"]:
-        return out
-    out["WCSAXES"] = (2, "number of WCS axes")
-    for key in needed:
-        value = header[key]
-        out[key] = value.strip() if isinstance(value, str) else float(value)
-    for key, value in matrix.items():
-        out[key] = float(value)
-    for axis in (1, 2):
-        out[f"CUNIT{axis}"] = "deg"
-    frame = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip()
-    if frame:
-        out["RADESYS"] = frame
-    if isinstance(header.get("EQUINOX"), (int, float)):
-        out["EQUINOX"] = float(header["EQUINOX"])
-    return out
+    return Header(card for card in celestial_cards(header) if not DISTORTION.fullmatch(card[0]))

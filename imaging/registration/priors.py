@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from imaging.pixels.wcs import wcs_of
 from imaging.registration.entries import AlignInput
 from imaging.registration.geometry import Affine, celestial_header
 
@@ -22,12 +23,10 @@ def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
     here, there = celestial_header(frame.header), celestial_header(base.header)
     if not len(here) or not len(there):
         return None
-    from astropy.wcs import WCS  # imported late: a run that finds its stack in the store aligns nothing
-
     ny, nx = frame.shape
     x = np.array([0.5, 0.25, 0.75, 0.5, 0.5]) * (nx - 1)
     y = np.array([0.5, 0.5, 0.5, 0.25, 0.75]) * (ny - 1)
-    u, v = WCS(there).all_world2pix(*WCS(here).all_pix2world(x, y, 0), 0)
+    u, v = wcs_of(there).all_world2pix(*wcs_of(here).all_pix2world(x, y, 0), 0)
     if not (np.isfinite(u).all() and np.isfinite(v).all()):
         return None
     xx, yx = (u[2] - u[1]) / (x[2] - x[1]), (v[2] - v[1]) / (x[2] - x[1])

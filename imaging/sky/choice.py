@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.frames.alike import are_alike
 from imaging.frames.facts import FrameFacts
-from imaging.frames.groups import shared
 from imaging.frames.pointing import Position, pointing, separation
 from imaging.parameters import StepParameters, parameter
 from imaging.sky.residual import Residual
@@ -93,7 +93,7 @@ def choose_sky(
     refused: dict[str, str] = {}
     for facts in wanted:
         others = [f for f in serving if f.name != facts.name]
-        alike = [f for f in others if shared(f, "image") == shared(facts, "image")]
+        alike = [f for f in others if are_alike(f, facts, facts.table.combined("image"))]
         away = [f for f in alike if _distance(facts, f, centres) > parameters.least_distance]
         away.sort(key=lambda f: (abs(f.middle - facts.middle), f.middle, f.name))
         lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]

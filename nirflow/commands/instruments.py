@@ -118,7 +118,7 @@ def new(
 ) -> None:
     """Write a first version of a table for the instrument of a frame, to be corrected and completed."""
     from imaging.instruments.examination import first_table
-    from imaging.io.fitsfile import image_shape
+    from imaging.io.data_cards import image_shape
     from imaging.io.raw_file import read_headers
 
     primary, extension = read_headers(file)

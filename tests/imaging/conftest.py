@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.header import Header
 from imaging.simulator import camera
 
 SCIENCE: dict[str, Any] = {
@@ -54,15 +55,15 @@ def pixels() -> NDArray[np.int32]:
 
 
 @pytest.fixture
-def primary() -> fits.Header:
+def primary() -> Header:
     """Primary header of a science frame."""
-    return header_of(SCIENCE)
+    return Header(SCIENCE)
 
 
 @pytest.fixture
-def extension() -> fits.Header:
+def extension() -> Header:
     """Header of its image, with the useless third axis."""
-    return header_of(WCS_CARDS)
+    return Header(WCS_CARDS)
 
 
 WriteRaw = Callable[..., Path]
@@ -90,7 +91,7 @@ class FakeFrame:
 
     def __init__(self, adu: NDArray[Any], cards: dict[str, Any], name: str) -> None:
         self.adu, self.name = adu, name
-        self.primary, self.extension = header_of(cards), header_of(WCS_CARDS)
+        self.primary, self.extension = Header(cards), Header(WCS_CARDS)
         self.facts = facts_from_headers(cards, WCS_CARDS, name=name)
         self.shape: tuple[int, int] = (adu.shape[0], adu.shape[1])
         self.reads = np.zeros(adu.shape[0], int)

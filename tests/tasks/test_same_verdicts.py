@@ -64,6 +64,33 @@ def garbled(path: Path, keyword: str, value: str) -> Path:
     return path
 
 
+def with_card(path: Path, keyword: str, value: str, *, after: bytes) -> Path:
+    """Insert a card of any bytes after the first card of a header, in place of a blank one behind END."""
+    content = path.read_bytes()
+    start = content.index(after) + 80
+    end = content.index(b"END" + b" " * 77, start) + 80
+    assert end % 2880 != 0  # there is room for another card
+    card = f"{keyword:8}{value}".encode("latin-1").ljust(80)
+    path.write_bytes(content[:start] + card + content[start:end] + content[end + 80 :])
+    return path
+
+
+#: Cards that no step needs, or whose meaning is clear.
+ODD_CARDS: dict[str, str] = {
+    "AIRMASS": "= nan", "AIR2": "= 1,05", "NUL": "= 'a\0b'", "TAB": "= 'a\tb'", "TARGET": "= 'Barnard's star'",
+    "HIERARCH": " ESO x y = 1,5", "lower": "= 1", "NOEQUALS": " 'text'", "CONTINUE": "  'of nothing'", "AMP": "= 'a&'",
+    "CRVAL1": "= 63,4890", "PV1_1": "= 0,15", "CD1_1": "= -3.25e-55", "CTYPE1": "= 'RA---TAN'", "RA": "= inf",
+    "BINARY": "= \x80\xff\0", "BLANKS": "=", "GAIN": "= 4.44 / \xb1 0.1", "LONG": "= " + "9" * 60, "COMMENT": "\0\1\2",
+    "BLANK": "= 1e99", "OBSERVER": "= Nobody", "DATASUM": "= ''", "ORIGNAME": "= T", "DATE": "= never",
+    "MJD-OBS": "= 0",
+}  # fmt: skip
+#: Cards that a step needs and whose value is unknown.
+INVALID_CARDS: dict[str, str] = {
+    "EXPTIME": "= nan", "COADDS": "= inf", "LNRS": "= ****", "DATE-OBS": "= 21 November", "UTSTART": "= 99:99:99",
+    "OBSTYPE": "= nan", "INSTRUME": "= nan",
+}  # fmt: skip
+
+
 def odd_files(folder: Path) -> Iterator[Path]:
     """Write files of every kind that an archive, a disk or a user's script may produce."""
     yield write(folder / "good.fits", UTSTART="01:00:00")
@@ -97,6 +124,29 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(folder / "latin.fits", UTSTART="03:20:00", OBSERVER="Pe~a")
     content = (folder / "latin.fits").read_bytes()
     (folder / "latin.fits").write_bytes(content.replace(b"Pe~a", b"Pe\xf1a"))
+    for n, (card, text) in enumerate(ODD_CARDS.items()):
+        for where in ("head", "image"):
+            path = write(
+                folder / f"odd{n}{where}.fits", UTSTART=f"10:{n:02}:{'00' if where == 'head' else '30'}"
+            )
+            yield with_card(path, card, text, after=b"SIMPLE" if where == "head" else b"XTENSION")
+    for n, (card, text) in enumerate(INVALID_CARDS.items()):
+        yield with_card(write(folder / f"invalid{n}.fits", drop=card), card, text, after=b"SIMPLE")
+    padded = write(folder / "padded_end.fits", UTSTART="03:40:00")
+    padded.write_bytes(padded.read_bytes().replace(b"END" + b" " * 77, b"END" + bytes(77)))
+    yield padded
+    # Times
+    yield write(folder / "zone.fits", **{"DATE-OBS": "2013-11-20T23:42:48-03:00", "UTSTART": "02:42:48"})
+    yield write(folder / "midnight.fits", **{"DATE-OBS": "2013-11-21T00:00:00", "UTSTART": "02:43:48"})
+    yield write(folder / "leap.fits", UTSTART="02:44:60")
+    yield write(folder / "S20131121S0090.fits", **{"DATE-OBS": "2013-11-20", "UTSTART": "02:45:48"})
+    # Checksums
+    with fits.open(write(folder / "unsummed.fits", UTSTART="03:50:00")) as hdus:
+        hdus.writeto(folder / "summed.fits", checksum=True)
+    (folder / "unsummed.fits").unlink()
+    content = (folder / "summed.fits").read_bytes()
+    (folder / "summed.fits").write_bytes(content[:-3000] + b"\1" + content[-2999:])
+    yield folder / "summed.fits"
     # Kinds of frames
     yield write(folder / "spectrum.fits", GRISM="JH_G5801")
     yield write(folder / "acquisition.fits", OBSCLASS="acq", UTSTART="04:00:00")
@@ -244,6 +294,70 @@ def test_the_watcher_judges_each_file_as_reduce_does(
         seen = examine(path, check, unpacked=tmp_path / "unpacked")
         assert verdicts(alone) == [(seen.name, seen.reason, seen.remedy)]
         assert examine(path, check).reason == seen.reason
+
+
+@pytest.mark.parametrize(
+    "text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S0090", "summed"]
+)
+def test_odd_headers_are_used(
+    files: list[Path], inspected: Callable[..., list[Examination]], text: str
+) -> None:
+    found = [one for one in inspected(files, pixels=True) if one.name.startswith(text)]
+    assert {one.name: one.reason for one in found if not one.usable} == {}
+    assert len(found) >= (2 * len(ODD_CARDS) if text == "odd" else 1)
+
+
+def test_an_unknown_value_that_a_step_needs_is_named(
+    files: list[Path], inspected: Callable[..., list[Examination]]
+) -> None:
+    found = {one.name: one for one in inspected(files)}
+    for n, (keyword, text) in enumerate(INVALID_CARDS.items()):
+        one = found[f"invalid{n}.fits"]
+        assert one.verdict in ("faulty", "foreign")
+        assert keyword in one.reason
+        assert text.removeprefix("= ") in one.reason
+        assert one.remedy
+
+
+def test_no_header_of_astropy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every access to a card of astropy raises here."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a card of astropy was read")
+
+    path = write(tmp_path / "good.fits")
+    packed = pack(write(tmp_path / "other.fits"), ".gz")
+    with fits.open(path) as hdus:
+        fits.HDUList([hdus[0], fits.CompImageHDU(hdus[1].data, hdus[1].header)]).writeto(
+            tmp_path / "tiled.fits.fz"
+        )
+    check = CheckParameters(shape=SHAPE)
+    before = [examine(one, check) for one in (path, packed, tmp_path / "tiled.fits.fz")]
+    for name in ("value", "keyword", "comment"):
+        monkeypatch.setattr(fits.Card, name, property(fail))
+    for name in ("__getitem__", "get", "fromstring"):
+        monkeypatch.setattr(fits.Header, name, fail)
+    after = [examine(one, check) for one in (path, packed, tmp_path / "tiled.fits.fz")]
+    assert after == before
+    assert all(one.usable for one in after)
+
+
+@pytest.mark.parametrize(
+    ("checksum", "verdict"), [("warn", "usable"), ("refuse", "faulty"), ("ignore", "usable")]
+)
+def test_checksums_that_disagree(
+    files: list[Path], workspace: Workspace, tmp_path: Path, checksum: Any, verdict: str
+) -> None:
+    (path,) = [one for one in files if one.name == "summed.fits"]
+    check = CheckParameters(shape=SHAPE, checksum=checksum)
+    seen = examine(path, check, unpacked=tmp_path / "unpacked")
+    assert seen.verdict == verdict
+    assert ("DATASUM" in " ".join(seen.notes)) == (checksum == "warn")
+    assert ("DATASUM" in seen.reason) == (checksum == "refuse")
+    # A frame that was accepted before is refused as well.
+    survey_frames.fn([path], "night", CheckParameters(shape=SHAPE), workspace)
+    again = survey_frames.fn([path], "night", check, workspace)
+    assert bool(again.frames) == (verdict == "usable")
 
 
 def test_real_frames_of_another_camera(tmp_path: Path, workspace: Workspace) -> None:

@@ -66,7 +66,7 @@ def test_a_table_is_written_as_it_is_read() -> None:
 
 def test_the_version_changes_with_the_content() -> None:
     """A change of the table requires a new version, and a new digest here."""
-    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-5", "03f70169d28c9fff")
+    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-6", "ae4fb3c6ca658a69")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_the_rules_choose_nothing_that_detrending_refuses(facts, kind: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("seconds", "same"), [(5.0999999, True), (5.101, True), (5.102, False), (5.098, False)]
+    ("seconds", "same"), [(5.0999999, True), (5.101, True), (5.104, True), (5.112, False), (5.088, False)]
 )
-def test_exposure_times_agree_to_a_millisecond(facts, seconds: float, same: bool) -> None:
+def test_exposure_times_agree_to_a_hundredth_of_a_second(facts, seconds: float, same: bool) -> None:
     keys = rule("dark").keys_of(facts(exposure_time=5.1))
     assert (rule("dark").first_difference(keys, facts(exposure_time=seconds)) is None) == same
 
@@ -179,7 +179,7 @@ def test_a_table_survives_a_round_trip_through_json() -> None:
             ("{ exposure_time =", "{ section ="),
             "dark: tolerance names 'section', which is not a numeric fact",
         ),
-        (("= 0.0015", "= -1"), "dark: the tolerance of exposure_time is -1"),
+        (("= 0.01", "= -1"), "dark: the tolerance of exposure_time is -1"),
         (('kind = "dark"', 'kind = "bias"'), "dark.kind: Input should be 'dark', 'bpm'"),
         (('frames = "later"', 'frames = "after"'), "static bpm.frames: Input should be 'either', 'later'"),
         (("published = true", "published = false"), "the table: two rules are for 'bpm'"),

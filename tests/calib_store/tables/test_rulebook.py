@@ -158,7 +158,7 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
 
     certify(one, None, epoch)
     certify(two, epoch, None)
-    loose = changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose")
+    loose = changed("exposure_time = 0.01", "exposure_time = 0.5", "loose")
     assert activate(mine, loose) is True  # each has its own time
     with pytest.raises(StoreError, match="certified for part of that time: .*" + str(two.id)[:8]):
         certify(one, None, None)
@@ -169,7 +169,7 @@ def test_certified_products_do_not_come_within_a_tolerance_of_each_other(
     assert str(one.id) in caught.value.message
     assert str(two.id) in caught.value.message
     assert mine.rules() == SHIPPED
-    assert activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.25", "tighter")) is True
+    assert activate(mine, changed("exposure_time = 0.01", "exposure_time = 0.25", "tighter")) is True
 
 
 def test_certified_products_may_exchange_configurations(mine: Store, add, facts) -> None:
@@ -306,7 +306,7 @@ def test_rules_set_by_an_account_called_nirflow_count_as_a_users(mine: Store, ow
 
 def test_a_withdrawn_tolerance_no_longer_serves(mine: Store, add, facts) -> None:
     """What it served before is still known, as of that time."""
-    activate(mine, changed("exposure_time = 0.0015", "exposure_time = 0.5", "loose"))
+    activate(mine, changed("exposure_time = 0.01", "exposure_time = 0.5", "loose"))
     near = add(facts=facts(exposure_time=facts().exposure_time + 0.3))
     add(facts=facts())
     assert near.id in {c.product.id for c in mine.match(facts(), "dark").candidates}

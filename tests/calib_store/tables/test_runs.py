@@ -99,8 +99,8 @@ def names(store: Store, first: date, last: date, **more: Any) -> list[str]:
     return [frame.name for frame in store.frames.of_nights(first, last, **more)]
 
 
-def test_a_night_goes_from_14_to_14_ut(store: Store, taken: Callable[..., None]) -> None:
-    edge = datetime(2013, 11, 20, 14, tzinfo=UTC)
+def test_a_night_goes_from_14_to_14_at_the_telescope(store: Store, taken: Callable[..., None]) -> None:
+    edge = datetime(2013, 11, 20, 17, tzinfo=UTC)
     tick = timedelta(microseconds=1)
     taken("before.fits", edge - tick)
     taken("first.fits", edge)

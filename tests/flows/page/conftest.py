@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from astropy.io.fits import Header
 from raw_files import facts_of
 
 from calib_store.model.records import FrameRecord, InputRef, Product, Run, recipe_key
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
 from flows.run.report import Failure, NightReport
+from imaging.header import Header
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.header_cards import Record

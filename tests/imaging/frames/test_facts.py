@@ -65,11 +65,11 @@ def test_times_are_utc(science: Cards) -> None:
     [
         ("2013-11-21", "02:52:48.0", date(2013, 11, 21)),
         ("2013-11-20", "23:30:00", date(2013, 11, 21)),
-        ("2013-11-21", "13:59:59", date(2013, 11, 21)),
-        ("2013-11-21", "14:00:00", date(2013, 11, 22)),
+        ("2013-11-21", "16:59:59", date(2013, 11, 21)),
+        ("2013-11-21", "17:00:00", date(2013, 11, 22)),
     ],
 )
-def test_night_rolls_over_in_the_chilean_morning(science: Cards, day: str, clock: str, night: date) -> None:
+def test_night_rolls_over_in_the_chilean_afternoon(science: Cards, day: str, clock: str, night: date) -> None:
     assert read(science, DATE_OBS=day, UTSTART=clock).night == night
 
 

@@ -10,8 +10,8 @@ import pytest
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence, night_in
 
-#: 14:00 UT ends a night.
-BEFORE, AFTER = datetime(2013, 11, 21, 13, 59, 59, tzinfo=UTC), datetime(2013, 11, 21, 14, tzinfo=UTC)
+#: 17:00 UT, 14:00 at the telescope, ends a night.
+BEFORE, AFTER = datetime(2013, 11, 21, 16, 59, 59, tzinfo=UTC), datetime(2013, 11, 21, 17, tzinfo=UTC)
 
 
 def name(frame: FrameFacts) -> str:

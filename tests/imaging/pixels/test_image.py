@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy import units
-from astropy.io import fits
 from astropy.nddata import VarianceUncertainty
 
+from imaging.header import Header
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Image, Reason
 from imaging.pixels.wcs import celestial_wcs
+from imaging.products.astropy_hdus import to_ccd
 
 
 def planes(shape: tuple[int, ...] = (40, 48), **changed: Any) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def planes(shape: tuple[int, ...] = (40, 48), **changed: Any) -> dict[str, Any]:
         "var": np.full(shape, 4, np.float32),
         "dq": np.zeros(shape, np.uint16),
     }
-    return usual | {"header": fits.Header(), "primary": fits.Header()} | changed
+    return usual | {"header": Header(), "primary": Header()} | changed
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,12 @@ def test_the_mask_is_what_holds_no_measurement() -> None:
     np.testing.assert_array_equal(image.mask, [[False, False, True], [True, True, True]])
 
 
-def test_as_ccddata(extension: fits.Header, primary: fits.Header) -> None:
+def test_as_ccddata(extension: Header, primary: Header) -> None:
     dq = np.zeros((40, 48), np.uint16)
     dq[3, 4], dq[5, 6] = DQ.BAD_PIXEL, DQ.NON_LINEAR
     extension["OBJECT"] = "of the extension"
     image = Image(**planes(dq=dq, header=extension, primary=primary))
-    ccd = image.to_ccd()
+    ccd = to_ccd(image)
     assert ccd.unit == units.electron
     assert isinstance(ccd.uncertainty, VarianceUncertainty)
     assert ccd.uncertainty.unit == units.electron**2
@@ -78,18 +79,18 @@ def test_as_ccddata(extension: fits.Header, primary: fits.Header) -> None:
 
 
 def test_errors_propagate_as_variance() -> None:
-    ccd = Image(**planes()).to_ccd()
+    ccd = to_ccd(Image(**planes()))
     doubled = ccd.multiply(2.0)
     np.testing.assert_allclose(doubled.uncertainty.array, 16)
 
 
 def test_a_flat_has_no_unit_and_no_sky() -> None:
-    ccd = Image(**planes(header=fits.Header([("BUNIT", "")]))).to_ccd()
+    ccd = to_ccd(Image(**planes(header=Header([("BUNIT", "")]))))
     assert ccd.unit == units.dimensionless_unscaled
     assert ccd.wcs is None
 
 
-def test_wcs_with_old_and_new_keywords_is_the_same(extension: fits.Header) -> None:
+def test_wcs_with_old_and_new_keywords_is_the_same(extension: Header) -> None:
     old = celestial_wcs(extension)
     new = celestial_wcs(old.to_header())
     for x, y in ((0, 0), (47, 39)):
@@ -100,7 +101,7 @@ def test_wcs_with_old_and_new_keywords_is_the_same(extension: fits.Header) -> No
 def test_a_mask_of_reasons() -> None:
     reasons = np.zeros((4, 5), np.uint8)
     reasons[1, 2], reasons[3, 0] = Reason.HOT, Reason.LOW_RESPONSE | Reason.COLD
-    mask = BadPixelMask.from_reasons(reasons, header=fits.Header(), primary=fits.Header())
+    mask = BadPixelMask.from_reasons(reasons, header=Header(), primary=Header())
     assert mask.shape == (4, 5)
     assert mask.bad.dtype == np.uint8
     assert mask.bad.sum() == 2
@@ -111,13 +112,13 @@ def test_a_mask_of_reasons() -> None:
 
 
 @pytest.mark.parametrize("gone", ["CTYPE2", "CD"])
-def test_half_a_wcs_is_none(extension: fits.Header, gone: str) -> None:
+def test_half_a_wcs_is_none(extension: Header, gone: str) -> None:
     for keyword in [k for k in extension if k.startswith(gone)]:
         del extension[keyword]
     assert celestial_wcs(extension) is None
 
 
-def test_distortions_go_with_the_wcs(extension: fits.Header) -> None:
+def test_distortions_go_with_the_wcs(extension: Header) -> None:
     extension.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-4})
     extension.update({"B_ORDER": 2, "B_0_2": -2e-4})
     wcs = celestial_wcs(extension)

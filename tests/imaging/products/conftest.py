@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from astropy.io import fits
 from small_products import INPUTS, KEY, STAMP, Write
 
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.pixels.image import BadPixelMask, Image, Reason
 from imaging.products.header_cards import Record
 from imaging.products.product_file import (
@@ -22,7 +22,7 @@ from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRo
 
 
 @pytest.fixture
-def image(extension: fits.Header, primary: fits.Header) -> Image:
+def image(extension: Header, primary: Header) -> Image:
     rng = np.random.default_rng(5)
     sci = rng.normal(100, 5, (40, 48)).astype(np.float32)
     dq = rng.choice(np.array([0, 0, 0, 1, 2, 4, 64, 32768], np.uint16), (40, 48))
@@ -30,7 +30,7 @@ def image(extension: fits.Header, primary: fits.Header) -> Image:
 
 
 @pytest.fixture
-def mask(extension: fits.Header, primary: fits.Header) -> BadPixelMask:
+def mask(extension: Header, primary: Header) -> BadPixelMask:
     reasons = np.zeros((40, 48), np.uint8)
     reasons[3, 7], reasons[39, 47], reasons[0, 1] = Reason.HOT, Reason.LOW_RESPONSE, 3
     return BadPixelMask.from_reasons(reasons, header=extension, primary=primary)

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from astropy.io.fits import Header
 from astropy.wcs import WCS
 
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.registration.align import AlignInput, AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine, celestial_header
 from imaging.simulator import camera

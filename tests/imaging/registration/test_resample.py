@@ -309,9 +309,8 @@ def test_outputs_are_contiguous_and_the_bits_are_gemini_s():
 
 
 def test_a_grid_keeps_the_reference_on_whole_pixels():
-    from astropy.io.fits import Header
-
     from imaging.errors import GroupError
+    from imaging.header import Header
 
     header = Header({"CTYPE1": "RA---TAN", "CRPIX1": 50.5, "CRPIX2": 40.5})
     moves = [Affine(), Affine.shift(-3.4, 7.2)]

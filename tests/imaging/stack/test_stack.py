@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from astropy.io.fits import Header
 
 from imaging.errors import GroupError
 from imaging.frames.facts import FrameFacts
+from imaging.header import Header
 from imaging.io.planes import Planes, write_planes
 from imaging.pixels.combine import CombineParameters, combine
 from imaging.pixels.dq import DQ, UNUSABLE

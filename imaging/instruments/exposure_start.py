@@ -1,0 +1,350 @@
+"""When an exposure began, from everything that its header and its file name state.
+
+A header has the time several times: a date, the time of day, both together, a modified Julian date; the file name
+has the date of the night. Each of them may be wrong in its own way: the date may be the local one, the time of day
+midnight for want of a better value, the Julian date rounded to hours. They are compared here, and the reading that
+is consistent with the others is used.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from imaging.instruments.site import Site
+
+_DATE: Final = r"(?P<year>\d{4})(?P<sep>[-/.]?)(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})"
+_CLOCK: Final = r"(?P<hour>\d{1,2})[: ]?(?P<minute>\d{2})(?:[: ]?(?P<second>\d{1,2}(?:[.,]\d*)?))?"
+_ZONE: Final = r"(?P<zone>Z|UTC?|GMT|[+-]\d{1,2}(?::?\d{2})?)"
+_MOMENT: Final = re.compile(rf"{_DATE}(?:[T ] *{_CLOCK} *{_ZONE}?)?", re.IGNORECASE)
+_TIME_OF_DAY: Final = re.compile(rf"{_CLOCK} *{_ZONE}?", re.IGNORECASE)
+_DAY: Final = timedelta(days=1)
+_MJD_ZERO: Final = datetime(1858, 11, 17, tzinfo=UTC)
+#: Two statements of one start may differ by as much: they are written at different moments.
+_SAME: Final = timedelta(minutes=1)
+#: Error of a Julian date in single precision or rounded to a tenth of a day, and of a better one.
+_COARSE, _FINE = timedelta(days=0.13), timedelta(minutes=15)
+#: The date in file names changes only about at the hour that the site's table names.
+_ROLLOVER_ERROR: Final = timedelta(hours=2)
+
+
+class Written(NamedTuple):
+    """A keyword, and its value as it is in a header."""
+
+    keyword: str
+    value: Any
+
+
+class Start(NamedTuple):
+    """The start of an exposure.
+
+    Attributes
+    ----------
+    moment
+        When it began, UTC.
+    source
+        The keywords that it comes from.
+    notes
+        Which sources disagree with it, if any.
+    """
+
+    moment: datetime
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def parse_moment(text: object) -> datetime | None:
+    """Return a date and time in UTC, or None if a text is neither that nor a date.
+
+    Without a time zone it is UTC, without a time midnight. Second 60 and 24:00:00 are the beginning of the next
+    minute and day.
+    """
+    stated = _stated(text)
+    if stated is None or stated.date is None:
+        return None
+    return _at(stated.date, timedelta(0)) if stated.clock is None else stated.moment
+
+
+def exposure_start(
+    site: Site,
+    dates: Sequence[Written],
+    clocks: Sequence[Written],
+    *,
+    mjd: Sequence[Written] = (),
+    ends: Sequence[Written] = (),
+    names: Sequence[str] = (),
+    exposure: float = 0.0,
+    date_only: bool = False,
+) -> Start | None:
+    """Return the start of an exposure.
+
+    Parameters
+    ----------
+    site
+        Time zone of the telescope, and the dates of its nights.
+    dates
+        Keywords of the date, which may contain the time, and their values.
+    clocks
+        Keywords of the UT time of day at the start, the first one preferred.
+    mjd
+        Keywords of the modified Julian date. It decides between days and never improves the time of day.
+    ends
+        Keywords of the UT time of day at the end, used only if nothing else has a time.
+    names
+        File names, which may contain the date of the night.
+    exposure
+        Total exposure, s.
+    date_only
+        A date without a time is enough: midnight.
+
+    Returns
+    -------
+    Start or None
+        None if there is neither a date nor a Julian date, or nothing has a time.
+    """
+    stated = _Stated(site, dates, clocks, mjd, ends, names, exposure)
+    start = stated.start()
+    if start is None and date_only and stated.date is not None:
+        return Start(_at(stated.date, timedelta(0)), stated.date_keyword)
+    return start
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What a text states: a date, a time of day since midnight and its zone, as far as it has them."""
+
+    date: date | None = None
+    clock: timedelta | None = None
+    zone: timedelta | None = None
+
+    @property
+    def moment(self) -> datetime | None:
+        """The moment, UTC."""
+        if self.date is None or self.clock is None:
+            return None
+        try:
+            return _at(self.date, self.clock) - (self.zone or timedelta(0))
+        except OverflowError:
+            return None
+
+
+class _Stated:
+    """Everything that a header and a file name state about the start of an exposure."""
+
+    def __init__(
+        self,
+        site: Site,
+        dates: Sequence[Written],
+        clocks: Sequence[Written],
+        mjd: Sequence[Written],
+        ends: Sequence[Written],
+        names: Sequence[str],
+        exposure: float,
+    ) -> None:
+        self.site = site
+        self.zone = timedelta(hours=site.utc_offset)
+        self.exposure = timedelta(seconds=exposure)
+        found = [(one, _stated(one.value)) for one in dates]
+        self.date_keyword: str = ""
+        self.dated: _Text | None = None
+        for one, text in found:
+            if self.dated is None and text is not None:
+                self.date_keyword, self.dated = one.keyword, text
+        self.date = self.dated.date if self.dated is not None else None
+        self.clock_keyword, self.clocked, self.unread = self._clock(clocks)
+        self.mjd_keyword, self.mjd, self.mjd_error = self._mjd(mjd)
+        self.end_keyword, self.ended, _ = self._clock(ends)
+        self.night = next((night for name in names if (night := site.date_in(name)) is not None), None)
+
+    def start(self) -> Start | None:
+        """Return the start; None if it is not stated."""
+        whole = self.dated.moment if self.dated is not None else None
+        clock = self.clocked
+        if clock is not None and clock.moment is not None and self.date is None:
+            return self._checked(clock.moment, self.clock_keyword)
+        if whole is not None and clock is not None and clock.clock is not None:
+            return self._of_both(whole, clock)
+        if whole is not None:
+            return self._of_the_date(whole)
+        if self.date is not None and clock is not None and clock.clock is not None:
+            moment, notes = self._on_the_day(self.date, clock.clock - (clock.zone or timedelta(0)))
+            return self._checked(moment, f"{self.date_keyword} + {self.clock_keyword}", notes)
+        if self.date is not None and self.ended is not None and self.ended.clock is not None:
+            # The date is that of the start: an exposure over midnight ends on the next day.
+            since = self.ended.clock - self.exposure
+            moment, notes = self._on_the_day(self.date, since % _DAY)
+            used = f"{self.end_keyword} minus the exposure is used"
+            return self._checked(
+                moment, f"{self.date_keyword} + {self.end_keyword}", (*notes, f"no time of the start: {used}")
+            )
+        if self.mjd is not None and self.mjd_error <= _FINE:
+            note = f"no {'time' if self.date else 'date'} of the start: {self.mjd_keyword} is used"
+            return Start(self.mjd, self.mjd_keyword, (note,))
+        return None
+
+    def _of_both(self, whole: datetime, clock: _Text) -> Start:
+        """Return the start from a date with a time and from a time of day."""
+        assert self.dated is not None
+        assert clock.clock is not None
+        time = clock.clock - (clock.zone or timedelta(0))
+        days = [_at(whole.date(), time) + n * _DAY for n in (-1, 0, 1)]
+        nearest = min(days, key=lambda moment: abs(moment - whole))
+        both = f"{self.date_keyword} + {self.clock_keyword}"
+        if abs(nearest - whole) <= _SAME:
+            return self._of_the_date(whole)
+        if self.dated.zone is not None:
+            # A time with its zone is complete; only other evidence speaks against it.
+            if self._contradictions(whole) and not self._contradictions(nearest):
+                return self._checked(nearest, both, (self._unused(whole, nearest, both),))
+            return self._checked(whole, self.date_keyword, (self._unused_clock(time, whole),))
+        assert self.date is not None
+        for moment in days:
+            if self.zone and abs(whole - self.zone - moment) <= _SAME and not self._contradictions(moment):
+                note = f"{self.date_keyword} is the local time, {self.clock_keyword} is UT and is used"
+                return self._checked(moment, both, (note,))
+        moment, notes = self._on_the_day(self.date, time)
+        if self.dated.clock:  # midnight stands for a missing time
+            notes = (self._unused(whole, moment, both), *notes)
+        return self._checked(moment, both, notes)
+
+    def _on_the_day(self, day: date, time: timedelta) -> tuple[datetime, tuple[str, ...]]:
+        """Return the moment of a UT time of day on a date that may be the local one, and notes about it."""
+        stated = _at(day, time)
+        against = self._contradictions(stated)
+        for moment in (stated + _DAY, stated - _DAY) if against else ():
+            still_against = self._contradictions(moment)
+            is_local = (moment + self.zone).date() == day
+            agrees_with_mjd = self.mjd is not None and self.mjd_keyword not in still_against
+            if len(still_against) >= len(against) or not (is_local or agrees_with_mjd):
+                continue
+            what = "the local date" if is_local else "another day"
+            others = " and ".join(one for one in against if one not in still_against)
+            note = f"{self.date_keyword} is {what}; according to {others} the UT date is a day {_later(moment, stated)}"
+            return moment, (note,)
+        return stated, ()
+
+    def _of_the_date(self, whole: datetime) -> Start:
+        """Return the start from a date with its time: UTC, unless it is local according to all other evidence."""
+        assert self.dated is not None
+        universal = whole - self.zone
+        exact = self.mjd is not None and self.mjd_error <= _FINE
+        decides = self.dated.zone is None and bool(self.zone) and exact
+        if decides and self._contradictions(whole) and not self._contradictions(universal):
+            note = f"{self.date_keyword} is the local time; according to {self.mjd_keyword} UT is used"
+            return self._checked(universal, self.date_keyword, (note,))
+        return self._checked(whole, self.date_keyword)
+
+    def _checked(self, moment: datetime, source: str, notes: Sequence[str] = ()) -> Start:
+        """Return a start with a note about each source that disagrees with it."""
+        found = [*self.unread, *notes]
+        for text in self._contradictions(moment):
+            found.append(f"{text} disagrees with {source}, which is used")
+        return Start(moment, source, tuple(found))
+
+    def _contradictions(self, moment: datetime) -> list[str]:
+        """Return the sources that exclude a moment."""
+        found = []
+        if self.mjd is not None:
+            middle = moment + self.exposure / 2
+            if abs(self.mjd - middle) > self.mjd_error + self.exposure / 2:
+                found.append(self.mjd_keyword)
+        if self.night is not None:
+            near = {self.site.night_of(moment + n * _ROLLOVER_ERROR) for n in (-1, 0, 1)}
+            if self.night not in near | {moment.date()}:  # some programs name files by the UT date
+                found.append("the date in the file name")
+        return found
+
+    def _unused(self, whole: datetime, used: datetime, source: str) -> str:
+        hours = (whole - used) / timedelta(hours=1)
+        return f"the time in {self.date_keyword} is {hours:+.3g} h from that of {source}, which is used"
+
+    def _unused_clock(self, time: timedelta, used: datetime) -> str:
+        return f"{self.clock_keyword} disagrees with {self.date_keyword}, which has a time zone and is used"
+
+    @staticmethod
+    def _clock(given: Sequence[Written]) -> tuple[str, _Text | None, list[str]]:
+        """Return the first keyword with a time of day, its text, and notes about those before it."""
+        notes: list[str] = []
+        for one in given:
+            text = _stated(one.value) or _time_of_day(one.value)
+            if text is not None and text.clock is not None:
+                return one.keyword, text, notes
+            if one.value != "":
+                notes.append(f"{one.keyword} = {one.value!r} is not a time")
+        return "", None, []
+
+    @staticmethod
+    def _mjd(given: Sequence[Written]) -> tuple[str, datetime | None, timedelta]:
+        for one in given:
+            try:
+                days = float(one.value)
+            except (TypeError, ValueError, OverflowError):
+                continue
+            if isinstance(one.value, bool) or not 15_000 < days < 100_000:
+                continue
+            return one.keyword, _MJD_ZERO + timedelta(days=days), _error_of(days)
+        return "", None, timedelta(0)
+
+
+def _error_of(days: float) -> timedelta:
+    """Return the error of a modified Julian date: coarse in single precision or with few digits."""
+    single = struct.unpack("f", struct.pack("f", days))[0] == days
+    digits = len(repr(days).partition(".")[2])
+    return _COARSE if single or digits < 4 else _FINE
+
+
+def _stated(value: object) -> _Text | None:
+    """Return what a text with a date states; None if it has none."""
+    parts = _MOMENT.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if parts is None:
+        return None
+    try:
+        day = date(int(parts["year"]), int(parts["month"]), int(parts["day"]))
+    except ValueError:
+        return None
+    if parts["hour"] is None:
+        return _Text(day)
+    clock = _since_midnight(parts)
+    return None if clock is None else _Text(day, clock, _zone(parts["zone"]))
+
+
+def _time_of_day(value: object) -> _Text | None:
+    """Return what a text with a time of day states; None if it is none."""
+    parts = _TIME_OF_DAY.fullmatch(str(value).strip()) if isinstance(value, str) else None
+    if parts is None:
+        return None
+    clock = _since_midnight(parts)
+    return None if clock is None else _Text(None, clock, _zone(parts["zone"]))
+
+
+def _since_midnight(parts: re.Match[str]) -> timedelta | None:
+    hour, minute = int(parts["hour"]), int(parts["minute"])
+    second = float((parts["second"] or "0").replace(",", "."))
+    clock = timedelta(hours=hour, minutes=minute, microseconds=round(second * 1e6))
+    # A leap second, and the end of a day, are 60 and 24.
+    valid = minute < 60 and second < 61 and (hour < 24 or clock == _DAY)
+    return clock if valid else None
+
+
+def _zone(text: str | None) -> timedelta | None:
+    """Return the offset of a zone from UTC; None without a zone."""
+    if text is None:
+        return None
+    if text[0] not in "+-":
+        return timedelta(0)
+    digits = text[1:].replace(":", "")
+    hours, minutes = int(digits[:2]), int(digits[2:] or 0)
+    offset = timedelta(hours=hours, minutes=minutes)
+    return -offset if text[0] == "-" else offset
+
+
+def _at(day: date, clock: timedelta) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + clock
+
+
+def _later(moment: datetime, than: datetime) -> str:
+    return "later" if moment > than else "earlier"
