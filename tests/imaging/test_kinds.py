@@ -75,6 +75,7 @@ SPELLED: dict[str, str] = {
 
 #: Modules that compare with the name of one kind, each with the reason why it is no property of a row in the table.
 COMPARED: dict[str, str] = {
+    "imaging/calibrations/plausible.py": "raw frames: a lamp that is off may still be warm",
     "imaging/detrend/prepare.py": "raw darks see no light",
     "imaging/frames/calibration_groups.py": "raw frames in groups",
     "imaging/frames/facts.py": "raw frames: lamps, spectra, tags",
