@@ -166,6 +166,7 @@ def test_figures_of_one_name_have_one_type_of_value() -> None:
     ],
 )
 def test_figures_in_the_report_and_in_histories(kind: str, report: list[str], history: list[str]) -> None:
+    """Others may be added; these stay, in this order."""
     declared = figures_of(kind)
-    assert [name for name, one in declared.items() if one.headline] == report
-    assert [name for name, one in declared.items() if one.history] == history
+    assert [name for name, one in declared.items() if one.headline and name in report] == report
+    assert [name for name, one in declared.items() if one.history and name in history] == history
