@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -74,6 +74,31 @@ class MemoryFrame:
         return MemoryFrame(adu, (self.primary, self.extension), self.name)
 
 
+class PartialFrame(MemoryFrame):
+    """A raw frame of which only some rows exist: those that a comparison samples.
+
+    Parameters
+    ----------
+    adu, headers, name
+        As for a `MemoryFrame`, with these rows.
+    lines
+        Their numbers in the frame, ascending.
+    """
+
+    def __init__(
+        self, adu: NDArray[Any], headers: tuple[Any, Any], name: str, lines: NDArray[np.intp]
+    ) -> None:
+        super().__init__(adu, headers, name)
+        self.shape, self._lines = (adu.shape[1], adu.shape[1]), lines
+
+    def rows(self, rows: slice | None = None) -> NDArray[Any]:
+        """Return the ADU of some rows, all of which exist."""
+        assert rows is not None
+        first, end = np.searchsorted(self._lines, (rows.start, rows.stop))
+        assert end - first == rows.stop - rows.start
+        return self.adu[first:end].copy()
+
+
 class Camera:
     """A detector that exposes frames of any set.
 
@@ -85,13 +110,21 @@ class Camera:
         Of the array and of all variations.
     variations
         How frames of a set differ.
+    lines
+        Rows that are read out; default: all.
     """
 
-    def __init__(self, size: int, seed: int, variations: Variations) -> None:
+    def __init__(
+        self, size: int, seed: int, variations: Variations, lines: NDArray[np.intp] | None = None
+    ) -> None:
         self.parameters = {band: NightParameters(band=band, size=size, seed=seed) for band in ("Y", "Ks")}
-        self.detector: Detector = make_detector(self.parameters["Y"])
-        self.variations = variations
-        self._dark_sky = np.zeros((size, size), np.float32)
+        detector: Detector = make_detector(self.parameters["Y"])
+        self._lines = lines
+        if lines is not None:
+            planes = (getattr(detector, field.name)[lines] for field in fields(detector))
+            detector = Detector(*planes)
+        self.detector, self.variations = detector, variations
+        self._dark_sky = np.zeros(detector.dark.shape, np.float32)
         self._seed, self._taken = seed, 0
 
     def frame(
@@ -125,7 +158,9 @@ class Camera:
         current = np.float32(1 + vary.dark_current * _tame(rng))
         channels = np.repeat(rng.normal(0, vary.channels, _CHANNELS), -(-size // _CHANNELS))[:size]
         offset = self.detector.offset + (
-            vary.bias * _tame(rng) + channels[np.newaxis] + rng.normal(0, vary.rows, (size, 1))
+            vary.bias * _tame(rng)
+            + channels[np.newaxis]
+            + rng.normal(0, vary.rows, (len(self.detector.dark), 1))
         ).astype(np.float32)
         response = self.detector.response if respond is None else respond(self.detector.response)
         hits = rays * parameters.cosmic_rate * seconds / 60.0 * parameters.scale**2
@@ -137,13 +172,27 @@ class Camera:
             read_pairs=pairs,
             coadds=1,
             key=int(rng.integers(0, 2**63)),
-            hits=cosmic_rays(rng, size, hits),
+            hits=self._read_out(*cosmic_rays(rng, size, hits)),
         )  # fmt: skip
         root = f"S20131121S{self._taken:04d}"
         planned = PlannedFrame(
             root, role, self._taken, _STARTED + timedelta(minutes=3 * self._taken), nominal, pairs, 1
         )
-        return MemoryFrame(adu, raw_headers(parameters, planned), f"{root}.fits")
+        headers, file = raw_headers(parameters, planned), f"{root}.fits"
+        if self._lines is None:
+            return MemoryFrame(adu, headers, file)
+        return PartialFrame(adu, headers, file, self._lines)
+
+    def _read_out(
+        self, pixels: NDArray[np.int64], electrons: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the cosmic rays that hit the rows that are read out."""
+        if self._lines is None:
+            return pixels, electrons
+        width = self.detector.dark.shape[1]
+        line = np.searchsorted(self._lines, pixels // width)
+        hit = self._lines[np.minimum(line, self._lines.size - 1)] == pixels // width
+        return (line * width + pixels % width)[hit], electrons[hit]
 
 
 def _tame(rng: np.random.Generator) -> float:

@@ -72,9 +72,8 @@ def measure_dim(
     usual_noise = np.float32(np.median(noise[usual]))
     allowed = _DEVIANT_SIGMA * np.sqrt(usual_noise**2 + charge) + np.float32(_DEVIANT_CHARGE) * charge
     warm = charge > _WARM * usual_noise
-    scale = np.zeros(len(frames))
-    if np.count_nonzero(warm) >= _LEAST_PIXELS:
-        scale = _middle_mean(frames[:, warm] / charge[warm])
+    known = np.count_nonzero(warm) >= _LEAST_PIXELS
+    scale = np.asarray(_middle_mean(frames[:, warm] / charge[warm]) if known else np.zeros(len(frames)))
     return Measured(level, shape, noise, _deviant(frames, allowed), scale)
 
 

@@ -297,7 +297,8 @@ def _checked(
         return PeerCheck(tuple(range(len(stack))))
     kept = np.array([k for k in range(len(stack)) if k not in implausible], np.intp)
     odd = {k: OddFrame(names[k], reason, alone=True) for k, reason in implausible.items()}
-    total, undecided_now = len(kept), ()
+    total = len(kept)
+    undecided_now: tuple[str, ...] = ()
     while len(kept) > 1:
         found = figures(kept, np.ones(len(kept), np.bool_))
         votes = [outvoted(f.values, f.usual, parameters, only_above=f.only_above) for f in found]
