@@ -58,6 +58,7 @@ def plan_night(
     bands: Collection[str] = (),
     only: Collection[Target] = (),
     across_nights: bool = False,
+    join: bool = False,
 ) -> NightPlan:
     """Find out what can be made from ``frames``: the only place where frames are grouped.
 
@@ -73,6 +74,8 @@ def plan_night(
         Kinds of product to make, with what they need; all if empty.
     across_nights
         Combine science frames of several nights.
+    join
+        Combine adjacent science groups of one pointing.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def plan_night(
     every_flat = [_flat(pair, as_set) for pair in pairs if pair not in unpaired]
     flats = [flat for flat in every_flat if not bands or flat.filter in bands]
     left_out += _lamps_alone(groups, unpaired, every_flat, bands)
-    science = _science(in_band, parameters.groups, by_name, across_nights)
+    science = _science(in_band, parameters.groups, by_name, across_nights=across_nights, join=join)
     darks = [g for g in groups if g.kind == "dark"]
     # A mask comes from the same flat whichever bands are selected.
     masks, reason = _bpms(every_flat, darks, parameters, as_set)
@@ -195,10 +198,14 @@ def _science(
     frames: Sequence[RawFrame],
     parameters: GroupParameters,
     by_name: Mapping[str, RawFrame],
+    *,
     across_nights: bool,
+    join: bool,
 ) -> list[ScienceSet]:
     plans = []
-    for group in science_groups([f.facts for f in frames], parameters, across_nights=across_nights):
+    for group in science_groups(
+        [f.facts for f in frames], parameters, across_nights=across_nights, join=join
+    ):
         members = tuple(by_name[name] for name in group.members)
         label = science_label(members[0].facts)
         plans.append(

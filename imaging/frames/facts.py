@@ -13,8 +13,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imaging.frames.file_names import plain_name
 from imaging.frames.header_dates import last_written
 from imaging.frames.nights import night_of
+from imaging.frames.pixel_state import PixelState
 from imaging.instruments import catalogue
 from imaging.instruments.detector import Readout
 from imaging.instruments.instrument import FrameKind as Kind
@@ -23,8 +25,6 @@ from imaging.instruments.reading import facts_in, instrument_of, lamp_in
 from imaging.kinds import KINDS
 
 Lamp = Literal["on", "off"]
-
-_COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
 
 
 class FrameFacts(BaseModel):
@@ -75,6 +75,9 @@ class FrameFacts(BaseModel):
     quality: str = Field(default="", description="the observer's judgement")
     image_quality: str = Field(default="", description="image quality as the observer judged it")
     processed: bool = Field(default=False, description="a product, not a raw frame")
+    pixels: PixelState | None = Field(
+        default=None, description="figures of the pixels; None if they were not read"
+    )
     product_kind: str = Field(default="", description="dark, flat, bpm or image for a product")
 
     @model_validator(mode="before")
@@ -121,10 +124,11 @@ class FrameFacts(BaseModel):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the frame's header."""
+        pixels = self.pixels.notes if self.pixels is not None else ()
         if not self.read_pairs_corrected:
-            return ()
+            return pixels
         keyword = self.table.keyword("read_pairs")
-        return (f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead",)
+        return (f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead", *pixels)
 
     @property
     def root(self) -> str:
@@ -202,11 +206,6 @@ class FrameFacts(BaseModel):
         if self.kind == "object" and unfit.engineering and re.search(unfit.engineering, self.program):
             return f"an engineering frame ({table.keyword('program')} = {self.program!r})"
         return None
-
-
-def plain_name(path: str) -> str:
-    """Return the file name of ``path`` without its compression suffix."""
-    return _COMPRESSED.sub("", path.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def facts_from_headers(

@@ -19,12 +19,22 @@ from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
 from imaging.instruments.detector import wanted_shape
-from imaging.io.compressed import compression, digest_as_is, unpack
-from imaging.io.raw_file import UNFORESEEN, check_one_image, check_pixels, check_shape, open_raw, read_layout
+from imaging.io.compressed import compression, digest_as_is, reading, unpack
+from imaging.io.raw_file import (
+    UNFORESEEN,
+    check_fractions,
+    check_one_image,
+    check_pixels,
+    check_shape,
+    open_raw,
+    read_layout,
+)
 
 log = logging.getLogger(__name__)
 
-Verdict = Literal["usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"]
+Verdict = Literal[
+    "usable", "excluded", "duplicate_name", "repeated_pixels", "product", "foreign", "faulty", "unreadable"
+]
 
 #: What an examination of headers does not check.
 PIXELS: Final = "pixels"
@@ -51,9 +61,9 @@ class Examination:
     verdict
         ``usable``; ``excluded``: a complete frame that is not reduced (an acquisition frame, a spectrum, a
         second file of one exposure); ``duplicate_name``: a usable frame with the name of another one;
-        ``product``: not a raw frame; ``foreign``: of another instrument; ``faulty``: damaged, or its headers
-        or pixels are not those of a frame; ``unreadable``: the system could not read the file, perhaps
-        temporarily.
+        ``repeated_pixels``: a frame with the pixels of another exposure; ``product``: not a raw frame;
+        ``foreign``: of another instrument; ``faulty``: damaged, or its headers or pixels are not those of a
+        frame; ``unreadable``: the system could not read the file, perhaps temporarily.
     reason, remedy
         Why the file is not usable, and what the user can do.
     facts
@@ -153,7 +163,8 @@ def examine(
     """
     seen = Examination(path)
     try:
-        stat = path.stat()
+        with reading(path):
+            stat = path.stat()
         seen = replace(seen, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
         for further in _headers(seen, check, known):
             seen = further
@@ -194,7 +205,12 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
     same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
     # A replaced file may have the same size and date; a copy has its own name.
-    same = same and known is not None and facts == known.facts.model_copy(update={"name": facts.name})
+    if same and known is not None and known.facts.pixels is not None:
+        as_then = known.facts.model_copy(update={"name": facts.name})
+        same = as_then.model_copy(update={"pixels": None}) == facts
+        facts = as_then if same else facts
+    else:
+        same = False
     notes = facts.notes
     yield (seen := replace(seen, facts=facts, notes=notes, known=same))
     if facts.processed:
@@ -215,15 +231,19 @@ def _contents(
     if seen.known and known is not None:
         if unpacked is not None and compression(plain):
             plain = unpacked / f"{known.sha256}.fits"
-        yield replace(seen, sha256=known.sha256, plain=plain)
+        yield (seen := replace(seen, sha256=known.sha256))
+        if facts.pixels is not None:
+            check_fractions(facts.name, facts.pixels, facts.readout.saturation, check)
+        yield replace(seen, plain=plain)
         return
     if unpacked is not None:
         plain, sha256 = unpack(plain, unpacked)
         yield (seen := replace(seen, sha256=sha256))
     with open_raw(plain, name=facts.name, shape=check.shape, sha256=seen.sha256) as raw:
         yield (seen := replace(seen, sha256=raw.sha256))
-        check_pixels(raw, saturated_fraction=check.saturated_fraction)
-    yield replace(seen, plain=plain)
+        pixels = check_pixels(raw, check)
+    facts = facts.model_copy(update={"pixels": pixels})
+    yield replace(seen, plain=plain, facts=facts, notes=facts.notes)
 
 
 def _verdict(error: FrameError) -> Verdict:

@@ -29,7 +29,7 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
     Returns
     -------
     list of Examination
-        In the same order. The usable ones have different frames, exposures and names.
+        In the same order. The usable ones have different frames, exposures, pixels and names.
     """
     rejected = rejected or {}
     frames: dict[str, Examination] = {}
@@ -39,6 +39,8 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
     first = {id(one) for one in frames.values()}
     replaced = _exposures_used_elsewhere(examined, frames)
     used = {key: one for key, one in frames.items() if key not in replaced}
+    repeated = _repeated_pixels(used)
+    used = {key: one for key, one in used.items() if key not in repeated}
     stand_ins = _stand_ins(examined, used, rejected)
     named: dict[str, Examination] = {}
     for one in used.values():
@@ -54,6 +56,11 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
             found.append(one.excluded(f"the same frame as {frames[key].name}, which is used"))
         elif key in replaced:
             found.append(one.excluded(*replaced[key]))
+        elif key in repeated:
+            remedy = "Fetch both files again; to use this one, leave the other out."
+            found.append(
+                replace(one, verdict="repeated_pixels", reason=repeated[key], remedy=remedy, plain=None)
+            )
         elif (twin := named[_frame_name(one)]) is not one:
             # Products, reports and headers distinguish frames by their names.
             reason = f"{one.path} is a different frame with the same name as {twin.path}, which is used"
@@ -119,6 +126,28 @@ def _exposures_used_elsewhere(
         remedy = f"To use this one, reject the other: nirflow cal reject {reject}"
         found[key] = f"the same exposure as {other}, {fate}: {double.why}", remedy
     return found
+
+
+def _repeated_pixels(used: Mapping[str, Examination]) -> dict[str, str]:
+    """Return the reasons, by identity, of frames with the pixels of another exposure; the earliest is used.
+
+    No two exposures have the same noise: one of the files has the wrong pixels or header.
+    """
+    first: dict[str, Examination] = {}
+    found = {}
+    for key, one in sorted(used.items(), key=lambda item: _begun(item[1])):
+        if one.facts is None or one.facts.pixels is None:
+            continue
+        other = first.setdefault(one.facts.pixels.checksum, one)
+        if other is not one:
+            found[key] = (
+                f"its pixels are those of {_frame_name(other)}, which is another exposure and is used"
+            )
+    return found
+
+
+def _begun(one: Examination) -> tuple[str, str]:
+    return ("", "") if one.facts is None else (one.facts.started.isoformat(), one.facts.name)
 
 
 def _stand_ins(

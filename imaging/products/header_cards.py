@@ -14,7 +14,8 @@ from typing import Any
 
 from astropy.io.fits import Card, Header
 
-from imaging.frames.facts import FrameFacts, plain_name
+from imaging.frames.facts import FrameFacts
+from imaging.frames.file_names import plain_name
 from imaging.io.fitsfile import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
 from imaging.pixels.wcs import DISTORTION, celestial_cards
