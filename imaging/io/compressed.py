@@ -148,7 +148,7 @@ def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
                 with bz2.open(file, "rb") as stream:
                     yield stream
             case ".xz":
-                yield io.BufferedReader(_XzStream(file), _CHUNK)
+                yield io.BufferedReader(_XzStream(file), BLOCK)
             case _:
                 yield file
 

@@ -29,9 +29,9 @@ _BAND: Final = 256
 #: Pixels of the shortest run that counts as unread, and the chance of one in a row of noise.
 _SHORTEST_RUN: Final = 32
 _CHANCE: Final = 1e-16
-#: Values are possible from this many saturations to that many: a difference of reads may be a little negative, and
-#: saturation is a conservative limit.
-_LOWEST, _HIGHEST = -0.5, 4.0
+#: Values are possible from this many saturations to that many: a difference of reads may be a little negative. Too high
+#: values are flagged as saturated; the upper limit is for those that no readout gives.
+_LOWEST, _HIGHEST = -0.5, 100.0
 #: Rows and columns between the pixels of the sample.
 _STEP: Final = 8
 #: Columns or rows on each side of the border of two quadrants that are compared.
