@@ -15,7 +15,7 @@ _FITS: Final = r"\.(?:fits|fit|fts)"
 _READ: Final = r"\.(?:gz|bz2|xz|fz)"
 _REFUSED: Final = r"\.(?:zst|z|lz4|zip|7z)"
 _FRAME: Final = re.compile(rf".*{_FITS}(?:{_READ}|{_REFUSED})?", re.IGNORECASE | re.DOTALL)
-_ENDING: Final = re.compile(rf"({_FITS})?({_READ})?$", re.IGNORECASE)
+_ENDING: Final = re.compile(rf"({_FITS})?({_READ})?\Z", re.IGNORECASE)
 #: Beginnings and endings of names that programs give to files that they are still writing.
 _UNFINISHED: Final = re.compile(
     r"~.*|.*(?:~|\.(?:part|partial|tmp|temp|filepart|crdownload|download|incomplete|aria2|swp|lock))",

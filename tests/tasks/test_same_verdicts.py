@@ -178,7 +178,8 @@ def named_wrongly(folder: Path) -> Iterator[Path]:
         (folder / name).write_bytes(packed(path.read_bytes()))
         path.unlink()
         yield folder / name
-    cut = write(folder / "cut.fits.xz", UTSTART="10:19:00")
+    noise = np.random.default_rng(4).normal(4000, 60, SHAPE).astype(np.int32)
+    cut = write(folder / "tmp.fits", noise, UTSTART="10:19:00").rename(folder / "cut.fits.xz")
     cut.write_bytes(lzma.compress(cut.read_bytes())[:-40])
     yield cut
     annex = folder / ".annex"
