@@ -45,7 +45,7 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
         usable = [one.sha256 for one in examined if one.usable and one.sha256 is not None]
         rejections = store.frames.rejections(usable, as_of=workspace.as_of)
     rejected = {sha256: _as_rejected(change) for sha256, change in rejections.items()}
-    sorted_out = sort_out(examined, rejected)
+    sorted_out = sort_out(examined, rejected, check)
     frames = sorted(
         (_frame(one) for one in sorted_out if one.usable), key=lambda frame: (frame.facts.started, frame.name)
     )

@@ -64,6 +64,12 @@ class CheckParameters(StepParameters):
         gt=0,
         le=1,
     )
+    quadrant_step: float = parameter(
+        2.0,
+        "a frame whose steps between quadrants differ from those of its configuration by more than this is left out",
+        unit="pixel noise",
+        gt=0,
+    )
 
 
 @dataclass(frozen=True)

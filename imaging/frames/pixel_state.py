@@ -15,7 +15,7 @@ class PixelState(BaseModel):
     noise: float = Field(description="scatter from pixel to pixel, ADU")
     no_data: float = Field(description="fraction of pixels without data")
     saturated: float = Field(description="fraction of saturated pixels")
-    steps: tuple[float, ...] = Field(
+    steps: tuple[float | None, ...] = Field(
         default=(),
         description="steps across the borders of the quadrants: left, right, lower, upper half; ADU",
     )

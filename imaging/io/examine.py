@@ -33,7 +33,7 @@ from imaging.io.raw_file import (
 log = logging.getLogger(__name__)
 
 Verdict = Literal[
-    "usable", "excluded", "duplicate_name", "repeated_pixels", "product", "foreign", "faulty", "unreadable"
+    "usable", "excluded", "duplicate_name", "odd_pixels", "product", "foreign", "faulty", "unreadable"
 ]
 
 #: What an examination of headers does not check.
@@ -61,7 +61,8 @@ class Examination:
     verdict
         ``usable``; ``excluded``: a complete frame that is not reduced (an acquisition frame, a spectrum, a
         second file of one exposure); ``duplicate_name``: a usable frame with the name of another one;
-        ``repeated_pixels``: a frame with the pixels of another exposure; ``product``: not a raw frame;
+        ``odd_pixels``: a frame with the pixels of another exposure, or with quadrants unlike those of the other
+        frames; ``product``: not a raw frame;
         ``foreign``: of another instrument; ``faulty``: damaged, or its headers or pixels are not those of a
         frame; ``unreadable``: the system could not read the file, perhaps temporarily.
     reason, remedy

@@ -152,6 +152,17 @@ def unread(rows: NDArray[Any], readout: Readout) -> NDArray[np.bool_] | None:
     return mask
 
 
+def without_data(rows: NDArray[Any], readout: Readout) -> NDArray[np.bool_] | None:
+    """Return which pixels are undefined, impossible or unread; None without such a pixel."""
+    bad = unread(rows, readout)
+    low, high = possible(readout)
+    # NaN fails both comparisons.
+    if not (rows.min() >= low and rows.max() <= high):
+        outside = ~((rows >= low) & (rows <= high))
+        bad = outside if bad is None else bad | outside
+    return bad
+
+
 def measure(read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], readout: Readout) -> Measured:
     """Read all pixels of a raw frame once, and measure them.
 
@@ -190,23 +201,16 @@ def measure(read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], reado
 def _take(sums: _Sums, rows: NDArray[Any], readout: Readout) -> None:
     """Add a band of rows to the sums."""
     sums.digest.update(_sum_of(rows))
-    bad = unread(rows, readout)
+    bad = without_data(rows, readout)
+    finite = rows
     if rows.dtype.kind == "f" and not np.isfinite(rows.sum(dtype=np.float64)):
-        undefined = ~np.isfinite(rows)
-        sums.not_finite += int(np.count_nonzero(undefined))
-        bad = undefined if bad is None else bad | undefined
-        finite = rows[~undefined]
-    else:
-        finite = rows
+        finite = rows[np.isfinite(rows)]
+        sums.not_finite += rows.size - finite.size
     if finite.size:
-        low, high = possible(readout)
         lowest, highest = float(finite.min()), float(finite.max())
         sums.lowest, sums.highest = min(sums.lowest, lowest), max(sums.highest, highest)
         if highest >= readout.saturation:
             sums.saturated += int(np.count_nonzero(finite >= readout.saturation))
-        if lowest < low or highest > high:
-            outside = (rows < low) | (rows > high)
-            bad = outside if bad is None else bad | outside
     if bad is not None:
         sums.no_data += int(np.count_nonzero(bad))
     # Copies: a view would keep the band in memory.
@@ -236,21 +240,34 @@ def _level_and_noise(sample: NDArray[Any], lines: NDArray[Any]) -> tuple[float, 
 
 def _steps(
     read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], readout: Readout
-) -> tuple[float, ...]:
-    """Return the median steps across the borders of the quadrants, ADU; empty for a frame that is too small."""
+) -> tuple[float | None, ...]:
+    """Return the median steps across the borders of the quadrants, ADU; empty for a frame that is too small.
+
+    None for a border without data on one of its sides.
+    """
     ny, nx = shape
     if min(ny, nx) < 16 * _STRIP:
         return ()
+
+    def values(rows: slice) -> NDArray[np.float64]:
+        pixels = read(rows)
+        bad = without_data(pixels, readout)
+        return pixels.astype(np.float64) if bad is None else np.where(bad, np.nan, pixels)
+
     y, x = ny // 2, nx // 2
-    across = read(slice(y - _STRIP, y + _STRIP)).astype(np.float64)
-    upper, lower = across[_STRIP:].mean(axis=0), across[:_STRIP].mean(axis=0)
-    rows = [read(slice(k, k + 1))[0] for k in range(0, ny, max(1, ny // 128))]
-    strip = np.array([row[x - _STRIP : x + _STRIP] for row in rows], np.float64)
-    right, left = strip[:, _STRIP:].mean(axis=1), strip[:, :_STRIP].mean(axis=1)
+    across = values(slice(y - _STRIP, y + _STRIP))
+    upward = across[_STRIP:].mean(axis=0) - across[:_STRIP].mean(axis=0)
+    rows = [values(slice(k, k + 1))[0, x - _STRIP : x + _STRIP] for k in range(0, ny, max(1, ny // 128))]
+    strip = np.array(rows)
+    rightward = strip[:, _STRIP:].mean(axis=1) - strip[:, :_STRIP].mean(axis=1)
     half = len(rows) // 2
-    steps = (upper - lower)[:x], (upper - lower)[x:], (right - left)[:half], (right - left)[half:]
-    return tuple(round(float(np.median(step[np.isfinite(step)])), 2) if np.isfinite(step).any() else 0.0
-                 for step in steps)  # fmt: skip
+    return tuple(_median(part) for part in (upward[:x], upward[x:], rightward[:half], rightward[half:]))
+
+
+def _median(values: NDArray[np.float64]) -> float | None:
+    """Return the median of the finite values; None if most are not."""
+    finite = values[np.isfinite(values)]
+    return round(float(np.median(finite)), 2) if 2 * finite.size > values.size else None
 
 
 def _is_swapped(lines: NDArray[Any], readout: Readout) -> bool:

@@ -270,7 +270,7 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
     assert {(one.name, one.reason) for one in found if one.verdict == "excluded"} == expected
     assert not any(one.unchecked for one in found)
     assert {one.verdict for one in found} == {
-        "usable", "excluded", "duplicate_name", "repeated_pixels", "product", "foreign", "faulty", "unreadable"
+        "usable", "excluded", "duplicate_name", "odd_pixels", "product", "foreign", "faulty", "unreadable"
     }  # fmt: skip
 
 

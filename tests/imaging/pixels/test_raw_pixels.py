@@ -157,3 +157,11 @@ def test_the_checksum_is_that_of_the_pixels() -> None:
 def test_a_frame_of_one_value() -> None:
     assert measured(np.full(SHAPE, 7, np.int32)).one_value == 7
     assert measured(np.full(SHAPE, np.nan, np.float32)).state.no_data == 1
+
+
+def test_steps_at_an_unread_quadrant_are_unknown() -> None:
+    pixels = noise()
+    pixels[128:, 256:] = 0
+    steps = measured(pixels).state.steps
+    assert (steps[1], steps[3]) == (None, None)
+    np.testing.assert_allclose((steps[0], steps[2]), 0, atol=8)
