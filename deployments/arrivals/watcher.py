@@ -285,7 +285,6 @@ class Watcher:
         return found
 
     # --- examining -------------------------------------------------------------------------------
-
     def _take_in(self) -> bool:
         settled = self._landings.settled()
         batch = settled[:BATCH]
@@ -384,9 +383,9 @@ class Watcher:
 
 def _log_left_out(examined: Sequence[Examination]) -> None:
     for level, excluded in ((logging.INFO, True), (logging.WARNING, False)):
-        unusable = [one for one in examined if not one.usable and (one.verdict == "excluded") == excluded]
-        for left_out in gathered((str(one.path), f"{one.reason}. {one.remedy}") for one in unusable):
-            log.log(level, "Left out, %s: %s", shown(left_out.label), shown(left_out.text))
+        some = (one for one in examined if not one.usable and (one.verdict == "excluded") == excluded)
+        for same in gathered((str(one.path), f"{one.reason}. {one.remedy}") for one in some):
+            log.log(level, "Left out, %s: %s", shown(same.label), shown(same.text))
 
 
 def _problem(path: str, error: Exception) -> str:

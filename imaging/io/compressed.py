@@ -73,7 +73,7 @@ def compression(path: Path) -> str:
 def _in_tiles(head: bytes, name: str) -> bool:
     """Return whether a FITS file has a compressed image as its first extension.
 
-    One that is named so is taken at its word unless it has a plain image there.
+    One that is named so counts as compressed unless it has a plain image there.
     """
     second = head[-(-end_of_header(head) // BLOCK) * BLOCK :]
     if name.lower().endswith(TILES):

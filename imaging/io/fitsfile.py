@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from imaging.errors import FrameError
 from imaging.io.limits import check_size
+from imaging.io.other_content import refuse_other_content
 
 #: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
-BLOCK = 2880
-CARD = 80
+BLOCK, CARD = 2880, 80
 
 #: Size of a read that contains the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
@@ -33,27 +33,9 @@ LONGEST_HEADERS = 2000 * BLOCK
 LONGEST_TAIL = 64 * BLOCK
 #: Limits on the cards of a frame: a longer axis, or a larger scaling, means a damaged header.
 _LONGEST_AXIS = 2**31 - 1
-_MOST_AXES = 999
-_MOST_FIELDS = 999
+_MOST_AXES = _MOST_FIELDS = 999
 _TABLES = ("BINTABLE", "TABLE")
 _LARGEST_SCALING = 1e30
-#: What a file is that does not begin like FITS: bytes at an offset, its name, and what to do.
-_OTHER_CONTENT = (
-    (0, b"PK\x03\x04", "a zip archive", "Unpack it: unzip"),
-    (0, b"\x28\xb5\x2f\xfd", "a file compressed by zstd", "Unpack it: unzstd"),
-    (0, b"\x1f\x9d", "a file compressed by compress", "Unpack it: uncompress"),
-    (0, b"\x04\x22\x4d\x18", "a file compressed by lz4", "Unpack it: unlz4"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-zip archive", "Unpack it: 7z x"),
-    (0, b"Rar!", "a RAR archive", "Unpack it: unrar x"),
-    (257, b"ustar", "a tar archive", "Unpack it: tar xf"),
-    (0, b"\x1f\x8b", "compressed by gzip a second time", "Unpack it: gunzip"),
-    (0, b"BZh", "compressed by bzip2 a second time", "Unpack it: bunzip2"),
-    (0, b"\xfd7zXZ", "compressed by xz a second time", "Unpack it: unxz"),
-    (0, b"\x89HDF", "an HDF5 file", "Leave the file out."),
-    (0, b"/annex/objects/", "a pointer of git-annex without its content", "Fetch it: git annex get"),
-    (0, b"version https://git-lfs", "a pointer of Git LFS without its content", "Fetch it: git lfs pull"),
-    (0, b"<", "a page of a web server", "Fetch the file again."),
-)
 _DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
 
@@ -357,25 +339,21 @@ def _scaling(header: Header, name: str) -> tuple[float, float]:
 def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
     zero, scale = _scaling(header, name)
     blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
-    undefined = stored == blank if isinstance(blank, int) else None
-    if undefined is not None and undefined.any():
-        values = _scaled_floats(stored, zero, scale)
-        values[undefined] = np.nan
-        return values
-    if scale == 1 and zero == 0:
+    undefined = np.flatnonzero(stored == blank) if type(blank) is int else np.zeros(0, int)
+    if scale == 1 and zero == 0 and not undefined.size:
         return stored
-    if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):
+    if (
+        scale == 1
+        and stored.dtype.kind == "i"
+        and zero == 2 ** (8 * stored.itemsize - 1)
+        and not undefined.size
+    ):
         unsigned = stored.view(f"u{stored.itemsize}")
-        unsigned ^= unsigned.dtype.type(int(zero))
-        return unsigned
-    return _scaled_floats(stored, zero, scale)
-
-
-def _scaled_floats(stored: NDArray[Any], zero: float, scale: float) -> NDArray[Any]:
+        return np.bitwise_xor(unsigned, unsigned.dtype.type(int(zero)), out=unsigned)
     wide = np.dtype(np.float64 if stored.dtype.str[1:] in ("i4", "i8", "f8") else np.float32)
-    values = stored.astype(wide)
-    values *= wide.type(scale)
+    values = np.multiply(stored, wide.type(scale), dtype=wide)
     values += wide.type(zero)
+    values.flat[undefined] = np.nan
     return values
 
 
@@ -405,15 +383,7 @@ def check_start(raw: bytes, name: str) -> None:
     if not raw:
         raise FrameError(name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
     if not raw.startswith(b"SIMPLE  ="):
-        for at, start, what, remedy in _OTHER_CONTENT:
-            if raw[at:].startswith(start):
-                remedy = f"{remedy} {name}" if remedy[-1] != "." else remedy
-                raise FrameError(name, f"not a FITS file but {what}", remedy=remedy)
-        if not raw.strip(b"\0"):
-            raise FrameError(
-                name, "not a FITS file: it begins with zeros, as a file whose copy was interrupted does",
-                remedy="Fetch the file again.",
-            )  # fmt: skip
+        refuse_other_content(raw, name)
         raise FrameError(
             name, f"not a FITS file: it begins with {raw[:12]!r}, not with SIMPLE",
             remedy="Leave the file out, or fetch it again if it should be FITS.",

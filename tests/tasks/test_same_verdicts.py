@@ -206,19 +206,19 @@ def named_wrongly(folder: Path) -> Iterator[Path]:
 def with_odd_pixels(folder: Path) -> Iterator[Path]:
     """Write frames with pixels that are no measurement, in part or all."""
     noise = np.random.default_rng(3).normal(4000, 60, SHAPE).astype(np.int32)
-    yield write(folder / "again1.fits", noise + 1, UTSTART="11:00:00")
-    yield write(folder / "again2.fits", noise + 1, UTSTART="11:01:00")
+    yield write(folder / "again1.fits", noise + 1, EXPTIME=60.0, UTSTART="11:00:00")
+    yield write(folder / "again2.fits", noise + 1, EXPTIME=60.0, UTSTART="11:01:00")
     blank = noise + 2
     blank[:20, :20] = -(2**31)
-    path = write(folder / "blank.fits", blank, UTSTART="11:02:00")
+    path = write(folder / "blank.fits", blank, EXPTIME=60.0, UTSTART="11:02:00")
     fits.setval(path, "BLANK", value=-(2**31), ext=1)
     yield path
     for n, share in enumerate((0.3, 0.8)):
         part = noise + 3 + n
         part[: int(share * SHAPE[0])] = 0
-        yield write(folder / f"unread{n}.fits", part, UTSTART=f"11:0{3 + n}:00")
-    yield write(folder / "swapped.fits", (noise + 5).byteswap(), UTSTART="11:06:00")
-    yield write(folder / "bzero.fits", noise + 6 - 32768, UTSTART="11:07:00")
+        yield write(folder / f"unread{n}.fits", part, EXPTIME=60.0, UTSTART=f"11:0{3 + n}:00")
+    yield write(folder / "swapped.fits", (noise + 5).byteswap(), EXPTIME=60.0, UTSTART="11:06:00")
+    yield write(folder / "bzero.fits", noise + 6 - 32768, EXPTIME=60.0, UTSTART="11:07:00")
 
 
 def fits_of_another_camera(path: Path) -> Path:
