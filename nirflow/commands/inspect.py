@@ -137,7 +137,8 @@ def files_or_exit(paths: Sequence[Path], recursive: bool, *, quiet: bool = False
         for line in found.summary():
             print_lines(line, err=True)
     if not found.files:
-        print_lines(f"No frame in {', '.join(map(str, paths))}.", err=True)
+        hint = "" if recursive else " Add --recursive to search subfolders."
+        print_lines(f"No frame in {', '.join(map(str, paths))}.{hint}", err=True)
         raise typer.Exit(Exit.NOTHING)
     return found
 
