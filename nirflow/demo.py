@@ -28,7 +28,7 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
     UsageError
         If the folder holds FITS files other than this night.
     """
-    from imaging.frames.find_files import SUFFIXES
+    from imaging.frames.file_names import is_frame_name
     from imaging.simulator.observing_plan import plan_night
     from imaging.simulator.simulate import simulate_night
     from imaging.simulator.truth import load_truth
@@ -38,7 +38,7 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
         truth = load_truth(folder)
         if truth.parameters == parameters and all(path.is_file() for path in truth.raw_paths()):
             return truth
-    if folder.is_dir() and any(path.name.endswith(SUFFIXES) for path in folder.iterdir()):
+    if folder.is_dir() and any(is_frame_name(path.name) for path in folder.iterdir()):
         raise UsageError(
             f"{folder} already holds other FITS files.", remedy="Name a new or empty folder, or remove it."
         )

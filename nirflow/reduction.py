@@ -69,6 +69,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
             ),
             recursive=request.recursive,
             across_nights=request.across_nights,
+            join=request.join,
             as_of=request.as_of,
             affected_by=request.affected_by,
             overwrite=request.overwrite,

@@ -55,6 +55,7 @@ class ReduceRequest(BaseModel):
         default=frozenset(), description="calibrations to continue without; the product is marked"
     )
     across_nights: bool = Field(default=False, description="combine science frames of several nights")
+    join: bool = Field(default=False, description="stack adjacent sequences of one pointing together")
     as_of: datetime | None = Field(
         default=None, description="choose calibrations as the store would have at that moment"
     )
@@ -80,6 +81,7 @@ def build_request(
     use: Sequence[str] = (),
     allow_missing: Sequence[str] = (),
     across_nights: bool = False,
+    join: bool = False,
     overwrite: bool = False,
     as_of: str | None = None,
     affected_by: str | None = None,
@@ -107,6 +109,7 @@ def build_request(
             use=_uses(use),
             allow_missing=TypeAdapter(frozenset[CalibrationKind]).validate_python(allow_missing),
             across_nights=across_nights,
+            join=join,
             overwrite=overwrite,
             as_of=moment(as_of, "--as-of"),
             affected_by=affected_by,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imaging.errors import NirflowError
-from imaging.frames.find_files import find_files
+from imaging.frames.find_files import Found, find_files
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _THREADS: Final = min(8, 2 * (os.cpu_count() or 1))
 
 
-def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
-    """Find the FITS files named by a user; see `imaging.frames.find_files.find_files`.
+def frame_files(paths: Iterable[str | Path], *, recursive: bool = False) -> Found:
+    """Find the files named by a user, and what is passed over; see `imaging.frames.find_files.find_files`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from imaging.io.examine import Examination, Known, examine
 from imaging.io.sort_out import sort_out
 from tasks.support.decorator import step_task
 from tasks.support.noting import record_of
-from tasks.support.references import LeftOut, RawFrame, Survey
+from tasks.support.references import LeftOut, Note, RawFrame, Survey
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
@@ -45,7 +45,7 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
         usable = [one.sha256 for one in examined if one.usable and one.sha256 is not None]
         rejections = store.frames.rejections(usable, as_of=workspace.as_of)
     rejected = {sha256: _as_rejected(change) for sha256, change in rejections.items()}
-    sorted_out = sort_out(examined, rejected)
+    sorted_out = sort_out(examined, rejected, check)
     frames = sorted(
         (_frame(one) for one in sorted_out if one.usable), key=lambda frame: (frame.facts.started, frame.name)
     )
@@ -54,7 +54,8 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
         for one in sorted_out
         if not one.usable
     ]
-    return Survey(frames=tuple(frames), left_out=tuple(left_out))
+    notes = [Note(name=one.name, text=note) for one in sorted_out if one.usable for note in one.notes]
+    return Survey(frames=tuple(frames), left_out=tuple(left_out), notes=tuple(notes))
 
 
 def _known_usable(store: Store, paths: Sequence[Path]) -> Mapping[Path, Known]:

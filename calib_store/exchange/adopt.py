@@ -23,7 +23,8 @@ from calib_store.store import Store
 from calib_store.tables.products import NewProduct
 from imaging.calibrations.compare import GateParameters
 from imaging.errors import FrameError, StoreError
-from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.frames.file_names import plain_name
 from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.instruments.exposure_start import parse_moment
 from imaging.io.compressed import unpack

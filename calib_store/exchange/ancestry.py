@@ -18,9 +18,9 @@ from calib_store.files.objects import SHA256
 from calib_store.model.records import Foreign, InputRef, Product
 from calib_store.store import Store
 from imaging.errors import NirflowError
-from imaging.frames.facts import plain_name
+from imaging.frames.file_names import plain_name
 from imaging.header import Header
-from imaging.io.compressed import compression, open_stream, reading
+from imaging.io.compressed import STREAMS, compression, open_stream, reading
 from imaging.io.limits import opened
 from imaging.kinds import CALIBRATIONS
 from imaging.products.origin import NIRFLOW, LineageLabel, Origin
@@ -188,7 +188,7 @@ def _md5_sums(path: Path) -> set[str]:
     with reading(path):
         with opened(path) as file:
             sums.add(_md5(iter(lambda: file.read(_CHUNK), b"")))
-        if compression(path) in (".gz", ".bz2"):
+        if compression(path) in STREAMS:
             with open_stream(path) as stream:
                 sums.add(_md5(iter(lambda: stream.read(_CHUNK), b"")))
     return sums

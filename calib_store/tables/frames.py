@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 from calib_store.model.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
 from calib_store.tables.schema import frame_files, frame_headers, frame_history, frames
 from imaging.errors import StoreError
-from imaging.frames.facts import FrameFacts, plain_name
+from imaging.frames.facts import FrameFacts
+from imaging.frames.file_names import plain_name
 
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,10 @@ from typing import Final
 from watchfiles import Change, watch
 from watchfiles.main import FileChange
 
-from deployments.arrivals.landing import Signature, is_frame_name
+from deployments.arrivals.landing import Signature, signature
+from imaging.frames.file_names import HIDDEN, UNFINISHED
+from imaging.frames.find_files import walk
+from imaging.listed import listed
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ _NETWORK: Final = re.compile(
     r"nfs\d*|cifs|smb\d*|smbfs|lustre|gpfs|beegfs(_\w+)?|ceph|glusterfs|afs|pvfs2|orangefs|ocfs2|gfs2|9p"
     r"|vboxsf|vmhgfs|prl_fs|virtiofs|fuse(\..+|ctl)?|fuseblk"
 )
+#: Kind of a link to a file that does not exist, named like a frame.
+_MISSING: Final = "links to missing files"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 #: How long watchfiles collects changes, and how often it returns without any, ms.
 _DEBOUNCE, _STEP, _TURN = 300, 50, 500
@@ -65,45 +69,41 @@ def need_polling(folders: Sequence[Path]) -> bool:
 
 
 class Scanner:
-    """A search for files that may be frames; each problem with a folder is logged once."""
+    """A search for files that may be frames; each problem with a folder and each file passed over is logged once."""
 
     def __init__(self) -> None:
         self._warned: set[str] = set()
+        self._passed: set[str] = set()
 
     def find(self, folder: str) -> Iterator[tuple[str, Signature]]:
         """Yield every file named like a frame in the folder and below, with its current size and date.
 
-        Links to folders are followed, each folder once. Hidden folders are skipped: copying programs keep unfinished
-        files there.
+        Which files these are, and which folders are searched: `imaging.frames.find_files.walk`.
         """
-        visited: set[tuple[int, int]] = set()
-        left = [folder]
-        while left:
-            here = left.pop()
+        passed: dict[str, list[str]] = {}
+        failed: set[str] = set()
+
+        def fail(path: str, error: OSError) -> None:
+            failed.add(path)
+            self._warn_once(path, error)
+
+        for path, kind in walk(folder, recursive=True, failed=fail):
             try:
-                about = Path(here).stat()
-                if (about.st_dev, about.st_ino) in visited:
-                    continue
-                visited.add((about.st_dev, about.st_ino))
-                with os.scandir(here) as listing:
-                    entries = sorted(listing, key=lambda entry: entry.name)
+                found = signature(path) if kind == "" else None
             except OSError as error:
-                self._warn_once(here, error)
+                fail(path, error)
                 continue
-            self._warned.discard(here)
-            for entry in entries:
-                try:
-                    if is_frame_name(entry.name):
-                        found = entry.stat()
-                        if stat.S_ISREG(found.st_mode):
-                            yield entry.path, Signature(found.st_size, found.st_mtime_ns)
-                            continue
-                    if not entry.name.startswith(".") and entry.is_dir():
-                        left.append(entry.path)
-                except FileNotFoundError:
-                    continue  # deleted since, or a dangling link
-                except OSError as error:
-                    self._warn_once(entry.path, error)
+            if found is not None:
+                yield path, found
+            elif path not in self._passed:
+                passed.setdefault(kind or _MISSING, []).append(path)
+        self._warned -= {path for path in self._warned if Path(path).is_relative_to(folder)} - failed
+        for kind, paths in passed.items():
+            self._passed.update(paths)
+            names = [os.path.relpath(path, folder) for path in paths]
+            level = logging.DEBUG if kind in (HIDDEN, UNFINISHED) else logging.INFO
+            what = f"{len(names)} {kind}: {listed(names)}"
+            log.log(level, "Passed over in %s, %s.", shown(folder), shown(what))
 
     def _warn_once(self, path: str, error: OSError) -> None:
         if path not in self._warned:

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from imaging.errors import FrameError
-from imaging.frames.find_files import SUFFIXES
-from imaging.io.compressed import compression, unpack
+from imaging.io.compressed import TILES, compression, unpack
 from imaging.io.fitsfile import BLOCK, FitsFile
 from imaging.io.limits import TooLargeError, open_regular
 from imaging.io.raw_file import UNFORESEEN
 
-#: Beginnings of names that copying programs and editors give to unfinished files.
-_TEMPORARY: Final = (".", "~")
 #: Pause before an incomplete or unreadable file is checked again, s; doubled each time.
 _FIRST_PAUSE: Final = 2.0
 
@@ -32,11 +29,6 @@ class Signature(NamedTuple):
 
     size: int
     mtime_ns: int
-
-
-def is_frame_name(name: str) -> bool:
-    """Return whether a file of this name may be a frame, as opposed to an unfinished one (``.x.fits.Ab12``)."""
-    return name.endswith(SUFFIXES) and not name.startswith(_TEMPORARY)
 
 
 def signature(path: str) -> Signature | None:
@@ -73,7 +65,7 @@ def why_incomplete(path: Path, unpacked: Path) -> str | None:
     """
     try:
         # The tiles of a .fz are the table of a FITS file, whose length is known; others must be read to the end.
-        plain = path if compression(path) in ("", ".fz") else unpack(path, unpacked)[0]
+        plain = path if compression(path) in ("", TILES) else unpack(path, unpacked)[0]
         with FitsFile(open_regular(plain), path.name) as file:
             last = file.hdus[-1]
             end = last.data_at + -(-last.data_bytes // BLOCK) * BLOCK
@@ -198,6 +190,10 @@ class Landings:
         """Mark the file as processed, until it changes."""
         self._arriving.pop(path, None)
         self._done[path] = as_it_was
+
+    def is_processed(self, path: str) -> bool:
+        """Return whether a file was processed and has not changed since."""
+        return path in self._done
 
     def forget(self, path: str) -> None:
         """Forget a file that was deleted."""

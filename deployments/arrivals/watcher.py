@@ -33,11 +33,13 @@ from calib_store.model.records import FrameRecord
 from deployments.arrivals.announce import announcements
 from deployments.arrivals.folders import Notices, Scanner, hidden, need_polling, shown
 from deployments.arrivals.journal import Pending
-from deployments.arrivals.landing import Landings, Signature, is_frame_name, signature, why_incomplete
+from deployments.arrivals.landing import Landings, Signature, signature, why_incomplete
 from deployments.prefect_api.events import Event, EventsError, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
+from imaging.frames.file_names import is_frame_name
 from imaging.io.examine import Examination, examine
+from imaging.listed import gathered
 from imaging.pixels.bands import thread_count
 from tasks.support.noting import record_of
 
@@ -283,7 +285,6 @@ class Watcher:
         return found
 
     # --- examining -------------------------------------------------------------------------------
-
     def _take_in(self) -> bool:
         settled = self._landings.settled()
         batch = settled[:BATCH]
@@ -297,9 +298,9 @@ class Watcher:
         for path, one in examined:
             if record_of(one) is None or path in recorded:
                 self._landings.done(path, self._landings.seen(path))
-                self._log_left_out(one)
             else:
                 self._put_off(path, "the store could not record it")
+        _log_left_out([one for path, one in examined if self._landings.is_processed(path)])
         return len(settled) > BATCH
 
     def _examine(self, path: str) -> Examination | _Waiting | None:
@@ -336,12 +337,6 @@ class Watcher:
         # A file that another process found usable stays so: it may not need the padding at the end of a file.
         if record is not None and not self._usable([record.sha256]):
             self._ingest([replace(record, quarantine=reason)])
-
-    def _log_left_out(self, examined: Examination) -> None:
-        if not examined.usable:
-            level = logging.INFO if examined.verdict == "excluded" else logging.WARNING
-            found = shown(str(examined.path)), shown(examined.reason), examined.remedy
-            log.log(level, "%s is left out: %s. %s", *found)
 
     # --- recording -------------------------------------------------------------------------------
 
@@ -384,6 +379,13 @@ class Watcher:
         except ValidationError:
             log.warning("The store's facts are from another version of nirflow; events may be sent twice.")
             return sha256s
+
+
+def _log_left_out(examined: Sequence[Examination]) -> None:
+    for level, excluded in ((logging.INFO, True), (logging.WARNING, False)):
+        some = (one for one in examined if not one.usable and (one.verdict == "excluded") == excluded)
+        for same in gathered((str(one.path), f"{one.reason}. {one.remedy}") for one in some):
+            log.log(level, "Left out, %s: %s", shown(same.label), shown(same.text))
 
 
 def _problem(path: str, error: Exception) -> str:

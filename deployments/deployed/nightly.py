@@ -79,6 +79,7 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
         only=request.only,
         parameters=request.parameters,
         across_nights=request.across_nights,
+        join=request.join,
     )
 
     def choose() -> tuple[Frame, ...]:

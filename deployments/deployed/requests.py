@@ -73,6 +73,12 @@ class NightlyRequest(Nights):
         title="Across nights",
         description="combine the science frames of one pointing from several nights. Off: a stack for each night.",
     )
+    join: bool = Field(
+        default=False,
+        title="Join sequences",
+        description="stack adjacent sequences of one pointing together, although their observation ids differ. Off: a "
+        "stack for each.",
+    )
     parameters: ReductionParameters = Field(
         default=ReductionParameters(), title="Parameters", description="parameters of the steps, as in nirflow params"
     )  # fmt: skip

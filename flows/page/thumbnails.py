@@ -86,7 +86,9 @@ def _thumbnail(frame: NightFrame, known: Mapping[Path, KnownFile], folder: Path)
     try:
         with open_raw(sources[0], name=frame.name, shape=None, sha256=frame.sha256) as raw:
             pixels = raw.rows()
-        level = float(np.median(pixels[::_STEP, ::_STEP]))
+        level = float(np.nanmedian(pixels[::_STEP, ::_STEP]))
+        if pixels.dtype.kind == "f":
+            pixels = np.where(np.isfinite(pixels), pixels, level)
         write_thumbnail(path, pixels, notes={_LEVEL: f"{level:.8g}"})
     except NirflowError as error:
         return Thumbnail(reason=error.message)

@@ -24,6 +24,7 @@ from flows.page.thumbnails import Thumbnail, make_thumbnails
 from imaging.io.atomic import write_complete
 from imaging.kinds import STACK
 from imaging.printable import printable
+from tasks.support.references import gathered_left_out
 
 _PAGE: Final = "index.html"
 _NIGHT: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -146,6 +147,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> 
         "choices_of": view.choices_of,
         # Drawn here from figures and labels that matplotlib has escaped.
         "drawn": lambda plot: Markup(plot.svg),
+        "gathered": gathered_left_out,
     }
     environment.filters |= filters
     environment.globals |= {"counted": view.counted, "kinds": view.LABELS}

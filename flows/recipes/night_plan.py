@@ -60,6 +60,8 @@ class Planning:
         Kinds of product that the user asked for; all if empty.
     across_nights
         Combine science frames of several nights.
+    join
+        Combine adjacent science groups of one pointing.
     planned
         The sets of the kinds planned so far.
     needing
@@ -74,6 +76,7 @@ class Planning:
     bands: Collection[str] = ()
     only: Collection[Target] = ()
     across_nights: bool = False
+    join: bool = False
     planned: dict[ProductKind, Sequence[Any]] = field(default_factory=dict)
     needing: dict[CalibrationKind, list[FrameFacts]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)

@@ -38,7 +38,9 @@ class ScienceRecipe(KindRecipe[ScienceSet]):
             return []
         facts = [f.facts for f in night.in_band]
         plans = []
-        for group in science_groups(facts, night.parameters.groups, across_nights=night.across_nights):
+        for group in science_groups(
+            facts, night.parameters.groups, across_nights=night.across_nights, join=night.join
+        ):
             members = tuple(night.by_name[name] for name in group.members)
             label = _label(members[0].facts)
             plans.append(

@@ -23,6 +23,10 @@ class Options(Reference):
     parameters: ReductionParameters = Field(default=ReductionParameters(), description="parameters by step")
     choice: Choice = Field(default=Choice(), description="calibrations named by the user, or not needed")
     across_nights: bool = Field(default=False, description="combine science frames of several nights")
+    join: bool = Field(
+        default=False,
+        description="stack adjacent sequences of one pointing together, whatever their observation ids",
+    )
     recursive: bool = Field(default=False, description="also search subfolders")
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG next to each product")

@@ -31,6 +31,7 @@ def plan_night(
     bands: Collection[str] = (),
     only: Collection[Target] = (),
     across_nights: bool = False,
+    join: bool = False,
 ) -> NightPlan:
     """Find out what can be made from ``frames``: the only place where frames are grouped.
 
@@ -46,13 +47,15 @@ def plan_night(
         Kinds of product to make, with what they need; all if empty.
     across_nights
         Combine science frames of several nights.
+    join
+        Combine adjacent science groups of one pointing.
 
     Returns
     -------
     NightPlan
         Sets in order of time; groups that are too small or incomplete are in ``left_out`` with the reason.
     """
-    night = Planning(frames, parameters, targets_with_needs(only), bands, only, across_nights)
+    night = Planning(frames, parameters, targets_with_needs(only), bands, only, across_nights, join)
     # Calibrations come after what needs them: a dark that nothing needs may be left as it is.
     for kind, recipe in reversed(tuple(all_recipes().items())):
         night.planned[kind] = recipe.plan(night)

@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import Field
 
 from imaging.kinds import STACK
-from tasks.support.references import LeftOut, ProductRef, Reference
+from tasks.support.references import LeftOut, Note, ProductRef, Reference
 
 #: A run is incomplete if a product lacks more than this fraction of its group's frames.
 MOST_LEFT_OUT: Final = 0.1
@@ -47,6 +47,7 @@ class NightReport(Reference):
 
     products: tuple[ProductRef, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[Note, ...] = Field(default=(), description="about frames and groups that were used")
     failures: tuple[Failure, ...] = ()
     replaced: tuple[Replaced, ...] = Field(
         default=(),

@@ -32,11 +32,12 @@ from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.frames.find_files import find_files
 from imaging.io.planes import prune
 from imaging.kinds import STACK, in_a_sentence
+from imaging.listed import gathered
 from imaging.pixels.bands import thread_count
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
 from tasks.support.best_effort import best_effort
-from tasks.support.references import LeftOut, ProductRef, Survey
+from tasks.support.references import LeftOut, Note, ProductRef, Survey, gathered_left_out
 from tasks.support.step import StepEvent, listening
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
@@ -99,7 +100,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         as_of=options.as_of,
         parameters=options.parameters,
     )
-    files = find_files(paths, recursive=options.recursive)
+    files, passed_over = find_files(paths, recursive=options.recursive)
     make_writable(
         workspace.data_dir, "data folder", "Name another in NIRFLOW_DATA_DIR, or change its permissions."
     )
@@ -108,6 +109,15 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
+    night.left_out.extend(
+        LeftOut(name=one.label, reason=f"in {one.folder}: {one.reason}", remedy=one.remedy)
+        for one in passed_over
+        if one.suspicious
+    )
+    for note in gathered((one.name, one.text) for one in _notes(night)):
+        logger.info("Note, %s: %s.", note.label, note.text)
+    for one in gathered_left_out(night.left_out):
+        logger.info("Left out, %s: %s. %s", one.name, one.reason, one.remedy)
     counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in all_recipes().items()]
     logger.info(
         "%d frames, %d left out: %s to make",
@@ -126,6 +136,7 @@ def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
         bands=options.bands,
         only=options.only,
         across_nights=options.across_nights,
+        join=options.join,
     )
     return Night(survey, plan, options, workspace, [*survey.left_out, *plan.left_out])
 
@@ -189,6 +200,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
     return NightReport(
         products=tuple(products),
         left_out=tuple(dict.fromkeys(night.left_out)),
+        notes=_notes(night),
         failures=tuple(failures),
         replaced=tuple(
             dict.fromkeys(
@@ -206,6 +218,17 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         flow_run=str(runtime.flow_run.name or ""),
         url=str(runtime.flow_run.ui_url or ""),
     )
+
+
+def _notes(night: Night) -> tuple[Note, ...]:
+    """Return what the user should know about the frames and groups that are used."""
+    of_groups = (
+        Note(name=one.label, text=text)
+        for kind, recipe in all_recipes().items()
+        for one in night.plan.of(kind)
+        for text in recipe.notes(one)
+    )
+    return (*night.survey.notes, *of_groups)
 
 
 def _product_of(state: State[Any]) -> ProductRef | None:
@@ -298,5 +321,9 @@ def _publish(report: NightReport) -> None:
     lines += [f"- **not replaced**: {plain(one.old)}: {plain(one.reason)}" for one in report.kept]
     lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
     lines += [f"- **failed**: {plain(f.label)}: {plain(f.message)}" for f in report.failures]
-    lines += [f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in report.left_out]
+    lines += [
+        f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in gathered_left_out(report.left_out)
+    ]
+    notes = gathered((one.name, one.text) for one in report.notes)
+    lines += [f"- note: {plain(one.label)}: {plain(one.text)}" for one in notes]
     publish_markdown(key_of("night", report.out.name), "\n".join(lines), "The night's results")

@@ -17,6 +17,7 @@ from imaging.header import Header
 from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import CombineParameters, median_factors
 from imaging.pixels.noise import NoiseModel
+from imaging.pixels.raw_pixels import without_data
 
 #: Rows of a band, few enough for its data to stay in the processor's caches.
 _ROWS: Final = 16
@@ -173,6 +174,11 @@ class RawStack:
             rows = [raw.rows(band) for raw in self.raws]
             for k, pixels in enumerate(rows):
                 sample[k, begin:end] = pixels.ravel()
+            lost = [
+                without_data(pixels, raw.facts.readout) for pixels, raw in zip(rows, self.raws, strict=True)
+            ]
+            if any(one is not None for one in lost):
+                _fill(sample[:, begin:end], lost)
             if len(self._kept) < self._most_kept:
                 self._kept[band.start] = rows
         return np.multiply(sample, np.float32(self.facts.gain), out=sample)
@@ -201,6 +207,22 @@ class RawStack:
                 out=(out[0][k], out[1][k], out[2][k]),
             )
         return out
+
+
+def _fill(sample: NDArray[np.float32], lost: Sequence[NDArray[np.bool_] | None]) -> None:
+    """Set pixels without data to the median of the other frames plus the frame's own residuals elsewhere.
+
+    So neither level nor scatter of the sample depends on them.
+    """
+    gone = np.array([np.zeros(sample.shape[1], bool) if one is None else one.ravel() for one in lost])
+    intact = ~gone.any(axis=0)
+    middle = np.ma.median(np.ma.masked_array(sample[:, ~intact], gone[:, ~intact]), axis=0).filled(0)
+    centre = np.median(sample[:, intact], axis=0) if intact.any() else np.zeros(0, np.float32)
+    for values, holes in zip(sample, gone, strict=True):
+        if holes.any():
+            residuals = values[intact] - centre
+            own = np.resize(residuals, int(holes.sum())) if residuals.size else np.float32(0)
+            values[holes] = middle[holes[~intact]] + own
 
 
 def stacked_variance(

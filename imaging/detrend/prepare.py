@@ -12,6 +12,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.noise import NoiseModel
+from imaging.pixels.raw_pixels import possible, unread
 
 #: Bits that the kernel sets, in its order; the last one is for a good pixel.
 _BITS: Final = np.array(
@@ -89,7 +90,8 @@ def prepare(
     sci, var : float32 (rows, nx)
         Electrons and electrons squared.
     dq : uint16 (rows, nx)
-        The BPM's bits; non-linear, saturated, unilluminated; no data where the raw value is not finite.
+        The BPM's bits; non-linear, saturated, unilluminated; no data where the raw value is undefined, impossible or
+        unread (`imaging.pixels.raw_pixels`); SCI is 0 there.
 
     Raises
     ------
@@ -123,6 +125,7 @@ def prepare(
         float(pedestal),
         float(readout.saturation),
         fraction * readout.saturation,
+        *possible(readout),
         linearise,
         *readout.nonlinearity,
         _BITS,
@@ -130,6 +133,10 @@ def prepare(
         var,
         dq,
     )
+    blocks = unread(raw_rows, readout)
+    if blocks is not None:
+        sci[blocks], var[blocks] = 0, model.floor
+        dq[blocks] |= np.uint16(DQ.NO_DATA)
     return sci, var, dq
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)
 def prepare_rows(  # type: ignore[no-untyped-def]
-    raw, bpm, lit, has_bpm, has_lit, gain, coadds, floor, pedestal, saturation, linear_limit,
+    raw, bpm, lit, has_bpm, has_lit, gain, coadds, floor, pedestal, saturation, linear_limit, lowest, highest,
     linearise, c1, c2, c3, bits, sci, var, dq,
 ):  # fmt: skip
     """Compute electrons, variance and quality of raw rows; see `imaging.detrend.prepare.prepare`.
@@ -25,6 +25,8 @@ def prepare_rows(  # type: ignore[no-untyped-def]
         Exposures in the sum, as a float.
     saturation, linear_limit
         ADU of the sum.
+    lowest, highest
+        A pixel outside of these values, or NaN, has no data: its value is set to 0.
     linearise, c1, c2, c3
         Whether the electrons of one coadd are corrected, and the coefficients of the cubic.
     bits
@@ -47,7 +49,12 @@ def prepare_rows(  # type: ignore[no-untyped-def]
             values[x] = electrons
             variances[x] = floor * slope * slope + (light if light > 0 else 0.0)
             bit = saturated if adu >= saturation else (non_linear if adu > linear_limit else bits[4])
-            quality[x] = bit if np.isfinite(adu) else no_data
+            if lowest <= adu <= highest:
+                quality[x] = bit
+            else:  # NaN too
+                quality[x] = no_data
+                values[x] = 0.0
+                variances[x] = floor
         if has_bpm:
             bad = bpm[y]
             for x in range(line.size):

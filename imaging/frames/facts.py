@@ -13,7 +13,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imaging.frames.file_names import plain_name
 from imaging.frames.header_dates import last_written
+from imaging.frames.pixel_state import PixelState
 from imaging.header import Header, text_of
 from imaging.instruments import catalogue
 from imaging.instruments.detector import Readout
@@ -24,8 +26,6 @@ from imaging.instruments.site import Site
 from imaging.kinds import KINDS
 
 Lamp = Literal["on", "off"]
-
-_COMPRESSED = re.compile(r"\.(gz|bz2|fz)$")
 
 
 class FrameFacts(BaseModel):
@@ -76,6 +76,9 @@ class FrameFacts(BaseModel):
     quality: str = Field(default="", description="the observer's judgement")
     image_quality: str = Field(default="", description="image quality as the observer judged it")
     processed: bool = Field(default=False, description="a product, not a raw frame")
+    pixels: PixelState | None = Field(
+        default=None, description="figures of the pixels; None if they were not read"
+    )
     product_kind: str = Field(default="", description="dark, flat, bpm or image for a product")
     header_notes: tuple[str, ...] = Field(
         default=(), description="what was unusual about the header: repaired values, sources that disagree"
@@ -125,11 +128,12 @@ class FrameFacts(BaseModel):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the frame's header."""
+        pixels = self.pixels.notes if self.pixels is not None else ()
         if not self.read_pairs_corrected:
-            return self.header_notes
+            return (*self.header_notes, *pixels)
         keyword = self.table.keyword("read_pairs")
         note = f"{keyword} is invalid; {self.read_pairs}, from another keyword, is used instead"
-        return (note, *self.header_notes)
+        return (note, *self.header_notes, *pixels)
 
     @property
     def root(self) -> str:
@@ -212,11 +216,6 @@ class FrameFacts(BaseModel):
         if self.kind == "object" and unfit.engineering and re.search(unfit.engineering, self.program):
             return f"an engineering frame ({table.keyword('program')} = {self.program!r})"
         return None
-
-
-def plain_name(path: str) -> str:
-    """Return the file name of ``path`` without its compression suffix."""
-    return _COMPRESSED.sub("", path.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def facts_from_headers(

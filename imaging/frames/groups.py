@@ -69,6 +69,10 @@ class GroupParameters(StepParameters):
         given = self._given(window)
         return catalogue.longest(window) if given is None else given
 
+    def reach(self, table: Instrument) -> float:
+        """Return the largest distance of two centres of one field, arcsec."""
+        return min(self.field_fraction * table.detector.field_diameter, self.sky_offset - _POINTING_ERROR)
+
     def _given(self, window: GroupWindow) -> float | None:
         given = {"gap": self.max_gap_days, "group": self.max_span_days, "pair": self.pair_within_days}
         return given[window]
@@ -113,6 +117,7 @@ def science_groups(
     *,
     centres: Mapping[str, Position] | None = None,
     across_nights: bool = False,
+    join: bool = False,
 ) -> list[ScienceGroup]:
     """Group science frames by configuration, observation, night and field.
 
@@ -127,6 +132,9 @@ def science_groups(
         and the telescope's offsets.
     across_nights
         Combine the frames of several nights. A group then ends at a gap of more than ``max_gap_days``.
+    join
+        Combine adjacent groups of one pointing although their observation ids or targets differ; otherwise a note
+        with such groups names the other.
 
     Returns
     -------
@@ -149,8 +157,86 @@ def science_groups(
     for members in observations.values():
         for sequence in without_gaps(members, "image", parameters):
             groups += _fields_of_observation(sequence, parameters, centres)
-    started = {facts.name: facts.started for members in observations.values() for facts in members}
-    return sorted(groups, key=lambda g: (started[g.objects[0]], g.name))
+    facts_of = {facts.name: facts for members in observations.values() for facts in members}
+    started = {name: facts.started for name, facts in facts_of.items()}
+    groups.sort(key=lambda g: (started[g.objects[0]], g.name))
+    return _joined(groups, facts_of, parameters, across_nights=across_nights, join=join)
+
+
+def _joined(
+    groups: Sequence[ScienceGroup],
+    facts: Mapping[str, FrameFacts],
+    parameters: GroupParameters,
+    *,
+    across_nights: bool,
+    join: bool,
+) -> list[ScienceGroup]:
+    """Join adjacent groups of one pointing, or add a note to both of each such pair.
+
+    Groups, given in order of time, are adjacent if no other group of their configuration is between them. Both
+    must be dithers: the sky frames of an offset sequence belong to their own objects.
+    """
+    found: list[ScienceGroup] = []
+    last: dict[tuple[Any, ...], int] = {}
+    for group in groups:
+        first = facts[group.objects[0]]
+        night = None if across_nights else first.night
+        configuration = first.instrument, tuple(shared(first, "image").values()), night
+        before = last.get(configuration)
+        if before is None or not _one_pointing(found[before], group, parameters.reach(first.table)):
+            last[configuration] = len(found)
+            found.append(group)
+            continue
+        earlier = found[before]
+        if join:
+            found[before] = _both(earlier, group, facts)
+            continue
+        found[before] = _noted(earlier, f"{group.name} continues this pointing as {_called(group, earlier)}")
+        last[configuration] = len(found)
+        found.append(_noted(group, f"{earlier.name} has the same pointing as {_called(earlier, group)}"))
+    return found
+
+
+def _one_pointing(a: ScienceGroup, b: ScienceGroup, reach: float) -> bool:
+    if a.mode != "dither" or b.mode != "dither" or a.centre is None or b.centre is None:
+        return False
+    return separation(a.centre, b.centre) < reach
+
+
+def _called(group: ScienceGroup, other: ScienceGroup) -> str:
+    """Return what distinguishes a group from another one of the same pointing."""
+    parts = [
+        f"{label} {mine!r}"
+        for label, mine, its in (
+            ("program", group.program, other.program),
+            ("observation", group.observation_id, other.observation_id),
+            ("target", group.target, other.target),
+        )
+        if mine != its
+    ]
+    return ", ".join(parts) or "another sequence"
+
+
+def _noted(group: ScienceGroup, note: str) -> ScienceGroup:
+    return group.model_copy(update={"notes": (*group.notes, f"{note}; to stack both together, use --join")})
+
+
+def _both(a: ScienceGroup, b: ScienceGroup, facts: Mapping[str, FrameFacts]) -> ScienceGroup:
+    """Return one group of the frames of two."""
+
+    def in_order(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(facts_.name for facts_ in sorted((facts[name] for name in names), key=in_time))
+
+    objects = in_order((*a.objects, *b.objects))
+    note = f"joined with {b.name}, {_called(b, a)}"
+    return a.model_copy(
+        update={
+            "objects": objects,
+            "skies": in_order((*a.skies, *b.skies)),
+            "centre": mean_position([pointing(facts[name]) for name in objects]),
+            "notes": (*a.notes, *(one for one in b.notes if one not in a.notes), note),
+        }
+    )
 
 
 def without_gaps(
@@ -176,8 +262,7 @@ def _fields_of_observation(
     members: list[FrameFacts], parameters: GroupParameters, centres: Mapping[str, Position]
 ) -> list[ScienceGroup]:
     """Return the groups of frames of one configuration and observation."""
-    diameter = members[0].table.detector.field_diameter
-    reach = min(parameters.field_fraction * diameter, parameters.sky_offset - _POINTING_ERROR)
+    reach = parameters.reach(members[0].table)
     where = {facts.name: pointing(facts, centres.get(facts.name)) for facts in members}
 
     def one_target(a: FrameFacts, b: FrameFacts) -> bool:

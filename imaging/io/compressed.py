@@ -1,4 +1,7 @@
-"""Compressed files: recognised, read and unpacked.
+"""Compressed files: recognised by their bytes, read and unpacked.
+
+Names are often wrong about compression, and the name of a link's target has nothing to do with it: an ``x.fits`` may
+be a gzip stream, an ``x.fits.gz`` a plain file.
 
 The identity of a frame is the sha256 of its uncompressed bytes, so that ``x.fits`` and ``x.fits.bz2`` are one
 frame. A tile-compressed ``x.fits.fz`` contains pixels and header cards but not the original bytes: it is
@@ -13,11 +16,13 @@ Before a file is unpacked, its unpacked size is compared with the limits of a fr
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
 import io
 import json
 import logging
+import lzma
 import os
 import tempfile
 import uuid
@@ -25,23 +30,55 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Final
 
 from imaging.errors import FrameError, NirflowError
 from imaging.io.announced import Announced
+from imaging.io.fitsfile import BLOCK, end_of_header
 from imaging.io.limits import check_size, opened
 from imaging.io.tiles import NoRoomError, unpack_tiles
 
 log = logging.getLogger(__name__)
 
-#: Supported compressions, by the suffix of the file's name.
-COMPRESSIONS = (".gz", ".bz2", ".fz")
+#: Compressions of a complete file, by the usual suffix, and the bytes at its start.
+STREAMS: Final = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00"}
+#: FITS files whose pixels are compressed in tiles.
+TILES: Final = ".fz"
+#: Enough for the primary header of a tile-compressed file and the start of the next.
+_HEAD: Final = 16 * BLOCK
+#: Memory that unpacking xz may take: that of its highest level is 65 MiB.
+_XZ_MEMORY: Final = 128 << 20
 _CHUNK = 1 << 20
 
 
 def compression(path: Path) -> str:
-    """Return the suffix of the compression, or an empty string for a plain file."""
-    return path.suffix if path.suffix in COMPRESSIONS else ""
+    """Return how a file is compressed, by its bytes: ``.gz``, ``.bz2``, ``.xz``, ``.fz``, or empty for a plain file.
+
+    Without any such bytes the name decides, and reading the file reports the problem.
+    """
+    try:
+        with opened(path) as file:
+            head = file.read(_HEAD)
+    except (OSError, FrameError):
+        head = b""
+    for suffix, start in STREAMS.items():
+        if head.startswith(start):
+            return suffix
+    if head.startswith(b"SIMPLE"):
+        return TILES if _in_tiles(head, path.name) else ""
+    suffix = path.suffix.lower()
+    return suffix if suffix in (*STREAMS, TILES) else ""
+
+
+def _in_tiles(head: bytes, name: str) -> bool:
+    """Return whether a FITS file has a compressed image as its first extension.
+
+    One that is named so counts as compressed unless it has a plain image there.
+    """
+    second = head[-(-end_of_header(head) // BLOCK) * BLOCK :]
+    if name.lower().endswith(TILES):
+        return not second.startswith(b"XTENSION= 'IMAGE")
+    return second.startswith(b"XTENSION= 'BINTABLE'") and b"ZIMAGE  =" in second
 
 
 @contextmanager
@@ -56,6 +93,11 @@ def reading(path: Path) -> Iterator[None]:
     except (NirflowError, MemoryError):
         raise
     except FileNotFoundError:
+        if path.is_symlink():
+            raise FrameError(
+                path.name, f"a link to a missing file: {path.readlink()}",
+                remedy="Restore that file (in an annex: git annex get), or remove the link.",
+            ) from None  # fmt: skip
         raise FrameError(path.name, f"no such file: {path}", remedy="Check the path.") from None
     except PermissionError:
         raise FrameError(
@@ -63,7 +105,13 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
     except IsADirectoryError:
         raise FrameError(path.name, f"{path} is a folder", remedy="Name the files in it.") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, OSError, ValueError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise FrameError(
+                path.name,
+                "a link that leads back to itself",
+                remedy="Remove it, or correct where it points to.",
+            ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise FrameError(
                 path.name, f"could not be read: {error.strerror}", remedy="Check the disk and try again."
@@ -86,7 +134,7 @@ def refuse_empty(path: Path) -> None:
 
 @contextmanager
 def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
-    """Open the uncompressed bytes of a plain, gzip or bzip2 file; not for ``.fz``.
+    """Open the uncompressed bytes of a plain, gzip, bzip2 or xz file; not for ``.fz``.
 
     Their number is not limited: callers that read more than a little pass the bytes to `Announced`.
     """
@@ -99,6 +147,8 @@ def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
             case ".bz2":
                 with bz2.open(file, "rb") as stream:
                     yield stream
+            case ".xz":
+                yield io.BufferedReader(_XzStream(file), BLOCK)
             case _:
                 yield file
 
@@ -112,12 +162,11 @@ def digest(path: Path) -> str:
         If the file is missing, unreadable or damaged.
     """
     with reading(path):
-        if compression(path) == ".fz":
+        packed = compression(path)
+        if packed == TILES:
             with tempfile.TemporaryFile() as out:
                 return _copy_tiles(path, out, Path(tempfile.gettempdir()))
-        if compression(path):
-            return _copy(path, None)
-        return digest_as_is(path)
+        return _copy(path, None) if packed else digest_as_is(path)
 
 
 def unpack(path: Path, folder: Path) -> tuple[Path, str]:
@@ -186,7 +235,7 @@ def _copy_checked(path: Path, out: IO[bytes], folder: Path) -> str:
     """Decompress ``path`` to ``out``, synced; errors of reading and of writing recorded apart."""
     sink = _Sink(out, folder)
     with reading(path):
-        sha256 = _copy_tiles(path, out, folder) if compression(path) == ".fz" else _copy(path, sink)
+        sha256 = _copy_tiles(path, out, folder) if compression(path) == TILES else _copy(path, sink)
     sink.sync()
     return sha256
 
@@ -218,6 +267,43 @@ def digest_as_is(path: Path) -> str:
         check_size(path.name, size)
         # A file without a size may have no end: a file of the kernel.
         return hashlib.file_digest(file if size else io.BytesIO(), "sha256").hexdigest()
+
+
+class _XzStream(io.RawIOBase):
+    """The uncompressed bytes of an xz file, unpacked within a limit of memory."""
+
+    def __init__(self, file: IO[bytes] | io.FileIO) -> None:
+        self._file = file
+        self._decompressor = self._new()
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; return 0 at the end of the file."""
+        while True:
+            if self._decompressor.eof:
+                # Streams may follow each other, with zeros between them.
+                self._left = self._decompressor.unused_data.lstrip(b"\0")
+                while not self._left and (more := self._file.read(_CHUNK)):
+                    self._left = more.lstrip(b"\0")
+                if not self._left:
+                    return 0
+                self._decompressor = self._new()
+            elif self._decompressor.needs_input:
+                self._left = self._file.read(_CHUNK)
+                if not self._left:
+                    raise EOFError("the stream ends before its end marker")
+            data = self._decompressor.decompress(self._left, len(buffer))
+            self._left = b""
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
 
 def _copy(path: Path, sink: _Sink | None) -> str:

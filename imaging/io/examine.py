@@ -17,10 +17,11 @@ from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
 from imaging.instruments.detector import wanted_shape
-from imaging.io.compressed import compression, digest_as_is, unpack
+from imaging.io.compressed import compression, digest_as_is, reading, unpack
 from imaging.io.raw_file import (
     UNFORESEEN,
     RawFile,
+    check_fractions,
     check_one_image,
     check_pixels,
     check_shape,
@@ -30,7 +31,9 @@ from imaging.io.raw_file import (
 
 log = logging.getLogger(__name__)
 
-Verdict = Literal["usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"]
+Verdict = Literal[
+    "usable", "excluded", "duplicate_name", "odd_pixels", "product", "foreign", "faulty", "unreadable"
+]
 
 #: What an examination of headers does not check.
 PIXELS: Final = "pixels"
@@ -57,9 +60,10 @@ class Examination:
     verdict
         ``usable``; ``excluded``: a complete frame that is not reduced (an acquisition frame, a spectrum, a
         second file of one exposure); ``duplicate_name``: a usable frame with the name of another one;
-        ``product``: not a raw frame; ``foreign``: of another instrument; ``faulty``: damaged, or its headers
-        or pixels are not those of a frame; ``unreadable``: the system could not read the file, perhaps
-        temporarily.
+        ``odd_pixels``: a frame with the pixels of another exposure, or with quadrants unlike those of the other
+        frames; ``product``: not a raw frame;
+        ``foreign``: of another instrument; ``faulty``: damaged, or its headers or pixels are not those of a
+        frame; ``unreadable``: the system could not read the file, perhaps temporarily.
     reason, remedy
         Why the file is not usable, and what the user can do.
     facts
@@ -159,7 +163,8 @@ def examine(
     """
     seen = Examination(path)
     try:
-        stat = path.stat()
+        with reading(path):
+            stat = path.stat()
         seen = replace(seen, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
         for further in _headers(seen, check, known):
             seen = further
@@ -196,7 +201,12 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
     same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
     # A replaced file may have the same size and date; a copy has its own name.
-    same = same and known is not None and facts == known.facts.model_copy(update={"name": facts.name})
+    if same and known is not None and known.facts.pixels is not None:
+        as_then = known.facts.model_copy(update={"name": facts.name})
+        same = as_then.model_copy(update={"pixels": None}) == facts
+        facts = as_then if same else facts
+    else:
+        same = False
     notes = facts.notes
     yield (seen := replace(seen, facts=facts, notes=notes, known=same))
     if facts.processed:
@@ -217,7 +227,10 @@ def _contents(
     if seen.known and known is not None:
         if unpacked is not None and compression(plain):
             plain = unpacked / f"{known.sha256}.fits"
-        yield (seen := replace(seen, sha256=known.sha256, plain=plain))
+        yield (seen := replace(seen, sha256=known.sha256))
+        if facts.pixels is not None:
+            check_fractions(facts.name, facts.pixels, facts.readout.saturation, check)
+        yield (seen := replace(seen, plain=plain))
         if check.checksum == "refuse" and plain.exists():  # it may have been accepted with a warning
             with open_raw(plain, name=facts.name, shape=check.shape, sha256=known.sha256) as raw:
                 _checksum_note(seen, raw, check)
@@ -227,9 +240,10 @@ def _contents(
         yield (seen := replace(seen, sha256=sha256))
     with open_raw(plain, name=facts.name, shape=check.shape, sha256=seen.sha256) as raw:
         yield (seen := replace(seen, sha256=raw.sha256))
-        yield (seen := replace(seen, notes=(*seen.notes, *_checksum_note(seen, raw, check))))
-        check_pixels(raw, saturated_fraction=check.saturated_fraction)
-    yield replace(seen, plain=plain)
+        of_sums = _checksum_note(seen, raw, check)
+        pixels = check_pixels(raw, check)
+    facts = facts.model_copy(update={"pixels": pixels})
+    yield replace(seen, plain=plain, facts=facts, notes=(*facts.notes, *of_sums))
 
 
 def _checksum_note(seen: Examination, raw: RawFile, check: CheckParameters) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from imaging.header import Header
 from imaging.io.cards import CARD, read_cards
 from imaging.io.data_cards import DTYPES, bad_card, blank_of, data_length, found_value, image_shape, scaling
 from imaging.io.limits import check_size
+from imaging.io.other_content import refuse_other_content
 
 #: Bytes of a FITS block (FITS standard 4.0, section 3.1).
 BLOCK = 2880
@@ -145,7 +146,8 @@ class FitsFile:
         -------
         ndarray, shape (n_rows, nx)
             The stored type. Unsigned integers (BZERO of 2^15 or 2^31) are returned as such; any other BZERO
-            and BSCALE give float32 (float64 from 32-bit integers).
+            and BSCALE give float32 (float64 from 32-bit integers), and so do rows with undefined pixels (BLANK),
+            which are NaN.
         """
         n_rows, n_columns = hdu.shape
         first, last, step = (rows or slice(None)).indices(n_rows)
@@ -266,16 +268,22 @@ def parse_header(raw: bytes, name: str, offset: int) -> Header:
 
 def _scaled(stored: NDArray[Any], header: Header, name: str) -> NDArray[Any]:
     zero, scale = scaling(header, name)
-    if scale == 1 and zero == 0:
+    blank = blank_of(header)
+    undefined = np.flatnonzero(stored == blank) if blank is not None else np.zeros(0, int)
+    if scale == 1 and zero == 0 and not undefined.size:
         return stored
-    if scale == 1 and stored.dtype.kind == "i" and zero == 2 ** (8 * stored.itemsize - 1):
+    if (
+        scale == 1
+        and stored.dtype.kind == "i"
+        and zero == 2 ** (8 * stored.itemsize - 1)
+        and not undefined.size
+    ):
         unsigned = stored.view(f"u{stored.itemsize}")
-        unsigned ^= unsigned.dtype.type(int(zero))
-        return unsigned
+        return np.bitwise_xor(unsigned, unsigned.dtype.type(int(zero)), out=unsigned)
     wide = np.dtype(np.float64 if stored.dtype.str[1:] in ("i4", "i8", "f8") else np.float32)
-    values = stored.astype(wide)
-    values *= wide.type(scale)
+    values = np.multiply(stored, wide.type(scale), dtype=wide)
     values += wide.type(zero)
+    values.flat[undefined] = np.nan
     return values
 
 
@@ -305,6 +313,7 @@ def check_start(raw: bytes, name: str) -> None:
     if not raw:
         raise FrameError(name, "the file is empty (0 bytes)", remedy="Fetch the file again.")
     if not raw.startswith(b"SIMPLE  ="):
+        refuse_other_content(raw, name)
         raise FrameError(
             name, f"not a FITS file: it begins with {raw[:12]!r}, not with SIMPLE",
             remedy="Leave the file out, or fetch it again if it should be FITS.",

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
-from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.frames.file_names import plain_name
+from imaging.frames.find_files import CheckParameters
+from imaging.frames.pixel_state import PixelState
 from imaging.header import Header
 from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.announced import check_tile_headers, unpacked_header
@@ -24,7 +26,7 @@ from imaging.io.data_cards import blank_note, image_shape
 from imaging.io.data_sums import checksum_problem
 from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
 from imaging.io.limits import open_regular
-from imaging.pixels.bands import bands
+from imaging.pixels.raw_pixels import measure
 from imaging.pixels.wcs import with_valid_wcs
 
 #: Exceptions that a parser may raise for a file with false headers that no check here anticipates. Only for
@@ -33,7 +35,6 @@ from imaging.pixels.wcs import with_valid_wcs
 UNFORESEEN = (ValueError, TypeError, OverflowError, LookupError)
 #: Bytes at the start of a compressed file, many times more than the headers of a raw frame need.
 _HEADER_BYTES = 64 * BLOCK
-_BAND = 256
 
 
 class RawFile:
@@ -229,54 +230,67 @@ def read_headers(path: Path) -> tuple[Header, Header | None]:
     return layout.primary, layout.image
 
 
-def check_pixels(raw: RawFile, *, saturated_fraction: float = 0.5) -> None:
-    """Refuse a frame whose pixels contain no measurement.
-
-    This reads only as far as necessary: an integer frame passes when its first rows differ from each other
-    and the rest can no longer be saturated enough.
+def check_pixels(raw: RawFile, check: CheckParameters | None = None) -> PixelState:
+    """Read and measure all pixels of a frame, and refuse one whose pixels are no measurement.
 
     Parameters
     ----------
     raw
         The frame.
-    saturated_fraction
-        Fraction of all pixels at or above saturation from which the frame is refused. The illuminated circle
-        is 0.78 of the detector, so a saturated lamp frame is well above the default.
+    check
+        Limits; see `CheckParameters`. The illuminated circle is 0.78 of the detector, so a saturated lamp frame is
+        well above the default.
+
+    Returns
+    -------
+    PixelState
+        The figures of the pixels. Those without data are flagged when the frame is prepared.
 
     Raises
     ------
     FrameError
-        If pixels are not finite, all pixels have one value (a dead readout), or most are saturated.
+        If all pixels have one value (a dead readout), too many have no data or are saturated, the bytes of the values
+        are swapped, or all values are off by 32768.
     """
-    limit = raw.facts.readout.saturation
-    total = raw.shape[0] * raw.shape[1]
-    saturated = seen = not_finite = 0
-    value: object = None
-    varied = False
-    for band in bands(raw.shape[0], _BAND):
-        pixels = raw.rows(band)
-        seen += pixels.size
-        if pixels.dtype.kind == "f":
-            not_finite += int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
-        value = pixels.flat[0] if value is None else value
-        varied = varied or bool((pixels != value).any())
-        saturated += int(np.count_nonzero(pixels >= limit))
-        hopeless = saturated + total - seen < saturated_fraction * total
-        if pixels.dtype.kind != "f" and varied and hopeless:
-            break
-    if not_finite:
+    check = check or CheckParameters()
+    found = measure(raw.rows, raw.shape, raw.facts.readout)
+    state = found.state
+    if found.one_value is not None:
         raise FrameError(
-            raw.name, f"{not_finite} pixels are not finite (NaN or infinite)",
-            remedy="Fetch the file again, or leave it out.",
-        )  # fmt: skip
-    if not varied:
-        raise FrameError(
-            raw.name, f"all pixels have the value {value}: the detector was not read out",
+            raw.name, f"all pixels have the value {found.one_value:g}: the detector was not read out",
             remedy="Leave the frame out.",
         )  # fmt: skip
-    if saturated >= saturated_fraction * total:
+    if found.swapped:
         raise FrameError(
-            raw.name, f"{saturated / total:.0%} of the pixels are saturated (at or above {limit} ADU)",
+            raw.name, "the bytes of its values are in the wrong order: neighbouring pixels agree only after swapping",
+            remedy="Write the file again as FITS, which stores the most significant byte first.",
+        )  # fmt: skip
+    if found.offset:
+        raise FrameError(
+            raw.name, f"all values are {abs(found.offset)} ADU too {'high' if found.offset > 0 else 'low'} (median "
+            f"{state.level:.0f} ADU, scatter {state.noise:.1f} ADU): BZERO is wrong",
+            remedy="Correct BZERO in the header of the image, or fetch the file again.",
+        )  # fmt: skip
+    check_fractions(raw.name, state, raw.facts.readout.saturation, check)
+    return state
+
+
+def check_fractions(name: str, state: PixelState, saturation: int, check: CheckParameters) -> None:
+    """Refuse a frame with too many pixels without data or saturated.
+
+    Raises
+    ------
+    FrameError
+        With the fraction.
+    """
+    if state.no_data >= check.no_data_fraction:
+        raise FrameError(
+            name, f"{state.no_data:.0%} of the pixels have no data (undefined, unread or impossible values)",
+            remedy="Fetch the file again, leave it out, or raise check.no_data_fraction.",
+        )  # fmt: skip
+    if state.saturated >= check.saturated_fraction:
+        raise FrameError(
+            name, f"{state.saturated:.0%} of the pixels are saturated (at or above {saturation} ADU)",
             remedy="Leave the frame out, or take it again with a shorter exposure.",
         )  # fmt: skip
 

@@ -8,16 +8,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from typing import Final
 
 from imaging.errors import FrameError
 from imaging.frames.doubles import doubles, exposures
 from imaging.frames.facts import FrameFacts
+from imaging.frames.find_files import CheckParameters
+from imaging.frames.pixel_state import PixelState
 from imaging.frames.simultaneous import simultaneous
 from imaging.io.compressed import compression, digest
 from imaging.io.examine import Examination
 
+#: Facts of frames whose quadrants are compared, the fewest of them, and the part of the level that a step may vary by.
+_CONFIGURATION: Final = (
+    "kind",
+    "lamp",
+    "filter_id",
+    "exposure_time",
+    "coadds",
+    "read_pairs",
+    "detector",
+    "section",
+)
+_FEWEST: Final = 4
+_LEVEL_SHARE: Final = 0.02
 
-def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None = None) -> list[Examination]:
+
+def sort_out(
+    examined: Sequence[Examination],
+    rejected: Mapping[str, str] | None = None,
+    check: CheckParameters | None = None,
+) -> list[Examination]:
     """Mark each usable frame that another file replaces, and each rejected frame, as excluded.
 
     Parameters
@@ -26,11 +48,13 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
         Examinations whose identities distinguish frames (`with_identities` if no bytes were read).
     rejected
         For the sha256 of a frame that a user rejected: who rejected it, when and why.
+    check
+        Limits; default: those of `CheckParameters`.
 
     Returns
     -------
     list of Examination
-        In the same order. The usable ones have different frames, exposures and names.
+        In the same order. The usable ones have different frames, exposures, pixels and names.
     """
     rejected = rejected or {}
     frames: dict[str, Examination] = {}
@@ -40,6 +64,8 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
     first = {id(one) for one in frames.values()}
     replaced = _exposures_used_elsewhere(examined, frames)
     used = {key: one for key, one in frames.items() if key not in replaced}
+    odd = _repeated_pixels(used) | _odd_quadrants(used, check or CheckParameters())
+    used = {key: one for key, one in used.items() if key not in odd}
     stand_ins = _stand_ins(examined, used, rejected)
     named: dict[str, Examination] = {}
     for one in used.values():
@@ -55,6 +81,9 @@ def sort_out(examined: Sequence[Examination], rejected: Mapping[str, str] | None
             found.append(one.excluded(f"the same frame as {frames[key].name}, which is used"))
         elif key in replaced:
             found.append(one.excluded(*replaced[key]))
+        elif key in odd:
+            reason, remedy = odd[key]
+            found.append(replace(one, verdict="odd_pixels", reason=reason, remedy=remedy, plain=None))
         elif (twin := named[_frame_name(one)]) is not one:
             # Products, reports and headers distinguish frames by their names.
             reason = f"{one.path} is a different frame with the same name as {twin.path}, which is used"
@@ -125,6 +154,58 @@ def _exposures_used_elsewhere(
         remedy = f"To use this one, reject the other: nirflow cal reject {reject}"
         found[key] = f"the same exposure as {other}, {fate}: {double.why}", remedy
     return found
+
+
+def _repeated_pixels(used: Mapping[str, Examination]) -> dict[str, tuple[str, str]]:
+    """Return reason and remedy, by identity, of frames with the pixels of another exposure; the earliest is used.
+
+    No two exposures have the same noise: one of the files has the wrong pixels or header.
+    """
+    first: dict[str, Examination] = {}
+    found = {}
+    for key, one in sorted(used.items(), key=lambda item: _begun(item[1])):
+        if one.facts is None or one.facts.pixels is None:
+            continue
+        other = first.setdefault(one.facts.pixels.checksum, one)
+        if other is not one:
+            found[key] = (
+                f"its pixels are those of {_frame_name(other)}, which is another exposure and is used",
+                "Fetch both files again; to use this one, leave the other out.",
+            )
+    return found
+
+
+def _odd_quadrants(used: Mapping[str, Examination], check: CheckParameters) -> dict[str, tuple[str, str]]:
+    """Return reason and remedy, by identity, of frames with a quadrant offset unlike those of their configuration.
+
+    Every detector has steps between its quadrants. A quadrant, or half, with an offset of its own changes two of the
+    four steps of a frame.
+    """
+    alike: dict[tuple[object, ...], dict[str, PixelState]] = {}
+    for key, one in used.items():
+        if one.facts is not None and one.facts.pixels is not None and one.facts.pixels.steps:
+            same = one.facts.instrument, one.facts.night, *(one.facts.value(name) for name in _CONFIGURATION)
+            alike.setdefault(same, {})[key] = one.facts.pixels
+    found = {}
+    for states in alike.values():
+        if len(states) < _FEWEST:
+            continue
+        every = zip(*(state.steps for state in states.values()), strict=True)
+        usual = [median([step for step in steps if step is not None] or [0.0]) for steps in every]
+        for key, state in states.items():
+            limit = max(check.quadrant_step * state.noise, _LEVEL_SHARE * abs(state.level))
+            off = [step - its for step, its in zip(state.steps, usual, strict=True) if step is not None]
+            if sum(abs(step) > limit for step in off) >= 2:
+                found[key] = (
+                    f"a quadrant has an offset of its own: a step of {max(off, key=abs):+.0f} ADU at its border, "
+                    f"compared with the other {len(states) - 1} frames (limit {limit:.0f} ADU)",
+                    "Inspect the frame; to use it, raise check.quadrant_step.",
+                )
+    return found
+
+
+def _begun(one: Examination) -> tuple[str, str]:
+    return ("", "") if one.facts is None else (one.facts.started.isoformat(), one.facts.name)
 
 
 def _stand_ins(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from imaging.frames.facts import FrameFacts, plain_name
+from imaging.frames.facts import FrameFacts
+from imaging.frames.file_names import plain_name
 from imaging.header import Card, Header
 from imaging.io.cards import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind

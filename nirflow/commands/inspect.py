@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imaging.listed import gathered
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
 if TYPE_CHECKING:
     from imaging.frames.facts import FrameFacts
+    from imaging.frames.find_files import Found, PassedOver
     from imaging.io.examine import Examination
     from nirflow.survey import Group
 
@@ -25,7 +27,9 @@ A fact that a frame lacks is none: lamp == none."""
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH", help="Files, folders or globs: .fits, .fits.gz, .fits.bz2, .fits.fz."),
+    typer.Argument(
+        metavar="PATH", help="Files, folders or globs: .fits, .fit, .fts; also .gz, .bz2, .xz, .fz."
+    ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also search subfolders.")]
 #: For small nights simulated by tests and tutorials; a real frame of another shape is broken.
@@ -50,10 +54,11 @@ def inspect(
     """
     from nirflow.survey import group_frames
 
-    frames = _survey(paths, recursive, pixels=pixels, any_shape=any_shape)
+    found = files_or_exit(paths, recursive, quiet=json)
+    frames = _survey(found, pixels=pixels, any_shape=any_shape)
     groups = group_frames(frames)
     if json:
-        print_json(_as_json(frames, groups))
+        print_json(_as_json(frames, groups, found.passed_over))
     else:
         _print_frames(frames, groups)
         _print_groups(groups)
@@ -96,7 +101,7 @@ def select(
         raise UsageError("PATH is missing.", remedy="Name files or folders, or use --names.")
     wanted, unwanted = _tags(tags), _tags(not_tags)
     expression = Expression.parse(where, frame_names()) if where else None
-    frames = _survey(paths, recursive, any_shape=any_shape)
+    frames = _survey(files_or_exit(paths, recursive), any_shape=any_shape)
     chosen = [
         frame
         for frame in frames
@@ -112,8 +117,8 @@ def select(
         for frame in chosen:
             print_lines(frame.path)
     broken = [frame for frame in frames if frame.broken]
-    for frame in broken:
-        print_lines(f"{frame.path}: {frame.reason}. {frame.remedy}", err=True)
+    for same in gathered((str(frame.path), f"{frame.reason}. {frame.remedy}") for frame in broken):
+        print_lines(f"{same.label}: {same.text}", err=True)
     if not chosen:
         print_lines(f"None of {len(frames)} frames matches.", err=True)
         raise typer.Exit(Exit.NOTHING)
@@ -121,27 +126,29 @@ def select(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def files_or_exit(paths: Sequence[Path], recursive: bool) -> list[Path]:
-    """Return the FITS files that were named; without any, print a message and end with exit code 3."""
+def files_or_exit(paths: Sequence[Path], recursive: bool, *, quiet: bool = False) -> Found:
+    """Return the files that were named, and report on standard error what was passed over; without any file, end with
+    exit code 3.
+    """
     from nirflow.survey import frame_files
 
-    files = frame_files(paths, recursive=recursive)
-    if not files:
+    found = frame_files(paths, recursive=recursive)
+    if not quiet or not found.files:
+        for line in found.summary():
+            print_lines(line, err=True)
+    if not found.files:
         hint = "" if recursive else " Add --recursive to search subfolders."
-        print_lines(f"No FITS file in {', '.join(map(str, paths))}.{hint}", err=True)
+        print_lines(f"No frame in {', '.join(map(str, paths))}.{hint}", err=True)
         raise typer.Exit(Exit.NOTHING)
-    return files
+    return found
 
 
-def _survey(
-    paths: Sequence[Path], recursive: bool, *, pixels: bool = False, any_shape: bool
-) -> list[Examination]:
+def _survey(found: Found, *, pixels: bool = False, any_shape: bool) -> list[Examination]:
     from nirflow.console.progress import progress_bar
     from nirflow.survey import survey
 
-    files = files_or_exit(paths, recursive)
-    with progress_bar("Reading pixels" if pixels else "Reading headers", len(files)) as advance:
-        return survey(files, pixels=pixels, any_shape=any_shape, progress=advance)
+    with progress_bar("Reading pixels" if pixels else "Reading headers", len(found.files)) as advance:
+        return survey(found.files, pixels=pixels, any_shape=any_shape, progress=advance)
 
 
 def _tags(given: Sequence[str] | None) -> set[str]:
@@ -159,7 +166,7 @@ def _tags(given: Sequence[str] | None) -> set[str]:
 
 
 def _print_frames(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
-    from imaging.frames.facts import plain_name
+    from imaging.frames.file_names import plain_name
 
     numbers = {frame.path: number for number, group in enumerate(groups, start=1) for frame in group.frames}
     rows: list[list[object]] = []
@@ -211,20 +218,18 @@ def _print_groups(groups: Sequence[Group]) -> None:
 
 
 def _print_problems(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
-    lines = [
-        *((f"{f.path.name}: {f.reason}. {f.remedy}", "red") for f in frames if f.broken),
-        *(
-            (f"{f.path.name}: not used: {f.reason}. {f.remedy}".rstrip(), "yellow")
-            for f in frames
-            if not (f.broken or f.usable)
-        ),
-        *((f"{f.path.name}: {note}.", "cyan") for f in frames for note in f.notes),
-        *((f"{g.label}: {note}.", "cyan") for g in groups for note in g.notes),
-    ]
-    if lines:
+    unused = [f for f in frames if not (f.broken or f.usable)]
+    styled = (
+        ("red", [(f.name, f"{f.reason}. {f.remedy}") for f in frames if f.broken]),
+        ("yellow", [(f.name, f"not used: {f.reason}. {f.remedy}".rstrip()) for f in unused]),
+        ("cyan", [(f.name, f"{note}.") for f in frames for note in f.notes]),
+        ("cyan", [(g.label, f"{note}.") for g in groups for note in g.notes]),
+    )
+    if any(messages for _, messages in styled):
         print_lines()
-    for text, style in lines:
-        print_lines(text, style=style)
+    for style, messages in styled:
+        for same in gathered(messages):
+            print_lines(f"{same.label}: {same.text}", style=style)
     fit = sum(f.usable for f in frames)
     broken = sum(f.broken for f in frames)
     unfit = len(frames) - fit - broken
@@ -272,7 +277,9 @@ def _facts_as_json(frame: Examination) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _as_json(frames: Sequence[Examination], groups: Sequence[Group]) -> dict[str, Any]:
+def _as_json(
+    frames: Sequence[Examination], groups: Sequence[Group], passed_over: Sequence[PassedOver]
+) -> dict[str, Any]:
     labels = {frame.path: group.label for group in groups for frame in group.frames}
     return {
         "frames": [
@@ -292,6 +299,10 @@ def _as_json(frames: Sequence[Examination], groups: Sequence[Group]) -> dict[str
         "groups": [
             {"label": group.label, "frames": [member.path for member in group.frames], "notes": group.notes}
             for group in groups
+        ],
+        "passed_over": [
+            {"folder": one.folder, "kind": one.kind, "names": one.names, "reason": one.reason}
+            for one in passed_over
         ],
     }
 

@@ -83,7 +83,7 @@ def check(
         instrument = catalogue.named(table)
     read: dict[Path, list[FactRead]] = {}
     usable: list[FrameFacts] = []
-    for file in frame_files(files):
+    for file in frame_files(files).files:
         try:
             primary, extension = read_headers(file)
             read[file] = read_facts(instrument, primary, extension, file.name)

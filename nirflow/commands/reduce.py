@@ -187,6 +187,13 @@ def reduce(
             help="Combine the science frames of several nights. Default: a separate stack for each night.",
         ),
     ] = False,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join",
+            help="Stack adjacent sequences of one pointing together, although their observation ids or targets differ.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same name with different content.")
     ] = False,
@@ -203,7 +210,7 @@ def reduce(
     from nirflow.commands.inspect import files_or_exit
 
     if paths:
-        files_or_exit(paths, recursive)  # before anything is started
+        files_or_exit(paths, recursive, quiet=quiet or json)  # before anything is started
     elif affected_by is None:
         raise UsageError("No PATH was given.", remedy="Name files or folders of raw frames.")
     from deployments.prefect_server.client import quick_imports
@@ -213,7 +220,7 @@ def reduce(
     request = build_request(
         paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
         use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of, affected_by=affected_by,
-        across_nights=across_nights, threads=threads, memory=memory, quiet=quiet or json,
+        across_nights=across_nights, join=join, threads=threads, memory=memory, quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduction import run_reduce
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imaging.figures import headlines
+from imaging.listed import gathered
 from imaging.product_figures import figures_of
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_table
 from nirflow.exits import Exit
+from tasks.support.references import gathered_left_out
 
 if TYPE_CHECKING:
     from flows.run.report import NightReport
@@ -35,9 +37,9 @@ def print_report(report: NightReport) -> None:
     ]  # fmt: skip
     if report.products:
         print_table(columns, [_row(product) for product in report.products])
-    for product in report.products:
-        for warning in product.warnings:
-            print_lines(f"Warning, {product.name}: {warning}", style="yellow")
+    warnings = ((product.name, warning) for product in report.products for warning in product.warnings)
+    for same in gathered(warnings):
+        print_lines(f"Warning, {same.label}: {same.text}", style="yellow")
     for one in report.replaced:
         print_lines(f"Superseded, {one.old}: replaced by {one.new}.", style="cyan")
     for kept in report.kept:
@@ -47,11 +49,13 @@ def print_report(report: NightReport) -> None:
     for failure in report.failures:
         print_lines(f"Failed, {failure.step} of {failure.label}: {failure.message}", style="red")
     lost = [*report.left_out, *(member for product in report.products for member in product.left_out)]
-    for member in dict.fromkeys(lost):
+    for member in gathered_left_out(lost):
         style = "dim" if member.expected else "yellow"
         print_lines(
             f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style
         )
+    for same in gathered((one.name, one.text) for one in report.notes):
+        print_lines(f"Note, {same.label}: {_sentence(same.text)}", style="cyan")
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused
     print_lines("", f"{made} made, {reused} reused, {len(report.failures)} failed in {report.seconds:.1f} s.")

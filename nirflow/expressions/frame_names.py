@@ -89,6 +89,7 @@ def frame_names() -> dict[str, Name]:
     names = own_names() | {
         field: _name(info.annotation, info.description or "")
         for field, info in FrameFacts.model_fields.items()
+        if field != "pixels"  # a record of its own
     }
     for attribute in _PROPERTIES:
         getter: Callable[..., Any] = getattr(FrameFacts, attribute).fget

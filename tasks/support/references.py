@@ -6,6 +6,7 @@ Prefect UI need. It is frozen and small.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from calib_store.model.records import input_key
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import PRODUCT_KINDS, CalibrationKind, ProductKind
+from imaging.listed import gathered
 
 
 class Reference(BaseModel):
@@ -46,11 +48,36 @@ class LeftOut(Reference):
     expected: bool = Field(default=False, description="not a problem: an acquisition frame, a duplicate")
 
 
+def gathered_left_out(left_out: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
+    """Return what is left out, with everything of the same reason as one: its name has the count and the names.
+
+    For display only: the other parts compare names.
+    """
+    found: list[LeftOut] = []
+    by_remedy: dict[tuple[str, bool], list[LeftOut]] = {}
+    for one in left_out:
+        by_remedy.setdefault((one.remedy, one.expected), []).append(one)
+    for (remedy, expected), alike in by_remedy.items():
+        found += [
+            LeftOut(name=same.label, reason=same.text, remedy=remedy, expected=expected)
+            for same in gathered((one.name, one.reason) for one in alike)
+        ]
+    return tuple(found)
+
+
+class Note(Reference):
+    """What the user should know about a frame or group that is used."""
+
+    name: str
+    text: str
+
+
 class Survey(Reference):
     """The frames of a night: those that can be reduced and those that cannot."""
 
     frames: tuple[RawFrame, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 class ProductSet(Reference):

@@ -100,7 +100,7 @@ def test_inspect_pixels_finds_a_dead_readout(nirflow: Run, night: Path) -> None:
 def test_a_folder_without_fits_files(nirflow: Run, tmp_path: Path, command: str) -> None:
     result = nirflow(command, tmp_path)
     assert result.exit_code == 3
-    assert "No FITS file" in result.stderr
+    assert "No frame in" in result.stderr
     assert "--recursive" in result.stderr
 
 

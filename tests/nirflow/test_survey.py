@@ -20,26 +20,26 @@ def test_a_folder_yields_only_its_fits_files_in_order_of_name(night: Path) -> No
     (night / "notes.txt").write_text("x")
     (night / "below").mkdir()
     shutil.copy(night / "S20131120S0115.fits", night / "below" / "S20131120S0999.fits")
-    names = [path.name for path in frame_files([night])]
+    names = [path.name for path in frame_files([night]).files]
     assert names == sorted(names)
     assert len(names) == 8
-    assert len(frame_files([night], recursive=True)) == 9
+    assert len(frame_files([night], recursive=True).files) == 9
 
 
 def test_a_file_named_twice_counts_once_and_order_follows_the_arguments(night: Path) -> None:
     last = night / "S20131129S0320.fits"
-    found = frame_files([last, night, night / ".." / "night" / last.name])
+    found = frame_files([last, night, night / ".." / "night" / last.name]).files
     assert found[0] == last
     assert len(found) == 8
 
 
 def test_globs_not_expanded_by_the_shell(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [p.name for p in frame_files([night / "S20131121S007[56].fits"])] == [
+    assert [p.name for p in frame_files([night / "S20131121S007[56].fits"]).files] == [
         "S20131121S0075.fits",
         "S20131121S0076.fits",
     ]
     monkeypatch.chdir(night.parent)
-    assert len(frame_files(["night/*.fits", "*/*.bz2"])) == 7
+    assert len(frame_files(["night/*.fits", "*/*.bz2"]).files) == 7
 
 
 @pytest.mark.parametrize("name", ["nothing.fits", "nothing*.fits"])
@@ -114,7 +114,7 @@ def test_a_garbled_card_is_reported_and_does_not_stop_the_others(night: Path) ->
     path.write_bytes(
         path.read_bytes().replace(b"EXPTIME =                120.0", b"EXPTIME =              'x 120.0")
     )
-    frames = survey(frame_files([night]))
+    frames = survey(frame_files([night]).files)
     assert [frame.path.name for frame in frames if frame.broken] == [path.name]
     assert len(frames) == 8
 
@@ -131,13 +131,13 @@ def test_pixels_are_examined_on_request(night: Path) -> None:
 
 def test_progress_is_reported_for_each_file(night: Path) -> None:
     reported: list[int] = []
-    survey(frame_files([night]), progress=lambda: reported.append(1))
+    survey(frame_files([night]).files, progress=lambda: reported.append(1))
     assert len(reported) == 8
 
 
 def test_the_same_frame_under_two_names_is_used_once(night: Path) -> None:
     shutil.copy(night / "S20131121S0075.fits", night / "copy.fits")
-    frames = survey(frame_files([night]))
+    frames = survey(frame_files([night]).files)
     unfit = {frame.path.name: frame.reason for frame in frames if frame.verdict == "excluded"}
     assert unfit == {"copy.fits": "the same frame as S20131121S0075.fits, which is used"}
     assert sum(len(group.frames) for group in group_frames(frames)) == 8
@@ -145,7 +145,7 @@ def test_the_same_frame_under_two_names_is_used_once(night: Path) -> None:
 
 def test_an_exposure_with_a_corrected_header_is_used_once(night: Path, frame_writer: Writer) -> None:
     frame_writer(night / "S20131121S0075_fixhead.fits", DATE="2014-01-02", UTSTART="02:50:00")
-    frames = survey(frame_files([night]))
+    frames = survey(frame_files([night]).files)
     (double,) = (frame for frame in frames if frame.verdict == "excluded")
     assert double.path.name == "S20131121S0075.fits"
     assert "the same exposure as S20131121S0075_fixhead.fits, which is used" in double.reason
@@ -178,7 +178,7 @@ def test_a_corrected_keyword_is_reported(tmp_path: Path, frame_writer: Writer) -
 def test_groups_are_named_as_an_observer_would(night: Path, frame_writer: Writer) -> None:
     frame_writer(night / "S20131121S0080.fits", OBSCLASS="acq")
     frame_writer(night / "S20131121S0081.fits", EXPTIME=None)
-    groups = group_frames(survey(frame_files([night])))
+    groups = group_frames(survey(frame_files([night]).files))
     assert [(group.label, len(group.frames)) for group in groups] == [
         ("dark 120 s", 2),
         ("dark 2 s", 1),
@@ -192,14 +192,14 @@ def test_offset_to_sky_and_coadds_are_named(tmp_path: Path, frame_writer: Writer
     for i in range(4):
         frame_writer(tmp_path / f"S{i}.fits", POFFSET=600.0 * (i % 2), UTSTART=f"02:5{i}:00")
     frame_writer(tmp_path / "D.fits", OBSTYPE="DARK", COADDS=3)
-    labels = [group.label for group in group_frames(survey(frame_files([tmp_path])))]
+    labels = [group.label for group in group_frames(survey(frame_files([tmp_path]).files))]
     assert labels == ["dark 120 s x 3", "science Y 120 s WISE J0413 (offset, 2 for the sky)"]
 
 
 def test_a_frame_and_its_compressed_copy_are_one_member(tmp_path: Path, frame_writer: Writer) -> None:
     for suffix in ("", ".bz2"):
         frame_writer(tmp_path / f"S20131121S0075.fits{suffix}")
-    (group,) = group_frames(survey(frame_files([tmp_path])))
+    (group,) = group_frames(survey(frame_files([tmp_path]).files))
     assert [frame.path.suffix for frame in group.frames] == [".fits"]
 
 
@@ -213,7 +213,7 @@ def test_an_unexpected_error_is_reported_for_one_file(night: Path, monkeypatch: 
         return original(path)
 
     monkeypatch.setattr(module, "read_layout", read_layout)
-    broken = [frame for frame in survey(frame_files([night])) if frame.broken]
+    broken = [frame for frame in survey(frame_files([night]).files) if frame.broken]
     assert [frame.path.name for frame in broken] == [odd.name]
     assert "OverflowError: a strange card" in broken[0].reason
     assert broken[0].remedy

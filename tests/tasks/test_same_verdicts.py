@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import lzma
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,9 @@ FOREIGN_CARDS: dict[str, Any] = {
 
 
 def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0, **cards: Any) -> Path:
-    """Write a small science frame with other cards, without one, or with more images."""
+    """Write a small science frame with other cards, without one, or with more images; pixels follow the name."""
+    if pixels is PIXEL_VALUES:
+        pixels = PIXEL_VALUES + zlib.crc32(os.fsencode(path.parent.name + path.name)) % 10_000
     header = fits.Header(
         list((CARDS | {"DATALAB": path.name.encode("ascii", "replace").decode()} | cards).items())
     )
@@ -162,8 +167,8 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(folder / "several.fits", more=1)
     yield write(folder / "small.fits", PIXEL_VALUES[:20])
     yield write(folder / "cube.fits", np.stack([PIXEL_VALUES] * 3))
-    yield write(folder / "one_plane.fits", PIXEL_VALUES[None], UTSTART="05:00:00")
-    primary = fits.PrimaryHDU(PIXEL_VALUES, fits.Header(list((CARDS | {"UTSTART": "05:10:00"}).items())))
+    yield write(folder / "one_plane.fits", PIXEL_VALUES[None] + 2, UTSTART="05:00:00")
+    primary = fits.PrimaryHDU(PIXEL_VALUES + 3, fits.Header(list((CARDS | {"UTSTART": "05:10:00"}).items())))
     primary.writeto(folder / "primary.fits")
     yield folder / "primary.fits"
     # Pixels
@@ -189,10 +194,12 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield (pipe := folder / "pipe.fits")
     os.mkfifo(pipe)
     yield folder / "missing.fits"
+    yield from named_wrongly(folder)
+    yield from with_odd_pixels(folder)
     # One exposure or one name in several files
-    first = write(folder / "S20131121S0075.fits", **LABELLED)
+    first = write(folder / "S20131121S0075.fits", PIXEL_VALUES + 5, **LABELLED)
     yield first
-    yield write(folder / "S20131121S0075_fixhead.fits", OBSERVER="corrected", **LABELLED)
+    yield write(folder / "S20131121S0075_fixhead.fits", PIXEL_VALUES + 5, OBSERVER="corrected", **LABELLED)
     (folder / "below").mkdir()
     yield write(folder / "below" / "S20131121S0075.fits", OBSERVER="somebody", **LABELLED)
     (folder / "copy.fits").write_bytes(first.read_bytes())
@@ -207,6 +214,61 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(folder / "below" / "good.fits", UTSTART="09:00:00")
     # Another camera
     yield fits_of_another_camera(folder / "nirc2.fits")
+
+
+def named_wrongly(folder: Path) -> Iterator[Path]:
+    """Write files whose names do not describe their content, and links."""
+    for n, name in enumerate(("upper.FITS", "short.fit", "old.fts")):
+        yield write(folder / name, UTSTART=f"10:0{n}:00")
+    for n, (name, packed) in enumerate(
+        {"x.fits.xz": lzma.compress, "upper.fits.GZ": gzip.compress, "gzip.fits": gzip.compress,
+         "bzip.fits": bz2.compress, "plain.fits.gz": bytes, "plain.fits.fz": bytes}.items()
+    ):  # fmt: skip
+        path = write(folder / "tmp.fits", PIXEL_VALUES + 20 + n, UTSTART=f"10:1{n}:00")
+        (folder / name).write_bytes(packed(path.read_bytes()))
+        path.unlink()
+        yield folder / name
+    noise = np.random.default_rng(4).normal(4000, 60, SHAPE).astype(np.int32)
+    cut = write(folder / "tmp.fits", noise, UTSTART="10:19:00").rename(folder / "cut.fits.xz")
+    cut.write_bytes(lzma.compress(cut.read_bytes())[:-40])
+    yield cut
+    annex = folder / ".annex"
+    annex.mkdir()
+    for n, pack_ in enumerate((bytes, gzip.compress, lzma.compress)):
+        path = write(folder / "tmp.fits", PIXEL_VALUES + 30 + n, UTSTART=f"10:2{n}:00")
+        (annex / f"blob{n}").write_bytes(pack_(path.read_bytes()))
+        path.unlink()
+        yield (link := folder / f"linked{n}.fits")
+        link.symlink_to(Path(".annex") / f"blob{n}")
+    yield (broken := folder / "broken.fits")
+    broken.symlink_to(".annex/gone")
+    yield (loop := folder / "loop.fits")
+    loop.symlink_to("loop.fits")
+    with zipfile.ZipFile(folder / "zipped.fits", "w") as archive:
+        archive.writestr("a.fits", "x")
+    yield folder / "zipped.fits"
+    yield (zeros := folder / "zeros.fits")
+    zeros.write_bytes(bytes(28800))
+    yield (folder / "folder.fits")
+    (folder / "folder.fits").mkdir()
+
+
+def with_odd_pixels(folder: Path) -> Iterator[Path]:
+    """Write frames with pixels that are no measurement, in part or all."""
+    noise = np.random.default_rng(3).normal(4000, 60, SHAPE).astype(np.int32)
+    yield write(folder / "again1.fits", noise + 1, EXPTIME=60.0, UTSTART="11:00:00")
+    yield write(folder / "again2.fits", noise + 1, EXPTIME=60.0, UTSTART="11:01:00")
+    blank = noise + 2
+    blank[:20, :20] = -(2**31)
+    path = write(folder / "blank.fits", blank, EXPTIME=60.0, UTSTART="11:02:00")
+    fits.setval(path, "BLANK", value=-(2**31), ext=1)
+    yield path
+    for n, share in enumerate((0.3, 0.8)):
+        part = noise + 3 + n
+        part[: int(share * SHAPE[0])] = 0
+        yield write(folder / f"unread{n}.fits", part, EXPTIME=60.0, UTSTART=f"11:0{3 + n}:00")
+    yield write(folder / "swapped.fits", (noise + 5).byteswap(), EXPTIME=60.0, UTSTART="11:06:00")
+    yield write(folder / "bzero.fits", noise + 6 - 32768, EXPTIME=60.0, UTSTART="11:07:00")
 
 
 def fits_of_another_camera(path: Path) -> Path:
@@ -258,7 +320,7 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
     assert {(one.name, one.reason) for one in found if one.verdict == "excluded"} == expected
     assert not any(one.unchecked for one in found)
     assert {one.verdict for one in found} == {
-        "usable", "excluded", "duplicate_name", "product", "foreign", "faulty", "unreadable"
+        "usable", "excluded", "duplicate_name", "odd_pixels", "product", "foreign", "faulty", "unreadable"
     }  # fmt: skip
 
 
@@ -272,8 +334,11 @@ def test_inspect_of_headers_differs_only_where_it_reports_unexamined_pixels(
         for path, one in found.items()
         if (one.verdict, one.reason) != (full[path].verdict, full[path].reason)
     }
-    unseen = {"dead.fits", "saturated.fits", "nan.fits", "dead_acquisition.fits"}
-    in_the_rest = {"cut0.fits.gz", "several0.fits.gz", "several1.fits.bz2"}
+    unseen = {
+        "dead.fits", "saturated.fits", "nan.fits", "dead_acquisition.fits", "again2.fits", "unread1.fits",
+        "swapped.fits", "bzero.fits",
+    }  # fmt: skip
+    in_the_rest = {"cut0.fits.gz", "several0.fits.gz", "several1.fits.bz2", "cut.fits.xz"}
     assert other == unseen | in_the_rest
     for path, one in found.items():
         if path.name in unseen:

@@ -14,7 +14,8 @@ import pytest
 from astropy.io import fits
 from raw_files import raw_bytes
 
-from deployments.arrivals.landing import Landings, is_frame_name, signature, why_incomplete
+from deployments.arrivals.landing import Landings, signature, why_incomplete
+from imaging.frames.file_names import is_frame_name
 from imaging.io.fitsfile import BLOCK
 
 COMPLETE = raw_bytes()

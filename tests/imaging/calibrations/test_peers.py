@@ -219,6 +219,10 @@ def test_the_limits_are_parameters(expose):
     assert [odd.name for odd in make_dark(frames, tight).left_out] == [frames[0].name, frames[1].name]
 
 
+def noise(sigma):
+    return np.random.default_rng(1).normal(0, sigma, SHAPE)
+
+
 @pytest.fixture
 def lamps(expose):
     inside = np.hypot(COLUMNS - 80, ROWS - 96) <= 76
@@ -232,9 +236,9 @@ def lamps(expose):
     ("change", "what"),
     [
         (lambda frame: -0.5 * frame.adu * frame.facts.gain, "light"),
-        (lambda frame: -1.0 * (frame.adu * frame.facts.gain - 65), "light -10"),
+        (lambda frame: 65 - frame.adu * frame.facts.gain + noise(9), "light -10"),
         (lambda frame: 0.1 * frame.adu * frame.facts.gain * COLUMNS / SHAPE[1], "pattern"),
-        (lambda _: np.random.default_rng(1).normal(0, 300, SHAPE), "noise"),
+        (lambda _: noise(300), "noise"),
     ],
 )
 def test_a_lamp_on_frame_unlike_the_others(lamps, change, what):

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import FrameError
-from imaging.frames.facts import FrameFacts, facts_from_headers, plain_name
+from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.frames.file_names import plain_name
 from imaging.instruments import catalogue
 
 Cards = dict[str, Any]

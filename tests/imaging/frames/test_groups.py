@@ -203,3 +203,57 @@ def test_lamp_ons_without_lamp_offs_are_reported_and_the_nearest_pair_up():
     later = calibration_groups([offs[3]])
     assert nearest_group(group, later) is None
     assert nearest_group(group, later, GroupParameters(pair_within_days=92)) == later[0]
+
+
+SECOND = {"observation_id": "GS-2013B-Q-1-9", "target": "the same"}
+
+
+def test_a_sequence_whose_observation_id_changes_half_way():
+    first = [science(f"a{n}", seconds=130 * n, poffset=10 * n) for n in range(4)]
+    second = [science(f"b{n}", seconds=520 + 130 * n, poffset=-10 * n, **SECOND) for n in range(5)]
+    a, b = science_groups([*first, *second])
+    assert (a.objects, b.objects) == (tuple(f.name for f in first), tuple(f.name for f in second))
+    assert "b0 continues this pointing as observation 'GS-2013B-Q-1-9', target 'the same'" in a.notes[0]
+    assert "a0 has the same pointing as observation" in b.notes[0]
+    assert all(group.notes[0].endswith("to stack both together, use --join") for group in (a, b))
+    (both,) = science_groups([*second, *first], join=True)
+    assert (both.name, both.objects) == ("a0", a.objects + b.objects)
+    assert both.skies == both.objects
+    assert both.notes == ("joined with b0, observation 'GS-2013B-Q-1-9', target 'the same'",)
+    assert both.centre == pytest.approx(science_groups([f.model_copy(update={"observation_id": "x", "target": "x"})
+                                                        for f in (*first, *second)])[0].centre)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dec": -47.5},
+        {"filter_id": "H_G0809", "filter": "H"},
+        {"exposure_time": 60.0},
+        {"started": "next night"},
+    ],
+)
+def test_what_is_not_joined(change):
+    first = [science("a0"), science("a1", seconds=130)]
+    if "started" in change:
+        second = [science("b0", seconds=86400, **SECOND)]
+    else:
+        second = [science("b0", seconds=260, **(SECOND | change))]
+    groups = science_groups([*first, *second], join=True)
+    assert [g.objects for g in groups] == [("a0", "a1"), ("b0",)]
+    assert all(not group.notes for group in science_groups([*first, *second]))
+
+
+def test_only_adjacent_groups_are_joined():
+    elsewhere = {"observation_id": "GS-2013B-Q-1-8", "dec": -40.0}
+    frames = [science("a"), science("x", seconds=130, **elsewhere), science("b", seconds=260, **SECOND)]
+    assert [g.objects for g in science_groups(frames, join=True)] == [("a",), ("x",), ("b",)]
+    offset = [science("o"), science("s", seconds=130, poffset=400.0), science("b", seconds=260, **SECOND)]
+    assert [g.mode for g in science_groups(offset, join=True)] == ["offset", "dither"]
+
+
+def test_three_parts_of_a_sequence_are_one():
+    frames = [science(f"a{n}", seconds=130 * n, observation_id=f"o{n}") for n in range(3)]
+    (group,) = science_groups(frames, join=True)
+    assert group.objects == ("a0", "a1", "a2")
+    assert [len(g.notes) for g in science_groups(frames)] == [1, 2, 1]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from numpy.typing import NDArray
 from raw_forms import WriteRaw
 
 from imaging.errors import FrameError
+from imaging.frames.find_files import CheckParameters
 from imaging.io.raw_file import check_pixels, open_raw
 from imaging.simulator import camera
 
@@ -44,7 +47,7 @@ def test_saturated_frames(write_raw: WriteRaw, saturated: float) -> None:
     if saturated < 0.5:
         check_pixels(raw)
         with pytest.raises(FrameError, match="49% of the pixels are saturated"):
-            check_pixels(raw, saturated_fraction=0.4)
+            check_pixels(raw, CheckParameters(saturated_fraction=0.4))
     else:
         with pytest.raises(FrameError, match=f"{saturated:.0%} of the pixels are saturated .* {LIMIT} ADU"):
             check_pixels(raw)
@@ -59,8 +62,45 @@ def test_coadds_raise_saturation(write_raw: WriteRaw) -> None:
 def test_pixels_that_are_no_numbers(write_raw: WriteRaw, pixels: NDArray[Any], value: float) -> None:
     data = pixels.astype(np.float32)
     data[-1, 3:5] = value
-    with pytest.raises(FrameError, match="2 pixels are not finite"):
-        check_pixels(open_raw(write_raw(data=data), shape=None))
+    raw = open_raw(write_raw(data=data), shape=None)
+    found = check_pixels(raw)
+    assert found.no_data == 2 / data.size
+    assert "no data" in found.notes[0]
+    with pytest.raises(FrameError, match="0% of the pixels have no data"):
+        check_pixels(raw, CheckParameters(no_data_fraction=1e-6))
+    data[:30] = value
+    with pytest.raises(FrameError, match=r"75% of the pixels have no data .* raise check\.no_data_fraction"):
+        check_pixels(open_raw(write_raw("S2.fits", data=data), shape=None))
+
+
+def test_pixels_with_the_value_of_blank_have_no_data(write_raw: WriteRaw) -> None:
+    data = np.random.default_rng(1).integers(200, 300, (60, 60)).astype(np.int32)
+    data[20:40, 20:40] = -(2**31)
+    path = write_raw(data=data)
+    fits.setval(path, "BLANK", value=-(2**31), ext=1)
+    raw = open_raw(path, shape=None)
+    assert np.isnan(raw.rows(slice(20, 21))[0, 20:40]).all()
+    assert check_pixels(raw).no_data == 400 / 3600
+    assert (
+        check_pixels(open_raw(write_raw("S2.fits", data=data), shape=None)).no_data == 400 / 3600
+    )  # without BLANK
+
+
+@pytest.mark.parametrize(
+    ("disturb", "message"),
+    [
+        (lambda data: data.byteswap(), "in the wrong order"),
+        (lambda data: data - 32768, "32768 ADU too low .*BZERO"),
+        (lambda data: data + 32768, "32768 ADU too high .*BZERO"),
+    ],
+)
+def test_values_that_are_stored_wrongly(
+    write_raw: WriteRaw, disturb: Callable[[NDArray[Any]], NDArray[Any]], message: str
+) -> None:
+    data = np.random.default_rng(1).normal(900, 15, (100, 100)).astype(np.int32)
+    check_pixels(open_raw(write_raw(data=data), shape=None))
+    with pytest.raises(FrameError, match=message):
+        check_pixels(open_raw(write_raw("S2.fits", data=disturb(data)), shape=None))
 
 
 def test_importing_stays_light() -> None:

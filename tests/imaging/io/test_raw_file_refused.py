@@ -73,7 +73,9 @@ def test_empty_file(tmp_path: Path, form: str) -> None:
 def test_not_fits(tmp_path: Path) -> None:
     path = tmp_path / "S1.fits"
     path.write_text("<html>404 not found</html>" * 200)
-    assert "begins with b'<html>404 no'" in str(refused(path))
+    assert "not a FITS file but a page of a web server" in str(refused(path))
+    path.write_text("404 not found " * 200)
+    assert "begins with b'404 not foun'" in str(refused(path))
 
 
 @pytest.mark.parametrize("missing", [1, 2880, 4000, 7680])

@@ -1,0 +1,30 @@
+"""What the pixels of a raw frame show at its first reading; kept with its facts."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PixelState(BaseModel):
+    """Figures of the pixels of a raw frame, measured once by `imaging.pixels.raw_pixels`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checksum: str = Field(description="checksum of the values: equal for frames with identical pixels")
+    level: float = Field(description="median, ADU")
+    noise: float = Field(description="scatter from pixel to pixel, ADU")
+    no_data: float = Field(description="fraction of pixels without data")
+    saturated: float = Field(description="fraction of saturated pixels")
+    steps: tuple[float | None, ...] = Field(
+        default=(),
+        description="steps across the borders of the quadrants: left, right, lower, upper half; ADU",
+    )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the pixels."""
+        if self.no_data == 0:
+            return ()
+        return (
+            f"{self.no_data:.2%} of the pixels have no data (undefined, unread or impossible) and are flagged",
+        )

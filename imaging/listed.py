@@ -1,0 +1,89 @@
+"""Many messages with the same text, gathered into one line with a count and a list of names.
+
+Every list of problems that a user sees (terminal, log, report, page, artifact) passes through `gathered`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+#: Names in a list before it is cut.
+_MOST: Final = 6
+#: Texts that differ only in numbers are gathered from this number on.
+_SIMILAR: Final = 4
+_NUMBER: Final = re.compile(r"[-+]?\d+(?:[.:]\d+)*")
+
+
+class Gathered(NamedTuple):
+    """A text and everything that it holds for.
+
+    Attributes
+    ----------
+    names
+        The names, in order.
+    text
+        The common text; if the texts differ in their numbers, that of the first name, marked as such.
+    """
+
+    names: tuple[str, ...]
+    text: str
+
+    @property
+    def label(self) -> str:
+        """The names for the beginning of a line: the name of one, or the number of several and the first names."""
+        if len(self.names) == 1:
+            return self.names[0]
+        return f"{len(self.names)} files ({listed(self.names)})"
+
+
+def gathered(messages: Iterable[tuple[str, str]]) -> list[Gathered]:
+    """Gather messages of the same text.
+
+    Parameters
+    ----------
+    messages
+        Pairs of name and text; a repeated pair counts once.
+
+    Returns
+    -------
+    list of Gathered
+        In the order in which the texts first occur.
+    """
+    similar: dict[str, list[tuple[str, str]]] = {}
+    for name, text in dict.fromkeys(messages):
+        similar.setdefault(_without_numbers(name, text), []).append((name, text))
+    found: list[Gathered] = []
+    for alike in similar.values():
+        same: dict[str, list[str]] = {}
+        for name, text in alike:
+            same.setdefault(text, []).append(name)
+        if len(same) >= _SIMILAR:
+            first, text = alike[0]
+            names = tuple(dict.fromkeys(name for name, _ in alike))
+            found.append(Gathered(names, f"{text} [{first}; the others differ in numbers]"))
+        else:
+            found += [Gathered(tuple(names), text) for text, names in same.items()]
+    return found
+
+
+def listed(names: Iterable[str], most: int = _MOST) -> str:
+    """Return names separated by commas, the first few of many: ``a, b, c and 36 more``."""
+    every = list(names)
+    if len(every) <= most + 1:
+        return ", ".join(every)
+    return f"{', '.join(every[:most])} and {len(every) - most} more"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with its noun: ``1 archive``, ``2 archives``."""
+    return f"{number} {one if number == 1 else several}"
+
+
+def _without_numbers(name: str, text: str) -> str:
+    """Return a text with its numbers and the name that it is about masked."""
+    for part in (name, name.rsplit(".fits", 1)[0]):
+        if len(part) > 3:
+            text = text.replace(part, "\0")
+    return _NUMBER.sub("#", text)
