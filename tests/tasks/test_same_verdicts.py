@@ -40,7 +40,7 @@ def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0,
     header = fits.Header(
         list((CARDS | {"DATALAB": path.name.encode("ascii", "replace").decode()} | cards).items())
     )
-    if drop:
+    if drop and drop in header:
         del header[drop]
     images = [fits.ImageHDU(pixels, name="SCI" if more else None) for _ in range(1 + more)]
     fits.HDUList([fits.PrimaryHDU(header=header), *(images if pixels is not None else [])]).writeto(path)
@@ -88,7 +88,7 @@ ODD_CARDS: dict[str, str] = {
 #: Cards that a step needs and whose value is unknown.
 INVALID_CARDS: dict[str, str] = {
     "EXPTIME": "= nan", "COADDS": "= inf", "LNRS": "= ****", "DATE-OBS": "= 21 November", "UTSTART": "= 99:99:99",
-    "OBSTYPE": "= nan", "INSTRUME": "= nan",
+    "OBSTYPE": "= nan", "INSTRUME": "= nan", "FILTER2": "= ****", "GRISM": "= nan", "MOSPOS": "= inf", "DETID": "= ?",
 }  # fmt: skip
 
 
