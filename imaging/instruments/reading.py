@@ -226,7 +226,7 @@ def value_of(
     if fact == "exposure_time":
         return _exposure_time(keys, keyword, spec, mask=mask)
     if fact == "section" and spec.default is None:
-        return _first_text(keys, spec.keywords, instrument.section)
+        return _first_text(keys, spec.keywords, instrument.section, compared=True)
     return _read(keys, keyword, fact, spec, instrument)
 
 
@@ -250,26 +250,37 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
     if type_ == "optional":
         return keys.optional(keyword)
     if type_ == "count":
-        default = None if spec.default is None else int(spec.default)
+        whole = None if spec.default is None else int(spec.default)
         if spec.range is None:
             low, high = 1, 2**31 - 1  # the range of an integer in the database
-        return keys.count(keyword, high, default, low)
+        return keys.count(keyword, high, whole, low)
     if type_ == "number":
         number = keys.number(keyword, None if spec.default is None else float(spec.default))
         if not low <= number <= high:
             raise keys.error(keyword, keys.found(keyword), f"a number from {low:g} to {high:g}")
         return number
-    text = _first_text(keys, spec.keywords, None if spec.default is None else str(spec.default))
+    compared = any(fact in names for names in instrument.same.values())
+    default = None if spec.default is None else str(spec.default)
+    text = _first_text(keys, spec.keywords, default, compared=compared)
     plain = instrument.without_component(text) if spec.plain else text
     others = {name.casefold(): value for name, value in spec.values.items()}
     return others.get(plain.casefold(), plain)
 
 
-def _first_text(keys: Keywords, keywords: tuple[str, ...], default: str | None) -> str:
-    """Return the text of the first keyword that has one."""
+def _first_text(
+    keys: Keywords, keywords: tuple[str, ...], default: str | None, *, compared: bool = False
+) -> str:
+    """Return the text of the first keyword that has one.
+
+    Frames are put together by a text that is ``compared``: the default would be a guess if a card is there and
+    cannot be read.
+    """
     for keyword in keywords:
         if isinstance(keys.header.get(keyword), (str, int, float)):
             return keys.text(keyword)
+    unread = next((keyword for keyword in keywords if keys.found(keyword) is not None), None)
+    if compared and unread is not None:
+        raise keys.error(unread, keys.found(unread), "a text")
     return keys.text(keywords[0], default)
 
 
@@ -292,7 +303,7 @@ def filters_in(instrument: Instrument, keys: Keywords) -> str:
     """Return the filters of all wheels with their component ids, or Open."""
     found = []
     for wheel in instrument.wheels:
-        value = _first_text(keys, wheel.keywords, wheel.default)
+        value = _first_text(keys, wheel.keywords, wheel.default, compared=True)
         ignored = any(fnmatchcase(value, pattern) for pattern in wheel.ignore)
         if not ignored and instrument.without_component(value).lower() != "open":
             found.append(value)

@@ -12,6 +12,7 @@ import re
 from typing import Final, NamedTuple
 
 from imaging.header import COMMENTARY, Card, Header, HeaderValue
+from imaging.printable import ascii_text
 
 #: Bytes of a card (FITS standard 4.0, section 3.1).
 CARD: Final = 80
@@ -26,6 +27,7 @@ _CONTINUED: Final = re.compile(r"CONTINUE +'((?:[^']|'')*)' *(?:/(.*))?", re.DOT
 _HIERARCH: Final = re.compile(r"HIERARCH +([^=]*[^= ]) *=(.*)", re.DOTALL)
 #: Keyword and value where "=" is not in column 9, or the keyword is not in capitals.
 _MISPLACED: Final = re.compile(r" *([A-Za-z][\w-]{0,7}) *=(?!=)(.*)", re.DOTALL)
+_SHORT: Final = re.compile(r"[A-Z0-9_-]{1,8}")
 #: A keyword without "=", and something that can only be a value.
 _NO_EQUALS: Final = re.compile(
     rf"([A-Z][A-Z0-9_-]{{1,7}}) +('(?:[^']|'')*'|{_NUMBER}|[TF]) *(/.*)?", re.DOTALL
@@ -82,6 +84,38 @@ def read_cards(raw: bytes) -> Header:
         no trailing spaces. A keyword appears once, except COMMENT and HISTORY.
     """
     return _Reader(raw).header()
+
+
+def is_valid(header: Header) -> bool:
+    """Return whether every card of a header that was read is valid FITS as it is in the file."""
+    return not header.notes and all(card.image for card in header.cards)
+
+
+def valid_bytes(header: Header, length: int) -> bytes:
+    """Return the cards of a header as valid FITS of a given length, blank cards and END included.
+
+    A card that was repaired and does not fit into one card is left out.
+    """
+    images = [card.image or _image(card) for card in header.cards]
+    return "".join(images)[: length - CARD].ljust(length - CARD).encode("ascii") + b"END".ljust(CARD)
+
+
+def _image(card: Card) -> str:
+    """Return a card as FITS prescribes it, texts in printable ASCII; empty if it does not fit."""
+    if card.keyword in COMMENTARY:
+        return f"{card.keyword:8}{ascii_text(str(card.value))}"[:CARD].ljust(CARD)
+    match card.value:
+        case None:
+            value = ""
+        case bool():
+            value = f"{'T' if card.value else 'F':>20}"
+        case str():
+            value = f"'{ascii_text(card.value).replace(chr(39), chr(39) * 2):8}'"
+        case _:
+            value = f"{card.value!r:>20}".upper()
+    name = f"{card.keyword:8}= " if _SHORT.fullmatch(card.keyword) else f"HIERARCH {card.keyword} = "
+    image = f"{name}{value}"
+    return image.ljust(CARD) if len(image) <= CARD else ""
 
 
 class _Reader:

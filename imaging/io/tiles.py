@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
 from imaging.errors import FrameError
-from imaging.io.announced import check_tiles
+from imaging.io.announced import check_tiles, unpacked_header
+from imaging.io.cards import is_valid, valid_bytes
+from imaging.io.data_cards import blank_note
 from imaging.io.fitsfile import LONGEST_HEADERS, FitsFile
 from imaging.io.tile_decoder import UNWRITTEN
 
@@ -22,6 +26,7 @@ _MEMORY, _MEMORY_A_BYTE = 1 << 30, 6
 _SECONDS, _BYTES_A_SECOND, _WAITING = 30, 1_000_000, 10
 #: Environment variables needed to find Python and its packages.
 _KEPT: Final = ("HOME", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
+_CHUNK: Final = 1 << 20
 _LONGEST_COMPLAINT: Final = 10_000
 
 
@@ -51,7 +56,34 @@ def unpack_tiles(file: io.FileIO, out: int, name: str) -> None:
     with FitsFile(os.dup(file.fileno()), name) as layout:
         unpacked = check_tiles(layout)
         size = unpacked + layout.size + LONGEST_HEADERS
+        repaired = _repaired_headers(layout)
     file.seek(0)
+    if not repaired:
+        _run_decoder(file, out, name, unpacked, size)
+        return
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        assert isinstance(copy, io.FileIO)
+        shutil.copyfileobj(file, copy, _CHUNK)
+        for offset, header in repaired.items():
+            os.pwrite(copy.fileno(), header, offset)
+        copy.seek(0)
+        _run_decoder(copy, out, name, unpacked, size)
+
+
+def _repaired_headers(layout: FitsFile) -> dict[int, bytes]:
+    """Return the headers that astropy may not be able to read, by their offsets, with valid cards only."""
+    found = {}
+    for hdu in layout.hdus:
+        undefined = blank_note(unpacked_header(hdu.header)) != ""
+        if undefined or not is_valid(hdu.header):
+            header = hdu.header.copy()
+            if undefined:
+                del header["BLANK"]
+            found[hdu.header_at] = valid_bytes(header, hdu.data_at - hdu.header_at)
+    return found
+
+
+def _run_decoder(file: io.FileIO, out: int, name: str, unpacked: int, size: int) -> None:
     seconds = _SECONDS + size // _BYTES_A_SECOND
     limits = (_MEMORY + _MEMORY_A_BYTE * size, seconds, size)
     # A file in memory, limited like the output; a pipe would have to be read concurrently.

@@ -45,7 +45,7 @@ def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0,
     header = fits.Header(
         list((CARDS | {"DATALAB": path.name.encode("ascii", "replace").decode()} | cards).items())
     )
-    if drop:
+    if drop and drop in header:
         del header[drop]
     images = [fits.ImageHDU(pixels, name="SCI" if more else None) for _ in range(1 + more)]
     fits.HDUList([fits.PrimaryHDU(header=header), *(images if pixels is not None else [])]).writeto(path)
@@ -70,13 +70,14 @@ def garbled(path: Path, keyword: str, value: str) -> Path:
 
 
 def with_card(path: Path, keyword: str, value: str, *, after: bytes) -> Path:
-    """Insert a card of any bytes after the first card of a header, in place of a blank one behind END."""
+    """Insert a card of any bytes after the first card of a header, which gets another block if it is full."""
     content = path.read_bytes()
-    start = content.index(after) + 80
-    end = content.index(b"END" + b" " * 77, start) + 80
-    assert end % 2880 != 0  # there is room for another card
+    first = content.index(after)
+    end = content.index(b"END" + b" " * 77, first) + 80
+    data = first + -(-(end - first) // 2880) * 2880
     card = f"{keyword:8}{value}".encode("latin-1").ljust(80)
-    path.write_bytes(content[:start] + card + content[start:end] + content[end + 80 :])
+    header = content[first : first + 80] + card + content[first + 80 : end]
+    path.write_bytes(content[:first] + header.ljust(-(-len(header) // 2880) * 2880) + content[data:])
     return path
 
 
@@ -92,8 +93,25 @@ ODD_CARDS: dict[str, str] = {
 #: Cards that a step needs and whose value is unknown.
 INVALID_CARDS: dict[str, str] = {
     "EXPTIME": "= nan", "COADDS": "= inf", "LNRS": "= ****", "DATE-OBS": "= 21 November", "UTSTART": "= 99:99:99",
-    "OBSTYPE": "= nan", "INSTRUME": "= nan",
+    "OBSTYPE": "= nan", "INSTRUME": "= nan", "FILTER2": "= ****", "GRISM": "= nan", "MOSPOS": "= inf", "DETID": "= ?",
 }  # fmt: skip
+
+
+def tiled(path: Path) -> Path:
+    """Replace a file by its tile-compressed copy."""
+    packed = path.with_name(f"{path.name}.fz")
+    with fits.open(path) as hdus:
+        fits.HDUList([hdus[0], fits.CompImageHDU(hdus[1].data, hdus[1].header)]).writeto(packed)
+    path.unlink()
+    return packed
+
+
+def all_odd_cards(path: Path) -> Path:
+    """Insert all odd cards into both headers of a file."""
+    for keyword, value in ODD_CARDS.items():
+        for first in (b"SIMPLE", b"XTENSION"):
+            with_card(path, keyword, value, after=first)
+    return path
 
 
 def odd_files(folder: Path) -> Iterator[Path]:
@@ -109,12 +127,7 @@ def odd_files(folder: Path) -> Iterator[Path]:
             cut=40,
         )
         yield pack(write(folder / f"several{n}.fits", more=1, UTSTART=f"02:2{n}:00"), suffix)
-    plain = write(folder / "tiled.fits", UTSTART="02:30:00")
-    with fits.open(plain) as hdus:
-        tiles = fits.CompImageHDU(hdus[1].data, hdus[1].header)
-        fits.HDUList([hdus[0], tiles]).writeto(folder / "tiled.fits.fz")
-    plain.unlink()
-    yield folder / "tiled.fits.fz"
+    yield tiled(write(folder / "tiled.fits", UTSTART="02:30:00"))
     # Headers
     yield write(folder / "other.fits", INSTRUME="GMOS-S")
     yield write(folder / "instrument.fits", drop="INSTRUME")
@@ -137,6 +150,7 @@ def odd_files(folder: Path) -> Iterator[Path]:
             yield with_card(path, card, text, after=b"SIMPLE" if where == "head" else b"XTENSION")
     for n, (card, text) in enumerate(INVALID_CARDS.items()):
         yield with_card(write(folder / f"invalid{n}.fits", drop=card), card, text, after=b"SIMPLE")
+    yield all_odd_cards(tiled(write(folder / "odd_tiles.fits", UTSTART="03:45:00")))
     padded = write(folder / "padded_end.fits", UTSTART="03:40:00")
     padded.write_bytes(padded.read_bytes().replace(b"END" + b" " * 77, b"END" + bytes(77)))
     yield padded
@@ -392,17 +406,14 @@ def test_no_header_of_astropy_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     path = write(tmp_path / "good.fits")
     packed = pack(write(tmp_path / "other.fits"), ".gz")
-    with fits.open(path) as hdus:
-        fits.HDUList([hdus[0], fits.CompImageHDU(hdus[1].data, hdus[1].header)]).writeto(
-            tmp_path / "tiled.fits.fz"
-        )
+    tiles = tiled(write(tmp_path / "tiled.fits"))
     check = CheckParameters(shape=SHAPE)
-    before = [examine(one, check) for one in (path, packed, tmp_path / "tiled.fits.fz")]
+    before = [examine(one, check) for one in (path, packed, tiles)]
     for name in ("value", "keyword", "comment"):
         monkeypatch.setattr(fits.Card, name, property(fail))
     for name in ("__getitem__", "get", "fromstring"):
         monkeypatch.setattr(fits.Header, name, fail)
-    after = [examine(one, check) for one in (path, packed, tmp_path / "tiled.fits.fz")]
+    after = [examine(one, check) for one in (path, packed, tiles)]
     assert after == before
     assert all(one.usable for one in after)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.header import COMMENTARY, Header
-from imaging.io.cards import read_cards
+from imaging.io.cards import is_valid, read_cards, valid_bytes
 from imaging.products.astropy_hdus import fits_header
 
 
@@ -185,6 +185,12 @@ def check_that_nothing_stumbles(found: Header) -> None:
         if isinstance(value, str):
             assert all(part.isprintable() for part in value.split("\n"))
         assert keyword in COMMENTARY or found[keyword.lower()] == value
+    valid = valid_bytes(found, 2880)
+    assert len(valid) == 2880
+    repaired = read_cards(valid)
+    assert repaired.notes == ()
+    assert is_valid(repaired)
+    assert {k: v for k, v in repaired.items() if not isinstance(v, str)}.items() <= dict(found).items()
     written = fits_header(found.cards)
     again = fits.Header.fromstring(written.tostring())
     for card in again.cards:
