@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from astropy.io.fits.verify import VerifyError
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
+from imaging.io.descriptors import SharedFile
 from imaging.io.limits import check_size
 
 #: Bytes of a FITS block and of a header card (FITS standard 4.0, section 3.1).
@@ -81,6 +82,8 @@ class FitsFile:
         An open file descriptor; this object owns and closes it.
     name
         File name, for errors.
+    path
+        Where the file can be opened again: then it need not stay open (`imaging.io.descriptors`).
 
     Raises
     ------
@@ -88,11 +91,10 @@ class FitsFile:
         If the file is empty, not FITS, shorter than its headers announce, or larger than any product.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self._descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
+    def __init__(self, descriptor: int, name: str, path: Path | None = None) -> None:
         self.name = name
         self.size = os.fstat(descriptor).st_size
+        self._file = SharedFile(descriptor, name, path)
         try:
             check_size(name, self.size)
             self.hdus: tuple[Hdu, ...] = self._scan()
@@ -102,7 +104,7 @@ class FitsFile:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        self._close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,16 +114,18 @@ class FitsFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; fewer at the end of the file."""
-        return os.pread(self._descriptor, length, offset)
+        with self._file.opened() as descriptor:
+            return os.pread(descriptor, length, offset)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset``; return the number of bytes read, fewer at the end of the file."""
         done = 0
-        while done < len(buffer):
-            n = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if n == 0:
-                break
-            done += n
+        with self._file.opened() as descriptor:
+            while done < len(buffer):
+                n = os.preadv(descriptor, [buffer[done:]], offset + done)
+                if n == 0:
+                    break
+                done += n
         return done
 
     def find(self, extname: str) -> Hdu | None:

@@ -35,6 +35,8 @@ def print_report(report: NightReport) -> None:
     ]  # fmt: skip
     if report.products:
         print_table(columns, [_row(product) for product in report.products])
+    for warning in report.warnings:
+        print_lines(f"Warning: {warning}.", style="yellow")
     for product in report.products:
         for warning in product.warnings:
             print_lines(f"Warning, {product.name}: {warning}", style="yellow")

@@ -87,7 +87,7 @@ def test_a_client_of_our_server_ignores_the_profile_and_proxy_of_the_user() -> N
     environment = client_environment(OURS, {"NO_PROXY": "intra.net"})
     assert environment["PREFECT_API_URL"] == OURS.api_url
     assert environment["PREFECT_HOME"] == str(HOME)
-    assert environment["NO_PROXY"] == environment["no_proxy"] == "intra.net,127.0.0.1,localhost"
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intra.net,127.0.0.1,localhost,::1"
     assert client_environment(OURS, environment)["NO_PROXY"] == environment["NO_PROXY"]
     assert environment["DO_NOT_TRACK"] == "1"
     assert "imaging" in environment["PREFECT_LOGGING_EXTRA_LOGGERS"].split(",")
