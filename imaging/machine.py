@@ -26,7 +26,7 @@ _REMEDIES: Final = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n 1024).",
     errno.ENFILE: "The machine has too many open files: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "Use fewer threads (--threads), a lower --memory, or a machine with more memory.",
-    errno.EAGAIN: "Raise the limits of this account (ulimit -u), or end other programs.",
+    errno.EAGAIN: "Raise the limits of this account (ulimit -u, ulimit -v), or end other programs.",
     errno.EIO: "Check the disk and its connection, then run the command again.",
     errno.ESTALE: "Mount the file system again, then run the command again.",
     errno.ENOLCK: "Use a file system with locks for the data folder (NIRFLOW_DATA_DIR), such as a local disk.",
@@ -37,6 +37,8 @@ _REMEDIES: Final = {
 _ELSE: Final = "Check that file or folder, then run the command again."
 #: Free entries of files from which they are not worth mentioning.
 _FEW_FILES: Final = 1000
+#: Text of numpy's error for an array that was written in part.
+_PART_WRITTEN: Final = "requested and"
 #: Texts of errors that Python raises if the system starts no further thread, or knows no home folder.
 _NO_THREAD: Final = "can't start new thread"
 _NO_HOME: Final = "Could not determine home directory"
@@ -130,11 +132,25 @@ def free_bytes(path: Path) -> int | None:
 
 def _described(error: OSError) -> MachineError:
     place = error.filename2 or error.filename
+    if place is None and error.errno == errno.ENOENT and not _has_working_folder():
+        return MachineError("The working folder no longer exists.", remedy="Change to another folder: cd")
+    if place is None and error.errno is None and _PART_WRITTEN in str(error):  # numpy, on a full disk
+        return MachineError(
+            f"A file could not be written completely: {error}.", remedy=_REMEDIES[errno.ENOSPC]
+        )
     if place is not None and not isinstance(place, int) and error.errno in _FULL:
         return unwritable(Path(os.fsdecode(place)), error)
     why = (error.strerror or str(error) or type(error).__name__).rstrip(".")
     named = "" if place is None or isinstance(place, int) else f"{os.fsdecode(place)}: "
     return MachineError(f"{named}{why}.", remedy=_REMEDIES.get(error.errno or 0, _ELSE))
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _room(path: Path, needed: int | None) -> str:

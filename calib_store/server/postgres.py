@@ -38,7 +38,7 @@ from calib_store.server.postmaster import (
 from calib_store.server.programs import program, program_for
 from calib_store.server.socket_folder import require_own_socket
 from imaging.errors import StoreError
-from imaging.machine import remedy_of
+from imaging.machine import free_bytes, remedy_of, size_text
 
 __all__ = [
     "PostgresAddress", "ServerStatus", "address_of", "ensure_running", "program", "revive", "status", "stop",
@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 #: A Unix socket's path has at most 107 bytes (sun_path in unix(7)).
 _SOCKET_PATH_LIMIT = 107
+#: Free space required to create the cluster with both databases, and to start it: two segments of its log, bytes.
+_ROOM_TO_MAKE = 100 * 10**6
+_ROOM_TO_START = 34 * 10**6
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _STARTING_SECONDS = 300.0
 _STOPPING_SECONDS = 300.0
@@ -253,6 +256,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _make_cluster(data_dir: Path, account: Account) -> None:
     cluster = _cluster(data_dir)
+    _require_room(data_dir, _ROOM_TO_START if cluster.is_dir() else _ROOM_TO_MAKE)
     if cluster.is_dir():
         require_no_orphans(cluster)
         make_current(cluster, account)
@@ -261,6 +265,17 @@ def _make_cluster(data_dir: Path, account: Account) -> None:
     done = make_cluster(cluster, account)
     _check(done.returncode == 0, done.stdout, "made", data_dir)
     logger.info("Created the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
+
+
+def _require_room(data_dir: Path, needed: int) -> None:
+    """Refuse a full disk before the server fails on it, which it may do at any later moment."""
+    free = free_bytes(data_dir)
+    if free is not None and free < needed:
+        raise StoreError(
+            f"The disk of {data_dir} has no room for the store's database: {size_text(needed)} needed, "
+            f"{size_text(free)} free.",
+            remedy="Free space there, or set NIRFLOW_DATA_DIR to a folder on another disk.",
+        )
 
 
 def _make_socket_dir(folder: Path, account: Account) -> None:
