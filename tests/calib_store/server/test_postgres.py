@@ -132,7 +132,7 @@ def test_a_cluster_that_another_machine_may_run_is_left_alone(own: Path) -> None
     mine = note.read_text()
     note.write_text("pipeline-2 pid:[4026531836]\n")
     before = (own / "postgres" / "postmaster.pid").read_text()
-    with pytest.raises(StoreError, match="was started on pipeline-2 and may run there") as caught:
+    with pytest.raises(StoreError, match="was started on pipeline-2 by an earlier nirflow and may run there") as caught:
         postgres.ensure_running(own)
     assert str(note) in caught.value.remedy
     assert (own / "postgres" / "postmaster.pid").read_text() == before
