@@ -21,6 +21,8 @@ def ensure_home() -> None:
     has the user's settings; only caches go to the data folder. Nothing changes if there is no data folder either: the
     command that needs it reports that.
     """
+    if os.environ.get("HOME") == "":  # would be the root folder
+        del os.environ["HOME"]
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.home raises an error without one
     exists = home.is_absolute() and _is_folder(home)
     if exists and os.access(home, os.W_OK | os.X_OK):

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from imaging.errors import FrameError
-from imaging.machine import MachineError, described, free_bytes, machine_error, remedy_of, unwritable, writing_to
+from imaging.machine import (
+    MachineError,
+    described,
+    free_bytes,
+    machine_error,
+    remedy_of,
+    unwritable,
+    writing_to,
+)
 
 
 def failure(number: int, path: str | None = None) -> OSError:
@@ -21,8 +29,16 @@ def failure(number: int, path: str | None = None) -> OSError:
 @pytest.mark.parametrize(
     ("error", "message", "remedy"),
     [
-        (failure(errno.ENOSPC, "/proc/x"), "/proc/x could not be written: No space left on device (", "Free space"),
-        (failure(errno.EDQUOT, "/proc/x"), "/proc/x could not be written: Disk quota exceeded (", "Free space"),
+        (
+            failure(errno.ENOSPC, "/proc/x"),
+            "/proc/x could not be written: No space left on device (",
+            "Free space",
+        ),
+        (
+            failure(errno.EDQUOT, "/proc/x"),
+            "/proc/x could not be written: Disk quota exceeded (",
+            "Free space",
+        ),
         (failure(errno.EROFS, "/a"), "/a: Read-only file system.", "Mount it for writing"),
         (failure(errno.EFBIG, "/a"), "/a: File too large.", "ulimit -f"),
         (failure(errno.EMFILE, "/a"), "/a: Too many open files.", "ulimit -n"),
@@ -36,7 +52,9 @@ def failure(number: int, path: str | None = None) -> OSError:
         (OSError("65536 requested and 8400 written"), "written completely", "Free space"),
     ],
 )
-def test_a_failure_of_the_machine_has_a_message_and_a_remedy(error: Exception, message: str, remedy: str) -> None:
+def test_a_failure_of_the_machine_has_a_message_and_a_remedy(
+    error: Exception, message: str, remedy: str
+) -> None:
     found = machine_error(error)
     assert isinstance(found, MachineError)
     assert message in found.message
@@ -83,7 +101,9 @@ def test_a_missing_permission_has_the_remedy_of_the_caller() -> None:
 
 
 def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
-    program = "import os, sys; os.rmdir(os.getcwd()); from imaging.machine import described\ntry: os.getcwd()\n"
+    program = (
+        "import os, sys; os.rmdir(os.getcwd()); from imaging.machine import described\ntry: os.getcwd()\n"
+    )
     program += "except OSError as error: print(described(error))"
     gone = tmp_path / "gone"
     gone.mkdir()

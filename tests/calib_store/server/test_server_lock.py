@@ -29,7 +29,9 @@ def kill(folder: Path) -> None:
     pid = postgres.status(folder).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not alive(pid) and not held_elsewhere(folder / "postgres.host"), "the end of the server")
+    wait_until(
+        lambda: not alive(pid) and not held_elsewhere(folder / "postgres.host"), "the end of the server"
+    )
 
 
 def as_in_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
