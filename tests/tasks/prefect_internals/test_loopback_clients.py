@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -44,13 +45,13 @@ def test_clients_of_another_machine_keep_the_proxy(proxied: str) -> None:
             PrefectHttpxSyncClient(base_url="http://server:4210/api")
 
 
-def test_the_change_is_made_before_any_client_exists() -> None:
+def test_the_change_is_made_before_any_client_exists(tmp_path: Path) -> None:
     program = (
         "import flows.night; from prefect.client.orchestration import SyncPrefectClient as C;"
         "print(C('http://127.0.0.1:1/api')._client._mounts)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"ALL_PROXY": PROXIES[0], "HOME": "/tmp", "PREFECT_HOME": "/nonexistent"},
+        [sys.executable, "-c", program], env={"ALL_PROXY": PROXIES[0], "HOME": "/tmp", "PREFECT_HOME": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "{}\n", done.stderr
