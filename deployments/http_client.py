@@ -7,16 +7,16 @@ log of httpx is off, as it would contain URLs, which may contain secrets.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
+
+from tasks.prefect_internals.loopback_clients import is_this_machine
 
 _NO_KEEPALIVE: Final = httpx.Limits(max_keepalive_connections=0)
 
@@ -97,7 +97,7 @@ def ask(
         with (
             httpx.Client(
                 verify=_context(url.startswith("https:")),
-                trust_env=not (direct or _is_this_machine(url)),
+                trust_env=not (direct or is_this_machine(url)),
                 follow_redirects=False,
                 timeout=timeout,
                 limits=_NO_KEEPALIVE,
@@ -117,13 +117,3 @@ def ask(
 def _context(secure: bool) -> ssl.SSLContext:
     """Return the trusted certificates, those of this machine; plain HTTP needs none, so none are read."""
     return ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _is_this_machine(url: str) -> bool:
-    name = urlsplit(url).hostname or ""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

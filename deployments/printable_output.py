@@ -17,6 +17,7 @@ from numbers import Number
 from types import TracebackType
 from typing import Any, NoReturn
 
+from deployments.standard_streams import guard_standard_streams
 from imaging.errors import NirflowError
 from imaging.printable import indented, printable, printable_lines
 
@@ -97,7 +98,11 @@ def printable_records() -> Iterator[None]:
 
 
 def make_output_printable() -> None:
-    """Make log records, warnings and tracebacks of this process printable; call it first in a program."""
+    """Make log records, warnings and tracebacks of this process printable; call it first in a program.
+
+    Its standard streams never raise an error from then on (`deployments.standard_streams`).
+    """
+    guard_standard_streams()
     logging.setLogRecordFactory(PrintableRecord)
     warnings.formatwarning = _one_line
     sys.excepthook = _show

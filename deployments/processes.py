@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -14,6 +15,8 @@ from typing import Final
 from imaging.errors import NirflowError
 from imaging.io.atomic import take_lock
 
+#: The first line of a traceback, and of each frame of it.
+_FRAME: Final = re.compile(r"\s*(?:\+ )?(?:\||Traceback \(most recent call last\)|File \".*\", line \d+)")
 #: Time between two checks of a process that is starting or ending, or of a lock, s.
 POLL: Final = 0.05
 #: Time within which a killed process ends, s.
@@ -144,10 +147,18 @@ def locked(path: Path, deadline: float, what: str) -> Iterator[None]:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log file; empty if it is missing."""
+    """Return the last lines of a log file, without the frames of tracebacks; empty if it is missing."""
     if not path.is_file():
         return ""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    kept, in_frame = [], False
+    for line in path.read_text(errors="replace").splitlines():
+        # A frame has a line with its place, the source, and marks below it.
+        frame = bool(_FRAME.match(line))
+        part_of_one = in_frame and (line.startswith("    ") or not line.strip())
+        in_frame = frame or part_of_one
+        if not in_frame:
+            kept.append(line)
+    return "\n".join(kept[-lines:])
 
 
 def trim(path: Path, limit: int) -> None:

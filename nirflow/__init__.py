@@ -11,11 +11,7 @@ Everything else is available from the command line, or imported from its package
 `calib_store`, `deployments`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
-
-from nirflow.own_instruments import know_own_instruments
-from nirflow.own_packages import require_own_packages
 
 if TYPE_CHECKING:
     from calib_store.store import Store as Store
@@ -40,6 +36,11 @@ _DEFINED_IN: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    from nirflow.own_instruments import know_own_instruments
+    from nirflow.own_packages import require_own_packages
+
     require_own_packages()
     know_own_instruments()
     value = getattr(import_module(_DEFINED_IN[name]), name)

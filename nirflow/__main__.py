@@ -1,28 +1,60 @@
-"""The command ``nirflow``, also as ``python -m nirflow``: a check of the packages, then the command line."""
+"""The command ``nirflow``, also as ``python -m nirflow``: whatever happens, the user gets a message, not a traceback.
+
+Only what that needs is imported here; an interrupt during the other imports is reported like any other.
+"""
 
 import sys
-from pathlib import Path
-
-import nirflow
-from nirflow.own_packages import ForeignPackageError, require_own_packages
+from typing import Any
 
 
 def main() -> None:
-    """Run the command line; if a foreign package has the name of one of nirflow's, report its file and exit
-    with 1.
-    """
-    try:
-        require_own_packages()
-    except ForeignPackageError as error:
-        raise SystemExit(f"error: {error}") from None
-    from nirflow.cli import main as run
+    """Run the command line and exit with its code.
 
-    run()
+    If a foreign package has the name of one of nirflow's, its file is reported, and the code is 1.
+    """
+    sys.excepthook = _report
+    try:
+        from nirflow.own_packages import ForeignPackageError, require_own_packages
+
+        try:
+            require_own_packages()
+        except ForeignPackageError as error:
+            raise SystemExit(f"error: {error}") from None
+        from nirflow.outermost import run
+
+        code = run()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    sys.exit(code)
+
+
+def _interrupted() -> int:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends the process at once
+    if sys.stderr is not None:
+        sys.stderr.write("Interrupted.\n")
+    return 128 + signal.SIGINT
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Report an interrupt before or after the command briefly."""
+    if issubclass(kind, KeyboardInterrupt):
+        _interrupted()
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _forget_working_folder() -> None:
     """Import nothing from the working folder, which ``python -m`` searches first, unless nirflow itself is there."""
-    here = Path.cwd()
+    from pathlib import Path
+
+    import nirflow
+
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return
     if not sys.flags.safe_path and Path(nirflow.__file__).parents[1] != here:
         sys.path[:] = [entry for entry in sys.path if Path(entry or ".").absolute() != here]
 

@@ -6,7 +6,6 @@ the error for a mistyped option appear at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 
 from deployments.printable_output import make_output_printable
 from imaging.errors import NirflowError
+from imaging.machine import machine_error
 from imaging.printable import printable
 from nirflow import __version__
 from nirflow.commands import cal, instruments, page, parameters, server, service
@@ -35,13 +35,14 @@ _EPILOG = (
 
 
 class _CleanErrors(TyperGroup):
-    """A group that shows nirflow's own errors as message and remedy; a traceback with ``--debug``, or for a
-    defect.
-    """
+    """A group that shows errors of nirflow and of the machine as message and remedy; with ``--debug`` as tracebacks."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _printable_complaints():
-            return super().make_context(*args, **kwargs)
+        try:
+            with _printable_complaints():
+                return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _interrupt() from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -53,8 +54,20 @@ class _CleanErrors(TyperGroup):
             print_error(error)
             raise typer.Exit(Exit.USAGE if isinstance(error, _usage_errors()) else Exit.FAILED) from None
         except KeyboardInterrupt:
-            print_lines("Interrupted.", style="red", err=True)
-            raise typer.Exit(Exit.INTERRUPTED) from None
+            raise _interrupt() from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            known = None if hasattr(error, "format_message") else machine_error(error)
+            if known is None or ctx.params.get("debug"):
+                raise
+            print_error(known)
+            raise typer.Exit(Exit.FAILED) from None
+
+
+def _interrupt() -> typer.Exit:
+    print_lines("Interrupted.", style="red", err=True)
+    return typer.Exit(Exit.INTERRUPTED)
 
 
 @contextmanager
@@ -116,15 +129,6 @@ app.add_typer(server.app, name="server", rich_help_panel=_RUN)
 
 
 def main() -> None:
-    """Entry point of the ``nirflow`` command."""
+    """Run the command line; `nirflow.outermost` handles what it raises."""
     make_output_printable()
-    try:
-        app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)
-    except Exception:
-        make_output_printable()  # typer formats tracebacks itself
-        raise
-    finally:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # ``| head`` has read enough: the interpreter must not write again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    app(prog_name="nirflow" if sys.argv[0].endswith("__main__.py") else None)

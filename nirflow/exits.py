@@ -16,6 +16,7 @@ class Exit(IntEnum):
     NOTHING = 3
     PARTIAL = 4
     INTERRUPTED = 130
+    PIPE_CLOSED = 141
 
 
 MEANINGS = {
@@ -25,6 +26,7 @@ MEANINGS = {
     Exit.NOTHING: "nothing to do: no frame or product matches",
     Exit.PARTIAL: "done, but something is broken or was left out, as the table shows",
     Exit.INTERRUPTED: "interrupted",
+    Exit.PIPE_CLOSED: "done, but the reader of the output closed it",
 }
 
 

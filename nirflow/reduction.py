@@ -16,6 +16,7 @@ from imaging.kinds import target_label
 from imaging.printable import printable
 from nirflow.console.log import configure
 from nirflow.console.output import console, print_lines
+from nirflow.request import require_text
 
 if TYPE_CHECKING:
     from deployments.settings.server_settings import ServerAddress
@@ -44,6 +45,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     out = request.out.expanduser().resolve()
     make_writable(out)
     data_dir = StoreSettings().data_dir
+    require_text(out, data_dir)
     with ThreadPoolExecutor(1) as pool:
         # The server takes seconds to start: the science is imported meanwhile.
         starting = pool.submit(ensure_server, data_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,7 @@ def build_request(
         With the problem and the remedy.
     """
     _refuse_parameters(settings, affected_by)
+    require_text(*paths, out)
     try:
         return ReduceRequest(
             paths=tuple(paths),
@@ -121,6 +123,24 @@ def build_request(
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+
+
+def require_text(*paths: Path) -> None:
+    """Refuse paths that are not text: runs are recorded with their paths, as JSON.
+
+    Raises
+    ------
+    UsageError
+        With the path and the remedy.
+    """
+    for path in paths:
+        try:
+            os.fspath(path).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{path} contains bytes that are not valid UTF-8, which the record of runs cannot hold.",
+                remedy="Rename it, or name a link to it: ln -s OLD NEW. With a locale other than UTF-8: LC_ALL=C.UTF-8",
+            ) from None
 
 
 def _refuse_parameters(settings: Sequence[str], affected_by: str | None) -> None:

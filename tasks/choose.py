@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from calib_store.model.records import Decision, Match, Override, Product
 from calib_store.rules.rules import differences
 from calib_store.store import Store
 from calib_store.tables.variants import differences as differences_of_parameters
+from calib_store.user_name import user_name
 from imaging.errors import MissingCalibrationError
 from imaging.io.raw_file import read_headers
 from imaging.kinds import KINDS, CalibrationKind
@@ -139,7 +139,7 @@ def _chosen(
     if one is None:
         one = _Chosen(match.product)
         if one.product is None and kind in choice.allow_missing:
-            one = _Chosen(None, Override(getpass.getuser(), f"--allow-missing {kind}"))
+            one = _Chosen(None, Override(user_name(), f"--allow-missing {kind}"))
     one = one._replace(outside=_outside(store, one, match, frames))
     if one.product is not None or one.override is not None:
         _record(store, frames, match, one)
@@ -173,7 +173,7 @@ def _override(
     if disagreements:
         reason += f", although: {'; '.join(disagreements)}"
         logger.warning("%s: %s %s: %s", label, KINDS[kind].label, product.name, "; ".join(disagreements))
-    return _Chosen(product, Override(getpass.getuser(), reason), disagreements)
+    return _Chosen(product, Override(user_name(), reason), disagreements)
 
 
 def _disagreements(

@@ -13,8 +13,9 @@ from numpy.typing import DTypeLike, NDArray
 from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
-from imaging.errors import GroupError, NirflowError
+from imaging.errors import GroupError
 from imaging.io.planes import PlanesWriter
+from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
 from imaging.sky.subtract import (
     LAYOUT,
@@ -122,10 +123,11 @@ def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOu
 
 
 def _left_out_by(name: str, error: BaseException) -> LeftOut:
-    if not isinstance(error, NirflowError):
+    known = machine_error(error)
+    if known is None:
         return LeftOut(name=name, reason=f"{type(error).__name__}: {error}")
-    reason = error.message.removeprefix(f"{name}: ").removesuffix(".")
-    return LeftOut(name=name, reason=reason, remedy=error.remedy)
+    reason = known.message.removeprefix(f"{name}: ").removesuffix(".")
+    return LeftOut(name=name, reason=reason, remedy=known.remedy)
 
 
 def _subtract(

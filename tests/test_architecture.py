@@ -372,7 +372,8 @@ def test_what_prefect_documents_may_be_used_anywhere(source: str) -> None:
 #: Who writes to a terminal or a log as it is; what others give them is made printable there.
 WRITERS = {
     "nirflow/console/output.py", "nirflow/console/tables.py", "nirflow/reduction.py",
-    "deployments/prefect_server/serve.py", "deployments/printable_output.py",
+    "deployments/prefect_server/serve.py", "deployments/printable_output.py", "nirflow/__main__.py",
+    "nirflow/outermost.py",
 }  # fmt: skip
 #: Who makes artifacts of Prefect's; what others give them is made plain there.
 ARTIFACT_MAKERS = {"tasks/support/artifacts.py", "flows/run/progress.py"}

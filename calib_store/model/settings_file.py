@@ -19,6 +19,9 @@ from imaging.io.limits import size_text
 
 logger = logging.getLogger(__name__)
 
+#: The home folder of an account that has none.
+NO_HOME: Final = "/nonexistent"
+
 #: Variable that names the settings file.
 CONFIG: Final = "NIRFLOW_CONFIG"
 FILE_NAME: Final = "nirflow.toml"
@@ -167,7 +170,16 @@ def xdg(variable: str, default: str) -> Path:
     """Return a folder of the XDG base directory specification."""
     base = os.environ.get(variable, "")
     # The specification requires a relative path there to be ignored.
-    return Path(base) if base and Path(base).is_absolute() else Path.home() / default
+    if base and Path(base).is_absolute():
+        return Path(base)
+    return _home() / default
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # an account without a name, as in a container with an arbitrary user id
+        return Path(NO_HOME)
 
 
 def _require_owner(path: Path, found: os.stat_result) -> None:

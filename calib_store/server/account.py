@@ -13,9 +13,10 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from imaging.errors import StoreError
@@ -57,7 +58,13 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def run(
-        self, command: Sequence[str], *, cwd: Path, timeout: float, descriptors: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        timeout: float,
+        descriptors: Sequence[int] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the account, in its own session, without a terminal or the caller's variables.
 
@@ -71,11 +78,13 @@ class Account:
             s.
         descriptors
             Open files that it inherits.
+        variables
+            Further variables of its environment.
         """
         return subprocess.run(
             [*self.prefix, *command],
             cwd=cwd,
-            env=server_environment(),
+            env={**server_environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,7 +121,7 @@ def server_account(cluster: Path) -> Account:
             f"chown -R {account_name(own)} {cluster.parent}",
         )
     if own != 0:
-        return _own_account()
+        return Account(own, os.getegid())
     _require_rights()
     if owner is not None and owner in RESERVED and _is_free(owner):
         return _as(owner, owner)
@@ -176,22 +185,15 @@ def roots_owners(cluster: Path) -> frozenset[int]:
 
 def account_name(uid: int) -> str:
     """Return the name of an account, or its number if it has no name."""
+    return known_name(uid) or str(uid)
+
+
+def known_name(uid: int) -> str | None:
+    """Return the name of an account; None if it has none, as in a container with an arbitrary user id."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(uid)
-
-
-def _own_account() -> Account:
-    uid = os.geteuid()
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        raise StoreError(
-            f"The embedded PostgreSQL requires an account with a name, and the user id {uid} has none.",
-            remedy="Run nirflow as an account in /etc/passwd, or set NIRFLOW_DATABASE_URL to a server.",
-        ) from None
-    return Account(uid, os.getegid())
+        return None
 
 
 def _require_rights() -> None:

@@ -29,14 +29,16 @@ from calib_store.server.postgres_databases import make_databases
 from calib_store.server.postmaster import (
     CLUSTER,
     alive,
-    claim,
+    claimed,
     forget_dead_server,
+    held_elsewhere,
     require_no_orphans,
     running_pid,
 )
 from calib_store.server.programs import program, program_for
 from calib_store.server.socket_folder import require_own_socket
 from imaging.errors import StoreError
+from imaging.machine import free_bytes, remedy_of, size_text
 
 __all__ = [
     "PostgresAddress", "ServerStatus", "address_of", "ensure_running", "program", "revive", "status", "stop",
@@ -46,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 #: A Unix socket's path has at most 107 bytes (sun_path in unix(7)).
 _SOCKET_PATH_LIMIT = 107
+#: Free space required to create the cluster with both databases, and to start it: two segments of its log, bytes.
+_ROOM_TO_MAKE = 100 * 10**6
+_ROOM_TO_START = 34 * 10**6
 _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 _STARTING_SECONDS = 300.0
 _STOPPING_SECONDS = 300.0
@@ -110,7 +115,7 @@ def ensure_running(data_dir: Path) -> PostgresAddress:
     except OSError as error:
         raise StoreError(
             f"The store's database cannot be created or started in {data_dir}: {error.strerror or error}.",
-            remedy="Make that folder writable, or set NIRFLOW_DATA_DIR to one that is.",
+            remedy=remedy_of(error, "Make that folder writable, or set NIRFLOW_DATA_DIR to one that is."),
         ) from error
     return address
 
@@ -144,7 +149,10 @@ def stop(data_dir: Path) -> bool:
         return False
     with _locked(data_dir):
         if running_pid(_cluster(data_dir)) is None:
-            return False  # postmaster.pid may be stale, and its process must not be signalled
+            # postmaster.pid may be stale, and its process must not be signalled.
+            if not held_elsewhere(data_dir / "postgres.host"):
+                _remove_socket_dir(data_dir)
+            return False
         _stop(data_dir)
     return True
 
@@ -157,6 +165,22 @@ def _stop(data_dir: Path) -> None:
         cwd=_cluster(data_dir), timeout=_STOPPING_SECONDS + 10,
     )  # fmt: skip
     _check(done.returncode == 0, done.stdout, "stopped", data_dir)
+    _remove_socket_dir(data_dir)
+
+
+def _remove_socket_dir(data_dir: Path) -> None:
+    """Remove the folder of the socket, which is outside of the data folder if that has a long name."""
+    folder = _socket_dir(data_dir)
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid not in _possible_owners(data_dir):
+        return
+    for left in folder.glob(".s.PGSQL.*"):  # of a killed server
+        left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it has other content
+        folder.rmdir()
+
+
+def _possible_owners(data_dir: Path) -> set[int]:
+    return {os.geteuid(), _cluster(data_dir).stat().st_uid}
 
 
 def _cluster(data_dir: Path) -> Path:
@@ -232,6 +256,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _make_cluster(data_dir: Path, account: Account) -> None:
     cluster = _cluster(data_dir)
+    _require_room(data_dir, _ROOM_TO_START if cluster.is_dir() else _ROOM_TO_MAKE)
     if cluster.is_dir():
         require_no_orphans(cluster)
         make_current(cluster, account)
@@ -240,6 +265,17 @@ def _make_cluster(data_dir: Path, account: Account) -> None:
     done = make_cluster(cluster, account)
     _check(done.returncode == 0, done.stdout, "made", data_dir)
     logger.info("Created the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
+
+
+def _require_room(data_dir: Path, needed: int) -> None:
+    """Refuse a full disk before the server fails on it, which it may do at any later moment."""
+    free = free_bytes(data_dir)
+    if free is not None and free < needed:
+        raise StoreError(
+            f"The disk of {data_dir} has no room for the store's database: {size_text(needed)} needed, "
+            f"{size_text(free)} free.",
+            remedy="Free space there, or set NIRFLOW_DATA_DIR to a folder on another disk.",
+        )
 
 
 def _make_socket_dir(folder: Path, account: Account) -> None:
@@ -271,21 +307,21 @@ def _make_socket_dir(folder: Path, account: Account) -> None:
 
 def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
     cluster = _cluster(data_dir)
-    claim(cluster, data_dir / "postgres.host")
-    forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{address.port}.lock")
-    began = time.perf_counter()
-    socket_dir = os.open(address.socket_dir, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        # The shell only puts the server in the background, so that init inherits it, and prints its process id.
-        # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
-        done = account.run(
-            ["/bin/sh", "-c", '"$@" >>server.log 2>&1 & echo $!', "sh", str(program_for(account, "postgres")),
-             "-D", HERE, "-c", f"unix_socket_directories=/proc/self/fd/{socket_dir}", "-c", f"port={address.port}",
-             "-c", f"{CLUSTER}{cluster}"],
-            cwd=cluster, timeout=_STARTING_SECONDS, descriptors=(socket_dir,),
-        )  # fmt: skip
-    finally:
-        os.close(socket_dir)
+    with claimed(cluster, data_dir / "postgres.host") as lock:
+        forget_dead_server(cluster, address.socket_dir / f".s.PGSQL.{address.port}.lock")
+        began = time.perf_counter()
+        socket_dir = os.open(address.socket_dir, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # The shell only puts the server in the background, so that init inherits it, and prints its process id.
+            # (`pg_ctl start` hands the folder's name to a shell, where a `$` in it would be expanded.)
+            done = account.run(
+                ["/bin/sh", "-c", '"$@" >>server.log 2>&1 & echo $!', "sh", str(program_for(account, "postgres")),
+                 "-D", HERE, "-c", f"unix_socket_directories=/proc/self/fd/{socket_dir}",
+                 "-c", f"port={address.port}", "-c", f"{CLUSTER}{cluster}", *_shared_memory()],
+                cwd=cluster, timeout=_STARTING_SECONDS, descriptors=(socket_dir, lock),
+            )  # fmt: skip
+        finally:
+            os.close(socket_dir)
     _check(done.returncode == 0, done.stdout, "started", data_dir)
     pid = int(done.stdout)
     while True:
@@ -300,6 +336,13 @@ def _start(data_dir: Path, address: PostgresAddress, account: Account) -> None:
         _check(alive(pid) and waited < _STARTING_SECONDS, problem, "started", data_dir)
         time.sleep(0.02)
     logger.info("Started the store's database in %s (%.1f s)", cluster, time.perf_counter() - began)
+
+
+def _shared_memory() -> list[str]:
+    """Return the option for a machine where not every account may use ``/dev/shm``: files in the cluster instead."""
+    place = Path("/dev/shm")
+    usable = place.is_dir() and stat.S_IMODE(place.stat().st_mode) & 0o002 and os.access(place, os.W_OK)
+    return [] if usable else ["-c", "dynamic_shared_memory_type=mmap"]
 
 
 def _check(well: bool, output: str, doing: str, data_dir: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import stat
 import uuid
@@ -11,9 +10,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Final
 
-from calib_store.server.account import Account, making_account, roots_owners
+from calib_store.server.account import Account, known_name, making_account, roots_owners
 from calib_store.server.postgres_address import SUPERUSER
 from calib_store.server.programs import program_for
+from calib_store.server.unnamed_account import naming_library
 
 #: The path of the cluster for all PostgreSQL processes: their working folder, even if no other account can reach it.
 HERE: Final = "/proc/self/cwd"
@@ -66,7 +66,14 @@ def make_cluster(cluster: Path, account: Account) -> CompletedProcess[str]:
         ]  # fmt: skip
         for name, value in _CONFIGURATION.items():
             command += ["-c", f"{name}={value}"]
-        done = maker.run(command, cwd=made, timeout=_MAKING_SECONDS)
+        if known_name(maker.uid) is not None:
+            done = maker.run(command, cwd=made, timeout=_MAKING_SECONDS)
+        else:
+            with naming_library() as named:
+                preloaded = {"LD_PRELOAD": f"/proc/self/fd/{named}"}
+                done = maker.run(
+                    command, cwd=made, timeout=_MAKING_SECONDS, descriptors=(named,), variables=preloaded
+                )
         if done.returncode == 0:
             _take_over(made, account, {maker.uid})
             _write_authentication(made, account)
@@ -95,12 +102,17 @@ def is_current(cluster: Path, account: Account) -> bool:
 
 
 def _authentication() -> dict[str, str]:
-    """Return the files that define who may connect: this account and root, identified by the kernel, as any role."""
-    names = dict.fromkeys((pwd.getpwuid(os.geteuid()).pw_name, "root"))
+    """Return the files that define who may connect: this account and root, identified by the kernel, as any role.
+
+    PostgreSQL cannot identify an account without a name. There the folder of the socket is the only limit, which no
+    other account may enter.
+    """
+    own = known_name(os.geteuid())
     head = "# Written by nirflow when it starts the server.\n"
-    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in dict.fromkeys((own, "root")) if name]
+    method = "peer map=nirflow" if own is not None else "trust"
     return {
-        "pg_hba.conf": f"{head}local all all peer map=nirflow\n",
+        "pg_hba.conf": f"{head}local all all {method}\n",
         "pg_ident.conf": head + "".join(f"nirflow {name} all\n" for name in quoted),
     }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,9 @@ logger = logging.getLogger(__name__)
 CLUSTER: Final = "nirflow.cluster="
 #: Time for the processes of a killed server to end, which they do at the end of a statement.
 _ORPHAN_SECONDS: Final = 300.0
+#: The end of a note whose server holds the lock on it, and the most bytes of a note.
+_LOCKED: Final = "locked"
+_NOTE_BYTES: Final = 1000
 
 
 def alive(pid: int) -> bool:
@@ -61,33 +67,64 @@ def _works_in(pid: int, cluster: Path) -> bool:
         return False
 
 
-def claim(cluster: Path, note: Path) -> None:
-    """Claim the cluster for this machine's server, unless one on another machine may still be running.
+@contextmanager
+def claimed(cluster: Path, note: Path) -> Iterator[int]:
+    """Hold the lock of the cluster's server in the block, and yield its descriptor, which the server inherits.
 
-    Two machines that share a disk do not see each other's processes, and PostgreSQL does not notice either: two servers
-    would write to one cluster.
+    Two machines, or two containers, that share a disk do not see each other's processes, and PostgreSQL does not notice
+    either: two servers would write to one cluster. So each server holds a lock of the kernel on a file in the data
+    folder. It is free as soon as the last process of the server has ended, whatever happened to it, and also shows the
+    server of a container that no longer exists for what it is.
 
     Parameters
     ----------
     cluster
         The server's folder.
     note
-        File that records where a server was last started.
+        The file with the lock. It records where the server was started, for messages.
 
     Raises
     ------
     StoreError
-        If one was started elsewhere and not shut down properly.
+        If a server holds the lock, here or elsewhere; or if one of an earlier nirflow, which held no lock, was started
+        elsewhere and not shut down properly.
     """
-    here = f"{socket.gethostname()} {_process_namespace()}"
-    there = note.read_text().strip() if note.is_file() else here
-    if there != here and (cluster / "postmaster.pid").exists():
-        raise StoreError(
-            f"The database in {cluster} was started on {there.split()[0]} and may run there.",
-            remedy="Stop it there (nirflow server stop) or, if that machine no longer exists, delete "
-            f"{note}. For several machines, name a separate server in NIRFLOW_DATABASE_URL.",
-        )
-    note.write_text(f"{here}\n")
+    descriptor = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        there = os.pread(descriptor, _NOTE_BYTES, 0).decode(errors="replace").split()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"The database in {cluster} runs on {there[0] if there else 'another machine'}, in a container or on a "
+                "machine whose processes are not visible here.",
+                remedy="Use it there, or stop it there (nirflow server stop). For several machines, name a separate "
+                "server in NIRFLOW_DATABASE_URL.",
+            ) from None
+        here = [socket.gethostname(), _process_namespace()]
+        if there and there[2:] != [_LOCKED] and there[:2] != here and (cluster / "postmaster.pid").exists():
+            raise StoreError(
+                f"The database in {cluster} was started on {there[0]} by an earlier nirflow and may run there.",
+                remedy="Stop it there (nirflow server stop) or, if that machine no longer exists, delete "
+                f"{note}. For several machines, name a separate server in NIRFLOW_DATABASE_URL.",
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{' '.join(here)} {_LOCKED}\n".encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def held_elsewhere(note: Path) -> bool:
+    """Return whether a server holds the lock on its note."""
+    try:
+        with note.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def _process_namespace() -> str:

@@ -107,6 +107,10 @@ def require_own_place(database: Database, objects: ObjectStore) -> None:
             remedy=_REMEDY,
         )
     if not newest and (found := next(objects.objects(), None)) is not None:
+        if is_own_place(
+            database, objects
+        ):  # its first product, which another process is adding at this moment
+            return
         raise StoreError(
             f"{objects.place} holds files (such as {found.place}) but this store has no products: they belong to "
             "another store.",

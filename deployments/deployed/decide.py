@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from calib_store.curation.lookup import product_or_frame
 from calib_store.model.records import Frame, Product
 from calib_store.store import Store
 from calib_store.tables.status import status_text
+from calib_store.user_name import user_name
 from deployments.access.policy_bodies import AWAITING_RETRY
 from deployments.deployed.common import store_of
 from deployments.deployed.requests import DecisionRequest
@@ -102,7 +102,7 @@ def author_of_run() -> str:
     """Return the user who started this run, as recorded by the server; else the pipeline's own user."""
     if operator := operator_of_run():
         return operator
-    return os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0] or getpass.getuser()
+    return os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")[0] or user_name()
 
 
 def _label(what: Product | Frame) -> str:

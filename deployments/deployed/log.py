@@ -12,23 +12,27 @@ from contextlib import contextmanager
 from typing import Final
 
 from deployments.settings.server_settings import LOGGERS
-from imaging.errors import NirflowError
+from imaging.machine import machine_error
 from tasks.prefect_internals.identifiers import FLOW_LOGGERS, repeats_exception
 
 
 class _WithoutTraceback(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], NirflowError):
+        if isinstance(record.exc_info, tuple) and _is_no_defect(record.exc_info[1]):
             record.exc_info = record.exc_text = None
             return not repeats_exception(record)
         return True
+
+
+def _is_no_defect(error: BaseException | None) -> bool:
+    return error is not None and machine_error(error) is not None
 
 
 _FILTER: Final = _WithoutTraceback()
 
 
 def hide_tracebacks_of_our_errors() -> None:
-    """Log nirflow's own errors in this process's runs once each, and without a traceback."""
+    """Log errors of nirflow and of the machine in this process's runs once each, and without a traceback."""
     for name in FLOW_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 

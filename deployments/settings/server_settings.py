@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -212,6 +214,7 @@ def server_environment(
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
         NAMES: json.dumps(settings.names),
+        **_without_proxy_here(base),
     }
     if auth := settings.auth_string:
         ours["PREFECT_SERVER_API_AUTH_STRING"] = auth
@@ -256,12 +259,31 @@ def client_environment(address: ServerAddress, base: Mapping[str, str] | None = 
         environment["PREFECT_API_AUTH_STRING"] = address.auth
     if address.home is not None:
         environment["PREFECT_HOME"] = str(address.home)
-        # A proxy for other hosts must not be used for a server on this machine.
-        local = "127.0.0.1,localhost"
-        known = base.get("no_proxy") or base.get("NO_PROXY") or ""
-        hosts = known if local in known else ",".join(filter(None, (known, local)))
-        environment |= {"no_proxy": hosts, "NO_PROXY": hosts}
+        environment |= _without_proxy_here(base)
     return environment
+
+
+def _without_proxy_here(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which a proxy for other hosts is not used for a server on this machine."""
+    local = "127.0.0.1,localhost,::1"
+    known = base.get("no_proxy") or base.get("NO_PROXY") or ""
+    hosts = known if local in known else ",".join(filter(None, (known, local)))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
+
+
+def unusable_proxies(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of proxies of a kind that this installation has no package for, emptied.
+
+    A process of a flow run contacts its server before it imports anything of nirflow's, with a client that fails for
+    such a proxy, although it does not use it (`tasks.prefect_internals.loopback_clients`).
+    """
+    usable = {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") is not None else set())
+    proxies = (name for name in base if name.lower() in ("http_proxy", "https_proxy", "all_proxy"))
+    return {
+        name: ""
+        for name in proxies
+        if "://" in base[name] and urlsplit(base[name]).scheme.lower() not in usable
+    }
 
 
 def strays(base: Mapping[str, str]) -> set[str]:

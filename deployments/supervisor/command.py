@@ -16,7 +16,12 @@ from deployments.prefect_api.rest import Rest
 from deployments.printable_output import ArgumentParser, make_output_printable
 from deployments.processes import ProcessError
 from deployments.settings.all_settings import Settings
-from deployments.settings.server_settings import ServerAddress, client_environment, named_address
+from deployments.settings.server_settings import (
+    ServerAddress,
+    client_environment,
+    named_address,
+    unusable_proxies,
+)
 from imaging.errors import NirflowError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +48,13 @@ def worker_command() -> list[str]:
 def part_environment(settings: Settings, address: ServerAddress) -> dict[str, str]:
     """Return the variables that a part of the service needs in addition to the settings, to use that server."""
     poll = {"PREFECT_WORKER_QUERY_SECONDS": f"{settings.worker.poll:g}"}
-    return client_environment(address) | _LOGGED | poll
+    refused = unusable_proxies(os.environ)
+    if refused:
+        logger.warning(
+            "%s: runs do without this proxy, which needs a package that is not installed",
+            ", ".join(sorted(refused)),
+        )
+    return client_environment(address) | _LOGGED | poll | refused
 
 
 def named_server(settings: Settings) -> ServerAddress:

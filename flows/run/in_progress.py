@@ -37,6 +37,7 @@ class Night:
     kept: list[Kept] = field(default_factory=list)
     remade: list[tuple[Product, PrefectFuture[Any]]] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
 
     @property
     def submissions(self) -> Submissions:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+from uuid import uuid4
 
 from imaging.errors import NirflowError
+from imaging.machine import reason, remedy_of
+
+#: A disk without room still takes an empty file.
+_PROBE: Final = bytes(4096)
 
 
 def make_writable(
@@ -26,12 +32,15 @@ def make_writable(
     NirflowError
         If it cannot be created or written to.
     """
-    probe = folder / ".nirflow-probe"
+    probe = folder / f".nirflow-probe-{uuid4().hex[:12]}"  # another run may be doing the same
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another run may be doing the same
+        try:
+            probe.write_bytes(_PROBE)
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise NirflowError(
-            f"The {what} {folder} cannot be written to: {error.strerror or error}.", remedy=remedy
+            f"The {what} {folder} cannot be written to: {reason(folder, error)}.",
+            remedy=remedy_of(error, remedy),
         ) from error

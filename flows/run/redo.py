@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from calib_store.curation.certify import identity
 from calib_store.curation.lookup import product_or_frame
 from calib_store.model.records import Frame, InputRef, Product
 from calib_store.store import Store
+from calib_store.user_name import user_name
 from flows.run.report import Kept, Replaced
 from imaging.errors import NirflowError
 from tasks.support.references import LeftOut, ProductRef, Survey
@@ -180,7 +180,7 @@ def _contained(store: Store, product: Product) -> set[tuple[str, str]]:
 def _supersede(store: Store, redo: Redo, old: Product, new: ProductRef) -> None:
     reason = f"made again without {redo.cause.name}, as {new.name_and_id}"
     store.set_status(
-        old, "superseded", author=getpass.getuser(), reason=reason, by=new.uuid, because=identity(redo.cause)
+        old, "superseded", author=user_name(), reason=reason, by=new.uuid, because=identity(redo.cause)
     )
     logger.info("%s (%s) is superseded: %s", old.name, old.id, reason)
     if old.status == "certified":

@@ -56,6 +56,9 @@ class NightReport(Reference):
     kept: tuple[Kept, ...] = Field(
         default=(), description="products that should have been made again or superseded, and were kept"
     )
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what may go wrong on this machine: little room"
+    )
     out: Path
     log_file: Path | None = None
     started: datetime

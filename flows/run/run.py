@@ -27,12 +27,15 @@ from flows.run.redo import Redo, redo_of, replace_old
 from flows.run.remake import submit_remakes
 from flows.run.remake_plan import plan_remakes
 from flows.run.report import Failure, Kept, NightReport, Replaced
+from flows.run.room import require_room
 from flows.run.submit import submit_night
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.frames.find_files import find_files
+from imaging.io.descriptors import raise_limit
 from imaging.io.planes import prune
 from imaging.kinds import STACK, in_a_sentence
 from imaging.listed import gathered
+from imaging.machine import described
 from imaging.pixels.bands import thread_count
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
@@ -86,6 +89,7 @@ def reduce_with(
 def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, label: str) -> Iterator[Night]:
     """Find, survey and plan the frames; after the block, reduce the scratch to its limit."""
     give_back_planes()
+    raise_limit()
     out = Path(out).expanduser().resolve()
     make_writable(out)
     workspace = Workspace(
@@ -109,6 +113,9 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
+    night.warnings = require_room(night.plan, workspace)
+    for warning in night.warnings:
+        logger.warning("%s", warning)
     night.left_out.extend(
         LeftOut(name=one.label, reason=f"in {one.folder}: {one.reason}", remedy=one.remedy)
         for one in passed_over
@@ -211,6 +218,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
             )
         ),
         kept=(*night.kept, *kept),
+        warnings=night.warnings,
         out=night.workspace.out,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),
@@ -259,10 +267,8 @@ def _replace(night: Night) -> tuple[Sequence[Replaced], Sequence[Kept]]:
 
 def _message(state: State[Any]) -> str:
     error = state.result(raise_on_failure=False)
-    if isinstance(error, NirflowError):
-        return str(error)
     if isinstance(error, BaseException):
-        return f"{type(error).__name__}: {error}"
+        return described(error)
     return state.message or state.name or "it failed"
 
 

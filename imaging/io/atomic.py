@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from imaging.errors import NirflowError
+from imaging.machine import reason, remedy_of
 
 #: Error numbers of file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -88,8 +89,8 @@ def complete_file(
             sync_folder(path.parent)
     except OSError as error:
         raise NirflowError(
-            f"{path.name} could not be written to {path.parent}: {error.strerror or error}.",
-            remedy="Free space there, make the folder writable, or choose another with --out.",
+            f"{path.name} could not be written to {path.parent}: {reason(path.parent, error)}.",
+            remedy=remedy_of(error, "Make the folder writable, or choose another with --out."),
         ) from error
 
 

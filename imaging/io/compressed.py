@@ -37,6 +37,7 @@ from imaging.io.announced import Announced
 from imaging.io.fitsfile import BLOCK, end_of_header
 from imaging.io.limits import check_size, opened
 from imaging.io.tiles import NoRoomError, unpack_tiles
+from imaging.machine import reason, remedy_of
 
 log = logging.getLogger(__name__)
 
@@ -342,6 +343,6 @@ def _noted(note: Path, folder: Path) -> tuple[Path, str] | None:
 
 def _unwritable(folder: Path, error: OSError) -> NirflowError:
     return NirflowError(
-        f"Could not write to {folder}: {error.strerror or error}.",
-        remedy="Free space there, or choose another folder.",
+        f"Could not write to {folder}: {reason(folder, error)}.",
+        remedy=remedy_of(error, "Make that folder writable, or choose another."),
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from imaging.errors import FrameError
 from imaging.header import Header
 from imaging.io.cards import CARD, read_cards
 from imaging.io.data_cards import DTYPES, bad_card, blank_of, data_length, found_value, image_shape, scaling
+from imaging.io.descriptors import SharedFile
 from imaging.io.limits import check_size
 from imaging.io.other_content import refuse_other_content
 
@@ -85,6 +86,8 @@ class FitsFile:
         An open file descriptor; this object owns and closes it.
     name
         File name, for errors.
+    path
+        Where the file can be opened again: then it need not stay open (`imaging.io.descriptors`).
 
     Raises
     ------
@@ -92,11 +95,10 @@ class FitsFile:
         If the file is empty, not FITS, shorter than its headers announce, or larger than any product.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self._descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
+    def __init__(self, descriptor: int, name: str, path: Path | None = None) -> None:
         self.name = name
         self.size = os.fstat(descriptor).st_size
+        self._file = SharedFile(descriptor, name, path)
         try:
             check_size(name, self.size)
             self.hdus: tuple[Hdu, ...] = self._scan()
@@ -106,7 +108,7 @@ class FitsFile:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        self._close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -116,16 +118,18 @@ class FitsFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; fewer at the end of the file."""
-        return os.pread(self._descriptor, length, offset)
+        with self._file.opened() as descriptor:
+            return os.pread(descriptor, length, offset)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset``; return the number of bytes read, fewer at the end of the file."""
         done = 0
-        while done < len(buffer):
-            n = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if n == 0:
-                break
-            done += n
+        with self._file.opened() as descriptor:
+            while done < len(buffer):
+                n = os.preadv(descriptor, [buffer[done:]], offset + done)
+                if n == 0:
+                    break
+                done += n
         return done
 
     def find(self, extname: str) -> Hdu | None:

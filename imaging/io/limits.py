@@ -14,6 +14,7 @@ from typing import Final
 
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
+from imaging.machine import size_text
 
 #: Maximum rows of a table of a product's inputs: a night has some hundred frames.
 RECORD_ROWS: Final = 20_000
@@ -65,13 +66,6 @@ class TooLargeError(FrameError):
             name, f"{what} {size_text(size)}, and no such file is larger than {size_text(limit)}",
             remedy="Leave the file out; fetch it again if it should be a frame or product.",
         )  # fmt: skip
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes in a readable unit."""
-    if size < 10**6:
-        return f"{size} bytes"
-    return f"{size / 1e6:.1f} MB" if size < 10**9 else f"{size / 1e9:.1f} GB"
 
 
 def open_regular(path: Path) -> int:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from imaging.machine import writing_to
+
 _MANIFEST = "planes.json"
 
 
@@ -31,24 +33,25 @@ def write_planes(
     Scratch files can be made again, so they are not synced to the disk; the checksums reveal an incomplete
     write. An existing folder is replaced.
     """
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
-    aside.mkdir()
-    try:
-        manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
-        for name, plane in planes.items():
-            data = np.ascontiguousarray(plane)
-            (aside / name).write_bytes(data.data)
-            manifest["planes"][name] = {
-                "dtype": data.dtype.str,
-                "shape": list(data.shape),
-                "sha256": hashlib.sha256(data.data).hexdigest(),
-            }
-        (aside / _MANIFEST).write_text(json.dumps(manifest))
-        _replace(folder, aside)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    with writing_to(folder, sum(plane.nbytes for plane in planes.values())):
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        aside.mkdir()
+        try:
+            manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
+            for name, plane in planes.items():
+                data = np.ascontiguousarray(plane)
+                (aside / name).write_bytes(data.data)
+                manifest["planes"][name] = {
+                    "dtype": data.dtype.str,
+                    "shape": list(data.shape),
+                    "sha256": hashlib.sha256(data.data).hexdigest(),
+                }
+            (aside / _MANIFEST).write_text(json.dumps(manifest))
+            _replace(folder, aside)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
     return folder
 
 
@@ -69,17 +72,22 @@ class PlanesWriter:
     def __init__(self, folder: Path, layout: Mapping[str, tuple[DTypeLike, tuple[int, ...]]]) -> None:
         self.folder = folder
         self._layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with writing_to(folder):
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
-        self._aside.mkdir()
-        self._open: dict[str, int] = {}
-        try:
-            for name, (dtype, shape) in self._layout.items():
-                self._open[name] = os.open(self._aside / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-                os.ftruncate(self._open[name], dtype.itemsize * int(np.prod(shape)))
-        except BaseException:
-            self.discard()
-            raise
+        size = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in self._layout.values())
+        with writing_to(folder, size):
+            self._aside.mkdir()
+            try:
+                for name, (dtype, shape) in self._layout.items():
+                    descriptor = os.open(self._aside / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                    try:
+                        os.ftruncate(descriptor, dtype.itemsize * int(np.prod(shape)))
+                    finally:
+                        os.close(descriptor)
+            except BaseException:
+                self.discard()
+                raise
 
     def __enter__(self) -> PlanesWriter:
         return self
@@ -101,9 +109,11 @@ class PlanesWriter:
             )
         left = np.ascontiguousarray(data).data.cast("B")
         offset = first * self._row_bytes(name)
-        while left:
-            written = os.pwrite(self._open[name], left, offset)
-            left, offset = left[written:], offset + written
+        # Opened for each band: a group has three planes for each frame, more than a process may keep open.
+        with writing_to(self.folder, len(left)), (self._aside / name).open("r+b", buffering=0) as file:
+            while left:
+                written = os.pwrite(file.fileno(), left, offset)
+                left, offset = left[written:], offset + written
 
     def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
         """Return rows of a plane (default: all) as written so far, as a new array."""
@@ -112,7 +122,8 @@ class PlanesWriter:
         out = np.empty((max(0, last - first), *shape[1:]), dtype)
         if out.size == 0:
             return out
-        _read_into(self._open[name], out, first * self._row_bytes(name), self._aside / name)
+        with (self._aside / name).open("rb", buffering=0) as file:
+            _read_into(file.fileno(), out, first * self._row_bytes(name), self._aside / name)
         return out
 
     def commit(self, meta: Mapping[str, Any] | None = None) -> Path:
@@ -122,24 +133,18 @@ class PlanesWriter:
             with (self._aside / name).open("rb", buffering=0) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             manifest["planes"][name] = {"dtype": dtype.str, "shape": list(shape), "sha256": digest}
-        self._close()
-        (self._aside / _MANIFEST).write_text(json.dumps(manifest))
-        _replace(self.folder, self._aside)
+        with writing_to(self.folder):
+            (self._aside / _MANIFEST).write_text(json.dumps(manifest))
+            _replace(self.folder, self._aside)
         return self.folder
 
     def discard(self) -> None:
         """Remove the written files; without effect after `commit`."""
-        self._close()
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _row_bytes(self, name: str) -> int:
         dtype, shape = self._layout[name]
         return dtype.itemsize * int(np.prod(shape[1:]))
-
-    def _close(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open = {}
 
 
 def _replace(folder: Path, new: Path) -> None:

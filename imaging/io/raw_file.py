@@ -146,7 +146,7 @@ def open_raw(
     name = plain_name(name or path.name)
     with reading(path):
         descriptor = unpacked_descriptor(path) if compression(path) else open_regular(path)
-        file = FitsFile(descriptor, name)
+        file = FitsFile(descriptor, name, None if compression(path) else path)
     try:
         primary = file.hdus[0].header
         images = [hdu for hdu in file.hdus if hdu.is_image]

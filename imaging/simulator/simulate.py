@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from imaging.io.atomic import write_complete
 from imaging.pixels.bands import thread_count
 from imaging.simulator.detector import Detector, Light, cosmic_rays, expose, make_detector
 from imaging.simulator.headers import PlannedFrame, raw_headers
@@ -174,7 +175,7 @@ def _write_raw(path: Path, parameters: NightParameters, frame: PlannedFrame, adu
         content = bz2.compress(content)
     elif parameters.compression == "gz":
         content = gzip.compress(content, compresslevel=4, mtime=0)
-    path.write_bytes(content)
+    write_complete(path, [content], sync=False)
 
 
 __all__ = ["NightParameters", "frame_truth", "simulate_frame", "simulate_night"]

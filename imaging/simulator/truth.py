@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.errors import FrameError
+from imaging.io.atomic import write_complete
 from imaging.simulator import camera
 from imaging.simulator.detector import CLIP, Detector
 from imaging.simulator.headers import Role
@@ -135,9 +137,15 @@ def write_truth(
 ) -> NightTruth:
     """Write the truth of a night as ``folder`` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _NIGHT).write_text(parameters.model_dump_json(indent=1) + "\n")
-    (folder / _FRAMES).write_text(json.dumps([f.model_dump(mode="json") for f in frames], indent=1) + "\n")
-    sources.write(folder / _SOURCES, format="ascii.ecsv", overwrite=True)
+    listed = StringIO()
+    sources.write(listed, format="ascii.ecsv")
+    texts = {
+        _NIGHT: parameters.model_dump_json(indent=1) + "\n",
+        _FRAMES: json.dumps([f.model_dump(mode="json") for f in frames], indent=1) + "\n",
+        _SOURCES: listed.getvalue(),
+    }
+    for name, text in texts.items():
+        write_complete(folder / name, [text.encode()], sync=False)
     margin = bpm_margin(detector, frames)
     planes: Mapping[str, NDArray[Any]] = {
         "DARK": detector.dark,
@@ -156,7 +164,9 @@ def write_truth(
         hdus.append(fits.ImageHDU(plane.astype(plane.dtype.newbyteorder(">")), name=name))
         if name in units:
             hdus[-1].header["BUNIT"] = units[name]
-    hdus.writeto(folder / _PLANES, overwrite=True)
+    content = BytesIO()
+    hdus.writeto(content)
+    write_complete(folder / _PLANES, [content.getbuffer()], sync=False)
     return NightTruth(folder, parameters, frames)
 
 

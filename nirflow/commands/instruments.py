@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imaging.io.atomic import write_complete
 from imaging.printable import printable
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, plural, print_json, print_table
@@ -131,7 +132,7 @@ def new(
         return
     if out.exists():
         raise UsageError(f"{out} already exists.", remedy="Name another file.")
-    out.write_text(text, encoding="utf-8")
+    write_complete(out, [text.encode()])
     print_lines(f"Wrote {out}. Complete it, then run: nirflow instruments check {out} {file}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -169,9 +170,9 @@ def env() -> None:
     """
     from deployments.prefect_server.server import ensure_server
     from deployments.settings.all_settings import Settings
-    from deployments.settings.server_settings import client_environment
+    from deployments.settings.server_settings import client_environment, unusable_proxies
 
-    environment = client_environment(ensure_server(Settings().data_dir))
+    environment = client_environment(ensure_server(Settings().data_dir)) | unusable_proxies(os.environ)
     # Prefect's own commands are interactive: they may write to the terminal.
     del environment["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     for name, value in environment.items():
@@ -180,7 +181,6 @@ def env() -> None:
 
 def _quoted(value: str) -> str:
     """Quote a value for the shell; write an unprintable one by its bytes, as bash, zsh and ksh read them."""
-    import os
     import shlex
 
     if printable(value) == value:

@@ -153,12 +153,14 @@ def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> 
     """Return the settings, overridden by the command line."""
     from calib_store.model.settings import WrongSettingsError
     from deployments.settings.all_settings import Settings
+    from nirflow.request import require_text
 
     if data is not None:
         os.environ["NIRFLOW_DATA_DIR"] = str(data.expanduser().resolve())
     known = Settings()
     changes: dict[str, Any] = {}
     if watch:
+        require_text(*watch)
         for folder in watch:
             if not folder.expanduser().is_dir():
                 raise WrongSettingsError(

@@ -20,7 +20,9 @@ from rich.logging import RichHandler
 from deployments.printable_output import printable_records
 from deployments.settings.server_settings import LOGGERS
 from imaging.errors import NirflowError
+from imaging.machine import machine_error, remedy_of, unwritable
 from imaging.printable import printable
+from nirflow.console.output import print_lines
 from tasks.prefect_internals.identifiers import reports_final_state
 from tasks.prefect_internals.run_context import run_names
 
@@ -92,21 +94,26 @@ def configure(
             logger.setLevel(min(file_handler.level, console_handler.level))
         stack.enter_context(_captured_warnings())
         stack.enter_context(printable_records())
-        yield
+        try:
+            yield
+        except Exception as error:
+            if machine_error(error) is None:
+                error.add_note(f"Log: {log_file}")
+            raise
 
 
 class _RunFileHandler(logging.FileHandler):
     """The log file: one line per record (a traceback takes more), UTC, with the run that logged it."""
 
     def __init__(self, path: Path, level: int | str) -> None:
-        self.path = path
+        self.path, self._reported = path, False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             super().__init__(path, encoding="utf-8")
         except OSError as error:
             raise LogFileError(
                 f"Cannot write to the log file {path}: {error.strerror or error}.",
-                remedy="Choose an output folder with write permission (--out).",
+                remedy=remedy_of(error, "Choose an output folder with write permission (--out)."),
             ) from error
         self.setLevel(level)
         formatter = logging.Formatter(
@@ -118,6 +125,13 @@ class _RunFileHandler(logging.FileHandler):
     def format(self, record: logging.LogRecord) -> str:
         record.run = _run_of(record)
         return super().format(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report once that the file cannot be written, as on a full disk; the run goes on without it."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and not self._reported:
+            self._reported = True
+            print_lines(f"{unwritable(self.path, error)}", err=True)
 
 
 class _FirstLine(logging.Formatter):

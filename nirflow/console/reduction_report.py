@@ -37,6 +37,8 @@ def print_report(report: NightReport) -> None:
     ]  # fmt: skip
     if report.products:
         print_table(columns, [_row(product) for product in report.products])
+    for warning in report.warnings:
+        print_lines(f"Warning: {warning}.", style="yellow")
     warnings = ((product.name, warning) for product in report.products for warning in product.warnings)
     for same in gathered(warnings):
         print_lines(f"Warning, {same.label}: {same.text}", style="yellow")

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from imaging.machine import described, machine_error
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,6 +25,5 @@ def best_effort(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.warning(
-            "%s failed (%s: %s); nothing else depends on it", what, type(error).__name__, error, exc_info=True
-        )
+        defect = machine_error(error) is None
+        logger.warning("%s failed (%s); nothing else depends on it", what, described(error), exc_info=defect)

@@ -30,7 +30,7 @@ def _failing_for(name: str, real: Callable[..., Any], error: Exception) -> Calla
     ("error", "reason"),
     [
         (FrameError(BROKEN, "it went wrong", remedy="Do this."), "it went wrong Do this."),
-        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), "No space left on device"),
         (ValueError("a defect"), "ValueError: a defect"),
     ],
     ids=["frame", "disk", "defect"],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from calib_store.choice.serving import serves
+from calib_store.user_name import user_name
 from nirflow.console.tables import cell
 from nirflow.moments import moment
 
@@ -53,7 +53,7 @@ def open_store() -> Store:
 
 def acting_user(author: str | None) -> str:
     """Return the name of the acting user."""
-    return author or getpass.getuser()
+    return author or user_name()
 
 
 def side(text: str | None, option: str) -> Side:

@@ -361,12 +361,6 @@ def test_a_cluster_created_by_root_is_reported_as_roots(
         server_account(tmp_path / "postgres")
 
 
-def test_an_account_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 20002)
-    with pytest.raises(StoreError, match="the user id 20002 has none"):
-        server_account(tmp_path / "postgres")
-
-
 @AS_ROOT
 def test_a_user_id_that_is_in_use_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = server_account(tmp_path / "postgres").uid

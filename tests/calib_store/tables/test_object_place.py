@@ -279,3 +279,24 @@ def test_the_marker_at_a_url(store: Store, other: Store, add: Add, tmp_path: Pat
     assert is_own_place(remote.database, remote.objects)
     with pytest.raises(StoreError, match="belong to another store"):
         gc(looking_at(other, remote.objects), grace=NONE)
+
+
+def test_a_first_product_that_another_process_is_adding_is_no_other_stores_file(
+    store: Store, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its file there, and no row yet; and it has marked the place after this process looked."""
+
+    class Late(LocalObjects):
+        looked = False
+
+        def read_marker(self) -> bytes | None:
+            found = super().read_marker() if self.looked else None
+            self.looked = True
+            return found
+
+    assert isinstance(store.objects, LocalObjects)
+    require_own_place(store.database, store.objects)
+    file = store.objects.root.parent / "first.fits"
+    file.write_bytes(b"pixels")
+    store.objects.put(file)
+    require_own_place(store.database, Late(store.objects.root))

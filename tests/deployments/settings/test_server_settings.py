@@ -16,6 +16,7 @@ from deployments.settings.server_settings import (
     client_environment,
     server_environment,
     strays,
+    unusable_proxies,
 )
 
 HOME = Path("/data/prefect")
@@ -87,7 +88,7 @@ def test_a_client_of_our_server_ignores_the_profile_and_proxy_of_the_user() -> N
     environment = client_environment(OURS, {"NO_PROXY": "intra.net"})
     assert environment["PREFECT_API_URL"] == OURS.api_url
     assert environment["PREFECT_HOME"] == str(HOME)
-    assert environment["NO_PROXY"] == environment["no_proxy"] == "intra.net,127.0.0.1,localhost"
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intra.net,127.0.0.1,localhost,::1"
     assert client_environment(OURS, environment)["NO_PROXY"] == environment["NO_PROXY"]
     assert environment["DO_NOT_TRACK"] == "1"
     assert "imaging" in environment["PREFECT_LOGGING_EXTRA_LOGGERS"].split(",")
@@ -172,3 +173,22 @@ for _ in range(2):
         [sys.executable, "-c", program], env=os.environ | stray, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("proxy", "refused"),
+    [
+        ("socks5h://p:1", True),
+        ("socks4://p:1", True),
+        ("http://p:1", False),
+        ("https://p:1", False),
+        ("p:1", False),
+    ],
+)
+def test_proxies_without_a_package_are_emptied_for_runs(proxy: str, refused: bool) -> None:
+    base = {"ALL_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "x", "PATH": "/bin"}
+    assert unusable_proxies(base) == ({"ALL_PROXY": "", "https_proxy": ""} if refused else {})
+
+
+def test_the_server_uses_no_proxy_for_itself() -> None:
+    assert server({"no_proxy": "intra.net"})["NO_PROXY"] == "intra.net,127.0.0.1,localhost,::1"

@@ -1,0 +1,91 @@
+"""The room on the disks that a run needs, compared with what is free before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from flows.recipes.all_recipes import all_recipes
+from flows.recipes.night_plan import NightPlan
+from imaging.errors import NirflowError
+from imaging.io.planes import scratch_size
+from imaging.machine import free_bytes, size_text
+from tasks.support.references import RawFrame
+from tasks.support.workspace import Workspace
+
+#: Bytes per pixel of a product: SCI, VAR, DQ; with OBJMASK for a stack, which covers more than the detector.
+_CALIBRATION, _STACK = 10, 16
+#: Bytes per pixel of the planes between steps, per science frame: detrended, two passes of the sky, object masks.
+_SCRATCH: Final = 32
+#: Room that the database and the logs need besides, bytes.
+_REST: Final = 64 * 10**6
+#: Bytes per pixel of a raw frame, at least.
+_LEAST_BYTES: Final = 2
+
+
+def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
+    """Compare what a plan needs with what is free on the disks of its folders.
+
+    Nothing is known yet of what the store has already, so a lack of room is only a warning; unless there is not even
+    room for one product.
+
+    Returns
+    -------
+    tuple of str
+        A warning for each disk that may become full.
+
+    Raises
+    ------
+    NirflowError
+        If a disk has no room for a single product.
+    """
+    scratch, products, largest = _sizes(plan)
+    needs = (
+        (workspace.data_dir, scratch + products + _REST, "NIRFLOW_DATA_DIR"),
+        (workspace.out, products, "--out"),
+    )
+    disks: dict[int, list[tuple[Path, int, str]]] = {}
+    for folder, need, option in needs:
+        disks.setdefault(folder.stat().st_dev, []).append((folder, need, option))
+    warnings = []
+    for folders in disks.values():
+        folder, _, option = folders[0]
+        free, need = free_bytes(folder), sum(need for _, need, _ in folders)
+        if free is None:
+            continue
+        if largest and free < largest:
+            raise NirflowError(
+                f"The disk of {folder} has no room for a product: {size_text(largest)} needed, {size_text(free)} free.",
+                remedy=f"Free space there, or name a folder on another disk ({option}).",
+            )
+        if folder == workspace.data_dir and free < need:
+            free += scratch_size(workspace.scratch)  # it is used again, or removed if it is not
+        if free < need:
+            warnings.append(
+                f"the disk of {folder} may become full: up to {size_text(need)} needed, {size_text(free)} free. Free "
+                f"space there, or name a folder on another disk ({option})"
+            )
+    return tuple(warnings)
+
+
+def _sizes(plan: NightPlan) -> tuple[int, int, int]:
+    """Return the bytes of the planes between steps, of all products, and of the largest product."""
+    scratch, products = 0, []
+    for kind, recipe in all_recipes().items():
+        for one in plan.of(kind):
+            pixels = _pixels(recipe.main(one).frames)
+            products.append((_STACK if recipe.kind.is_stack else _CALIBRATION) * pixels)
+            if recipe.kind.is_stack:
+                scratch += _SCRATCH * len(recipe.frames(one)) * pixels
+    return scratch, sum(products), max(products, default=0)
+
+
+def _pixels(frames: Sequence[RawFrame]) -> int:
+    """Return the pixels of a frame of a group, from the size of its file: those of a part of a detector are fewer."""
+    first = frames[0]
+    rows, columns = first.facts.table.detector.shape
+    with suppress(OSError):
+        return min(rows * columns, first.path.stat().st_size // _LEAST_BYTES)
+    return rows * columns

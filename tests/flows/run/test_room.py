@@ -1,0 +1,108 @@
+"""The room that a run needs is compared with what is free before it starts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.recipes.night_plan import NightPlan
+from flows.run import room
+from flows.run.plan import plan_night
+from flows.run.room import require_room
+from imaging.errors import NirflowError
+from imaging.frames.facts import FrameFacts
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import RawFrame
+from tasks.support.workspace import Workspace
+
+#: Pixels of the detector of the frames.
+PIXELS = 2048**2
+BASE: dict[str, Any] = {
+    "instrument": "F2", "observation_class": "science", "target": "W", "exposure_time": 120.0, "coadds": 1,
+    "read_pairs": 8, "filter_id": "Y_G0811", "filter": "Y", "lyot": "f/16_G5830", "focal_mask": "Open",
+    "disperser": "Open", "detector": "109", "program": "GS-2013B-Q-15", "observation_id": "GS-2013B-Q-15-39",
+    "ra": 63.49, "dec": -47.84,
+}  # fmt: skip
+
+
+def several(prefix: str, count: int, kind: str) -> list[RawFrame]:
+    """Return frames whose files are missing."""
+    started = datetime(2013, 11, 21, 2, tzinfo=UTC)
+    return [
+        RawFrame(
+            path=Path(f"/raw/{prefix}{n}.fits"), source=Path(f"/raw/{prefix}{n}.fits"), sha256=f"{n:064d}",
+            facts=FrameFacts(
+                **BASE, name=f"{prefix}{n}.fits", kind=kind, started=started + timedelta(minutes=3 * n)
+            ),
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def plan() -> NightPlan:
+    """A dark of five frames and a stack of six."""
+    frames = several("D", 5, "dark") + several("S", 6, "object")
+    made = plan_night(frames, ReductionParameters())
+    assert (len(made.of("dark")), [len(one.frames.frames) for one in made.of("image")]) == (1, [6])
+    return made
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Data and products on one disk."""
+    for name in ("data", "out"):
+        (tmp_path / name).mkdir()
+    return Workspace(data_dir=tmp_path / "data", out=tmp_path / "out")
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: int | None) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda _: free)
+
+
+def test_enough_room_is_no_matter(
+    plan: NightPlan, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, 2 * 10**9)
+    assert require_room(plan, workspace) == ()
+    with_free(monkeypatch, None)
+    assert require_room(plan, workspace) == ()
+
+
+def test_a_warning_states_what_is_needed_and_free(
+    plan: NightPlan, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, 500 * 10**6)
+    needed = (6 * 32 + 2 * (10 + 16)) * PIXELS + 64 * 10**6
+    (warning,) = require_room(plan, workspace)
+    assert f"the disk of {workspace.data_dir} may become full" in warning
+    assert f"up to {needed / 1e9:.1f} GB needed, 500.0 MB free" in warning
+    assert "NIRFLOW_DATA_DIR" in warning
+    # Scratch of an earlier run is used again, or makes room.
+    workspace.scratch.mkdir()
+    with (workspace.scratch / "planes").open("wb") as file:
+        file.truncate(needed)
+    assert require_room(plan, workspace) == ()
+
+
+def test_a_disk_without_room_for_one_product_is_refused(
+    plan: NightPlan, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, 16 * PIXELS - 1)
+    with pytest.raises(
+        NirflowError, match=r"no room for a product: 67\.1 MB needed, 67\.1 MB free"
+    ) as caught:
+        require_room(plan, workspace)
+    assert "another disk" in caught.value.remedy
+    assert require_room(NightPlan(), workspace) == ()  # nothing to make
+
+
+def test_a_part_of_a_detector_needs_less(plan: NightPlan, workspace: Workspace, tmp_path: Path) -> None:
+    frame = plan.of("dark")[0].frames[0]
+    small = tmp_path / "small.fits"
+    small.write_bytes(bytes(2000))
+    assert room._pixels([frame]) == PIXELS
+    assert room._pixels([frame.model_copy(update={"path": small})]) == 1000
