@@ -19,6 +19,7 @@ from imaging.calibrations.sanity import check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
+from imaging.instruments.sections import contains
 from imaging.io.fitsfile import BLOCK
 from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
@@ -193,7 +194,10 @@ def _check_facts(
     for fact in (*every, *one):
         value = facts.value(fact)
         off = facts.table.tolerance.get(fact, 0.0)
-        other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
+        if fact == "section":  # a part may be cut out of a product
+            other = [(who, its) for who, its in known if not contains(its.section, facts.section)]
+        else:
+            other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
         if not other or (fact in one and len(other) < len(known)):
             continue
         expected = other[0][1].value(fact)

@@ -219,7 +219,7 @@ def facts_from_headers(
     primary
         Primary header (or any mapping of keywords).
     extension
-        Header of the image extension; gives the detector section where it names one.
+        Header of the image extension; gives the detector section, which must fit the number of pixels.
     name
         File name, for the record and for errors.
 
@@ -238,7 +238,8 @@ def facts_from_headers(
     processed, product_kind = processing(primary)
     # DRAGONS leaves the flat's type on a bad pixel mask; the time stamp keyword identifies it.
     table = instrument_of(primary, name)
-    facts = facts_in(table, primary, extension, name, mask=product_kind == "bpm")
+    mask, resampled = product_kind == "bpm", product_kind == "image"
+    facts = facts_in(table, primary, extension, name, mask=mask, resampled=resampled)
     lit = facts["kind"] == "flat" and not processed
     return FrameFacts(
         name=name,

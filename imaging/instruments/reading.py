@@ -11,6 +11,7 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+from imaging.instruments.sections import section_of_pixels
 
 Header = Mapping[str, Any]
 
@@ -107,7 +108,13 @@ def instrument_of(primary: Header, name: str) -> Instrument:
 
 
 def facts_in(
-    instrument: Instrument, primary: Header, extension: Header | None, name: str, *, mask: bool = False
+    instrument: Instrument,
+    primary: Header,
+    extension: Header | None,
+    name: str,
+    *,
+    mask: bool = False,
+    resampled: bool = False,
 ) -> dict[str, Any]:
     """Read the facts that a table defines.
 
@@ -121,6 +128,8 @@ def facts_in(
         The file's name, for errors.
     mask
         The file is a bad pixel mask, whatever its keywords are.
+    resampled
+        The pixels are not those of the detector (a stack): their number does not give its section.
 
     Returns
     -------
@@ -144,6 +153,10 @@ def facts_in(
         known = is_mask and fact in _OF_A_MASK
         facts[fact] = (
             _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
+        )
+    if not resampled:
+        facts["section"] = section_of_pixels(
+            facts["section"], facts.get("binning", "1x1"), extension or {}
         )
     facts |= _guiding(instrument, keys)
     quirks = catalogue.quirks_of(instrument)

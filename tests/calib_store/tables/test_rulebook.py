@@ -120,11 +120,11 @@ def test_back_to_an_earlier_version(mine: Store, add, facts) -> None:
 
 def test_a_version_is_never_reused_for_another_table(mine: Store) -> None:
     with pytest.raises(
-        StoreError, match="already has different rules with the version 'f2-imaging-5'"
+        StoreError, match="already has different rules with the version 'f2-imaging-6'"
     ) as caught:
         activate(mine, changed("window_days = 90", "window_days = 80", SHIPPED.version))
     assert "a new version" in caught.value.remedy
-    with pytest.raises(StoreError, match="are the same as 'f2-imaging-5'"):
+    with pytest.raises(StoreError, match="are the same as 'f2-imaging-6'"):
         activate(mine, SHIPPED.model_copy(update={"version": "renamed"}))
     with pytest.raises(StoreError, match="never had the rules 'nothing'"):
         mine.database.run(lambda connection: rulebook.rules_of(connection, "nothing"))

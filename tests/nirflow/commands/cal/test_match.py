@@ -56,7 +56,7 @@ def test_explain_shows_the_first_rule_that_fails_with_both_values(
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == f"dark for S20131121S0075.fits: {good['name']} ({good['id'][:8]})"
-    assert "by the rules f2-imaging-5" in lines[1]
+    assert "by the rules f2-imaging-6" in lines[1]
     order = " ".join(" ".join(lines[2:]).split())
     assert order.startswith("best first: made of nothing that was rejected; certified for the time;")
     first = next(number for number, line in enumerate(lines) if line.startswith("taken  "))
@@ -124,12 +124,12 @@ def test_the_calibrations_of_a_frames_reduction(
 @pytest.mark.usefixtures("own_store")
 def test_rules_are_shown_and_printed(nirflow: Run) -> None:
     result = nirflow("cal", "rules")
-    assert result.stdout.startswith("Rules f2-imaging-5\n")
+    assert result.stdout.startswith("Rules f2-imaging-6\n")
     assert "exposure_time +-0.0015" in result.stdout
     assert "came with nirflow" in result.stdout
     assert nirflow("cal", "rules", "--toml").stdout == shipped_text()
     reported = json.loads(nirflow("cal", "rules", "--json").stdout)
-    assert reported["rules"]["version"] == "f2-imaging-5"
+    assert reported["rules"]["version"] == "f2-imaging-6"
     unknown = nirflow("cal", "rules", "--version", "x")
     assert unknown.exit_code == 1
     assert "never had the rules 'x'" in unknown.stderr
@@ -166,7 +166,7 @@ def test_rules_are_changed_by_a_table(
 ) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(
-        shipped_text().replace("f2-imaging-5", "mine-1").replace("window_days = 90", "window_days = 30")
+        shipped_text().replace("f2-imaging-6", "mine-1").replace("window_days = 90", "window_days = 30")
     )
     refused = nirflow("cal", "rules", "--set", mine, "--reason", "drifts")
     assert refused.exit_code == 1
@@ -179,12 +179,12 @@ def test_rules_are_changed_by_a_table(
     assert "Now using mine-1" in done.stderr
     assert "30 days" in done.stdout
     assert "the dark drifts" in done.stdout
-    assert "90 days" in nirflow("cal", "rules", "--version", "f2-imaging-5").stdout
+    assert "90 days" in nirflow("cal", "rules", "--version", "f2-imaging-6").stdout
     # The next change begins with this one.
     again = nirflow("cal", "rules", "--toml").stdout
     assert read_rules(again, "again") == read_rules(mine.read_text(), "mine")
     assert again.startswith("# Which calibration belongs to which frame")
-    assert nirflow("cal", "rules", "--toml", "--version", "f2-imaging-5").stdout == shipped_text()
+    assert nirflow("cal", "rules", "--toml", "--version", "f2-imaging-6").stdout == shipped_text()
     assert "Already using" in nirflow("cal", "rules", "--set", mine, "--reason", "x").stderr
     mine.write_text("version = 3")
     wrong = nirflow("cal", "rules", "--set", mine, "--reason", "x")
