@@ -155,9 +155,7 @@ def facts_in(
             _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
         )
     if not resampled:
-        facts["section"] = section_of_pixels(
-            facts["section"], facts.get("binning", "1x1"), extension or {}
-        )
+        facts["section"] = section_of_pixels(facts["section"], facts.get("binning", "1x1"), extension or {})
     facts |= _guiding(instrument, keys)
     quirks = catalogue.quirks_of(instrument)
     if quirks is not None:

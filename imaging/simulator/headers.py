@@ -112,7 +112,11 @@ def _telescope(frame: PlannedFrame) -> list[_Card]:
         # Without these two other software takes the target for a moving one, and its coordinates for apparent ones.
         ("RATRACK", 0.0, "Differential tracking rate RA"),
         ("DECTRACK", 0.0, "Differential tracking rate Dec"),
-        ("TRKEPOCH", round((frame.started - _MJD_EPOCH) / timedelta(days=1), 5), "Differential tracking epoch"),
+        (
+            "TRKEPOCH",
+            round((frame.started - _MJD_EPOCH) / timedelta(days=1), 5),
+            "Differential tracking epoch",
+        ),
         ("RA", ra, "Target Right Ascension"),
         ("DEC", dec, "Target Declination"),
         ("ELEVATIO", 72.0 if science else 90.0, "Current Elevation"),

@@ -126,6 +126,10 @@ class StackMetrics(Metrics):
     noise_correlation: float = figure(
         "NCORR: noise of large bins over what VAR predicts", "noise correlation"
     )
+    background_error: float | None = figure(
+        "BGERR: rms error of the background that apertures do not average out", "background error",
+        unit="electron", default=None,
+    )  # fmt: skip
     mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
     reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)
     started: datetime = figure("start of the first exposure")

@@ -19,12 +19,12 @@ from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Image, Reason
+from imaging.products.ccd import read_ccd
 from imaging.products.header_cards import Record, saturation_electrons
 from imaging.products.origin import LineageLabel, Origin
 from imaging.products.product_file import (
     ProductFile,
     datasums,
-    read_ccd,
     read_product,
     read_table,
     write_product,
