@@ -49,7 +49,11 @@ def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str
     if kind == "bpm":
         return table.same["bpm"], ()
     optics = table.same["flat"]
-    return optics, tuple(name for name in table.same["dark"] if name not in optics)
+    others = tuple(name for name in table.same["dark"] if name not in optics)
+    if KINDS[kind].is_calibration:
+        return optics, others
+    # A stack is on a grid of its own.
+    return tuple(name for name in optics if name != "section"), tuple(n for n in others if n != "section")
 
 
 def check_file(name: str, plain: Path) -> None:
