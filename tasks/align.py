@@ -19,7 +19,7 @@ from tasks.support.scratching import folder_for, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 class AlignedGroup(Reference):

@@ -207,6 +207,8 @@ def _observation(primary: Header, record: Record) -> dict[str, CardValue | tuple
         "MJD-OBS": ((started - _MJD_EPOCH) / timedelta(days=1), "Start of the first exposure"),
         "TIMESYS": ("UTC", "Time system"),
     }
+    if isinstance(scale := primary.get("PIXSCALE"), float):
+        new["PIXSCALE"] = (scale, "Pixel scale [arcsec]")
     if kind.unit is not None:  # a mask has neither a filter nor an exposure
         new["FILTER"] = facts.filter_id
         new["EXPTIME"] = (facts.exposure, "Exposure of the values [s]")
