@@ -35,7 +35,7 @@ def source_shapes(plane, unusable, positions, levels, sigmas, out):  # type: ign
     sigmas : float64 (n,)
         Sigma of each source's window, px.
     out : float64 (n, 3)
-        Written: xx, yy and xy, px^2; those of a round source of the window's size where the noise makes the
+        Written: xx, yy and xy, px^2; those of a circular source of the window's size where the noise makes the
         moments impossible.
     """
     ny, nx = plane.shape

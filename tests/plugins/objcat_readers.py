@@ -11,7 +11,7 @@ def clip_sources(catalogue: Table, header: Header, least_snr: float = 50.0) -> T
     """Return the stars that serve for a measurement of the image quality.
 
     The columns read, their units and the limits are those of the primitive measureIQ: sources with a profile,
-    round, wider than 1.1 px, bright, stellar, large, with few flagged pixels and none saturated.
+    nearly circular, wider than 1.1 px, bright, stellar, large, with few flagged pixels and none saturated.
     """
     area, bits = catalogue["ISOAREA_IMAGE"], catalogue["IMAFLAGS_ISO"]
     flagged = np.where(bits & 4, 0, 0.02 * area)

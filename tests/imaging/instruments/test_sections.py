@@ -19,7 +19,7 @@ FULL = "[1:2048,1:2048]"
         # A cut-out with the card of the original.
         (FULL, "1x1", {"NAXIS1": 512, "NAXIS2": 256}, "[1:512,1:256]"),
         ("[513:1536,1:2048]", "1x1", {"NAXIS1": 512, "NAXIS2": 2048}, "[513:1024,1:2048]"),
-        # IRAF's cards say where it was cut out.
+        # IRAF's cards record where it was cut out.
         (FULL, "1x1", {"NAXIS1": 512, "NAXIS2": 512, "LTV1": -768.0, "LTV2": -100}, "[769:1280,101:612]"),
         (FULL, "1x1", {"NAXIS1": 512, "NAXIS2": 512, "LTV1": "a", "LTV2": True}, "[1:512,1:512]"),
         # Sections count unbinned pixels.

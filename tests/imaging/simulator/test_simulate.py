@@ -162,6 +162,19 @@ def test_other_software_finds_pointing_and_wcs_in_agreement(tmp_path: Path) -> N
         assert (np.sign(measured[clear]) == np.sign(commanded[clear])).all()
 
 
+@pytest.mark.parametrize("size", [512, 2048])
+def test_the_wcs_of_a_long_night_never_moves_the_other_way(size: int) -> None:
+    for seed in range(10):
+        plan = plan_night(NightParameters(size=size, n_science=45, seed=seed))
+        science = [frame for frame in plan if frame.role == "science"]
+        commanded, reported = (
+            np.array([getattr(frame, name) for frame in science]) - getattr(science[0], name)
+            for name in ("offset", "wcs")
+        )
+        assert (commanded * reported >= 0).all()
+        assert np.std(reported - commanded, axis=0) == pytest.approx(0.25, rel=0.3)
+
+
 def test_a_stale_frame_carries_the_previous_frames_wcs(small_night: tuple[Path, NightTruth]) -> None:
     out, truth = small_night
     values = [tuple(fits.getheader(out / f.file, 1)[f"CRVAL{i}"] for i in (1, 2)) for f in truth.science]
