@@ -197,12 +197,14 @@ def _add_shapes(
 
 def _level_at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the background at positions, bilinearly between the centres of the cells."""
-    from scipy.ndimage import map_coordinates  # imported late: a run that finds its stack needs no scipy
-
-    u = (positions[:, ::-1].T + 0.5) / background.cell - 0.5
-    level: NDArray[np.float64] = map_coordinates(
-        background.level_mesh.astype(np.float64), u, order=1, mode="nearest"
-    )
+    mesh = background.level_mesh.astype(np.float64)
+    last = np.array(mesh.shape[::-1]) - 1
+    place = np.clip((positions + 0.5) / background.cell - 0.5, 0, last)
+    first = np.floor(place).astype(int)
+    (x, y), (x1, y1) = first.T, np.minimum(first + 1, last).T
+    u, v = (place - first).T
+    below, above = (mesh[row, x] + u * (mesh[row, x1] - mesh[row, x]) for row in (y, y1))
+    level: NDArray[np.float64] = below + v * (above - below)
     return level
 
 

@@ -98,6 +98,16 @@ def test_fluxes_magnitudes_and_background(stars: NDArray[np.void]) -> None:
     assert (np.diff(stars["MAG_AUTO"]) >= 0).all()
 
 
+def test_the_background_follows_a_gradient() -> None:
+    slope = 0.5
+    rows, found = catalogue(gaussians() + (slope * np.arange(256)).astype(np.float32))
+    middle = (rows["x"] > 40) & (
+        rows["x"] < 210
+    )  # beyond, the surface ends at the centres of the outermost cells
+    assert rows["BACKGROUND"][middle] == pytest.approx(SKY + slope * rows["x"][middle], abs=4.0)
+    assert found.background.level_mesh.shape == (4, 4)
+
+
 def test_a_source_without_a_positive_flux_has_no_magnitude() -> None:
     plane = gaussians()
     flags = np.zeros(plane.shape, np.uint16)
