@@ -20,7 +20,7 @@ Add = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def science(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    return frame_writer(tmp_path / "S20131121S0075.fits")
+    return frame_writer(tmp_path / "S20131121S0075.fits", shape=(1, 40, 40))
 
 
 def test_match_a_file(nirflow: Run, added: Add, science: Path) -> None:
