@@ -277,11 +277,7 @@ def _headers(kind: str, ours: pf.Product, peer: pf.Product) -> Iterator[Row]:
         key
         for mine, theirs in ((ours.primary, peer.primary), (ours.header, peer.header))
         for key in theirs
-        if key
-        and key not in mine
-        and key not in _STEPS
-        and not key.startswith("AREA")
-        and not (kind == "bpm" and key == "BUNIT")
+        if key and key not in mine and key not in _STEPS and not key.startswith("AREA")
     ]
     yield Row(
         kind, "cards of DRAGONS' that ours lacks", len(lacking), high=0, why=" ".join(lacking)

@@ -166,7 +166,9 @@ def stars(
     edge = 4 * radius
     inside = (x > edge) & (y > edge) & (x < nx - edge) & (y < ny - edge)
     near, _ = spatial.cKDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), k=2)
-    wanted = inside & (near[:, 1] > 2 * radius) & (catalogue["flags"] == 0) & (catalogue["snr"] > least_snr)
+    wanted = (
+        inside & (near[:, 1] > 2 * radius) & (catalogue["problems"] == 0) & (catalogue["snr"] > least_snr)
+    )
     x, y = x[wanted].astype(float), y[wanted].astype(float)
     measured = []
     for one in (ours, peer):

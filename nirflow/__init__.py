@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from calib_store.store import Store as Store
     from flows.night import reduce_night as reduce_night
     from flows.run.options import Options as Options
-    from imaging.products.product_file import read_ccd as read_ccd
+    from imaging.products.ccd import read_ccd as read_ccd
     from nirflow.session import services as services
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ __all__ = ["Options", "Store", "__version__", "read_ccd", "reduce_night", "servi
 _DEFINED_IN: Final = {
     "Options": "flows.run.options",
     "Store": "calib_store.store",
-    "read_ccd": "imaging.products.product_file",
+    "read_ccd": "imaging.products.ccd",
     "reduce_night": "flows.night",
     "services": "nirflow.session",
 }

@@ -10,17 +10,18 @@ from prefect.states import Completed, State
 
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
+from imaging.header import Header
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
-from imaging.pixels.wcs import wcs_of
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry
-from imaging.registration.geometry import Grid
-from imaging.sources.detect import CATALOGUE, Detection, detect
-from imaging.stack.stack import VERSION, StackInput, StackMetrics, make_stack
+from imaging.sources.detect import Detection, detect
+from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.stack.background_error import background_error
+from imaging.stack.stack import VERSION, StackInput, StackMetrics, StackResult, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
@@ -42,6 +43,14 @@ _EARLIER_VERSIONS: Final = {
 }  # fmt: skip
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+#: What the columns of ALIGNMENT are.
+_ALIGNMENT_COLUMNS: Final = {
+    "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
+    "rotation": "rotation to the reference", "scale": "scale to the reference",
+    "rms": "residual of the matched stars", "uncertainty": "standard error of the shift",
+    "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "seeing": "FWHM of stars",
+    "sky": "sky level [electron]", "found_by": "wcs, search, telescope or reference", "used": "in the stack",
+}  # fmt: skip
 
 
 class ScienceSet(ProductSet):
@@ -151,16 +160,19 @@ def build_stack(
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),
+            background_error=background_error(
+                result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
+            ),
         )
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
             warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
-            cards=_cards(result.metrics, alignment.reference),
+            cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={
-                "OBJCAT": _source_table(sources, grid),
+                "OBJCAT": _source_table(result, sources, grid.header, parameters.detect.aperture),
                 "ALIGNMENT": _alignment_table(alignment.entries, catalogues, sky),
             },
             combined=names,
@@ -228,6 +240,7 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
         "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
+        **_error_card(metrics.background_error),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
     }
@@ -236,18 +249,14 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
     return cards
 
 
-def _source_table(sources: Detection, grid: Grid) -> Table:
-    rows = sources.catalogue
-    if len(grid.header):
-        world = (
-            wcs_of(grid.header).all_pix2world(rows["x"], rows["y"], 0) if len(rows) else (np.empty(0),) * 2
-        )
-        located = np.empty(len(rows), [*CATALOGUE.descr, ("ra", "f8"), ("dec", "f8")])
-        for name in CATALOGUE.names or ():
-            located[name] = rows[name]
-        located["ra"], located["dec"] = world
-        rows = located
-    return Table(rows, {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "fwhm": "pix", "flux": "electron"})
+def _error_card(error: float | None) -> dict[str, tuple[CardValue, str]]:
+    return {} if error is None else {"BGERR": (error, "Error of the background in apertures [electron]")}
+
+
+def _source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:
+    rows = object_catalogue(result.sci, result.dq, sources, header, aperture)
+    units = {column.name: column.unit for column in COLUMNS if column.unit}
+    return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
 
 
 def _alignment_table(
@@ -283,5 +292,5 @@ def _alignment_table(
         ("found_by", "U12"), ("used", "?"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
-    units |= {"rotation": "deg", "sky": "electron"}
-    return Table(np.array(rows, layout), units)
+    units["rotation"] = "deg"
+    return Table(np.array(rows, layout), units, _ALIGNMENT_COLUMNS)

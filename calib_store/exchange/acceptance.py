@@ -19,6 +19,7 @@ from imaging.calibrations.sanity import LIMITS, check_usable
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
+from imaging.instruments.sections import contains
 from imaging.io.fitsfile import BLOCK
 from imaging.kinds import KINDS
 from imaging.products.product_file import ProductFile
@@ -46,7 +47,11 @@ def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str
     if not KINDS[kind].is_of_a_band:
         return table.same[KINDS[kind].name], ()
     optics = table.same["flat"]
-    return optics, tuple(name for name in table.same["dark"] if name not in optics)
+    others = tuple(name for name in table.same["dark"] if name not in optics)
+    if KINDS[kind].is_calibration:
+        return optics, others
+    # A stack is on a grid of its own.
+    return tuple(name for name in optics if name != "section"), tuple(n for n in others if n != "section")
 
 
 def check_file(name: str, plain: Path) -> None:
@@ -220,7 +225,10 @@ def _check_facts(
     for fact in (*every, *one):
         value = facts.value(fact)
         off = facts.table.tolerance.get(fact, 0.0)
-        other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
+        if fact == "section":  # a part may be cut out of a product
+            other = [(who, its) for who, its in known if not contains(its.section, facts.section)]
+        else:
+            other = [(who, its) for who, its in known if not _same(value, its.value(fact), off)]
         if not other or (fact in one and len(other) < len(known)):
             continue
         expected = other[0][1].value(fact)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from astropy.io.fits import VerifyError
 
 from imaging.calibrations.raw_stack import RawFrame
 from imaging.instruments.instrument import ComparedValue
@@ -80,10 +79,7 @@ def _listed(texts: Sequence[str]) -> str:
 def _value(raw: RawFrame, compared: ComparedValue) -> _Value | None:
     """Return the value of a frame; None if it has none, or one that cannot be read."""
     for header in (raw.primary, raw.extension):
-        try:
-            value = header.get(compared.keyword)
-        except (VerifyError, ValueError):
-            return None
+        value = header.get(compared.keyword)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value):
             return float(value)
         if isinstance(value, str) and value.strip():

@@ -228,7 +228,7 @@ def facts_from_headers(
     primary
         Primary header (or any mapping of keywords).
     extension
-        Header of the image extension; gives the detector section where it names one.
+        Header of the image extension; gives the detector section, which must fit the number of pixels.
     name
         File name, for the record and for errors.
 
@@ -247,8 +247,14 @@ def facts_from_headers(
     processed, product_kind = processing(primary)
     # The time stamp identifies a processed file: DRAGONS leaves the flat's type on a bad pixel mask.
     table = instrument_of(primary, name)
+    kind = KINDS[product_kind] if product_kind else None
     facts = facts_in(
-        table, primary, extension, name, kind=KINDS[product_kind].frame_kind if product_kind else None
+        table,
+        primary,
+        extension,
+        name,
+        kind=kind.frame_kind if kind else None,
+        resampled=kind is not None and kind.is_stack,
     )
     of_cards = [
         note for header in (primary, extension) if isinstance(header, Header) for note in header.notes

@@ -14,6 +14,7 @@ from imaging.header import text_of
 from imaging.instruments import catalogue
 from imaging.instruments.exposure_start import Start, Written, exposure_start, parse_moment
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+from imaging.instruments.sections import section_of_pixels
 from imaging.kinds import FrameKind
 
 Header = Mapping[str, Any]
@@ -140,6 +141,7 @@ def facts_in(
     name: str,
     *,
     kind: FrameKind | None = None,
+    resampled: bool = False,
 ) -> dict[str, Any]:
     """Read the facts that a table defines.
 
@@ -153,6 +155,8 @@ def facts_in(
         The file's name, for errors.
     kind
         Kind of the file, whatever its keywords are; default: by its keywords.
+    resampled
+        The pixels are not those of the detector (a stack): their number does not give its section.
 
     Returns
     -------
@@ -176,6 +180,8 @@ def facts_in(
         facts[fact] = (
             _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
         )
+    if not resampled:
+        facts["section"] = section_of_pixels(facts["section"], facts.get("binning", "1x1"), extension or {})
     facts |= _guiding(instrument, keys)
     start = _start(instrument, keys, facts)
     facts["started"] = start.moment

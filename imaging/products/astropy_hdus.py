@@ -57,6 +57,7 @@ def table_hdu(
     rows: NDArray[Any],
     *,
     units: Mapping[str, str] | None = None,
+    meanings: Mapping[str, str] | None = None,
     extver: int | None = None,
     cards: Cards = (),
 ) -> BinTableHDU:
@@ -69,7 +70,9 @@ def table_hdu(
     rows
         One field per column: integers, floats, booleans or texts (escaped to printable ASCII).
     units
-        Unit of each column, by name.
+        Unit of each column, by name; a unit of the FITS standard.
+    meanings
+        What each column is, by name: the comment of its card TTYPEn.
     extver
         EXTVER, for a table that belongs to the image with that number.
     cards
@@ -79,12 +82,18 @@ def table_hdu(
     ------
     TypeError
         If the type of a column is not supported.
+    ValueError
+        If a unit is not in the FITS standard.
     """
     columns = [_column(name, rows[name], (units or {}).get(name)) for name in rows.dtype.names or ()]
     named: list[tuple[Any, ...]] = [("EXTNAME", extname)]
     if extver is not None:
         named.append(("EXTVER", extver))
-    return _with_checksums(BinTableHDU.from_columns(columns, fits_header([*named, *cards]), nrows=len(rows)))
+    hdu = BinTableHDU.from_columns(columns, fits_header([*named, *cards]), nrows=len(rows))
+    for n, name in enumerate(rows.dtype.names or (), start=1):
+        if meaning := (meanings or {}).get(name):
+            hdu.header.comments[f"TTYPE{n}"] = ascii_text(meaning)
+    return _with_checksums(hdu)
 
 
 def write_hdus(path: Path, hdus: Sequence[HDU]) -> str:
@@ -216,6 +225,10 @@ def _with_checksums(hdu: Any) -> Any:
 
 
 def _column(name: str, values: NDArray[Any], unit: str | None) -> Column:
+    if unit:
+        from astropy.units import Unit  # imported late: most processes write no table
+
+        Unit(unit, format="fits")  # other software loses a unit that the standard does not have
     if values.dtype.kind == "U":
         texts = [ascii_text(str(value)).encode("ascii") for value in values]
         values = np.array(texts, f"S{max([1, *map(len, texts)])}")

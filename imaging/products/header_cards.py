@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from imaging.frames.facts import FrameFacts
@@ -31,6 +31,7 @@ _RAW_ONLY = re.compile(
     r"|CHECKSUM|DATASUM|GAIN|RDNOISE|END|ZIMAGE|ZHECKSUM|ZDATASUM"
 )
 _MOST_NAMED = 999
+_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 #: Characters of a comment after a number (value to column 30, three for the slash).
 _NUMBER_COMMENT = CARD - 33
 
@@ -151,7 +152,9 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
     return _with_new(raw, new, drop=_RAW_ONLY)
 
 
-def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> list[Card | tuple[Any, ...]]:
+def extension_cards(
+    header: Header, record: Record, shape: tuple[int, int], *, primary: Header | None = None
+) -> list[Card | tuple[Any, ...]]:
     """Return the cards that SCI, VAR and DQ share, after the structural ones and before BUNIT.
 
     Parameters
@@ -162,6 +165,8 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
         What the product records about itself.
     shape
         Rows and columns of the product.
+    primary
+        Primary header of the first input, for SCI: it also describes the observation.
     """
     facts = record.facts
     saturation = saturation_electrons(facts, corrected=record.linearised)
@@ -175,9 +180,38 @@ def extension_cards(header: Header, record: Record, shape: tuple[int, int]) -> l
         "DATASEC": (f"[1:{shape[1]},1:{shape[0]}]", "Data section(s)"),
         "DETSEC": (facts.section, "Detector section(s)"),
     }
+    if primary is not None:
+        new.update(_observation(primary, record))
     new.update({keyword.upper(): value for keyword, value in record.extension_cards.items()})
     dropped = re.compile(f"{_RAW_ONLY.pattern}|{WCS_KEYWORDS.pattern}|{DISTORTION.pattern}|BUNIT|UTYPE")
     return [*_with_new(header, new, drop=dropped), *celestial_cards(header)]
+
+
+def _observation(primary: Header, record: Record) -> dict[str, CardValue | tuple[CardValue, str]]:
+    """Return the cards that describe the observation, for the image itself.
+
+    Software that opens one extension (`astropy.nddata.CCDData.read` with ``hdu="SCI"``) does not see the
+    primary header.
+    """
+    facts, kind = record.facts, KINDS[record.kind]
+    started = record.span[0] if record.span is not None else facts.started
+    new: dict[str, CardValue | tuple[CardValue, str]] = {
+        "INSTRUME": str(primary.get("INSTRUME", facts.instrument)),
+        "TELESCOP": str(primary.get("TELESCOP", "")),
+        "OBJECT": facts.target if kind.unit is not None else kind.obstype,
+        "DATE-OBS": (stamped(started), "Start of the first exposure"),
+        "MJD-OBS": ((started - _MJD_EPOCH) / timedelta(days=1), "Start of the first exposure"),
+        "TIMESYS": ("UTC", "Time system"),
+    }
+    if isinstance(scale := primary.get("PIXSCALE"), float):
+        new["PIXSCALE"] = (scale, "Pixel scale [arcsec]")
+    if kind.unit is not None:  # a mask has neither a filter nor an exposure
+        new["FILTER"] = facts.filter_id
+        new["EXPTIME"] = (facts.exposure, "Exposure of the values [s]")
+        if facts.airmass is not None:
+            new["AIRMASS"] = facts.airmass
+        new |= {key.upper(): value for key, value in record.cards.items() if key.upper() == "AIRMASS"}
+    return {keyword: value for keyword, value in new.items() if value != ""}
 
 
 def saturation_electrons(facts: FrameFacts, *, corrected: bool, fraction: float = 1.0) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ from imaging.products.astropy_hdus import (
     primary_hdu,
     table_columns,
     table_hdu,
-    to_ccd,
     write_hdus,
 )
 from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
@@ -45,9 +44,6 @@ from imaging.products.header_cards import product_name as product_name
 from imaging.products.origin import LineageLabel, Origin
 from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
 
-if TYPE_CHECKING:
-    from astropy.nddata import CCDData
-
 #: Rows, and bytes, that are read at a time; both are multiples of 32 bits, the unit of checksums.
 _BAND = 256
 _CHUNK = 8 << 20
@@ -55,6 +51,8 @@ _CHUNK = 8 << 20
 REASONS = "REASONS"
 #: EXTNAMEs of the tables of a product's inputs and processing.
 _RECORDS = ("HISTORY", "PROVENANCE", "LINEAGE")
+#: Unit of a plane of flags: astropy refuses an image that states none.
+_FLAGS_UNIT = ("BUNIT", DIMENSIONLESS, "Unit of the pixels")
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,16 @@ def write_product(
     planes = _mask_planes(image, record) if isinstance(image, BadPixelMask) else _image_planes(image, record)
     if object_mask is not None:
         shared = extension_cards(image.header, record, image.shape)
-        planes.append(image_hdu("OBJMASK", np.ascontiguousarray(object_mask, np.uint8), shared))
+        flags = np.ascontiguousarray(object_mask, np.uint8)
+        planes.append(image_hdu("OBJMASK", flags, [*shared, _FLAGS_UNIT]))
     described = [
-        table_hdu(name, table.rows, units=table.units, extver=1 if name == "OBJCAT" else None)
+        table_hdu(
+            name,
+            table.rows,
+            units=table.units,
+            meanings=table.meanings,
+            extver=1 if name == "OBJCAT" else None,
+        )
         for name, table in (tables or {}).items()
     ]
     if isinstance(image, BadPixelMask):
@@ -303,15 +308,6 @@ def datasums(path: Path) -> dict[str, str]:
         return product.datasums()
 
 
-def read_ccd(path: Path) -> CCDData:
-    """Return a product (ours or DRAGONS') as CCDData with a mask of the unusable pixels only.
-
-    ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` also reads our products; its mask
-    contains every pixel with any bit, including non-linear ones.
-    """
-    return to_ccd(read_product(path))
-
-
 def read_table(path: Path, extname: str) -> NDArray[Any] | None:
     """Read a table of a product as a structured array (texts as str); None if it has no such table.
 
@@ -366,15 +362,17 @@ def _image_planes(image: Image, record: Record) -> list[HDU]:
     sci_unit = ("BUNIT", unit, "Unit of the pixels")
     var_unit = ("BUNIT", f"{unit}2" if unit else unit, "Unit of the pixels")
     utype = ("UTYPE", "VarianceUncertainty", "What astropy takes this for")
+    described = extension_cards(image.header, record, image.shape, primary=image.primary)
     return [
-        image_hdu("SCI", image.sci, [*shared, sci_unit]),
+        image_hdu("SCI", image.sci, [*described, sci_unit]),
         image_hdu("VAR", image.var, [*shared, var_unit, utype]),
-        image_hdu("DQ", image.dq, shared),
+        image_hdu("DQ", image.dq, [*shared, _FLAGS_UNIT]),
     ]
 
 
 def _mask_planes(mask: BadPixelMask, record: Record) -> list[HDU]:
-    return [image_hdu("SCI", mask.bad, extension_cards(mask.header, record, mask.shape))]
+    described = extension_cards(mask.header, record, mask.shape, primary=mask.primary)
+    return [image_hdu("SCI", mask.bad, [*described, _FLAGS_UNIT])]
 
 
 def _reason_rows(mask: BadPixelMask) -> NDArray[Any]:

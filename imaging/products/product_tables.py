@@ -57,10 +57,21 @@ class LineageRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of measurements (OBJCAT, ALIGNMENT): a structured array and the units of its columns."""
+    """A table of measurements (OBJCAT, ALIGNMENT).
+
+    Attributes
+    ----------
+    rows
+        Structured array.
+    units
+        Unit of each column, by name; only units of the FITS standard, which has no electrons.
+    meanings
+        What each column is, by name.
+    """
 
     rows: NDArray[Any]
     units: Mapping[str, str] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 Row = HistoryRow | ProvenanceRow | LineageRow

@@ -26,7 +26,7 @@ from imaging.registration.star_matching import TransformKind
 from imaging.sources.detect import Flag
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 __all__ = [
     "AlignEntry",
@@ -48,6 +48,8 @@ _ENOUGH = 20
 _ERROR_FLOOR = 0.01
 #: The seeing of a reference is at most this many times the best.
 _GOOD_SEEING = 1.15
+#: Its transparency is at least this fraction of the best among the frames with good seeing.
+_CLEAR = 0.95
 #: A match from the prior that uses a smaller fraction of the stars is compared with the full search.
 _CONVINCING = 0.5
 #: Signal to noise of the stars used for a flux ratio, if there are enough.
@@ -116,6 +118,8 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
         if not _lies(best, parameters) and 2 * len(best.used) > len(frames):
             break
     assert best is not None
+    if parameters.reference == "best":
+        best = _on_clear_frame(best, frames, stars, candidates, parameters)
     if _lies(best, parameters):
         logger.warning(
             "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
@@ -177,15 +181,42 @@ def _candidates(
                 remedy="Name one of them, or use best.",
             )
         return [names.index(parameters.reference)]
-    seeing = np.array([frame.seeing if math.isfinite(frame.seeing) else math.inf for frame in frames])
-    poor = (
-        seeing > _GOOD_SEEING * seeing.min() if math.isfinite(seeing.min()) else np.zeros(len(frames), bool)
-    )
+    seeing, poor = _seeing(frames)
     # The stack has the world coordinates of the reference.
     lost = [not len(celestial_header(frame.header)) for frame in frames]
     return sorted(
         range(len(frames)), key=lambda i: (lost[i], bool(poor[i]), -len(stars[i]), seeing[i], names[i])
     )
+
+
+def _seeing(frames: Sequence[AlignInput]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the seeing of each frame, and whether it is too poor for a reference."""
+    seeing = np.array([frame.seeing if math.isfinite(frame.seeing) else math.inf for frame in frames])
+    known = math.isfinite(seeing.min())
+    return seeing, seeing > _GOOD_SEEING * seeing.min() if known else np.zeros(len(frames), bool)
+
+
+def _on_clear_frame(
+    best: Alignment,
+    frames: Sequence[AlignInput],
+    stars: Sequence[NDArray[np.void]],
+    candidates: Sequence[int],
+    parameters: AlignParameters,
+) -> Alignment:
+    """Return the alignment on a frame of high transparency, as the matched stars give it; ``best`` if it is one.
+
+    The number of stars, by which the candidates are sorted, does not show thin clouds.
+    """
+    _, poor = _seeing(frames)
+    located = {i for i in candidates if len(celestial_header(frames[i].header))} or {*candidates}
+    fit = [i for i in candidates if best.entries[i].used and not poor[i] and i in located]
+    flux = {i: best.entries[i].flux_scale for i in fit}
+    if not fit or _CLEAR * max(flux.values()) <= 1.0:
+        return best
+    clear = [i for i in fit if flux[i] >= _CLEAR * max(flux.values())]
+    found = _align_on(clear[0], frames, stars, parameters)
+    worse = len(found.used) < len(best.used) or (_lies(found, parameters) and not _lies(best, parameters))
+    return best if worse else found
 
 
 def _lies(alignment: Alignment, parameters: AlignParameters) -> bool:

@@ -39,6 +39,8 @@ _K_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
 }
 #: Time between the end of an exposure and the start of the next, s.
 _OVERHEAD: Final = 12.0
+#: A move of the telescope that the error of a WCS may exceed, arcsec.
+_SMALL_MOVE: Final = 4.0
 
 
 def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
@@ -86,11 +88,23 @@ def _pointings(p: NightParameters, count: int) -> tuple[list[tuple[float, float]
     """Return the commanded offsets, and those according to the WCS of the headers, arcsec (P, Q)."""
     rng = np.random.Generator(np.random.PCG64([p.seed, 3]))
     commanded = [_grid(p.dither_step, i) for i in range(count)]
+    errors = [tuple(map(float, rng.normal(0.0, 1.0, 2) * p.wcs_rms)) for _ in commanded]
     reported: list[tuple[float, float]] = []
-    for i, (a, b) in enumerate(commanded):
-        ea, eb = rng.normal(0.0, 1.0, 2) * p.wcs_rms
-        reported.append(reported[-1] if i == p.stale_wcs else (a + float(ea), b + float(eb)))
+    for i, offset in enumerate(commanded):
+        p_error, q_error = (
+            _agreeing(offset[axis] - commanded[0][axis], errors[i][axis], errors[0][axis]) for axis in (0, 1)
+        )
+        reported.append(reported[-1] if i == p.stale_wcs else (offset[0] + p_error, offset[1] + q_error))
     return commanded, reported
+
+
+def _agreeing(move: float, error: float, first: float) -> float:
+    """Return the error of a WCS, or that of the first frame if the WCS would reverse a small move from there.
+
+    The WCS of real frames follows the telescope: however small a move is, it never goes the other way.
+    """
+    reversed_ = abs(move) < _SMALL_MOVE and move * (move + error - first) < 0
+    return first if reversed_ else error
 
 
 def _grid(step: float, i: int) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from imaging.registration.resample import ResampleParameters, noise_correlation_
 from imaging.stack.stack_kernels import flag_outliers
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
@@ -129,6 +129,10 @@ class StackMetrics(Metrics):
     noise_correlation: float = figure(
         "NCORR: noise of large bins over what VAR predicts", "noise correlation"
     )
+    background_error: float | None = figure(
+        "BGERR: rms error of the background that apertures do not average out", "background error",
+        unit="electron", default=None,
+    )  # fmt: skip
     mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
     reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)
     started: datetime = figure("start of the first exposure")

@@ -21,7 +21,7 @@ def test_public_names_are_those_of_their_packages() -> None:
     from calib_store.store import Store
     from flows.night import reduce_night
     from flows.run.options import Options
-    from imaging.products.product_file import read_ccd
+    from imaging.products.ccd import read_ccd
     from nirflow.session import services
 
     assert nirflow.Store is Store

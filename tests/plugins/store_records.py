@@ -26,7 +26,7 @@ def epoch() -> datetime:
 
 @pytest.fixture(scope="session")
 def facts() -> Callable[..., FrameFacts]:
-    """Return the facts of a frame of the tutorial's night, with changes."""
+    """Return the facts of a frame of the tutorial's night, of 8 x 8 pixels like the tests' files, with changes."""
 
     def make(**changes: Any) -> FrameFacts:
         values: dict[str, Any] = {
@@ -34,6 +34,7 @@ def facts() -> Callable[..., FrameFacts]:
             "observation_class": "science", "target": "FIELD", "exposure_time": 120.0, "coadds": 1,
             "read_pairs": 8, "filter_id": "Y_G0811", "filter": "Y", "lyot": "f/16_G5830",
             "focal_mask": "Open", "disperser": "Open", "detector": "109", "started": EPOCH,
+            "section": "[1:8,1:8]",
         }  # fmt: skip
         return FrameFacts(**{**values, **changes})
 

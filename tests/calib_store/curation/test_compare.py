@@ -24,6 +24,8 @@ PRIMARY = {
     "COADDS": 1, "LNRS": 8, "NREADS": 8, "FILTER1": "DK_G0807", "FILTER2": "Open", "LYOT": "f/16_G5830",
     "MOSPOS": "Open", "GRISM": "Open", "DETID": "109", "DATE-OBS": "2013-11-20", "UTSTART": "04:48:00.0",
 }  # fmt: skip
+#: Section of the darks here.
+SECTION = "[1:40,1:40]"
 WHO = {"author": "Ana", "reason": "good"}
 LIMITS = GateParameters()
 
@@ -78,11 +80,11 @@ def test_the_reference_is_the_nearest_certified_of_the_configuration(store: Stor
     dark(**{"DATE-OBS": "2013-11-21"})
     for product in (early, late, short):
         certify(store, product, start=product.span[0], end=product.span[1], **WHO)
-    assert reference_for(store, "dark", facts()).id == late.id
-    assert reference_for(store, "dark", facts(), but=late).id == early.id
-    assert reference_for(store, "dark", facts(read_pairs=4)) is None
-    assert reference_for(store, "image", facts()) is None
-    assert reference_for(store, "dark", facts(exposure_time=60.001)).id == short.id
+    assert reference_for(store, "dark", facts(section=SECTION)).id == late.id
+    assert reference_for(store, "dark", facts(section=SECTION), but=late).id == early.id
+    assert reference_for(store, "dark", facts(section=SECTION, read_pairs=4)) is None
+    assert reference_for(store, "image", facts(section=SECTION)) is None
+    assert reference_for(store, "dark", facts(section=SECTION, exposure_time=60.001)).id == short.id
 
 
 def test_the_comparison_with_a_damaged_reference_is_inconclusive(store: Store, dark) -> None:
@@ -95,11 +97,11 @@ def test_the_comparison_with_a_damaged_reference_is_inconclusive(store: Store, d
     assert not new.doubtful
 
 
-def test_the_comparison_of_different_shapes_is_inconclusive(store: Store, dark) -> None:
+def test_a_product_of_another_shape_is_no_reference(store: Store, dark) -> None:
     certify(store, dark(shape=(20, 20)), **WHO)
     new = dark()
     assert new.gate["passed"] is None
-    assert "cannot be compared" in new.gate["reasons"][0]
+    assert "no dark of this configuration is certified" in new.gate["reasons"][0]
 
 
 def test_compare_on_request(store: Store, dark, add) -> None:

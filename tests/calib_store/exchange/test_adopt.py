@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from foreign_products import KEY
+from foreign_products import KEY, LAMP
 from sqlalchemy import text
 
 from calib_store.exchange.adopt import adopt
@@ -163,3 +163,34 @@ def test_a_copy_replaces_a_damaged_file(store: Store, own) -> None:
     assert store.file_of(repaired).read_bytes() == copy.read_bytes()
     assert len(store.products()) == 1
     assert len(store.inputs_of(repaired)) == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "cards"), [("PROCDARK", "dark", {}), ("PROCFLAT", "flat", LAMP), ("BPMASK", "bpm", LAMP)]
+)
+@pytest.mark.parametrize("stated", ["[1:2048,1:2048]", None])
+def test_a_product_that_was_cut_out_does_not_serve_full_frames(
+    store: Store, make, facts, mark: str, kind: str, cards: dict[str, object], stated: str | None
+) -> None:
+    """It has 8 x 8 pixels; software that cuts leaves the section of the original in the header."""
+    planes = ("SCI",) if kind == "bpm" else ("SCI", "VAR", "DQ")
+    path = make(mark, name=f"S1_{kind}.fits", planes=planes, **cards)
+    if stated is not None:
+        fits.setval(path, "DETSEC", value=stated, ext=1)
+    product = adopt(store, path)
+    assert store.match(facts(section="[1:2048,1:2048]"), kind).product is None
+    assert store.match(facts(section="[1:8,1:8]"), kind).product == product
+
+
+def test_a_part_is_accepted_next_to_the_frames_of_the_original(store: Store, make, record, facts) -> None:
+    raw = record("D0.fits", facts=facts(kind="dark", section="[1:2048,1:2048]"))
+    store.frames.ingest([raw])
+    path = make(IMCMB001="D0.fits")
+    for axis in (1, 2):
+        fits.setval(path, f"LTV{axis}", value=-768.0, ext=1)
+    product = adopt(store, path)
+    assert product.keys["section"] == "[769:776,769:776]"
+    other = make(name="S2_dark.fits", IMCMB001="D1.fits")
+    store.frames.ingest([record("D1.fits", facts=facts(kind="dark", section="[5:9,1:8]"))])
+    with pytest.raises(FrameError, match=r"DETSEC = '\[1:8,1:8\]', expected '\[5:9,1:8\]' as in D1.fits"):
+        adopt(store, other)

@@ -20,11 +20,11 @@ from small_products import Write
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.printable import ascii_text
 from imaging.products.astropy_hdus import datasum_of, image_hdu, primary_hdu, table_hdu, write_hdus
+from imaging.products.ccd import read_ccd
 from imaging.products.checksums import data_sum, plane_sum
 from imaging.products.product_file import (
     ProductFile,
     product_name,
-    read_ccd,
     read_product,
 )
 from imaging.products.product_tables import Table
@@ -159,7 +159,7 @@ def test_units_of_the_planes(write: Write) -> None:
             assert hdus["SCI"].header["BUNIT"] == unit
             assert hdus["VAR"].header["BUNIT"] == squared
             assert hdus["VAR"].header["UTYPE"] == "VarianceUncertainty"
-            assert "BUNIT" not in hdus["DQ"].header
+            assert hdus["DQ"].header["BUNIT"] == ""
             assert hdus["DQ"].header["BZERO"] == 32768
             assert all(hdus[name].header["EXTVER"] == 1 for name in ("SCI", "VAR", "DQ"))
 

@@ -19,12 +19,12 @@ from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Image, Reason
+from imaging.products.ccd import read_ccd
 from imaging.products.header_cards import Record, saturation_electrons
 from imaging.products.origin import LineageLabel, Origin
 from imaging.products.product_file import (
     ProductFile,
     datasums,
-    read_ccd,
     read_product,
     read_table,
     write_product,
@@ -133,15 +133,22 @@ def test_science_carries_its_objects(write: Write, image: Image) -> None:
     catalogue = np.array([(1.5, 2.5)], [("x", "f8"), ("y", "f4")])
     shifts = np.array([("a.fits", 0.25)], [("file", "U6"), ("dx", "f8")])
     objects = (image.sci > 105).astype(np.uint8)
-    tables = {"OBJCAT": Table(catalogue, {"x": "pix"}), "ALIGNMENT": Table(shifts)}
+    tables = {"OBJCAT": Table(catalogue, {"x": "pix"}, {"x": "centroid"}), "ALIGNMENT": Table(shifts)}
     path = write(object_mask=objects, tables=tables)
     with fits.open(path) as hdus:
         np.testing.assert_array_equal(hdus["OBJMASK"].data, objects)
         assert (hdus["OBJCAT"].header["EXTVER"], hdus["OBJCAT"].columns["x"].unit) == (1, "pix")
+        assert hdus["OBJCAT"].header.comments["TTYPE1"] == "centroid"
         assert hdus["ALIGNMENT"].data["dx"][0] == 0.25
     with ProductFile(path) as product:
         assert product.planes == ("SCI", "VAR", "DQ", "OBJMASK")
         assert product.rows("OBJMASK").dtype == np.uint8
+
+
+def test_a_table_has_no_unit_that_fits_does_not_have(write: Write) -> None:
+    fluxes = np.array([(1.5,)], [("flux", "f8")])
+    with pytest.raises(ValueError, match="not supported by the FITS standard"):
+        write(tables={"OBJCAT": Table(fluxes, {"flux": "electron"})})
 
 
 def test_a_mask_is_one_plane_of_zeros_and_ones(write: Write, mask: BadPixelMask) -> None:

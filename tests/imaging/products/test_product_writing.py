@@ -178,4 +178,4 @@ def test_facts_of_our_headers_need_nothing_else(write: Write, facts: FrameFacts)
     with fits.open(write("dark")) as hdus:
         read = facts_from_headers(hdus[0].header, hdus["SCI"].header, name="a_dark.fits")
     assert read.exposure_time == facts.exposure_time
-    assert read.section == facts.section
+    assert read.section == "[1:48,1:40]"  # the pixels of the file, whatever the card states

@@ -358,3 +358,41 @@ def test_an_alignment_survives_json():
     again = type(found).model_validate_json(found.model_dump_json())
     assert again == found
     assert isinstance(again.entries[0].transform, Affine)
+
+
+def test_the_reference_is_among_the_clearest():
+    """Clouds hide few of many stars: their number is limited, and the seeing does not show them."""
+    sky = Sky(n=300, seed=40)
+    sky.flux = 10 ** sky.rng.uniform(4.5, 5.5, 300)
+    # The first has the best seeing and as many stars as the others.
+    clear = [0.7, 1.0, 0.99, 0.72, 0.97, 0.96]
+    frames = [
+        sky.frame(f"S{k}.fits", *DITHER[k], clear=c, seeing=3.9 if k == 0 else 4.0)
+        for k, c in enumerate(clear)
+    ]
+    found = align(frames)
+    assert found.reference in ("S1.fits", "S2.fits", "S4.fits", "S5.fits")
+    assert len(found.used) == 6
+    base = clear[int(found.reference[1])]
+    assert [e.flux_scale for e in found.entries] == pytest.approx([c / base for c in clear], rel=0.02)
+    assert align(frames, AlignParameters(reference="S0.fits")).reference == "S0.fits"
+    assert align(frames, AlignParameters(reference="first")).reference == "S0.fits"
+
+
+def test_a_clear_frame_in_poor_seeing_is_not_the_reference():
+    sky = Sky(n=300, seed=41)
+    sky.flux = 10 ** sky.rng.uniform(4.8, 5.5, 300)
+    frames = [
+        sky.frame(f"S{k}.fits", *DITHER[k], clear=1.0 if k == 3 else 0.8, seeing=5.0 if k == 3 else 4.0)
+        for k in range(6)
+    ]
+    assert align(frames).reference != "S3.fits"
+
+
+def test_on_a_calm_night_the_reference_does_not_depend_on_the_transparency():
+    sky = Sky(n=60, seed=42)
+    clear = [0.99, 1.0, 1.01, 0.98, 1.0, 1.02]
+    frames = [sky.frame(f"S{k}.fits", *DITHER[k], clear=c) for k, c in enumerate(clear)]
+    found = align(frames)
+    most = max(frames, key=lambda f: len(f.catalogue[f.catalogue["snr"] >= 15]))
+    assert found.reference == most.name

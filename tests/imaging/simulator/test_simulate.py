@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from pydantic import ValidationError
@@ -124,6 +126,53 @@ def test_offsets_and_wcs_follow_the_telescope(small_night: tuple[Path, NightTrut
             assert 0.0 < off < 1.2
         centre = (256 - 1) / 2 - frame.pointing[1] / SKY_SCALE, (256 - 1) / 2 - frame.pointing[0] / SKY_SCALE
         assert frame.field_centre == pytest.approx(centre)
+
+
+def test_other_software_finds_pointing_and_wcs_in_agreement(tmp_path: Path) -> None:
+    """DRAGONS refuses frames whose WCS is not where target and offsets are, or moves differently.
+
+    It takes a target without tracking rates, or with any, for a moving one, and then its coordinates for
+    apparent ones.
+    """
+    truth = simulate_night(
+        tmp_path, NightParameters(size=128, n_darks=1, n_lamp_on=0, n_lamp_off=0, n_short_darks=0)
+    )
+    pointings = []
+    for frame in truth.science:
+        primary, image = (fits.getheader(tmp_path / frame.file, n) for n in (0, 1))
+        assert (primary["FRAME"], primary["TRKFRAME"]) == ("FK5", "FK5")
+        assert (primary["RATRACK"], primary["DECTRACK"], primary["PMRA"], primary["PMDEC"]) == (0, 0, 0, 0)
+        target = SkyCoord(primary["RA"], primary["DEC"], unit="deg")
+        # P is East and Q is North at position angle 0.
+        assert primary["PA"] == 0
+        expected = target.spherical_offsets_by(primary["POFFSET"] * u.arcsec, primary["QOFFSET"] * u.arcsec)
+        found = SkyCoord(image["CRVAL1"], image["CRVAL2"], unit="deg")
+        assert found.separation(expected).arcsec < 10
+        # Real frames have these with the opposite sign.
+        assert (primary["XOFFSET"], primary["YOFFSET"]) == (-primary["POFFSET"], -primary["QOFFSET"])
+        image.rename_keyword("RADECSYS", "RADESYS")
+        moved = np.array([-primary["QOFFSET"], -primary["POFFSET"]]) / SKY_SCALE
+        pointings.append((moved, WCS(image).celestial, found))
+    (first, base, centre), *others = pointings
+    here = np.array(base.world_to_pixel(centre))
+    for moved, wcs, _ in others:
+        commanded, measured = moved - first, np.array(wcs.world_to_pixel(centre)) - here
+        assert np.hypot(*measured) > 0.5 * np.hypot(*commanded)
+        clear = np.abs(commanded) > 2
+        assert (np.sign(measured[clear]) == np.sign(commanded[clear])).all()
+
+
+@pytest.mark.parametrize("size", [512, 2048])
+def test_the_wcs_of_a_long_night_never_moves_the_other_way(size: int) -> None:
+    for seed in range(10):
+        plan = plan_night(NightParameters(size=size, n_science=45, seed=seed))
+        science = [frame for frame in plan if frame.role == "science"]
+        commanded, reported = (
+            np.array([getattr(frame, name) for frame in science]) - getattr(science[0], name)
+            for name in ("offset", "wcs")
+        )
+        assert (commanded * reported >= 0).all()
+        assert np.std(reported - commanded, axis=0) == pytest.approx(0.25, rel=0.3)
 
 
 def test_a_stale_frame_carries_the_previous_frames_wcs(small_night: tuple[Path, NightTruth]) -> None:

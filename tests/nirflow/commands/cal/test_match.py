@@ -22,7 +22,7 @@ SHIPPED = shipped_rules().version
 
 @pytest.fixture
 def science(tmp_path: Path, frame_writer: Callable[..., Path]) -> Path:
-    return frame_writer(tmp_path / "S20131121S0075.fits")
+    return frame_writer(tmp_path / "S20131121S0075.fits", shape=(1, 40, 40))
 
 
 def test_match_a_file(nirflow: Run, added: Add, science: Path) -> None:

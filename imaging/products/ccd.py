@@ -1,0 +1,44 @@
+"""Products as astropy's CCDData, for ccdproc, photutils and reproject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from imaging.products.astropy_hdus import to_ccd
+from imaging.products.product_file import read_product
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+
+def read_ccd(path: Path | str, *, uncertainty: Literal["variance", "std"] = "variance") -> CCDData:
+    """Return a product (ours or DRAGONS') as CCDData with a mask of the unusable pixels only.
+
+    Parameters
+    ----------
+    path
+        The file.
+    uncertainty
+        ``variance`` as in the file; ``std`` for software that takes only standard deviations and ignores
+        variances (photutils).
+
+    Returns
+    -------
+    CCDData
+        With unit, uncertainty, mask (unusable pixels), flags (all DQ bits), the celestial WCS, and the cards of
+        both headers as meta.
+
+    Notes
+    -----
+    ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` also reads our products; its mask
+    contains every pixel with any bit, including non-linear ones.
+    """
+    ccd = to_ccd(read_product(Path(path)))
+    if uncertainty == "std":
+        from astropy.nddata import StdDevUncertainty
+
+        ccd.uncertainty = ccd.uncertainty.represent_as(StdDevUncertainty)
+    elif uncertainty != "variance":
+        raise ValueError(f"uncertainty is variance or std, not {uncertainty!r}")
+    return ccd
