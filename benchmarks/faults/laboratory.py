@@ -10,12 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.faults.forked import preload, run_forked
 from benchmarks.faults.outcome import Figures, Outcome, figures_of
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.simulate import simulate_night
@@ -68,6 +69,7 @@ class Laboratory:
     folder: Path
     size: int = 512
     _count: int = field(default=0, init=False)
+    _preloaded: ExitStack | None = field(default=None, init=False)
 
     @cached_property
     def truth(self) -> NightTruth:
@@ -101,8 +103,14 @@ class Laboratory:
             raise RuntimeError(f"the services cannot be started: {done.text}")
         return data
 
+    @cached_property
+    def _any_store(self) -> dict[str, str]:
+        return self.store()
+
     def stop(self) -> None:
         """Stop the shared services."""
+        if self._preloaded is not None:
+            self._preloaded.close()
         if "services" in self.__dict__:
             self.stop_services(self.services)
 
@@ -172,14 +180,26 @@ class Laboratory:
 
     def inspect(self, *paths: Path) -> str:
         """Return what ``nirflow inspect --pixels`` prints about files or folders."""
-        return self.nirflow("inspect", "--any-shape", "--pixels", *paths).text
+        return self.nirflow("inspect", "--any-shape", "--pixels", *paths, env=self._any_store).text
 
     def nirflow(
         self, *arguments: object, env: Mapping[str, str] | None = None, under: Sequence[str] = (), **how: Any
     ) -> Done:
-        """Run ``nirflow`` with arguments; ``under`` is a command that starts it (``unshare``, ``setpriv``)."""
+        """Run ``nirflow`` with arguments; ``under`` is a command that starts it (``unshare``, ``setpriv``).
+
+        A command on the shared services runs in a copy of this process, any other in a process of its own.
+        """
+        if not under and not how and env is not None and env.get("NIRFLOW_DATABASE_URL") and len(env) == 2:
+            return self._forked([str(argument) for argument in arguments], environment(env))
         script = Path(sys.executable).with_name("nirflow")
         return self.run([*under, str(script), *map(str, arguments)], env=env, **how)
+
+    def _forked(self, arguments: Sequence[str], variables: Mapping[str, str]) -> Done:
+        if self._preloaded is None:
+            self._preloaded = preload(self.services)
+        began = time.monotonic()
+        code, out, err = run_forked(arguments, variables, self.folder, PATIENCE)
+        return Done(code, out, err, time.monotonic() - began)
 
     def run(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **how: Any) -> Done:
         """Run a command without the user's own settings."""

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.faults.situation import Check
+from imaging.errors import NirflowError
 from imaging.products.product_file import datasums
 from imaging.simulator.truth import NightTruth
 
@@ -187,11 +188,11 @@ def figures_of(report: Mapping[str, Any], truth: NightTruth) -> Figures:
     night = NightReport.model_validate(report)
     figures: Figures = {}
     for kind in ("bpm", "dark", "flat", "image"):
-        only = night.model_copy(update={"products": tuple(p for p in night.products if p.kind == kind)})
+        largest = sorted((p for p in night.products if p.kind == kind), key=lambda p: -len(p.inputs))
         try:
-            rows = compare(only, truth).rows
-        except (KeyError, ValueError, OSError, StopIteration):
-            continue  # a product that does not exist, or of frames that the truth does not have
+            rows = compare(night.model_copy(update={"products": tuple(largest)}), truth).rows
+        except (KeyError, ValueError, TypeError, OSError, NirflowError):
+            continue  # a product that does not exist, cannot be compared, or has frames unknown to the truth
         figures |= {(row.product, row.figure): row.value for row in rows}
     return figures
 
