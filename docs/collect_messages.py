@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,8 @@ class Message:
         return self.kind.endswith("Error")
 
 
-def messages(root: Path = ROOT) -> list[Message]:
+@cache
+def messages(root: Path = ROOT) -> tuple[Message, ...]:
     """Return all messages of the packages below ``root``, by module and line."""
     trees = {
         str(path.relative_to(root)): ast.parse(path.read_text(encoding="utf-8"))
@@ -82,12 +84,12 @@ def messages(root: Path = ROOT) -> list[Message]:
     }
     errors = _errors(trees)
     found = {one for module, tree in trees.items() for one in _of_module(module, tree, errors)}
-    return sorted(
-        one for one in found if one.is_error or re.search("[a-z]", re.sub(r"{[^}]*}", "", one.text))
+    return tuple(
+        sorted(one for one in found if one.is_error or re.search("[a-z]", re.sub(r"{[^}]*}", "", one.text)))
     )
 
 
-def without_remedy(found: list[Message]) -> list[Message]:
+def without_remedy(found: Iterable[Message]) -> list[Message]:
     """Return the errors that have neither a remedy nor a listed reason why none is needed."""
     return [one for one in found if one.is_error and not one.remedy and reason_for(one) is None]
 
@@ -248,7 +250,7 @@ def _text(node: ast.expr | None) -> str:
     if node is None:
         return ""
     if isinstance(node, ast.Constant):
-        return " ".join(str(node.value).split()) if isinstance(node.value, str) else repr(node.value)
+        return re.sub(r"\s+", " ", node.value) if isinstance(node.value, str) else repr(node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(_part(value) for value in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

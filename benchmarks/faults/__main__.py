@@ -94,8 +94,12 @@ def _print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
         )  # fmt: skip
         return
     columns = [
-        Column("part", style="bold"), Column("situation"), Column("verdict"), Column("evidence", fold=True), Column("s", "right"),
-    ]  # fmt: skip
+        Column("part", style="bold"),
+        Column("situation"),
+        Column("verdict"),
+        Column("evidence", fold=True),
+        Column("s", "right"),
+    ]
     colours = {"holds": "", "half": "yellow", "broken": "red"}
     print_table(
         columns,

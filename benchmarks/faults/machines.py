@@ -205,40 +205,44 @@ def _no_reader(lab: Laboratory, folder: Path) -> Sequence[Check]:
     return (*checks, Check(written, "quiet; the dark was written"))
 
 
+#: A command on a small disk, which exists only in its name space; then what is half made there, and the end.
+_ON_A_DISK: Final = """
+place=$1; size=$2; data=$3; nirflow=$4; shift 4
+mount -t tmpfs -o size=$size none "$place" || exit 99
+"$@"; code=$?
+find "$place" -name "*.part" -o -name "*.tmp"
+NIRFLOW_DATA_DIR="$data" "$nirflow" server stop >/dev/null 2>&1
+exit $code
+"""
+
+
 def _full(lab: Laboratory, folder: Path) -> Sequence[Check]:
     """Reduce with the products on a disk of 1 MB, and with a data folder on one of 100 MB."""
     night = _darks(lab, folder)
     small, data = folder / "small", folder / "data"
+    script = str(Path(sys.executable).with_name("nirflow"))
     checks: list[Check] = []
     for place, size in ((small, "1m"), (data, "100m")):
         place.mkdir()
-        mount = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} none "{place}"; "$@"; code=$?; '
-                 f'find "{place}" -name "*.fits" -size -2 -o -name "*.part" -o -name "*.tmp"; '
-                 f'NIRFLOW_DATA_DIR="{data}" "{Path(sys.executable).with_name("nirflow")}" server stop >/dev/null 2>&1; '
-                 'exit $code', "sh")  # fmt: skip
+        under = ("unshare", "--mount", "sh", "-c", _ON_A_DISK, "sh", str(place), size, str(data), script)
         env = lab.store() if place is small else {"NIRFLOW_DATA_DIR": str(data)}
         out = "small/out" if place is small else "out"
-        done = _reduce(lab, folder, env, under=mount, out=out, night=night)
+        done = _reduce(lab, folder, env, under=under, out=out, night=night)
         what = f"{'output' if place is small else 'data'} disk of {size}: "
         checks += _plain(done, 1, 4, *((0,) if place is data else ()), what=what)
         if done.code:
-            message = next(
-                (line for line in done.text.splitlines() if re.search("space|full|room", line, re.I)), ""
-            )
-            checks.append(
-                Check(
-                    str(place) in message, f"{what}{message[:160] or 'no message about space'}", grave=False
-                )
-            )
+            lines = [line for line in done.text.splitlines() if re.search("space|full|room", line, re.I)]
+            named = any(str(place) in line for line in lines)
+            message = lines[0][:160] if lines else "no message about space"
+            checks.append(Check(named, f"{what}{message}", grave=False))
     return checks
 
 
 def _deleted_folder(lab: Laboratory, folder: Path) -> Sequence[Check]:
     """Run a command in a working folder that no longer exists, with odd locale, time zone and interpreter."""
     night = _darks(lab, folder)
-    script = str(Path(sys.executable).with_name("nirflow"))
-    gone = lab.run(["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; "$@"', "sh", script, "inspect", str(night), "--any-shape"],
-                   cwd=folder)  # fmt: skip
+    command = (str(Path(sys.executable).with_name("nirflow")), "inspect", str(night), "--any-shape")
+    gone = lab.run(["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; "$@"', "sh", *command], cwd=folder)
     odd = {
         "LC_ALL": "C",
         "LANG": "",

@@ -207,10 +207,10 @@ _TOLERANCE: Final = {
 
 
 @contextmanager
-def mutated_night(folder: Path | None = None) -> Iterator[tuple[NightTruth, list[Path]]]:
+def mutated_night(folder: Path | None = None, size: int = NIGHT["size"]) -> Iterator[tuple[NightTruth, list[Path]]]:
     """Yield the night whose frames are mutated, and their paths in order."""
     with tempfile.TemporaryDirectory(prefix="mutations-", dir=folder) as name:
-        truth = simulate_night(Path(name) / "night", NightParameters(**NIGHT))
+        truth = simulate_night(Path(name) / "night", NightParameters(**NIGHT | {"size": size}))
         yield truth, sorted(truth.raw_paths())
 
 
