@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with laboratory(options.folder, options.size, keep=options.keep) as lab:
         if options.keep:
             announce(f"everything is in {lab.folder}")
-        rows = list(run(chosen, lab, keep=options.keep))
+        rows = []
+        for row in run(chosen, lab, keep=options.keep):
+            announce(f"  {row.situation.name} {row.verdict.standing}: {row.verdict.evidence}")
+            rows.append(row)
     _print_rows(rows, as_json=options.json)
     return int(any(row.verdict.standing == "broken" for row in rows))
 

@@ -1,11 +1,12 @@
 """Mutated files examined, and reduced in batches: each is refused, noted, harmless, or seen by its effect.
 
-A batch that gives wrong products is halved until the responsible files are found.
+If a batch gives a wrong product, its files are tried one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import tempfile
@@ -141,47 +142,71 @@ class Batches:
             left = [one for one in left if one.mutation.number not in taken]
 
     def problems(self, batch: Sequence[Examined]) -> dict[int, str]:
-        """Reduce a batch; return what is wrong, by the number of the responsible mutation."""
-        outcome = self._reduced([one.mutation for one in batch])
-        wrong = self._wrong(outcome)
-        lost = {} if wrong else self._lost(outcome, batch)
-        shutil.rmtree(outcome.night.parent, ignore_errors=True)
-        if not wrong:
-            return lost
-        if len(batch) == 1:
-            return {batch[0].mutation.number: wrong}
-        half = len(batch) // 2
-        found = self.problems(batch[:half]) | self.problems(batch[half:])
-        return found or {batch[0].mutation.number: f"only together with {len(batch) - 1} others: {wrong}"}
+        """Reduce a batch; return what is wrong, by the number of the responsible mutation.
 
-    def _reduced(self, mutations: Sequence[Mutation]) -> Outcome:
+        If a product is wrong, its frames are tried one by one, and the batch again without those responsible.
+        """
+        found: dict[int, str] = {}
+        rest = list(batch)
+        while rest:
+            outcome = self._reduced(rest)
+            product, wrong = self._wrong(outcome)
+            if not wrong:
+                found |= self._lost(outcome, rest)
+            self._clear(outcome)
+            if not wrong:
+                break
+            of_product = [one for one in rest if self._role(one) in _ROLES.get(product, ())]
+            suspects = of_product or rest
+            guilty = {one.mutation.number: why for one in suspects if (why := self._alone(one, product))}
+            if not guilty:
+                guilty = {one.mutation.number: f"only together: {wrong}" for one in suspects}
+            found |= guilty
+            rest = [one for one in rest if one.mutation.number not in found]
+        return found
+
+    def _alone(self, one: Examined, product: str) -> str:
+        """Return what a single mutated file does to a product; an empty text if nothing."""
+        only = ("--only", product) if product in ("dark", "flat") else ()
+        outcome = self._reduced([one], *only)
+        wrong = self._wrong(outcome, *({product} if only else ()))[1]
+        self._clear(outcome)
+        return wrong
+
+    def _role(self, one: Examined) -> str:
+        return self.roles[one.mutation.base.name]
+
+    def _reduced(self, batch: Sequence[Examined], *options: str) -> Outcome:
         self.runs += 1
         night = self.lab.new_folder(f"batch{self.runs}") / "night"
         night.mkdir()
         for path in self.truth.raw_paths():
             os.link(path, night / path.name)
-        for one in mutations:
-            one.write(night)
-        return self.lab.reduce(night, night.parent.name)
+        for one in batch:
+            one.mutation.write(night)
+        return self.lab.reduce(night, night.parent.name, *options)
 
-    def _wrong(self, outcome: Outcome) -> str:
-        """Return what is wrong with the products of a batch; an empty text if nothing is."""
+    def _clear(self, outcome: Outcome) -> None:
+        shutil.rmtree(outcome.night.parent, ignore_errors=True)
+
+    def _wrong(self, outcome: Outcome, *products: str) -> tuple[str, str]:
+        """Return a product that is wrong and how, for some or all products; empty texts if none is."""
         text = outcome.err + outcome.log + outcome.printed
         if "Traceback (most recent call last)" in text or outcome.code not in (0, 4):
-            return f"exit code {outcome.code}: {outcome.failure}"
+            return "", f"exit code {outcome.code}: {outcome.failure}"
         halves = [p.name for p in outcome.out.rglob("*") if p.name.endswith((".tmp", ".part"))]
         if halves:
-            return f"left behind: {', '.join(halves)}"
+            return "", f"left behind: {', '.join(halves)}"
         for (product, figure), tolerance in _TOLERANCE.items():
             want = self.untouched.figures[product, figure]
             got = outcome.figures.get((product, figure))
-            if got is None or not abs(got - want) <= tolerance:
+            if (not products or product in products) and (got is None or not abs(got - want) <= tolerance):
                 value = "missing" if got is None else f"{got:.4g}"
-                return f"{product} {figure} {value}, untouched {want:.4g}"
+                return product, f"{product} {figure} {value}, untouched {want:.4g}"
         for path in outcome.out.glob("*.fits"):
             with fits.open(path) as hdus:
                 hdus.verify("exception")
-        return ""
+        return "", ""
 
     def _lost(self, outcome: Outcome, batch: Sequence[Examined]) -> dict[int, str]:
         """Return the mutated frames that are in no product and in no message."""
@@ -204,10 +229,18 @@ _TOLERANCE: Final = {
     ("stack", "flux scale"): 0.008,
     ("stack", "VAR pull"): 0.12,
 }
+#: The frames that a product is made of.
+_ROLES: Final = {
+    "dark": ("dark",),
+    "flat": ("lamp_on", "lamp_off", "short_dark"),
+    "stack": ("science",),
+}
 
 
 @contextmanager
-def mutated_night(folder: Path | None = None, size: int = NIGHT["size"]) -> Iterator[tuple[NightTruth, list[Path]]]:
+def mutated_night(
+    folder: Path | None = None, size: int = NIGHT["size"]
+) -> Iterator[tuple[NightTruth, list[Path]]]:
     """Yield the night whose frames are mutated, and their paths in order."""
     with tempfile.TemporaryDirectory(prefix="mutations-", dir=folder) as name:
         truth = simulate_night(Path(name) / "night", NightParameters(**NIGHT | {"size": size}))
@@ -216,6 +249,7 @@ def mutated_night(folder: Path | None = None, size: int = NIGHT["size"]) -> Iter
 
 def main(options: argparse.Namespace) -> int:
     """Examine and reduce mutated files; return 1 if one of them did harm silently."""
+    logging.getLogger("astropy").setLevel(logging.ERROR)  # it logs every odd card
     numbers = range(options.mutations) if options.mutation is None else [options.mutation]
     announce(f"seed {SEED}, {len(CLASSES)} classes, {len(numbers)} mutated files")
     with mutated_night(options.folder) as (truth, bases):
