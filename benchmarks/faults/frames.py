@@ -17,6 +17,9 @@ from imaging.simulator import camera
 
 #: Electrons in one ADU of the darks and science frames.
 _GAIN = camera.gain(8)
+#: Terms of a message about a frame that is unlike its peers, and a figure with its unit.
+_UNLIKE = "unlike|peer|level|noise|weight|gradient|structure"
+_FIGURE = r"\d ?(e-|%|times|sigma|adu|electron)|times"
 
 
 def _pixels(name: str, change: Callable[[NDArray[Any]], Any]) -> Callable[[Path], None]:
@@ -53,13 +56,13 @@ def _short(adu: NDArray[Any]) -> NDArray[Any]:
     return changed
 
 
-def _out_and_named(name: str, kind: str, *terms: str) -> Callable[[Outcome], Sequence[Check]]:
+def _out_and_named(name: str, kind: str, terms: str = "") -> Callable[[Outcome], Sequence[Check]]:
     def judge(outcome: Outcome) -> Sequence[Check]:
         product = {"image": "stack"}.get(kind, kind)
         return (
             outcome.clean(),
             outcome.right_figures(product),
-            outcome.named(name, *(terms or (r"\d",)), grave=True),
+            outcome.named(name, terms or _UNLIKE, _FIGURE, grave=True),
         )
 
     return judge
@@ -74,7 +77,7 @@ def _weighted(outcome: Outcome) -> Sequence[Check]:
         outcome.clean(),
         Check(abs(got - want) < 0.5, text),
         outcome.right_figures("dark"),
-        outcome.named(DARK, r"\d"),
+        outcome.named(DARK, _UNLIKE, _FIGURE),
     )
 
 

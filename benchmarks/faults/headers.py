@@ -139,7 +139,7 @@ def _blank_flagged(outcome: Outcome) -> Sequence[Check]:
     lost = int((dq & DQ.NO_DATA != 0).sum())
     return (
         outcome.clean(),
-        outcome.right_figures("dark", "flat"),
+        outcome.right_figures(),
         Check(worst < 1e7, f"largest usable pixel {worst:.3g} e-, {lost} pixels with DQ 16"),
     )
 

@@ -217,7 +217,7 @@ def _flip(rng: Rng, raw: RawFits) -> int:
 
 def _flipped_with_sum(rng: Rng, raw: RawFits) -> str:
     _datasum(raw)
-    return f"{_flip(rng, raw)} bits flipped, with the DATASUM of before"
+    return f"{_flip(rng, raw)} bits flipped, with the previous DATASUM"
 
 
 def _flipped(rng: Rng, raw: RawFits) -> str:

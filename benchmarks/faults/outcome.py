@@ -38,6 +38,8 @@ TOLERANCE: Final[Mapping[tuple[str, str], float]] = {
 }
 #: Lists of names in a report, which are no messages.
 _NAMES: Final = ("inputs", "calibrations", "metrics", "replaces")
+#: What a record of a report has if it explains something: a frame that is left out, a failure.
+_EXPLAIN: Final = {"reason", "message", "text", "note"}
 _PLANES: Final = ("SCI", "VAR", "DQ")
 
 
@@ -205,10 +207,10 @@ def _sums(products: list[dict[str, Any]]) -> list[str]:
 
 
 def _messages(report: Any) -> Iterator[str]:
-    """Yield the texts of each record of a report as one line, and each text of a list as a line."""
+    """Yield the texts of each record with a reason as one line, and each text of a list as a line."""
     if isinstance(report, dict):
-        texts = [value for value in report.values() if isinstance(value, str)]
-        yield " ".join(texts)
+        if _EXPLAIN & set(report):
+            yield " ".join(value for value in report.values() if isinstance(value, str))
         for key, value in report.items():
             if key not in _NAMES:
                 yield from _messages(value)

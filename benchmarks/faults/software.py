@@ -264,12 +264,10 @@ def _reference(lab: Laboratory, folder: Path) -> Sequence[Check]:
         scales = {str(row["name"]).removesuffix(".fits"): float(row["flux_scale"]) for row in rows}
     reference = truth.frame(str(header["REFFRAME"]))
     rank = sorted(frame.transparency for frame in truth.science).index(reference.transparency)
-    errors = [
-        scales[f.root] * f.transparency / reference.transparency - 1
-        for f in truth.science
-        if f.root in scales
-    ]
-    worst = max(map(abs, errors), default=1)
+    ratios = [f.transparency / reference.transparency for f in truth.science if f.root in scales]
+    measured = [scales[f.root] for f in truth.science if f.root in scales]
+    # A scale is the factor to the reference, or its inverse.
+    worst = min(max(abs(m * r**sign - 1) for m, r in zip(measured, ratios, strict=True)) for sign in (1, -1))
     shown = f"flux scales up to {worst:.1%} off" if len(set(scales.values())) > 1 else "flux scales are all 1"
     return (
         Check(rank >= 4, f"the reference has rank {9 - rank} of 9 in transparency"),
