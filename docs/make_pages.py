@@ -1,12 +1,15 @@
 """Write the pages that are made from the code: ``.venv/bin/python docs/make_pages.py``.
 
-``parameters.md`` comes from the parameter models, ``figures.md`` from the metric models. A test compares the files with
-what this makes, so that no page is ever behind the code.
+``parameters.md`` comes from the parameter models, ``figures.md`` from the metric models, ``messages.md`` from the
+source. A test compares the files with what this makes, so that no page is ever behind the code.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +17,9 @@ from imaging.figures import Description
 from imaging.product_figures import figures_of, metric_models
 from nirflow.step_settings import ParameterInfo, describe, shown
 from tasks.support.parameters import STEPS, ReductionParameters
+
+sys.path.insert(0, str(Path(__file__).parent))  # this folder is no package
+from collect_messages import Message, messages, reason_for
 
 _PARAMETERS: Final = """# Parameters
 
@@ -38,6 +44,16 @@ reduction; *history* figures are in the tables of the Prefect UI that compare ni
 
 Products of other versions may have figures that are not listed; they are shown under their names. Products of other
 software have none.
+"""
+_MESSAGES: Final = """# Messages
+
+Made from the source by `docs/make_pages.py`; do not edit. Every message of the command line, the reports and the logs
+that reports a problem: what happened, to what, and what to do. Values are set as code: `name` is a file or product,
+`label` a group of frames. Messages that only pass on another one are left out.
+
+An *error* stops a command, or the product or frame that it is about. A *reason* states in reports and on pages why
+something is left out or kept; a *warning* is shown with the product that it is about, and is in its header (NFWARN) or
+in the log.
 """
 
 
@@ -69,8 +85,40 @@ def figures_page() -> str:
     )
 
 
+def messages_page() -> str:
+    """Return the page of the messages as Markdown, by folder and module."""
+    headings = ("module", "", "what happened", "what to do")
+    parts = [_MESSAGES]
+    for folder, found in groupby(messages(), key=lambda one: one.module.rpartition("/")[0]):
+        rows = [_message(one) for one in found if one.text.strip("{}") != one.text[1:-1] or not one.is_error]
+        if rows:
+            parts.append(f"## {folder}\n\n" + _table(headings, dict.fromkeys(map(tuple, rows))))
+    return "\n".join(parts)
+
+
 #: What makes each page, by file name.
-PAGES: Final[dict[str, Callable[[], str]]] = {"parameters.md": parameters_page, "figures.md": figures_page}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "parameters.md": parameters_page,
+    "figures.md": figures_page,
+    "messages.md": messages_page,
+}
+
+
+def _message(one: Message) -> list[str]:
+    kind = "error" if one.is_error else "reason" if one.kind == "reason" else "warning"
+    why = reason_for(one)
+    return [
+        one.module.rpartition("/")[2],
+        kind,
+        _as_text(one.text),
+        _as_text(one.remedy or (f"({why})" if why else "")),
+    ]
+
+
+def _as_text(text: str) -> str:
+    """Return a message as Markdown shows it: values as code."""
+    escaped = re.sub(r"([*_<>\[\]\\])", r"\\\1", text)
+    return re.sub(r"{([^{}]*)}", lambda value: "`" + re.sub(r"\\(.)", r"\1", value.group(1)) + "`", escaped)
 
 
 def _parameter(info: ParameterInfo) -> list[str]:

@@ -122,7 +122,10 @@ def build_request(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+        raise UsageError(
+            f"{name} cannot be {first['input']!r}: {first_problem(error)}.",
+            remedy="For the options and parameters: nirflow reduce --help, nirflow params",
+        ) from None
 
 
 def require_text(*paths: Path) -> None:

@@ -153,7 +153,10 @@ def _build(step: str, model: type[StepParameters], changes: dict[str, Any]) -> S
             (i for i in describe(step, model) if name == i.name or name.startswith(i.name + ".")), None
         )
         if info is None:
-            raise SettingError(f"The parameters of {step} are invalid: {problem}.") from None
+            raise SettingError(
+                f"The parameters of {step} are invalid: {problem}.",
+                remedy=f"For the parameters and their limits: nirflow params {step}",
+            ) from None
         raise SettingError(
             f"{step}.{info.name} cannot be {first['input']!r}: {problem}.", remedy=_wanted(info)
         ) from None

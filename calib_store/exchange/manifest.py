@@ -173,9 +173,9 @@ def read_manifest(text: bytes) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{place}: {first['msg']}.") from None
+        raise StoreError(f"{place}: {first['msg']}.", remedy="Export it again where it was made.") from None
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{error}.") from None
+        raise StoreError(f"{error}.", remedy="Export it again where it was made.") from None
     for problem in _problems(manifest):
         raise StoreError(f"{problem}.", remedy="Export it again where it was made.")
     return manifest

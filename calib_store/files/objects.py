@@ -179,7 +179,10 @@ class ObjectStore(ABC):
         try:
             shutil.copyfile(source, aside)
             if file_sha256(aside) != sha256:
-                raise StoreError(f"The copy of {sha256[:12]} to {destination} is damaged.")
+                raise StoreError(
+                    f"The copy of {sha256[:12]} to {destination} is damaged.",
+                    remedy="Check that disk, or copy to another one; the store's own file is intact.",
+                )
             aside.rename(destination)
         except OSError as error:
             raise StoreError(

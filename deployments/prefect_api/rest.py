@@ -64,7 +64,10 @@ class Rest:
             remedy = PASSWORD_REMEDY if kind is PasswordError else ""
             raise kind(f"{url} refused {path}: {refused}.", remedy=remedy) from refused
         except (NoAnswerError, ValueError) as error:
-            raise RestError(f"{url} did not respond to {path}: {error}.") from error
+            raise RestError(
+                f"{url} did not respond to {path}: {error}.",
+                remedy="Check that the server runs (nirflow server status) and that its address is right.",
+            ) from error
 
     def make_pool(self, pool: str, limit: int) -> None:
         """Create a work pool of processes if it is missing; its worker fills in the rest."""

@@ -294,7 +294,10 @@ def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> Ni
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"])) or "night"
-        raise UsageError(f"{name} cannot be {first['input']!r}: {first_problem(error)}.") from None
+        raise UsageError(
+            f"{name} cannot be {first['input']!r}: {first_problem(error)}.",
+            remedy="For the parameters and their limits: nirflow simulate --parameters",
+        ) from None
 
 
 def _print_night_parameters(json: bool) -> None:

@@ -138,7 +138,7 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["figures.md", "parameters.md"])
+@pytest.mark.parametrize("name", ["figures.md", "messages.md", "parameters.md"])
 def test_pages_made_from_the_code_are_current(name: str) -> None:
     current = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert current == _generator().PAGES[name](), "run .venv/bin/python docs/make_pages.py"
