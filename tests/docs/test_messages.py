@@ -40,7 +40,7 @@ def test_no_reason_is_left_from_a_message_that_is_gone(collect: ModuleType) -> N
 def test_known_messages_are_found(collect: ModuleType) -> None:
     found = {(one.module, one.kind, one.text, one.remedy) for one in collect.messages()}
     assert (
-        "imaging/io/raw_file.py", "FrameError", "all pixels have the value {value}: the detector was not read out",
+        "imaging/io/raw_file.py", "FrameError", "all pixels have the value {one_value}: the detector was not read out",
         "Leave the frame out.",
     ) in found  # fmt: skip
     kinds = {kind for _, kind, _, _ in found}

@@ -60,7 +60,7 @@ from tasks.support.parameters import STEPS
 from tasks.support.references import Calibrations, ProductRef
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("imaging", "calib_store", "tasks", "flows", "deployments", "nirflow", "benchmarks")
+PACKAGES = ("imaging", "calib_store", "tasks", "flows", "deployments", "nirflow")
 #: Modules that spell names that are kinds of product too, each with the reason why they may.
 SPELLED: dict[str, str] = {
     "imaging/kinds.py": "the table",
@@ -69,8 +69,6 @@ SPELLED: dict[str, str] = {
     "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
     "flows/page/view.py": "raw frames in sections",
     "nirflow/commands/inspect.py": "raw frames without a filter",
-    "benchmarks/big_store.py": "shares of a made-up store",
-    "benchmarks/compare_products.py": "one comparison each with products of DRAGONS",
 }
 
 #: Modules that compare with the name of one kind, each with the reason why it is no property of a row in the table.
@@ -94,8 +92,6 @@ COMPARED: dict[str, str] = {
     "flows/recipes/night_plan.py": "raw darks",
     "deployments/deployed/common.py": "raw darks have no filter",
     "nirflow/commands/instruments.py": "raw darks",
-    "benchmarks/big_store.py": "products of a made-up store",
-    "benchmarks/compare_products.py": "a unit that products of DRAGONS lack",
 }
 
 

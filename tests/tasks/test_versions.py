@@ -59,7 +59,7 @@ def test_a_step_is_made_of_its_module_its_science_and_what_that_imports() -> Non
 def test_a_number_of_an_instrument_is_part_of_the_steps(tree: Path) -> None:
     table = tree / "imaging/instruments/f2.toml"
     edit(table, "# electrons per ADU of one read pair", "# e-/ADU")
-    edit(table, "exposure_time = 0.0015 ", "exposure_time = 0.0016 ")
+    edit(table, "exposure_time = 0.01 ", "exposure_time = 0.02 ")
     assert found(tree) == []
     edit(table, "gain = 4.44", "gain = 4.45")
     affected = {one.split(":")[0] for one in found(tree)}
