@@ -16,7 +16,7 @@ from prefect.states import State
 
 from calib_store.model.records import Run
 from calib_store.model.settings import StoreSettings
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
@@ -108,7 +108,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
-    counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in all_recipes().items()]
+    counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in RECIPES.items()]
     logger.info(
         "%d frames, %d left out: %s to make",
         len(night.survey.frames), len(night.left_out), in_a_sentence(counts, "and"),
@@ -252,7 +252,7 @@ def _record(night: Night, report: NightReport, sequence: str | None) -> None:
     """Store the report under the nights of its science, else of its calibrations, else of all frames."""
     dated = {
         kind: [frame for one in night.plan.of(kind) for frame in recipe.dated_by(one)]
-        for kind, recipe in all_recipes().items()
+        for kind, recipe in RECIPES.items()
     }
     calibrations = [frame for frames in dated.values() for frame in frames]
     nights = sorted({f.facts.night for f in dated[STACK.name] or calibrations or night.survey.frames})
