@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import Flow, flow
 
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
@@ -24,7 +24,7 @@ def flow_of(target: Target, description: str = "") -> Flow[..., NightReport]:
     description
         What it makes from what; default: the kind's products from the frames.
     """
-    recipe = all_recipes()[kind_of_target(target).name]
+    recipe = RECIPES[kind_of_target(target).name]
 
     @flow(
         name=target,

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from flows.page.model import Group, NightProduct
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.night_plan import NightPlan
 from flows.run.report import Failure, NightReport
 from imaging.kinds import KINDS, TARGETS, Target, target_of
@@ -75,7 +75,7 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
         Sha256 of the night's own frames.
     """
 
-    for kind, recipe in reversed(tuple(all_recipes().items())):
+    for kind, recipe in reversed(tuple(RECIPES.items())):
         for one in plan.of(kind):
             leading = tuple(frame.sha256 for frame in recipe.first(one))
             members = tuple(dict.fromkeys((*leading, *(frame.sha256 for frame in recipe.frames(one)))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.night_plan import NightPlan, Planning
 from imaging.kinds import TARGETS, Target, kind_of_target, target_of
 from tasks.support.parameters import ReductionParameters
@@ -57,7 +57,7 @@ def plan_night(
     """
     night = Planning(frames, parameters, targets_with_needs(only), bands, only, across_nights, join)
     # Calibrations come after what needs them: a dark that nothing needs may be left as it is.
-    for kind, recipe in reversed(tuple(all_recipes().items())):
+    for kind, recipe in reversed(tuple(RECIPES.items())):
         night.planned[kind] = recipe.plan(night)
         for one in night.planned[kind]:
             for needed in recipe.needs(one):
@@ -69,7 +69,7 @@ def plan_night(
     ]
     sets = {
         kind: tuple(night.planned[kind])
-        for kind, recipe in all_recipes().items()
+        for kind, recipe in RECIPES.items()
         if recipe.kind.target in night.wanted and night.planned[kind]
     }
     return NightPlan(sets, (*night.left_out, *no_frames))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from prefect import runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.night_plan import NightPlan
 from tasks.support.best_effort import best_effort
 from tasks.support.step import StepEvent, listening
@@ -25,7 +25,7 @@ _QUIET: Final = ("survey", "choose", "preview", "write")
 
 def expected_steps(plan: NightPlan) -> int:
     """Return how many steps a plan takes if nothing can be reused."""
-    return sum(recipe.steps(one) for kind, recipe in all_recipes().items() for one in plan.of(kind))
+    return sum(recipe.steps(one) for kind, recipe in RECIPES.items() for one in plan.of(kind))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from prefect import allow_failure
 from prefect.futures import PrefectFuture
 
 from calib_store.model.records import Product
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.submissions import Submissions
 from flows.run.in_progress import Night
 from flows.run.remake_plan import NotPossibleError, Remake, own_parameters
@@ -36,7 +36,7 @@ def submit_remakes(night: Night) -> None:
         # Its own calibrations are preferred to those that the rules would choose now, if they still serve.
         built: list[Any] = [*(allow_failure(one) for one in again), *(_reference(one) for one in still)]
         run = _of_its_own(night, remake, still, made_with)
-        (future,) = submit_sets(all_recipes()[remake.kind], [(remake.work, built)], run)
+        (future,) = submit_sets(RECIPES[remake.kind], [(remake.work, built)], run)
         if future is not None:
             made[remake.old.id] = future
             night.remade.append((remake.old, future))

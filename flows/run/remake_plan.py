@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from calib_store.model.records import Frame, InputRef, Product
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import Members
 from flows.recipes.night_plan import NightPlan
 from flows.run.plan import targets_with_needs
@@ -220,5 +220,5 @@ def work_of(
             f"none of its frames is usable as {', '.join(empty)}" if roles else "its frames are not known",
             "If it must not be used either, reject it: nirflow cal reject.",
         )
-    work: ProductSet = all_recipes()[kind].again(Members(of, usable, recorded))
+    work: ProductSet = RECIPES[kind].again(Members(of, usable, recorded))
     return work

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.night_plan import NightPlan
 from imaging.errors import NirflowError
 from imaging.io.planes import scratch_size
@@ -73,7 +73,7 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
 def _sizes(plan: NightPlan) -> tuple[int, int, int]:
     """Return the bytes of the planes between steps, of all products, and of the largest product."""
     scratch, products = 0, []
-    for kind, recipe in all_recipes().items():
+    for kind, recipe in RECIPES.items():
         for one in plan.of(kind):
             pixels = _pixels(recipe.main(one).frames)
             products.append((_STACK if recipe.kind.is_stack else _CALIBRATION) * pixels)

@@ -16,7 +16,7 @@ from prefect.states import State
 
 from calib_store.model.records import Run
 from calib_store.model.settings import StoreSettings
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
@@ -125,7 +125,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         logger.info("Note, %s: %s.", note.label, note.text)
     for one in gathered_left_out(night.left_out):
         logger.info("Left out, %s: %s. %s", one.name, one.reason, one.remedy)
-    counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in all_recipes().items()]
+    counts = [f"{len(night.plan.of(kind))} {recipe.of_sets}" for kind, recipe in RECIPES.items()]
     logger.info(
         "%d frames, %d left out: %s to make",
         len(night.survey.frames), len(night.left_out), in_a_sentence(counts, "and"),
@@ -232,7 +232,7 @@ def _notes(night: Night) -> tuple[Note, ...]:
     """Return what the user should know about the frames and groups that are used."""
     of_groups = (
         Note(name=one.label, text=text)
-        for kind, recipe in all_recipes().items()
+        for kind, recipe in RECIPES.items()
         for one in night.plan.of(kind)
         for text in recipe.notes(one)
     )
@@ -281,7 +281,7 @@ def _record(night: Night, report: NightReport, sequence: str | None) -> None:
     """Store the report under the nights of its science, else of its calibrations, else of all frames."""
     dated = {
         kind: [frame for one in night.plan.of(kind) for frame in recipe.dated_by(one)]
-        for kind, recipe in all_recipes().items()
+        for kind, recipe in RECIPES.items()
     }
     calibrations = [frame for frames in dated.values() for frame in frames]
     nights = sorted({f.facts.night for f in dated[STACK.name] or calibrations or night.survey.frames})

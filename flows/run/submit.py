@@ -8,7 +8,7 @@ from typing import Any
 from prefect import allow_failure
 from prefect.futures import PrefectFuture
 
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import KindRecipe, S
 from flows.recipes.submissions import Submissions
 from flows.run.in_progress import Night
@@ -22,7 +22,7 @@ def submit_night(night: Night) -> None:
     A calibration that failed does not fail what needs it: the store may have another.
     """
     made: dict[ProductKind, list[PrefectFuture[Any]]] = {}
-    for kind, recipe in all_recipes().items():
+    for kind, recipe in RECIPES.items():
         sets = [
             (one, [allow_failure(future) for need in recipe.needs(one) for future in made[need]])
             for one in night.plan.of(kind)

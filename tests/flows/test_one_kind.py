@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from flows.one_kind import flow_of
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from imaging.kinds import TARGETS, Target
 
 #: Module and name of the flows that users import, with the names of their runs.
@@ -31,13 +31,13 @@ def test_the_flows_that_users_import(target: Target) -> None:
 def test_every_kind_has_a_flow_and_its_sets_a_name() -> None:
     names = [flow_of(target).name for target in TARGETS]
     assert tuple(names) == TARGETS
-    sets = [recipe.of_sets for recipe in all_recipes().values()]
+    sets = [recipe.of_sets for recipe in RECIPES.values()]
     assert {"darks", "bad pixel masks", "flats", "science groups"} <= {*sets}
     assert len({*sets}) == len(sets)
 
 
 def test_recipes_are_of_kinds_after_those_that_they_need() -> None:
-    order = [*all_recipes()]
-    for name, recipe in all_recipes().items():
+    order = [*RECIPES]
+    for name, recipe in RECIPES.items():
         assert recipe.name == name
         assert {*recipe.kind.made_with()} <= {*order[: order.index(name)]}

@@ -24,7 +24,7 @@ from calib_store.rules.rules_toml import shipped_rules
 from calib_store.tables.variants import default_parameters
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest
 from flows.page.view import LABELS
-from flows.recipes.all_recipes import all_recipes
+from flows.recipes.all_recipes import RECIPES
 from flows.run.options import Options
 from flows.run.plan import targets_with_needs
 from imaging.calibrations import compare, sanity
@@ -233,8 +233,8 @@ def test_rules_comparisons_limits_and_parameters_are_there_for_each_kind() -> No
     for kind in KINDS.values():
         assert STEPS[kind.step] is class_named(kind.parameters)
         assert metric_models()[kind.name] is class_named(kind.metrics)
-        assert all_recipes()[kind.name].kind is kind
-    assert tuple(all_recipes()) == PRODUCT_KINDS
+        assert RECIPES[kind.name].kind is kind
+    assert tuple(RECIPES) == PRODUCT_KINDS
     for kind in CALIBRATIONS:
         assert kind.step == kind.name  # the choice compares the parameters of a calibration under its name
 

@@ -10,7 +10,7 @@ from hostile import harmful
 from calib_store.rules.rules import Rule, RuleSet, differences
 from calib_store.rules.rules_toml import read_rules, rules_in, rules_text, shipped_rules, shipped_text
 from imaging.errors import StoreError
-from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS
+from imaging.kinds import CALIBRATION_KINDS
 
 #: Facts that must match by the archive's rules, repeated here so that the table is not changed by accident.
 MUST_MATCH = {
@@ -144,7 +144,7 @@ def test_a_published_and_a_made_mask_are_different_configurations(facts) -> None
 def test_kinds(facts) -> None:
     assert RULES.configuration("image", facts()) is None
     assert RULES.configuration("dark", facts(), published=True) is None
-    assert {one.kind for one in RULES.rules} == set(PRODUCT_KINDS) - {"image"}
+    assert {one.kind for one in RULES.rules} == set(CALIBRATION_KINDS)
     with pytest.raises(StoreError, match="no product kind 'bias'"):
         RULES.configuration("bias", facts())
 
