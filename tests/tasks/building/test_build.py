@@ -17,6 +17,7 @@ from flows.run.redo import redo_of
 from imaging.calibrations.dark import DarkParameters
 from imaging.errors import StoreError
 from imaging.frames.find_files import CheckParameters
+from imaging.header import Header
 from imaging.pixels.image import Image
 from imaging.products.product_file import read_table
 from imaging.products.product_tables import stamped
@@ -116,7 +117,7 @@ def made(
         kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
     )
     plane = np.ones(SHAPE, np.float32)
-    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.Header())
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), Header(), Header())
     quiet = workspace.model_copy(update={"previews": False})
     found: Any = find_or_build(recipe, lambda: Built(image, {}, **built), quiet)
     ref = found if isinstance(found, ProductRef) else found.data
