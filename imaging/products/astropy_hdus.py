@@ -230,7 +230,8 @@ def _column(name: str, values: NDArray[Any], unit: str | None) -> Column:
 
         Unit(unit, format="fits")  # other software loses a unit that the standard does not have
     if values.dtype.kind == "U":
-        texts = [ascii_text(str(value)).encode("ascii") for value in values]
+        # astropy drops trailing blanks after it has computed the checksum.
+        texts = [ascii_text(str(value)).rstrip(" ").encode("ascii") for value in values]
         values = np.array(texts, f"S{max([1, *map(len, texts)])}")
     if values.dtype.kind == "S":
         return Column(name, f"{max(1, values.dtype.itemsize)}A", unit, array=values)

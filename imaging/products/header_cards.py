@@ -15,6 +15,7 @@ from typing import Any
 from imaging.frames.facts import FrameFacts
 from imaging.frames.file_names import plain_name
 from imaging.header import Card, Header
+from imaging.instruments.exposure_start import parse_moment
 from imaging.io.cards import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
 from imaging.pixels.wcs import DISTORTION, WCS_KEYWORDS, celestial_cards
@@ -32,6 +33,11 @@ _RAW_ONLY = re.compile(
 )
 _MOST_NAMED = 999
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
+#: A date without a time, and the time zone behind a time.
+_DATE_LENGTH = len("2013-11-21")
+_ZONE = re.compile(r"[A-Za-z]$|[+-]\d{1,2}:?(\d{2})?$")
+#: Two statements of one start may differ by as much.
+_SAME_TIME = timedelta(minutes=1)
 #: Characters of a comment after a number (value to column 30, three for the slash).
 _NUMBER_COMMENT = CARD - 33
 
@@ -135,6 +141,7 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
         new["PROCSVER"] = (record.version, "nirflow version")
     if record.key:
         new["NFKEY"] = (record.key, "nirflow recipe key")
+    new |= _corrected_dates(raw, facts)
     if record.span is not None:
         new["DATE-BEG"] = (stamped(record.span[0]), "Beginning of the inputs' exposures")
         new["DATE-END"] = (stamped(record.span[1]), "End of the inputs' exposures")
@@ -150,6 +157,25 @@ def primary_cards(raw: Header, record: Record, extensions: int) -> list[Card | t
     new[kind.card] = (stamp, f"UT time stamp of the processed {record.kind}")
     new.update({keyword.upper(): value for keyword, value in record.cards.items()})
     return _with_new(raw, new, drop=_RAW_ONLY)
+
+
+def _corrected_dates(raw: Header, facts: FrameFacts) -> dict[str, CardValue | tuple[CardValue, str]]:
+    """Return the date cards that do not state the start of the first input in UTC, as they should be.
+
+    Other software has only the header, and FITS allows no time zone in a date.
+    """
+    corrected: dict[str, CardValue | tuple[CardValue, str]] = {}
+    for keyword in facts.table.date:
+        text = str(raw.get(keyword, "")).strip()
+        moment = parse_moment(text)
+        if moment is None:
+            continue
+        has_time = len(text) > _DATE_LENGTH
+        right = stamped(facts.started) if has_time else facts.started.date().isoformat()
+        off = abs(moment - facts.started) > _SAME_TIME if has_time else moment.date() != facts.started.date()
+        if off or _ZONE.search(text[_DATE_LENGTH:]):
+            corrected[keyword] = (right, "UTC of the start, corrected")
+    return corrected
 
 
 def extension_cards(

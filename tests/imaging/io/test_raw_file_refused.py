@@ -40,7 +40,7 @@ def test_unreadable_file(write_raw: WriteRaw, monkeypatch: pytest.MonkeyPatch) -
     def no_permission(*_: object, **__: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("imaging.io.raw_file.os.open", no_permission)  # root may read anything, so pretend
+    monkeypatch.setattr("os.open", no_permission)  # root may read anything, so pretend
     assert "chmod u+r" in str(refused(path))
 
 
@@ -56,7 +56,7 @@ def test_a_broken_disk(write_raw: WriteRaw, monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("imaging.io.raw_file.os.open", broken)
+    monkeypatch.setattr("os.open", broken)
     assert "Input/output error" in str(refused(path))
 
 

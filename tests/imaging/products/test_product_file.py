@@ -12,7 +12,7 @@ import pytest
 from astropy import units
 from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small_products import Write
@@ -112,6 +112,7 @@ def test_any_plane_is_read_by_astropy_as_it_was(data: st.DataObject) -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(-(2**31), 2**31 - 1), st.booleans()), max_size=4))
+@example([("0 ", 0, False)])
 @settings(max_examples=60)
 def test_any_table_is_read_by_astropy_as_it_was(rows: list[tuple[str, int, bool]]) -> None:
     table = np.array(rows, [("name", "U5"), ("number", "i4"), ("ok", "?")])

@@ -299,3 +299,23 @@ def test_a_lineage_table_names_its_product(write: Write) -> None:
         assert product.table_header("OBJCAT") is None
         product.primary["PROCSOFT"] = "DRAGONS"
         assert not label.belongs_to(Origin.of(product.primary))
+
+
+@pytest.mark.parametrize(
+    ("date", "written"),
+    [
+        ("2013-11-21", "2013-11-21"), ("2013-11-20", "2013-11-21"), ("2013-11-21T02:52:48.0", "2013-11-21T02:52:48.0"),
+        ("2013-11-20T23:52:48-03:00", "2013-11-21T02:52:48"), ("2013-11-20T23:52:48", "2013-11-21T02:52:48"),
+        ("2013-11-21T02:52:48Z", "2013-11-21T02:52:48"), ("2013-11-21T00:00:00", "2013-11-21T02:52:48"),
+    ],
+)  # fmt: skip
+def test_the_date_of_a_product_is_the_utc_of_its_first_frame(
+    image: Image, record: Record, tmp_path: Path, date: str, written: str
+) -> None:
+    """Calm dates stay as they are; others are corrected, because other software has only the header."""
+    path = tmp_path / "S20131121S0075_image.fits"
+    image.primary["DATE-OBS"] = date
+    write_product(path, image, record)
+    with fits.open(path) as hdus:
+        assert str(hdus[0].header["DATE-OBS"]).startswith(written)
+        assert len(hdus[0].header["DATE-OBS"]) >= len(date.partition("-03")[0].rstrip("Z"))

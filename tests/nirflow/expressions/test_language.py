@@ -247,7 +247,7 @@ FACTS = facts_from_headers(
     {
         "INSTRUME": "F2", "OBJECT": "FIELD", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "EXPTIME": 120.0,
         "COADDS": 2, "LNRS": 8, "FILTER1": "Open", "FILTER2": "K-red_G0814", "DATE-OBS": "2013-11-21",
-        "UTSTART": "16:00:00", "GEMPRGID": "GS-2013B-Q-15",
+        "UTSTART": "18:00:00", "GEMPRGID": "GS-2013B-Q-15",
     },
     name="S20131121S0075.fits.bz2",
 )  # fmt: skip

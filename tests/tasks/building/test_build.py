@@ -19,6 +19,8 @@ from imaging.calibrations.compare import GateParameters
 from imaging.calibrations.dark import DarkParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.find_files import CheckParameters
+from imaging.header import Header
+from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.product_file import read_table
 from imaging.products.product_tables import stamped
@@ -113,7 +115,7 @@ def made(
     group: tuple[RawFrame, ...],
     workspace: Workspace,
     kind: Any = "image",
-    primary: fits.Header | None = None,
+    primary: Header | None = None,
     **built: Any,
 ) -> tuple[ProductRef, Product, Recipe]:
     """Return a product of all frames of a group."""
@@ -122,8 +124,8 @@ def made(
         kind, "group", 1, [Ingredient(role, frame) for frame in group], {"dark": DarkParameters()}
     )
     plane = np.ones(SHAPE, np.float32)
-    primary = primary or fits.getheader(group[0].path)
-    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), primary)
+    primary = primary or read_headers(group[0].path)[0]
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), Header(), primary)
     quiet = workspace.model_copy(update={"previews": False})
     found: Any = find_or_build(recipe, lambda: Built(image, {}, **built), quiet)
     ref = found if isinstance(found, ProductRef) else found.data
@@ -133,7 +135,7 @@ def made(
 def test_a_product_that_could_not_be_read_again_is_not_kept(
     group: tuple[RawFrame, ...], workspace: Workspace
 ) -> None:
-    unreadable = fits.getheader(group[0].path)
+    unreadable = read_headers(group[0].path)[0]
     del unreadable["EXPTIME"]
     with pytest.raises(FrameError, match=r"S20131121S0000_image\.fits: made, but not kept.*EXPTIME"):
         made(group, workspace, primary=unreadable)

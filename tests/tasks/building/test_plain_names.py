@@ -12,6 +12,8 @@ from astropy.io import fits
 from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from imaging.calibrations.dark import DarkParameters
+from imaging.header import Header
+from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.placing import recipe_key_in
 from tasks.building.build import Built, find_or_build
@@ -94,7 +96,7 @@ def test_an_image_names_its_dark_by_its_key(look: Look, workspace: Workspace, ra
     science.write_bytes(raw_bytes(50, SCIENCE))
     (frame,) = look([science]).frames
     plane = np.ones(SHAPE, np.float32)
-    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), fits.Header(), fits.getheader(science))
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), Header(), read_headers(science)[0])
     recipe = Recipe("image", "FIELD", 1, [Ingredient("science", frame)], {}, Calibrations(present=(second,)))
     quiet = workspace.model_copy(update={"previews": False})
     made = product_of(find_or_build(recipe, lambda: Built(image, {}), quiet))
