@@ -68,7 +68,9 @@ def choose(
     def run(kind: str = "object", **choice: Any) -> Calibrations:
         path = tmp_path / "S1.fits"
         fits.PrimaryHDU(np.zeros((8, 8), np.int32)).writeto(path, overwrite=True)
-        frame = raw_frame("S1.fits", kind=kind, detector="109").model_copy(update={"path": path})
+        frame = raw_frame("S1.fits", kind=kind, detector="109", section="[1:8,1:8]").model_copy(
+            update={"path": path}
+        )
         record = FrameRecord(path, frame.sha256, path.stat().st_size, 1, frame.facts)
         workspace.store().frames.ingest([record])
         frames = FrameSet(label="the set", frames=(frame,))
