@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from astropy.io import fits
 WriteRaw = Callable[..., Path]
 
 
-FORMS = ("", ".gz", ".bz2", ".fz")
+FORMS = ("", ".gz", ".bz2", ".xz", ".fz")
 
 
 def compressed(plain: Path, suffix: str) -> Path:
@@ -23,6 +24,8 @@ def compressed(plain: Path, suffix: str) -> Path:
             path.write_bytes(gzip.compress(plain.read_bytes()))
         case ".bz2":
             path.write_bytes(bz2.compress(plain.read_bytes()))
+        case ".xz":
+            path.write_bytes(lzma.compress(plain.read_bytes()))
         case ".fz":
             with fits.open(plain) as hdus:
                 tiles = fits.CompImageHDU(hdus[1].data, hdus[1].header, compression_type="RICE_1")

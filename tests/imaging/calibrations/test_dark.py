@@ -142,3 +142,23 @@ def test_unmeasurable_pedestal_causes_a_warning(expose):
     result = make_dark(frames)
     assert result.pedestal == 0
     assert any("pedestal" in warning and "copies" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_an_unread_quadrant_takes_no_part(expose, current, value):
+    frames = expose(current, 6, shape=current.shape)
+    whole = make_dark(frames)
+    frames[2].adu = frames[2].adu.astype(np.float32)
+    frames[2].adu[96:, :80] = value
+    result = make_dark(frames)
+    lost = np.zeros(current.shape, bool)
+    lost[96:, :80] = True
+    assert not result.left_out
+    assert result.pedestal == pytest.approx(whole.pedestal, abs=1)
+    assert (result.image.dq[lost] == whole.image.dq[lost]).mean() > 0.99
+    usual = current < 100
+    difference = result.image.sci - (current + 65)
+    assert abs(difference[usual & lost].mean()) < 0.3
+    ratio = result.image.var / whole.image.var
+    assert np.median(ratio[usual & lost]) == pytest.approx(6 / 5, rel=0.05)
+    assert np.median(ratio[usual & ~lost]) == pytest.approx(1, rel=0.05)

@@ -169,3 +169,19 @@ def test_islands_are_the_background_that_cannot_reach_the_border(plane):
     want = free & ~reached
     got = saturated_islands(np.where(plane, 4, 0).astype(np.uint16))
     np.testing.assert_array_equal(np.zeros_like(plane) if got is None else got != 0, want[1:-1, 1:-1])
+
+
+def test_pixels_without_data_are_flagged_and_zero():
+    raw = np.random.default_rng(1).normal(5000, 100, (40, 128)).astype(np.int32)
+    raw[30:, 64:] = 12
+    raw[2, 3] = -(2**31)
+    sci, var, dq = prepare(raw, facts_of())
+    lost = np.zeros(raw.shape, bool)
+    lost[30:, 64:] = lost[2, 3] = True
+    np.testing.assert_array_equal(dq, np.where(lost, DQ.NO_DATA, 0))
+    assert (sci[lost] == 0).all()
+    assert np.isfinite(var).all()
+    blank = raw.astype(np.float32)
+    blank[lost] = np.nan
+    for ours, theirs in zip(prepare(blank, facts_of()), (sci, var, dq), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
+import lzma
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,14 +19,18 @@ import pytest
 from astropy.io import fits
 
 from imaging.errors import FrameError
-from imaging.io import announced, limits
+from imaging.io import announced, compressed, limits
 from imaging.io.announced import Announced
 from imaging.io.fitsfile import BLOCK
 from imaging.io.limits import TooLargeError
 from imaging.io.raw_file import digest, open_raw, read_headers, unpack
 
 MB = 1 << 20
-PACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lambda content: lzma.compress(content, preset=0),  # a dictionary of 256 kB
+}
 
 
 @pytest.fixture
@@ -247,3 +253,19 @@ def test_the_limits_are_far_above_what_there_is() -> None:
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((2048, 2048), np.int32))]).writeto(frame)
     assert 7 * len(frame.getvalue()) < limits.frame_bytes()
     assert limits.product_bytes() > 4 * 2048**2 * (4 + 4 + 2 + 1) * 5
+
+
+def test_an_xz_stream_that_needs_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "S1.fits.xz"
+    path.write_bytes(lzma.compress(headers(10, 10) + bytes(BLOCK), preset=6))
+    unpack(path, tmp_path / "u")
+    monkeypatch.setattr(compressed, "_XZ_MEMORY", MB)
+    with pytest.raises(FrameError, match=r"compressed data are damaged .*[Mm]emory"):
+        digest(path)
+
+
+def test_several_xz_streams_follow_each_other(tmp_path: Path) -> None:
+    content = headers(10, 10) + bytes(BLOCK)
+    path = tmp_path / "S1.fits.xz"
+    path.write_bytes(lzma.compress(content[:3000]) + bytes(8) + lzma.compress(content[3000:]) + bytes(4))
+    assert digest(path) == hashlib.sha256(content).hexdigest()

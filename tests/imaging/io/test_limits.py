@@ -51,7 +51,7 @@ IRREGULAR: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".fz"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".fz"])
 @pytest.mark.parametrize("sort", IRREGULAR)
 @pytest.mark.parametrize("opener", OPENERS)
 def test_what_is_no_file_is_not_opened(tmp_path: Path, opener: str, sort: str, suffix: str) -> None:

@@ -37,7 +37,7 @@ def test_a_frame_is_read_in_every_form(write_raw: WriteRaw, pixels: NDArray[Any]
     assert facts_of(path) == raw.facts
 
 
-@pytest.mark.parametrize("form", [".gz", ".bz2"])
+@pytest.mark.parametrize("form", [".gz", ".bz2", ".xz"])
 def test_identity_is_that_of_the_uncompressed_bytes(write_raw: WriteRaw, form: str) -> None:
     plain = write_raw()
     expected = hashlib.sha256(plain.read_bytes()).hexdigest()

@@ -18,7 +18,7 @@ from imaging.errors import FrameError, NirflowError
 from imaging.io.raw_file import digest, open_raw, read_headers, unpack
 
 
-@pytest.mark.parametrize("form", [".gz", ".bz2", ".fz"])
+@pytest.mark.parametrize("form", [".gz", ".bz2", ".xz", ".fz"])
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damaged_streams(write_raw: WriteRaw, tmp_path: Path, form: str, damage: str) -> None:
     packed = compressed(write_raw(data=np.random.default_rng(1).integers(0, 999, (300, 300), np.int32)), form)
@@ -43,7 +43,7 @@ def test_unpacking_leaves_a_plain_file_where_it_is(write_raw: WriteRaw, tmp_path
     assert not (tmp_path / "u").exists()
 
 
-@pytest.mark.parametrize("form", [".gz", ".bz2"])
+@pytest.mark.parametrize("form", [".gz", ".bz2", ".xz"])
 def test_unpacking(write_raw: WriteRaw, tmp_path: Path, form: str) -> None:
     plain = write_raw()
     path, sha256 = unpack(compressed(plain, form), tmp_path / "u")
