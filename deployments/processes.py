@@ -150,13 +150,14 @@ def tail(path: Path, lines: int = 15) -> str:
     """Return the last lines of a log file, without the frames of tracebacks; empty if it is missing."""
     if not path.is_file():
         return ""
-    kept, in_frame = [], False
+    kept: list[str] = []
+    frame: int | None = None  # indentation of the frame whose source and marks follow
     for line in path.read_text(errors="replace").splitlines():
-        # A frame has a line with its place, the source, and marks below it.
-        frame = bool(_FRAME.match(line))
-        part_of_one = in_frame and (line.startswith("    ") or not line.strip())
-        in_frame = frame or part_of_one
-        if not in_frame:
+        indentation = len(line) - len(line.lstrip())
+        if _FRAME.match(line):
+            frame = indentation if line.lstrip().startswith("File ") else None
+        elif frame is None or indentation <= frame:
+            frame = None
             kept.append(line)
     return "\n".join(kept[-lines:])
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from calib_store.model.settings import StoreSettings, default_data_dir
+from deployments.deployed.log import hide_tracebacks_of_our_errors
 from deployments.prefect_api.rest import PASSWORD_REMEDY
 from deployments.prefect_server.client import connected, quick_imports
 from deployments.prefect_server.server import ServerError, ensure_server
@@ -57,6 +58,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
         message = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
         print_lines(message, err=True)
     log_file = out / LOG_NAME
+    hide_tracebacks_of_our_errors()
     with configure(log_file, console_level=logging.CRITICAL), connected(address):
         with quick_imports():
             from flows.night import Options, reduce_night

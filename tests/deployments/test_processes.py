@@ -201,3 +201,15 @@ def test_processes_are_found_by_their_environment(tmp_path: Path) -> None:
         for process in started:
             process.kill()
             process.communicate()
+
+
+def test_the_end_of_a_log_has_no_frames_of_tracebacks(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "before\n    Traceback (most recent call last):\n"
+        '      File "/a b.py", line 3, in x\n        call(\n             ^^^^^\n'
+        '      File "/c.py", line 4, in y\n        raise E\n'
+        "    OSError: no space\nafter\n    indented\n"
+    )
+    assert tail(log) == "before\n    OSError: no space\nafter\n    indented"
+    assert tail(log, 2) == "after\n    indented"

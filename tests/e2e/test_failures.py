@@ -30,7 +30,11 @@ def _failing_for(name: str, real: Callable[..., Any], error: Exception) -> Calla
     ("error", "reason"),
     [
         (FrameError(BROKEN, "it went wrong", remedy="Do this."), "it went wrong Do this."),
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (
+            OSError(28, "No space left on device"),
+            "No space left on device Free space there, or name a folder on another disk (--out, NIRFLOW_DATA_DIR, "
+            "TMPDIR).",
+        ),
         (ValueError("a defect"), "ValueError: a defect"),
     ],
     ids=["frame", "disk", "defect"],

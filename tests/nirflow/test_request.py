@@ -160,3 +160,12 @@ def test_nothing_is_started_for_a_path_that_is_missing_or_has_no_frames(
     assert nirflow("reduce", tmp_path / "nowhere").exit_code == 2
     assert nirflow("reduce", tmp_path).exit_code == 3
     assert asked == []
+
+
+def test_a_path_that_the_record_of_runs_cannot_hold_is_refused() -> None:
+    odd = Path("night\udcff")  # as Python has a byte that is not valid UTF-8
+    for paths, out in (([odd], Path("out")), ([Path("night")], odd)):
+        with pytest.raises(UsageError, match=r"night.* not valid UTF-8") as caught:
+            build_request(paths, out=out)
+        assert "ln -s" in caught.value.remedy
+    assert build_request([Path("nächte\n")], out=Path("out")).paths == (Path("nächte\n"),)
