@@ -217,12 +217,12 @@ exit $code
 
 
 def _full(lab: Laboratory, folder: Path) -> Sequence[Check]:
-    """Reduce with the products on a disk of 1 MB, and with a data folder on one of 100 MB."""
+    """Reduce with the products on a disk of 1 MB, and with a data folder on one of 60 MB."""
     night = _darks(lab, folder)
     small, data = folder / "small", folder / "data"
     script = str(Path(sys.executable).with_name("nirflow"))
     checks: list[Check] = []
-    for place, size in ((small, "1m"), (data, "100m")):
+    for place, size in ((small, "1m"), (data, "60m")):
         place.mkdir()
         under = ("unshare", "--mount", "sh", "-c", _ON_A_DISK, "sh", str(place), size, str(data), script)
         env = lab.store() if place is small else {"NIRFLOW_DATA_DIR": str(data)}
@@ -294,7 +294,7 @@ SITUATIONS: tuple[Situation, ...] = (
               "own packages first, or the file is named", trial=_shadowed),
     Situation("output-closed-or-full", "machines", "standard output closed, full, or no longer read",
               "quiet, and the exit code is right", trial=_no_reader),
-    Situation("disk-full", "machines", "an output disk of 1 MB, a data disk of 100 MB",
+    Situation("disk-full", "machines", "an output disk of 1 MB, a data disk of 60 MB",
               "path, needed space and remedy; nothing half made", trial=_full, root=True),
     Situation("deleted-working-folder", "machines", "a deleted working folder; odd locale, zone and interpreter",
               "works", trial=_deleted_folder),
