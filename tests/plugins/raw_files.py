@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.io.raw_file import read_headers
 
 SHAPE = (20, 24)
+#: Bytes of the pixels, padded to a block.
+_DATA = 2880
 DARK: dict[str, Any] = {
     "INSTRUME": "F2", "OBJECT": "Dark", "OBSTYPE": "DARK", "OBSCLASS": "dayCal", "EXPTIME": 120.0, "COADDS": 1,
     "LNRS": 8, "NREADS": 8, "FILTER2": "DK_G0807", "DATE-OBS": "2013-11-21", "UTSTART": "02:00:00",
@@ -37,7 +40,9 @@ def raw_bytes(number: int = 0, kind: dict[str, Any] = DARK, **cards: Any) -> byt
     """Return the bytes of a frame, different for each number."""
     complete = _template(tuple((kind | cards).items()))
     clock = f"02:{number // 60 % 60:02d}:{number % 60:02d}"
-    return complete.replace(b"label-000000", b"label-%06d" % number).replace(b"02:00:00", clock.encode())
+    named = complete.replace(b"label-000000", b"label-%06d" % number).replace(b"02:00:00", clock.encode())
+    first = struct.pack(">2i", number % 1000, len(kind["OBSTYPE"]) + number // 1000)
+    return named[:-_DATA] + first + named[-_DATA + len(first) :]
 
 
 def facts_of(path: Path) -> FrameFacts:
