@@ -231,7 +231,8 @@ def _full(lab: Laboratory, folder: Path) -> Sequence[Check]:
         what = f"{'output' if place is small else 'data'} disk of {size}: "
         checks += _plain(done, 1, 4, *((0,) if place is data else ()), what=what)
         if done.code:
-            lines = [line for line in done.text.splitlines() if re.search("space|full|room", line, re.I)]
+            found = ((line, line.replace(str(folder), "")) for line in done.text.splitlines())
+            lines = [line for line, bare in found if re.search("space|full|room", bare, re.I)]
             named = any(str(place) in line for line in lines)
             message = lines[0][:160] if lines else "no message about space"
             checks.append(Check(named, f"{what}{message}", grave=False))
