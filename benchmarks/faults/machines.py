@@ -32,7 +32,9 @@ _PROXIES: Final = dict.fromkeys(
 def _plain(done: Done, *codes: int, what: str = "") -> Sequence[Check]:
     """Check that a command printed no traceback and ended with one of some codes (default: 0)."""
     trace = "Traceback (most recent call last)" in done.text
-    last = " ".join((done.err.strip() or done.out.strip()).splitlines()[-1:])[:150]
+    failure = re.search(r'"message": "(.*)"', done.out)  # of a report as JSON
+    last = failure[1] if failure else " ".join((done.err.strip() or done.out.strip()).splitlines()[-1:])
+    last = last[:150]
     right = done.code in (codes or (0,))
     return (
         Check(not trace, f"traceback: {last}"),
