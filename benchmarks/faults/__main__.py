@@ -112,7 +112,7 @@ def _print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
         ],
         styles=[colours[row.verdict.standing] for row in rows],
     )
-    counts = Counter(row.verdict.standing for row in rows)
+    counts: Counter[str] = Counter(row.verdict.standing for row in rows)
     print_lines("", ", ".join(f"{counts[standing]} {text}" for standing, text in (
         ("holds", "hold"), ("half", "half right"), ("broken", "broken")
     )) + f" of {len(rows)}.")  # fmt: skip

@@ -183,9 +183,9 @@ def _left_out_of_a_stack(outcome: Outcome) -> Sequence[Check]:
 def _starless(night: Path) -> None:
     import numpy as np
 
-    def cloud(adu: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def cloud(adu: np.ndarray) -> np.ndarray:
         noise = np.random.default_rng(1).normal(0, 30, adu.shape)
-        changed: np.ndarray = (np.median(adu) + noise).astype(adu.dtype)  # type: ignore[type-arg]
+        changed: np.ndarray = (np.median(adu) + noise).astype(adu.dtype)
         return changed
 
     edit.pixels(night, SCIENCE[8], cloud)

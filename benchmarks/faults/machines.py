@@ -32,7 +32,9 @@ _PROXIES: Final = dict.fromkeys(
 def _plain(done: Done, *codes: int, what: str = "") -> Sequence[Check]:
     """Check that a command printed no traceback and ended with one of some codes (default: 0)."""
     trace = "Traceback (most recent call last)" in done.text
-    last = " ".join((done.err.strip() or done.out.strip()).splitlines()[-1:])[:150]
+    failure = re.search(r'"message": "(.*)"', done.out)  # of a report as JSON
+    last = failure[1] if failure else " ".join((done.err.strip() or done.out.strip()).splitlines()[-1:])
+    last = last[:150]
     right = done.code in (codes or (0,))
     return (
         Check(not trace, f"traceback: {last}"),
@@ -231,7 +233,8 @@ def _full(lab: Laboratory, folder: Path) -> Sequence[Check]:
         what = f"{'output' if place is small else 'data'} disk of {size}: "
         checks += _plain(done, 1, 4, *((0,) if place is data else ()), what=what)
         if done.code:
-            lines = [line for line in done.text.splitlines() if re.search("space|full|room", line, re.I)]
+            found = ((line, line.replace(str(folder), "")) for line in done.text.splitlines())
+            lines = [line for line, bare in found if re.search("space|full|room", bare, re.I)]
             named = any(str(place) in line for line in lines)
             message = lines[0][:160] if lines else "no message about space"
             checks.append(Check(named, f"{what}{message}", grave=False))
