@@ -41,7 +41,9 @@ FOREIGN_CARDS: dict[str, Any] = {
 def write(path: Path, pixels: Any = PIXEL_VALUES, drop: str = "", more: int = 0, **cards: Any) -> Path:
     """Write a small science frame with other cards, without one, or with more images; pixels follow the name."""
     if pixels is PIXEL_VALUES:
-        pixels = PIXEL_VALUES + zlib.crc32(os.fsencode(path.parent.name + path.name)) % 10_000
+        digest = zlib.crc32(os.fsencode(path.parent.name + path.name))
+        pixels = PIXEL_VALUES + digest % 10_000
+        pixels[0, 0] += digest // 10_000 % 10_000
     header = fits.Header(
         list((CARDS | {"DATALAB": path.name.encode("ascii", "replace").decode()} | cards).items())
     )

@@ -111,7 +111,8 @@ def test_choices_are_those_that_the_store_recorded(
     store: Store, raws: Sequence[FrameRecord], add: Callable[..., Product], night: date,
     facts: Callable[..., FrameFacts],
 ) -> None:  # fmt: skip
-    dark_facts = facts(kind="dark", filter="Dark", filter_id="DK_G0807")
+    section = _middle(raws).facts.section
+    dark_facts = facts(kind="dark", filter="Dark", filter_id="DK_G0807", section=section)
     near, far = add("dark", facts=dark_facts, hours=-2.0), add("dark", facts=dark_facts, hours=-50.0)
     match = store.match(_middle(raws).facts, "dark")
     assert match.product == near

@@ -39,6 +39,10 @@ PARTS: Final[dict[str, dict[str, str]]] = {
     "server_clients": {
         "prefect.server.events.clients:PrefectServerEventsAPIClient.__init__": "4ff5e6faa6fa",
     },
+    "loopback_clients": {
+        "prefect.client.base:PrefectHttpxAsyncClient.__init__": "835993b8b8d9",
+        "prefect.client.base:PrefectHttpxSyncClient.__init__": "835993b8b8d9",
+    },
     "server_application": {
         "prefect.server.api.server:create_app": "b3eb70335746",
     },
