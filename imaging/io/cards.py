@@ -26,7 +26,7 @@ _VALUE_ONLY: Final = re.compile(_VALUE, re.DOTALL)
 _CONTINUED: Final = re.compile(r"CONTINUE +'((?:[^']|'')*)' *(?:/(.*))?", re.DOTALL)
 _HIERARCH: Final = re.compile(r"HIERARCH +([^=]*[^= ]) *=(.*)", re.DOTALL)
 #: Keyword and value where "=" is not in column 9, or the keyword is not in capitals.
-_MISPLACED: Final = re.compile(r" *([A-Za-z][\w-]{0,7}) *=(?!=)(.*)", re.DOTALL)
+_MISPLACED: Final = re.compile(r" *([A-Za-z][\w-]{0,7}) *=(?!=)(.*)", re.DOTALL | re.ASCII)
 _SHORT: Final = re.compile(r"[A-Z0-9_-]{1,8}")
 #: A keyword without "=", and something that can only be a value.
 _NO_EQUALS: Final = re.compile(

@@ -278,8 +278,8 @@ def test_the_image_has_pinned_versions_and_an_unprivileged_user() -> None:
 def test_the_image_contains_every_package_and_none_is_ignored() -> None:
     copied = [p for instruction, rest in instructions() if instruction == "COPY" and "--from" not in rest
               for p in rest.split()[:-1]]  # fmt: skip
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {name.partition(".")[0] for name in packages} == {p for p in copied if (ROOT / p).is_dir()}
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert {name.removesuffix("*") for name in found["include"]} == {p for p in copied if (ROOT / p).is_dir()}
     ignore = [
         one for one in (ROOT / ".dockerignore").read_text().split("\n") if one and not one.startswith("#")
     ]

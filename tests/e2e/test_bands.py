@@ -26,7 +26,7 @@ def k_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 def j_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
     """Return a J night of the same detector and dates; its frames have other numbers."""
     folder = tmp_path_factory.mktemp("j")
-    truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=7))
+    truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=8, detector_seed=7))
     for path in truth.raw_paths():
         path.rename(folder / f"{path.name[:10]}{int(path.name[10:14]) + 5000}.fits")
     return truth

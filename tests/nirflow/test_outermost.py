@@ -107,7 +107,9 @@ def test_a_command_converts_errors_of_the_machine(monkeypatch: pytest.MonkeyPatc
 def test_an_interrupt_at_any_moment_is_brief(command: list[str], tmp_path: Path) -> None:
     """During the imports too, from the first line of nirflow's own on."""
     # The program reports when it is there; Python's own start is not ours.
-    program = f"import os, sys; os.write(1, b'.'); sys.argv = ['nirflow', *{command!r}]\n"
+    # A shell's background process, which a test run may be, ignores the signal.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += f"import os, sys; os.write(1, b'.'); sys.argv = ['nirflow', *{command!r}]\n"
     program += "from nirflow.__main__ import main; main()"
     codes = set()
     for delay in (0.02, 0.05, 0.1, 0.2, 0.4):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ def link(files: Iterable[Path], folder: Path) -> Path:
 def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:
     """Return a copy of a raw frame with changed cards (None drops one; DATE_OBS is DATE-OBS) or pixels.
 
-    It is a different exposure: it has its own data label unless one is given.
+    It is a different exposure: it has its own data label unless one is given, and pixels of its own.
     """
     cards.setdefault("DATALAB", f"{target.parent.name}-{target.name}")
     with fits.open(source, memmap=False) as hdus:
@@ -179,8 +180,9 @@ def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: A
                 del hdus[0].header[keyword]
             else:
                 hdus[0].header[keyword] = value
-        if pixels is not None:
-            header = hdus[1].header
-            hdus[1] = fits.ImageHDU(pixels(np.asarray(hdus[1].data)), header)
+        header, adu = hdus[1].header, np.array(hdus[1].data)
+        if pixels is None:
+            adu.flat[zlib.crc32(os.fsencode(target.name)) % adu.size] += 1
+        hdus[1] = fits.ImageHDU(adu if pixels is None else pixels(adu), header)
         hdus.writeto(target)
     return target

@@ -118,14 +118,14 @@ def test_one_that_failed_the_comparison_comes_after_the_others(store, add, facts
     assert store.match(facts(), "dark").product == certified
 
 
-def test_exposure_times_a_millisecond_apart_serve_each_other(store, add, facts) -> None:
+def test_exposure_times_a_few_milliseconds_apart_serve_each_other(store, add, facts) -> None:
     one = add(facts=facts(exposure_time=5.1))
-    other = add(hours=1, facts=facts(exposure_time=5.101))
+    other = add(hours=1, facts=facts(exposure_time=5.104))
     # Within the tolerance they share a configuration, so only one of them can be certified for a time.
     assert other.keys == one.keys
-    frame = facts(exposure_time=5.101)
+    frame = facts(exposure_time=5.104)
     assert {c.product.id for c in store.match(frame, "dark").candidates} == {one.id, other.id}
-    assert store.match(facts(exposure_time=5.1025), "dark").product is None
+    assert store.match(facts(exposure_time=5.1155), "dark").product is None
     _certify(store, one)
     with pytest.raises(StoreError, match="of the same configuration"):
         _certify(store, other)

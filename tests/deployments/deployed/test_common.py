@@ -206,7 +206,7 @@ def test_frames_that_arrive_while_another_run_holds_the_night_are_reduced_too(
 
     reduced: list[str] = []
 
-    def reduce(flow: object, paths: Iterable[Path], *_: object, **__: object) -> NightReport:
+    def reduce(paths: Iterable[Path], *_: object, **__: object) -> NightReport:
         reduced.extend(path.name for path in paths)
         return report()
 

@@ -33,6 +33,7 @@ SHAPE = (40, 48)
 
 @pytest.fixture
 def calibrations(facts):
+    facts = facts.model_copy(update={"section": "[1:48,1:40]"})
     rng = np.random.default_rng(4)
     dark_dq, flat_dq = np.zeros(SHAPE, np.uint16), np.zeros(SHAPE, np.uint16)
     dark_dq[3, 3], flat_dq[5, 5] = DQ.COSMIC_RAY, DQ.NON_LINEAR
@@ -108,6 +109,7 @@ def test_variance_is_the_scatter_of_simulated_frames(write_raw, calibrations, fa
     path = write_raw(data=np.round(true / gain).astype(np.int32)[np.newaxis])
     zero, one = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     flags = np.zeros(shape, np.uint16)
+    facts = facts.model_copy(update={"section": "[1:300,1:300]"})
     dark = Calibration(facts, {"SCI": one * pedestal, "VAR": zero, "DQ": flags}, {"PEDESTAL": pedestal})
     flat = Calibration(facts, {"SCI": one * np.float32(response), "VAR": zero, "DQ": flags})
     with open_raw(path, shape=None) as raw:
