@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, Select, Uuid, and_, or_, select, text, u
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.files.objects import StoredObject
-from calib_store.model.nights import nights_of
+from calib_store.model.product_nights import nights_of
 from calib_store.model.records import InputRef, Product
 from calib_store.model.values import problem_of
 from calib_store.rules.order import noise_of

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text, update
 
-from calib_store.model.nights import nights_of
+from calib_store.model.product_nights import nights_of
 from calib_store.model.records import Tier
 from calib_store.rules.order import noise_of
 from calib_store.tables import lineage

@@ -11,7 +11,7 @@ from prefect.states import Completed, State
 
 from calib_store.curation.certify import certify, changed_with, counting_again, reinstate, reject
 from calib_store.curation.lookup import product_or_frame
-from calib_store.model.nights import site_of
+from calib_store.model.product_nights import site_of
 from calib_store.model.records import Frame, Product
 from calib_store.store import Store
 from calib_store.tables.status import status_text

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from prefect import runtime
 
-from calib_store.model.nights import night_of
+from calib_store.model.product_nights import night_of
 from calib_store.model.records import Product
 from calib_store.store import Store
 from imaging.kinds import KINDS

@@ -256,7 +256,7 @@ def _sides(from_: str | None, to: str | None, nights: str | None) -> Callable[[P
             remedy="Use either --nights, or --from and --to.",
         )
     first, last = nights_in(nights, "--nights")
-    from calib_store.model.nights import site_of
+    from calib_store.model.product_nights import site_of
 
     return lambda product: site_of(product.facts).validity_of(first, last)
 
@@ -269,7 +269,7 @@ def _hint(from_: str | None, to: str | None, product: Product) -> str:
     if not given:
         return ""
     explained = " and ".join(f"{option} {text} is 00:00 UT of that day" for option, text in given)
-    from calib_store.model.nights import night_of, site_of
+    from calib_store.model.product_nights import night_of, site_of
 
     begins = site_of(product.facts).begins(night_of(product.facts, product.span))
     return (

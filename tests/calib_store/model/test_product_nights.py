@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calib_store.model.nights import night_of, nights_of, site_of
+from calib_store.model.product_nights import night_of, nights_of, site_of
 from imaging.instruments import catalogue
 from imaging.instruments.site import Site
 
