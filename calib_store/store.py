@@ -223,7 +223,7 @@ class Store:
         kind, status
             Only products of this kind and status.
         night
-            Only those with inputs of that night.
+            Only those with inputs of that night, as the observatory of each names it.
         after
             The last product of the previous page.
         limit

@@ -1,19 +1,20 @@
 """Times and nights as users write them on the command line.
 
-A time is a moment in UT; a date without a time means midnight. A night is named by Gemini's date for it and
-begins at 14:00 UT of the day before. No option accepts one in place of the other.
+A time is a moment in UT; a date without a time means midnight. A night is named by the observatory's date for it,
+that at its end; when it begins depends on the site (`imaging.instruments.site.Site`). No option accepts one in place
+of the other.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
-from imaging.frames.nights import check_night, night_begins
+from imaging.frames.nights import check_night
 from nirflow.exits import UsageError
 
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
-_NIGHT_REMEDY = "Write the UT date at its end, as in the names of Gemini's files: 2013-11-21 or 20131121."
+_NIGHT_REMEDY = "Write the date at its end, as in the names of Gemini's files: 2013-11-21 or 20131121."
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -74,8 +75,3 @@ def nights(text: str, option: str) -> tuple[date, date]:
             f"{option} {text!r} ends before it begins.", remedy=f"Write {option} {last}..{first}."
         )
     return first, last
-
-
-def interval_of(first: date, last: date) -> tuple[datetime, datetime]:
-    """Return when a range of nights begins, and when the night after it does."""
-    return night_begins(first), night_begins(last + timedelta(days=1))

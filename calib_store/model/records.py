@@ -150,7 +150,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: UUID
-    nights: tuple[date, ...] = Field(description="UT nights of the frames that it reduced")
+    nights: tuple[date, ...] = Field(description="nights of the frames that it reduced")
     flow: str = Field(description="name of the flow")
     sequence: str | None = Field(
         default=None, description="the sequence of exposures that it reduced, if only one"

@@ -59,7 +59,7 @@ def alone_with(
     database
         The database that they share.
     nights
-        UT nights.
+        The nights.
     sequence
         Name of the one sequence; None for all of the nights.
     waiting

@@ -8,8 +8,9 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Row, Select, Uuid, and_, or_, select, text, u
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from calib_store.files.objects import StoredObject
+from calib_store.model.product_nights import nights_of
 from calib_store.model.records import InputRef, Product
 from calib_store.model.values import problem_of
 from calib_store.rules.order import noise_of
@@ -31,7 +33,7 @@ from calib_store.tables.status_log import history, log_status
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import is_plain_name
-from imaging.frames.nights import night_begins
+from imaging.frames.nights import span_anywhere
 from imaging.kinds import KINDS, in_a_sentence
 
 logger = logging.getLogger(__name__)
@@ -285,15 +287,18 @@ def listed(
     after: Product | None = None,
     limit: int,
 ) -> tuple[Product, ...]:
-    """Return products, newest first; a product belongs to a night if it has inputs of that night."""
-    query = SELECT_PRODUCT.order_by(products.c.made_at.desc(), products.c.id).limit(limit)
+    """Return products, newest first; a product belongs to the nights from that of its first input to that of its last.
+
+    Its instrument decides which nights these are: rows of a wider time are read, and selected by their own nights.
+    """
+    query = SELECT_PRODUCT.order_by(products.c.made_at.desc(), products.c.id)
     if kind is not None:
         query = query.where(products.c.kind == kind)
     if status is not None:
         query = query.where(products.c.status == status)
     if night is not None:
-        begins = night_begins(night)
-        query = query.where(products.c.span_start < begins + timedelta(days=1), products.c.span_end >= begins)
+        begins, ends = span_anywhere(night, night)
+        query = query.where(products.c.span_start < ends, products.c.span_end >= begins)
     if after is not None:
         query = query.where(
             or_(
@@ -301,7 +306,15 @@ def listed(
                 and_(products.c.made_at == after.made_at, products.c.id > after.id),
             )
         )
-    return tuple(to_product(row) for row in connection.execute(query))
+    if night is None:
+        return tuple(to_product(row) for row in connection.execute(query.limit(limit)))
+    rows = (row for row in connection.execute(query) if _is_of(night, row))
+    return tuple(to_product(row) for row in islice(rows, limit))
+
+
+def _is_of(night: date, row: Row[Any]) -> bool:
+    first, last = nights_of(row.facts, (row.span_start, row.span_end))
+    return first <= night <= last
 
 
 def with_ids(connection: Connection, ids: Sequence[UUID]) -> tuple[Product, ...]:

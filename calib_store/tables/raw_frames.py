@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from calib_store.tables.database import Database
 from calib_store.tables.locks import changes_alone
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
-from imaging.frames.nights import night_begins, nights_between
+from imaging.frames.nights import nights_between, span_anywhere
 
 
 class RawFrames:
@@ -89,15 +89,14 @@ class RawFrames:
         kinds
             Only of these kinds (``dark``, ``flat``, ``object``).
         """
-        # Nights of sites around the world begin up to a day earlier or later.
-        begins, ends = night_begins(first - timedelta(days=1)), night_begins(last + timedelta(days=2))
+        begins, ends = span_anywhere(first, last)
         found = self._database.run(lambda connection: frames.started_between(connection, begins, ends, kinds))
         return tuple(
             frame for frame in found if frame.facts is not None and first <= frame.facts.night <= last
         )
 
     def refused_of_nights(self, first: date, last: date) -> tuple[Frame, ...]:
-        """Return files of the UT nights, by their names, of which only the reason for their rejection is known.
+        """Return files of the nights, by their names, of which only the reason for their rejection is known.
 
         Gemini's names begin with the night: S20131121S0075. Files that were replaced are not among them.
         """

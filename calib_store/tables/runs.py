@@ -32,11 +32,11 @@ class Runs:
         self._database.run(lambda connection: _add(connection, run))
 
     def of_night(self, night: date) -> tuple[Run, ...]:
-        """Return the runs that reduced frames of a UT night, earliest first."""
+        """Return the runs that reduced frames of a night, earliest first."""
         return self._database.run(lambda connection: _of_night(connection, night))
 
     def nights(self) -> tuple[date, ...]:
-        """Return the UT nights of which any run reduced frames, newest first."""
+        """Return the nights of which any run reduced frames, newest first."""
         return self._database.run(_nights)
 
     def waiting(self, since: datetime) -> tuple[Run, ...]:

@@ -345,7 +345,7 @@ UniqueConstraint(decisions.c.act, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.frame_sha256, decisions.c.kind)
 Index(None, decisions.c.product_id)
 
-#: The report of each finished flow run, and the UT nights of the frames that it reduced. A single sequence of
+#: The report of each finished flow run, and the nights of the frames that it reduced. A single sequence of
 #: exposures has a name; ``waits_for`` are the kinds of calibration that it did not find.
 runs = Table(
     "runs",

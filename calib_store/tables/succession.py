@@ -19,13 +19,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text, update
 
+from calib_store.model.product_nights import nights_of
 from calib_store.model.records import Tier
 from calib_store.rules.order import noise_of
 from calib_store.tables import lineage
 from calib_store.tables.schema import products as table
 from calib_store.tables.status_log import log_status
 from calib_store.tables.tiers import compared_with, refresh, rejected_ancestors
-from imaging.frames.nights import night_of
 from imaging.kinds import STACK
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _RIVALS = text("""
 
 _STATES = text("""
     SELECT p.id, p.name, p.kind, p.configuration_id, p.variant_id, p.status, p.tier, p.damaged, p.metrics, p.made_at,
-           p.span_start, p.span_end,
+           p.span_start, p.span_end, p.facts,
            h.automatic, h.because,
            NOT EXISTS (SELECT FROM status_history WHERE product_id = p.id AND id < h.id) AS first,
            ARRAY(SELECT ARRAY[i.role, i.frame_sha256] FROM inputs i
@@ -258,7 +258,7 @@ def _has_more(better: _State, state: _State) -> bool:
 
 def _state(row: Row[Any]) -> _State:
     given = row.metrics.get("given_as", {}) if row.kind != STACK.name else {}
-    nights = (night_of(row.span_start), night_of(row.span_end)) if row.kind == STACK.name else ()
+    nights = nights_of(row.facts, (row.span_start, row.span_end)) if row.kind == STACK.name else ()
     return _State(
         id=row.id, label=f"{row.name} ({str(row.id)[:8]})",
         line=(row.kind, row.configuration_id, row.variant_id, *nights),

@@ -130,4 +130,4 @@ def _members(store: Store, sequence: Exposures) -> dict[str, FrameFacts]:
 
 def _urgency(facts: FrameFacts, settings: WatchSettings, now: datetime) -> Urgency:
     young = facts.ended >= now - timedelta(hours=settings.backlog_after)
-    return "tonight" if young else urgency(facts.night, now)
+    return "tonight" if young else urgency(facts.night, facts.instrument, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Final
 
@@ -14,21 +14,24 @@ from imaging.frames.calibration_groups import calibration_groups
 from imaging.frames.doubles import doubles
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters
-from imaging.frames.nights import night_of
 from imaging.frames.sequences import Sequence as Exposures
 from imaging.frames.sequences import night_in
 from imaging.frames.windows import calibration_window
+from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_FRAMES
 from tasks.support.references import LeftOut
 
-#: The last night before a moment is the one in progress this long before it.
-_HALF_A_DAY = timedelta(hours=12)
+#: The last night before a moment is the one in progress this long before it: from 23:00 on the one that has begun.
+_BEFORE: Final = timedelta(hours=9)
 _GROUPS: Final = GroupParameters()
 
 
-def last_night(moment: datetime) -> date:
-    """Return the UT night that ended last, or ends this morning, before a moment."""
-    return night_of(moment - _HALF_A_DAY)
+def last_night(moment: datetime, zone: tzinfo) -> date:
+    """Return the night that ended last, or ends this morning, before a moment, in the time zone of an observatory."""
+    before = (moment - _BEFORE).astimezone(zone)
+    offset = before.utcoffset()
+    assert offset is not None
+    return Site(utc_offset=offset / timedelta(hours=1)).night_of(before)
 
 
 def nights_text(nights: Sequence[date]) -> str:

@@ -30,7 +30,7 @@ def record_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
     settings
         The watched folders.
     nights
-        UT nights that are reduced next: their frames need no event. For frames of others an event is sent, as by
+        Nights that are reduced next: their frames need no event. For frames of others an event is sent, as by
         the watcher.
 
     Returns

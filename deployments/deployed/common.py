@@ -123,7 +123,7 @@ def reduce_frames(
     choose
         Returns the frames. Called once the lock is held, as frames may arrive while another run holds it.
     nights
-        UT nights, in order. For one night, all products go to its folder; for several, each to its own night's.
+        Nights, in order. For one night, all products go to its folder; for several, each to its own night's.
     options
         Options of the reduction.
     sequence

@@ -11,6 +11,7 @@ from prefect.states import Completed, State
 
 from calib_store.curation.certify import certify, changed_with, counting_again, reinstate, reject
 from calib_store.curation.lookup import product_or_frame
+from calib_store.model.product_nights import site_of
 from calib_store.model.records import Frame, Product
 from calib_store.store import Store
 from calib_store.tables.status import status_text
@@ -67,9 +68,10 @@ def act(store: Store, request: DecisionRequest, author: str) -> str:
         As for the functions of `calib_store.curation.certify`.
     """
     if request.decision == "certify":
-        start, end = request.validity
+        product = store.get(request.product)
+        start, end = request.validity_at(site_of(product.facts))
         done = certify(
-            store, store.get(request.product), author=author, reason=request.reason, start=start, end=end,
+            store, product, author=author, reason=request.reason, start=start, end=end,
             take_over=request.take_over, despite_gate=request.despite_gate,
         )  # fmt: skip
         changed = (done, *(changed_with(store, done) if request.take_over else ()))

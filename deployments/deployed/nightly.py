@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
@@ -31,7 +32,8 @@ from tasks.support.best_effort import best_effort
 def nights_of(request: Nights) -> list[date]:
     """Return the nights of a request, in order."""
     if request.first is None:
-        return [last_night(runtime.flow_run.scheduled_start_time or datetime.now(UTC))]
+        zone = ZoneInfo(Settings().nightly.timezone)
+        return [last_night(runtime.flow_run.scheduled_start_time or datetime.now(UTC), zone)]
     return nights_between(request.first, request.last or request.first)
 
 

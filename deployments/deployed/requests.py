@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deployments.prefect_api.events import SEQUENCE
-from imaging.frames.nights import check_night, night_begins
+from imaging.frames.nights import check_night
 from imaging.frames.sequences import night_in
+from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target
 from imaging.parameters import in_order
 from tasks.support.parameters import ReductionParameters
@@ -29,8 +30,8 @@ class Nights(_Request):
     first: Night | None = Field(
         default=None,
         title="Night",
-        description="UT night as Gemini names it: the date in Chile at its end. Empty: the last night before the "
-        "scheduled time.",
+        description="date that the observatory gives to the night: for Gemini, the local date at its end. Empty: the "
+        "last night before the scheduled time.",
     )
     last: Night | None = Field(
         default=None, title="Until night", description="last night of a range (inclusive). Empty: one night."
@@ -162,7 +163,7 @@ class DecisionRequest(_Request):
     first_night: Night | None = Field(
         default=None,
         title="Valid from night",
-        description="first UT night of a certified product's validity. Empty: according to its rule.",
+        description="first night of a certified product's validity. Empty: according to its rule.",
     )
     last_night: Night | None = Field(
         default=None, title="Valid until night", description="last night (inclusive). Empty: one night."
@@ -215,14 +216,13 @@ class DecisionRequest(_Request):
             raise ValueError("the last night of the validity needs a first night that is not later")
         return self
 
-    @property
-    def validity(self) -> tuple[datetime | Literal["always"] | None, datetime | Literal["always"] | None]:
-        """Start (inclusive) and end (exclusive) of the validity; None for one that follows the rule."""
+    def validity_at(
+        self, site: Site
+    ) -> tuple[datetime | Literal["always"] | None, datetime | Literal["always"] | None]:
+        """Return start (inclusive) and end (exclusive) of the validity of a product of a site; None: by its rule."""
         if self.first_night is None:
             return self.valid_from, self.valid_until
-        return night_begins(self.first_night), night_begins(
-            (self.last_night or self.first_night) + timedelta(days=1)
-        )
+        return site.validity_of(self.first_night, self.last_night or self.first_night)
 
 
 def _sequence(value: str) -> str:

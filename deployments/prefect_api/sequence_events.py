@@ -24,7 +24,7 @@ def announce(event: str, sequence: Exposures) -> None:
     one = Event(
         name=event,
         resource=SEQUENCE + sequence.name,
-        labels=labels_of(sequence, urgency(sequence.night)),
+        labels=labels_of(sequence, urgency(sequence.night, sequence.instrument)),
         related=_causing_run(),
     )
     try:

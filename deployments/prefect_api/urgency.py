@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
-from imaging.frames.nights import night_of
+from imaging.instruments import catalogue
 
 Urgency = Literal["tonight", "backlog"]
 
-#: A night's frames are urgent until this long after its end, which includes the next morning.
-_MORNING: Final = timedelta(hours=8)
+#: A night's frames are urgent until this long after its end in the afternoon.
+_AFTERWARDS: Final = timedelta(hours=5)
 
 
-def urgency(night: date, now: datetime | None = None) -> Urgency:
-    """Return whether frames of a UT night are from tonight or belong to the backlog."""
+def urgency(night: date, instrument: str, now: datetime | None = None) -> Urgency:
+    """Return whether frames of a night at an instrument's site are from tonight or belong to the backlog."""
     now = now or datetime.now(UTC)
-    return "tonight" if night >= night_of(now - _MORNING) else "backlog"
+    return "tonight" if night >= catalogue.site_of(instrument).night_of(now - _AFTERWARDS) else "backlog"

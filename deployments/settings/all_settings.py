@@ -92,7 +92,8 @@ class NightlySettings(_Section):
 
     cron: Annotated[str, AfterValidator(_cron)] = Field(default="0 9 * * *", description="when it runs")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
-        default="America/Santiago", description="time zone of cron"
+        default="America/Santiago",
+        description="time zone of the observatory: of cron, and of the night that it reduces",
     )
     enabled: bool = Field(default=True, description="whether the schedule is active")
     calibration_days: int = Field(

@@ -42,7 +42,7 @@ def collect_night(store: Store, night: date) -> NightPage:
     store
         The store. It is not changed, except that a product whose file is found damaged is set aside.
     night
-        UT night, as Gemini names it.
+        Night, as the observatory names it.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
     store
         The store.
     night
-        UT night, as Gemini names it.
+        Night, as the observatory names it.
     folder
         Folder of all nights' pages.
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from prefect import runtime
 
+from calib_store.model.product_nights import night_of
 from calib_store.model.records import Product
 from calib_store.store import Store
-from imaging.frames.nights import night_of
 from imaging.kinds import KINDS
 from imaging.product_figures import figures_of, metric_models
 from tasks.support.artifacts import key_of, publish_table
@@ -43,7 +43,7 @@ def history_rows(product: Product, others: Sequence[Product]) -> list[dict[str, 
         if one.history and any(other.metrics.get(name) is not None for other in every)
     }
     return [
-        {"night": str(night_of(one.middle)), "product": one.name, "status": one.status}
+        {"night": str(night_of(one.facts, one.span)), "product": one.name, "status": one.status}
         | {
             display.heading: _rounded(display.scaled(one.metrics.get(name)))
             for name, display in figures.items()

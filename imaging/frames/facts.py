@@ -22,7 +22,6 @@ from imaging.instruments.detector import Readout
 from imaging.instruments.instrument import FrameKind as Kind
 from imaging.instruments.instrument import Instrument, fits
 from imaging.instruments.reading import facts_in, instrument_of, lamp_in
-from imaging.instruments.site import Site
 from imaging.kinds import KINDS
 
 Lamp = Literal["on", "off"]
@@ -162,8 +161,7 @@ class FrameFacts(BaseModel):
 
     def night_of(self, moment: datetime) -> date:
         """Return the date that the frame's observatory gives to the night of a moment."""
-        table = catalogue.find(self.instrument)
-        return (Site() if table is None else table.site).night_of(moment)
+        return catalogue.site_of(self.instrument).night_of(moment)
 
     @property
     def gain(self) -> float:

@@ -1,12 +1,9 @@
-"""Nights by a UT date, where no instrument is known; those of a frame: `imaging.frames.facts.FrameFacts.night`."""
+"""Nights by their dates. The night of a moment depends on the site: `imaging.instruments.site.Site.night_of`."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
-
-#: A night rolls over at 14:00 UT, unless the table of an instrument has its own site.
-NIGHT_ROLLOVER = timedelta(hours=10)
 
 #: Nights that can be requested: far beyond any frame, but with times that Python and databases can represent.
 FIRST_NIGHT: Final = date(1900, 1, 1)
@@ -26,16 +23,12 @@ def check_night(night: date) -> date:
     return night
 
 
-def night_of(moment: datetime) -> date:
-    """Return the date of the night of a time."""
-    return (moment.astimezone(UTC) + NIGHT_ROLLOVER).date()
-
-
 def nights_between(first: date, last: date) -> list[date]:
     """Return every night from the first to the last, both included."""
     return [first + timedelta(days=day) for day in range((last - first).days + 1)]
 
 
-def night_begins(night: date) -> datetime:
-    """Return the time from which exposures belong to a night."""
-    return datetime.combine(night, time(), UTC) - NIGHT_ROLLOVER
+def span_anywhere(first: date, last: date) -> tuple[datetime, datetime]:
+    """Return a time that contains the nights from the first to the last, both included, at any site."""
+    margin = timedelta(days=2)  # time zone and rollover: a night begins up to 38 hours before its date
+    return datetime.combine(first, time(), UTC) - margin, datetime.combine(last, time(), UTC) + margin

@@ -32,7 +32,8 @@ class Sequence(BaseModel):
 
     name: str = Field(description="the same for all its frames:  2013-11-21.science.Y.1f0c9a2b")
     kind: SequenceKind
-    night: date = Field(description="UT night")
+    night: date = Field(description="date that the observatory gives to the night")
+    instrument: str
     filter: str = Field(description="band; empty for darks")
     label: str = Field(description="description for observers: 'science Y FIELD 2013-11-21'")
     program: str = ""
@@ -58,6 +59,7 @@ class Sequence(BaseModel):
             name=".".join(filter(None, (str(facts.night), kind, _plain(band), digest))),
             kind=kind,
             night=facts.night,
+            instrument=facts.instrument,
             filter=band,
             label=" ".join(filter(None, (kind, band, what, str(facts.night)))),
             program=facts.program,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from imaging.errors import NirflowError
 from imaging.instruments.instrument import Instrument, WindowName
 from imaging.instruments.own_tables import OWN_TABLES
+from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_KINDS
 
 #: Group of entry points by which packages provide tables: each names a path or a function that returns one.
@@ -107,6 +108,12 @@ def named(name: str) -> Instrument:
 def find(name: str) -> Instrument | None:
     """Return the instrument of that name, or None."""
     return _by_name().get(name)
+
+
+def site_of(name: str) -> Site:
+    """Return the site of an instrument; of one without a table the default site."""
+    table = find(name)
+    return Site() if table is None else table.site
 
 
 def by_header(value: str) -> Instrument | None:

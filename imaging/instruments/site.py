@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Site(BaseModel):
     """The time zone of a telescope, and how its nights and file names are dated.
 
-    The defaults are those of a table without a site: nights change at 14:00 UT.
+    The defaults are those of a table without a site, and of an instrument without a table: nights change at 14:00 UT.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +40,14 @@ class Site(BaseModel):
         """Return the date of the night of a moment."""
         local = moment.astimezone(UTC) + timedelta(hours=self.utc_offset)
         return (local + timedelta(hours=24 - self.rollover)).date()
+
+    def begins(self, night: date) -> datetime:
+        """Return the moment from which exposures belong to a night; it ends when the next one begins."""
+        return datetime.combine(night, time(), UTC) - timedelta(hours=24 - self.rollover + self.utc_offset)
+
+    def validity_of(self, first: date, last: date) -> tuple[datetime, datetime]:
+        """Return when the first night begins, and when the night after the last one does."""
+        return self.begins(first), self.begins(last + timedelta(days=1))
 
     def date_in(self, name: str) -> date | None:
         """Return the date of the night in a file name; None if it has none."""

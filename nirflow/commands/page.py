@@ -21,7 +21,7 @@ def report(
     night: Annotated[
         str,
         typer.Argument(
-            metavar="NIGHT", help="UT night: 2013-11-21, 20131121, or last: the latest reduced night."
+            metavar="NIGHT", help="Night: 2013-11-21, 20131121, or last: the latest reduced night."
         ),
     ],
     out: Annotated[

@@ -63,7 +63,7 @@ class Workspace(BaseModel):
         return self.data_dir / "staging"
 
     def folder_of(self, night: date) -> Path:
-        """Return the folder of the products of a UT night."""
+        """Return the folder of the products of a night."""
         return self.out / str(night) if self.by_night else self.out
 
     def store(self) -> Store:

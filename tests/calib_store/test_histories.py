@@ -28,7 +28,7 @@ from calib_store.store import Store
 from calib_store.tables import products
 from deployments.arrivals.selection import frames_of_nights
 from imaging.frames.facts import FrameFacts
-from imaging.frames.nights import night_of
+from imaging.instruments import catalogue
 from tasks.support.parameters import ReductionParameters
 
 #: Days of the nights of a history; darks and flats of the first two are one group.
@@ -85,7 +85,8 @@ class History(Decisions):
 
     def frames(self, nights: Sequence[int] = tuple(range(len(NIGHTS)))) -> list[Frame]:
         """Return the frames of some nights that have arrived."""
-        days = {night_of(self.begins + timedelta(days=NIGHTS[n])) for n in nights}
+        site = catalogue.site_of(BASE["instrument"])
+        days = {site.night_of(self.begins + timedelta(days=NIGHTS[n])) for n in nights}
         known = self.store.frames.with_sha256s(self.arrived).values()
         found = [f for f in known if f.facts is not None and f.facts.night in days]
         return sorted(found, key=lambda f: f.name)
@@ -104,7 +105,10 @@ class History(Decisions):
 
     def nightly(self, nights: Sequence[int], days: int) -> Act:
         """Reduce a range of nights, with the calibrations around them."""
-        first, last = (night_of(self.begins + timedelta(days=NIGHTS[n])) for n in (min(nights), max(nights)))
+        site = catalogue.site_of(BASE["instrument"])
+        first, last = (
+            site.night_of(self.begins + timedelta(days=NIGHTS[n])) for n in (min(nights), max(nights))
+        )
         self.fakes.run(frames_of_nights(self.store, first, last, days))
         return Act(f"nightly {min(nights)} to {max(nights)}")
 

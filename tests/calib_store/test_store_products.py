@@ -38,6 +38,25 @@ def _damage(path: Path) -> None:
 # Products
 
 
+def test_products_of_a_night_are_found_by_the_site_of_their_instrument(store, add, facts, epoch) -> None:
+    """15:00 UT of the 21st is noon in Chile; without a table of the instrument, nights change at 14:00 UT."""
+    noon = [add(hours=12) for _ in range(5)]
+    elsewhere = [add(hours=12, facts=facts(instrument="UNKNOWN")) for _ in range(5)]
+    night, next_night = epoch.date(), epoch.date() + timedelta(days=1)
+
+    def pages(wanted, limit=2):
+        found, last = [], None
+        while page := store.products(night=wanted, after=last, limit=limit):
+            assert len(page) <= limit
+            found += page
+            last = page[-1]
+        return [one.id for one in found]
+
+    assert pages(night) == [one.id for one in reversed(noon)]
+    assert pages(next_night) == [one.id for one in reversed(elsewhere)]
+    assert pages(night - timedelta(days=1)) == pages(next_night + timedelta(days=1)) == []
+
+
 def test_recipe_key_is_canonical() -> None:
     class Parameters(BaseModel):
         low: float = 3.0

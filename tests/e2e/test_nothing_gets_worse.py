@@ -30,7 +30,7 @@ from deployments.deployed.nightly import nightly
 from deployments.deployed.reprocess import reprocess
 from deployments.deployed.requests import NightlyRequest, ReprocessRequest, SequenceRequest
 from imaging.errors import NirflowError
-from imaging.frames.nights import night_begins
+from imaging.frames.nights import span_anywhere
 from imaging.frames.sequences import Sequence as Exposures
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.simulate import simulate_night
@@ -77,7 +77,7 @@ class History(Decisions):
         probes = [f.facts for f in self.store.frames.of_nights(NIGHT, NIGHT, kinds=("object",)) if f.facts][
             1:2
         ]
-        between = night_begins(NIGHT - timedelta(days=30)), night_begins(NIGHT + timedelta(days=30))
+        between = span_anywhere(NIGHT - timedelta(days=30), NIGHT + timedelta(days=30))
         self.watch = Watch(self.store, probes, between)
         self.watch.last = self.watch.look()
 

@@ -24,11 +24,11 @@ from nirflow.commands.cal.naming import (
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
-from nirflow.moments import interval_of, is_date
+from nirflow.moments import is_date
 from nirflow.moments import nights as nights_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from calib_store.model.records import Product
 
@@ -133,8 +133,9 @@ def certify(
             "--nights",
             "--night",
             metavar="NIGHT[..NIGHT]",
-            help="Valid for these nights, both included: 2013-11-21, or 2013-11-21..2013-11-28. A night has the UT "
-            "date at its end and begins at 14:00 UT the day before. In place of --from and --to.",
+            help="Valid for these nights, both included: 2013-11-21, or 2013-11-21..2013-11-28. A night has the "
+            "date at its end and begins the afternoon before, at the local time that the instrument's table states. "
+            "In place of --from and --to.",
         ),
     ] = None,
     take_over: Annotated[
@@ -150,10 +151,12 @@ def certify(
     from calib_store.curation.certify import certify as certify_product
     from calib_store.curation.certify import changed_with
 
-    start, end = _sides(from_, to, nights)
+    sides = _sides(from_, to, nights)
     with open_store() as store:
+        found = store.get(product)
+        start, end = sides(found)
         done = certify_product(
-            store, store.get(product), author=acting_user(author), reason=reason, start=start, end=end,
+            store, found, author=acting_user(author), reason=reason, start=start, end=end,
             take_over=take_over, despite_gate=despite_gate,
         )  # fmt: skip
         neighbours = changed_with(store, done) if take_over else ()
@@ -162,7 +165,7 @@ def certify(
         return
     for one in (done, *neighbours):
         _print_status(one)
-    if hint := _hint(from_, to):
+    if hint := _hint(from_, to, done):
         print_lines(hint, err=True)
 
 
@@ -242,19 +245,23 @@ def _print_status(product: Product) -> None:
     print_lines(f"{product.name_and_id} is {product.status}{valid}.")
 
 
-def _sides(from_: str | None, to: str | None, nights: str | None) -> tuple[Side, Side]:
-    """Return both ends of a validity, from moments or from nights."""
+def _sides(from_: str | None, to: str | None, nights: str | None) -> Callable[[Product], tuple[Side, Side]]:
+    """Return both ends of a product's validity, from moments or from nights at the site of its instrument."""
     if nights is None:
-        return side(from_, "--from"), side(to, "--to")
+        both = side(from_, "--from"), side(to, "--to")
+        return lambda _: both
     if from_ is not None or to is not None:
         raise UsageError(
             "--nights sets the beginning and end of the validity, and so do --from and --to.",
             remedy="Use either --nights, or --from and --to.",
         )
-    return interval_of(*nights_in(nights, "--nights"))
+    first, last = nights_in(nights, "--nights")
+    from calib_store.model.product_nights import site_of
+
+    return lambda product: site_of(product.facts).validity_of(first, last)
 
 
-def _hint(from_: str | None, to: str | None) -> str:
+def _hint(from_: str | None, to: str | None, product: Product) -> str:
     """Return an explanation of dates without a time, and how to name nights; empty if no date lacks a
     time.
     """
@@ -262,7 +269,10 @@ def _hint(from_: str | None, to: str | None) -> str:
     if not given:
         return ""
     explained = " and ".join(f"{option} {text} is 00:00 UT of that day" for option, text in given)
+    from calib_store.model.product_nights import night_of, site_of
+
+    begins = site_of(product.facts).begins(night_of(product.facts, product.span))
     return (
-        f"Note: {explained}, in the middle of a night; nights begin at 14:00 UT. "
+        f"Note: {explained}; nights of {product.facts.get('instrument', 'its instrument')} begin at {begins:%H:%M} UT. "
         f"To certify for complete nights: --nights {given[0][1]}..{given[-1][1] if len(given) > 1 else 'NIGHT'}"
     )

@@ -47,8 +47,8 @@ def list_products(
         typer.Option(
             "--night",
             metavar="NIGHT",
-            help="Only with inputs of this night: 2013-11-21, the UT date at its end; it begins at 14:00 UT the "
-            "day before.",
+            help="Only with inputs of this night: 2013-11-21, the date at its end; it begins the afternoon "
+            "before, at the local time that the instrument's table states.",
         ),
     ] = None,
     where: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy.engine import make_url
 from calib_store import migrations
 from calib_store.curation.certify import certify
 from calib_store.migrations import migrate
+from calib_store.model.product_nights import nights_of, site_of
 from calib_store.model.records import recipe_key
 from calib_store.model.settings import StoreSettings
 from calib_store.rules.rules_toml import read_rules, rules_text, shipped_rules
@@ -26,8 +28,10 @@ from calib_store.store import Store
 from calib_store.tables import rulebook
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence
+from imaging.instruments import catalogue
 from tasks.support.parameters import ReductionParameters
 
+DAY = timedelta(days=1)
 DUMP = Path(__file__).parents[1] / "fixtures" / "store_before_tables.dump"
 IDS = {"dark": "7dc43f20", "bpm": "027b5cfa", "flat": "4aa4ac17", "image": "d2c98c41"}
 
@@ -151,3 +155,12 @@ def test_recipe_keys_are_those_that_this_version_makes(old: Store) -> None:
     assert recipe_key("image", ["a"], image.parameters, "1") == recipe_key(
         "image", ["a"], {name: model.model_dump(mode="json") for name, model in values.items()}, "1"
     )
+
+
+def test_its_products_are_of_the_nights_of_their_instruments_site(old: Store) -> None:
+    """Their rows were written when nights changed at another hour."""
+    for product in old.products():
+        assert site_of(product.facts) == catalogue.named(frame(old).instrument).site
+        first, last = nights_of(product.facts, product.span)
+        for night, found in ((first, True), (last, True), (first - DAY, False), (last + DAY, False)):
+            assert (product in old.products(night=night)) is found

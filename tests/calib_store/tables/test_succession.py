@@ -283,6 +283,23 @@ def test_a_frame_in_another_role_is_not_contained(store, add, raws) -> None:
     assert statuses(store, image(range(7)), five, fewer) == ["candidate", "superseded", "superseded"]
 
 
+def test_a_stack_until_the_day_is_of_the_same_night_as_that_of_the_morning(store, add, raws, epoch) -> None:
+    """Nights end at 17:00 UT for this telescope: an exposure that starts before belongs to the night that ends."""
+
+    def image(numbers, ends):
+        refs = [InputRef("science", raws[n]) for n in numbers]
+        key = recipe_key("image", [str(numbers)], {}, "1")
+        return add("image", inputs=refs, recipe_key=key, span=(epoch, epoch.replace(hour=0) + ends))
+
+    morning = image(range(3), timedelta(hours=9))
+    day = image(range(4), timedelta(hours=15))
+    assert statuses(store, day, morning) == ["candidate", "superseded"]
+    edge = image(range(5), timedelta(hours=17, minutes=1))
+    assert statuses(store, edge, day) == ["candidate", "superseded"]
+    next_night = image(range(6), timedelta(hours=17, minutes=3))
+    assert statuses(store, next_night, edge) == ["candidate", "candidate"]
+
+
 def test_the_stack_of_several_nights_does_not_supersede_that_of_a_night(store, add, raws, epoch) -> None:
     def image(numbers, days):
         refs = [InputRef("science", raws[n]) for n in numbers]

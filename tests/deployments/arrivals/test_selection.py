@@ -14,6 +14,7 @@ import pytest
 from calib_store.model.records import Frame, FrameRecord
 from calib_store.store import Store
 from deployments.arrivals.selection import (
+    calibrations_of_nights,
     doubles_elsewhere,
     files_of,
     frames_of_nights,
@@ -22,8 +23,8 @@ from deployments.arrivals.selection import (
 )
 from deployments.prefect_api.urgency import urgency
 from imaging.frames.facts import FrameFacts
-from imaging.frames.nights import NIGHT_ROLLOVER
 from imaging.frames.sequences import Sequence
+from imaging.instruments import catalogue
 from tasks.support.references import LeftOut
 
 NIGHT = date(2013, 11, 21)
@@ -42,9 +43,9 @@ SANTIAGO = ZoneInfo("America/Santiago")
         # Late in the evening the night that has begun is not the last one; towards the morning it is.
         (datetime(2013, 11, 20, 22, 59, tzinfo=SANTIAGO), date(2013, 11, 20)),
         (datetime(2013, 11, 20, 23, 0, tzinfo=SANTIAGO), date(2013, 11, 21)),
-        # The day after a night, beyond its end at 14:00 UT.
+        # The day after a night, before and after its end in the afternoon.
         (datetime(2013, 11, 21, 13, 59, tzinfo=UTC), NIGHT),
-        (datetime(2013, 11, 21, 14, 1, tzinfo=UTC), NIGHT),
+        (datetime(2013, 11, 21, 17, 1, tzinfo=UTC), NIGHT),
         (datetime(2013, 11, 22, 1, 59, tzinfo=UTC), NIGHT),
         (datetime(2013, 11, 22, 2, 0, tzinfo=UTC), date(2013, 11, 22)),
         # The same moment in another time zone is the same night.
@@ -52,15 +53,22 @@ SANTIAGO = ZoneInfo("America/Santiago")
     ],
 )
 def test_the_last_night(moment: datetime, night: date) -> None:
-    assert last_night(moment) == night
+    assert last_night(moment, SANTIAGO) == night
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Honolulu", "Australia/Sydney", "Europe/Madrid", "UTC"])
+def test_in_the_morning_of_any_observatory_the_last_night_has_the_date_of_that_morning(zone: str) -> None:
+    for month in range(1, 13):
+        morning = datetime(2014, month, 9, 9, tzinfo=ZoneInfo(zone))
+        assert last_night(morning, ZoneInfo(zone)) == morning.date()
 
 
 def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -> None:
     """Throughout the year, its last night is the one whose frames were taken in the hours before."""
     for day in range(366):
         morning = datetime(2014, 1, 1, 9, tzinfo=SANTIAGO) + timedelta(days=day)
-        dawn = (morning - timedelta(hours=3)).astimezone(UTC)
-        assert last_night(morning) == (dawn + NIGHT_ROLLOVER).date(), morning
+        dawn = morning - timedelta(hours=3)
+        assert last_night(morning, SANTIAGO) == catalogue.site_of("F2").night_of(dawn), morning
 
 
 @pytest.mark.parametrize(
@@ -75,12 +83,24 @@ def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -
     ],
 )
 def test_frames_are_urgent_until_the_morning_after(now: datetime, is_tonight: bool) -> None:
-    assert urgency(NIGHT, now) == ("tonight" if is_tonight else "backlog")
+    assert urgency(NIGHT, "F2", now) == ("tonight" if is_tonight else "backlog")
 
 
 def test_the_default_time_is_that_of_the_clock() -> None:
-    assert urgency(date(2013, 11, 21)) == "backlog"
-    assert urgency((datetime.now(UTC) + timedelta(days=1)).date()) == "tonight"
+    assert urgency(date(2013, 11, 21), "F2") == "backlog"
+    assert urgency((datetime.now(UTC) + timedelta(days=1)).date(), "F2") == "tonight"
+
+
+def test_tonight_is_that_of_the_instruments_site() -> None:
+    """After noon in Chile, with 14:00 UT in place of the site's afternoon, the frames of noon were backlog."""
+    noon = datetime(2013, 11, 21, 16, tzinfo=UTC)
+    night = catalogue.site_of("F2").night_of(noon)
+    assert night == NIGHT
+    evening = datetime(2013, 11, 21, 21, 30, tzinfo=UTC)
+    assert (urgency(night, "F2", evening), urgency(night, "without a table", evening)) == (
+        "tonight",
+        "backlog",
+    )
 
 
 # Frames in the store
@@ -306,3 +326,18 @@ def test_an_exposure_that_a_corrected_header_puts_into_another_sequence_is_used_
     later.path.unlink()
     assert of("A")[1] == {}
     assert first.path.is_file()
+
+
+def test_a_night_has_the_calibrations_of_the_day_at_its_site(
+    store: Store, taken: Callable[..., FrameRecord]
+) -> None:
+    """15:00 UT is noon in Chile, and of the next night for an instrument without a table."""
+    taken("science.fits")
+    taken("noon.fits", 0.5, kind="dark", exposure_time=120.0)
+    taken("elsewhere.fits", 0.5, instrument="UNKNOWN", kind="object")
+    assert names(frames_of_nights(store, NIGHT, NIGHT, 0)) == ["science.fits", "noon.fits"]
+    assert names(calibrations_of_nights(store, NIGHT, NIGHT, 0)) == ["noon.fits"]
+    assert calibrations_of_nights(store, NIGHT + timedelta(days=1), NIGHT + timedelta(days=1), 0) == ()
+    assert names(frames_of_nights(store, NIGHT + timedelta(days=1), NIGHT + timedelta(days=1), 0)) == [
+        "elsewhere.fits"
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from deployments.deployed.decide import RepeatedDecisionError, act, decide
 from deployments.deployed.requests import DecisionRequest
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import StoreError
+from imaging.instruments.site import Site
 
 
 def form(decision: str, product: str, **more: Any) -> DecisionRequest:
@@ -46,7 +47,7 @@ def test_a_product_is_certified_for_nights_and_for_times(store: Store, add: Call
     one, two = add(), add("flat")
     act(store, form("certify", str(one.id), first_night="2013-11-21", last_night="2013-11-22"), "ana")
     assert store.get(one.id).validity == (
-        datetime(2013, 11, 20, 14, tzinfo=UTC), datetime(2013, 11, 22, 14, tzinfo=UTC),
+        datetime(2013, 11, 20, 17, tzinfo=UTC), datetime(2013, 11, 22, 17, tzinfo=UTC),
     )  # fmt: skip
     act(store, form("certify", str(two.id), valid_from="2013-11-21T03:00", valid_until="always"), "ana")
     assert store.get(two.id).validity == (datetime(2013, 11, 21, 3, tzinfo=UTC), None)
@@ -113,7 +114,9 @@ def test_an_invalid_form_is_refused(given: dict[str, Any], message: str) -> None
 
 def test_one_night_ends_at_the_next_one() -> None:
     one = form("certify", "a", first_night=date(2013, 11, 21))
-    assert one.validity == (datetime(2013, 11, 20, 14, tzinfo=UTC), datetime(2013, 11, 21, 14, tzinfo=UTC))
+    for site, hour in ((Site(), 14), (Site(utc_offset=-3.0), 17), (Site(utc_offset=10.0), 4)):
+        begins = datetime(2013, 11, 20, hour, tzinfo=UTC)
+        assert one.validity_at(site) == (begins, begins + timedelta(days=1))
 
 
 @pytest.fixture

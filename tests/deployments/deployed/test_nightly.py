@@ -67,6 +67,13 @@ def test_the_last_night_is_that_before_the_scheduled_time_of_a_run(
     assert abs((datetime.now(UTC).date() - now).days) <= 1
 
 
+def test_the_last_night_is_that_of_the_observatorys_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine in the morning in Sydney: the night whose date is that of the morning, of which UT knows nothing yet."""
+    monkeypatch.setattr(runtime.flow_run, "scheduled_start_time", datetime(2013, 11, 20, 22, tzinfo=UTC))
+    monkeypatch.setenv("NIRFLOW_NIGHTLY_TIMEZONE", "Australia/Sydney")
+    assert nights_of(Nights()) == [NIGHT]
+
+
 @pytest.fixture
 def deployed(prefect_server: ServerAddress) -> Iterator[Callable[..., tuple[str, Any]]]:
     """Run a flow as a worker does, from a run of a deployment; return the run's name and final state."""

@@ -57,6 +57,15 @@ def test_an_evening_belongs_to_the_night_that_ends_the_next_day(add: Add) -> Non
     assert row["night"] == "2013-11-21"
 
 
+def test_calibrations_of_the_day_belong_to_the_night_before_at_their_own_site(
+    add: Add, facts: Callable[..., FrameFacts]
+) -> None:
+    noon = add(hours=12)
+    assert (noon.middle.hour, noon.middle.date()) == (15, date(2013, 11, 21))
+    elsewhere = add(hours=12, facts=facts(instrument="UNKNOWN"))
+    assert [history_rows(one, [])[0]["night"] for one in (noon, elsewhere)] == ["2013-11-21", "2013-11-22"]
+
+
 @pytest.mark.parametrize(
     ("kind", "keys", "title"),
     [

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
+from imaging.frames.nights import span_anywhere
 from imaging.instruments.catalogue import named
 from imaging.instruments.exposure_start import parse_moment
 from imaging.instruments.site import Site
@@ -245,6 +246,21 @@ def test_the_date_of_a_night_rolls_over_in_the_afternoon_of_the_site(
     """Times and dates are those of real frames, except the last two."""
     site = Site(utc_offset=utc_offset)
     assert site.night_of(datetime.fromisoformat(moment).replace(tzinfo=UTC)) == date.fromisoformat(night)
+
+
+@pytest.mark.parametrize("utc_offset", [-14.0, -9.5, -3.0, 0.0, 5.75, 14.0])
+@pytest.mark.parametrize("rollover", [0.0, 9.25, 14.0, 23.5])
+def test_a_night_begins_with_the_first_moment_that_belongs_to_it(utc_offset: float, rollover: float) -> None:
+    site, night = Site(utc_offset=utc_offset, rollover=rollover), date(2013, 11, 21)
+    begins, ends = site.validity_of(night, night)
+    assert (begins, ends - begins) == (site.begins(night), timedelta(days=1))
+    tick = timedelta(microseconds=1)
+    assert [site.night_of(one) - night for one in (begins - tick, begins, ends - tick, ends)] == [
+        -timedelta(days=1), timedelta(), timedelta(), timedelta(days=1)
+    ]  # fmt: skip
+    first, last = span_anywhere(night, night)
+    assert first <= begins
+    assert ends <= last
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from typer.testing import Result
 
-from calib_store.model.records import Run
+from calib_store.model.records import FrameRecord, InputRef, Product, Run
 from calib_store.store import Store
 from flows.run.report import NightReport
+from imaging.frames.facts import FrameFacts
 
 Nirflow = Callable[..., Result]
 BEGAN = datetime(2013, 11, 21, 4, tzinfo=UTC)
@@ -55,6 +56,28 @@ def test_the_page_folder_is_out_else_the_setting_else_the_data_folder(
     assert reported["index"] == str(page.parents[1] / "index.html")
     assert nirflow("report", "2013-11-21", "--out", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "2013-11-21" / "index.html").is_file()
+
+
+def test_calibrations_of_the_day_are_on_the_page_of_the_night_that_has_ended(
+    nirflow: Nirflow, two_nights: None, add: Callable[..., Product], record: Callable[..., FrameRecord],
+    facts: Callable[..., FrameFacts], store: Store, tmp_path: Path,
+) -> None:  # fmt: skip
+    """15:00 UT is noon in Chile."""
+    noon = facts(name="noon.fits", kind="dark", started=BEGAN.replace(hour=15))
+    raw = record("noon.fits", facts=noon)
+    store.frames.ingest([raw])
+    dark = add(
+        facts=noon,
+        name="noon_dark.fits",
+        inputs=[InputRef("dark", raw.sha256)],
+        span=(noon.started, noon.ended),
+    )
+    assert nirflow("report", "2013-11-21", "--out", tmp_path / "out").exit_code == 0
+    page = (tmp_path / "out" / "2013-11-21" / "index.html").read_text()
+    assert dark.name in page
+    assert "noon.fits" in page
+    assert nirflow("report", "2013-11-22", "--out", tmp_path / "out").exit_code == 1
+    assert [store.products(night=BEGAN.date() + timedelta(days=n)) for n in (-1, 0, 1)] == [(), (dark,), ()]
 
 
 @pytest.mark.parametrize("night", ["2013-11-31", "yesterday", "2013"])

@@ -13,7 +13,7 @@ from typer.testing import Result
 from calib_store.store import Store
 from calib_store.tables.schema import inputs
 from calib_store.tables.status_log import log_status
-from imaging.frames.nights import night_begins, night_of
+from imaging.instruments import catalogue
 
 Run = Callable[..., Result]
 Add = Callable[..., dict[str, Any]]
@@ -45,7 +45,7 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     """23:30 UT is the evening in Chile: it belongs to the night that has the date of the next day."""
     dark = added()
     one = nirflow("cal", "certify", dark["id"], "--night", "2013-11-21")
-    assert "valid 2013-11-20 14:00:00 to 2013-11-21 14:00:00 UT." in one.stdout
+    assert "valid 2013-11-20 17:00:00 to 2013-11-21 17:00:00 UT." in one.stdout
     assert one.stderr == ""
     reported = json.loads(
         nirflow("cal", "certify", dark["id"], "--nights", "20131121..20131128", "--json").stdout
@@ -53,11 +53,25 @@ def test_certify_for_nights_as_they_roll_over(nirflow: Run, added: Add) -> None:
     begins, ends = map(datetime.fromisoformat, reported["validity"])
     evening = datetime(2013, 11, 20, 23, 30, tzinfo=UTC)
     assert begins <= evening < ends
-    assert (night_of(begins), night_of(ends - timedelta(seconds=1))) == (
+    site = catalogue.site_of("F2")
+    assert (site.night_of(begins), site.night_of(ends - timedelta(seconds=1))) == (
         date(2013, 11, 21),
         date(2013, 11, 28),
     )
-    assert (begins, ends) == (night_begins(date(2013, 11, 21)), night_begins(date(2013, 11, 29)))
+    assert (begins, ends) == site.validity_of(date(2013, 11, 21), date(2013, 11, 28))
+
+
+def test_the_nights_of_a_validity_contain_the_products_own_calibrations_of_the_day(
+    nirflow: Run, added: Add
+) -> None:
+    """Darks of 15:00 UT, noon in Chile, are of the night that has just ended."""
+    dark = added(UTSTART="15:00:00.0", DATE_OBS="2013-11-21")
+    for night, found in (("2013-11-21", True), ("2013-11-22", False)):
+        listed = nirflow("cal", "list", "--night", night, "--json")
+        assert (dark["id"] in listed.stdout) is found
+        reported = json.loads(nirflow("cal", "certify", dark["id"], "--night", night, "--json").stdout)
+        begins, ends = map(datetime.fromisoformat, reported["validity"])
+        assert (begins <= datetime.fromisoformat(dark["middle"]) < ends) is found
 
 
 def test_a_date_means_a_moment_and_a_hint_names_the_option_for_nights(nirflow: Run, added: Add) -> None:
@@ -65,6 +79,7 @@ def test_a_date_means_a_moment_and_a_hint_names_the_option_for_nights(nirflow: R
     result = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "2013-11-28")
     assert "valid 2013-11-21 00:00:00 to 2013-11-28 00:00:00 UT." in result.stdout
     assert "--from 2013-11-21 is 00:00 UT of that day" in result.stderr
+    assert "nights of F2 begin at 17:00 UT" in result.stderr
     assert "--nights 2013-11-21..2013-11-28" in result.stderr
     one_side = nirflow("cal", "certify", dark["id"], "--from", "2013-11-21", "--to", "always")
     assert "--nights 2013-11-21..NIGHT" in one_side.stderr
