@@ -49,7 +49,7 @@ _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("S20131121S0804.fits", DARK, {"EXPTIME": None}, ("keyword is missing", "EXPTIME", "Correct the header")),
     ("S20131121S0805.fits", DARK, {"EXPTIME": "long"}, ("keyword is invalid", "EXPTIME", "'long'", "a number")),
     ("S20131121S0806.fits", DARK, {"COADDS": 0}, ("keyword is invalid", "COADDS", "0", "whole number from 1")),
-    ("S20131121S0807.fits", DARK, {"UTSTART": "25:99"}, ("UTSTART", "25:99", "a date and a time")),
+    ("S20131121S0807.fits", DARK, {"UTSTART": "25:99", "TIME_OBS": None, "MJD_OBS": None}, ("UTSTART", "25:99", "a date and a time")),
     ("S20131121S0808.fits", DARK, {"LNRS": 3, "NREADS": 3}, ("LNRS", "3", "one of 1, 4, 6, 8")),
     (
         "S20131121S0809.fits", DARK, {"LNRS": 8, "NREADS": 4},
