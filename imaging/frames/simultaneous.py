@@ -24,6 +24,8 @@ def simultaneous(frames: Mapping[K, FrameFacts]) -> dict[K, str]:
     notes: dict[K, str] = {}
     for (_, started), keys in starts.items():
         if len(keys) > 1:
-            start = f"{len(keys)} frames start at {started:%Y-%m-%d %H:%M:%S} according to their headers"
+            table = frames[keys[0]].table
+            stated = " and ".join((*table.date[:1], *table.time[:1]))
+            start = f"{len(keys)} frames start at {started:%Y-%m-%d %H:%M:%S} according to {stated}"
             notes |= dict.fromkeys(keys, f"{start}; their order is that of their names")
     return notes

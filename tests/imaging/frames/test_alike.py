@@ -88,5 +88,5 @@ def test_frames_with_one_start_are_noted_together() -> None:
     notes = simultaneous(same | {3: found[3]})
     assert set(notes) == {0, 1, 2}
     assert set(notes.values()) == {
-        "3 frames start at 2013-11-21 02:00:00 according to their headers; their order is that of their names"
+        "3 frames start at 2013-11-21 02:00:00 according to DATE-OBS and UTSTART; their order is that of their names"
     }
