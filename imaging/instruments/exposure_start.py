@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +19,7 @@ from imaging.instruments.site import Site
 
 _DATE: Final = r"(?P<year>\d{4})(?P<sep>[-/.]?)(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})"
 _CLOCK: Final = r"(?P<hour>\d{1,2})[: ]?(?P<minute>\d{2})(?:[: ]?(?P<second>\d{1,2}(?:[.,]\d*)?))?"
-_ZONE: Final = r"(?P<zone>Z|UTC?|GMT|[+-]\d{1,2}(?::?\d{2})?)"
+_ZONE: Final = r"(?P<zone>Z|UTC?|GMT|[+-]\d{2}(?::?\d{2})?)"
 _MOMENT: Final = re.compile(rf"{_DATE}(?:[T ] *{_CLOCK} *{_ZONE}?)?", re.IGNORECASE)
 _TIME_OF_DAY: Final = re.compile(rf"{_CLOCK} *{_ZONE}?", re.IGNORECASE)
 _DAY: Final = timedelta(days=1)
@@ -28,6 +28,15 @@ _MJD_ZERO: Final = datetime(1858, 11, 17, tzinfo=UTC)
 _SAME: Final = timedelta(minutes=1)
 #: Error of a Julian date in single precision or rounded to a tenth of a day, and of a better one.
 _COARSE, _FINE = timedelta(days=0.13), timedelta(minutes=15)
+#: Clocks of one header differ by less.
+_SAME_CLOCK: Final = timedelta(minutes=5)
+#: Names of UTC, and time scales for which it is replaced, with their offset from those that astropy knows.
+_UTC: Final = ("", "UTC", "UT", "UT1", "GMT", "Z")
+_SCALES: Final = {
+    "TAI": ("tai", 0), "IAT": ("tai", 0), "GPS": ("tai", -19), "TT": ("tt", 0), "TDT": ("tt", 0), "ET": ("tt", 0),
+    "TDB": ("tdb", 0), "TCG": ("tcg", 0), "TCB": ("tcb", 0),
+}  # fmt: skip
+_LOCAL: Final = ("LOCAL", "LT", "LOCAL TIME")
 #: The date in file names changes only about at the hour that the site's table names.
 _ROLLOVER_ERROR: Final = timedelta(hours=2)
 
@@ -79,6 +88,7 @@ def exposure_start(
     names: Sequence[str] = (),
     exposure: float = 0.0,
     date_only: bool = False,
+    system: str = "",
 ) -> Start | None:
     """Return the start of an exposure.
 
@@ -100,13 +110,15 @@ def exposure_start(
         Total exposure, s.
     date_only
         A date without a time is enough: midnight.
+    system
+        Time scale of a date with a time (TIMESYS); that of the other times is UT by their names.
 
     Returns
     -------
     Start or None
         None if there is neither a date nor a Julian date, or nothing has a time.
     """
-    stated = _Stated(site, dates, clocks, mjd, ends, names, exposure)
+    stated = _Stated(site, dates, clocks, mjd, ends, names, exposure, system)
     start = stated.start()
     if start is None and date_only and stated.date is not None:
         return Start(_at(stated.date, timedelta(0)), stated.date_keyword)
@@ -144,6 +156,7 @@ class _Stated:
         ends: Sequence[Written],
         names: Sequence[str],
         exposure: float,
+        system: str,
     ) -> None:
         self.site = site
         self.zone = timedelta(hours=site.utc_offset)
@@ -154,10 +167,12 @@ class _Stated:
         for one, text in found:
             if self.dated is None and text is not None:
                 self.date_keyword, self.dated = one.keyword, text
+        self.unreadable = next((one for one, text in found if text is None and one.value != ""), None)
         self.date = self.dated.date if self.dated is not None else None
         self.clock_keyword, self.clocked, self.unread = self._clock(clocks)
         self.mjd_keyword, self.mjd, self.mjd_error = self._mjd(mjd)
         self.end_keyword, self.ended, _ = self._clock(ends)
+        self._convert(system.strip().upper())
         self.night = next((night for name in names if (night := site.date_in(name)) is not None), None)
 
     def start(self) -> Start | None:
@@ -181,10 +196,57 @@ class _Stated:
             return self._checked(
                 moment, f"{self.date_keyword} + {self.end_keyword}", (*notes, f"no time of the start: {used}")
             )
+        if self.date is None and clock is not None and clock.clock is not None:
+            elsewhere = self._elsewhere(clock.clock - (clock.zone or timedelta(0)))
+            if elsewhere is not None:
+                lacking = "no date"
+                if self.unreadable is not None:
+                    lacking = f"{self.unreadable.keyword} = {self.unreadable.value!r} is not a date"
+                note = f"{lacking}; the day is that of {self._others}"
+                return self._checked(elsewhere, f"{self._others} + {self.clock_keyword}", (note,))
         if self.mjd is not None and self.mjd_error <= _FINE:
             note = f"no {'time' if self.date else 'date'} of the start: {self.mjd_keyword} is used"
             return Start(self.mjd, self.mjd_keyword, (note,))
         return None
+
+    @property
+    def _others(self) -> str:
+        """The sources of the day other than a date."""
+        return " and ".join(
+            [self.mjd_keyword] * (self.mjd is not None)
+            + ["the date in the file name"] * (self.night is not None)
+        )
+
+    def _elsewhere(self, time: timedelta) -> datetime | None:
+        """Return the moment of a UT time of day on the day that all sources other than a date state."""
+        stated = [self.mjd.date()] * (self.mjd is not None) if self.mjd else []
+        stated += [self.night] if self.night is not None else []
+        days = sorted({day + n * _DAY for day in stated for n in (-1, 0, 1)})
+        fits = [moment for day in days if not self._contradictions(moment := _at(day, time))]
+        if len(fits) > 1 and self.night is not None:
+            fits = [moment for moment in fits if self.site.night_of(moment) == self.night]
+        return fits[0] if len(fits) == 1 else None
+
+    def _convert(self, system: str) -> None:
+        """Convert a date with a time to UTC from another time scale."""
+        dated = self.dated
+        if system in _UTC or (dated is not None and dated.zone is not None):
+            return
+        if dated is None or dated.moment is None:  # all times are UT by their names
+            if system not in _SCALES:
+                self.unread.append(f"TIMESYS = {system!r} is ignored: the times are taken as UT")
+            return
+        if system in _SCALES:
+            zone = _offset(dated.moment, *_SCALES[system])
+        elif system in _LOCAL:
+            zone = self.zone
+        else:
+            self.unread.append(
+                f"TIMESYS = {system!r} is not a known time scale; {self.date_keyword} is taken as UTC"
+            )
+            return
+        self.unread.append(f"{self.date_keyword} is converted to UTC from TIMESYS = {system!r}")
+        self.dated = replace(dated, zone=zone)
 
     def _of_both(self, whole: datetime, clock: _Text) -> Start:
         """Return the start from a date with a time and from a time of day."""
@@ -225,7 +287,14 @@ class _Stated:
             others = " and ".join(one for one in against if one not in still_against)
             note = f"{self.date_keyword} is {what}; according to {others} the UT date is a day {_later(moment, stated)}"
             return moment, (note,)
-        return stated, ()
+        return self._outvoted(stated, against)
+
+    def _outvoted(self, stated: datetime, against: Sequence[str]) -> tuple[datetime, tuple[str, ...]]:
+        """Return a moment, on another day if two sources agree that its date is wrong, and notes about it."""
+        moment = self._elsewhere(stated - _at(stated.date(), timedelta(0))) if len(against) > 1 else None
+        if moment is None:
+            return stated, ()
+        return moment, (f"{self.date_keyword} is wrong: according to {self._others} it is {moment.date()}",)
 
     def _of_the_date(self, whole: datetime) -> Start:
         """Return the start from a date with its time: UTC, unless it is local according to all other evidence."""
@@ -236,7 +305,8 @@ class _Stated:
         if decides and self._contradictions(whole) and not self._contradictions(universal):
             note = f"{self.date_keyword} is the local time; according to {self.mjd_keyword} UT is used"
             return self._checked(universal, self.date_keyword, (note,))
-        return self._checked(whole, self.date_keyword)
+        moment, notes = self._outvoted(whole, self._contradictions(whole))
+        return self._checked(moment, self.date_keyword, notes)
 
     def _checked(self, moment: datetime, source: str, notes: Sequence[str] = ()) -> Start:
         """Return a start with a note about each source that disagrees with it."""
@@ -269,13 +339,17 @@ class _Stated:
     def _clock(given: Sequence[Written]) -> tuple[str, _Text | None, list[str]]:
         """Return the first keyword with a time of day, its text, and notes about those before it."""
         notes: list[str] = []
+        used: tuple[str, _Text] | None = None
         for one in given:
             text = _stated(one.value) or _time_of_day(one.value)
-            if text is not None and text.clock is not None:
-                return one.keyword, text, notes
-            if one.value != "":
-                notes.append(f"{one.keyword} = {one.value!r} is not a time")
-        return "", None, []
+            if text is None or text.clock is None:
+                if used is None and one.value != "":
+                    notes.append(f"{one.keyword} = {one.value!r} is not a time")
+            elif used is None:
+                used = one.keyword, text
+            elif _apart(text, used[1]) > _SAME_CLOCK:
+                notes.append(f"{one.keyword} = {one.value!r} disagrees with {used[0]}, which is used")
+        return ("", None, []) if used is None else (*used, notes)
 
     @staticmethod
     def _mjd(given: Sequence[Written]) -> tuple[str, datetime | None, timedelta]:
@@ -288,6 +362,23 @@ class _Stated:
                 continue
             return one.keyword, _MJD_ZERO + timedelta(days=days), _error_of(days)
         return "", None, timedelta(0)
+
+
+def _apart(one: _Text, other: _Text) -> timedelta:
+    """Return by how much two times of day differ, over midnight if that is less."""
+    assert one.clock is not None
+    assert other.clock is not None
+    difference = (one.clock - (one.zone or timedelta(0)) - other.clock + (other.zone or timedelta(0))) % _DAY
+    return min(difference, _DAY - difference)
+
+
+def _offset(moment: datetime, scale: str, seconds: int) -> timedelta:
+    """Return by how much a time scale is ahead of UTC."""
+    from astropy.time import Time  # imported late: next to no frame needs it
+
+    stated = moment.replace(tzinfo=None)
+    utc = Time(stated, scale=scale).utc.to_datetime()
+    return stated - utc + timedelta(seconds=seconds)
 
 
 def _error_of(days: float) -> timedelta:

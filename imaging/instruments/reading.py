@@ -354,15 +354,16 @@ def _start(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> 
     # A published bad pixel mask has only a date.
     mask = facts["kind"] == "bpm"
     dates, clocks = written(instrument.date), written(instrument.time)
-    for one in dates:
-        moment = parse_moment(one.value)
-        if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
-            raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
     start = exposure_start(
         instrument.site, dates, clocks, mjd=written(instrument.mjd), ends=written(instrument.end),
         names=[keys.name, keys.text("ORIGNAME", "")], exposure=facts["exposure_time"] * facts["coadds"], date_only=mask,
+        system=keys.text("TIMESYS", ""),
     )  # fmt: skip
-    if start is None:
+    if start is None or not _FIRST_DAY <= start.moment.date() <= _LAST_DAY:
+        for one in dates:
+            moment = parse_moment(one.value)
+            if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
+                raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
         expected = "a date and a time, 2013-11-21 and 02:52:48.0"
         if not dates:
             raise keys.error(instrument.date[0], None, expected)
