@@ -24,6 +24,8 @@ _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?\d*,\d+(?:[EDed][+-]?\d+)?")
 #: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
+#: Facts that only frames of the sky need.
+_POINTING: Final = ("poffset", "qoffset", "pa", "inport")
 
 
 class Keywords:
@@ -176,10 +178,19 @@ def facts_in(
     facts["kind"] = kind or _kind(instrument, keys, facts)
     is_mask = facts["kind"] == "bpm"
     for fact in instrument.fact_names:
-        known = is_mask and fact in _OF_A_MASK
-        facts[fact] = (
-            _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
-        )
+        if is_mask and fact in _OF_A_MASK:
+            facts[fact] = _OF_A_MASK[fact]
+            continue
+        try:
+            facts[fact] = value_of(instrument, fact, keys, extension or {}, mask=is_mask)
+        except FrameError as error:
+            if facts["kind"] == "object" or fact not in _POINTING:
+                raise
+            facts[fact] = COMMON[fact][1]
+            keys.notes.append(
+                f"{error.keyword} = {error.found!r} is ignored: it does not matter for a {facts['kind']}"
+            )
+    keys.notes += _contradictions(instrument, primary, extension or {})
     if not resampled:
         facts["section"] = section_of_pixels(facts["section"], facts.get("binning", "1x1"), extension or {})
     facts |= _guiding(instrument, keys)
@@ -191,6 +202,18 @@ def facts_in(
     _check_numbers(instrument, keys, facts)
     facts["header_notes"] = tuple(dict.fromkeys((*keys.notes, *start.notes)))
     return facts
+
+
+def _contradictions(instrument: Instrument, primary: Header, extension: Header) -> list[str]:
+    """Return notes about keywords of facts to which the header of the image gives another value."""
+    found = []
+    for spec in instrument.facts.values():
+        first, second = (extension, primary) if spec.extension else (primary, extension)
+        for keyword in spec.keywords:
+            used, other = first.get(keyword), second.get(keyword)
+            if used is not None and other is not None and used != other:
+                found.append(f"{keyword} = {used!r} is used, though another header of the file has {other!r}")
+    return found
 
 
 def _check_numbers(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> None:
