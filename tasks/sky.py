@@ -18,7 +18,15 @@ from imaging.errors import GroupError
 from imaging.io.planes import PlanesWriter
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
-from imaging.sky.levels import LEVEL_REMEDY, ODD_LEVEL_REMEDY, SkyLevel, level_problem, odd_levels
+from imaging.sky.levels import (
+    LEVEL_REMEDY,
+    ODD_LEVEL_REMEDY,
+    ODD_STRUCTURE_REMEDY,
+    SkyLevel,
+    level_problem,
+    odd_levels,
+    odd_structure,
+)
 from imaging.sky.subtract import (
     LAYOUT,
     VERSION,
@@ -115,6 +123,11 @@ def subtract_group_sky(
             made = [e for e in earlier if e]
         else:
             made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
+    if number > 1:  # before, sources are not masked
+        left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
+        odd = odd_structure(left, parameters)
+        left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
+        made = [one for one in made if one.name not in odd]
     done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed, skies=choice.skies)
     return Completed(name="Reused", data=done) if current.reused else done
 
@@ -130,7 +143,7 @@ def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) ->
     """Return the frames whose sky level cannot be scaled to, or is unlike, that of the others."""
     found, levels = [], []
     for one in frames:
-        facts, noise = one.frame.facts, float(one.metrics["noise"] or 0.0)
+        facts, noise = one.frame.facts, _number(one, "noise")
         if reason := level_problem(_level(one), parameters):
             found.append(LeftOut(name=one.name, reason=reason, remedy=LEVEL_REMEDY))
         else:
@@ -140,9 +153,13 @@ def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) ->
 
 
 def _level(frame: ScratchRef) -> float:
-    """Return the sky level of a detrended frame, electrons; NaN if it has no usable pixels."""
-    level = frame.metrics["level"]
-    return math.nan if level is None else float(level)
+    """Return the sky level of a frame, electrons; NaN if it has no usable pixels."""
+    return _number(frame, "level")
+
+
+def _number(frame: ScratchRef, name: str) -> float:
+    value = frame.metrics[name]
+    return math.nan if value is None else float(value)
 
 
 def _left_out_by(name: str, error: BaseException) -> LeftOut:

@@ -1,9 +1,9 @@
-"""Frames whose sky level is unlike that of the frames taken next to them, or cannot be scaled to it."""
+"""Frames whose sky is unlike that of the frames taken next to them: its level, or what is left after subtracting it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Final, NamedTuple
@@ -14,6 +14,11 @@ from imaging.sky.choice import SkyParameters
 LEVEL_REMEDY: Final = "Leave the frame out, or set sky.scaling=add if the sky is really dark."
 #: What to do about a frame that `odd_levels` names.
 ODD_LEVEL_REMEDY: Final = "Inspect the frame; to use it, raise sky.level_range."
+
+#: What to do about a frame that `odd_structure` names.
+ODD_STRUCTURE_REMEDY: Final = "Inspect the frame; to use it, raise sky.max_structure."
+#: A frame is compared with others by the background that is left: odd is this many times their median.
+_TIMES: Final = 10.0
 
 #: Frames next to a frame in time that it is compared with, and the fewest.
 _NEXT: Final = 8
@@ -69,6 +74,32 @@ def odd_levels(frames: Sequence[SkyLevel], parameters: SkyParameters) -> dict[st
         if 3 * len(found) > len(frames):
             return {}
     return found
+
+
+def odd_structure(left: Mapping[str, tuple[float, float]], parameters: SkyParameters) -> dict[str, str]:
+    """Return the frames with a background that the sky of the others does not have, each with the reason.
+
+    A part of the field was vignetted, or a part of the detector did not respond as in the other frames. An extended
+    object is in all frames.
+
+    Parameters
+    ----------
+    left
+        For each frame by name: scatter of the background that is left in blocks, and sky level, electrons.
+    parameters
+        See `SkyParameters`.
+    """
+    known = {name: one for name, one in left.items() if math.isfinite(one[0])}
+    if len(known) <= _FEWEST:
+        return {}
+    usual = median(rms for rms, _ in known.values())
+    found = {
+        name: f"the background left after subtracting the sky varies by {rms:.0f} electrons, {rms / level:.2g} of the "
+        f"sky and {rms / usual:.0f} times as much as in the other frames (limit {parameters.max_structure:g})"
+        for name, (rms, level) in known.items()
+        if level > 0 and usual > 0 and rms > max(_TIMES * usual, parameters.max_structure * level)
+    }
+    return found if 3 * len(found) <= len(known) else {}
 
 
 def _oddness(one: SkyLevel, frames: Sequence[SkyLevel], parameters: SkyParameters) -> tuple[float, str, str]:

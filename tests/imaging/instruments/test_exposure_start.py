@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.instruments.catalogue import named
-from imaging.instruments.exposure_start import parse_moment
 from imaging.instruments.site import Site
+from imaging.instruments.time_texts import parse_moment
 
 F2 = named("F2")
 CARDS: dict[str, Any] = {

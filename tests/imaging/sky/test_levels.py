@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imaging.sky.choice import SkyParameters
-from imaging.sky.levels import SkyLevel, level_problem, odd_levels
+from imaging.sky.levels import SkyLevel, level_problem, odd_levels, odd_structure
 
 START = datetime(2013, 11, 21, 2, 52, 48, tzinfo=UTC)
 
@@ -77,3 +77,20 @@ def test_the_limit_is_a_parameter() -> None:
 )  # fmt: skip
 def test_a_level_that_cannot_be_scaled(level: float, scaling: str, usable: bool) -> None:
     assert (level_problem(level, SkyParameters.model_validate({"scaling": scaling})) == "") == usable
+
+
+def test_one_vignetted_frame_is_named() -> None:
+    left = {f"f{n}": (1.5 + 0.1 * n, 2800.0) for n in range(9)} | {"f3": (277.0, 2870.0)}
+    (name, reason), *more = odd_structure(left, SkyParameters()).items()
+    assert (name, more) == ("f3", [])
+    assert "277 electrons, 0.097 of the sky" in reason
+    assert odd_structure(left, SkyParameters(max_structure=0.2)) == {}
+
+
+def test_background_that_all_frames_have_is_not_odd() -> None:
+    nebula = {f"f{n}": (200.0 + 10 * n, 2800.0) for n in range(9)}
+    calm = {f"f{n}": (2.0, 2800.0) for n in range(9)} | {"f1": (30.0, 2800.0), "f2": (math.nan, 2800.0)}
+    few = {"f0": (2.0, 2800.0), "f1": (2.0, 2800.0), "f2": (300.0, 2800.0)}
+    half = {f"f{n}": (300.0 if n < 4 else 2.0, 2800.0) for n in range(9)}
+    for left in (nebula, calm, few, half):
+        assert odd_structure(left, SkyParameters()) == {}
