@@ -29,6 +29,8 @@ from imaging.instruments.time_texts import (
 )
 
 _MJD_ZERO: Final = datetime(1858, 11, 17, tzinfo=UTC)
+#: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
 #: Two statements of one start may differ by as much: they are written at different moments.
 _SAME: Final = timedelta(minutes=1)
 #: Error of a Julian date in single precision or rounded to a tenth of a day, and of a better one.
@@ -128,7 +130,7 @@ class _Stated:
         self.site = site
         self.zone = timedelta(hours=site.utc_offset)
         self.exposure = timedelta(seconds=exposure)
-        found = [(one, stated(one.value)) for one in dates]
+        found = [(one, _possible(one.value)) for one in dates]
         self.date_keyword: str = ""
         self.dated: TimeText | None = None
         for one, text in found:
@@ -330,6 +332,13 @@ class _Stated:
                 continue
             return one.keyword, _MJD_ZERO + timedelta(days=days), _error_of(days)
         return "", None, timedelta(0)
+
+
+def _possible(value: object) -> TimeText | None:
+    """Return what a text with a date states; None if it has none, or one without digital detectors."""
+    text = stated(value)
+    possible = text is not None and text.date is not None and FIRST_DAY <= text.date <= LAST_DAY
+    return text if possible else None
 
 
 def _error_of(days: float) -> timedelta:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
-from imaging.instruments.exposure_start import Start, Written, exposure_start
+from imaging.instruments.exposure_start import FIRST_DAY, LAST_DAY, Start, Written, exposure_start
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
 from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.sections import section_of_pixels
 from imaging.instruments.time_texts import parse_moment
 from imaging.kinds import FrameKind
 
-#: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
-_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
 #: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
 #: Facts that only frames of the sky need.
@@ -290,11 +287,11 @@ def _start(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> 
         names=[keys.name, keys.text("ORIGNAME", "")], exposure=facts["exposure_time"] * facts["coadds"], date_only=mask,
         system=keys.text("TIMESYS", ""),
     )  # fmt: skip
-    if start is None or not _FIRST_DAY <= start.moment.date() <= _LAST_DAY:
+    if start is None or not FIRST_DAY <= start.moment.date() <= LAST_DAY:
         for one in dates:
             moment = parse_moment(one.value)
-            if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
-                raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
+            if moment is not None and not FIRST_DAY <= moment.date() <= LAST_DAY:
+                raise keys.error(one.keyword, one.value, f"a date from {FIRST_DAY} to {LAST_DAY}")
         expected = "a date and a time, 2013-11-21 and 02:52:48.0"
         if not dates:
             raise keys.error(instrument.date[0], None, expected)
