@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prefect.states import Completed, State
 from pydantic import Field
 
@@ -18,6 +20,9 @@ from tasks.support.references import LeftOut, Reference, ScratchRef
 from tasks.support.scratching import folder_for, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
+
+#: What to do about a frame that is not stacked.
+_REMEDY: Final = "Inspect the frame and its header; leave it out if it is faulty."
 
 
 class AlignedGroup(Reference):
@@ -50,7 +55,7 @@ def align_group(
             alignment = align([align_input(ref, workspace) for ref in frames], parameters)
             write_planes(folder, {}, {"key": key, "alignment": alignment.model_dump(mode="json")})
     publish_alignment(label, alignment)
-    left_out += [LeftOut(name=e.name, reason=e.reason) for e in alignment.left_out]
+    left_out += [LeftOut(name=e.name, reason=e.reason, remedy=_REMEDY) for e in alignment.left_out]
     group = AlignedGroup(
         alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out), failed=failed
     )
@@ -61,6 +66,7 @@ def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:
     """Return what the alignment needs from a frame: its sources, header and facts."""
     primary, extension = read_headers(workspace.readable(ref.frame))
     seeing = ref.metrics["seeing"]
+    sky = ref.metrics["sky"]
     shape = Planes(ref.folder).shape("objmask")
     return AlignInput(
         catalogue=catalogue_of(ref),
@@ -68,4 +74,5 @@ def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:
         header=extension if extension is not None else primary,
         facts=ref.frame.facts,
         shape=(shape[0], shape[1]),
+        sky=float(sky) if sky is not None else float("nan"),
     )

@@ -44,6 +44,7 @@ def detect_sources(
             "seeing": float(seen.seeing) if np.isfinite(seen.seeing) else None,
             "rms": float(seen.rms),
             "level": float(seen.level),
+            "sky": frame.metrics["level"],
         }
         folder = folder_for(workspace, key, frame.frame)
         stored = {

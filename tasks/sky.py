@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,15 @@ from imaging.errors import GroupError
 from imaging.io.planes import PlanesWriter
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
+from imaging.sky.levels import (
+    LEVEL_REMEDY,
+    ODD_LEVEL_REMEDY,
+    ODD_STRUCTURE_REMEDY,
+    SkyLevel,
+    level_problem,
+    odd_levels,
+    odd_structure,
+)
 from imaging.sky.subtract import (
     LAYOUT,
     VERSION,
@@ -88,7 +98,9 @@ def subtract_group_sky(
     masked = {ref.name: ref for ref in masks_found}
     left_out += [one for one in unseen if one.name in {f.name for f in frames}]
     failed = tuple(one.name for one in left_out)
-    frames = [f for f in frames if f.name not in failed]
+    left_out += _with_odd_levels(frames, parameters)
+    unlike = {one.name for one in left_out}
+    frames = [f for f in frames if f.name not in unlike]
     choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
     left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
     chosen = [f for f in frames if f.name in choice.needed]
@@ -111,6 +123,11 @@ def subtract_group_sky(
             made = [e for e in earlier if e]
         else:
             made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
+    if number > 1:  # before, sources are not masked
+        left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
+        odd = odd_structure(left, parameters)
+        left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
+        made = [one for one in made if one.name not in odd]
     done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed, skies=choice.skies)
     return Completed(name="Reused", data=done) if current.reused else done
 
@@ -120,6 +137,29 @@ def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOu
     frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
     errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
     return frames, [_left_out_by(name, error) for name, error in errors.items()]
+
+
+def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) -> list[LeftOut]:
+    """Return the frames whose sky level cannot be scaled to, or is unlike, that of the others."""
+    found, levels = [], []
+    for one in frames:
+        facts, noise = one.frame.facts, _number(one, "noise")
+        if reason := level_problem(_level(one), parameters):
+            found.append(LeftOut(name=one.name, reason=reason, remedy=LEVEL_REMEDY))
+        else:
+            levels.append(SkyLevel(one.name, facts.middle, facts.exposure, _level(one), noise))
+    odd = odd_levels(levels, parameters)
+    return found + [LeftOut(name=n, reason=why, remedy=ODD_LEVEL_REMEDY) for n, why in odd.items()]
+
+
+def _level(frame: ScratchRef) -> float:
+    """Return the sky level of a frame, electrons; NaN if it has no usable pixels."""
+    return _number(frame, "level")
+
+
+def _number(frame: ScratchRef, name: str) -> float:
+    value = frame.metrics[name]
+    return math.nan if value is None else float(value)
 
 
 def _left_out_by(name: str, error: BaseException) -> LeftOut:
@@ -144,7 +184,7 @@ def _subtract(
         SkyInput(
             name=f.name,
             planes=planes_of(f),
-            level=float(f.metrics["level"] or 0.0),
+            level=_level(f),
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
         )
         for f in frames

@@ -26,7 +26,7 @@ from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.file_names import plain_name
 from imaging.instruments.detector import WantedShape, wanted_shape
-from imaging.instruments.exposure_start import parse_moment
+from imaging.instruments.time_texts import parse_moment
 from imaging.io.compressed import unpack
 from imaging.kinds import KINDS, in_a_sentence, with_article
 from imaging.products.origin import Origin

@@ -13,8 +13,8 @@ from typing import Final
 _FITS: Final = r"\.(?:fits|fit|fts)"
 #: Compressions that are read, and those that are recognised and refused with a remedy.
 _READ: Final = r"\.(?:gz|bz2|xz|fz)"
-_REFUSED: Final = r"\.(?:zst|z|lz4|zip|7z)"
-_FRAME: Final = re.compile(rf".*{_FITS}(?:{_READ}|{_REFUSED})?", re.IGNORECASE | re.DOTALL)
+_REFUSED: Final = r"\.(?:zst|z|lz4|lzma|zip|7z)"
+_FRAME: Final = re.compile(rf".*{_FITS}(?:{_READ}|{_REFUSED})*", re.IGNORECASE | re.DOTALL)
 _ENDING: Final = re.compile(rf"({_FITS})?({_READ})?\Z", re.IGNORECASE)
 #: Beginnings and endings of names that programs give to files that they are still writing.
 _UNFINISHED: Final = re.compile(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from imaging.instruments.exposure_start import parse_moment
+from imaging.instruments.time_texts import parse_moment
 
 
 def last_written(header: Mapping[str, Any]) -> datetime | None:

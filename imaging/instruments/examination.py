@@ -9,7 +9,8 @@ from typing import Any, Final
 from imaging.errors import FrameError
 from imaging.header import text_of
 from imaging.instruments.instrument import Instrument
-from imaging.instruments.reading import Header, Keywords, facts_in, filters_in, lamp_in, value_of
+from imaging.instruments.keywords import Header, Keywords
+from imaging.instruments.reading import facts_in, filters_in, lamp_in, value_of
 from imaging.kinds import CALIBRATION_FRAMES, KINDS
 
 

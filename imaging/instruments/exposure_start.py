@@ -8,26 +8,35 @@ is consistent with the others is used.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from imaging.instruments.site import Site
+from imaging.instruments.time_texts import (
+    DAY,
+    LOCAL_NAMES,
+    SCALES,
+    UTC_NAMES,
+    TimeText,
+    ahead_of_utc,
+    apart,
+    at,
+    stated,
+    time_of_day,
+)
 
-_DATE: Final = r"(?P<year>\d{4})(?P<sep>[-/.]?)(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})"
-_CLOCK: Final = r"(?P<hour>\d{1,2})[: ]?(?P<minute>\d{2})(?:[: ]?(?P<second>\d{1,2}(?:[.,]\d*)?))?"
-_ZONE: Final = r"(?P<zone>Z|UTC?|GMT|[+-]\d{1,2}(?::?\d{2})?)"
-_MOMENT: Final = re.compile(rf"{_DATE}(?:[T ] *{_CLOCK} *{_ZONE}?)?", re.IGNORECASE)
-_TIME_OF_DAY: Final = re.compile(rf"{_CLOCK} *{_ZONE}?", re.IGNORECASE)
-_DAY: Final = timedelta(days=1)
 _MJD_ZERO: Final = datetime(1858, 11, 17, tzinfo=UTC)
+#: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
 #: Two statements of one start may differ by as much: they are written at different moments.
 _SAME: Final = timedelta(minutes=1)
 #: Error of a Julian date in single precision or rounded to a tenth of a day, and of a better one.
 _COARSE, _FINE = timedelta(days=0.13), timedelta(minutes=15)
+#: Clocks of one header differ by less.
+_SAME_CLOCK: Final = timedelta(minutes=5)
 #: The date in file names changes only about at the hour that the site's table names.
 _ROLLOVER_ERROR: Final = timedelta(hours=2)
 
@@ -57,18 +66,6 @@ class Start(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def parse_moment(text: object) -> datetime | None:
-    """Return a date and time in UTC, or None if a text is neither that nor a date.
-
-    Without a time zone it is UTC, without a time midnight. Second 60 and 24:00:00 are the beginning of the next
-    minute and day.
-    """
-    stated = _stated(text)
-    if stated is None or stated.date is None:
-        return None
-    return _at(stated.date, timedelta(0)) if stated.clock is None else stated.moment
-
-
 def exposure_start(
     site: Site,
     dates: Sequence[Written],
@@ -79,6 +76,7 @@ def exposure_start(
     names: Sequence[str] = (),
     exposure: float = 0.0,
     date_only: bool = False,
+    system: str = "",
 ) -> Start | None:
     """Return the start of an exposure.
 
@@ -100,36 +98,19 @@ def exposure_start(
         Total exposure, s.
     date_only
         A date without a time is enough: midnight.
+    system
+        Time scale of a date with a time (TIMESYS); that of the other times is UT by their names.
 
     Returns
     -------
     Start or None
         None if there is neither a date nor a Julian date, or nothing has a time.
     """
-    stated = _Stated(site, dates, clocks, mjd, ends, names, exposure)
-    start = stated.start()
-    if start is None and date_only and stated.date is not None:
-        return Start(_at(stated.date, timedelta(0)), stated.date_keyword)
+    everything = _Stated(site, dates, clocks, mjd, ends, names, exposure, system)
+    start = everything.start()
+    if start is None and date_only and everything.date is not None:
+        return Start(at(everything.date, timedelta(0)), everything.date_keyword)
     return start
-
-
-@dataclass(frozen=True)
-class _Text:
-    """What a text states: a date, a time of day since midnight and its zone, as far as it has them."""
-
-    date: date | None = None
-    clock: timedelta | None = None
-    zone: timedelta | None = None
-
-    @property
-    def moment(self) -> datetime | None:
-        """The moment, UTC."""
-        if self.date is None or self.clock is None:
-            return None
-        try:
-            return _at(self.date, self.clock) - (self.zone or timedelta(0))
-        except OverflowError:
-            return None
 
 
 class _Stated:
@@ -144,20 +125,23 @@ class _Stated:
         ends: Sequence[Written],
         names: Sequence[str],
         exposure: float,
+        system: str,
     ) -> None:
         self.site = site
         self.zone = timedelta(hours=site.utc_offset)
         self.exposure = timedelta(seconds=exposure)
-        found = [(one, _stated(one.value)) for one in dates]
+        found = [(one, _possible(one.value)) for one in dates]
         self.date_keyword: str = ""
-        self.dated: _Text | None = None
+        self.dated: TimeText | None = None
         for one, text in found:
             if self.dated is None and text is not None:
                 self.date_keyword, self.dated = one.keyword, text
+        self.unreadable = next((one for one, text in found if text is None and one.value != ""), None)
         self.date = self.dated.date if self.dated is not None else None
         self.clock_keyword, self.clocked, self.unread = self._clock(clocks)
         self.mjd_keyword, self.mjd, self.mjd_error = self._mjd(mjd)
         self.end_keyword, self.ended, _ = self._clock(ends)
+        self._convert(system.strip().upper())
         self.night = next((night for name in names if (night := site.date_in(name)) is not None), None)
 
     def start(self) -> Start | None:
@@ -176,22 +160,69 @@ class _Stated:
         if self.date is not None and self.ended is not None and self.ended.clock is not None:
             # The date is that of the start: an exposure over midnight ends on the next day.
             since = self.ended.clock - self.exposure
-            moment, notes = self._on_the_day(self.date, since % _DAY)
+            moment, notes = self._on_the_day(self.date, since % DAY)
             used = f"{self.end_keyword} minus the exposure is used"
             return self._checked(
                 moment, f"{self.date_keyword} + {self.end_keyword}", (*notes, f"no time of the start: {used}")
             )
+        if self.date is None and clock is not None and clock.clock is not None:
+            elsewhere = self._elsewhere(clock.clock - (clock.zone or timedelta(0)))
+            if elsewhere is not None:
+                lacking = "no date"
+                if self.unreadable is not None:
+                    lacking = f"{self.unreadable.keyword} = {self.unreadable.value!r} is not a date"
+                note = f"{lacking}; the day is that of {self._others}"
+                return self._checked(elsewhere, f"{self._others} + {self.clock_keyword}", (note,))
         if self.mjd is not None and self.mjd_error <= _FINE:
             note = f"no {'time' if self.date else 'date'} of the start: {self.mjd_keyword} is used"
             return Start(self.mjd, self.mjd_keyword, (note,))
         return None
 
-    def _of_both(self, whole: datetime, clock: _Text) -> Start:
+    @property
+    def _others(self) -> str:
+        """The sources of the day other than a date."""
+        return " and ".join(
+            [self.mjd_keyword] * (self.mjd is not None)
+            + ["the date in the file name"] * (self.night is not None)
+        )
+
+    def _elsewhere(self, time: timedelta) -> datetime | None:
+        """Return the moment of a UT time of day on the day that all sources other than a date state."""
+        near = [self.mjd.date()] if self.mjd is not None else []
+        near += [self.night] if self.night is not None else []
+        days = sorted({day + n * DAY for day in near for n in (-1, 0, 1)})
+        fits = [moment for day in days if not self._contradictions(moment := at(day, time))]
+        if len(fits) > 1 and self.night is not None:
+            fits = [moment for moment in fits if self.site.night_of(moment) == self.night]
+        return fits[0] if len(fits) == 1 else None
+
+    def _convert(self, system: str) -> None:
+        """Convert a date with a time to UTC from another time scale."""
+        dated = self.dated
+        if system in UTC_NAMES or (dated is not None and dated.zone is not None):
+            return
+        if dated is None or dated.moment is None:  # all times are UT by their names
+            if system not in SCALES:
+                self.unread.append(f"TIMESYS = {system!r} is ignored: the times are taken as UT")
+            return
+        if system in SCALES:
+            zone = ahead_of_utc(dated.moment, *SCALES[system])
+        elif system in LOCAL_NAMES:
+            zone = self.zone
+        else:
+            self.unread.append(
+                f"TIMESYS = {system!r} is not a known time scale; {self.date_keyword} is taken as UTC"
+            )
+            return
+        self.unread.append(f"{self.date_keyword} is converted to UTC from TIMESYS = {system!r}")
+        self.dated = replace(dated, zone=zone)
+
+    def _of_both(self, whole: datetime, clock: TimeText) -> Start:
         """Return the start from a date with a time and from a time of day."""
         assert self.dated is not None
         assert clock.clock is not None
         time = clock.clock - (clock.zone or timedelta(0))
-        days = [_at(whole.date(), time) + n * _DAY for n in (-1, 0, 1)]
+        days = [at(whole.date(), time) + n * DAY for n in (-1, 0, 1)]
         nearest = min(days, key=lambda moment: abs(moment - whole))
         both = f"{self.date_keyword} + {self.clock_keyword}"
         if abs(nearest - whole) <= _SAME:
@@ -213,9 +244,9 @@ class _Stated:
 
     def _on_the_day(self, day: date, time: timedelta) -> tuple[datetime, tuple[str, ...]]:
         """Return the moment of a UT time of day on a date that may be the local one, and notes about it."""
-        stated = _at(day, time)
-        against = self._contradictions(stated)
-        for moment in (stated + _DAY, stated - _DAY) if against else ():
+        on_date = at(day, time)
+        against = self._contradictions(on_date)
+        for moment in (on_date + DAY, on_date - DAY) if against else ():
             still_against = self._contradictions(moment)
             is_local = (moment + self.zone).date() == day
             agrees_with_mjd = self.mjd is not None and self.mjd_keyword not in still_against
@@ -223,9 +254,17 @@ class _Stated:
                 continue
             what = "the local date" if is_local else "another day"
             others = " and ".join(one for one in against if one not in still_against)
-            note = f"{self.date_keyword} is {what}; according to {others} the UT date is a day {_later(moment, stated)}"
+            later = _later(moment, on_date)
+            note = f"{self.date_keyword} is {what}; according to {others} the UT date is a day {later}"
             return moment, (note,)
-        return stated, ()
+        return self._outvoted(on_date, against)
+
+    def _outvoted(self, on_date: datetime, against: Sequence[str]) -> tuple[datetime, tuple[str, ...]]:
+        """Return a moment, on another day if two sources agree that its date is wrong, and notes about it."""
+        moment = self._elsewhere(on_date - at(on_date.date(), timedelta(0))) if len(against) > 1 else None
+        if moment is None:
+            return on_date, ()
+        return moment, (f"{self.date_keyword} is wrong: according to {self._others} it is {moment.date()}",)
 
     def _of_the_date(self, whole: datetime) -> Start:
         """Return the start from a date with its time: UTC, unless it is local according to all other evidence."""
@@ -236,7 +275,8 @@ class _Stated:
         if decides and self._contradictions(whole) and not self._contradictions(universal):
             note = f"{self.date_keyword} is the local time; according to {self.mjd_keyword} UT is used"
             return self._checked(universal, self.date_keyword, (note,))
-        return self._checked(whole, self.date_keyword)
+        moment, notes = self._outvoted(whole, self._contradictions(whole))
+        return self._checked(moment, self.date_keyword, notes)
 
     def _checked(self, moment: datetime, source: str, notes: Sequence[str] = ()) -> Start:
         """Return a start with a note about each source that disagrees with it."""
@@ -266,16 +306,20 @@ class _Stated:
         return f"{self.clock_keyword} disagrees with {self.date_keyword}, which has a time zone and is used"
 
     @staticmethod
-    def _clock(given: Sequence[Written]) -> tuple[str, _Text | None, list[str]]:
+    def _clock(given: Sequence[Written]) -> tuple[str, TimeText | None, list[str]]:
         """Return the first keyword with a time of day, its text, and notes about those before it."""
         notes: list[str] = []
+        used: tuple[str, TimeText] | None = None
         for one in given:
-            text = _stated(one.value) or _time_of_day(one.value)
-            if text is not None and text.clock is not None:
-                return one.keyword, text, notes
-            if one.value != "":
-                notes.append(f"{one.keyword} = {one.value!r} is not a time")
-        return "", None, []
+            text = stated(one.value) or time_of_day(one.value)
+            if text is None or text.clock is None:
+                if used is None and one.value != "":
+                    notes.append(f"{one.keyword} = {one.value!r} is not a time")
+            elif used is None:
+                used = one.keyword, text
+            elif apart(text, used[1]) > _SAME_CLOCK:
+                notes.append(f"{one.keyword} = {one.value!r} disagrees with {used[0]}, which is used")
+        return ("", None, []) if used is None else (*used, notes)
 
     @staticmethod
     def _mjd(given: Sequence[Written]) -> tuple[str, datetime | None, timedelta]:
@@ -290,60 +334,18 @@ class _Stated:
         return "", None, timedelta(0)
 
 
+def _possible(value: object) -> TimeText | None:
+    """Return what a text with a date states; None if it has none, or one without digital detectors."""
+    text = stated(value)
+    possible = text is not None and text.date is not None and FIRST_DAY <= text.date <= LAST_DAY
+    return text if possible else None
+
+
 def _error_of(days: float) -> timedelta:
     """Return the error of a modified Julian date: coarse in single precision or with few digits."""
     single = struct.unpack("f", struct.pack("f", days))[0] == days
     digits = len(repr(days).partition(".")[2])
     return _COARSE if single or digits < 4 else _FINE
-
-
-def _stated(value: object) -> _Text | None:
-    """Return what a text with a date states; None if it has none."""
-    parts = _MOMENT.fullmatch(str(value).strip()) if isinstance(value, str) else None
-    if parts is None:
-        return None
-    try:
-        day = date(int(parts["year"]), int(parts["month"]), int(parts["day"]))
-    except ValueError:
-        return None
-    if parts["hour"] is None:
-        return _Text(day)
-    clock = _since_midnight(parts)
-    return None if clock is None else _Text(day, clock, _zone(parts["zone"]))
-
-
-def _time_of_day(value: object) -> _Text | None:
-    """Return what a text with a time of day states; None if it is none."""
-    parts = _TIME_OF_DAY.fullmatch(str(value).strip()) if isinstance(value, str) else None
-    if parts is None:
-        return None
-    clock = _since_midnight(parts)
-    return None if clock is None else _Text(None, clock, _zone(parts["zone"]))
-
-
-def _since_midnight(parts: re.Match[str]) -> timedelta | None:
-    hour, minute = int(parts["hour"]), int(parts["minute"])
-    second = float((parts["second"] or "0").replace(",", "."))
-    clock = timedelta(hours=hour, minutes=minute, microseconds=round(second * 1e6))
-    # A leap second, and the end of a day, are 60 and 24.
-    valid = minute < 60 and second < 61 and (hour < 24 or clock == _DAY)
-    return clock if valid else None
-
-
-def _zone(text: str | None) -> timedelta | None:
-    """Return the offset of a zone from UTC; None without a zone."""
-    if text is None:
-        return None
-    if text[0] not in "+-":
-        return timedelta(0)
-    digits = text[1:].replace(":", "")
-    hours, minutes = int(digits[:2]), int(digits[2:] or 0)
-    offset = timedelta(hours=hours, minutes=minutes)
-    return -offset if text[0] == "-" else offset
-
-
-def _at(day: date, clock: timedelta) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC) + clock
 
 
 def _later(moment: datetime, than: datetime) -> str:

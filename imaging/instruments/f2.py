@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from imaging.errors import FrameError
 
 if TYPE_CHECKING:
-    from imaging.instruments.reading import Keywords
+    from imaging.instruments.keywords import Keywords
 
 #: Before this date LNRS is sometimes wrong; the observed pairs (LNRS, NREADS) are listed below.
 _LNRS_TRUSTED_FROM: Final = date(2015, 4, 1)

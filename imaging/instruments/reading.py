@@ -3,116 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from imaging.errors import FrameError
-from imaging.header import text_of
 from imaging.instruments import catalogue
-from imaging.instruments.exposure_start import Start, Written, exposure_start, parse_moment
+from imaging.instruments.exposure_start import FIRST_DAY, LAST_DAY, Start, Written, exposure_start
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.sections import section_of_pixels
+from imaging.instruments.time_texts import parse_moment
 from imaging.kinds import FrameKind
 
-Header = Mapping[str, Any]
-
-#: Valid dates of frames: wider than for any instrument, narrow enough for arithmetic and the store.
-_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2100, 1, 1)
-_DECIMAL_COMMA: Final = re.compile(r"[+-]?\d*,\d+(?:[EDed][+-]?\d+)?")
 #: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
-
-
-class Keywords:
-    """Typed look-ups in a header, with errors that name the file, the keyword, the value and the remedy.
-
-    Parameters
-    ----------
-    header
-        The header.
-    name
-        The file's name.
-
-    Attributes
-    ----------
-    notes
-        What was unusual about the values that were read.
-    """
-
-    def __init__(self, header: Header, name: str) -> None:
-        self.header, self.name = header, name
-        self.notes: list[str] = []
-
-    def text(self, keyword: str, default: str | None = None) -> str:
-        """Return a string, or the default if the card is missing or has no value."""
-        value = self.header.get(keyword)
-        if value is None or not isinstance(value, (str, int, float)):
-            if default is not None:
-                return default
-            raise self.error(keyword, self.found(keyword), "a text")
-        return ("T" if value else "F") if isinstance(value, bool) else str(value).strip()
-
-    def number(self, keyword: str, default: float | None = None) -> float:
-        """Return a finite number, also one written as a text, or the default if the card is missing.
-
-        A card that is there and cannot be read is not missing: its number is unknown.
-        """
-        value = self.found(keyword)
-        if value is None and default is not None:
-            return default
-        try:
-            number = float(self._with_point(keyword, value))
-        except (TypeError, ValueError):
-            raise self.error(keyword, value, "a number") from None
-        except OverflowError:
-            raise self.error(keyword, value, "a finite number") from None
-        if isinstance(value, bool) or not math.isfinite(number):
-            raise self.error(keyword, value, "a finite number")
-        return number
-
-    def optional(self, keyword: str) -> float | None:
-        """Return an informative number, or None if the card is missing or invalid."""
-        value = self.header.get(keyword)
-        if value is None:
-            return None
-        try:
-            return self.number(keyword)
-        except FrameError:
-            self.notes.append(f"{keyword} is not a number and counts as missing")
-            return None
-
-    def count(self, keyword: str, most: float, default: int | None = None, least: float = 1) -> int:
-        """Return a whole number between limits, or the default if the card is missing."""
-        number = self.number(keyword, default)
-        if not least <= number <= most or number != int(number):
-            raise self.error(keyword, self.found(keyword), f"a whole number from {least:.0f} to {most:.0f}")
-        return int(number)
-
-    def found(self, keyword: str) -> Any:
-        """Return the value of a card, or the text of one that could not be read; None if it is missing."""
-        value = self.header.get(keyword)
-        return text_of(self.header, keyword) if value is None else value
-
-    def _with_point(self, keyword: str, value: Any) -> Any:
-        """Return a number in a text with a decimal point in place of a comma."""
-        if not isinstance(value, str):
-            return value
-        text = value.strip()
-        if _DECIMAL_COMMA.fullmatch(text):
-            self.notes.append(f"{keyword} has a decimal comma, read as a point")
-            text = text.replace(",", ".")
-        return text.upper().replace("D", "E") if text[:1] in "+-.0123456789" else text
-
-    def error(self, keyword: str, found: object, expected: str) -> FrameError:
-        """Return the error of a keyword that is missing or invalid."""
-        problem = "keyword is missing" if found is None else "keyword is invalid"
-        return FrameError(
-            self.name, problem, keyword=keyword, found=found, expected=expected,
-            remedy="Correct the header (for example with astropy's fitsheader) or leave the file out.",
-        )  # fmt: skip
+#: Facts that only frames of the sky need.
+_POINTING: Final = ("poffset", "qoffset", "pa", "inport")
 
 
 def instrument_of(primary: Header, name: str) -> Instrument:
@@ -176,10 +83,19 @@ def facts_in(
     facts["kind"] = kind or _kind(instrument, keys, facts)
     is_mask = facts["kind"] == "bpm"
     for fact in instrument.fact_names:
-        known = is_mask and fact in _OF_A_MASK
-        facts[fact] = (
-            _OF_A_MASK[fact] if known else value_of(instrument, fact, keys, extension or {}, mask=is_mask)
-        )
+        if is_mask and fact in _OF_A_MASK:
+            facts[fact] = _OF_A_MASK[fact]
+            continue
+        try:
+            facts[fact] = value_of(instrument, fact, keys, extension or {}, mask=is_mask)
+        except FrameError as error:
+            if facts["kind"] == "object" or fact not in _POINTING:
+                raise
+            facts[fact] = COMMON[fact][1]
+            keys.notes.append(
+                f"{error.keyword} = {error.found!r} is ignored: it does not matter for a {facts['kind']}"
+            )
+    keys.notes += _contradictions(instrument, primary, extension or {})
     if not resampled:
         facts["section"] = section_of_pixels(facts["section"], facts.get("binning", "1x1"), extension or {})
     facts |= _guiding(instrument, keys)
@@ -191,6 +107,18 @@ def facts_in(
     _check_numbers(instrument, keys, facts)
     facts["header_notes"] = tuple(dict.fromkeys((*keys.notes, *start.notes)))
     return facts
+
+
+def _contradictions(instrument: Instrument, primary: Header, extension: Header) -> list[str]:
+    """Return notes about keywords of facts to which the header of the image gives another value."""
+    found = []
+    for spec in instrument.facts.values():
+        first, second = (extension, primary) if spec.extension else (primary, extension)
+        for keyword in spec.keywords:
+            used, other = first.get(keyword), second.get(keyword)
+            if used is not None and other is not None and used != other:
+                found.append(f"{keyword} = {used!r} is used, though another header of the file has {other!r}")
+    return found
 
 
 def _check_numbers(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> None:
@@ -354,15 +282,16 @@ def _start(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> 
     # A published bad pixel mask has only a date.
     mask = facts["kind"] == "bpm"
     dates, clocks = written(instrument.date), written(instrument.time)
-    for one in dates:
-        moment = parse_moment(one.value)
-        if moment is not None and not _FIRST_DAY <= moment.date() <= _LAST_DAY:
-            raise keys.error(one.keyword, one.value, f"a date from {_FIRST_DAY} to {_LAST_DAY}")
     start = exposure_start(
         instrument.site, dates, clocks, mjd=written(instrument.mjd), ends=written(instrument.end),
         names=[keys.name, keys.text("ORIGNAME", "")], exposure=facts["exposure_time"] * facts["coadds"], date_only=mask,
+        system=keys.text("TIMESYS", ""),
     )  # fmt: skip
-    if start is None:
+    if start is None or not FIRST_DAY <= start.moment.date() <= LAST_DAY:
+        for one in dates:
+            moment = parse_moment(one.value)
+            if moment is not None and not FIRST_DAY <= moment.date() <= LAST_DAY:
+                raise keys.error(one.keyword, one.value, f"a date from {FIRST_DAY} to {LAST_DAY}")
         expected = "a date and a time, 2013-11-21 and 02:52:48.0"
         if not dates:
             raise keys.error(instrument.date[0], None, expected)

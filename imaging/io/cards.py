@@ -27,12 +27,16 @@ _CONTINUED: Final = re.compile(r"CONTINUE +'((?:[^']|'')*)' *(?:/(.*))?", re.DOT
 _HIERARCH: Final = re.compile(r"HIERARCH +([^=]*[^= ]) *=(.*)", re.DOTALL)
 #: Keyword and value where "=" is not in column 9, or the keyword is not in capitals.
 _MISPLACED: Final = re.compile(r" *([A-Za-z][\w-]{0,7}) *=(?!=)(.*)", re.DOTALL | re.ASCII)
+#: The last card of a header; what follows END in it means nothing.
+END_CARD: Final = re.compile(r"END(?: {77}| {5}(?!=).*)", re.DOTALL)
 _SHORT: Final = re.compile(r"[A-Z0-9_-]{1,8}")
 #: A keyword without "=", and something that can only be a value.
 _NO_EQUALS: Final = re.compile(
     rf"([A-Z][A-Z0-9_-]{{1,7}}) +('(?:[^']|'')*'|{_NUMBER}|[TF]) *(/.*)?", re.DOTALL
 )
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+(?:[EDed][+-]?\d+)?")
+#: A number with a fraction, and behind it a text that can only be a comment.
+_WITH_REMARK: Final = re.compile(rf"({_NUMBER}) +([#!;(\[]|[A-Za-z]{{1,3}}\b|[A-Za-z]{{4}}).*", re.DOTALL)
 _COMPLEX: Final = re.compile(rf"\( *{_NUMBER} *, *{_NUMBER} *\)")
 _NOT_FINITE: Final = re.compile(
     r"[+-]?(?:nan(?:\(\w*\))?|inf(?:inity)?|\d\.?#(?:ind|inf|qnan|snan)\w*)", re.IGNORECASE
@@ -50,6 +54,7 @@ NOT_FINITE: Final = "is not a finite number and counts as missing"
 COMMA: Final = "has a decimal comma, read as a point"
 UNQUOTED: Final = "has a text without quotes"
 QUOTES: Final = "has a text with a single apostrophe or without its closing quote"
+NO_SLASH: Final = "has a comment without a slash"
 CONTROL: Final = "contains control characters, read as spaces"
 NOT_ASCII: Final = "contains characters that are not ASCII"
 TWICE: Final = "appears several times with different values; the first is used"
@@ -144,7 +149,9 @@ class _Reader:
             elif text.startswith(("COMMENT ", "HISTORY ", "        ")):
                 if content := text[8:].rstrip():
                     self._cards.append(Card(text[:8].strip(), content, "", text if valid else ""))
-            elif text.rstrip() == "END":
+            elif END_CARD.fullmatch(text):
+                if text.rstrip() != "END":
+                    self._note(FORM, "END")
                 break
             elif text.strip():
                 continues = self._unusual(text, valid, problem)
@@ -261,6 +268,8 @@ def _lenient(rest: str) -> _Read:
         return _number(token.replace(",", "."), comment, COMMA)
     if _COMPLEX.fullmatch(token):
         return _Read(token, comment)
+    if (parts := _WITH_REMARK.fullmatch(rest)) and "." in parts[1]:
+        return _number(parts[1], rest[parts.end(1) :].strip(" #!;"), NO_SLASH)
     if _NOT_FINITE.fullmatch(token):
         return _Read(None, comment, NOT_FINITE, readable=False)
     if token.lower() in _TRUTH:
@@ -271,12 +280,14 @@ def _lenient(rest: str) -> _Read:
 
 
 def _quoted(rest: str, quote: str) -> _Read:
-    """Read a text that follows a quote: up to a quote that only a comment follows, or to the comment."""
+    """Read a text that follows a quote: up to a quote that a comment follows, or to the comment."""
     ends = [at for at, c in enumerate(rest) if c == quote and re.match(r" *(/|$)", rest[at + 1 :])]
     end = ends[0] if ends else -1
     if end >= 0:
         text, behind = rest[:end], rest[end + 1 :]
         comment = behind.partition("/")[2]
+    elif (end := rest.rfind(f"{quote} ")) >= 0:
+        return _Read(rest[:end].rstrip(), rest[end + 1 :].strip(), NO_SLASH)
     else:
         text, _, comment = rest.partition(" /")
     text = text.rstrip()

@@ -26,8 +26,11 @@ from imaging.io.other_content import refuse_other_content
 
 #: Bytes of a FITS block (FITS standard 4.0, section 3.1).
 BLOCK = 2880
-#: The last card; some programs pad it with NUL.
-_END = re.compile(rb"END[ \0]{77}")
+#: The last card; some programs pad it with NUL, or write something behind it.
+_END = re.compile(rb"END(?:[ \0]{77}| {5}[^=\0].{71})", re.DOTALL)
+
+#: Types of an HDU with an image: that of the standard, and its predecessor.
+_IMAGES = ("IMAGE", "IUEIMAGE")
 
 #: Size of a read that contains the headers of a raw frame (about 100 and 20 cards).
 _FIRST_READ = 16 * BLOCK
@@ -64,7 +67,7 @@ class Hdu:
     @property
     def is_image(self) -> bool:
         """Whether this is a primary array or an image extension with pixels."""
-        return self.data_bytes > 0 and str(self.header.get("XTENSION", "IMAGE")).strip() == "IMAGE"
+        return self.data_bytes > 0 and holds_image(self.header)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -226,6 +229,11 @@ class FitsFile:
             raw += more
         check_headers(self.name, before + end)
         return raw[:end], offset + -(-end // BLOCK) * BLOCK
+
+
+def holds_image(header: Header) -> bool:
+    """Return whether a header is that of a primary array or of an image extension."""
+    return str(header.get("XTENSION", "IMAGE")).strip().upper() in _IMAGES
 
 
 def check_headers(name: str, length: int) -> None:

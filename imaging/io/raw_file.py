@@ -24,7 +24,7 @@ from imaging.io.compressed import digest as digest
 from imaging.io.compressed import unpack as unpack
 from imaging.io.data_cards import blank_note, image_shape
 from imaging.io.data_sums import checksum_problem
-from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, leading_headers
+from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, holds_image, leading_headers
 from imaging.io.limits import open_regular
 from imaging.pixels.raw_pixels import measure
 from imaging.pixels.wcs import with_valid_wcs
@@ -197,9 +197,7 @@ def read_layout(path: Path) -> Layout:
                 with FitsFile(open_regular(path), path.name) as packed:
                     check_tile_headers(packed)
                     found = [unpacked_header(hdu.header) for hdu in packed.hdus]
-                pictures = [
-                    one for one in found if one.get("XTENSION", "IMAGE") == "IMAGE" and image_shape(one)
-                ]
+                pictures = [one for one in found if holds_image(one) and image_shape(one)]
                 return _layout(found[0], pictures)
             case "":
                 with FitsFile(open_regular(path), path.name) as plain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,12 +23,16 @@ _SCALES: Final = (1e-4, 3600.0)
 _SQUARE: Final = 0.05
 _UNITS: Final = ("deg", "arcmin", "arcsec", "rad", "mas")
 _PAIRS: Final = tuple((i, j) for i in (1, 2) for j in (1, 2))
+#: World coordinates as nearly all frames have them: wcslib need not be asked whether it can use them.
+_USUAL: Final = ["RA---TAN", "DEC--TAN"]
+_USUAL_FRAMES: Final = ("FK5", "ICRS")
 
 
 def wcs_problem(header: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the celestial WCS of a header: empty for a valid one, None if it has none.
 
-    Invalid are a value that is missing or not a number, a singular matrix, and a scale that no camera has.
+    Invalid are a value that is missing or not a number, a singular matrix, a scale that no camera has, and
+    anything that wcslib refuses, such as two axes that do not belong together.
     """
     types = [str(header.get(f"CTYPE{i}") or "").strip() for i in (1, 2)]
     has_matrix = any(_mentions(header, f"CD{i}_{j}") for i, j in _PAIRS) or _mentions(header, "CDELT1")
@@ -55,7 +60,31 @@ def wcs_problem(header: Mapping[str, Any]) -> str | None:
     scale = math.sqrt(area) * 3600.0
     if not _SCALES[0] <= scale <= _SCALES[1]:
         return f"its pixels would have {scale:.3g} arcsec"
-    return ""
+    usual = types == _USUAL and str(header.get("RADESYS") or "FK5").strip() in _USUAL_FRAMES
+    distorted = [name for name in header if DISTORTION.fullmatch(name)]
+    return "" if usual and not distorted else _refused(header, types, distorted)
+
+
+def _refused(header: Mapping[str, Any], types: list[str], distorted: list[str]) -> str:
+    """Return why wcslib cannot use a WCS whose values are valid; empty if it can."""
+    from astropy.wcs import WCS  # imported late: many runs need none
+
+    cards = {keyword: value for keyword, value, *_ in _cards(header)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            centre = WCS(cards, fix=False).all_pix2world(0.0, 0.0, 0)
+    except (ValueError, TypeError, RuntimeError):
+        centre = (math.nan,)
+    if all(math.isfinite(float(value)) for value in centre) and _are_celestial(types):
+        return ""
+    with_distortion = f", with the distortion {', '.join(distorted)}" if distorted else ""
+    return f"CTYPE1 = {types[0]!r}, CTYPE2 = {types[1]!r}{with_distortion}"
+
+
+def _are_celestial(types: list[str]) -> bool:
+    """Return whether two axes are a longitude and a latitude."""
+    return {kind.partition("-")[0][-3:] for kind in types} in ({"RA", "DEC"}, {"LON", "LAT"})
 
 
 def with_valid_wcs(image: Header, primary: Header) -> Header:
@@ -91,8 +120,11 @@ def celestial_cards(header: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
     RADECSYS becomes RADESYS, PC and CDELT become CD, a third axis is dropped.
     """
-    if wcs_problem(header) != "":
-        return []
+    return _cards(header) if wcs_problem(header) == "" else []
+
+
+def _cards(header: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the celestial axes of a header with valid values."""
     matrix = _matrix(header)
     assert not isinstance(matrix, str)
     frame = str(header.get("RADESYS") or header.get("RADECSYS") or "FK5").strip()

@@ -15,7 +15,7 @@ from typing import Any
 from imaging.frames.facts import FrameFacts
 from imaging.frames.file_names import plain_name
 from imaging.header import Card, Header
-from imaging.instruments.exposure_start import parse_moment
+from imaging.instruments.time_texts import parse_moment
 from imaging.io.cards import CARD
 from imaging.kinds import CALIBRATIONS, KINDS, ProductKind
 from imaging.pixels.wcs import DISTORTION, WCS_KEYWORDS, celestial_cards

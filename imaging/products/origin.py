@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
 
-from imaging.instruments.exposure_start import parse_moment
+from imaging.instruments.time_texts import parse_moment
 
 #: Value of PROCSOFT in products of nirflow.
 NIRFLOW: Final = "nirflow"

@@ -20,6 +20,7 @@ from imaging.errors import GroupError
 from imaging.parameters import StepParameters, parameter
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
+from imaging.registration.brightness import odd_brightness
 from imaging.registration.entries import AlignEntry, AlignInput, Alignment
 from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
 from imaging.registration.star_matching import TransformKind
@@ -80,6 +81,12 @@ class AlignParameters(StepParameters):
     min_matches: int = parameter(3, "minimum number of matched stars", ge=2)
     min_share: float = parameter(0.2, "minimum fraction of the common stars that must match", ge=0, le=1)
     max_rms: float = parameter(0.3, "largest residual of an alignment along one axis", unit="px", gt=0)
+    flux_range: float = parameter(
+        3.0,
+        "a frame whose stars have this many times the flux of those of the other frames, or so many times less, is "
+        "left out",
+        unit="times", gt=1,
+    )  # fmt: skip
     false_alarm: float = parameter(1e-5, "largest probability of a match by chance", gt=0, lt=1)
 
 
@@ -104,6 +111,31 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
         Without frames, or if the requested reference is not among them.
     """
     parameters = parameters or AlignParameters()
+    found = _align(frames, parameters)
+    odd = odd_brightness(frames, found.entries, parameters.flux_range)
+    odd.pop(parameters.reference, None)  # the user's choice
+    kept = [frame for frame in frames if frame.name not in odd]
+    if odd:
+        entries = {entry.name: entry for entry in found.entries}
+        found = _align(kept, parameters)
+        entries |= {entry.name: entry for entry in found.entries}
+        entries |= {
+            name: entries[name].model_copy(update={"used": False, "reason": reason})
+            for name, reason in odd.items()
+        }
+        found = Alignment(reference=found.reference, entries=tuple(entries[frame.name] for frame in frames))
+    if _lies(found, parameters):
+        logger.warning(
+            "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
+            found.reference, found.entry(found.reference).wcs_error,
+        )  # fmt: skip
+    for entry in found.left_out:
+        logger.warning("%s is left out: %s", entry.name, entry.reason)
+    return found
+
+
+def _align(frames: Sequence[AlignInput], parameters: AlignParameters) -> Alignment:
+    """Align frames of one field, whatever the brightness of their stars."""
     if not frames:
         raise GroupError("There are no frames to align.", remedy="Provide at least one science frame.")
     stars = [select_stars(frame, parameters) for frame in frames]
@@ -120,13 +152,6 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
     assert best is not None
     if parameters.reference == "best":
         best = _on_clear_frame(best, frames, stars, candidates, parameters)
-    if _lies(best, parameters):
-        logger.warning(
-            "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
-            best.reference, best.entry(best.reference).wcs_error,
-        )  # fmt: skip
-    for entry in best.left_out:
-        logger.warning("%s is left out: %s", entry.name, entry.reason)
     return best
 
 

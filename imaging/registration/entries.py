@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class AlignInput:
         The frame's facts: name and telescope offsets.
     shape
         (ny, nx).
+    sky
+        Sky level, electrons (NaN where unknown).
     """
 
     catalogue: NDArray[np.void]
@@ -36,6 +39,7 @@ class AlignInput:
     header: Header
     facts: FrameFacts
     shape: tuple[int, int]
+    sky: float = math.nan
 
     @property
     def name(self) -> str:

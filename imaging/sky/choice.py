@@ -37,6 +37,17 @@ class SkyParameters(StepParameters):
     scaling: Literal["multiply", "add"] = parameter(
         "multiply", "how sky frames are scaled to the common level; use add if the level is near zero"
     )
+    level_range: float = parameter(
+        2.0,
+        "a frame whose sky level is this many times that of the frames next to it, or so many times lower, is left out",
+        unit="times", gt=1,
+    )  # fmt: skip
+    max_structure: float = parameter(
+        0.02,
+        "a frame is left out if the background that is left varies by more than this, and ten times as much as in the "
+        "other frames",
+        unit="sky level", gt=0,
+    )  # fmt: skip
     residual: Residual = parameter(
         "plane", "residual to remove from the subtracted frame: nothing, its level, or a plane"
     )

@@ -36,6 +36,7 @@ from imaging.sky import subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
+from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
@@ -260,16 +261,11 @@ def _to_common_level(
 
     Near zero, single precision represents a sky value to better than a thousandth of an electron.
     """
+    for frame in frames:
+        if reason := level_problem(frame.level, parameters):
+            raise FrameError(frame.name, reason, remedy=LEVEL_REMEDY)
     levels = np.array([frame.level for frame in frames], np.float64)
     common = float(np.median(levels))
-    for frame in frames:
-        usable = math.isfinite(frame.level) and (parameters.scaling == "add" or frame.level > 0)
-        if not usable:
-            raise FrameError(
-                frame.name,
-                f"sky level of {frame.level:g} electrons cannot be scaled to the common {common:g}",
-                remedy="Leave the frame out, or set sky.scaling=add if the sky is really dark.",
-            )
     if parameters.scaling == "add":
         return np.ones(len(frames)), -levels
     return common / levels, np.full(len(frames), -common)

@@ -90,7 +90,8 @@ ODD_CARDS: dict[str, str] = {
     "CRVAL1": "= 63,4890", "PV1_1": "= 0,15", "CD1_1": "= -3.25e-55", "CTYPE1": "= 'RA---TAN'", "RA": "= inf",
     "BINARY": "= \x80\xff\0", "BLANKS": "=", "GAIN": "= 4.44 / \xb1 0.1", "LONG": "= " + "9" * 60, "COMMENT": "\0\1\2",
     "BLANK": "= 1e99", "OBSERVER": "= Nobody", "DATASUM": "= ''", "ORIGNAME": "= T", "DATE": "= never",
-    "MJD-OBS": "= 0",
+    "MJD-OBS": "= 0", "TIMESYS": "= 'CLT'", "REMARK": "= 1.5 seconds", "BEHIND": "= 'text' more text",
+    "CTYPE2": "= 'LINEAR'", "A_ORDER": "= 3",
 }  # fmt: skip
 #: Cards that a step needs and whose value is unknown.
 INVALID_CARDS: dict[str, str] = {
@@ -161,6 +162,25 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(folder / "midnight.fits", **{"DATE-OBS": "2013-11-21T00:00:00", "UTSTART": "02:43:48"})
     yield write(folder / "leap.fits", UTSTART="02:44:60")
     yield write(folder / "S20131121S0090.fits", **{"DATE-OBS": "2013-11-20", "UTSTART": "02:45:48"})
+    yield write(folder / "S20131121S0091.fits", **{"DATE-OBS": "21/11/13", "UTSTART": "02:46:48"})
+    yield write(
+        folder / "S20131121S0092.fits",
+        **{"DATE-OBS": "1970-01-01", "MJD-OBS": 56617.1, "UTSTART": "02:47:48"},
+    )
+    yield write(
+        folder / "tai.fits", **{"TIMESYS": "TAI", "DATE-OBS": "2013-11-21T02:49:23", "UTSTART": "02:48:48"}
+    )
+    # Structure
+    for n, (old, new) in enumerate(
+        {b"END" + b" " * 77: b"END     junk".ljust(80), b"'IMAGE   ' ": b"'image   ' ",
+         b"'IMAGE   '  ": b"'IUEIMAGE'  ",
+         b"'IMAGE   '           / Image extension": b"'IMAGE   '             Image extension"}.items()
+    ):  # fmt: skip
+        path = write(folder / f"structure{n}.fits", UTSTART=f"02:50:{10 * n:02}")
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new, 1))
+        yield path
     # Checksums
     with fits.open(write(folder / "unsummed.fits", UTSTART="03:50:00")) as hdus:
         hdus.writeto(folder / "summed.fits", checksum=True)
@@ -175,6 +195,7 @@ def odd_files(folder: Path) -> Iterator[Path]:
     yield write(
         folder / "dead_acquisition.fits", np.full(SHAPE, 7, np.int32), OBSCLASS="acq", UTSTART="04:20:00"
     )
+    yield write(folder / "offset_dark.fits", OBSTYPE="DARK", POFFSET="x", UTSTART="04:30:00")
     yield write(folder / "product.fits", PROCDARK="2026-01-01T00:00:00", more=2)
     yield write(folder / "bare_product.fits", drop="EXPTIME", PROCDARK="2026-01-01T00:00:00")
     yield write(folder / "prepared.fits", PREPARE="2026-01-01T00:00:00")
@@ -378,7 +399,7 @@ def test_the_watcher_judges_each_file_as_reduce_does(
 
 
 @pytest.mark.parametrize(
-    "text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S0090", "summed"]
+    "text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S009", "tai", "structure", "summed"]
 )
 def test_odd_headers_are_used(
     files: list[Path], inspected: Callable[..., list[Examination]], text: str

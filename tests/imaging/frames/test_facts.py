@@ -265,7 +265,7 @@ def test_section_comes_from_the_extension(science: Cards) -> None:
         ("INSTRUME", None), ("OBSTYPE", None), ("OBSTYPE", "FOCUS"), ("EXPTIME", None), ("EXPTIME", "long"),
         ("EXPTIME", 0.0), ("EXPTIME", -5.0), ("EXPTIME", float("nan")), ("EXPTIME", True), ("COADDS", None),
         ("COADDS", 0), ("COADDS", 1.5), ("LNRS", None), ("LNRS", "many"), ("NREADS", "many"),
-        ("DATE-OBS", None), ("POFFSET", "far"), ("PA", float("inf")), ("EXPTIME", 0.0004),
+        ("POFFSET", "far"), ("PA", float("inf")), ("EXPTIME", 0.0004),
         ("EXPTIME", 86_400.0), ("EXPTIME", 1e300), ("EXPTIME", 10**400), ("COADDS", 10_001),
         ("COADDS", 10**12), ("COADDS", 1e300), ("LNRS", 10**30), ("NREADS", 1e300), ("INPORT", 0),
         ("INPORT", 6), ("INPORT", 1.5), ("INPORT", True), ("POFFSET", 36_001.0), ("QOFFSET", -36_001.0),
@@ -288,7 +288,13 @@ def test_a_day_before_or_long_after_the_instrument(science: Cards, day: str) -> 
     with pytest.raises(
         FrameError, match=f"DATE-OBS = '{day}', expected a date from 2000-01-01 to 2100-01-01"
     ):
-        read(science, DATE_OBS=day)
+        read(science, "a.fits", DATE_OBS=day)  # a name without a date
+
+
+def test_a_date_that_is_missing_is_named(science: Cards) -> None:
+    with pytest.raises(FrameError, match="keyword is missing") as caught:
+        read(science, "a.fits", DATE_OBS=None)
+    assert caught.value.keyword == "DATE-OBS"
 
 
 @pytest.mark.parametrize("day", ["2000-01-01", "2100-01-01"])

@@ -15,8 +15,8 @@ from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.nights import span_anywhere
 from imaging.instruments.catalogue import named
-from imaging.instruments.exposure_start import parse_moment
 from imaging.instruments.site import Site
+from imaging.instruments.time_texts import parse_moment
 
 F2 = named("F2")
 CARDS: dict[str, Any] = {
@@ -270,3 +270,97 @@ def test_the_pattern_of_the_date_in_a_name_is_checked(pattern: str, problem: str
     with pytest.raises(ValidationError, match=problem):
         Site(name_date=pattern)
     assert Site(name_date=r"S(\d{8})S").date_in("S20131399S0001.fits") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "21/11/13",
+        "11/21/13",
+        "21-Nov-2013",
+        "2013-21-11",
+        "2013-02-29",
+        "0000-00-00",
+        "2013-11-21_02:52:48",
+        "x",
+        None,
+    ],
+)
+@pytest.mark.parametrize("evidence", [{"MJD_OBS": single(START)}, {}])
+def test_a_date_that_cannot_be_read_is_that_of_the_other_sources(
+    text: Any, evidence: dict[str, float]
+) -> None:
+    found = facts(DATE_OBS=text, **evidence)
+    assert found.started == START
+    others = "MJD-OBS and the date in the file name" if evidence else "the date in the file name"
+    lacking = "no date" if text is None else f"DATE-OBS = {text!r} is not a date"
+    assert found.notes == (f"{lacking}; the day is that of {others}",)
+
+
+def test_a_date_that_nothing_else_states_refuses_the_frame() -> None:
+    with pytest.raises(FrameError, match="21/11/13"):
+        facts("a.fits", DATE_OBS="21/11/13")
+
+
+@pytest.mark.parametrize("text", ["2012-11-21", "2038-11-21", "2013-07-11", "2012-11-21T02:52:48"])
+def test_two_sources_outvote_a_date(text: str) -> None:
+    found = facts(DATE_OBS=text, MJD_OBS=single(START))
+    assert found.started == START
+    assert found.notes == (
+        "DATE-OBS is wrong: according to MJD-OBS and the date in the file name it is 2013-11-21",
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        ("TAI", "2013-11-21T02:53:23"), ("TT", "2013-11-21T02:53:55.184"), ("GPS", "2013-11-21T02:53:04"),
+        ("tai", "2013-11-21T02:53:23"), ("LOCAL", "2013-11-20T23:52:48"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("clock", ["02:52:48.0", None])
+def test_other_time_scales_are_converted(system: str, text: str, clock: str | None) -> None:
+    found = facts("a.fits", TIMESYS=system, DATE_OBS=text, UTSTART=clock)
+    assert abs(found.started - START) < timedelta(milliseconds=1) or system == "LOCAL"
+    assert abs((found.started - START).total_seconds()) % 3600 < 0.001
+    assert found.notes[0] == f"DATE-OBS is converted to UTC from TIMESYS = {system.upper()!r}"
+
+
+def test_an_unknown_time_scale_is_noted() -> None:
+    for cards in ({}, {"DATE_OBS": "2013-11-21T02:52:48"}):
+        found = facts(TIMESYS="CLT", **cards)
+        assert found.started == START
+        assert "TIMESYS = 'CLT'" in found.notes[0]
+    for system in ("UTC", "UT", "", "utc"):
+        assert facts(TIMESYS=system).notes == ()
+
+
+def test_clocks_that_disagree_are_noted() -> None:
+    assert facts(TIME_OBS="02:52:26").notes == ()
+    assert facts(TIME_OBS="03:52:48").notes == (
+        "TIME-OBS = '03:52:48' disagrees with UTSTART, which is used",
+    )
+    assert (
+        facts("S20131121S0001.fits", UTSTART="23:59:50", TIME_OBS="00:00:10", DATE_OBS="2013-11-20").notes
+        == ()
+    )
+
+
+def test_a_single_digit_behind_a_time_is_no_zone() -> None:
+    assert facts(UTSTART="02:52:48.-1", TIME_OBS="02:52:48").notes == (
+        "UTSTART = '02:52:48.-1' is not a time",
+    )
+
+
+def test_a_pointing_that_no_step_needs_is_ignored() -> None:
+    found = facts(OBSTYPE="DARK", POFFSET="x", INPORT=True)
+    assert (found.poffset, found.inport) == (0.0, 3)
+    assert found.notes[0] == "POFFSET = 'x' is ignored: it does not matter for a dark"
+    with pytest.raises(FrameError, match="POFFSET"):
+        facts(POFFSET="x")
+
+
+def test_two_headers_that_disagree_are_noted() -> None:
+    found = facts_from_headers(CARDS, {"EXPTIME": 60.0, "COADDS": 1}, name=NAME)
+    assert found.exposure_time == 120.0
+    assert found.notes == ("EXPTIME = 120.0 is used, though another header of the file has 60.0",)

@@ -38,6 +38,13 @@ def header(*cards: str | bytes) -> Header:
         ('OBJECT  = "NGC 104" / its name', "OBJECT", "NGC 104"),
         ("OBJECT  = NGC 104 / its name", "OBJECT", "NGC 104"),
         ("DATE-OBS= 2013-11-21", "DATE-OBS", "2013-11-21"),
+        ("EXPTIME =                120.0 seconds", "EXPTIME", 120.0),
+        ("EXPTIME = 120. # s", "EXPTIME", 120.0),
+        ("EXPTIME = 1.2D2 s", "EXPTIME", 120.0),
+        ("FILTER  = 'Y_G0811 ' name of the filter", "FILTER", "Y_G0811"),
+        ("XTENSION= 'IMAGE   '           junk", "XTENSION", "IMAGE"),
+        ("EXPTIME = 1.5 2.5", "EXPTIME", "1.5 2.5"),
+        ("DATE-OBS= 21 November", "DATE-OBS", "21 November"),
         ("OBJECT  = 'NGC\t104'", "OBJECT", "NGC 104"),
         (b"OBJECT  = 'NGC\x00104'", "OBJECT", "NGC 104"),
         ("OBSERVER= 'Pe\xf1a'", "OBSERVER", "Pe\xf1a"),
@@ -157,6 +164,13 @@ def test_valid_cards_are_read_as_by_astropy_and_written_as_they_are(
     assert dict(found) == dict(theirs)
     assert {k: type(v) for k, v in found.items()} == {k: type(v) for k, v in theirs.items()}
     assert [c.comment for c in found.cards] == [c.comment for c in theirs.cards]
+
+
+def test_the_last_card_may_have_something_behind_it() -> None:
+    found = read_cards(b"".join(card.ljust(80) for card in (b"A       = 1", b"END     junk", b"B       = 2")))
+    assert dict(found) == {"A": 1}
+    assert found.notes[0].startswith("END is not written as FITS prescribes")
+    assert dict(header("A       = 1", "END     = 5", "B       = 2")) == {"A": 1, "END": 5, "B": 2}
 
 
 @given(st.lists(st.binary(min_size=1, max_size=80).map(lambda card: card.ljust(80)), max_size=12))

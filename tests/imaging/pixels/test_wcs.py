@@ -48,6 +48,36 @@ def test_a_card_that_cannot_be_read_makes_a_wcs_invalid(card: str) -> None:
     assert found.notes[-1].endswith("the telescope's offsets are used")
 
 
+@pytest.mark.parametrize(
+    ("cards", "named"),
+    [
+        ({"CTYPE1": "LINEAR"}, "LINEAR"), ({"CTYPE1": "RA---XXX"}, "RA---XXX"), ({"CTYPE2": "RA---TAN"}, "CTYPE2"),
+        ({"CTYPE1": "RA---SIN"}, "RA---SIN"), ({"CTYPE1": "GLON-TAN"}, "GLON-TAN"), ({"A_ORDER": 3}, "A_ORDER"),
+        ({"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN"}, "ZPN"), ({"CTYPE1": "WAVE", "CTYPE2": "FREQ"}, "WAVE"),
+    ],
+)  # fmt: skip
+def test_what_wcslib_refuses_is_invalid(cards: dict[str, Any], named: str) -> None:
+    image = Header(GOOD | cards)
+    found = with_valid_wcs(image, Header(GOOD))
+    assert named in found.notes[-1]
+    assert celestial_cards(found) == celestial_cards(Header(GOOD))
+    assert celestial_wcs(image) is None
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN"},
+        {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 34.1, "CRVAL2": 136.4}, {"RADESYS": "FK4"},
+        {"PV2_1": 0.5}, {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"},
+    ],
+)  # fmt: skip
+def test_other_forms_are_valid(cards: dict[str, Any]) -> None:
+    image = Header(GOOD | cards)
+    assert with_valid_wcs(image, Header()) is image
+    assert celestial_wcs(image).has_celestial
+
+
 def test_a_decimal_comma_is_a_valid_number() -> None:
     image = Header(GOOD | {"CRVAL1": "136,3759"})
     assert with_valid_wcs(image, Header()) is image
