@@ -57,7 +57,7 @@ def test_a_share_of_saturated_pixels_is_noted_and_usual_stars_are_not(write_raw:
     data = np.random.default_rng(1).integers(200, 300, (100, 100)).astype(np.int32)
     data[40:44, 40:44] = LIMIT
     assert check_pixels(open_raw(write_raw(data=data), shape=None)).notes == ()
-    data[40:60, 40:60] = 65535
+    data[40:60, 40:60] = LIMIT + 7
     found = check_pixels(open_raw(write_raw("S2.fits", data=data), shape=None))
     assert found.notes == ("4.00% of the pixels are saturated and are flagged",)
 
