@@ -88,6 +88,10 @@ class Outcome:
         inspected = self.lab.inspect(self.night).splitlines()
         return (*_messages(self.report), *self.log.splitlines(), *self.err.splitlines(), *inspected)
 
+    def reported(self, name: str) -> str | None:
+        """Return the first message of the report that names a file, or None."""
+        return next((line for line in _messages(self.report) if _root(name) in line), None)
+
     @cached_property
     def text(self) -> str:
         """The report as the user sees it at a terminal."""

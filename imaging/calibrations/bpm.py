@@ -22,7 +22,7 @@ from imaging.pixels.image import BadPixelMask, Reason
 from imaging.pixels.noise import Pedestal
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Width of the rings in which the shading of the edge is measured, pixels.
 _RING = 0.5

@@ -26,7 +26,7 @@ from imaging.pixels.image import ELECTRON, Image
 from imaging.pixels.noise import NoiseModel, Pedestal, measure_pedestal
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 
 class DarkParameters(PeerParameters, CombineParameters):

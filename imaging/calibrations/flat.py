@@ -25,7 +25,7 @@ from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.pixels.image import DIMENSIONLESS, Image
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 
 class FlatParameters(LampParameters):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Fraction of saturated pixels from which it is noted: ten times what the dead pixels and bright stars of usual
+#: frames have.
+_SATURATED: Final = 0.01
 
 
 class PixelState(BaseModel):
@@ -23,8 +29,11 @@ class PixelState(BaseModel):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the pixels."""
-        if self.no_data == 0:
-            return ()
-        return (
-            f"{self.no_data:.2%} of the pixels have no data (undefined, unread or impossible) and are flagged",
-        )
+        found = []
+        if self.no_data > 0:
+            found.append(
+                f"{self.no_data:.2%} of the pixels have no data (undefined, unread or impossible) and are flagged"
+            )
+        if self.saturated >= _SATURATED:
+            found.append(f"{self.saturated:.2%} of the pixels are saturated and are flagged")
+        return tuple(found)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults.examined import Examined, examine_mutation
 from benchmarks.faults.mutate import CLASSES, mutation
-from benchmarks.faults.mutation_run import Examined, examine_mutation, mutated_night
+from benchmarks.faults.mutation_run import mutated_night
 
 SAMPLE = range(100)
 

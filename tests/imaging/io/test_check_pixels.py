@@ -53,6 +53,15 @@ def test_saturated_frames(write_raw: WriteRaw, saturated: float) -> None:
             check_pixels(raw)
 
 
+def test_a_share_of_saturated_pixels_is_noted_and_usual_stars_are_not(write_raw: WriteRaw) -> None:
+    data = np.random.default_rng(1).integers(200, 300, (100, 100)).astype(np.int32)
+    data[40:44, 40:44] = LIMIT
+    assert check_pixels(open_raw(write_raw(data=data), shape=None)).notes == ()
+    data[40:60, 40:60] = LIMIT + 7
+    found = check_pixels(open_raw(write_raw("S2.fits", data=data), shape=None))
+    assert found.notes == ("4.00% of the pixels are saturated and are flagged",)
+
+
 def test_coadds_raise_saturation(write_raw: WriteRaw) -> None:
     data = np.arange(5000, dtype=np.int32).reshape(1000, 5) + LIMIT
     check_pixels(open_raw(write_raw(data=data, COADDS=2), shape=None))

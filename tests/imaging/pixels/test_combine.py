@@ -228,17 +228,21 @@ def test_one_outlier_goes_even_from_a_small_stack(n):
     assert (sigma.count == n).all()  # the reason for `auto`
 
 
-@pytest.mark.parametrize(("threshold", "few"), [(3.0, 7), (4.0, 14)])
-def test_auto_changes_over_where_a_sigma_clip_can_reject(threshold, few):
+@pytest.mark.parametrize(("threshold", "few"), [(3.0, 10), (4.0, 19)])
+def test_auto_changes_over_where_a_sigma_clip_rejects_outliers(threshold, few):
     p = CombineParameters(low=threshold, high=threshold)
-    for n, rejects in ((few, False), (few + 1, True)):
-        assert p.rejection_for(n) == ("sigma" if rejects else "variance")
-        sci = np.zeros((n, 1, 1), np.float32)
-        sci[0] = 1e6
-        sigma = CombineParameters(reject="sigma", low=threshold, high=threshold)
-        planes = sci, np.ones_like(sci), np.zeros(sci.shape, np.uint16)
-        assert (combine(*planes, sigma).count[0, 0] < n) == rejects
-        assert combine(*planes, p).count[0, 0] == n - 1
+    assert p.rejection_for(1) == p.rejection_for(few) == "variance"
+    assert p.rejection_for(few + 1) == p.rejection_for(100) == "sigma"
+
+
+@pytest.mark.parametrize("n", [4, 14, 15, 16, 19, 20, 30])
+@pytest.mark.parametrize("outlier", [30, 150])
+def test_a_cosmic_ray_is_rejected_whatever_the_number_of_frames(n, outlier):
+    sci, var, dq = noisy(n, outliers=0)
+    sci[1] += outlier * np.sqrt(var[1])
+    got = combine(sci, var, dq, CombineParameters(low=4.0, high=4.0))
+    assert (got.count < n).all()
+    assert np.abs(got.sci - 1000).max() < 6 * np.sqrt(var[0, 0, 0] / n)
 
 
 @pytest.mark.parametrize(("threshold", "most"), [(3.0, 1.09), (4.0, 1.015)])
