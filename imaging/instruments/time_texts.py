@@ -56,7 +56,7 @@ def parse_moment(text: object) -> datetime | None:
 def stated(value: object) -> TimeText | None:
     """Return what a text with a date states; None if it has none."""
     parts = _MOMENT.fullmatch(str(value).strip()) if isinstance(value, str) else None
-    if parts is None:
+    if parts is None or (not parts["sep"] and len(parts["month"] + parts["day"]) < 4):
         return None
     try:
         day = date(int(parts["year"]), int(parts["month"]), int(parts["day"]))

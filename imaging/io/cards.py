@@ -118,7 +118,9 @@ def _image(card: Card) -> str:
             value = f"'{ascii_text(card.value).replace(chr(39), chr(39) * 2):8}'"
         case _:
             value = f"{card.value!r:>20}".upper()
-    name = f"{card.keyword:8}= " if _SHORT.fullmatch(card.keyword) else f"HIERARCH {card.keyword} = "
+    name = (
+        f"{card.keyword:8}= " if _SHORT.fullmatch(card.keyword) else f"HIERARCH {ascii_text(card.keyword)} = "
+    )
     image = f"{name}{value}"
     return image.ljust(CARD) if len(image) <= CARD else ""
 
@@ -129,6 +131,8 @@ class _Reader:
     def __init__(self, raw: bytes) -> None:
         self._cards: list[Card] = []
         self._at: dict[str, int] = {}
+        #: The text that continues is that of a card that was dropped, because its keyword had been there before.
+        self._dropping = False
         self._unreadable: dict[str, str] = {}
         self._problems: dict[str, dict[str, None]] = {}
         clean = not raw.translate(None, _PRINTABLE)
@@ -202,16 +206,19 @@ class _Reader:
         if not read.readable:
             self._unreadable.setdefault(keyword, text[8:].lstrip("= ").rstrip())
             return False
-        card = Card(keyword, read.value, read.comment, image)
-        if keyword in self._at:
-            if self._cards[self._at[keyword]].value != read.value and keyword not in COMMENTARY:
+        continues = isinstance(read.value, str) and read.value.endswith("&")
+        self._dropping = keyword in self._at and keyword not in COMMENTARY
+        if self._dropping:
+            if self._cards[self._at[keyword]].value != read.value:
                 self._note(TWICE, keyword)
-            return False
+            return continues
         self._at[keyword] = len(self._cards)
-        self._cards.append(card)
-        return isinstance(read.value, str) and read.value.endswith("&")
+        self._cards.append(Card(keyword, read.value, read.comment, image))
+        return continues
 
     def _continue(self, more: re.Match[str], text: str, valid: bool) -> bool:
+        if self._dropping:
+            return more[1].rstrip(" ").endswith("&")
         last = self._cards[-1]
         value = str(last.value)[:-1] + more[1].replace("''", "'").rstrip(" ")
         comment = " ".join(part for part in (last.comment, (more[2] or "").strip()) if part)

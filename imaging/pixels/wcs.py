@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from imaging.header import Header, text_of
@@ -21,7 +21,8 @@ WCS_KEYWORDS: Final = re.compile(
 _SCALES: Final = (1e-4, 3600.0)
 #: Area of a pixel over the product of its sides: 1 for a square, nearly 0 for a singular matrix.
 _SQUARE: Final = 0.05
-_UNITS: Final = ("deg", "arcmin", "arcsec", "rad", "mas")
+#: Degrees in the units that an axis may have.
+_UNITS: Final = {"deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "rad": math.degrees(1), "mas": 1 / 3.6e6}
 _PAIRS: Final = tuple((i, j) for i in (1, 2) for j in (1, 2))
 #: World coordinates as nearly all frames have them: wcslib need not be asked whether it can use them.
 _USUAL: Final = ["RA---TAN", "DEC--TAN"]
@@ -46,12 +47,13 @@ def wcs_problem(header: Mapping[str, Any]) -> str | None:
     for keyword in ("CUNIT1", "CUNIT2"):
         if _unit(header, keyword) not in _UNITS:
             return _shown(header, keyword)
-    if types[1].startswith("DEC") and abs(_number(header, "CRVAL2") or 0.0) > 90.0:
+    first, second = (_UNITS[_unit(header, f"CUNIT{i}")] for i in (1, 2))
+    if types[1].startswith("DEC") and abs(_number(header, "CRVAL2") or 0.0) * second > 90.0:
         return _shown(header, "CRVAL2")
     matrix = _matrix(header)
     if isinstance(matrix, str):
         return _shown(header, matrix)
-    (a, b), (c, d) = matrix
+    a, b, c, d = (factor * one for row, factor in zip(matrix, (first, second), strict=True) for one in row)
     sides = math.hypot(a, b) * math.hypot(c, d)
     area = abs(a * d - b * c)
     if not (sides > 0 and area > _SQUARE * sides):
@@ -189,6 +191,8 @@ def _matrix(header: Mapping[str, Any]) -> list[list[float]] | str:
     else:
         steps = [_number(header, f"CDELT{i}") for i in (1, 2)]
         turns = [[_number(header, f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
+        if _mentions(header, "CROTA2") and not any(_mentions(header, f"PC{i}_{j}") for i, j in _PAIRS):
+            return _turned(header, steps)
         for i, step in enumerate(steps, start=1):
             if step is None:
                 return f"CDELT{i}"
@@ -204,6 +208,19 @@ def _matrix(header: Mapping[str, Any]) -> list[list[float]] | str:
             return names[i - 1][j - 1]
         found[i - 1].append(value)
     return found
+
+
+def _turned(header: Mapping[str, Any], steps: Sequence[float | None]) -> list[list[float]] | str:
+    """Return the matrix of the old keywords CDELTi and CROTA2 (Calabretta & Greisen 2002, section 6.1)."""
+    angle = _number(header, "CROTA2")
+    for keyword, value in (("CDELT1", steps[0]), ("CDELT2", steps[1]), ("CROTA2", angle)):
+        if value is None:
+            return keyword
+    assert steps[0] is not None
+    assert steps[1] is not None
+    assert angle is not None
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return [[steps[0] * cosine, -steps[1] * sine], [steps[0] * sine, steps[1] * cosine]]
 
 
 def _number(header: Mapping[str, Any], keyword: str, default: float | None = None) -> float | None:

@@ -16,7 +16,7 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.nights import span_anywhere
 from imaging.instruments.catalogue import named
 from imaging.instruments.site import Site
-from imaging.instruments.time_texts import parse_moment
+from imaging.instruments.time_texts import parse_moment, stated
 
 F2 = named("F2")
 CARDS: dict[str, Any] = {
@@ -73,6 +73,14 @@ def test_forms_of_the_start(cards: dict[str, Any], start: datetime) -> None:
     # A name without a date: nothing else speaks for or against it.
     found = facts("a.fits", **cards)
     assert (found.started, found.notes) == (start, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "day"), [("20131121", date(2013, 11, 21)), ("2013111", None), ("2013-1-2", date(2013, 1, 2))]
+)
+def test_a_date_without_separators_has_eight_digits(text: str, day: date | None) -> None:
+    found = stated(text)
+    assert (found and found.date) == day
 
 
 def test_an_ordinary_evening_is_not_noted() -> None:

@@ -107,6 +107,25 @@ def test_a_text_continues_only_where_it_says_so() -> None:
     assert found.notes == ("CONTINUE is the continuation of a text that does not announce one",)
 
 
+def test_the_continuation_of_a_repeated_keyword_goes_with_it() -> None:
+    cards = ("LONG    = 'first'", "LONG    = 'sec&'", "CONTINUE  'ond&'", "CONTINUE  ' half'", "NEXT    = 1")
+    found = read_cards(b"".join(card.encode().ljust(80) for card in cards))
+    assert dict(found) == {"LONG": "first", "NEXT": 1}
+    assert [note for note in found.notes if "CONTINUE" in note] == []
+    assert len(found.notes) == 1
+
+
+def test_history_written_as_values_is_kept_whole() -> None:
+    cards = ("HISTORY = 'one'", "HISTORY = 'two'", "END")
+    found = read_cards(b"".join(card.encode().ljust(80) for card in cards))
+    assert [card.value for card in found.cards] == ["one", "two"]
+
+
+def test_a_keyword_outside_of_ascii_can_be_written() -> None:
+    found = read_cards("HIERARCH ESO d\xe9t = 5".encode("latin-1").ljust(80))
+    assert b"= " in valid_bytes(found, 2880)
+
+
 def test_problems_are_noted_once_each() -> None:
     found = header(*(f"KEY{n}    = 1,{n}" for n in range(9)), "A       = nan", "B       = inf")
     assert found.notes == (

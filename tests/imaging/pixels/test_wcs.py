@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from astropy.wcs import WCS
 
 from imaging.header import Header
 from imaging.io.cards import read_cards
@@ -119,3 +120,25 @@ def test_the_equinox_is_a_number(equinox: object, value: float) -> None:
 def test_a_distortion_that_is_no_number_is_left_out() -> None:
     cards = celestial_cards(Header(GOOD | {"PV1_1": "one", "PV2_1": 0.5}))
     assert [card for card in cards if card[0].startswith("PV")] == [("PV2_1", 0.5)]
+
+
+def test_old_keywords_turn_the_image() -> None:
+    old = {name: value for name, value in GOOD.items() if not name.startswith("CD")}
+    old |= {"CDELT1": -3e-5, "CDELT2": 3e-5, "CROTA2": 30.0}
+    ours, reference = celestial_wcs(Header(old)), WCS(dict(old))
+    x, y = (0.0, 500.0, 900.0), (0.0, 400.0, 100.0)
+    for found, wanted in zip(ours.all_pix2world(x, y, 0), reference.all_pix2world(x, y, 0), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-9)
+    assert wcs_problem(Header(old | {"CROTA2": "steep"})) == "CROTA2 = 'steep'"
+
+
+def test_values_in_arcsec_are_compared_in_degrees() -> None:
+    matrix = {name: value * 3600 for name, value in GOOD.items() if name.startswith("CD")}
+    arcsec = (
+        GOOD
+        | matrix
+        | {"CRVAL1": 136.3759 * 3600, "CRVAL2": -30.0 * 3600, "CUNIT1": "arcsec", "CUNIT2": "arcsec"}
+    )
+    assert wcs_problem(Header(arcsec)) == ""
+    assert wcs_problem(Header(arcsec | {"CRVAL2": -100.0 * 3600})) == "CRVAL2 = -360000.0"
+    assert "arcsec" in str(wcs_problem(Header(arcsec | {"CUNIT1": "rad", "CUNIT2": "rad", "CRVAL2": 0.1})))
