@@ -126,3 +126,11 @@ def test_folders_that_cannot_be_read(night: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_glob_that_matches_a_folder_searches_it(night: Path) -> None:
     assert find_files([night.parent / "nig*"]).files == find_files([night]).files
+
+
+@pytest.mark.parametrize("name", ["a.fits.gz.gz", "a.fits.bz2.GZ", "a.fit.lzma", "a.fits.gz.zst"])
+def test_a_file_that_was_compressed_twice_is_reported_as_a_frame(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    found = find_files([tmp_path])
+    assert [path.name for path in found.files] == [name]
+    assert found.passed_over == ()
