@@ -17,6 +17,8 @@ from benchmarks.faults.edit import RawFits, load
 SEED: Final = 20131121
 #: Cards of a raw frame that no reduction can do without, and others; both are mutated.
 _CARD = 80
+#: Pixels of the narrowest area that is not read out.
+_CHANNEL: Final = 40
 
 Rng = np.random.Generator
 #: A mutation changes the file in place and returns what it did; or returns other bytes as well.
@@ -132,7 +134,8 @@ def _put(raw: RawFits, pixels: NDArray[Any]) -> None:
 
 
 def _area(rng: Rng, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    height, width = (int(rng.integers(n // 8, n)) for n in shape)
+    # A readout channel is wider than this, also in a small frame.
+    height, width = (int(rng.integers(max(n // 8, _CHANNEL), n)) for n in shape)
     y, x = int(rng.integers(0, shape[0] - height)), int(rng.integers(0, shape[1] - width))
     return slice(y, y + height), slice(x, x + width)
 
