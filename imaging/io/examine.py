@@ -208,7 +208,8 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     else:
         same = False
     notes = facts.notes
-    yield (seen := replace(seen, facts=facts, notes=notes, known=same))
+    sha256 = known.sha256 if same and known is not None else None
+    yield (seen := replace(seen, facts=facts, notes=notes, known=same, sha256=sha256))
     if facts.processed:
         reason = f"a processed {facts.product_kind or 'frame'}, not a raw frame"
         remedy = "Provide it as a calibration (--use, or nirflow cal add)."
@@ -227,7 +228,6 @@ def _contents(
     if seen.known and known is not None:
         if unpacked is not None and compression(plain):
             plain = unpacked / f"{known.sha256}.fits"
-        yield (seen := replace(seen, sha256=known.sha256))
         if facts.pixels is not None:
             check_fractions(facts.name, facts.pixels, facts.readout.saturation, check)
         yield (seen := replace(seen, plain=plain))
