@@ -103,7 +103,7 @@ def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]
 
 
 def _is_sound(connection: Connection, product: Product, left_out: Collection[str]) -> bool:
-    """Return whether nothing that a product was made from, in any generation, is rejected, in quarantine or left out."""
+    """Return whether nothing that a product was made from, in any generation, was refused or left out."""
     origins = lineage.lineage(connection, product.id)
     if not set(left_out).isdisjoint(origins.frames):
         return False
