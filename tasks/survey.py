@@ -55,7 +55,12 @@ def survey_frames(paths: list[Path], label: str, check: CheckParameters, workspa
         if not one.usable
     ]
     notes = [Note(name=one.name, text=note) for one in sorted_out if one.usable for note in one.notes]
-    return Survey(frames=tuple(frames), left_out=tuple(left_out), notes=tuple(notes))
+    # Another file of a frame that is used is left out, but the frame is not.
+    refused = {one.sha256 for one in sorted_out if not one.usable and one.sha256 is not None}
+    refused -= {frame.sha256 for frame in frames}
+    return Survey(
+        frames=tuple(frames), left_out=tuple(left_out), notes=tuple(notes), refused=frozenset(refused)
+    )
 
 
 def _known_usable(store: Store, paths: Sequence[Path]) -> Mapping[Path, Known]:

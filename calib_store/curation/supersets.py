@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,13 @@ from calib_store.tables.schema import inputs as table
 
 
 def made_of_more(
-    store: Store, kind: str, inputs: Sequence[InputRef], parameters: Mapping[str, Any], algorithm_version: str
+    store: Store,
+    kind: str,
+    inputs: Sequence[InputRef],
+    parameters: Mapping[str, Any],
+    algorithm_version: str,
+    *,
+    left_out: Collection[str] = frozenset(),
 ) -> Product | None:
     """Find a product that was made in the same way from all these frames and others.
 
@@ -33,6 +39,9 @@ def made_of_more(
         Frames and products with their roles.
     parameters, algorithm_version
         How it was made.
+    left_out
+        Frames (sha256) that the user's checks left out: no product made from one of them, in any generation, is
+        returned.
 
     Returns
     -------
@@ -59,7 +68,7 @@ def made_of_more(
             if product.disputed:  # a user may be choosing among its frames
                 continue
             more = _frames_more(connection, product, inputs)
-            if more and is_sound(connection, product):
+            if more and _is_sound(connection, product, left_out):
                 found.append((more, product))
         return found
 
@@ -93,9 +102,11 @@ def _made_of(connection: Connection, frames: Sequence[str]) -> Sequence[Product]
     return products.with_ids(connection, connection.scalars(query).all())
 
 
-def is_sound(connection: Connection, product: Product) -> bool:
-    """Return whether nothing that a product was made from, in any generation, is rejected or in quarantine."""
+def _is_sound(connection: Connection, product: Product, left_out: Collection[str]) -> bool:
+    """Return whether nothing that a product was made from, in any generation, was refused or left out."""
     origins = lineage.lineage(connection, product.id)
+    if not set(left_out).isdisjoint(origins.frames):
+        return False
     frames = with_sha256s(connection, origins.frames)
     ancestors = products.with_ids(connection, origins.products)
     return all(frame.rejected is None and frame.quarantine is None for frame in frames.values()) and all(

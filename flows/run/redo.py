@@ -16,7 +16,7 @@ from calib_store.store import Store
 from calib_store.user_name import user_name
 from flows.run.report import Kept, Replaced
 from imaging.errors import NirflowError
-from tasks.support.references import LeftOut, ProductRef, Survey
+from tasks.support.references import LeftOut, Note, ProductRef, Survey
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +61,10 @@ class Redo:
             if sha256 not in found and is_usable(frame)
         ]
         reported = [one for one in survey.left_out if self._concerns(one)]
-        return Survey(frames=taken, left_out=(*reported, *absent))
+        notes = tuple(one for one in survey.notes if self._concerns(one))
+        return Survey(frames=taken, left_out=(*reported, *absent), notes=notes)
 
-    def _concerns(self, one: LeftOut) -> bool:
+    def _concerns(self, one: LeftOut | Note) -> bool:
         names = {frame.name for frame in self.frames.values()}
         return any(name.startswith(tuple(names)) for name in one.name.split(", "))
 

@@ -112,6 +112,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     if redo is not None and not files:
         files = redo.paths()
     survey = survey_frames(files, label, options.parameters.check, workspace)
+    workspace = workspace.model_copy(update={"left_out": survey.refused})
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
     night.warnings = require_room(night.plan, workspace)
     for warning in night.warnings:

@@ -24,7 +24,7 @@ from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_cou
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3

@@ -12,7 +12,7 @@ _SATURATED: Final = 0.01
 
 
 class PixelState(BaseModel):
-    """Figures of the pixels of a raw frame, measured once by `imaging.pixels.raw_pixels`."""
+    """Figures of the pixels of a raw frame, measured once by `imaging.pixels.raw_pixels`, and the check of its sums."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,6 +24,10 @@ class PixelState(BaseModel):
     steps: tuple[float | None, ...] = Field(
         default=(),
         description="steps across the borders of the quadrants: left, right, lower, upper half; ADU",
+    )
+    sums: str | None = Field(
+        default=None,
+        description="which DATASUM or CHECKSUM disagrees with the bytes; empty if none; None if they were not compared",
     )
 
     @property

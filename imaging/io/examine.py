@@ -16,11 +16,11 @@ from typing import Any, Final, Literal, NamedTuple
 from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
+from imaging.frames.pixel_state import PixelState
 from imaging.instruments.detector import wanted_shape
 from imaging.io.compressed import compression, digest_as_is, reading, unpack
 from imaging.io.raw_file import (
     UNFORESEEN,
-    RawFile,
     check_fractions,
     check_one_image,
     check_pixels,
@@ -201,14 +201,15 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
     same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
     # A replaced file may have the same size and date; a copy has its own name.
-    if same and known is not None and known.facts.pixels is not None:
+    if same and known is not None and _is_complete(known.facts.pixels, seen.path):
         as_then = known.facts.model_copy(update={"name": facts.name})
         same = as_then.model_copy(update={"pixels": None}) == facts
         facts = as_then if same else facts
     else:
         same = False
     notes = facts.notes
-    yield (seen := replace(seen, facts=facts, notes=notes, known=same))
+    sha256 = known.sha256 if same and known is not None else None
+    yield (seen := replace(seen, facts=facts, notes=notes, known=same, sha256=sha256))
     if facts.processed:
         reason = f"a processed {facts.product_kind or 'frame'}, not a raw frame"
         remedy = "Provide it as a calibration (--use, or nirflow cal add)."
@@ -224,29 +225,37 @@ def _contents(
 ) -> Iterator[Examination]:
     """Return what the bytes and pixels show for a file with the headers of a frame: its identity and its pixels."""
     plain = seen.path
-    if seen.known and known is not None:
+    if seen.known and known is not None and facts.pixels is not None:
         if unpacked is not None and compression(plain):
             plain = unpacked / f"{known.sha256}.fits"
-        yield (seen := replace(seen, sha256=known.sha256))
-        if facts.pixels is not None:
-            check_fractions(facts.name, facts.pixels, facts.readout.saturation, check)
-        yield (seen := replace(seen, plain=plain))
-        if check.checksum == "refuse" and plain.exists():  # it may have been accepted with a warning
-            with open_raw(plain, name=facts.name, shape=check.shape, sha256=known.sha256) as raw:
-                _checksum_note(seen, raw, check)
+        # It may have been accepted under other limits, or with a warning.
+        check_fractions(facts.name, facts.pixels, facts.readout.saturation, check)
+        of_sums = _checksum_note(facts.name, facts.pixels.sums, check)
+        yield replace(seen, plain=plain, notes=(*facts.notes, *of_sums))
         return
     if unpacked is not None:
         plain, sha256 = unpack(plain, unpacked)
         yield (seen := replace(seen, sha256=sha256))
     with open_raw(plain, name=facts.name, shape=check.shape, sha256=seen.sha256) as raw:
         yield (seen := replace(seen, sha256=raw.sha256))
-        of_sums = _checksum_note(seen, raw, check)
-        pixels = check_pixels(raw, check)
+        sums = raw.checksum_problem() if _sums_count(seen.path) else None
+        of_sums = _checksum_note(raw.name, sums, check)
+        pixels = check_pixels(raw, check).model_copy(update={"sums": sums})
     facts = facts.model_copy(update={"pixels": pixels})
     yield replace(seen, plain=plain, facts=facts, notes=(*facts.notes, *of_sums))
 
 
-def _checksum_note(seen: Examination, raw: RawFile, check: CheckParameters) -> tuple[str, ...]:
+def _sums_count(path: Path) -> bool:
+    """Return whether the checksums in a file's headers are those of its uncompressed bytes."""
+    return compression(path) != ".fz"  # the headers of a tile-compressed file are rewritten
+
+
+def _is_complete(pixels: PixelState | None, path: Path) -> bool:
+    """Return whether the pixels of a known frame were read, and its sums compared as far as they count."""
+    return pixels is not None and (pixels.sums is not None or not _sums_count(path))
+
+
+def _checksum_note(name: str, problem: str | None, check: CheckParameters) -> tuple[str, ...]:
     """Return a note about checksums that disagree with the bytes.
 
     Raises
@@ -254,15 +263,13 @@ def _checksum_note(seen: Examination, raw: RawFile, check: CheckParameters) -> t
     FrameError
         If such a frame is to be refused.
     """
-    # The headers of a tile-compressed file are rewritten, so their sums are not those of the original.
-    if check.checksum == "ignore" or compression(seen.path) == ".fz":
+    if not problem or check.checksum == "ignore":
         return ()
-    problem = raw.checksum_problem()
-    if problem and check.checksum == "refuse":
+    if check.checksum == "refuse":
         raise FrameError(
-            raw.name, problem, remedy="Fetch the file again, or accept it: --set check.checksum=warn."
+            name, problem, remedy="Fetch the file again, or accept it: --set check.checksum=warn."
         )  # fmt: skip
-    return (problem,) if problem else ()
+    return (problem,)
 
 
 def _verdict(error: FrameError) -> Verdict:

@@ -20,13 +20,21 @@ logger = logging.getLogger(__name__)
 def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
     """Return a product made in the same way as ``recipe``, from its frames and more.
 
+    None of these was left out by the checks of this run, which may differ from those of the run that made it.
     Return None for an image, for a recipe with calibrations that a user named or did without, and for a store
     seen as of a moment: then the same recipe always gives the same product.
     """
     if recipe.kind == STACK.name or recipe.calibrations.user_decisions() or workspace.as_of is not None:
         return None
     store = workspace.store()
-    found = made_of_more(store, recipe.kind, recipe.inputs, recipe.values, recipe.algorithm_version)
+    found = made_of_more(
+        store,
+        recipe.kind,
+        recipe.inputs,
+        recipe.values,
+        recipe.algorithm_version,
+        left_out=workspace.left_out,
+    )
     return store.intact(found)
 
 

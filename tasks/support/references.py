@@ -78,6 +78,9 @@ class Survey(Reference):
     frames: tuple[RawFrame, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[Note, ...] = ()
+    refused: frozenset[str] = Field(
+        default=frozenset(), description="sha256 of the frames left out, as far as their bytes were read"
+    )
 
 
 class ProductSet(Reference):

@@ -42,6 +42,9 @@ class Workspace(BaseModel):
     as_of: datetime | None = Field(
         default=None, description="use what the store knew at that moment, and its rules at that time"
     )
+    left_out: frozenset[str] = Field(
+        default=frozenset(), description="sha256 of the frames that the survey of this run left out"
+    )
     parameters: ReductionParameters = Field(
         default=ReductionParameters(),
         description="parameters of all steps: products made with them are preferred",

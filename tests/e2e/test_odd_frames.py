@@ -1,4 +1,4 @@
-"""A dark with a light leak: named in the report and absent from the master, whose planes come only from the
+"""Darks that are left out: named in the report and absent from the master, whose planes come only from the
 others.
 """
 
@@ -47,3 +47,22 @@ def test_a_leaking_dark_is_left_out_and_named(
     assert alone.output is not None
     sums = datasums(dark.output), datasums(alone.output)
     assert [sums[0][plane] for plane in PLANES] == [sums[1][plane] for plane in PLANES]
+
+
+def test_a_frame_that_this_run_refuses_does_not_return_with_an_earlier_master(
+    lab: Lab, night: NightTruth, tmp_path: Path
+) -> None:
+    *good, last = sorted(
+        path for path in night.raw_paths() if path.name.startswith(("S20131120", "S20131122"))
+    )
+    folder = link(good, tmp_path / "darks")
+    changed = altered(last, folder / last.name, CHECKSUM="0123456789abcdef")
+    before = lab.reduce(folder).product("dark")
+    assert changed.name in before.inputs
+    run = lab.reduce(folder, out="strict", steps={"check": {"checksum": "refuse"}})
+    assert "CHECKSUM of the primary HDU disagrees" in run.reason(changed.name)
+    after = run.product("dark")
+    assert after.id != before.id
+    assert sorted(after.inputs) == [path.name for path in good]
+    # Without the refusal, the master of all of them serves again.
+    assert lab.reduce(folder, out="again").product("dark").id == before.id

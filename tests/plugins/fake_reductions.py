@@ -42,6 +42,7 @@ class Place:
     opened: Store
     parameters: ReductionParameters
     as_of: datetime | None = None
+    left_out: frozenset[str] = frozenset()
 
     def store(self) -> Store:
         """Return the store."""

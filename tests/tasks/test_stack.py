@@ -43,6 +43,11 @@ def test_the_versions_of_all_earlier_steps_are_part_of_the_recipe(
     assert len(keys) == 5
 
 
+def test_planes_from_before_pixels_without_data_were_flagged_are_not_used(group: ScienceSet) -> None:
+    assert stack._EARLIER_VERSIONS["detrend"] > 1
+    assert "detrend" in science_recipe(group, Calibrations(), ReductionParameters()).algorithm_version
+
+
 def test_at_first_versions_the_key_is_that_of_the_stack_alone(
     group: ScienceSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

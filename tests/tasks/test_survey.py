@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Callable
@@ -49,6 +50,10 @@ def overwrite(path: Path, old: bytes, new: bytes) -> Path:
     assert len(old) == len(new)
     path.write_bytes(raw.replace(old, new, 1))
     return path
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -234,7 +239,9 @@ def test_a_usable_frame_stays_usable_if_only_this_run_refuses_it(
 ) -> None:
     path = write(tmp_path / "good.fits")
     look(path)
-    assert look(path, shape=(7, 7)).frames == ()
+    refused = look(path, shape=(7, 7))
+    assert refused.frames == ()
+    assert refused.refused == {sha256_of(path)}
     assert quarantined(workspace) == {"good.fits": None}
 
 
@@ -298,6 +305,19 @@ def test_the_other_file_of_an_exposure_is_used_if_one_is_rejected(
     (left_out,) = seen.left_out
     assert left_out.name == later.name
     assert left_out.reason.endswith(f"the fix is wrong; the same exposure is used from {first.name}")
+
+
+def test_a_frame_left_out_is_known_by_its_checksum_unless_another_file_of_it_is_used(
+    look: Look, tmp_path: Path
+) -> None:
+    used, corrected = doubled(tmp_path)
+    copy = tmp_path / "a_copy.fits"
+    copy.write_bytes(corrected.read_bytes())
+    seen = look(used, corrected, copy)
+    assert len(seen.frames) == 1
+    assert len(seen.left_out) == 2
+    files = {sha256_of(used), sha256_of(corrected)}
+    assert seen.refused == files - {seen.frames[0].sha256}
 
 
 def test_a_compressed_copy_is_the_same_frame_as_its_original(look: Look, tmp_path: Path) -> None:

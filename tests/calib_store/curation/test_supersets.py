@@ -106,6 +106,19 @@ def test_each_of_its_frames_must_be_usable(
     assert made_of_more(store, "dark", part, LOW, "1") is None
     reinstate(store, store.frames.with_sha256s([frame.sha256])[frame.sha256], **WHO)
     assert made_of_more(store, "dark", part, LOW, "1") is not None
+    assert made_of_more(store, "dark", part, LOW, "1", left_out={"f" * 64}) is not None
+    assert made_of_more(store, "dark", part, LOW, "1", left_out={"f" * 64, frame.sha256}) is None
+
+
+def test_no_calibration_of_it_may_be_made_from_a_frame_left_out(
+    store: Store, frames: list[FrameRecord], make: Callable[..., Product]
+) -> None:
+    mask = make("bpm", [InputRef("lamp_on", frames[8].sha256)])
+    by_mask = InputRef("bpm", mask.id)
+    product = make("flat", [*inputs("flat", frames[:8], 4), by_mask])
+    part = [*inputs("flat", frames[:8], 3), by_mask]
+    assert made_of_more(store, "flat", part, LOW, "1") == product
+    assert made_of_more(store, "flat", part, LOW, "1", left_out={frames[8].sha256}) is None
 
 
 def test_its_calibration_may_be_another_one_that_counts(

@@ -11,7 +11,7 @@ from calib_store.model.records import FrameRecord, InputRef, Product, recipe_key
 from calib_store.store import Store
 from flows.run.redo import Redo, frames_lost, redo_of, replace_old
 from flows.run.report import Kept
-from tasks.support.references import ProductRef
+from tasks.support.references import Note, ProductRef, Survey
 
 Add = Callable[..., Product]
 WHO = {"author": "Ana", "reason": "light leak"}
@@ -145,3 +145,12 @@ def test_the_same_frame_in_another_role_is_not_contained(
     done, (kept,) = replaced(store, redo_without(store, mask), [(old, new)])
     assert done == {}
     assert kept.reason.endswith("is without on8.fits, on9.fits")
+
+
+def test_the_notes_on_its_frames_are_reported(
+    store: Store, frames: list[FrameRecord], mask: Product, flat: Callable[..., Product]
+) -> None:
+    flat(frames[:5], mask)
+    redo = redo_without(store, mask)
+    notes = [Note(name=name, text="CHECKSUM disagrees") for name in ("on1.fits", "on2.fits.gz", "on7.fits")]
+    assert redo.limited(Survey(notes=tuple(notes))).notes == tuple(notes[:2])

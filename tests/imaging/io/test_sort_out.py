@@ -1,10 +1,12 @@
-"""Frames that are unlike the others of a night by their pixels: repeated, or with an odd quadrant."""
+"""Frames that are unlike the others of a night by their pixels, and what is known of a frame the next time."""
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -102,3 +104,44 @@ def test_a_known_frame_meets_the_limits_of_this_run(write_raw: WriteRaw, tmp_pat
     strict = examine(path, CheckParameters(shape=None, no_data_fraction=0.3), known=known)
     assert (strict.verdict, strict.known) == ("faulty", True)
     assert "39% of the pixels have no data" in strict.reason
+
+
+SUMS = "CHECKSUM of the primary HDU disagrees: its header was changed"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("before", ["warn", "ignore"])
+def test_sums_that_disagree_are_reported_for_a_known_frame(
+    write_raw: WriteRaw, tmp_path: Path, suffix: str, before: Literal["warn", "ignore"]
+) -> None:
+    path = write_raw(data=frame(1), CHECKSUM="0123456789abcdef")
+    if suffix:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = path.with_name(f"{path.name}.gz")
+    unpacked = tmp_path / "unpacked"
+    first = examine(path, CheckParameters(shape=None, checksum=before), unpacked=unpacked)
+    assert first.notes == ((SUMS,) if before == "warn" else ())
+    assert first.facts is not None
+    known = Known(first.size, first.mtime_ns, str(first.sha256), first.facts)
+    shutil.rmtree(unpacked, ignore_errors=True)  # temporary files are limited at the end of a run
+
+    def again(checksum: Literal["warn", "refuse", "ignore"]) -> Examination:
+        check = CheckParameters(shape=None, checksum=checksum)
+        return examine(path, check, unpacked=unpacked, known=known)
+
+    found = [again("warn"), again("ignore"), again("refuse")]
+    assert all(one.known for one in found)
+    assert [one.verdict for one in found] == ["usable", "usable", "faulty"]
+    assert [one.notes for one in found[:2]] == [(SUMS,), ()]
+    assert found[2].reason == SUMS
+
+
+def test_a_frame_whose_sums_were_never_compared_is_read_again(write_raw: WriteRaw) -> None:
+    path = write_raw(data=frame(1), CHECKSUM="0123456789abcdef")
+    first = examine(path, CHECK)
+    assert first.facts is not None
+    assert first.facts.pixels is not None
+    older = first.facts.pixels.model_copy(update={"sums": None})
+    facts = first.facts.model_copy(update={"pixels": older})
+    again = examine(path, CHECK, known=Known(first.size, first.mtime_ns, str(first.sha256), facts))
+    assert (again.known, again.notes, again.facts) == (False, (SUMS,), first.facts)
