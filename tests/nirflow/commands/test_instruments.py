@@ -73,7 +73,7 @@ def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, f
     assert (first["kind"]["value"], first["pixel_scale"]["value"]) == ("object", 0.1)
     assert "whole number from 1 to 100" in second["coadds"]["problem"]
     assert reported["possible"] == [
-        "dark of 10 s: 1 frame",
+        "dark of 10.004 s: 1 frame",
         "stack of 1 frame in J, without a flat among these files",
     ]
     shown = nirflow("instruments", "check", MYCAM, tmp_path / "m1.fits")
