@@ -149,6 +149,7 @@ def _print_facts(read: dict[Path, list[FactRead]]) -> None:
 
 def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     """Return what could be made from frames: each group, and what it lacks."""
+    from imaging.frames.alike import are_alike
     from imaging.frames.calibration_groups import calibration_groups, flat_groups
     from imaging.frames.groups import science_groups
 
@@ -170,15 +171,11 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     for group in science_groups(frames):
         first = by_name[group.objects[0]]
         lights = [(pair.on or pair.off) for pair in flats]
-        dark = any(_alike(first, group.facts, instrument.same["dark"]) for group in darks)
-        flat = any(_alike(first, light.facts, instrument.same["flat"]) for light in lights if light)
+        dark = any(are_alike(first, group.facts, instrument.same["dark"]) for group in darks)
+        flat = any(are_alike(first, light.facts, instrument.same["flat"]) for light in lights if light)
         missing = [*([] if dark else ["dark"]), *([] if flat else ["flat"])]
         what = (
             f"without a {' and a '.join(missing)} among these files" if missing else "with its dark and flat"
         )
         found.append(f"stack of {plural(len(group.objects), 'frame')} in {group.filter}, {what}")
     return found + left_out
-
-
-def _alike(one: FrameFacts, other: FrameFacts, names: tuple[str, ...]) -> bool:
-    return all(one.value(name) == other.value(name) for name in names)
