@@ -298,15 +298,13 @@ def _checked(
     figures: _Figures,
     parameters: PeerParameters,
 ) -> PeerCheck:
-    """Leave out frames until the remaining ones agree, or no majority does."""
+    """Leave out implausible frames, then others until the remaining ones agree, or no majority does."""
     names = [raw.name for raw in stack.raws]
-    if not parameters.peers:
-        return PeerCheck(tuple(range(len(stack))))
     kept = np.array([k for k in range(len(stack)) if k not in implausible], np.intp)
     odd = {k: OddFrame(names[k], reason, alone=True) for k, reason in implausible.items()}
     total = len(kept)
     undecided_now: tuple[str, ...] = ()
-    while len(kept) > 1:
+    while parameters.peers and len(kept) > 1:
         found = figures(kept, np.ones(len(kept), np.bool_))
         votes = [outvoted(f.values, f.usual, parameters, only_above=f.only_above) for f in found]
         out = np.any(votes, axis=0) if votes else np.zeros(len(kept), np.bool_)
