@@ -45,7 +45,7 @@ def test_exposure_times_a_few_milliseconds_apart_are_one_group() -> None:
 
 def test_times_on_both_sides_of_a_border_of_names_are_one_group() -> None:
     """A name is made from one frame: decision 24 describes what follows."""
-    found = frames([8.0099, 8.0101, 8.0099, 8.0101])
+    found = frames([8.009, 8.011, 8.009, 8.011])
     assert len({sequence.name for one in found if (sequence := Sequence.of(one))}) == 2
     (group,) = science_groups(found)
     assert len(group.objects) == 4
