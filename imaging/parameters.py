@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -23,6 +24,25 @@ class StepParameters(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=False, json_schema_extra=in_order
     )
+
+    #: Parameters of earlier versions that no longer exist, and those that changed their meaning together with them.
+    retired: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def outdated(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the values recorded with a product that an earlier version gave another meaning.
+
+        Parameters of the same name count if the record also has one that no longer exists.
+        """
+        if all(name in cls.model_fields for name in cls.retired & recorded.keys()):
+            return {}
+        return {name: value for name, value in recorded.items() if name in cls.retired}
+
+    @classmethod
+    def current(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values recorded with a product that still apply."""
+        outdated = cls.outdated(recorded)
+        return {name: value for name, value in recorded.items() if name not in outdated}
 
 
 def parameter(default: Any, description: str, *, unit: str = "", **limits: Any) -> Any:

@@ -18,6 +18,7 @@ from calib_store.model.records import InputRef
 from calib_store.tables.frames import any_of
 from calib_store.tables.schema import products, variants
 from imaging.kinds import CALIBRATIONS, KINDS, class_named
+from imaging.parameters import StepParameters
 
 #: Parameters by step.
 Parameters = Mapping[str, Any]
@@ -67,13 +68,15 @@ def agreeing(connection: Connection, kind: str, parameters: Parameters | None) -
 def differences(made_with: Parameters, run: Parameters) -> tuple[str, ...]:
     """Return how the parameters of a product differ from those of a run, with both values.
 
-    What only one of the two has is not a difference: a step that the run does not execute, or a more recent parameter.
+    What only one of the two has is not a difference: a step that the run does not execute, or a more recent parameter;
+    nor is a parameter that had another meaning in an earlier version.
     """
+    models = _models()
     return tuple(
         f"{step}.{name} is {_text(value)}, {_text(run[step][name])} in this run"
         for step, values in made_with.items()
         if isinstance(values, Mapping) and isinstance(run.get(step), Mapping)
-        for name, value in values.items()
+        for name, value in (models[step].current(values) if step in models else values).items()
         if name in run[step] and run[step][name] != value
     )
 
@@ -88,6 +91,11 @@ def parameters_of(connection: Connection, numbers: Collection[int]) -> dict[int,
 def default_parameters() -> Parameters:
     """Return the parameters with which nirflow makes calibrations by default."""
     return {kind.name: class_named(kind.parameters)().model_dump(mode="json") for kind in CALIBRATIONS}
+
+
+@cache
+def _models() -> dict[str, type[StepParameters]]:
+    return {kind.step: class_named(kind.parameters) for kind in CALIBRATIONS}
 
 
 def _products(inputs: Sequence[InputRef]) -> list[UUID]:

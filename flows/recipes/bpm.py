@@ -12,6 +12,7 @@ from flows.recipes.flat import every_flat, flat_of
 from flows.recipes.kind_recipe import KindRecipe, Members
 from flows.recipes.night_plan import Planning
 from flows.recipes.submissions import Submissions
+from imaging.frames.alike import are_alike
 from imaging.frames.calibration_groups import PIXELS, CalibrationGroup, calibration_groups, nearest_group
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters
@@ -104,8 +105,7 @@ def _reaches(mask: BpmSet, facts: FrameFacts, parameters: GroupParameters) -> bo
     of = mask.flat.first.first.facts
     days = abs(of.started - facts.started) / timedelta(days=1)
     table = of.table
-    same = of.instrument == facts.instrument and all(of.value(n) == facts.value(n) for n in table.same["bpm"])
-    return same and days <= parameters.days("pair", "bpm", table)
+    return are_alike(of, facts, table.same["bpm"]) and days <= parameters.days("pair", "bpm", table)
 
 
 def _label(first: FrameFacts) -> str:

@@ -42,6 +42,10 @@ class Remake:
         The products that it was made with.
     named
         Kinds among these that were named by a user.
+    missing
+        Kinds that a user allowed to be missing.
+    notes
+        What the user should know about its parameters.
     """
 
     old: Product
@@ -50,6 +54,7 @@ class Remake:
     made_with: tuple[UUID, ...]
     named: frozenset[CalibrationKind] = frozenset()
     missing: frozenset[CalibrationKind] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> ProductKind:
@@ -165,6 +170,7 @@ def _remake(
         tuple(ref.source for ref in inputs if isinstance(ref.source, UUID)),
         frozenset(detrend.get("override", ())),
         frozenset(detrend.get("allow_missing", ())),
+        outdated_parameters(product),
     )
 
 
@@ -172,7 +178,7 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
     """Return the parameters of a run, replaced by those with which a product was made.
 
     The calibrations that a user named or did without are recorded among them; the choice repeats these
-    decisions.
+    decisions. Those that an earlier version gave another meaning have their defaults (`outdated_parameters`).
     """
     steps: dict[str, Any] = {}
     if not product.parameters:
@@ -183,13 +189,23 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
         if name == "detrend":
             values = {k: v for k, v in values.items() if k not in ("override", "allow_missing")}
         try:
-            steps[name] = STEPS[name].model_validate(values)
+            steps[name] = STEPS[name].model_validate(STEPS[name].current(values))
         except (KeyError, ValidationError) as error:
             raise NotPossibleError(
                 f"its parameters of the step {name} come from another version of nirflow ({_first_line(error)})",
                 "Reduce its frames again with the parameters that you want.",
             ) from error
     return parameters.model_copy(update=steps)
+
+
+def outdated_parameters(product: Product) -> tuple[str, ...]:
+    """Return a note for each step of which some parameters of a product are those of an earlier version."""
+    found = []
+    for step, values in product.parameters.items():
+        if step in STEPS and (outdated := STEPS[step].outdated(values)):
+            named = ", ".join(f"{step}.{name}={value}" for name, value in outdated.items())
+            found.append(f"the defaults of this version replace {named}, which an earlier version used")
+    return tuple(found)
 
 
 def _first_line(error: Exception) -> str:

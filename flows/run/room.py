@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from calib_store.store import Store
 from flows.recipes.all_recipes import RECIPES
+from flows.recipes.kind_recipe import KindRecipe
 from flows.recipes.night_plan import NightPlan
 from imaging.errors import NirflowError
 from imaging.io.planes import scratch_size
@@ -28,8 +30,8 @@ _LEAST_BYTES: Final = 2
 def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
     """Compare what a plan needs with what is free on the disks of its folders.
 
-    Nothing is known yet of what the store has already, so a lack of room is only a warning; unless there is not even
-    room for one product.
+    It is not known yet which products of the store are used again, so a lack of room is only a warning; unless there
+    is not even room for one product, and the store has none of its kind from the same frames.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
     Raises
     ------
     NirflowError
-        If a disk has no room for a single product.
+        If a disk has no room for a single product that has to be made.
     """
     scratch, products, largest = _sizes(plan)
     needs = (
@@ -55,13 +57,13 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
         free, need = free_bytes(folder), sum(need for _, need, _ in folders)
         if free is None:
             continue
-        if largest and free < largest:
-            raise NirflowError(
-                f"The disk of {folder} has no room for a product: {size_text(largest)} needed, {size_text(free)} free.",
-                remedy=f"Free space there, or name a folder on another disk ({option}).",
-            )
         if folder == workspace.data_dir and free < need:
             free += scratch_size(workspace.scratch)  # it is used again, or removed if it is not
+        if free < largest and free < (new := _largest_new(plan, workspace.store())):
+            raise NirflowError(
+                f"The disk of {folder} has no room for a product: {size_text(new)} needed, {size_text(free)} free.",
+                remedy=f"Free space there, or name a folder on another disk ({option}).",
+            )
         if free < need:
             warnings.append(
                 f"the disk of {folder} may become full: up to {size_text(need)} needed, {size_text(free)} free. Free "
@@ -75,11 +77,27 @@ def _sizes(plan: NightPlan) -> tuple[int, int, int]:
     scratch, products = 0, []
     for kind, recipe in RECIPES.items():
         for one in plan.of(kind):
-            pixels = _pixels(recipe.main(one).frames)
-            products.append((_STACK if recipe.kind.is_stack else _CALIBRATION) * pixels)
+            products.append(_size(recipe, one))
             if recipe.kind.is_stack:
-                scratch += _SCRATCH * len(recipe.frames(one)) * pixels
+                scratch += _SCRATCH * len(recipe.frames(one)) * _pixels(recipe.main(one).frames)
     return scratch, sum(products), max(products, default=0)
+
+
+def _largest_new(plan: NightPlan, store: Store) -> int:
+    """Return the bytes of the largest product for which the store has none of its kind from the same frames."""
+    largest = 0
+    for kind, recipe in RECIPES.items():
+        for one in plan.of(kind):
+            sha256 = recipe.main(one).frames[0].sha256
+            frame = store.frames.with_sha256s([sha256]).get(sha256)
+            if frame is None or all(product.kind != kind for product in store.affected(frame)):
+                largest = max(largest, _size(recipe, one))
+    return largest
+
+
+def _size(recipe: KindRecipe[Any], one: Any) -> int:
+    """Return the bytes of the product of a set."""
+    return (_STACK if recipe.kind.is_stack else _CALIBRATION) * _pixels(recipe.main(one).frames)
 
 
 def _pixels(frames: Sequence[RawFrame]) -> int:

@@ -237,7 +237,8 @@ def _notes(night: Night) -> tuple[Note, ...]:
         for one in night.plan.of(kind)
         for text in recipe.notes(one)
     )
-    return (*night.survey.notes, *of_groups)
+    of_remakes = (Note(name=one.old.name_and_id, text=text) for one in night.remakes for text in one.notes)
+    return (*night.survey.notes, *of_groups, *of_remakes)
 
 
 def _product_of(state: State[Any]) -> ProductRef | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ _MOST_NAMED: Final = 6
 
 class PeerParameters(StepParameters):
     """When a frame differs too much from the others of its set."""
+
+    #: They were limits; now they are scatters, with another sigma and factor for pairs.
+    retired: ClassVar[frozenset[str]] = frozenset(
+        ("peer_level", "peer_fraction", "peer_shape", "peer_noise", "peer_sigma", "peer_pair")
+    )
 
     peers: bool = parameter(True, "leave out frames that differ from the others of their set")
     peer_sigma: float = parameter(
@@ -71,6 +76,8 @@ class PeerParameters(StepParameters):
 
 class LampPeerParameters(PeerParameters):
     """The same for frames with lamp light, relative to the light."""
+
+    retired: ClassVar[frozenset[str]] = PeerParameters.retired | {"peer_light", "peer_pattern"}
 
     peer_light_rms: float = parameter(0.05, "usual scatter of the light of lamp frames, relative", gt=0)
     peer_pattern_rms: float = parameter(
@@ -291,15 +298,13 @@ def _checked(
     figures: _Figures,
     parameters: PeerParameters,
 ) -> PeerCheck:
-    """Leave out frames until the remaining ones agree, or no majority does."""
+    """Leave out implausible frames, then others until the remaining ones agree, or no majority does."""
     names = [raw.name for raw in stack.raws]
-    if not parameters.peers:
-        return PeerCheck(tuple(range(len(stack))))
     kept = np.array([k for k in range(len(stack)) if k not in implausible], np.intp)
     odd = {k: OddFrame(names[k], reason, alone=True) for k, reason in implausible.items()}
     total = len(kept)
     undecided_now: tuple[str, ...] = ()
-    while len(kept) > 1:
+    while parameters.peers and len(kept) > 1:
         found = figures(kept, np.ones(len(kept), np.bool_))
         votes = [outvoted(f.values, f.usual, parameters, only_above=f.only_above) for f in found]
         out = np.any(votes, axis=0) if votes else np.zeros(len(kept), np.bool_)

@@ -160,12 +160,13 @@ def science_groups(
     facts_of = {facts.name: facts for members in observations.values() for facts in members}
     started = {name: facts.started for name, facts in facts_of.items()}
     groups.sort(key=lambda g: (started[g.objects[0]], g.name))
-    return _joined(groups, facts_of, parameters, across_nights=across_nights, join=join)
+    return _joined(groups, facts_of, nominal, parameters, across_nights=across_nights, join=join)
 
 
 def _joined(
     groups: Sequence[ScienceGroup],
     facts: Mapping[str, FrameFacts],
+    nominal: Nominal,
     parameters: GroupParameters,
     *,
     across_nights: bool,
@@ -181,7 +182,7 @@ def _joined(
     for group in groups:
         first = facts[group.objects[0]]
         night = None if across_nights else first.night
-        configuration = first.instrument, tuple(shared(first, "image").values()), night
+        configuration = first.instrument, nominal.of(first, first.table.combined("image")), night
         before = last.get(configuration)
         if before is None or not _one_pointing(found[before], group, parameters.reach(first.table)):
             last[configuration] = len(found)

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Final
 
 from imaging.errors import FrameError
+from imaging.frames.alike import Nominal
 from imaging.frames.doubles import doubles, exposures
 from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import CheckParameters
@@ -181,10 +182,11 @@ def _odd_quadrants(used: Mapping[str, Examination], check: CheckParameters) -> d
     Every detector has steps between its quadrants. A quadrant, or half, with an offset of its own changes two of the
     four steps of a frame.
     """
+    nominal = Nominal(one.facts for one in used.values() if one.facts is not None)
     alike: dict[tuple[object, ...], dict[str, PixelState]] = {}
     for key, one in used.items():
         if one.facts is not None and one.facts.pixels is not None and one.facts.pixels.steps:
-            same = one.facts.instrument, one.facts.night, *(one.facts.value(name) for name in _CONFIGURATION)
+            same = one.facts.instrument, one.facts.night, *nominal.of(one.facts, _CONFIGURATION)
             alike.setdefault(same, {})[key] = one.facts.pixels
     found = {}
     for states in alike.values():

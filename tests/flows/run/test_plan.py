@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flows.recipes.night_plan import NightPlan
 from flows.run.plan import plan_night, targets_with_needs
 from imaging.frames.facts import FrameFacts
+from imaging.instruments import catalogue
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import RawFrame
 
@@ -214,3 +215,21 @@ def test_a_mask_that_cannot_be_made_is_reported_if_requested() -> None:
     made = plan(short_darks(), only=("bpm",))
     assert made.of("bpm") == ()
     assert any(o.name == "bad pixel mask" and "lamp-offs" in o.reason for o in made.left_out)
+
+
+def test_a_mask_serves_flats_whose_exposure_times_are_nominally_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table may ask for masks of the flat's exposure time, within its tolerance."""
+    f2 = catalogue.named("F2")
+    table = f2.model_copy(update={"same": dict(f2.same) | {"bpm": (*f2.same["bpm"], "exposure_time")}})
+    monkeypatch.setattr(catalogue, "named", lambda _: table)
+
+    def masks(exposure: float) -> int:
+        of_j = [
+            *lamps("on", "J", days=5.1, exposure=exposure),
+            *lamps("off", "J", days=5.1, exposure=exposure),
+        ]
+        return len(plan([*lamps("on"), *lamps("off"), *of_j, *short_darks()]).of("bpm"))
+
+    assert (masks(20.0), masks(20.004), masks(20.1)) == (1, 1, 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from calib_store.model.records import FrameRecord, InputRef, Product
+from calib_store.store import Store
 from flows.recipes.night_plan import NightPlan
 from flows.run import room
 from flows.run.plan import plan_night
@@ -33,7 +36,8 @@ def several(prefix: str, count: int, kind: str) -> list[RawFrame]:
     started = datetime(2013, 11, 21, 2, tzinfo=UTC)
     return [
         RawFrame(
-            path=Path(f"/raw/{prefix}{n}.fits"), source=Path(f"/raw/{prefix}{n}.fits"), sha256=f"{n:064d}",
+            path=Path(f"/raw/{prefix}{n}.fits"), source=Path(f"/raw/{prefix}{n}.fits"),
+            sha256=f"{prefix}{n}".encode().hex().ljust(64, "0"),
             facts=FrameFacts(
                 **BASE, name=f"{prefix}{n}.fits", kind=kind, started=started + timedelta(minutes=3 * n)
             ),
@@ -52,8 +56,9 @@ def plan() -> NightPlan:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Data and products on one disk."""
+    monkeypatch.setattr(Workspace, "store", lambda _: store)
     for name in ("data", "out"):
         (tmp_path / name).mkdir()
     return Workspace(data_dir=tmp_path / "data", out=tmp_path / "out")
@@ -98,6 +103,31 @@ def test_a_disk_without_room_for_one_product_is_refused(
         require_room(plan, workspace)
     assert "another disk" in caught.value.remedy
     assert require_room(NightPlan(), workspace) == ()  # nothing to make
+    workspace.scratch.mkdir()
+    with (workspace.scratch / "planes").open("wb") as file:
+        file.truncate(1000)  # which is used again, or removed
+    (warning,) = require_room(plan, workspace)
+    assert "may become full" in warning
+
+
+def test_products_that_may_be_in_the_store_need_no_room(
+    plan: NightPlan,
+    workspace: Workspace,
+    store: Store,
+    record: Callable[..., FrameRecord],
+    add: Callable[..., Product],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_free(monkeypatch, 0)
+    dark, image = plan.of("dark")[0].frames[0], plan.of("image")[0].frames.frames[0]
+    for kind, frame, refused in (("dark", dark, r"67\.1 MB needed"), ("image", image, None)):
+        store.frames.ingest([record(frame.name, sha256=frame.sha256)])
+        add(kind, inputs=[InputRef(kind, frame.sha256)])
+        if refused:
+            with pytest.raises(NirflowError, match=refused):
+                require_room(plan, workspace)
+    (warning,) = require_room(plan, workspace)
+    assert "may become full" in warning
 
 
 def test_a_part_of_a_detector_needs_less(plan: NightPlan, workspace: Workspace, tmp_path: Path) -> None:

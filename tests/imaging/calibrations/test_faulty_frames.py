@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imaging.calibrations import raw_stack
-from imaging.calibrations.dark import make_dark
+from imaging.calibrations.dark import DarkParameters, make_dark
 from imaging.calibrations.flat import FlatParameters, make_flat, make_thermal_flat
 from imaging.calibrations.peer_headers import unlike_headers
 from imaging.errors import GroupError
@@ -73,6 +73,7 @@ def test_a_dark_beyond_the_instruments_limits_is_left_out_whatever_the_others_ar
     assert odd.alone
     assert odd.reason.startswith(f"level {level}")
     assert "a working detector gives -150 to 3650 e- ([detector.plausible] in the table of F2)" in odd.reason
+    assert make_dark(frames, DarkParameters(peers=False)).left_out == (odd,)
     assert result.image.sci.tobytes() == clean.image.sci.tobytes()
 
 
@@ -111,6 +112,9 @@ def test_a_lamp_frame_beyond_the_linear_range_is_left_out(expose):
     assert odd.alone
     assert "100% of its lit pixels are beyond the linear range of 1118" in odd.reason
     assert result.metrics.n_on == 3
+    alone = make_flat(on, off, FlatParameters(peers=False))
+    assert alone.left_out == result.left_out
+    assert make_flat(on, off, FlatParameters(peers=False, peer_nonlinear=1.0)).left_out == ()
 
 
 def test_lamp_frames_that_are_all_beyond_the_linear_range_are_refused(expose):

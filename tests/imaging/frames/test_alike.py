@@ -43,6 +43,14 @@ def test_exposure_times_a_few_milliseconds_apart_are_one_group() -> None:
     assert len({sequence.name for one in frames(times) if (sequence := Sequence.of(one))}) == 1
 
 
+def test_times_on_both_sides_of_a_border_of_names_are_one_group() -> None:
+    """A name is made from one frame: decision 24 describes what follows."""
+    found = frames([8.009, 8.011, 8.009, 8.011])
+    assert len({sequence.name for one in found if (sequence := Sequence.of(one))}) == 2
+    (group,) = science_groups(found)
+    assert len(group.objects) == 4
+
+
 def test_real_differences_are_groups_of_their_own() -> None:
     times = [120.0, 120.02, 119.0, 120.0]
     assert sorted(len(group.objects) for group in science_groups(frames(times))) == [1, 1, 2]

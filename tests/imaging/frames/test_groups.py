@@ -224,6 +224,18 @@ def test_a_sequence_whose_observation_id_changes_half_way():
                                                         for f in (*first, *second)])[0].centre)  # fmt: skip
 
 
+def test_a_continued_sequence_has_the_nominal_exposure_time():
+    """119.996 s and 120 s are one configuration for both parts, whichever begins with which."""
+    first = [science("a0", exposure_time=119.996), science("a1", seconds=130)]
+    second = [
+        science("b0", seconds=260, **SECOND),
+        science("b1", seconds=390, exposure_time=120.004, **SECOND),
+    ]
+    (both,) = science_groups([*first, *second], join=True)
+    assert both.objects == ("a0", "a1", "b0", "b1")
+    assert [len(group.notes) for group in science_groups([*first, *second])] == [1, 1]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import gzip
 import shutil
 from collections.abc import Callable
+=======
+from collections.abc import Callable, Sequence
+>>>>>>> fixB
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +36,14 @@ def frame(number: int, seed: int | None = None) -> NDArray[Any]:
 def look(write_raw: WriteRaw) -> Callable[..., list[Examination]]:
     """Examine frames of one sequence with these pixels, and sort them out."""
 
-    def examined(*pixels: NDArray[Any], check: CheckParameters = CHECK) -> list[Examination]:
+    def examined(
+        *pixels: NDArray[Any], check: CheckParameters = CHECK, times: Sequence[float] = ()
+    ) -> list[Examination]:
         names = [f"S20131121S{n:04}.fits" for n in range(75, 75 + len(pixels))]
+        exposures = [{"EXPTIME": time} for time in times] or [{}] * len(pixels)
         paths = [
-            write_raw(name, data=data, UTSTART=f"02:{n:02}:00", DATALAB=name)
-            for n, (name, data) in enumerate(zip(names, pixels, strict=True))
+            write_raw(name, data=data, UTSTART=f"02:{n:02}:00", DATALAB=name, **exposure)
+            for n, (name, data, exposure) in enumerate(zip(names, pixels, exposures, strict=True))
         ]
         return sort_out([examine(path, check) for path in paths], {}, check)
 
@@ -64,6 +71,13 @@ def test_an_odd_quadrant_or_half(look: Callable[..., list[Examination]], where: 
     assert [one.usable for one in found] == [True, True, True, False, True]
     assert "a quadrant has an offset of its own: a step of +1" in found[3].reason
     assert all(one.usable for one in look_again(found, CheckParameters(shape=None, quadrant_step=20)))
+
+
+def test_frames_of_one_nominal_exposure_time_are_compared(look: Callable[..., list[Examination]]) -> None:
+    pixels = [frame(n) for n in range(5)]
+    pixels[3][128:, 128:] += 112
+    found = look(*pixels, times=[120.0, 119.996, 120.003, 120.0, 120.004])
+    assert [one.usable for one in found] == [True, True, True, False, True]
 
 
 def look_again(found: list[Examination], check: CheckParameters) -> list[Examination]:

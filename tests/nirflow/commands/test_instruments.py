@@ -63,7 +63,8 @@ def test_a_table_of_the_settings_is_listed_and_reads_frames(
 def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, frame_writer: Writer) -> None:
     frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
     frame_writer(tmp_path / "m2.fits", shape=(512, 1024), **CARDS | {"NCOADD": 0, "UT": "03:01:00"})
-    frame_writer(tmp_path / "m3.fits", shape=(512, 1024), **CARDS | {"IMAGETYP": "DARK", "UT": "03:02:00"})
+    dark = CARDS | {"IMAGETYP": "DARK", "UT": "03:02:00", "ITIME": 10.004}  # within the table's tolerance
+    frame_writer(tmp_path / "m3.fits", shape=(512, 1024), **dark)
     result = nirflow("instruments", "check", MYCAM, tmp_path, "--json")
     assert result.exit_code == 4
     reported = json.loads(result.stdout)
@@ -73,7 +74,7 @@ def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, f
     assert (first["kind"]["value"], first["pixel_scale"]["value"]) == ("object", 0.1)
     assert "whole number from 1 to 100" in second["coadds"]["problem"]
     assert reported["possible"] == [
-        "dark of 10 s: 1 frame",
+        "dark of 10.004 s: 1 frame",
         "stack of 1 frame in J, without a flat among these files",
     ]
     shown = nirflow("instruments", "check", MYCAM, tmp_path / "m1.fits")
