@@ -1,8 +1,8 @@
 """Logging of a run for its page in the Prefect UI: lines of our packages, and errors without tracebacks.
 
 Prefect logs each exception of a flow twice, with its traceback. That is useful for defects; the message of an error
-about a night's frames is sufficient. The traceback of an error of the machine is logged at DEBUG, as it may be needed to
-find out which part of the machine failed.
+about a night's frames is sufficient. The traceback of an error of the machine is logged at DEBUG, as it may be
+needed to find out which part of the machine failed.
 """
 
 from __future__ import annotations
