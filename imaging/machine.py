@@ -1,12 +1,15 @@
-"""Errors of the machine as messages with a remedy: a full disk, a missing permission, no memory.
+"""Errors of the machine as messages with a remedy: a full disk, a missing permission, no memory, no connection.
 
-Such an error may be raised anywhere, by any package. It is no defect, so a user gets a message and no traceback.
+Such an error may be raised anywhere, by any package. It is no defect, so a user gets a message and no traceback. Which
+errors of the system are the machine's is listed here; any other, such as a file that is missing, may be a defect: paths
+that a user names are checked where they are read.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +17,12 @@ from typing import Final
 
 from imaging.errors import NirflowError
 
+_FILE: Final = "Check that file or folder, then run the command again."
+_DISK: Final = "Check the disk and its connection, then run the command again."
+_MOUNT: Final = "Mount the file system again, then run the command again."
+_NETWORK: Final = (
+    "Check the address, the network, and that the program at the other end runs; then run the command again."
+)
 #: Errors of a disk without room.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REMEDIES: Final = {
@@ -27,19 +36,32 @@ _REMEDIES: Final = {
     errno.ENFILE: "The machine has too many open files: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "Use fewer threads (--threads), a lower --memory, or a machine with more memory.",
     errno.EAGAIN: "Raise the limits of this account (ulimit -u, ulimit -v), or end other programs.",
-    errno.EIO: "Check the disk and its connection, then run the command again.",
-    errno.ESTALE: "Mount the file system again, then run the command again.",
+    errno.EIO: _DISK,
+    errno.ENODEV: _DISK,
+    errno.ENXIO: _DISK,
+    errno.EREMOTEIO: _DISK,
+    errno.EUCLEAN: _DISK,
+    errno.ESTALE: _MOUNT,
+    errno.ENOTCONN: _MOUNT,
     errno.ENOLCK: "Use a file system with locks for the data folder (NIRFLOW_DATA_DIR), such as a local disk.",
     errno.EOPNOTSUPP: "Use a local disk for this folder: its file system lacks an operation that nirflow needs.",
     errno.ENOSYS: "Use a local disk for this folder: its file system lacks an operation that nirflow needs.",
     errno.ENAMETOOLONG: "Use shorter names.",
+    errno.ELOOP: "Remove the link that leads back to itself, or correct where it points to.",
+    errno.EADDRINUSE: "Choose another port, or end the program that uses it.",
+    errno.EADDRNOTAVAIL: _NETWORK,
+    errno.ENETDOWN: _NETWORK,
+    errno.ENETUNREACH: _NETWORK,
+    errno.EHOSTDOWN: _NETWORK,
+    errno.EHOSTUNREACH: _NETWORK,
 }  # fmt: skip
-_ELSE: Final = "Check that file or folder, then run the command again."
+#: Errors of a path that has a file for a folder, or the reverse; without a path they are not the machine's.
+_OF_A_PATH: Final = frozenset({errno.ENOTDIR, errno.EISDIR})
 #: Free entries of files from which they are not worth mentioning.
 _FEW_FILES: Final = 1000
 #: Text of numpy's error for an array that was written in part.
 _PART_WRITTEN: Final = "requested and"
-#: Texts of errors that Python raises if the system starts no further thread, or knows no home folder.
+#: Texts of errors that Python raises if the system cannot start another thread, or knows no home folder.
 _NO_THREAD: Final = "can't start new thread"
 _NO_HOME: Final = "Could not determine home directory"
 
@@ -54,18 +76,22 @@ def machine_error(error: BaseException) -> NirflowError | None:
     Parameters
     ----------
     error
-        Any exception. One that was raised from an error of the machine counts as that error.
+        Any exception. One that was raised from an error of the machine counts as that error, and so does a group
+        of nothing else.
     """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, NirflowError):
             return seen
-        if isinstance(seen, OSError):
-            return _described(seen)
+        if isinstance(seen, OSError) and (known := _described(seen)) is not None:
+            return known
+        if isinstance(seen, BaseExceptionGroup):
+            of_group = [machine_error(one) for one in seen.exceptions]
+            return None if None in of_group else of_group[0]
         if isinstance(seen, MemoryError):
-            return MachineError("The machine has not enough memory.", remedy=_REMEDIES[errno.ENOMEM])
+            return MachineError("The machine does not have enough memory.", remedy=_REMEDIES[errno.ENOMEM])
         if isinstance(seen, RuntimeError) and _NO_THREAD in str(seen):
-            return MachineError("The system starts no further thread.", remedy=_REMEDIES[errno.EAGAIN])
+            return MachineError("The system cannot start another thread.", remedy=_REMEDIES[errno.EAGAIN])
         if isinstance(seen, RuntimeError) and _NO_HOME in str(seen):
             return MachineError(
                 "The home folder that ~ stands for is unknown.", remedy="Write the path in full."
@@ -104,7 +130,7 @@ def writing_to(path: Path, needed: int | None = None) -> Iterator[None]:
 
 def unwritable(path: Path, error: OSError, needed: int | None = None) -> MachineError:
     """Return the error for a file or folder that could not be written."""
-    remedy = _REMEDIES.get(error.errno or 0, _ELSE)
+    remedy = _REMEDIES.get(error.errno or 0, _FILE)
     return MachineError(f"{path} could not be written: {reason(path, error, needed)}.", remedy=remedy)
 
 
@@ -130,19 +156,36 @@ def free_bytes(path: Path) -> int | None:
     return None
 
 
-def _described(error: OSError) -> MachineError:
-    place = error.filename2 or error.filename
-    if place is None and error.errno == errno.ENOENT and not _has_working_folder():
+def _described(error: OSError) -> MachineError | None:
+    """Return an error of the system as the machine's; None if it may be a defect."""
+    given = error.filename2 or error.filename
+    place = None if given is None or isinstance(given, int) else Path(os.fsdecode(given))
+    if error.errno == errno.ENOENT and not (place and place.is_absolute()) and not _has_working_folder():
         return MachineError("The working folder no longer exists.", remedy="Change to another folder: cd")
     if place is None and error.errno is None and _PART_WRITTEN in str(error):  # numpy, on a full disk
         return MachineError(
             f"A file could not be written completely: {error}.", remedy=_REMEDIES[errno.ENOSPC]
         )
-    if place is not None and not isinstance(place, int) and error.errno in _FULL:
-        return unwritable(Path(os.fsdecode(place)), error)
-    why = (error.strerror or str(error) or type(error).__name__).rstrip(".")
-    named = "" if place is None or isinstance(place, int) else f"{os.fsdecode(place)}: "
-    return MachineError(f"{named}{why}.", remedy=_REMEDIES.get(error.errno or 0, _ELSE))
+    if place is not None and error.errno in _FULL:
+        return unwritable(place, error)
+    if _is_of_network(error):
+        remedy = _NETWORK
+    elif place is not None and error.errno in _OF_A_PATH:
+        remedy = _FILE
+    elif error.errno in _REMEDIES:
+        remedy = _REMEDIES[error.errno]
+    else:
+        return None
+    named = f"{place}: " if place else "A connection failed: " if remedy == _NETWORK else ""
+    why = (error.strerror or str(error) or "timed out").rstrip(".")
+    return MachineError(f"{named}{why}.", remedy=remedy)
+
+
+def _is_of_network(error: OSError) -> bool:
+    """Return whether a connection failed. The number of an error of TLS or of a name server is not one of errno."""
+    import ssl
+
+    return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError))
 
 
 def _has_working_folder() -> bool:

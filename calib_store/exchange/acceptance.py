@@ -21,7 +21,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.sections import contains
 from imaging.io.fitsfile import BLOCK
-from imaging.kinds import KINDS
+from imaging.kinds import KINDS, with_article
 from imaging.products.product_file import ProductFile
 
 #: A frame or product whose configuration is known: its name, and its facts.
@@ -90,14 +90,18 @@ def check_readable(path: Path, kind: str) -> None:
             lacking = [plane for plane in LIMITS[KINDS[kind].limits].planes if plane not in product]
     except FrameError as error:
         raise FrameError(
-            path.name, f"made, but not kept, as it cannot be read again: {error.problem}",
+            path.name, f"was made but cannot be read again, so it was not kept: {error.problem}",
             keyword=error.keyword, found=error.found, expected=error.expected,
             remedy="Examine the header of its first frame, from which its cards come: nirflow inspect.",
         ) from error  # fmt: skip
     if found != kind or lacking:
-        what = f"without {', '.join(lacking)}" if lacking else f"as a {found or 'raw frame'}"
+        what = (
+            f"without {', '.join(lacking)}"
+            if lacking
+            else f"as {with_article(found) if found else 'a raw frame'}"
+        )
         raise FrameError(
-            path.name, f"made as a {kind}, but not kept, as it is read again {what}",
+            path.name, f"was made as {with_article(kind)} but reads back {what}, so it was not kept",
             remedy="Report this: it is a defect of nirflow.",
         )  # fmt: skip
 

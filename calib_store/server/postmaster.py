@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.errors import StoreError
+from imaging.network_disks import network_disk
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
     folder. It is free as soon as the last process of the server has ended, whatever happened to it, and also shows the
     server of a container that no longer exists for what it is.
 
+    On a network file system such a lock may be known to this machine only, as with the mount options nolock and
+    localflock. There a server that another machine started counts as running until it has been shut down properly.
+
     Parameters
     ----------
     cluster
@@ -86,8 +90,8 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
     Raises
     ------
     StoreError
-        If a server holds the lock, here or elsewhere; or if one of an earlier nirflow, which held no lock, was started
-        elsewhere and not shut down properly.
+        If a server holds the lock, here or elsewhere; or if one that was started elsewhere and not shut down properly
+        may hold one that is not visible here: on a network file system, or of an earlier nirflow, which held none.
     """
     descriptor = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -102,9 +106,9 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
                 "server in NIRFLOW_DATABASE_URL.",
             ) from None
         here = [socket.gethostname(), _process_namespace()]
-        if there and there[2:] != [_LOCKED] and there[:2] != here and (cluster / "postmaster.pid").exists():
+        if there and (cluster / "postmaster.pid").exists() and (why := _may_run_unseen(there, here, note)):
             raise StoreError(
-                f"The database in {cluster} was started on {there[0]} by an earlier nirflow and may run there.",
+                f"The database in {cluster} was started on {there[0]} {why} and may run there.",
                 remedy="Stop it there (nirflow server stop) or, if that machine no longer exists, delete "
                 f"{note}. For several machines, name a separate server in NIRFLOW_DATABASE_URL.",
             )
@@ -113,6 +117,16 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _may_run_unseen(there: list[str], here: list[str], note: Path) -> str:
+    """Return why the lock of a server, whose note is given, may not be visible here; empty if it would be."""
+    if there[2:] != [_LOCKED]:
+        return "by an earlier nirflow" if there[:2] != here else ""
+    if there[0] == here[0]:  # containers of one machine share its locks
+        return ""
+    disk = network_disk(note.parent.resolve())
+    return f"on a disk of type {disk}, which may hide its lock," if disk else ""
 
 
 def held_elsewhere(note: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,50 +17,19 @@ from deployments.arrivals.landing import Signature, signature
 from imaging.frames.file_names import HIDDEN, UNFINISHED
 from imaging.frames.find_files import walk
 from imaging.listed import listed
+from imaging.network_disks import network_disk
 
 log = logging.getLogger(__name__)
 
-#: File systems on which other machines make changes that this kernel does not report (names of mountinfo).
-_NETWORK: Final = re.compile(
-    r"nfs\d*|cifs|smb\d*|smbfs|lustre|gpfs|beegfs(_\w+)?|ceph|glusterfs|afs|pvfs2|orangefs|ocfs2|gfs2|9p"
-    r"|vboxsf|vmhgfs|prl_fs|virtiofs|fuse(\..+|ctl)?|fuseblk"
-)
 #: Kind of a link to a file that does not exist, named like a frame.
 _MISSING: Final = "links to missing files"
-_MOUNTS: Final = Path("/proc/self/mountinfo")
 #: How long watchfiles collects changes, and how often it returns without any, ms.
 _DEBOUNCE, _STEP, _TURN = 300, 50, 500
 
 
-def unseen_changes(folder: Path, mounts: str) -> str | None:
-    """Return the type of the network file system that a folder is on, or that is mounted below it; None without one.
-
-    Parameters
-    ----------
-    folder
-        Absolute path, links resolved.
-    mounts
-        Text of ``/proc/self/mountinfo`` (proc(5)).
-    """
-    on, depth = "", -1
-    for line in mounts.splitlines():
-        left, _, right = line.partition(" - ")
-        if not right:
-            continue
-        point = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split(" ")[4]))
-        kind = right.split(" ")[0]
-        if point != folder and point.is_relative_to(folder):
-            if _NETWORK.fullmatch(kind):
-                return kind
-        elif folder.is_relative_to(point) and len(point.parts) >= depth:
-            on, depth = kind, len(point.parts)
-    return on if _NETWORK.fullmatch(on) else None
-
-
 def need_polling(folders: Sequence[Path]) -> bool:
     """Return whether the folders must be polled, as the kernel does not report all changes in them."""
-    mounts = _MOUNTS.read_text(errors="surrogateescape")
-    kinds = {folder: unseen_changes(folder, mounts) for folder in folders}
+    kinds = {folder: network_disk(folder) for folder in folders}
     for folder, kind in kinds.items():
         if kind:
             log.info("%s is on %s: it will be scanned for new frames.", folder, kind)

@@ -1,7 +1,8 @@
 """Logging of a run for its page in the Prefect UI: lines of our packages, and errors without tracebacks.
 
 Prefect logs each exception of a flow twice, with its traceback. That is useful for defects; the message of an error
-about a night's frames is sufficient.
+about a night's frames is sufficient. The traceback of an error of the machine is logged at DEBUG, as it may be
+needed to find out which part of the machine failed.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ from contextlib import contextmanager
 from typing import Final
 
 from deployments.settings.server_settings import LOGGERS
+from imaging.errors import NirflowError
 from imaging.machine import machine_error
 from tasks.prefect_internals.identifiers import FLOW_LOGGERS, repeats_exception
+
+logger = logging.getLogger(__name__)
 
 
 class _WithoutTraceback(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and _is_no_defect(record.exc_info[1]):
-            record.exc_info = record.exc_text = None
-            return not repeats_exception(record)
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is None or machine_error(error) is None:
+            return True
+        record.exc_info = record.exc_text = None
+        if repeats_exception(record):
+            return False
+        if not isinstance(error, NirflowError):
+            logger.debug("Where the machine failed:", exc_info=error)
         return True
-
-
-def _is_no_defect(error: BaseException | None) -> bool:
-    return error is not None and machine_error(error) is not None
 
 
 _FILTER: Final = _WithoutTraceback()

@@ -51,7 +51,7 @@ def part_environment(settings: Settings, address: ServerAddress) -> dict[str, st
     refused = unusable_proxies(os.environ)
     if refused:
         logger.warning(
-            "%s: runs do without this proxy, which needs a package that is not installed",
+            "%s: runs do not use this proxy: the package that it needs is not installed",
             ", ".join(sorted(refused)),
         )
     return client_environment(address) | _LOGGED | poll | refused

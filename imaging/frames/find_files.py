@@ -22,6 +22,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.+-]{0,199}", re.ASCII)
 
 #: Further kinds of what is passed over in a folder.
 FOLDER: Final = "folder"
+ELSEWHERE: Final = "link to a folder elsewhere"
 IRREGULAR: Final = "irregular"
 UNNAMED: Final = "unnamed"
 UNREADABLE: Final = "unreadable"
@@ -38,6 +39,10 @@ _PASSED_OVER: Final[dict[str, tuple[str, str, str, str]]] = {
     ARCHIVE: ("archive", "archives", "archives are not read", "Unpack it if it contains frames."),
     IRREGULAR: ("pipe, device or socket", "pipes, devices or sockets", "not a file", ""),
     FOLDER: ("folder", "folders", "not searched", "Add --recursive to search it."),
+    ELSEWHERE: (
+        "link to a folder elsewhere", "links to folders elsewhere", "not followed",
+        "Name the folder that it leads to, if it contains frames.",
+    ),
     HIDDEN: ("hidden file", "hidden files", "not named like a frame", ""),
     OTHER: ("other file", "other files", "not named like a frame", ""),
 }  # fmt: skip
@@ -84,7 +89,7 @@ class PassedOver:
     folder
         The folder that was searched.
     kind
-        One of `HIDDEN`, `UNFINISHED`, `ARCHIVE`, `OTHER`, `FOLDER`, ...
+        One of `HIDDEN`, `UNFINISHED`, `ARCHIVE`, `OTHER`, `FOLDER`, `ELSEWHERE`, ...
     names
         Paths below the folder, sorted.
     """
@@ -158,7 +163,7 @@ def find_files(paths: Iterable[str | Path], *, recursive: bool = False) -> Found
         Files (any suffix), folders (the files that may be frames by their names, sorted), and globs that the shell
         did not expand.
     recursive
-        Also search subfolders, except hidden ones.
+        Also search subfolders, except hidden ones and links that lead out of the folder.
 
     Raises
     ------
@@ -191,8 +196,9 @@ def walk(
     """Yield what is in a folder, sorted by name, folder by folder.
 
     A link that leads nowhere is a frame if it is named like one: the frame is missing. Links to folders are
-    followed, each folder once; hidden folders are not searched, as copying programs and annexes keep files there
-    under names of their own.
+    followed, each folder once, within the folder that is searched; one that leads out of it is an entry, as it might
+    lead to the whole disk. Hidden folders are not searched, as copying programs and annexes keep files there under
+    names of their own.
 
     Parameters
     ----------
@@ -204,6 +210,7 @@ def walk(
         Called with the path and the error of what cannot be read.
     """
     visited: set[tuple[int, int]] = set()
+    root = Path(os.path.realpath(folder))
     left = [folder]
     while left:
         here = left.pop()
@@ -220,7 +227,7 @@ def walk(
         below: list[str] = []
         for entry in entries:
             try:
-                kind = _kind(entry)
+                kind = _kind(entry, root)
             except OSError as error:
                 if error.errno != errno.ENOENT:  # deleted since
                     failed(entry.path, error)
@@ -232,8 +239,8 @@ def walk(
         left += reversed(below)
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    """Return the kind of an entry; empty for a frame by its name."""
+def _kind(entry: os.DirEntry[str], root: Path) -> str:
+    """Return the kind of an entry of a search in ``root``; empty for a frame by its name."""
     try:
         mode = entry.stat().st_mode
     except OSError as error:
@@ -241,7 +248,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
             raise
         return kind_of_name(entry.name)
     if stat.S_ISDIR(mode):
-        return HIDDEN if entry.name.startswith(".") else FOLDER
+        if entry.name.startswith("."):
+            return HIDDEN
+        leads_out = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root)
+        return ELSEWHERE if leads_out else FOLDER
     return kind_of_name(entry.name) if stat.S_ISREG(mode) else IRREGULAR
 
 

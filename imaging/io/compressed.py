@@ -49,6 +49,8 @@ TILES: Final = ".fz"
 _HEAD: Final = 16 * BLOCK
 #: Memory that unpacking xz may take: that of its highest level is 65 MiB.
 _XZ_MEMORY: Final = 128 << 20
+#: Text of the error of lzma for an intact stream that takes more.
+_TOO_MUCH_MEMORY: Final = "Memory usage limit"
 _CHUNK = 1 << 20
 
 
@@ -149,7 +151,7 @@ def open_stream(path: Path) -> Iterator[io.BufferedIOBase | io.RawIOBase]:
                 with bz2.open(file, "rb") as stream:
                     yield stream
             case ".xz":
-                yield io.BufferedReader(_XzStream(file), BLOCK)
+                yield io.BufferedReader(_XzStream(file, path.name), BLOCK)
             case _:
                 yield file
 
@@ -273,8 +275,8 @@ def digest_as_is(path: Path) -> str:
 class _XzStream(io.RawIOBase):
     """The uncompressed bytes of an xz file, unpacked within a limit of memory."""
 
-    def __init__(self, file: IO[bytes] | io.FileIO) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes] | io.FileIO, name: str) -> None:
+        self._file, self._name = file, name
         self._decompressor = self._new()
         self._left = b""
 
@@ -296,11 +298,23 @@ class _XzStream(io.RawIOBase):
                 self._left = self._file.read(_CHUNK)
                 if not self._left:
                     raise EOFError("the stream ends before its end marker")
-            data = self._decompressor.decompress(self._left, len(buffer))
+            data = self._next(len(buffer))
             self._left = b""
             if data:
                 buffer[: len(data)] = data
                 return len(data)
+
+    def _next(self, size: int) -> bytes:
+        try:
+            return self._decompressor.decompress(self._left, size)
+        except lzma.LZMAError as error:
+            if _TOO_MUCH_MEMORY not in str(error):
+                raise
+            raise FrameError(
+                self._name,
+                f"unpacking it takes more than {_XZ_MEMORY >> 20} MiB of memory: its dictionary is too large",
+                remedy="Unpack it with xz -d, and compress it again with xz -6.",
+            ) from None  # fmt: skip
 
     @staticmethod
     def _new() -> lzma.LZMADecompressor:

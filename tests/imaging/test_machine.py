@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +48,24 @@ def failure(number: int, path: str | None = None) -> OSError:
         (failure(errno.ENOLCK), "No locks available.", "file system with locks"),
         (failure(errno.EIO, "/a"), "/a: Input/output error.", "Check the disk"),
         (failure(errno.ENOTDIR, "/a"), "/a: Not a directory.", "Check that file or folder"),
-        (MemoryError(), "The machine has not enough memory.", "--memory"),
-        (RuntimeError("can't start new thread"), "The system starts no further thread.", "ulimit -u"),
+        (failure(errno.EISDIR, "/a"), "/a: Is a directory.", "Check that file or folder"),
+        (failure(errno.ELOOP, "/a"), "/a: Too many levels of symbolic links.", "Remove the link"),
+        (failure(errno.ENODEV, "/a"), "/a: No such device.", "Check the disk"),
+        (failure(errno.ENOTCONN, "/a"), "/a: Transport endpoint is not connected.", "Mount the file system"),
+        (failure(errno.ECONNREFUSED), "A connection failed: Connection refused.", "Check the address"),
+        (failure(errno.EPIPE), "A connection failed: Broken pipe.", "Check the address"),
+        (failure(errno.EHOSTUNREACH), "A connection failed: No route to host.", "Check the address"),
+        (failure(errno.ETIMEDOUT, "/a"), "/a: Connection timed out.", "the network"),
+        (TimeoutError(), "A connection failed: timed out.", "the network"),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "A connection failed: Name or service not known.",
+            "Check the address",
+        ),
+        (ssl.SSLError(1, "certificate verify failed"), "A connection failed: certificate", "the network"),
+        (failure(errno.EADDRINUSE), "Address already in use.", "another port"),
+        (MemoryError(), "The machine does not have enough memory.", "--memory"),
+        (RuntimeError("can't start new thread"), "The system cannot start another thread.", "ulimit -u"),
         (RuntimeError("Could not determine home directory."), "The home folder that ~ stands for", "in full"),
         (OSError("65536 requested and 8400 written"), "written completely", "Free space"),
     ],
@@ -62,7 +80,14 @@ def test_a_failure_of_the_machine_has_a_message_and_a_remedy(
     assert described(error) == str(found)
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x"), AssertionError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"), KeyError("x"), RuntimeError("x"), AssertionError(),
+        failure(errno.ENOENT), failure(errno.ENOENT, "/a"), failure(errno.EEXIST, "/a"), failure(errno.EINVAL, "/a"),
+        failure(errno.EBADF), failure(errno.ENOTDIR), OSError("x"),
+    ],
+)  # fmt: skip
 def test_a_defect_is_no_failure_of_the_machine(error: Exception) -> None:
     assert machine_error(error) is None
     assert described(error) == f"{type(error).__name__}: {error}"
@@ -75,6 +100,14 @@ def test_the_cause_of_an_error_counts() -> None:
         error = ValueError("a library's")
         error.__cause__ = cause
         assert expected in str(machine_error(error))
+
+
+def test_a_failed_connection_is_found_behind_the_errors_of_libraries() -> None:
+    refused, missing = failure(errno.ECONNREFUSED), failure(errno.ENOENT, "/a")
+    error = OSError("All connection attempts failed")  # of a library, without a number
+    error.__cause__ = ExceptionGroup("", [refused, failure(errno.EHOSTUNREACH)])
+    assert "Connection refused" in str(machine_error(error))
+    assert machine_error(ExceptionGroup("", [refused, missing])) is None
 
 
 def test_a_full_disk_is_described_with_what_is_needed_and_free(tmp_path: Path) -> None:

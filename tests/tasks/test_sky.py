@@ -26,7 +26,7 @@ def test_frames_apart_from_errors(raw_frame) -> None:
         ("c.fits", "no two are alike", ""),
         (
             "d.fits",
-            "The machine has not enough memory",
+            "The machine does not have enough memory",
             "Use fewer threads (--threads), a lower --memory, or a machine with more memory.",
         ),
     ]

@@ -12,7 +12,7 @@ import pytest
 from waiting import wait_until
 
 from calib_store.server import postgres
-from calib_store.server.postmaster import alive, held_elsewhere
+from calib_store.server.postmaster import alive, claimed, held_elsewhere
 from imaging.errors import StoreError
 
 
@@ -70,6 +70,36 @@ def test_a_server_that_was_killed_with_its_container_is_replaced(
         postgres.ensure_running(own)
     assert (own / "postgres.host").read_text().split()[0] == "second"
     assert postgres.status(own).running
+
+
+def test_a_server_on_a_network_disk_may_hold_a_lock_that_is_not_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, note = tmp_path / "postgres", tmp_path / "postgres.host"
+    cluster.mkdir()
+    (cluster / "postmaster.pid").touch()
+    disks: dict[str, str | None] = {"disk": "nfs4"}
+    monkeypatch.setattr("calib_store.server.postmaster.network_disk", lambda _: disks["disk"])
+
+    def claims(host: str, namespace: str = "pid:[1]") -> None:
+        monkeypatch.setattr("calib_store.server.postmaster.socket.gethostname", lambda: host)
+        monkeypatch.setattr("calib_store.server.postmaster._process_namespace", lambda: namespace)
+        with claimed(cluster, note):
+            pass
+
+    claims("first")
+    claims("first", "pid:[2]")  # another container of the same machine, which sees its locks
+    with pytest.raises(
+        StoreError, match="was started on first on a disk of type nfs4, which may hide"
+    ) as caught:
+        claims("second")
+    assert f"delete {note}" in caught.value.remedy
+    assert note.read_text().startswith("first ")
+    (cluster / "postmaster.pid").unlink()  # shut down properly
+    claims("second")
+    (cluster / "postmaster.pid").touch()
+    disks["disk"] = None
+    claims("third")
 
 
 def test_the_folder_of_the_socket_goes_with_the_server(own: Path) -> None:

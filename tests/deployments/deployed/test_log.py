@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 
@@ -38,17 +39,26 @@ def log() -> Iterator[Kept]:
 
 @pytest.mark.parametrize(
     ("error", "traced"),
-    [(NirflowError("No frame of 2013-11-21.", remedy="Wait."), 0), (KeyError("night"), 2)],
+    [
+        (NirflowError("No frame of 2013-11-21.", remedy="Wait."), 0),
+        (OSError(errno.EIO, "Input/output error", "/raw"), 0),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/raw"), 2),
+        (KeyError("night"), 2),
+    ],
 )
 def test_only_a_defect_has_a_traceback(
-    prefect_server: ServerAddress, log: Kept, error: Exception, traced: int
+    prefect_server: ServerAddress, log: Kept, error: Exception, traced: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     @flow(name="test of a log")
     def failing() -> None:
         raise error
 
+    caplog.set_level(logging.DEBUG, logger="deployments.deployed.log")
     with prompt_heartbeats(failing) as ready, pytest.raises(type(error)):
         run_flow(ready, error_logger=logging.getLogger("prefect.flow_runs"))
     assert sum("Traceback" in line for line in log.lines) == traced
     assert sum("Engine execution exited" in line for line in log.lines) == (1 if traced else 0)
     assert any("Encountered exception" in line and str(error.args[0]) in line for line in log.lines)
+    debug = [record for record in caplog.records if record.name == "deployments.deployed.log"]
+    kept = [record.exc_info[1] for record in debug if record.levelno == logging.DEBUG and record.exc_info]
+    assert kept == ([error] if not traced and isinstance(error, OSError) else [])

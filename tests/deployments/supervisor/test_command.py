@@ -107,6 +107,16 @@ def test_additional_variables_of_a_part_are_settings_of_prefect(monkeypatch: pyt
     assert "PREFECT_WORKER_QUERY_SECONDS" in more
 
 
+def test_a_proxy_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://server:4210/api")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    settings = Settings()
+    assert work.part_environment(settings, work.named_server(settings))["ALL_PROXY"] == ""
+    assert "ALL_PROXY: runs do not use this proxy: the package that it needs is not installed" in caplog.text
+
+
 # --- the server in the foreground
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from imaging.errors import NirflowError
 from imaging.frames.file_names import ARCHIVE, HIDDEN, OTHER, UNFINISHED, kind_of_name, plain_name
-from imaging.frames.find_files import FOLDER, IRREGULAR, UNNAMED, UNREADABLE, find_files, walk
+from imaging.frames.find_files import ELSEWHERE, FOLDER, IRREGULAR, UNNAMED, UNREADABLE, find_files, walk
 
 FRAMES = {
     "a.fits": "a.fits", "b.FITS": "b.fits", "c.fit": "c.fits", "d.fts.gz": "d.fits", "e.fits.GZ": "e.fits",
@@ -85,6 +85,27 @@ def test_a_recursive_search_leaves_hidden_folders_out(night: Path) -> None:
     }
     assert below == {"below/h.fits", "x.fits/i.fits"}
     assert FOLDER not in {one.kind for one in found.passed_over}
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_links_to_folders_are_not_followed_out_of_the_folder_that_is_searched(
+    night: Path, tmp_path: Path, recursive: bool
+) -> None:
+    other = tmp_path / "night2"  # its path begins like that of the folder
+    other.mkdir()
+    (other / "o.fits").write_bytes(b"x")
+    (night / "other").symlink_to("../night2")
+    (night / "disk").symlink_to("/")
+    (night / "below" / "up").symlink_to("../..")
+    (tmp_path / "same").symlink_to(night)
+    for root in (night, tmp_path / "same"):
+        found = find_files([root], recursive=recursive)
+        outside = next(one for one in found.passed_over if one.kind == ELSEWHERE)
+        assert outside.names == (("below/up", "disk", "other") if recursive else ("disk", "other"))
+        assert "links to folders elsewhere (" in found.summary()[0]
+        assert "o.fits" not in {path.name for path in found.files}
+        assert ("h.fits" in {path.name for path in found.files}) == recursive
+    assert [path.name for path in find_files([night / "other"]).files] == ["o.fits"]
 
 
 def test_a_link_keeps_its_name_and_a_file_reached_twice_counts_once(night: Path, tmp_path: Path) -> None:

@@ -99,6 +99,21 @@ def test_files_that_are_closed_make_room_for_others(write_raw: Callable[..., Pat
     assert descriptors._kept == before
 
 
+@pytest.mark.parametrize(("soft", "most"), [(64, 16), (4096, 256), (resource.RLIM_INFINITY, 256)])
+def test_the_number_of_files_that_stay_open_is_limited(
+    write_raw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, soft: int, most: int
+) -> None:
+    path = write_raw()
+    monkeypatch.setattr(descriptors, "_kept", 0)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    files = [SharedFile(os.open(path, os.O_RDONLY), "S1.fits", path) for _ in range(most + 5)]
+    assert descriptors._kept == most
+    for file in files:
+        file.close()
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert f"at most {descriptors._MOST} are open" in text
+
+
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [

@@ -12,6 +12,7 @@ from astropy.io import fits
 from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.curation.certify import certify
+from calib_store.exchange.acceptance import check_readable
 from calib_store.model.records import Product, Tier
 from calib_store.store import Store
 from flows.run.redo import redo_of
@@ -137,11 +138,24 @@ def test_a_product_that_could_not_be_read_again_is_not_kept(
 ) -> None:
     whole = read_headers(group[0].path)[0]
     unreadable = Header(card for card in whole.cards if card.keyword != "EXPTIME")
-    with pytest.raises(FrameError, match=r"S20131121S0000_image\.fits: made, but not kept.*EXPTIME"):
+    with pytest.raises(FrameError, match=r"S20131121S0000_image\.fits: was made but cannot .*EXPTIME"):
         made(group, workspace, primary=unreadable)
     assert workspace.store().products() == ()
     ref, _, _ = made(group, workspace)
     assert not ref.reused
+
+
+def test_a_product_that_reads_back_as_something_else_is_refused(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    _, product, _ = made(group, workspace, "dark")
+    path = workspace.store().file_of(product)
+    with pytest.raises(FrameError, match="was made as an image but reads back as a dark, so it was not kept"):
+        check_readable(path, "image")
+    with fits.open(path) as hdus:
+        fits.HDUList([hdu for hdu in hdus if hdu.name != "VAR"]).writeto(path.with_name("x.fits"))
+    with pytest.raises(FrameError, match="was made as a dark but reads back without VAR, so it was not kept"):
+        check_readable(path.with_name("x.fits"), "dark")
 
 
 def roles(product: Product, workspace: Workspace) -> list[tuple[str, str]]:
