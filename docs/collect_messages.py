@@ -262,6 +262,10 @@ def _text(node: ast.expr | None) -> str:
 
 def _part(value: ast.expr) -> str:
     if isinstance(value, ast.FormattedValue):
+        if isinstance(value.value, ast.IfExp) and all(
+            isinstance(one, ast.Constant) and one.value for one in (value.value.body, value.value.orelse)
+        ):
+            return _text(value.value)
         return _text(value.value) if _literal(value.value) else f"{{{_short(value.value)}}}"
     return str(value.value).replace("\n", " ") if isinstance(value, ast.Constant) else _text(value)
 

@@ -20,6 +20,7 @@ from tasks.support.parameters import STEPS, ReductionParameters
 
 sys.path.insert(0, str(Path(__file__).parent))  # this folder is no package
 from collect_messages import Message, messages, reason_for
+from message_terms import remedy_shown, term_for
 
 _PARAMETERS: Final = """# Parameters
 
@@ -48,8 +49,9 @@ software have none.
 _MESSAGES: Final = """# Messages
 
 Made from the source by `docs/make_pages.py`; do not edit. Every message of the command line, the reports and the logs
-that reports a problem: what happened, to what, and what to do. Values are set as code: `name` is a file or product,
-`label` a group of frames. Messages that only pass on another one are left out.
+that reports a problem: what happened, to what, and what to do. Values are set as code, by what they are: `name` is a
+file or product, `group` one of frames. Texts between which a slash stands are alternatives. Messages that only pass on
+another one are left out.
 
 An *error* stops a command, or the product or frame that it is about. A *reason* states in reports and on pages why
 something is left out or kept; a *warning* is shown with the product that it is about, and is in its header (NFWARN) or
@@ -110,15 +112,26 @@ def _message(one: Message) -> list[str]:
     return [
         one.module.rpartition("/")[2],
         kind,
-        _as_text(one.text),
-        _as_text(one.remedy or (f"({why})" if why else "")),
+        _as_text(one.module, one.text),
+        _as_text(one.module, remedy_shown(one.remedy) or (f"({why})" if why else "")),
     ]
 
 
-def _as_text(text: str) -> str:
-    """Return a message as Markdown shows it: values as code."""
-    escaped = re.sub(r"([*_<>\[\]\\])", r"\\\1", text)
-    return re.sub(r"{([^{}]*)}", lambda value: "`" + re.sub(r"\\(.)", r"\1", value.group(1)) + "`", escaped)
+def _as_text(module: str, text: str) -> str:
+    """Return a message as Markdown shows it: values as code, by their terms."""
+    parts: list[str] = []
+    is_code = False  # between the backticks of a command
+    for part in re.split(r"({[^{}]*}|`)", text):
+        if part == "`":
+            is_code = not is_code
+            parts.append(part)
+        elif part.startswith("{"):
+            term = term_for(module, part[1:-1])
+            term = part[1:-1] if term is None else term
+            parts.append(term.upper() if is_code else f"`{term}`" if term else "")
+        else:
+            parts.append(part if is_code else re.sub(r"([*_<>\[\]\\])", r"\\\1", part))
+    return "".join(parts).replace("``", "` `")
 
 
 def _parameter(info: ParameterInfo) -> list[str]:

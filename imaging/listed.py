@@ -13,7 +13,11 @@ from typing import Final, NamedTuple
 _MOST: Final = 6
 #: Texts that differ only in numbers are gathered from this number on.
 _SIMILAR: Final = 4
-_NUMBER: Final = re.compile(r"[-+]?\d+(?:[.:]\d+)*")
+#: A number, date, time or size that stands alone: digits in the name of a file, an id or a keyword are not masked.
+_NUMBER: Final = re.compile(
+    r"(?<![^\s(\[{'\"=])(?:[-+]?\d[\d.:x]*(?:e[-+]?\d+)?|\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?)%?"
+    r"(?=[.,:;)\]}'\"]*(?:\s|$))"
+)
 
 
 class Gathered(NamedTuple):
@@ -25,26 +29,31 @@ class Gathered(NamedTuple):
         The names, in order.
     text
         The common text; if the texts differ in their numbers, that of the first name, marked as such.
+    noun
+        What the names are names of, in the singular.
     """
 
     names: tuple[str, ...]
     text: str
+    noun: str = "file"
 
     @property
     def label(self) -> str:
         """The names for the beginning of a line: the name of one, or the number of several and the first names."""
         if len(self.names) == 1:
             return self.names[0]
-        return f"{len(self.names)} files ({listed(self.names)})"
+        return f"{counted(len(self.names), self.noun)} ({listed(self.names)})"
 
 
-def gathered(messages: Iterable[tuple[str, str]]) -> list[Gathered]:
+def gathered(messages: Iterable[tuple[str, str]], noun: str = "file") -> list[Gathered]:
     """Gather messages of the same text.
 
     Parameters
     ----------
     messages
         Pairs of name and text; a repeated pair counts once.
+    noun
+        What the names are names of, in the singular.
 
     Returns
     -------
@@ -62,9 +71,9 @@ def gathered(messages: Iterable[tuple[str, str]]) -> list[Gathered]:
         if len(same) >= _SIMILAR:
             first, text = alike[0]
             names = tuple(dict.fromkeys(name for name, _ in alike))
-            found.append(Gathered(names, f"{text} [{first}; the others differ in numbers]"))
+            found.append(Gathered(names, f"{text} [{first}; the others differ in numbers]", noun))
         else:
-            found += [Gathered(tuple(names), text) for text, names in same.items()]
+            found += [Gathered(tuple(names), text, noun) for text, names in same.items()]
     return found
 
 
@@ -76,9 +85,9 @@ def listed(names: Iterable[str], most: int = _MOST) -> str:
     return f"{', '.join(every[:most])} and {len(every) - most} more"
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """Return a number with its noun: ``1 archive``, ``2 archives``."""
-    return f"{number} {one if number == 1 else several}"
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun, which takes an s in the plural if no other is given: ``1 file``, ``2 files``."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 def _without_numbers(name: str, text: str) -> str:

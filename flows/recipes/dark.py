@@ -37,6 +37,7 @@ class DarkRecipe(KindRecipe[FrameSet]):
                 night.left_out.append(
                     LeftOut(
                         name=", ".join(group.members),
+                        noun="group",
                         reason=f"{len(group.members)} darks of {group.exposure_time:g} s with {group.read_pairs} "
                         f"read pairs and {group.coadds} coadds; a master dark needs {least}",
                         remedy="Take more, or lower dark.min_frames.",

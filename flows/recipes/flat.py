@@ -111,6 +111,7 @@ def _note_lamps_alone(night: Planning, flats: Collection[FlatSet]) -> None:
     night.left_out += [
         LeftOut(
             name=", ".join(group.members),
+            noun="group",
             reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s with "
             f"{group.read_pairs} read pairs, without "
             + ("lamp-offs" if group.lamp == "on" or outdone.intersection(group.members) else "lamp-ons")

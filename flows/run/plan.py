@@ -63,7 +63,7 @@ def plan_night(
             for needed in recipe.needs(one):
                 night.needing.setdefault(needed, []).append(recipe.main(one).first.facts)
     no_frames = [
-        LeftOut(name=f"band {band}", reason="no frame of the night has this filter")
+        LeftOut(name=f"band {band}", noun="band", reason="no frame of the night has this filter")
         for band in bands
         if not any(f.facts.filter == band for f in frames)
     ]

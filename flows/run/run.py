@@ -34,13 +34,19 @@ from imaging.frames.find_files import find_files
 from imaging.io.descriptors import raise_limit
 from imaging.io.planes import prune
 from imaging.kinds import STACK, in_a_sentence
-from imaging.listed import gathered
 from imaging.machine import described
 from imaging.pixels.bands import thread_count
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
 from tasks.support.best_effort import best_effort
-from tasks.support.references import LeftOut, Note, ProductRef, Survey, gathered_left_out
+from tasks.support.references import (
+    LeftOut,
+    Note,
+    ProductRef,
+    Survey,
+    gathered_left_out,
+    gathered_notes,
+)
 from tasks.support.step import StepEvent, listening
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
@@ -122,7 +128,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
         for one in passed_over
         if one.suspicious
     )
-    for note in gathered((one.name, one.text) for one in _notes(night)):
+    for note in gathered_notes(_notes(night)):
         logger.info("Note, %s: %s.", note.label, note.text)
     for one in gathered_left_out(night.left_out):
         logger.info("Left out, %s: %s. %s", one.name, one.reason, one.remedy)
@@ -232,7 +238,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
 def _notes(night: Night) -> tuple[Note, ...]:
     """Return what the user should know about the frames and groups that are used."""
     of_groups = (
-        Note(name=one.label, text=text)
+        Note(name=one.label, text=text, noun="group")
         for kind, recipe in RECIPES.items()
         for one in night.plan.of(kind)
         for text in recipe.notes(one)
@@ -332,6 +338,6 @@ def _publish(report: NightReport) -> None:
     lines += [
         f"- left out: {plain(one.name)}: {plain(one.reason)}" for one in gathered_left_out(report.left_out)
     ]
-    notes = gathered((one.name, one.text) for one in report.notes)
+    notes = gathered_notes(report.notes)
     lines += [f"- note: {plain(one.label)}: {plain(one.text)}" for one in notes]
     publish_markdown(key_of("night", report.out.name), "\n".join(lines), "The night's results")

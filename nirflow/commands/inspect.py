@@ -220,15 +220,15 @@ def _print_groups(groups: Sequence[Group]) -> None:
 def _print_problems(frames: Sequence[Examination], groups: Sequence[Group]) -> None:
     unused = [f for f in frames if not (f.broken or f.usable)]
     styled = (
-        ("red", [(f.name, f"{f.reason}. {f.remedy}") for f in frames if f.broken]),
-        ("yellow", [(f.name, f"not used: {f.reason}. {f.remedy}".rstrip()) for f in unused]),
-        ("cyan", [(f.name, f"{note}.") for f in frames for note in f.notes]),
-        ("cyan", [(g.label, f"{note}.") for g in groups for note in g.notes]),
+        ("red", "file", [(f.name, f"{f.reason}. {f.remedy}") for f in frames if f.broken]),
+        ("yellow", "file", [(f.name, f"not used: {f.reason}. {f.remedy}".rstrip()) for f in unused]),
+        ("cyan", "file", [(f.name, f"{note}.") for f in frames for note in f.notes]),
+        ("cyan", "group", [(g.label, f"{note}.") for g in groups for note in g.notes]),
     )
-    if any(messages for _, messages in styled):
+    if any(messages for *_, messages in styled):
         print_lines()
-    for style, messages in styled:
-        for same in gathered(messages):
+    for style, noun, messages in styled:
+        for same in gathered(messages, noun):
             print_lines(f"{same.label}: {same.text}", style=style)
     fit = sum(f.usable for f in frames)
     broken = sum(f.broken for f in frames)

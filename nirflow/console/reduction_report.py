@@ -10,7 +10,7 @@ from imaging.product_figures import figures_of
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_table
 from nirflow.exits import Exit
-from tasks.support.references import gathered_left_out
+from tasks.support.references import gathered_left_out, gathered_notes
 
 if TYPE_CHECKING:
     from flows.run.report import NightReport
@@ -40,7 +40,7 @@ def print_report(report: NightReport) -> None:
     for warning in report.warnings:
         print_lines(f"Warning: {warning}.", style="yellow")
     warnings = ((product.name, warning) for product in report.products for warning in product.warnings)
-    for same in gathered(warnings):
+    for same in gathered(warnings, "product"):
         print_lines(f"Warning, {same.label}: {same.text}", style="yellow")
     for one in report.replaced:
         print_lines(f"Superseded, {one.old}: replaced by {one.new}.", style="cyan")
@@ -56,7 +56,7 @@ def print_report(report: NightReport) -> None:
         print_lines(
             f"Left out, {member.name}: {_sentence(member.reason)} {member.remedy}".rstrip(), style=style
         )
-    for same in gathered((one.name, one.text) for one in report.notes):
+    for same in gathered_notes(report.notes):
         print_lines(f"Note, {same.label}: {_sentence(same.text)}", style="cyan")
     reused = sum(product.reused for product in report.products)
     made = len(report.products) - reused

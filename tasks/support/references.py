@@ -6,7 +6,7 @@ Prefect UI need. It is frozen and small.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from calib_store.model.records import input_key
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import PRODUCT_KINDS, CalibrationKind, ProductKind
-from imaging.listed import gathered
+from imaging.listed import Gathered, gathered
 
 
 class Reference(BaseModel):
@@ -46,6 +46,7 @@ class LeftOut(Reference):
     reason: str
     remedy: str = ""
     expected: bool = Field(default=False, description="not a problem: an acquisition frame, a duplicate")
+    noun: str = Field(default="file", description="what the name is the name of, in the singular")
 
 
 def gathered_left_out(left_out: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
@@ -54,13 +55,13 @@ def gathered_left_out(left_out: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
     For display only: the other parts compare names.
     """
     found: list[LeftOut] = []
-    by_remedy: dict[tuple[str, bool], list[LeftOut]] = {}
+    by_remedy: dict[tuple[str, bool, str], list[LeftOut]] = {}
     for one in left_out:
-        by_remedy.setdefault((one.remedy, one.expected), []).append(one)
-    for (remedy, expected), alike in by_remedy.items():
+        by_remedy.setdefault((one.remedy, one.expected, one.noun), []).append(one)
+    for (remedy, expected, noun), alike in by_remedy.items():
         found += [
-            LeftOut(name=same.label, reason=same.text, remedy=remedy, expected=expected)
-            for same in gathered((one.name, one.reason) for one in alike)
+            LeftOut(name=same.label, reason=same.text, remedy=remedy, expected=expected, noun=noun)
+            for same in gathered(((one.name, one.reason) for one in alike), noun)
         ]
     return tuple(found)
 
@@ -70,6 +71,16 @@ class Note(Reference):
 
     name: str
     text: str
+    noun: str = Field(default="file", description="what the name is the name of, in the singular")
+
+
+def gathered_notes(notes: Sequence[Note]) -> list[Gathered]:
+    """Return notes of the same text on files, or on groups, as one."""
+    return [
+        same
+        for noun in dict.fromkeys(one.noun for one in notes)
+        for same in gathered(((one.name, one.text) for one in notes if one.noun == noun), noun)
+    ]
 
 
 class Survey(Reference):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from imaging.listed import Gathered, counted, gathered, listed
 
 
@@ -32,6 +34,30 @@ def test_many_texts_that_differ_in_numbers_are_one_line() -> None:
     assert len(gathered(texts[:3])) == 3
 
 
+def test_digits_in_names_of_others_are_kept() -> None:
+    texts = (
+        "the same frame as S{n}S0000.fits, which is used",
+        "made with dark-{n}",
+        "of {n}a3f90b1",
+        "in night{n}/a",
+    )
+    for text in texts:
+        pairs = [(f"T{n}S0000.fits", text.format(n=n)) for n in range(2, 8)]
+        assert [(one.label, one.text) for one in gathered(pairs)] == pairs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a step of +{n} ADU", "DATE-OBS = '2013-11-2{n}'", "taken at 2013-11-21T03:0{n}:12.5", "(LNRS = {n}, expected 1)",
+        "{n}.25% of the pixels have no data", "noise {n}.5e-7", "5 sigma above {n}.", "[{n}x512]",
+    ],
+)  # fmt: skip
+def test_numbers_that_stand_alone_are_masked(text: str) -> None:
+    (one,) = gathered([(f"T{n}S0000.fits", text.format(n=n)) for n in range(2, 8)])
+    assert one.label.startswith("6 files")
+
+
 def test_lists_and_counts() -> None:
     assert listed("abcdefg") == "a, b, c, d, e, f, g"
     assert listed("abcdefgh") == "a, b, c, d, e, f and 2 more"
@@ -39,3 +65,4 @@ def test_lists_and_counts() -> None:
         "1 archive",
         "0 archives",
     )
+    assert (counted(1, "file"), counted(2, "file")) == ("1 file", "2 files")

@@ -11,6 +11,7 @@ from flows.run.report import NightReport
 from imaging.io.examine import Examination
 from nirflow.commands.inspect import _print_problems
 from nirflow.console.reduction_report import print_report
+from nirflow.survey import Group
 from tasks.support.references import LeftOut, Note, gathered_left_out
 
 NAMES = [f"S20131121S{n:04}.fits" for n in range(39)]
@@ -46,3 +47,27 @@ def test_expected_and_unexpected_losses_stay_apart() -> None:
     assert [(one.name, one.expected) for one in gathered_left_out(losses)] == [
         ("2 files (a, b)", False), ("2 files (c, d)", True)
     ]  # fmt: skip
+
+
+def test_groups_are_not_called_files(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ("science Y FIELD-0", "science Y FIELD-1", "science J FIELD-0")
+    _print_problems([], [Group(label, (), ("the sky is taken from other frames",)) for label in labels])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"3 groups ({', '.join(labels)}): the sky is taken from other frames." in lines
+    sets = [LeftOut(name=label, reason="too few darks", noun="group") for label in labels]
+    report = NightReport(
+        left_out=tuple(sets),
+        notes=(
+            *(Note(name=label, text="n", noun="group") for label in labels),
+            *(Note(name=name, text="n") for name in ("a.fits", "b.fits")),
+        ),
+        out=Path("out"), started=datetime(2026, 1, 1, tzinfo=UTC), seconds=1,
+    )  # fmt: skip
+    print_report(report)
+    lines = capsys.readouterr().out.splitlines()
+    named = f"3 groups ({', '.join(labels)})"
+    assert {
+        f"Left out, {named}: too few darks.",
+        f"Note, {named}: n.",
+        "Note, 2 files (a.fits, b.fits): n.",
+    } <= {*lines}
