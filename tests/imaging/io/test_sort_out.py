@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import gzip
 import shutil
-from collections.abc import Callable
-=======
 from collections.abc import Callable, Sequence
->>>>>>> fixB
 from pathlib import Path
 from typing import Any, Literal
 
