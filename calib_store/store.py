@@ -39,6 +39,7 @@ from calib_store.tables.raw_frames import RawFrames
 from calib_store.tables.runs import Runs
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
+from imaging.listed import listed
 
 __all__ = ["Store", "recipe_key"]
 
@@ -254,7 +255,7 @@ class Store:
                 remedy="See `nirflow cal list` for names and ids (6 digits of an id or more).",
             )
         if len(found) > 1:
-            several = ", ".join(product.described for product in found[:5])
+            several = listed((product.described for product in found), 5)
             raise StoreError(
                 f"{str(name)!r} may be any of {len(found)} products: {several}.",
                 remedy="Give the id.",

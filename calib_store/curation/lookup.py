@@ -6,6 +6,7 @@ from calib_store.model.records import Frame, Product
 from calib_store.store import Store
 from calib_store.tables.products import resolved
 from imaging.errors import StoreError
+from imaging.listed import listed
 
 
 def product_or_frame(store: Store, name: str) -> Product | Frame:
@@ -24,7 +25,7 @@ def product_or_frame(store: Store, name: str) -> Product | Frame:
             "given to `nirflow reduce` or found in a watched folder.",
         )
     if len(products) + len(frames) > 1:
-        several = [f"product {product.described}" for product in products[:5]]
-        several += [f"frame {f.sha256[:12]} ({f.name})" for f in frames[:5]]
-        raise StoreError(f"{name!r} may be any of: {', '.join(several)}.", remedy="Give the id or sha256.")
+        several = [f"product {product.described}" for product in products]
+        several += [f"frame {f.sha256[:12]} ({f.name})" for f in frames]
+        raise StoreError(f"{name!r} may be any of: {listed(several)}.", remedy="Give the id or sha256.")
     return products[0] if products else frames[0]

@@ -24,6 +24,7 @@ from calib_store.tables.locks import KEEPING
 from calib_store.tables.object_place import claim, doubt_about, is_own_place, require_own_place, set_aside
 from calib_store.tables.schema import products as table
 from imaging.errors import StoreError
+from imaging.listed import listed
 
 logger = logging.getLogger(__name__)
 
@@ -169,15 +170,14 @@ def verify(
 
 
 def _unconfirmed(store: Store, missing: Sequence[Product], doubt: str, lost: int | None) -> StoreError:
-    named = ", ".join(f"{product.name} ({product.short_id})" for product in missing[:5])
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    named = listed((f"{product.name} ({product.short_id})" for product in missing), 5)
     given = f" --note-lost {lost} is not their number." if lost is not None else ""
     return StoreError(
         f"{doubt or f'{len(missing)} files are missing at {store.objects.place}.'}{given} Nothing was changed.",
         remedy="Mount the disk, or correct NIRFLOW_OBJECTS_URL. "
         + (
             f"If the files are lost, `nirflow cal verify --repair --note-lost {len(missing)}` records, for every "
-            f"machine, that these must be made again: {named}{more}."
+            f"machine, that these must be made again: {named}."
             if missing
             else ""
         ),

@@ -21,7 +21,12 @@ from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.sections import contains
 from imaging.io.fitsfile import BLOCK
+<<<<<<< HEAD
 from imaging.kinds import KINDS, with_article
+=======
+from imaging.kinds import KINDS
+from imaging.listed import listed
+>>>>>>> fixD
 from imaging.products.product_file import ProductFile
 
 #: A frame or product whose configuration is known: its name, and its facts.
@@ -215,8 +220,9 @@ def members(
     kinds = KINDS[kind].frames
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
+        inputs = listed((other for other, _ in proven), _MOST_NAMED)
         raise FrameError(
-            name, f"a {kind} made from {_some([other for other, _ in proven])}, of the kind {proven[0][1].kind}, "
+            name, f"a {kind} made from {inputs}, of the kind {proven[0][1].kind}, "
             f"expected {' or '.join(kinds)}",
             remedy="Add the file as its actual kind (--kind), or give another one.",
         )  # fmt: skip
@@ -236,17 +242,13 @@ def _check_facts(
         if not other or (fact in one and len(other) < len(known)):
             continue
         expected = other[0][1].value(fact)
+        inputs = listed((who for who, _ in other), _MOST_NAMED)
         raise FrameError(
             name, "the configuration is not that of its inputs", keyword=facts.table.keyword(fact),
-            found=value, expected=f"{expected!r} as in {_some([who for who, _ in other])}",
+            found=value, expected=f"{expected!r} as in {inputs}",
             remedy="Correct the header to that of the inputs, or give the file as it was made.",
         )  # fmt: skip
 
 
 def _same(one: Any, other: Any, off: float) -> bool:
     return bool(abs(one - other) <= off) if off else bool(one == other)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

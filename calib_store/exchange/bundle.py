@@ -23,7 +23,8 @@ from calib_store.exchange.manifest import LARGEST_MANIFEST, Manifest, manifest_t
 from calib_store.files.objects import file_sha256, object_name
 from calib_store.store import Store
 from imaging.errors import FrameError, StoreError
-from imaging.io.limits import opened, size_text
+from imaging.io.limits import opened
+from imaging.machine import size_text
 
 _MANIFEST: Final = "manifest.json"
 _OBJECTS: Final = "objects"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.errors import NirflowError
-from imaging.io.limits import size_text
+from imaging.machine import size_text
 
 logger = logging.getLogger(__name__)
 

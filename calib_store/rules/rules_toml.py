@@ -17,8 +17,9 @@ from calib_store.rules.rules import Rule, RuleSet
 from imaging.errors import FrameError, StoreError
 from imaging.instruments import catalogue
 from imaging.instruments.instrument import Instrument
-from imaging.io.limits import opened, size_text
+from imaging.io.limits import opened
 from imaging.kinds import CALIBRATIONS
+from imaging.machine import size_text
 
 #: Largest table of rules that is read, bytes; the shipped one has 2 kB.
 _LARGEST: Final = 1 << 20

@@ -17,6 +17,7 @@ from calib_store.tables.locks import changes_alone
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.nights import nights_between, span_anywhere
+from imaging.listed import listed
 
 
 class RawFrames:
@@ -117,7 +118,7 @@ class RawFrames:
         """
         found = self.named(name)
         if len(found) > 1:
-            several = ", ".join(f"{f.sha256[:12]} (seen {f.added_at:%Y-%m-%d %H:%M})" for f in found[:5])
+            several = listed((f"{f.sha256[:12]} (seen {f.added_at:%Y-%m-%d %H:%M})" for f in found), 5)
             raise StoreError(
                 f"{name!r} may be any of {len(found)} frames: {several}.", remedy="Give the sha256."
             )

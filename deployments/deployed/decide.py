@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from deployments.deployed.requests import DecisionRequest
 from deployments.deployed.run_user import operator_of_run
 from deployments.settings.all_settings import Settings
 from imaging.errors import NirflowError
+from imaging.listed import listed
 
 _LISTED = 5
 
@@ -80,11 +82,11 @@ def act(store: Store, request: DecisionRequest, author: str) -> str:
     if request.decision == "reject":
         reject(store, found, author=author, reason=request.reason)
         affected = [product for product in store.affected(found) if product.counts]
-        again = f" Made with it: {_listed(affected)}; reprocess makes them again." if affected else ""
+        again = f" Made with it: {_names(affected)}; reprocess makes them again." if affected else ""
         return f"{_label(found)} is rejected.{again}"
     after = reinstate(store, found, author=author, reason=request.reason)
     restored = counting_again(store, after)
-    again = f" Restored, as superseded only because of it: {_listed(restored)}." if restored else ""
+    again = f" Restored, as superseded only because of it: {_names(restored)}." if restored else ""
     return f"{_label(found)} is {getattr(after, 'status', 'usable')} again.{again}"
 
 
@@ -111,7 +113,5 @@ def _label(what: Product | Frame) -> str:
     return what.name_and_id if isinstance(what, Product) else f"Raw frame {what.name} ({what.sha256[:12]})"
 
 
-def _listed(products: list[Product] | tuple[Product, ...]) -> str:
-    return ", ".join(one.name_and_id for one in products[:_LISTED]) + (
-        ", ..." if len(products) > _LISTED else ""
-    )
+def _names(products: Iterable[Product]) -> str:
+    return listed((one.name_and_id for one in products), _LISTED)

@@ -15,6 +15,7 @@ from flows.page.plots import Bar, Plot, Series, in_time, spans
 from flows.page.registration import Registered
 from flows.page.thumbnails import Thumbnail
 from imaging.kinds import PRODUCT_KINDS, STACK, TARGETS, target_label
+from imaging.listed import counted
 
 #: Names of groups and products.
 LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
@@ -54,11 +55,6 @@ def verdict(page: NightPage) -> tuple[str, str]:
         )
     text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     return f"{text}.", "bad" if failed else "busy"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where needed."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def sections(frames: Sequence[NightFrame]) -> tuple[Section, ...]:

@@ -23,6 +23,7 @@ from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
 from imaging.io.atomic import write_complete
 from imaging.kinds import STACK
+from imaging.listed import counted
 from imaging.printable import printable
 from tasks.support.references import gathered_left_out
 
@@ -150,7 +151,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> 
         "gathered": gathered_left_out,
     }
     environment.filters |= filters
-    environment.globals |= {"counted": view.counted, "kinds": view.LABELS}
+    environment.globals |= {"counted": counted, "kinds": view.LABELS}
     text = environment.get_template(template).render(context)
     write_complete(path, [text.encode("utf-8", "replace")])
     return path

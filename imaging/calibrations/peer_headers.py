@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
 from imaging.calibrations.raw_stack import RawFrame
 from imaging.instruments.instrument import ComparedValue
-
-#: Maximum number of frames that a message names.
-_MOST_NAMED: Final = 6
+from imaging.listed import listed
 
 _Value = str | float
 
@@ -52,9 +49,9 @@ def _numbers(
     odd = [one for one in values if abs(one[1] - usual) > tolerance]
     odd = odd or [min(values, key=lambda one: one[1]), max(values, key=lambda one: one[1])]
     unit = f" {compared.unit}" if compared.unit else ""
-    listed = _listed([f"{name} {value:g}{unit}" for name, value in odd])
+    named = listed([f"{name} {value:g}{unit}" for name, value in odd])
     return [
-        f"{_name(compared)} differs among the {what}: {listed}; the median is {usual:g}{unit}, and {tolerance:g}{unit} "
+        f"{_name(compared)} differs among the {what}: {named}; the median is {usual:g}{unit}, and {tolerance:g}{unit} "
         "is normal"
     ]
 
@@ -63,17 +60,12 @@ def _texts(what: str, compared: ComparedValue, values: Sequence[tuple[str, str]]
     if len({value for _, value in values}) < 2:
         return []
     usual, _ = Counter(value for _, value in values).most_common(1)[0]
-    listed = _listed([f"{name} {value!r}" for name, value in values if value != usual])
-    return [f"{_name(compared)} differs among the {what}: {listed}; most have {usual!r}"]
+    named = listed([f"{name} {value!r}" for name, value in values if value != usual])
+    return [f"{_name(compared)} differs among the {what}: {named}; most have {usual!r}"]
 
 
 def _name(compared: ComparedValue) -> str:
     return f"{compared.label} ({compared.keyword})" if compared.label else compared.keyword
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = len(texts) - _MOST_NAMED
-    return ", ".join([*texts[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
 def _value(raw: RawFrame, compared: ComparedValue) -> _Value | None:

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+<<<<<<< HEAD
 from typing import ClassVar, Final
+=======
+>>>>>>> fixD
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +24,8 @@ from imaging.calibrations.peer_votes import factor_of, limit_of, outvoted, undec
 from imaging.calibrations.plausible import implausible_dim, implausible_lit
 from imaging.calibrations.raw_stack import RawStack
 from imaging.errors import GroupError
+from imaging.listed import listed
 from imaging.parameters import StepParameters, parameter
-
-#: Maximum number of frames that a warning names.
-_MOST_NAMED: Final = 6
 
 
 class PeerParameters(StepParameters):
@@ -346,7 +347,7 @@ def _reason(
 def _undecided(what: str, figure: _Figure, names: Sequence[str]) -> str:
     off = figure.values - np.median(figure.values)
     order = np.argsort(-np.abs(off), kind="stable")
-    named = ", ".join(f"{names[k]} {figure.write(float(off[k]))}" for k in order[:_MOST_NAMED])
+    named = listed(f"{names[k]} {figure.write(float(off[k]))}" for k in order)
     return (
         f"the {what} differ in {figure.name} and no majority agrees without some of them, so all are used: {named} "
         f"from the median (usual scatter {figure.write(figure.usual).removeprefix('+')}, {figure.limited_by})"

@@ -12,6 +12,7 @@ import re
 from typing import Final, NamedTuple
 
 from imaging.header import COMMENTARY, Card, Header, HeaderValue
+from imaging.listed import listed
 from imaging.printable import ascii_text
 
 #: Bytes of a card (FITS standard 4.0, section 3.1).
@@ -60,9 +61,6 @@ NOT_ASCII: Final = "contains characters that are not ASCII"
 TWICE: Final = "appears several times with different values; the first is used"
 FORM: Final = "is not written as FITS prescribes, in capitals and with = in column 9"
 CONTINUED: Final = "is the continuation of a text that does not announce one"
-
-#: Keywords that a note lists.
-_LISTED: Final = 6
 
 
 class _Read(NamedTuple):
@@ -164,9 +162,7 @@ class _Reader:
         """Return the header."""
         notes = []
         for problem, keywords in self._problems.items():
-            names = list(keywords)
-            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            notes.append(f"{', '.join(names[:_LISTED])}{more} {_plural(problem, len(names))}")
+            notes.append(f"{listed(keywords)} {_plural(problem, len(keywords))}")
         unreadable = {keyword: text for keyword, text in self._unreadable.items() if keyword not in self._at}
         return Header(self._cards, unreadable=unreadable, notes=notes)
 

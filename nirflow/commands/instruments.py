@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imaging.io.atomic import write_complete
+from imaging.listed import counted
 from imaging.printable import printable
 from nirflow.console.output import print_lines
-from nirflow.console.tables import Column, plural, print_json, print_table
+from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def check(
         _print_facts(read)
         print_lines("What could be reduced:" if possible else "Nothing could be reduced.")
         print_lines(*(f"  {line}" for line in possible))
-        print_lines(f"{plural(len(read), 'file')}, {wrong} with a problem.")
+        print_lines(f"{counted(len(read), 'file')}, {wrong} with a problem.")
     if wrong:
         raise typer.Exit(Exit.PARTIAL)
 
@@ -158,14 +159,14 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     darks = [group for group in groups if group.kind == "dark"]
     pairs = flat_groups(groups)
     flats = [pair for pair in pairs if not pair.missing]
-    found = [f"dark of {group.exposure_time:g} s: {plural(len(group.members), 'frame')}" for group in darks]
+    found = [f"dark of {group.exposure_time:g} s: {counted(len(group.members), 'frame')}" for group in darks]
     for pair in flats:
         light = pair.on or pair.off
         assert light is not None
-        found.append(f"flat in {light.filter}: {plural(len(light.members), 'frame')} with light")
+        found.append(f"flat in {light.filter}: {counted(len(light.members), 'frame')} with light")
     for pair in pairs:
         if pair.missing and (there := pair.on or pair.off):
-            frames_there = plural(len(there.members), "frame")
+            frames_there = counted(len(there.members), "frame")
             found.append(f"no flat in {there.filter}: {frames_there} without {' and '.join(pair.missing)}")
     by_name = {facts.name: facts for facts in frames}
     for group in science_groups(frames):
@@ -177,5 +178,5 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
         what = (
             f"without a {' and a '.join(missing)} among these files" if missing else "with its dark and flat"
         )
-        found.append(f"stack of {plural(len(group.objects), 'frame')} in {group.filter}, {what}")
+        found.append(f"stack of {counted(len(group.objects), 'frame')} in {group.filter}, {what}")
     return found + left_out

@@ -93,11 +93,6 @@ def cell(value: object) -> str:
             return printable(str(value))
 
 
-def plural(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 file``, ``3 files``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON on standard output: models, dates, paths and sets included.
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imaging.listed import counted
 from nirflow.commands.cal.naming import Json
 from nirflow.console.output import print_lines
-from nirflow.console.tables import Column, plural, print_json, print_table
+from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def backup(
     else:
         for name in made.lost:
             print_lines(f"Not in the backup because its file is lost: {name}", style="red", err=True)
-        held = f"{plural(made.products, 'product')} and the rows of {plural(made.frames, 'raw frame')}"
+        held = f"{counted(made.products, 'product')} and the rows of {counted(made.frames, 'raw frame')}"
         print_lines(f"{held}: {target}")
     if made.lost:
         raise typer.Exit(Exit.PARTIAL)
@@ -157,7 +158,7 @@ def restore(
     else:
         when = f"{restored.made_at:%Y-%m-%d %H:%M}"
         held = (
-            f"{plural(restored.products, 'product')} and the rows of {plural(restored.frames, 'raw frame')}"
+            f"{counted(restored.products, 'product')} and the rows of {counted(restored.frames, 'raw frame')}"
         )
         for name in restored.lost:
             print_lines(f"File not in the backup: {name}", style="red", err=True)

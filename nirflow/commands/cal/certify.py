@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imaging.listed import listed
 from nirflow.commands.cal.naming import (
     Author,
     Json,
@@ -183,7 +184,7 @@ def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Js
         return
     print_lines(f"{thing(done)} is rejected.")
     if hit:
-        print_lines(f"Made with it: {_listed(hit)}. To make these again: nirflow reduce --affected-by {name}")
+        print_lines(f"Made with it: {_names(hit)}. To make these again: nirflow reduce --affected-by {name}")
 
 
 def supersede(
@@ -236,8 +237,8 @@ def reinstate(name: ProductOrFrame, reason: Reason, author: Author = None, json:
         print_lines(f"{product.name_and_id} was superseded because of it and is valid again.")
 
 
-def _listed(products: Sequence[Product]) -> str:
-    return ", ".join(p.name_and_id for p in products[:5]) + (", ..." if len(products) > 5 else "")
+def _names(products: Sequence[Product]) -> str:
+    return listed((one.name_and_id for one in products), 5)
 
 
 def _print_status(product: Product) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from imaging.errors import NirflowError
 from imaging.kinds import ProductKind
+from imaging.listed import counted
 from imaging.printable import printable
 from nirflow.commands.cal.naming import (
     Author,
@@ -19,7 +20,7 @@ from nirflow.commands.cal.naming import (
     open_store,
 )
 from nirflow.console.output import print_lines
-from nirflow.console.tables import plural, print_json
+from nirflow.console.tables import print_json
 from nirflow.exits import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def export(
         return
     for product in manifest.products:
         print_lines(f"{product.kind}: {product.name}")
-    frames = plural(len(manifest.frames), "raw frame")
-    print_lines(f"{plural(len(manifest.products), 'product')} and the records of {frames}: {to}")
+    frames = counted(len(manifest.frames), "raw frame")
+    print_lines(f"{counted(len(manifest.products), 'product')} and the records of {frames}: {to}")
 
 
 def import_(
@@ -174,7 +175,7 @@ def import_(
         print_lines(f"proposed: {proposal}")
     for remark in done.remarks:
         print_lines(remark, style="yellow", err=True)
-    added, frames = plural(len(done.added), "product"), plural(done.frames, "raw frame")
+    added, frames = counted(len(done.added), "product"), counted(done.frames, "raw frame")
     print_lines(f"{added} added, {len(done.known)} known; {frames} new.")
     if done.added and not trust:
         print_lines(

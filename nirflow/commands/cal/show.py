@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calib_store.choice.serving import serves
+from imaging.listed import counted
 from nirflow.commands.cal.naming import (
     Json,
     ProductOrFrame,
@@ -18,7 +19,7 @@ from nirflow.commands.cal.naming import (
     validity,
 )
 from nirflow.console.output import print_lines
-from nirflow.console.tables import Column, cell, plural, print_json, print_table
+from nirflow.console.tables import Column, cell, print_json, print_table
 
 if TYPE_CHECKING:
     from calib_store.exchange.proposals import Proposal
@@ -102,7 +103,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
             [Column("used by"), Column("kind"), Column("name", fold=True), Column("status")],
             [[user.short_id, user.kind, user.name, user.state] for user in users],
         )
-    print_lines("", f"Chosen for {plural(frames, 'frame')}.")
+    print_lines("", f"Chosen for {counted(frames, 'frame')}.")
     _print_history(history)
     _print_proposals(proposed)
 
@@ -171,8 +172,8 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
     absent = {
         (edge.name, edge.checksum) for edge in edges if not edge.frame_sha256 and not edge.input_product_id
     }
-    rest = f" {plural(len(absent), 'input')} not in this store." if absent else ""
-    print_lines("", f"{plural(len(frames), 'raw frame')} in all generations.{rest}")
+    rest = f" {counted(len(absent), 'input')} not in this store." if absent else ""
+    print_lines("", f"{counted(len(frames), 'raw frame')} in all generations.{rest}")
 
 
 def _what(edge: LineageEdge) -> str:

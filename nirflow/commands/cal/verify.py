@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from imaging.listed import counted
+from imaging.machine import size_text
 from nirflow.commands.cal.naming import Json, open_store
 from nirflow.console.output import print_lines
-from nirflow.console.tables import Column, plural, print_json, print_table
+from nirflow.console.tables import Column, print_json, print_table
 from nirflow.exits import Exit, UsageError
 
 
@@ -93,10 +95,10 @@ def verify(
                 )
             elif not repair:
                 print_lines("--repair replaces files from copies, and marks the others to be made again.")
-        read = f"{plural(done.checked, 'product')} ({_size(done.size)}) read"
+        read = f"{counted(done.checked, 'product')} ({size_text(done.size)}) read"
         print_lines(f"{read}, {len(done.findings)} with problems.")
         if done.orphans or done.leftovers:
-            files = f"{plural(len(done.orphans), 'file')} that no product refers to"
+            files = f"{counted(len(done.orphans), 'file')} that no product refers to"
             print_lines(
                 f"{files}, {len(done.leftovers)} temporary or set aside: see nirflow cal gc --dry-run"
             )
@@ -125,7 +127,7 @@ def gc(
         if not json and waste:
             print_table(
                 [Column("what"), Column("size", "right"), Column("file", fold=True)],
-                [[one.what, _size(one.size), one.place] for one in waste],
+                [[one.what, size_text(one.size), one.place] for one in waste],
             )
         gone = () if dry_run else remove(store, waste, grace=period)
     total = sum(one.size for one in (waste if dry_run else gone))
@@ -137,16 +139,6 @@ def gc(
             }
         )  # fmt: skip
     elif dry_run:
-        print_lines(f"Would remove: {plural(len(waste), 'file')}, {_size(total)}.")
+        print_lines(f"Would remove: {counted(len(waste), 'file')}, {size_text(total)}.")
     else:
-        print_lines(f"Gone: {plural(len(gone), 'file')}, {_size(total)}.")
-
-
-def _size(number: int) -> str:
-    """Return a number of bytes with a unit."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+        print_lines(f"Gone: {counted(len(gone), 'file')}, {size_text(total)}.")

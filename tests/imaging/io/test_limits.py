@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from imaging.errors import FrameError
 from imaging.io.compressed import digest_as_is, unpack
 from imaging.io.fitsfile import BLOCK
-from imaging.io.limits import RECORD_ROWS, TooLargeError, frame_bytes, product_bytes, size_text
+from imaging.io.limits import RECORD_ROWS, TooLargeError, frame_bytes, product_bytes
 from imaging.io.raw_file import digest, open_raw, read_headers
+from imaging.machine import size_text
 from imaging.products.placing import place_product
 from imaging.products.product_file import ProductFile, read_table
 
