@@ -220,9 +220,9 @@ def members(
     kinds = KINDS[kind].frames
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
-        inputs = listed((other for other, _ in proven), _MOST_NAMED)
+        origins = listed((other for other, _ in proven), _MOST_NAMED)
         raise FrameError(
-            name, f"a {kind} made from {inputs}, of the kind {proven[0][1].kind}, "
+            name, f"a {kind} made from {origins}, of the kind {proven[0][1].kind}, "
             f"expected {' or '.join(kinds)}",
             remedy="Add the file as its actual kind (--kind), or give another one.",
         )  # fmt: skip
@@ -242,10 +242,10 @@ def _check_facts(
         if not other or (fact in one and len(other) < len(known)):
             continue
         expected = other[0][1].value(fact)
-        inputs = listed((who for who, _ in other), _MOST_NAMED)
+        origins = listed((who for who, _ in other), _MOST_NAMED)
         raise FrameError(
             name, "the configuration is not that of its inputs", keyword=facts.table.keyword(fact),
-            found=value, expected=f"{expected!r} as in {inputs}",
+            found=value, expected=f"{expected!r} as in {origins}",
             remedy="Correct the header to that of the inputs, or give the file as it was made.",
         )  # fmt: skip
 
