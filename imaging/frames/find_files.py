@@ -197,7 +197,7 @@ def walk(
 
     A link that leads nowhere is a frame if it is named like one: the frame is missing. Links to folders are
     followed, each folder once, within the folder that is searched; one that leads out of it is an entry, as it might
-    lead to the whole disk. Hidden folders are not searched, as copying programs and annexes keep files there under
+    lead to any place. Hidden folders are not searched, as copying programs and annexes keep files there under
     names of their own.
 
     Parameters
