@@ -256,8 +256,10 @@ class Store:
             )
         if len(found) > 1:
             several = listed((product.described for product in found), 5)
-            what = f"{str(name)!r} may be any of {len(found)} products: {several}."
-            raise StoreError(what, remedy="Give the id.")
+            text = str(name)
+            raise StoreError(
+                f"{text!r} may be any of {len(found)} products: {several}.", remedy="Give the id."
+            )
         return found[0]
 
     def history(self, product: Product) -> tuple[StatusChange, ...]:
