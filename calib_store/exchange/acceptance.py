@@ -21,12 +21,8 @@ from imaging.frames.facts import FrameFacts
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.sections import contains
 from imaging.io.fitsfile import BLOCK
-<<<<<<< HEAD
 from imaging.kinds import KINDS, with_article
-=======
-from imaging.kinds import KINDS
 from imaging.listed import listed
->>>>>>> fixD
 from imaging.products.product_file import ProductFile
 
 #: A frame or product whose configuration is known: its name, and its facts.

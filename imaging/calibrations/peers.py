@@ -11,10 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-<<<<<<< HEAD
-from typing import ClassVar, Final
-=======
->>>>>>> fixD
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
