@@ -256,10 +256,7 @@ class Store:
             )
         if len(found) > 1:
             several = listed((product.described for product in found), 5)
-            text = str(name)
-            raise StoreError(
-                f"{text!r} may be any of {len(found)} products: {several}.", remedy="Give the id."
-            )
+            raise StoreError(f"{name} may be any of {len(found)} products: {several}.", remedy="Give the id.")
         return found[0]
 
     def history(self, product: Product) -> tuple[StatusChange, ...]:
