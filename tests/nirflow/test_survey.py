@@ -75,7 +75,7 @@ def test_a_tile_compressed_frame(tmp_path: Path, frame_writer: Writer) -> None:
         ({"EXPTIME": "long"}, "EXPTIME = 'long'"),
         ({"LNRS": 5, "NREADS": 5}, "LNRS = 5"),
         ({"LNRS": 4, "DATE_OBS": "2020-01-01"}, "disagree"),
-        ({"DATE_OBS": "yesterday"}, "DATE-OBS"),
+        ({"DATE_OBS": "yesterday", "UTSTART": None}, "DATE-OBS"),
         ({"shape": (1024, 1024)}, "the image has the shape 1024 x 1024, expected 2048 x 2048"),
         ({"shape": (3, 2048, 2048)}, "the image has the shape 3 x 2048 x 2048"),
         ({"complete": False}, "truncated"),
