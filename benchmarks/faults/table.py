@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.faults import files, frames, headers, machines, software, store, times
 from benchmarks.faults.situation import Situation
+from benchmarks.faults.situations import files, frames, headers, machines, software, store, times
 
 SITUATIONS: Final[tuple[Situation, ...]] = tuple(
     situation

@@ -30,7 +30,7 @@ _SOURCE_COLUMNS: Final = (
 _SCI_CARDS: Final = ("EXPTIME", "FILTER", "GAIN", "DATE-OBS", "AIRMASS", "BUNIT", "CTYPE1")
 #: How far the WCS of a raw frame may be from its pointing, arcsec: DRAGONS refuses more by default.
 _POINTING: Final = 30.0
-_DOCS: Final = Path(__file__).parents[2] / "docs" / "products.md"
+_DOCS: Final = Path(__file__).parents[3] / "docs" / "products.md"
 
 
 def _foreign_lineage(lab: Laboratory, folder: Path) -> Sequence[Check]:

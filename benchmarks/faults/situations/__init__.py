@@ -1,0 +1,1 @@
+"""The situations of `python -m benchmarks.faults`, by part."""
