@@ -41,7 +41,7 @@ def y_night(tmp_path_factory: pytest.TempPathFactory) -> NightTruth:
 def j_frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """Return a J night of the same array and dates, with other numbers, by role."""
     folder = tmp_path_factory.mktemp("j")
-    truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=8, detector_seed=7))
+    truth = simulate_night(folder / "raw", NightParameters(**FEW, band="J", seed=9, detector_seed=7))
     found: dict[str, list[Path]] = {}
     for frame in truth.frames:
         path = folder / "raw" / f"{frame.root}.fits"

@@ -329,7 +329,7 @@ def two_bands(tmp_path_factory: pytest.TempPathFactory, night: NightTruth) -> Pa
     folder = tmp_path_factory.mktemp("two_bands")
     link(night.raw_paths(), folder)
     other = simulate_night(
-        tmp_path_factory.mktemp("j"), NightParameters(**FEW, band="J", seed=8, detector_seed=7)
+        tmp_path_factory.mktemp("j"), NightParameters(**FEW, band="J", seed=9, detector_seed=7)
     )
     for path in other.raw_paths():
         os.link(path, folder / f"{path.name[:10]}{int(path.name[10:14]) + 5000}.fits")

@@ -87,9 +87,9 @@ def test_gc_lists_and_then_removes(nirflow: Run, added: Add, tmp_path: Path) -> 
     orphan = tmp_path / "data" / "objects" / "ab" / f"{'ab' * 32}.fits"
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 5000)
-    assert nirflow("cal", "gc", "--dry-run").stdout == "Would remove: 0 files, 0 B.\n"
+    assert nirflow("cal", "gc", "--dry-run").stdout == "Would remove: 0 files, 0 bytes.\n"
     listed = nirflow("cal", "gc", "--dry-run", "--grace", "0")
-    assert listed.stdout.splitlines()[1].split() == ["orphan", "5.0", "kB", f"ab/{'ab' * 32}.fits"]
+    assert listed.stdout.splitlines()[1].split() == ["orphan", "5000", "bytes", f"ab/{'ab' * 32}.fits"]
     assert orphan.exists()
     reported = json.loads(nirflow("cal", "gc", "--grace", "0", "--json").stdout)
     assert (reported["removed"], reported["bytes"]) == (1, 5000)
