@@ -18,7 +18,7 @@ from imaging.simulator import camera
 #: Electrons in one ADU of the darks and science frames.
 _GAIN = camera.gain(8)
 #: Terms of a message about a frame that is unlike its peers, and a figure with its unit.
-_UNLIKE = "unlike|peer|level|noise|weight|gradient|structure"
+_UNLIKE = "unlike|quadrant|peer|level|noise|weight|gradient|structure"
 _FIGURE = r"\d ?(e-|%|times|sigma|adu|electron)|times"
 
 
