@@ -15,7 +15,7 @@ from benchmarks.faults.outcome import Outcome, messages_of
 from benchmarks.skies.nights import SkyNight
 from imaging.errors import NirflowError
 from imaging.simulator.floor.best_stack import model_of
-from imaging.simulator.floor.score_floor import score_floor
+from imaging.simulator.floor.score_floor import scaled_lights, score_floor
 from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import StackProduct, locate, read_stack
@@ -101,21 +101,14 @@ def _messages(night: SkyNight, outcome: Outcome) -> list[str]:
     return wrong
 
 
-def scaled_to(stack: StackProduct, truth: NightTruth, image: dict[str, Any]) -> float | None:
-    """Return the transparency to which the frames of a stack were scaled; None where by exposure alone."""
-    scales = list((image.get("metrics") or {}).get("scales", {}).values())
-    if len(scales) < 2 or max(scales) - min(scales) < 1e-6:
-        return None
-    return truth.frame(stack.reference).throughput
-
-
-def _weights(image: dict[str, Any]) -> dict[str, float]:
-    return dict((image.get("metrics") or {}).get("weights", {}))
+def _of_frames(image: dict[str, Any], figure: str) -> dict[str, float]:
+    """Return a figure that a stack's record gives for each frame."""
+    return dict((image.get("metrics") or {}).get(figure) or {})
 
 
 def _floor(night: SkyNight, stack: StackProduct, truth: NightTruth, image: dict[str, Any]) -> list[ScoreRow]:
     return score_floor(
-        stack, truth, weights=_weights(image), transparency=scaled_to(stack, truth, image),
+        stack, truth, weights=_of_frames(image, "weights"), scales=_of_frames(image, "scales"),
         disturbances=night.disturbances,
     )  # fmt: skip
 
@@ -124,8 +117,7 @@ def galaxy_rows(stack: StackProduct, truth: NightTruth, image: dict[str, Any]) -
     """Return the losses of the large galaxy's surface brightness: at its centre and at two scale lengths."""
     frames = [truth.frame(name) for name in stack.mappings]
     grid = locate(stack, truth, frames)
-    to = scaled_to(stack, truth, image)
-    lights = np.array([(f.throughput if to is None else to) * f.exposure for f in frames]) / len(frames)
+    lights = scaled_lights(truth, frames, stack.reference, _of_frames(image, "scales")) / len(frames)
     model = model_of(truth, frames, grid, stack.sci.shape, lights=lights)
     p = truth.parameters
     scale = p.galaxy_scale / SKY_SCALE

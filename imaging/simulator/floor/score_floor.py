@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from imaging.simulator.floor.best_stack import best_stack, model_of
 from imaging.simulator.floor.star_fluxes import MEDIAN_COST, StarFluxes, star_fluxes
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import StackProduct, locate, measured
-from imaging.simulator.truth import NightTruth
+from imaging.simulator.truth import FrameTruth, NightTruth
 
 #: Largest ratios to the floor, and the range of widths of errors over those that VAR gives.
 SCATTER, BLOCKS, PULL, BIAS = 1.15, 1.3, (0.95, 1.08), 0.3
@@ -24,13 +24,17 @@ OUTLIERS: Final = 20.0
 #: Side of the background's blocks, pixels; sky is empty where the model is below this part of a pixel's noise.
 BLOCK: Final = 64
 EMPTY: Final = 0.05
-#: Relative standard error of a robust sigma of n values, times sqrt(n).
-SIGMA_ERROR: Final = 1.167 / math.sqrt(2)
+#: Factors of frames that differ by less come from equal exposures.
+SAME_SCALE: Final = 1e-6
+#: Relative standard error of a sigma of n values, times sqrt(n): from the median absolute deviation, which has 37 % of
+#: the efficiency of the standard deviation, and of the latter.
+SIGMA_ERROR: Final = 1.166
+RMS_ERROR: Final = math.sqrt(0.5)
 
 
 def score_floor(
     stack: StackProduct, truth: NightTruth, *, weights: Mapping[str, float] | None = None,
-    transparency: float | None = None, disturbances: int = 1,
+    scales: Mapping[str, float] | None = None, disturbances: int = 1,
 ) -> list[ScoreRow]:  # fmt: skip
     """Return the figures of a stack with their limits.
 
@@ -41,8 +45,9 @@ def score_floor(
     weights
         Weights of the frames that the product's record gives; None: equal ones. They say how wide the stack's stars
         are, and with that how much of a star's light is in an aperture.
-    transparency
-        Transparency to which the frames were scaled; None: they were scaled by exposure alone.
+    scales
+        Factors of the frames that the record gives. Where they differ, the frames were scaled to the transparency of
+        the reference; otherwise by exposure alone.
     disturbances
         How many disturbances the night has: several at once have limits 1.5 times as far from the floor.
     """
@@ -50,10 +55,7 @@ def score_floor(
     given = {truth.frame(name).root: w for name, w in (weights or {}).items()}
     share = np.array([given.get(f.root, 0.0) for f in frames]) if given else np.ones(len(frames))
     share = share / share.sum()
-    if transparency is None:
-        lights = np.array([f.throughput * f.exposure for f in frames])
-    else:
-        lights = np.full(len(frames), transparency * truth.frame(stack.reference).exposure)
+    lights = scaled_lights(truth, frames, stack.reference, scales)
     light = float(share @ lights)
     grid = locate(stack, truth, frames)
     model = model_of(truth, frames, grid, stack.sci.shape, lights=share * lights)
@@ -68,6 +70,21 @@ def score_floor(
         *star_rows(stars, far),
         *background_rows(stack, model, best.variance, usable & enough, far),
     ]
+
+
+def scaled_lights(
+    truth: NightTruth, frames: Sequence[FrameTruth], reference: str, scales: Mapping[str, float] | None
+) -> NDArray[np.float64]:
+    """Return transparency x exposure of each frame as it is stacked, s.
+
+    That is the reference's for all if their factors differ, so that the truth's scale follows the stack's reference.
+    """
+    own = np.array([f.throughput * f.exposure for f in frames])
+    factors = list((scales or {}).values())
+    if len(factors) < 2 or max(factors) - min(factors) < SAME_SCALE:
+        return own
+    home = truth.frame(reference)
+    return np.full(len(frames), home.throughput * home.exposure)
 
 
 def star_rows(stars: StarFluxes, far: float = 1.0) -> list[ScoreRow]:
@@ -119,7 +136,7 @@ def background_rows(
     level, allowed = block_medians(stack.sci, variance, sky)
     blocks = measure.clipped_rms(level - np.median(level), 5.0) if level.size else math.nan
     floor = math.sqrt(float(np.mean(allowed**2))) if level.size else math.nan
-    slack = 1 + 2 * SIGMA_ERROR / math.sqrt(max(level.size, 1))
+    slack = 1 + 2 * RMS_ERROR / math.sqrt(max(level.size, 1))
     mean = float(np.median(stack.sci[sky])) if sky.any() else math.nan
     z = (stack.sci[sky] - mean) / np.sqrt(stack.var[sky]) if sky.any() else np.zeros(0)
     z = z / measure.robust_sigma(z) if z.size else z
