@@ -1,9 +1,11 @@
 """Kernels of the sky subtraction: one sorted stack of a block of pixels serves all frames, each without itself.
 
 A frame and its sky frames are sorted together, two complete rows of values at a time (which the compiler
-turns into vector instructions); frames with the same set share the stack. The values without the frame's own,
-their median and extremes are then read from the sorted stack. A pixel is only processed singly if extremes
-must be clipped. The kernels release the GIL and keep no state.
+turns into vector instructions). The next frame mostly has the same set, or one that differs by a few frames: those
+that left are replaced in the sorted stack by those that came, in one pass for each, and nothing is sorted again. The
+values without the frame's own, their median and extremes are then read from the sorted stack. A pixel is only
+processed singly if extremes must be clipped. The sums are always taken over the set in the order of the frames, so
+the result does not depend on how the stack was sorted. The kernels release the GIL and keep no state.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _OVERLAP = np.uint16(DQ.OVERLAP)
 BLOCK = 256
 #: No pixel has as many electrons; a larger value (or NaN) would corrupt the sums.
 _ABSURD = 1e9
+#: A set is sorted again if more frames change than this many per pass of a sort.
+_WORTH_SORTING = 0.4
 #: Content of a frame at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
@@ -123,7 +127,8 @@ def subtract_band(  # type: ignore[no-untyped-def]
     values = np.zeros((n, BLOCK), np.float32)
     noises = np.zeros((n, BLOCK), np.float32)
     state = np.zeros((n, BLOCK), np.uint8)
-    ordered = np.empty((n, BLOCK), np.float32)
+    ordered = np.empty((n + 1, BLOCK), np.float32)
+    member = np.zeros(n, np.bool_)
     total = np.empty(BLOCK, np.float64)
     noise = np.empty(BLOCK, np.float64)
     count = np.empty(BLOCK, np.int64)
@@ -134,13 +139,12 @@ def subtract_band(  # type: ignore[no-untyped-def]
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
             _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state)
-            before = -1
+            member[:] = False
             for i in range(n):
                 if not target[i]:
                     continue
-                if before < 0 or not _same_set(selection, before, i):
-                    _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
-                before = i
+                if _change_set(selection[i], i, member, values, state, ordered) > 0:
+                    _sum_set(member, values, noises, state, total, noise, count)
                 back = 1.0 / factor[i]
                 for b in range(width):
                     x = x0 + b
@@ -204,34 +208,89 @@ def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state
 
 
 @njit(cache=True, nogil=True)
-def _same_set(selection, a, b):  # type: ignore[no-untyped-def]
-    """Return whether frames a and b, each together with its sky frames, are the same set."""
-    differ = 0
-    for j in range(selection.shape[1]):
-        if (selection[a, j] or j == a) != (selection[b, j] or j == b):
-            differ += 1
-    return differ == 0
+def _change_set(chosen, me, member, values, state, ordered):  # type: ignore[no-untyped-def]
+    """Turn the sorted set of ``member`` into that of a frame and its sky frames; return the number of changes."""
+    gone, came, size = 0, 0, 0
+    for j in range(member.size):
+        wanted = chosen[j] or j == me
+        gone += member[j] and not wanted
+        came += wanted and not member[j]
+        size += wanted
+    changes = max(gone, came)
+    if changes == 0:
+        return 0
+    if gone != came or changes > _WORTH_SORTING * _passes(size):
+        m = 0
+        for j in range(member.size):
+            member[j] = chosen[j] or j == me
+            if member[j]:
+                _sky_or_infinite(values[j], state[j], ordered[m])
+                m += 1
+        sort_rows(ordered, m)
+        ordered[m, :] = np.inf
+        return changes
+    out, into = -1, -1
+    old, new = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for _ in range(changes):
+        out, into = out + 1, into + 1
+        while not member[out] or chosen[out] or out == me:
+            out += 1
+        while member[into] or not (chosen[into] or into == me):
+            into += 1
+        _sky_or_infinite(values[out], state[out], old)
+        _sky_or_infinite(values[into], state[into], new)
+        _replace(ordered, size, old, new)
+        member[out], member[into] = False, True
+    return changes
 
 
 @njit(cache=True, nogil=True)
-def _sort_set(selection, i, values, noises, state, ordered, total, noise, count):  # type: ignore[no-untyped-def]
-    """Sort frame i with its sky frames; compute sums, summed variances and numbers of the sky values."""
+def _passes(m):  # type: ignore[no-untyped-def]
+    """Return how often `sort_rows` compares each of m rows with another."""
+    stages = 0
+    while 1 << stages < m:
+        stages += 1
+    return 0.25 * stages * (stages + 1)
+
+
+@njit(cache=True, nogil=True)
+def _sky_or_infinite(values, state, out):  # type: ignore[no-untyped-def]
+    """Copy the sky values of a frame's block; infinity where it has none."""
+    for b in range(BLOCK):
+        value = values[b]
+        out[b] = value if state[b] == _SKY else np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _replace(ordered, m, old, new):  # type: ignore[no-untyped-def]
+    """Replace ``old``, which each column has, by ``new`` in m sorted rows that infinity follows."""
+    left = np.empty(BLOCK, np.float32)
+    for k in range(m):
+        row, after = ordered[k], ordered[k + 1]
+        for b in range(BLOCK):
+            x, y = row[b], after[b]
+            left[b] = x if x < old[b] else y
+        for b in range(BLOCK):  # a separate loop: the compiler turns both into vector instructions
+            x, y = left[b], new[b]
+            row[b] = x if x < y else y
+            new[b] = y if x < y else x
+
+
+@njit(cache=True, nogil=True)
+def _sum_set(member, values, noises, state, total, noise, count):  # type: ignore[no-untyped-def]
+    """Compute sums, summed variances and numbers of the sky values of a set."""
     total[:] = 0.0
     noise[:] = 0.0
     count[:] = 0
-    m = 0
-    for j in range(selection.shape[1]):
-        if not (selection[i, j] or j == i):
+    for j in range(member.size):
+        if not member[j]:
             continue
-        row = ordered[m]
         for b in range(BLOCK):
             sky = state[j, b] == _SKY
-            row[b] = values[j, b] if sky else np.float32(np.inf)
-            total[b] += np.float64(values[j, b]) if sky else 0.0
-            noise[b] += np.float64(noises[j, b]) if sky else 0.0
+            value, variance = np.float64(values[j, b]), np.float64(noises[j, b])
+            total[b] += value if sky else 0.0
+            noise[b] += variance if sky else 0.0
             count[b] += 1 if sky else 0
-        m += 1
-    sort_rows(ordered, m)
 
 
 @njit(cache=True, nogil=True)
