@@ -153,7 +153,7 @@ def proportional(pid: int) -> int:
 def open_files(pid: int) -> int:
     """Return the number of open files of one process; 0 if it has ended."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return 0
 
@@ -164,7 +164,7 @@ def size_on_disk(folder: Path) -> int:
     for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                total += _BLOCK * os.stat(Path(parent, name)).st_blocks
+                total += _BLOCK * Path(parent, name).stat().st_blocks
     return total
 
 
