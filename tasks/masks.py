@@ -11,10 +11,10 @@ from prefect.states import Completed, State
 
 from imaging.io.planes import PlanesWriter, write_planes
 from imaging.sky.choice import SkyParameters
-from imaging.sky.subtract import VERSION as SKY_VERSION
 from imaging.sky.subtract import SkyMetrics
-from imaging.sources.detect import VERSION as DETECT_VERSION
 from imaging.sources.detect import DetectParameters, detect
+from tasks import detect as detect_step
+from tasks import sky as sky_step
 from tasks.detrend import Detrending
 from tasks.sky import Outcome, SkyGroup, SkyMasks, group_of, left_out_by, subtracted
 from tasks.support.decorator import may_pass, step_task
@@ -53,7 +53,7 @@ def find_masks(
     group = group_of(label, detrended, tuple(detrended), skies, sky)
     inputs = [f.key for f in group.frames]
     inputs += [f"{name}:{','.join(of_it)}" for name, of_it in group.skies.items()]
-    key = scratch_key("masks", DETECT_VERSION, [*inputs, f"sky {SKY_VERSION}"], sky, parameters)
+    key = scratch_key("masks", detect_step.VERSION, [*inputs, f"sky {sky_step.VERSION}"], sky, parameters)
     masks: list[ScratchRef] = []
     left_out: list[LeftOut] = []
     with step("masks", label, workspace) as current:

@@ -50,11 +50,13 @@ from tasks.support.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-#: Frames subtracted at a time. The pixels do not depend on it: with fewer, frames are read as sky more often; with more,
-#: planes that could be released stay longer.
+#: Frames subtracted at a time. The pixels do not depend on it: with fewer, frames are read as sky more often; with
+#: more, planes that could be released stay longer.
 PORTION: Final = 12
 #: A group whose planes take more than this part of the scratch that is kept releases them on the way.
 _SHARE: Final = 4
+#: Attempts to read the planes of a portion, which another group may release and this one then makes again.
+_ATTEMPTS: Final = 3
 #: Bytes per pixel of the planes of a frame, detrended and without its sky; flags take next to none.
 _BYTES: Final = 16
 #: A frame's planes, or the error with which its task ended.
@@ -144,6 +146,7 @@ def subtract_group_sky(
     portions = group.portions()
     brief = _takes_much(group, workspace)
     made: list[ScratchRef] = []
+    kept: set[str] = set()
     with step("sky", label, workspace) as current:
         current.reused = True
         for number, portion in enumerate(portions):
@@ -154,10 +157,12 @@ def subtract_group_sky(
                 current.reused = False
                 made += _subtract(key, portion, group, masked, detrending, parameters, workspace)
             if brief:
-                later = group.needed(portions[number + 1 :])
+                kept |= group.needed([portion])
+                spent = kept - group.needed(portions[number + 1 :])
                 for f in group.frames:
-                    if f.name not in later and f.name in group.needed(portions[: number + 1]):
+                    if f.name in spent:
                         release(f.folder)
+                kept -= spent
     left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
     odd = odd_structure(left, parameters)
     left_out = [*group.left_out]
@@ -257,17 +262,6 @@ def subtracted(
     workspace: Workspace,
 ) -> Iterator[list[tuple[SkyMetrics, PlanesWriter]]]:
     """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed."""
-    needed = group.needed([portion])
-    frames = [with_planes(f, detrending, workspace) if f.name in needed else f for f in group.frames]
-    inputs = [
-        SkyInput(
-            name=f.name,
-            planes=planes_of(f),
-            level=_level(f),
-            object_mask=planes_of(masks[f.name]) if f.name in masks else None,
-        )
-        for f in frames
-    ]
     shape = planes_of(portion[0]).shape("sci")
     flat = detrending.calibrations.of("flat")
     with ExitStack() as stack:
@@ -278,16 +272,44 @@ def subtracted(
             for f in portion
         }
         flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
-        measured = subtract_sky(
-            inputs,
-            {f.name: group.skies[f.name] for f in portion},
-            parameters,
-            writers=writers,
-            flat_variance=_relative_variance(flat_file) if flat_file is not None else None,
-            threads=workspace.threads,
-            memory=workspace.memory,
-        )
+        relative = _relative_variance(flat_file) if flat_file is not None else None
+        for attempt in range(_ATTEMPTS):
+            try:
+                measured = subtract_sky(
+                    _inputs(portion, group, masks, detrending, workspace),
+                    {f.name: group.skies[f.name] for f in portion},
+                    parameters,
+                    writers=writers,
+                    flat_variance=relative,
+                    threads=workspace.threads,
+                    memory=workspace.memory,
+                )
+                break
+            except FileNotFoundError:  # another group shares a frame, and released it meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
         yield [(metrics, writers[metrics.name]) for metrics in measured]
+
+
+def _inputs(
+    portion: Sequence[ScratchRef],
+    group: SkyGroup,
+    masks: Mapping[str, ScratchRef],
+    detrending: Detrending,
+    workspace: Workspace,
+) -> list[SkyInput]:
+    """Return the frames of a group; those that a portion needs have their planes."""
+    needed = group.needed([portion])
+    frames = [with_planes(f, detrending, workspace) if f.name in needed else f for f in group.frames]
+    return [
+        SkyInput(
+            name=f.name,
+            planes=planes_of(f),
+            level=_level(f),
+            object_mask=planes_of(masks[f.name]) if f.name in masks else None,
+        )
+        for f in frames
+    ]
 
 
 def _subtract(
