@@ -135,6 +135,9 @@ def subtract_band(  # type: ignore[no-untyped-def]
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
+    skies, spreads = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
+    simple = np.empty(BLOCK, np.bool_)
+    size = 0
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
@@ -144,45 +147,45 @@ def subtract_band(  # type: ignore[no-untyped-def]
                 if not target[i]:
                     continue
                 if _change_set(selection[i], i, member, values, state, ordered) > 0:
-                    _sum_set(member, values, noises, state, total, noise, count)
+                    size = _sum_set(member, values, noises, state, total, noise, count)
+                _complete(
+                    ordered, values[i], noises[i], state[i], size, total, noise, count, median_factor, low2, high2,
+                    skies, spreads, simple,
+                )  # fmt: skip
                 back = 1.0 / factor[i]
                 for b in range(width):
                     x = x0 + b
-                    # Without the frame itself: positions at its value or above move down by one.
-                    me = np.float32(np.inf)
-                    c, mean, spread = count[b], total[b], noise[b]
-                    if state[i, b] == _SKY:
-                        me = values[i, b]
-                        c, mean, spread = c - 1, mean - me, spread - noises[i, b]
-                    if c > 0:
-                        lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
-                        middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
-                        if median_factor.size > 0:
-                            sky, spread = middle, median_factor[c] * spread / (c * c)
-                        else:
-                            below = middle - _without(ordered, b, 0, me)
-                            above = _without(ordered, b, c - 1, me) - middle
-                            limit = spread / c
-                            if below * below > low2 * limit or above * above > high2 * limit:
+                    if not simple[b]:
+                        # Without the frame itself: positions at its value or above move down by one.
+                        me = np.float32(np.inf)
+                        c, mean, spread = count[b], total[b], noise[b]
+                        if state[i, b] == _SKY:
+                            me = values[i, b]
+                            c, mean, spread = c - 1, mean - me, spread - noises[i, b]
+                        if c > 0:
+                            lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
+                            middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
+                            if median_factor.size > 0:
+                                sky, spread = middle, median_factor[c] * spread / (c * c)
+                            else:
                                 sky, spread = _clipped_mean(
                                     ordered, b, me, c, mean, spread, values, noises, selection[i], state,
                                     low2, high2,
                                 )  # fmt: skip
-                            else:
-                                sky, spread = mean / c, limit / c
-                    else:
-                        c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
-                        if c == 0:
-                            if (dq[i, y, x] & _UNUSABLE) == 0:
-                                dq[i, y, x] |= _NO_DATA
-                                flagged[i, 1] += 1
-                            sci[i, y, x] = np.float32(0.0)
-                            continue
-                        sky, spread = _median(few, few_noises, c)
-                        flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
-                        dq[i, y, x] |= _OVERLAP
-                    left = (np.float64(values[i, b]) - sky) * back
-                    spread = var[i, y, x] + spread * back * back
+                        else:
+                            c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
+                            if c == 0:
+                                if (dq[i, y, x] & _UNUSABLE) == 0:
+                                    dq[i, y, x] |= _NO_DATA
+                                    flagged[i, 1] += 1
+                                sci[i, y, x] = np.float32(0.0)
+                                continue
+                            sky, spread = _median(few, few_noises, c)
+                            flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
+                            dq[i, y, x] |= _OVERLAP
+                        skies[b], spreads[b] = sky, spread
+                    left = (np.float64(values[i, b]) - skies[b]) * back
+                    spread = var[i, y, x] + spreads[b] * back * back
                     if flat:
                         spread += left * left * flat_variance[y, x]
                     sci[i, y, x] = np.float32(left)
@@ -190,21 +193,75 @@ def subtract_band(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _complete(  # type: ignore[no-untyped-def]
+    ordered,
+    me,
+    noise_of_me,
+    state_of_me,
+    size,
+    total,
+    noise,
+    count,
+    median_factor,
+    low2,
+    high2,
+    skies,
+    spreads,
+    simple,
+):
+    """Compute the clipped means of the columns where every frame has sky and nothing is clipped; mark them ``simple``.
+
+    Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so the compiler
+    turns this into vector instructions.
+    """
+    c = size - 1
+    if c < 1 or median_factor.size > 0:
+        simple[:] = False
+        return
+    first, second, last = ordered[0], ordered[1], ordered[c - 1]
+    beyond = ordered[c]
+    lower, after_lower = ordered[(c - 1) // 2], ordered[(c - 1) // 2 + 1]
+    upper, after_upper = ordered[c // 2], ordered[c // 2 + 1]
+    for b in range(BLOCK):
+        own = me[b]
+        x, y = lower[b], after_lower[b]
+        middle = np.float64(x if x < own else y)
+        x, y = upper[b], after_upper[b]
+        middle = 0.5 * (middle + np.float64(x if x < own else y))
+        x, y = first[b], second[b]
+        below = middle - np.float64(x if x < own else y)
+        x, y = last[b], beyond[b]
+        above = np.float64(x if x < own else y) - middle
+        limit = (noise[b] - np.float64(noise_of_me[b])) / c
+        kept = (below * below <= low2 * limit) & (above * above <= high2 * limit)
+        simple[b] = kept & (count[b] == size) & (state_of_me[b] == _SKY)
+        skies[b] = (total[b] - np.float64(own)) / c
+        spreads[b] = limit / c
+
+
+@njit(cache=True, nogil=True)
 def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state):  # type: ignore[no-untyped-def]
     """Load the values of a block near zero sky, their variances, and the content of each frame there."""
     for j in range(sci.shape[0]):
         f, z, square = factor[j], shift[j], factor[j] * factor[j]
+        light, variance, flags = (
+            sci[j, y, x0 : x0 + width],
+            var[j, y, x0 : x0 + width],
+            dq[j, y, x0 : x0 + width],
+        )
+        value, noise, content = values[j], noises[j], state[j]
         for b in range(width):
-            v = f * sci[j, y, x0 + b] + z
-            values[j, b] = np.float32(v)
-            noises[j, b] = np.float32(square * var[j, y, x0 + b])
-            state[j, b] = _SKY
-            if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not abs(v) < _ABSURD:
-                state[j, b] = _NOTHING
+            value[b] = np.float32(f * light[b] + z)
+        for b in range(width):
+            noise[b] = np.float32(square * variance[b])
+        for b in range(width):
+            usable = ((flags[b] & _UNUSABLE) == 0) & (abs(value[b]) < _ABSURD)
+            content[b] = _SKY if usable else _NOTHING
         if mask.size > 0:
+            source = mask[j, y, x0 : x0 + width]
             for b in range(width):
-                if mask[j, y, x0 + b] != 0 and state[j, b] == _SKY:
-                    state[j, b] = _SOURCE
+                kept = content[b]
+                content[b] = _SOURCE if (source[b] != 0) & (kept == _SKY) else kept
 
 
 @njit(cache=True, nogil=True)
@@ -278,19 +335,22 @@ def _replace(ordered, m, old, new):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _sum_set(member, values, noises, state, total, noise, count):  # type: ignore[no-untyped-def]
-    """Compute sums, summed variances and numbers of the sky values of a set."""
+    """Compute sums, summed variances and numbers of the sky values of a set; return the number of its frames."""
+    size = 0
     total[:] = 0.0
     noise[:] = 0.0
     count[:] = 0
     for j in range(member.size):
         if not member[j]:
             continue
+        size += 1
         for b in range(BLOCK):
             sky = state[j, b] == _SKY
             value, variance = np.float64(values[j, b]), np.float64(noises[j, b])
             total[b] += value if sky else 0.0
             noise[b] += variance if sky else 0.0
             count[b] += 1 if sky else 0
+    return size
 
 
 @njit(cache=True, nogil=True)
