@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
+from benchmarks.sequences import measure_sequences
 from deployments.printable_output import ArgumentParser
 from nirflow.console.tables import print_json
 
@@ -19,6 +20,7 @@ PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "night": nights.measure_night,
     "nothing": nights.measure_from_nothing,
     "memory": nights.measure_memory,
+    "sequences": measure_sequences,
     "combine": lambda bench: measure_combine(runs=bench.runs, size=bench.size),
     "store": lambda bench: big_store.measure_store(bench.folder, bench.store_size, nights.announce),
     "observatory": lambda bench: observatory.measure_observatory(bench.folder, bench.size, nights.announce),
@@ -27,7 +29,7 @@ PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
 #: named.
 _ON_REQUEST: Final = ("store", "observatory")
 #: Run once without measurement, so that no timed run compiles kernels.
-_WARM: Final = ("night", "nothing", "memory")
+_WARM: Final = ("night", "nothing", "memory", "sequences")
 
 
 def main() -> int:

@@ -57,13 +57,16 @@ class Bench:
     size: int = 2048
     store_size: Size = field(default_factory=Size)
 
-    def night(self, science: int = 9) -> Path:
-        """Return the raw frames of the tutorial's Y night, simulated once."""
-        night = self.folder / f"night-{self.size}-{science}"
+    def night(
+        self, science: int = 9, *, size: int | None = None, band: str = "Y", exposure: float | None = None
+    ) -> Path:
+        """Return the raw frames of the tutorial's night in Y, or of another in ``band``, simulated once."""
+        size = size or self.size
+        night = self.folder / f"night-{size}-{science}{'' if band == 'Y' else f'-{band}'}"
         announce(f"simulating {night.name}, unless it exists")
-        _checked(
-            _nirflow("simulate", night, "--size", self.size, "--science", science, "--quiet"), os.environ
-        )
+        exposed = () if exposure is None else ("--exposure", exposure)
+        of_it = ("--size", size, "--science", science, "--band", band, *exposed)
+        _checked(_nirflow("simulate", night, *of_it, "--quiet"), os.environ)
         return night
 
     @contextmanager
@@ -83,11 +86,13 @@ class Bench:
                 stop = f"import pathlib; from calib_store.server.postgres import stop; stop(pathlib.Path({name!r}))"
                 _checked([sys.executable, "-c", stop], environment(data))
 
-    def reduce(self, night: Path, data: Path, *options: object) -> tuple[Watched, dict[str, Any]]:
+    def reduce(
+        self, night: Path, data: Path, *options: object, size: int | None = None
+    ) -> tuple[Watched, dict[str, Any]]:
         """Reduce a night from the command line; return the run and its report."""
-        any_shape = [] if self.size == 2048 else ["--set", "check.shape=none"]
+        any_shape = [] if (size or self.size) == 2048 else ["--set", "check.shape=none"]
         command = _nirflow("reduce", night, "--out", data / "out", "--json", *any_shape, *options)
-        watched = run(command, environment=environment(data))
+        watched = run(command, environment=environment(data), scratch=data / "scratch")
         if watched.code != 0:
             raise BenchmarkError(
                 f"nirflow reduce ended with {watched.code}:\n{watched.errors}{watched.output}"

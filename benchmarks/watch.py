@@ -1,4 +1,4 @@
-"""Run a command and measure it from outside: wall clock, processor time, peak memory of its process tree.
+"""Run a command and measure it from outside: wall clock, processor time, and what its process tree takes at most.
 
 Memory is PSS, the proportional set size: shared pages count in proportion, so that the sum over a tree counts
 every page once (proc(5), ``smaps_rollup``).
@@ -12,13 +12,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 #: Seconds between two samples.
 _INTERVAL: Final = 0.02
+#: Samples between two counts of the open files and of the bytes of the scratch, which take longer.
+_EVERY: Final = 25
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+#: Unit of st_blocks (stat(2)), bytes.
+_BLOCK: Final = 512
 #: Processes of the services, which keep running after a command and are not part of its memory.
 _SERVICES: Final = ("deployments.prefect_server.serve", "postgres")
 
@@ -36,6 +41,10 @@ class Watched:
         children that it waited for.
     peak
         Largest PSS of the process tree without server and database, bytes; 0 if not measured.
+    files
+        Largest number of open files of one process of that tree; 0 if not measured.
+    scratch
+        Largest size of the watched folder on its disk, bytes; 0 without one.
     """
 
     code: int
@@ -44,9 +53,17 @@ class Watched:
     wall: float
     cpu: float
     peak: int
+    files: int = 0
+    scratch: int = 0
 
 
-def run(command: Sequence[str], *, environment: Mapping[str, str], memory: bool = True) -> Watched:
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    memory: bool = True,
+    scratch: Path | None = None,
+) -> Watched:
     """Run ``command`` until it ends.
 
     Parameters
@@ -56,46 +73,57 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], memory: bool 
     environment
         Its complete environment.
     memory
-        Measure the memory, which takes about 1 % of a core.
+        Measure the memory and the open files, which takes about 1 % of a core.
+    scratch
+        Folder whose size is watched.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(environment)
         )
-        watcher = _Watcher(process.pid) if memory else None
+        watcher = _Watcher(process.pid, scratch) if memory else None
         if watcher is not None:
             watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        peak = watcher.stop() if watcher is not None else 0
+        if watcher is not None:
+            watcher.stop()
+        most = (watcher.peak, watcher.files, watcher.scratch) if watcher is not None else (0, 0, 0)
         for file in (out, err):
             file.seek(0)
         cpu = usage.ru_utime + usage.ru_stime
-        return Watched(process.returncode, out.read(), err.read(), wall, cpu, peak)
+        return Watched(process.returncode, out.read(), err.read(), wall, cpu, *most)
 
 
 class _Watcher(threading.Thread):
     """A thread that samples the memory of a process tree and keeps the maximum."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, folder: Path | None) -> None:
         super().__init__(name="watcher", daemon=True)
-        self._root, self._ended, self._peak = root, threading.Event(), 0
+        self._root, self._folder, self._ended = root, folder, threading.Event()
+        self.peak = self.files = self.scratch = 0
 
     def run(self) -> None:
+        samples = 0
         while not self._ended.wait(_INTERVAL):
+            samples += 1
             tree = [pid for pid in family(self._root) if not _is_service(pid)]
             # Reading the resident pages, which are at least the PSS, takes microseconds; reading the PSS of a
             # gigabyte takes milliseconds, during which the process cannot map memory: done only at a new
             # maximum.
-            if sum(_resident(pid) for pid in tree) > self._peak:
-                self._peak = max(self._peak, sum(proportional(pid) for pid in tree))
+            if sum(_resident(pid) for pid in tree) > self.peak:
+                self.peak = max(self.peak, sum(proportional(pid) for pid in tree))
 
-    def stop(self) -> int:
+            if samples % _EVERY == 0:
+                self.files = max([self.files, *(open_files(pid) for pid in tree)])
+                if self._folder is not None:
+                    self.scratch = max(self.scratch, size_on_disk(self._folder))
+
+    def stop(self) -> None:
         self._ended.set()
         self.join()
-        return self._peak
 
 
 def family(root: int) -> list[int]:
@@ -120,6 +148,24 @@ def proportional(pid: int) -> int:
     except OSError:
         pass
     return 0
+
+
+def open_files(pid: int) -> int:
+    """Return the number of open files of one process; 0 if it has ended."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return 0
+
+
+def size_on_disk(folder: Path) -> int:
+    """Return the bytes that the files below a folder take on the disk; those that disappear meanwhile count as 0."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += _BLOCK * Path(parent, name).stat().st_blocks
+    return total
 
 
 def _resident(pid: int) -> int:

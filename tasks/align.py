@@ -8,7 +8,7 @@ from prefect.states import Completed, State
 from pydantic import Field
 
 from imaging.errors import GroupError
-from imaging.io.planes import Planes, open_if_intact, touch, write_planes
+from imaging.io.planes import open_if_intact, touch, write_planes
 from imaging.io.raw_file import read_headers
 from imaging.registration.align import VERSION, AlignParameters, align
 from imaging.registration.entries import AlignInput, Alignment
@@ -67,12 +67,11 @@ def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:
     primary, extension = read_headers(workspace.readable(ref.frame))
     seeing = ref.metrics["seeing"]
     sky = ref.metrics["sky"]
-    shape = Planes(ref.folder).shape("objmask")
     return AlignInput(
         catalogue=catalogue_of(ref),
         seeing=float(seeing) if seeing is not None else float("nan"),
         header=extension if extension is not None else primary,
         facts=ref.frame.facts,
-        shape=(shape[0], shape[1]),
+        shape=(int(ref.metrics["rows"] or 0), int(ref.metrics["columns"] or 0)),
         sky=float(sky) if sky is not None else float("nan"),
     )

@@ -1,4 +1,4 @@
-"""The sources of one sky-subtracted frame: their mask, and a catalogue for the alignment."""
+"""The catalogue of one sky-subtracted frame, for the alignment."""
 
 from __future__ import annotations
 
@@ -17,41 +17,35 @@ from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
 
-@step_task("detect", "sources of {name} ({purpose})", tags=["science"])
+@step_task("detect", "sources of {name}", tags=["science"])
 def detect_sources(
-    sky: SkyPass, name: str, purpose: str, parameters: DetectParameters, workspace: Workspace
+    sky: SkyPass, name: str, parameters: DetectParameters, workspace: Workspace
 ) -> ScratchRef | State[ScratchRef | None] | None:
-    """Detect the sources of the frame ``name``; return None if its sky was not subtracted.
-
-    ``purpose`` is ``mask`` after the first pass of the sky, ``catalogue`` after the second.
-    """
+    """Detect the sources of the frame ``name``; return None if its sky was not subtracted."""
     frame = sky.frame(name)
     if frame is None:
         return Completed(name="Left out", data=None)
-    key = scratch_key("detect", VERSION, [frame.key, frame.name, purpose], parameters)
-    with step("detect", f"{frame.frame.facts.root} ({purpose})", workspace) as current:
+    key = scratch_key("detect", VERSION, [frame.key, frame.name, "catalogue"], parameters)
+    with step("detect", frame.frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame.frame)
         if earlier is not None:
             current.reused = True
             return Completed(name="Reused", data=earlier)
         planes = planes_of(frame)
-        catalogued = purpose == "catalogue"
-        seen = detect(
-            planes.rows("sci"), planes.rows("dq"), parameters, deblend=catalogued, catalogue=catalogued
-        )
+        seen = detect(planes.rows("sci"), planes.rows("dq"), parameters)
+        rows, columns = planes.shape("sci")
         metrics: dict[str, Metric] = {
             "sources": len(seen.catalogue),
             "seeing": float(seen.seeing) if np.isfinite(seen.seeing) else None,
             "rms": float(seen.rms),
             "level": float(seen.level),
             "sky": frame.metrics["level"],
+            "rows": rows,
+            "columns": columns,
         }
         folder = folder_for(workspace, key, frame.frame)
-        stored = {
-            "objmask": seen.object_mask,
-            "catalogue": np.frombuffer(seen.catalogue.tobytes(), np.uint8),
-        }
-        write_planes(folder, stored, meta(key, metrics))
+        catalogue = np.frombuffer(seen.catalogue.tobytes(), np.uint8)
+        write_planes(folder, {"catalogue": catalogue}, meta(key, metrics))
         return ScratchRef(frame=frame.frame, key=key, folder=folder, metrics=metrics)
 
 

@@ -1,13 +1,17 @@
-"""The sky of a group of science frames, from the other dithers or from the sky frames."""
+"""The sky of a group of science frames, from the other dithers or from the sky frames.
+
+The frames are subtracted in portions in the order of time. Each needs only its own frames and those next to them, so
+that the detrended planes of a long sequence can be released as soon as no later frame needs them.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Annotated, Any
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,7 +19,7 @@ from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
 from imaging.errors import GroupError
-from imaging.io.planes import PlanesWriter
+from imaging.io.planes import Planes, PlanesWriter, release
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
 from imaging.sky.levels import (
@@ -36,8 +40,9 @@ from imaging.sky.subtract import (
     choose_sky,
     subtract_sky,
 )
+from tasks.detrend import Detrending, with_planes
 from tasks.support.decorator import step_task
-from tasks.support.references import LeftOut, ProductRef, Reference, ScratchRef
+from tasks.support.references import LeftOut, Reference, ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
@@ -45,8 +50,26 @@ from tasks.support.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
+#: Frames subtracted at a time. The pixels do not depend on it: with fewer, frames are read as sky more often; with
+#: more, planes that could be released stay longer.
+PORTION: Final = 12
+#: A group whose planes take more than this part of the scratch that is kept releases them on the way.
+_SHARE: Final = 4
+#: Attempts to read the planes of a portion, which another group may release and this one then makes again.
+_ATTEMPTS: Final = 3
+#: Bytes per pixel of the planes of a frame, detrended and without its sky; flags take next to none.
+_BYTES: Final = 16
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
+
+
+class SkyMasks(Reference):
+    """The object masks of a group's frames."""
+
+    frames: tuple[ScratchRef, ...]
+    left_out: tuple[LeftOut, ...] = Field(
+        default=(), description="frames whose sources could not be detected"
+    )
 
 
 class SkyPass(Reference):
@@ -64,17 +87,41 @@ class SkyPass(Reference):
         return next((f for f in self.frames if f.name == name), None)
 
 
-@step_task("sky", "sky {number} of {label}", tags=["science"])
+class SkyGroup(Reference):
+    """The frames of a group that can be used, and the sky frames of each."""
+
+    frames: tuple[ScratchRef, ...] = Field(
+        description="every frame used, as object or as sky, in order of time"
+    )
+    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames")
+    left_out: tuple[LeftOut, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> list[ScratchRef]:
+        """The frames to subtract the sky from."""
+        return [f for f in self.frames if f.name in self.skies]
+
+    def portions(self) -> list[list[ScratchRef]]:
+        """Return the frames to subtract the sky from, some at a time."""
+        return [self.targets[i : i + PORTION] for i in range(0, len(self.targets), PORTION)]
+
+    def needed(self, portions: Iterable[Sequence[ScratchRef]]) -> set[str]:
+        """Return the names of the frames whose planes the subtraction of some portions needs."""
+        names = {f.name for portion in portions for f in portion}
+        return names.union(*(self.skies[name] for name in names))
+
+
+@step_task("sky", "sky of {label}", tags=["science"])
 def subtract_group_sky(
     label: str,
-    number: int,
     detrended: dict[str, Outcome],
     objects: tuple[str, ...],
     skies: tuple[str, ...],
-    flat: ProductRef | None,
+    detrending: Detrending,
     parameters: SkyParameters,
     workspace: Workspace,
-    masks: dict[str, Outcome] | None = None,
+    masks: SkyMasks,
 ) -> SkyPass | State[SkyPass]:
     """Subtract from each of ``objects`` the sky measured in its neighbours among ``skies``.
 
@@ -82,61 +129,93 @@ def subtract_group_sky(
     ----------
     label
         Name of the group.
-    number
-        Pass 1 has no masks and subtracts every frame; pass 2 has masks of the sources found after pass 1.
     detrended
         The detrended frames by name; a frame with an error in its place is left out.
     objects, skies
         Names of the frames to subtract the sky from and of those that may serve as sky.
-    flat
-        The flat that was applied; its noise affects the remaining signal.
+    detrending
+        What the frames were detrended with. The noise of the flat affects the remaining signal.
     masks
-        Object masks of the frames by name; a frame whose detection failed is left out.
+        Object masks of the frames; a frame whose detection failed is left out.
+    """
+    group = group_of(label, detrended, objects, skies, parameters, failed=masks.left_out)
+    masked = {ref.name: ref for ref in masks.frames}
+    inputs = [f.key for f in group.frames] + [masked[f.name].key for f in group.frames if f.name in masked]
+    inputs += [f"{name}:{','.join(sky)}" for name, sky in group.skies.items()]
+    key = scratch_key("sky", VERSION, [*inputs, *LAYOUT], parameters)
+    portions = group.portions()
+    brief = _takes_much(group, workspace)
+    made: list[ScratchRef] = []
+    kept: set[str] = set()
+    with step("sky", label, workspace) as current:
+        current.reused = True
+        for number, portion in enumerate(portions):
+            earlier = [found(workspace, key, f.frame) for f in portion]
+            if all(earlier):
+                made += [e for e in earlier if e]
+            else:
+                current.reused = False
+                made += _subtract(key, portion, group, masked, detrending, parameters, workspace)
+            if brief:
+                kept |= group.needed([portion])
+                spent = kept - group.needed(portions[number + 1 :])
+                for f in group.frames:
+                    if f.name in spent:
+                        release(f.folder)
+                kept -= spent
+    left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
+    odd = odd_structure(left, parameters)
+    left_out = [*group.left_out]
+    left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
+    made = [one for one in made if one.name not in odd]
+    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=group.failed, skies=group.skies)
+    return Completed(name="Reused", data=done) if current.reused else done
+
+
+def group_of(
+    label: str,
+    detrended: Mapping[str, Any],
+    objects: Sequence[str],
+    skies: Sequence[str],
+    parameters: SkyParameters,
+    failed: Sequence[LeftOut] = (),
+) -> SkyGroup:
+    """Choose the sky frames of a group; leave out frames that failed, and those whose level is unlike the others'.
+
+    Raises
+    ------
+    GroupError
+        If no frame has enough sky frames.
     """
     frames, left_out = sort_out(detrended)
-    masks_found, unseen = sort_out(masks or {})
-    masked = {ref.name: ref for ref in masks_found}
-    left_out += [one for one in unseen if one.name in {f.name for f in frames}]
-    failed = tuple(one.name for one in left_out)
+    left_out += [one for one in failed if one.name in {f.name for f in frames}]
+    lost = tuple(one.name for one in left_out)
     left_out += _with_odd_levels(frames, parameters)
     unlike = {one.name for one in left_out}
     frames = [f for f in frames if f.name not in unlike]
     choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
     left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
-    chosen = [f for f in frames if f.name in choice.needed]
     if not choice.skies:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
         raise GroupError(
             f"{label}: no frame's sky can be subtracted ({reasons}).",
             remedy="Add the other dithers of the field, or frames of the sky next to it.",
         )
-    inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
-    inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
-    # The first pass only serves to find the sources, for which no variances are needed.
-    layout = {name: dtype for name, dtype in LAYOUT.items() if number > 1 or name != "var"}
-    key = scratch_key("sky", VERSION, [*inputs, *layout], parameters)
-    wanted = [f for f in chosen if f.name in choice.skies]
-    with step("sky", f"{number} of {label}", workspace) as current:
-        earlier = [found(workspace, key, f.frame) for f in wanted]
-        if all(earlier):
-            current.reused = True
-            made = [e for e in earlier if e]
-        else:
-            made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
-    if number > 1:  # before, sources are not masked
-        left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
-        odd = odd_structure(left, parameters)
-        left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
-        made = [one for one in made if one.name not in odd]
-    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=failed, skies=choice.skies)
-    return Completed(name="Reused", data=done) if current.reused else done
+    chosen = tuple(f for f in frames if f.name in choice.needed)
+    return SkyGroup(frames=chosen, skies=choice.skies, left_out=tuple(left_out), failed=lost)
+
+
+def _takes_much(group: SkyGroup, workspace: Workspace) -> bool:
+    """Return whether a group's planes are released as soon as possible instead of kept for another reduction."""
+    rows, columns = Planes(group.frames[0].folder).shape("sci")
+    return len(group.frames) * rows * columns * _BYTES * _SHARE > workspace.scratch_limit
 
 
 def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOut]]:
     """Separate the frames from the errors of the tasks that should have produced them."""
     frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
     errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
-    return frames, [_left_out_by(name, error) for name, error in errors.items()]
+    return frames, [left_out_by(name, error) for name, error in errors.items()]
 
 
 def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) -> list[LeftOut]:
@@ -162,7 +241,8 @@ def _number(frame: ScratchRef, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _left_out_by(name: str, error: BaseException) -> LeftOut:
+def left_out_by(name: str, error: BaseException) -> LeftOut:
+    """Return a frame that an error excludes."""
     known = machine_error(error)
     if known is None:
         return LeftOut(name=name, reason=f"{type(error).__name__}: {error}")
@@ -170,17 +250,58 @@ def _left_out_by(name: str, error: BaseException) -> LeftOut:
     return LeftOut(name=name, reason=reason, remedy=known.remedy)
 
 
-def _subtract(
+@contextmanager
+def subtracted(
     key: str,
     layout: Mapping[str, DTypeLike],
-    frames: Sequence[ScratchRef],
-    skies: dict[str, tuple[str, ...]],
-    masks: dict[str, ScratchRef],
-    flat: ProductRef | None,
+    portion: Sequence[ScratchRef],
+    group: SkyGroup,
+    masks: Mapping[str, ScratchRef],
+    detrending: Detrending,
     parameters: SkyParameters,
     workspace: Workspace,
-) -> list[ScratchRef]:
-    inputs = [
+) -> Iterator[list[tuple[SkyMetrics, PlanesWriter]]]:
+    """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed."""
+    shape = planes_of(portion[0]).shape("sci")
+    flat = detrending.calibrations.of("flat")
+    with ExitStack() as stack:
+        writers = {
+            f.name: stack.enter_context(
+                PlanesWriter(folder_for(workspace, key, f.frame), {p: (t, shape) for p, t in layout.items()})
+            )
+            for f in portion
+        }
+        flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
+        relative = _relative_variance(flat_file) if flat_file is not None else None
+        for attempt in range(_ATTEMPTS):
+            try:
+                measured = subtract_sky(
+                    _inputs(portion, group, masks, detrending, workspace),
+                    {f.name: group.skies[f.name] for f in portion},
+                    parameters,
+                    writers=writers,
+                    flat_variance=relative,
+                    threads=workspace.threads,
+                    memory=workspace.memory,
+                )
+                break
+            except FileNotFoundError:  # another group shares a frame, and released it meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        yield [(metrics, writers[metrics.name]) for metrics in measured]
+
+
+def _inputs(
+    portion: Sequence[ScratchRef],
+    group: SkyGroup,
+    masks: Mapping[str, ScratchRef],
+    detrending: Detrending,
+    workspace: Workspace,
+) -> list[SkyInput]:
+    """Return the frames of a group; those that a portion needs have their planes."""
+    needed = group.needed([portion])
+    frames = [with_planes(f, detrending, workspace) if f.name in needed else f for f in group.frames]
+    return [
         SkyInput(
             name=f.name,
             planes=planes_of(f),
@@ -189,35 +310,31 @@ def _subtract(
         )
         for f in frames
     ]
-    by_name = {f.name: f for f in frames}
-    with ExitStack() as stack:
-        writers: dict[str, PlanesWriter] = {}
-        for f in frames:
-            if f.name in skies:
-                shape = planes_of(f).shape("sci")
-                planes = {plane: (dtype, shape) for plane, dtype in layout.items()}
-                writers[f.name] = stack.enter_context(
-                    PlanesWriter(folder_for(workspace, key, f.frame), planes)
-                )
-        flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
-        measured = subtract_sky(
-            inputs,
-            skies,
-            parameters,
-            writers=writers,
-            flat_variance=_relative_variance(flat_file) if flat_file is not None else None,
-            threads=workspace.threads,
-            memory=workspace.memory,
-        )
 
-        def commit(metrics: SkyMetrics) -> ScratchRef:
-            values = metrics.model_dump(mode="json")
-            values["sky_frames"] = len(metrics.sky_frames)
-            folder = writers[metrics.name].commit(meta(key, values))
-            return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
 
-        with ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool:
-            return list(pool.map(commit, measured))  # checksums: of half a gigabyte and more
+def _subtract(
+    key: str,
+    portion: Sequence[ScratchRef],
+    group: SkyGroup,
+    masks: Mapping[str, ScratchRef],
+    detrending: Detrending,
+    parameters: SkyParameters,
+    workspace: Workspace,
+) -> list[ScratchRef]:
+    by_name = {f.name: f for f in portion}
+
+    def commit(one: tuple[SkyMetrics, PlanesWriter]) -> ScratchRef:
+        metrics, writer = one
+        values = metrics.model_dump(mode="json")
+        values["sky_frames"] = len(metrics.sky_frames)
+        folder = writer.commit(meta(key, values))
+        return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
+
+    with (
+        subtracted(key, LAYOUT, portion, group, masks, detrending, parameters, workspace) as done,
+        ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool,
+    ):
+        return list(pool.map(commit, done))  # checksums: of half a gigabyte and more
 
 
 def _relative_variance(flat: ProductFile) -> Callable[[slice], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Science: each group of frames detrended, sky-subtracted twice, aligned and stacked."""
+"""Science: each group of frames detrended, masked, sky-subtracted, aligned and stacked."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class ScienceRecipe(KindRecipe[ScienceSet]):
         return ("sky from frames next to the field", *one.notes) if one.mode == "offset" else one.notes
 
     def steps(self, one: ScienceSet) -> int:
-        """Return the detrending and mask of every frame, catalogue of each object, two skies, alignment, stack."""
-        return 2 * len(one.frames.frames) + len(one.objects) + 4
+        """Return the detrending of every frame, catalogue of each object, masks, sky, alignment, stack."""
+        return len(one.frames.frames) + len(one.objects) + 4
 
 
 def _label(first: FrameFacts) -> str:

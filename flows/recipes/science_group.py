@@ -1,4 +1,4 @@
-"""The steps of one science group: detrending, two sky subtractions, alignment and stack."""
+"""The steps of one science group: detrending, object masks, sky subtraction, alignment and stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from prefect.futures import PrefectFuture
 from flows.recipes.submissions import Submissions
 from tasks.align import align_group
 from tasks.detect import detect_sources
-from tasks.detrend import detrend_frame
+from tasks.detrend import Detrending, detrend_frame
+from tasks.masks import find_masks
 from tasks.sky import subtract_group_sky
 from tasks.stack import ScienceSet, build_stack, find_stack
 from tasks.support.references import Calibrations
@@ -37,7 +38,6 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
 def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
     """Submit the steps of one science group and return the last of them."""
     p, workspace = run.parameters, run.workspace
-    names = [frame.name for frame in group.frames.frames]
     detrended = {
         frame.name: run.add(
             "detrend", frame.name,
@@ -46,34 +46,23 @@ def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations
         for frame in group.frames.frames
     }  # fmt: skip
     frames = {name: allow_failure(one) for name, one in detrended.items()}
-    flat = calibrations.of("flat")
-    first: Any = subtract_group_sky.submit(
-        group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
+    detrending = Detrending(calibrations=calibrations, prepare=p.prepare, parameters=p.detrend)
+    masks: Any = find_masks.submit(group.label, frames, group.skies, detrending, p.sky, p.detect, workspace)
+    run.add("sky", group.label, masks)
+    sky: Any = subtract_group_sky.submit(
+        group.label, frames, group.objects, group.skies, detrending, p.sky, workspace, masks
     )
-    run.add("sky", group.label, first)
-    masks = {
-        name: run.add(
-            "detect", name, detect_sources.submit(first, name, "mask", p.detect, workspace), minor=True
-        )
-        for name in names
-    }
-    second: Any = subtract_group_sky.submit(  # type: ignore[call-overload]  # wait_for without return_state
-        group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
-        masks={name: allow_failure(mask) for name, mask in masks.items()}, wait_for=[first],
-    )  # fmt: skip
-    run.add("sky", group.label, second)
+    run.add("sky", group.label, sky)
     sources = {
-        name: run.add(
-            "detect", name, detect_sources.submit(second, name, "catalogue", p.detect, workspace), minor=True
-        )
+        name: run.add("detect", name, detect_sources.submit(sky, name, p.detect, workspace), minor=True)
         for name in group.objects
     }
     catalogues = {name: allow_failure(one) for name, one in sources.items()}
     aligned: Any = align_group.submit(  # type: ignore[call-overload]
-        group.label, catalogues, p.align, workspace, wait_for=[second]
+        group.label, catalogues, p.align, workspace, wait_for=[sky]
     )
     run.add("align", group.label, aligned)
     stack: PrefectFuture[Any] = run.add(
-        "science", group.label, build_stack.submit(group, calibrations, second, aligned, p, workspace)
+        "science", group.label, build_stack.submit(group, calibrations, sky, aligned, p, workspace)
     )
     return stack

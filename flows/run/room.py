@@ -19,8 +19,8 @@ from tasks.support.workspace import Workspace
 
 #: Bytes per pixel of a product: SCI, VAR, DQ; with OBJMASK for a stack, which covers more than the detector.
 _CALIBRATION, _STACK = 10, 16
-#: Bytes per pixel of the planes between steps, per science frame: detrended, two passes of the sky, object masks.
-_SCRATCH: Final = 32
+#: Bytes per pixel of the planes between steps, per science frame: detrended and without its sky, and their flags.
+_SCRATCH: Final = 18
 #: Room that the database and the logs need besides, bytes.
 _REST: Final = 64 * 10**6
 #: Bytes per pixel of a raw frame, at least.

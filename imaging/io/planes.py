@@ -1,7 +1,8 @@
 """Planes passed between steps: a folder of native arrays that is complete or missing, read in bands of rows.
 
 A step passes pixels to the next step in such a folder, never through the orchestrator. A folder is written
-under a temporary name and renamed, contains the sha256 of each plane, and is verified before it is used.
+under a temporary name and renamed, contains the sha256 of each plane, and is verified before it is used. Planes of
+flags are stored as runs (`imaging.pixels.runs`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from imaging.machine import writing_to
+from imaging.pixels import runs
 
 _MANIFEST = "planes.json"
+#: In the manifest of a folder whose planes were removed because no step needs them any more.
+_RELEASED = "released"
 
 
 def write_planes(
@@ -41,12 +45,11 @@ def write_planes(
             manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
             for name, plane in planes.items():
                 data = np.ascontiguousarray(plane)
-                (aside / name).write_bytes(data.data)
-                manifest["planes"][name] = {
-                    "dtype": data.dtype.str,
-                    "shape": list(data.shape),
-                    "sha256": hashlib.sha256(data.data).hexdigest(),
-                }
+                packed = runs.encode(data)
+                content = data.data if packed is None else packed
+                (aside / name).write_bytes(content)
+                digest = hashlib.sha256(content).hexdigest()
+                manifest["planes"][name] = _described(data.dtype, data.shape, digest, packed is not None)
             (aside / _MANIFEST).write_text(json.dumps(manifest))
             _replace(folder, aside)
         except BaseException:
@@ -130,9 +133,14 @@ class PlanesWriter:
         """Checksum the planes, write the manifest with ``meta`` (JSON values) and rename the folder."""
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
         for name, (dtype, shape) in self._layout.items():
-            with (self._aside / name).open("rb", buffering=0) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            manifest["planes"][name] = {"dtype": dtype.str, "shape": list(shape), "sha256": digest}
+            packed = runs.encode(self.rows(name)) if dtype.kind == "u" else None
+            if packed is not None:
+                (self._aside / name).write_bytes(packed)
+                digest = hashlib.sha256(packed).hexdigest()
+            else:
+                with (self._aside / name).open("rb", buffering=0) as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            manifest["planes"][name] = _described(dtype, shape, digest, packed is not None)
         with writing_to(self.folder):
             (self._aside / _MANIFEST).write_text(json.dumps(manifest))
             _replace(self.folder, self._aside)
@@ -145,6 +153,12 @@ class PlanesWriter:
     def _row_bytes(self, name: str) -> int:
         dtype, shape = self._layout[name]
         return dtype.itemsize * int(np.prod(shape[1:]))
+
+
+def _described(dtype: np.dtype[Any], shape: tuple[int, ...], sha256: str, packed: bool) -> dict[str, Any]:
+    """Return the entry of a plane in the manifest; ``packed`` planes are stored as runs."""
+    entry = {"dtype": dtype.str, "shape": list(shape), "sha256": sha256}
+    return entry | {"runs": True} if packed else entry
 
 
 def _replace(folder: Path, new: Path) -> None:
@@ -202,6 +216,7 @@ class Planes:
         manifest = json.loads((folder / _MANIFEST).read_text())
         self.meta: dict[str, Any] = manifest["meta"]
         self._planes: dict[str, dict[str, Any]] = manifest["planes"]
+        self.released = bool(manifest.get(_RELEASED))
 
     def __contains__(self, name: str) -> bool:
         return name in self._planes
@@ -227,9 +242,18 @@ class Planes:
             raise ValueError(
                 f"{self.folder.name}/{name} is {dtype} {shape}, requested as {out.dtype} {out.shape}"
             )
-        row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-        with (self.folder / name).open("rb", buffering=0) as file:
-            _read_into(file.fileno(), out, first * row_bytes, self.folder / name)
+        path = self.folder / name
+        with path.open("rb", buffering=0) as file:
+            if not plane.get("runs"):
+                row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+                _read_into(file.fileno(), out, first * row_bytes, path)
+                return
+
+            def read(part: NDArray[Any], offset: int) -> None:
+                _read_into(file.fileno(), part, offset, path)
+
+            if out.size and not runs.decode(read, shape[0], first, out):
+                raise OSError(f"{path} is damaged: its runs do not fill its rows")
 
     def intact(self) -> bool:
         """Return whether every plane has the size and sha256 of the manifest."""
@@ -254,6 +278,29 @@ def open_if_intact(folder: Path) -> Planes | None:
     except (OSError, ValueError, KeyError):
         return None  # missing, or its manifest was lost in a power failure
     return planes if planes.intact() else None
+
+
+def release(folder: Path) -> None:
+    """Remove the planes of a folder and keep its manifest, with the figures of the step that made them.
+
+    A later run knows from it what the step found, and makes the planes again only if it needs their pixels.
+    """
+    with suppress(FileNotFoundError):
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        new = folder / f".{uuid.uuid4().hex[:12]}"
+        new.write_text(json.dumps(manifest | {_RELEASED: True}))
+        new.replace(folder / _MANIFEST)
+        for name in manifest["planes"]:
+            (folder / name).unlink(missing_ok=True)
+
+
+def released(folder: Path) -> Planes | None:
+    """Return the manifest of a folder whose planes were removed by `release`, otherwise None."""
+    try:
+        planes = Planes(folder)
+    except (OSError, ValueError, KeyError):
+        return None
+    return planes if planes.released else None
 
 
 def scratch_size(path: Path) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +26,10 @@ class SkyParameters(StepParameters):
     )
     fewest: int = parameter(
         8, "if the window contains fewer sky frames, the nearest outside it are added up to this number",
+        unit="frames", ge=1,
+    )  # fmt: skip
+    maximum: int = parameter(
+        24, "maximum number of sky frames, the nearest in time: more cost time and reduce the noise by less than 2 %",
         unit="frames", ge=1,
     )  # fmt: skip
     minimum: int = parameter(
@@ -78,7 +84,8 @@ def choose_sky(
     """Choose the sky frames of each object frame.
 
     They have the same configuration, are more than ``least_distance`` away and within the time ``window``; if
-    there are fewer than ``fewest``, the nearest in time outside the window are added, up to that number.
+    there are fewer than ``fewest``, the nearest in time outside the window are added, up to that number. There are at
+    most ``maximum``, the nearest in time.
 
     Parameters
     ----------
@@ -99,27 +106,58 @@ def choose_sky(
     """
     parameters, centres = parameters or SkyParameters(), centres or {}
     wanted = [f for f in frames if objects is None or f.name in objects]
-    serving = [f for f in frames if skies is None or f.name in skies]
+    serving = sorted(((f.middle, f.name, f) for f in frames if skies is None or f.name in skies), key=_when)
+    times = [when for when, _, _ in serving]
     chosen: dict[str, tuple[str, ...]] = {}
     refused: dict[str, str] = {}
     for facts in wanted:
-        others = [f for f in serving if f.name != facts.name]
-        alike = [f for f in others if are_alike(f, facts, facts.table.combined("image"))]
-        away = [f for f in alike if _distance(facts, f, centres) > parameters.least_distance]
-        away.sort(key=lambda f: (abs(f.middle - facts.middle), f.middle, f.name))
-        lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]
-        within = sum(lag <= parameters.window for lag in lags)
-        taken = away[: max(within, parameters.fewest)]
+        others = alike = 0
+        taken: list[tuple[datetime, str]] = []
+        for middle, f in _outwards(serving, times, facts.middle):
+            late = abs((middle - facts.middle).total_seconds()) > parameters.window
+            if len(taken) >= parameters.maximum or (late and len(taken) >= parameters.fewest):
+                break
+            if f.name == facts.name:
+                continue
+            others += 1
+            if not are_alike(f, facts, facts.table.combined("image")):
+                continue
+            alike += 1
+            if _distance(facts, f, centres) > parameters.least_distance:
+                taken.append((middle, f.name))
         if len(taken) < parameters.minimum:
             refused[facts.name] = (
-                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {len(others)} other "
-                f"frames {len(alike)} have its configuration and {len(away)} of these point more than "
+                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {others} other "
+                f"frames {alike} have its configuration and {len(taken)} of these point more than "
                 f"{parameters.least_distance:g} arcsec away"
             )
         else:
-            taken.sort(key=lambda f: (f.middle, f.name))
-            chosen[facts.name] = tuple(f.name for f in taken)
+            chosen[facts.name] = tuple(name for _, name in sorted(taken))
     return SkyChoice(skies=chosen, refused=refused)
+
+
+_Timed = tuple[datetime, str, FrameFacts]
+
+
+def _when(one: _Timed) -> tuple[datetime, str]:
+    return one[:2]
+
+
+def _outwards(
+    serving: Sequence[_Timed], times: Sequence[datetime], middle: datetime
+) -> Iterator[tuple[datetime, FrameFacts]]:
+    """Yield frames in the order of their distance in time; of two equally distant, the earlier first."""
+    after = bisect_left(times, middle)
+    before = after - 1
+    while before >= 0 or after < len(serving):
+        if after == len(serving) or (before >= 0 and middle - times[before] <= times[after] - middle):
+            # Frames of one time in the order of their names.
+            first = bisect_left(times, times[before])
+            yield from ((when, f) for when, _, f in serving[first : before + 1])
+            before = first - 1
+        else:
+            yield serving[after][0], serving[after][2]
+            after += 1
 
 
 def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:

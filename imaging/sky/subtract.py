@@ -134,10 +134,11 @@ def subtract_sky(
     Parameters
     ----------
     frames
-        All frames that are used, in order of time, because neighbours with the same set of frames share one
-        sorted stack.
+        The frames of the group, in order of time, because neighbours with nearly the same set of frames share one
+        sorted stack. Their levels determine the common level.
     selection
-        Frame to its sky frames, as in `SkyChoice.skies`.
+        Frame to its sky frames, as in `SkyChoice.skies`, of all frames or a part of them: only the planes of those
+        that occur in it are read.
     parameters
         See `SkyParameters`.
     writers
@@ -163,9 +164,15 @@ def subtract_sky(
     """
     parameters = parameters or SkyParameters()
     threads = threads or thread_count()
+    _check_names(frames, selection)
+    if not selection:
+        return []
+    common = _common_level(frames, parameters)
+    used = set(selection).union(*selection.values())
+    frames = [frame for frame in frames if frame.name in used]
     chosen, target = _selection_matrix(frames, selection)
     shape = _common_shape(frames)
-    factor, shift = _to_common_level(frames, parameters)
+    factor, shift = _to_common_level(frames, common, parameters)
     medians = np.empty(0)
     if parameters.operation == "median":
         medians = np.array([0.0] + [median_factor(m) for m in range(1, len(frames) + 1)])
@@ -218,26 +225,31 @@ def subtract_sky(
     return [m for m in metrics if m is not None]
 
 
-def _selection_matrix(
-    frames: Sequence[SkyInput], selection: Mapping[str, Sequence[str]]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return ``chosen[i, j]`` (frame j is sky of frame i) and which frames are to be subtracted."""
-    index = {frame.name: i for i, frame in enumerate(frames)}
+def _check_names(frames: Sequence[SkyInput], selection: Mapping[str, Sequence[str]]) -> None:
+    known = {frame.name for frame in frames}
     named = set(selection).union(*selection.values())
-    if len(index) < len(frames) or named - set(index):
+    if len(known) < len(frames) or named - known:
         raise GroupError(
-            f"sky frames: {', '.join(sorted(named - set(index))) or 'a name occurs twice'} among "
+            f"sky frames: {', '.join(sorted(named - known)) or 'a name occurs twice'} among "
             f"{len(frames)} frames.",
             remedy="Provide every frame of the selection exactly once.",
         )
-    chosen = np.zeros((len(frames), len(frames)), bool)
-    target = np.zeros(len(frames), bool)
     for name, skies in selection.items():
         if name in skies or not skies:
             raise GroupError(
                 f"{name}: its sky frames are {', '.join(skies) or 'none'}.",
                 remedy="A frame needs sky frames other than itself; leave it out of the selection.",
             )
+
+
+def _selection_matrix(
+    frames: Sequence[SkyInput], selection: Mapping[str, Sequence[str]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return ``chosen[i, j]`` (frame j is sky of frame i) and which frames are to be subtracted."""
+    index = {frame.name: i for i, frame in enumerate(frames)}
+    chosen = np.zeros((len(frames), len(frames)), bool)
+    target = np.zeros(len(frames), bool)
+    for name, skies in selection.items():
         target[index[name]] = True
         chosen[index[name], [index[sky] for sky in skies]] = True
     return chosen, target
@@ -254,18 +266,22 @@ def _common_shape(frames: Sequence[SkyInput]) -> tuple[int, int]:
     return first[0], first[1]
 
 
-def _to_common_level(
-    frames: Sequence[SkyInput], parameters: SkyParameters
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return factors and shifts that scale each frame to the median level, shifted to zero.
-
-    Near zero, single precision represents a sky value to better than a thousandth of an electron.
-    """
+def _common_level(frames: Sequence[SkyInput], parameters: SkyParameters) -> float:
+    """Return the median of the frames' levels, electrons; raise an error for one that cannot be scaled."""
     for frame in frames:
         if reason := level_problem(frame.level, parameters):
             raise FrameError(frame.name, reason, remedy=LEVEL_REMEDY)
+    return float(np.median([frame.level for frame in frames]))
+
+
+def _to_common_level(
+    frames: Sequence[SkyInput], common: float, parameters: SkyParameters
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return factors and shifts that scale each frame to the common level, shifted to zero.
+
+    Near zero, single precision represents a sky value to better than a thousandth of an electron.
+    """
     levels = np.array([frame.level for frame in frames], np.float64)
-    common = float(np.median(levels))
     if parameters.scaling == "add":
         return np.ones(len(frames)), -levels
     return common / levels, np.full(len(frames), -common)

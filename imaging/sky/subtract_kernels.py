@@ -1,9 +1,11 @@
 """Kernels of the sky subtraction: one sorted stack of a block of pixels serves all frames, each without itself.
 
 A frame and its sky frames are sorted together, two complete rows of values at a time (which the compiler
-turns into vector instructions); frames with the same set share the stack. The values without the frame's own,
-their median and extremes are then read from the sorted stack. A pixel is only processed singly if extremes
-must be clipped. The kernels release the GIL and keep no state.
+turns into vector instructions). The next frame mostly has the same set, or one that differs by a few frames: those
+that left are replaced in the sorted stack by those that came, in one pass for each, and nothing is sorted again. The
+values without the frame's own, their median and extremes are then read from the sorted stack. A pixel is only
+processed singly if extremes must be clipped. The sums are always taken over the set in the order of the frames, so
+the result does not depend on how the stack was sorted. The kernels release the GIL and keep no state.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _OVERLAP = np.uint16(DQ.OVERLAP)
 BLOCK = 256
 #: No pixel has as many electrons; a larger value (or NaN) would corrupt the sums.
 _ABSURD = 1e9
+#: A set is sorted again if more frames change than this many per pass of a sort.
+_WORTH_SORTING = 0.4
 #: Content of a frame at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
@@ -123,62 +127,65 @@ def subtract_band(  # type: ignore[no-untyped-def]
     values = np.zeros((n, BLOCK), np.float32)
     noises = np.zeros((n, BLOCK), np.float32)
     state = np.zeros((n, BLOCK), np.uint8)
-    ordered = np.empty((n, BLOCK), np.float32)
+    ordered = np.empty((n + 1, BLOCK), np.float32)
+    member = np.zeros(n, np.bool_)
     total = np.empty(BLOCK, np.float64)
     noise = np.empty(BLOCK, np.float64)
     count = np.empty(BLOCK, np.int64)
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
+    skies, spreads = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
+    simple = np.empty(BLOCK, np.bool_)
+    size = 0
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
             _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state)
-            before = -1
+            member[:] = False
             for i in range(n):
                 if not target[i]:
                     continue
-                if before < 0 or not _same_set(selection, before, i):
-                    _sort_set(selection, i, values, noises, state, ordered, total, noise, count)
-                before = i
+                if _change_set(selection[i], i, member, values, state, ordered) > 0:
+                    size = _sum_set(member, values, noises, state, total, noise, count)
+                _complete(
+                    ordered, values[i], noises[i], state[i], size, total, noise, count, median_factor, low2, high2,
+                    skies, spreads, simple,
+                )  # fmt: skip
                 back = 1.0 / factor[i]
                 for b in range(width):
                     x = x0 + b
-                    # Without the frame itself: positions at its value or above move down by one.
-                    me = np.float32(np.inf)
-                    c, mean, spread = count[b], total[b], noise[b]
-                    if state[i, b] == _SKY:
-                        me = values[i, b]
-                        c, mean, spread = c - 1, mean - me, spread - noises[i, b]
-                    if c > 0:
-                        lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
-                        middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
-                        if median_factor.size > 0:
-                            sky, spread = middle, median_factor[c] * spread / (c * c)
-                        else:
-                            below = middle - _without(ordered, b, 0, me)
-                            above = _without(ordered, b, c - 1, me) - middle
-                            limit = spread / c
-                            if below * below > low2 * limit or above * above > high2 * limit:
+                    if not simple[b]:
+                        # Without the frame itself: positions at its value or above move down by one.
+                        me = np.float32(np.inf)
+                        c, mean, spread = count[b], total[b], noise[b]
+                        if state[i, b] == _SKY:
+                            me = values[i, b]
+                            c, mean, spread = c - 1, mean - me, spread - noises[i, b]
+                        if c > 0:
+                            lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
+                            middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
+                            if median_factor.size > 0:
+                                sky, spread = middle, median_factor[c] * spread / (c * c)
+                            else:
                                 sky, spread = _clipped_mean(
                                     ordered, b, me, c, mean, spread, values, noises, selection[i], state,
                                     low2, high2,
                                 )  # fmt: skip
-                            else:
-                                sky, spread = mean / c, limit / c
-                    else:
-                        c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
-                        if c == 0:
-                            if (dq[i, y, x] & _UNUSABLE) == 0:
-                                dq[i, y, x] |= _NO_DATA
-                                flagged[i, 1] += 1
-                            sci[i, y, x] = np.float32(0.0)
-                            continue
-                        sky, spread = _median(few, few_noises, c)
-                        flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
-                        dq[i, y, x] |= _OVERLAP
-                    left = (np.float64(values[i, b]) - sky) * back
-                    spread = var[i, y, x] + spread * back * back
+                        else:
+                            c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
+                            if c == 0:
+                                if (dq[i, y, x] & _UNUSABLE) == 0:
+                                    dq[i, y, x] |= _NO_DATA
+                                    flagged[i, 1] += 1
+                                sci[i, y, x] = np.float32(0.0)
+                                continue
+                            sky, spread = _median(few, few_noises, c)
+                            flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
+                            dq[i, y, x] |= _OVERLAP
+                        skies[b], spreads[b] = sky, spread
+                    left = (np.float64(values[i, b]) - skies[b]) * back
+                    spread = var[i, y, x] + spreads[b] * back * back
                     if flat:
                         spread += left * left * flat_variance[y, x]
                     sci[i, y, x] = np.float32(left)
@@ -186,52 +193,164 @@ def subtract_band(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _complete(  # type: ignore[no-untyped-def]
+    ordered,
+    me,
+    noise_of_me,
+    state_of_me,
+    size,
+    total,
+    noise,
+    count,
+    median_factor,
+    low2,
+    high2,
+    skies,
+    spreads,
+    simple,
+):
+    """Compute the clipped means of the columns where every frame has sky and nothing is clipped; mark them ``simple``.
+
+    Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so the compiler
+    turns this into vector instructions.
+    """
+    c = size - 1
+    if c < 1 or median_factor.size > 0:
+        simple[:] = False
+        return
+    first, second, last = ordered[0], ordered[1], ordered[c - 1]
+    beyond = ordered[c]
+    lower, after_lower = ordered[(c - 1) // 2], ordered[(c - 1) // 2 + 1]
+    upper, after_upper = ordered[c // 2], ordered[c // 2 + 1]
+    for b in range(BLOCK):
+        own = me[b]
+        x, y = lower[b], after_lower[b]
+        middle = np.float64(x if x < own else y)
+        x, y = upper[b], after_upper[b]
+        middle = 0.5 * (middle + np.float64(x if x < own else y))
+        x, y = first[b], second[b]
+        below = middle - np.float64(x if x < own else y)
+        x, y = last[b], beyond[b]
+        above = np.float64(x if x < own else y) - middle
+        limit = (noise[b] - np.float64(noise_of_me[b])) / c
+        kept = (below * below <= low2 * limit) & (above * above <= high2 * limit)
+        simple[b] = kept & (count[b] == size) & (state_of_me[b] == _SKY)
+        skies[b] = (total[b] - np.float64(own)) / c
+        spreads[b] = limit / c
+
+
+@njit(cache=True, nogil=True)
 def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state):  # type: ignore[no-untyped-def]
     """Load the values of a block near zero sky, their variances, and the content of each frame there."""
     for j in range(sci.shape[0]):
         f, z, square = factor[j], shift[j], factor[j] * factor[j]
+        light, variance, flags = (
+            sci[j, y, x0 : x0 + width],
+            var[j, y, x0 : x0 + width],
+            dq[j, y, x0 : x0 + width],
+        )
+        value, noise, content = values[j], noises[j], state[j]
         for b in range(width):
-            v = f * sci[j, y, x0 + b] + z
-            values[j, b] = np.float32(v)
-            noises[j, b] = np.float32(square * var[j, y, x0 + b])
-            state[j, b] = _SKY
-            if (dq[j, y, x0 + b] & _UNUSABLE) != 0 or not abs(v) < _ABSURD:
-                state[j, b] = _NOTHING
+            value[b] = np.float32(f * light[b] + z)
+        for b in range(width):
+            noise[b] = np.float32(square * variance[b])
+        for b in range(width):
+            usable = ((flags[b] & _UNUSABLE) == 0) & (abs(value[b]) < _ABSURD)
+            content[b] = _SKY if usable else _NOTHING
         if mask.size > 0:
+            source = mask[j, y, x0 : x0 + width]
             for b in range(width):
-                if mask[j, y, x0 + b] != 0 and state[j, b] == _SKY:
-                    state[j, b] = _SOURCE
+                kept = content[b]
+                content[b] = _SOURCE if (source[b] != 0) & (kept == _SKY) else kept
 
 
 @njit(cache=True, nogil=True)
-def _same_set(selection, a, b):  # type: ignore[no-untyped-def]
-    """Return whether frames a and b, each together with its sky frames, are the same set."""
-    differ = 0
-    for j in range(selection.shape[1]):
-        if (selection[a, j] or j == a) != (selection[b, j] or j == b):
-            differ += 1
-    return differ == 0
+def _change_set(chosen, me, member, values, state, ordered):  # type: ignore[no-untyped-def]
+    """Turn the sorted set of ``member`` into that of a frame and its sky frames; return the number of changes."""
+    gone, came, size = 0, 0, 0
+    for j in range(member.size):
+        wanted = chosen[j] or j == me
+        gone += member[j] and not wanted
+        came += wanted and not member[j]
+        size += wanted
+    changes = max(gone, came)
+    if changes == 0:
+        return 0
+    if gone != came or changes > _WORTH_SORTING * _passes(size):
+        m = 0
+        for j in range(member.size):
+            member[j] = chosen[j] or j == me
+            if member[j]:
+                _sky_or_infinite(values[j], state[j], ordered[m])
+                m += 1
+        sort_rows(ordered, m)
+        ordered[m, :] = np.inf
+        return changes
+    out, into = -1, -1
+    old, new = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for _ in range(changes):
+        out, into = out + 1, into + 1
+        while not member[out] or chosen[out] or out == me:
+            out += 1
+        while member[into] or not (chosen[into] or into == me):
+            into += 1
+        _sky_or_infinite(values[out], state[out], old)
+        _sky_or_infinite(values[into], state[into], new)
+        _replace(ordered, size, old, new)
+        member[out], member[into] = False, True
+    return changes
 
 
 @njit(cache=True, nogil=True)
-def _sort_set(selection, i, values, noises, state, ordered, total, noise, count):  # type: ignore[no-untyped-def]
-    """Sort frame i with its sky frames; compute sums, summed variances and numbers of the sky values."""
+def _passes(m):  # type: ignore[no-untyped-def]
+    """Return how often `sort_rows` compares each of m rows with another."""
+    stages = 0
+    while 1 << stages < m:
+        stages += 1
+    return 0.25 * stages * (stages + 1)
+
+
+@njit(cache=True, nogil=True)
+def _sky_or_infinite(values, state, out):  # type: ignore[no-untyped-def]
+    """Copy the sky values of a frame's block; infinity where it has none."""
+    for b in range(BLOCK):
+        value = values[b]
+        out[b] = value if state[b] == _SKY else np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _replace(ordered, m, old, new):  # type: ignore[no-untyped-def]
+    """Replace ``old``, which each column has, by ``new`` in m sorted rows that infinity follows."""
+    left = np.empty(BLOCK, np.float32)
+    for k in range(m):
+        row, after = ordered[k], ordered[k + 1]
+        for b in range(BLOCK):
+            x, y = row[b], after[b]
+            left[b] = x if x < old[b] else y
+        for b in range(BLOCK):  # a separate loop: the compiler turns both into vector instructions
+            x, y = left[b], new[b]
+            row[b] = x if x < y else y
+            new[b] = y if x < y else x
+
+
+@njit(cache=True, nogil=True)
+def _sum_set(member, values, noises, state, total, noise, count):  # type: ignore[no-untyped-def]
+    """Compute sums, summed variances and numbers of the sky values of a set; return the number of its frames."""
+    size = 0
     total[:] = 0.0
     noise[:] = 0.0
     count[:] = 0
-    m = 0
-    for j in range(selection.shape[1]):
-        if not (selection[i, j] or j == i):
+    for j in range(member.size):
+        if not member[j]:
             continue
-        row = ordered[m]
+        size += 1
         for b in range(BLOCK):
             sky = state[j, b] == _SKY
-            row[b] = values[j, b] if sky else np.float32(np.inf)
-            total[b] += np.float64(values[j, b]) if sky else 0.0
-            noise[b] += np.float64(noises[j, b]) if sky else 0.0
+            value, variance = np.float64(values[j, b]), np.float64(noises[j, b])
+            total[b] += value if sky else 0.0
+            noise[b] += variance if sky else 0.0
             count[b] += 1 if sky else 0
-        m += 1
-    sort_rows(ordered, m)
+    return size
 
 
 @njit(cache=True, nogil=True)

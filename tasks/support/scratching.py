@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from calib_store.model.records import recipe_key
-from imaging.io.planes import Planes, open_if_intact, touch
+from imaging.io.planes import Planes, open_if_intact, released, touch
 from imaging.parameters import StepParameters
 from tasks.support.references import RawFrame, ScratchRef
 from tasks.support.workspace import Workspace
@@ -25,10 +25,14 @@ def folder_for(workspace: Workspace, key: str, frame: RawFrame) -> Path:
     return workspace.scratch / f"{frame.facts.root}-{key[:24]}"
 
 
-def found(workspace: Workspace, key: str, frame: RawFrame) -> ScratchRef | None:
-    """Return the planes of an earlier run, if present and intact."""
+def found(
+    workspace: Workspace, key: str, frame: RawFrame, *, although_released: bool = False
+) -> ScratchRef | None:
+    """Return the planes of an earlier run, if present and intact, or perhaps only the manifest of released ones."""
     folder = folder_for(workspace, key, frame)
     planes = open_if_intact(folder)
+    if planes is None and although_released:
+        planes = released(folder)
     if planes is None or planes.meta.get("key") != key:
         return None
     touch(folder)

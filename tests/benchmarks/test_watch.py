@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from benchmarks.watch import family, proportional, run
+from benchmarks.watch import family, open_files, proportional, run, size_on_disk
 
 MEGABYTE = 10**6
 HOLD = "import sys, time; held = bytearray({size}); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.5)"
@@ -43,3 +43,15 @@ def test_an_ended_process_uses_no_memory() -> None:
     assert proportional(2**22 + 1) == 0
     assert family(2**22 + 1) == [2**22 + 1]
     assert os.getpid() in family(os.getpid())
+
+
+def test_open_files_and_scratch_at_their_largest(tmp_path) -> None:
+    code = (
+        f"import time; held = [open('/dev/null') for _ in range(40)]; f = open({str(tmp_path / 'f')!r}, 'wb');"
+        f"f.write(bytes({MEGABYTE})); f.flush(); time.sleep(1.5); f.truncate(0)"
+    )
+    watched = run([sys.executable, "-c", code], environment=os.environ, scratch=tmp_path)
+    assert 44 <= watched.files < 80
+    assert watched.scratch >= MEGABYTE
+    assert size_on_disk(tmp_path) == 0
+    assert open_files(2**22 + 1) == 0

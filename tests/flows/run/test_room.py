@@ -81,7 +81,7 @@ def test_a_warning_states_what_is_needed_and_free(
     plan: NightPlan, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_free(monkeypatch, 500 * 10**6)
-    needed = (6 * 32 + 2 * (10 + 16)) * PIXELS + 64 * 10**6
+    needed = (6 * 18 + 2 * (10 + 16)) * PIXELS + 64 * 10**6
     (warning,) = require_room(plan, workspace)
     assert f"the disk of {workspace.data_dir} may become full" in warning
     assert f"up to {needed / 1e9:.1f} GB needed, 500.0 MB free" in warning

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imaging.io.planes import Planes, PlanesWriter, open_if_intact, prune, scratch_size, touch, write_planes
+from imaging.io.planes import (
+    Planes,
+    PlanesWriter,
+    open_if_intact,
+    prune,
+    release,
+    released,
+    scratch_size,
+    touch,
+    write_planes,
+)
 
 
 @pytest.fixture
@@ -203,3 +213,36 @@ def test_a_manifest_that_did_not_reach_the_disk_is_no_folder(tmp_path):
     for left in ("", "{", "{}"):
         (folder / "planes.json").write_text(left)
         assert open_if_intact(folder) is None
+
+
+def test_released_planes_leave_their_figures(tmp_path):
+    folder = write_planes(tmp_path / "x", {"sci": np.ones((3, 4), np.float32)}, {"key": "k"})
+    assert released(folder) is None
+    release(folder)
+    assert [p.name for p in folder.iterdir()] == ["planes.json"]
+    assert open_if_intact(folder) is None
+    left = released(folder)
+    assert left is not None
+    assert (left.meta, left.shape("sci")) == ({"key": "k"}, (3, 4))
+    release(folder)
+    release(tmp_path / "nowhere")
+    assert released(tmp_path / "nowhere") is None
+    write_planes(folder, {"sci": np.ones((3, 4), np.float32)}, {"key": "k"})
+    assert open_if_intact(folder) is not None
+    assert released(folder) is None
+
+
+def test_flags_are_stored_as_runs_by_either_way_of_writing(tmp_path):
+    dq = np.zeros((40, 300), np.uint16)
+    dq[3:9, 100:180] = 5
+    write_planes(tmp_path / "a", {"dq": dq})
+    with PlanesWriter(tmp_path / "b", {"dq": (np.uint16, dq.shape)}) as writer:
+        writer.write("dq", slice(0, 40), dq)
+        writer.commit()
+    for name in "ab":
+        assert (tmp_path / name / "dq").stat().st_size < dq.nbytes / 20
+        np.testing.assert_array_equal(Planes(tmp_path / name).rows("dq", slice(5, 12)), dq[5:12])
+    assert Planes(tmp_path / "a").sha256() == Planes(tmp_path / "b").sha256()
+    (tmp_path / "a" / "dq").write_bytes(bytes((tmp_path / "a" / "dq").stat().st_size))
+    with pytest.raises(OSError, match="its runs do not fill its rows"):
+        Planes(tmp_path / "a").rows("dq")

@@ -1,0 +1,78 @@
+"""Long sequences of short exposures in K with ``nirflow reduce``: what a frame costs as their number grows."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from benchmarks.figures import Figure
+from benchmarks.nights import Bench, BenchmarkError, announce
+from benchmarks.watch import Watched
+
+#: Frames of the sequences at each size of the detector, rows and columns.
+SEQUENCES: Final = {2048: (9, 18, 36, 156), 1024: (36, 156, 1000)}
+_BAND, _EXPOSURE = "K-red", 5
+#: Limits: wall time of a frame on two idle cores, s; PSS and scratch, bytes; open files; growth of a frame's cost.
+SECONDS, MEMORY, SCRATCH, FILES, GROWTH = 0.8, 800e6, 6e9, 256, 1.15
+#: The sequence from which on the cost of a frame must be flat.
+_FLAT_FROM: Final = 36
+#: Size and frames that the limits of time and scratch are for.
+_JUDGED: Final = (2048, 156)
+
+
+def measure_sequences(bench: Bench) -> list[Figure]:
+    """Reduce sequences of increasing length, with their calibrations in the store."""
+    figures: list[Figure] = []
+    for size, counts in SEQUENCES.items():
+        costs: dict[int, float] = {}
+        for n in counts:
+            watched, report = _reduced(bench, size, n)
+            costs[n] = watched.cpu / n
+            figures += _figures(f"{n} x {size} px", n, (size, n) == _JUDGED, watched, report)
+        flat_from = costs[_FLAT_FROM]
+        figures += [
+            Figure(
+                "sequences", f"{n} x {size} px: processor time of a frame over that of {_FLAT_FROM}",
+                cost / flat_from, "", GROWTH,
+            )
+            for n, cost in costs.items()
+            if n > _FLAT_FROM
+        ]  # fmt: skip
+    return figures
+
+
+def _reduced(bench: Bench, size: int, n: int) -> tuple[Watched, dict[str, Any]]:
+    """Reduce one sequence into a new store that has its calibrations."""
+    night = bench.night(n, size=size, band=_BAND, exposure=_EXPOSURE)
+    calibrations = ("--only", "dark", "--only", "bpm", "--only", "flat")
+    with bench.store(services=True) as data:
+        announce(f"{n} frames of {size} px")
+        bench.reduce(night, data, *calibrations, size=size)
+        watched, report = bench.reduce(night, data, size=size)
+    stack = next((p for p in report["products"] if p["kind"] == "image"), None)
+    if stack is None or stack["metrics"]["ncombine"] != n:
+        raise BenchmarkError(f"the stack of {n} frames is incomplete: {report}")
+    return watched, report
+
+
+def _figures(label: str, n: int, judged: bool, watched: Watched, report: dict[str, Any]) -> list[Figure]:
+    steps = ", ".join(f"{name} {1e3 * seconds / n:.0f}" for name, seconds in report["step_seconds"].items())
+    return [
+        Figure("sequences", f"{label}: wall time of a frame", watched.wall / n, "s", SECONDS if judged else None),
+        Figure(
+            "sequences", f"{label}: processor time of a frame", watched.cpu / n, "s",
+            note=f"steps, ms a frame: {steps}",
+        ),
+        Figure("sequences", f"{label}: peak PSS", watched.peak / 1e6, "MB", MEMORY / 1e6),
+        Figure("sequences", f"{label}: peak PSS of a frame", watched.peak / 1e6 / n, "MB"),
+        Figure("sequences", f"{label}: open files", watched.files, "", FILES),
+        Figure(
+            "sequences", f"{label}: scratch", watched.scratch / 1e9, "GB", SCRATCH / 1e9 if judged else None
+        ),
+        Figure("sequences", f"{label}: skies of a frame", _skies(report), ""),
+    ]  # fmt: skip
+
+
+def _skies(report: dict[str, Any]) -> float:
+    """Return the number of sky frames of a frame, from the figures of the stack; 0 if they do not have it."""
+    stack = next(p for p in report["products"] if p["kind"] == "image")
+    return float(stack["metrics"].get("sky_frames") or 0)
