@@ -22,7 +22,7 @@ from imaging.pixels.dq import DQ
 from imaging.simulator import measure_stars as measure
 from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import read_planes
-from imaging.simulator.star_field import render_at
+from imaging.simulator.star_field import field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 
@@ -93,9 +93,15 @@ def pointing(frame: FrameTruth) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Position of the field on the stack: pixel = origin + (eta, xi) / scale."""
+    """Position of the field on the stack, whose grid is that of its reference frame."""
 
     origin: tuple[float, float]  #: stack pixel (x, y) of the field's centre
+    rotation: float = 0.0  #: position angle of the reference frame, deg
+
+    def position(self, sources: Any) -> tuple[Any, Any]:
+        """Return the pixels (x, y) of a source or of all rows of a table."""
+        x, y = field_offsets(sources, self.rotation)
+        return self.origin[0] + x, self.origin[1] + y
 
 
 def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth]) -> Grid:
@@ -120,16 +126,17 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
         raise FrameError(
             "stack", "shows none of the night's bright stars", remedy="Is it this night's stack?"
         )
-    # The grid is the reference frame's, so the stars lie at (eta, xi) / scale from the field's centre.
+    rotation = truth.frame(stack.reference).disturbance.rotation
     near = []
     for x, y, star in zip(*(expected + shift).T, stars, strict=True):
         shape = measure.measure_star(image, x, y, fwhm=fwhm)
         if shape is not None:
-            near.append((shape.x - star["eta"] / SKY_SCALE, shape.y - star["xi"] / SKY_SCALE))
+            dx, dy = field_offsets(star, rotation)
+            near.append((shape.x - dx, shape.y - dy))
     if not near:
         raise FrameError("stack", "has no measurable bright star", remedy="Inspect the stack.")
     x, y = np.median(near, axis=0)
-    return Grid((float(x), float(y)))
+    return Grid((float(x), float(y)), rotation)
 
 
 def model_stack(
@@ -142,8 +149,7 @@ def model_stack(
 ) -> NDArray[np.float32]:
     """Return the noise-free stack: the mean of the perfectly aligned frames' sources, in electrons of one frame."""
     plane = np.zeros(shape, np.float32)
-    x = grid.origin[0] + np.asarray(truth.sources["eta"]) / SKY_SCALE
-    y = grid.origin[1] + np.asarray(truth.sources["xi"]) / SKY_SCALE
+    x, y = grid.position(truth.sources)
     for frame in frames:
         render_at(
             plane,
@@ -153,7 +159,7 @@ def model_stack(
             fwhm=float(frame.fwhm or truth.parameters.fwhm),
             beta=truth.parameters.moffat_beta,
             exposure_time=frame.exposure,
-            factor=factor * frame.transparency * frame.exposure / len(frames),
+            factor=factor * frame.throughput * frame.exposure / len(frames),
         )
     return plane
 
