@@ -101,9 +101,7 @@ def input_rows_needed(
     return _needed(y, in_shape[0], TAPS[parameters.interpolant])
 
 
-def _corners(
-    back: Affine, rows: slice, columns: slice
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _corners(back: Affine, rows: slice, columns: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the positions in the frame of the corners of a box of the output."""
     x, y = np.meshgrid([columns.start, columns.stop - 1.0], [rows.start, rows.stop - 1.0])
     return back(x.ravel(), y.ravel())
@@ -231,12 +229,12 @@ def _transform(
         x, y = _corners(back, out_rows, columns)
         rows, used = _needed(y, ny, taps), _needed(x, nx, taps)
         if rows.stop == rows.start or used.stop == used.start:
-            for plane, nothing in zip(out, (0.0, 0.0, DQ.NO_DATA), strict=True):
-                plane[:, columns] = nothing
+            out[0][:, columns] = out[1][:, columns] = 0.0
+            out[2][:, columns] = DQ.NO_DATA
             continue
         inner = slice(rows.start - first, rows.stop - first), used
+        filled = _without_gaps(planes[0][inner], planes[1][inner], planes[2][inner])
         transform_rows(
-            *_without_gaps(*(plane[inner] for plane in planes)), (rows.start, used.start), in_shape,
-            inverse, out_rows.start, (columns.start, columns.stop), _table(parameters.interpolant), (0,) * taps, parameters.dq_threshold,
-            abs(back.determinant), *out,
+            *filled, (rows.start, used.start), in_shape, inverse, out_rows.start, (columns.start, columns.stop),
+            _table(parameters.interpolant), (0,) * taps, parameters.dq_threshold, abs(back.determinant), *out,
         )  # fmt: skip

@@ -30,7 +30,21 @@ _INNER: Final = 2
 
 @njit(cache=True, nogil=True)
 def transform_rows(  # type: ignore[no-untyped-def]
-    sci, var, dq, corner, shape, inverse, out_first, columns, table, taps, share, area, out_sci, out_var, out_dq
+    sci,
+    var,
+    dq,
+    corner,
+    shape,
+    inverse,
+    out_first,
+    columns,
+    table,
+    taps,
+    share,
+    area,
+    out_sci,
+    out_var,
+    out_dq,
 ):
     """Interpolate with any affine transform.
 
@@ -104,7 +118,19 @@ def transform_rows(  # type: ignore[no-untyped-def]
                         nearest_x = reach + (2 * step_x[k] > table.shape[0] - 1)
                         nearest_y = reach + (2 * step_y[k] > table.shape[0] - 1)
                         bits[k] = _quality(
-                            dq, corner, shape, r, c + k - x, k, taps, wx, wy, nearest_x, nearest_y, share, bits[k]
+                            dq,
+                            corner,
+                            shape,
+                            r,
+                            c + k - x,
+                            k,
+                            taps,
+                            wx,
+                            wy,
+                            nearest_x,
+                            nearest_y,
+                            share,
+                            bits[k],
                         )
                 x = end
             for k in range(width):
@@ -126,7 +152,7 @@ def _locate(inverse, y, x0, width, ny, nx, taps, steps, column, row, step_x, ste
         column[k], row[k] = np.int64(floor_x), np.int64(floor_y)
         step_x[k] = np.int64((px - floor_x) * steps + 0.5)
         step_y[k] = np.int64((py - floor_y) * steps + 0.5)
-        inside = (-0.5 < px) & (px <= nx - 0.5) & (-0.5 < py) & (py <= ny - 0.5)
+        inside = (px > -0.5) & (px <= nx - 0.5) & (py > -0.5) & (py <= ny - 0.5)
         inner = (floor_x >= reach) & (floor_x <= nx - taps + reach)
         where[k] = inside * (_MARGIN + inner * (_INNER - _MARGIN))
 
@@ -154,7 +180,7 @@ def _look_up(table, step_x, step_y, width, taps, wx, wy, wx2, wy2):  # type: ign
 
 @njit(cache=True, nogil=True)
 def _run(plane, first, ny, top, begin, n, at, taps, wx, wy, line):  # type: ignore[no-untyped-def]
-    """Interpolate ``n`` pixels from ``at`` on, whose first taps lie on row ``top`` and column ``begin`` and following."""
+    """Interpolate ``n`` pixels from ``at`` on; the first tap of the first is on row ``top``, column ``begin``."""
     out, weights = line[at : at + n], wx[at:]
     for j in range(len(taps)):
         source = plane[clamp(top + j, ny - 1) - first, begin : begin + n + len(taps) - 1]
