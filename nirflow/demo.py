@@ -12,12 +12,22 @@ from nirflow.console.tables import Column, print_table
 from nirflow.exits import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from flows.run.report import NightReport
     from imaging.simulator.parameters import NightParameters
     from imaging.simulator.score_figures import NightScore
     from imaging.simulator.truth import NightTruth
+
+#: Rows and columns of the disturbed night at most, so that the demonstration stays short.
+DISTURBED_SIZE = 1024
+#: What disturbs it: changing seeing, thin clouds and an unstable sky, all moderate.
+DISTURBED: Mapping[str, object] = {
+    "days": 30,
+    "seeing_course": (0.6, 1.0), "transparency_course": (1.0, 0.75),
+    "sky_swing": 0.15, "sky_tilt": 0.02, "sky_wave": 0.01, "n_stars": 400,
+}  # fmt: skip
+DISTURBANCES = 3
 
 
 def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False) -> NightTruth:
@@ -87,6 +97,40 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
         flat=product("flat", flats),
         stack=product("image", [frame.root for frame in truth.science]),
     )
+
+
+def disturbed(calm: NightParameters) -> NightParameters:
+    """Return the disturbed night that the demonstration shows next to a calm one."""
+    size = min(calm.size, DISTURBED_SIZE)
+    return type(calm).model_validate(calm.model_dump(exclude_defaults=True) | {"size": size, **DISTURBED})
+
+
+def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:
+    """Compare the stack of a disturbed night with what that night allows."""
+    from imaging.errors import NirflowError
+    from imaging.simulator.floor.score_floor import score_floor
+    from imaging.simulator.score_figures import NightScore
+    from imaging.simulator.stack_model import read_stack
+
+    images = [one for one in report.products if one.kind == "image" and one.output is not None]
+    if not images:
+        return NightScore(rows=())
+    most = max(images, key=lambda one: len(one.inputs))
+    assert most.output is not None
+    weights, scales = (_of_frames(most.metrics.get(name)) for name in ("weights", "scales"))
+    try:
+        stack = read_stack(most.output)
+        rows = score_floor(
+            stack, truth, weights=weights, scales=scales, disturbances=DISTURBANCES,
+        )  # fmt: skip
+    except NirflowError:
+        return NightScore(rows=())
+    return NightScore(rows=tuple(rows))
+
+
+def _of_frames(figure: object) -> dict[str, float]:
+    """Return a figure that a stack's record gives for each frame."""
+    return {str(name): float(value) for name, value in figure.items()} if isinstance(figure, dict) else {}
 
 
 def print_score(score: NightScore) -> None:

@@ -245,37 +245,51 @@ def demo(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Simulate the tutorial's night, reduce it, and compare the products with the truth.
+    """Simulate the tutorial's night and a disturbed one, reduce them, and compare the products with the truth.
 
-    Exit code 4 if a figure is beyond its limit.
+    The disturbed night has changing seeing, clouds and an unstable sky, and its stack is compared with what that
+    night allows. Exit code 4 if a figure is beyond its limit.
     """
     from imaging.simulator.camera import SHAPE
     from nirflow.console.reduction_report import exit_code, print_report
-    from nirflow.demo import compare, own_store, print_score, simulated
+    from nirflow.demo import compare, compare_disturbed, disturbed, own_store, print_score, simulated
     from nirflow.request import build_request
 
     parameters = night_parameters({"band": band, "seed": seed, "size": size}, settings or ())
-    any_shape = [] if parameters.size == SHAPE[0] else ["check.shape=none"]
-    request = build_request(
-        [out / "raw"], out=out, settings=any_shape, threads=threads, memory=memory,
-        quiet=quiet or json,
-    )  # fmt: skip
-    truth = simulated(out / "raw", parameters, quiet=quiet or json)
+    nights = {"calm": (out, parameters), "disturbed": (out / "disturbed", disturbed(parameters))}
+    requests, truths = {}, {}
+    for name, (folder, night) in nights.items():
+        any_shape = [] if night.size == SHAPE[0] else ["check.shape=none"]
+        requests[name] = build_request(
+            [folder / "raw"],
+            out=folder,
+            settings=any_shape,
+            threads=threads,
+            memory=memory,
+            quiet=quiet or json,
+        )
+        truths[name] = simulated(folder / "raw", night, quiet=quiet or json)
     from nirflow.reduction import run_reduce
 
     with own_store(out / "data"):
-        report = run_reduce(request)
-    score = compare(report, truth)
+        reports = {name: run_reduce(request) for name, request in requests.items()}
+    score = compare(reports["calm"], truths["calm"])
+    disturbed_score = compare_disturbed(reports["disturbed"], truths["disturbed"])
     if json:
-        print_json({"report": report, "score": score})
+        more = {"report": reports["disturbed"], "score": disturbed_score}
+        print_json({"report": reports["calm"], "score": score, "disturbed": more})
     else:
-        print_report(report)
+        print_report(reports["calm"])
         print_lines("", "Compared with the truth:")
         print_score(score)
+        print_lines("", "The disturbed night:")
+        print_report(reports["disturbed"])
+        print_lines("", "Changing seeing, clouds and an unstable sky, compared with what that night allows:")
+        print_score(disturbed_score)
         stop = f"NIRFLOW_DATA_DIR={out / 'data'} nirflow server stop"
         print_lines("", f"The Prefect server keeps running. To stop it: {stop}")
-    code = exit_code(report)
-    raise typer.Exit(code if code or score.ok else Exit.PARTIAL)
+    code = max(exit_code(report) for report in reports.values())
+    raise typer.Exit(code if code or (score.ok and disturbed_score.ok) else Exit.PARTIAL)
 
 
 def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> NightParameters:
