@@ -47,9 +47,9 @@ _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
 _ALIGNMENT_COLUMNS: Final = {
     "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
     "rotation": "rotation to the reference", "scale": "scale to the reference",
-    "rms": "residual of the matched stars", "uncertainty": "standard error of the shift",
+    "rms": "residual of the matched stars", "uncertainty": "standard error of a position",
     "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "seeing": "FWHM of stars",
-    "sky": "sky level [electron]", "found_by": "wcs, search, telescope or reference", "used": "in the stack",
+    "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
 }  # fmt: skip
 
 
@@ -156,6 +156,7 @@ def build_stack(
         metrics = result.metrics.completed(
             reference=alignment.reference,
             registration=_registration(used),
+            weakly_aligned=len(alignment.weak),
             seeing=float(sources.seeing) if np.isfinite(sources.seeing) else None,
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
@@ -167,7 +168,11 @@ def build_stack(
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
-            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
+            warnings=(
+                *_weakly_aligned(alignment.weak),
+                *_glow(inputs),
+                *_pedestal_warnings(calibrations, workspace),
+            ),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
@@ -188,6 +193,11 @@ def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]
     idle = [name for name in group.skies if name not in used and name not in named]
     reason = "it was not used as sky for any stacked frame"
     return tuple(dict.fromkeys((*known, *(LeftOut(name=n, reason=reason, expected=True) for n in idle))))
+
+
+def _weakly_aligned(entries: Sequence[AlignEntry]) -> tuple[str, ...]:
+    """Warn about frames that are placed by their headers, alone or with too few stars."""
+    return tuple(f"{e.name} is aligned to {e.uncertainty:.2f} px: {e.reason}" for e in entries)
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
@@ -241,6 +251,7 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
         **_error_card(metrics.background_error),
+        **_registration_cards(metrics),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
     }
@@ -251,6 +262,15 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
 
 def _error_card(error: float | None) -> dict[str, tuple[CardValue, str]]:
     return {} if error is None else {"BGERR": (error, "Error of the background in apertures [electron]")}
+
+
+def _registration_cards(metrics: StackMetrics) -> dict[str, tuple[CardValue, str]]:
+    cards: dict[str, tuple[CardValue, str]] = {}
+    if metrics.registration is not None:
+        cards["REGERR"] = (metrics.registration, "Standard error of the registration [px]")
+    if metrics.weakly_aligned:
+        cards["NWEAK"] = (metrics.weakly_aligned, "Frames aligned without enough stars")
+    return cards
 
 
 def _source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:

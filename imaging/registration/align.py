@@ -2,7 +2,8 @@
 
 The world coordinates of a frame are accurate to an arcsecond or two, and sometimes belong to another frame.
 They are therefore only the start of the search: stars decide, and an offset that could be due to chance is
-refused. A frame that cannot be aligned is left out and reported.
+refused. With too few stars a frame is placed by its headers if they agree with each other and with the stars
+(`imaging.registration.placement`), and marked. A frame that cannot be aligned is left out and reported.
 """
 
 from __future__ import annotations
@@ -10,24 +11,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import GroupError
-from imaging.parameters import StepParameters, parameter
+from imaging.parameters import parameter
 from imaging.registration import priors
-from imaging.registration import star_matching as matching
 from imaging.registration.brightness import odd_brightness
 from imaging.registration.entries import AlignEntry, AlignInput, Alignment
 from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
-from imaging.registration.star_matching import TransformKind
+from imaging.registration.placement import MatchParameters, Prior, entry, place_frame
 from imaging.sources.detect import Flag
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 __all__ = [
     "AlignEntry",
@@ -45,49 +44,20 @@ logger = logging.getLogger(__name__)
 _UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.SHARP | Flag.UNMEASURED | Flag.BAD_PIXEL)
 #: Blended and non-linear stars are used if there are fewer clean ones than this.
 _ENOUGH = 20
-#: Lower limit of centroid errors, regardless of the photon noise, px.
-_ERROR_FLOOR = 0.01
 #: The seeing of a reference is at most this many times the best.
 _GOOD_SEEING = 1.15
 #: Its transparency is at least this fraction of the best among the frames with good seeing.
 _CLEAR = 0.95
-#: A match from the prior that uses a smaller fraction of the stars is compared with the full search.
-_CONVINCING = 0.5
-#: Signal to noise of the stars used for a flux ratio, if there are enough.
-_FLUX_SNR = 30.0
+#: Smallest standard error of the headers' positions along one axis, arcsec.
+_HEADER_ERROR = 0.2
 #: References that are tried before the one that aligns most frames is chosen.
 _TRIES = 3
 
 
-class AlignParameters(StepParameters):
+class AlignParameters(MatchParameters):
     """Parameters of the alignment."""
 
-    transform: TransformKind = parameter(
-        "shift", "allowed transforms between frames: shift, shift_rotation, similarity (with scale) or affine"
-    )
     reference: str = parameter("best", "reference frame: best, first, or a frame's name")
-    prior_tolerance: float = parameter(
-        3.0,
-        "maximum error of the header's world coordinates and the telescope's offsets",
-        unit="arcsec",
-        gt=0,
-    )
-    max_search: float = parameter(
-        120.0, "largest offset between frames to search if the header is wrong", unit="arcsec", gt=0
-    )
-    tolerance: float = parameter(1.5, "largest distance between matched stars", unit="px", gt=0)
-    min_snr: float = parameter(15.0, "minimum signal to noise of a matched star", gt=0)
-    bright_limit: int = parameter(150, "maximum number of stars of a frame, brightest first", ge=3)
-    min_matches: int = parameter(3, "minimum number of matched stars", ge=2)
-    min_share: float = parameter(0.2, "minimum fraction of the common stars that must match", ge=0, le=1)
-    max_rms: float = parameter(0.3, "largest residual of an alignment along one axis", unit="px", gt=0)
-    flux_range: float = parameter(
-        3.0,
-        "a frame whose stars have this many times the flux of those of the other frames, or so many times less, is "
-        "left out",
-        unit="times", gt=1,
-    )  # fmt: skip
-    false_alarm: float = parameter(1e-5, "largest probability of a match by chance", gt=0, lt=1)
 
 
 def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = None) -> Alignment:
@@ -116,9 +86,9 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
     odd.pop(parameters.reference, None)  # the user's choice
     kept = [frame for frame in frames if frame.name not in odd]
     if odd:
-        entries = {entry.name: entry for entry in found.entries}
+        entries = {one.name: one for one in found.entries}
         found = _align(kept, parameters)
-        entries |= {entry.name: entry for entry in found.entries}
+        entries |= {one.name: one for one in found.entries}
         entries |= {
             name: entries[name].model_copy(update={"used": False, "reason": reason})
             for name, reason in odd.items()
@@ -129,8 +99,12 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
             "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
             found.reference, found.entry(found.reference).wcs_error,
         )  # fmt: skip
-    for entry in found.left_out:
-        logger.warning("%s is left out: %s", entry.name, entry.reason)
+    for one in found.weak:
+        logger.warning(
+            "%s is aligned without enough stars, to %.2f px: %s", one.name, one.uncertainty, one.reason
+        )
+    for one in found.left_out:
+        logger.warning("%s is left out: %s", one.name, one.reason)
     return found
 
 
@@ -179,8 +153,8 @@ def output_grid(
     by_name = {frame.name: frame for frame in frames}
     used = alignment.used
     header = celestial_header(by_name[alignment.reference].header)
-    shapes = [by_name[entry.name].shape for entry in used]
-    return make_grid([entry.transform for entry in used], shapes, header, mode=mode)
+    shapes = [by_name[one.name].shape for one in used]
+    return make_grid([one.transform for one in used], shapes, header, mode=mode)
 
 
 def select_stars(frame: AlignInput, parameters: AlignParameters) -> NDArray[np.void]:
@@ -255,19 +229,17 @@ def _align_on(
     parameters: AlignParameters,
 ) -> Alignment:
     base = frames[reference]
-    predicted_by_wcs = [priors.prior_from_wcs(frame, base) for frame in frames]
-    reach = priors.search_range(frames, parameters.max_search)
+    placed = _priors(frames, base, parameters)
+    predicted_by_wcs = [prior.wcs for prior in placed]
     entries = []
     for i, frame in enumerate(frames):
         if i == reference:
-            entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
+            entries.append(entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
         else:
-            entries.append(
-                _align_one(frame, base, stars[i], stars[reference], predicted_by_wcs[i], reach, parameters)
-            )
+            entries.append(place_frame(frame, base, stars[i], stars[reference], placed[i], parameters))
     # A single WCS is inconclusive; those of the group together reveal the wrong ones.
     centre = np.array([(base.shape[1] - 1) / 2, (base.shape[0] - 1) / 2])
-    known = [i for i, entry in enumerate(entries) if entry.used and predicted_by_wcs[i] is not None]
+    known = [i for i, one in enumerate(entries) if one.used and predicted_by_wcs[i] is not None]
     if len(known) > 2:
         off = []
         for i in known:
@@ -278,114 +250,27 @@ def _align_on(
         error = np.hypot(*(np.array(off) - np.median(off, axis=0)).T) * base.facts.readout.pixel_scale
         for i, e in zip(known, error, strict=True):
             odd = f"its world coordinates are {e:.1f} arcsec off" if e > parameters.prior_tolerance else ""
-            entries[i] = entries[i].model_copy(update={"wcs_error": float(e), "reason": odd})
+            remarks = "; ".join(filter(None, (entries[i].reason, odd)))
+            entries[i] = entries[i].model_copy(update={"wcs_error": float(e), "reason": remarks})
     return Alignment(reference=base.name, entries=tuple(entries))
 
 
-def _entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
-    defaults: dict[str, object] = {
-        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "found_by": "", "wcs_error": None,
-        "used": True, "reason": "",
-    }  # fmt: skip
-    return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})
-
-
-def _align_one(
-    frame: AlignInput,
-    base: AlignInput,
-    stars: NDArray[np.void],
-    others: NDArray[np.void],
-    prior: Affine | None,
-    reach: float,
-    parameters: AlignParameters,
-) -> AlignEntry:
-    least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
-    for who, table in ((frame.name, stars), (f"the reference {base.name}", others)):
-        if len(table) < least:
-            problem = f"{who} has {len(table)} stars to match, {least} are needed"
-            return _entry(frame, Affine(), used=False, reason=problem)
-    near = parameters.prior_tolerance / base.facts.readout.pixel_scale
-    turned = priors.without_shift(prior, frame.shape) if prior is not None else Affine()
-    attempts = [("search", turned, reach), ("telescope", priors.prior_from_telescope(frame, base), near)]
-    if prior is not None:
-        start = prior if parameters.transform != "shift" else priors.shift_at_centre(prior, frame.shape)
-        attempts.insert(0, ("wcs", start, near))
-    failures, best = [], None
-    for how, start, distance in attempts:
-        if how != "wcs" and parameters.transform == "shift":
-            start = priors.shift_at_centre(start, frame.shape)
-        found = _match(stars, others, start, distance, parameters)
-        if isinstance(found, str):
-            failures.append(f"{how}: {found}")
-            continue
-        if best is None or found.n > best[1].n:
-            best = (how, found)
-        if best[1].share >= _CONVINCING or how == "search":
-            break
-    if best is None:
-        return _entry(frame, Affine(), used=False, reason="; ".join(failures))
-    how, found = best
-    return _entry(
-        frame, found.transform, rms=found.rms, uncertainty=found.uncertainty, n_matched=found.n,
-        flux_scale=found.flux_scale, found_by=how,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Match:
-    transform: Affine
-    rms: float
-    uncertainty: float
-    n: int
-    share: float
-    flux_scale: float
-
-
-def _match(
-    stars: NDArray[np.void],
-    others: NDArray[np.void],
-    start: Affine,
-    reach: float,
-    parameters: AlignParameters,
-) -> _Match | str:
-    """Match from ``start``, at most ``reach`` px away; return the match or the reason for its failure."""
-    a, b = (np.column_stack([t["x"], t["y"]]) for t in (stars, others))
-    moved = np.column_stack(start(a[:, 0], a[:, 1]))
-    won = matching.vote(moved, b, reach)
-    least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
-    if won.count < least or won.false_alarm > parameters.false_alarm or won.runner_up > 0.7 * won.count:
-        return (
-            f"no offset is significant ({won.count} stars agree, {won.runner_up} on another, "
-            f"probability by chance {won.false_alarm:.1g})"
-        )
-    transform = start.then(Affine.shift(won.dx, won.dy))
-    errors = np.hypot(stars["error"], _ERROR_FLOOR), np.hypot(others["error"], _ERROR_FLOOR)
-    # A rotated field is first matched near the peak of the vote, then everywhere.
-    for tolerance in (2 * parameters.tolerance, parameters.tolerance, parameters.tolerance):
-        moved = np.column_stack(transform(a[:, 0], a[:, 1]))
-        i, j = matching.pair_up(moved, b, tolerance)
-        if len(i) < least:
-            return f"{len(i)} stars match, {least} are needed"
-        fitted = matching.robust_fit(a[i], b[j], np.hypot(errors[0][i], errors[1][j]), parameters.transform)
-        transform = fitted.transform
-    n = int(fitted.used.sum())
-    moved = np.column_stack(transform(a[:, 0], a[:, 1]))
-    common = min(_inside(moved, b), _inside(b, moved))
-    share = n / max(common, 1)
-    if n < least or matching.chance_of(n, moved, b, parameters.tolerance) > parameters.false_alarm:
-        return f"{n} matched stars could be due to chance"
-    if share < parameters.min_share:
-        return f"{n} of {common} stars in common match"
-    if fitted.rms > parameters.max_rms:
-        turn = " (is the field rotated? try transform = shift_rotation)" * (parameters.transform == "shift")
-        return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
-    i, j = i[fitted.used], j[fitted.used]
-    ratio = stars["flux"][i] / others["flux"][j]
-    bright = np.minimum(stars["snr"][i], others["snr"][j]) > _FLUX_SNR
-    flux_scale = float(np.median(ratio[bright] if bright.sum() >= 3 else ratio))
-    return _Match(transform, fitted.rms, fitted.uncertainty, n, share, flux_scale)
-
-
-def _inside(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
-    """Return the positions of ``a`` within the box of ``b``."""
-    return int(((a >= b.min(axis=0)) & (a <= b.max(axis=0))).all(axis=1).sum())
+def _priors(frames: Sequence[AlignInput], base: AlignInput, parameters: AlignParameters) -> list[Prior]:
+    """Return what the headers say about each frame's position on the reference."""
+    reach = priors.search_range(frames, parameters.max_search)
+    moved = any(frame.facts.poffset or frame.facts.qoffset for frame in frames)
+    scale = base.facts.readout.pixel_scale
+    by_wcs = [priors.prior_from_wcs(frame, base) for frame in frames]
+    by_telescope = [
+        priors.prior_from_telescope(frame, base, priors.without_shift(wcs, frame.shape) if wcs else None)
+        for frame, wcs in zip(frames, by_wcs, strict=True)
+    ]
+    apart = [
+        priors.distance_at_centre(wcs, telescope, frame.shape) * scale
+        for frame, wcs, telescope in zip(frames, by_wcs, by_telescope, strict=True)
+        if frame is not base and wcs is not None
+    ]
+    agree = [distance for distance in apart if distance <= parameters.prior_tolerance]
+    # Along one axis. Headers that agree too well may have one origin.
+    error = max(_HEADER_ERROR, math.sqrt(math.fsum(d * d for d in agree) / max(2 * len(agree), 1))) / scale
+    return [Prior(w, t, moved, reach, error) for w, t in zip(by_wcs, by_telescope, strict=True)]

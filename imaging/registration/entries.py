@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts
 from imaging.header import Header
 from imaging.registration.geometry import Affine
+
+#: Values of ``found_by`` of frames that stars alone do not place.
+WEAK: Final = ("few stars", "wcs only", "offsets only")
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,13 @@ class AlignEntry(BaseModel):
     name: str = Field(description="frame")
     transform: Affine = Field(description="frame pixel to reference pixel")
     rms: float = Field(description="residual of the matched stars along one axis, px")
-    uncertainty: float = Field(description="standard error of the shift along one axis, px")
+    uncertainty: float = Field(description="standard error of a position along one axis, px")
     n_matched: int = Field(description="matched stars")
     flux_scale: float = Field(description="flux of the matched stars over their flux in the reference")
-    found_by: str = Field(description="wcs, search, telescope, or reference; empty when not aligned")
+    found_by: str = Field(
+        description="reference; wcs, search or telescope: by stars, found from there; few stars; wcs only; "
+        "offsets only; empty when not aligned"
+    )
     wcs_error: float | None = Field(description="error of the header's world coordinates, arcsec")
     used: bool = Field(description="aligned; other frames must not be stacked")
     reason: str = Field(description="why it is not used, or what is unusual about it")
@@ -96,6 +103,11 @@ class Alignment(BaseModel):
     def used(self) -> tuple[AlignEntry, ...]:
         """The frames that may be stacked."""
         return tuple(entry for entry in self.entries if entry.used)
+
+    @property
+    def weak(self) -> tuple[AlignEntry, ...]:
+        """The frames in use that stars alone do not place."""
+        return tuple(entry for entry in self.used if entry.found_by in WEAK)
 
     @property
     def left_out(self) -> tuple[AlignEntry, ...]:

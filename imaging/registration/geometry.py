@@ -37,6 +37,12 @@ class Affine:
         """Create a shift by (dx, dy)."""
         return cls(x0=float(dx), y0=float(dy))
 
+    @classmethod
+    def turn(cls, degrees: float, x: float, y: float) -> Affine:
+        """Create a rotation about (x, y), from +x towards +y."""
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        return cls(c, -s, s, c, x - c * x + s * y, y - s * x - c * y)
+
     def __call__(
         self, x: NDArray[np.float64], y: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

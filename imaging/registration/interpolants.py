@@ -79,3 +79,17 @@ def noise_correlation_factor(interpolant: Interpolant, dx: float, dy: float) -> 
     wx = weights(interpolant, dx - math.floor(dx))
     wy = weights(interpolant, dy - math.floor(dy))
     return float(1.0 / math.sqrt((wx**2).sum() * (wy**2).sum()))
+
+
+def mean_squared_weights(interpolant: Interpolant, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the mean, over positions, of the sum of the squares of an interpolant's weights.
+
+    Parameters
+    ----------
+    interpolant
+        Name.
+    x, y
+        Positions in the frame, px; only the fractions matter.
+    """
+    along, across = ((weights(interpolant, p - np.floor(p)) ** 2).sum(axis=-1) for p in (x, y))
+    return float((along * across).mean())

@@ -5,6 +5,7 @@ Either may be wrong; they are starting points of a search.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,13 +35,28 @@ def prior_from_wcs(frame: AlignInput, base: AlignInput) -> Affine | None:
     return Affine(xx, xy, yx, yy, u[0] - xx * x[0] - xy * y[0], v[0] - yx * x[0] - yy * y[0])
 
 
-def prior_from_telescope(frame: AlignInput, base: AlignInput) -> Affine:
-    """Return the shift from the telescope's offsets, using the instrument's table."""
+def prior_from_telescope(frame: AlignInput, base: AlignInput, turned: Affine | None = None) -> Affine:
+    """Return the transform from the telescope's offsets, using the instrument's table.
+
+    The offsets are along the axes of the instrument, and place the same point of the sky on each frame; ``turned`` is
+    the rotation and scale from frame to reference, none by default.
+    """
+    here, there = _target(frame, base), _target(base, base)
+    turned = turned or Affine()
+    x, y = turned(np.float64(here[0]), np.float64(here[1]))  # type: ignore[arg-type]
+    return turned.then(Affine.shift(float(there[0] - x), float(there[1] - y)))
+
+
+def _target(frame: AlignInput, base: AlignInput) -> tuple[float, float]:
+    """Return where the point to which the offsets refer lies on a frame, px."""
     offsets, scale = frame.facts.table.offsets, base.facts.readout.pixel_scale
-    moved = {"p": frame.facts.poffset - base.facts.poffset, "q": frame.facts.qoffset - base.facts.qoffset}
-    # A star moves on the detector by the offsets; the shift reverses this.
+    moved = {"p": frame.facts.poffset, "q": frame.facts.qoffset}
+    # A star moves on the detector by the offsets.
     sx, sy = offsets.signs(frame.facts.inport)
-    return Affine.shift(-sx * moved[offsets.x[-1]] / scale, -sy * moved[offsets.y[-1]] / scale)
+    return (
+        (frame.shape[1] - 1) / 2 + sx * moved[offsets.x[-1]] / scale,
+        (frame.shape[0] - 1) / 2 + sy * moved[offsets.y[-1]] / scale,
+    )
 
 
 def shift_at_centre(prior: Affine, shape: tuple[int, int]) -> Affine:
@@ -54,6 +70,12 @@ def without_shift(prior: Affine, shape: tuple[int, int]) -> Affine:
     """Return the same rotation about the frame's centre, without a shift there."""
     shift = shift_at_centre(prior, shape)
     return prior.then(Affine.shift(-shift.x0, -shift.y0))
+
+
+def distance_at_centre(one: Affine, other: Affine, shape: tuple[int, int]) -> float:
+    """Return how far two transforms place a frame's centre apart, px."""
+    a, b = shift_at_centre(one, shape), shift_at_centre(other, shape)
+    return math.hypot(a.x0 - b.x0, a.y0 - b.y0)
 
 
 def search_range(frames: Sequence[AlignInput], limit: float) -> float:

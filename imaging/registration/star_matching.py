@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from imaging.registration.geometry import Affine
 
 TransformKind = Literal["shift", "shift_rotation", "similarity", "affine"]
+#: ``auto`` is the simplest that serves (`imaging.registration.simplest`).
+TransformChoice = Literal["auto", "shift", "shift_rotation", "similarity", "affine"]
 Positions = NDArray[np.float64]
 
 #: Stars that each kind of transform needs, one more than the minimum.
-LEAST_STARS: dict[str, int] = {"shift": 2, "shift_rotation": 3, "similarity": 3, "affine": 4}
+LEAST_STARS: dict[str, int] = {"auto": 2, "shift": 2, "shift_rotation": 3, "similarity": 3, "affine": 4}
+#: Free parameters of each.
+FREE: dict[str, int] = {"shift": 2, "shift_rotation": 3, "similarity": 4, "affine": 6}
 #: Votes are counted in windows of this many cells per side, so that a peak is never split.
-_WINDOW = 3
+WINDOW = 3
 #: The level by chance is measured in a square of this many cells around the peak.
 _NEIGHBOURHOOD = 41
 #: Clipping of residuals: limit in sigmas, and number of iterations.
@@ -88,24 +92,24 @@ def vote(a: Positions, b: Positions, reach: float, *, cell: float = 1.0) -> Vote
     size = _NEIGHBOURHOOD // 2
     box = np.s_[max(0, j - size) : j + size + 1, max(0, i - size) : i + size + 1]
     cells = counts[box].size
-    local = (counts[box].sum() - count) / max(cells - _WINDOW**2, 1)
+    local = (counts[box].sum() - count) / max(cells - WINDOW**2, 1)
     extent = np.maximum(np.ptp(np.vstack([a, b]), axis=0), cell)
     mean = len(a) * len(b) * cell**2 / float(np.prod(extent))
-    chance = max(local, mean) * _WINDOW**2
-    false_alarm = min(1.0, _at_least(count, chance) * side**2)
-    peak = near[(np.abs((near / cell) - (np.array([i, j]) - half + 0.5)) <= _WINDOW / 2).all(axis=1)]
+    chance = max(local, mean) * WINDOW**2
+    false_alarm = min(1.0, at_least(count, chance) * side**2)
+    peak = near[(np.abs((near / cell) - (np.array([i, j]) - half + 0.5)) <= WINDOW / 2).all(axis=1)]
     dx, dy = np.median(peak, axis=0)
     return Vote(float(dx), float(dy), count, int(away.max()), false_alarm)
 
 
 def _window_sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the sum of the window around each cell; cells outside count as 0."""
-    padded = np.pad(counts, 1)  # _WINDOW is 3
+    padded = np.pad(counts, 1)  # WINDOW is 3
     along = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     return along[:-2] + along[1:-1] + along[2:]
 
 
-def _at_least(count: int, mean: float) -> float:
+def at_least(count: int, mean: float) -> float:
     """Return the Poisson probability of ``count`` or more if ``mean`` are expected."""
     from scipy.special import pdtrc  # imported late, and not scipy.stats, which takes half a second
 
@@ -134,7 +138,7 @@ def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> flo
     high = np.minimum(a.max(axis=0), b.max(axis=0)) + tolerance
     area = float(np.prod(np.maximum(high - low, tolerance)))
     inside_a, inside_b = ((((p >= low) & (p <= high)).all(axis=1)).sum() for p in (a, b))
-    return _at_least(matches, float(inside_a * inside_b) * math.pi * tolerance**2 / area)
+    return at_least(matches, float(inside_a * inside_b) * math.pi * tolerance**2 / area)
 
 
 def fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Affine:
@@ -189,7 +193,8 @@ class Fit:
     rms
         Residual along one axis of the pairs used, weighted, px.
     uncertainty
-        Standard error of the shift along one axis, px; scaled up if the residuals exceed the errors.
+        Standard error of a position along one axis, px, root mean square over the frame; scaled up if the
+        residuals exceed the errors.
     """
 
     transform: Affine
@@ -198,10 +203,12 @@ class Fit:
     uncertainty: float
 
 
-def robust_fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind) -> Fit:
+def robust_fit(
+    a: Positions, b: Positions, errors: NDArray[np.float64], kind: TransformKind, shape: tuple[int, int]
+) -> Fit:
     """Fit without pairs whose residual exceeds 4 sigma of their error or of the scatter.
 
-    Parameters and the transform are those of `fit`.
+    Parameters and the transform are those of `fit`; ``shape`` is (ny, nx) of the first frame.
     """
     used = np.ones(len(a), bool)
     # Start from the median offset, which tolerates wrong pairs, not from a fit, which a single pair can bias.
@@ -220,9 +227,28 @@ def robust_fit(a: Positions, b: Positions, errors: NDArray[np.float64], kind: Tr
     weight = 1.0 / errors[used] ** 2
     chi2 = float((weight[:, None] * residual[used] ** 2).sum())
     rms = math.sqrt(chi2 / (2 * weight.sum()))
-    freedom = max(2 * int(used.sum()) - 2, 1)
-    uncertainty = math.sqrt(max(1.0, chi2 / freedom) / weight.sum())
-    return Fit(transform, used, rms, uncertainty)
+    freedom = max(2 * int(used.sum()) - FREE[kind], 1)
+    variance = 1.0 / weight.sum() + _variance_of_linear_part(a[used], weight, kind, shape)
+    return Fit(transform, used, rms, math.sqrt(max(1.0, chi2 / freedom) * variance))
+
+
+def _variance_of_linear_part(
+    a: Positions, weight: NDArray[np.float64], kind: TransformKind, shape: tuple[int, int]
+) -> float:
+    """Return the mean variance that rotation, scale and shear add to a position along one axis, px^2."""
+    if kind == "shift":
+        return 0.0
+    centre = weight @ a / weight.sum()
+    x, y = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
+    away = np.column_stack([x.ravel(), y.ravel()]) - centre
+    d = a - centre
+    if kind == "affine":
+        moments = (d * weight[:, None]).T @ d
+        return float(np.einsum("ki,ij,kj->k", away, np.linalg.pinv(moments), away).mean())
+    total = float((weight * (d**2).sum(axis=1)).sum())
+    per_axis = float((away**2).sum(axis=1).mean()) / max(total, 1e-12)
+    # A rotation moves a point along one direction only, of the two that the axes average over.
+    return per_axis if kind == "similarity" else per_axis / 2
 
 
 def _within(

@@ -20,7 +20,8 @@ from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_cou
 from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Affine, Grid
-from imaging.registration.resample import ResampleParameters, noise_correlation_factor, resample_rows
+from imaging.registration.interpolants import mean_squared_weights
+from imaging.registration.resample import ResampleParameters, resample_rows
 from imaging.stack.stack_kernels import flag_outliers
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
@@ -30,7 +31,7 @@ VERSION = 2
 _BYTES: Final = 50
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
-_CORRELATION_GRID: Final = 9
+_CORRELATION_GRID: Final = 48
 #: Interval between the rows that are used for the background noise.
 _NOISE_STEP: Final = 4
 _MAD_TO_SIGMA: Final = 1.4826
@@ -121,6 +122,11 @@ class StackMetrics(Metrics):
         "root mean square of the frames' standard errors of registration", "registration",
         unit="px", headline=True, history=True, default=None,
     )  # fmt: skip
+    weakly_aligned: int | None = figure(
+        "frames placed by their headers, alone or with too few stars",
+        "aligned without enough stars",
+        default=None,
+    )
     sources: int | None = figure("sources detected in the stack", "sources", default=None)
     rejected: int = figure("rejected values, all frames")
     rejected_share: float = share(
@@ -354,10 +360,8 @@ def _squared_weights(frame: StackInput, grid: Grid, parameters: ResampleParamete
     ny, nx = frame.planes.shape("sci")
     back = grid.place(frame.transform).inverse()
     steps = 1 if back.is_shift else _CORRELATION_GRID
-    x, y = np.meshgrid(np.round(np.linspace(0, nx, steps)), np.round(np.linspace(0, ny, steps)))
-    u, v = back(x.ravel(), y.ravel())
-    factors = [noise_correlation_factor(parameters.interpolant, a, b) for a, b in zip(u, v, strict=True)]
-    return math.fsum(f**-2 for f in factors) / len(factors)
+    x, y = np.meshgrid(np.linspace(0, nx - 1, steps).round(), np.linspace(0, ny - 1, steps).round())
+    return mean_squared_weights(parameters.interpolant, *back(x, y))
 
 
 def _background_rms(

@@ -248,7 +248,8 @@ def test_few_stars_are_enough_and_fewer_are_reported():
     frames = [sky.frame(f"S{k}.fits", *DITHER[k], strangers=0) for k in range(3)]
     assert len(align(frames).used) == 3
     bare = dataclasses.replace(frames[1], catalogue=frames[1].catalogue[:2])
-    found = align([frames[0], bare, frames[2]])
+    strict = AlignParameters(without_stars=False)
+    found = align([frames[0], bare, frames[2]], strict)
     assert [e.name for e in found.left_out] == ["S1.fits"]
     assert "2 stars" in found.left_out[0].reason
 
@@ -271,7 +272,7 @@ def test_uneven_seeing_and_clouds():
 def test_a_turned_field_is_refused_as_a_shift_and_aligned_as_a_turn():
     sky = Sky(n=80, seed=41)
     frames = [sky.frame("a.fits"), sky.frame("b.fits", 20, -20, turn=math.radians(0.25))]
-    assert len(align(frames, AlignParameters(reference="a.fits")).used) == 1
+    assert len(align(frames, AlignParameters(reference="a.fits", transform="shift")).used) == 1
     turned = align(frames, AlignParameters(reference="a.fits", transform="shift_rotation"))
     entry = turned.entry("b.fits")
     assert entry.used

@@ -79,7 +79,7 @@ def test_robust_fit_leaves_wrong_pairs_out(kind):
     b = moved(TRUE[kind], a) + rng.normal(0, 1, (40, 2)) * errors[:, None]
     wrong = [3, 11, 17, 30]
     b[wrong] += rng.choice([-1, 1], (4, 2)) * 2.0
-    found = robust_fit(a, b, errors, kind)
+    found = robust_fit(a, b, errors, kind, (2000, 2000))
     assert not found.used[wrong].any()
     assert found.used.sum() >= 35
     centre = np.array([[1000.0, 1000.0]])
@@ -91,7 +91,8 @@ def test_uncertainty_is_the_scatter_of_the_shift():
     errors = rng.uniform(0.02, 0.3, 15)
     a = rng.uniform(0, 500, (15, 2))
     fits = [
-        robust_fit(a, a + rng.normal(0, 1, a.shape) * errors[:, None], errors, "shift") for _ in range(300)
+        robust_fit(a, a + rng.normal(0, 1, a.shape) * errors[:, None], errors, "shift", (500, 500))
+        for _ in range(300)
     ]
     scatter = np.std([f.transform.x0 for f in fits])
     assert np.mean([f.uncertainty for f in fits]) == pytest.approx(scatter, rel=0.2)
