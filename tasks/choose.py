@@ -96,13 +96,13 @@ def choose_calibrations(
         for kind in kinds:
             match = store.match(
                 frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
-                parameters=parameters, flaw_of=partial(why_unusable, store),
+                parameters=parameters, flaw_of=partial(_flaw, store, workspace),
             )  # fmt: skip
             matches.append(match)
             one = taken[kind] = _chosen(store, match, kind, label, frames, choice)
             reservations += _reservations(one, match, kind, parameters, workspace)
             if one.product is None and one.override is None:
-                raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
+                raise _none_serves(store, match, kind, label, frames, mine)
     publish_choice(label, matches)
     used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
@@ -116,6 +116,19 @@ def choose_calibrations(
             if one.product is not None and one.disagreements
         ),
     )
+
+
+def _flaw(store: Store, workspace: Workspace, product: Product) -> str | None:
+    """Return why a product that serves by the rules cannot be used in this run, or None."""
+    if workspace.left_out and workspace.as_of is None:
+        lost = {
+            edge.name or edge.frame_sha256
+            for edge in store.lineage(product).edges
+            if edge.frame_sha256 in workspace.left_out
+        }
+        if lost:
+            return f"made from {', '.join(sorted(map(str, lost)))}, which this run leaves out"
+    return why_unusable(store, product)
 
 
 class _Chosen(NamedTuple):
@@ -304,16 +317,13 @@ def _objections(store: Store, one: _Chosen, workspace: Workspace) -> tuple[str, 
 
 
 def _none_serves(
-    store: Store,
-    kind: CalibrationKind,
-    label: str,
-    frames: FrameSet,
-    mine: list[UUID],
-    as_of: datetime | None,
+    store: Store, match: Match, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID]
 ) -> MissingCalibrationError:
     facts = frames.middle.facts
-    nearest = store.explain(facts, kind, as_of=as_of, prefer=mine).candidates[:3]
-    nearby = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
+    explained = store.explain(facts, kind, as_of=match.as_of, prefer=mine).candidates
+    # Only this run knows the flaws of those that would serve by the rules.
+    nearest = {c.product.id: c for c in explained} | {c.product.id: c for c in match.candidates}
+    nearby = "; ".join(f"{c.product.name}: {c.reason}" for c in list(nearest.values())[:3])
     return MissingCalibrationError(
         f"{label}: no {KINDS[kind].label} serves {facts.name} ({_asked(kind, frames)}). "
         + (f"The store has {nearby}." if nearby else f"The store has no {KINDS[kind].label} at all."),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
-from imaging.errors import GroupError
+from imaging.errors import FrameError, GroupError
 from imaging.io.planes import PlanesWriter
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
+from imaging.sky.choice import FEW_REMEDY, NO_SKY_REMEDY, few_skies
 from imaging.sky.levels import (
     LEVEL_REMEDY,
     ODD_LEVEL_REMEDY,
@@ -27,6 +28,7 @@ from imaging.sky.levels import (
     odd_levels,
     odd_structure,
 )
+from imaging.sky.own_background import subtract_own_background
 from imaging.sky.subtract import (
     LAYOUT,
     VERSION,
@@ -44,6 +46,8 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+#: Smallest square of a flat's response in a relative variance.
+_LEAST_SQUARE: Final = 1e-4
 
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
@@ -56,8 +60,13 @@ class SkyPass(Reference):
     left_out: tuple[LeftOut, ...] = ()
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
     skies: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="frames that were used as sky for each, by its name"
+        default_factory=dict,
+        description="frames that were used as sky for each, by its name; empty: its own background",
     )
+
+    def marks(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return what users have to know about the sky of some of the frames, each with the frames' names."""
+        return few_marks({name: self.skies[name] for name in names if name in self.skies})
 
     def frame(self, name: str) -> ScratchRef | None:
         """Return the frame of that name, if its sky was subtracted."""
@@ -75,6 +84,7 @@ def subtract_group_sky(
     parameters: SkyParameters,
     workspace: Workspace,
     masks: dict[str, Outcome] | None = None,
+    dark: ProductRef | None = None,
 ) -> SkyPass | State[SkyPass]:
     """Subtract from each of ``objects`` the sky measured in its neighbours among ``skies``.
 
@@ -92,6 +102,8 @@ def subtract_group_sky(
         The flat that was applied; its noise affects the remaining signal.
     masks
         Object masks of the frames by name; a frame whose detection failed is left out.
+    dark
+        The dark that was subtracted; its noise affects a frame without sky frames.
     """
     frames, left_out = sort_out(detrended)
     masks_found, unseen = sort_out(masks or {})
@@ -102,14 +114,16 @@ def subtract_group_sky(
     unlike = {one.name for one in left_out}
     frames = [f for f in frames if f.name not in unlike]
     choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
-    left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
+    left_out += [LeftOut(name=n, reason=why, remedy=FEW_REMEDY) for n, why in choice.refused.items()]
     chosen = [f for f in frames if f.name in choice.needed]
     if not choice.skies:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
         raise GroupError(
             f"{label}: no frame's sky can be subtracted ({reasons}).",
-            remedy="Add the other dithers of the field, or frames of the sky next to it.",
+            remedy=NO_SKY_REMEDY,
         )
+    for text in few_marks(choice.skies):
+        logger.warning("%s: %s", label, text)
     inputs = [f.key for f in chosen] + [masked[f.name].key for f in chosen if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in choice.skies.items()]
     # The first pass only serves to find the sources, for which no variances are needed.
@@ -122,7 +136,7 @@ def subtract_group_sky(
             current.reused = True
             made = [e for e in earlier if e]
         else:
-            made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
+            made = _subtract(key, layout, chosen, choice.skies, masked, (dark, flat), parameters, workspace)
     if number > 1:  # before, sources are not masked
         left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
         odd = odd_structure(left, parameters)
@@ -137,6 +151,15 @@ def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOu
     frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
     errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
     return frames, [_left_out_by(name, error) for name, error in errors.items()]
+
+
+def few_marks(skies: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Return what users have to know about frames with few sky frames, each with the frames' names."""
+    found: dict[str, list[str]] = {}
+    for name, sky in skies.items():
+        if text := few_skies(sky):
+            found.setdefault(text, []).append(name)
+    return tuple(f"{text} ({', '.join(names)})" for text, names in found.items())
 
 
 def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) -> list[LeftOut]:
@@ -176,10 +199,16 @@ def _subtract(
     frames: Sequence[ScratchRef],
     skies: dict[str, tuple[str, ...]],
     masks: dict[str, ScratchRef],
-    flat: ProductRef | None,
+    applied: tuple[ProductRef | None, ProductRef | None],
     parameters: SkyParameters,
     workspace: Workspace,
 ) -> list[ScratchRef]:
+    """Subtract the sky of frames with sky frames, and the own background of the others.
+
+    ``applied`` has the dark and the flat.
+    """
+    with_sky = {name: sky for name, sky in skies.items() if sky}
+    used = frozenset(with_sky).union(*with_sky.values())
     inputs = [
         SkyInput(
             name=f.name,
@@ -188,6 +217,7 @@ def _subtract(
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
         )
         for f in frames
+        if f.name in used
     ]
     by_name = {f.name: f for f in frames}
     with ExitStack() as stack:
@@ -199,16 +229,26 @@ def _subtract(
                 writers[f.name] = stack.enter_context(
                     PlanesWriter(folder_for(workspace, key, f.frame), planes)
                 )
-        flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
-        measured = subtract_sky(
-            inputs,
-            skies,
-            parameters,
-            writers=writers,
-            flat_variance=_relative_variance(flat_file) if flat_file is not None else None,
-            threads=workspace.threads,
-            memory=workspace.memory,
+        dark, flat = (
+            stack.enter_context(ProductFile(workspace.file_of(one))) if one is not None else None
+            for one in applied
         )
+        flat_variance = _relative_variance(flat) if flat is not None else None
+        measured = [
+            _own_background(f, masks.get(f.name), writers[f.name], dark, flat, parameters)
+            for f in frames
+            if f.name in skies and f.name not in with_sky
+        ]
+        if with_sky:
+            measured += subtract_sky(
+                inputs,
+                with_sky,
+                parameters,
+                writers=writers,
+                flat_variance=flat_variance,
+                threads=workspace.threads,
+                memory=workspace.memory,
+            )
 
         def commit(metrics: SkyMetrics) -> ScratchRef:
             values = metrics.model_dump(mode="json")
@@ -220,9 +260,53 @@ def _subtract(
             return list(pool.map(commit, measured))  # checksums: of half a gigabyte and more
 
 
+def _own_background(
+    frame: ScratchRef,
+    mask: ScratchRef | None,
+    writer: PlanesWriter,
+    dark: ProductFile | None,
+    flat: ProductFile | None,
+    parameters: SkyParameters,
+) -> SkyMetrics:
+    """Write a frame without its smooth background."""
+    planes = planes_of(frame)
+    sci, dq = planes.rows("sci").copy(), planes.rows("dq").copy()
+    var = planes.rows("var").copy() if "var" in writer else None
+    rows = slice(0, len(sci))
+    dark_variance = None
+    if dark is not None:
+        dark_variance = np.asarray(dark.rows("VAR", rows), np.float32)
+        if flat is not None:
+            dark_variance = dark_variance / np.maximum(np.square(flat.rows("SCI", rows)), _LEAST_SQUARE)
+    try:
+        metrics = subtract_own_background(
+            frame.name,
+            sci,
+            var,
+            dq,
+            mask=planes_of(mask).rows("objmask") if mask is not None else None,
+            cell=parameters.own_cell,
+            level=_level(frame),
+            dark_variance=dark_variance,
+            flat_variance=_relative_variance(flat)(rows) if flat is not None else None,
+        )
+    except ValueError as error:
+        raise FrameError(
+            frame.name,
+            f"its smooth background cannot be measured: {error}",
+            remedy="Inspect the frame, its flat and its bad pixel mask, or add frames of the sky next to it.",
+        ) from error
+    for name, plane in (("sci", sci), ("var", var), ("dq", dq)):
+        if plane is not None:
+            writer.write(name, rows, plane)
+    return metrics
+
+
 def _relative_variance(flat: ProductFile) -> Callable[[slice], NDArray[np.float32]]:
     def rows(wanted: slice) -> NDArray[np.float32]:
         response = flat.rows("SCI", wanted)
-        return np.asarray(flat.rows("VAR", wanted) / np.maximum(response * response, 1e-4), np.float32)
+        return np.asarray(
+            flat.rows("VAR", wanted) / np.maximum(response * response, _LEAST_SQUARE), np.float32
+        )
 
     return rows

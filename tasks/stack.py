@@ -62,6 +62,11 @@ class ScienceSet(ProductSet):
     mode: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def least(self) -> int:
+        """The number of frames that are stacked, or of those that may serve as sky if these are fewer."""
+        return min(len(self.objects), len(self.skies))
+
     def without(self, names: Collection[str]) -> ScienceSet:
         """Return the group without the frames of these names."""
         if not names:
@@ -77,7 +82,10 @@ class ScienceSet(ProductSet):
 
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
-    """Return the recipe of a group's stack, which is known before any of its steps has run."""
+    """Return the recipe of a group's stack, which is known before any of its steps has run.
+
+    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames.
+    """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
     )
@@ -97,6 +105,11 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
     )
 
 
+def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionParameters:
+    """Return the parameters with the decisions that depend on the size of a group."""
+    return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
+
+
 @step_task("find stack", "look for {group.label}", tags=["science"])
 def find_stack(
     group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
@@ -104,7 +117,7 @@ def find_stack(
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
-    recipe = science_recipe(group, calibrations, parameters)
+    recipe = science_recipe(group, calibrations, for_group(parameters, group))
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -125,6 +138,7 @@ def build_stack(
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
     # A failed frame may succeed the next time: the stack without it is a different product.
+    parameters = for_group(parameters, group)
     recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
 
     def build() -> Built:
@@ -152,6 +166,7 @@ def build_stack(
         raw = catalogues[reference.name].frame
         primary, _ = read_headers(workspace.readable(raw))
         header = grid.header.copy()
+        marks = sky.marks(names)
         levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
         metrics = result.metrics.completed(
             reference=alignment.reference,
@@ -160,6 +175,7 @@ def build_stack(
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),
+            sky_frames=min(len(sky.skies[name]) for name in names),
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
             ),
@@ -167,7 +183,7 @@ def build_stack(
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
-            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
+            warnings=(*marks, *_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
@@ -177,6 +193,7 @@ def build_stack(
             },
             combined=names,
             skies=skies,
+            doubts=("its sky comes from fewer than 2 frames",) if marks else (),
         )
 
     return find_or_build(recipe, build, workspace)
@@ -241,9 +258,16 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
         **_error_card(metrics.background_error),
+        **(
+            {}
+            if metrics.sky_frames is None
+            else {"NSKY": (metrics.sky_frames, "Fewest sky frames of a stacked frame")}
+        ),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
     }
+    if metrics.sky_frames is not None:
+        cards["NSKY"] = (metrics.sky_frames, "Fewest sky frames of a stacked frame")
     if metrics.mean_airmass is not None:
         cards["AIRMASS"] = (metrics.mean_airmass, "Mean airmass")
     return cards

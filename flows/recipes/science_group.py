@@ -12,7 +12,7 @@ from tasks.align import align_group
 from tasks.detect import detect_sources
 from tasks.detrend import detrend_frame
 from tasks.sky import subtract_group_sky
-from tasks.stack import ScienceSet, build_stack, find_stack
+from tasks.stack import ScienceSet, build_stack, find_stack, for_group
 from tasks.support.references import Calibrations
 
 
@@ -36,7 +36,7 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
 
 def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
     """Submit the steps of one science group and return the last of them."""
-    p, workspace = run.parameters, run.workspace
+    p, workspace = for_group(run.parameters, group), run.workspace
     names = [frame.name for frame in group.frames.frames]
     detrended = {
         frame.name: run.add(
@@ -46,9 +46,9 @@ def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations
         for frame in group.frames.frames
     }  # fmt: skip
     frames = {name: allow_failure(one) for name, one in detrended.items()}
-    flat = calibrations.of("flat")
+    dark, flat = calibrations.of("dark"), calibrations.of("flat")
     first: Any = subtract_group_sky.submit(
-        group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace
+        group.label, 1, frames, tuple(names), group.skies, flat, p.sky, workspace, dark=dark
     )
     run.add("sky", group.label, first)
     masks = {
@@ -59,7 +59,7 @@ def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations
     }
     second: Any = subtract_group_sky.submit(  # type: ignore[call-overload]  # wait_for without return_state
         group.label, 2, frames, group.objects, group.skies, flat, p.sky, workspace,
-        masks={name: allow_failure(mask) for name, mask in masks.items()}, wait_for=[first],
+        masks={name: allow_failure(mask) for name, mask in masks.items()}, dark=dark, wait_for=[first],
     )  # fmt: skip
     run.add("sky", group.label, second)
     sources = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,16 @@ from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, pointing, separation
 from imaging.parameters import StepParameters, parameter
 from imaging.sky.residual import Residual
+
+#: What to do about a frame with too few sky frames, and about a group of such frames.
+FEW_REMEDY: Final = (
+    "Add other dithers or frames of the sky next to it; to use it nevertheless, lower sky.minimum or "
+    "sky.least_distance."
+)
+NO_SKY_REMEDY: Final = (
+    "Add the other dithers of the field, or frames of the sky next to it; with sky.few=use, the frames that there are "
+    "serve, or each frame's own background."
+)
 
 
 class SkyParameters(StepParameters):
@@ -29,6 +39,15 @@ class SkyParameters(StepParameters):
     minimum: int = parameter(
         2, "a frame with fewer sky frames is reported and not subtracted", unit="frames", ge=1
     )
+    few: Literal["use", "refuse"] = parameter(
+        "use",
+        "if no frame of a group has so many sky frames (a pair, a single frame): use those that there are or, without "
+        "any, the smooth background of the frame itself, and mark the product; or refuse the group",
+    )
+    own_cell: int = parameter(
+        128, "side of a cell of the mesh for the smooth background of a frame without sky frames", unit="pixels",
+        ge=16, le=1024,
+    )  # fmt: skip
     operation: Literal["mean", "median"] = parameter(
         "mean", "mean with clipping about the median (the least noise), or median"
     )
@@ -58,7 +77,9 @@ class SkyChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in order of time")
+    skies: dict[str, tuple[str, ...]] = Field(
+        description="frame to its sky frames, in order of time; empty: its own smooth background"
+    )
     refused: dict[str, str] = Field(default_factory=dict, description="frame to the reason")
 
     @property
@@ -95,13 +116,15 @@ def choose_sky(
     Returns
     -------
     SkyChoice
-        A frame with fewer than ``minimum`` sky frames is refused, with the reason.
+        A frame with fewer than ``minimum`` sky frames is refused, with the reason. If that is every frame, none is,
+        unless ``few`` refuses them: a pair has one sky frame each, and a single frame has none.
     """
     parameters, centres = parameters or SkyParameters(), centres or {}
     wanted = [f for f in frames if objects is None or f.name in objects]
     serving = [f for f in frames if skies is None or f.name in skies]
     chosen: dict[str, tuple[str, ...]] = {}
     refused: dict[str, str] = {}
+    few: dict[str, tuple[str, ...]] = {}
     for facts in wanted:
         others = [f for f in serving if f.name != facts.name]
         alike = [f for f in others if are_alike(f, facts, facts.table.combined("image"))]
@@ -110,16 +133,35 @@ def choose_sky(
         lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]
         within = sum(lag <= parameters.window for lag in lags)
         taken = away[: max(within, parameters.fewest)]
-        if len(taken) < parameters.minimum:
-            refused[facts.name] = (
-                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {len(others)} other "
-                f"frames {len(alike)} have its configuration and {len(away)} of these point more than "
-                f"{parameters.least_distance:g} arcsec away"
-            )
-        else:
-            taken.sort(key=lambda f: (f.middle, f.name))
-            chosen[facts.name] = tuple(f.name for f in taken)
+        taken.sort(key=lambda f: (f.middle, f.name))
+        names = tuple(f.name for f in taken)
+        if len(taken) >= parameters.minimum:
+            chosen[facts.name] = names
+            continue
+        few[facts.name] = names
+        refused[facts.name] = (
+            f"{len(taken)} sky {'frame' if len(taken) == 1 else 'frames'}, at least {parameters.minimum} are needed "
+            f"(sky.minimum): of {len(others)} other frames {len(alike)} have its configuration and {len(away)} of "
+            f"these point more than {parameters.least_distance:g} arcsec away"
+        )
+    if few and not chosen and parameters.few == "use":
+        return SkyChoice(skies=few)
     return SkyChoice(skies=chosen, refused=refused)
+
+
+def few_skies(skies: Collection[str]) -> str:
+    """Return what a user has to know about a frame with these sky frames; empty if they are enough to be a mean."""
+    if not skies:
+        return (
+            "no sky frame: the sky is the smooth background of the frame itself; small structures of the detector "
+            "remain, and extended sources lose light"
+        )
+    if len(skies) == 1:
+        return (
+            "sky from 1 frame: the noise is larger by sqrt(2); faint sources of the sky frame leave negative images, "
+            "and its bright ones flagged pixels (DQ 32)"
+        )
+    return ""
 
 
 def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:
