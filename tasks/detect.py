@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 from prefect.states import Completed, State
 
+from imaging.errors import FrameError
 from imaging.figures import Metric
 from imaging.io.planes import write_planes
 from imaging.sources.detect import CATALOGUE, VERSION, DetectParameters, detect
@@ -15,6 +18,12 @@ from tasks.support.references import ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
+
+#: What to do about a frame without a background.
+_REMEDY: Final = (
+    "Inspect the frame and its masks. If the object masks leave no sky (an object fills the field), take sky frames "
+    "next to it, raise detect.threshold or lower detect.dilation."
+)
 
 
 @step_task("detect", "sources of {name} ({purpose})", tags=["science"])
@@ -36,9 +45,12 @@ def detect_sources(
             return Completed(name="Reused", data=earlier)
         planes = planes_of(frame)
         catalogued = purpose == "catalogue"
-        seen = detect(
-            planes.rows("sci"), planes.rows("dq"), parameters, deblend=catalogued, catalogue=catalogued
-        )
+        try:
+            seen = detect(
+                planes.rows("sci"), planes.rows("dq"), parameters, deblend=catalogued, catalogue=catalogued
+            )
+        except ValueError as error:
+            raise FrameError(name, f"its sources cannot be detected: {error}", remedy=_REMEDY) from error
         metrics: dict[str, Metric] = {
             "sources": len(seen.catalogue),
             "seeing": float(seen.seeing) if np.isfinite(seen.seeing) else None,

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from prefect.states import Completed, State
 
+from imaging.detrend.detrend import ENOUGH_TO_REJECT
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.header import Header
@@ -146,7 +147,11 @@ def build_stack(
         catalogues = {ref.name: ref for ref in aligned.catalogues}
         used = [entry for entry in alignment.entries if entry.used]
         if not used:
-            raise GroupError(f"{group.label}: no frame could be aligned, so there is nothing to stack.")
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in aligned.left_out)
+            raise GroupError(
+                f"{group.label}: no frame could be aligned, so there is nothing to stack ({reasons}).",
+                remedy="Inspect the frames; a reference of your own is set by align.reference.",
+            )
         frames = [align_input(ref, workspace) for ref in aligned.catalogues]
         grid = output_grid(alignment, frames, mode=parameters.resample.extent)
         inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
@@ -183,7 +188,12 @@ def build_stack(
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
-            warnings=(*marks, *_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
+            warnings=(
+                *marks,
+                *_hits(inputs, parameters),
+                *_glow(inputs),
+                *_pedestal_warnings(calibrations, workspace),
+            ),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
@@ -205,6 +215,17 @@ def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]
     idle = [name for name in group.skies if name not in used and name not in named]
     reason = "it was not used as sky for any stacked frame"
     return tuple(dict.fromkeys((*known, *(LeftOut(name=n, reason=reason, expected=True) for n in idle))))
+
+
+def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
+    """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
+    n = len(inputs)
+    if parameters.detrend.cosmic_rays == "always" or n >= ENOUGH_TO_REJECT:
+        return ()
+    return (
+        f"a stack of {n} frames rejects cosmic rays poorly, and they were not flagged in its frames: "
+        "detrend.cosmic_rays=always does that",
+    )
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:

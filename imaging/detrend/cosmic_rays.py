@@ -6,7 +6,7 @@ the frame with its sky, in strips of fixed height, so that memory stays small an
 Pixels without a measurement are filled from their neighbours instead of being handed over as a mask: astroscrappy
 grows a mask by a pixel, and would find no hit next to a bad pixel. A filled pixel inside a star is only an estimate,
 which may make its neighbours look sharp, and then theirs; what is found on a source and reaches a filled pixel is
-therefore dropped.
+therefore dropped. A hit on the core of a star takes some pixels of the star around it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def _lacosmic(
         gain_apply=False,
         readnoise=read_noise,
         satlevel=full,
+        sepmed=False,  # the faster median takes faint stars next to bright ones for cosmic rays
         invar=var,
     )
     return np.asarray(hits, bool)

@@ -132,7 +132,7 @@ def choose_sky(
         away.sort(key=lambda f: (abs(f.middle - facts.middle), f.middle, f.name))
         lags = [abs((f.middle - facts.middle).total_seconds()) for f in away]
         within = sum(lag <= parameters.window for lag in lags)
-        taken = away[: max(within, parameters.fewest)]
+        taken = away[: max(within, parameters.fewest, parameters.minimum)]
         taken.sort(key=lambda f: (f.middle, f.name))
         names = tuple(f.name for f in taken)
         if len(taken) >= parameters.minimum:

