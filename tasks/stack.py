@@ -72,14 +72,17 @@ class ScienceSet(ProductSet):
         """Return the group without the frames of these names."""
         if not names:
             return self
-        kept = tuple(f for f in self.frames.frames if f.name not in names)
         return self.model_copy(
             update={
-                "frames": self.frames.model_copy(update={"frames": kept}),
+                "frames": self.frames.without(names),
                 "objects": tuple(n for n in self.objects if n not in names),
                 "skies": tuple(n for n in self.skies if n not in names),
             }
         )
+
+    def served_by(self, calibrations: Calibrations) -> ScienceSet:
+        """Return the group without the frames that have no calibrations."""
+        return self.without({one.name for one in calibrations.unserved})
 
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
@@ -118,6 +121,7 @@ def find_stack(
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
+    group = group.served_by(calibrations)
     recipe = science_recipe(group, calibrations, for_group(parameters, group))
     product = existing(recipe, workspace)
     if product is None:
@@ -194,7 +198,9 @@ def build_stack(
                 *_glow(inputs),
                 *_pedestal_warnings(calibrations, workspace),
             ),
-            left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
+            left_out=_left_out(
+                group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out)
+            ),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={

@@ -31,7 +31,8 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     run.add("science", group.label, found)
     if found.result(raise_on_failure=False) is not None:
         return found
-    return submit_group(run, group, choosing.result())
+    calibrations = choosing.result()
+    return submit_group(run, group.served_by(calibrations), calibrations)
 
 
 def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:

@@ -262,3 +262,40 @@ def test_an_older_dark_made_from_a_frame_that_the_run_leaves_out_is_skipped_by_n
     store.set_status(other, "rejected", author="me", reason="test")
     with pytest.raises(MissingCalibrationError, match=f"{made.name}: {reason}"):
         choose(workspace=without)
+
+
+def test_a_group_whose_middle_has_no_dark_goes_on_with_the_frames_that_have_one(
+    choose: Callable[..., Calibrations],
+    dark: Callable[..., Product],
+    raw_frame: Callable[..., RawFrame],
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    made = dark("S1_dark.fits")
+
+    def frame(n: int, seconds: float) -> RawFrame:
+        of = raw_frame(
+            f"S{n}.fits", kind="object", detector="109", section="[1:8,1:8]", exposure_time=seconds,
+            started=datetime(2013, 11, 21, 2, n, tzinfo=UTC),
+        )  # fmt: skip
+        workspace.store().frames.ingest([FrameRecord(tmp_path / of.name, of.sha256, 1, 1, of.facts)])
+        return of
+
+    frames = FrameSet(
+        label="the set", frames=tuple(frame(n, 120.0 if n in (1, 4) else 60.0) for n in range(5))
+    )
+    assert frames.middle.name == "S2.fits"
+    chosen = choose_calibrations.fn("the set", frames, ("dark",), [], Choice(), workspace)
+    assert chosen.of("dark").name == made.name
+    assert [one.name for one in chosen.unserved] == ["S0.fits", "S2.fits", "S3.fits"]
+    for one in chosen.unserved:
+        assert one.reason.startswith(
+            "no dark serves it, but S1_dark.fits serves others of its group: exposure 120"
+        )
+        assert "--use dark=NAME_OR_PATH" in one.remedy
+    assert choose_calibrations.fn(
+        "the set", frames, ("dark",), [], Choice(allow_missing={"dark"}), workspace
+    ).missing == ("dark",)
+    short = frames.without({"S1.fits", "S4.fits"})
+    with pytest.raises(MissingCalibrationError, match=r"no dark serves S2\.fits"):
+        choose_calibrations.fn("the set", short, ("dark",), [], Choice(), workspace)
