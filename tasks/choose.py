@@ -166,7 +166,7 @@ def _for_a_part(
     if not served:
         return match, []
     found, outside = min(served.values(), key=lambda one: len(one[1]))
-    kind = KINDS[found.kind].label  # type: ignore[index]
+    kind = KINDS[found.kind].label
     remedy = f"Reduce a night that has one, or name one with --use {found.kind}=NAME_OR_PATH."
     lost = [
         LeftOut(

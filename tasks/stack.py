@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from prefect.states import Completed, State
 
-from imaging.detrend.detrend import ENOUGH_TO_REJECT
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.header import Header
@@ -225,11 +224,10 @@ def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]
 
 def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
     """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
-    n = len(inputs)
-    if parameters.detrend.cosmic_rays == "always" or n >= ENOUGH_TO_REJECT:
+    if not parameters.detrend.misses_hits(len(inputs)):
         return ()
     return (
-        f"a stack of {n} frames rejects cosmic rays poorly, and they were not flagged in its frames: "
+        f"a stack of {len(inputs)} frames rejects cosmic rays poorly, and they were not flagged in its frames: "
         "detrend.cosmic_rays=always does that",
     )
 

@@ -30,7 +30,7 @@ VERSION = 3
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
 #: Frames whose stack rejects cosmic rays well.
-ENOUGH_TO_REJECT: Final = 5
+_ENOUGH_TO_REJECT: Final = 5
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
 #: A flat with one of these bits has no measured response.
 _NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
@@ -91,7 +91,11 @@ class DetrendParameters(CosmicRayParameters):
         """Return the same with the decision about cosmic rays for a group of so many frames."""
         if self.cosmic_rays != "auto":
             return self
-        return self.model_copy(update={"cosmic_rays": "always" if frames < ENOUGH_TO_REJECT else "never"})
+        return self.model_copy(update={"cosmic_rays": "always" if frames < _ENOUGH_TO_REJECT else "never"})
+
+    def misses_hits(self, stacked: int) -> bool:
+        """Return whether cosmic rays remain in a stack of so many frames, detrended with these parameters."""
+        return self.cosmic_rays != "always" and stacked < _ENOUGH_TO_REJECT
 
 
 class DetrendMetrics(Metrics):

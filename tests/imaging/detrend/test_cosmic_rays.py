@@ -125,6 +125,12 @@ def test_the_size_of_the_group_decides(given, frames, decided):
     assert DetrendParameters(cosmic_rays=given).for_group(frames).cosmic_rays == decided
 
 
+def test_a_stack_that_lost_its_frames_misses_hits():
+    assert DetrendParameters(cosmic_rays="never").misses_hits(4)
+    assert not DetrendParameters(cosmic_rays="never").misses_hits(5)
+    assert not DetrendParameters(cosmic_rays="always").misses_hits(1)
+
+
 def test_the_command_line_does_not_import_ccdproc():
     code = "import sys, nirflow.cli, tasks.detrend; sys.exit('ccdproc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
