@@ -3,6 +3,7 @@
 #   make test       the default tests            make test-long   the tests that take minutes
 #   make lint       ruff and mypy                make bench       speed and memory, with ratios
 #   make pages      the files made from the code: docs/parameters.md, docs/figures.md, the record of the steps
+#   make coverage   the default tests, with the lines that they do not reach
 #   make audit      known vulnerabilities of the pinned packages; asks the package registry
 #   make venv       only .venv                   make clean       remove what these made (not .venv)
 
@@ -16,7 +17,7 @@ TEST_PROCESSES ?= 2
 
 NO_EFFECT ?=
 
-.PHONY: venv demo test test-long lint pages audit bench clean
+.PHONY: venv demo test test-long coverage lint pages audit bench clean
 
 venv: $(INSTALLED)
 
@@ -39,6 +40,10 @@ test: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	@$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+# Tracing makes the tests slower, so it is not a part of `make test`.
+coverage: PYTEST_ARGS += --cov --cov-report=term:skip-covered
+coverage: test
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

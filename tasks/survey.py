@@ -76,7 +76,7 @@ def _known_usable(store: Store, paths: Sequence[Path]) -> Mapping[Path, Known]:
         log.warning("The store's facts come from another version of nirflow; every file is examined again.")
         return {}
     return {
-        path: Known(file.size, file.mtime_ns, file.sha256, facts[file.sha256])
+        path: Known(file.size, file.changed_ns, file.sha256, facts[file.sha256])
         for path, file in files.items()
         if file.sha256 in facts
     }

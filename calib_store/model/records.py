@@ -36,10 +36,10 @@ class Tier(IntEnum):
 
 
 class KnownFile(NamedTuple):
-    """A raw file as it was last seen: if size and date still match, so does the content."""
+    """A raw file as it was last seen: if size and time of the last change still match, so does the content."""
 
     size: int
-    mtime_ns: int
+    changed_ns: int
     sha256: str
 
 
@@ -53,8 +53,9 @@ class FrameRecord:
         The file.
     sha256
         Of the uncompressed bytes.
-    size, mtime_ns
-        Of the file as stored (compressed or not), to detect later whether it has changed.
+    size, changed_ns
+        Size of the file as stored (compressed or not) and time of its last change (`imaging.io.examine.last_change`),
+        to detect later whether it has changed.
     facts
         What the frame is, or None if that cannot be determined; ``quarantine`` is then the reason.
     header
@@ -66,7 +67,7 @@ class FrameRecord:
     path: Path
     sha256: str
     size: int
-    mtime_ns: int
+    changed_ns: int
     facts: FrameFacts | None
     header: Mapping[str, Any] = field(default_factory=dict)
     quarantine: str | None = None

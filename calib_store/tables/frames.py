@@ -39,7 +39,7 @@ def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, Kno
         select(frame_files.c.path, frame_files.c.size, frame_files.c.mtime_ns, frame_files.c.frame_sha256)
         .where(frame_files.c.path == any_of(by_text))
     )  # fmt: skip
-    return {by_text[path]: KnownFile(size, mtime_ns, sha256) for path, size, mtime_ns, sha256 in found}
+    return {by_text[path]: KnownFile(size, changed_ns, sha256) for path, size, changed_ns, sha256 in found}
 
 
 def distrust(connection: Connection, path: Path) -> None:
@@ -236,7 +236,7 @@ def _row(sha256: str, name: str, facts: FrameFacts | None, quarantine: str | Non
 
 def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None:
     rows = {
-        text: {"path": text, "size": r.size, "mtime_ns": r.mtime_ns, "frame_sha256": r.sha256}
+        text: {"path": text, "size": r.size, "mtime_ns": r.changed_ns, "frame_sha256": r.sha256}
         for text, r in sorted(((_path_text(r.path), r) for r in records), key=lambda one: one[0])
     }
     write = insert(frame_files)

@@ -80,7 +80,7 @@ frame_headers = Table(
     Column("header", JSONB, nullable=False),
 )
 
-#: Where frames were seen, with the size and date of the file (compressed or not): an unchanged file is not
+#: Where frames were seen, with size and last change of the file (compressed or not): an unchanged file is not
 #: read again.
 frame_files = Table(
     "frame_files",

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from imaging.errors import FrameError
 from imaging.io.compressed import TILES, compression, unpack
+from imaging.io.examine import last_change
 from imaging.io.fitsfile import BLOCK, FitsFile
 from imaging.io.limits import TooLargeError, open_regular
 from imaging.io.raw_file import UNFORESEEN
@@ -25,19 +26,19 @@ _FIRST_PAUSE: Final = 2.0
 
 
 class Signature(NamedTuple):
-    """The size and date of a file, by which a change is noticed."""
+    """The size of a file and the time of its last change, by which a change is noticed."""
 
     size: int
-    mtime_ns: int
+    changed_ns: int
 
 
 def signature(path: str) -> Signature | None:
-    """Return size and date of a regular file, following links; None if it is missing."""
+    """Return size and time of change of a regular file, following links; None if it is missing."""
     try:
         found = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Signature(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    return Signature(found.st_size, last_change(found)) if stat.S_ISREG(found.st_mode) else None
 
 
 def why_incomplete(path: Path, unpacked: Path) -> str | None:
@@ -159,7 +160,7 @@ class Landings:
                 ready.append((found, path))
             else:
                 arriving.due = arriving.since + self._settle
-        ready.sort(key=lambda one: one[0].mtime_ns, reverse=True)
+        ready.sort(key=lambda one: one[0].changed_ns, reverse=True)
         return [path for _, path in ready]
 
     def seen(self, path: str) -> Signature:

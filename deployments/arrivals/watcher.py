@@ -280,7 +280,7 @@ class Watcher:
             known = self._store.frames.known_files(batch)
             for path in batch:
                 file = known.get(path)
-                same = file is not None and (file.size, file.mtime_ns) == new[str(path)]
+                same = file is not None and (file.size, file.changed_ns) == new[str(path)]
                 found.append((str(path), file.sha256 if file else None, same))
         return found
 

@@ -47,7 +47,7 @@ def record_new_files(settings: Settings, nights: Collection[date] = ()) -> int:
     new = []
     for path, now in files.items():
         seen = known.get(path)
-        if seen is None or (seen.size, seen.mtime_ns) != (now.size, now.mtime_ns):
+        if seen is None or (seen.size, seen.changed_ns) != (now.size, now.changed_ns):
             new.append(path)
     if new:
         check = options_of(settings).parameters.check

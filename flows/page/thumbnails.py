@@ -15,6 +15,7 @@ from calib_store.store import Store
 from flows.page.model import NightFrame
 from flows.page.pngs import notes_of
 from imaging.errors import NirflowError
+from imaging.io.examine import last_change
 from imaging.io.raw_file import UNFORESEEN, open_raw
 from imaging.pixels.bands import thread_count
 from imaging.products.preview import write_thumbnail
@@ -104,7 +105,7 @@ def _is(path: Path, frame: NightFrame, known: Mapping[Path, KnownFile]) -> bool:
         now = path.stat()
     except OSError:
         return False
-    return then is not None and (now.st_size, now.st_mtime_ns, frame.sha256) == tuple(then)
+    return then is not None and (now.st_size, last_change(now), frame.sha256) == tuple(then)
 
 
 def _level(text: str) -> float | None:

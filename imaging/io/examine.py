@@ -40,11 +40,19 @@ PIXELS: Final = "pixels"
 REST: Final = "the rest of the compressed file"
 
 
+def last_change(about: os.stat_result) -> int:
+    """Return when a file was last changed, ns since 1970: its content, or (which nobody can set) its inode.
+
+    A file that was replaced by one with the modification time of the old one differs.
+    """
+    return max(about.st_mtime_ns, about.st_ctime_ns)
+
+
 class Known(NamedTuple):
     """The state of a file when it was examined and found usable."""
 
     size: int
-    mtime_ns: int
+    changed_ns: int
     sha256: str
     facts: FrameFacts
 
@@ -83,8 +91,8 @@ class Examination:
         Another file of the same frame by name and headers, if the bytes were not read.
     plain
         The file or its unpacked copy, for a usable frame whose pixels were examined.
-    size, mtime_ns
-        Size and modification time of the file on disk.
+    size, changed_ns
+        Size of the file on disk, and the time of its `last_change`.
     known
         The file is unchanged since it was found usable, so its bytes and pixels were not read again.
     """
@@ -102,7 +110,7 @@ class Examination:
     same_as: Path | None = None
     plain: Path | None = None
     size: int = 0
-    mtime_ns: int = 0
+    changed_ns: int = 0
     known: bool = False
 
     @property
@@ -153,7 +161,7 @@ def examine(
     unpacked
         Folder that keeps the unpacked copy of a compressed file; default: the copy is temporary.
     known
-        State of the file when it was found usable; if its size, date and facts are unchanged, its bytes and
+        State of the file when it was found usable; if its size, last change and facts are the same, its bytes and
         pixels are not read again.
 
     Raises
@@ -165,7 +173,7 @@ def examine(
     try:
         with reading(path):
             stat = path.stat()
-        seen = replace(seen, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+        seen = replace(seen, size=stat.st_size, changed_ns=last_change(stat))
         for further in _headers(seen, check, known):
             seen = further
         if seen.usable and (facts := seen.facts) is not None:
@@ -199,8 +207,8 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     # This parses every card, because the header is copied into the store and into products.
     yield (seen := replace(seen, header=dict(layout.primary)))
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
-    same = known is not None and (known.size, known.mtime_ns) == (seen.size, seen.mtime_ns)
-    # A replaced file may have the same size and date; a copy has its own name.
+    same = known is not None and (known.size, known.changed_ns) == (seen.size, seen.changed_ns)
+    # A copy has its own name.
     if same and known is not None and _is_complete(known.facts.pixels, seen.path):
         as_then = known.facts.model_copy(update={"name": facts.name})
         same = as_then.model_copy(update={"pixels": None}) == facts

@@ -1,6 +1,6 @@
 """Checksums of raw frames taken while they are read, so that a product is made from what its records name.
 
-The survey trusts a file with the size and date that the store has seen. Steps that read pixels do not: they
+The survey trusts a file with the size and last change that the store has seen. Steps that read pixels do not: they
 hash the bytes at the same time, and discard work on bytes that are not those of the surveyed frame.
 """
 

@@ -20,6 +20,6 @@ def record_of(seen: Examination) -> FrameRecord | None:
     if faulty and (seen.known or seen.of_product):
         return None
     return FrameRecord(
-        seen.path, seen.sha256, seen.size, seen.mtime_ns, seen.facts, {} if seen.known else seen.header,
+        seen.path, seen.sha256, seen.size, seen.changed_ns, seen.facts, {} if seen.known else seen.header,
         seen.reason if faulty else None,
     )  # fmt: skip

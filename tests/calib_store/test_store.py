@@ -173,7 +173,7 @@ def test_the_same_name_with_other_bytes_is_another_frame(store: Store, record, t
 
 def test_a_file_whose_content_changes_points_to_the_new_frame(store: Store, record) -> None:
     store.frames.ingest([record("S1.fits", "old")])
-    changed = record("S1.fits", "new", size=11, mtime_ns=2)
+    changed = record("S1.fits", "new", size=11, changed_ns=2)
     store.frames.ingest([changed])
     assert store.frames.known_files([changed.path]) == {changed.path: KnownFile(11, 2, changed.sha256)}
 

@@ -48,7 +48,7 @@ def record(facts: Callable[..., FrameFacts], tmp_path: Path) -> Callable[..., Fr
     def make(name: str = "S1.fits", content: str | None = None, **changes: Any) -> FrameRecord:
         sha256 = hashlib.sha256((content if content is not None else name).encode()).hexdigest()
         values: dict[str, Any] = {
-            "path": tmp_path / name, "sha256": sha256, "size": 10, "mtime_ns": 1,
+            "path": tmp_path / name, "sha256": sha256, "size": 10, "changed_ns": 1,
             "facts": facts(name=name), "header": {"OBJECT": "FIELD"},
         }  # fmt: skip
         return FrameRecord(**{**values, **changes})

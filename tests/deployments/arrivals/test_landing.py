@@ -176,7 +176,8 @@ def test_the_latest_of_several_comes_first(tmp_path: Path, clock: Clock) -> None
     for number in (2, 9, 4):
         path = tmp_path / f"{number}.fits"
         path.write_bytes(b"some")
-        os.utime(path, ns=(number, number))
+        later = path.stat().st_ctime_ns + number * 10**9  # a date before its last change would not count
+        os.utime(path, ns=(later, later))
         begin(landings, path)
     clock.time += 1.0
     assert [Path(path).stem for path in landings.settled()] == ["9", "4", "2"]

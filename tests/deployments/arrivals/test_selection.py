@@ -215,7 +215,7 @@ def test_a_file_that_was_moved_is_found_where_it_is_now(
     here.parent.mkdir()
     here.write_text("moved.fits")
     store.frames.ingest(
-        [FrameRecord(here, moved.sha256, moved.size, moved.mtime_ns, moved.facts, moved.header)]
+        [FrameRecord(here, moved.sha256, moved.size, moved.changed_ns, moved.facts, moved.header)]
     )
     gone, kept = taken("gone.fits", exists=False), taken("kept.fits")
     (tmp_path / "folder.fits").mkdir()

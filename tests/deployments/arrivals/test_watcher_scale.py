@@ -26,6 +26,7 @@ from calib_store.store import Store
 from calib_store.tables.schema import frame_headers
 from deployments.arrivals import watcher as module
 from deployments.arrivals.watcher import Watcher
+from imaging.io.examine import last_change
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def test_known_files_are_not_opened_again(
     records = []
     for path in raw.iterdir():
         about = path.stat()
-        records.append(record(path.name, path=path, size=about.st_size, mtime_ns=about.st_mtime_ns))
+        records.append(record(path.name, path=path, size=about.st_size, changed_ns=last_change(about)))
     store.frames.ingest(records)
     opened: list[Path] = []
     monkeypatch.setattr(module, "why_incomplete", lambda path, _: opened.append(path))

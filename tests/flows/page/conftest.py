@@ -18,6 +18,7 @@ from calib_store.store import Store
 from calib_store.tables.products import NewProduct
 from flows.run.report import Failure, NightReport
 from imaging.header import Header
+from imaging.io.examine import last_change
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.products.header_cards import Record
@@ -59,7 +60,7 @@ def frame_record() -> Callable[..., FrameRecord]:
         facts = facts_of(path).model_copy(update=changes.pop("facts", {}))
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         values: dict[str, Any] = {"quarantine": None, **changes}
-        return FrameRecord(path, sha256, stat.st_size, stat.st_mtime_ns, facts, {}, **values)
+        return FrameRecord(path, sha256, stat.st_size, last_change(stat), facts, {}, **values)
 
     return make
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +19,7 @@ from flows.page.collect import collect_night
 from flows.page.pngs import notes_of
 from flows.page.previews import show_product
 from flows.page.thumbnails import make_thumbnails
+from imaging.io.examine import last_change
 from imaging.products.preview import write_preview, write_thumbnail
 from tasks.support.references import ProductRef
 
@@ -69,9 +71,8 @@ def test_a_moved_or_replaced_frame_has_no_thumbnail(
     frames = collect_night(store, night).frames
     raws[0].path.unlink()
     raws[1].path.write_bytes(raws[2].path.read_bytes() + b" ")
-    stat = raws[2].path.stat()
-    raws[2].path.write_bytes(b"X" * stat.st_size)  # damaged, with the same size and date
-    os.utime(raws[2].path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    raws[2].path.write_bytes(b"X" * raws[2].size)  # damaged on the disk: no change is known
+    store.frames.ingest([replace(raws[2], changed_ns=last_change(raws[2].path.stat()))])
     made = make_thumbnails(store, frames, tmp_path / "thumbs")
     assert [one.path for one in made.values()] == [None] * 3
     reasons = [made[raw.sha256].reason for raw in raws]

@@ -93,7 +93,7 @@ def test_what_was_measured_is_known_the_next_time(look: Callable[..., list[Exami
     pixels[3][128:, 128:] += 112
     first = look(*pixels, frame(9, seed=1))
     known = {
-        one.path: Known(one.size, one.mtime_ns, str(one.sha256), one.facts)
+        one.path: Known(one.size, one.changed_ns, str(one.sha256), one.facts)
         for one in first
         if one.facts is not None
     }
@@ -110,7 +110,7 @@ def test_a_known_frame_meets_the_limits_of_this_run(write_raw: WriteRaw, tmp_pat
     path = write_raw(data=pixels)
     first = examine(path, CHECK)
     assert first.facts is not None
-    known = Known(first.size, first.mtime_ns, str(first.sha256), first.facts)
+    known = Known(first.size, first.changed_ns, str(first.sha256), first.facts)
     strict = examine(path, CheckParameters(shape=None, no_data_fraction=0.3), known=known)
     assert (strict.verdict, strict.known) == ("faulty", True)
     assert "39% of the pixels have no data" in strict.reason
@@ -132,7 +132,7 @@ def test_sums_that_disagree_are_reported_for_a_known_frame(
     first = examine(path, CheckParameters(shape=None, checksum=before), unpacked=unpacked)
     assert first.notes == ((SUMS,) if before == "warn" else ())
     assert first.facts is not None
-    known = Known(first.size, first.mtime_ns, str(first.sha256), first.facts)
+    known = Known(first.size, first.changed_ns, str(first.sha256), first.facts)
     shutil.rmtree(unpacked, ignore_errors=True)  # temporary files are limited at the end of a run
 
     def again(checksum: Literal["warn", "refuse", "ignore"]) -> Examination:
@@ -153,5 +153,5 @@ def test_a_frame_whose_sums_were_never_compared_is_read_again(write_raw: WriteRa
     assert first.facts.pixels is not None
     older = first.facts.pixels.model_copy(update={"sums": None})
     facts = first.facts.model_copy(update={"pixels": older})
-    again = examine(path, CHECK, known=Known(first.size, first.mtime_ns, str(first.sha256), facts))
+    again = examine(path, CHECK, known=Known(first.size, first.changed_ns, str(first.sha256), facts))
     assert (again.known, again.notes, again.facts) == (False, (SUMS,), first.facts)

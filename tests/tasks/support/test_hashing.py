@@ -49,9 +49,8 @@ def dark_of(seen: Survey, workspace: Workspace) -> ProductRef:
 def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
     look: Look, workspace: Workspace, raw: list[Path]
 ) -> None:
-    look(raw)
-    replaced(raw[1], other_pixels(raw[1].read_bytes()))
     seen = look(raw)
+    replaced(raw[1], other_pixels(raw[1].read_bytes()))
     with pytest.raises(FrameError, match=rf"{raw[1].name}: .*{raw[1].name} holds other bytes") as caught:
         dark_of(seen, workspace)
     assert "Run the reduction again" in caught.value.remedy
@@ -64,6 +63,15 @@ def test_a_dark_is_not_made_from_bytes_unknown_to_the_store(
     assert provenance is not None
     assert [row["sha256"] for row in lineage] == [file_sha256(path) for path in raw]
     assert [row["md5"] for row in provenance] == [hashing._digests(path)[1] for path in raw]
+
+
+def test_other_pixels_are_noticed_by_the_survey(look: Look, raw: list[Path]) -> None:
+    """Name, size, date and header are those of the file before; the time of the last change is not."""
+    before = look(raw)
+    replaced(raw[1], other_pixels(raw[1].read_bytes()))
+    after = look(raw)
+    assert after.frames[1].sha256 == file_sha256(raw[1]) != before.frames[1].sha256
+    assert [one.sha256 for one in after.frames[2:]] == [one.sha256 for one in before.frames[2:]]
 
 
 def test_a_changed_header_is_noticed_by_the_survey(look: Look, workspace: Workspace, raw: list[Path]) -> None:
@@ -115,9 +123,8 @@ def test_an_untouched_file_is_hashed_once_per_process(
 def test_no_plane_is_kept_of_another_frames_pixels(look: Look, workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "S20131121S0075.fits"
     path.write_bytes(raw_bytes(1, SCIENCE))
-    look([path])
-    replaced(path, other_pixels(path.read_bytes()))
     (frame,) = look([path]).frames
+    replaced(path, other_pixels(path.read_bytes()))
     everything = DetrendParameters(allow_missing=("dark", "bpm", "flat"))
 
     def run(of: Any) -> Any:
