@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from prefect.states import Completed, State
@@ -42,7 +43,8 @@ def align_group(
     frames, left_out = sort_out(detected)
     failed = tuple(one.name for one in left_out)
     if not frames:
-        raise GroupError(f"{label}: no frame to align.")
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "no sky could be subtracted"
+        raise GroupError(f"{label}: no frame to align ({reasons}).", remedy=_remedy(left_out))
     key = scratch_key("align", VERSION, [f"{ref.key}:{ref.name}" for ref in frames], parameters)
     with step("align", label, workspace) as current:
         folder = folder_for(workspace, key, frames[0].frame)
@@ -60,6 +62,11 @@ def align_group(
         alignment=alignment, catalogues=tuple(frames), left_out=tuple(left_out), failed=failed
     )
     return Completed(name="Reused", data=group) if current.reused else group
+
+
+def _remedy(left_out: Sequence[LeftOut]) -> str:
+    """Return the remedies of frames that were left out, each once."""
+    return " ".join(dict.fromkeys(one.remedy for one in left_out if one.remedy)) or _REMEDY
 
 
 def align_input(ref: ScratchRef, workspace: Workspace) -> AlignInput:

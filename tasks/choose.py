@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -26,13 +25,14 @@ from calib_store.store import Store
 from calib_store.tables.variants import differences as differences_of_parameters
 from calib_store.user_name import user_name
 from imaging.errors import MissingCalibrationError
+from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import read_headers
 from imaging.kinds import KINDS, CalibrationKind
 from imaging.products.product_file import ProductFile
 from tasks.sky import Outcome
 from tasks.support.artifacts import publish_choice
 from tasks.support.decorator import step_task
-from tasks.support.references import Calibrations, FrameSet, ProductRef
+from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
@@ -72,7 +72,8 @@ def choose_calibrations(
         Name of the group.
     frames
         The group. One choice is made for all of it, at its middle in time: dark and flat must be common to
-        the frames for their noise to cancel in the sky subtraction.
+        the frames for their noise to cancel in the sky subtraction. If none serves the middle, the choice is
+        the one that serves most science frames; the others are reported as unserved.
     kinds
         Kinds wanted.
     built
@@ -92,17 +93,26 @@ def choose_calibrations(
     taken: dict[CalibrationKind, _Chosen] = {}
     matches: list[Match] = []
     reservations: list[str] = []
+    unserved: dict[str, LeftOut] = {}
+
+    def ask(facts: FrameFacts, kind: CalibrationKind) -> Match:
+        return store.match(
+            facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
+            parameters=parameters, flaw_of=partial(_flaw, store, workspace),
+        )  # fmt: skip
+
     with step("choose", label, workspace):
         for kind in kinds:
-            match = store.match(
-                frames.middle.facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
-                parameters=parameters, flaw_of=partial(why_unusable, store),
-            )  # fmt: skip
+            match = ask(frames.middle.facts, kind)
+            if match.product is None and not (kind in choice.use or kind in choice.allow_missing):
+                match, lost = _for_a_part(store, match, frames, partial(ask, kind=kind))
+                unserved |= {one.name: one for one in lost}
+                frames = frames.without(unserved)
             matches.append(match)
             one = taken[kind] = _chosen(store, match, kind, label, frames, choice)
             reservations += _reservations(one, match, kind, parameters, workspace)
             if one.product is None and one.override is None:
-                raise _none_serves(store, kind, label, frames, mine, workspace.as_of)
+                raise _none_serves(store, match, kind, label, frames, mine)
     publish_choice(label, matches)
     used = {kind: _reference(one.product, kind) for kind, one in taken.items() if one.product is not None}
     return Calibrations(
@@ -110,12 +120,71 @@ def choose_calibrations(
         missing=tuple(kind for kind in taken if kind not in used),
         overridden=tuple(kind for kind in used if taken[kind].override is not None),
         reservations=tuple(reservations),
+        unserved=tuple(unserved.values()),
         disagreements=tuple(
             f"{kind} {one.product.name}: {'; '.join(one.disagreements)}"
             for kind, one in taken.items()
             if one.product is not None and one.disagreements
         ),
     )
+
+
+def _flaw(store: Store, workspace: Workspace, product: Product) -> str | None:
+    """Return why a product that serves by the rules cannot be used in this run, or None."""
+    if workspace.left_out and workspace.as_of is None:
+        lost = {
+            edge.name or edge.frame_sha256
+            for edge in store.lineage(product).edges
+            if edge.frame_sha256 in workspace.left_out
+        }
+        if lost:
+            return f"made from {', '.join(sorted(map(str, lost)))}, which this run leaves out"
+    return why_unusable(store, product)
+
+
+def _for_a_part(
+    store: Store, match: Match, frames: FrameSet, ask: Callable[[FrameFacts], Match]
+) -> tuple[Match, list[LeftOut]]:
+    """Return the choice that serves most science frames of a group whose middle has none, and the other frames.
+
+    Return ``match`` and no frames if none is served, or if the frames are not science: a calibration from a part of its
+    frames would be another product.
+    """
+    if match.as_of is not None or frames.middle.facts.kind != "object":
+        return match, []
+    served: dict[UUID, tuple[Match, dict[str, str]]] = {}
+    known = {_configuration(frames.middle.facts, match)}
+    for frame in (frames.frames[0], frames.frames[-1], *frames.frames):
+        asked = _configuration(frame.facts, match)
+        if asked in known and frame not in (frames.frames[0], frames.frames[-1]):
+            continue  # its time is between those of the first and the last
+        known.add(asked)
+        found = ask(frame.facts)
+        if found.product is not None and found.product.id not in served:
+            outside = store.failures_of(found.product, (one.facts for one in frames.frames))
+            served[found.product.id] = found, outside
+    if not served:
+        return match, []
+    found, outside = min(served.values(), key=lambda one: len(one[1]))
+    kind = KINDS[found.kind].label
+    remedy = f"Reduce a night that has one, or name one with --use {found.kind}=NAME_OR_PATH."
+    lost = [
+        LeftOut(
+            name=name,
+            reason=f"no {kind} serves it, but {_name(found)} serves others of its group: {failure}",
+            remedy=remedy,
+        )
+        for name, failure in outside.items()
+    ]
+    return found, lost
+
+
+def _configuration(facts: FrameFacts, match: Match) -> tuple[Any, ...]:
+    return tuple(facts.value(name) for name in facts.table.same[match.kind])  # type: ignore[index]
+
+
+def _name(match: Match) -> str:
+    return match.product.name if match.product is not None else "none"
 
 
 class _Chosen(NamedTuple):
@@ -304,16 +373,13 @@ def _objections(store: Store, one: _Chosen, workspace: Workspace) -> tuple[str, 
 
 
 def _none_serves(
-    store: Store,
-    kind: CalibrationKind,
-    label: str,
-    frames: FrameSet,
-    mine: list[UUID],
-    as_of: datetime | None,
+    store: Store, match: Match, kind: CalibrationKind, label: str, frames: FrameSet, mine: list[UUID]
 ) -> MissingCalibrationError:
     facts = frames.middle.facts
-    nearest = store.explain(facts, kind, as_of=as_of, prefer=mine).candidates[:3]
-    nearby = "; ".join(f"{c.product.name}: {c.reason}" for c in nearest)
+    explained = store.explain(facts, kind, as_of=match.as_of, prefer=mine).candidates
+    # Only this run knows the flaws of those that would serve by the rules.
+    nearest = {c.product.id: c for c in explained} | {c.product.id: c for c in match.candidates}
+    nearby = "; ".join(f"{c.product.name}: {c.reason}" for c in list(nearest.values())[:3])
     return MissingCalibrationError(
         f"{label}: no {KINDS[kind].label} serves {facts.name} ({_asked(kind, frames)}). "
         + (f"The store has {nearby}." if nearby else f"The store has no {KINDS[kind].label} at all."),

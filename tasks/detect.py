@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 from prefect.states import Completed, State
 
+from imaging.errors import FrameError
 from imaging.figures import Metric
-from imaging.io.planes import write_planes
-from imaging.sources.detect import CATALOGUE, VERSION, DetectParameters, detect
+from imaging.io.planes import Planes, PlanesWriter, write_planes
+from imaging.sources.detect import CATALOGUE, VERSION, Detection, DetectParameters, detect
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
 from tasks.support.references import ScratchRef
 from tasks.support.scratching import folder_for, found, meta, planes_of, scratch_key
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
+
+#: What to do about a frame without a background.
+_REMEDY: Final = (
+    "Inspect the frame and its masks. If the object masks leave no sky (an object fills the field), take sky frames "
+    "next to it, raise detect.threshold or lower detect.dilation."
+)
 
 
 @step_task("detect", "sources of {name}", tags=["science"])
@@ -32,7 +41,7 @@ def detect_sources(
             current.reused = True
             return Completed(name="Reused", data=earlier)
         planes = planes_of(frame)
-        seen = detect(planes.rows("sci"), planes.rows("dq"), parameters)
+        seen = detected(name, planes, parameters)
         rows, columns = planes.shape("sci")
         metrics: dict[str, Metric] = {
             "sources": len(seen.catalogue),
@@ -47,6 +56,22 @@ def detect_sources(
         catalogue = np.frombuffer(seen.catalogue.tobytes(), np.uint8)
         write_planes(folder, {"catalogue": catalogue}, meta(key, metrics))
         return ScratchRef(frame=frame.frame, key=key, folder=folder, metrics=metrics)
+
+
+def detected(
+    name: str, planes: Planes | PlanesWriter, parameters: DetectParameters, **how: bool
+) -> Detection:
+    """Detect the sources in a frame's planes.
+
+    Raises
+    ------
+    FrameError
+        If the frame has no background to detect sources above.
+    """
+    try:
+        return detect(planes.rows("sci"), planes.rows("dq"), parameters, **how)
+    except ValueError as error:
+        raise FrameError(name, f"its sources cannot be detected: {error}", remedy=_REMEDY) from error
 
 
 def catalogue_of(ref: ScratchRef) -> NDArray[np.void]:

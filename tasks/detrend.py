@@ -44,7 +44,10 @@ def detrend_frame(
     parameters: DetrendParameters,
     workspace: Workspace,
 ) -> ScratchRef | State[ScratchRef]:
-    """Detrend ``frame``, or reuse its planes from the same calibrations and parameters."""
+    """Detrend ``frame``, or reuse its planes from the same calibrations and parameters.
+
+    ``parameters`` are those for its group (`DetrendParameters.for_group`), so that the key shows what was done.
+    """
     parameters, prepare = applied_to(parameters, calibrations), prepare.for_frame(frame.facts)
     how = Detrending(calibrations=calibrations, prepare=prepare, parameters=parameters)
     table = filter(None, [catalogue.identity(frame.facts.instrument)])

@@ -12,9 +12,10 @@ from prefect.states import Completed, State
 from imaging.io.planes import PlanesWriter, write_planes
 from imaging.sky.choice import SkyParameters
 from imaging.sky.subtract import SkyMetrics
-from imaging.sources.detect import DetectParameters, detect
+from imaging.sources.detect import DetectParameters
 from tasks import detect as detect_step
 from tasks import sky as sky_step
+from tasks.detect import detected
 from tasks.detrend import Detrending
 from tasks.sky import Outcome, SkyGroup, SkyMasks, group_of, left_out_by, subtracted
 from tasks.support.decorator import may_pass, step_task
@@ -89,7 +90,7 @@ def _masks(
         metrics, planes = one
         frame = by_name[metrics.name].frame
         try:
-            seen = detect(planes.rows("sci"), planes.rows("dq"), parameters, deblend=False, catalogue=False)
+            seen = detected(frame.name, planes, parameters, deblend=False, catalogue=False)
         except Exception as error:
             if isinstance(error, (OSError, MemoryError)) or may_pass(error):
                 raise  # not the frame's fault

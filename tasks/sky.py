@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, Final
@@ -18,10 +18,11 @@ from numpy.typing import DTypeLike, NDArray
 from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
-from imaging.errors import GroupError
+from imaging.errors import FrameError, GroupError
 from imaging.io.planes import Planes, PlanesWriter, release
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
+from imaging.sky.choice import FEW_REMEDY, NO_SKY_REMEDY, few_skies
 from imaging.sky.levels import (
     LEVEL_REMEDY,
     ODD_LEVEL_REMEDY,
@@ -31,6 +32,7 @@ from imaging.sky.levels import (
     odd_levels,
     odd_structure,
 )
+from imaging.sky.own_background import subtract_own_background
 from imaging.sky.subtract import (
     LAYOUT,
     VERSION,
@@ -49,6 +51,8 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+#: Smallest square of a flat's response in a relative variance.
+_LEAST_SQUARE: Final = 1e-4
 
 #: Frames subtracted at a time. The pixels do not depend on it: with fewer, frames are read as sky more often; with
 #: more, planes that could be released stay longer.
@@ -79,8 +83,13 @@ class SkyPass(Reference):
     left_out: tuple[LeftOut, ...] = ()
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
     skies: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="frames that were used as sky for each, by its name"
+        default_factory=dict,
+        description="frames that were used as sky for each, by its name; empty: its own background",
     )
+
+    def marks(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return what users have to know about the sky of some of the frames, each with the frames' names."""
+        return few_marks({name: self.skies[name] for name in names if name in self.skies})
 
     def frame(self, name: str) -> ScratchRef | None:
         """Return the frame of that name, if its sky was subtracted."""
@@ -139,6 +148,8 @@ def subtract_group_sky(
         Object masks of the frames; a frame whose detection failed is left out.
     """
     group = group_of(label, detrended, objects, skies, parameters, failed=masks.left_out)
+    for text in few_marks(group.skies):
+        logger.warning("%s: %s", label, text)
     masked = {ref.name: ref for ref in masks.frames}
     inputs = [f.key for f in group.frames] + [masked[f.name].key for f in group.frames if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in group.skies.items()]
@@ -194,12 +205,12 @@ def group_of(
     unlike = {one.name for one in left_out}
     frames = [f for f in frames if f.name not in unlike]
     choice = choose_sky([f.frame.facts for f in frames], parameters, objects=objects, skies=skies)
-    left_out += [LeftOut(name=name, reason=why) for name, why in choice.refused.items()]
+    left_out += [LeftOut(name=n, reason=why, remedy=FEW_REMEDY) for n, why in choice.refused.items()]
     if not choice.skies:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "it has no frames"
         raise GroupError(
             f"{label}: no frame's sky can be subtracted ({reasons}).",
-            remedy="Add the other dithers of the field, or frames of the sky next to it.",
+            remedy=NO_SKY_REMEDY,
         )
     chosen = tuple(f for f in frames if f.name in choice.needed)
     return SkyGroup(frames=chosen, skies=choice.skies, left_out=tuple(left_out), failed=lost)
@@ -216,6 +227,15 @@ def sort_out(outcomes: Mapping[str, Any]) -> tuple[list[ScratchRef], list[LeftOu
     frames = [one for one in outcomes.values() if isinstance(one, ScratchRef)]
     errors = {name: one for name, one in outcomes.items() if isinstance(one, BaseException)}
     return frames, [left_out_by(name, error) for name, error in errors.items()]
+
+
+def few_marks(skies: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Return what users have to know about frames with few sky frames, each with the frames' names."""
+    found: dict[str, list[str]] = {}
+    for name, sky in skies.items():
+        if text := few_skies(sky):
+            found.setdefault(text, []).append(name)
+    return tuple(f"{text} ({', '.join(names)})" for text, names in found.items())
 
 
 def _with_odd_levels(frames: Sequence[ScratchRef], parameters: SkyParameters) -> list[LeftOut]:
@@ -263,7 +283,7 @@ def subtracted(
 ) -> Iterator[list[tuple[SkyMetrics, PlanesWriter]]]:
     """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed."""
     shape = planes_of(portion[0]).shape("sci")
-    flat = detrending.calibrations.of("flat")
+    with_sky = {f.name: group.skies[f.name] for f in portion if group.skies[f.name]}
     with ExitStack() as stack:
         writers = {
             f.name: stack.enter_context(
@@ -271,19 +291,34 @@ def subtracted(
             )
             for f in portion
         }
-        flat_file = stack.enter_context(ProductFile(workspace.file_of(flat))) if flat is not None else None
-        relative = _relative_variance(flat_file) if flat_file is not None else None
+        dark, flat = (
+            stack.enter_context(ProductFile(workspace.file_of(one))) if one is not None else None
+            for one in (detrending.calibrations.of("dark"), detrending.calibrations.of("flat"))
+        )
         for attempt in range(_ATTEMPTS):
             try:
-                measured = subtract_sky(
-                    _inputs(portion, group, masks, detrending, workspace),
-                    {f.name: group.skies[f.name] for f in portion},
-                    parameters,
-                    writers=writers,
-                    flat_variance=relative,
-                    threads=workspace.threads,
-                    memory=workspace.memory,
-                )
+                measured = [
+                    _own_background(
+                        with_planes(f, detrending, workspace),
+                        masks.get(f.name),
+                        writers[f.name],
+                        dark,
+                        flat,
+                        parameters,
+                    )
+                    for f in portion
+                    if f.name not in with_sky
+                ]
+                if with_sky:
+                    measured += subtract_sky(
+                        _inputs(with_sky, group, masks, detrending, workspace),
+                        with_sky,
+                        parameters,
+                        writers=writers,
+                        flat_variance=_relative_variance(flat) if flat is not None else None,
+                        threads=workspace.threads,
+                        memory=workspace.memory,
+                    )
                 break
             except FileNotFoundError:  # another group shares a frame, and released it meanwhile
                 if attempt == _ATTEMPTS - 1:
@@ -292,15 +327,17 @@ def subtracted(
 
 
 def _inputs(
-    portion: Sequence[ScratchRef],
+    skies: Mapping[str, Collection[str]],
     group: SkyGroup,
     masks: Mapping[str, ScratchRef],
     detrending: Detrending,
     workspace: Workspace,
 ) -> list[SkyInput]:
-    """Return the frames of a group; those that a portion needs have their planes."""
-    needed = group.needed([portion])
-    frames = [with_planes(f, detrending, workspace) if f.name in needed else f for f in group.frames]
+    """Return the frames of a group that have sky frames or serve as such; those of ``skies`` have their planes."""
+    used = set(skies).union(*skies.values())
+    with_sky = {name: sky for name, sky in group.skies.items() if sky}
+    serving = set(with_sky).union(*with_sky.values())
+    frames = [with_planes(f, detrending, workspace) if f.name in used else f for f in group.frames]
     return [
         SkyInput(
             name=f.name,
@@ -309,6 +346,7 @@ def _inputs(
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
         )
         for f in frames
+        if f.name in serving
     ]
 
 
@@ -337,9 +375,53 @@ def _subtract(
         return list(pool.map(commit, done))  # checksums: of half a gigabyte and more
 
 
+def _own_background(
+    frame: ScratchRef,
+    mask: ScratchRef | None,
+    writer: PlanesWriter,
+    dark: ProductFile | None,
+    flat: ProductFile | None,
+    parameters: SkyParameters,
+) -> SkyMetrics:
+    """Write a frame without its smooth background."""
+    planes = planes_of(frame)
+    sci, dq = planes.rows("sci").copy(), planes.rows("dq").copy()
+    var = planes.rows("var").copy() if "var" in writer else None
+    rows = slice(0, len(sci))
+    dark_variance = None
+    if dark is not None:
+        dark_variance = np.asarray(dark.rows("VAR", rows), np.float32)
+        if flat is not None:
+            dark_variance = dark_variance / np.maximum(np.square(flat.rows("SCI", rows)), _LEAST_SQUARE)
+    try:
+        metrics = subtract_own_background(
+            frame.name,
+            sci,
+            var,
+            dq,
+            mask=planes_of(mask).rows("objmask") if mask is not None else None,
+            cell=parameters.own_cell,
+            level=_level(frame),
+            dark_variance=dark_variance,
+            flat_variance=_relative_variance(flat)(rows) if flat is not None else None,
+        )
+    except ValueError as error:
+        raise FrameError(
+            frame.name,
+            f"its smooth background cannot be measured: {error}",
+            remedy="Inspect the frame, its flat and its bad pixel mask, or add frames of the sky next to it.",
+        ) from error
+    for name, plane in (("sci", sci), ("var", var), ("dq", dq)):
+        if plane is not None:
+            writer.write(name, rows, plane)
+    return metrics
+
+
 def _relative_variance(flat: ProductFile) -> Callable[[slice], NDArray[np.float32]]:
     def rows(wanted: slice) -> NDArray[np.float32]:
         response = flat.rows("SCI", wanted)
-        return np.asarray(flat.rows("VAR", wanted) / np.maximum(response * response, 1e-4), np.float32)
+        return np.asarray(
+            flat.rows("VAR", wanted) / np.maximum(response * response, _LEAST_SQUARE), np.float32
+        )
 
     return rows

@@ -62,22 +62,33 @@ class ScienceSet(ProductSet):
     mode: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def least(self) -> int:
+        """The number of frames that are stacked, or of those that may serve as sky if these are fewer."""
+        return min(len(self.objects), len(self.skies))
+
     def without(self, names: Collection[str]) -> ScienceSet:
         """Return the group without the frames of these names."""
         if not names:
             return self
-        kept = tuple(f for f in self.frames.frames if f.name not in names)
         return self.model_copy(
             update={
-                "frames": self.frames.model_copy(update={"frames": kept}),
+                "frames": self.frames.without(names),
                 "objects": tuple(n for n in self.objects if n not in names),
                 "skies": tuple(n for n in self.skies if n not in names),
             }
         )
 
+    def served_by(self, calibrations: Calibrations) -> ScienceSet:
+        """Return the group without the frames that have no calibrations."""
+        return self.without({one.name for one in calibrations.unserved})
+
 
 def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
-    """Return the recipe of a group's stack, which is known before any of its steps has run."""
+    """Return the recipe of a group's stack, which is known before any of its steps has run.
+
+    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames.
+    """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
     )
@@ -97,6 +108,11 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
     )
 
 
+def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionParameters:
+    """Return the parameters with the decisions that depend on the size of a group."""
+    return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
+
+
 @step_task("find stack", "look for {group.label}", tags=["science"])
 def find_stack(
     group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
@@ -104,7 +120,8 @@ def find_stack(
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
-    recipe = science_recipe(group, calibrations, parameters)
+    group = group.served_by(calibrations)
+    recipe = science_recipe(group, calibrations, for_group(parameters, group))
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -125,6 +142,7 @@ def build_stack(
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
     # A failed frame may succeed the next time: the stack without it is a different product.
+    parameters = for_group(parameters, group)
     recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
 
     def build() -> Built:
@@ -132,7 +150,11 @@ def build_stack(
         catalogues = {ref.name: ref for ref in aligned.catalogues}
         used = [entry for entry in alignment.entries if entry.used]
         if not used:
-            raise GroupError(f"{group.label}: no frame could be aligned, so there is nothing to stack.")
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in aligned.left_out)
+            raise GroupError(
+                f"{group.label}: no frame could be aligned, so there is nothing to stack ({reasons}).",
+                remedy="Inspect the frames; a reference of your own is set by align.reference.",
+            )
         frames = [align_input(ref, workspace) for ref in aligned.catalogues]
         grid = output_grid(alignment, frames, mode=parameters.resample.extent)
         inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
@@ -152,6 +174,7 @@ def build_stack(
         raw = catalogues[reference.name].frame
         primary, _ = read_headers(workspace.readable(raw))
         header = grid.header.copy()
+        marks = sky.marks(names)
         levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
         metrics = result.metrics.completed(
             reference=alignment.reference,
@@ -161,6 +184,7 @@ def build_stack(
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),
+            sky_frames=min(len(sky.skies[name]) for name in names),
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
             ),
@@ -169,11 +193,15 @@ def build_stack(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
             warnings=(
+                *marks,
                 *_weakly_aligned(alignment.weak),
+                *_hits(inputs, parameters),
                 *_glow(inputs),
                 *_pedestal_warnings(calibrations, workspace),
             ),
-            left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
+            left_out=_left_out(
+                group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out)
+            ),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={
@@ -182,6 +210,7 @@ def build_stack(
             },
             combined=names,
             skies=skies,
+            doubts=("its sky comes from fewer than 2 frames",) if marks else (),
         )
 
     return find_or_build(recipe, build, workspace)
@@ -198,6 +227,16 @@ def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]
 def _weakly_aligned(entries: Sequence[AlignEntry]) -> tuple[str, ...]:
     """Warn about frames that are placed by their headers, alone or with too few stars."""
     return tuple(f"{e.name} is aligned to {e.uncertainty:.2f} px: {e.reason}" for e in entries)
+
+
+def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
+    """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
+    if not parameters.detrend.misses_hits(len(inputs)):
+        return ()
+    return (
+        f"a stack of {len(inputs)} frames rejects cosmic rays poorly, and they were not flagged in its frames: "
+        "detrend.cosmic_rays=always does that",
+    )
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
@@ -252,9 +291,16 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
         **_error_card(metrics.background_error),
         **_registration_cards(metrics),
+        **(
+            {}
+            if metrics.sky_frames is None
+            else {"NSKY": (metrics.sky_frames, "Fewest sky frames of a stacked frame")}
+        ),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
     }
+    if metrics.sky_frames is not None:
+        cards["NSKY"] = (metrics.sky_frames, "Fewest sky frames of a stacked frame")
     if metrics.mean_airmass is not None:
         cards["AIRMASS"] = (metrics.mean_airmass, "Mean airmass")
     return cards

@@ -13,7 +13,7 @@ from tasks.detect import detect_sources
 from tasks.detrend import Detrending, detrend_frame
 from tasks.masks import find_masks
 from tasks.sky import subtract_group_sky
-from tasks.stack import ScienceSet, build_stack, find_stack
+from tasks.stack import ScienceSet, build_stack, find_stack, for_group
 from tasks.support.references import Calibrations
 
 
@@ -32,12 +32,13 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     run.add("science", group.label, found)
     if found.result(raise_on_failure=False) is not None:
         return found
-    return submit_group(run, group, choosing.result())
+    calibrations = choosing.result()
+    return submit_group(run, group.served_by(calibrations), calibrations)
 
 
 def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
     """Submit the steps of one science group and return the last of them."""
-    p, workspace = run.parameters, run.workspace
+    p, workspace = for_group(run.parameters, group), run.workspace
     detrended = {
         frame.name: run.add(
             "detrend", frame.name,

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile
 from imaging.kinds import CalibrationKind
-from imaging.parameters import StepParameters, parameter
+from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
+#: Frames whose stack rejects cosmic rays well.
+_ENOUGH_TO_REJECT: Final = 5
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
 #: A flat with one of these bits has no measured response.
 _NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
@@ -68,7 +71,7 @@ class MaskFile(Protocol):
         """Return 1 on bad pixels."""
 
 
-class DetrendParameters(StepParameters):
+class DetrendParameters(CosmicRayParameters):
     """How a science frame is detrended."""
 
     override: tuple[CalibrationKind, ...] = parameter(
@@ -78,6 +81,21 @@ class DetrendParameters(StepParameters):
         (), "calibrations that may be missing (the product is marked)"
     )
     linearise: bool = parameter(True, "correct for non-linearity")
+    cosmic_rays: Literal["auto", "always", "never"] = parameter(
+        "auto",
+        "flag cosmic rays (DQ 8) in each frame by itself; auto: in groups of fewer than five frames, whose stack "
+        "cannot reject them well",
+    )
+
+    def for_group(self, frames: int) -> DetrendParameters:
+        """Return the same with the decision about cosmic rays for a group of so many frames."""
+        if self.cosmic_rays != "auto":
+            return self
+        return self.model_copy(update={"cosmic_rays": "always" if frames < _ENOUGH_TO_REJECT else "never"})
+
+    def misses_hits(self, stacked: int) -> bool:
+        """Return whether cosmic rays remain in a stack of so many frames, detrended with these parameters."""
+        return self.cosmic_rays != "always" and stacked < _ENOUGH_TO_REJECT
 
 
 class DetrendMetrics(Metrics):
@@ -91,6 +109,9 @@ class DetrendMetrics(Metrics):
     usable: float = figure("fraction of the pixels that measure the sky")
     saturated: int = figure("saturated pixels, filled cores included")
     nonlinear: int = figure("pixels above the linear limit")
+    cosmic_rays: int | None = figure(
+        "pixels flagged as cosmic rays (DQ 8); none if not searched", default=None
+    )
     missing: tuple[str, ...] = figure("missing calibrations", default=())
     overridden: tuple[str, ...] = figure("differences that were overridden", default=())
 
@@ -138,7 +159,8 @@ def detrend(
     dark, flat, bpm
         Calibrations, open. None only if ``allow_missing`` names it.
     parameters, prepare_parameters
-        See `DetrendParameters` and `PrepareParameters`.
+        See `DetrendParameters` and `PrepareParameters`. Cosmic rays are searched if ``cosmic_rays`` is ``always``;
+        for ``auto``, `DetrendParameters.for_group` decides.
     common_noise
         Add the noise of the dark, and that of the flat on the total signal, to VAR: correct for a single
         frame. In a group this noise is common to frame and sky and cancels; there VAR is the random noise
@@ -198,6 +220,10 @@ def detrend(
             raw.facts.name, "no usable pixel after detrending",
             remedy="Inspect the frame, its flat and its bad pixel mask, or leave the frame out.",
         )  # fmt: skip
+    hits = None
+    if parameters.cosmic_rays == "always":
+        hits = find_cosmic_rays(sci, var, dq, raw.facts.readout, parameters)
+        dq[hits] |= np.uint16(DQ.COSMIC_RAY)
     metrics = DetrendMetrics(
         name=raw.facts.name,
         level=level,
@@ -207,6 +233,7 @@ def detrend(
         usable=float(np.count_nonzero((dq & np.uint16(UNUSABLE)) == 0)) / dq.size,
         saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
         nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
+        cosmic_rays=None if hits is None else int(np.count_nonzero(hits)),
         missing=missing,
         overridden=overridden,
     )

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,16 @@ from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import Position, pointing, separation
 from imaging.parameters import StepParameters, parameter
 from imaging.sky.residual import Residual
+
+#: What to do about a frame with too few sky frames, and about a group of such frames.
+FEW_REMEDY: Final = (
+    "Add other dithers or frames of the sky next to it; to use it nevertheless, lower sky.minimum or "
+    "sky.least_distance."
+)
+NO_SKY_REMEDY: Final = (
+    "Add the other dithers of the field, or frames of the sky next to it; with sky.few=use, the frames that there are "
+    "serve, or each frame's own background."
+)
 
 
 class SkyParameters(StepParameters):
@@ -35,6 +45,15 @@ class SkyParameters(StepParameters):
     minimum: int = parameter(
         2, "a frame with fewer sky frames is reported and not subtracted", unit="frames", ge=1
     )
+    few: Literal["use", "refuse"] = parameter(
+        "use",
+        "if no frame of a group has so many sky frames (a pair, a single frame): use those that there are or, without "
+        "any, the smooth background of the frame itself, and mark the product; or refuse the group",
+    )
+    own_cell: int = parameter(
+        128, "side of a cell of the mesh for the smooth background of a frame without sky frames", unit="pixels",
+        ge=16, le=1024,
+    )  # fmt: skip
     operation: Literal["mean", "median"] = parameter(
         "mean", "mean with clipping about the median (the least noise), or median"
     )
@@ -64,7 +83,9 @@ class SkyChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    skies: dict[str, tuple[str, ...]] = Field(description="frame to its sky frames, in order of time")
+    skies: dict[str, tuple[str, ...]] = Field(
+        description="frame to its sky frames, in order of time; empty: its own smooth background"
+    )
     refused: dict[str, str] = Field(default_factory=dict, description="frame to the reason")
 
     @property
@@ -102,7 +123,8 @@ def choose_sky(
     Returns
     -------
     SkyChoice
-        A frame with fewer than ``minimum`` sky frames is refused, with the reason.
+        A frame with fewer than ``minimum`` sky frames is refused, with the reason. If that is every frame, none is,
+        unless ``few`` refuses them: a pair has one sky frame each, and a single frame has none.
     """
     parameters, centres = parameters or SkyParameters(), centres or {}
     wanted = [f for f in frames if objects is None or f.name in objects]
@@ -110,12 +132,15 @@ def choose_sky(
     times = [when for when, _, _ in serving]
     chosen: dict[str, tuple[str, ...]] = {}
     refused: dict[str, str] = {}
+    few: dict[str, tuple[str, ...]] = {}
+    least = max(parameters.fewest, parameters.minimum)
+    most = max(parameters.maximum, parameters.minimum)
     for facts in wanted:
         others = alike = 0
         taken: list[tuple[datetime, str]] = []
         for middle, f in _outwards(serving, times, facts.middle):
             late = abs((middle - facts.middle).total_seconds()) > parameters.window
-            if len(taken) >= parameters.maximum or (late and len(taken) >= parameters.fewest):
+            if len(taken) >= most or (late and len(taken) >= least):
                 break
             if f.name == facts.name:
                 continue
@@ -125,14 +150,18 @@ def choose_sky(
             alike += 1
             if _distance(facts, f, centres) > parameters.least_distance:
                 taken.append((middle, f.name))
-        if len(taken) < parameters.minimum:
-            refused[facts.name] = (
-                f"{len(taken)} sky frames, at least {parameters.minimum} are needed: of {others} other "
-                f"frames {alike} have its configuration and {len(taken)} of these point more than "
-                f"{parameters.least_distance:g} arcsec away"
-            )
-        else:
-            chosen[facts.name] = tuple(name for _, name in sorted(taken))
+        names = tuple(name for _, name in sorted(taken))
+        if len(taken) >= parameters.minimum:
+            chosen[facts.name] = names
+            continue
+        few[facts.name] = names
+        refused[facts.name] = (
+            f"{len(taken)} sky {'frame' if len(taken) == 1 else 'frames'}, at least {parameters.minimum} are needed "
+            f"(sky.minimum): of {others} other frames {alike} have its configuration and {len(taken)} of these point "
+            f"more than {parameters.least_distance:g} arcsec away"
+        )
+    if few and not chosen and parameters.few == "use":
+        return SkyChoice(skies=few)
     return SkyChoice(skies=chosen, refused=refused)
 
 
@@ -158,6 +187,21 @@ def _outwards(
         else:
             yield serving[after][0], serving[after][2]
             after += 1
+
+
+def few_skies(skies: Collection[str]) -> str:
+    """Return what a user has to know about a frame with these sky frames; empty if they are enough to be a mean."""
+    if not skies:
+        return (
+            "no sky frame: the sky is the smooth background of the frame itself; small structures of the detector "
+            "remain, and extended sources lose light"
+        )
+    if len(skies) == 1:
+        return (
+            "sky from 1 frame: the noise is larger by sqrt(2); faint sources of the sky frame leave negative images, "
+            "and its bright ones flagged pixels (DQ 32)"
+        )
+    return ""
 
 
 def _distance(a: FrameFacts, b: FrameFacts, centres: Mapping[str, Position]) -> float:

@@ -40,7 +40,7 @@ from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from imaging.registration.resample import ResampleParameters, resample_rows
 from imaging.stack.stack_kernels import flag_outliers
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
@@ -113,6 +113,9 @@ class StackMetrics(Metrics):
     )  # fmt: skip
     sky: float | None = figure(
         "median of the frames' sky levels", "sky", unit="electron", history=True, default=None
+    )
+    sky_frames: int | None = figure(
+        "fewest sky frames of a stacked frame; 0: its own smooth background", "sky frames", default=None
     )
     transparency: float | None = share(
         "least flux of the matched stars over their flux in the reference", "least transparency",

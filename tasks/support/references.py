@@ -6,8 +6,9 @@ Prefect UI need. It is frozen and small.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -105,6 +106,10 @@ class FrameSet(ProductSet):
 
     frames: tuple[RawFrame, ...]
 
+    def without(self, names: Container[str]) -> Self:
+        """Return the set without the frames of these names."""
+        return self.model_copy(update={"frames": tuple(f for f in self.frames if f.name not in names)})
+
     @property
     def first(self) -> RawFrame:
         """The frame that the product is named after."""
@@ -158,6 +163,9 @@ class Calibrations(Reference):
     missing: tuple[CalibrationKind, ...] = ()
     overridden: tuple[CalibrationKind, ...] = Field(default=(), description="named by the user")
     reservations: tuple[str, ...] = Field(default=(), description="objections to those that were chosen")
+    unserved: tuple[LeftOut, ...] = Field(
+        default=(), description="frames of the group that are left out because none of a kind serves them"
+    )
     disagreements: tuple[str, ...] = Field(
         default=(), description="differences in configuration between a named calibration and the frames"
     )

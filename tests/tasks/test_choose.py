@@ -15,7 +15,8 @@ from sqlalchemy import text
 from calib_store.curation.certify import reject
 from calib_store.exchange.adopt import adopt
 from calib_store.files.local_objects import LocalObjects
-from calib_store.model.records import FrameRecord, Product
+from calib_store.model.records import FrameRecord, InputRef, Product
+from calib_store.tables.products import NewProduct
 from imaging.detrend.detrend import DetrendParameters
 from imaging.errors import FrameError, MissingCalibrationError, NirflowError, StoreError
 from tasks.building.build import _history, _missing
@@ -65,7 +66,7 @@ def choose(
 ) -> Callable[..., Calibrations]:
     """Choose a dark for one frame; the user's decisions by keyword."""
 
-    def run(kind: str = "object", **choice: Any) -> Calibrations:
+    def run(kind: str = "object", workspace: Workspace = workspace, **choice: Any) -> Calibrations:
         path = tmp_path / "S1.fits"
         fits.PrimaryHDU(np.zeros((8, 8), np.int32)).writeto(path, overwrite=True)
         frame = raw_frame("S1.fits", kind=kind, detector="109", section="[1:8,1:8]").model_copy(
@@ -227,3 +228,74 @@ def test_objections_to_a_product_in_use_are_reported(
     assert f": light leak. To reinstate it: nirflow cal reinstate {product.short_id}" in against
     with pytest.raises(MissingCalibrationError, match="status rejected"):
         choose()
+
+
+def test_an_older_dark_made_from_a_frame_that_the_run_leaves_out_is_skipped_by_name(
+    choose: Callable[..., Calibrations],
+    dark: Callable[..., Product],
+    workspace: Workspace,
+    raw_frame: Callable[..., RawFrame],
+    tmp_path: Path,
+) -> None:
+    store = workspace.store()
+    bad = raw_frame("S20131120S0115.fits", section="[1:8,1:8]")
+    store.frames.ingest([FrameRecord(tmp_path / bad.name, bad.sha256, 1, 1, bad.facts)])
+    other = dark("S1_dark.fits", UTSTART="20:00:00.0")
+    file = tmp_path / "S3_dark.fits"
+    with fits.open(tmp_path / "S1_dark.fits") as hdus:
+        hdus["SCI"].data += 1
+        hdus.writeto(file, checksum=True)
+    made = store.add(
+        NewProduct(
+            kind="dark", name=file.name, facts=bad.facts, span=(bad.facts.started, bad.facts.ended),
+            inputs=[InputRef("dark", bad.sha256)], parameters={}, metrics={}, recipe_key="0" * 64,
+            algorithm_version="1",
+        ),
+        file,
+    )  # fmt: skip
+    assert choose().of("dark").name == made.name
+    without = workspace.model_copy(update={"left_out": frozenset({bad.sha256})})
+    chosen = choose(workspace=without)
+    assert chosen.of("dark").name == other.name
+    reason = f"made from {bad.name}, which this run leaves out"
+    assert chosen.reservations == (f"dark {made.name_and_id} was passed over: {reason}",)
+    store.set_status(other, "rejected", author="me", reason="test")
+    with pytest.raises(MissingCalibrationError, match=f"{made.name}: {reason}"):
+        choose(workspace=without)
+
+
+def test_a_group_whose_middle_has_no_dark_goes_on_with_the_frames_that_have_one(
+    choose: Callable[..., Calibrations],
+    dark: Callable[..., Product],
+    raw_frame: Callable[..., RawFrame],
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    made = dark("S1_dark.fits")
+
+    def frame(n: int, seconds: float) -> RawFrame:
+        of = raw_frame(
+            f"S{n}.fits", kind="object", detector="109", section="[1:8,1:8]", exposure_time=seconds,
+            started=datetime(2013, 11, 21, 2, n, tzinfo=UTC),
+        )  # fmt: skip
+        workspace.store().frames.ingest([FrameRecord(tmp_path / of.name, of.sha256, 1, 1, of.facts)])
+        return of
+
+    frames = FrameSet(
+        label="the set", frames=tuple(frame(n, 120.0 if n in (1, 4) else 60.0) for n in range(5))
+    )
+    assert frames.middle.name == "S2.fits"
+    chosen = choose_calibrations.fn("the set", frames, ("dark",), [], Choice(), workspace)
+    assert chosen.of("dark").name == made.name
+    assert [one.name for one in chosen.unserved] == ["S0.fits", "S2.fits", "S3.fits"]
+    for one in chosen.unserved:
+        assert one.reason.startswith(
+            "no dark serves it, but S1_dark.fits serves others of its group: exposure 120"
+        )
+        assert "--use dark=NAME_OR_PATH" in one.remedy
+    assert choose_calibrations.fn(
+        "the set", frames, ("dark",), [], Choice(allow_missing={"dark"}), workspace
+    ).missing == ("dark",)
+    short = frames.without({"S1.fits", "S4.fits"})
+    with pytest.raises(MissingCalibrationError, match=r"no dark serves S2\.fits"):
+        choose_calibrations.fn("the set", short, ("dark",), [], Choice(), workspace)

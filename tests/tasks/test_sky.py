@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from imaging.errors import FrameError, GroupError
-from tasks.sky import SkyPass, sort_out
+from imaging.registration.align import AlignParameters
+from imaging.sky.subtract import SkyParameters
+from tasks.align import align_group
+from tasks.sky import SkyPass, sort_out, subtract_group_sky
 from tasks.support.references import ScratchRef
+from tasks.support.workspace import Workspace
 
 
 def test_frames_apart_from_errors(raw_frame) -> None:
@@ -37,3 +43,31 @@ def test_frame_of_a_sky_pass(raw_frame) -> None:
     done = SkyPass(frames=(ref,))
     assert done.frame("a.fits") is ref
     assert done.frame("b.fits") is None
+
+
+def test_a_group_without_a_usable_frame_is_named_with_each_reason(workspace: Workspace) -> None:
+    failed = {f"{n}.fits": FrameError(f"{n}.fits", "no usable pixel after detrending") for n in range(2)}
+    with pytest.raises(GroupError, match="no frame's sky can be subtracted") as raised:
+        subtract_group_sky.fn(
+            "FIELD Y", 1, failed, tuple(failed), tuple(failed), None, SkyParameters(), workspace
+        )
+    assert "0.fits: no usable pixel after detrending; 1.fits: no usable pixel" in raised.value.message
+    assert "sky.few=use" in raised.value.remedy
+
+
+def test_a_group_without_a_catalogue_is_named_with_each_reason_and_remedy(workspace: Workspace) -> None:
+    failed = {
+        "0.fits": FrameError("0.fits", "its sources cannot be detected", remedy="Lower detect.dilation.")
+    }
+    with pytest.raises(GroupError, match=r"no frame to align \(0.fits: its sources cannot") as raised:
+        align_group.fn("FIELD Y", failed, AlignParameters(), workspace)
+    assert raised.value.remedy == "Lower detect.dilation."
+
+
+def test_marks_of_few_sky_frames_name_the_frames() -> None:
+    done = SkyPass(frames=(), skies={"a": ("b",), "b": ("a",), "c": (), "d": ("a", "b")})
+    one, none = done.marks(("a", "b", "c", "d"))
+    assert one.startswith("sky from 1 frame: ")
+    assert one.endswith(" (a, b)")
+    assert none.endswith(" (c)")
+    assert done.marks(("d",)) == ()

@@ -8,9 +8,9 @@ from types import MappingProxyType
 import pytest
 
 from tasks import stack
-from tasks.stack import ScienceSet, science_recipe
+from tasks.stack import ScienceSet, for_group, science_recipe
 from tasks.support.parameters import ReductionParameters
-from tasks.support.references import Calibrations, FrameSet, RawFrame
+from tasks.support.references import Calibrations, FrameSet, LeftOut, RawFrame
 
 
 @pytest.fixture
@@ -66,3 +66,18 @@ def test_at_first_versions_the_key_is_that_of_the_stack_alone(
             recipe.calibrations,
         ).key
     )
+
+
+def test_what_the_size_of_a_group_decides_is_part_of_the_recipe(group: ScienceSet) -> None:
+    parameters = for_group(ReductionParameters(), group)
+    assert parameters.detrend.cosmic_rays == "always"
+    assert science_recipe(group, Calibrations(), parameters).values["detrend"]["cosmic_rays"] == "always"
+    many = group.model_copy(update={"objects": tuple(map(str, range(5))), "skies": tuple(map(str, range(5)))})
+    assert for_group(ReductionParameters(), many).detrend.cosmic_rays == "never"
+
+
+def test_a_group_is_reduced_without_the_frames_that_have_no_calibrations(group: ScienceSet) -> None:
+    lost = LeftOut(name=group.objects[1], reason="no dark serves it")
+    left = group.served_by(Calibrations(unserved=(lost,)))
+    assert left.objects == left.skies == (group.objects[0], group.objects[2])
+    assert len(left.frames.frames) == 2

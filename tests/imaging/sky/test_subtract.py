@@ -12,6 +12,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.io.planes import Planes, PlanesWriter, write_planes
 from imaging.pixels.combine import median_factor
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.sky.choice import SkyChoice, few_skies
 from imaging.sky.residual import fit_background
 from imaging.sky.subtract import LAYOUT, SkyInput, SkyParameters, choose_sky, subtract_sky
 
@@ -335,7 +336,10 @@ def test_choice_goes_beyond_the_window_for_too_few_and_counts_the_edge_in():
     assert choose_sky(frames).skies["a"] == ("s0", "s1", "s2", "s3")  # as many as there are, up to eight
     assert choose_sky(frames, SkyParameters(fewest=3)).skies["a"] == ("s0", "s1", "s2")
     assert len(choose_sky(dither(12, every=200.0)).skies["f00"]) == 8
-    assert choose_sky(frames, SkyParameters(fewest=1)).refused["a"].startswith("1 sky frames, at least 2")
+    assert choose_sky(frames, SkyParameters(fewest=1)).skies["a"] == (
+        "s0",
+        "s1",
+    )  # never fewer than the minimum
 
 
 def test_choice_refuses_by_name_and_reason():
@@ -343,11 +347,25 @@ def test_choice_refuses_by_name_and_reason():
     choice = choose_sky(frames)
     assert set(choice.refused) == {"a", "b", "c"}
     reported = choice.refused["a"]
-    assert "1 sky frames" in reported
+    assert reported.startswith("1 sky frame, at least 2 are needed (sky.minimum)")
     assert (
         "of 3 other frames 2 have its configuration and 1 of these point more than 3 arcsec away" in reported
     )
-    assert choose_sky([facts("only")]).refused["only"].startswith("0 sky frames")
+    alone = choose_sky([facts("only")], SkyParameters(few="refuse"))
+    assert alone.refused["only"].startswith("0 sky frames")
+
+
+def test_a_group_whose_frames_all_have_few_skies_takes_what_there_is():
+    pair = [facts("a"), facts("b", seconds=130, p=20.0)]
+    assert choose_sky(pair) == SkyChoice(skies={"a": ("b",), "b": ("a",)})
+    assert set(choose_sky(pair, SkyParameters(few="refuse")).refused) == {"a", "b"}
+    assert choose_sky([facts("only")]) == SkyChoice(skies={"only": ()})
+    staring = [facts("a"), facts("b", p=1.0), facts("c", q=1.0)]
+    assert choose_sky(staring).skies == {"a": (), "b": (), "c": ()}
+    assert choose_sky(staring).needed == {"a", "b", "c"}
+    assert "smooth background of the frame itself" in few_skies(())
+    assert "larger by sqrt(2)" in few_skies(("b",))
+    assert few_skies(("b", "c")) == ""
 
 
 def test_choice_of_an_offset_sequence_takes_skies_only_and_wcs_centres_when_given():
@@ -357,7 +375,8 @@ def test_choice_of_an_offset_sequence_takes_skies_only_and_wcs_centres_when_give
     assert choice.skies == {"o1": ("s1", "s2"), "o2": ("s1", "s2")}
     assert choice.needed == {"o1", "o2", "s1", "s2"}
     same = {f.name: (63.49, -47.84) for f in frames}
-    assert set(choose_sky(frames, centres=same).refused) == {f.name for f in frames}
+    refusing = SkyParameters(few="refuse")
+    assert set(choose_sky(frames, refusing, centres=same).refused) == {f.name for f in frames}
 
 
 def test_unscalable_level_is_refused_and_adding_copes(tmp_path):
