@@ -57,7 +57,8 @@ SEEING: Final = {"seeing_course": (0.55, 1.3)}
 CLOUDS: Final = {"transparency_course": (1.0, 0.5)}
 UNSTABLE: Final = {"sky_swing": 0.3, "sky_tilt": 0.04, "sky_wave": 0.02}
 STRIPES: Final = {"channel_rms": 8.0, "row_rms": 3.0}
-PERSISTENCE: Final = {"persistence": 0.004}
+#: Also of what the brightest stars exceed the full well by: the hardest case.
+PERSISTENCE: Final = {"persistence": 0.004, "persistence_limit": 2e6}
 PROBE: Final = {"probe": 0.35}
 GALAXY: Final = {"galaxy": 0.5, "galaxy_scale": 33.0}
 NO_STARS: Final = {"n_bright": 0, "n_saturated": 0, "n_stars": 0}
