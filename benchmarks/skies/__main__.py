@@ -36,8 +36,9 @@ COLUMNS: Final = (
 )
 LIMITS: Final = (
     "Limits: scatter / floor <= 1.15, blocks / floor <= 1.3, pull and faint / VAR 0.95 to 1.08, bias <= 0.3 % or two "
-    "standard errors, background <= 0.5 e-, outliers <= 20 ppm; several disturbances at once: 1.5 times as far from "
-    "the floor. The statistical error of each figure's number of stars or blocks is added to its limit."
+    "standard errors, outliers <= 20 ppm, background of fields with few or very many stars <= 0.5 e-; several "
+    "disturbances at once: 1.5 times as far from the floor. The statistical error of each figure's number of stars or "
+    "blocks is added to its limit."
 )
 
 

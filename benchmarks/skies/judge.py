@@ -23,6 +23,8 @@ from imaging.simulator.truth import NightTruth
 
 #: Largest loss of the galaxy's centre, and at two scale lengths, %.
 CENTRE, HALO = 1.0, 5.0
+#: Largest level of the empty background, e-.
+BACKGROUND: Final = 0.5
 #: How far a warning's loss may be from the true one, relative.
 ESTIMATE: Final = 0.3
 
@@ -73,6 +75,9 @@ def judge(night: SkyNight, seed: int, truth: NightTruth, outcome: Outcome) -> Ju
     used = len(stack.mappings)
     if night.frames is not None and used != night.frames:
         wrong.append(f"{used} of {night.frames} frames used")
+    level = next((row.value for row in rows if row.figure == "background"), math.nan)
+    if night.background and not abs(level) <= BACKGROUND:
+        wrong.append(f"background {level:.2g} e- (limit {BACKGROUND:g})")
     small_dither = night.judged == "galaxy" and bool(night.message)
     if small_dither:
         wrong += _estimate(rows, outcome)

@@ -37,6 +37,8 @@ class SkyNight:
         What is changed in the raw frames.
     by_eye
         Figures that are reported but not judged, since the night has too few stars for them.
+    background
+        Whether the level of the empty background is judged too: where stars are few or crowded.
     """
 
     name: str
@@ -48,18 +50,20 @@ class SkyNight:
     silent: str = r"extended|galaxy"
     edit: Edit | None = None
     by_eye: frozenset[str] = field(default_factory=frozenset)
+    background: bool = False
 
 
 SEEING: Final = {"seeing_course": (0.55, 1.3)}
 CLOUDS: Final = {"transparency_course": (1.0, 0.5)}
 UNSTABLE: Final = {"sky_swing": 0.3, "sky_tilt": 0.04, "sky_wave": 0.02}
 STRIPES: Final = {"channel_rms": 8.0, "row_rms": 3.0}
-PERSISTENCE: Final = {"persistence": 0.004}
+#: Also of what the brightest stars exceed the full well by: the hardest case.
+PERSISTENCE: Final = {"persistence": 0.004, "persistence_limit": 2e6}
 PROBE: Final = {"probe": 0.35}
 GALAXY: Final = {"galaxy": 0.5, "galaxy_scale": 33.0}
 NO_STARS: Final = {"n_bright": 0, "n_saturated": 0, "n_stars": 0}
 #: Figures of stars.
-STARS: Final = frozenset({"scatter / floor", "flux bias", "pull", "faint / VAR"})
+STARS: Final = frozenset({"scatter / floor", "flux bias", "pull", "faint / VAR", "stars measured"})
 
 NIGHTS: Final = (
     SkyNight("calm", {}),
@@ -80,9 +84,9 @@ NIGHTS: Final = (
     ),
     SkyNight("turned by 1.5 deg half-way", {"turn": 1.5}),
     SkyNight("satellite trail", {"trail": 3}),
-    SkyNight("12 stars", NO_STARS | {"n_stars": 12}, by_eye=STARS),
-    SkyNight("20000 stars", {"n_stars": 20000}),
-    SkyNight("no stars", NO_STARS, by_eye=STARS, message=r"star|WCS|header"),
+    SkyNight("12 stars", NO_STARS | {"n_stars": 12}, by_eye=STARS, background=True),
+    SkyNight("20000 stars", {"n_stars": 20000}, background=True),
+    SkyNight("no stars", NO_STARS, by_eye=STARS, background=True, message=r"star|WCS|header"),
     SkyNight("aborted exposure", {"aborted": 4}, frames=None, message=r"S20131121S0079"),
     SkyNight("half a frame unread", {"half_unread": 4}, frames=None, message=r"S20131121S0079"),
     SkyNight("guiding lost", {"unguided": 4}, frames=None, message=r"S20131121S0079"),

@@ -12,7 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from imaging.simulator import camera
-from imaging.simulator.detector import CLIP, Detector, Light, cosmic_rays, expose
+from imaging.simulator.detector import Detector, Light, cosmic_rays, expose
 from imaging.simulator.disturbances.affected import AffectedPixels
 from imaging.simulator.disturbances.disturbed_frame import (
     affected_pixels,
@@ -122,7 +122,8 @@ def trapped_by(night: Night, frame: PlannedFrame, truth: FrameTruth) -> Trapped:
     )
     electrons = (detector.dark + detector.response * light) * np.float32(truth.exposure_time * d.exposed)
     ended = frame.started + timedelta(seconds=truth.exposure * d.exposed)
-    return trapped(electrons, ended, threshold=p.persistence_from, well=min(CLIP, camera.WELL_DEPTH))
+    limit = camera.WELL_DEPTH if p.persistence_limit is None else p.persistence_limit
+    return trapped(electrons, ended, threshold=p.persistence_from, limit=limit)
 
 
 def trapped_before(folder: Path, night: Night) -> list[Trapped]:
@@ -131,7 +132,7 @@ def trapped_before(folder: Path, night: Night) -> list[Trapped]:
     parameters = earlier.parameters.model_copy(
         update={
             name: getattr(night.parameters, name)
-            for name in ("persistence", "persistence_from", "persistence_decay")
+            for name in ("persistence", "persistence_from", "persistence_limit", "persistence_decay")
         }
     )
     other = Night(parameters, night.detector, earlier.sources)

@@ -119,14 +119,29 @@ def test_demo_simulates_reduces_and_compares(
     module.run_reduce = run_reduce  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nirflow.reduction", module)
     row = ScoreRow(product="dark", figure="VAR pull", value=value, low=0.9, high=1.1, meaning="width")
+    other = row.model_copy(update={"product": "stack", "figure": "pull"})
     monkeypatch.setattr("nirflow.demo.compare", lambda report, truth: NightScore(rows=(row,)))
+    monkeypatch.setattr("nirflow.demo.compare_disturbed", lambda report, truth: NightScore(rows=(other,)))
     options = ["--size", 128, "--set", "n_science=1", "--set", "n_darks=1"]
     result = nirflow("demo", "--out", tmp_path / "demo", *options)
     assert result.exit_code == code
-    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {term}" in " ".join(result.stdout.split())
+    printed = " ".join(result.stdout.split())
+    assert f"dark VAR pull {value:g} - 0.9 to 1.1 {term}" in printed
+    assert f"stack pull {value:g} - 0.9 to 1.1 {term}" in printed
     assert (
         "NIRFLOW_DATA_DIR" not in os.environ
     )  # the demonstration uses its own store, and only while it runs
-    assert requests[0].paths == (tmp_path / "demo" / "raw",)
+    folders = [tmp_path / "demo", tmp_path / "demo" / "disturbed"]
+    assert [request.paths for request in requests] == [(folder / "raw",) for folder in folders]
+    assert [request.out for request in requests] == folders
     assert requests[0].parameters.check.shape is None
     assert len(list((tmp_path / "demo" / "raw").glob("*.fits"))) == 19
+
+
+def test_a_disturbed_night_without_a_stack_is_not_good(tmp_path: Path) -> None:
+    report = NightReport(products=(), out=tmp_path, started=datetime.now(UTC), seconds=1)
+    night = demo.disturbed(SMALL)
+    assert (night.size, night.seed, night.band) == (SMALL.size, SMALL.seed, SMALL.band)
+    assert night.seeing_course == (0.6, 1.0)
+    assert demo.disturbed(SMALL.model_copy(update={"size": 2048})).size == 1024
+    assert not demo.compare_disturbed(report, demo.simulated(tmp_path / "raw", SMALL)).ok

@@ -44,6 +44,9 @@ class Disturbances(StepParameters):
         0.0, "part of the electrons above persistence_from that a pixel releases in the next exposure", ge=0, lt=0.1
     )  # fmt: skip
     persistence_from: float = parameter(60000.0, "electrons above which charge is trapped", unit="e-", ge=0)
+    persistence_limit: float | None = parameter(
+        None, "electrons above which no more charge is trapped; None: the full well", unit="e-", gt=0
+    )
     persistence_decay: float = parameter(
         100.0, "time in which the released charge falls by a factor e", unit="s", gt=0
     )

@@ -19,10 +19,10 @@ class Trapped:
     electrons: NDArray[np.float32]
 
 
-def trapped(electrons: NDArray[np.float32], ended: datetime, *, threshold: float, well: float) -> Trapped:
-    """Return what an exposure traps: the electrons above ``threshold``, up to the full well."""
+def trapped(electrons: NDArray[np.float32], ended: datetime, *, threshold: float, limit: float) -> Trapped:
+    """Return what an exposure traps: the electrons above ``threshold``, up to ``limit``."""
     pixels = np.flatnonzero(electrons > threshold)
-    excess = np.minimum(electrons.ravel()[pixels], well) - threshold
+    excess = np.minimum(electrons.ravel()[pixels], limit) - threshold
     return Trapped(ended, pixels, excess.astype(np.float32))
 
 

@@ -44,6 +44,8 @@ class StarFluxes:
         Their noise: by the best stack, and by the product's VAR.
     saturated
         Brighter than `BELOW_LIMIT` under the linear limit of the sharpest frame.
+    share
+        These stars over all that the field has, saturated ones apart; NaN without any.
     """
 
     flux: NDArray[np.float64]
@@ -51,6 +53,7 @@ class StarFluxes:
     floor: NDArray[np.float64]
     stated: NDArray[np.float64]
     saturated: NDArray[np.bool_]
+    share: float = 1.0
 
     @property
     def bright(self) -> NDArray[np.bool_]:
@@ -101,11 +104,15 @@ def star_fluxes(
     residual = np.where(usable, stack.sci - model, 0).astype(np.float32)
     stars = truth.sources[np.asarray(truth.sources["kind"]) != "galaxy"]
     x, y = (np.asarray(v, np.float64) for v in grid.position(stars))
-    inside = _inside(usable & (best.count >= max(1, len(frames) // 2)), x, y)
-    stars, x, y = stars[inside], x[inside], y[inside]
+    covered = best.count >= max(1, len(frames) // 2)
     true = _sums(model, x, y)
     isolated = true < (1 + NEIGHBOURS) * np.asarray(stars["flux"]) * light_in_aperture(truth, frames, lights)
+    isolated &= _inside(covered, x, y)
     stars, x, y, true = stars[isolated], x[isolated], y[isolated], true[isolated]
+    limit = linear_limit(truth, frames) * 10 ** (-0.4 * BELOW_LIMIT)
+    measured, linear = _inside(usable & covered, x, y), np.asarray(stars["flux"]) <= limit
+    share = float(measured[linear].mean()) if linear.any() else math.nan
+    stars, x, y, true = stars[measured], x[measured], y[measured], true[measured]
     area = math.pi * APERTURE**2
     ring = math.pi * (ANNULUS[1] ** 2 - ANNULUS[0] ** 2)
     with_background = 1 + area * MEDIAN_COST / ring
@@ -113,13 +120,13 @@ def star_fluxes(
     var = np.where(usable, stack.var, 0).astype(np.float32)
     outside = np.array([_annulus(var, *at).mean() for at in zip(x, y, strict=True)]).reshape(-1)
     stated = _sums(var, x, y) + area**2 * MEDIAN_COST / ring * outside
-    limit = linear_limit(truth, frames) * 10 ** (-0.4 * BELOW_LIMIT)
     return StarFluxes(
         flux=true + _sums(residual, x, y) - area * _ring_levels(residual, x, y),
         true=true,
         floor=np.sqrt(sky + best.photons * np.maximum(true, 0)),
         stated=stack.noise_correlation * np.sqrt(stated),
         saturated=np.asarray(stars["flux"]) > limit,
+        share=share,
     )
 
 

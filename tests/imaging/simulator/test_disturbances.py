@@ -115,7 +115,7 @@ def test_channels_lie_in_strips_or_in_quadrants() -> None:
 def test_persistence_decays_and_adds_up() -> None:
     began = datetime(2020, 1, 1, tzinfo=UTC)
     electrons = np.array([[50e3, 70e3], [160e3, 400e3]], np.float32)
-    left = trapped(electrons, began, threshold=60e3, well=150e3)
+    left = trapped(electrons, began, threshold=60e3, limit=150e3)
     assert left.pixels.tolist() == [1, 2, 3]
     for age in (0.0, 100.0):
         plane = latent_plane(
