@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import Figure
@@ -25,9 +28,10 @@ def measure_sequences(bench: Bench) -> list[Figure]:
     for size, counts in SEQUENCES.items():
         costs: dict[int, float] = {}
         for n in counts:
-            watched, report = _reduced(bench, size, n)
+            watched, report, skies = _reduced(bench, size, n)
             costs[n] = watched.cpu / n
             figures += _figures(f"{n} x {size} px", n, (size, n) == _JUDGED, watched, report)
+            figures.append(Figure("sequences", f"{n} x {size} px: skies of a frame", skies, ""))
         flat_from = costs[_FLAT_FROM]
         figures += [
             Figure(
@@ -40,18 +44,19 @@ def measure_sequences(bench: Bench) -> list[Figure]:
     return figures
 
 
-def _reduced(bench: Bench, size: int, n: int) -> tuple[Watched, dict[str, Any]]:
-    """Reduce one sequence into a new store that has its calibrations."""
+def _reduced(bench: Bench, size: int, n: int) -> tuple[Watched, dict[str, Any], float]:
+    """Reduce one sequence into a new store that has its calibrations; return also the skies of a frame."""
     night = bench.night(n, size=size, band=_BAND, exposure=_EXPOSURE)
     calibrations = ("--only", "dark", "--only", "bpm", "--only", "flat")
     with bench.store(services=True) as data:
         announce(f"{n} frames of {size} px")
         bench.reduce(night, data, *calibrations, size=size)
         watched, report = bench.reduce(night, data, size=size)
+        skies = _skies(data / "scratch")
     stack = next((p for p in report["products"] if p["kind"] == "image"), None)
     if stack is None or stack["metrics"]["ncombine"] != n:
         raise BenchmarkError(f"the stack of {n} frames is incomplete: {report}")
-    return watched, report
+    return watched, report, skies
 
 
 def _figures(label: str, n: int, judged: bool, watched: Watched, report: dict[str, Any]) -> list[Figure]:
@@ -68,11 +73,11 @@ def _figures(label: str, n: int, judged: bool, watched: Watched, report: dict[st
         Figure(
             "sequences", f"{label}: scratch", watched.scratch / 1e9, "GB", SCRATCH / 1e9 if judged else None
         ),
-        Figure("sequences", f"{label}: skies of a frame", _skies(report), ""),
     ]  # fmt: skip
 
 
-def _skies(report: dict[str, Any]) -> float:
-    """Return the number of sky frames of a frame, from the figures of the stack; 0 if they do not have it."""
-    stack = next(p for p in report["products"] if p["kind"] == "image")
-    return float(stack["metrics"].get("sky_frames") or 0)
+def _skies(scratch: Path) -> float:
+    """Return the mean number of sky frames of a frame, from the figures of its planes."""
+    found = [json.loads(file.read_text())["meta"] for file in scratch.glob("*/planes.json")]
+    skies = [meta["metrics"]["sky_frames"] for meta in found if "sky_frames" in meta.get("metrics", {})]
+    return statistics.fmean(skies) if skies else 0.0

@@ -211,8 +211,8 @@ def _complete(  # type: ignore[no-untyped-def]
 ):
     """Compute the clipped means of the columns where every frame has sky and nothing is clipped; mark them ``simple``.
 
-    Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so the
-    compiler turns this into vector instructions.
+    Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so
+    the compiler turns this into vector instructions.
     """
     c = size - 1
     if c < 1 or median_factor.size > 0:

@@ -10,7 +10,7 @@ from imaging.errors import FrameError, GroupError
 from imaging.registration.align import AlignParameters
 from imaging.sky.subtract import SkyParameters
 from tasks.align import align_group
-from tasks.sky import SkyPass, sort_out, subtract_group_sky
+from tasks.sky import SkyPass, group_of, sort_out
 from tasks.support.references import ScratchRef
 from tasks.support.workspace import Workspace
 
@@ -45,12 +45,10 @@ def test_frame_of_a_sky_pass(raw_frame) -> None:
     assert done.frame("b.fits") is None
 
 
-def test_a_group_without_a_usable_frame_is_named_with_each_reason(workspace: Workspace) -> None:
+def test_a_group_without_a_usable_frame_is_named_with_each_reason() -> None:
     failed = {f"{n}.fits": FrameError(f"{n}.fits", "no usable pixel after detrending") for n in range(2)}
     with pytest.raises(GroupError, match="no frame's sky can be subtracted") as raised:
-        subtract_group_sky.fn(
-            "FIELD Y", 1, failed, tuple(failed), tuple(failed), None, SkyParameters(), workspace
-        )
+        group_of("FIELD Y", failed, tuple(failed), tuple(failed), SkyParameters())
     assert "0.fits: no usable pixel after detrending; 1.fits: no usable pixel" in raised.value.message
     assert "sky.few=use" in raised.value.remedy
 

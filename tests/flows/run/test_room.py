@@ -17,6 +17,7 @@ from flows.run.plan import plan_night
 from flows.run.room import require_room
 from imaging.errors import NirflowError
 from imaging.frames.facts import FrameFacts
+from imaging.machine import size_text
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import RawFrame
 from tasks.support.workspace import Workspace
@@ -84,7 +85,7 @@ def test_a_warning_states_what_is_needed_and_free(
     needed = (6 * 18 + 2 * (10 + 16)) * PIXELS + 64 * 10**6
     (warning,) = require_room(plan, workspace)
     assert f"the disk of {workspace.data_dir} may become full" in warning
-    assert f"up to {needed / 1e9:.1f} GB needed, 500.0 MB free" in warning
+    assert f"up to {size_text(needed)} needed, 500.0 MB free" in warning
     assert "NIRFLOW_DATA_DIR" in warning
     # Scratch of an earlier run is used again, or makes room.
     workspace.scratch.mkdir()
