@@ -27,8 +27,6 @@ NO_REMEDY: Final[Mapping[tuple[str, str], str]] = {
     ("nirflow/expressions/language.py", "no value is known"): _CARET,
     ("nirflow/expressions/language.py", "{name} should be"): _CARET,
     ("nirflow/expressions/parser.py", "the expression is longer"): _CARET,
-    ("tasks/align.py", "{label}: no frame to align"): _EACH_FRAME,
-    ("tasks/stack.py", "{label}: no frame could be aligned"): _EACH_FRAME,
     ("tasks/stack.py", "{name} was aligned but"): _EACH_FRAME,
 }
 

@@ -171,7 +171,7 @@ def _for_a_part(
     lost = [
         LeftOut(
             name=name,
-            reason=f"no {kind} serves it, but {_name(found)} serves others of its group: {failure}",
+            reason=f"no {kind} serves it, but {product} serves others of its group: {failure}",
             remedy=remedy,
         )
         for name, failure in outside.items()
@@ -181,10 +181,6 @@ def _for_a_part(
 
 def _configuration(facts: FrameFacts, match: Match) -> tuple[Any, ...]:
     return tuple(facts.value(name) for name in facts.table.same[match.kind])  # type: ignore[index]
-
-
-def _name(match: Match) -> str:
-    return match.product.name if match.product is not None else "none"
 
 
 class _Chosen(NamedTuple):
