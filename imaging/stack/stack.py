@@ -25,7 +25,7 @@ from imaging.registration.resample import ResampleParameters, resample_rows
 from imaging.stack.stack_kernels import flag_outliers
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
