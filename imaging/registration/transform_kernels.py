@@ -239,9 +239,9 @@ def _quality(dq, corner, shape, top, begin, at, taps, wx, wy, nearest_x, nearest
     row, column = top + nearest_y, begin + nearest_x
     outside = row < 0 or row >= ny or column < 0 or column >= nx
     bits = NO_DATA if outside else dq[row - corner[0], column - corner[1]]
-    inner = begin >= 0 and begin + len(taps) <= nx
-    if inner and bits == everything:
+    if bits == everything:
         return bits & ~VOID
+    inner = begin >= 0 and begin + len(taps) <= nx and top >= 0 and top + len(taps) <= ny
     size_x = size_y = largest = np.float32(0.0)
     for i in range(len(taps)):
         size_x += abs(wx[i * _WIDTH + at])
@@ -254,10 +254,14 @@ def _quality(dq, corner, shape, top, begin, at, taps, wx, wy, nearest_x, nearest
         if across * largest <= least:
             continue
         row = top + j
+        line = dq[clamp(row, ny - 1) - corner[0]]
         for i in range(len(taps)):
-            column = begin + i
-            outside = row < 0 or row >= ny or column < 0 or column >= nx
-            found = NO_DATA if outside else dq[row - corner[0], column - corner[1]]
+            if inner:
+                found = line[begin + i - corner[1]]
+            else:
+                column = begin + i
+                outside = row < 0 or row >= ny or column < 0 or column >= nx
+                found = NO_DATA if outside else line[column - corner[1]]
             if found:
                 part = across * abs(wx[i * _WIDTH + at])
                 if part > limit or (found & VOID and part > void_limit):
