@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,22 +87,26 @@ def read_settings_file() -> SettingsFile | None:
         raise WrongSettingsError(f"{path}: {error}.", remedy="Correct that line.") from error
 
 
+#: Files and the names of secrets in them that the user was warned of.
+_warned: Final[set[tuple[Path, str]]] = set()
+
+
 @contextmanager
 def _opened() -> Iterator[tuple[Path, int] | None]:
     """Open the settings file and yield its path and descriptor, whose owner and permissions were checked."""
     descriptor = None
     try:
         if named := os.environ.get(CONFIG):
-            path = Path(named).expanduser().absolute()
-            if (descriptor := _descriptor(path)) is None:
+            path = _absolute(Path(named).expanduser())
+            if path is None or (descriptor := _descriptor(path)) is None:
                 raise WrongSettingsError(
                     f"{CONFIG} = {named}: there is no such file.", remedy="Correct it or unset it."
                 )
             _require_writable_by(path, descriptor, stat.S_IWOTH)
             yield path, descriptor
             return
-        here = Path(FILE_NAME).absolute()
-        if (descriptor := _descriptor(here, ours=True)) is not None:
+        here = _absolute(Path(FILE_NAME))
+        if here is not None and (descriptor := _descriptor(here, ours=True)) is not None:
             _require_owner(here, os.fstat(descriptor))
             _require_writable_by(here, descriptor, stat.S_IWGRP | stat.S_IWOTH)
             yield here, descriptor
@@ -117,6 +120,14 @@ def _opened() -> Iterator[tuple[Path, int] | None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _absolute(path: Path) -> Path | None:
+    """Return the absolute path; None for a relative one if the working folder was removed."""
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        return None
 
 
 def _descriptor(path: Path, *, ours: bool = False) -> int | None:
@@ -153,16 +164,14 @@ def _open_ours(path: Path, flags: int) -> int:
 
 
 def warn_of_readers(file: SettingsFile, secrets: tuple[str, ...]) -> None:
-    """Log, once per process, that others can read a settings file that holds these secrets."""
-    if secrets and file.mode & _READABLE:
-        _warn(file.path, file.mode, secrets)
-
-
-@cache
-def _warn(path: Path, mode: int, secrets: tuple[str, ...]) -> None:
+    """Log, once per process for each secret, that others can read the settings file that holds it."""
+    new = [name for name in secrets if (file.path, name) not in _warned]
+    if not new or not file.mode & _READABLE:
+        return
+    _warned.update((file.path, name) for name in new)
     logger.warning(
         "%s holds %s and has mode %04o: other accounts of this machine can read it. Correct that: chmod 600 %s",
-        path, ", ".join(secrets), mode, path,
+        file.path, ", ".join(new), file.mode, file.path,
     )  # fmt: skip
 
 

@@ -242,7 +242,8 @@ def _cut_out(lab: Laboratory, folder: Path) -> Sequence[Check]:
 
 def _pointing(lab: Laboratory, folder: Path) -> Sequence[Check]:
     worst, of = 0.0, ""
-    for path in lab.truth.raw_paths():
+    on_sky = {frame.root for frame in lab.truth.science}
+    for path in [path for path in lab.truth.raw_paths() if path.stem in on_sky]:
         with fits.open(path) as hdus:
             primary, header = hdus[0].header, hdus[1].header
             target = SkyCoord(primary["RA"], primary["DEC"], unit="deg")
@@ -277,7 +278,7 @@ def _reference(lab: Laboratory, folder: Path) -> Sequence[Check]:
 
 def _apertures(lab: Laboratory, folder: Path) -> Sequence[Check]:
     text = _DOCS.read_text(encoding="utf-8")
-    stated = "aperture" in text and all(f"{radius}" in text for radius in ("12 px", "1.0"))
+    stated = "aperture" in text and all(word in text for word in ("BGERR", "blank", "1.0"))
     return (
         Check(
             stated,

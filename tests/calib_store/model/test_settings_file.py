@@ -25,6 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    (tmp_path / "config").mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("NIRFLOW_CONFIG", raising=False)
     path = folder / "nirflow.toml"
@@ -91,6 +92,19 @@ def test_a_file_that_everybody_may_write_to_is_refused_wherever_it_is(
         settings_file()
 
 
+def test_in_a_working_folder_that_was_removed_there_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert read_settings_file() is None
+    monkeypatch.setenv("NIRFLOW_CONFIG", "mine.toml")
+    with pytest.raises(WrongSettingsError, match=r"mine\.toml: there is no such file"):
+        read_settings_file()
+
+
 def test_a_named_file_may_belong_to_anybody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(monkeypatch)
     monkeypatch.setenv("NIRFLOW_CONFIG", str(here))
@@ -106,20 +120,22 @@ def test_a_command_stops_as_for_an_invalid_file(here: Path, command: list[str]) 
     assert "chmod go-w" in done.stderr.replace("\n", " ")
 
 
-def test_a_readable_file_with_secrets_causes_one_warning(
+def test_a_readable_file_is_warned_of_once_for_each_secret(
     here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.write_text(
         'database_url = "postgresql://u:hush@h/d"\n[server]\nauth = "u:hush"\nport = 1\n[notify]\nemail_to = ["a@b"]\n'
     )
     with caplog.at_level(logging.WARNING):
+        StoreSettings()
         Settings()
         Settings()
-    (record,) = [one for one in caplog.records if one.name == "calib_store.model.settings_file"]
-    text = record.getMessage()
-    assert text.startswith(f"{here} holds database_url, server.auth and has mode 0644")
-    assert f"chmod 600 {here}" in text
-    assert "hush" not in text
+    texts = [one.getMessage() for one in caplog.records if one.name == "calib_store.model.settings_file"]
+    assert [text.split(" and has mode 0644")[0] for text in texts] == [
+        f"{here} holds database_url", f"{here} holds server.auth",
+    ]  # fmt: skip
+    assert all(f"chmod 600 {here}" in text for text in texts)
+    assert not any("hush" in text for text in texts)
 
 
 def test_without_secrets_or_readers_there_is_no_warning(here: Path, caplog: pytest.LogCaptureFixture) -> None:
