@@ -112,10 +112,10 @@ def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:
     from imaging.simulator.score_figures import NightScore
     from imaging.simulator.stack_model import read_stack
 
-    images = [one for one in report.products if one.kind == "image" and one.output is not None]
-    if not images:
+    stacks = [one for one in report.products if "weights" in one.metrics and one.output is not None]
+    if not stacks:
         return NightScore(rows=())
-    most = max(images, key=lambda one: len(one.inputs))
+    most = max(stacks, key=lambda one: len(one.inputs))
     assert most.output is not None
     weights, scales = (_of_frames(most.metrics.get(name)) for name in ("weights", "scales"))
     try:

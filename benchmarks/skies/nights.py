@@ -84,7 +84,7 @@ NIGHTS: Final = (
     ),
     SkyNight("turned by 1.5 deg half-way", {"turn": 1.5}),
     SkyNight("satellite trail", {"trail": 3}),
-    SkyNight("12 stars", NO_STARS | {"n_stars": 12}, by_eye=STARS, background=True),
+    SkyNight("12 stars", NO_STARS | {"n_bright": 12}, by_eye=STARS, background=True),
     SkyNight("20000 stars", {"n_stars": 20000}, background=True),
     SkyNight("no stars", NO_STARS, by_eye=STARS, background=True, message=r"star|WCS|header"),
     SkyNight("aborted exposure", {"aborted": 4}, frames=None, message=r"S20131121S0079"),
