@@ -191,8 +191,8 @@ def check_recorded_steps(flow_run: str) -> None:
         steps = wait_until(recorded, "the task runs")
         wait_until(logged, "the logs")
     stack = next(one for name, one in steps.items() if name.startswith("stack "))
-    second = next(one for name, one in steps.items() if name.startswith("sky 2 of "))
-    assert [one.id for one in stack.task_inputs["sky"]] == [second.id]
+    sky = next(one for name, one in steps.items() if name.startswith("sky of "))
+    assert [one.id for one in stack.task_inputs["sky"]] == [sky.id]
 
 
 def test_a_missing_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
