@@ -167,6 +167,7 @@ def _for_a_part(
         return match, []
     found, outside = min(served.values(), key=lambda one: len(one[1]))
     kind = KINDS[found.kind].label
+    product = found.product.name if found.product is not None else "none"
     remedy = f"Reduce a night that has one, or name one with --use {found.kind}=NAME_OR_PATH."
     lost = [
         LeftOut(
