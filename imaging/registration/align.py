@@ -20,9 +20,10 @@ from imaging.errors import GroupError
 from imaging.parameters import parameter
 from imaging.registration import priors
 from imaging.registration.brightness import odd_brightness
-from imaging.registration.entries import AlignEntry, AlignInput, Alignment
+from imaging.registration.entries import AlignEntry, AlignInput, Alignment, entry
 from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
-from imaging.registration.placement import MatchParameters, Prior, entry, place_frame
+from imaging.registration.match_stars import MatchParameters, Prior
+from imaging.registration.placement import place_frame
 from imaging.sources.detect import Flag
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.

@@ -117,3 +117,12 @@ class Alignment(BaseModel):
     def entry(self, name: str) -> AlignEntry:
         """Return the entry of the frame ``name``."""
         return next(entry for entry in self.entries if entry.name == name)
+
+
+def entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
+    """Return the entry of a frame, with defaults for what is not given."""
+    defaults: dict[str, object] = {
+        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "found_by": "", "wcs_error": None,
+        "used": True, "reason": "",
+    }  # fmt: skip
+    return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})
