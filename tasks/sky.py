@@ -15,6 +15,7 @@ from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
 from imaging.errors import GroupError
+from imaging.frames.pointing import moved_by
 from imaging.io.planes import PlanesWriter
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
@@ -124,7 +125,7 @@ def subtract_group_sky(
         else:
             made = _subtract(key, layout, chosen, choice.skies, masked, flat, parameters, workspace)
     if number > 1:  # before, sources are not masked
-        left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
+        left = {one.name: (_number(one, "structure"), _level(one)) for one in made}
         odd = odd_structure(left, parameters)
         left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
         made = [one for one in made if one.name not in odd]
@@ -186,6 +187,7 @@ def _subtract(
             planes=planes_of(f),
             level=_level(f),
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
+            moved=moved_by(f.frame.facts),
         )
         for f in frames
     ]
@@ -206,6 +208,7 @@ def _subtract(
             parameters,
             writers=writers,
             flat_variance=_relative_variance(flat_file) if flat_file is not None else None,
+            channels=frames[0].frame.facts.table.detector.channels,
             threads=workspace.threads,
             memory=workspace.memory,
         )
