@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from imaging.simulator.detector import make_detector
 from imaging.simulator.disturbances.affected import affected_path, write_affected
 from imaging.simulator.draw_truth import frame_truth
 from imaging.simulator.exposures import Night, affected_of, simulate_frame, trapped_before, trapped_by
-from imaging.simulator.headers import PlannedFrame, raw_headers
+from imaging.simulator.headers import PlannedFrame, Role, raw_headers
 from imaging.simulator.observing_plan import plan_night
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.star_field import make_sources
@@ -31,8 +31,9 @@ Progress = Callable[[int, int], None]
 
 
 def simulate_night(
-    out: Path, parameters: NightParameters, *, progress: Progress | None = None, threads: int | None = None
-) -> NightTruth:
+    out: Path, parameters: NightParameters, *, progress: Progress | None = None, threads: int | None = None,
+    roles: Collection[Role] = (),
+) -> NightTruth:  # fmt: skip
     """Write the raw files of a night into ``out`` and its truth into ``out/truth``.
 
     Parameters
@@ -45,6 +46,8 @@ def simulate_night(
         Called after every frame with (frames done, frames in all), from the calling thread.
     threads
         Number of frames made in parallel; default: one per core.
+    roles
+        Sets of frames to write; all if empty. The truth is that of the complete night.
 
     Returns
     -------
@@ -74,10 +77,11 @@ def simulate_night(
             night = replace(night, trapped=left)
         # The truth's planes are written while the frames are made.
         truth = pool.submit(write_truth, out / "truth", parameters, frames, night.sources, night.detector)
-        for done, future in enumerate([pool.submit(make, i) for i in range(len(plan))], start=1):
+        wanted = [i for i, frame in enumerate(plan) if not roles or frame.role in roles]
+        for done, future in enumerate([pool.submit(make, i) for i in wanted], start=1):
             future.result()
             if progress is not None:
-                progress(done, len(plan))
+                progress(done, len(wanted))
         return truth.result()
 
 

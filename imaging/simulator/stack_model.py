@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sep
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from imaging.pixels.dq import DQ
 from imaging.simulator import measure_stars as measure
 from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import read_planes
-from imaging.simulator.star_field import field_offsets, render_at
+from imaging.simulator.star_field import BRIGHT_ELECTRONS, FIELD, field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 
@@ -105,14 +106,17 @@ class Grid:
 
 
 def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth]) -> Grid:
-    """Find the field's centre on the stack: from its WCS, then from the bright stars themselves.
+    """Find the field's centre on the stack: from its WCS, then from the bright stars themselves if there are any.
 
     Raises
     ------
     FrameError
         If no stars are found near their expected positions.
     """
-    stars = truth.sources[truth.sources["kind"] == "bright"]
+    stars = landmarks(truth)
+    if not len(stars):
+        x, y = stack.wcs.all_world2pix(*FIELD, 0)
+        return Grid((float(x), float(y)), truth.frame(stack.reference).disturbance.rotation)
     expected = np.stack(stack.wcs.all_world2pix(stars["ra"], stars["dec"], 0), axis=1)
     mask = ~measured(stack)
     image = np.where(mask, 0, stack.sci).astype(np.float32)
@@ -137,6 +141,17 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
         raise FrameError("stack", "has no measurable bright star", remedy="Inspect the stack.")
     x, y = np.median(near, axis=0)
     return Grid((float(x), float(y)), rotation)
+
+
+def landmarks(truth: NightTruth) -> Table:
+    """Return the night's bright stars; in a field without such, the brightest that do not saturate."""
+    bright = truth.sources[truth.sources["kind"] == "bright"]
+    if len(bright):
+        return bright
+    others = truth.sources[truth.sources["kind"] == "star"]
+    electrons = np.asarray(others["flux"]) * truth.parameters.exposure_time
+    others = others[(electrons > BRIGHT_ELECTRONS[0]) & (electrons < BRIGHT_ELECTRONS[1])]
+    return others[np.argsort(-np.asarray(others["flux"]))[:100]]
 
 
 def model_stack(

@@ -19,7 +19,7 @@ BRIGHT_ELECTRONS: Final = (1.5e5, 1.3e6)
 SATURATED_ELECTRONS: Final = (4e6, 3e7)
 FAINT_ELECTRONS: Final = (3e2, 6e4)
 GALAXY_ELECTRONS: Final = (1e3, 2e5)
-STAR_ELECTRONS: Final = (2e3, 6e6)
+STAR_ELECTRONS: Final = (1.2e3, 3e6)
 #: Slope of the faint sources' counts, dN/dF ~ F^-slope, and of the stars of every brightness.
 FAINT_SLOPE: Final = 1.6
 STAR_SLOPE: Final = 1.25
