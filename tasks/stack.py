@@ -34,6 +34,7 @@ from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
 from tasks.support.scratching import planes_of
+from tasks.support.sky_notes import sky_warnings
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
@@ -167,7 +168,11 @@ def build_stack(
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
-            warnings=(*_glow(inputs), *_pedestal_warnings(calibrations, workspace)),
+            warnings=(
+                *_glow(inputs),
+                *sky_warnings([f for f in sky.frames if f.name in names]),
+                *_pedestal_warnings(calibrations, workspace),
+            ),
             left_out=_left_out(group, {*names, *skies}, sky.left_out + aligned.left_out),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,

@@ -21,6 +21,10 @@ _ROUNDS: Final = 6
 _SHARE: Final = 0.6
 #: A source is where the mean square of the residuals is this many times the usual one.
 _SIGNIFICANT: Final = 4.0
+#: Share of the frames that must see a place: few frames are explained by any image.
+_SEEN: Final = 0.6
+#: Share of the field from which a source leaves no place where the sky can be told from it.
+_LARGEST: Final = 0.3
 #: Fewest known blocks among 3 x 3.
 _NEIGHBOURS: Final = 4
 
@@ -38,7 +42,7 @@ def fixed_to_the_sky(residuals: NDArray[np.float64], shifts: NDArray[np.float64]
     Returns
     -------
     numpy.ndarray
-        Boolean, (n, rows, columns), with a margin of one block; everywhere if next to nothing else is left.
+        Boolean, (n, rows, columns), with a margin of one block; everywhere if little else is left.
     """
     n, shape = len(residuals), residuals.shape[1:]
     if n < FEWEST or float(np.ptp(shifts, axis=0).max()) < _LEAST_DITHER:
@@ -53,13 +57,18 @@ def fixed_to_the_sky(residuals: NDArray[np.float64], shifts: NDArray[np.float64]
         _deposit(np.where(known[i], left[i] - model[i], 0.0) ** 2, known[i], place, after, np.zeros(size))
     # Chance explains the more, the fewer frames there are.
     rest = (1.0 - _SHARE) * (n - 2) / (n - 1)
-    seen = weight > 0.5
+    seen = weight > _SEEN * n
     if not seen.any():
         return np.zeros(residuals.shape, bool)
-    usual = float(np.median(before[seen] / weight[seen]))
-    strong = seen & (before > _SIGNIFICANT * usual * weight) & (after < rest * before)
-    others = seen & ~strong
-    if after[others].sum() < rest * before[others].sum():
+    strong, others = np.zeros(size, bool), seen
+    for _ in range(_ROUNDS):  # without a source's core, its halo stands out
+        usual = float(np.median(before[others] / weight[others]))
+        now = seen & (before > _SIGNIFICANT * usual * weight) & (after < rest * before)
+        now = now | strong
+        if np.array_equal(now, strong) or not (seen & ~now).any():
+            break
+        strong, others = now, seen & ~now
+    if after[others].sum() < rest * before[others].sum() or strong.sum() > _LARGEST * seen.sum():
         return np.ones(residuals.shape, bool)
     spread = (_sum_around(strong.astype(np.float64)) > 0).astype(np.float64)
     return np.stack([_sample(spread, place, shape) > 0 for place in places])
@@ -80,17 +89,24 @@ def _model(
     places: Sequence[NDArray[np.float64]],
     size: tuple[int, ...],
 ) -> NDArray[np.float64]:
-    """Return the best sum of an image on the sky and a pattern on the detector, in each frame."""
-    pattern = np.zeros(left.shape[1:])
+    """Return the best sum of an image on the sky, a pattern on the detector, and a plane, in each frame."""
+    pattern, planes = np.zeros(left.shape[1:]), np.zeros(left.shape)
+    y, x = np.mgrid[-1.0 : 1.0 : left.shape[1] * 1j, -1.0 : 1.0 : left.shape[2] * 1j]
+    design = np.stack([np.ones(x.size), x.ravel(), y.ravel()], axis=1)
     model = np.zeros(left.shape)
     for _ in range(_ROUNDS):
         total, weight = np.zeros(size), np.zeros(size)
-        for one, there, place in zip(left, known, places, strict=True):
-            _deposit(np.where(there, one - pattern, 0.0), there, place, total, weight)
+        for one, plane, there, place in zip(left, planes, known, places, strict=True):
+            _deposit(np.where(there, one - pattern - plane, 0.0), there, place, total, weight)
         image = np.divide(total, weight, out=np.zeros(size), where=weight > 0.25)
         seen = np.stack([_sample(image, place, left.shape[1:]) for place in places])
-        pattern = np.where(known, left - seen, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        model = seen + pattern
+        pattern = np.where(known, left - seen - planes, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        for i, there in enumerate(known.reshape(len(left), -1)):
+            rest = (left[i] - seen[i] - pattern).ravel()
+            if np.count_nonzero(there) > 3 * design.shape[1]:
+                solution = np.linalg.lstsq(design[there], rest[there], rcond=None)[0]
+                planes[i] = (design @ solution).reshape(left.shape[1:])
+        model = seen + pattern + planes
     return model
 
 

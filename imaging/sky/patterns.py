@@ -67,17 +67,6 @@ def find_layout(residuals: Sequence[NDArray[np.float64]], count: int) -> NDArray
     )
 
 
-def strip_ratio(residual: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Return the variance of the channels' means over that expected of the noise, for one frame."""
-    value, good, spread = _clipped(residual)
-    count = int(labels.max()) + 1
-    n = np.bincount(labels.ravel(), good.ravel(), count)
-    means = np.bincount(labels.ravel(), value.ravel(), count)[n > 3] / n[n > 3]
-    if means.size < 4 or not spread > 0:
-        return 0.0
-    return float(np.var(means) / np.mean(spread**2 / n[n > 3]))
-
-
 def _strips(shape: tuple[int, int], count: int, *, turned: bool) -> NDArray[np.int64]:
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
     return np.asarray(y * count // shape[0] if turned else x * count // shape[1])

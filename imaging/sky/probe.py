@@ -19,6 +19,8 @@ from imaging.sky import flatten_kernels
 _MOST: Final = 0.12
 #: Fewest blocks of a deficit.
 _FEWEST: Final = 2
+#: Share of the depth that the blocks around a shadow may be darker.
+_EDGE: Final = 0.5
 #: Cells of the outline: pixels, and those that a cell needs.
 CELL: Final = 8
 _LEAST: Final = 16
@@ -95,7 +97,11 @@ def find_deficit(relative: NDArray[np.float64], depth: float) -> NDArray[np.bool
     largest = int(sizes.argmax())
     if sizes[largest] < _FEWEST or np.count_nonzero(dark) > _MOST * np.count_nonzero(lit):
         return None
-    return np.asarray(regions == largest)
+    deficit = np.asarray(regions == largest)
+    once = ndimage.binary_dilation(deficit, np.ones((3, 3)))
+    ring = ndimage.binary_dilation(once, np.ones((3, 3))) & ~once & lit
+    # A shadow has an edge. Where the level is that of a large source, the sky around it is darker too, but gradually.
+    return deficit if ring.any() and float(np.median(relative[ring])) > -_EDGE * depth else None
 
 
 def around(deficit: NDArray[np.bool_], widths: float = _AROUND) -> tuple[slice, slice]:

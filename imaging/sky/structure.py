@@ -118,13 +118,12 @@ def find_structure(blocks: Blocks, *, channels: int = 0) -> Structure:
         # The median of surfaces has kinks where it passes from one frame to another, which no surface follows: the
         # pattern is taken from frames that are flat up to surfaces.
         pattern = _shared(relative - _Fits(relative - pattern, weights, _design(most, blocks)).models, blocks)
-        smooth = _Fits(relative - pattern, weights, _design(most, blocks))
-        layout = patterns.find_layout(list(smooth.left), channels) if channels else None
-        steps = _steps(layout, shape)
-        plain = _Fits(relative - pattern, weights, np.hstack([_design(shapes.PLANE, blocks), steps]))
+        plain = _Fits(relative - pattern, weights, _design(shapes.PLANE, blocks))
         fixed = fixed_to_the_sky(plain.left, blocks.shifts)
         if not fixed.all():
             weights = np.where(fixed, 0.0, weights)
+            smooth = _Fits(relative - pattern, weights, _design(most, blocks))
+            layout = patterns.find_layout(list(smooth.left), channels) if channels else None
             orders = [
                 order
                 for order in shapes.ORDERS
