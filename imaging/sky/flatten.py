@@ -20,7 +20,7 @@ from imaging.pixels.bands import run_bands
 from imaging.pixels.dq import UNUSABLE
 from imaging.sky import flatten_kernels, patterns, shapes, subtract_kernels
 from imaging.sky.choice import SkyParameters
-from imaging.sky.meshes import block_nodes, filled, rms_about_plane
+from imaging.sky.meshes import block_nodes, filled, rms_about_plane, surface_nodes
 from imaging.sky.probe import Probe, find_deficit, near, outline
 from imaging.sky.structure import Blocks, Structure, find_structure, median_of_known
 
@@ -303,7 +303,7 @@ def _flattening(
     auto = parameters.residual == "auto"
     surface = structure.surface(i, blocks)
     return Flattening(
-        nodes=_nodes(order, structure.coefficients[i], blocks.frame, size) if auto else _NONE,
+        nodes=surface_nodes(order, structure.coefficients[i], blocks.frame, size) if auto else _NONE,
         step=size // 2,
         channels=_NONE if structure.channels is None else structure.channels[i],
         block=size,

@@ -33,7 +33,7 @@ def _node_columns(
     )
 
 
-def _atsurface_nodes(plane: NDArray[np.float64], rows: int, columns: int, size: int) -> NDArray[np.float64]:
+def block_nodes(plane: NDArray[np.float64], rows: int, columns: int, size: int) -> NDArray[np.float64]:
     """Return blocks, known at their centres, at every half block by linear interpolation."""
     step = size // 2
 
