@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class DQ(IntFlag):
@@ -34,3 +38,11 @@ LEVELS: tuple[DQ, ...] = (
     DQ.UNILLUMINATED,
     DQ.NO_DATA,
 )
+
+#: Bits that Gemini's software defines; it takes a pixel with any other bit for bad.
+_GEMINI: Final = np.uint16(sum(int(bit) for bit in DQ if bit is not DQ.GLOW))
+
+
+def gemini_bits(dq: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return a data quality plane with Gemini's bits only, for export to software that knows no others."""
+    return np.asarray(dq & _GEMINI, np.uint16)
