@@ -19,6 +19,7 @@ from prefect.states import Completed, State
 from pydantic import Field, SkipValidation
 
 from imaging.errors import FrameError, GroupError
+from imaging.frames.pointing import moved_by
 from imaging.io.planes import Planes, PlanesWriter, release
 from imaging.machine import machine_error
 from imaging.products.product_file import ProductFile
@@ -54,8 +55,8 @@ logger = logging.getLogger(__name__)
 #: Smallest square of a flat's response in a relative variance.
 _LEAST_SQUARE: Final = 1e-4
 
-#: Frames subtracted at a time. The pixels do not depend on it: with fewer, frames are read as sky more often; with
-#: more, planes that could be released stay longer.
+#: Frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky more
+#: often; with more, planes that could be released stay longer.
 PORTION: Final = 12
 #: A group whose planes take more than this part of the scratch that is kept releases them on the way.
 _SHARE: Final = 4
@@ -174,7 +175,7 @@ def subtract_group_sky(
                     if f.name in spent:
                         release(f.folder)
                 kept -= spent
-    left = {one.name: (_number(one, "residual_rms"), _level(one)) for one in made}
+    left = {one.name: (_number(one, "structure"), _level(one)) for one in made}
     odd = odd_structure(left, parameters)
     left_out = [*group.left_out]
     left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
@@ -316,6 +317,7 @@ def subtracted(
                         parameters,
                         writers=writers,
                         flat_variance=_relative_variance(flat) if flat is not None else None,
+                        channels=portion[0].frame.facts.table.detector.channels,
                         threads=workspace.threads,
                         memory=workspace.memory,
                     )
@@ -344,6 +346,7 @@ def _inputs(
             planes=planes_of(f),
             level=_level(f),
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
+            moved=moved_by(f.frame.facts),
         )
         for f in frames
         if f.name in serving

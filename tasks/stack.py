@@ -34,6 +34,7 @@ from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
 from tasks.support.scratching import planes_of
+from tasks.support.sky_notes import sky_warnings
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
@@ -197,6 +198,7 @@ def build_stack(
                 *_weakly_aligned(alignment.weak),
                 *_hits(inputs, parameters),
                 *_glow(inputs),
+                *sky_warnings([f for f in sky.frames if f.name in names]),
                 *_pedestal_warnings(calibrations, workspace),
             ),
             left_out=_left_out(

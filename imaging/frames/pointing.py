@@ -37,6 +37,14 @@ def separation(a: Position, b: Position) -> float:
     return math.degrees(2 * math.asin(min(1.0, math.sqrt(h)))) * 3600
 
 
+def moved_by(facts: FrameFacts) -> tuple[float, float]:
+    """Return how far the telescope's offsets move a star on the detector, from the instrument's table: x and y, px."""
+    offsets, scale = facts.table.offsets, facts.readout.pixel_scale
+    by = {"p": facts.poffset / scale, "q": facts.qoffset / scale}
+    sx, sy = offsets.signs(facts.inport)
+    return sx * by[offsets.x[-1]], sy * by[offsets.y[-1]]
+
+
 def mean_position(positions: Sequence[Position | None]) -> Position | None:
     """Return the mean of the positions that are known, or None."""
     known = [p for p in positions if p is not None]

@@ -121,6 +121,11 @@ class Detector(_Numbers):
     plausible: Plausible | None = Field(
         default=None, description="levels of frames without light; default: any"
     )
+    channels: int = Field(
+        default=0, ge=0, le=1024,
+        description="readout channels: strips of columns or rows of equal width, over the array or, if there are as "
+        "many in each, in its four quadrants; 0: their offsets are not removed",
+    )  # fmt: skip
     modes: tuple[Mode, ...] = Field(
         default=(), description="the first mode that matches a frame and has a number determines it"
     )

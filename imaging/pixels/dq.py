@@ -1,12 +1,16 @@
-"""Data quality: one 16-bit plane whose bits have the meanings defined by Gemini."""
+"""Data quality: one 16-bit plane whose bits have the meanings defined by Gemini, and one more."""
 
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class DQ(IntFlag):
-    """Bits of a data quality plane (the values that Gemini's software writes and reads)."""
+    """Bits of a data quality plane (the values that Gemini's software writes and reads, and `GLOW`)."""
 
     GOOD = 0
     BAD_PIXEL = 1
@@ -16,17 +20,29 @@ class DQ(IntFlag):
     NO_DATA = 16
     OVERLAP = 32
     UNILLUMINATED = 64
+    GLOW = 128
 
 
 #: A pixel with one of these bits has no measurement of the sky.
-UNUSABLE = DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED
+UNUSABLE = (
+    DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED | DQ.GLOW
+)  # fmt: skip
 
 #: Levels of badness, least bad first: a stack uses the inputs at the lowest level that any input has.
 #: Non-linear and saturated pixels hold a (poor) measurement and count as good here.
 LEVELS: tuple[DQ, ...] = (
     DQ.COSMIC_RAY,
     DQ.OVERLAP,
+    DQ.GLOW,
     DQ.BAD_PIXEL,
     DQ.UNILLUMINATED,
     DQ.NO_DATA,
 )
+
+#: Bits that Gemini's software defines; it takes a pixel with any other bit for bad.
+_GEMINI: Final = np.uint16(sum(int(bit) for bit in DQ if bit is not DQ.GLOW))
+
+
+def gemini_bits(dq: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return a data quality plane with Gemini's bits only, for export to software that knows no others."""
+    return np.asarray(dq & _GEMINI, np.uint16)

@@ -74,8 +74,21 @@ class SkyParameters(StepParameters):
         unit="sky level", gt=0,
     )  # fmt: skip
     residual: Residual = parameter(
-        "plane", "residual to remove from the subtracted frame: nothing, its level, or a plane"
+        "auto",
+        "what to remove of a frame's own background: nothing, its level, or a plane, after the sky; or automatically "
+        "the surface of the lowest order that serves, up to a spline, before skies are combined, and a plane after",
     )
+    patterns: bool = parameter(
+        True,
+        "remove the offsets of readout channels and rows that differ from frame to frame, where significant",
+    )
+    probe: bool = parameter(
+        True, "find the guide probe in the field: DQ 64 where it takes light, DQ 128 in its glow"
+    )
+    probe_depth: float = parameter(
+        0.1, "a compact part of a frame that is darker than its sky by more than this is the guide probe",
+        unit="sky level", gt=0.02, lt=1,
+    )  # fmt: skip
 
 
 class SkyChoice(BaseModel):

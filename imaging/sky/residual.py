@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imaging.sky import subtract_kernels
 
-Residual = Literal["none", "level", "plane"]
+Residual = Literal["none", "level", "plane", "auto"]
 
 #: Blocks for the fit of the background: side in pixels, and the fraction that must be usable.
 _BLOCK: Final = 64
@@ -49,7 +49,7 @@ def measure_background(
     mask
         1 on sources, (ny, nx), or None.
     kind
-        What to fit.
+        What to fit; ``auto`` is a plane here, because the surface was removed before.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def measure_background(
     size = min(_BLOCK, max(4, min(sci.shape) // 8))
     least = max(1, int(_SHARE * size * size / 2))
     blocks, counts = subtract_kernels.block_medians(sci, dq, _NO_MASK if mask is None else mask, size, least)
-    return fit_background(blocks, counts, size, plane=kind == "plane")
+    return fit_background(blocks, counts, size, plane=kind in ("plane", "auto"))
 
 
 def fit_background(

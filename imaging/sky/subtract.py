@@ -36,6 +36,7 @@ from imaging.sky import subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
+from imaging.sky.flatten import Flattening, flatten
 from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
 
@@ -69,12 +70,15 @@ class SkyInput:
         Median sky level, electrons.
     object_mask
         Planes with an ``objmask`` (uint8, 1 on sources, with a margin); None before sources are known.
+    moved
+        How far the telescope's offsets move the stars from where they are without: x and y, pixels.
     """
 
     name: str
     planes: Planes
     level: float
     object_mask: Planes | None = None
+    moved: tuple[float, float] = (0.0, 0.0)
 
 
 class SkyMetrics(Metrics):
@@ -87,6 +91,16 @@ class SkyMetrics(Metrics):
     residual_slope_x: float = figure("residual slope along x, removed", unit="electron/px")
     residual_slope_y: float = figure("residual slope along y, removed", unit="electron/px")
     residual_rms: float = figure("scatter of 64-pixel blocks about that; nan with none", unit="electron")
+    structure: float = figure(
+        "scatter of its 64-pixel blocks about a plane before, relative to the other frames; nan with none",
+        unit="electron",
+    )
+    surface_terms: int = figure("coefficients of the surface that was removed before skies were combined")
+    surface_rms: float = figure("rms of that surface about a plane", unit="electron")
+    channel_rms: float = figure("rms of the offsets of the readout channels, removed", unit="electron")
+    row_rms: float = figure("rms of the offsets of the rows, removed", unit="electron")
+    vignetted: int = figure("pixels in the shadow of the guide probe (DQ 64)")
+    glow: int = figure("pixels in the glow of the guide probe (DQ 128)")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
     without_sky: int = figure("good pixels without any sky (DQ 16)")
 
@@ -122,6 +136,7 @@ def subtract_sky(
     *,
     writers: Mapping[str, PlanesWriter],
     flat_variance: RelativeVariance | None = None,
+    channels: int = 0,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> list[SkyMetrics]:
@@ -147,6 +162,8 @@ def subtract_sky(
     flat_variance
         Returns rows of the flat's relative variance, var / flat^2, float32; it applies to the remaining
         signal.
+    channels
+        Number of the detector's readout channels; 0 if unknown.
     threads, memory
         Threads, and bytes for all bands being processed. The result does not depend on them.
 
@@ -173,6 +190,9 @@ def subtract_sky(
     chosen, target = _selection_matrix(frames, selection)
     shape = _common_shape(frames)
     factor, shift = _to_common_level(frames, common, parameters)
+    flattenings = flatten(
+        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, threads=threads
+    )
     medians = np.empty(0)
     if parameters.operation == "median":
         medians = np.array([0.0] + [median_factor(m) for m in range(1, len(frames) + 1)])
@@ -191,6 +211,7 @@ def subtract_sky(
             frame.planes.read_into("sci", rows.start, sci[i])
             frame.planes.read_into("var", rows.start, var[i])
             frame.planes.read_into("dq", rows.start, dq[i])
+            flattenings[i].apply(sci[i], dq[i], rows.start)
             if frame.object_mask is not None:
                 frame.object_mask.read_into("objmask", rows.start, mask[i])
             elif masked:
@@ -218,7 +239,7 @@ def subtract_sky(
         frame = targets[which.start]
         metrics[which.start] = _take_residual(
             frame, tuple(selection[frame.name]), writers[frame.name], parameters.residual,
-            counts[subtracted[which.start]],
+            counts[subtracted[which.start]], flattenings[subtracted[which.start]],
         )  # fmt: skip
 
     run_bands(finish, len(targets), rows_per_band=1, threads=threads)
@@ -293,6 +314,7 @@ def _take_residual(
     writer: PlanesWriter,
     kind: Residual,
     flagged: NDArray[np.int64],
+    flattening: Flattening,
 ) -> SkyMetrics:
     """Remove the residual background from a written frame; return its metrics."""
     dq = writer.rows("dq")
@@ -313,6 +335,13 @@ def _take_residual(
         residual_slope_x=left.slope_x,
         residual_slope_y=left.slope_y,
         residual_rms=left.rms,
+        structure=flattening.scatter,
+        surface_terms=flattening.terms,
+        surface_rms=flattening.surface_rms,
+        channel_rms=flattening.channel_rms,
+        row_rms=flattening.row_rms,
+        vignetted=flattening.probe.vignetted if flattening.probe is not None else 0,
+        glow=flattening.probe.glow if flattening.probe is not None else 0,
         behind_sources=int(flagged[0]),
         without_sky=int(flagged[1]),
     )

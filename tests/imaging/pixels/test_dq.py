@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 
-from imaging.pixels.dq import DQ, LEVELS, UNUSABLE
+import numpy as np
+
+from imaging.pixels.dq import DQ, LEVELS, UNUSABLE, gemini_bits
 
 
-def test_bits_have_the_values_that_gemini_gives_them() -> None:
+def test_bits_have_the_values_that_gemini_gives_them_and_glow_the_next() -> None:
     assert {flag.name: flag.value for flag in DQ} == {
         "BAD_PIXEL": 1, "NON_LINEAR": 2, "SATURATED": 4, "COSMIC_RAY": 8, "NO_DATA": 16, "OVERLAP": 32,
-        "UNILLUMINATED": 64,
+        "UNILLUMINATED": 64, "GLOW": 128,
     }  # fmt: skip
 
 
@@ -24,4 +26,10 @@ def test_a_non_linear_pixel_is_usable_and_the_others_are_not() -> None:
 
 
 def test_levels_from_least_bad_to_no_data() -> None:
-    assert [int(level) for level in LEVELS] == [8, 32, 1, 64, 16]
+    assert [int(level) for level in LEVELS] == [8, 32, 128, 1, 64, 16]
+
+
+def test_other_software_gets_the_bits_that_it_knows() -> None:
+    plane = np.array([[0, 128, 64, 192, 255]], np.uint16)
+    assert gemini_bits(plane).tolist() == [[0, 0, 64, 64, 127]]
+    assert gemini_bits(plane).dtype == np.uint16
