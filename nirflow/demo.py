@@ -108,16 +108,16 @@ def disturbed(calm: NightParameters) -> NightParameters:
 def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:
     """Compare the stack of a disturbed night with what that night allows."""
     from imaging.errors import NirflowError
-    from imaging.simulator.floor.score_floor import score_floor
+    from imaging.simulator.floor.score_floor import of_frames, score_floor
     from imaging.simulator.score_figures import NightScore
     from imaging.simulator.stack_model import read_stack
 
-    stacks = [one for one in report.products if "weights" in one.metrics and one.output is not None]
+    stacks = [one for one in report.products if of_frames(one.metrics, "weights") and one.output is not None]
     if not stacks:
         return NightScore(rows=())
     most = max(stacks, key=lambda one: len(one.inputs))
     assert most.output is not None
-    weights, scales = (_of_frames(most.metrics.get(name)) for name in ("weights", "scales"))
+    weights, scales = (of_frames(most.metrics, name) for name in ("weights", "scales"))
     try:
         stack = read_stack(most.output)
         rows = score_floor(
@@ -126,11 +126,6 @@ def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:
     except NirflowError:
         return NightScore(rows=())
     return NightScore(rows=tuple(rows))
-
-
-def _of_frames(figure: object) -> dict[str, float]:
-    """Return a figure that a stack's record gives for each frame."""
-    return {str(name): float(value) for name, value in figure.items()} if isinstance(figure, dict) else {}
 
 
 def print_score(score: NightScore) -> None:

@@ -15,7 +15,7 @@ from benchmarks.faults.outcome import Outcome, messages_of
 from benchmarks.skies.nights import SkyNight
 from imaging.errors import NirflowError
 from imaging.simulator.floor.best_stack import model_of
-from imaging.simulator.floor.score_floor import scaled_lights, score_floor
+from imaging.simulator.floor.score_floor import of_frames, scaled_lights, score_floor
 from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import StackProduct, locate, read_stack
@@ -108,7 +108,7 @@ def _messages(night: SkyNight, outcome: Outcome) -> list[str]:
 
 def _of_frames(image: dict[str, Any], figure: str) -> dict[str, float]:
     """Return a figure that a stack's record gives for each frame."""
-    return dict((image.get("metrics") or {}).get(figure) or {})
+    return of_frames(image.get("metrics") or {}, figure)
 
 
 def _floor(night: SkyNight, stack: StackProduct, truth: NightTruth, image: dict[str, Any]) -> list[ScoreRow]:

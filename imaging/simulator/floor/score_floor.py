@@ -73,6 +73,16 @@ def score_floor(
     ]
 
 
+def of_frames(recorded: Mapping[str, object], figure: str) -> dict[str, float]:
+    """Return a figure that a stack's record has for each frame, by the frame's name: ``weights_NAME`` and so on."""
+    prefix = f"{figure}_"
+    return {
+        name.removeprefix(prefix): float(value)
+        for name, value in recorded.items()
+        if name.startswith(prefix) and isinstance(value, int | float)
+    }
+
+
 def scaled_lights(
     truth: NightTruth, frames: Sequence[FrameTruth], reference: str, scales: Mapping[str, float] | None
 ) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from scipy.ndimage import gaussian_filter
 
+from imaging.figures import flat_values
 from imaging.simulator.floor.best_stack import (
     best_stack,
     frame_variance,
@@ -18,7 +20,7 @@ from imaging.simulator.floor.best_stack import (
     placed,
     point_source_weights,
 )
-from imaging.simulator.floor.score_floor import expected_scatter, scaled_lights, score_floor
+from imaging.simulator.floor.score_floor import expected_scatter, of_frames, scaled_lights, score_floor
 from imaging.simulator.floor.star_fluxes import linear_limit
 from imaging.simulator.parameters import SKY_SCALE, NightParameters
 from imaging.simulator.simulate import simulate_night
@@ -169,3 +171,17 @@ def test_stars_on_flagged_pixels_are_missed(truth: NightTruth, best: StackProduc
     rows = {row.figure: row for row in score_floor(replace(best, dq=flagged), truth)}
     assert rows["stars measured"].value < 80
     assert rows["stars measured"].ok is False
+
+
+def test_figures_of_frames_are_found_in_a_record() -> None:
+    metrics = flat_values(Recorded(weights={"S1.fits": 0.25, "S2.fits": 0.75}, scales={"S1.fits": 1.0}))
+    assert of_frames(metrics, "weights") == {"S1.fits": 0.25, "S2.fits": 0.75}
+    assert of_frames(metrics, "scales") == {"S1.fits": 1.0}
+    assert of_frames({"weightsum": 2.0, "weights": 1.0}, "weights") == {}
+
+
+class Recorded(BaseModel):
+    """Figures as a stack has them."""
+
+    weights: dict[str, float]
+    scales: dict[str, float]
