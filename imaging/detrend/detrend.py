@@ -83,7 +83,7 @@ class DetrendParameters(CosmicRayParameters):
     linearise: bool = parameter(True, "correct for non-linearity")
     cosmic_rays: Literal["auto", "always", "never"] = parameter(
         "auto",
-        "flag cosmic rays (DQ 8) in each frame by itself; auto: in groups of fewer than five frames, whose stack "
+        "flag cosmic rays (DQ 8) in single frames; auto: in groups of fewer than five frames, whose stack "
         "cannot reject them well",
     )
 
