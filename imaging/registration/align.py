@@ -22,6 +22,7 @@ from imaging.registration import priors
 from imaging.registration import star_matching as matching
 from imaging.registration.brightness import odd_brightness
 from imaging.registration.entries import AlignEntry, AlignInput, Alignment
+from imaging.registration.flux_ratio import flux_ratio
 from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
 from imaging.registration.star_matching import TransformKind
 from imaging.sources.detect import Flag
@@ -53,8 +54,6 @@ _GOOD_SEEING = 1.15
 _CLEAR = 0.95
 #: A match from the prior that uses a smaller fraction of the stars is compared with the full search.
 _CONVINCING = 0.5
-#: Signal to noise of the stars used for a flux ratio, if there are enough.
-_FLUX_SNR = 30.0
 #: References that are tried before the one that aligns most frames is chosen.
 _TRIES = 3
 
@@ -260,7 +259,7 @@ def _align_on(
     entries = []
     for i, frame in enumerate(frames):
         if i == reference:
-            entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
+            entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i]), flux_error=0.0))
         else:
             entries.append(
                 _align_one(frame, base, stars[i], stars[reference], predicted_by_wcs[i], reach, parameters)
@@ -284,7 +283,7 @@ def _align_on(
 
 def _entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
     defaults: dict[str, object] = {
-        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "found_by": "", "wcs_error": None,
+        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "flux_error": None, "found_by": "", "wcs_error": None,
         "used": True, "reason": "",
     }  # fmt: skip
     return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})
@@ -327,7 +326,7 @@ def _align_one(
     how, found = best
     return _entry(
         frame, found.transform, rms=found.rms, uncertainty=found.uncertainty, n_matched=found.n,
-        flux_scale=found.flux_scale, found_by=how,
+        flux_scale=found.flux_scale, flux_error=found.flux_error, found_by=how,
     )  # fmt: skip
 
 
@@ -339,6 +338,7 @@ class _Match:
     n: int
     share: float
     flux_scale: float
+    flux_error: float | None
 
 
 def _match(
@@ -380,10 +380,8 @@ def _match(
         turn = " (is the field rotated? try transform = shift_rotation)" * (parameters.transform == "shift")
         return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
     i, j = i[fitted.used], j[fitted.used]
-    ratio = stars["flux"][i] / others["flux"][j]
-    bright = np.minimum(stars["snr"][i], others["snr"][j]) > _FLUX_SNR
-    flux_scale = float(np.median(ratio[bright] if bright.sum() >= 3 else ratio))
-    return _Match(transform, fitted.rms, fitted.uncertainty, n, share, flux_scale)
+    ratio = flux_ratio(stars[i], others[j])
+    return _Match(transform, fitted.rms, fitted.uncertainty, n, share, ratio.ratio, ratio.error)
 
 
 def _inside(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:

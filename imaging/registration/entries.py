@@ -58,6 +58,9 @@ class AlignEntry(BaseModel):
     uncertainty: float = Field(description="standard error of the shift along one axis, px")
     n_matched: int = Field(description="matched stars")
     flux_scale: float = Field(description="flux of the matched stars over their flux in the reference")
+    flux_error: float | None = Field(
+        default=None, description="relative standard error of flux_scale; None if unknown"
+    )
     found_by: str = Field(description="wcs, search, telescope, or reference; empty when not aligned")
     wcs_error: float | None = Field(description="error of the header's world coordinates, arcsec")
     used: bool = Field(description="aligned; other frames must not be stacked")

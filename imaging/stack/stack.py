@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
-from imaging.frames.facts import FrameFacts
-from imaging.io.planes import Planes
-from imaging.parameters import StepParameters, parameter
+from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
-from imaging.registration.geometry import Affine, Grid
-from imaging.registration.resample import ResampleParameters, noise_correlation_factor, resample_rows
-from imaging.stack.stack_kernels import flag_outliers
+from imaging.registration.geometry import Grid
+from imaging.registration.resample import ResampleParameters, noise_correlation_factor
+from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.rejection import RejectionParameters, find_hits, make_template
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 2
@@ -37,19 +36,13 @@ _MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3.0
 
 
-class StackParameters(StepParameters):
+class StackParameters(RejectionParameters):
     """How aligned frames are stacked."""
 
     operation: Literal["mean", "median"] = parameter("mean", "how the remaining values are combined")
     reject: Literal["none", "variance"] = parameter(
         "variance", "reject nothing, or values further from the median than VAR allows (DQ 8)"
     )
-    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
-    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
-    tolerance: float = parameter(
-        0.3, "added to the threshold, so that changes of the seeing do not reject the cores of stars",
-        unit="local brightness", ge=0,
-    )  # fmt: skip
     scale: Literal["none", "exposure", "stars"] = parameter(
         "exposure",
         "scale frames to the reference: not at all, by exposure time, or by the flux of the matched stars",
@@ -57,37 +50,6 @@ class StackParameters(StepParameters):
     weights: Literal["none", "noise", "noise_seeing"] = parameter(
         "none", "weights of a mean: equal, 1/noise^2, or 1/(noise seeing)^2"
     )
-
-
-@dataclass(frozen=True)
-class StackInput:
-    """One sky-subtracted frame to stack.
-
-    Attributes
-    ----------
-    name
-        The frame's name.
-    planes
-        Its ``sci``, ``var`` (float32) and ``dq`` (uint16).
-    transform
-        Frame pixel to reference pixel (`imaging.registration.entries.AlignEntry.transform`).
-    facts
-        Exposure, airmass and times.
-    flux_scale
-        Flux of the matched stars over their flux in the reference; used by ``scale=stars``.
-    noise
-        Background noise, electrons; used by the weights.
-    seeing
-        FWHM of stars, pixels; used by ``weights=noise_seeing``.
-    """
-
-    name: str
-    planes: Planes
-    transform: Affine
-    facts: FrameFacts
-    flux_scale: float = 1.0
-    noise: float | None = None
-    seeing: float | None = None
 
 
 class StackMetrics(Metrics):
@@ -216,55 +178,24 @@ def make_stack(
         np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32),
         np.empty(grid.shape, np.uint16), np.empty(grid.shape, np.uint16),
     )  # fmt: skip
-    rejected: dict[int, int] = {}
+    hits, tested, unmatched = None, 0, ()
+    if parameters.reject == "variance":
+        template = make_template(inputs, grid, scales, resample_parameters, threads=threads, memory=memory)
+        found = find_hits(inputs, grid, scales, template, parameters, threads=threads, memory=memory)
+        hits, tested, unmatched = found.pixels, found.tested, found.unmatched
 
     def work(rows: slice) -> None:
-        # One more row on each side: the tolerance depends on a pixel's neighbours.
-        around = slice(max(0, rows.start - 1), min(ny, rows.stop + 1))
-        sci, var, dq = _resampled(inputs, grid, around, scales, resample_parameters)
-        first, last = rows.start - around.start, rows.stop - around.start
-        rejected[rows.start] = 0
-        if parameters.reject == "variance":
-            rejected[rows.start] = flag_outliers(
-                sci, var, dq, first, last, parameters.low, parameters.high, parameters.tolerance
-            )
-        inner = slice(first, last)
-        combined = combine(sci[:, inner], var[:, inner], dq[:, inner], how, weights=weights)
+        sci, var, dq = resampled(inputs, grid, rows, scales, resample_parameters, hits)
+        combined = combine(sci, var, dq, how, weights=weights)
         planes: list[NDArray[Any]] = [*out]
         for plane, rows_of_it in zip(planes, combined, strict=True):
             plane[rows] = rows_of_it
 
     fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
-    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, sum(rejected.values()), out)
+    rejected = sum(len(pixels) for pixels in hits or ())
+    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, rejected, tested, out)
     return StackResult(*out, metrics)
-
-
-def _resampled(
-    inputs: Sequence[StackInput],
-    grid: Grid,
-    rows: slice,
-    scales: NDArray[np.float64],
-    parameters: ResampleParameters,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-    """Return some rows of the grid from every frame, scaled: (n, rows, nx)."""
-    shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
-    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    for i, frame in enumerate(inputs):
-        planes = frame.planes
-
-        def source(
-            wanted: slice, planes: Planes = planes
-        ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-            return planes.rows("sci", wanted), planes.rows("var", wanted), planes.rows("dq", wanted)
-
-        in_shape = (planes.shape("sci")[0], planes.shape("sci")[1])
-        placed = grid.place(frame.transform)
-        sci[i], var[i], dq[i] = resample_rows(source, in_shape, placed, rows, shape[2], parameters)
-        if scales[i] != 1.0:
-            sci[i] *= np.float32(scales[i])
-            var[i] *= np.float32(scales[i] ** 2)
-    return sci, var, dq
 
 
 def _scales(
@@ -320,6 +251,7 @@ def _metrics(
     scales: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
     rejected: int,
+    tested: int,
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint16]],
 ) -> StackMetrics:
     n = len(inputs)
@@ -332,11 +264,10 @@ def _metrics(
     gains = np.array([_squared_weights(f, grid, parameters) for f in inputs])
     airmasses = [f.facts.airmass for f in inputs if f.facts.airmass is not None]
     exposures = np.array([f.facts.exposure for f in inputs])
-    values = int(out[3].sum(dtype=np.int64)) + rejected
     return StackMetrics(
         ncombine=n,
         rejected=rejected,
-        rejected_share=rejected / max(values, 1),
+        rejected_share=rejected / max(tested, 1),
         background_rms=_background_rms(*out, n),
         noise_correlation=float(math.sqrt(pixel.sum() / (pixel * gains).sum())),
         total_exposure=float(exposures.sum()),

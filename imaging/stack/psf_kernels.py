@@ -1,0 +1,135 @@
+"""Kernels that predict a frame's pixels from the template, blotted and convolved to the frame's seeing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+#: A value of the template near one of these is not trusted: half-width of the box, px.
+SUSPECT_REACH: Final = 3
+
+
+@njit(cache=True, nogil=True)
+def _position(to_grid, x, y, steps):  # type: ignore[no-untyped-def]
+    """Return pixel and phase of the template at pixel (x, y) of the frame."""
+    u = to_grid[0] * x + to_grid[1] * y + to_grid[4]
+    v = to_grid[2] * x + to_grid[3] * y + to_grid[5]
+    iu, iv = int(np.floor(u)), int(np.floor(v))
+    fu, fv = u - iu, v - iv
+    if steps == 1:
+        return iu, iv, 0, fu, fv
+    a, b = int(fu * steps + 0.5), int(fv * steps + 0.5)
+    if a == steps:
+        iu, a = iu + 1, 0
+    if b == steps:
+        iv, b = iv + 1, 0
+    return iu, iv, b * steps + a, fu, fv
+
+
+@njit(cache=True, nogil=True)
+def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
+    ny, nx = template.shape
+    taps = kernel.shape[0]
+    top, left = iv - reach, iu - reach
+    total = np.float32(0.0)
+    if top < 0 or left < 0 or top + taps > ny or left + taps > nx:
+        for j in range(taps):
+            for i in range(taps):
+                if 0 <= top + j < ny and 0 <= left + i < nx and np.isfinite(template[top + j, left + i]):
+                    total += kernel[j, i] * template[top + j, left + i]
+        return total
+    for j in range(taps):
+        row = template[top + j, left : left + taps]
+        line = kernel[j]
+        part = np.float32(0.0)
+        for i in range(taps):
+            part += line[i] * row[i]
+        total += part
+    if np.isfinite(total):
+        return total
+    total = np.float32(0.0)
+    for j in range(taps):
+        for i in range(taps):
+            value = template[top + j, left + i]
+            if np.isfinite(value):
+                total += kernel[j, i] * value
+    return total
+
+
+@njit(cache=True, nogil=True)
+def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignore[no-untyped-def]
+    """Compute the template, convolved with every kernel of the basis, at pixels of a frame.
+
+    Parameters
+    ----------
+    template : float32 (ny, nx)
+        The median.
+    kernels : float32 (phases, terms, taps, taps)
+        Kernels at the phases of a pixel (`imaging.stack.psf_matching`).
+    to_grid : float64 (6,)
+        xx, xy, yx, yy, x0, y0 from frame to template.
+    steps : int
+        Phases along one axis.
+    xs, ys : int64 (n,)
+        Pixels of the frame.
+    out : float64 (n, terms)
+        Written.
+    """
+    reach = kernels.shape[2] // 2 - 1
+    for k in range(len(xs)):
+        iu, iv, phase, _, _ = _position(to_grid, xs[k], ys[k], steps)
+        for t in range(kernels.shape[1]):
+            out[k, t] = _sum(template, kernels[phase, t], iu, iv, reach)
+
+
+@njit(cache=True, nogil=True)
+def predict_rows(template, suspect, kernels, to_grid, steps, first, bright, factor, model, state):  # type: ignore[no-untyped-def]
+    """Predict rows of a frame: bilinear where the template is faint, convolved under sources.
+
+    Parameters
+    ----------
+    template, suspect
+        float32 and uint8 (ny, nx).
+    kernels : float32 (phases, taps, taps)
+        The frame's kernel at the phases of a pixel.
+    to_grid, steps
+        See `basis_values`.
+    first : int
+        Row of the frame that is row 0 of the outputs.
+    bright : float
+        Level of the template above which it is convolved.
+    factor : float32
+        From the template's electrons to the frame's, on sky.
+    model : float32 (rows, nx)
+        Written; NaN where the template has no value.
+    state : uint8 (rows, nx)
+        Written: 0 on sky, 1 under a source, 2 where the template is not trusted.
+    """
+    ny, nx = template.shape
+    reach = kernels.shape[1] // 2 - 1
+    shift = to_grid[0] == 1.0 and to_grid[1] == 0.0 and to_grid[2] == 0.0 and to_grid[3] == 1.0
+    for y in range(model.shape[0]):
+        iu, iv, phase, fu, fv = _position(to_grid, 0, y + first, steps)
+        iu -= 1
+        for x in range(model.shape[1]):
+            if shift:
+                iu += 1
+            else:
+                iu, iv, phase, fu, fv = _position(to_grid, x, y + first, steps)
+            if not (0 <= iu < nx - 1 and 0 <= iv < ny - 1):
+                model[y, x], state[y, x] = np.nan, 0
+                continue
+            a, b = template[iv, iu], template[iv, iu + 1]
+            c, d = template[iv + 1, iu], template[iv + 1, iu + 1]
+            model[y, x] = factor * ((1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d))
+            state[y, x] = 0
+            if not (a > bright or b > bright or c > bright or d > bright):
+                continue
+            state[y, x] = 1
+            model[y, x] = _sum(template, kernels[phase], iu, iv, reach)
+            for j in range(max(0, iv - SUSPECT_REACH), min(ny, iv + SUSPECT_REACH + 2)):
+                for i in range(max(0, iu - SUSPECT_REACH), min(nx, iu + SUSPECT_REACH + 2)):
+                    if suspect[j, i]:
+                        state[y, x] = 2

@@ -1,0 +1,107 @@
+"""Kernel of the rejection: pixels of a frame that the template does not predict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from imaging.pixels.dq import LEVELS
+
+#: A pixel without these bits is at the good level of `imaging.pixels.combine`.
+_NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
+
+
+@njit(cache=True, nogil=True)
+def _gradient(model, y, x):  # type: ignore[no-untyped-def]
+    """Return the largest absolute difference to one of the four neighbours."""
+    ny, nx = model.shape
+    here, largest = model[y, x], np.float32(0.0)
+    if y > 0:
+        largest = max(largest, abs(model[y - 1, x] - here))
+    if y < ny - 1:
+        largest = max(largest, abs(model[y + 1, x] - here))
+    if x > 0:
+        largest = max(largest, abs(model[y, x - 1] - here))
+    if x < nx - 1:
+        largest = max(largest, abs(model[y, x + 1] - here))
+    return largest if np.isfinite(largest) else np.float32(0.0)
+
+
+@njit(cache=True, nogil=True)
+def _brightest(model, y, x):  # type: ignore[no-untyped-def]
+    ny, nx = model.shape
+    brightest = np.float32(0.0)
+    for j in range(max(0, y - 1), min(ny, y + 2)):
+        for i in range(max(0, x - 1), min(nx, x + 2)):
+            brightest = max(brightest, model[j, i])
+    return brightest
+
+
+@njit(cache=True, nogil=True)
+def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type: ignore[no-untyped-def]
+    """Find the pixels that differ from the model, then those next to them that differ by less.
+
+    Parameters
+    ----------
+    sci, var, dq
+        Rows of a frame, float32, float32, uint16.
+    model, state
+        What `imaging.stack.psf_kernels.predict_rows` expects there.
+    first, last : int
+        Rows whose outliers are wanted; one more row on each side, if the frame has it, is only a neighbour.
+    limits : float64 (8,)
+        low and high threshold (sigma), threshold next to an outlier (sigma), fraction of the gradient, the same
+        next to an outlier, fraction of the brightness where the template is not trusted, least variance, and
+        variance of the template over that of the frame.
+    out : uint8 (rows, nx)
+        Written: 1 for outliers (also outside [first, last)).
+
+    Returns
+    -------
+    tested : int
+        Pixels with a value and an expectation in [first, last).
+    """
+    low, high, near, slope, near_slope, distrust, floor, template_noise = limits
+    ny, nx = sci.shape
+    tested = 0
+    for y in range(ny):
+        out[y] = 0
+        for x in range(nx):
+            if (dq[y, x] & _NOT_GOOD) != 0:
+                continue
+            expected = model[y, x]
+            off = sci[y, x] - expected
+            if not np.isfinite(off):
+                continue
+            if first <= y < last:
+                tested += 1
+            # The variance that the expected light would have: the frame's own grows with a hit.
+            variance = max(var[y, x] - off, floor) * (1.0 + template_noise)
+            size = abs(off)
+            if size * size <= near * near * variance:
+                continue
+            allowed, allowed_near = 0.0, 0.0
+            if state[y, x] != 0:
+                gradient = _gradient(model, y, x)
+                allowed, allowed_near = slope * gradient, near_slope * gradient
+                if state[y, x] == 2:
+                    more = distrust * _brightest(model, y, x)
+                    allowed, allowed_near = max(allowed, more), max(allowed_near, more)
+            sigma = math.sqrt(variance)
+            if size > (high if off > 0 else low) * sigma + allowed:
+                out[y, x] = 1
+            elif size > near * sigma + allowed_near:
+                out[y, x] = 2
+    for y in range(ny):
+        for x in range(nx):
+            if out[y, x] == 2:
+                next_to = False
+                for j in range(max(0, y - 1), min(ny, y + 2)):
+                    for i in range(max(0, x - 1), min(nx, x + 2)):
+                        if out[j, i] == 1:
+                            next_to = True
+                if next_to:
+                    out[y, x] = 3
+    return tested
